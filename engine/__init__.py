@@ -1,0 +1,1 @@
+"""The training job: data in, model out, and one stream of events about it."""

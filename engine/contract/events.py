@@ -1,0 +1,340 @@
+"""The events of a run, their line format, and the tolerant reading of one line.
+
+A line is one JSON object, ASCII only (foreign text cannot reach a terminal raw through `tail -f`), under 64 KiB,
+with the envelope `v at mono attempt src seq kind` and the fields of the event beside it. JSON has no NaN or
+infinity: they are written as the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+
+from engine.contract.messages import Message
+
+SCHEMA = 1
+MAX_LINE_BYTES = 64 * 1024
+LONGEST_TEXT = 4000  # characters a text field may keep when its line would be too long
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened; `kind` names it on the wire."""
+
+    kind: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """An attempt began: which settings, versions, data and machine. Sizes in bytes."""
+
+    kind: ClassVar[str] = "run_started"
+    run: str
+    preset: str
+    job: str  # "train" or "test"
+    config: dict[str, Any]
+    overrides: dict[str, Any]  # {setting: [old, new]}
+    versions: dict[str, str]
+    git_revision: str
+    data: dict[str, str]  # {setting: sha256 of the file}
+    world_size: int
+    device: str
+    memory_available: int
+    disk_available: int
+
+
+@dataclass(frozen=True)
+class Plan(Event):
+    """What the attempt will do, known once model and data are read."""
+
+    kind: ClassVar[str] = "plan"
+    rows: int
+    steps_per_epoch: int
+    steps_total: int
+    step: int  # steps done before this attempt
+    effective_batch: int
+    parameters: int
+    parameters_trained: int
+    precision: str
+    micro_batch_tokens: int
+
+
+@dataclass(frozen=True)
+class Phase(Event):
+    """A long phase and how far it is; `total` is 0 where it is not known."""
+
+    kind: ClassVar[str] = "phase"
+    name: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """One optimizer step: `loss` is the mean over all label tokens of the step, all ranks; times in seconds."""
+
+    kind: ClassVar[str] = "step"
+    epoch: int
+    step: int
+    steps_total: int
+    loss: float
+    lr: float
+    grad_norm: float
+    label_tokens: int
+    tokens: int  # prompt and label tokens, padding not counted
+    padded_tokens: int  # the same with padding
+    seconds_data: float
+    seconds_forward_backward: float
+    seconds_optimizer: float
+    micro_batches: int
+    sample_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Eval(Event):
+    """One evaluation; `loss` is the mean over label tokens, `bleu` comes with its `signature`."""
+
+    kind: ClassVar[str] = "eval"
+    epoch: int
+    step: int
+    rows: int
+    loss: float
+    bleu: float
+    bleu_rows: int
+    signature: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sample(Event):
+    """One prediction of an evaluation beside its reference."""
+
+    kind: ClassVar[str] = "sample"
+    epoch: int
+    step: int
+    row: int
+    prompt: str
+    reference: str
+    prediction: str
+
+
+@dataclass(frozen=True)
+class Checkpoint(Event):
+    """A checkpoint was published and its hashes verified."""
+
+    kind: ClassVar[str] = "checkpoint"
+    epoch: int
+    step: int
+    path: str
+    size: int
+    seconds: float
+    pruned: list[str]
+
+
+@dataclass(frozen=True)
+class Host(Event):
+    """Memory of the machine and of the run's processes, in bytes; CPU and disk."""
+
+    kind: ClassVar[str] = "host"
+    memory_total: int
+    memory_available: int
+    rank_memory: list[int]
+    cpu_percent: float
+    disk_available: int
+
+
+@dataclass(frozen=True)
+class Gpu(Event):
+    """One GPU's readings as text; what the driver cannot give is `N/A: reason`."""
+
+    kind: ClassVar[str] = "gpu"
+    index: int
+    name: str
+    readings: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Heartbeat(Event):
+    """A rank is alive in `phase`."""
+
+    kind: ClassVar[str] = "heartbeat"
+    phase: str
+
+
+@dataclass(frozen=True)
+class Notice(Event):
+    """Something worth knowing."""
+
+    kind: ClassVar[str] = "notice"
+    message: Message
+
+
+@dataclass(frozen=True)
+class Warning(Event):  # noqa: A001 - the name of the kind on the wire; always used as events.Warning
+    """Something that needs attention, and did not end the run."""
+
+    kind: ClassVar[str] = "warning"
+    message: Message
+
+
+@dataclass(frozen=True)
+class RunEnded(Event):
+    """The last event of an attempt: why it ended, in words, with the exit code and the evidence."""
+
+    kind: ClassVar[str] = "run_ended"
+    reason: str  # finished, stopped, refused, diverged, failed, killed
+    exit_code: int
+    message: Message
+    evidence: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unknown(Event):
+    """An event of a kind or shape that this version does not know."""
+
+    kind: ClassVar[str] = "unknown"
+    name: str
+    fields: dict[str, Any]
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    kind.kind: kind
+    for kind in (
+        RunStarted, Plan, Phase, Step, Eval, Sample, Checkpoint, Host, Gpu, Heartbeat, Notice, Warning, RunEnded,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """When and from where: order by (attempt, src, seq); `mono` is monotonic seconds on the writer's machine."""
+
+    at: str
+    mono: float
+    attempt: int
+    src: str
+    seq: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the stream."""
+
+    envelope: Envelope
+    event: Event
+
+
+def encode(record: Record) -> bytes:
+    """The line of `record`, newline included and never above 64 KiB: the longest texts are cut first."""
+    body = {
+        "v": SCHEMA,
+        **dataclasses.asdict(record.envelope),
+        **_event_fields(record.event),
+    }
+    line = _dump(body)
+    limit = LONGEST_TEXT
+    while len(line) > MAX_LINE_BYTES and limit:
+        line = _dump(_shorten(body, limit))
+        limit //= 4
+    return line
+
+
+def _event_fields(event: Event) -> dict[str, Any]:
+    if isinstance(event, Unknown):
+        return {**event.fields, "kind": event.name}
+    fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+    for name, value in fields.items():
+        if isinstance(value, Message):
+            fields[name] = {"code": value.code, "args": dict(value.args), "text": value.text()}
+    return {"kind": event.kind, **fields}
+
+
+def _dump(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(_plain(body), allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _shorten(value: Any, limit: int) -> Any:
+    if isinstance(value, str) and len(value) > limit:
+        return value[:limit] + "…"
+    if isinstance(value, Mapping):
+        return {key: _shorten(item, limit) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shorten(item, limit) for item in value[: limit * 4]]
+    return value
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of one line, or None where it is none; never raises on content."""
+    try:
+        body = json.loads(line)
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        return None
+    if not isinstance(body, dict):
+        return None
+    try:
+        envelope = Envelope(
+            **{name: _typed(body.pop(name), kind) for name, kind in _hints(Envelope).items()},
+        )
+        kind = _typed(body.pop("kind"), str)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    body.pop("v", None)
+    return Record(envelope, _decode_event(kind, body))
+
+
+def _decode_event(kind: str, body: dict[str, Any]) -> Event:
+    event_type = EVENT_TYPES.get(kind)
+    if event_type is None:
+        return Unknown(kind, body)
+    try:
+        known = {name: _typed(body[name], hint) for name, hint in _hints(event_type).items() if name in body}
+        return event_type(**known)
+    except (TypeError, ValueError, OverflowError):
+        return Unknown(kind, body)
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _hints(event_type: type) -> dict[str, Any]:
+    if event_type not in _HINTS:
+        hints = get_type_hints(event_type)
+        _HINTS[event_type] = {f.name: hints[f.name] for f in dataclasses.fields(event_type)}
+    return _HINTS[event_type]
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """`value` as the type `hint`; raises TypeError or ValueError where it is of another."""
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
+            raise ValueError(value)
+        return float(value)
+    if hint is Message and isinstance(value, dict):
+        args = value.get("args")
+        if not isinstance(args, dict):
+            raise TypeError("args")
+        return Message(_typed(value.get("code"), str), args, _typed(value.get("text", ""), str))
+    origin = get_origin(hint)
+    if origin is list and isinstance(value, list):
+        (inner,) = get_args(hint)
+        return [_typed(item, inner) for item in value]
+    if origin is dict and isinstance(value, dict):
+        inner = get_args(hint)[1]
+        return {key: _typed(item, inner) for key, item in value.items()}
+    if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        return value
+    raise TypeError(f"{value!r} is no {hint}")

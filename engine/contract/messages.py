@@ -1,0 +1,383 @@
+"""Everything the training job says to a person, in English and Chinese, side by side.
+
+An event or an error carries a code and its arguments; whoever shows it renders it in the reader's language.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Lang = Literal["en", "zh"]
+Value = str | int | float
+
+
+class Wording(NamedTuple):
+    """What happened and what to do about it, in both languages; `{name}` stands for an argument."""
+
+    en: str
+    zh: str
+    en_fix: str = ""
+    zh_fix: str = ""
+
+
+MESSAGES: dict[str, Wording] = {
+    # settings
+    "setting_range": Wording(
+        "{name} = {value}: it must be {rule}.",
+        "{name} = {value}：必须{rule_zh}。",
+    ),
+    "setting_kind": Wording(
+        "{name} = {value}: it must be {kind}.",
+        "{name} = {value}：类型应为 {kind}。",
+    ),
+    "setting_fp16": Wording(
+        "mixed_precision = fp16: T5 diverges in fp16 (its activations leave the range).",
+        "mixed_precision = fp16：T5 的激活值超出 fp16 的范围，训练会发散。",
+        "Use --mixed_precision auto: bf16 where the hardware has it, else fp32.",
+        "请用 --mixed_precision auto：硬件支持则用 bf16，否则用 fp32。",
+    ),
+    "preset_unknown": Wording(
+        "There is no preset named {name}.",
+        "没有名为 {name} 的预设。",
+        "Known presets: {known}.",
+        "可用的预设：{known}。",
+    ),
+    "run_record_bad": Wording(
+        "{path} is not a run record: {why}.",
+        "{path} 不是有效的运行记录：{why}。",
+        "Start the run with `sft-tui run PRESET`.",
+        "请用 `sft-tui run PRESET` 启动。",
+    ),
+    # data
+    "file_missing": Wording(
+        "The {what} {path} is not there.",
+        "找不到{what_zh} {path}。",
+        "Put it there, or name another with --{setting} PATH.",
+        "请把文件放到该处，或用 --{setting} 路径 指定另一个。",
+    ),
+    "parquet_bad": Wording(
+        "{path} cannot be read as Parquet: {why}.",
+        "{path} 无法按 Parquet 读取：{why}。",
+        "Write it again (pyarrow or pandas: to_parquet), or copy it again if it was cut short.",
+        "请重新生成（pyarrow 或 pandas 的 to_parquet）；若传输中断，请重新拷贝。",
+    ),
+    "column_missing": Wording(
+        "{path} has no column {column}; it has: {columns}.",
+        "{path} 没有 {column} 列；现有的列：{columns}。",
+        "Name the right one with --{setting} NAME.",
+        "请用 --{setting} 列名 指定。",
+    ),
+    "column_not_text": Wording(
+        "Column {column} of {path} holds {kind}, not text.",
+        "{path} 的 {column} 列是 {kind}，不是文本。",
+        "Convert the column to strings, or name another with --{setting} NAME.",
+        "请把该列转换为字符串，或用 --{setting} 列名 指定另一列。",
+    ),
+    "rows_all_empty": Wording(
+        "{path} has no row to train on: {dropped} of {rows} rows were dropped ({reasons}).",
+        "{path} 没有可用的行：共 {rows} 行，丢弃了 {dropped} 行（{reasons}）。",
+        "Fill the columns {prompt} and {response} with text.",
+        "请在 {prompt} 和 {response} 两列中填入文本。",
+    ),
+    "rows_dropped": Wording(
+        "{path}: {dropped} of {rows} rows left out ({reasons}); the first is row {first}.",
+        "{path}：共 {rows} 行，略过 {dropped} 行（{reasons}）；第一处在第 {first} 行。",
+    ),
+    "rows_truncated": Wording(
+        "{path}: {cut_rows} of {rows} rows are longer than {limit} tokens; {cut_tokens} of {tokens} tokens were cut.",
+        "{path}：共 {rows} 行，其中 {cut_rows} 行超过 {limit} 个词元；{tokens} 个词元中截去 {cut_tokens} 个。",
+    ),
+    # model and tokenizer
+    "tokenizer_bad": Wording(
+        "No tokenizer can be loaded from {path}: {why}.",
+        "无法从 {path} 加载分词器：{why}。",
+        "Name a tokenizer folder (with tokenizer.json or spiece.model) with --tokenizer PATH.",
+        "请用 --tokenizer 路径 指定分词器目录（含 tokenizer.json 或 spiece.model）。",
+    ),
+    "tokenizer_token_missing": Wording(
+        "The tokenizer {path} has no {token} token.",
+        "分词器 {path} 没有 {token} 词元。",
+        "Add it to the tokenizer (special tokens pad and eos are needed) and save it again.",
+        "请为分词器加上该特殊词元（需要 pad 和 eos）后重新保存。",
+    ),
+    "model_bad": Wording(
+        "No model can be loaded from {path}: {why}.",
+        "无法从 {path} 加载模型：{why}。",
+        "Name a transformers folder or a state dict with --pretrained_model PATH.",
+        "请用 --pretrained_model 路径 指定 transformers 目录或权重文件。",
+    ),
+    "model_pickle": Wording(
+        "{path} is not a plain state dict, and nothing of it was executed: {why}.",
+        "{path} 不是单纯的权重字典，其中的代码没有被执行：{why}。",
+        "Save it again with torch.save(model.state_dict(), path), or use a file from a source you trust.",
+        "请用 torch.save(model.state_dict(), 路径) 重新保存，或换用可信来源的文件。",
+    ),
+    "model_keys": Wording(
+        "The weights in {path} do not fit the model: {missing_count} missing ({missing}), "
+        "{unexpected_count} unexpected ({unexpected}), {mismatched_count} of another shape ({mismatched}).",
+        "{path} 中的权重与模型不符：缺少 {missing_count} 个（{missing}），"
+        "多出 {unexpected_count} 个（{unexpected}），形状不符 {mismatched_count} 个（{mismatched}）。",
+        "Set the shape the weights were trained with (--d_model, --d_ff, --num_layers, …), or name another file.",
+        "请设置与权重一致的模型形状（--d_model、--d_ff、--num_layers 等），或换用其他文件。",
+    ),
+    "vocabulary_mismatch": Wording(
+        "The tokenizer {tokenizer} has {tokens} tokens, the model {model} has room for {rows}.",
+        "分词器 {tokenizer} 有 {tokens} 个词元，模型 {model} 只容得下 {rows} 个。",
+        "Use the tokenizer the model was trained with: --tokenizer PATH.",
+        "请使用与模型配套的分词器：--tokenizer 路径。",
+    ),
+    "special_token_mismatch": Wording(
+        "The model {model} takes token {model_id} for {token}, the tokenizer {tokenizer} takes {tokenizer_id}.",
+        "模型 {model} 的 {token} 是词元 {model_id}，分词器 {tokenizer} 的却是 {tokenizer_id}。",
+        "Use the tokenizer the model was trained with: --tokenizer PATH.",
+        "请使用与模型配套的分词器：--tokenizer 路径。",
+    ),
+    "decoder_start_missing": Wording(
+        "The model {model} does not say with which token its decoder starts.",
+        "模型 {model} 没有说明解码器以哪个词元开头。",
+        "Set decoder_start_token_id in its config.json (T5 uses the pad token).",
+        "请在其 config.json 中设置 decoder_start_token_id（T5 用 pad 词元）。",
+    ),
+    "freeze_unknown": Wording(
+        "freeze names {name}, and the model has no such part.",
+        "freeze 中的 {name} 在模型中不存在。",
+        "Use encoder, decoder, embeddings, or the beginning of a parameter name: {known}.",
+        "可用 encoder、decoder、embeddings，或参数名的开头：{known}。",
+    ),
+    "nothing_trainable": Wording(
+        "freeze = {freeze} leaves no parameter to train.",
+        "freeze = {freeze} 冻结了全部参数，没有可训练的部分。",
+        "Name fewer parts with --freeze.",
+        "请在 --freeze 中减少冻结的部分。",
+    ),
+    "head_frozen": Wording(
+        "The output head shares its weights with the embeddings, so freezing these freezes the head too.",
+        "输出层与词嵌入共享权重，冻结词嵌入也就冻结了输出层。",
+    ),
+    "trainable": Wording(
+        "{trained} of {total} parameters learn; frozen: {frozen}.",
+        "共 {total} 个参数，训练其中 {trained} 个；冻结：{frozen}。",
+    ),
+    "model_new": Wording(
+        "No pretrained model is named: the weights start at random from seed {seed}.",
+        "未指定预训练模型：权重由种子 {seed} 随机初始化。",
+    ),
+    "head_not_separable": Wording(
+        "The output of {model} cannot be computed in chunks; all logits of a micro-batch are held at once.",
+        "{model} 的输出无法分块计算；一个微批的全部 logits 将同时占用内存。",
+    ),
+    "precision_fallback": Wording(
+        "bf16 is not native on this hardware ({device}); training in fp32.",
+        "该硬件（{device}）没有原生 bf16，改用 fp32 训练。",
+    ),
+    # the world of processes
+    "world_mismatch": Wording(
+        "{launched} processes were launched, and each finds a world of {found}: they would train "
+        "separately into one folder. This machine has {gpus} GPU(s).",
+        "启动了 {launched} 个进程，但每个进程看到的总进程数是 {found}："
+        "它们会各自训练并写入同一个目录。这台机器有 {gpus} 个 GPU。",
+        "What works here: {command}",
+        "在这台机器上可用：{command}",
+    ),
+    "world_promised": Wording(
+        "The run was set up for {promised} process(es), and {found} are running.",
+        "该运行应有 {promised} 个进程，实际有 {found} 个。",
+        "Start it with `sft-tui run`, or with `accelerate launch --num_processes {promised}`.",
+        "请用 `sft-tui run` 启动，或用 `accelerate launch --num_processes {promised}`。",
+    ),
+    # folders, space, locks
+    "busy": Wording(
+        "{path} is in use by {holder}.",
+        "{path} 正被 {holder} 使用。",
+        "Wait until it ends, stop it with Ctrl-C or `kill {pid}`, or use another folder: --output_dir PATH.",
+        "请等它结束、用 Ctrl-C 或 `kill {pid}` 停止它，或换一个目录：--output_dir 路径。",
+    ),
+    "space_short": Wording(
+        "{path} has {free} free, and the first checkpoint and the best model need {need}.",
+        "{path} 可用 {free}，而第一个检查点和最佳模型需要 {need}。",
+        "Free {short}, or use a folder on another disk: --output_dir PATH.",
+        "请腾出 {short}，或换用其他磁盘上的目录：--output_dir 路径。",
+    ),
+    "folder_unwritable": Wording(
+        "{path} cannot be written: {why}.",
+        "{path} 无法写入：{why}。",
+        "Mend its permissions or its disk, or name another folder with --{setting} PATH.",
+        "请修正其权限或磁盘，或用 --{setting} 路径 指定另一个目录。",
+    ),
+    "unfinished_run": Wording(
+        "{path} holds the run {run}, cut at step {step} of {steps_total}.",
+        "{path} 中有未完成的运行 {run}，停在第 {step} 步（共 {steps_total} 步）。",
+        "Go on with it: {resume_option}. Start anew and keep it aside: {fresh_option}.",
+        "继续训练：{resume_option}。重新开始并把它移到一旁：{fresh_option}。",
+    ),
+    "set_aside": Wording(
+        "What the run {run} left in {path} was moved to {aside} ({size}); delete it when you no longer need it.",
+        "运行 {run} 留在 {path} 的内容已移到 {aside}（{size}）；不再需要时可以删除。",
+    ),
+    "best_missing": Wording(
+        "There is no best model in {path} to test.",
+        "{path} 中没有可供测试的最佳模型。",
+        "Train one first, or name another folder with --output_dir PATH.",
+        "请先训练，或用 --output_dir 路径 指定另一个目录。",
+    ),
+    # checkpoints and resume
+    "resumed": Wording(
+        "Going on from {checkpoint}: epoch {epoch}, step {step} of {steps_total}; every hash was verified.",
+        "从 {checkpoint} 继续：第 {epoch} 轮，第 {step} 步，共 {steps_total} 步；所有哈希均已校验。",
+    ),
+    "resume_nothing": Wording(
+        "{path} has no checkpoint to go on from; starting at step 0.",
+        "{path} 中没有可继续的检查点，从第 0 步开始。",
+    ),
+    "resume_finished": Wording(
+        "The run {run} is finished ({steps_total} steps); there is nothing left to train.",
+        "运行 {run} 已经完成（共 {steps_total} 步），无需再训练。",
+        "Train anew with {fresh_option}.",
+        "如需重新训练，请用 {fresh_option}。",
+    ),
+    "resume_differs": Wording(
+        "The checkpoint {checkpoint} was made with other settings: {differences}.",
+        "检查点 {checkpoint} 的设置与现在不同：{differences}。",
+        "Use the same settings as before, or start anew with {fresh_option}.",
+        "请使用与之前相同的设置，或用 {fresh_option} 重新开始。",
+    ),
+    "checkpoint_skipped": Wording(
+        "The checkpoint {checkpoint} was skipped: {why}.",
+        "跳过检查点 {checkpoint}：{why}。",
+    ),
+    "save_failed": Wording(
+        "The checkpoint of step {step} could not be saved in {path}: {why}. Training goes on; "
+        "the checkpoints saved before are untouched.",
+        "第 {step} 步的检查点无法保存到 {path}：{why}。训练继续，此前的检查点不受影响。",
+    ),
+    "publish_failed": Wording(
+        "The best model could not be published in {path}: {why}. Training goes on.",
+        "最佳模型无法写入 {path}：{why}。训练继续。",
+    ),
+    "best_published": Wording(
+        "BLEU {bleu} is the best so far (epoch {epoch}); published in {path}.",
+        "BLEU {bleu} 为目前最佳（第 {epoch} 轮），已写入 {path}。",
+    ),
+    "log_gap": Wording(
+        "{lost} events could not be written to the log ({why}); training went on.",
+        "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",
+    ),
+    "rank_failed": Wording(
+        "Rank {rank} failed: {why}",
+        "进程 {rank} 出错：{why}",
+    ),
+    # how a run ends
+    "ended_finished": Wording(
+        "Finished: {steps_total} steps; loss {loss}, best BLEU {bleu} (epoch {epoch}); the model is in {path}.",
+        "训练完成：共 {steps_total} 步；损失 {loss}，最佳 BLEU {bleu}（第 {epoch} 轮）；模型在 {path}。",
+    ),
+    "ended_tested": Wording(
+        "Evaluated {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
+        "已评估 {path} 的 {rows} 行：损失 {loss}，BLEU {bleu}。",
+    ),
+    "ended_stopped": Wording(
+        "Stopped at step {step} of {steps_total}, as asked; saved in {checkpoint}.",
+        "已按要求停在第 {step} 步（共 {steps_total} 步）；已保存到 {checkpoint}。",
+        "Go on with {resume_option}.",
+        "继续训练：{resume_option}。",
+    ),
+    "ended_stopped_unsaved": Wording(
+        "Stopped at step {step} of {steps_total}, as asked; this step could not be saved.",
+        "已按要求停在第 {step} 步（共 {steps_total} 步）；该步未能保存。",
+        "Free some space, then go on from the checkpoint before it with {resume_option}.",
+        "请先腾出空间，再从之前的检查点继续：{resume_option}。",
+    ),
+    "ended_stopped_early": Wording(
+        "Stopped while {phase}, as asked; there was nothing to save yet.",
+        "已按要求在{phase}时停止；尚无可保存的内容。",
+        "Start again with the same command.",
+        "用同样的命令重新开始即可。",
+    ),
+    "ended_diverged": Wording(
+        "Diverged at step {step}: loss {loss}, gradient norm {grad_norm}; the weights were not updated.",
+        "第 {step} 步发散：损失 {loss}，梯度范数 {grad_norm}；权重未被更新。",
+        "Lower --learn_rate or --div_factor, or look at the rows {rows} of the training file.",
+        "请降低 --learn_rate 或 --div_factor，或检查训练文件的第 {rows} 行。",
+    ),
+    "ended_failed": Wording(
+        "Rank {rank} failed while {phase}: {why}",
+        "进程 {rank} 在{phase}时出错：{why}",
+        "The whole account is in {log}; after mending the cause, go on with {resume_option}.",
+        "完整记录见 {log}；排除原因后继续：{resume_option}。",
+    ),
+    "ended_killed": Wording(
+        "The trainer was killed by {signal} (last seen while {phase}, step {step}).",
+        "训练进程被 {signal} 终止（最后状态：{phase}，第 {step} 步）。",
+        "If nobody did so, memory ran out: lower --micro_batch_tokens. Go on with {resume_option}.",
+        "若非人为，多半是内存不足：请减小 --micro_batch_tokens。继续训练：{resume_option}。",
+    ),
+    "ended_vanished": Wording(
+        "The trainer ended with exit code {code} and without a word; its last lines: {tail}",
+        "训练进程以退出码 {code} 结束，没有说明原因；最后的输出：{tail}",
+        "The whole account is in {log}; go on with {resume_option}.",
+        "完整记录见 {log}；继续训练：{resume_option}。",
+    ),
+}
+
+PHASES_ZH = {
+    "starting": "启动",
+    "loading": "加载",
+    "tokenizing": "分词",
+    "training": "训练",
+    "evaluating": "评估",
+    "generating": "生成",
+    "saving": "保存",
+    "publishing": "发布",
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A code of the catalogue with its arguments; `text` is for a reader who does not know the code."""
+
+    code: str
+    args: Mapping[str, Value] = field(default_factory=dict)
+    fallback: str = ""
+
+    def what(self, lang: Lang = "en") -> str:
+        """What happened, in `lang`."""
+        return self._render(lang, fix=False)
+
+    def fix(self, lang: Lang = "en") -> str:
+        """What to do about it, in `lang`; empty where there is nothing to do."""
+        return self._render(lang, fix=True)
+
+    def text(self, lang: Lang = "en") -> str:
+        """Both, on one line."""
+        return " ".join(part for part in (self.what(lang), self.fix(lang)) if part)
+
+    def _render(self, lang: Lang, *, fix: bool) -> str:
+        wording = MESSAGES.get(self.code)
+        if wording is None:  # a newer writer: show what it said itself
+            return "" if fix else self.fallback or self.code
+        template = (wording.zh_fix if lang == "zh" else wording.en_fix) if fix else (
+            wording.zh if lang == "zh" else wording.en
+        )
+        args = dict(self.args)
+        if lang == "zh" and args.get("phase") in PHASES_ZH:
+            args["phase"] = PHASES_ZH[str(args["phase"])]
+        try:
+            return template.format_map(args)
+        except (KeyError, IndexError, ValueError):  # the arguments of another version
+            return "" if fix else self.fallback or self.code
+
+
+class InputError(Exception):
+    """What the user gave cannot be used; ends the program with exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, code: str, **args: Value) -> None:
+        self.message = Message(code, args)
+        super().__init__(self.message.text())
+
+
+class BusyError(InputError):
+    """Another run holds what this one needs; ends the program with exit code 3."""
+
+    exit_code = 3

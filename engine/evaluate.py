@@ -1,0 +1,182 @@
+"""Loss and BLEU over the validation rows, each counted once on any number of ranks.
+
+Batches are formed over all rows first and dealt to the ranks whole, so that a score does not depend on how many
+there are; losses are added up in the order of the rows.
+"""
+
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sacrebleu.metrics.bleu import BLEU
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from engine import batching
+from engine.batching import Lengths
+from engine.contract.config import RunConfig
+from engine.loss import Head, token_losses
+from engine.step import IGNORED, micro_batch, model_inputs
+from engine.tokens import TokenStore
+from engine.world import World
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A generated reply beside its prompt and reference."""
+
+    row: int
+    prompt: str
+    reference: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """The outcome of one evaluation; `loss` is the mean over label tokens, `bleu` is 0 to 100."""
+
+    rows: int
+    loss: float
+    bleu: float
+    signature: str
+    predictions: tuple[Prediction, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates one model on the rows of one store."""
+
+    model: Any
+    head: Head | None
+    tokenizer: PreTrainedTokenizerBase
+    store: TokenStore
+    world: World
+    config: RunConfig
+    autocast: bool
+    progress: Progress
+
+    def run(self) -> Score:
+        """Evaluates; the same score on every rank. The model is left in eval mode."""
+        began = time.perf_counter()
+        self.model.eval()
+        rows = min(self.config.eval_rows or len(self.store), len(self.store))
+        loss = self._loss(rows)
+        chosen = min(self.config.bleu_rows or rows, rows)
+        replies = self._generate(chosen)
+        predictions = tuple(self._prediction(index, ids) for index, ids in enumerate(replies))
+        bleu, signature = corpus_bleu([p.reply for p in predictions], [p.reference for p in predictions])
+        return Score(rows, loss, bleu, signature, predictions, time.perf_counter() - began)
+
+    def _lengths(self, rows: int) -> Lengths:
+        everything = range(rows)
+        return Lengths(self.store.lengths("prompt", everything), self.store.lengths("label", everything))
+
+    def _loss(self, rows: int) -> float:
+        lengths = self._lengths(rows)
+        batches = batching.pack(range(rows), lengths, self.config.micro_batch_tokens)
+        found: list[tuple[int, float]] = []
+        for done, batch in self._mine("evaluating", batches):
+            found += zip(batch, self._row_losses(batch), strict=True)
+            self.progress("evaluating", done, len(batches))
+        total = sum(loss for _, loss in sorted(self.world.gather(found)))
+        return total / int(lengths.label.sum())
+
+    def _mine(self, name: str, batches: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+        self.progress(name, 0, len(batches))
+        for number in range(self.world.rank, len(batches), self.world.size):
+            yield number + 1, batches[number]
+
+    @torch.no_grad()
+    def _row_losses(self, indices: list[int]) -> list[float]:
+        """Summed cross-entropy of each row of a batch."""
+        batch = micro_batch(self.store, indices, self._pad, self.world.device)
+        inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
+            if self.head is None:
+                logits = self.model(**inputs, use_cache=False).logits[kept].float()
+                losses = torch.nn.functional.cross_entropy(logits, batch["labels"][kept], reduction="none")
+            else:
+                hidden = self.head.hidden(self.model, inputs)[kept]
+                losses = token_losses(hidden, self.head, batch["labels"][kept], self.config.loss_chunk_tokens)
+        return [float(part.double().sum()) for part in losses.cpu().split(kept.sum(dim=1).tolist())]
+
+    @property
+    def _pad(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def _generate(self, rows: int) -> list[list[int]]:
+        """Greedy replies to the first `rows` prompts, as token ids without special tokens' padding."""
+        if not rows:
+            return []
+        lengths = self._lengths(rows)
+        longest = self.config.max_new_tokens or int(lengths.label.max())
+        order = batching.longest_first(Lengths(lengths.prompt, lengths.prompt * 0))
+        size = self.config.eval_batch_rows
+        batches = [order[start : start + size] for start in range(0, rows, size)]
+        found: list[tuple[int, list[int]]] = []
+        for done, batch in self._mine("generating", batches):
+            tensors = micro_batch(self.store, batch, self._pad, self.world.device)
+            found += zip(batch, self._reply(tensors, longest), strict=True)
+            self.progress("generating", done, len(batches))
+        return [ids for _, ids in sorted(self.world.gather(found))]
+
+    def _reply(self, batch: dict[str, torch.Tensor], longest: int) -> list[list[int]]:
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
+            return greedy_replies(self.model, batch["input_ids"], batch["attention_mask"], longest)
+
+    def _prediction(self, index: int, ids: list[int]) -> Prediction:
+        prompt, reference, reply = (
+            self.tokenizer.decode(part, skip_special_tokens=True)
+            for part in (self.store.prompt(index), self.store.label(index), ids)
+        )
+        return Prediction(int(self.store.rows[index]), str(prompt), str(reference), str(reply))
+
+
+@torch.no_grad()
+def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: int) -> list[list[int]]:
+    """The most likely next token again and again, with a key-value cache; (rows, length) in, token ids out."""
+    settings = GenerationConfig(
+        max_new_tokens=longest,
+        num_beams=1,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=model.config.pad_token_id,
+        eos_token_id=model.config.eos_token_id,
+        decoder_start_token_id=model.config.decoder_start_token_id,
+    )
+    replies = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    return [list(map(int, reply)) for reply in replies.tolist()]
+
+
+def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:
+    """Corpus BLEU (0 to 100) by sacrebleu and its signature, with the tokenizer that fits the references' script."""
+    if not references:
+        return 0.0, ""
+    metric = BLEU(tokenize=bleu_tokenizer(references))
+    score = metric.corpus_score(replies, [references])
+    return float(score.score), str(metric.get_signature())
+
+
+def bleu_tokenizer(texts: list[str]) -> str:
+    """sacrebleu's tokenizer for a script: `zh` for Chinese, `char` for other scripts without spaces, else `13a`.
+
+    Judged by the letters of `texts`: a script counts where it has more than a tenth of them.
+    """
+    counts = {"HAN": 0, "UNSPACED": 0, "LETTERS": 1}
+    for char in "".join(texts)[:200_000]:
+        if not char.isalpha():
+            continue
+        counts["LETTERS"] += 1
+        name = unicodedata.name(char, "")
+        if name.startswith("CJK"):
+            counts["HAN"] += 1
+        elif name.startswith(("HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")):
+            counts["UNSPACED"] += 1
+    if counts["UNSPACED"] * 10 > counts["LETTERS"]:
+        return "char"
+    return "zh" if counts["HAN"] * 10 > counts["LETTERS"] else "13a"

@@ -1,0 +1,275 @@
+"""What every job of the engine shares: its world, its events, how it is asked to stop, and how it ends in words."""
+
+import importlib.metadata
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+import psutil
+import torch
+import transformers
+
+from engine.contract import events
+from engine.contract.config import RunConfig, to_json
+from engine.contract.events import Event
+from engine.contract.messages import BusyError, InputError, Message, Value
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
+from engine.contract.stream import EventWriter, Listener, last_attempt
+from engine.model import one_line
+from engine.tokens import Source, TokenStore, file_sha256, open_store
+from engine.world import World
+
+T = TypeVar("T")
+
+PHASE_PACE = 0.5  # seconds between two events of one phase
+# A terminal's Ctrl-C comes twice under a launcher, which passes it on; a second request is one that comes later.
+SECOND_REQUEST_AFTER = 3.0
+VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
+
+
+class StopAskedError(Exception):
+    """The job was asked to stop; carries what to say about it."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        super().__init__(message.text())
+
+
+class DivergedError(Exception):
+    """Loss or gradient is not finite; carries what to say about it."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        super().__init__(message.text())
+
+
+class StopFlag:
+    """Whether this rank was asked to stop: by a signal, or by the stop file in the run's folder."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._file = run_dir.stop_request
+        self._asked_at: float | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._asked_at is not None and now - self._asked_at > SECOND_REQUEST_AFTER:
+            os._exit(128 + number)
+        self._asked_at = self._asked_at or now
+
+    def __call__(self) -> bool:
+        return self._asked_at is not None or self._file.exists()
+
+
+class Job:
+    """One attempt of a run, seen from one rank."""
+
+    def __init__(self, run_dir: RunDir, record: RunRecord, world: World, log: EventWriter) -> None:
+        self.run_dir, self.record, self.world, self.log = run_dir, record, world, log
+        self.config: RunConfig = record.run_config()
+        self.output = OutputDir(Path(self.config.output_dir))
+        self.stop_asked = StopFlag(run_dir)
+        self.phase_name = "starting"
+        self._phase_at = 0.0
+
+    def emit(self, event: Event) -> None:
+        """Writes `event`, from rank 0 only."""
+        if self.world.is_main:
+            self.log.write(event)
+
+    def notice(self, message: Message | None) -> None:
+        """Writes a notice, if there is one."""
+        if message is not None:
+            self.emit(events.Notice(message))
+
+    def warn(self, message: Message) -> None:
+        """Writes a warning."""
+        self.emit(events.Warning(message))
+
+    def phase(self, name: str, done: int = 0, total: int = 0) -> None:
+        """Tells how far a phase is; raises StopAskedError where the job was asked to stop outside training."""
+        changed, now = name != self.phase_name, time.monotonic()
+        self.phase_name = name
+        if changed or done == total or now - self._phase_at >= PHASE_PACE:
+            self._phase_at = now
+            self.emit(events.Phase(name, done, total))
+        if name not in ("training", "saving") and self.stop_asked():
+            raise StopAskedError(Message("ended_stopped_early", {"phase": name}))
+
+    def together(self, work: Callable[[], T], *, chosen: bool) -> T | None:
+        """Does `work` on the chosen ranks; its InputError is raised on all of them, so that none waits for ever."""
+        value, fault = None, None
+        if chosen:
+            try:
+                value = work()
+            except InputError as error:
+                fault = (type(error), error.message.code, dict(error.message.args))
+        for found in self.world.gather([fault]):
+            if found is not None:
+                kind, code, args = found
+                raise kind(code, **args)
+        return value
+
+    def source(self, setting: str) -> Source:
+        """The data file of a setting, checked; raises InputError."""
+        config = self.config
+        source = Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+        source.open().close()
+        return source
+
+    def store(self, source: Source, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:
+        """The token store of `source`, made by one rank of each machine; raises InputError."""
+
+        def build() -> TokenStore:
+            return open_store(
+                source,
+                tokenizer,
+                self.config.max_seq_len,
+                Path(self.config.token_store),
+                lambda done, total: self.phase("tokenizing", done, total),
+            )
+
+        self.together(build, chosen=self.world.is_local_main)
+        store = build()  # it is there now
+        for message in store.notices(source.path):
+            self.notice(message)
+        return store
+
+    def started(self, sources: list[Source]) -> dict[str, str]:
+        """Announces the attempt; the fingerprints of its data."""
+        data = {source.setting: file_sha256(source.path) for source in sources}
+        self.emit(
+            events.RunStarted(
+                run=self.record.run,
+                preset=self.record.preset,
+                job=self.record.job,
+                config=to_json(self.config),
+                overrides=self.record.overrides,
+                versions=versions(),
+                git_revision=git_revision(),
+                data=data,
+                world_size=self.world.size,
+                device=self.world.device.type,
+                memory_available=psutil.virtual_memory().available,
+                disk_available=free_bytes(self.output.path),
+            )
+        )
+        return data
+
+    def end(self, reason: str, exit_code: int, message: Message, evidence: dict[str, str]) -> int:
+        """Writes the last event; the exit code."""
+        self.emit(events.RunEnded(reason, exit_code, message, evidence))
+        return exit_code
+
+    def options(self) -> dict[str, Value]:
+        """How this run is resumed or begun anew, for messages."""
+        return {"resume_option": self.record.resume_option, "fresh_option": self.record.fresh_option}
+
+
+def execute(
+    world: World, run_dir: RunDir, work: Callable[[Job], Message], listener: Listener | None = None
+) -> int:
+    """Runs `work` as one attempt of the run in `run_dir` and says how it ended; the exit code.
+
+    `work` returns what to say of its success. `listener` is called with every event of this rank.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    attempt = world.from_main(last_attempt(run_dir.events)) + 1
+    log = EventWriter(run_dir.events, f"rank{world.rank}", attempt, listener)
+    try:
+        record = run_dir.read_record()
+        world.check(record.processes, record.elsewhere)
+        job = Job(run_dir, record, world, log)
+    except InputError as error:
+        if world.is_main:
+            log.write(events.RunEnded("refused", error.exit_code, error.message))
+        return error.exit_code
+    code = _concluded(job, work)
+    log.close()
+    return code
+
+
+def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
+    try:
+        message = work(job)
+        code = job.end("finished", 0, message, _peaks(job.world))
+        job.world.end()
+        return code
+    except StopAskedError as stop:
+        # In a step all ranks stop together; in other phases each by itself, and none waits for the others.
+        evidence = _peaks(job.world) if job.phase_name == "training" else {}
+        return job.end("stopped", 0, stop.message, evidence)
+    except DivergedError as error:
+        return job.end("diverged", 1, error.message, {})
+    except InputError as error:
+        return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
+    except Exception as error:  # noqa: BLE001 - the last stop: whatever it is, it is told
+        if isinstance(error, RuntimeError) and job.world.size > 1 and job.stop_asked():
+            # Another rank stopped first and closed the line; this one was asked to stop as well.
+            return job.end("stopped", 0, Message("ended_stopped_early", {"phase": job.phase_name}), {})
+        return _failed(job, error)
+
+
+def _failed(job: Job, error: Exception) -> int:
+    traceback.print_exc(file=sys.stderr)
+    rank, why = job.world.rank, f"{type(error).__name__}: {one_line(error, 600)}"
+    if not job.world.is_main:
+        job.log.write(events.Warning(Message("rank_failed", {"rank": rank, "why": why})))
+        return 1
+    args: dict[str, Value] = {"rank": rank, "phase": job.phase_name, "why": why, "log": str(job.run_dir.trainer_output)}
+    return job.end(
+        "failed", 1, Message("ended_failed", {**args, **job.options()}), {"traceback": traceback.format_exc(limit=-8)}
+    )
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process at once with `code`: collectives that others left must not hold it at exit."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _peaks(world: World) -> dict[str, str]:
+    """The highest resident memory of every rank, as text in bytes."""
+    peaks = world.gather([peak_memory()])
+    return {f"peak_memory_rank{rank}": str(peak) for rank, peak in enumerate(peaks)}
+
+
+def peak_memory() -> int:
+    """The highest resident memory of this process so far, in bytes; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what takes part in the arithmetic, and the number of threads it uses."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    return {"python": sys.version.split()[0], **found, "threads": str(torch.get_num_threads())}
+
+
+def git_revision() -> str:
+    """The revision of the source this runs from; empty where it is no git checkout."""
+    try:
+        result = subprocess.run(  # noqa: S603
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()

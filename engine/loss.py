@@ -1,0 +1,136 @@
+"""Cross-entropy that never holds all logits: the output head is applied a chunk of label tokens at a time.
+
+The head's input at the label tokens is (N, d_model), its weight (V, d_model). The gradient of the summed loss is
+softmax(logits) - one_hot(label), so it is formed with each chunk while its logits are at hand, and the logits are
+dropped: N × V floats never exist, only chunk × V.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class _HeadReachedError(Exception):
+    """Carries the input of the output head out of the model's forward pass."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+@dataclass(frozen=True)
+class Head:
+    """The output head of a model: logits = hidden @ weight.T + bias."""
+
+    module: nn.Module
+    weight: Tensor
+    bias: Tensor | None
+
+    def hidden(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """The head's input, (rows, label length, d_model): the model is run up to its head and no further."""
+
+        def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            raise _HeadReachedError(args[0])
+
+        hook = self.module.register_forward_pre_hook(stop)
+        try:
+            model(**inputs, use_cache=False)
+        except _HeadReachedError as reached:
+            return reached.hidden
+        finally:
+            hook.remove()
+        raise RuntimeError("the model never called its output head")
+
+
+def find_head(model: Any) -> Head | None:
+    """The head of `model`, or None where logits are more than one linear map of its input.
+
+    Found out by trial: the logits of a few tokens, computed both ways, must agree.
+    """
+    module = model.get_output_embeddings()
+    if not isinstance(module, nn.Linear):
+        return None
+    parts = [part for part in (module.bias, getattr(model, "final_logits_bias", None)) if part is not None]
+    head = Head(module, module.weight, sum(part.flatten() for part in parts) if parts else None)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            ids = torch.arange(4, 10, device=module.weight.device).remainder(module.weight.shape[0])[None]
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}
+            whole = model(**inputs, use_cache=False).logits
+            ours = functional.linear(head.hidden(model, inputs), head.weight, head.bias)
+        return head if torch.allclose(whole, ours, rtol=1e-4, atol=1e-4) else None
+    except (RuntimeError, IndexError):
+        return None
+    finally:
+        model.train(was_training)
+
+
+class _SummedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0913 - the arguments of the formula
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int
+    ) -> Tensor:
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if need_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if need_bias and bias is not None else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        for start in range(0, len(labels), chunk):
+            part = slice(start, start + chunk)
+            logits = functional.linear(hidden[part], weight, bias).float()
+            picked = (torch.arange(len(logits), device=logits.device), labels[part])
+            log_sum = logits.logsumexp(dim=-1)
+            total += (log_sum - logits[picked]).double().sum()
+            grad = logits.sub_(log_sum[:, None]).exp_()  # softmax, in the memory of the logits
+            grad[picked] -= 1
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+            grad = grad.to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(grad, weight, out=grad_hidden[part])
+            if grad_weight is not None:
+                grad_weight += grad.T @ hidden[part]
+        ctx.grads = (grad_hidden, grad_weight, grad_bias)
+        ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scaled = [
+            None if grad is None else grad.mul_(grad_output.to(grad.dtype)).to(kind)
+            for grad, kind in zip(ctx.grads, ctx.kinds, strict=True)
+        ]
+        return (*scaled, None, None)
+
+
+def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
+    """Cross-entropy summed over label tokens, float64.
+
+    `hidden` is (N, d_model), `labels` (N,); at most `chunk` × V logits are held. Under autocast the head's matrix
+    products run in the precision of `hidden`. The gradient is kept from the forward pass and may be asked for once.
+    """
+    kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+    with torch.autocast(hidden.device.type, enabled=False):
+        weight = head.weight if kind is None else head.weight.to(kind)
+        bias = head.bias if kind is None or head.bias is None else head.bias.to(kind)
+        hidden = hidden if kind is None else hidden.to(kind)
+        return cast(Tensor, _SummedLoss.apply(hidden, weight, bias, labels, chunk))  # type: ignore[no-untyped-call]
+
+
+@torch.no_grad()
+def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
+    """Cross-entropy of each label token, (N,) float32, without a gradient; shapes as in `summed_loss`."""
+    parts = [
+        functional.cross_entropy(
+            functional.linear(hidden[i : i + chunk], head.weight, head.bias).float(),
+            labels[i : i + chunk],
+            reduction="none",
+        )
+        for i in range(0, len(labels), chunk)
+    ]
+    return torch.cat(parts)

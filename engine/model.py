@@ -1,0 +1,308 @@
+"""Load weights and tokenizer, freeze what shall not learn, choose the precision."""
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from engine.contract.config import RunConfig
+from engine.contract.messages import InputError, Message
+
+# Loading foreign files through transformers raises whatever its many paths raise; all of it is bad input.
+LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
+    if not Path(path).exists():
+        raise InputError("tokenizer_bad", path=path, why="it is not there")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except LOAD_ERRORS as error:
+        raise InputError("tokenizer_bad", path=path, why=one_line(error)) from None
+    for name in ("pad", "eos"):
+        if getattr(tokenizer, f"{name}_token_id") is None:
+            raise InputError("tokenizer_token_missing", path=path, token=name)
+    return tokenizer
+
+
+def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The model to train, fp32, on the CPU, checked against the tokenizer; raises InputError."""
+    path = config.pretrained_model
+    if not path:
+        torch.manual_seed(config.seed)
+        model = T5ForConditionalGeneration(_t5_config(config, tokenizer, len(tokenizer), tied=True))
+    elif not Path(path).exists():
+        raise InputError(
+            "file_missing", what="pretrained model", what_zh="预训练模型", path=path, setting="pretrained_model"
+        )
+    elif Path(path).is_dir():
+        model = _from_folder(Path(path))
+    else:
+        model = _from_state_dict(Path(path), config, tokenizer)
+    _detach_from_files(model)
+    _set_dropout(model, config.dropout_rate)
+    _check_vocabulary(model, config, tokenizer)
+    return model
+
+
+def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
+    """The model that a checkpoint describes, with all its weights from `state`; raises InputError."""
+    try:
+        parsed = AutoConfig.for_model(**model_config)
+        kind = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(parsed)]
+    except LOAD_ERRORS as error:
+        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
+    model = _with_weights(kind, parsed, state, path)
+    _detach_from_files(model)
+    return model
+
+
+def _t5_config(config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: int, *, tied: bool) -> T5Config:
+    return T5Config(
+        vocab_size=vocabulary,
+        d_model=config.d_model,
+        d_kv=config.d_kv,
+        d_ff=config.d_ff,
+        num_layers=config.num_layers,
+        num_decoder_layers=config.num_decoder_layers,
+        num_heads=config.num_heads,
+        dropout_rate=0.1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=tied,
+    )
+
+
+def _from_folder(path: Path) -> Any:
+    try:
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(
+            path, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except pickle.UnpicklingError as error:
+        raise InputError("model_pickle", path=str(path), why=one_line(error)) from None
+    except LOAD_ERRORS as error:
+        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
+    _check_keys(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    return model
+
+
+def _from_state_dict(path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+    state = _read_state_dict(path)
+    shared = state.get("shared.weight")
+    if shared is None or shared.dim() != 2:  # noqa: PLR2004 - a matrix
+        raise InputError("model_bad", path=str(path), why="it has no matrix shared.weight, so it is no T5")
+    head = state.get("lm_head.weight")
+    tied = head is None or head.shape == shared.shape and bool(torch.equal(head, shared))
+    return _with_weights(
+        T5ForConditionalGeneration, _t5_config(config, tokenizer, shared.shape[0], tied=tied), state, path
+    )
+
+
+def _with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:
+    """A model of class `kind` with the weights `state`; raises InputError where they do not fit."""
+    _check_fit(kind, parsed, state, path)
+    try:
+        return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=torch.float32)
+    except LOAD_ERRORS as error:
+        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
+
+
+def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> None:
+    """Compares names and shapes with those of an empty model; names of one shared weight stand for each other."""
+    with torch.device("meta"):
+        wanted = kind(parsed).state_dict(keep_vars=True)
+    groups: dict[int, set[str]] = {}
+    for name, tensor in wanted.items():
+        groups.setdefault(id(tensor), set()).add(name)
+    missing = [min(names) for names in groups.values() if not names & state.keys()]
+    unexpected = [name for name in state if name not in wanted]
+    mismatched = [name for name in state if name in wanted and state[name].shape != wanted[name].shape]
+    _check_keys(path, missing, unexpected, mismatched)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise InputError("model_pickle", path=str(path), why=one_line(error)) from None
+    except (*LOAD_ERRORS, EOFError) as error:
+        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
+    sound = isinstance(state, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    )
+    if not sound or not state:
+        raise InputError("model_pickle", path=str(path), why="it holds something other than named tensors")
+    return dict(state)
+
+
+def _check_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
+    groups = [sorted(missing), sorted(unexpected), sorted(str(m[0] if isinstance(m, tuple) else m) for m in mismatched)]
+    if any(groups):
+        counts = {f"{n}_count": len(g) for n, g in zip(("missing", "unexpected", "mismatched"), groups, strict=True)}
+        names = {
+            n: ", ".join(g[:3]) + (", …" if len(g) > 3 else "") or "-"  # noqa: PLR2004 - a few examples
+            for n, g in zip(("missing", "unexpected", "mismatched"), groups, strict=True)
+        }
+        raise InputError("model_keys", path=str(path), **counts, **names)
+
+
+def _detach_from_files(model: nn.Module) -> None:
+    """Copies weights out of the files they are mapped from: writing over such a file would change them mid-run."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def _set_dropout(model: Any, rate: float) -> None:
+    if rate < 0:
+        return
+    for name in ("dropout_rate", "dropout"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, rate)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        elif isinstance(getattr(module, "dropout", None), float):  # attention and BART keep the number itself
+            module.dropout = rate
+
+
+def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    name = config.pretrained_model or "new T5"
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values(), default=0) + 1
+    if highest > rows:
+        raise InputError("vocabulary_mismatch", tokenizer=config.tokenizer, tokens=highest, model=name, rows=rows)
+    eos = model.config.eos_token_id
+    if tokenizer.eos_token_id not in (eos if isinstance(eos, list) else [eos]):
+        raise InputError(
+            "special_token_mismatch",
+            model=name,
+            model_id=str(eos),
+            token="eos",
+            tokenizer=config.tokenizer,
+            tokenizer_id=str(tokenizer.eos_token_id),
+        )
+    if model.config.decoder_start_token_id is None:
+        raise InputError("decoder_start_missing", model=name)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What `freeze` did: parameter counts, and what to tell the user."""
+
+    parameters: int
+    trained: int
+    notices: tuple[Message, ...]
+
+
+def freeze(model: Any, names: str) -> Frozen:
+    """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part.
+
+    `encoder`, `decoder` and `embeddings` are found through the model's own accessors; any other name stands for
+    the parameters whose names begin with it.
+    """
+    parts = [name for name in (part.strip() for part in names.split(",")) if name]
+    for name in parts:
+        for parameter in _parameters_of(model, name):
+            parameter.requires_grad_(False)
+    everything = list(model.parameters())
+    total = sum(p.numel() for p in everything)
+    trained = sum(p.numel() for p in everything if p.requires_grad)
+    if not trained:
+        raise InputError("nothing_trainable", freeze=names)
+    notices = [
+        Message("trainable", {"trained": f"{trained:,}", "total": f"{total:,}", "frozen": ", ".join(parts) or "-"})
+    ]
+    head = model.get_output_embeddings()
+    if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:
+        notices.append(Message("head_frozen"))
+    return Frozen(total, trained, tuple(notices))
+
+
+def _parameters_of(model: Any, name: str) -> list[nn.Parameter]:
+    if name == "embeddings":
+        return list(model.get_input_embeddings().parameters())
+    if name in ("encoder", "decoder"):
+        part = model.get_encoder() if name == "encoder" else model.get_decoder()
+        shared = {id(p) for p in model.get_input_embeddings().parameters()}
+        return [p for p in part.parameters() if id(p) not in shared]
+    found = [p for key, p in model.named_parameters() if key.startswith(name)]
+    if not found:
+        known = ", ".join(dict(model.named_children()))
+        raise InputError("freeze_unknown", name=name, known=known)
+    return found
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Train mode, but eval mode for every part whose parameters are all frozen: it has no dropout."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            module.eval()
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name, each once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint must know besides the trained parameters: frozen ones and persistent buffers, each once."""
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    tensors: dict[str, Tensor] = {}
+    seen = set(trained)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach()
+    return tensors
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, Message | None]:
+    """("bf16" or "fp32", and a notice where bf16 had to give way): bf16 only where the hardware computes in it."""
+    if wanted == "fp32":
+        return "fp32", None
+    if _native_bf16(device):
+        return "bf16", None
+    return "fp32", Message("precision_fallback", {"device": device.type})
+
+
+def _native_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return True
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The message of an error on one line, with its kind where it says nothing itself."""
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:limit]
+
+
+def model_config_json(model: Any) -> str:
+    """The model's configuration, from which `build_model` makes it again."""
+    return json.dumps(model.config.to_dict(), default=str, sort_keys=True)

@@ -1,0 +1,41 @@
+"""Score: `python -m engine.score RUN_DIR` evaluates the best model of an output folder on the test file."""
+
+import sys
+from pathlib import Path
+
+from engine import model
+from engine.contract.config import override
+from engine.contract.messages import InputError, Message
+from engine.contract.rundir import RunDir
+from engine.evaluate import Evaluator
+from engine.job import Job, execute, leave
+from engine.loss import find_head
+from engine.train import tell_score
+from engine.world import World
+
+
+def score(job: Job) -> Message:
+    """The whole job; what to say when it is done. Raises InputError or StopAskedError."""
+    config, best = job.config, str(job.output.best)
+    job.phase("loading")
+    source = job.source("test_file")
+    if not job.output.best.is_dir():
+        raise InputError("best_missing", path=best)
+    job.started([source])
+    tokenizer = model.load_tokenizer(best)
+    net = model.load_model(override(config, {"pretrained_model": best, "tokenizer": best})[0], tokenizer)
+    rows = job.store(source, tokenizer)
+    net.to(job.world.device)
+    precision, notice = model.choose_precision(config.mixed_precision, job.world.device)
+    job.notice(notice)
+    evaluator = Evaluator(
+        net, find_head(net), tokenizer, rows, job.world, config, precision == "bf16", job.phase
+    )
+    result = evaluator.run()
+    tell_score(job, result, epoch=0, step=0)
+    shown = {"rows": result.rows, "loss": f"{result.loss:.4f}", "bleu": f"{result.bleu:.2f} ({result.signature})"}
+    return Message("ended_tested", {**shown, "path": str(source.path)})
+
+
+if __name__ == "__main__":
+    leave(execute(World(), RunDir(Path(sys.argv[1])), score))

@@ -1,0 +1,125 @@
+"""One optimizer step: forward and backward over its micro-batches, exact however it is cut.
+
+The loss is summed over label tokens and divided once by the label tokens of the whole step over all ranks. Each
+micro-batch therefore adds its exact part of the gradient, and neither the cut nor the number of ranks matters.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine import batching
+from engine.batching import Ids, Lengths
+from engine.loss import Head, summed_loss
+from engine.tokens import TokenStore
+from engine.world import World
+
+IGNORED = -100  # label of padding
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step computed before its update; the gradient is left in the parameters, summed over all ranks."""
+
+    loss: float  # mean over the label tokens of the step, all ranks
+    grad_norm: float  # before clipping
+    label_tokens: int
+    tokens: int
+    padded_tokens: int
+    micro_batches: int
+    stop_asked: bool  # by any rank
+    seconds_data: float
+    seconds_forward_backward: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the update may be made."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+def micro_batch(store: TokenStore, indices: list[int], pad: int, device: torch.device) -> dict[str, Tensor]:
+    """Some samples as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
+    prompts = [torch.from_numpy(store.prompt(i)) for i in indices]
+    labels = [torch.from_numpy(store.label(i)) for i in indices]
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=pad)
+    mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+    targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
+
+
+def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the model takes in place of labels: the decoder's input ids, shifted by the model's own rule."""
+    labels = batch["labels"]
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        shifted = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    else:
+        start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
+        shifted = torch.cat([start, labels[:, :-1]], dim=1)
+    shifted = shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "decoder_input_ids": shifted}
+
+
+def batch_loss(model: Any, head: Head | None, batch: dict[str, Tensor], chunk: int) -> Tensor:
+    """Cross-entropy summed over the label tokens of a micro-batch, with its graph."""
+    inputs = model_inputs(model, batch)
+    kept = batch["labels"] != IGNORED
+    if head is None:
+        logits = model(**inputs, use_cache=False).logits
+        return functional.cross_entropy(logits[kept].float(), batch["labels"][kept], reduction="sum").double()
+    return summed_loss(head.hidden(model, inputs)[kept], head, batch["labels"][kept], chunk)
+
+
+@dataclass(frozen=True)
+class StepRunner:
+    """Computes steps of one run on one rank."""
+
+    model: Any
+    head: Head | None
+    store: TokenStore
+    world: World
+    parameters: list[nn.Parameter]
+    pad: int
+    micro_batch_tokens: int
+    loss_chunk_tokens: int
+    max_grad_norm: float
+    autocast: bool
+
+    def run(self, samples: Ids, *, stop_asked: bool) -> StepResult:
+        """Forward, backward, the sum over ranks and the clipping of one step."""
+        began = time.perf_counter()
+        indices = [int(i) for i in samples]
+        lengths = Lengths(self.store.lengths("prompt", indices), self.store.lengths("label", indices))
+        label_tokens = int(lengths.label.sum())
+        share = batching.deal(lengths, self.world.size)[self.world.rank]
+        cuts = batching.pack(share, lengths, self.micro_batch_tokens)
+        seconds_data = time.perf_counter() - began
+        loss = 0.0
+        for cut in cuts:
+            data_began = time.perf_counter()
+            batch = micro_batch(self.store, [indices[place] for place in cut], self.pad, self.world.device)
+            seconds_data += time.perf_counter() - data_began
+            with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
+                part = batch_loss(self.model, self.head, batch, self.loss_chunk_tokens) / label_tokens
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.item()
+        padded = sum(batching.padded_size(cut, lengths) for cut in cuts)
+        totals = self.world.sum([loss, float(padded), float(len(cuts)), float(stop_asked)])
+        self.world.sum_gradients(self.parameters)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+        return StepResult(
+            loss=totals[0],
+            grad_norm=norm,
+            label_tokens=label_tokens,
+            tokens=int(lengths.total.sum()),
+            padded_tokens=int(totals[1]),
+            micro_batches=int(totals[2]),
+            stop_asked=totals[3] > 0,
+            seconds_data=seconds_data,
+            seconds_forward_backward=time.perf_counter() - began - seconds_data,
+        )

@@ -1,0 +1,107 @@
+"""The processes of a run: how many there are, what they agree on, and the sum of their gradients."""
+
+import os
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, gather_object
+from torch import Tensor, nn
+
+from engine.contract.messages import InputError
+
+# Ranks wait for rank 0 while it tokenizes or saves; a dead rank is noticed by the launcher, not by this limit.
+COLLECTIVE_LIMIT = timedelta(hours=12)
+BUCKET_ELEMENTS = 4 << 20  # 16 MiB of fp32 gradients are summed at a time
+
+
+class World:
+    """All ranks of the run, seen from one of them."""
+
+    def __init__(self) -> None:
+        self.accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT)])
+        self.rank: int = self.accelerator.process_index
+        self.size: int = self.accelerator.num_processes
+        self.device: torch.device = self.accelerator.device
+        # Where the launcher's world is not this one's, every process believes it is rank 0: its own word decides.
+        self.is_main: bool = self.accelerator.is_main_process and os.environ.get("RANK", "0") == "0"
+        self.is_local_main: bool = self.accelerator.is_local_main_process
+
+    def check(self, promised: int, command: str) -> None:
+        """Raises InputError unless this is the world that was launched and promised.
+
+        accelerate's multi-GPU launcher on a machine without GPUs starts processes that each believe they are alone;
+        `command` is what works there instead. `promised` 0 promises nothing.
+        """
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if launched != self.size:
+            gpus = torch.accelerator.device_count()
+            raise InputError("world_mismatch", launched=launched, found=self.size, gpus=gpus, command=command)
+        if promised and promised != self.size:
+            raise InputError("world_promised", promised=promised, found=self.size)
+
+    def wait(self) -> None:
+        """Returns when every rank has come here."""
+        self.accelerator.wait_for_everyone()
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Each value summed over all ranks, in float64 (float32 where the device has no other)."""
+        if self.size == 1:
+            return values
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        tensor = torch.tensor(values, dtype=kind, device=self.device)
+        dist.all_reduce(tensor)
+        return cast(list[float], tensor.tolist())
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Adds up every parameter's gradient over all ranks, in place; a rank without one counts as zero."""
+        if self.size == 1:
+            return
+        bucket: list[Tensor] = []
+        size = 0
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            bucket.append(parameter.grad)
+            size += parameter.numel()
+            if size >= BUCKET_ELEMENTS:
+                _sum_bucket(bucket)
+                bucket, size = [], 0
+        if bucket:
+            _sum_bucket(bucket)
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of all ranks in one list, rank 0's first, on every rank."""
+        return cast(list[Any], gather_object(items)) if self.size > 1 else items
+
+    def from_main(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def end(self) -> None:
+        """Leaves the process group in order."""
+        self.accelerator.end_training()
+
+
+def _sum_bucket(gradients: list[Tensor]) -> None:
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seeds torch, numpy and random from (seed, step, rank), so that a resumed step draws what it would have drawn."""
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint64)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]) % 2**32)
+    random.seed(int(words[1]))
