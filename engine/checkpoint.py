@@ -163,13 +163,13 @@ def remove_leftovers(output: OutputDir) -> None:
 
 def newest_sound(output: OutputDir) -> tuple[Found | None, list[Message]]:
     """The newest checkpoint whose every hash is right, and a message for each newer one that was skipped."""
-    skipped = []
+    skipped: list[Message] = []
     for step in output.checkpoint_steps():
         path = output.checkpoint(step)
         try:
             return Found(path, verify(path)), skipped
         except (OSError, ValueError, KeyError, TypeError) as error:
-            skipped.append(Message("checkpoint_skipped", {"checkpoint": str(path), "why": one_line(error)}))
+            skipped.append(Message.of("checkpoint_skipped", checkpoint=str(path), why=one_line(error)))
     return None, skipped
 
 

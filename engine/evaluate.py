@@ -83,7 +83,7 @@ class Evaluator:
         for done, batch in self._mine("evaluating", batches):
             found += zip(batch, self._row_losses(batch), strict=True)
             self.progress("evaluating", done, len(batches))
-        total = sum(loss for _, loss in sorted(self.world.gather(found)))
+        total: float = sum(loss for _, loss in sorted(self.world.gather(found)))
         return total / int(lengths.label.sum())
 
     def _mine(self, name: str, batches: list[list[int]]) -> Iterator[tuple[int, list[int]]]:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import psutil
 import torch
@@ -19,14 +19,13 @@ import transformers
 from engine.contract import events
 from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Event
+from engine.contract.inputs import require_files
 from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stream import EventWriter, Listener, last_attempt
 from engine.model import one_line
 from engine.tokens import Source, TokenStore, file_sha256, open_store
 from engine.world import World
-
-T = TypeVar("T")
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
 # A terminal's Ctrl-C comes twice under a launcher, which passes it on; a second request is one that comes later.
@@ -59,7 +58,7 @@ class StopFlag:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._asked_at is not None and now - self._asked_at > SECOND_REQUEST_AFTER:
             os._exit(128 + number)
@@ -102,25 +101,12 @@ class Job:
             self._phase_at = now
             self.emit(events.Phase(name, done, total))
         if name not in ("training", "saving") and self.stop_asked():
-            raise StopAskedError(Message("ended_stopped_early", {"phase": name}))
-
-    def together(self, work: Callable[[], T], *, chosen: bool) -> T | None:
-        """Does `work` on the chosen ranks; its InputError is raised on all of them, so that none waits for ever."""
-        value, fault = None, None
-        if chosen:
-            try:
-                value = work()
-            except InputError as error:
-                fault = (type(error), error.message.code, dict(error.message.args))
-        for found in self.world.gather([fault]):
-            if found is not None:
-                kind, code, args = found
-                raise kind(code, **args)
-        return value
+            raise StopAskedError(Message.of("ended_stopped_early", phase=name))
 
     def source(self, setting: str) -> Source:
         """The data file of a setting, checked; raises InputError."""
         config = self.config
+        require_files(config, setting)
         source = Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
         source.open().close()
         return source
@@ -137,7 +123,7 @@ class Job:
                 lambda done, total: self.phase("tokenizing", done, total),
             )
 
-        self.together(build, chosen=self.world.is_local_main)
+        self.world.together(build, chosen=self.world.is_local_main)
         store = build()  # it is there now
         for message in store.notices(source.path):
             self.notice(message)
@@ -174,9 +160,7 @@ class Job:
         return {"resume_option": self.record.resume_option, "fresh_option": self.record.fresh_option}
 
 
-def execute(
-    world: World, run_dir: RunDir, work: Callable[[Job], Message], listener: Listener | None = None
-) -> int:
+def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], listener: Listener | None = None) -> int:
     """Runs `work` as one attempt of the run in `run_dir` and says how it ended; the exit code.
 
     `work` returns what to say of its success. `listener` is called with every event of this rank.
@@ -212,10 +196,10 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return job.end("diverged", 1, error.message, {})
     except InputError as error:
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
-    except Exception as error:  # noqa: BLE001 - the last stop: whatever it is, it is told
+    except Exception as error:
         if isinstance(error, RuntimeError) and job.world.size > 1 and job.stop_asked():
             # Another rank stopped first and closed the line; this one was asked to stop as well.
-            return job.end("stopped", 0, Message("ended_stopped_early", {"phase": job.phase_name}), {})
+            return job.end("stopped", 0, Message.of("ended_stopped_early", phase=job.phase_name), {})
         return _failed(job, error)
 
 
@@ -223,12 +207,11 @@ def _failed(job: Job, error: Exception) -> int:
     traceback.print_exc(file=sys.stderr)
     rank, why = job.world.rank, f"{type(error).__name__}: {one_line(error, 600)}"
     if not job.world.is_main:
-        job.log.write(events.Warning(Message("rank_failed", {"rank": rank, "why": why})))
+        job.log.write(events.Warning(Message.of("rank_failed", rank=rank, why=why)))
         return 1
-    args: dict[str, Value] = {"rank": rank, "phase": job.phase_name, "why": why, "log": str(job.run_dir.trainer_output)}
-    return job.end(
-        "failed", 1, Message("ended_failed", {**args, **job.options()}), {"traceback": traceback.format_exc(limit=-8)}
-    )
+    log = str(job.run_dir.trainer_output)
+    message = Message.of("ended_failed", rank=rank, phase=job.phase_name, why=why, log=log, **job.options())
+    return job.end("failed", 1, message, {"traceback": traceback.format_exc(limit=-8)})
 
 
 def leave(code: int) -> NoReturn:
@@ -262,8 +245,8 @@ def versions() -> dict[str, str]:
 def git_revision() -> str:
     """The revision of the source this runs from; empty where it is no git checkout."""
     try:
-        result = subprocess.run(  # noqa: S603
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

@@ -54,7 +54,8 @@ def find_head(model: Any) -> Head | None:
     if not isinstance(module, nn.Linear):
         return None
     parts = [part for part in (module.bias, getattr(model, "final_logits_bias", None)) if part is not None]
-    head = Head(module, module.weight, sum(part.flatten() for part in parts) if parts else None)
+    bias = torch.stack([part.flatten() for part in parts]).sum(dim=0) if parts else None
+    head = Head(module, module.weight, bias)
     was_training = model.training
     model.eval()
     try:
@@ -72,9 +73,7 @@ def find_head(model: Any) -> Head | None:
 
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0913 - the arguments of the formula
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
@@ -119,7 +118,7 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
         weight = head.weight if kind is None else head.weight.to(kind)
         bias = head.bias if kind is None or head.bias is None else head.bias.to(kind)
         hidden = hidden if kind is None else hidden.to(kind)
-        return cast(Tensor, _SummedLoss.apply(hidden, weight, bias, labels, chunk))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _SummedLoss.apply(hidden, weight, bias, labels, chunk))
 
 
 @torch.no_grad()

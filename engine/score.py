@@ -28,13 +28,11 @@ def score(job: Job) -> Message:
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)
     job.notice(notice)
-    evaluator = Evaluator(
-        net, find_head(net), tokenizer, rows, job.world, config, precision == "bf16", job.phase
-    )
+    evaluator = Evaluator(net, find_head(net), tokenizer, rows, job.world, config, precision == "bf16", job.phase)
     result = evaluator.run()
     tell_score(job, result, epoch=0, step=0)
-    shown = {"rows": result.rows, "loss": f"{result.loss:.4f}", "bleu": f"{result.bleu:.2f} ({result.signature})"}
-    return Message("ended_tested", {**shown, "path": str(source.path)})
+    loss, bleu = f"{result.loss:.4f}", f"{result.bleu:.2f} ({result.signature})"
+    return Message.of("ended_tested", rows=result.rows, path=str(source.path), loss=loss, bleu=bleu)
 
 
 if __name__ == "__main__":

@@ -44,13 +44,17 @@ class StepResult:
 
 def micro_batch(store: TokenStore, indices: list[int], pad: int, device: torch.device) -> dict[str, Tensor]:
     """Some samples as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
-    prompts = [torch.from_numpy(store.prompt(i)) for i in indices]
+    ids, mask = pad_prompts([torch.from_numpy(store.prompt(i)) for i in indices], pad)
     labels = [torch.from_numpy(store.label(i)) for i in indices]
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    ids = nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=pad)
-    mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
     targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED)
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
+
+
+def pad_prompts(prompts: list[Tensor], pad: int) -> tuple[Tensor, Tensor]:
+    """Prompts of unequal length as ids and attention mask, both (rows, longest)."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=pad)
+    return ids, (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
 
 
 def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:

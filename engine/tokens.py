@@ -31,13 +31,6 @@ FORMAT = 1
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
-# What a person calls the file of each setting, in English and Chinese.
-FILE_NAMES = {
-    "train_file": ("training file", "训练文件"),
-    "validation_file": ("validation file", "验证文件"),
-    "test_file": ("test file", "测试文件"),
-}
-
 
 @dataclass(frozen=True)
 class Source:
@@ -50,9 +43,6 @@ class Source:
 
     def open(self) -> pq.ParquetFile:
         """The file with both columns checked; raises InputError."""
-        if not self.path.is_file():
-            what, what_zh = FILE_NAMES[self.setting]
-            raise InputError("file_missing", what=what, what_zh=what_zh, path=str(self.path), setting=self.setting)
         try:
             file = pq.ParquetFile(self.path, page_checksum_verification=True)
             schema = file.schema_arrow
@@ -70,9 +60,7 @@ class Source:
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise InputError(
-                "column_not_text", path=str(self.path), column=column, kind=str(kind), setting=option
-            )
+            raise InputError("column_not_text", path=str(self.path), column=column, kind=str(kind), setting=option)
 
     def batches(self, file: pq.ParquetFile) -> Iterator[tuple[list[str | bytes | None], list[str | bytes | None]]]:
         """Prompts and responses, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
@@ -140,11 +128,12 @@ class TokenStore:
         meta, notes = self.meta, []
         shown = {"path": str(path), "rows": meta["rows"]}
         if meta["dropped"]:
-            dropped = {"dropped": sum(meta["dropped"].values()), "reasons": _reasons(meta["dropped"])}
-            notes.append(Message("rows_dropped", {**shown, **dropped, "first": meta["first_dropped"]}))
+            count, reasons = sum(meta["dropped"].values()), _reasons(meta["dropped"])
+            first = meta["first_dropped"]
+            notes.append(Message.of("rows_dropped", dropped=count, reasons=reasons, first=first, **shown))
         if meta["cut_rows"]:
             cut = {name: meta[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
-            notes.append(Message("rows_truncated", {**shown, **cut}))
+            notes.append(Message.of("rows_truncated", **shown, **cut))
         return notes
 
 
@@ -234,12 +223,16 @@ def _build(
             if first_dropped < 0 and len(kept) < len(faults):
                 first_dropped = seen + next(i for i, fault in enumerate(faults) if fault is not None)
             dropped.update(fault for fault in faults if fault is not None)
-            for part, texts in (("prompt", prompts), ("label", labels)):
-                ids = encode([str(texts[i]) for i in kept], tokenizer, max_len, tally, part)
-                _append(out[f"{part}.ids"], out[f"{part}.ends"], ids, kind, tally, part)
+            ids = {
+                "prompt": encode([str(prompts[i]) for i in kept], tokenizer),
+                "label": encode([str(labels[i]) for i in kept], tokenizer),
+            }
+            tally.count(ids["prompt"], ids["label"], max_len)
+            for part, rows in ids.items():
+                short = [cut(row, max_len) for row in rows]
+                tally.ends[part] = _append(out[f"{part}.ids"], out[f"{part}.ends"], short, kind, tally.ends[part])
             out["rows"].write((np.array(kept, dtype=np.int64) + seen).tobytes())
             seen += len(prompts)
-            tally.end_batch()
             progress(seen, total)
     if seen == sum(dropped.values()):
         raise InputError(
@@ -259,7 +252,9 @@ def _build(
             "dropped": dict(dropped),
             "first_dropped": first_dropped,
             "limit": max_len,
-            **tally.totals(),
+            "tokens": tally.tokens,
+            "cut_tokens": tally.cut_tokens,
+            "cut_rows": tally.cut_rows,
         },
     )
 
@@ -282,45 +277,35 @@ class _Tally:
     def __init__(self) -> None:
         self.ends = {"prompt": 0, "label": 0}
         self.tokens = self.cut_tokens = self.cut_rows = 0
-        self._cut: set[int] = set()
 
-    def cut(self, index: int, tokens: int) -> None:
-        self._cut.add(index)
-        self.cut_tokens += tokens
-
-    def end_batch(self) -> None:
-        self.cut_rows += len(self._cut)
-        self._cut.clear()
-
-    def totals(self) -> dict[str, int]:
-        return {"tokens": self.tokens, "cut_tokens": self.cut_tokens, "cut_rows": self.cut_rows}
+    def count(self, prompts: list[list[int]], labels: list[list[int]], limit: int) -> None:
+        """Adds some rows, given before they are cut at `limit` tokens."""
+        for row in zip(prompts, labels, strict=True):
+            over = sum(max(0, len(ids) - limit) for ids in row)
+            self.tokens += sum(map(len, row))
+            self.cut_tokens += over
+            self.cut_rows += over > 0
 
 
-def encode(
-    texts: list[str], tokenizer: "PreTrainedTokenizerBase", max_len: int, tally: _Tally | None = None, part: str = ""
-) -> list[list[int]]:
-    """Token ids of `texts`, each ending in the end token and at most `max_len` long, that token included."""
+def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """Token ids of `texts`, each ending in the end token."""
     if not texts:
         return []
     eos = tokenizer.eos_token_id
     encoded = tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-    result = []
-    for index, ids in enumerate(encoded):
-        full = ids if ids and ids[-1] == eos else [*ids, eos]
-        if tally is not None:
-            tally.tokens += len(full)
-            if len(full) > max_len:
-                tally.cut(index, len(full) - max_len)
-        result.append(full if len(full) <= max_len else [*full[: max_len - 1], eos])
-    return result
+    return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in encoded]
 
 
-def _append(
-    ids_file: BinaryIO, ends_file: BinaryIO, rows: list[list[int]], kind: np.dtype[Any], tally: _Tally, part: str
-) -> None:
+def cut(ids: list[int], limit: int) -> list[int]:
+    """At most `limit` of the ids, the end token among them."""
+    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+def _append(ids_file: BinaryIO, ends_file: BinaryIO, rows: list[list[int]], kind: np.dtype[Any], end: int) -> int:
+    """Writes rows after the `end` tokens written so far; tokens written now."""
     if not rows:
-        return
-    ends = np.cumsum([len(ids) for ids in rows], dtype=np.int64) + tally.ends[part]
-    tally.ends[part] = int(ends[-1])
+        return end
+    ends = np.cumsum([len(ids) for ids in rows], dtype=np.int64) + end
     ids_file.write(np.concatenate([np.asarray(ids, dtype=kind) for ids in rows]).tobytes())
     ends_file.write(ends.tobytes())
+    return int(ends[-1])

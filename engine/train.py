@@ -18,8 +18,9 @@ from engine import batching, checkpoint, model, optim
 from engine.checkpoint import SAVE_ERRORS, CheckpointWriter, Found
 from engine.contract import events
 from engine.contract.config import differences_on_resume, to_json
+from engine.contract.inputs import require_files
 from engine.contract.messages import InputError, Message
-from engine.contract.rundir import FolderLock, RunDir, free_bytes, read_json, write_json
+from engine.contract.rundir import FolderLock, RunDir, free_bytes, read_json, refuse_unfinished, write_json
 from engine.evaluate import Evaluator, Score
 from engine.job import DivergedError, Job, StopAskedError, execute, leave, versions
 from engine.loss import Head, find_head
@@ -46,12 +47,10 @@ class Prepared:
 
 def train(job: Job) -> Message:
     """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
-    lock = job.together(lambda: FolderLock.acquire(job.output, job.record.run), chosen=job.world.is_main)
+    lock = job.world.together(lambda: FolderLock.acquire(job.output, job.record.run), chosen=job.world.is_main)
     if job.record.resume and job.world.from_main(job.output.owner()).get("finished"):
         owner = job.output.owner()
-        return Message(
-            "resume_finished", {"run": owner["run"], "steps_total": owner["steps_total"], **job.options()}
-        )
+        return Message.of("resume_finished", run=owner["run"], steps_total=owner["steps_total"], **job.options())
     try:
         prepared = _prepare(job)
     except (InputError, StopAskedError):
@@ -66,23 +65,25 @@ def _prepare(job: Job) -> Prepared:
     config, world = job.config, job.world
     job.phase("loading")
     sources = [job.source("train_file"), job.source("validation_file")]
+    require_files(config, "tokenizer")
     data = job.started(sources)
     tokenizer = model.load_tokenizer(config.tokenizer)
     start = _starting_point(job, data)
     if start is not None:
         net = model.build_model(start.model_config(), start.weights(), start.path)
     else:
+        require_files(config, "pretrained_model")
         net = model.load_model(config, tokenizer)
         if not config.pretrained_model:
-            job.notice(Message("model_new", {"seed": config.seed}))
+            job.notice(Message.of("model_new", seed=config.seed))
     frozen = model.freeze(net, config.freeze)
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
-    job.together(lambda: _check_space(job, net), chosen=world.is_main)
+    job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
     net.to(world.device)
     head = find_head(net)
     if head is None:
-        job.warn(Message("head_not_separable", {"model": type(net).__name__}))
+        job.warn(Message.of("head_not_separable", model=type(net).__name__))
     precision, notice = model.choose_precision(config.mixed_precision, world.device)
     for message in (*frozen.notices, notice):
         job.notice(message)
@@ -112,39 +113,26 @@ def _starting_point(job: Job, data: dict[str, str]) -> Found | None:
     record, output = job.record, job.output
 
     def find() -> Found | None:
-        owner = output.owner()
         if not record.resume:
-            if owner and not owner.get("finished") and output.checkpoint_steps() and not record.fresh:
-                raise unfinished(job, owner)
+            if not record.fresh:
+                refuse_unfinished(output, resume_option=record.resume_option, fresh_option=record.fresh_option)
             return None
         checkpoint.restore_best(output)
         found, skipped = checkpoint.newest_sound(output)
         for message in skipped:
             job.warn(message)
         if found is None:
-            job.notice(Message("resume_nothing", {"path": str(output.path)}))
+            job.notice(Message.of("resume_nothing", path=str(output.path)))
             return None
         _refuse_differences(job, found, data)
         return found
 
-    return job.world.from_main(job.together(find, chosen=job.world.is_main))  # type: ignore[no-any-return]
-
-
-def unfinished(job: Job, owner: dict[str, Any]) -> InputError:
-    """The error for starting anew where an unfinished run could go on."""
-    return InputError(
-        "unfinished_run",
-        path=str(job.output.path),
-        run=str(owner.get("run")),
-        step=job.output.checkpoint_steps()[0],
-        steps_total=int(owner.get("steps_total", 0)),
-        **job.options(),
-    )
+    return job.world.from_main(job.world.together(find, chosen=job.world.is_main))  # type: ignore[no-any-return]
 
 
 def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
     then = found.manifest
-    differences = {name: pair for name, pair in differences_on_resume(then["config"], job.config).items()}
+    differences = differences_on_resume(then["config"], job.config)
     if then["world_size"] != job.world.size:
         differences["processes"] = [then["world_size"], job.world.size]
     if then["data"]["train_file"] != data["train_file"]:
@@ -157,20 +145,22 @@ def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
 def _check_space(job: Job, net: Any) -> None:
     need, free = checkpoint.bytes_needed(net, job.config.optimizer), free_bytes(job.output.path)
     if need > free:
-        sizes = {name: f"{size / 1e9:.2f} GB" for name, size in (("need", need), ("free", free), ("short", need - free))}
+        sizes = {
+            name: f"{size / 1e9:.2f} GB" for name, size in (("need", need), ("free", free), ("short", need - free))
+        }
         raise InputError("space_short", path=str(job.output.path), **sizes)
 
 
 def _begin(job: Job, prepared: Prepared) -> "Training":
     """Takes the output folder over and puts optimizer and position in place."""
-    job.together(lambda: _take_over(job, prepared), chosen=job.world.is_main)
+    job.world.together(lambda: _take_over(job, prepared), chosen=job.world.is_main)
     parameters = model.trained_parameters(prepared.model)
     optimizer = optim.make_optimizer(job.config, parameters.values())
     start = prepared.start
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
-        place = {"checkpoint": str(start.path), "epoch": 1 + start.step // prepared.per_epoch, "step": start.step}
-        job.notice(Message("resumed", {**place, "steps_total": prepared.steps_total}))
+        epoch, total = 1 + start.step // prepared.per_epoch, prepared.steps_total
+        job.notice(Message.of("resumed", checkpoint=str(start.path), epoch=epoch, step=start.step, steps_total=total))
     writer = CheckpointWriter(
         job.output,
         prepared.model,
@@ -189,8 +179,8 @@ def _take_over(job: Job, prepared: Prepared) -> None:
         aside = output.set_aside()
         if aside is not None:
             path, size = aside
-            args = {"run": old, "path": str(output.path), "aside": str(path), "size": f"{size / 1e9:.2f} GB"}
-            job.notice(Message("set_aside", args))
+            shown = f"{size / 1e9:.2f} GB"
+            job.notice(Message.of("set_aside", run=old, path=str(output.path), aside=str(path), size=shown))
     write_json(output.owner_file, _owner(job, prepared, finished=False))
 
 
@@ -248,7 +238,7 @@ class Training:
             store=prepared.train_rows,
             world=job.world,
             parameters=list(model.trained_parameters(prepared.model).values()),
-            pad=int(prepared.tokenizer.pad_token_id),  # type: ignore[arg-type]
+            pad=int(prepared.tokenizer.pad_token_id),
             micro_batch_tokens=job.config.micro_batch_tokens,
             loss_chunk_tokens=job.config.loss_chunk_tokens,
             max_grad_norm=job.config.max_grad_norm,
@@ -300,8 +290,8 @@ class Training:
             try:
                 saved = self.writer.save(self._about())
             except SAVE_ERRORS as error:
-                why = {"step": self.step, "path": str(job.output.checkpoints), "why": model.one_line(error)}
-                job.warn(Message("save_failed", why))
+                path, why = str(job.output.checkpoints), model.one_line(error)
+                job.warn(Message.of("save_failed", step=self.step, path=path, why=why))
             else:
                 pruned = self.writer.prune(self._best()[0])
                 epoch = -(-self.step // self.prepared.per_epoch)
@@ -359,13 +349,13 @@ class Training:
             if published:
                 self.job.phase("publishing")
                 checkpoint.publish_best(self.job.output, self.prepared.model, self.prepared.tokenizer)
-                shown = {"bleu": f"{score.bleu:.2f}", "epoch": epoch, "path": str(self.job.output.best)}
-                self.job.notice(Message("best_published", shown))
+                bleu, path = f"{score.bleu:.2f}", str(self.job.output.best)
+                self.job.notice(Message.of("best_published", bleu=bleu, epoch=epoch, path=path))
             self.evaluations = {**others, str(self.step): {**entry, "published": published}}
             write_json(self.job.output.evaluations, self.evaluations)
         except SAVE_ERRORS as error:
-            where = {"path": str(self.job.output.best), "why": model.one_line(error)}
-            self.job.warn(Message("publish_failed", where))
+            path, why = str(self.job.output.best), model.one_line(error)
+            self.job.warn(Message.of("publish_failed", path=path, why=why))
             self.evaluations = {**others, str(self.step): {**entry, "published": False}}
 
     def _best(self) -> tuple[int, dict[str, Any]]:
@@ -377,23 +367,23 @@ class Training:
         return step, published[step]
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
-        place = {"step": self.step, "steps_total": self.prepared.steps_total, **self.job.options()}
+        place = {"step": self.step, "steps_total": self.prepared.steps_total}
         if self.job.world.is_main and saved is None:
-            return StopAskedError(Message("ended_stopped_unsaved", place))
-        return StopAskedError(Message("ended_stopped", {**place, "checkpoint": str(saved)}))
+            return StopAskedError(Message.of("ended_stopped_unsaved", **place, **self.job.options()))
+        return StopAskedError(Message.of("ended_stopped", checkpoint=str(saved), **place, **self.job.options()))
 
     def _diverged(self, result: StepResult, rows: list[int]) -> DivergedError:
-        shown = ", ".join(map(str, rows[:16])) + (", …" if len(rows) > 16 else "")  # noqa: PLR2004 - a line's worth
-        numbers = {"step": self.step + 1, "loss": str(result.loss), "grad_norm": str(result.grad_norm)}
-        return DivergedError(Message("ended_diverged", {**numbers, "rows": shown}))
+        shown = ", ".join(map(str, rows[:16])) + (", …" if len(rows) > 16 else "")
+        loss, norm = str(result.loss), str(result.grad_norm)
+        return DivergedError(Message.of("ended_diverged", step=self.step + 1, loss=loss, grad_norm=norm, rows=shown))
 
     def _finished(self) -> Message:
         job, (_, best) = self.job, self._best()
         if job.world.is_main:
             write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
         bleu, epoch = (f"{best['bleu']:.2f}", best["epoch"]) if best else ("-", 0)
-        last = {"steps_total": self.prepared.steps_total, "loss": f"{self.last_loss:.4f}"}
-        return Message("ended_finished", {**last, "bleu": bleu, "epoch": epoch, "path": str(job.output.best)})
+        loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
+        return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 
 
 def _merit(entry: dict[str, Any]) -> tuple[float, float]:

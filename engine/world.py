@@ -2,9 +2,9 @@
 
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 
 from engine.contract.messages import InputError
+
+T = TypeVar("T")
 
 # Ranks wait for rank 0 while it tokenizes or saves; a dead rank is noticed by the launcher, not by this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
@@ -25,6 +27,7 @@ class World:
 
     def __init__(self) -> None:
         self.accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT)])
+        self.launched = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank: int = self.accelerator.process_index
         self.size: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
@@ -38,12 +41,25 @@ class World:
         accelerate's multi-GPU launcher on a machine without GPUs starts processes that each believe they are alone;
         `command` is what works there instead. `promised` 0 promises nothing.
         """
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
-        if launched != self.size:
+        if self.launched != self.size:
             gpus = torch.accelerator.device_count()
-            raise InputError("world_mismatch", launched=launched, found=self.size, gpus=gpus, command=command)
+            raise InputError("world_mismatch", launched=self.launched, found=self.size, gpus=gpus, command=command)
         if promised and promised != self.size:
             raise InputError("world_promised", promised=promised, found=self.size)
+
+    def together(self, work: Callable[[], T], *, chosen: bool) -> T | None:
+        """Does `work` on the chosen ranks; its InputError is raised on all of them, so that none waits for ever."""
+        value, fault = None, None
+        if chosen:
+            try:
+                value = work()
+            except InputError as error:
+                fault = (type(error), error.message.code, dict(error.message.args))
+        for found in self.gather([fault]):
+            if found is not None:
+                kind, code, args = found
+                raise kind(code, **args)
+        return value
 
     def wait(self) -> None:
         """Returns when every rank has come here."""

@@ -1,0 +1,1 @@
+"""The app: starts runs, follows them, and shows them; it never loads torch."""

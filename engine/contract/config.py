@@ -41,7 +41,11 @@ class RunConfig:
     """Every setting of a run; paths are relative to the folder the run is started in."""
 
     train_file: str = setting(
-        "data/sft_train_small_train.parquet", "data", "training rows, Parquet", "训练数据（Parquet）", free_on_resume=True
+        "data/sft_train_small_train.parquet",
+        "data",
+        "training rows, Parquet",
+        "训练数据（Parquet）",
+        free_on_resume=True,
     )
     validation_file: str = setting(
         "data/sft_train_small_valid.parquet",
@@ -88,9 +92,16 @@ class RunConfig:
         "不参与训练的部分：encoder、decoder、embeddings 或参数名开头，用逗号分隔；留空则全部训练",
     )
     dropout_rate: float = setting(
-        -1.0, "model", "dropout; -1 keeps the model's own (0.1 for a new one)", "dropout；-1 表示沿用模型自身的设置", low=-1, high=0.9
+        -1.0,
+        "model",
+        "dropout; -1 keeps the model's own (0.1 for a new one)",
+        "dropout；-1 表示沿用模型自身的设置",
+        low=-1,
+        high=0.9,
     )
-    d_model: int = setting(768, "model", "width, for a new model or a bare state dict", "模型宽度（新模型或权重文件）", low=8)
+    d_model: int = setting(
+        768, "model", "width, for a new model or a bare state dict", "模型宽度（新模型或权重文件）", low=8
+    )
     d_kv: int = setting(64, "model", "width of one attention head, likewise", "每个注意力头的宽度（同上）", low=4)
     d_ff: int = setting(3072, "model", "width of the feed-forward layers, likewise", "前馈层宽度（同上）", low=8)
     num_layers: int = setting(10, "model", "encoder layers, likewise", "编码器层数（同上）", low=1)
@@ -99,7 +110,12 @@ class RunConfig:
 
     epochs: int = setting(3, "training", "passes over the training rows", "训练轮数", low=1)
     batch_size_per_gpu: int = setting(
-        1, "training", "rows of a step for each process and accumulation", "每个进程每次累积的样本数", unit="rows", low=1
+        1,
+        "training",
+        "rows of a step for each process and accumulation",
+        "每个进程每次累积的样本数",
+        unit="rows",
+        low=1,
     )
     gradient_accumulation_steps: int = setting(
         8,
@@ -109,13 +125,23 @@ class RunConfig:
         low=1,
     )
     num_processes: int = setting(
-        0, "training", "processes; 0: one for each GPU, or one without", "进程数；0 表示每个 GPU 一个，没有 GPU 则为一个", low=0, high=1024
+        0,
+        "training",
+        "processes; 0: one for each GPU, or one without",
+        "进程数；0 表示每个 GPU 一个，没有 GPU 则为一个",
+        low=0,
+        high=1024,
     )
     learn_rate: float = setting(
         5e-5, "training", "learning rate at the first step", "初始学习率", low=0, low_open=True, high=1
     )
     div_factor: float = setting(
-        25, "training", "peak learning rate = div_factor × learn_rate", "峰值学习率 = div_factor × learn_rate", low=1, high=1e4
+        25,
+        "training",
+        "peak learning rate = div_factor × learn_rate",
+        "峰值学习率 = div_factor × learn_rate",
+        low=1,
+        high=1e4,
     )
     warmup_steps: int = setting(
         100,
@@ -126,7 +152,11 @@ class RunConfig:
         low=0,
     )
     optimizer: str = setting(
-        "adafactor", "training", "adafactor needs far less memory than adamw", "优化器；adafactor 比 adamw 省内存得多", choices=("adafactor", "adamw")
+        "adafactor",
+        "training",
+        "adafactor needs far less memory than adamw",
+        "优化器；adafactor 比 adamw 省内存得多",
+        choices=("adafactor", "adamw"),
     )
     weight_decay: float = setting(0.0, "training", "decoupled weight decay", "权重衰减", low=0, high=1)
     max_grad_norm: float = setting(
@@ -139,7 +169,9 @@ class RunConfig:
         "auto：硬件原生支持 bf16 则使用，否则用 fp32",
         choices=("auto", "bf16", "fp32"),
     )
-    seed: int = setting(23333, "training", "seed of sample order, dropout and new weights", "随机种子", low=0, high=2**32 - 1)
+    seed: int = setting(
+        23333, "training", "seed of sample order, dropout and new weights", "随机种子", low=0, high=2**32 - 1
+    )
 
     micro_batch_tokens: int = setting(
         1024,
@@ -150,7 +182,12 @@ class RunConfig:
         low=1,
     )
     loss_chunk_tokens: int = setting(
-        256, "memory", "label tokens whose logits are held at once", "同时保留 logits 的标签词元数", unit="tokens", low=1
+        256,
+        "memory",
+        "label tokens whose logits are held at once",
+        "同时保留 logits 的标签词元数",
+        unit="tokens",
+        low=1,
     )
 
     eval_rows: int = setting(
@@ -176,11 +213,21 @@ class RunConfig:
         32, "evaluation", "rows generated together", "同时生成回答的样本数", unit="rows", low=1, free_on_resume=True
     )
     sample_rows: int = setting(
-        3, "evaluation", "sample predictions shown after an evaluation", "每次评估后展示的样例数", unit="rows", low=0, free_on_resume=True
+        3,
+        "evaluation",
+        "sample predictions shown after an evaluation",
+        "每次评估后展示的样例数",
+        unit="rows",
+        low=0,
+        free_on_resume=True,
     )
 
     output_dir: str = setting(
-        "model_save/sft_small", "saving", "folder for checkpoints and the best model", "检查点和最佳模型的目录", free_on_resume=True
+        "model_save/sft_small",
+        "saving",
+        "folder for checkpoints and the best model",
+        "检查点和最佳模型的目录",
+        free_on_resume=True,
     )
     logging_steps: int = setting(
         50,
@@ -191,7 +238,15 @@ class RunConfig:
         low=1,
         free_on_resume=True,
     )
-    save_steps: int = setting(312, "saving", "a checkpoint every so many steps", "每隔多少步保存检查点", unit="steps", low=1, free_on_resume=True)
+    save_steps: int = setting(
+        312,
+        "saving",
+        "a checkpoint every so many steps",
+        "每隔多少步保存检查点",
+        unit="steps",
+        low=1,
+        free_on_resume=True,
+    )
     keep_latest_n_ckp: int = setting(
         3, "saving", "checkpoints kept, besides the best", "保留的检查点数（最佳的另计）", low=2, free_on_resume=True
     )

@@ -172,7 +172,7 @@ class Notice(Event):
 
 
 @dataclass(frozen=True)
-class Warning(Event):  # noqa: A001 - the name of the kind on the wire; always used as events.Warning
+class Warning(Event):
     """Something that needs attention, and did not end the run."""
 
     kind: ClassVar[str] = "warning"

@@ -5,7 +5,7 @@ An event or an error carries a code and its arguments; whoever shows it renders 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 Lang = Literal["en", "zh"]
 Value = str | int | float
@@ -266,6 +266,16 @@ MESSAGES: dict[str, Wording] = {
         "Rank {rank} failed: {why}",
         "进程 {rank} 出错：{why}",
     ),
+    "demo_missing": Wording(
+        "The demo needs the package {package}, which is not installed.",
+        "演示需要的软件包 {package} 没有安装。",
+        "Install it: pip install 'sft-tui[demo]'",
+        "请安装：pip install 'sft-tui[demo]'",
+    ),
+    "engine_failed": Wording(
+        "{what} ended with exit code {code}; what it said stands above.",
+        "{what} 以退出码 {code} 结束；它的输出见上文。",
+    ),
     # how a run ends
     "ended_finished": Wording(
         "Finished: {steps_total} steps; loss {loss}, best BLEU {bleu} (epoch {epoch}); the model is in {path}.",
@@ -339,6 +349,11 @@ class Message:
     args: Mapping[str, Value] = field(default_factory=dict)
     fallback: str = ""
 
+    @classmethod
+    def of(cls, code: str, **args: Value) -> Self:
+        """The message `code` with its arguments."""
+        return cls(code, args)
+
     def what(self, lang: Lang = "en") -> str:
         """What happened, in `lang`."""
         return self._render(lang, fix=False)
@@ -355,8 +370,10 @@ class Message:
         wording = MESSAGES.get(self.code)
         if wording is None:  # a newer writer: show what it said itself
             return "" if fix else self.fallback or self.code
-        template = (wording.zh_fix if lang == "zh" else wording.en_fix) if fix else (
-            wording.zh if lang == "zh" else wording.en
+        template = (
+            (wording.zh_fix if lang == "zh" else wording.en_fix)
+            if fix
+            else (wording.zh if lang == "zh" else wording.en)
         )
         args = dict(self.args)
         if lang == "zh" and args.get("phase") in PHASES_ZH:

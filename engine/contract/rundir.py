@@ -97,7 +97,9 @@ def create_run_dir(logs: Path, preset: str) -> RunDir:
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise InputError("folder_unwritable", path=str(logs), why=error.strerror or str(error), setting="logs") from None
+        raise InputError(
+            "folder_unwritable", path=str(logs), why=error.strerror or str(error), setting="logs"
+        ) from None
 
 
 def _number(name: str, preset: str) -> int:
@@ -263,6 +265,21 @@ def is_locked(output: OutputDir) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def refuse_unfinished(output: OutputDir, *, resume_option: str, fresh_option: str) -> None:
+    """Raises InputError where `output` holds a run that was cut and could go on: it must not be lost unawares."""
+    owner, steps = output.owner(), output.checkpoint_steps()
+    if owner and steps and not owner.get("finished"):
+        raise InputError(
+            "unfinished_run",
+            path=str(output.path),
+            run=str(owner.get("run")),
+            step=steps[0],
+            steps_total=str(owner.get("steps_total")),
+            resume_option=resume_option,
+            fresh_option=fresh_option,
+        )
 
 
 def busy(output: OutputDir) -> BusyError:

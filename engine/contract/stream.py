@@ -44,7 +44,7 @@ class EventWriter:
         os.close(self._fd)
 
     def _gap(self) -> Record:
-        return Record(self._envelope(), Warning(Message("log_gap", {"lost": self._lost, "why": self._why})))
+        return Record(self._envelope(), Warning(Message.of("log_gap", lost=self._lost, why=self._why)))
 
     def _append(self, record: Record) -> bool:
         line = b"\n" * self._torn + encode(record)

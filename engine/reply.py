@@ -1,0 +1,48 @@
+"""Reply: `python -m engine.reply` reads {model, prompts, max_new_tokens} and prints the replies as a JSON list."""
+
+import json
+import sys
+
+import torch
+import transformers
+
+from engine import model
+from engine.contract.config import RunConfig
+from engine.contract.inputs import require_files
+from engine.contract.messages import InputError
+from engine.evaluate import greedy_replies
+from engine.step import pad_prompts
+from engine.tokens import cut, encode
+
+LONGEST_PROMPT = 512
+
+
+def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
+    """Greedy replies of the model in `folder`; raises InputError."""
+    config = RunConfig(pretrained_model=folder, tokenizer=folder)
+    require_files(config, "pretrained_model")
+    tokenizer = model.load_tokenizer(folder)
+    net = model.load_model(config, tokenizer)
+    net.eval()
+    ids = [torch.tensor(cut(row, LONGEST_PROMPT)) for row in encode(prompts, tokenizer)]
+    padded, mask = pad_prompts(ids, int(tokenizer.pad_token_id))
+    found = greedy_replies(net, padded, mask, max_new_tokens)
+    return [str(tokenizer.decode(reply, skip_special_tokens=True)) for reply in found]
+
+
+def main() -> int:
+    """Answers what standard input asks; 2, and the error as JSON, where the input cannot be used."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    asked = json.load(sys.stdin)
+    try:
+        answered: object = replies(asked["model"], asked["prompts"], asked["max_new_tokens"])
+        code = 0
+    except InputError as error:
+        answered, code = {"code": error.message.code, "args": dict(error.message.args)}, error.exit_code
+    json.dump(answered, sys.stdout)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

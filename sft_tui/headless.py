@@ -1,0 +1,351 @@
+"""--no-ui: follows a run as plain lines, progress bars or raw events; standard output is data, standard error notes."""
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+
+from engine.contract import events
+from engine.contract.events import Record, encode
+from engine.contract.messages import PHASES_ZH, Lang
+from engine.contract.presets import PRESETS
+from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.stream import EventReader
+from sft_tui import text
+from sft_tui.locale import say
+from sft_tui.run_state import RunState, reduce
+from sft_tui.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    pass
+
+POLL_SECONDS = 0.2
+PHASE_LINE_SECONDS = 10.0
+STEP_LINE_SECONDS = 60.0
+WARM_STEPS = 3  # steps before the time left is told
+
+
+class View(Protocol):
+    """Shows the events of one attempt as they come."""
+
+    def show(self, record: Record) -> None:
+        """Shows one more event."""
+
+    def close(self) -> None:
+        """Leaves the terminal in order."""
+
+
+def choose_view(lang: Lang, *, json: bool) -> View:
+    """Raw events where asked for; bars where standard error is a terminal; else plain lines."""
+    if json:
+        return JsonView(sys.stdout)
+    if sys.stderr.isatty():
+        return BarsView(lang, sys.stdout, sys.stderr)
+    return PlainView(lang, sys.stdout, sys.stderr)
+
+
+class JsonView:
+    """One event a line, as in the stream."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+
+    def show(self, record: Record) -> None:
+        """Prints the event."""
+        self._out.write(encode(record).decode("ascii"))
+        self._out.flush()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class PlainView:
+    """Lines: steps, scores and samples to `out`; everything else to `notes`."""
+
+    def __init__(self, lang: Lang, out: IO[str], notes: IO[str]) -> None:
+        self._lang, self._out, self._notes = lang, out, notes
+        self._state = RunState()
+        self._phase_at = self._step_at = time.monotonic()
+
+    def show(self, record: Record) -> None:
+        """Prints what there is to say of an event."""
+        self._state = reduce(self._state, record)
+        match record.event:
+            case events.Step() as step:
+                self._step(step)
+            case events.Phase() as phase:
+                self._phase(phase)
+            case event:
+                for stream, line in lines(event, self._state, self._lang):
+                    print(line, file=self._out if stream == "data" else self._notes, flush=True)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def _step(self, step: events.Step) -> None:
+        every = int(self._state.started.config.get("logging_steps", 50)) if self._state.started else 50
+        now = time.monotonic()
+        due = step.step == 1 or step.step % every == 0 or step.step == step.steps_total
+        if due or now - self._step_at > STEP_LINE_SECONDS:
+            self._step_at = now
+            print(step_line(self._state, self._lang), file=self._out, flush=True)
+
+    def _phase(self, phase: events.Phase) -> None:
+        if phase.name in ("training", "saving", "publishing"):
+            return
+        now = time.monotonic()
+        if phase.done == 0 or phase.done == phase.total or now - self._phase_at > PHASE_LINE_SECONDS:
+            self._phase_at = now
+            print(phase_line(phase, self._lang), file=self._notes, flush=True)
+
+
+class BarsView:
+    """rich progress bars on standard error, with scores and notes above them."""
+
+    def __init__(self, lang: Lang, out: IO[str], notes: IO[str]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._lang, self._out = lang, out
+        self._plain = None if out.isatty() else PlainView(lang, out, notes)
+        self._state = RunState()
+        self._console = Console(file=notes, highlight=False, markup=False, emoji=False)
+        self._bars: Progress = Progress(
+            TextColumn("{task.description:<16}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[more]}", markup=False),
+            console=self._console,
+            refresh_per_second=4,
+        )
+        self._tasks = {name: self._bars.add_task(name, visible=False, total=None, more="") for name in ("run", "part")}
+        self._bars.start()
+
+    def show(self, record: Record) -> None:
+        """Moves the bars, and prints what there is to say."""
+        from rich.text import Text
+
+        if self._plain is not None and isinstance(record.event, events.Step):
+            self._plain.show(record)
+        self._state = reduce(self._state, record)
+        self._move(record)
+        for _, line in lines(record.event, self._state, self._lang):
+            self._console.print(Text(line))
+
+    def close(self) -> None:
+        """Takes the bars down."""
+        self._bars.stop()
+
+    def _move(self, record: Record) -> None:
+        match record.event:
+            case events.Plan() as plan:
+                name = say("bar_run", self._lang)
+                self._bars.update(
+                    self._tasks["run"], description=name, completed=plan.step, total=plan.steps_total, visible=True
+                )
+            case events.Step() as step:
+                self._move_step(step)
+            case events.Phase() as phase if phase.name not in ("training", "saving"):
+                name = phase_name(phase.name, self._lang)
+                total = phase.total or None
+                self._bars.update(
+                    self._tasks["part"], description=name, completed=phase.done, total=total, visible=True, more=""
+                )
+
+    def _move_step(self, step: events.Step) -> None:
+        state, lang = self._state, self._lang
+        self._bars.update(self._tasks["run"], completed=step.step, more=time_left(state, lang))
+        per_epoch = state.plan.steps_per_epoch if state.plan else step.steps_total
+        self._bars.update(
+            self._tasks["part"],
+            description=say("bar_epoch", lang, epoch=step.epoch, epochs=state.epochs),
+            completed=step.step - (step.epoch - 1) * per_epoch,
+            total=per_epoch,
+            visible=True,
+            more=say("bar_loss", lang, loss=step.loss),
+        )
+
+
+def phase_name(name: str, lang: Lang) -> str:
+    """A phase's name for people."""
+    return text.safe(PHASES_ZH.get(name, name) if lang == "zh" else name)
+
+
+def phase_line(phase: events.Phase, lang: Lang) -> str:
+    """How far a phase is."""
+    key = "phase_done" if phase.total else "phase"
+    return say(key, lang, name=phase_name(phase.name, lang), done=phase.done, total=phase.total)
+
+
+def time_left(state: RunState, lang: Lang) -> str:
+    """The time to the end, or nothing while it would be a guess."""
+    seconds = state.seconds_left
+    if seconds is None or state.step is None or state.step.step - state.training_from < WARM_STEPS:
+        return ""
+    return say("left", lang, time=text.duration(seconds))
+
+
+def step_line(state: RunState, lang: Lang) -> str:
+    """The newest step on one line, numbers in columns that do not move."""
+    step = state.step
+    if step is None:
+        return ""
+    line = say(
+        "step",
+        lang,
+        step=step.step,
+        width=len(str(step.steps_total)),
+        total=step.steps_total,
+        epoch=step.epoch,
+        epochs=state.epochs,
+        loss=step.loss,
+        lr=step.lr,
+        grad=step.grad_norm,
+        rate=f"{state.tokens_per_second:,.0f}",
+        left=time_left(state, lang),
+    )
+    return line.rstrip()
+
+
+Line = tuple[str, str]  # ("data" or "note", the line)
+
+
+def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
+    """What there is to say of an event that is no step and no phase; foreign text is made harmless."""
+    match event:
+        case events.RunStarted():
+            return [("note", line) for line in started_lines(event, lang)]
+        case events.Plan():
+            counts = {"rows": event.rows, "batch": event.effective_batch, "precision": event.precision}
+            steps = {"per_epoch": event.steps_per_epoch, "total": event.steps_total}
+            return [("note", say("plan", lang, **counts, **steps))]
+        case events.Eval():
+            return [("data", _eval_line(event, state, lang))]
+        case events.Sample():
+            parts = {"prompt": event.prompt, "reference": event.reference, "prediction": event.prediction}
+            return [
+                ("data", say(f"sample_{part}", lang, text=text.safe(words.strip(), 200)))
+                for part, words in parts.items()
+            ]
+        case events.Checkpoint():
+            shown = {"size": text.size(event.size), "time": text.duration(event.seconds)}
+            return [("note", say("checkpoint", lang, step=event.step, **shown))]
+        case events.Notice() | events.Warning():
+            return [("note", say(event.kind, lang, text=text.safe(event.message.text(lang))))]
+        case events.RunEnded():
+            return _ended_lines(event, lang)
+    return []
+
+
+def started_lines(event: events.RunStarted, lang: Lang) -> list[str]:
+    """Which configuration is used, what was overridden, and what the machine has."""
+    known = PRESETS.get(event.preset)
+    summary = known.summary(lang) if known else "-"
+    first = say("using", lang, preset=text.safe(event.preset), summary=summary)
+    overrides = [
+        say("override", lang, name=text.safe(name), old=text.number(pair[0]), new=text.number(pair[1]))
+        for name, pair in event.overrides.items()
+        if isinstance(pair, list) and len(pair) == 2
+    ]
+    machine = say(
+        "machine",
+        lang,
+        memory=text.size(event.memory_available),
+        disk=text.size(event.disk_available),
+        processes=event.world_size,
+        device=text.safe(event.device),
+    )
+    return [first, *(overrides or [say("no_overrides", lang)]), machine]
+
+
+def _eval_line(event: events.Eval, state: RunState, lang: Lang) -> str:
+    return say(
+        "test" if state.started and state.started.job == "test" else "eval",
+        lang,
+        epoch=event.epoch,
+        loss=event.loss,
+        bleu=event.bleu,
+        signature=text.safe(event.signature),
+        rows=event.rows,
+        time=text.duration(event.seconds),
+    )
+
+
+def _ended_lines(event: events.RunEnded, lang: Lang) -> list[Line]:
+    what, fix = text.safe(event.message.what(lang)), text.safe(event.message.fix(lang))
+    good = event.exit_code == 0
+    stream = "data" if good else "note"
+    shown: list[Line] = [(stream, what if good else say("error", lang, text=what))]
+    if fix:
+        shown.append(("note", say("fix", lang, text=fix)))
+    peaks = [
+        text.size(float(size)) for name, size in event.evidence.items() if name.startswith("peak_") and size.isdigit()
+    ]
+    if peaks:
+        shown.append(("note", say("peak", lang, peaks=", ".join(peaks))))
+    return shown
+
+
+def run(run_dir: RunDir, record: RunRecord, view: View, lang: Lang) -> int:
+    """Starts the trainer of `run_dir`, shows it until it ends, and returns the exit code of the run."""
+    seen = Latest(view.show)
+    supervisor = Supervisor(run_dir, record)
+    try:
+        _follow(supervisor, seen, lang)
+    finally:
+        view.close()
+    if seen.ended is None:
+        return 1
+    if seen.ended.reason in ("refused", "busy") and supervisor.attempt == 1:
+        _remove(run_dir)  # nothing was done: nothing is left behind
+    elif seen.ended.exit_code:
+        print(say("log_place", lang, path=text.safe(str(run_dir.path))), file=sys.stderr)
+    return seen.ended.exit_code
+
+
+class Latest:
+    """Passes the records of one attempt on, and keeps its last event."""
+
+    def __init__(self, show: Callable[[Record], None]) -> None:
+        self._show = show
+        self.ended: events.RunEnded | None = None
+
+    def take(self, records: list[Record], attempt: int) -> None:
+        """Takes what was read; earlier attempts are passed over."""
+        for record in records:
+            if record.envelope.attempt == attempt:
+                self._show(record)
+                if isinstance(record.event, events.RunEnded):
+                    self.ended = record.event
+
+
+def _follow(supervisor: Supervisor, seen: Latest, lang: Lang) -> None:
+    reader = EventReader(supervisor.run_dir.events)
+    requests = iter((("stopping", 0), ("terminating", signal.SIGTERM), ("killing", signal.SIGKILL)))
+    while True:
+        try:
+            over = supervisor.ended()
+            if over:
+                supervisor.certify()
+            seen.take(reader.poll(), supervisor.attempt)
+            if over:
+                return
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            key, number = next(requests, ("killing", signal.SIGKILL))
+            print("\n" + say(key, lang), file=sys.stderr, flush=True)
+            if number:
+                supervisor.signal(number)
+            else:
+                supervisor.run_dir.request_stop()
+
+
+def _remove(run_dir: RunDir) -> None:
+    shutil.rmtree(run_dir.path, ignore_errors=True)
+    parent = Path(run_dir.path).parent
+    if parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()

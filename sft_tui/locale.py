@@ -1,0 +1,96 @@
+"""The app's own texts in English and Chinese, and which of the two a person reads."""
+
+import os
+from collections.abc import Mapping
+
+from engine.contract.messages import Lang
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "using": ("Configuration {preset}: {summary}", "使用配置 {preset}：{summary}"),
+    "override": ("  {name}: {old} -> {new}", "  {name}：{old} -> {new}"),
+    "no_overrides": ("  no parameter overridden", "  没有自定义参数"),
+    "machine": (
+        "Memory available: {memory}, disk space available: {disk}; {processes} process(es) on {device}",
+        "可用内存：{memory}，可用磁盘：{disk}；{processes} 个进程，设备 {device}",
+    ),
+    "plan": (
+        "{rows:,} rows, effective batch {batch}: {per_epoch:,} steps an epoch, {total:,} in all; {precision}",
+        "{rows:,} 行，有效批大小 {batch}：每轮 {per_epoch:,} 步，共 {total:,} 步；{precision}",
+    ),
+    "peak_rate": (
+        "Learning rate: {start:g} rising over {warmup} steps (at most 30 % of the run) to {peak:g} "
+        "({factor:g} × learn_rate), then falling along a cosine",
+        "学习率：从 {start:g} 起，在 {warmup} 步内（至多为总步数的 30 %）升到 {peak:g}"
+        "（{factor:g} × learn_rate），然后按余弦下降",
+    ),
+    "phase": ("{name} …", "{name} …"),
+    "phase_done": ("{name} {done:,}/{total:,}", "{name} {done:,}/{total:,}"),
+    "step": (
+        "step {step:>{width}}/{total}  epoch {epoch}/{epochs}  loss {loss:8.4f}  lr {lr:.2e}  grad {grad:6.2f}  "
+        "{rate:>6} tok/s  {left}",
+        "步 {step:>{width}}/{total}  轮 {epoch}/{epochs}  损失 {loss:8.4f}  学习率 {lr:.2e}  梯度 {grad:6.2f}  "
+        "{rate:>6} 词元/秒  {left}",
+    ),
+    "left": ("{time} left", "剩余 {time}"),
+    "eval": (
+        "evaluation of epoch {epoch}: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} rows in {time}",
+        "第 {epoch} 轮评估：损失 {loss:.4f}，BLEU {bleu:.2f}（{signature}），{rows:,} 行，用时 {time}",
+    ),
+    "test": (
+        "test: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} rows in {time}",
+        "测试：损失 {loss:.4f}，BLEU {bleu:.2f}（{signature}），{rows:,} 行，用时 {time}",
+    ),
+    "sample_prompt": ("  prompt     {text}", "  提问  {text}"),
+    "sample_reference": ("  reference  {text}", "  参考  {text}"),
+    "sample_prediction": ("  prediction {text}", "  预测  {text}"),
+    "checkpoint": (
+        "checkpoint of step {step} saved and verified ({size}, {time})",
+        "第 {step} 步的检查点已保存并校验（{size}，{time}）",
+    ),
+    "notice": ("note: {text}", "提示：{text}"),
+    "warning": ("warning: {text}", "警告：{text}"),
+    "error": ("error: {text}", "错误：{text}"),
+    "fix": ("  {text}", "  {text}"),
+    "peak": ("Peak memory of the trainer: {peaks}", "训练进程的内存峰值：{peaks}"),
+    "log_place": ("Log of this run: {path}", "本次运行的日志：{path}"),
+    "stopping": (
+        "Asked the run to save and stop. Ctrl-C again terminates it without saving.",
+        "已请求保存并停止。再按一次 Ctrl-C 将不保存而终止。",
+    ),
+    "terminating": ("Terminating the run. Ctrl-C again kills it.", "正在终止运行。再按一次 Ctrl-C 将强制结束。"),
+    "killing": ("Killing the run.", "正在强制结束运行。"),
+    "bar_run": ("run", "全程"),
+    "bar_epoch": ("epoch {epoch}/{epochs}", "第 {epoch}/{epochs} 轮"),
+    "bar_loss": ("loss {loss:.4f}", "损失 {loss:.4f}"),
+    "demo_data": ("Preparing the demo's data and tokenizer …", "正在准备演示数据和分词器 …"),
+    "demo_replies": ("Replies before and after fine-tuning:", "微调前后的回答："),
+    "demo_before": ("  before {text}", "  微调前  {text}"),
+    "demo_after": ("  after  {text}", "  微调后  {text}"),
+    "demo_done": (
+        "Done in {time}. Ask it something: sft-tui reply --model {model} '你好'",
+        "完成，用时 {time}。试着问它：sft-tui reply --model {model} '你好'",
+    ),
+    "presets_hint": (
+        "sft-tui presets show NAME tells every value; sft-tui run NAME starts one.",
+        "sft-tui presets show 名称 查看全部参数；sft-tui run 名称 开始训练。",
+    ),
+    "group_data": ("Data", "数据"),
+    "group_model": ("Model", "模型"),
+    "group_training": ("Training", "训练"),
+    "group_memory": ("Memory", "内存"),
+    "group_evaluation": ("Evaluation", "评估"),
+    "group_saving": ("Saving", "保存"),
+}
+
+
+def language(env: Mapping[str, str] = os.environ) -> Lang:
+    """The language of a person's locale: Chinese where it says so, else English."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if env.get(name):
+            return "zh" if env[name].lower().startswith("zh") else "en"
+    return "en"
+
+
+def say(key: str, lang: Lang, **args: object) -> str:
+    """The text `key` with its arguments."""
+    return TEXTS[key][lang == "zh"].format_map(args)

@@ -1,0 +1,76 @@
+"""Every field of RunConfig as an option of the command line."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from engine.contract.config import FIELDS, KINDS, setting_of
+from engine.contract.messages import Lang
+from sft_tui.locale import say
+from sft_tui.text import number
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# --learn-rate and --learn_rate are one option.
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda name: name.replace("-", "_"),
+}
+
+
+def config_options(lang: Lang) -> Callable[[F], F]:
+    """A decorator that adds an option for every setting; one that is not given is None."""
+
+    def add(function: F) -> F:
+        for name in reversed(FIELDS):
+            rule = setting_of(name)
+            unit = f" [{rule.unit}]" if rule.unit else ""
+            option = click.option(
+                f"--{name}", type=KINDS[name], help=rule.help(lang) + unit, metavar="|".join(rule.choices) or None
+            )
+            function = option(function)
+        return function
+
+    return add
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among a command's arguments that were given."""
+    return {name: values[name] for name in FIELDS if values.get(name) is not None}
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the settings by what they are about."""
+
+    def __init__(self, *args: Any, lang: Lang = "en", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lang = lang
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes one section a group, the command's own options first."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx)
+            if row is not None:
+                name = parameter.name or ""
+                title = say(f"group_{setting_of(name).group}", self._lang) if name in FIELDS else "Options"
+                sections.setdefault(title, []).append(row)
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def settings_table(config: Any, lang: Lang) -> list[str]:
+    """Every setting with its value, unit and meaning, by group."""
+    rows: list[str] = []
+    group = ""
+    width = max(map(len, FIELDS))
+    for name in FIELDS:
+        rule = setting_of(name)
+        if rule.group != group:
+            group = rule.group
+            rows += ["", say(f"group_{group}", lang)]
+        value = number(getattr(config, name)) + (f" {rule.unit}" if rule.unit else "")
+        rows.append(f"  {name:<{width}}  {value:<42}  {rule.help(lang)}".rstrip())
+    return rows[1:]

@@ -1,0 +1,66 @@
+"""The demo, told from beginning to end, and the replies of a trained model."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.contract.messages import InputError, Lang
+from engine.contract.presets import preset
+from engine.contract.rundir import OutputDir
+from sft_tui.locale import say
+from sft_tui.text import duration, safe
+
+PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a joke")
+REPLY_SECONDS = 600
+
+
+def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
+    """Data and tokenizer, pretraining, fine-tuning, and replies before and after; an unfinished demo goes on."""
+    began = time.monotonic()
+    config = preset("demo").config
+    click.echo(say("demo_data", lang), err=True)
+    _engine(["engine.demo", str(Path(config.train_file).parent), config.tokenizer])
+    for name in ("demo-pretrain", "demo"):
+        owner = OutputDir(Path(preset(name).config.output_dir)).owner()
+        start(name, {}, job="train", logs=logs, resume=bool(owner) and not owner.get("finished"))
+    before, after = config.pretrained_model, str(Path(config.output_dir) / "best")
+    answers = [replies(model, list(PROMPTS), 40) for model in (before, after)]
+    click.echo("\n" + say("demo_replies", lang))
+    for prompt, first, second in zip(PROMPTS, *answers, strict=True):
+        click.echo(prompt)
+        click.echo(say("demo_before", lang, text=safe(first, 200)))
+        click.echo(say("demo_after", lang, text=safe(second, 200)))
+    click.echo("\n" + say("demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
+
+
+def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
+    """Replies of the model in the folder `model`; raises InputError."""
+    asked = json.dumps({"model": model, "prompts": prompts, "max_new_tokens": max_new_tokens})
+    answered: list[str] = json.loads(_engine(["engine.reply"], asked))
+    return answered
+
+
+def _engine(arguments: list[str], given: str = "") -> str:
+    """Runs a module of the engine; its standard output. Raises InputError with what the module said."""
+    result = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        input=given,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=REPLY_SECONDS,
+        check=False,
+    )
+    if result.returncode == 0:
+        return result.stdout
+    try:
+        said: dict[str, Any] = json.loads(result.stdout)
+        error = InputError(said["code"], **said["args"])
+    except (ValueError, KeyError, TypeError):
+        error = InputError("engine_failed", what=arguments[0], code=result.returncode)
+    raise error

@@ -1,0 +1,55 @@
+"""Text for a terminal: foreign text made harmless, and sizes, durations and numbers as people read them."""
+
+import unicodedata
+from functools import lru_cache
+
+# Joiners that emoji sequences and some scripts need; every other format character is shown as a code.
+KEPT_FORMAT = {"\u200c", "\u200d"}
+
+
+def safe(text: str, limit: int = 4000) -> str:
+    """`text` on one line, with nothing in it that a terminal would obey.
+
+    Control characters (C0, C1, DEL), line and paragraph separators, bidirectional and other invisible format
+    characters, and lone surrogates become visible; everything else stays, the wide space U+3000 included. Longer
+    texts are cut at `limit` characters.
+    """
+    shown = "".join(map(_visible, text[:limit]))
+    return shown + "…" if len(text) > limit else shown
+
+
+@lru_cache(maxsize=4096)
+def _visible(char: str) -> str:
+    code = ord(char)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in KEPT_FORMAT:
+        return f"<U+{code:04X}>"
+    return char
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units: `2.90 GB`."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `47 s`, `12 min 05 s` or `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: object) -> str:
+    """A setting's value: floats without needless digits, an empty text as a dash."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return safe(str(value)) or "-"
