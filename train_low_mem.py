@@ -11,9 +11,10 @@ Any setting that `sft-tui presets show` lists can be overridden with --name=valu
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -24,11 +25,13 @@ from sft_tui.cli import LANG, LOGS, tell
 from sft_tui.headless import choose_view
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 # What the original scripts called the configuration of each preset.
 ORIGINAL_NAMES = {"sft-small": "TrainConfigSFTSmall", "sft": "TrainConfigSFT", "pretrain": "TrainConfig"}
 
 
-def switch(name: str, help_text: str) -> Any:
+def switch(name: str, help_text: str) -> Callable[[F], F]:
     """An option that takes True or False, and means True where it stands alone."""
     return click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, default=False, help=help_text)
 

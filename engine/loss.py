@@ -5,6 +5,7 @@ softmax(logits) - one_hot(label), so it is formed with each chunk while its logi
 dropped: N × V floats never exist, only chunk × V.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -99,7 +100,7 @@ class _SummedLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [
             None if grad is None else grad.mul_(grad_output.to(grad.dtype)).to(kind)
             for grad, kind in zip(ctx.grads, ctx.kinds, strict=True)
@@ -118,7 +119,8 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
         weight = head.weight if kind is None else head.weight.to(kind)
         bias = head.bias if kind is None or head.bias is None else head.bias.to(kind)
         hidden = hidden if kind is None else hidden.to(kind)
-        return cast(Tensor, _SummedLoss.apply(hidden, weight, bias, labels, chunk))
+        apply = cast(Callable[..., Tensor], _SummedLoss.apply)
+        return apply(hidden, weight, bias, labels, chunk)
 
 
 @torch.no_grad()

@@ -110,7 +110,7 @@ class StepRunner:
             seconds_data += time.perf_counter() - data_began
             with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
                 part = batch_loss(self.model, self.head, batch, self.loss_chunk_tokens) / label_tokens
-            part.backward()  # type: ignore[no-untyped-call]
+            part.backward()
             loss += part.item()
         padded = sum(batching.padded_size(cut, lengths) for cut in cuts)
         totals = self.world.sum([loss, float(padded), float(len(cuts)), float(stop_asked)])

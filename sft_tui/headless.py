@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
 from engine.contract import events
 from engine.contract.events import Record, encode
@@ -18,9 +18,6 @@ from sft_tui import text
 from sft_tui.locale import say
 from sft_tui.run_state import RunState, reduce
 from sft_tui.supervisor import Supervisor
-
-if TYPE_CHECKING:
-    pass
 
 POLL_SECONDS = 0.2
 PHASE_LINE_SECONDS = 10.0
@@ -113,7 +110,7 @@ class BarsView:
         self._plain = None if out.isatty() else PlainView(lang, out, notes)
         self._state = RunState()
         self._console = Console(file=notes, highlight=False, markup=False, emoji=False)
-        self._bars: Progress = Progress(
+        self._bars = Progress(
             TextColumn("{task.description:<16}", markup=False),
             BarColumn(),
             TaskProgressColumn(),

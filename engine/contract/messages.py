@@ -350,7 +350,7 @@ class Message:
     fallback: str = ""
 
     @classmethod
-    def of(cls, code: str, **args: Value) -> Self:
+    def of(cls, code: str, /, **args: Value) -> Self:
         """The message `code` with its arguments."""
         return cls(code, args)
 
@@ -389,7 +389,7 @@ class InputError(Exception):
 
     exit_code = 2
 
-    def __init__(self, code: str, **args: Value) -> None:
+    def __init__(self, code: str, /, **args: Value) -> None:
         self.message = Message(code, args)
         super().__init__(self.message.text())
 
