@@ -114,7 +114,10 @@ def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -
 
 def told_as_here(record: RunRecord) -> RunRecord:
     """The record with the ways to go on spelt as this script takes them."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    script, *arguments = sys.argv
+    kept = shlex.join(word for word in arguments if not word.startswith(("--is_keep_training", "--fresh")))
+    launch = f"accelerate launch --multi_gpu --num_processes {record.processes}" if record.processes > 1 else "python"
+    command = f"{launch} {script} {kept}"
     return replace(record, resume_option=f"{command} --is_keep_training=True", fresh_option=f"{command} --fresh=True")
 
 
@@ -122,7 +125,7 @@ def elsewhere(processes: int) -> str:
     """The command that works on a machine without the GPUs that were asked for."""
     arguments = shlex.join(sys.argv[1:])
     launch = f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {processes}"
-    return f"python {sys.argv[0]} {arguments}    or    {launch} {sys.argv[0]} {arguments}"
+    return f"python {sys.argv[0]} {arguments}` / `{launch} {sys.argv[0]} {arguments}"
 
 
 if __name__ == "__main__":

@@ -17,33 +17,30 @@ from engine.contract.messages import InputError
 LANGUAGES = ("chinese", "english")
 VALIDATION_SHARE = 10  # one row in so many
 VOCABULARY = 4000
-LONGEST = 200  # characters; program listings among the answers are longer
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Prompts and responses of the corpus, each pair once, in a fixed shuffled order; raises InputError."""
+    """Prompts and responses of the corpus in a fixed shuffled order; raises InputError."""
     try:
         import chatterbot_corpus
         import yaml
     except ImportError as error:
         raise InputError("demo_missing", package=str(error.name)) from None
     root = Path(chatterbot_corpus.__file__).parent / "data"
-    found: dict[tuple[str, str], None] = {}
+    found: list[tuple[str, str]] = []
     for language in LANGUAGES:
         for path in sorted((root / language).glob("*.yml")):
             with path.open(encoding="utf-8") as file:
-                found.update(dict.fromkeys(_pairs_of(yaml.safe_load(file)["conversations"])))
-    ordered = list(found)
-    random.Random(0).shuffle(ordered)
-    return ordered
+                found += _pairs_of(yaml.safe_load(file)["conversations"])
+    random.Random(0).shuffle(found)
+    return found
 
 
 def _pairs_of(conversations: list[list[str]]) -> Iterator[tuple[str, str]]:
     for turns in conversations:
         for prompt, response in itertools.pairwise(turns):
-            if max(len(str(prompt)), len(str(response))) <= LONGEST:
-                yield str(prompt).strip(), str(response).strip()
+            yield str(prompt).strip(), str(response).strip()
 
 
 def write_data(folder: Path, rows: list[tuple[str, str]]) -> None:

@@ -40,7 +40,7 @@ def plan_run(
         preset=earlier.preset if earlier else name,
         job=job,
         config=to_json(config),
-        overrides=overrides,
+        overrides={**(earlier.overrides if earlier else {}), **overrides},
         processes=config.num_processes or (earlier.processes if earlier else 0),
         resume=resume,
         fresh=fresh,

@@ -176,8 +176,8 @@ MESSAGES: dict[str, Wording] = {
         "separately into one folder. This machine has {gpus} GPU(s).",
         "启动了 {launched} 个进程，但每个进程看到的总进程数是 {found}："
         "它们会各自训练并写入同一个目录。这台机器有 {gpus} 个 GPU。",
-        "What works here: {command}",
-        "在这台机器上可用：{command}",
+        "What works here: `{command}`",
+        "在这台机器上可用：`{command}`",
     ),
     "world_promised": Wording(
         "The run was set up for {promised} process(es), and {found} are running.",
@@ -207,8 +207,8 @@ MESSAGES: dict[str, Wording] = {
     "unfinished_run": Wording(
         "{path} holds the run {run}, cut at step {step} of {steps_total}.",
         "{path} 中有未完成的运行 {run}，停在第 {step} 步（共 {steps_total} 步）。",
-        "Go on with it: {resume_option}. Start anew and keep it aside: {fresh_option}.",
-        "继续训练：{resume_option}。重新开始并把它移到一旁：{fresh_option}。",
+        "Go on with it: `{resume_option}`. Start anew and keep it aside: `{fresh_option}`.",
+        "继续训练：`{resume_option}`。重新开始并把它移到一旁：`{fresh_option}`。",
     ),
     "set_aside": Wording(
         "What the run {run} left in {path} was moved to {aside} ({size}); delete it when you no longer need it.",
@@ -232,14 +232,14 @@ MESSAGES: dict[str, Wording] = {
     "resume_finished": Wording(
         "The run {run} is finished ({steps_total} steps); there is nothing left to train.",
         "运行 {run} 已经完成（共 {steps_total} 步），无需再训练。",
-        "Train anew with {fresh_option}.",
-        "如需重新训练，请用 {fresh_option}。",
+        "Train anew with `{fresh_option}`.",
+        "如需重新训练，请用 `{fresh_option}`。",
     ),
     "resume_differs": Wording(
         "The checkpoint {checkpoint} was made with other settings: {differences}.",
         "检查点 {checkpoint} 的设置与现在不同：{differences}。",
-        "Use the same settings as before, or start anew with {fresh_option}.",
-        "请使用与之前相同的设置，或用 {fresh_option} 重新开始。",
+        "Use the same settings as before, or start anew with `{fresh_option}`.",
+        "请使用与之前相同的设置，或用 `{fresh_option}` 重新开始。",
     ),
     "checkpoint_skipped": Wording(
         "The checkpoint {checkpoint} was skipped: {why}.",
@@ -288,14 +288,14 @@ MESSAGES: dict[str, Wording] = {
     "ended_stopped": Wording(
         "Stopped at step {step} of {steps_total}, as asked; saved in {checkpoint}.",
         "已按要求停在第 {step} 步（共 {steps_total} 步）；已保存到 {checkpoint}。",
-        "Go on with {resume_option}.",
-        "继续训练：{resume_option}。",
+        "Go on with `{resume_option}`.",
+        "继续训练：`{resume_option}`。",
     ),
     "ended_stopped_unsaved": Wording(
         "Stopped at step {step} of {steps_total}, as asked; this step could not be saved.",
         "已按要求停在第 {step} 步（共 {steps_total} 步）；该步未能保存。",
-        "Free some space, then go on from the checkpoint before it with {resume_option}.",
-        "请先腾出空间，再从之前的检查点继续：{resume_option}。",
+        "Free some space, then go on from the checkpoint before it with `{resume_option}`.",
+        "请先腾出空间，再从之前的检查点继续：`{resume_option}`。",
     ),
     "ended_stopped_early": Wording(
         "Stopped while {phase}, as asked; there was nothing to save yet.",
@@ -312,20 +312,20 @@ MESSAGES: dict[str, Wording] = {
     "ended_failed": Wording(
         "Rank {rank} failed while {phase}: {why}",
         "进程 {rank} 在{phase}时出错：{why}",
-        "The whole account is in {log}; after mending the cause, go on with {resume_option}.",
-        "完整记录见 {log}；排除原因后继续：{resume_option}。",
+        "The whole account is in {log}; after mending the cause, go on with `{resume_option}`.",
+        "完整记录见 {log}；排除原因后继续：`{resume_option}`。",
     ),
     "ended_killed": Wording(
         "The trainer was killed by {signal} (last seen while {phase}, step {step}).",
         "训练进程被 {signal} 终止（最后状态：{phase}，第 {step} 步）。",
-        "If nobody did so, memory ran out: lower --micro_batch_tokens. Go on with {resume_option}.",
-        "若非人为，多半是内存不足：请减小 --micro_batch_tokens。继续训练：{resume_option}。",
+        "If nobody did so, memory ran out: lower --micro_batch_tokens. Go on with `{resume_option}`.",
+        "若非人为，多半是内存不足：请减小 --micro_batch_tokens。继续训练：`{resume_option}`。",
     ),
     "ended_vanished": Wording(
         "The trainer ended with exit code {code} and without a word; its last lines: {tail}",
         "训练进程以退出码 {code} 结束，没有说明原因；最后的输出：{tail}",
-        "The whole account is in {log}; go on with {resume_option}.",
-        "完整记录见 {log}；继续训练：{resume_option}。",
+        "The whole account is in {log}; go on with `{resume_option}`.",
+        "完整记录见 {log}；继续训练：`{resume_option}`。",
     ),
 }
 

@@ -1,0 +1,46 @@
+# make demo   the whole story on the CPU, in a few minutes
+# make test   lint, types, import contracts and tests
+# Both make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all lint format clean
+
+demo: $(VENV)/demo.done
+	$(BIN)/sft-tui demo
+
+test: lint
+	$(BIN)/pytest -m "not slow"
+
+test-all: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
+	$(PIP) -e '.[demo,dev]'
+	@touch $@
