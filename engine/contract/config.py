@@ -180,6 +180,7 @@ class RunConfig:
         "每个微批的词元预算（含填充）；内存不足时调小，结果不变",
         unit="tokens",
         low=1,
+        free_on_resume=True,
     )
     loss_chunk_tokens: int = setting(
         256,
@@ -296,14 +297,22 @@ def _check_range(name: str, value: float, rule: Setting) -> None:
     low, high = rule.low, rule.high
     too_low = low is not None and (value < low or (rule.low_open and value == low))
     too_high = high is not None and value > high
-    if math.isfinite(value) and not too_low and not too_high:
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number above any float
+        finite = False
+    if finite and not too_low and not too_high:
         return
     unit = f" {rule.unit}" if rule.unit else ""
-    parts = ([f"{'>' if rule.low_open else '≥'} {low:g}{unit}"] if low is not None else []) + (
-        [f"≤ {high:g}{unit}"] if high is not None else []
+    parts = ([f"{'>' if rule.low_open else '≥'} {_exact(low)}{unit}"] if low is not None else []) + (
+        [f"≤ {_exact(high)}{unit}"] if high is not None else ["finite"] if not finite else []
     )
     text = ", ".join(parts) or "finite"
     raise InputError("setting_range", name=name, value=value, rule=text, rule_zh=f"满足 {text}")
+
+
+def _exact(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, list[JsonValue]]]:

@@ -17,6 +17,8 @@ from engine.contract.messages import Message
 SCHEMA = 1
 MAX_LINE_BYTES = 64 * 1024
 LONGEST_TEXT = 4000  # characters a text field may keep when its line would be too long
+MOST_FIELDS = 64  # fields an event may keep then, and characters of their names
+DEEPEST = 32  # levels of nesting a line may have
 
 
 @dataclass(frozen=True)
@@ -228,22 +230,19 @@ class Record:
 
 def encode(record: Record) -> bytes:
     """The line of `record`, newline included and never above 64 KiB: the longest texts are cut first."""
-    body = {
-        "v": SCHEMA,
-        **dataclasses.asdict(record.envelope),
-        **_event_fields(record.event),
-    }
-    line = _dump(body)
+    envelope, fields = {"v": SCHEMA, **dataclasses.asdict(record.envelope)}, _event_fields(record.event)
+    line = _dump({**envelope, **fields})
     limit = LONGEST_TEXT
-    while len(line) > MAX_LINE_BYTES and limit:
-        line = _dump(_shorten(body, limit))
+    while len(line) > MAX_LINE_BYTES:
+        kept = {name[:MOST_FIELDS]: _shorten(value, limit) for name, value in list(fields.items())[:MOST_FIELDS]}
+        line = _dump({**envelope, **kept})
         limit //= 4
     return line
 
 
 def _event_fields(event: Event) -> dict[str, Any]:
     if isinstance(event, Unknown):
-        return {**event.fields, "kind": event.name}
+        return {"kind": event.name, **event.fields}
     fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
     for name, value in fields.items():
         if isinstance(value, Message):
@@ -269,7 +268,7 @@ def _shorten(value: Any, limit: int) -> Any:
     if isinstance(value, str) and len(value) > limit:
         return value[:limit] + "…"
     if isinstance(value, Mapping):
-        return {key: _shorten(item, limit) for key, item in value.items()}
+        return {key[:limit]: _shorten(item, limit) for key, item in list(value.items())[: limit * 4]}
     if isinstance(value, list | tuple):
         return [_shorten(item, limit) for item in value[: limit * 4]]
     return value
@@ -281,7 +280,7 @@ def decode(line: bytes) -> Record | None:
         body = json.loads(line)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         return None
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or not _shallow(body, DEEPEST):
         return None
     try:
         envelope = Envelope(
@@ -292,6 +291,11 @@ def decode(line: bytes) -> Record | None:
         return None
     body.pop("v", None)
     return Record(envelope, _decode_event(kind, body))
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_shallow(item, levels - 1) for item in items)
 
 
 def _decode_event(kind: str, body: dict[str, Any]) -> Event:
@@ -325,7 +329,7 @@ def _typed(value: Any, hint: Any) -> Any:
         return float(value)
     if hint is Message and isinstance(value, dict):
         args = value.get("args")
-        if not isinstance(args, dict):
+        if not isinstance(args, dict) or not all(isinstance(item, str | int | float) for item in args.values()):
             raise TypeError("args")
         return Message(_typed(value.get("code"), str), args, _typed(value.get("text", ""), str))
     origin = get_origin(hint)

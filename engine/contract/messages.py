@@ -356,32 +356,28 @@ class Message:
 
     def what(self, lang: Lang = "en") -> str:
         """What happened, in `lang`."""
-        return self._render(lang, fix=False)
+        return self._render(lang)[0]
 
     def fix(self, lang: Lang = "en") -> str:
         """What to do about it, in `lang`; empty where there is nothing to do."""
-        return self._render(lang, fix=True)
+        return self._render(lang)[1]
 
     def text(self, lang: Lang = "en") -> str:
         """Both, on one line."""
         return " ".join(part for part in (self.what(lang), self.fix(lang)) if part)
 
-    def _render(self, lang: Lang, *, fix: bool) -> str:
-        wording = MESSAGES.get(self.code)
+    def _render(self, lang: Lang) -> tuple[str, str]:
+        wording, said = MESSAGES.get(self.code), (self.fallback or self.code, "")
         if wording is None:  # a newer writer: show what it said itself
-            return "" if fix else self.fallback or self.code
-        template = (
-            (wording.zh_fix if lang == "zh" else wording.en_fix)
-            if fix
-            else (wording.zh if lang == "zh" else wording.en)
-        )
-        args = dict(self.args)
-        if lang == "zh" and args.get("phase") in PHASES_ZH:
-            args["phase"] = PHASES_ZH[str(args["phase"])]
+            return said
+        args, phase = dict(self.args), self.args.get("phase")
+        if lang == "zh" and isinstance(phase, str):
+            args["phase"] = PHASES_ZH.get(phase, phase)
+        what, fix = (wording.zh, wording.zh_fix) if lang == "zh" else (wording.en, wording.en_fix)
         try:
-            return template.format_map(args)
-        except (KeyError, IndexError, ValueError):  # the arguments of another version
-            return "" if fix else self.fallback or self.code
+            return what.format_map(args), fix.format_map(args)
+        except (KeyError, IndexError, ValueError, RecursionError):  # the arguments of another version
+            return said
 
 
 class InputError(Exception):

@@ -164,6 +164,6 @@ def preset(name: str) -> Preset:
     """The preset `name`; raises InputError that names the nearest known one first."""
     if name in PRESETS:
         return PRESETS[name]
-    near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.4)
     known = near + [other for other in PRESETS if other not in near]
     raise InputError("preset_unknown", name=name, known=", ".join(known))

@@ -10,13 +10,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin, get_type_hints
 
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.messages import BusyError, InputError
 
-CHECKPOINT_NAME = re.compile(r"step-(\d{8})")
+CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
 
 
@@ -74,9 +74,12 @@ class RunDir:
     def read_record(self) -> RunRecord:
         """The record; raises InputError where it is missing or not one."""
         try:
-            values = json.loads(self.record.read_text(encoding="utf-8"))
-            return RunRecord(**values)
-        except (OSError, ValueError, TypeError) as error:
+            record = RunRecord(**json.loads(self.record.read_text(encoding="utf-8")))
+            for name, kind in get_type_hints(RunRecord).items():
+                if not isinstance(getattr(record, name), get_origin(kind) or kind):
+                    raise TypeError(f"{name} is not {kind.__name__}")
+            return record
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
 
     def request_stop(self) -> None:
@@ -160,7 +163,7 @@ class OutputDir:
         if not parts:
             return None
         name = str(self.owner().get("run") or "unnamed")
-        base = self.path / "earlier" / (name if re.fullmatch(r"[\w.-]+", name) else "unnamed")
+        base = self.path / "earlier" / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else "unnamed")
         aside, number = base, 2
         while aside.exists():
             aside, number = base.with_name(f"{base.name}.{number}"), number + 1
@@ -181,7 +184,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -190,7 +193,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes `value` so that a reader finds the old file or the new one, never a part."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
     with staged.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
+        json.dump(value, file, indent=1)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -203,6 +206,9 @@ def free_bytes(path: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+PATIENCE = 0.5  # seconds that a lock whose holder cannot be told is asked for again
 
 
 class FolderLock:
@@ -220,36 +226,64 @@ class FolderLock:
         except BlockingIOError:
             raise busy(output) from None
         except OSError as error:
-            why = error.strerror or str(error)
-            raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
+            raise _unwritable(output, error) from None
         holder = {"run": run, "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), **_identity(os.getpid())}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(holder).encode(), 0)
-        return cls(fd, [output.lock_file, *made] if made else [])
+        lock = cls(fd, [output.lock_file, *made] if made else [])
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(holder).encode(), 0)
+        except OSError as error:
+            lock.abandon()
+            raise _unwritable(output, error) from None
+        return lock
 
     def abandon(self) -> None:
         """Gives the lock back and removes the folders that taking it made, where they are still empty."""
         with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)  # where the file stays, it names nobody
             for path in self._made:
                 path.rmdir() if path.is_dir() else path.unlink()
         os.close(self._fd)
 
 
+def _unwritable(output: OutputDir, error: OSError) -> InputError:
+    why = error.strerror or str(error)
+    return InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir")
+
+
 def _locked_file(output: OutputDir) -> int:
     """A locked descriptor of the lock file; raises BlockingIOError where another process has it."""
+    patience = time.monotonic() + PATIENCE
     while True:
-        output.path.mkdir(parents=True, exist_ok=True)
-        fd = os.open(output.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(fd), os.stat(output.lock_file)):
-                return fd
-        except FileNotFoundError:  # its holder abandoned the folder between open and lock: take it anew
-            pass
-        except OSError:
-            os.close(fd)
-            raise
+            return _try_to_lock(output)
+        except (FileNotFoundError, BlockingIOError) as error:  # its holder gave it up, or somebody just looks at it
+            if time.monotonic() > patience or (isinstance(error, BlockingIOError) and _named(output)):
+                raise
+        except FileExistsError:
+            if output.path.exists() or time.monotonic() > patience:
+                raise
+        time.sleep(PATIENCE / 100)
+
+
+def _try_to_lock(output: OutputDir) -> int:
+    output.path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(output.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(fd), os.stat(output.lock_file)):
+            raise FileNotFoundError
+    except OSError:
         os.close(fd)
+        raise
+    return fd
+
+
+def _named(output: OutputDir) -> bool:
+    """Whether the lock file names a process that is alive: the holder, not a run before it."""
+    holder = read_json(output.lock_file)
+    pid = holder.get("pid")
+    return isinstance(pid, int) and bool(mine := _identity(pid)) and mine.items() <= holder.items()
 
 
 def is_locked(output: OutputDir) -> bool:
@@ -287,7 +321,7 @@ def busy(output: OutputDir) -> BusyError:
     holder = read_json(output.lock_file)
     steps = output.checkpoint_steps()
     saved = f", last checkpoint at step {steps[0]}" if steps else ""
-    pid = int(holder.get("pid", 0))
+    pid = holder["pid"] if isinstance(holder.get("pid"), int) else "?"
     who = f"{holder.get('run', '?')} (pid {pid}, since {holder.get('since', '?')}{saved})"
     return BusyError("busy", path=str(output.path), holder=who, pid=pid)
 

@@ -31,9 +31,9 @@ class EventWriter:
 
     def write(self, event: Event) -> None:
         """Appends `event`; never raises for the sake of the disk."""
-        record = Record(self._envelope(), event)
         if self._lost and self._append(self._gap()):
             self._lost = 0
+        record = Record(self._envelope(), event)
         if self._lost or not self._append(record):
             self._lost += 1
         if self._listener is not None:
@@ -74,6 +74,7 @@ class EventReader:
         self._path = path
         self._identity = (0, 0)
         self._offset = 0
+        self._seen = b""  # the last bytes read: an inode may come back with another file
         self._rest = b""
         self._skipping = False  # inside a line longer than any event
         self.malformed = 0
@@ -83,21 +84,24 @@ class EventReader:
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
+            self._identity = (0, 0)
             return []
+        records: list[Record] = []
         try:
             status = os.fstat(fd)
             identity = (status.st_dev, status.st_ino)
-            if identity != self._identity or status.st_size < self._offset:
-                self._identity, self._offset, self._rest, self._skipping = identity, 0, b"", False
-            records: list[Record] = []
+            seen = os.pread(fd, len(self._seen), self._offset - len(self._seen))
+            if identity != self._identity or seen != self._seen:
+                self._identity, self._offset, self._rest, self._skipping, self._seen = identity, 0, b"", False, b""
             while chunk := os.pread(fd, READ_BYTES, self._offset):
                 self._offset += len(chunk)
+                self._seen = (self._seen + chunk)[-256:]
                 records += self._take(chunk)
-            return records
-        except OSError:
-            return []
+        except OSError:  # what was read before is not read again
+            pass
         finally:
             os.close(fd)
+        return records
 
     def _take(self, chunk: bytes) -> list[Record]:
         *lines, rest = (self._rest + chunk).split(b"\n")

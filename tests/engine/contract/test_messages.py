@@ -1,0 +1,247 @@
+"""Everything said exists in both languages, is used, and can be shown whatever its arguments are."""
+
+import ast
+import re
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import engine
+import sft_tui
+from engine.contract.config import FIELDS
+from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Wording
+
+LANGS: tuple[Lang, ...] = ("en", "zh")
+SAYING = {"Message", "Message.of", "InputError", "BusyError"}
+CHINESE = re.compile("[一-鿿]")
+PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
+ANYTHING: st.SearchStrategy[Any] = st.one_of(PLAIN, st.lists(PLAIN), st.dictionaries(st.text(), PLAIN))
+
+
+class Use(NamedTuple):
+    """A place in the source that says something: which code, and its arguments where they stand there by name."""
+
+    place: str
+    code: str
+    args: set[str] | None
+
+
+def placeholders(template: str) -> list[str]:
+    """The arguments that a template shows, sorted."""
+    return sorted(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+
+
+def sources() -> list[Path]:
+    """Every module of both packages."""
+    return [path for package in (engine, sft_tui) for path in sorted(Path(package.__path__[0]).rglob("*.py"))]
+
+
+def uses() -> Iterator[Use]:
+    """Every place that says something of the catalogue."""
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("messages.") in SAYING and node.args:
+                for code in codes(node.args[0]):
+                    yield Use(f"{path.name}:{node.lineno}", code, named_arguments(node))
+
+
+def codes(first: ast.expr) -> Iterator[str]:
+    """The codes that the first argument of a call may be."""
+    branches = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
+    for branch in branches:
+        if isinstance(branch, ast.Constant) and isinstance(branch.value, str):
+            yield branch.value
+
+
+def named_arguments(call: ast.Call) -> set[str] | None:
+    """The names of the arguments, None where some of them come from elsewhere."""
+    names: set[Any] = {keyword.arg for keyword in call.keywords}
+    for given_args in call.args[1:]:
+        if not isinstance(given_args, ast.Dict):
+            return None
+        names |= {key.value if isinstance(key, ast.Constant) else None for key in given_args.keys}
+    return None if None in names else names
+
+
+USES = list(uses())
+
+
+# --- the catalogue
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_both_languages_say_it(code: str) -> None:
+    wording = MESSAGES[code]
+
+    assert wording.en.strip()
+    assert CHINESE.search(wording.zh)
+    assert not CHINESE.search(wording.en + wording.en_fix)
+    assert bool(wording.en_fix) == bool(wording.zh_fix)
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_both_languages_show_the_same_arguments(code: str) -> None:
+    def same(en: str, zh: str) -> None:
+        """An argument that is itself a text has its Chinese in `<name>_zh`."""
+        assert placeholders(en) == sorted(name.removesuffix("_zh") for name in placeholders(zh))
+
+    wording = MESSAGES[code]
+    same(wording.en, wording.zh)
+    same(wording.en_fix, wording.zh_fix)
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_a_placeholder_is_a_plain_name(code: str) -> None:
+    for template in MESSAGES[code]:
+        for _, name, form, conversion in string.Formatter().parse(template):
+            assert name is None or name.isidentifier()
+            assert not form
+            assert not conversion
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_the_options_that_a_fix_names_exist(code: str) -> None:
+    wording = MESSAGES[code]
+
+    named = re.findall(r"--([a-z]\w+)", wording.en_fix)
+
+    assert set(named) <= set(FIELDS)
+    assert sorted(named) == sorted(re.findall(r"--([a-z]\w+)", wording.zh_fix))
+
+
+# --- its use
+
+
+def test_the_source_says_only_what_the_catalogue_has() -> None:
+    assert len(USES) > 40
+    assert [use for use in USES if use.code not in MESSAGES] == []
+
+
+def test_the_catalogue_has_only_what_the_source_says() -> None:
+    assert set(MESSAGES) - {use.code for use in USES} == set()
+
+
+def test_whoever_says_something_gives_all_its_arguments() -> None:
+    lacking = {
+        (use.place, name)
+        for use in USES
+        if use.args is not None
+        for template in MESSAGES.get(use.code, Wording("", ""))
+        for name in placeholders(template)
+        if name not in use.args
+    }
+
+    assert lacking == set()
+
+
+def test_every_phase_has_a_chinese_name() -> None:
+    phases = {
+        node.args[0].value
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).rpartition(".")[2] in ("phase", "Phase")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+    assert len(phases) > 4
+    assert phases - set(PHASES_ZH) == set()
+
+
+# --- rendering
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_a_message_with_all_its_arguments_shows_each_of_them(code: str) -> None:
+    wording = MESSAGES[code]
+    names = {name for template in wording for name in placeholders(template)}
+    message = Message(code, {name: f"<{name}>" for name in names})
+
+    for lang, what, fix in (("en", wording.en, wording.en_fix), ("zh", wording.zh, wording.zh_fix)):
+        assert all(f"<{name}>" in message.what(lang) for name in placeholders(what))  # type: ignore[arg-type]
+        assert all(f"<{name}>" in message.fix(lang) for name in placeholders(fix))  # type: ignore[arg-type]
+        assert "{" not in message.text(lang)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", [code for code in MESSAGES if placeholders(MESSAGES[code].en)])
+def test_a_message_that_lacks_arguments_shows_what_its_writer_said(code: str) -> None:
+    for lang in LANGS:
+        assert Message(code, {}, "said then").what(lang) == "said then"
+        assert Message(code).what(lang) == code
+
+
+def test_a_message_that_lacks_arguments_says_nothing_twice() -> None:
+    written = Message.of("best_missing", path="here").text()
+
+    assert Message("best_missing", {"folder": "here"}, written).text() == written
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_an_unknown_message_shows_what_its_writer_said(lang: Lang) -> None:
+    assert Message("of_a_later_version", {"a": 1}, "said then").text(lang) == "said then"
+    assert Message("of_a_later_version").text(lang) == "of_a_later_version"
+    assert Message("of_a_later_version").fix(lang) == ""
+
+
+def test_a_message_is_one_text_of_what_happened_and_what_to_do() -> None:
+    message = Message.of("preset_unknown", name="x", known="a, b")
+
+    assert message.text() == "There is no preset named x. Known presets: a, b."
+    assert message.text("zh") == "没有名为 x 的预设。 可用的预设：a, b。"
+    assert Message.of("head_frozen").text() == Message.of("head_frozen").what()
+
+
+def test_a_phase_is_named_in_the_language_of_the_reader() -> None:
+    message = Message.of("ended_stopped_early", phase="tokenizing")
+
+    assert "tokenizing" in message.what("en")
+    assert "分词" in message.what("zh")
+    assert "dancing" in Message.of("ended_stopped_early", phase="dancing").what("zh")
+
+
+def test_braces_in_an_argument_are_shown_as_they_are() -> None:
+    message = Message.of("model_bad", path="{why}", why="{0.__class__} {")
+
+    assert "{why}" in message.what()
+    assert "{0.__class__} {" in message.what("zh")
+
+
+@pytest.mark.parametrize("phase", [[], {}, ["training"], None, 3, 1.5, True])
+def test_a_phase_that_is_no_text_can_be_shown(phase: Any) -> None:
+    for lang in LANGS:
+        assert Message("ended_stopped_early", {"phase": phase}, "said then").text(lang)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data(), code=st.one_of(st.sampled_from(sorted(MESSAGES)), st.text(min_size=1)), fallback=st.text())
+def test_a_message_can_be_shown_whatever_its_arguments(data: st.DataObject, code: str, fallback: str) -> None:
+    wanted = sorted({name for template in MESSAGES.get(code, Wording("", "")) for name in placeholders(template)})
+    names = st.sampled_from(wanted) if wanted else st.text()
+    message = Message(code, data.draw(st.dictionaries(names, ANYTHING)), fallback)
+
+    for lang in LANGS:
+        assert message.text(lang)
+
+
+# --- errors
+
+
+def test_an_error_is_its_message_and_ends_the_program_with_its_code() -> None:
+    refused, busy = InputError("preset_unknown", name="x", known="a"), BusyError("busy", path="p", holder="h", pid=7)
+
+    assert str(refused) == refused.message.text("en")
+    assert (refused.exit_code, busy.exit_code) == (2, 3)
+    assert isinstance(busy, InputError)
+
+
+@pytest.mark.parametrize("code", MESSAGES)
+def test_an_error_takes_every_argument_that_a_message_shows(code: str) -> None:
+    args = {name: f"<{name}>" for template in MESSAGES[code] for name in placeholders(template)}
+
+    assert InputError(code, **args).message == Message.of(code, **args) == Message(code, args)

@@ -1,0 +1,484 @@
+"""Every whole line is read exactly once, whatever stands around it, and no disk stops the writer."""
+
+import errno
+import itertools
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.contract import events, stream
+from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Heartbeat, Record, decode, encode
+from engine.contract.stream import EventReader, EventWriter, last_attempt
+
+Patch = pytest.MonkeyPatch
+
+
+def record(seq: int, attempt: int = 1, phase: str = "training") -> Record:
+    """A record that its number tells from others."""
+    return Record(Envelope("2026-02-03T04:05:06.789+08:00", float(seq), attempt, "rank0", seq), Heartbeat(phase))
+
+
+def lines(*numbers: int, attempt: int = 1) -> bytes:
+    """Whole lines."""
+    return b"".join(encode(record(number, attempt)) for number in numbers)
+
+
+def numbers(records: list[Record]) -> list[int]:
+    """Which records these are."""
+    return [each.envelope.seq for each in records]
+
+
+def append(path: Path, content: bytes) -> None:
+    """Lets the stream grow."""
+    with path.open("ab") as file:
+        file.write(content)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the stream is, or will be."""
+    return tmp_path / "events.jsonl"
+
+
+@pytest.fixture
+def reader(path: Path) -> EventReader:
+    """A reader of the stream."""
+    return EventReader(path)
+
+
+# --- reading
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    content=st.lists(
+        st.one_of(
+            st.binary(max_size=40).map(lambda noise: noise.replace(b"\n", b"")),
+            st.binary(min_size=1, max_size=3).map(lambda noise: b"x" + noise.replace(b"\n", b"x") * 200),
+            st.integers(0, 99).map(lambda number: lines(number)[:-1]),
+            st.integers(0, 99).map(lambda number: lines(number)[:60]),
+            st.just(lines(1)[:-1] + lines(2)[:-1]),
+        ),
+        max_size=12,
+    ).map(b"\n".join),
+    cuts=st.lists(st.integers(0, 3000), max_size=8),
+    chunk=st.integers(1, 500),
+)
+def test_every_line_of_its_own_is_read_exactly_once_and_in_order(
+    content: bytes, cuts: list[int], chunk: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("stream") / "events.jsonl"
+    limit = len(lines(1)) + 100  # small, so that noise above it can be small
+    whole = [line for line in content.split(b"\n")[:-1] if line.strip()]
+    good = [found for line in whole if len(line) < limit and (found := decode(line))]
+    places = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    reader, found_records = EventReader(path), []
+
+    with patch.object(stream, "MAX_LINE_BYTES", limit), patch.object(stream, "READ_BYTES", chunk):
+        for start, end in itertools.pairwise(places):
+            append(path, content[start:end])
+            found_records += reader.poll()
+        append(path, b"\n" + lines(100))
+        found_records += reader.poll()
+
+    last = content.split(b"\n")[-1]
+    good += [found for found in [decode(last) if len(last) < limit else None] if found]
+    assert repr(found_records) == repr([*good, record(100)])
+    assert reader.malformed == len(whole) + bool(last.strip()) - len(good)
+
+
+@settings(deadline=None, max_examples=100)
+@given(chunks=st.lists(st.binary(max_size=200), max_size=10))
+def test_no_bytes_make_reading_fail(chunks: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("stream") / "events.jsonl"
+    reader = EventReader(path)
+
+    for number, chunk in enumerate(chunks):
+        append(path, chunk + b"\n" + lines(number))
+        assert numbers(reader.poll())[-1:] == [number]
+
+
+def test_nothing_is_read_where_there_is_no_stream(reader: EventReader, path: Path) -> None:
+    assert reader.poll() == []
+
+    append(path, lines(1))
+
+    assert numbers(reader.poll()) == [1]
+    assert reader.poll() == []
+
+
+def test_a_folder_in_place_of_the_stream_is_no_stream(reader: EventReader, path: Path) -> None:
+    path.mkdir()
+
+    assert reader.poll() == []
+
+
+def test_half_a_line_waits_for_its_other_half(reader: EventReader, path: Path) -> None:
+    first, second = lines(1), lines(2)
+    append(path, first + second[:30])
+    assert numbers(reader.poll()) == [1]
+    assert reader.poll() == []
+
+    append(path, second[30:-1])
+    assert reader.poll() == []
+
+    append(path, b"\n")
+    assert numbers(reader.poll()) == [2]
+    assert reader.malformed == 0
+
+
+def test_a_torn_line_costs_only_itself(reader: EventReader, path: Path) -> None:
+    append(path, lines(1) + lines(2)[:40] + b"\n" + lines(3))
+
+    assert numbers(reader.poll()) == [1, 3]
+    assert reader.malformed == 1
+
+
+def test_empty_lines_are_nothing(reader: EventReader, path: Path) -> None:
+    append(path, b"\n\n  \n" + lines(1) + b"\n")
+
+    assert numbers(reader.poll()) == [1]
+    assert reader.malformed == 0
+
+
+def test_a_stream_that_was_cut_is_read_anew(reader: EventReader, path: Path) -> None:
+    append(path, lines(1, 2, 3) + lines(4)[:50])
+    assert numbers(reader.poll()) == [1, 2, 3]
+
+    os.truncate(path, 0)
+    assert reader.poll() == []
+    append(path, lines(5))
+
+    assert numbers(reader.poll()) == [5]
+
+
+def test_a_stream_that_was_cut_within_a_long_line_is_read_anew(reader: EventReader, path: Path) -> None:
+    append(path, b"x" * (MAX_LINE_BYTES * 2))
+    assert reader.poll() == []
+
+    path.write_bytes(lines(1, 2))
+
+    assert numbers(reader.poll()) == [1, 2]
+
+
+def test_a_stream_that_was_replaced_is_read_anew(reader: EventReader, path: Path) -> None:
+    append(path, lines(1, 2) + lines(3)[:50])
+    assert numbers(reader.poll()) == [1, 2]
+
+    other = path.with_name("other")
+    append(other, lines(*range(11, 31)))  # longer than the first was
+    other.replace(path)
+
+    assert numbers(reader.poll()) == list(range(11, 31))
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["seen missing", "not seen missing"])
+@pytest.mark.parametrize("count", [1, 20], ids=["shorter", "longer"])
+def test_a_stream_that_was_removed_and_made_again_is_read_anew(
+    count: int, looked: bool, reader: EventReader, path: Path
+) -> None:
+    append(path, lines(1, 2))
+    assert numbers(reader.poll()) == [1, 2]
+
+    path.unlink()
+    if looked:
+        assert reader.poll() == []
+    append(path, lines(*range(11, 11 + count)))
+
+    assert numbers(reader.poll()) == list(range(11, 11 + count))
+
+
+def test_a_disk_error_in_the_middle_costs_no_event(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
+    append(path, lines(*range(20)))
+    real, calls = os.pread, itertools.count()
+
+    def failing(fd: int, count: int, offset: int) -> bytes:
+        if next(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(fd, count, offset)
+
+    monkeypatch.setattr(stream, "READ_BYTES", 500)
+    monkeypatch.setattr("engine.contract.stream.os.pread", failing)
+
+    assert numbers(reader.poll() + reader.poll()) == list(range(20))
+
+
+@pytest.mark.parametrize("size", [MAX_LINE_BYTES - 1, MAX_LINE_BYTES, 1 << 20, (1 << 20) + 7, 3 << 20])
+def test_a_line_longer_than_any_event_is_skipped(size: int, reader: EventReader, path: Path) -> None:
+    append(path, lines(1) + b"x" * size + b"\n" + lines(2) + b"{" * size)
+    assert numbers(reader.poll()) == [1, 2]
+
+    append(path, b"x" * size + b"\n" + lines(3))
+
+    assert numbers(reader.poll()) == [3]
+    assert reader.malformed == 2
+
+
+def test_an_event_at_the_end_of_a_line_longer_than_any_is_part_of_it(reader: EventReader, path: Path) -> None:
+    append(path, b"x" * (1 << 20))
+    assert reader.poll() == []
+
+    append(path, lines(1) + lines(2))
+
+    assert numbers(reader.poll()) == [2]
+
+
+def test_a_line_without_end_takes_no_memory(reader: EventReader, path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+
+    tracemalloc.start()
+    try:
+        assert reader.poll() == []
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 256 << 10
+    assert peak < 8 << 20
+    append(path, b"\n" + lines(1))
+    assert numbers(reader.poll()) == [1]
+
+
+def test_the_longest_line_that_is_written_is_read(reader: EventReader, path: Path) -> None:
+    longest = record(1, phase="x" * (MAX_LINE_BYTES - len(encode(record(1, phase="")))))
+    assert len(encode(longest)) == MAX_LINE_BYTES
+
+    append(path, encode(longest))
+
+    assert reader.poll() == [longest]
+
+
+# --- writing
+
+
+def test_what_is_written_is_read(reader: EventReader, path: Path) -> None:
+    writer = EventWriter(path, "rank1", 3)
+    writer.write(Heartbeat("loading"))
+    writer.write(Heartbeat("training"))
+    writer.close()
+
+    first, second = reader.poll()
+
+    assert (first.event, second.event) == (Heartbeat("loading"), Heartbeat("training"))
+    assert [(each.envelope.attempt, each.envelope.src, each.envelope.seq) for each in (first, second)] == [
+        (3, "rank1", 1),
+        (3, "rank1", 2),
+    ]
+    assert first.envelope.mono <= second.envelope.mono
+    assert first.envelope.at[-6] in "+-"  # the wall clock with its zone
+
+
+@pytest.mark.parametrize(("before", "expected"), [(b"", [1]), (lines(7), [7, 1]), (lines(7) + lines(8)[:50], [7, 1])])
+def test_a_writer_begins_on_a_line_of_its_own(
+    before: bytes, expected: list[int], reader: EventReader, path: Path
+) -> None:
+    path.write_bytes(before)
+
+    writer = EventWriter(path, "rank0", 1)
+    writer.write(Heartbeat("training"))
+    writer.close()
+
+    assert numbers(reader.poll()) == expected
+    assert path.read_bytes().startswith(before)
+    assert b"\n\n" not in path.read_bytes()
+
+
+WRITING = """
+path, src, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+writer = stream.EventWriter(Path(path), src, 1)
+gate()
+for number in range(count):
+    writer.write(events.Sample(1, number, 1, "x" * (number * 7919 % 50_000), src, "y"))
+"""
+
+
+def test_two_processes_write_whole_lines_into_one_stream(
+    together: Callable[..., list[str]], reader: EventReader, path: Path
+) -> None:
+    together(WRITING, [[path, "rank0", 400], [path, "rank1", 400]])
+
+    records = reader.poll()
+
+    assert reader.malformed == 0
+    for src in ("rank0", "rank1"):
+        mine = [each for each in records if each.envelope.src == src]
+        assert numbers(mine) == list(range(1, 401))
+        for number, each in enumerate(mine):
+            assert each.event == events.Sample(1, number, 1, "x" * (number * 7919 % 50_000), src, "y")
+
+
+# --- a disk that fails
+
+
+def full(_fd: int, _line: bytes) -> int:
+    """A disk without space."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def write_each(writer: EventWriter, *phases: str) -> None:
+    """Writes a heartbeat for each phase."""
+    for phase in phases:
+        writer.write(Heartbeat(phase))
+
+
+def gap(event: Event) -> dict[str, Any]:
+    """What the warning of a gap says."""
+    assert isinstance(event, events.Warning)
+    assert event.message.code == "log_gap"
+    return dict(event.message.args)
+
+
+def test_a_gap_is_marked_as_soon_as_writing_works_again(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
+    writer = EventWriter(path, "rank0", 1)
+    write_each(writer, "a")
+    with monkeypatch.context() as broken:
+        broken.setattr("engine.contract.stream.os.write", full)
+        write_each(writer, "lost", "lost", "lost")
+    write_each(writer, "b", "c")
+    writer.close()
+
+    found = [each.event for each in reader.poll()]
+
+    assert [found[0], *found[2:]] == [Heartbeat("a"), Heartbeat("b"), Heartbeat("c")]
+    assert gap(found[1]) == {"lost": 3, "why": "No space left on device"}
+    assert reader.malformed == 0
+
+
+def test_every_gap_is_marked_with_its_own_count(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
+    writer = EventWriter(path, "rank0", 1)
+    for lost in (2, 1):
+        with monkeypatch.context() as broken:
+            broken.setattr("engine.contract.stream.os.write", full)
+            write_each(writer, *["lost"] * lost)
+        write_each(writer, "b")
+    writer.close()
+
+    found = [each.event for each in reader.poll()]
+
+    assert [gap(found[0])["lost"], gap(found[2])["lost"]] == [2, 1]
+    assert [found[1], found[3]] == [Heartbeat("b"), Heartbeat("b")]
+
+
+def test_the_numbers_of_a_writer_only_rise(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
+    writer = EventWriter(path, "rank0", 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("engine.contract.stream.os.write", full)
+        write_each(writer, "lost", "lost")
+    write_each(writer, "b", "c")
+    writer.close()
+
+    found = numbers(reader.poll())
+
+    assert len(found) == 3
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40])
+def test_a_line_written_in_part_is_lost_and_spoils_no_other(
+    kept: int, reader: EventReader, path: Path, monkeypatch: Patch
+) -> None:
+    writer, real = EventWriter(path, "rank0", 1), os.write
+    write_each(writer, "a")
+    with monkeypatch.context() as broken:
+        broken.setattr("engine.contract.stream.os.write", lambda fd, line: real(fd, line[:kept]))
+        write_each(writer, "lost")
+    write_each(writer, "b")
+    writer.close()
+
+    found = [each.event for each in reader.poll()]
+
+    assert [found[0], found[2]] == [Heartbeat("a"), Heartbeat("b")]
+    assert gap(found[1])["lost"] == 1
+    assert reader.malformed == (kept > 0)
+
+
+LIMITED = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+writer = stream.EventWriter(Path(sys.argv[1]), "rank0", 1)
+gate()
+no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, no_limit[1]))
+for number in range(100):
+    writer.write(events.Heartbeat(str(number)))
+resource.setrlimit(resource.RLIMIT_FSIZE, no_limit)
+writer.write(events.Heartbeat("after"))
+"""
+
+
+def test_a_file_that_may_not_grow_stops_the_log_and_not_the_writer(
+    together: Callable[..., list[str]], reader: EventReader, path: Path
+) -> None:
+    together(LIMITED, [[path]])
+
+    *before, marked, after = [each.event for each in reader.poll()]
+
+    assert 10 < len(before) < 50
+    assert before == [Heartbeat(str(number)) for number in range(len(before))]
+    assert gap(marked)["lost"] == 100 - len(before)
+    assert after == Heartbeat("after")
+    assert reader.malformed <= 1
+
+
+def test_the_listener_hears_every_event_while_the_disk_is_full() -> None:
+    heard: list[Record] = []
+    writer = EventWriter(Path("/dev/full"), "rank0", 2, heard.append)
+
+    write_each(writer, "a", "b", "c")
+    writer.close()
+
+    assert [each.event for each in heard] == [Heartbeat("a"), Heartbeat("b"), Heartbeat("c")]
+    assert {each.envelope.attempt for each in heard} == {2}
+
+
+def test_the_listener_hears_what_is_written(reader: EventReader, path: Path) -> None:
+    heard: list[Record] = []
+    writer = EventWriter(path, "rank0", 1, heard.append)
+    write_each(writer, "a", "b")
+    writer.close()
+
+    assert heard == reader.poll()
+
+
+# --- the newest attempt
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", 0),
+        (b"garbage\n", 0),
+        (lines(1), 1),
+        (lines(1, attempt=1) + lines(1, attempt=2), 2),
+        (lines(1, attempt=2) + lines(9, attempt=1), 2),
+        (lines(1, attempt=3) + b"\xff" * 1000 + b"\n", 3),
+        (lines(1, attempt=3) + lines(1, attempt=4)[:60], 3),
+        (lines(1, attempt=1) * 3000 + lines(1, attempt=5), 5),
+    ],
+    ids=["empty", "garbage", "one", "two", "straggler", "noise", "torn", "long"],
+)
+def test_the_newest_attempt_is_found(content: bytes, expected: int, path: Path) -> None:
+    path.write_bytes(content)
+
+    assert last_attempt(path) == expected
+
+
+def test_there_is_no_attempt_where_there_is_no_stream(path: Path) -> None:
+    assert last_attempt(path) == 0
+    assert last_attempt(path.parent) == 0
+
+
+def test_the_newest_attempt_is_found_without_reading_a_long_stream(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(64 << 30)  # a hole; it takes no space, and longer to read than anybody waits
+    append(path, b"\n" + lines(1, attempt=6))
+
+    assert last_attempt(path) == 6

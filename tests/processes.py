@@ -1,0 +1,59 @@
+"""Commands run to their end in processes of their own, bounded in time, of which nothing is left afterwards."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT = 240.0  # seconds; the longest of these takes about twenty on two cores
+
+SFT_TUI = (sys.executable, "-c", "from sft_tui.cli import main; main()")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*command: str, folder: Path, env: Mapping[str, str] = {}, limit: float = LIMIT) -> Result:
+    """Runs `command` in `folder` to its end, in English unless `env` says otherwise."""
+    out, err = folder / ".stdout", folder / ".stderr"
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **env},
+            stdin=subprocess.DEVNULL,
+            stdout=out_file,
+            stderr=err_file,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(limit)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return Result(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
+
+
+def until(condition: Callable[[], bool], limit: float = LIMIT) -> None:
+    """Returns when `condition` holds; fails when it does not within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def options(settings: Mapping[str, object]) -> list[str]:
+    """Settings as options of a command line."""
+    return [f"--{name}={value}" for name, value in settings.items()]

@@ -1,0 +1,59 @@
+"""Events as a run would write them."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.events import Envelope, Event, Record
+from engine.contract.messages import Message
+from engine.contract.presets import preset
+
+STARTED = events.RunStarted(
+    run="sft-small-1",
+    preset="sft-small",
+    job="train",
+    config=to_json(preset("sft-small").config),
+    overrides={"epochs": [3, 2], "learn_rate": [5e-5, 3e-5]},
+    versions={},
+    git_revision="",
+    data={},
+    world_size=2,
+    device="cpu",
+    memory_available=13_150_000_000,
+    disk_available=44_790_000_000,
+)
+PLAN = events.Plan(1000, 50, 100, 0, 16, 188_000_000, 94_000_000, "fp32", 1024)
+STEP = events.Step(1, 1, 100, 10.25, 5e-5, 2.5, 700, 900, 1000, 0.1, 0.3, 0.05, 2, [4, 7])
+EVAL = events.Eval(1, 50, 64, 9.5, 12.25, 64, "nrefs:1|tok:zh", 3.0)
+ENDED = events.RunEnded("finished", 0, Message("ended_finished", {}), {"peak_memory_rank0": "2900000000"})
+
+
+def step(number: int, **values: float) -> events.Step:
+    """The event of step `number`."""
+    return dataclasses.replace(STEP, step=number, epoch=1 + (number - 1) // 50, **values)
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    """Puts an event into an envelope; a second passes from each to the next."""
+    clock: Iterator[int] = itertools.count(1)
+
+    def put(event: Event, attempt: int = 1) -> Record:
+        now = next(clock)
+        return Record(Envelope("2026-01-01T00:00:00+00:00", float(now), attempt, "rank0", now), event)
+
+    return put
+
+
+@pytest.fixture(scope="session")
+def real_rows() -> Path:
+    """Real Chinese questions and answers, which are kept beside the repository and not in it."""
+    path = Path(__file__).parents[3] / "shared" / "data" / "zh" / "train_3k.parquet"
+    if not path.is_file():
+        pytest.skip(f"NOT TESTED ON REAL ROWS: {path} is not there")
+    return path

@@ -1,0 +1,281 @@
+"""The command line as a user meets it, in processes of its own where it trains."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from engine.contract import events
+from engine.contract.config import FIELDS
+from engine.contract.events import decode
+from engine.contract.messages import InputError
+from engine.contract.presets import PRESETS
+from engine.contract.rundir import OutputDir, RunDir
+from engine.contract.stream import EventReader
+from sft_tui.cli import cli
+from tests.processes import SFT_TUI, options, run, until
+
+HEAVY = {"torch", "transformers", "accelerate", "textual", "pyarrow", "numpy"}
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def test_presets_are_listed_and_shown() -> None:
+    listed = call("presets", "list")
+    assert listed.output == call("presets").output
+    assert all(name in listed.stdout for name in PRESETS)
+    shown = call("presets", "show", "sft-small").stdout
+    assert all(name in shown for name in FIELDS)
+    assert "5e-05 rising over 100 steps (at most 30 % of the run) to 0.00125 (25 × learn_rate)" in shown
+
+
+def test_a_preset_can_be_had_as_json() -> None:
+    values = json.loads(call("presets", "show", "pretrain", "--json").stdout)
+    assert values["warmup_steps"] == 1024
+    assert set(values) == set(FIELDS)
+
+
+def test_every_setting_is_an_option_with_its_meaning() -> None:
+    text = " ".join(call("run", "--help").output.split())
+    assert all(f"--{name}" in text for name in FIELDS)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("--learn_rat", "--learn_rate"), ("--epoch", "--epochs")])
+def test_an_unknown_option_is_refused_with_the_nearest(given: str, meant: str) -> None:
+    result = call("run", "sft-small", given, "1")
+    assert result.exit_code == 2
+    assert meant in result.output.splitlines()[-1]
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest_first() -> None:
+    error = call("run", "sft-smal").exception
+    assert isinstance(error, InputError)
+    assert "Known presets: sft-small," in error.message.fix()
+
+
+def test_hyphens_and_underscores_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for spelt in ("--train_file", "--train-file"):
+        error = call("run", "sft-small", spelt, "absent.parquet").exception
+        assert isinstance(error, InputError)
+        assert "absent.parquet" in error.message.what()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--epochs", "0"], "epochs = 0: it must be ≥ 1."),
+        (["--learn_rate", "nan"], "learn_rate = nan"),
+        (["--mixed_precision", "fp16"], "T5 diverges in fp16"),
+        (["--keep_latest_n_ckp", "1"], "keep_latest_n_ckp = 1: it must be ≥ 2."),
+        (["--resume", "--fresh"], "--resume goes on with a run"),
+    ],
+)
+def test_wrong_use_ends_in_a_sentence_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *arguments, folder=tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_it_speaks_chinese(tmp_path: Path) -> None:
+    result = run(*SFT_TUI, "run", "sft-small", folder=tmp_path, env={"LC_ALL": "zh_CN.UTF-8"})
+    assert result.code == 2
+    assert "错误：找不到训练文件 data/sft_train_small_train.parquet。" in result.err
+
+
+def loaded(folder: Path, *arguments: str) -> set[str]:
+    """The heavy packages that a command has loaded when it ends."""
+    program = (
+        "import atexit, sys; from sft_tui.cli import main; sys.argv = ['sft-tui', *sys.argv[1:]]; "
+        "atexit.register(lambda: open('modules', 'w').write(' '.join(sys.modules))); main()"
+    )
+    run(sys.executable, "-c", program, *arguments, folder=folder)
+    return HEAVY & set((folder / "modules").read_text().split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["presets", "show", "sft"]])
+def test_help_loads_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    assert loaded(tmp_path, *arguments) == set()
+
+
+def test_following_a_run_loads_nothing_heavy(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    assert loaded(tmp_path, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings))) == set()
+    assert (tmp_path / "model_save/sft_small/best/model.safetensors").is_file()
+
+
+def one_epoch(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {**settings, "epochs": 1, "save_steps": 2, "sample_rows": 1, **more}
+
+
+def test_a_run_prints_data_to_standard_output_and_notes_to_standard_error(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings)), folder=tmp_path)
+    assert result.code == 0, result.err
+    first, last = [line for line in result.out.splitlines() if line.startswith("step")]
+    assert "1/5" in first
+    assert "5/5" in last
+    assert "evaluation of epoch 1" in result.out
+    assert "nrefs:1" in result.out
+    assert result.out.splitlines()[-1].startswith("Finished: 5 steps")
+    assert "epochs: 3 -> 1" in result.err
+    assert "The output head shares its weights with the embeddings" in result.err
+
+
+def test_json_prints_the_stream(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = options(one_epoch(tiny_settings))
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--json", *settings, folder=tmp_path)
+    stream = (tmp_path / "logs/sft-small-1/events.jsonl").read_text()
+    assert result.out == stream
+    assert all(decode(line.encode()) for line in result.out.splitlines())
+
+
+@pytest.mark.parametrize("place", ["file", "column"])
+def test_bad_input_found_by_the_trainer_leaves_nothing(
+    tmp_path: Path, tiny_settings: dict[str, Any], place: str
+) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    wrong = {"train_file": "torn.parquet"} if place == "file" else {"prompt_column": "question"}
+    settings = {**one_epoch(tiny_settings), **wrong, "token_store": "store"}
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert ("torn.parquet" if place == "file" else "question") in result.err
+    assert {path.name for path in tmp_path.iterdir()} == {"torn.parquet", ".stdout", ".stderr"}
+
+
+def test_killed_and_resumed_it_ends_as_if_never_cut(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = {**tiny_settings, "save_steps": 2}
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path / "whole")
+    assert whole.code == 0, whole.err
+
+    log = RunDir(tmp_path / "cut/logs/sft-small-1")
+    viewer = start_run(tmp_path / "cut", settings)
+    try:
+        until(lambda: 5 in steps(log))
+        trainer = next(child for child in psutil.Process(viewer.pid).children() if "engine.train" in child.cmdline())
+        trainer.send_signal(signal.SIGKILL)
+        assert viewer.wait(30) == 1
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            viewer.kill()
+        viewer.wait()
+    resumed = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--resume", folder=tmp_path / "cut")
+    assert resumed.code == 0, resumed.err
+    assert resumed.out.splitlines()[-1] == whole.out.splitlines()[-1]
+    assert steps(log) == steps(RunDir(tmp_path / "whole/logs/sft-small-1"))
+    weights = "model_save/sft_small/checkpoints/step-00000010/trained.safetensors"
+    assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def start_run(folder: Path, settings: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    command = [*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings)]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=folder, env={**os.environ}, **quiet)
+
+
+def steps(log: RunDir) -> dict[int, tuple[float, float, tuple[int, ...]]]:
+    """Loss, learning rate and sample ids of every step; a repeated step must repeat them."""
+    found: dict[int, tuple[float, float, tuple[int, ...]]] = {}
+    for record in EventReader(log.events).poll():
+        if isinstance(record.event, events.Step):
+            event = record.event
+            value = (event.loss, event.lr, tuple(event.sample_ids))
+            assert found.setdefault(event.step, value) == value
+    return found
+
+
+def test_a_second_run_in_a_used_folder_is_refused_with_exit_code_3(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    settings = {**tiny_settings, "epochs": 2000}
+    viewer = start_run(tmp_path, settings)
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    try:
+        until(lambda: 1 in steps(log))
+        second = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
+        log.request_stop()
+        assert viewer.wait(60) == 0
+    finally:
+        log.request_stop()
+        viewer.kill()
+        viewer.wait()
+    assert second.code == 3
+    assert "sft-small-1 (pid" in second.err
+    assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()
+
+
+def test_the_first_ctrl_c_saves_and_stops(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    viewer = start_run(tmp_path, {**tiny_settings, "epochs": 2000, "save_steps": 100000})
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    try:
+        until(lambda: 3 in steps(log))
+        viewer.send_signal(signal.SIGINT)
+        assert viewer.wait(60) == 0
+    finally:
+        log.request_stop()
+        viewer.kill()
+        viewer.wait()
+    (end,) = [r.event for r in EventReader(log.events).poll() if isinstance(r.event, events.RunEnded)]
+    assert end.reason == "stopped"
+    assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()[0] == max(steps(log))
+
+
+def test_two_processes_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = options(one_epoch(tiny_settings, num_processes=2, gradient_accumulation_steps=4))
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "2 process(es) on cpu" in result.err
+    assert "Finished: 5 steps" in result.out
+    assert result.err.count("MB, ") or result.err.count("GB, ")  # a peak for each rank
+
+
+def test_real_chinese_rows(tmp_path: Path, tiny_settings: dict[str, Any], real_rows: Path) -> None:
+    """The tiny tokenizer knows few of the characters; what counts is that real rows go through."""
+    settings = one_epoch(tiny_settings, train_file=str(real_rows), gradient_accumulation_steps=300, eval_rows=20)
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "3,000 rows, effective batch 300: 10 steps an epoch" in result.err
+    assert "tok:zh" in result.out
+    assert " of 3000 rows are longer than 32 tokens" in result.err
+
+
+def test_the_test_command_scores_the_best_model(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = options(one_epoch(tiny_settings))
+    refused = run(*SFT_TUI, "test", "sft-small", *settings, folder=tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "no best model" in refused.err
+    trained = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
+    scored = run(*SFT_TUI, "test", "sft-small", *settings, folder=tmp_path)
+    assert scored.code == 0, scored.err
+    loss = (
+        next(line for line in trained.out.splitlines() if line.startswith("evaluation")).split("loss ")[1].split(",")[0]
+    )
+    assert f"test: loss {loss}," in scored.out  # the test file is the validation file here
+
+
+def test_reply_answers_each_prompt(tmp_path: Path, tiny_t5: Path, tiny_tokenizer: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in (*tiny_t5.iterdir(), *tiny_tokenizer.iterdir()):
+        (model / path.name).write_bytes(path.read_bytes())
+    result = run(*SFT_TUI, "reply", "--model", "model", "你好", "hello", "--max-new-tokens", "4", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert len(result.out.splitlines()) == 2
+    missing = run(*SFT_TUI, "reply", "--model", "absent", "你好", folder=tmp_path)
+    assert missing.code == 2
+    assert "absent" in missing.err

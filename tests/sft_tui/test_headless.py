@@ -1,0 +1,129 @@
+"""What the headless mode prints, and where."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+
+from engine.contract import events
+from engine.contract.events import Record, decode
+from engine.contract.messages import Lang, Message
+from sft_tui.headless import BarsView, JsonView, PlainView, View
+
+from .conftest import ENDED, EVAL, PLAN, STARTED, step
+
+Put = Callable[..., Record]
+
+HOSTILE = "\x1b]52;c;aGk=\x07[/x]\u202e"
+
+
+class Screen(io.StringIO):
+    """A standard error that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def plain(lang: Lang, *records: Record) -> tuple[str, str]:
+    out, notes = io.StringIO(), io.StringIO()
+    show(PlainView(lang, out, notes), *records)
+    return out.getvalue(), notes.getvalue()
+
+
+def show(view: View, *records: Record) -> None:
+    for record in records:
+        view.show(record)
+    view.close()
+
+
+def test_the_start_tells_configuration_overrides_memory_and_disk(record: Put) -> None:
+    _, notes = plain("en", record(STARTED))
+    assert "Configuration sft-small" in notes
+    assert "epochs: 3 -> 2" in notes
+    assert "learn_rate: 5e-05 -> 3e-05" in notes
+    assert "Memory available: 13.15 GB, disk space available: 44.79 GB" in notes
+    assert "使用配置 sft-small" in plain("zh", record(STARTED))[1]
+
+
+def test_steps_are_lines_at_the_pace_of_logging_steps(record: Put) -> None:
+    steps = [record(step(n)) for n in range(1, 101)]
+    lines = plain("en", record(STARTED), record(PLAN), *steps)[0].splitlines()
+    assert [int(line.split()[1].split("/")[0]) for line in lines] == [1, 50, 100]
+    assert "loss  10.2500" in lines[0]
+    assert "epoch 2/2" in lines[2]
+    assert len({line.index("loss") for line in lines}) == 1  # columns do not move
+
+
+def test_scores_are_data_and_notices_are_notes(record: Put) -> None:
+    out, notes = plain("en", record(EVAL), record(events.Notice(Message("head_frozen"))), record(ENDED))
+    assert "BLEU 12.25 (nrefs:1|tok:zh)" in out
+    assert "note: The output head shares" in notes
+    assert "Peak memory of the trainer: 2.90 GB" in notes
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_an_error_says_what_and_what_to_do(record: Put, lang: Lang) -> None:
+    args = {"what": "training file", "what_zh": "训练文件", "path": "a.parquet", "setting": "train_file"}
+    out, notes = plain(lang, record(events.RunEnded("refused", 2, Message("file_missing", args))))
+    assert out == ""
+    what, fix = notes.splitlines()
+    assert "a.parquet" in what
+    assert "--train_file" in fix
+
+
+def hostile_records(record: Put) -> list[Record]:
+    message = Message("folder_unwritable", {"path": HOSTILE, "why": HOSTILE, "setting": "logs"})
+    return [
+        record(dataclasses.replace(STARTED, preset=HOSTILE, device=HOSTILE, overrides={HOSTILE: [HOSTILE, HOSTILE]})),
+        record(events.Phase(HOSTILE, 1, 2)),
+        record(events.Sample(1, 50, 3, HOSTILE, HOSTILE, HOSTILE)),
+        record(dataclasses.replace(EVAL, signature=HOSTILE)),
+        record(events.Notice(message)),
+        record(events.Warning(Message(HOSTILE, {}))),
+        record(events.RunEnded("failed", 1, message)),
+    ]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_foreign_text_is_never_printed_raw(record: Put, lang: Lang) -> None:
+    for printed in plain(lang, *hostile_records(record)):
+        assert "[/x]" in printed
+        assert not set("\x1b\x07\u202e") & set(printed)
+
+
+def test_bars_survive_markup_and_hostile_text(record: Put) -> None:
+    screen = Screen()
+    show(BarsView("en", Screen(), screen), record(PLAN), *hostile_records(record), record(step(1)))
+    assert "[/x]" in screen.getvalue()
+    assert "\x1b]52" not in screen.getvalue()
+    assert "\u202e" not in screen.getvalue()
+
+
+def test_bars_show_run_and_epoch(record: Put) -> None:
+    screen = Screen()
+    show(BarsView("en", Screen(), screen), record(PLAN), *(record(step(n)) for n in range(1, 61)))
+    assert "60/100" in screen.getvalue()
+    assert "epoch 2/2" in screen.getvalue()
+    assert "10/50" in screen.getvalue()
+    assert "loss 10.2500" in screen.getvalue()
+
+
+def test_steps_go_to_a_piped_standard_output_beside_the_bars(record: Put) -> None:
+    out = io.StringIO()
+    show(BarsView("en", out, Screen()), record(STARTED), record(PLAN), record(step(1)))
+    assert out.getvalue().startswith("step   1/100")
+
+
+def test_json_prints_the_events_as_they_are(record: Put) -> None:
+    out = io.StringIO()
+    records = [record(STARTED), record(step(1, loss=float("nan"))), record(ENDED)]
+    show(JsonView(out), *records)
+    assert [json.loads(line)["kind"] for line in out.getvalue().splitlines()] == ["run_started", "step", "run_ended"]
+    assert decode(out.getvalue().splitlines()[0].encode()) == records[0]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -1.0, 1e300])
+def test_any_loss_can_be_printed(record: Put, loss: float) -> None:
+    assert "loss" in plain("en", record(PLAN), record(step(1, loss=loss, grad_norm=loss)))[0]

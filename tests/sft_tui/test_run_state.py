@@ -1,0 +1,62 @@
+"""The state of a run is a function of its events."""
+
+from collections.abc import Callable
+
+import pytest
+
+from engine.contract import events
+from engine.contract.events import Record
+from sft_tui.run_state import RunState, reduce
+
+from .conftest import ENDED, EVAL, PLAN, STARTED, step
+
+Put = Callable[..., Record]
+
+
+def told(*records: Record) -> RunState:
+    state = RunState()
+    for record in records:
+        state = reduce(state, record)
+    return state
+
+
+def test_it_knows_where_the_run_is(record: Put) -> None:
+    state = told(record(STARTED), record(PLAN), record(step(1)), record(step(2)), record(EVAL))
+    assert state.started == STARTED
+    assert state.step is not None
+    assert state.step.step == 2
+    assert state.epochs == 2
+    assert state.evaluation == EVAL
+
+
+def test_tokens_a_second_count_the_whole_step(record: Put) -> None:
+    assert told(record(step(1))).tokens_per_second == pytest.approx(900 / 0.45)
+    assert told().tokens_per_second == 0
+
+
+def test_the_time_left_is_from_this_attempts_own_steps(record: Put) -> None:
+    resumed = events.Plan(1000, 50, 100, 60, 16, 1, 1, "fp32", 1024)
+    first = [record(PLAN), *(record(step(n)) for n in range(1, 60))]
+    later = [record(resumed, 2), record(step(61), 2), record(step(62), 2)]
+    assert told(*first, *later).seconds_left == pytest.approx(38)  # a second a step
+    assert told(record(PLAN)).seconds_left is None
+
+
+def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:
+    worse = events.Eval(2, 100, 64, 9.0, 11.0, 64, "s", 3.0)
+    tied = events.Eval(2, 100, 64, 9.0, 12.25, 64, "s", 3.0)
+    assert told(record(EVAL), record(worse)).best == EVAL
+    assert told(record(EVAL), record(tied)).best == tied
+
+
+def test_a_new_attempt_forgets_how_the_last_one_ended(record: Put) -> None:
+    state = told(record(PLAN), record(step(9)), record(EVAL), record(ENDED), record(STARTED, 2))
+    assert state.ended is None
+    assert state.step is None
+    assert state.best == EVAL
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "from_the_future"])
+def test_other_events_change_nothing(record: Put, name: str) -> None:
+    before = told(record(PLAN), record(step(3)))
+    assert reduce(before, record(events.Unknown(name, {"x": 1}))) == before
