@@ -18,13 +18,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import GenerationConfig
 
 from engine import optim
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir
 from engine.model import frozen_tensors, model_config_json, one_line, trained_parameters
 
-WEIGHTS, OPTIMIZER, MODEL_CONFIG = "trained.safetensors", "optimizer.safetensors", "config.json"
+WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
+MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 STAGED = ".tmp-"
 OLD_BEST = ".old-best"
 SAVE_ERRORS = (OSError, SafetensorError)
@@ -60,6 +62,10 @@ class Found:
         """The model's configuration."""
         value: dict[str, Any] = json.loads((self.path / MODEL_CONFIG).read_text(encoding="utf-8"))
         return value
+
+    def generation_config(self) -> GenerationConfig:
+        """The model's generation settings, which are published with the best model."""
+        return GenerationConfig.from_pretrained(self.path, local_files_only=True)
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight of the model, trained and frozen."""
@@ -102,7 +108,7 @@ class CheckpointWriter:
                 self._frozen = _write_frozen(final.parent / "frozen", frozen_tensors(self._model))
             files = self._write_files(staged)
             manifest = {**about, "files": files, "frozen": self._frozen}
-            _write_text(staged / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+            _write_text(staged / MANIFEST, json.dumps({**manifest, "sha256": _own_hash(manifest)}, indent=1))
             _sync_folder(staged)
             if final.exists():  # saved by an earlier attempt and found wanting
                 shutil.rmtree(final)
@@ -118,11 +124,14 @@ class CheckpointWriter:
         _write_tensors(folder / WEIGHTS, {name: parameter.detach() for name, parameter in trained.items()})
         _write_tensors(folder / OPTIMIZER, optim.state_tensors(self._optimizer, names))
         _write_text(folder / MODEL_CONFIG, model_config_json(self._model))
+        _write_text(folder / GENERATION_CONFIG, self._model.generation_config.to_json_string(use_diff=False))
         return {path.name: describe(path) for path in sorted(folder.iterdir())}
 
-    def prune(self, best_step: int) -> list[str]:
-        """Removes all but the newest checkpoints and the one of `best_step`; the names of those removed."""
-        doomed = [step for step in self._output.checkpoint_steps()[self._keep :] if step != best_step]
+    def prune(self, newest: int, best_step: int) -> list[str]:
+        """Removes all but the newest checkpoints up to step `newest` and that of `best_step`; the removed names."""
+        # Later ones are damaged, or resuming would have begun there; they are replaced when training reaches them.
+        mine = [step for step in self._output.checkpoint_steps() if step <= newest]
+        doomed = [step for step in mine[self._keep :] if step != best_step]
         for step in doomed:
             shutil.rmtree(self._output.checkpoint(step), ignore_errors=True)
         return [self._output.checkpoint(step).name for step in doomed]
@@ -168,20 +177,15 @@ def newest_sound(output: OutputDir) -> tuple[Found | None, list[Message]]:
         path = output.checkpoint(step)
         try:
             return Found(path, verify(path)), skipped
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             skipped.append(Message.of("checkpoint_skipped", checkpoint=str(path), why=one_line(error)))
     return None, skipped
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint; raises OSError, ValueError, KeyError or TypeError where something is wrong."""
-    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    if not isinstance(manifest, dict) or f"step-{manifest['step']:08d}" != path.name:
-        raise ValueError(f"{MANIFEST} does not belong to {path.name}")
+    """The manifest of a checkpoint; raises OSError or ValueError that names the file where something is wrong."""
+    manifest = _read_manifest(path)
     expected = {name: (path / name, entry) for name, entry in manifest["files"].items()}
-    for name in (WEIGHTS, OPTIMIZER, MODEL_CONFIG):
-        if name not in expected:
-            raise ValueError(f"{MANIFEST} does not list {name}")
     frozen = manifest["frozen"]
     expected["frozen weights"] = (path.parent / frozen["file"], frozen)
     for name, (file, entry) in expected.items():
@@ -191,6 +195,23 @@ def verify(path: Path) -> dict[str, Any]:
         if describe(file)["sha256"] != entry["sha256"]:
             raise ValueError(f"{name} was changed: its hash is not the one of {MANIFEST}")
     return manifest
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest, which is hashed itself; raises OSError, or ValueError where it is not the one that was written."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        own = manifest.pop("sha256")
+        sound = own == _own_hash(manifest) and f"step-{manifest['step']:08d}" == path.name
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST} cannot be read: {one_line(error)}") from None
+    if not sound:
+        raise ValueError(f"{MANIFEST} was changed: its hash is not the one it was written with")
+    return dict(manifest)
+
+
+def _own_hash(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -236,13 +257,13 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any) -> None:
             output.best.rename(old)
         staged.rename(output.best)
         _sync_folder(output.path)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        restore_best(output)
 
 
 def restore_best(output: OutputDir) -> None:
-    """Puts the earlier best model back where a publication was cut off between its two renames."""
+    """Puts the earlier best model back where a publication was cut off between its two renames, else removes it."""
     old = output.path / OLD_BEST
     if old.exists() and not output.best.exists():
         old.rename(output.best)

@@ -37,8 +37,10 @@ def pairs() -> list[tuple[str, str]]:
     return found
 
 
-def _pairs_of(conversations: list[list[str]]) -> Iterator[tuple[str, str]]:
+def _pairs_of(conversations: list[list[str] | str]) -> Iterator[tuple[str, str]]:
     for turns in conversations:
+        if isinstance(turns, str):  # one entry of the corpus is a sentence by itself
+            continue
         for prompt, response in itertools.pairwise(turns):
             yield str(prompt).strip(), str(response).strip()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedTokenizerBase
 
 from engine import batching
 from engine.batching import Lengths
@@ -149,8 +149,25 @@ def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: i
         eos_token_id=model.config.eos_token_id,
         decoder_start_token_id=model.config.decoder_start_token_id,
     )
-    replies = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+    own = model.generation_config
+    model.generation_config = settings  # what the model's own adds, a repetition penalty say, is not greedy
+    try:
+        replies = model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=settings, **_cache_for(model.config)
+        )
+    finally:
+        model.generation_config = own
     return [list(map(int, reply)) for reply in replies.tolist()]
+
+
+def _cache_for(config: Any) -> dict[str, Any]:
+    """A cache that grows with the decoder, where the one transformers would make is too small.
+
+    transformers 5.23 gives a T5's cache as many layers as the encoder has, which fails on a deeper decoder.
+    """
+    if getattr(config, "num_decoder_layers", 0) <= getattr(config, "num_hidden_layers", 0):
+        return {}
+    return {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}
 
 
 def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:

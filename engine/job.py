@@ -49,6 +49,10 @@ class DivergedError(Exception):
         super().__init__(message.text())
 
 
+class TerminatedError(BaseException):
+    """The job was asked a second time, and is not to finish what it is doing; no `except Exception` stops it."""
+
+
 class StopFlag:
     """Whether this rank was asked to stop: by a signal, or by the stop file in the run's folder."""
 
@@ -58,10 +62,11 @@ class StopFlag:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._asked_at is not None and now - self._asked_at > SECOND_REQUEST_AFTER:
-            os._exit(128 + number)
+        asked_before = self._asked_at is not None and now - self._asked_at > SECOND_REQUEST_AFTER
+        if asked_before or self._file.exists():
+            raise TerminatedError
         self._asked_at = self._asked_at or now
 
     def __call__(self) -> bool:
@@ -192,6 +197,9 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         # In a step all ranks stop together; in other phases each by itself, and none waits for the others.
         evidence = _peaks(job.world) if job.phase_name == "training" else {}
         return job.end("stopped", 0, stop.message, evidence)
+    except TerminatedError:
+        message = Message.of("ended_terminated", phase=job.phase_name, **job.options())
+        return job.end("terminated", 1, message, {})
     except DivergedError as error:
         return job.end("diverged", 1, error.message, {})
     except InputError as error:

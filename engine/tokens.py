@@ -207,7 +207,7 @@ def _build(
 ) -> None:
     file = source.open()
     total = file.metadata.num_rows
-    kind = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
+    kind = np.dtype(np.uint16 if max(tokenizer.get_vocab().values()) < 1 << 16 else np.uint32)
     dropped: Counter[str] = Counter()
     first_dropped = -1
     tally = _Tally()
@@ -234,6 +234,9 @@ def _build(
             out["rows"].write((np.array(kept, dtype=np.int64) + seen).tobytes())
             seen += len(prompts)
             progress(seen, total)
+        for written in out.values():  # on the disk before meta.json says that the store is whole
+            written.flush()
+            os.fsync(written.fileno())
     if seen == sum(dropped.values()):
         raise InputError(
             "rows_all_empty",

@@ -71,6 +71,7 @@ def _prepare(job: Job) -> Prepared:
     start = _starting_point(job, data)
     if start is not None:
         net = model.build_model(start.model_config(), start.weights(), start.path)
+        net.generation_config = start.generation_config()
     else:
         require_files(config, "pretrained_model")
         net = model.load_model(config, tokenizer)
@@ -293,7 +294,7 @@ class Training:
                 path, why = str(job.output.checkpoints), model.one_line(error)
                 job.warn(Message.of("save_failed", step=self.step, path=path, why=why))
             else:
-                pruned = self.writer.prune(self._best()[0])
+                pruned = self.writer.prune(self.step, self._best()[0])
                 epoch = -(-self.step // self.prepared.per_epoch)
                 path, seconds = str(saved.path), round(saved.seconds, 3)
                 job.emit(events.Checkpoint(epoch, self.step, path, saved.size, seconds, pruned))
@@ -356,7 +357,7 @@ class Training:
         except SAVE_ERRORS as error:
             path, why = str(self.job.output.best), model.one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
-            self.evaluations = {**others, str(self.step): {**entry, "published": False}}
+            self.evaluations = others  # repeated by whoever resumes from here
 
     def _best(self) -> tuple[int, dict[str, Any]]:
         """Step and entry of the best published evaluation; (-1, {}) where there is none."""
@@ -379,10 +380,15 @@ class Training:
 
     def _finished(self) -> Message:
         job, (_, best) = self.job, self._best()
-        if job.world.is_main:
-            write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
-        bleu, epoch = (f"{best['bleu']:.2f}", best["epoch"]) if best else ("-", 0)
         loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
+        if job.world.is_main and best:
+            try:
+                write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
+            except OSError as error:
+                job.warn(Message.of("save_failed", step=self.step, path=path, why=model.one_line(error)))
+        if not best:
+            return Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
+        bleu, epoch = f"{best['bleu']:.2f}", best["epoch"]
         return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 
 

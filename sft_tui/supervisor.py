@@ -3,6 +3,7 @@
 The trainer's output goes to a file and it reads no input, so that nothing a viewer does or suffers reaches it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -72,9 +73,13 @@ class Supervisor:
         return self._process.poll() is not None
 
     def signal(self, number: int) -> None:
-        """Sends a signal to every process of the attempt."""
-        if not self.ended():
-            os.killpg(self._process.pid, number)
+        """Sends a signal to every process of the attempt; a launcher puts its ranks into sessions of their own."""
+        if self.ended():
+            return
+        first = psutil.Process(self._process.pid)
+        for process in (*first.children(recursive=True), first):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def certify(self) -> None:
         """Writes how the attempt ended where the trainer could not do so itself."""

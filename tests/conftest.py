@@ -3,14 +3,10 @@
 Torch and transformers are imported by the fixtures that need them: most of the tests of the app never do.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# pytest puts this folder on the path, where tests/engine would be taken for the package `engine`.
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [
@@ -76,14 +72,8 @@ def tiny_t5(tiny_tokenizer: Path, tiny_shape: dict[str, int], tmp_path_factory: 
 
     torch.manual_seed(1)
     vocabulary = len(AutoTokenizer.from_pretrained(tiny_tokenizer))
-    config = T5Config(
-        vocab_size=vocabulary,
-        **tiny_shape,
-        dropout_rate=0.1,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
+    shape: dict[str, Any] = {**tiny_shape, "decoder_start_token_id": 0}
+    config = T5Config(vocab_size=vocabulary, **shape, dropout_rate=0.1, pad_token_id=0, eos_token_id=1)
     folder = tmp_path_factory.mktemp("t5")
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return folder
@@ -170,3 +160,12 @@ def tiny_settings(tiny_tokenizer: Path, tiny_t5: Path, tiny_shape: dict[str, int
         "save_steps": 1,
         "keep_latest_n_ckp": 100,
     }
+
+
+@pytest.fixture(scope="session")
+def real_rows() -> Path:
+    """Real Chinese questions and answers, which are kept beside the repository and not in it."""
+    path = Path(__file__).parents[2] / "shared" / "data" / "zh" / "train_3k.parquet"
+    if not path.is_file():
+        pytest.skip(f"NOT TESTED ON REAL ROWS: {path} is not there")
+    return path

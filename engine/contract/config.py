@@ -174,7 +174,7 @@ class RunConfig:
     )
 
     micro_batch_tokens: int = setting(
-        1024,
+        512,
         "memory",
         "token budget of a micro-batch, padding included; lower it when memory is short: the result stays the same",
         "每个微批的词元预算（含填充）；内存不足时调小，结果不变",

@@ -186,7 +186,7 @@ class RunEnded(Event):
     """The last event of an attempt: why it ended, in words, with the exit code and the evidence."""
 
     kind: ClassVar[str] = "run_ended"
-    reason: str  # finished, stopped, refused, diverged, failed, killed
+    reason: str  # finished, stopped, terminated, refused, busy, diverged, failed, killed
     exit_code: int
     message: Message
     evidence: dict[str, str] = field(default_factory=dict)

@@ -281,6 +281,12 @@ MESSAGES: dict[str, Wording] = {
         "Finished: {steps_total} steps; loss {loss}, best BLEU {bleu} (epoch {epoch}); the model is in {path}.",
         "训练完成：共 {steps_total} 步；损失 {loss}，最佳 BLEU {bleu}（第 {epoch} 轮）；模型在 {path}。",
     ),
+    "ended_finished_unpublished": Wording(
+        "All {steps_total} steps are done, loss {loss}, but no model could be published in {path}: see the warnings.",
+        "训练完成：共 {steps_total} 步；损失 {loss}。模型未能写入 {path}，原因见上面的警告。",
+        "The last checkpoint holds the weights: mend the cause, then publish them with `{resume_option}`.",
+        "权重在最后一个检查点中：排除原因后用 `{resume_option}` 发布。",
+    ),
     "ended_tested": Wording(
         "Evaluated {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
         "已评估 {path} 的 {rows} 行：损失 {loss}，BLEU {bleu}。",
@@ -302,6 +308,12 @@ MESSAGES: dict[str, Wording] = {
         "已按要求在{phase}时停止；尚无可保存的内容。",
         "Start again with the same command.",
         "用同样的命令重新开始即可。",
+    ),
+    "ended_terminated": Wording(
+        "Terminated while {phase}, as asked a second time; steps since the last checkpoint are lost.",
+        "已按再次请求在{phase}时终止；上一个检查点之后的步数已丢失。",
+        "Go on from that checkpoint with `{resume_option}`.",
+        "从该检查点继续：`{resume_option}`。",
     ),
     "ended_diverged": Wording(
         "Diverged at step {step}: loss {loss}, gradient norm {grad_norm}; the weights were not updated.",

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +33,7 @@ EVAL = events.Eval(1, 50, 64, 9.5, 12.25, 64, "nrefs:1|tok:zh", 3.0)
 ENDED = events.RunEnded("finished", 0, Message("ended_finished", {}), {"peak_memory_rank0": "2900000000"})
 
 
-def step(number: int, **values: float) -> events.Step:
+def step(number: int, **values: Any) -> events.Step:
     """The event of step `number`."""
     return dataclasses.replace(STEP, step=number, epoch=1 + (number - 1) // 50, **values)
 
@@ -48,12 +48,3 @@ def record() -> Callable[..., Record]:
         return Record(Envelope("2026-01-01T00:00:00+00:00", float(now), attempt, "rank0", now), event)
 
     return put
-
-
-@pytest.fixture(scope="session")
-def real_rows() -> Path:
-    """Real Chinese questions and answers, which are kept beside the repository and not in it."""
-    path = Path(__file__).parents[3] / "shared" / "data" / "zh" / "train_3k.parquet"
-    if not path.is_file():
-        pytest.skip(f"NOT TESTED ON REAL ROWS: {path} is not there")
-    return path

@@ -184,8 +184,8 @@ def test_killed_and_resumed_it_ends_as_if_never_cut(tmp_path: Path, tiny_setting
 
 def start_run(folder: Path, settings: dict[str, Any]) -> "subprocess.Popen[bytes]":
     command = [*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings)]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=folder, env={**os.environ}, **quiet)
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, env={**os.environ}, stdin=quiet, stdout=quiet, stderr=quiet)
 
 
 def steps(log: RunDir) -> dict[int, tuple[float, float, tuple[int, ...]]]:

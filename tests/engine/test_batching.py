@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import batching
+from engine.batching import Lengths
+
+steadily = settings(deadline=None, derandomize=True)
+row_lengths = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=40)
+
+
+def lengths_of(rows: list[tuple[int, int]]) -> Lengths:
+    prompts, labels = zip(*rows, strict=True)
+    return Lengths(np.array(prompts, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+@given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 100), rows=st.integers(1, 500))
+@steadily
+def test_an_epoch_has_every_row_once_in_the_same_order_each_time(seed: int, epoch: int, rows: int) -> None:
+    order = batching.epoch_order(seed, epoch, rows)
+    assert sorted(order.tolist()) == list(range(rows))
+    assert order.tolist() == batching.epoch_order(seed, epoch, rows).tolist()
+
+
+@pytest.mark.parametrize(("one", "other"), [((7, 0), (7, 1)), ((7, 0), (8, 0)), ((0, 1), (1, 0))])
+def test_epochs_and_seeds_have_orders_of_their_own(one: tuple[int, int], other: tuple[int, int]) -> None:
+    assert batching.epoch_order(*one, 50).tolist() != batching.epoch_order(*other, 50).tolist()
+
+
+@given(rows=st.integers(1, 300), batch=st.integers(1, 50))
+@steadily
+def test_the_steps_of_an_epoch_share_out_its_rows(rows: int, batch: int) -> None:
+    order = batching.epoch_order(1, 0, rows)
+    steps = [batching.step_samples(order, step, batch) for step in range(batching.steps_per_epoch(rows, batch))]
+    assert np.concatenate(steps).tolist() == order.tolist()
+    assert [len(step) for step in steps[:-1]] == [batch] * (len(steps) - 1)
+    assert 1 <= len(steps[-1]) <= batch
+
+
+@given(rows=row_lengths, world=st.integers(1, 5))
+@steadily
+def test_every_sample_is_dealt_to_one_rank_and_the_tokens_are_even(rows: list[tuple[int, int]], world: int) -> None:
+    lengths = lengths_of(rows)
+    shares = batching.deal(lengths, world)
+    assert len(shares) == world
+    assert sorted(place for share in shares for place in share) == list(range(len(rows)))
+    loads = [int(lengths.total[share].sum()) for share in shares]
+    assert max(loads) - min(loads) <= lengths.total.max()
+
+
+@given(rows=row_lengths, budget=st.integers(1, 400))
+@steadily
+def test_micro_batches_hold_every_sample_once_within_the_budget(rows: list[tuple[int, int]], budget: int) -> None:
+    lengths = lengths_of(rows)
+    cuts = batching.pack(range(len(rows)), lengths, budget)
+    assert sorted(place for cut in cuts for place in cut) == list(range(len(rows)))
+    for cut in cuts:
+        size = len(cut) * (max(rows[place][0] for place in cut) + max(rows[place][1] for place in cut))
+        assert batching.padded_size(cut, lengths) == size
+        assert size <= budget or len(cut) == 1
+
+
+@given(rows=row_lengths, budget=st.integers(1, 400))
+@steadily
+def test_the_longest_sample_is_in_the_first_micro_batch(rows: list[tuple[int, int]], budget: int) -> None:
+    """So that a budget that does not fit into memory fails at once and not hours later."""
+    first = batching.pack(range(len(rows)), lengths_of(rows), budget)[0]
+    assert max(sum(rows[place]) for place in first) == max(map(sum, rows))
+
+
+def test_only_the_places_asked_for_are_packed() -> None:
+    cuts = batching.pack([4, 1], lengths_of([(9, 9)] * 6), 1000)
+    assert cuts == [[1, 4]]
+
+
+def test_samples_of_one_length_keep_one_order() -> None:
+    assert batching.longest_first(lengths_of([(3, 5), (5, 3), (4, 4), (5, 3), (9, 9)])) == [4, 0, 2, 1, 3]
+
+
+def test_sorting_by_length_leaves_little_padding() -> None:
+    rng = np.random.default_rng(0)
+    lengths = lengths_of([(int(length), 8) for length in rng.integers(5, 100, 200)])
+    padded = sum(batching.padded_size(cut, lengths) for cut in batching.pack(range(200), lengths, 512))
+    as_they_come = sum(batching.padded_size(range(start, start + 5), lengths) for start in range(0, 200, 5))
+    assert padded < 1.1 * lengths.total.sum() < as_they_come

@@ -1,0 +1,81 @@
+import json
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from engine import demo
+from engine.contract.messages import InputError
+from engine.model import load_tokenizer
+
+TEXTS = [
+    "你好，有什么可以帮你？",
+    "今天天气怎么样？",
+    "How are you today?",
+    "I am fine, thank you.",
+    "北京是中国的首都。",
+]
+
+
+def test_no_prompt_stands_in_both_files(tmp_path: Path) -> None:
+    rows = [(f"prompt {number % 30}", f"response {number}") for number in range(100)]
+    demo.write_data(tmp_path / "demo", rows)
+    train, valid = (pq.read_table(tmp_path / "demo" / f"{name}.parquet").to_pylist() for name in ("train", "valid"))
+    assert sorted((row["prompt"], row["response"]) for row in [*train, *valid]) == sorted(rows)
+    assert not {row["prompt"] for row in train} & {row["prompt"] for row in valid}
+    assert 0 < len(valid) < len(train) / 5
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    folder = tmp_path_factory.mktemp("demo_tokenizer")
+    demo.write_tokenizer(folder, TEXTS * 20)
+    return load_tokenizer(str(folder))
+
+
+def test_the_tokenizer_ends_every_text(trained: PreTrainedTokenizerBase) -> None:
+    assert (trained.pad_token_id, trained.eos_token_id) == (0, 1)
+    assert [ids[-1] for ids in trained(TEXTS)["input_ids"]] == [1] * len(TEXTS)
+
+
+@pytest.mark.parametrize("text", ["今天天气怎么样?", "How are you today?", "I am fine, thank you."])
+def test_texts_come_back_from_their_tokens(trained: PreTrainedTokenizerBase, text: str) -> None:
+    assert trained.decode(trained(text)["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[tuple[str, str]]:
+    pytest.importorskip("chatterbot_corpus", reason="NOT TESTED: chatterbot-corpus is not installed")
+    return demo.pairs()
+
+
+def test_the_corpus_comes_in_one_order(corpus: list[tuple[str, str]]) -> None:
+    assert corpus == demo.pairs()
+
+
+def test_the_corpus_is_chinese_and_english(corpus: list[tuple[str, str]]) -> None:
+    assert len(corpus) > 2000
+    chinese = [row for row in corpus if any("\u4e00" <= character <= "\u9fff" for character in row[0])]
+    assert 200 < len(chinese) < len(corpus) - 200
+
+
+def test_the_corpus_is_made_of_turns_and_not_of_letters(corpus: list[tuple[str, str]]) -> None:
+    assert [row for row in corpus if not all(row)] == []
+    assert [row for row in corpus if len(row[0]) == len(row[1]) == 1] == []
+
+
+def test_a_corpus_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "chatterbot_corpus", None)
+    with pytest.raises(InputError) as refused:
+        demo.pairs()
+    assert (refused.value.message.code, refused.value.message.args["package"]) == (
+        "demo_missing",
+        "chatterbot_corpus",
+    )
+    assert demo.main(tmp_path / "data", tmp_path / "tokenizer") == 2
+    assert json.loads(capsys.readouterr().out)["code"] == "demo_missing"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,225 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sacrebleu.metrics.bleu import BLEU
+from torch.nn import functional
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+
+from engine.contract.config import RunConfig
+from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu, greedy_replies
+from engine.loss import find_head
+from engine.tokens import Source, TokenStore, open_store
+from engine.world import World
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import TwoRanks
+
+SIZES = list(range(1, 18))
+Evaluate = Callable[..., Score]
+
+
+@pytest.fixture(scope="module")
+def net(taught_t5: Path) -> Any:
+    return AutoModelForSeq2SeqLM.from_pretrained(taught_t5).eval()
+
+
+@pytest.fixture(scope="module")
+def rows(stores: dict[str, TokenStore]) -> TokenStore:
+    return stores["validation_file"]
+
+
+@pytest.fixture(scope="module")
+def evaluate(
+    net: Any, rows: TokenStore, tokenizer: PreTrainedTokenizerBase, scored_config: RunConfig, cpu_world: World
+) -> Evaluate:
+    taught = net
+
+    def run(
+        *, net: Any = taught, chunked: bool = True, store: TokenStore = rows, progress: Any = None, **changed: Any
+    ) -> Score:
+        config = dataclasses.replace(scored_config, **changed)
+        tell = progress or (lambda _name, _done, _total: None)
+        head = find_head(net) if chunked else None
+        return Evaluator(net, head, tokenizer, store, cpu_world, config, autocast=False, progress=tell).run()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def untaught(tiny_t5: Path) -> Any:
+    """A model whose losses are not close to nothing, where float32 has few digits left."""
+    return AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).eval()
+
+
+@pytest.fixture(scope="module")
+def row_losses(tiny_t5: Path, rows: TokenStore) -> list[float]:
+    """The summed cross-entropy of each row by itself, in float64."""
+    precise = AutoModelForSeq2SeqLM.from_pretrained(tiny_t5).double().eval()
+    losses = []
+    for index in range(len(rows)):
+        prompt, label = (torch.tensor(part(index).tolist()) for part in (rows.prompt, rows.label))
+        before = torch.cat([torch.tensor([0]), label[:-1]])
+        with torch.no_grad():
+            logits = precise(input_ids=prompt[None], decoder_input_ids=before[None]).logits[0]
+        losses.append(functional.cross_entropy(logits, label, reduction="sum").item())
+    return losses
+
+
+def greedy(net: Any, prompt: list[int], longest: int) -> list[int]:
+    """The most likely token again and again, each found by running everything anew."""
+    reply = [0]
+    while len(reply) <= longest and reply[-1] != 1:
+        with torch.no_grad():
+            logits = net(input_ids=torch.tensor([prompt]), decoder_input_ids=torch.tensor([reply])).logits
+        reply.append(int(logits[0, -1].argmax()))
+    return reply
+
+
+@pytest.fixture(scope="module")
+def row_replies(net: Any, rows: TokenStore, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    longest = max(len(rows.label(index)) for index in range(len(rows)))
+    replies = [greedy(net, rows.prompt(index).tolist(), longest) for index in range(len(rows))]
+    return [str(tokenizer.decode(reply, skip_special_tokens=True)) for reply in replies]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_loss_is_the_mean_over_label_tokens_of_rows_taken_one_by_one(
+    evaluate: Evaluate, untaught: Any, rows: TokenStore, row_losses: list[float], size: int
+) -> None:
+    score = evaluate(net=untaught, eval_rows=size, bleu_rows=1, max_new_tokens=1)
+    tokens = sum(len(rows.label(index)) for index in range(size))
+    assert score.rows == size
+    assert score.loss == pytest.approx(sum(row_losses[:size]) / tokens, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 16, 17])
+def test_every_row_gets_the_reply_it_would_get_alone(
+    evaluate: Evaluate, row_replies: list[str], rows: TokenStore, tokenizer: PreTrainedTokenizerBase, size: int
+) -> None:
+    predictions = evaluate(eval_rows=size, max_new_tokens=max(len(rows.label(i)) for i in range(17))).predictions
+    assert [prediction.row for prediction in predictions] == list(range(size))
+    assert [prediction.reply for prediction in predictions] == row_replies[:size]
+    references = [tokenizer.decode(rows.label(i), skip_special_tokens=True) for i in range(size)]
+    assert [prediction.reference for prediction in predictions] == references
+
+
+def test_bleu_is_that_of_sacrebleu_over_the_replies(evaluate: Evaluate, row_replies: list[str]) -> None:
+    score = evaluate()
+    references = [prediction.reference for prediction in score.predictions]
+    metric = BLEU(tokenize="zh")
+    assert score.bleu == metric.corpus_score(row_replies, [references]).score
+    assert score.signature == str(metric.get_signature())
+    assert 5 < score.bleu < 95  # a score that neither silence nor the references would get
+
+
+@pytest.mark.parametrize("changed", [{"micro_batch_tokens": 1}, {"micro_batch_tokens": 9999}, {"eval_batch_rows": 1}])
+def test_batches_do_not_change_the_score(evaluate: Evaluate, changed: dict[str, int]) -> None:
+    usual, other = evaluate(), evaluate(**changed)
+    assert other.loss == pytest.approx(usual.loss, rel=1e-6)
+    assert (other.predictions, other.bleu) == (usual.predictions, usual.bleu)
+
+
+def test_a_head_that_cannot_be_separated_gives_the_same_loss(evaluate: Evaluate) -> None:
+    assert evaluate(chunked=False, bleu_rows=1).loss == pytest.approx(evaluate(bleu_rows=1).loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", ["1", "2", "3", "8", "17"])
+def test_two_ranks_give_the_score_of_one(two_ranks: "TwoRanks", evaluate: Evaluate, size: str) -> None:
+    alone = dataclasses.asdict(evaluate(eval_rows=int(size)))
+    for found in two_ranks.found:
+        score = found["scores"][size]
+        assert score["rows"] == int(size)
+        assert score["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+        assert score["predictions"] == list(alone["predictions"])
+        assert (score["bleu"], score["signature"]) == (alone["bleu"], alone["signature"])
+
+
+def test_fewer_rows_may_get_replies_than_are_evaluated(evaluate: Evaluate) -> None:
+    score = evaluate(eval_rows=9, bleu_rows=4)
+    assert (score.rows, len(score.predictions)) == (9, 4)
+    assert score.loss == evaluate(eval_rows=9, bleu_rows=1).loss
+
+
+@pytest.mark.parametrize("limit", ["eval_rows", "bleu_rows"])
+def test_asking_for_more_rows_than_there_are_takes_them_all(evaluate: Evaluate, limit: str) -> None:
+    score = evaluate(**{limit: 1000})
+    assert (score.rows, len(score.predictions)) == (17, 17)
+
+
+def test_replies_end_at_max_new_tokens(evaluate: Evaluate) -> None:
+    lengths = [len(prediction.reply) for prediction in evaluate(max_new_tokens=3).predictions]
+    assert max(lengths) == 3
+
+
+def test_a_prediction_names_its_row_in_the_file(
+    evaluate: Evaluate, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    """Rows that were left out count in the file, and not in the store."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"prompt": ["", "你好", None, "谢谢"], "response": ["a", "hello", "c", "model"]}), path)
+    source = Source(path, "validation_file", "prompt", "response")
+    store = open_store(source, tokenizer, 32, tmp_path, lambda _done, _total: None)
+    found = [(p.row, p.prompt, p.reference) for p in evaluate(store=store).predictions]
+    assert found == [(1, "你好", "hello"), (3, "谢谢", "model")]
+
+
+def test_progress_is_told_from_nothing_to_all(evaluate: Evaluate) -> None:
+    told: list[tuple[str, int, int]] = []
+    evaluate(progress=lambda *what: told.append(what))
+    for name in ("evaluating", "generating"):
+        steps = [(done, total) for phase, done, total in told if phase == name]
+        total = steps[0][1]
+        assert total > 1
+        assert steps == [(done, total) for done in range(total + 1)]
+
+
+@pytest.mark.parametrize(
+    "setting", [{"repetition_penalty": 5.0}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 12}, {"num_beams": 3}]
+)
+def test_the_models_own_generation_settings_do_not_bend_the_replies(
+    taught_t5: Path, rows: TokenStore, setting: dict[str, float]
+) -> None:
+    """Published models come with beams, penalties and least lengths; a score is of greedy replies all the same."""
+    net = AutoModelForSeq2SeqLM.from_pretrained(taught_t5).eval()
+    prompts = [torch.tensor(rows.prompt(row).tolist())[None] for row in (1, 7)]  # a short and a repetitive reply
+    plain = [greedy_replies(net, prompt, torch.ones_like(prompt), 12) for prompt in prompts]
+    assert plain == [[greedy(net, prompt[0].tolist(), 12)] for prompt in prompts]
+    net.generation_config.update(**setting)
+    assert [greedy_replies(net, prompt, torch.ones_like(prompt), 12) for prompt in prompts] == plain
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["北京是中国的首都。"], "zh"),
+        (["我用 Python 写代码，PyTorch 训练模型。"], "zh"),
+        (["Paris is the capital of France."], "13a"),
+        (["The character 中 means middle; all other words here are English."], "13a"),
+        (["東京は日本の首都です。"], "char"),
+        (["กรุงเทพเป็นเมืองหลวง"], "char"),
+        (["12345 !?"], "13a"),
+        ([""], "13a"),
+    ],
+)
+def test_the_script_chooses_the_tokenizer_of_bleu(texts: list[str], expected: str) -> None:
+    assert bleu_tokenizer(texts) == expected
+
+
+def test_real_chinese_answers_are_taken_for_chinese(real_rows: Path) -> None:
+    assert bleu_tokenizer(pq.read_table(real_rows)["response"].to_pylist()) == "zh"
+
+
+@pytest.mark.parametrize("texts", [["今天天气很好，我们去公园散步吧。"], ["The cat sat on the mat today."]])
+def test_a_perfect_reply_scores_a_hundred_and_another_less(texts: list[str]) -> None:
+    assert corpus_bleu(texts, texts)[0] == pytest.approx(100)
+    assert corpus_bleu([texts[0][:-4]], texts)[0] < 90
+
+
+def test_no_rows_score_nothing() -> None:
+    assert corpus_bleu([], []) == (0.0, "")

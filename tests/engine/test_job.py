@@ -1,0 +1,180 @@
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engine import job
+from engine.contract import events
+from engine.contract.messages import InputError, Message
+from engine.contract.rundir import RunDir
+from engine.contract.stream import EventReader
+from engine.job import Job, StopFlag, execute
+from engine.tokens import file_sha256
+from engine.world import World
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Runner
+
+
+def well(_: Job) -> Message:
+    """Work that succeeds at once."""
+    return Message("model_new", {"seed": 1})
+
+
+def raising(error: Exception) -> Callable[[Job], Message]:
+    def work(_: Job) -> Message:
+        raise error
+
+    return work
+
+
+def test_work_that_succeeds_is_finished(run_here: "Runner") -> None:
+    run = run_here(work=well)
+    assert (run.code, run.ended.reason, run.ended.exit_code) == (0, "finished", 0)
+    assert run.ended.message.code == "model_new"
+    assert int(run.ended.evidence["peak_memory_rank0"]) > 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (InputError("preset_unknown", name="x", known="y"), 2, "refused"),
+        (job.StopAskedError(Message("model_new", {"seed": 1})), 0, "stopped"),
+        (job.DivergedError(Message("model_new", {"seed": 1})), 1, "diverged"),
+        (ValueError("wrong"), 1, "failed"),
+        (MemoryError(), 1, "failed"),
+    ],
+)
+def test_every_end_is_told_in_one_event(run_here: "Runner", error: Exception, code: int, reason: str) -> None:
+    run = run_here(work=raising(error))
+    assert (run.code, run.ended.exit_code, run.ended.reason) == (code, code, reason)
+    assert len(run.all(events.RunEnded)) == 1
+
+
+def test_a_failure_names_the_error_where_it_happened(run_here: "Runner") -> None:
+    run = run_here(work=raising(ValueError("wrong\nvery")))
+    assert "ValueError: wrong very" in run.ended.message.what()
+    assert "in work" in run.ended.evidence["traceback"]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"run": "x", "config": {"epochs": 0}}'])
+def test_a_record_that_cannot_be_read_is_refused(cpu_world: World, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    assert execute(cpu_world, RunDir(tmp_path), well) == 2
+    (record,) = EventReader(tmp_path / "events.jsonl").poll()
+    assert isinstance(record.event, events.RunEnded)
+    assert (record.event.reason, record.event.message.code) == ("refused", "run_record_bad")
+
+
+def test_a_setting_out_of_range_is_refused(make_run: Callable[..., RunDir], cpu_world: World) -> None:
+    run_dir = make_run()
+    run_dir.record.write_text(run_dir.record.read_text().replace('"epochs": 2', '"epochs": 0'))
+    assert execute(cpu_world, run_dir, well) == 2
+    (record,) = EventReader(run_dir.events).poll()
+    assert isinstance(record.event, events.RunEnded)
+    assert record.event.message.code == "setting_range"
+
+
+def test_attempts_are_counted(run_here: "Runner", tmp_path: Path) -> None:
+    for _ in range(3):
+        run = run_here(folder=tmp_path, work=well)
+    assert [record.envelope.attempt for record in EventReader(run.run_dir.events).poll()] == [1, 2, 3]
+
+
+def test_an_attempt_tells_what_it_began_with(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
+    def work(attempt: Job) -> Message:
+        attempt.started([attempt.source("train_file")])
+        return well(attempt)
+
+    (started,) = run_here(work=work, epochs=7).all(events.RunStarted)
+    assert (started.job, started.preset, started.world_size, started.device) == ("train", "sft-small", 1, "cpu")
+    assert started.config["epochs"] == 7
+    assert started.overrides["epochs"] == [3, 7]
+    assert set(job.VERSIONS_OF) < started.versions.keys()
+    assert started.data == {"train_file": file_sha256(Path(tiny_settings["train_file"]))}
+    assert started.memory_available > 0
+    assert started.disk_available > 0
+
+
+def phases(run_here: "Runner", told: list[tuple[str, int, int]], pace: float = 999.0) -> list[tuple[str, int, int]]:
+    """Which of the phases that work tells of are written."""
+
+    def work(attempt: Job) -> Message:
+        for name, done, total in told:
+            attempt.phase(name, done, total)
+        return well(attempt)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "PHASE_PACE", pace)
+        return [(event.name, event.done, event.total) for event in run_here(work=work).all(events.Phase)]
+
+
+def test_a_phase_is_told_at_its_beginning_and_its_end_and_now_and_then(run_here: "Runner") -> None:
+    told = [("evaluating", done, 9) for done in range(10)] + [("training", 0, 3)]
+    assert phases(run_here, told) == [("evaluating", 0, 9), ("evaluating", 9, 9), ("training", 0, 3)]
+    assert phases(run_here, told, pace=0.0) == told
+
+
+@pytest.mark.parametrize(
+    ("phase", "stops"), [("loading", True), ("generating", True), ("training", False), ("saving", False)]
+)
+def test_a_stop_is_heeded_at_once_where_there_is_nothing_to_save(
+    run_here: "Runner", tmp_path: Path, phase: str, stops: bool
+) -> None:
+    """A step is finished first, and then saved."""
+
+    def work(attempt: Job) -> Message:
+        attempt.run_dir.request_stop()
+        attempt.phase(phase)
+        return well(attempt)
+
+    run = run_here(folder=tmp_path, work=work)
+    assert run.code == 0
+    assert run.ended.reason == ("stopped" if stops else "finished")
+
+
+@pytest.fixture
+def stop_flag(tmp_path: Path) -> Any:
+    """A flag whose signal handlers are gone afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield StopFlag(RunDir(tmp_path))
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_nobody_asked_for_a_stop(stop_flag: StopFlag) -> None:
+    assert not stop_flag()
+
+
+def test_the_stop_file_asks_for_a_stop(stop_flag: StopFlag, tmp_path: Path) -> None:
+    RunDir(tmp_path).request_stop()
+    assert stop_flag()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_for_a_stop(stop_flag: StopFlag, number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    assert stop_flag()
+
+
+@pytest.mark.parametrize(("later", "ends"), [(0.1, []), (job.SECOND_REQUEST_AFTER + 0.1, [128 + signal.SIGTERM])])
+def test_a_second_signal_ends_the_process_unless_it_is_the_echo_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, stop_flag: StopFlag, later: float, ends: list[int]
+) -> None:
+    """A terminal's Ctrl-C comes twice under a launcher."""
+    now, ended = time.monotonic(), []
+    monkeypatch.setattr(os, "_exit", lambda code: ended.append(code))
+    for moment in (now, now + later):
+        monkeypatch.setattr(time, "monotonic", lambda moment=moment: moment)
+        stop_flag._on_signal(signal.SIGTERM, None)
+    assert stop_flag()
+    assert ended == ends
+
+
+def test_the_peak_of_memory_is_that_of_this_process() -> None:
+    assert 10 << 20 < job.peak_memory() < 1 << 40

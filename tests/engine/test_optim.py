@@ -1,0 +1,83 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from engine import optim
+from engine.contract.config import RunConfig
+
+CASES = [(0, 1), (0, 10), (3, 10), (100, 10), (1, 4), (100, 1000), (300, 1000), (5, 7)]
+
+
+def curve(warmup_steps: int, steps: int) -> list[float]:
+    config = RunConfig(learn_rate=2e-4, div_factor=10, warmup_steps=warmup_steps)
+    return [optim.learning_rate(config, step, steps) for step in range(steps)]
+
+
+@pytest.mark.parametrize(("warmup_steps", "steps"), [case for case in CASES if case[0]])
+def test_the_first_step_has_learn_rate(warmup_steps: int, steps: int) -> None:
+    assert curve(warmup_steps, steps)[0] == 2e-4
+
+
+@pytest.mark.parametrize(("warmup_steps", "steps"), CASES)
+def test_the_peak_ends_the_warm_up(warmup_steps: int, steps: int) -> None:
+    rates = curve(warmup_steps, steps)
+    assert rates.index(max(rates)) == min(warmup_steps, math.floor(0.3 * steps))
+    assert max(rates) == pytest.approx(2e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize(("warmup_steps", "steps"), CASES)
+def test_the_rate_rises_evenly_then_falls_and_never_reaches_zero(warmup_steps: int, steps: int) -> None:
+    rates = curve(warmup_steps, steps)
+    peak = rates.index(max(rates))
+    changes = [after - before for before, after in itertools.pairwise(rates)]
+    assert changes[:peak] == pytest.approx([1.8e-3 / max(peak, 1)] * peak)
+    assert all(change < 0 for change in changes[peak:])
+    assert min(rates) > 0
+
+
+def test_the_fall_is_half_a_cosine() -> None:
+    rates = curve(0, 100)
+    assert rates[50] == pytest.approx(1e-3)
+    assert rates[25] == pytest.approx(1e-3 * (1 + math.sqrt(0.5)))
+    assert rates[75] == pytest.approx(1e-3 * (1 - math.sqrt(0.5)))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adafactor", torch.optim.Adafactor), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_is_the_one_named(name: str, kind: type[torch.optim.Optimizer]) -> None:
+    optimizer = optim.make_optimizer(RunConfig(optimizer=name, weight_decay=0.25), nn.Linear(2, 2).parameters())
+    assert isinstance(optimizer, kind)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.25
+
+
+def stepped(name: str, model: nn.Linear, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer:
+    optimizer = optimizer or optim.make_optimizer(RunConfig(optimizer=name), model.parameters())
+    optim.set_learning_rate(optimizer, 0.01)
+    model(torch.arange(12.0).view(4, 3)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_an_optimizer_goes_on_from_its_state_as_if_never_cut(name: str) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = stepped(name, model)
+    other = nn.Linear(3, 2)
+    other.load_state_dict(model.state_dict())
+    resumed = optim.make_optimizer(RunConfig(optimizer=name), other.parameters())
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    optim.load_state_tensors(resumed, dict(other.named_parameters()), optim.state_tensors(optimizer, named))
+    stepped(name, model, optimizer)
+    stepped(name, other, resumed)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_rate_is_set_for_every_group() -> None:
+    first, second = nn.Linear(1, 1), nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW([{"params": first.parameters()}, {"params": second.parameters()}])
+    optim.set_learning_rate(optimizer, 0.125)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]

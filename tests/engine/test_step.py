@@ -1,0 +1,238 @@
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from engine import model
+from engine.contract.config import RunConfig
+from engine.loss import find_head
+from engine.step import StepResult, StepRunner, micro_batch, model_inputs
+from engine.tokens import Source, TokenStore, open_store
+from engine.world import World
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import TwoRanks
+
+ROWS = 16
+CASES = ["t5", "t5_frozen", "bart"]
+# From all rows in one micro-batch down to each row alone, with the fewest and the most micro-batches of each budget.
+MICRO_BATCHES = {100_000: (1, 1), 300: (2, 6), 128: (4, 12), 1: (ROWS, ROWS)}
+CPU = torch.device("cpu")
+
+Gradients = dict[str, Tensor]
+
+
+def loaded(config: RunConfig) -> Any:
+    net = model.load_model(config, model.load_tokenizer(config.tokenizer))
+    model.freeze(net, config.freeze)
+    model.set_training_mode(net)
+    return net
+
+
+def one_step(config: RunConfig, store: TokenStore, world: World, **changed: Any) -> tuple[StepResult, Gradients]:
+    net = loaded(config)
+    learning = model.trained_parameters(net)
+    arguments = {
+        "head": find_head(net),
+        "micro_batch_tokens": config.micro_batch_tokens,
+        "loss_chunk_tokens": config.loss_chunk_tokens,
+        "max_grad_norm": config.max_grad_norm,
+        **changed,
+    }
+    parameters = list(learning.values())
+    runner = StepRunner(model=net, store=store, world=world, parameters=parameters, pad=0, autocast=False, **arguments)
+    result = runner.run(np.arange(ROWS), stop_asked=False)
+    return result, {name: parameter.grad for name, parameter in learning.items() if parameter.grad is not None}
+
+
+def row_losses(net: Any, store: TokenStore) -> list[Tensor]:
+    """The summed cross-entropy of each row by itself, in float64: no padding, no mask, no batch."""
+    losses = []
+    for index in range(ROWS):
+        prompt, label = (torch.tensor(part(index).tolist()) for part in (store.prompt, store.label))
+        before = torch.cat([torch.tensor([net.config.decoder_start_token_id]), label[:-1]])
+        logits = net(input_ids=prompt[None], decoder_input_ids=before[None]).logits[0]
+        losses.append(functional.cross_entropy(logits, label, reduction="sum"))
+    return losses
+
+
+def gradients_of(net: Any, loss: Tensor) -> Gradients:
+    learning = model.trained_parameters(net)
+    return dict(zip(learning, torch.autograd.grad(loss, list(learning.values())), strict=True))
+
+
+def relative_error(found: Gradients, expected: Gradients) -> float:
+    assert found.keys() == expected.keys()
+    difference = torch.stack([(found[name].double() - expected[name]).norm() for name in expected]).norm()
+    return float(difference / torch.stack([part.norm() for part in expected.values()]).norm())
+
+
+def norm_of(gradients: Gradients) -> float:
+    return float(torch.stack([part.norm() for part in gradients.values()]).norm())
+
+
+@pytest.fixture(scope="module")
+def rows(stores: dict[str, TokenStore]) -> TokenStore:
+    return stores["train_file"]
+
+
+@pytest.fixture(scope="module")
+def plain(gradient_cases: dict[str, RunConfig], rows: TokenStore) -> Callable[[str], tuple[float, Gradients]]:
+    """Loss and gradient by the formula: all cross-entropies added up, divided by the number of label tokens."""
+    tokens = sum(len(rows.label(index)) for index in range(ROWS))
+
+    @functools.cache
+    def compute(case: str) -> tuple[float, Gradients]:
+        net = loaded(gradient_cases[case]).double()
+        loss = torch.stack(row_losses(net, rows)).sum() / tokens
+        return loss.item(), gradients_of(net, loss)
+
+    return compute
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("budget", MICRO_BATCHES)
+def test_any_cut_gives_the_gradient_of_the_formula(
+    gradient_cases: dict[str, RunConfig],
+    rows: TokenStore,
+    plain: Callable[[str], tuple[float, Gradients]],
+    cpu_world: World,
+    case: str,
+    budget: int,
+) -> None:
+    loss, expected = plain(case)
+    result, found = one_step(gradient_cases[case], rows, cpu_world, micro_batch_tokens=budget)
+    assert relative_error(found, expected) <= 1e-5
+    assert result.loss == pytest.approx(loss, rel=1e-6)
+    assert result.grad_norm == pytest.approx(norm_of(expected), rel=1e-5)
+    fewest, most = MICRO_BATCHES[budget]
+    assert fewest <= result.micro_batches <= most
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_head_that_cannot_be_separated_gives_the_same_gradient(
+    gradient_cases: dict[str, RunConfig],
+    rows: TokenStore,
+    plain: Callable[[str], tuple[float, Gradients]],
+    cpu_world: World,
+    case: str,
+) -> None:
+    loss, expected = plain(case)
+    result, found = one_step(gradient_cases[case], rows, cpu_world, head=None)
+    assert relative_error(found, expected) <= 1e-5
+    assert result.loss == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_mean_of_means_is_another_gradient(
+    gradient_cases: dict[str, RunConfig],
+    rows: TokenStore,
+    plain: Callable[[str], tuple[float, Gradients]],
+    case: str,
+) -> None:
+    """On these rows the usual mistake lies far outside the tolerance of the tests above."""
+    net = loaded(gradient_cases[case]).double()
+    means = [loss / len(rows.label(index)) for index, loss in enumerate(row_losses(net, rows))]
+    assert relative_error(gradients_of(net, torch.stack(means).mean()), plain(case)[1]) > 0.1
+
+
+@pytest.mark.parametrize("budget", [100_000, 512, 1])
+def test_real_rows_give_the_gradient_of_the_formula(
+    gradient_cases: dict[str, RunConfig],
+    real_rows: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    cpu_world: World,
+    tmp_path: Path,
+    budget: int,
+) -> None:
+    source = Source(real_rows, "train_file", "prompt", "response")
+    store = open_store(source, tokenizer, 200, tmp_path, lambda _done, _total: None)
+    net = loaded(gradient_cases["t5_frozen"]).double()
+    tokens = sum(len(store.label(index)) for index in range(ROWS))
+    expected = gradients_of(net, torch.stack(row_losses(net, store)).sum() / tokens)
+    _, found = one_step(gradient_cases["t5_frozen"], store, cpu_world, micro_batch_tokens=budget)
+    assert relative_error(found, expected) <= 1e-5
+
+
+def test_gradients_are_scaled_down_to_max_grad_norm(
+    gradient_cases: dict[str, RunConfig],
+    rows: TokenStore,
+    plain: Callable[[str], tuple[float, Gradients]],
+    cpu_world: World,
+) -> None:
+    whole = norm_of(plain("t5")[1])
+    result, found = one_step(gradient_cases["t5"], rows, cpu_world, max_grad_norm=whole / 4)
+    assert result.grad_norm == pytest.approx(whole, rel=1e-5)
+    assert norm_of(found) == pytest.approx(whole / 4, rel=1e-4)
+
+
+def test_a_step_counts_its_tokens(gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World) -> None:
+    prompts, labels = ([len(part(index)) for index in range(ROWS)] for part in (rows.prompt, rows.label))
+    alone, _ = one_step(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=1)
+    together, _ = one_step(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=100_000)
+    for result in (alone, together):
+        assert (result.label_tokens, result.tokens) == (sum(labels), sum(prompts) + sum(labels))
+    assert alone.padded_tokens == sum(prompts) + sum(labels)
+    assert together.padded_tokens == ROWS * (max(prompts) + max(labels))
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_weight_that_is_no_number_is_seen_before_the_update(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, bad: float
+) -> None:
+    net = loaded(gradient_cases["t5"])
+    net.decoder.block[0].layer[0].SelfAttention.q.weight.data[0, 0] = bad
+    parameters = list(net.parameters())
+    runner = StepRunner(net, find_head(net), rows, cpu_world, parameters, 0, 128, 16, 1.0, autocast=False)
+    assert not runner.run(np.arange(ROWS), stop_asked=False).finite
+
+
+def test_a_sound_step_may_be_applied(gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World) -> None:
+    assert one_step(gradient_cases["t5"], rows, cpu_world)[0].finite
+
+
+def test_a_micro_batch_is_padded_with_what_counts_for_nothing(rows: TokenStore) -> None:
+    batch = micro_batch(rows, [0, 5], 0, CPU)
+    short, long = rows.prompt(0).tolist(), rows.prompt(5).tolist()
+    padding = len(long) - len(short)
+    assert batch["input_ids"].tolist() == [short + [0] * padding, long]
+    assert batch["attention_mask"].tolist() == [[1] * len(short) + [0] * padding, [1] * len(long)]
+    short, long = rows.label(0).tolist(), rows.label(5).tolist()
+    assert batch["labels"].tolist() == [short + [-100] * (len(long) - len(short)), long]
+
+
+@pytest.mark.parametrize(("case", "start"), [("t5", 0), ("bart", 1)])
+def test_the_decoder_sees_the_label_one_token_late(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, case: str, start: int
+) -> None:
+    batch = micro_batch(rows, [0, 5], 0, CPU)
+    shifted = model_inputs(loaded(gradient_cases[case]), batch)["decoder_input_ids"]
+    label = rows.label(0).tolist()
+    assert shifted[:, 0].tolist() == [start, start]
+    assert shifted[0, 1 : len(label)].tolist() == label[:-1]
+    assert shifted.min() == 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_ranks_give_the_gradient_of_the_formula(
+    two_ranks: "TwoRanks", plain: Callable[[str], tuple[float, Gradients]], case: str
+) -> None:
+    loss, expected = plain(case)
+    first, second = (load_file(two_ranks.folder / f"{case}-{rank}.safetensors") for rank in (0, 1))
+    assert [found["size"] for found in two_ranks.found] == [2, 2]
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first.pop("numbers")[0].item() == pytest.approx(loss, rel=1e-6)
+    assert relative_error(first, expected) <= 1e-5
+
+
+def test_one_rank_asked_to_stop_is_all_ranks_asked(two_ranks: "TwoRanks") -> None:
+    for rank in (0, 1):
+        assert load_file(two_ranks.folder / f"t5-{rank}.safetensors")["numbers"][3] == 1

@@ -1,0 +1,112 @@
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine import world
+from engine.contract.messages import BusyError, InputError
+from engine.world import World, seed_step
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import TwoRanks
+
+Draws = tuple[float, float, float]
+
+
+def draws(seed: int, step: int, rank: int) -> Draws:
+    """What torch, numpy and random give next."""
+    seed_step(seed, step, rank)
+    return torch.rand(()).item(), float(np.random.random()), random.random()
+
+
+def test_a_step_draws_what_it_would_have_drawn() -> None:
+    first = draws(5, 3, 1)
+    torch.rand(7), np.random.random(7), random.random()
+    assert draws(5, 3, 1) == first
+
+
+@pytest.mark.parametrize("other", [(6, 3, 1), (5, 4, 1), (5, 3, 0), (3, 5, 1), (5, 1, 3)])
+def test_seeds_steps_and_ranks_draw_numbers_of_their_own(other: tuple[int, int, int]) -> None:
+    assert not set(draws(5, 3, 1)) & set(draws(*other))
+
+
+def test_one_process_is_a_world_of_its_own(cpu_world: World) -> None:
+    assert (cpu_world.size, cpu_world.rank, cpu_world.is_main, cpu_world.is_local_main) == (1, 0, True, True)
+    assert cpu_world.device == torch.device("cpu")
+    assert cpu_world.sum([1.5, 2.0]) == [1.5, 2.0]
+    assert cpu_world.gather(["a"]) == ["a"]
+    assert cpu_world.from_main({"a": 1}) == {"a": 1}
+
+
+def test_two_ranks_find_a_world_of_two(two_ranks: "TwoRanks") -> None:
+    assert [found["size"] for found in two_ranks.found] == [2, 2]
+
+
+def test_one_process_leaves_its_gradients_alone(cpu_world: World) -> None:
+    layer = nn.Linear(2, 2)
+    layer(torch.ones(2)).sum().backward()
+    before = [parameter.grad.clone() for parameter in layer.parameters() if parameter.grad is not None]
+    cpu_world.sum_gradients(layer.parameters())
+    assert all(
+        torch.equal(p.grad, old) for p, old in zip(layer.parameters(), before, strict=True) if p.grad is not None
+    )
+
+
+@pytest.mark.parametrize("elements", [1, 7, 10, 1000])
+def test_gradients_are_summed_whatever_the_size_of_a_bucket(
+    monkeypatch: pytest.MonkeyPatch, cpu_world: World, elements: int
+) -> None:
+    """With a second rank that has the same gradients, and none for the last layer."""
+    layers = [nn.Linear(2, 3), nn.Linear(3, 2), nn.Linear(2, 2)]
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    for number, parameter in enumerate(parameters[:-2]):
+        parameter.grad = torch.full_like(parameter, number + 1.0)
+    monkeypatch.setattr(cpu_world, "size", 2)
+    monkeypatch.setattr(world, "BUCKET_ELEMENTS", elements)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    cpu_world.sum_gradients(parameters)
+    sums = [parameter.grad for parameter in parameters]
+    expected = [2.0, 4.0, 6.0, 8.0, 0.0, 0.0]
+    assert all(
+        found is not None and torch.equal(found, torch.full_like(found, value))
+        for found, value in zip(sums, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("promised", [0, 1])
+def test_a_world_as_promised_is_fine(cpu_world: World, promised: int) -> None:
+    cpu_world.check(promised, "")
+
+
+def test_a_world_that_was_not_promised_is_refused(cpu_world: World) -> None:
+    with pytest.raises(InputError) as refused:
+        cpu_world.check(2, "")
+    assert refused.value.message.code == "world_promised"
+    assert (refused.value.message.args["promised"], refused.value.message.args["found"]) == (2, 1)
+
+
+def test_a_world_other_than_the_one_launched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lonely = World()
+    monkeypatch.setattr(lonely, "launched", 2)
+    with pytest.raises(InputError) as refused:
+        lonely.check(0, "accelerate launch --cpu")
+    assert refused.value.message.code == "world_mismatch"
+    assert "accelerate launch --cpu" in refused.value.message.fix()
+
+
+@pytest.mark.parametrize("kind", [InputError, BusyError])
+def test_a_refusal_found_by_one_rank_is_raised_again(cpu_world: World, kind: type[InputError]) -> None:
+    def work() -> None:
+        raise kind("freeze_unknown", name="x", known="y")
+
+    with pytest.raises(kind) as refused:
+        cpu_world.together(work, chosen=True)
+    assert (type(refused.value), refused.value.message.args) == (kind, {"name": "x", "known": "y"})
+
+
+def test_work_is_done_by_the_chosen_rank_alone(cpu_world: World) -> None:
+    assert cpu_world.together(lambda: 5, chosen=True) == 5
+    assert cpu_world.together(lambda: 5, chosen=False) is None

@@ -1,0 +1,93 @@
+"""What the fixture `two_ranks` runs on both ranks of one launch: `two_ranks.py FOLDER`.
+
+FOLDER/spec.json names the cases; each rank writes its gradients as FOLDER/<case>-<rank>.safetensors and the rest as
+FOLDER/<rank>.json. Starting two processes takes far longer than what they do here, so that they do it all at once.
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from engine import model
+from engine.contract import config as settings
+from engine.contract.config import RunConfig
+from engine.contract.events import Record, Step
+from engine.contract.rundir import RunDir
+from engine.evaluate import Evaluator
+from engine.job import execute
+from engine.loss import find_head
+from engine.step import StepRunner
+from engine.tokens import Source, TokenStore, open_store
+from engine.train import train
+from engine.world import World
+
+
+def main(folder: Path) -> None:
+    spec = json.loads((folder / "spec.json").read_text())
+    world = World()
+    found: dict[str, Any] = {"size": world.size}
+    for name, values in spec["gradients"].items():
+        save_file(gradients(world, settings.from_json(values)), folder / f"{name}-{world.rank}.safetensors")
+    found["scores"] = {rows: score(world, settings.from_json(values)) for rows, values in spec["scores"].items()}
+    found["refused"] = execute(world, RunDir(Path(spec["refused"])), train)
+    found["failed"] = execute(world, RunDir(Path(spec["failed"])), train)
+    curve, stopped, resumed = (RunDir(Path(spec[name])) for name in ("curve", "stopped", "resumed"))
+    found["curve"] = execute(world, curve, train, stop_after(spec["steps"], curve, world.rank))
+    found["stopped"] = execute(world, stopped, train, stop_after(3, stopped, world.rank))
+    if world.is_main:  # a copy, for this process holds the lock of the original until it ends
+        shutil.copytree(stopped.read_record().config["output_dir"], resumed.read_record().config["output_dir"])
+    world.wait()
+    found["resumed"] = execute(world, resumed, train)  # the last: a run that finishes closes the process group
+    (folder / f"{world.rank}.json").write_text(json.dumps(found))
+
+
+def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
+    tokenizer = model.load_tokenizer(config.tokenizer)
+    source = Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+    store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
+    return tokenizer, model.load_model(config, tokenizer), store
+
+
+def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
+    """Of one step over the first rows of the training file."""
+    _, net, store = prepared(config, "train_file")
+    model.freeze(net, config.freeze)
+    model.set_training_mode(net)
+    learning = model.trained_parameters(net)
+    budget, chunk, norm = config.micro_batch_tokens, config.loss_chunk_tokens, config.max_grad_norm
+    runner = StepRunner(
+        net, find_head(net), store, world, list(learning.values()), 0, budget, chunk, norm, autocast=False
+    )
+    result = runner.run(np.arange(config.gradient_accumulation_steps), stop_asked=world.rank == 1)
+    numbers = torch.tensor([result.loss, result.grad_norm, result.label_tokens, result.stop_asked], dtype=torch.float64)
+    return {"numbers": numbers, **{name: p.grad for name, p in learning.items() if p.grad is not None}}
+
+
+def score(world: World, config: RunConfig) -> dict[str, Any]:
+    """Of the first rows of the validation file."""
+    tokenizer, net, store = prepared(config, "validation_file")
+    evaluator = Evaluator(
+        net, find_head(net), tokenizer, store, world, config, autocast=False, progress=lambda _name, _done, _total: None
+    )
+    return dataclasses.asdict(evaluator.run())
+
+
+def stop_after(step: int, run_dir: RunDir, rank: int) -> Any:
+    """A listener that asks for a stop so that `step` is the last, from the stream that rank 0 alone writes."""
+
+    def listener(record: Record) -> None:
+        if rank == 0 and isinstance(record.event, Step) and record.event.step == step - 1:
+            run_dir.request_stop()
+
+    return listener
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
