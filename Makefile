@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: demo test test-all lint format clean
 
 demo: $(VENV)/demo.done

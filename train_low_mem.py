@@ -80,6 +80,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
         click.echo(f"{'=' * 80}\n{ORIGINAL_NAMES[name]} = {name}\n{'=' * 80}")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for sft-tui's own trainer; read when torch is loaded
     # Torch is loaded only after the command line was found right.
     from engine.job import execute, leave
     from engine.score import score

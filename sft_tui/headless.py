@@ -111,13 +111,14 @@ class BarsView:
         self._state = RunState()
         self._console = Console(file=notes, highlight=False, markup=False, emoji=False)
         self._bars = Progress(
-            TextColumn("{task.description:<16}", markup=False),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
             TaskProgressColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[more]}", markup=False),
             console=self._console,
             refresh_per_second=4,
+            expand=True,
         )
         self._tasks = {name: self._bars.add_task(name, visible=False, total=None, more="") for name in ("run", "part")}
         self._bars.start()

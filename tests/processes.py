@@ -2,13 +2,14 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 LIMIT = 240.0  # seconds; the longest of these takes about twenty on two cores
 
@@ -40,10 +41,18 @@ def run(*command: str, folder: Path, env: Mapping[str, str] = {}, limit: float =
         try:
             code = process.wait(limit)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill_tree(process)
     return Result(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
+
+
+def kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kills a process, if it still runs, and all it started: a trainer is in a session of its own."""
+    if process.poll() is None:
+        first = psutil.Process(process.pid)
+        for one in (first, *first.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
 
 
 def until(condition: Callable[[], bool], limit: float = LIMIT) -> None:

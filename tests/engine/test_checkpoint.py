@@ -487,7 +487,8 @@ def test_training_goes_on_when_nothing_can_be_flushed_any_more(
     ]
     assert run.output.checkpoint_steps() == [1]
     assert "best" not in everything_in(run.output.path)
-    assert run.code != 0 or str(run.output.best) not in run.ended.message.text()
+    assert run.ended.message.code == "ended_finished_unpublished"
+    assert run.output.owner()["finished"] is False
 
 
 def test_training_goes_on_when_the_best_model_cannot_be_published(
@@ -497,7 +498,24 @@ def test_training_goes_on_when_the_best_model_cannot_be_published(
     run = run_here()
     assert run.codes(events.Warning) == ["publish_failed", "publish_failed"]
     assert len(run.all(events.Step)) == 10
-    assert str(run.output.best) not in run.ended.message.text()  # there is none
+    assert (run.code, run.ended.message.code) == (0, "ended_finished_unpublished")
+    assert run.output.owner()["finished"] is False
+
+
+def test_a_publication_that_failed_is_repeated_by_whoever_resumes(
+    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
+) -> None:
+    """Even after the last step: no step is done again, the evaluation is, and then the model is there."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "publish_best", refuse)
+        run_here(folder=tmp_path)
+    resumed = run_here(folder=tmp_path, resume=True)
+    assert (resumed.code, resumed.ended.message.code) == (0, "ended_finished")
+    assert len(resumed.all(events.Step)) == 10
+    assert [event.step for event in resumed.all(events.Eval)] == [5, 10, 10]
+    assert AutoModelForSeq2SeqLM.from_pretrained(resumed.output.best)
+    assert resumed.output.owner()["finished"] is True
+    assert run_here(folder=tmp_path, resume=True).ended.message.code == "resume_finished"
 
 
 def test_a_run_keeps_the_checkpoint_of_the_best_model(run_here: "Runner", taught_t5: Path) -> None:

@@ -270,6 +270,7 @@ def save_hostile(path: Path, canary: Path, how: str) -> None:
         path.write_bytes(pickle.dumps(Hostile(canary)))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("how", ["zip", "legacy", "raw"])
 def test_code_in_a_pickle_is_not_run(how: str, load: Load, tmp_path: Path) -> None:
     canary, path = tmp_path / "canary", tmp_path / "weights.bin"

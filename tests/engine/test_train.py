@@ -209,7 +209,7 @@ REFUSALS = [
     ("tokenizer", "folder", "tokenizer_bad"),
     ("pretrained_model", "missing", "file_missing"),
     ("pretrained_model", "folder", "model_bad"),
-    ("pretrained_model", "garbage.bin", "model_bad"),
+    ("pretrained_model", "garbage.bin", "model_pickle"),
     ("pretrained_model", "poor", "model_keys"),
 ]
 

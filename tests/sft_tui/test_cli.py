@@ -1,6 +1,5 @@
 """The command line as a user meets it, in processes of its own where it trains."""
 
-import contextlib
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,7 +21,7 @@ from engine.contract.presets import PRESETS
 from engine.contract.rundir import OutputDir, RunDir
 from engine.contract.stream import EventReader
 from sft_tui.cli import cli
-from tests.processes import SFT_TUI, options, run, until
+from tests.processes import SFT_TUI, kill_tree, options, run, until
 
 HEAVY = {"torch", "transformers", "accelerate", "textual", "pyarrow", "numpy"}
 
@@ -171,9 +171,7 @@ def test_killed_and_resumed_it_ends_as_if_never_cut(tmp_path: Path, tiny_setting
         trainer.send_signal(signal.SIGKILL)
         assert viewer.wait(30) == 1
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            viewer.kill()
-        viewer.wait()
+        kill_tree(viewer)
     resumed = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--resume", folder=tmp_path / "cut")
     assert resumed.code == 0, resumed.err
     assert resumed.out.splitlines()[-1] == whole.out.splitlines()[-1]
@@ -211,9 +209,7 @@ def test_a_second_run_in_a_used_folder_is_refused_with_exit_code_3(
         log.request_stop()
         assert viewer.wait(60) == 0
     finally:
-        log.request_stop()
-        viewer.kill()
-        viewer.wait()
+        kill_tree(viewer)
     assert second.code == 3
     assert "sft-small-1 (pid" in second.err
     assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()
@@ -227,9 +223,7 @@ def test_the_first_ctrl_c_saves_and_stops(tmp_path: Path, tiny_settings: dict[st
         viewer.send_signal(signal.SIGINT)
         assert viewer.wait(60) == 0
     finally:
-        log.request_stop()
-        viewer.kill()
-        viewer.wait()
+        kill_tree(viewer)
     (end,) = [r.event for r in EventReader(log.events).poll() if isinstance(r.event, events.RunEnded)]
     assert end.reason == "stopped"
     assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()[0] == max(steps(log))
@@ -246,12 +240,13 @@ def test_two_processes_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any])
 
 def test_real_chinese_rows(tmp_path: Path, tiny_settings: dict[str, Any], real_rows: Path) -> None:
     """The tiny tokenizer knows few of the characters; what counts is that real rows go through."""
-    settings = one_epoch(tiny_settings, train_file=str(real_rows), gradient_accumulation_steps=300, eval_rows=20)
+    pq.write_table(pq.read_table(real_rows).slice(0, 300), tmp_path / "rows.parquet")
+    settings = one_epoch(tiny_settings, train_file="rows.parquet", gradient_accumulation_steps=60, token_store="store")
     result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
     assert result.code == 0, result.err
-    assert "3,000 rows, effective batch 300: 10 steps an epoch" in result.err
+    assert "300 rows, effective batch 60: 5 steps an epoch" in result.err
     assert "tok:zh" in result.out
-    assert " of 3000 rows are longer than 32 tokens" in result.err
+    assert " of 300 rows are longer than 32 tokens" in result.err
 
 
 def test_the_test_command_scores_the_best_model(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
