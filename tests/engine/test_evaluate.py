@@ -9,7 +9,7 @@ import pytest
 import torch
 from sacrebleu.metrics.bleu import BLEU
 from torch.nn import functional
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig
 from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu, greedy_replies
@@ -223,3 +223,22 @@ def test_a_perfect_reply_scores_a_hundred_and_another_less(texts: list[str]) -> 
 
 def test_no_rows_score_nothing() -> None:
     assert corpus_bleu([], []) == (0.0, "")
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), [(1, 3), (3, 1), (2, 2)])
+def test_replies_are_greedy_however_deep_encoder_and_decoder_are(encoder: int, decoder: int) -> None:
+    """The cache that transformers makes for a T5 has the encoder's depth."""
+    torch.manual_seed(0)
+    shape = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_heads": 2, "vocab_size": 50, "decoder_start_token_id": 0}
+    config = T5Config(**shape, num_layers=encoder, num_decoder_layers=decoder)  # type: ignore[arg-type]
+    model = T5ForConditionalGeneration(config).eval()
+    ids = torch.tensor([[5, 6, 7, 1], [8, 9, 1, 0]])
+    mask = (ids != 0).long()
+    expected = torch.zeros(2, 1, dtype=torch.long)
+    with torch.no_grad():
+        for _ in range(5):
+            logits = model(input_ids=ids, attention_mask=mask, decoder_input_ids=expected, use_cache=False).logits
+            expected = torch.cat([expected, logits[:, -1].argmax(dim=-1, keepdim=True)], dim=1)
+    ended = [row[: row.index(1) + 1] if 1 in row else row for row in expected.tolist()]
+    replies = greedy_replies(model, ids, mask, 5)
+    assert [reply[: len(row)] for reply, row in zip(replies, ended, strict=True)] == ended

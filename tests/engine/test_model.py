@@ -1,4 +1,5 @@
 import builtins
+import contextlib
 import json
 import pathlib
 import pickle
@@ -278,7 +279,8 @@ def test_code_in_a_pickle_is_not_run(how: str, load: Load, tmp_path: Path) -> No
     refused = refusal(lambda: load(path))
     assert not canary.exists()
     assert refused.message.code == "model_pickle"
-    torch.load(path, weights_only=False)
+    with contextlib.suppress(RuntimeError):  # it is no file of torch's, which is noticed after it was unpickled
+        torch.load(path, weights_only=False)
     assert canary.exists()  # so the file did hold code
 
 
