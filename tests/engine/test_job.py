@@ -12,7 +12,7 @@ from engine.contract import events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from engine.job import Job, StopFlag, execute
+from engine.job import Job, StopFlag, TerminatedError, execute
 from engine.tokens import file_sha256
 from engine.world import World
 
@@ -162,18 +162,35 @@ def test_a_signal_asks_for_a_stop(stop_flag: StopFlag, number: signal.Signals) -
     assert stop_flag()
 
 
-@pytest.mark.parametrize(("later", "ends"), [(0.1, []), (job.SECOND_REQUEST_AFTER + 0.1, [128 + signal.SIGTERM])])
-def test_a_second_signal_ends_the_process_unless_it_is_the_echo_of_the_first(
-    monkeypatch: pytest.MonkeyPatch, stop_flag: StopFlag, later: float, ends: list[int]
+def test_a_second_signal_ends_the_job_unless_it_is_the_echo_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, stop_flag: StopFlag
 ) -> None:
     """A terminal's Ctrl-C comes twice under a launcher."""
-    now, ended = time.monotonic(), []
-    monkeypatch.setattr(os, "_exit", lambda code: ended.append(code))
-    for moment in (now, now + later):
+    now = time.monotonic()
+    for moment in (now, now + 0.1):
         monkeypatch.setattr(time, "monotonic", lambda moment=moment: moment)
         stop_flag._on_signal(signal.SIGTERM, None)
     assert stop_flag()
-    assert ended == ends
+    monkeypatch.setattr(time, "monotonic", lambda: now + job.SECOND_REQUEST_AFTER + 0.1)
+    with pytest.raises(TerminatedError):
+        stop_flag._on_signal(signal.SIGTERM, None)
+
+
+def test_a_job_asked_twice_says_that_it_was_terminated(run_here: "Runner") -> None:
+    def work(attempt: Job) -> Message:
+        attempt.phase("training")
+        attempt.run_dir.request_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return well(attempt)
+
+    run = run_here(work=work)
+    assert (run.code, run.ended.reason, run.ended.message.code) == (1, "terminated", "ended_terminated")
+
+
+def test_a_signal_after_the_stop_file_ends_the_job(stop_flag: StopFlag, tmp_path: Path) -> None:
+    RunDir(tmp_path).request_stop()
+    with pytest.raises(TerminatedError):
+        stop_flag._on_signal(signal.SIGTERM, None)
 
 
 def test_the_peak_of_memory_is_that_of_this_process() -> None:

@@ -216,6 +216,8 @@ def test_a_second_run_in_a_used_folder_is_refused_with_exit_code_3(
 
 
 def test_the_first_ctrl_c_saves_and_stops(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    # A shell lets its background jobs and all they start ignore Ctrl-C: where the tests are one, not the viewer.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     viewer = start_run(tmp_path, {**tiny_settings, "epochs": 2000, "save_steps": 100000})
     log = RunDir(tmp_path / "logs/sft-small-1")
     try:
