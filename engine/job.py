@@ -30,6 +30,7 @@ from engine.world import World
 PHASE_PACE = 0.5  # seconds between two events of one phase
 # A terminal's Ctrl-C comes twice under a launcher, which passes it on; a second request is one that comes later.
 SECOND_REQUEST_AFTER = 3.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
 
 
@@ -59,7 +60,7 @@ class StopFlag:
     def __init__(self, run_dir: RunDir) -> None:
         self._file = run_dir.stop_request
         self._asked_at: float | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -156,7 +157,9 @@ class Job:
         return data
 
     def end(self, reason: str, exit_code: int, message: Message, evidence: dict[str, str]) -> int:
-        """Writes the last event; the exit code."""
+        """Writes the last event; the exit code. Requests to stop that come later are too late."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self.emit(events.RunEnded(reason, exit_code, message, evidence))
         return exit_code
 
