@@ -63,11 +63,11 @@ def write_data(folder: Path, rows: list[tuple[str, str]]) -> None:
 
 
 def write_tokenizer(folder: Path, texts: list[str]) -> None:
-    """Trains a Unigram tokenizer that ends every text with its end token."""
+    """Trains a Unigram tokenizer that ends every text with its end token; no space is put before Chinese."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     trainer = trainers.UnigramTrainer(
         vocab_size=VOCABULARY, special_tokens=list(SPECIAL), unk_token=SPECIAL[2], show_progress=False
     )
