@@ -22,7 +22,7 @@ from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import starting
 from sft_tui.cli import LANG, LOGS, tell
-from sft_tui.headless import choose_view
+from sft_tui.headless import choose_view, discard
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,6 +99,8 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     code = execute(world, run_dir, train_job if job == "train" else score, view.show if view else None)
     if view is not None:
         view.close()
+    if main_rank and code in (2, 3) and not resume:
+        discard(run_dir)  # refused: nothing was done, and nothing is left behind
     leave(code)
 
 
@@ -116,10 +118,22 @@ def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -
 def told_as_here(record: RunRecord) -> RunRecord:
     """The record with the ways to go on spelt as this script takes them."""
     script, *arguments = sys.argv
-    kept = shlex.join(word for word in arguments if not word.startswith(("--is_keep_training", "--fresh")))
-    launch = f"accelerate launch --multi_gpu --num_processes {record.processes}" if record.processes > 1 else "python"
-    command = f"{launch} {script} {kept}"
+    kept = shlex.join(without_switches(arguments, "--is_keep_training", "--fresh"))
+    on_cpu = "ACCELERATE_USE_CPU=true " if os.environ.get("ACCELERATE_USE_CPU") else ""
+    launch = f"{on_cpu}accelerate launch --multi_gpu --num_processes {record.processes}"
+    command = f"{launch if record.processes > 1 else 'python'} {script} {kept}"
     return replace(record, resume_option=f"{command} --is_keep_training=True", fresh_option=f"{command} --fresh=True")
+
+
+def without_switches(arguments: list[str], *switches: str) -> list[str]:
+    """The arguments without some switches, spelt `--name`, `--name=value` or `--name value`."""
+    kept: list[str] = []
+    for place, word in enumerate(arguments):
+        value_of = arguments[place - 1] if place else ""
+        if word.split("=")[0] in switches or (value_of in switches and not word.startswith("-")):
+            continue
+        kept.append(word)
+    return kept
 
 
 def elsewhere(processes: int) -> str:

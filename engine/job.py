@@ -34,20 +34,24 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
 
 
-class StopAskedError(Exception):
-    """The job was asked to stop; carries what to say about it."""
+class EndError(Exception):
+    """An end other than the planned one; carries what to say about it."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
         super().__init__(message.text())
 
 
-class DivergedError(Exception):
-    """Loss or gradient is not finite; carries what to say about it."""
+class StopAskedError(EndError):
+    """The job was asked to stop."""
 
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        super().__init__(message.text())
+
+class DivergedError(EndError):
+    """Loss or gradient is not finite."""
+
+
+class UnpublishedError(EndError):
+    """All steps are done, and no model could be published."""
 
 
 class TerminatedError(BaseException):
@@ -106,7 +110,7 @@ class Job:
         if changed or done == total or now - self._phase_at >= PHASE_PACE:
             self._phase_at = now
             self.emit(events.Phase(name, done, total))
-        if name not in ("training", "saving") and self.stop_asked():
+        if name not in ("training", "saving", "publishing") and self.stop_asked():
             raise StopAskedError(Message.of("ended_stopped_early", phase=name))
 
     def source(self, setting: str) -> Source:
@@ -198,18 +202,22 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return code
     except StopAskedError as stop:
         # In a step all ranks stop together; in other phases each by itself, and none waits for the others.
-        evidence = _peaks(job.world) if job.phase_name == "training" else {}
-        return job.end("stopped", 0, stop.message, evidence)
+        together = job.phase_name == "training" or job.world.size == 1
+        job.end("stopped", 0, stop.message, _peaks(job.world) if together else {})
+        return 0 if together else 1  # so that the launcher ends the ranks that wait for this one
     except TerminatedError:
         message = Message.of("ended_terminated", phase=job.phase_name, **job.options())
         return job.end("terminated", 1, message, {})
     except DivergedError as error:
         return job.end("diverged", 1, error.message, {})
+    except UnpublishedError as error:
+        return job.end("failed", 1, error.message, {})
     except InputError as error:
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
-        if isinstance(error, RuntimeError) and job.world.size > 1 and job.stop_asked():
-            # Another rank stopped first and closed the line; this one was asked to stop as well.
+        if isinstance(error, RuntimeError) and job.world.size > 1 and job.run_dir.stop_request.exists():
+            # Another rank stopped first and closed the line. A signal proves nothing: the launcher sends one too
+            # when a rank has died.
             return job.end("stopped", 0, Message.of("ended_stopped_early", phase=job.phase_name), {})
         return _failed(job, error)
 
@@ -220,7 +228,8 @@ def _failed(job: Job, error: Exception) -> int:
     if not job.world.is_main:
         job.log.write(events.Warning(Message.of("rank_failed", rank=rank, why=why)))
         return 1
-    log = str(job.run_dir.trainer_output)
+    output = job.run_dir.trainer_output
+    log = str(output) if output.exists() else "the output above"
     message = Message.of("ended_failed", rank=rank, phase=job.phase_name, why=why, log=log, **job.options())
     return job.end("failed", 1, message, {"traceback": traceback.format_exc(limit=-8)})
 

@@ -28,7 +28,12 @@ class Head:
 
     module: nn.Module
     weight: Tensor
-    bias: Tensor | None
+    biases: tuple[Tensor, ...]  # flat, of which the head adds each
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The sum of the biases as they are now, or None."""
+        return torch.stack(self.biases).sum(dim=0) if self.biases else None
 
     def hidden(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """The head's input, (rows, label length, d_model): the model is run up to its head and no further."""
@@ -55,8 +60,7 @@ def find_head(model: Any) -> Head | None:
     if not isinstance(module, nn.Linear):
         return None
     parts = [part for part in (module.bias, getattr(model, "final_logits_bias", None)) if part is not None]
-    bias = torch.stack([part.flatten() for part in parts]).sum(dim=0) if parts else None
-    head = Head(module, module.weight, bias)
+    head = Head(module, module.weight, tuple(part.flatten() for part in parts))
     was_training = model.training
     model.eval()
     try:
@@ -116,8 +120,9 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
     """
     kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     with torch.autocast(hidden.device.type, enabled=False):
-        weight = head.weight if kind is None else head.weight.to(kind)
-        bias = head.bias if kind is None or head.bias is None else head.bias.to(kind)
+        weight, bias = head.weight, head.bias
+        if kind is not None:
+            weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
         hidden = hidden if kind is None else hidden.to(kind)
         apply = cast(Callable[..., Tensor], _SummedLoss.apply)
         return apply(hidden, weight, bias, labels, chunk)

@@ -2,13 +2,13 @@
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 import transformers
 
 from engine import model
 from engine.contract.config import RunConfig
-from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
 from engine.evaluate import greedy_replies
 from engine.step import pad_prompts
@@ -20,7 +20,8 @@ LONGEST_PROMPT = 512
 def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     """Greedy replies of the model in `folder`; raises InputError."""
     config = RunConfig(pretrained_model=folder, tokenizer=folder)
-    require_files(config, "pretrained_model")
+    if not Path(folder).is_dir():
+        raise InputError("reply_missing", path=folder)
     tokenizer = model.load_tokenizer(folder)
     net = model.load_model(config, tokenizer)
     net.eval()

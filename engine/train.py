@@ -22,10 +22,10 @@ from engine.contract.inputs import require_files
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import FolderLock, RunDir, free_bytes, read_json, refuse_unfinished, write_json
 from engine.evaluate import Evaluator, Score
-from engine.job import DivergedError, Job, StopAskedError, execute, leave, versions
+from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.loss import Head, find_head
 from engine.step import StepResult, StepRunner
-from engine.tokens import TokenStore
+from engine.tokens import TokenStore, tokenizer_sha256
 from engine.world import World, seed_step
 
 
@@ -68,6 +68,7 @@ def _prepare(job: Job) -> Prepared:
     require_files(config, "tokenizer")
     data = job.started(sources)
     tokenizer = model.load_tokenizer(config.tokenizer)
+    data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = _starting_point(job, data)
     if start is not None:
         net = model.build_model(start.model_config(), start.weights(), start.path)
@@ -136,8 +137,9 @@ def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
     differences = differences_on_resume(then["config"], job.config)
     if then["world_size"] != job.world.size:
         differences["processes"] = [then["world_size"], job.world.size]
-    if then["data"]["train_file"] != data["train_file"]:
-        differences["content of train_file"] = [then["data"]["train_file"][:12], data["train_file"][:12]]
+    for name in ("train_file", "tokenizer"):
+        if then["data"][name] != data[name]:
+            differences[f"content of {name}"] = [then["data"][name][:12], data[name][:12]]
     if differences:
         listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences.items())
         raise InputError("resume_differs", checkpoint=str(found.path), differences=listed, **job.options())
@@ -169,7 +171,10 @@ def _begin(job: Job, prepared: Prepared) -> "Training":
         keep=job.config.keep_latest_n_ckp,
         frozen=start.manifest["frozen"] if start else None,
     )
-    return Training(job, prepared, optimizer, writer, step=start.step if start else 0)
+    training = Training(job, prepared, optimizer, writer)
+    if start is not None:
+        training.step, training.last_loss = start.step, float(start.manifest["loss"])
+    return training
 
 
 def _take_over(job: Job, prepared: Prepared) -> None:
@@ -190,6 +195,7 @@ def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
         "run": job.record.run,
         "run_dir": str(job.run_dir.path.absolute()),
         "steps_total": prepared.steps_total,
+        "config": to_json(job.config),
         "finished": finished,
     }
 
@@ -202,7 +208,7 @@ class Training:
     prepared: Prepared
     optimizer: torch.optim.Optimizer
     writer: CheckpointWriter
-    step: int
+    step: int = 0
     evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
     last_loss: float = float("nan")
 
@@ -309,6 +315,7 @@ class Training:
             "step": self.step,
             "epoch": self.step // self.prepared.per_epoch,
             "steps_total": self.prepared.steps_total,
+            "loss": self.last_loss,
             "world_size": job.world.size,
             "config": to_json(job.config),
             "data": self.prepared.data,
@@ -387,7 +394,9 @@ class Training:
             except OSError as error:
                 job.warn(Message.of("save_failed", step=self.step, path=path, why=model.one_line(error)))
         if not best:
-            return Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
+            raise UnpublishedError(
+                Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
+            )
         bleu, epoch = f"{best['bleu']:.2f}", best["epoch"]
         return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 

@@ -82,7 +82,7 @@ def start(name: str, values: dict[str, Any], *, logs: Path, json: bool = False, 
 
     record = starting.plan_run(name, values, **how)
     if not record.processes:
-        record = replace(record, processes=max(1, supervisor.gpu_count() if not supervisor.on_cpu() else 1))
+        record = replace(record, processes=1 if supervisor.cpu_asked() else max(1, supervisor.gpu_count()))
     run_dir, record = starting.open_run_dir(logs, record)
     code = headless.run(run_dir, record, headless.choose_view(LANG, json=json), LANG)
     if code:

@@ -299,7 +299,7 @@ def run(run_dir: RunDir, record: RunRecord, view: View, lang: Lang) -> int:
     if seen.ended is None:
         return 1
     if seen.ended.reason in ("refused", "busy") and supervisor.attempt == 1:
-        _remove(run_dir)  # nothing was done: nothing is left behind
+        discard(run_dir)  # nothing was done: nothing is left behind
     elif seen.ended.exit_code:
         print(say("log_place", lang, path=text.safe(str(run_dir.path))), file=sys.stderr)
     return seen.ended.exit_code
@@ -342,7 +342,8 @@ def _follow(supervisor: Supervisor, seen: Latest, lang: Lang) -> None:
                 supervisor.run_dir.request_stop()
 
 
-def _remove(run_dir: RunDir) -> None:
+def discard(run_dir: RunDir) -> None:
+    """Removes the folder of a run that never began."""
     shutil.rmtree(run_dir.path, ignore_errors=True)
     parent = Path(run_dir.path).parent
     if parent.is_dir() and not any(parent.iterdir()):

@@ -44,8 +44,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sample_reference": ("  reference  {text}", "  参考  {text}"),
     "sample_prediction": ("  prediction {text}", "  预测  {text}"),
     "checkpoint": (
-        "checkpoint of step {step} saved and verified ({size}, {time})",
-        "第 {step} 步的检查点已保存并校验（{size}，{time}）",
+        "checkpoint of step {step} saved ({size}, {time})",
+        "第 {step} 步的检查点已保存（{size}，{time}）",
     ),
     "notice": ("note: {text}", "提示：{text}"),
     "warning": ("warning: {text}", "警告：{text}"),

@@ -24,7 +24,11 @@ def plan_run(
     output = OutputDir(Path(str(values.get("output_dir", base.output_dir))))
     earlier = _earlier_record(output) if resume else None
     if earlier is not None:
-        base = replace(from_json(earlier.config), output_dir=str(output.path))
+        # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
+        accepted = output.owner().get("config")
+        base = replace(
+            from_json(accepted if isinstance(accepted, dict) else earlier.config), output_dir=str(output.path)
+        )
     config, overrides = override(base, values)
     if job == "train" and is_locked(output):
         raise busy(output)
@@ -46,6 +50,7 @@ def plan_run(
         fresh=fresh,
         resume_option=resume_option,
         fresh_option=fresh_option,
+        elsewhere=f"ACCELERATE_USE_CPU=true {command}{_options(values)}",
     )
 
 

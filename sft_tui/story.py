@@ -29,6 +29,8 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
     for name in ("demo-pretrain", "demo"):
         owner = OutputDir(Path(preset(name).config.output_dir)).owner()
         start(name, {}, job="train", logs=logs, resume=bool(owner) and not owner.get("finished"))
+        if not OutputDir(Path(preset(name).config.output_dir)).owner().get("finished"):
+            return  # stopped by its user, who was told how to go on
     before, after = config.pretrained_model, str(Path(config.output_dir) / "best")
     answers = [replies(model, list(PROMPTS), 40) for model in (before, after)]
     click.echo("\n" + say("demo_replies", lang))

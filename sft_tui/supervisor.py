@@ -40,10 +40,17 @@ def gpu_count() -> int:
     return min(count, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
 
 
-def on_cpu() -> bool:
-    """Whether the trainer is to use the CPU: there is no GPU, or ACCELERATE_USE_CPU says so."""
-    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
-    return asked or gpu_count() == 0
+def cpu_asked() -> bool:
+    """Whether ACCELERATE_USE_CPU says that the trainer is to use the CPU."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
+
+
+def on_cpu(processes: int) -> bool:
+    """Whether the CPU is to be named to the trainer: asked for, or several processes and no GPU that NVML knows.
+
+    One process finds its device itself, which may be one that NVML does not know.
+    """
+    return cpu_asked() or (processes > 1 and gpu_count() == 0)
 
 
 class Supervisor:
@@ -69,7 +76,7 @@ class Supervisor:
         return self._process.pid
 
     def ended(self) -> bool:
-        """Whether no process of the attempt is left."""
+        """Whether the process that was started has ended; a launcher ends after its ranks."""
         return self._process.poll() is not None
 
     def signal(self, number: int) -> None:
@@ -147,7 +154,7 @@ def _environment(record: RunRecord) -> dict[str, str]:
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     env["TOKENIZERS_PARALLELISM"] = "true"
     env["PET_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"
-    if on_cpu():
+    if on_cpu(record.processes):
         env["ACCELERATE_USE_CPU"] = "true"
         cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
         env.setdefault("OMP_NUM_THREADS", str(max(1, cores // record.processes)))

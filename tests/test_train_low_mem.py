@@ -11,6 +11,7 @@ import pytest
 from engine.contract.rundir import OutputDir
 from tests.conftest import TRAIN_ROWS
 from tests.processes import Result, options, run
+from train_low_mem import without_switches
 
 SCRIPT = Path(__file__).parents[1] / "train_low_mem.py"
 LAUNCH = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2")
@@ -131,3 +132,23 @@ def test_a_missing_model_is_refused_by_name(project: Path) -> None:
     assert result.code == 2
     assert "model_save/chat_small_t5.best.bin" in result.err
     assert not (project / "model_save/sft_small").exists()
+
+
+def test_a_run_refused_by_the_trainer_leaves_no_log(project: Path) -> None:
+    """The bare state dict does not have the shape of the preset."""
+    result = python(project, "train", *SMALL)
+    assert result.code == 2
+    assert "do not fit the model" in result.err
+    assert not (project / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (["train", "--is_keep_training=True", "--epochs=5"], ["train", "--epochs=5"]),
+        (["train", "--is_keep_training", "True", "--epochs", "5"], ["train", "--epochs", "5"]),
+        (["train", "--fresh", "--epochs=5"], ["train", "--epochs=5"]),
+    ],
+)
+def test_the_command_to_go_on_names_each_switch_once(arguments: list[str], kept: list[str]) -> None:
+    assert without_switches(arguments, "--is_keep_training", "--fresh") == kept

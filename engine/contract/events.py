@@ -124,7 +124,7 @@ class Sample(Event):
 
 @dataclass(frozen=True)
 class Checkpoint(Event):
-    """A checkpoint was published and its hashes verified."""
+    """A checkpoint was published."""
 
     kind: ClassVar[str] = "checkpoint"
     epoch: int

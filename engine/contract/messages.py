@@ -214,6 +214,12 @@ MESSAGES: dict[str, Wording] = {
         "What the run {run} left in {path} was moved to {aside} ({size}); delete it when you no longer need it.",
         "运行 {run} 留在 {path} 的内容已移到 {aside}（{size}）；不再需要时可以删除。",
     ),
+    "reply_missing": Wording(
+        "There is no model folder {path}.",
+        "没有模型目录 {path}。",
+        "Name one with --model PATH; a run leaves its best in model_save/<preset>/best.",
+        "请用 --model 路径 指定；训练结果在 model_save/<预设>/best。",
+    ),
     "best_missing": Wording(
         "There is no best model in {path} to test.",
         "{path} 中没有可供测试的最佳模型。",

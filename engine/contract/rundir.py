@@ -142,7 +142,7 @@ class OutputDir:
         return self.path / ".lock"
 
     def owner(self) -> dict[str, Any]:
-        """The run these contents belong to: {run, run_dir, steps_total, finished}; {} where there is none."""
+        """The run these contents belong to: {run, run_dir, steps_total, config, finished}; {} where there is none."""
         return read_json(self.owner_file)
 
     def checkpoint_steps(self) -> list[int]:

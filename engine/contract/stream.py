@@ -37,7 +37,10 @@ class EventWriter:
         if self._lost or not self._append(record):
             self._lost += 1
         if self._listener is not None:
-            self._listener(record)
+            try:
+                self._listener(record)
+            except (OSError, ValueError):  # a viewer that lost its terminal is no reason to stop
+                self._listener = None
 
     def close(self) -> None:
         """Closes the file; the writer is of no use afterwards."""

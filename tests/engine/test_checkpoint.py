@@ -498,7 +498,7 @@ def test_training_goes_on_when_the_best_model_cannot_be_published(
     run = run_here()
     assert run.codes(events.Warning) == ["publish_failed", "publish_failed"]
     assert len(run.all(events.Step)) == 10
-    assert (run.code, run.ended.message.code) == (0, "ended_finished_unpublished")
+    assert (run.code, run.ended.message.code) == (1, "ended_finished_unpublished")
     assert run.output.owner()["finished"] is False
 
 

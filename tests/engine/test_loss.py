@@ -17,11 +17,11 @@ def parts(*, bias: bool, scale: float = 1.0) -> tuple[Tensor, Head, Tensor]:
     torch.manual_seed(0)
     linear = nn.Linear(WIDTH, VOCABULARY, bias=bias)
     hidden = (scale * torch.randn(N, WIDTH)).requires_grad_()
-    return hidden, Head(linear, linear.weight, linear.bias), torch.randint(VOCABULARY, (N,))
+    return hidden, Head(linear, linear.weight, (linear.bias,) if bias else ()), torch.randint(VOCABULARY, (N,))
 
 
 def gradients(loss: Tensor, hidden: Tensor, head: Head) -> list[Tensor]:
-    wanted = [tensor for tensor in (hidden, head.weight, head.bias) if tensor is not None and tensor.requires_grad]
+    wanted = [tensor for tensor in (hidden, head.weight, *head.biases) if tensor.requires_grad]
     return list(torch.autograd.grad(loss, wanted))
 
 
@@ -159,3 +159,13 @@ def test_looking_for_the_head_leaves_the_model_as_it_was(tiny_t5: Path, training
     find_head(model)
     assert model.training is training
     assert model(**inputs).logits.shape == (2, 3, model.config.vocab_size)
+
+
+def test_a_bias_that_learns_is_used_as_it_is_now() -> None:
+    hidden, head, labels = parts(bias=True)
+    before = token_losses(hidden, head, labels, 4)
+    with torch.no_grad():
+        head.module.bias += torch.randn(VOCABULARY)  # type: ignore[operator]
+    expected = functional.cross_entropy(functional.linear(hidden, head.weight, head.bias), labels, reduction="none")
+    assert torch.allclose(token_losses(hidden, head, labels, 4), expected, atol=1e-6)
+    assert not torch.allclose(before, expected, atol=1e-3)

@@ -89,3 +89,11 @@ def test_runs_are_numbered(settings: dict[str, Any]) -> None:
     assert [open_run_dir(Path("logs"), record)[1].run for _ in range(2)] == ["sft-small-1", "sft-small-2"]
     tested = plan_run("sft-small", {**settings, "test_file": "valid"}, job="test")
     assert open_run_dir(Path("logs"), tested)[1].run == "sft-small-test-1"
+
+
+def test_a_refused_resume_does_not_change_what_the_next_one_takes(settings: dict[str, Any]) -> None:
+    output = cut_run(settings)
+    accepted = plan_run("sft-small", {"output_dir": "out"}, resume=True).config
+    write_json(output.owner_file, {**output.owner(), "config": accepted})  # as the trainer does
+    open_run_dir(Path("logs"), plan_run("sft-small", {"output_dir": "out", "seed": 5}, resume=True))
+    assert plan_run("sft-small", {"output_dir": "out"}, resume=True).config == accepted

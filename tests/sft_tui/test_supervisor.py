@@ -102,14 +102,16 @@ def test_two_processes_are_launched_with_a_configuration_of_our_own(tmp_path: Pa
 
 @pytest.mark.parametrize("visible", ["", "-1"])
 def test_hidden_gpus_do_not_count(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpu_count() == 0
-    assert on_cpu()
+    assert on_cpu(2)
+    assert on_cpu(1) is False  # it may find a device that NVML does not know
 
 
 def test_the_cpu_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "gpu_count", lambda: 2)
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
-    assert not on_cpu()
+    assert not on_cpu(2)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert on_cpu()
+    assert on_cpu(1)

@@ -110,7 +110,7 @@ def test_the_options_that_a_fix_names_exist(code: str) -> None:
 
     named = re.findall(r"--([a-z]\w+)", wording.en_fix)
 
-    assert set(named) <= set(FIELDS)
+    assert set(named) <= {*FIELDS, "model"}
     assert sorted(named) == sorted(re.findall(r"--([a-z]\w+)", wording.zh_fix))
 
 

@@ -439,6 +439,19 @@ def test_the_listener_hears_every_event_while_the_disk_is_full() -> None:
     assert {each.envelope.attempt for each in heard} == {2}
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError("gone"), ValueError("closed file")])
+def test_a_listener_that_lost_its_terminal_does_not_stop_the_writer(
+    reader: EventReader, path: Path, error: Exception
+) -> None:
+    def gone(_: Record) -> None:
+        raise error
+
+    writer = EventWriter(path, "rank0", 1, gone)
+    write_each(writer, "a", "b")
+    writer.close()
+    assert [each.event for each in reader.poll()] == [Heartbeat("a"), Heartbeat("b")]
+
+
 def test_the_listener_hears_what_is_written(reader: EventReader, path: Path) -> None:
     heard: list[Record] = []
     writer = EventWriter(path, "rank0", 1, heard.append)
