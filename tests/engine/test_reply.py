@@ -39,7 +39,7 @@ def test_any_prompt_gets_a_reply(folder: str, prompt: str) -> None:
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         reply.replies(str(tmp_path / "missing"), ["你好"], 4)
-    assert refused.value.message.code == "file_missing"
+    assert refused.value.message.code == "reply_missing"
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -53,4 +53,4 @@ def test_questions_and_replies_are_json(
     if there:
         assert (code, answered) == (0, ["再见！"])
     else:
-        assert (code, answered["code"]) == (2, "file_missing")
+        assert (code, answered["code"]) == (2, "reply_missing")
