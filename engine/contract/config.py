@@ -176,8 +176,8 @@ class RunConfig:
     micro_batch_tokens: int = setting(
         512,
         "memory",
-        "token budget of a micro-batch, padding included; lower it when memory is short: the result stays the same",
-        "每个微批的词元预算（含填充）；内存不足时调小，结果不变",
+        "token budget of a micro-batch, padding included; lower it when memory is short: the gradient stays exact",
+        "每个微批的词元预算（含填充）；内存不足时调小，梯度仍然精确",
         unit="tokens",
         low=1,
         free_on_resume=True,
@@ -250,6 +250,16 @@ class RunConfig:
     )
     keep_latest_n_ckp: int = setting(
         3, "saving", "checkpoints kept, besides the best", "保留的检查点数（最佳的另计）", low=2, free_on_resume=True
+    )
+
+    hang_seconds: float = setting(
+        300.0,
+        "saving",
+        "a process without progress for so long ends the run with its stacks; the limit grows with what phases took",
+        "某个进程超过该时间没有进展，则记录调用栈并结束运行；该上限随各阶段的实际耗时增大",
+        unit="seconds",
+        low=1,
+        free_on_resume=True,
     )
 
     def effective_batch(self, processes: int) -> int:

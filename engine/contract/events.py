@@ -159,10 +159,26 @@ class Gpu(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """A rank is alive in `phase`."""
+    """A rank is alive: its phase, and a count of its progress that stands still where the rank does."""
 
     kind: ClassVar[str] = "heartbeat"
     phase: str
+    progress: int = 0
+    waiting: bool = False  # for other ranks: standing still is then not this one's fault
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class RankFailed(Event):
+    """A rank ended on an error of its own; `waiting` where it broke off while it waited for other ranks."""
+
+    kind: ClassVar[str] = "rank_failed"
+    reason: str  # failed, out_of_memory
+    phase: str
+    step: int
+    why: str
+    traceback: str
+    waiting: bool
 
 
 @dataclass(frozen=True)
@@ -186,10 +202,13 @@ class RunEnded(Event):
     """The last event of an attempt: why it ended, in words, with the exit code and the evidence."""
 
     kind: ClassVar[str] = "run_ended"
-    reason: str  # finished, stopped, terminated, refused, busy, diverged, failed, killed
+    # finished, stopped, paused, orphaned, terminated, refused, busy, diverged, failed, killed, out_of_memory, hung,
+    # machine_restarted, lost
+    reason: str
     exit_code: int
     message: Message
     evidence: dict[str, str] = field(default_factory=dict)
+    apply: dict[str, Any] = field(default_factory=dict)  # {setting: value} that mends the cause when it resumes
 
 
 @dataclass(frozen=True)
@@ -204,7 +223,8 @@ class Unknown(Event):
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        RunStarted, Plan, Phase, Step, Eval, Sample, Checkpoint, Host, Gpu, Heartbeat, Notice, Warning, RunEnded,
+        RunStarted, Plan, Phase, Step, Eval, Sample, Checkpoint, Host, Gpu, Heartbeat, RankFailed, Notice, Warning,
+        RunEnded,
     )
 }  # fmt: skip
 
@@ -230,7 +250,7 @@ class Record:
 
 def encode(record: Record) -> bytes:
     """The line of `record`, newline included and never above 64 KiB: the longest texts are cut first."""
-    envelope, fields = {"v": SCHEMA, **dataclasses.asdict(record.envelope)}, _event_fields(record.event)
+    envelope, fields = {"v": SCHEMA, **dataclasses.asdict(record.envelope)}, event_to_json(record.event)
     line = _dump({**envelope, **fields})
     limit = LONGEST_TEXT
     while len(line) > MAX_LINE_BYTES:
@@ -240,7 +260,8 @@ def encode(record: Record) -> bytes:
     return line
 
 
-def _event_fields(event: Event) -> dict[str, Any]:
+def event_to_json(event: Event) -> dict[str, Any]:
+    """The fields of an event and its `kind`, as plain values; NaN and infinities are left as they are."""
     if isinstance(event, Unknown):
         return {"kind": event.name, **event.fields}
     fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
@@ -290,7 +311,7 @@ def decode(line: bytes) -> Record | None:
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     body.pop("v", None)
-    return Record(envelope, _decode_event(kind, body))
+    return Record(envelope, event_from_json(kind, body))
 
 
 def _shallow(value: Any, levels: int) -> bool:
@@ -298,7 +319,8 @@ def _shallow(value: Any, levels: int) -> bool:
     return levels > 0 and all(_shallow(item, levels - 1) for item in items)
 
 
-def _decode_event(kind: str, body: dict[str, Any]) -> Event:
+def event_from_json(kind: str, body: dict[str, Any]) -> Event:
+    """The event of a kind with these fields; Unknown where this version does not know such a one."""
     event_type = EVENT_TYPES.get(kind)
     if event_type is None:
         return Unknown(kind, body)

@@ -132,6 +132,12 @@ MESSAGES: dict[str, Wording] = {
         "Use the tokenizer the model was trained with: --tokenizer PATH.",
         "请使用与模型配套的分词器：--tokenizer 路径。",
     ),
+    "special_token_bad": Wording(
+        "The model {model} says that its {token} token is {number}, and it has only the tokens from 0 to below {rows}.",
+        "模型 {model} 的 {token} 词元为 {number}，而它的词元编号从 0 起，小于 {rows}。",
+        "Set {token}_token_id in its config.json to a token that it has.",
+        "请将其 config.json 中的 {token}_token_id 改为存在的词元。",
+    ),
     "decoder_start_missing": Wording(
         "The model {model} does not say with which token its decoder starts.",
         "模型 {model} 没有说明解码器以哪个词元开头。",
@@ -189,8 +195,8 @@ MESSAGES: dict[str, Wording] = {
     "busy": Wording(
         "{path} is in use by {holder}.",
         "{path} 正被 {holder} 使用。",
-        "Wait until it ends, stop it with Ctrl-C or `kill {pid}`, or use another folder: --output_dir PATH.",
-        "请等它结束、用 Ctrl-C 或 `kill {pid}` 停止它，或换一个目录：--output_dir 路径。",
+        "Follow it: `sft-tui attach {run}`. Stop it: `sft-tui stop {run}`. Or use another folder: --output_dir PATH.",
+        "查看：`sft-tui attach {run}`；停止：`sft-tui stop {run}`；或换一个目录：--output_dir 路径。",
     ),
     "space_short": Wording(
         "{path} has {free} free, and the first checkpoint and the best model need {need}.",
@@ -238,18 +244,68 @@ MESSAGES: dict[str, Wording] = {
     "resume_finished": Wording(
         "The run {run} is finished ({steps_total} steps); there is nothing left to train.",
         "运行 {run} 已经完成（共 {steps_total} 步），无需再训练。",
-        "Train anew with `{fresh_option}`.",
-        "如需重新训练，请用 `{fresh_option}`。",
+        "For more epochs: `{resume_option} --epochs N`. Anew: `{fresh_option}`.",
+        "继续更多轮：`{resume_option} --epochs N`；重新训练：`{fresh_option}`。",
     ),
     "resume_differs": Wording(
         "The checkpoint {checkpoint} was made with other settings: {differences}.",
         "检查点 {checkpoint} 的设置与现在不同：{differences}。",
-        "Use the same settings as before, or start anew with `{fresh_option}`.",
-        "请使用与之前相同的设置，或用 `{fresh_option}` 重新开始。",
+        "Use what it was made with, go on all the same with `{resume_option} --force`, or start anew with "
+        "`{fresh_option}`.",
+        "请恢复当时的条件；若仍要继续：`{resume_option} --force`；重新开始：`{fresh_option}`。",
     ),
     "checkpoint_skipped": Wording(
         "The checkpoint {checkpoint} was skipped: {why}.",
         "跳过检查点 {checkpoint}：{why}。",
+    ),
+    "resume_accepted": Wording(
+        "The checkpoint {checkpoint} was made with something else, and the run goes on as it was told to: "
+        "{differences}.",
+        "检查点 {checkpoint} 的条件与现在不同，已按要求继续：{differences}。",
+    ),
+    "resume_proved": Wording(
+        "Step {step} repeated: its loss {loss} is the one before the cut, to the last bit.",
+        "重复第 {step} 步：损失 {loss} 与中断前逐位相同。",
+    ),
+    "resume_proved_within": Wording(
+        "Step {step} repeated: its loss {loss} is the one before the cut within {worst} ({why}).",
+        "重复第 {step} 步：损失 {loss} 与中断前相差不超过 {worst}（{why}）。",
+    ),
+    "resume_repeated": Wording(
+        "Steps {first} to {step} of the log repeated: {steps} losses are the logged ones, to the last bit.",
+        "已重复日志中的第 {first} 至 {step} 步：{steps} 个损失与记录逐位相同。",
+    ),
+    "resume_repeated_within": Wording(
+        "Steps {first} to {step} of the log repeated: {steps} losses are the logged ones within {worst} ({why}).",
+        "已重复日志中的第 {first} 至 {step} 步：{steps} 个损失与记录相差不超过 {worst}（{why}）。",
+    ),
+    "resume_unproved": Wording(
+        "The log and the checkpoint end at step {step}: there is no later loss to repeat; every hash was verified.",
+        "日志和检查点都止于第 {step} 步，没有之后的损失可供重复；所有哈希均已校验。",
+    ),
+    "resume_other_cut": Wording(
+        "The micro-batch budget changes from {old} to {new} tokens, and with it what dropout draws: no loss can be "
+        "repeated; every hash was verified.",
+        "微批预算由 {old} 改为 {new} 个词元，dropout 的随机数随之不同，无法重复此前的损失；所有哈希均已校验。",
+    ),
+    "resume_disproved": Wording(
+        "Step {step} does not repeat: its loss is {loss}, before the cut it was {logged}. What differs from "
+        "then: {changed}.",
+        "第 {step} 步未能重现：损失为 {loss}，中断前为 {logged}。与当时的不同：{changed}。",
+        "Put back what differs, or go on all the same with `{resume_option} --force`.",
+        "请恢复这些条件；若仍要继续：`{resume_option} --force`。",
+    ),
+    "resume_drift": Wording(
+        "Step {step} does not repeat: its loss is {loss}, the log has {logged} (what differs: {changed}); the "
+        "run goes on.",
+        "第 {step} 步未能重现：损失为 {loss}，日志中为 {logged}（不同之处：{changed}）；训练继续。",
+    ),
+    "save_no_space": Wording(
+        "No checkpoint of step {step}: {path} has {free} free, and it needs {need}. Training goes on, and tries "
+        "again after the next interval; the checkpoints saved before are untouched.",
+        "第 {step} 步未保存检查点：{path} 可用 {free}，需要 {need}。训练继续，下一个间隔再试；此前的检查点不受影响。",
+        "Free some space.",
+        "请腾出空间。",
     ),
     "save_failed": Wording(
         "The checkpoint of step {step} could not be saved in {path}: {why}. Training goes on; "
@@ -268,19 +324,74 @@ MESSAGES: dict[str, Wording] = {
         "{lost} events could not be written to the log ({why}); training went on.",
         "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",
     ),
-    "rank_failed": Wording(
-        "Rank {rank} failed: {why}",
-        "进程 {rank} 出错：{why}",
-    ),
     "demo_missing": Wording(
         "The demo needs the package {package}, which is not installed.",
         "演示需要的软件包 {package} 没有安装。",
         "Install it: pip install 'sft-tui[demo]'",
         "请安装：pip install 'sft-tui[demo]'",
     ),
+    "gpu_unreadable": Wording(
+        "No GPU readings: {why}. Training does not need them.",
+        "无法读取 GPU 状态：{why}。训练不受影响。",
+    ),
     "engine_failed": Wording(
         "{what} ended with exit code {code}; what it said stands above.",
         "{what} 以退出码 {code} 结束；它的输出见上文。",
+    ),
+    # what runs are asked to do
+    "run_none": Wording(
+        "There are no runs in {path}.",
+        "{path} 中没有运行。",
+        "Start one with `sft-tui run PRESET`, or name the folder of the logs with --logs PATH.",
+        "用 `sft-tui run 预设` 启动，或用 --logs 路径 指定日志目录。",
+    ),
+    "run_unknown": Wording(
+        "There is no run named {name} in {path}.",
+        "{path} 中没有名为 {name} 的运行。",
+        "Runs with a name like it: {known}. `sft-tui runs` lists all.",
+        "名称相近的运行：{known}。`sft-tui runs` 列出全部。",
+    ),
+    "run_not_running": Wording(
+        "The run {run} is not running ({status}).",
+        "运行 {run} 不在运行中（{status}）。",
+        "`sft-tui status {run}` tells how it ended, `sft-tui resume {run}` goes on with it.",
+        "`sft-tui status {run}` 查看结束原因，`sft-tui resume {run}` 继续训练。",
+    ),
+    "run_running": Wording(
+        "The run {run} is running already.",
+        "运行 {run} 已在运行中。",
+        "Look at it: `sft-tui attach {run}`.",
+        "查看：`sft-tui attach {run}`。",
+    ),
+    "run_not_pausable": Wording(
+        "{run} is a test: there is nothing of it that could go on later.",
+        "{run} 是测试，暂停后无法继续。",
+        "Stop it: `sft-tui stop {run}`.",
+        "停止：`sft-tui stop {run}`。",
+    ),
+    "run_not_paused": Wording(
+        "The run {run} is not paused ({status}).",
+        "运行 {run} 没有暂停（{status}）。",
+        "Go on with `sft-tui resume {run}`.",
+        "继续训练：`sft-tui resume {run}`。",
+    ),
+    "resume_not_training": Wording(
+        "{run} is a test; only training can be resumed.",
+        "{run} 是测试；只有训练可以继续。",
+        "Start it again: `sft-tui test PRESET`.",
+        "重新开始：`sft-tui test 预设`。",
+    ),
+    "resume_set_aside": Wording(
+        "The checkpoints of {run} are no longer in {path}: the folder belongs to {owner} now.",
+        "{run} 的检查点已不在 {path}：该目录现属于 {owner}。",
+        "They were moved to earlier/{run} there; to go on with them, move them back, or name another --output_dir.",
+        "它们已移到该目录的 earlier/{run}；如需继续，请移回原处，或指定另一个 --output_dir。",
+    ),
+    "fix_none": Wording(
+        "The end of {run} ({status}) names no setting to change.",
+        "{run} 的结束原因（{status}）没有可自动应用的修正。",
+        "Go on with `sft-tui resume {run}`.",
+        "继续训练：`sft-tui resume {run}`。",
     ),
     # how a run ends
     "ended_finished": Wording(
@@ -303,6 +414,19 @@ MESSAGES: dict[str, Wording] = {
         "Go on with `{resume_option}`.",
         "继续训练：`{resume_option}`。",
     ),
+    "ended_paused": Wording(
+        "Paused at step {step} of {steps_total}; saved in {checkpoint}, and memory and GPUs are free.",
+        "已暂停在第 {step} 步（共 {steps_total} 步）；已保存到 {checkpoint}，内存和 GPU 已释放。",
+        "Go on with `sft-tui continue {run}`.",
+        "继续训练：`sft-tui continue {run}`。",
+    ),
+    "ended_orphaned": Wording(
+        "The supervisor or launcher of the run was killed; its ranks stopped at step {step} of {steps_total} "
+        "and saved in {checkpoint}.",
+        "运行的监管进程或启动器被终止；训练停在第 {step} 步（共 {steps_total} 步），已保存到 {checkpoint}。",
+        "Go on with `{resume_option}`.",
+        "继续训练：`{resume_option}`。",
+    ),
     "ended_stopped_unsaved": Wording(
         "Stopped at step {step} of {steps_total}, as asked; this step could not be saved.",
         "已按要求停在第 {step} 步（共 {steps_total} 步）；该步未能保存。",
@@ -316,16 +440,24 @@ MESSAGES: dict[str, Wording] = {
         "用同样的命令重新开始即可。",
     ),
     "ended_terminated": Wording(
-        "Terminated while {phase}, as asked a second time; steps since the last checkpoint are lost.",
-        "已按再次请求在{phase}时终止；上一个检查点之后的步数已丢失。",
+        "Terminated while {phase}, as asked; steps since the last checkpoint are lost.",
+        "已按要求在{phase}时终止；上一个检查点之后的步数已丢失。",
         "Go on from that checkpoint with `{resume_option}`.",
         "从该检查点继续：`{resume_option}`。",
     ),
     "ended_diverged": Wording(
-        "Diverged at step {step}: loss {loss}, gradient norm {grad_norm}; the weights were not updated.",
-        "第 {step} 步发散：损失 {loss}，梯度范数 {grad_norm}；权重未被更新。",
-        "Lower --learn_rate or --div_factor, or look at the rows {rows} of the training file.",
-        "请降低 --learn_rate 或 --div_factor，或检查训练文件的第 {rows} 行。",
+        "Diverged at step {step} on rank {rank}: loss {loss}, gradient norm {grad_norm}; the weights were not "
+        "updated. Rows of the training file in question: {rows}.",
+        "第 {step} 步在进程 {rank} 上发散：损失 {loss}，梯度范数 {grad_norm}；权重未被更新。训练文件中相关的行："
+        "{rows}。",
+        "Look at these rows, or go on with half the learning rate: `{resume_option} --apply-fix`.",
+        "请检查这些行，或将学习率减半后继续：`{resume_option} --apply-fix`。",
+    ),
+    "ended_diverged_weights": Wording(
+        "After step {step} some weights are not finite; they were not saved.",
+        "第 {step} 步之后部分权重不是有限值，未予保存。",
+        "Go on from the checkpoint before it with half the learning rate: `{resume_option} --apply-fix`.",
+        "从之前的检查点以减半的学习率继续：`{resume_option} --apply-fix`。",
     ),
     "ended_failed": Wording(
         "Rank {rank} failed while {phase}: {why}",
@@ -333,17 +465,84 @@ MESSAGES: dict[str, Wording] = {
         "The whole account is in {log}; after mending the cause, go on with `{resume_option}`.",
         "完整记录见 {log}；排除原因后继续：`{resume_option}`。",
     ),
+    "ended_memory": Wording(
+        "Rank {rank} ran out of memory while {phase}, at step {step}: {why}",
+        "进程 {rank} 在{phase}时内存不足（第 {step} 步）：{why}",
+        "Go on with micro-batches of at most {budget} tokens, half of before; the effective batch stays the "
+        "same: `{resume_option} --apply-fix`.",
+        "将微批预算减半为 {budget} 个词元后继续（有效批大小不变）：`{resume_option} --apply-fix`。",
+    ),
+    "ended_memory_least": Wording(
+        "Rank {rank} ran out of memory while {phase}, at step {step}, with the smallest micro-batches: {why}",
+        "进程 {rank} 在{phase}时内存不足（第 {step} 步），微批已是最小：{why}",
+        "Close other programs, or start anew with a lower --max_seq_len; go on with `{resume_option}`.",
+        "请关闭其他程序，或以更小的 --max_seq_len 重新开始；继续训练：`{resume_option}`。",
+    ),
     "ended_killed": Wording(
-        "The trainer was killed by {signal} (last seen while {phase}, step {step}).",
-        "训练进程被 {signal} 终止（最后状态：{phase}，第 {step} 步）。",
-        "If nobody did so, memory ran out: lower --micro_batch_tokens. Go on with `{resume_option}`.",
-        "若非人为，多半是内存不足：请减小 --micro_batch_tokens。继续训练：`{resume_option}`。",
+        "Rank {rank} was killed by {signal} (last seen while {phase}, step {step}).",
+        "进程 {rank} 被 {signal} 终止（最后状态：{phase}，第 {step} 步）。",
+        "Memory was not short by its readings, so somebody did it. Go on with `{resume_option}`.",
+        "从读数看内存并不紧张，应为人为终止。继续训练：`{resume_option}`。",
+    ),
+    "ended_unstartable": Wording(
+        "The trainer could not be started: {why}.",
+        "无法启动训练进程：{why}。",
+        "Mend the cause (memory, limits on processes, the Python environment), then go on with `{resume_option}`.",
+        "请排除原因（内存、进程数限制、Python 环境），再用 `{resume_option}` 继续。",
+    ),
+    "supervisor_failed": Wording(
+        "The supervisor of {run} ended without a word.",
+        "{run} 的监管进程没有说明原因就结束了。",
+        "What it wrote is in {log}.",
+        "其输出见 {log}。",
+    ),
+    "ended_crashed": Wording(
+        "Rank {rank} crashed while {phase} ({signal}): a fault of native code, not of the data.",
+        "进程 {rank} 在{phase}时崩溃（{signal}）：这是底层代码的错误，与数据无关。",
+        "Its stacks are in {log}; go on with `{resume_option}`.",
+        "调用栈见 {log}；继续训练：`{resume_option}`。",
+    ),
+    "ended_unlogged": Wording(
+        "The trainer ended in order, and its last words could not be written to the log (step {step} or later).",
+        "训练正常结束，但最后的事件未能写入日志（第 {step} 步或之后）。",
+        "Free some space on the disk of the log; `{resume_option}` tells whether anything is left to train.",
+        "请在日志所在的磁盘上腾出空间；`{resume_option}` 会说明是否还有未完成的训练。",
     ),
     "ended_vanished": Wording(
-        "The trainer ended with exit code {code} and without a word; its last lines: {tail}",
-        "训练进程以退出码 {code} 结束，没有说明原因；最后的输出：{tail}",
+        "Rank {rank} ended with exit code {code} and without a word; its last lines: {tail}",
+        "进程 {rank} 以退出码 {code} 结束，没有说明原因；最后的输出：{tail}",
         "The whole account is in {log}; go on with `{resume_option}`.",
         "完整记录见 {log}；继续训练：`{resume_option}`。",
+    ),
+    "ended_still": Wording(
+        "Rank {rank} hung while {phase}: no progress for {seconds} s. Its stacks are with the evidence.",
+        "进程 {rank} 在{phase}时停滞：{seconds} 秒没有进展。调用栈见证据。",
+        "Go on from the last checkpoint with `{resume_option}`.",
+        "从上一个检查点继续：`{resume_option}`。",
+    ),
+    "ended_suspended": Wording(
+        "Rank {rank} was suspended by a stop signal while {phase}, for {seconds} s.",
+        "进程 {rank} 在{phase}时被信号挂起，已 {seconds} 秒。",
+        "Go on from the last checkpoint with `{resume_option}`.",
+        "从上一个检查点继续：`{resume_option}`。",
+    ),
+    "ended_silent": Wording(
+        "Rank {rank} gave no sign of life for {seconds} s while {phase}. Its stacks are with the evidence.",
+        "进程 {rank} 在{phase}时 {seconds} 秒没有任何响应。调用栈见证据。",
+        "Go on from the last checkpoint with `{resume_option}`.",
+        "从上一个检查点继续：`{resume_option}`。",
+    ),
+    "ended_lost": Wording(
+        "Every process of the run was killed at once (last seen while {phase}, step {step}).",
+        "运行的所有进程同时被终止（最后状态：{phase}，第 {step} 步）。",
+        "Go on from the last checkpoint with `{resume_option}`.",
+        "从上一个检查点继续：`{resume_option}`。",
+    ),
+    "ended_restarted": Wording(
+        "The machine restarted during the run (last seen while {phase}, step {step}).",
+        "运行期间机器重启（最后状态：{phase}，第 {step} 步）。",
+        "Go on from the last checkpoint with `{resume_option}`.",
+        "从上一个检查点继续：`{resume_option}`。",
     ),
 }
 
@@ -354,6 +553,7 @@ PHASES_ZH = {
     "training": "训练",
     "evaluating": "评估",
     "generating": "生成",
+    "verifying": "校验",
     "saving": "保存",
     "publishing": "发布",
 }

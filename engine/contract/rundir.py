@@ -1,23 +1,21 @@
-"""Names and paths of everything a run keeps, its record, and the lock of its output folder."""
+"""Names and paths of everything a run keeps, and its record."""
 
-import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
-from engine.contract.messages import BusyError, InputError
+from engine.contract.messages import InputError
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
+STAGED = ".tmp-"  # what is being written begins with it, until it gets its name
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ class RunRecord:
     processes: int = 1
     resume: bool = False
     fresh: bool = False
+    force: bool = False  # goes on although the checkpoint was made with something else
+    accepted: list[str] = field(default_factory=list)  # settings a resume was asked to change, though they matter
     resume_option: str = ""  # the command or option that resumes it, as its starter would say it
     fresh_option: str = ""  # likewise, begins anew
     elsewhere: str = ""  # the command that works where the launched processes do not find each other
@@ -63,9 +63,33 @@ class RunDir:
         return self.path / "control" / "stop"
 
     @property
+    def now_request(self) -> Path:
+        """Asks the supervisor to end the run at once, by being there."""
+        return self.path / "control" / "now"
+
+    @property
     def trainer_output(self) -> Path:
         """Standard output and error of the trainer's processes."""
         return self.path / "trainer.log"
+
+    @property
+    def supervisor_output(self) -> Path:
+        """Standard output and error of the supervisor."""
+        return self.path / "supervisor.log"
+
+    @property
+    def processes(self) -> Path:
+        """Which processes the newest attempt has, as JSON: {attempt, supervisor, ranks}."""
+        return self.path / "processes.json"
+
+    @property
+    def snapshot(self) -> Path:
+        """What the stream says up to a place in it, so that nobody must read it from the start."""
+        return self.path / "snapshot.json"
+
+    def stacks(self, rank: int) -> Path:
+        """Where a rank writes its stacks when it is asked to."""
+        return self.path / f"stacks-rank{rank}.txt"
 
     def write_record(self, record: RunRecord) -> None:
         """Writes `run.json` in one piece."""
@@ -82,10 +106,29 @@ class RunDir:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
 
-    def request_stop(self) -> None:
-        """Asks the trainer to save and end at the next step."""
+    def request_stop(self, why: str = "stop") -> None:
+        """Asks the trainer to save and end at the next step; `why` is stop, or pause."""
         self.stop_request.parent.mkdir(exist_ok=True)
-        self.stop_request.touch()
+        self.stop_request.write_text(why, encoding="utf-8")
+
+    def stop_requested(self) -> str:
+        """What was asked for: stop, pause, or nothing."""
+        try:
+            return "pause" if self.stop_request.read_text(encoding="utf-8") == "pause" else "stop"
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError):
+            return "stop"
+
+    def request_now(self) -> None:
+        """Asks the supervisor to end the run without saving."""
+        self.now_request.parent.mkdir(exist_ok=True)
+        self.now_request.touch()
+
+    def clear_requests(self) -> None:
+        """Takes back what an earlier attempt was asked to do."""
+        self.stop_request.unlink(missing_ok=True)
+        self.now_request.unlink(missing_ok=True)
 
 
 def create_run_dir(logs: Path, preset: str) -> RunDir:
@@ -136,11 +179,6 @@ class OutputDir:
         """Which run the contents belong to, as JSON."""
         return self.path / "RUN.json"
 
-    @property
-    def lock_file(self) -> Path:
-        """Locked while a run writes here."""
-        return self.path / ".lock"
-
     def owner(self) -> dict[str, Any]:
         """The run these contents belong to: {run, run_dir, steps_total, config, finished}; {} where there is none."""
         return read_json(self.owner_file)
@@ -156,6 +194,15 @@ class OutputDir:
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint of `step`."""
         return self.checkpoints / f"step-{step:08d}"
+
+    def remove_staged(self) -> None:
+        """Removes what was being written when a process was killed; only to be called under the folder's lock."""
+        for folder in (self.checkpoints, self.checkpoints / "frozen", self.path):
+            for entry in folder.glob(".tmp*"):  # ours, and what safetensors stages beside its files
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
     def set_aside(self) -> tuple[Path, int] | None:
         """Moves what an earlier run left to `earlier/`; its new place and size in bytes, None if there was nothing."""
@@ -189,15 +236,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes `value` so that a reader finds the old file or the new one, never a part."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with staged.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    staged.rename(path)
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
+    """Writes `value` so that a reader finds the old file or the new one, never a part; `durable`: on the disk too."""
+    staged = path.with_name(f"{STAGED}{path.name}-{os.getpid()}")
+    try:
+        with staged.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1)
+            file.write("\n")
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        staged.rename(path)
+        if durable:
+            sync(path.parent)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Has the content of a file, or the entries of a folder, on the disk; raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def free_bytes(path: Path) -> int:
@@ -206,99 +268,6 @@ def free_bytes(path: Path) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
-
-
-PATIENCE = 0.5  # seconds that a lock whose holder cannot be told is asked for again
-
-
-class FolderLock:
-    """The right to write into an output folder, held by a flock that ends with its process."""
-
-    def __init__(self, fd: int, made: list[Path]) -> None:
-        self._fd, self._made = fd, made
-
-    @classmethod
-    def acquire(cls, output: OutputDir, run: str) -> Self:
-        """Takes the lock; raises BusyError that names the holder, InputError where the folder cannot be written."""
-        made = [path for path in (output.path, *output.path.parents) if not path.exists()]
-        try:
-            fd = _locked_file(output)
-        except BlockingIOError:
-            raise busy(output) from None
-        except OSError as error:
-            raise _unwritable(output, error) from None
-        holder = {"run": run, "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), **_identity(os.getpid())}
-        lock = cls(fd, [output.lock_file, *made] if made else [])
-        try:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, json.dumps(holder).encode(), 0)
-        except OSError as error:
-            lock.abandon()
-            raise _unwritable(output, error) from None
-        return lock
-
-    def abandon(self) -> None:
-        """Gives the lock back and removes the folders that taking it made, where they are still empty."""
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)  # where the file stays, it names nobody
-            for path in self._made:
-                path.rmdir() if path.is_dir() else path.unlink()
-        os.close(self._fd)
-
-
-def _unwritable(output: OutputDir, error: OSError) -> InputError:
-    why = error.strerror or str(error)
-    return InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir")
-
-
-def _locked_file(output: OutputDir) -> int:
-    """A locked descriptor of the lock file; raises BlockingIOError where another process has it."""
-    patience = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return _try_to_lock(output)
-        except (FileNotFoundError, BlockingIOError) as error:  # its holder gave it up, or somebody just looks at it
-            if time.monotonic() > patience or (isinstance(error, BlockingIOError) and _named(output)):
-                raise
-        except FileExistsError:
-            if output.path.exists() or time.monotonic() > patience:
-                raise
-        time.sleep(PATIENCE / 100)
-
-
-def _try_to_lock(output: OutputDir) -> int:
-    output.path.mkdir(parents=True, exist_ok=True)
-    fd = os.open(output.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(fd), os.stat(output.lock_file)):
-            raise FileNotFoundError
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _named(output: OutputDir) -> bool:
-    """Whether the lock file names a process that is alive: the holder, not a run before it."""
-    holder = read_json(output.lock_file)
-    pid = holder.get("pid")
-    return isinstance(pid, int) and bool(mine := _identity(pid)) and mine.items() <= holder.items()
-
-
-def is_locked(output: OutputDir) -> bool:
-    """Whether a run holds `output` now."""
-    try:
-        fd = os.open(output.lock_file, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
 
 
 def refuse_unfinished(output: OutputDir, *, resume_option: str, fresh_option: str) -> None:
@@ -314,23 +283,3 @@ def refuse_unfinished(output: OutputDir, *, resume_option: str, fresh_option: st
             resume_option=resume_option,
             fresh_option=fresh_option,
         )
-
-
-def busy(output: OutputDir) -> BusyError:
-    """The error that says who holds `output`, since when, and at which step."""
-    holder = read_json(output.lock_file)
-    steps = output.checkpoint_steps()
-    saved = f", last checkpoint at step {steps[0]}" if steps else ""
-    pid = holder["pid"] if isinstance(holder.get("pid"), int) else "?"
-    who = f"{holder.get('run', '?')} (pid {pid}, since {holder.get('since', '?')}{saved})"
-    return BusyError("busy", path=str(output.path), holder=who, pid=pid)
-
-
-def _identity(pid: int) -> dict[str, str]:
-    """What tells a process from a later one with the same pid: its start time and the boot it belongs to."""
-    try:
-        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except (OSError, IndexError):  # not Linux
-        return {}
-    return {"start": start, "boot": boot}

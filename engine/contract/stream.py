@@ -4,14 +4,18 @@ import datetime
 import errno
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
-from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Warning, decode, encode
+from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Step, Warning, decode, encode
 from engine.contract.messages import Message
 
 READ_BYTES = 1 << 20
+SEEN_BYTES = 256  # an inode may come back with another file
 Listener = Callable[[Record], None]
 
 
@@ -28,9 +32,14 @@ class EventWriter:
         self._seq = itertools.count(1)
         self._lost, self._why = 0, ""
         self._torn = not _ends_with_newline(self._fd)
+        self._one_at_a_time = threading.RLock()  # a rank's heartbeats come from a thread of their own
 
     def write(self, event: Event) -> None:
         """Appends `event`; never raises for the sake of the disk."""
+        with self._one_at_a_time:
+            self._write(event)
+
+    def _write(self, event: Event) -> None:
         if self._lost and self._append(self._gap()):
             self._lost = 0
         record = Record(self._envelope(), event)
@@ -70,41 +79,72 @@ def _ends_with_newline(fd: int) -> bool:
     return size == 0 or os.pread(fd, 1, size - 1) == b"\n"
 
 
+@dataclass(frozen=True)
+class Place:
+    """How far a stream was read: the file, the bytes of it, and the last of these, by which it is known again."""
+
+    device: int = 0
+    inode: int = 0
+    offset: int = 0
+    seen: bytes = b""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"device": self.device, "inode": self.inode, "offset": self.offset, "seen": self.seen.hex()}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """What `to_json` gave; raises ValueError, TypeError or KeyError."""
+        seen = bytes.fromhex(value["seen"])
+        return cls(int(value["device"]), int(value["inode"]), int(value["offset"]), seen)
+
+
 class EventReader:
     """Reads a stream as it grows; starts over where the file was cut or replaced, skips what is no event."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: Place | None = None) -> None:
         self._path = path
-        self._identity = (0, 0)
-        self._offset = 0
-        self._seen = b""  # the last bytes read: an inode may come back with another file
+        self._place = place or Place()
         self._rest = b""
         self._skipping = False  # inside a line longer than any event
         self.malformed = 0
+        self.restarts = 0  # times that what was read before no longer counts
 
-    def poll(self) -> list[Record]:
-        """The records written since the last call; [] where there is no file."""
+    @property
+    def place(self) -> Place:
+        """How far the whole lines were read."""
+        kept, seen = len(self._rest), self._place.seen
+        offset = self._place.offset - kept
+        return replace(self._place, offset=offset, seen=seen[: len(seen) - kept] if kept < len(seen) else b"")
+
+    def poll(self, most: int = 1 << 62) -> list[Record]:
+        """The records written since the last call, of about `most` bytes at a time; [] where there is no file."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            self._identity = (0, 0)
+            self._place = replace(self._place, device=0, inode=0)
             return []
         records: list[Record] = []
         try:
-            status = os.fstat(fd)
-            identity = (status.st_dev, status.st_ino)
-            seen = os.pread(fd, len(self._seen), self._offset - len(self._seen))
-            if identity != self._identity or seen != self._seen:
-                self._identity, self._offset, self._rest, self._skipping, self._seen = identity, 0, b"", False, b""
-            while chunk := os.pread(fd, READ_BYTES, self._offset):
-                self._offset += len(chunk)
-                self._seen = (self._seen + chunk)[-256:]
+            self._know_again(fd)
+            end = self._place.offset + most
+            while self._place.offset < end and (chunk := os.pread(fd, READ_BYTES, self._place.offset)):
+                offset, seen = self._place.offset + len(chunk), (self._place.seen + chunk)[-SEEN_BYTES:]
+                self._place = replace(self._place, offset=offset, seen=seen)
                 records += self._take(chunk)
         except OSError:  # what was read before is not read again
             pass
         finally:
             os.close(fd)
         return records
+
+    def _know_again(self, fd: int) -> None:
+        status, place = os.fstat(fd), self._place
+        seen = os.pread(fd, len(place.seen), place.offset - len(place.seen)) if place.seen else b""
+        if (status.st_dev, status.st_ino) == (place.device, place.inode) and seen == place.seen:
+            return
+        self.restarts += place.offset > 0
+        self._place, self._rest, self._skipping = Place(status.st_dev, status.st_ino), b"", False
 
     def _take(self, chunk: bytes) -> list[Record]:
         *lines, rest = (self._rest + chunk).split(b"\n")
@@ -127,10 +167,32 @@ class EventReader:
 
 def last_attempt(path: Path) -> int:
     """The number of the newest attempt in a stream, 0 where there is none; reads the end of the file only."""
+    return max((record.envelope.attempt for record in _end_of(path)), default=0)
+
+
+def last_step(path: Path) -> int:
+    """The newest step in a stream, 0 where there is none near its end; reads the end of the file only."""
+    steps = [record.event.step for record in _end_of(path) if isinstance(record.event, Step)]
+    return steps[-1] if steps else 0
+
+
+def losses_after(path: Path, step: int) -> dict[int, float]:
+    """The newest logged loss of every step after `step`; reads no more of the stream's end than it must."""
+    size = path.stat().st_size if path.exists() else 0
+    window = 4 * MAX_LINE_BYTES
+    while True:
+        steps = [record.event for record in _end_of(path, window) if isinstance(record.event, Step)]
+        # Attempts overlap: what one repeated stands again behind what it repeated.
+        if window >= size or any(event.step <= step for event in steps):
+            return {event.step: event.loss for event in steps if event.step > step}
+        window *= 4
+
+
+def _end_of(path: Path, window: int = 4 * MAX_LINE_BYTES) -> list[Record]:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4 * MAX_LINE_BYTES))
+            file.seek(max(0, path.stat().st_size - window))
             lines = file.read().split(b"\n")
     except OSError:
-        return 0
-    return max((record.envelope.attempt for line in lines if (record := decode(line))), default=0)
+        return []
+    return [record for line in lines if (record := decode(line)) is not None]

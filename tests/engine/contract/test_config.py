@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.contract import certificate
 from engine.contract.config import (
     FIELDS,
     KINDS,
@@ -21,8 +22,9 @@ from engine.contract.config import (
     setting_of,
     to_json,
 )
-from engine.contract.messages import MESSAGES, InputError
+from engine.contract.messages import InputError
 from engine.contract.presets import PRESETS
+from engine.contract.rundir import RunRecord
 
 NUMBERS = [name for name, kind in KINDS.items() if kind in (int, float)]
 FLOATS = [name for name, kind in KINDS.items() if kind is float]
@@ -43,6 +45,7 @@ FREE = {
     "output_dir",
     "logging_steps",
     "save_steps",
+    "hang_seconds",
     "keep_latest_n_ckp",
 }
 ANYTHING = st.one_of(
@@ -315,11 +318,10 @@ def test_a_setting_that_the_checkpoint_does_not_know_is_no_difference() -> None:
     assert differences_on_resume({"seed": 23333, "colour": "green"}, RunConfig()) == {}
 
 
-def test_a_fix_that_says_to_lower_a_setting_and_go_on_names_one_that_may_be_changed() -> None:
-    fix = MESSAGES["ended_killed"].en_fix
-    lower = [name for name in FIELDS if f"--{name}" in fix]
+def test_the_fix_for_a_lack_of_memory_is_one_that_a_resumed_run_may_make() -> None:
     config = RunConfig()
 
-    assert lower
-    for name in lower:
-        assert differences_on_resume(to_json(config), replace(config, **{name: getattr(config, name) // 2})) == {}
+    fix = certificate.smaller_budget(RunRecord("sft-1", "sft", "train", to_json(config)))
+
+    assert fix == {"micro_batch_tokens": config.micro_batch_tokens // 2}
+    assert differences_on_resume(to_json(config), replace(config, **fix)) == {}

@@ -54,6 +54,7 @@ OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
     int: st.integers(),
     float: st.floats(),
+    bool: st.booleans(),
     Any: JSON,
     Message: MESSAGE,
 }
@@ -132,7 +133,7 @@ def simple_fields(kind: str) -> dict[str, Any]:
 def test_every_event_has_a_kind_of_its_own() -> None:
     declared = [each for each in Event.__subclasses__() if each is not events.Unknown]
 
-    assert len(EVENT_TYPES) == len(declared) == 13
+    assert len(EVENT_TYPES) == len(declared) == 14
     assert all(EVENT_TYPES[each.kind] is each for each in declared)
 
 
@@ -179,9 +180,10 @@ def test_what_json_has_no_number_for_is_written_as_text(value: float, text: str)
 
 
 def test_a_line_carries_the_schema_and_the_envelope() -> None:
-    body = check_line(encode(Record(ENVELOPE, events.Heartbeat("training"))))
+    body = check_line(encode(Record(ENVELOPE, events.Heartbeat("training", 5, True, 77))))
 
-    assert body == {**ON_THE_WIRE, "kind": "heartbeat", "phase": "training"}
+    fields = {"phase": "training", "progress": 5, "waiting": True, "pid": 77}
+    assert body == {**ON_THE_WIRE, "kind": "heartbeat", **fields}
 
 
 def test_a_message_says_itself_for_a_reader_who_does_not_know_it() -> None:
@@ -246,8 +248,10 @@ def test_a_text_is_cut_exactly_where_its_line_would_be_too_long(extra: int, whol
 
 MANY = {f"name {number}": "中" * 10 for number in range(20_000)}
 LONG: dict[str, Event] = {
-    "message": events.Warning(Message.of("rank_failed", rank=0, why="中" * 100_000)),
+    "message": events.Warning(Message.of("ended_crashed", rank=0, log="中" * 100_000)),
     "evidence": events.RunEnded("failed", 1, Message.of("head_frozen"), {"traceback": "中" * 100_000}),
+    "a traceback": events.RankFailed("failed", "training", 1, "中" * 100_000, "中" * 100_000, False),
+    "a fix": events.RunEnded("failed", 1, Message.of("head_frozen"), {}, MANY),
     "many pieces of evidence": events.RunEnded("failed", 1, Message.of("head_frozen"), MANY),
     "many readings": events.Gpu(0, "gpu", MANY),
     "a long name of a reading": events.Gpu(0, "gpu", {"k" * 100_000: "1"}),
@@ -311,6 +315,7 @@ def wrong_values(hint: Any) -> list[Any]:
     plain: dict[Any, list[Any]] = {
         str: [1, None, ["a"], True],
         int: ["1", 1.5, None, True, [1]],
+        bool: ["true", "", 0, 1, None, [True]],
         float: ["1.0", "nan", "inf", None, True, [1.0]],
         list[int]: [{}, None, "text", 3, ["x"], [1.5], [True], [None]],
         list[str]: [{}, None, "text", 3, [1], [True], [None]],
@@ -345,6 +350,37 @@ def test_an_event_without_a_field_that_it_needs_is_unknown(kind: str) -> None:
 
 def test_a_field_with_a_default_may_be_left_out() -> None:
     assert read(wire("phase", name="loading")) == events.Phase("loading", 0, 0)
+
+
+def test_what_an_earlier_version_wrote_is_read() -> None:
+    """Before heartbeats told of progress, and ends of settings that mend them."""
+    assert read(wire("heartbeat", phase="training")) == events.Heartbeat("training", 0, False, 0)
+    end = {"reason": "failed", "exit_code": 1, "message": {"code": "head_frozen", "args": {}, "text": "x"}}
+    assert read(wire("run_ended", **end)) == events.RunEnded("failed", 1, Message("head_frozen", {}, "x"), {}, {})
+
+
+def test_a_fix_is_read_back_with_the_kinds_of_its_values() -> None:
+    fix = {"micro_batch_tokens": 512, "learn_rate": 2.5e-05, "mixed_precision": "fp32"}
+
+    event = read(encode(Record(ENVELOPE, events.RunEnded("diverged", 1, Message("head_frozen"), {"rank": "1"}, fix))))
+
+    assert isinstance(event, events.RunEnded)
+    assert event.apply == fix
+    assert {name: type(value) for name, value in event.apply.items()} == {
+        "micro_batch_tokens": int,
+        "learn_rate": float,
+        "mixed_precision": str,
+    }
+
+
+def test_a_rank_that_failed_tells_why_where_and_whether_it_waited_for_others() -> None:
+    failure = events.RankFailed("out_of_memory", "training", 7, "MemoryError: ", "Traceback …", waiting=True)
+
+    body = check_line(encode(Record(ENVELOPE, failure)))
+
+    assert body["kind"] == "rank_failed"
+    assert (body["reason"], body["step"], body["waiting"]) == ("out_of_memory", 7, True)
+    assert read(wire("rank_failed", **{name: body[name] for name in simple_fields("rank_failed")})) == failure
 
 
 def test_a_whole_number_is_read_where_a_fraction_may_stand() -> None:

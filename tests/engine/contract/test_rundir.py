@@ -1,11 +1,9 @@
-"""Folders of runs: each run its own, one writer at a time, nothing lost, nothing half written."""
+"""Folders of runs: each run its own, nothing lost, nothing half written."""
 
 import errno
-import fcntl
 import json
 import os
 import re
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract.config import RunConfig, to_json
-from engine.contract.messages import BusyError, InputError
+from engine.contract.locks import FolderLock
+from engine.contract.messages import InputError
 from engine.contract.rundir import (
-    FolderLock,
     OutputDir,
     RunDir,
     RunRecord,
     create_run_dir,
     free_bytes,
-    is_locked,
     read_json,
     refuse_unfinished,
     write_json,
@@ -116,12 +113,39 @@ def test_a_stop_is_asked_for_by_a_file(tmp_path: Path) -> None:
     assert run_dir.stop_request.exists()
 
 
+@pytest.mark.parametrize("why", ["stop", "pause"])
+def test_what_a_run_was_asked_for_is_known_until_it_is_taken_back(why: str, tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    assert run_dir.stop_requested() == ""
+    run_dir.clear_requests()
+
+    run_dir.request_stop(why)
+    run_dir.request_now()
+
+    assert run_dir.stop_requested() == why
+    assert run_dir.now_request.exists()
+    run_dir.clear_requests()
+    assert run_dir.stop_requested() == ""
+    assert not run_dir.now_request.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"pause\nmore"], ids=ascii_start)
+def test_a_stop_file_that_says_nothing_is_a_stop(content: bytes, tmp_path: Path) -> None:
+    """As a shell makes it with touch."""
+    run_dir = RunDir(tmp_path)
+    run_dir.request_stop()
+    run_dir.stop_request.write_bytes(content)
+
+    assert run_dir.stop_requested() == "stop"
+
+
 # --- its record
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_record_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> None:
-    written = record(overrides={"seed": [1, 2]}, processes=2, resume=True, resume_option=f"sft-tui {text}")
+    resumed = {"resume": True, "force": True, "accepted": ["epochs", text], "resume_option": f"sft-tui {text}"}
+    written = record(overrides={"seed": [1, 2]}, processes=2, **resumed)
     written = replace(written, config=to_json(replace(RunConfig(), output_dir=text, seed=3)))
 
     RunDir(tmp_path).write_record(written)
@@ -155,6 +179,7 @@ NO_RECORDS = [
     b'{"run": "a", "preset": "b", "job": "train", "config": []}',
     b'{"run": "a", "preset": "b", "job": "train", "config": null}',
     b'{"run": 1, "preset": "b", "job": "train", "config": {}, "processes": "2"}',
+    b'{"run": "a", "preset": "b", "job": "train", "config": {}, "accepted": "epochs"}',
     b"[" * 100_000,
 ]
 
@@ -251,264 +276,6 @@ def test_free_space_is_known_before_the_folder_is_there(tmp_path: Path, monkeypa
     assert asked == [tmp_path]
 
 
-# --- the lock of the output folder
-
-CONTENDING = """
-path, run = sys.argv[1:]
-gate()
-try:
-    lock = rundir.FolderLock.acquire(rundir.OutputDir(Path(path)), run)
-    told = {"run": run, "pid": os.getpid()}
-except BusyError as error:
-    told = {"busy": error.message.what(), "fix": error.message.fix(), "exit": error.exit_code}
-import signal
-print(json.dumps(told), flush=True)
-signal.pause()  # until all have told
-"""
-HOLDING = """
-lock = rundir.FolderLock.acquire(rundir.OutputDir(Path(sys.argv[1])), sys.argv[2])
-gate()
-"""
-
-
-def race(start: Start, output: OutputDir) -> list[dict[str, Any]]:
-    """Lets 20 processes have at the lock at once; the winner holds it until all others were refused."""
-    entrance, opened = os.pipe()
-    processes = [start(CONTENDING, output.path, f"sft-{number}", gate=entrance) for number in range(20)]
-    os.close(entrance)
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    os.close(opened)
-    told = [json.loads(process.stdout.readline()) for process in processes]
-    for process in processes:
-        process.kill()
-    return told
-
-
-@pytest.mark.parametrize("made", [False, True], ids=["new folder", "folder of an earlier run"])
-def test_one_of_many_gets_the_folder_and_the_others_are_told_who_has_it(
-    made: bool, start: Start, output: OutputDir
-) -> None:
-    if made:
-        output.path.mkdir(parents=True)
-        output.lock_file.write_text('{"run": "earlier", "pid": 1, "since": "2020-01-01 00:00:00"}')
-
-    told = race(start, output)
-
-    (winner,) = [each for each in told if "run" in each]
-    losers = [each for each in told if "busy" in each]
-    assert len(losers) == 19
-    for loser in losers:
-        assert str(output.path) in loser["busy"]
-        assert re.search(
-            rf"{winner['run']} \(pid {winner['pid']}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\)", loser["busy"]
-        )
-        assert f"kill {winner['pid']}" in loser["fix"]
-        assert loser["exit"] == 3
-
-
-def test_the_lock_of_a_killed_run_is_free_at_once(start: Start, output: OutputDir) -> None:
-    holder = start(HOLDING, output.path, "sft-1")
-    assert holder.stdout.readline() == "ready\n"
-    assert is_locked(output)
-    with pytest.raises(BusyError, match=rf"sft-1 \(pid {holder.pid}, since "):
-        FolderLock.acquire(output, "sft-2")
-
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-
-    assert not is_locked(output)
-    lock = FolderLock.acquire(output, "sft-2")
-    assert read_json(output.lock_file)["run"] == "sft-2"
-    lock.abandon()
-
-
-def test_who_holds_a_folder_is_told_with_its_last_checkpoint(output: OutputDir) -> None:
-    lock = FolderLock.acquire(output, "sft-1")
-    output.checkpoint(41).mkdir(parents=True)
-
-    with pytest.raises(BusyError, match="last checkpoint at step 41") as refused:
-        FolderLock.acquire(output, "sft-2")
-
-    assert refused.value.exit_code == 3
-    lock.abandon()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": null}', b'{"pid": "x"}', b'{"run": 1}', b"\xff"])
-def test_a_holder_that_does_not_say_who_it_is_still_holds(content: bytes, output: OutputDir) -> None:
-    output.path.mkdir(parents=True)
-    output.lock_file.write_bytes(content)
-    with output.lock_file.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-
-        with pytest.raises(BusyError) as refused:
-            FolderLock.acquire(output, "sft-2")
-
-    assert str(output.path) in str(refused.value)
-    assert "kill 0" not in str(refused.value)  # which would end every process of the reader's own shell
-
-
-def test_a_folder_that_is_free_is_not_locked(output: OutputDir) -> None:
-    assert not is_locked(output)
-    lock = FolderLock.acquire(output, "sft-1")
-    assert is_locked(output)
-
-    lock.abandon()
-
-    assert not is_locked(output)
-
-
-ASKING = """
-output = rundir.OutputDir(Path(sys.argv[1]))
-print("asking", flush=True)
-while True:
-    rundir.is_locked(output)
-"""
-
-
-def test_asking_whether_a_folder_is_locked_hinders_nobody(start: Start, output: OutputDir) -> None:
-    output.path.mkdir(parents=True)
-    output.lock_file.touch()
-    asking = start(ASKING, output.path)
-    assert asking.stdout.readline() == "asking\n"
-
-    for number in range(300):
-        FolderLock.acquire(output, f"sft-{number}").abandon()
-
-    assert asking.poll() is None
-
-
-TAKING_TURNS = """
-path, inside = sys.argv[1:]
-gate()
-taken = 0
-for number in range(200):
-    try:
-        lock = rundir.FolderLock.acquire(rundir.OutputDir(Path(path)), "sft")
-    except BusyError:
-        continue
-    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where another is inside
-    os.unlink(inside)
-    lock.abandon()
-    taken += 1
-print(taken)
-"""
-
-
-def test_no_two_runs_are_in_a_folder_while_others_come_and_go(
-    together: Together, output: OutputDir, tmp_path: Path
-) -> None:
-    output.path.parent.mkdir()
-
-    taken = together(TAKING_TURNS, [[output.path, tmp_path / "inside"]] * 4)
-
-    assert sum(map(int, taken)) > 4
-    assert not is_locked(output)
-
-
-# --- giving it back
-
-
-def test_abandoning_removes_the_folders_that_were_made(output: OutputDir, tmp_path: Path) -> None:
-    FolderLock.acquire(output, "sft-1").abandon()
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_abandoning_keeps_what_is_not_empty(output: OutputDir, tmp_path: Path) -> None:
-    lock = FolderLock.acquire(output, "sft-1")
-    (tmp_path / "model_save" / "other").mkdir()
-
-    lock.abandon()
-
-    assert os.listdir(tmp_path / "model_save") == ["other"]
-
-
-def test_abandoning_keeps_what_the_run_wrote(output: OutputDir) -> None:
-    lock = FolderLock.acquire(output, "sft-1")
-    (output.path / "note.txt").write_text("kept")
-
-    lock.abandon()
-
-    assert files(output.path) == ["note.txt"]
-    assert not is_locked(output)
-
-
-def test_abandoning_keeps_a_folder_that_was_there_before(output: OutputDir) -> None:
-    output.path.mkdir(parents=True)
-
-    FolderLock.acquire(output, "sft-1").abandon()
-
-    assert output.path.is_dir()
-
-
-def test_a_folder_that_vanishes_while_it_is_taken_is_made_again(output: OutputDir, monkeypatch: Patch) -> None:
-    """As it does where another run gives the folder up at that moment."""
-    real, vanished = os.open, list[Path]()
-
-    def opening(path: Any, *args: Any, **kwargs: Any) -> int:
-        if path == output.lock_file and not vanished:
-            vanished.append(path)
-            output.path.rmdir()
-        return real(path, *args, **kwargs)
-
-    monkeypatch.setattr("engine.contract.rundir.os.open", opening)
-    lock = FolderLock.acquire(output, "sft-1")
-
-    assert vanished
-    assert read_json(output.lock_file)["run"] == "sft-1"
-    lock.abandon()
-
-
-@pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
-def test_a_lock_on_a_file_that_another_run_removed_counts_for_nothing(
-    again: bool, output: OutputDir, monkeypatch: Patch
-) -> None:
-    real, removed = fcntl.flock, list[Path]()
-
-    def locking(fd: int, operation: int) -> None:
-        if not removed:
-            removed.append(output.lock_file)
-            output.lock_file.unlink()
-            if again:
-                output.lock_file.touch()
-        real(fd, operation)
-
-    monkeypatch.setattr("engine.contract.rundir.fcntl.flock", locking)
-    lock = FolderLock.acquire(output, "sft-1")
-
-    assert removed
-    with pytest.raises(BusyError, match="sft-1"):
-        FolderLock.acquire(output, "sft-2")
-    lock.abandon()
-
-
-# --- folders that cannot be locked
-
-
-def test_a_file_in_place_of_the_folder_is_named(output: OutputDir) -> None:
-    output.path.parent.mkdir()
-    output.path.touch()
-
-    with pytest.raises(InputError, match=re.escape(str(output.path))) as refused:
-        FolderLock.acquire(output, "sft-1")
-
-    assert refused.value.message.code == "folder_unwritable"
-    assert "--output_dir" in refused.value.message.fix()
-    assert not isinstance(refused.value, BusyError)
-
-
-def test_a_full_disk_is_named_and_leaves_the_folder_free(output: OutputDir, monkeypatch: Patch) -> None:
-    def full(*_args: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("engine.contract.rundir.os.pwrite", full)
-    with pytest.raises(InputError, match="No space left on device"):
-        FolderLock.acquire(output, "sft-1")
-
-    assert not is_locked(output)
-
-
 # --- checkpoints
 
 
@@ -566,7 +333,7 @@ def test_there_is_nothing_to_set_aside_in_an_empty_folder(output: OutputDir) -> 
 
 
 def test_setting_aside_moves_all_that_the_run_left(output: OutputDir) -> None:
-    lock = FolderLock.acquire(output, "sft-2")
+    lock = FolderLock.acquire(output.path, "sft-2", Path("logs/sft-2"))
     before = left_behind(output, "sft-1")
     size = sum((output.path / name).stat().st_size for name in before if name != ".lock")
 

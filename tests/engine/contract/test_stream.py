@@ -2,7 +2,9 @@
 
 import errno
 import itertools
+import json
 import os
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from engine.contract import events, stream
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Heartbeat, Record, decode, encode
-from engine.contract.stream import EventReader, EventWriter, last_attempt
+from engine.contract.stream import EventReader, EventWriter, Place, last_attempt, last_step, losses_after
 
 Patch = pytest.MonkeyPatch
 
@@ -33,6 +35,12 @@ def lines(*numbers: int, attempt: int = 1) -> bytes:
 def numbers(records: list[Record]) -> list[int]:
     """Which records these are."""
     return [each.envelope.seq for each in records]
+
+
+def step_line(number: int, loss: float = 1.0, attempt: int = 1) -> bytes:
+    """The whole line of a step."""
+    step = events.Step(1, number, 99, loss, 1e-3, 1.0, 1, 1, 1, 0.1, 0.1, 0.1, 1, [])
+    return encode(Record(Envelope("2026-02-03T04:05:06.789+08:00", 1.0, attempt, "rank0", number), step))
 
 
 def append(path: Path, content: bytes) -> None:
@@ -256,6 +264,121 @@ def test_the_longest_line_that_is_written_is_read(reader: EventReader, path: Pat
     assert reader.poll() == [longest]
 
 
+# --- reading on from a place, a part at a time
+
+
+def kept(place: Place) -> Place:
+    """A place after it was written down and read again."""
+    return Place.from_json(json.loads(json.dumps(place.to_json())))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    content=st.lists(
+        st.one_of(st.integers(0, 99).map(lambda number: lines(number)[:-1]), st.binary(max_size=300)), max_size=8
+    ).map(b"\n".join),
+    cut=st.integers(0, 2000),
+)
+def test_whoever_reads_on_from_a_place_reads_every_line_that_the_first_did_not(
+    content: bytes, cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("stream") / "events.jsonl"
+    append(path, content[:cut])
+    first = EventReader(path)
+    found = first.poll()
+
+    append(path, content[cut:] + b"\n")
+    second = EventReader(path, kept(first.place))
+    found += second.poll()
+
+    assert found == EventReader(path).poll()
+    assert second.restarts == 0
+
+
+def test_a_place_is_behind_the_last_whole_line(reader: EventReader, path: Path) -> None:
+    append(path, lines(1, 2) + lines(3)[:40])
+    reader.poll()
+
+    assert reader.place.offset == len(lines(1, 2))
+    assert EventReader(path, kept(reader.place)).poll() == []
+
+
+def test_a_place_inside_a_line_longer_than_any_loses_only_that_line(reader: EventReader, path: Path) -> None:
+    append(path, lines(1) + b"x" * (3 * MAX_LINE_BYTES))
+    reader.poll()
+
+    second = EventReader(path, kept(reader.place))
+    append(path, b"x\n" + lines(2))
+
+    assert numbers(second.poll()) == [2]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 255, 256, 257, 5000])
+def test_a_place_in_another_file_is_the_beginning_of_it(cut: int, path: Path) -> None:
+    append(path, lines(*range(40))[: cut or None])
+    first = EventReader(path)
+    first.poll()
+    path.unlink()
+    append(path, lines(*range(100, 200)))
+
+    second = EventReader(path, kept(first.place))
+
+    assert numbers(second.poll()) == list(range(100, 200))
+    assert second.restarts == (first.place.offset > 0)
+
+
+def test_a_place_beyond_the_end_of_a_cut_stream_is_its_beginning(reader: EventReader, path: Path) -> None:
+    append(path, lines(1, 2, 3))
+    reader.poll()
+    os.truncate(path, len(lines(1)))
+
+    second = EventReader(path, kept(reader.place))
+
+    assert numbers(second.poll()) == [1]
+    assert second.restarts == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], {}, {"device": 1}, {"device": "x", "inode": 1, "offset": 0, "seen": ""}]
+    + [{"device": 1, "inode": 1, "offset": 0, "seen": wrong} for wrong in ("zz", None, 5)],
+)
+def test_what_is_no_place_is_refused(value: Any) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Place.from_json(value)
+
+
+def test_a_long_stream_is_read_a_part_at_a_time(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(stream, "READ_BYTES", 500)
+    append(path, lines(*range(100)))
+    parts = []
+    while part := reader.poll(1000):
+        parts.append(numbers(part))
+
+    assert list(itertools.chain(*parts)) == list(range(100))
+    assert len(parts) >= len(lines(*range(100))) // 1500
+    assert max(map(len, parts)) * len(lines(1)) <= 2000
+
+
+def test_a_reader_counts_how_often_it_began_anew(reader: EventReader, path: Path) -> None:
+    assert reader.poll() == []
+    append(path, lines(1))
+    reader.poll()
+    assert reader.restarts == 0
+
+    os.truncate(path, 0)
+    reader.poll()
+    assert reader.restarts == 1
+
+    append(path, lines(2))
+    reader.poll()
+    path.unlink()
+    reader.poll()
+    append(path, lines(3))
+    assert numbers(reader.poll()) == [3]
+    assert reader.restarts == 2
+
+
 # --- writing
 
 
@@ -313,6 +436,27 @@ def test_two_processes_write_whole_lines_into_one_stream(
         assert numbers(mine) == list(range(1, 401))
         for number, each in enumerate(mine):
             assert each.event == events.Sample(1, number, 1, "x" * (number * 7919 % 50_000), src, "y")
+
+
+def test_threads_of_one_process_write_through_one_writer(reader: EventReader, path: Path) -> None:
+    """A rank's heartbeats come from a thread of their own."""
+    writer = EventWriter(path, "rank0", 1)
+    threads = [
+        threading.Thread(target=write_each, args=(writer, *[f"{name} {number}" for number in range(300)]))
+        for name in ("a", "b")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    writer.close()
+
+    records = reader.poll()
+
+    assert numbers(records) == list(range(1, 601))
+    phases = [each.event.phase for each in records if isinstance(each.event, Heartbeat)]
+    for name in ("a", "b"):
+        assert [phase for phase in phases if phase.startswith(name)] == [f"{name} {number}" for number in range(300)]
 
 
 # --- a disk that fails
@@ -495,3 +639,58 @@ def test_the_newest_attempt_is_found_without_reading_a_long_stream(path: Path) -
     append(path, b"\n" + lines(1, attempt=6))
 
     assert last_attempt(path) == 6
+
+
+# --- the newest step, and the losses that a resumed run has to repeat
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", 0),
+        (lines(1), 0),
+        (step_line(1) + step_line(2), 2),
+        (step_line(9) + step_line(7, attempt=2), 7),
+        (step_line(5) + lines(1) + b"garbage\n", 5),
+        (step_line(5) + step_line(6)[:50], 5),
+        (step_line(1) * 3000 + step_line(2), 2),
+    ],
+    ids=["empty", "no step", "two", "an attempt that repeats", "others behind it", "torn", "long"],
+)
+def test_the_newest_step_is_found(content: bytes, expected: int, path: Path) -> None:
+    path.write_bytes(content)
+
+    assert last_step(path) == expected
+
+
+def test_there_is_no_step_where_there_is_no_stream(path: Path) -> None:
+    assert last_step(path) == 0
+    assert losses_after(path, 0) == {}
+
+
+def test_the_losses_after_a_step_are_those_of_the_last_attempt_that_did_it(path: Path) -> None:
+    first = [step_line(number, loss=number) for number in range(1, 9)]
+    second = [step_line(number, loss=number + 0.5, attempt=2) for number in (6, 7)]
+    append(path, b"".join([*first, lines(1), *second, b"torn\n"]))
+
+    assert losses_after(path, 5) == {6: 6.5, 7: 7.5, 8: 8.0}
+    assert losses_after(path, 7) == {8: 8.0}
+    assert losses_after(path, 8) == {}
+    assert losses_after(path, 0) == {**{number: float(number) for number in (1, 2, 3, 4, 5, 8)}, 6: 6.5, 7: 7.5}
+
+
+def test_losses_are_found_far_from_the_end_of_a_stream(path: Path) -> None:
+    """What lies between: samples, readings, heartbeats."""
+    noise = encode(Record(Envelope("", 1.0, 1, "rank0", 1), events.Sample(1, 1, 1, "x" * 60_000, "", "")))
+    append(path, b"".join([step_line(3), *[step_line(4, loss=4.5), *[noise] * 30, step_line(5, loss=5.5)]]))
+
+    assert losses_after(path, 3) == {4: 4.5, 5: 5.5}
+    assert losses_after(path, 4) == {5: 5.5}
+
+
+def test_losses_at_the_end_are_found_without_reading_a_long_stream(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(64 << 30)
+    append(path, b"\n" + step_line(3) + step_line(4, loss=4.5))
+
+    assert losses_after(path, 3) == {4: 4.5}

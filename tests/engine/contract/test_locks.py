@@ -1,0 +1,516 @@
+"""Locks of folders: one holder at a time, shared with whom it starts, free as soon as the last of them is dead."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract import events
+from engine.contract.locks import LOCK_NAME, FolderLock, ProcessId, boot_id, busy, holder_of, is_locked
+from engine.contract.messages import BusyError, InputError
+from engine.contract.rundir import OutputDir, RunDir, read_json
+from engine.contract.stream import EventWriter
+from tests.processes import until
+
+Together = Callable[..., list[str]]
+Start = Callable[..., Any]
+Patch = pytest.MonkeyPatch
+
+RACERS = 50
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An output folder that is not there yet, two levels down."""
+    return tmp_path / "model_save" / "sft"
+
+
+def take(folder: Path, run: str, **where: Any) -> FolderLock:
+    """The lock of `folder`, for a run whose own folder does not matter."""
+    return FolderLock.acquire(folder, run, Path("logs") / run, **where)
+
+
+def files(folder: Path) -> list[str]:
+    """The files in a folder, as paths within it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def step(number: int) -> events.Step:
+    """The event of a step."""
+    return events.Step(1, number, 99, 1.5, 1e-3, 1.0, 1, 1, 1, 0.1, 0.1, 0.1, 1, [])
+
+
+# --- one holder at a time
+
+CONTENDING = """
+path, run = sys.argv[1:]
+gate()
+try:
+    lock = locks.FolderLock.acquire(Path(path), run, Path(path) / "log")
+    told = {"run": run, "pid": os.getpid()}
+except BusyError as error:
+    told = {"busy": error.message.what(), "fix": error.message.fix(), "exit": error.exit_code}
+import signal
+print(json.dumps(told), flush=True)
+signal.pause()  # until all have told
+"""
+HOLDING = """
+lock = locks.FolderLock.acquire(Path(sys.argv[1]), sys.argv[2], Path("logs"))
+gate()
+"""
+
+
+def race(start: Start, folder: Path) -> list[dict[str, Any]]:
+    """Lets many processes have at the lock at once; the winner holds it until all others were refused."""
+    entrance, opened = os.pipe()
+    processes = [start(CONTENDING, folder, f"sft-{number}", gate=entrance) for number in range(RACERS)]
+    os.close(entrance)
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    os.close(opened)
+    told = [json.loads(process.stdout.readline()) for process in processes]
+    for process in processes:
+        process.kill()
+    return told
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["new folder", "folder of an earlier run"])
+def test_one_of_many_gets_the_folder_and_the_others_are_told_who_has_it(made: bool, start: Start, folder: Path) -> None:
+    if made:
+        folder.mkdir(parents=True)
+        (folder / LOCK_NAME).write_text('{"run": "earlier", "pid": 1, "since": "2020-01-01 00:00:00"}')
+
+    told = race(start, folder)
+
+    (winner,) = [each for each in told if "run" in each]
+    losers = [each for each in told if "busy" in each]
+    assert len(losers) == RACERS - 1
+    for loser in losers:
+        assert str(folder) in loser["busy"]
+        assert re.search(
+            rf"{winner['run']} \(pid {winner['pid']}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\)", loser["busy"]
+        )
+        assert f"`sft-tui attach {winner['run']}`" in loser["fix"]
+        assert f"`sft-tui stop {winner['run']}`" in loser["fix"]
+        assert loser["exit"] == 3
+
+
+def test_the_lock_of_a_killed_run_is_free_at_once(start: Start, folder: Path) -> None:
+    holder = start(HOLDING, folder, "sft-1")
+    assert holder.stdout.readline() == "ready\n"
+    assert is_locked(folder)
+    with pytest.raises(BusyError, match=rf"sft-1 \(pid {holder.pid}, since "):
+        take(folder, "sft-2")
+
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+
+    assert not is_locked(folder)
+    lock = take(folder, "sft-2")
+    assert holder_of(folder)["run"] == "sft-2"
+    lock.abandon()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": null}', b'{"pid": "x"}', b'{"run": 1}', b"\xff"])
+def test_a_holder_that_does_not_say_who_it_is_still_holds(content: bytes, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).write_bytes(content)
+    with (folder / LOCK_NAME).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        with pytest.raises(BusyError) as refused:
+            take(folder, "sft-2")
+
+    assert str(folder) in str(refused.value)
+    assert "pid 0" not in str(refused.value)  # the kill of which would end every process of the reader's own shell
+
+
+def test_a_folder_that_is_free_is_not_locked(folder: Path) -> None:
+    assert not is_locked(folder)
+    lock = take(folder, "sft-1")
+    assert is_locked(folder)
+
+    lock.abandon()
+
+    assert not is_locked(folder)
+
+
+ASKING = """
+print("asking", flush=True)
+while True:
+    locks.is_locked(Path(sys.argv[1]))
+"""
+
+
+def test_asking_whether_a_folder_is_locked_hinders_nobody(start: Start, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).touch()
+    asking = start(ASKING, folder)
+    assert asking.stdout.readline() == "asking\n"
+
+    for number in range(300):
+        take(folder, f"sft-{number}").abandon()
+
+    assert asking.poll() is None
+
+
+COUNTING = """
+gate()
+print(sum(locks.is_locked(Path(sys.argv[1])) for _ in range(5000)))
+"""
+
+
+def test_many_who_ask_at_once_whether_a_folder_is_locked_do_not_take_each_other_for_its_holder(
+    together: Together, folder: Path
+) -> None:
+    """A second viewer that looks at the same moment must not make an ended run seem alive."""
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).touch()
+
+    assert together(COUNTING, [[folder]] * 4) == ["0\n"] * 4
+
+
+TAKING_TURNS = """
+path, inside = sys.argv[1:]
+gate()
+taken = 0
+for number in range(200):
+    try:
+        lock = locks.FolderLock.acquire(Path(path), "sft", Path("logs"))
+    except BusyError:
+        continue
+    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where another is inside
+    os.unlink(inside)
+    lock.abandon()
+    taken += 1
+print(taken)
+"""
+
+
+def test_no_two_runs_are_in_a_folder_while_others_come_and_go(together: Together, folder: Path, tmp_path: Path) -> None:
+    folder.parent.mkdir()
+
+    taken = together(TAKING_TURNS, [[folder, tmp_path / "inside"]] * 4)
+
+    assert sum(map(int, taken)) > 4
+    assert not is_locked(folder)
+
+
+# --- shared with the processes that inherit it
+
+SHARING = """
+import subprocess
+folder = Path(sys.argv[1])
+lock = locks.FolderLock.acquire(folder, "sft-1", folder)
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], pass_fds=[lock.fd])
+lock.sign(child.pid, "sft-1", folder)
+print(child.pid, flush=True)
+sys.stdin.read()
+lock.release()
+print("released", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("first", ["starter", "child"])
+def test_a_lock_that_is_shared_lasts_until_both_are_dead(first: str, start: Start, folder: Path) -> None:
+    starter = start(SHARING, folder)
+    child = ProcessId.of(int(starter.stdout.readline()))
+    assert child is not None
+
+    def end_starter() -> None:
+        starter.kill()
+        starter.wait()
+
+    def end_child() -> None:
+        os.kill(child.pid, signal.SIGKILL)
+        until(lambda: not child.alive())
+
+    order = [end_starter, end_child] if first == "starter" else [end_child, end_starter]
+    try:
+        assert ProcessId.from_json(holder_of(folder)) == child
+        order[0]()
+        assert is_locked(folder)
+        with pytest.raises(BusyError, match=rf"sft-1 \(pid {child.pid}, since "):
+            take(folder, "sft-2")
+        order[1]()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+    assert not is_locked(folder)
+    take(folder, "sft-2").abandon()
+
+
+def test_giving_a_share_back_leaves_the_lock_to_the_others(start: Start, folder: Path) -> None:
+    starter = start(SHARING, folder)
+    child = ProcessId.of(int(starter.stdout.readline()))
+    assert child is not None
+    try:
+        starter.stdin.close()
+        assert starter.stdout.readline() == "released\n"
+        starter.wait()
+        assert is_locked(folder)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+    until(lambda: not is_locked(folder))
+
+
+INHERITING = """
+import engine.contract.locks as locks
+from pathlib import Path
+import sys
+locks.FolderLock.inherited(Path(sys.argv[1]), int(sys.argv[2])).abandon()
+"""
+
+
+def test_who_inherits_a_lock_can_give_it_up_with_the_folders_that_taking_it_made(folder: Path, tmp_path: Path) -> None:
+    """As the supervisor does for a run that was refused: whoever started it may be gone."""
+    lock = take(folder, "sft-1")
+    command = [sys.executable, "-c", INHERITING, str(folder), str(lock.fd)]
+    subprocess.run(command, pass_fds=[lock.fd], check=True, timeout=60)
+    lock.release()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_does_not_reach_a_process_that_was_not_given_it(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], close_fds=False)
+    try:
+        lock.release()
+        until(lambda: not is_locked(folder), 20)  # while it loads its program it still has it for a moment
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+# --- who signed it
+
+
+def test_a_process_is_alive_until_it_ends_and_not_as_a_zombie() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    one = ProcessId.of(process.pid)
+    assert one is not None
+    assert one.alive()
+
+    process.kill()  # nobody has waited for it: it stays as a zombie
+
+    until(lambda: not one.alive())
+    assert ProcessId.of(process.pid) is None
+    process.communicate()
+    assert not one.alive()
+
+
+def test_a_signature_of_another_boot_or_of_an_earlier_process_with_the_pid_is_not_alive() -> None:
+    mine = ProcessId.of(os.getpid())
+    assert mine is not None
+    assert mine.alive()
+    assert mine.boot == boot_id() != ""
+
+    assert not replace(mine, boot="another").alive()
+    assert not replace(mine, start=str(int(mine.start) - 1)).alive()
+    assert not replace(mine, start="").alive()
+    assert not replace(mine, pid=1).alive()
+
+
+def test_a_name_of_a_program_does_not_hide_when_it_began(tmp_path: Path) -> None:
+    """The kernel tells it unescaped, brackets, spaces and all."""
+    program = tmp_path / "a) S 1 ("
+    program.symlink_to(sys.executable)
+    process = subprocess.Popen([program, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        one = ProcessId.of(process.pid)
+        assert one is not None
+        assert one.start.isdigit()
+        assert one.alive()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_signature_is_read_back_as_it_was_written(folder: Path) -> None:
+    lock = FolderLock.acquire(folder, "sft-1", Path("logs/sft-1"))
+    signed = holder_of(folder)
+
+    assert ProcessId.from_json(signed) == ProcessId.of(os.getpid())
+    assert (signed["run"], signed["run_dir"]) == ("sft-1", str(Path.cwd() / "logs/sft-1"))
+    assert ProcessId.from_json(json.loads(json.dumps(vars(ProcessId.of(os.getpid()))))) == ProcessId.of(os.getpid())
+    lock.abandon()
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {}, {"pid": "7"}, {"pid": None}, {"start": "1", "boot": "x"}])
+def test_what_is_no_signature_names_nobody(value: Any) -> None:
+    assert ProcessId.from_json(value) is None
+
+
+def test_nobody_signed_a_folder_that_was_never_locked(folder: Path) -> None:
+    assert holder_of(folder) == {}
+    assert holder_of(folder.parent) == {}
+
+
+@pytest.mark.parametrize("changed", [{"boot": "another"}, {"start": "1"}], ids=["another boot", "a reused pid"])
+def test_a_lock_that_only_a_dead_process_signed_is_taken_as_soon_as_it_is_free(
+    changed: dict[str, str], folder: Path
+) -> None:
+    """Its signature names a process that is there, and not the one that signed."""
+    lock = take(folder, "sft-1")
+    (folder / LOCK_NAME).write_text(json.dumps({**holder_of(folder), **changed}))
+    lock.release()
+
+    assert not is_locked(folder)
+    again = take(folder, "sft-2")
+    assert holder_of(folder)["run"] == "sft-2"
+    again.abandon()
+
+
+def test_who_holds_a_folder_is_told_with_its_last_checkpoint(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    OutputDir(folder).checkpoint(41).mkdir(parents=True)
+
+    with pytest.raises(BusyError, match="last checkpoint at step 41") as refused:
+        take(folder, "sft-2")
+
+    assert refused.value.exit_code == 3
+    lock.abandon()
+
+
+def test_who_holds_a_folder_is_told_with_the_last_step_of_its_stream(folder: Path, tmp_path: Path) -> None:
+    lock = FolderLock.acquire(folder, "sft-1", tmp_path)
+    OutputDir(folder).checkpoint(41).mkdir(parents=True)
+    writer = EventWriter(RunDir(tmp_path).events, "rank0", 1)
+    for number in (41, 42, 43):
+        writer.write(step(number))
+    writer.write(events.Heartbeat("training", 9))
+    writer.close()
+
+    told = busy(folder).message
+
+    assert "at step 43)" in told.what()
+    assert "43" in told.what("zh")
+    assert told.args["run"] == "sft-1"
+    lock.abandon()
+
+
+# --- giving it back
+
+
+def test_abandoning_removes_the_folders_that_were_made(folder: Path, tmp_path: Path) -> None:
+    take(folder, "sft-1").abandon()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_abandoning_keeps_what_is_not_empty(folder: Path, tmp_path: Path) -> None:
+    lock = take(folder, "sft-1")
+    (tmp_path / "model_save" / "other").mkdir()
+
+    lock.abandon()
+
+    assert os.listdir(tmp_path / "model_save") == ["other"]
+
+
+def test_abandoning_keeps_what_the_run_wrote(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    (folder / "note.txt").write_text("kept")
+
+    lock.abandon()
+
+    assert files(folder) == ["note.txt"]
+    assert not is_locked(folder)
+
+
+def test_abandoning_keeps_a_folder_that_was_there_before(folder: Path) -> None:
+    folder.mkdir(parents=True)
+
+    take(folder, "sft-1").abandon()
+
+    assert folder.is_dir()
+
+
+def test_releasing_keeps_all_and_leaves_the_folder_free(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+
+    lock.release()
+
+    assert files(folder) == [LOCK_NAME]
+    assert not is_locked(folder)
+
+
+def test_a_folder_that_vanishes_while_it_is_taken_is_made_again(folder: Path, monkeypatch: Patch) -> None:
+    """As it does where another run gives the folder up at that moment."""
+    real, vanished = os.open, list[Path]()
+
+    def opening(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == folder / LOCK_NAME and not vanished:
+            vanished.append(path)
+            folder.rmdir()
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr("engine.contract.locks.os.open", opening)
+    lock = take(folder, "sft-1")
+
+    assert vanished
+    assert read_json(folder / LOCK_NAME)["run"] == "sft-1"
+    lock.abandon()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
+def test_a_lock_on_a_file_that_another_run_removed_counts_for_nothing(
+    again: bool, folder: Path, monkeypatch: Patch
+) -> None:
+    real, removed = fcntl.flock, list[Path]()
+
+    def locking(fd: int, operation: int) -> None:
+        if not removed:
+            removed.append(folder / LOCK_NAME)
+            (folder / LOCK_NAME).unlink()
+            if again:
+                (folder / LOCK_NAME).touch()
+        real(fd, operation)
+
+    monkeypatch.setattr("engine.contract.locks.fcntl.flock", locking)
+    lock = take(folder, "sft-1")
+
+    assert removed
+    with pytest.raises(BusyError, match="sft-1"):
+        take(folder, "sft-2")
+    lock.abandon()
+
+
+# --- folders that cannot be locked
+
+
+@pytest.mark.parametrize("setting", ["output_dir", "logs"])
+def test_a_file_in_place_of_the_folder_is_named(setting: str, folder: Path) -> None:
+    folder.parent.mkdir()
+    folder.touch()
+
+    with pytest.raises(InputError, match=re.escape(str(folder))) as refused:
+        take(folder, "sft-1", setting=setting)
+
+    assert refused.value.message.code == "folder_unwritable"
+    assert f"--{setting}" in refused.value.message.fix()
+    assert not isinstance(refused.value, BusyError)
+
+
+def test_a_full_disk_is_named_and_leaves_the_folder_free(folder: Path, monkeypatch: Patch) -> None:
+    def full(*_args: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("engine.contract.locks.os.pwrite", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        take(folder, "sft-1")
+
+    assert not is_locked(folder)
