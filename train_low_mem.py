@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import starting
 from sft_tui.cli import LANG, LOGS, tell
-from sft_tui.headless import choose_view, discard
+from sft_tui.following import discard
+from sft_tui.headless import choose_view
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -110,7 +112,9 @@ def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -
     def open_it() -> Path:
         record = starting.plan_run(name, given(settings), **how)
         told = told_as_here(replace(record, processes=world.size))
-        return starting.open_run_dir(settings["logs"], told)[0].path
+        run_dir, named = starting.open_run_dir(settings["logs"], told)
+        FolderLock.acquire(run_dir.path, named.run, run_dir.path, "logs")  # until this process ends
+        return run_dir.path
 
     return RunDir(world.from_main(world.together(open_it, chosen=world.is_main)))
 

@@ -1,7 +1,7 @@
 """Which samples make a step, and how a step is cut into micro-batches; pure functions.
 
 The order of an epoch depends on (seed, epoch) alone, so a resumed run computes where it was instead of skipping.
-A cut is a matter of memory and speed: the result of a step does not depend on it.
+A cut is a matter of memory and speed: the gradient of a step does not depend on it, but for what dropout draws.
 """
 
 from collections.abc import Sequence

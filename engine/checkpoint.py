@@ -5,11 +5,14 @@ configuration, and a MANIFEST.json, written last, with size and sha256 of every 
 kept once for all checkpoints, in `frozen/<sha256>.safetensors`.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import stat
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +25,17 @@ from transformers import GenerationConfig
 
 from engine import optim
 from engine.contract.messages import Message
-from engine.contract.rundir import MANIFEST, OutputDir
-from engine.model import frozen_tensors, model_config_json, one_line, trained_parameters
+from engine.contract.rundir import MANIFEST, STAGED, OutputDir, sync
+from engine.model import frozen_tensors, model_config_json, one_line, reading_foreign, trained_parameters
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-STAGED = ".tmp-"
 OLD_BEST = ".old-best"
+SLACK = 1 << 20  # bytes for configurations, headers, and what the file system adds
 SAVE_ERRORS = (OSError, SafetensorError)
+
+
+_sync_file = _sync_folder = sync  # the content of a folder is its entries
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,13 @@ class Found:
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight of the model, trained and frozen."""
-        return {**load_file(self.frozen), **load_file(self.path / WEIGHTS)}
+        with reading_foreign("model_bad", self.path):
+            return {**load_file(self.frozen), **load_file(self.path / WEIGHTS)}
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, as `optim.state_tensors` named them."""
-        return load_file(self.path / OPTIMIZER)
+        with reading_foreign("model_bad", self.path):
+            return load_file(self.path / OPTIMIZER)
 
 
 class CheckpointWriter:
@@ -93,6 +101,7 @@ class CheckpointWriter:
     ) -> None:
         self._output, self._model, self._optimizer = output, model, optimizer
         self._keep, self._frozen = keep, frozen
+        self._sound: set[int] = set()  # steps whose checkpoints were verified, or written here
 
     def save(self, about: dict[str, Any]) -> Saved:
         """Writes and publishes the checkpoint of `about["step"]`; raises one of SAVE_ERRORS.
@@ -104,19 +113,27 @@ class CheckpointWriter:
         staged = final.with_name(f"{STAGED}{final.name}-{os.getpid()}")
         try:
             staged.mkdir(parents=True)
+            _sync_folder(self._output.path)  # the folder of the checkpoints may be new
             if self._frozen is None:
                 self._frozen = _write_frozen(final.parent / "frozen", frozen_tensors(self._model))
             files = self._write_files(staged)
             manifest = {**about, "files": files, "frozen": self._frozen}
             _write_text(staged / MANIFEST, json.dumps({**manifest, "sha256": _own_hash(manifest)}, indent=1))
             _sync_folder(staged)
-            if final.exists():  # saved by an earlier attempt and found wanting
-                shutil.rmtree(final)
+            _make_room(final)
             staged.rename(final)
             _sync_folder(final.parent)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        self._sound.add(int(about["step"]))
         return Saved(final, sum(entry["size"] for entry in files.values()), time.perf_counter() - began)
+
+    def bytes_needed(self) -> int:
+        """An upper bound on the bytes that the next checkpoint takes."""
+        state = (t for values in self._optimizer.state.values() for t in values.values() if isinstance(t, Tensor))
+        trained = trained_parameters(self._model).values()
+        frozen = frozen_tensors(self._model).values() if self._frozen is None else ()
+        return _bytes_of((*trained, *state, *frozen)) + SLACK
 
     def _write_files(self, folder: Path) -> dict[str, dict[str, Any]]:
         trained = trained_parameters(self._model)
@@ -131,10 +148,35 @@ class CheckpointWriter:
         """Removes all but the newest checkpoints up to step `newest` and that of `best_step`; the removed names."""
         # Later ones are damaged, or resuming would have begun there; they are replaced when training reaches them.
         mine = [step for step in self._output.checkpoint_steps() if step <= newest]
-        doomed = [step for step in mine[self._keep :] if step != best_step]
+        doomed = [step for step in mine[self._enough(mine) :] if step != best_step]
         for step in doomed:
             shutil.rmtree(self._output.checkpoint(step), ignore_errors=True)
         return [self._output.checkpoint(step).name for step in doomed]
+
+    def _enough(self, steps: list[int]) -> int:
+        """How many of `steps`, newest first, it takes to have as many sound ones as are to be kept."""
+        sound = 0
+        for place, step in enumerate(steps):
+            sound += self._is_sound(step)
+            if sound == self._keep:
+                return place + 1
+        return len(steps)
+
+    def _is_sound(self, step: int) -> bool:
+        """Whether a checkpoint may be counted on; read only once, and not where this writer wrote it."""
+        if step not in self._sound:
+            with contextlib.suppress(OSError, ValueError):
+                verify(self._output.checkpoint(step))
+                self._sound.add(step)
+        return step in self._sound
+
+
+def _make_room(path: Path) -> None:
+    """Removes what stands in a checkpoint's place: one of an earlier attempt that was found wanting, or a stranger."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -154,20 +196,19 @@ def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 def bytes_needed(model: Any, optimizer: str) -> int:
     """An upper bound on the bytes that the first checkpoint and the best model take together."""
-    trained = sum(p.numel() * p.element_size() for p in trained_parameters(model).values())
-    frozen = sum(t.numel() * t.element_size() for t in frozen_tensors(model).values())
+    trained = _bytes_of(trained_parameters(model).values())
+    frozen = _bytes_of(frozen_tensors(model).values())
     state = 2 * trained if optimizer == "adamw" else trained // 16
-    return 2 * (trained + frozen) + state + (16 << 20)
+    return 2 * (trained + frozen) + state + 2 * SLACK
+
+
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def remove_leftovers(output: OutputDir) -> None:
     """Removes what saves that were cut off left behind; only to be called under the folder's lock."""
-    for folder in (output.checkpoints, output.checkpoints / "frozen", output.path):
-        for entry in folder.glob(f"{STAGED}*"):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
+    output.remove_staged()
 
 
 def newest_sound(output: OutputDir) -> tuple[Found | None, list[Message]]:
@@ -185,20 +226,35 @@ def newest_sound(output: OutputDir) -> tuple[Found | None, list[Message]]:
 def verify(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint; raises OSError or ValueError that names the file where something is wrong."""
     manifest = _read_manifest(path)
-    expected = {name: (path / name, entry) for name, entry in manifest["files"].items()}
-    frozen = manifest["frozen"]
-    expected["frozen weights"] = (path.parent / frozen["file"], frozen)
-    for name, (file, entry) in expected.items():
-        size = file.stat().st_size
-        if size != entry["size"]:
-            raise ValueError(f"{name} has {size} bytes instead of {entry['size']}")
-        if describe(file)["sha256"] != entry["sha256"]:
+    for name, file, wanted_size, wanted_hash in _promised(path, manifest):
+        size = _regular(file, name).st_size
+        if size != wanted_size:
+            raise ValueError(f"{name} has {size} bytes instead of {wanted_size}")
+        if describe(file)["sha256"] != wanted_hash:
             raise ValueError(f"{name} was changed: its hash is not the one of {MANIFEST}")
     return manifest
 
 
+def _promised(path: Path, manifest: dict[str, Any]) -> list[tuple[str, Path, int, str]]:
+    """Name, place, size and hash of every file; raises ValueError where a manifest promises less than it should."""
+    try:
+        files, frozen = dict(manifest["files"]), manifest["frozen"]
+        entries = [(name, path / name, entry) for name, entry in files.items()]
+        entries.append(("frozen weights", path.parent / frozen["file"], frozen))
+        promised = [(name, file, int(entry["size"]), str(entry["sha256"])) for name, file, entry in entries]
+        kinds = {"config": dict, "data": dict, "versions": dict, "world_size": int, "loss": float, "step": int}
+        wrong = [name for name, kind in kinds.items() if not isinstance(manifest.get(name, kind()), kind)]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{MANIFEST} has another form: {one_line(error)}") from None
+    wrong += {WEIGHTS, OPTIMIZER, MODEL_CONFIG, GENERATION_CONFIG} - files.keys()
+    if wrong:
+        raise ValueError(f"{MANIFEST} has another form: {', '.join(wrong)}")
+    return promised
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, which is hashed itself; raises OSError, or ValueError where it is not the one that was written."""
+    _regular(path / MANIFEST, MANIFEST)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         own = manifest.pop("sha256")
@@ -208,6 +264,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not sound:
         raise ValueError(f"{MANIFEST} was changed: its hash is not the one it was written with")
     return dict(manifest)
+
+
+def _regular(path: Path, name: str) -> os.stat_result:
+    """The status of a file; raises ValueError where it is anything else: a pipe would be waited for."""
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{name} is no regular file")
+    return status
 
 
 def _own_hash(manifest: dict[str, Any]) -> str:
@@ -231,24 +295,16 @@ def _write_text(path: Path, text: str) -> None:
     _sync_file(path)
 
 
-def _sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-_sync_folder = _sync_file  # a folder is flushed the same way: its entries are its content
-
-
 def publish_best(output: OutputDir, model: Any, tokenizer: Any) -> None:
     """Writes the model as a transformers folder and puts it in the place of the best so far; raises SAVE_ERRORS."""
     staged = output.path / f"{STAGED}best-{os.getpid()}"
     old = output.path / OLD_BEST
     try:
         model.save_pretrained(staged)
-        tokenizer.save_pretrained(staged)
+        try:
+            tokenizer.save_pretrained(staged)
+        except Exception as error:  # tokenizers raises its own where it cannot write
+            raise OSError(one_line(error)) from None
         for path in staged.iterdir():
             _sync_file(path)
         _sync_folder(staged)

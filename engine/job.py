@@ -1,5 +1,6 @@
 """What every job of the engine shares: its world, its events, how it is asked to stop, and how it ends in words."""
 
+import contextlib
 import importlib.metadata
 import os
 import signal
@@ -7,16 +8,16 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from types import FrameType, MappingProxyType
+from typing import Any, NoReturn
 
 import psutil
 import torch
 import transformers
 
-from engine.contract import events
+from engine.contract import certificate, events
 from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Event
 from engine.contract.inputs import require_files
@@ -24,6 +25,15 @@ from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stream import EventWriter, Listener, last_attempt
 from engine.model import one_line
+from engine.pulse import (
+    Life,
+    Pulse,
+    attempt_told,
+    parent_to_watch,
+    supervised,
+    supervisor_died,
+    write_stacks_on_request,
+)
 from engine.tokens import Source, TokenStore, file_sha256, open_store
 from engine.world import World
 
@@ -47,7 +57,11 @@ class StopAskedError(EndError):
 
 
 class DivergedError(EndError):
-    """Loss or gradient is not finite."""
+    """Loss or gradient is not finite; with the evidence, and the settings that may mend it."""
+
+    def __init__(self, message: Message, evidence: dict[str, str], apply: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.evidence, self.apply = evidence, apply
 
 
 class UnpublishedError(EndError):
@@ -59,9 +73,10 @@ class TerminatedError(BaseException):
 
 
 class StopFlag:
-    """Whether this rank was asked to stop: by a signal, or by the stop file in the run's folder."""
+    """Whether this rank was asked to stop: by a signal, by the stop file in the run's folder, or by being orphaned."""
 
-    def __init__(self, run_dir: RunDir) -> None:
+    def __init__(self, run_dir: RunDir, life: Life) -> None:
+        self._run_dir, self._life = run_dir, life
         self._file = run_dir.stop_request
         self._asked_at: float | None = None
         for number in STOP_SIGNALS:
@@ -75,7 +90,17 @@ class StopFlag:
         self._asked_at = self._asked_at or now
 
     def __call__(self) -> bool:
-        return self._asked_at is not None or self._file.exists()
+        return self._asked_at is not None or self._life.orphaned or self._file.exists()
+
+    def by_file(self) -> bool:
+        """Whether the stop file is there."""
+        return self._file.exists()
+
+    def reason(self) -> str:
+        """What the end is called that was asked for."""
+        if self._life.parent_died:
+            return "orphaned"
+        return "paused" if self._run_dir.stop_requested() == "pause" else "stopped"
 
 
 class Job:
@@ -85,9 +110,15 @@ class Job:
         self.run_dir, self.record, self.world, self.log = run_dir, record, world, log
         self.config: RunConfig = record.run_config()
         self.output = OutputDir(Path(self.config.output_dir))
-        self.stop_asked = StopFlag(run_dir)
-        self.phase_name = "starting"
+        self.life = world.life
+        self.stop_asked = StopFlag(run_dir, self.life)
+        self.step = 0  # optimizer steps done
         self._phase_at = 0.0
+
+    @property
+    def phase_name(self) -> str:
+        """The phase this rank is in."""
+        return self.life.phase
 
     def emit(self, event: Event) -> None:
         """Writes `event`, from rank 0 only."""
@@ -106,7 +137,8 @@ class Job:
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
         """Tells how far a phase is; raises StopAskedError where the job was asked to stop outside training."""
         changed, now = name != self.phase_name, time.monotonic()
-        self.phase_name = name
+        self.life.phase = name
+        self.life.mark()
         if changed or done == total or now - self._phase_at >= PHASE_PACE:
             self._phase_at = now
             self.emit(events.Phase(name, done, total))
@@ -160,11 +192,18 @@ class Job:
         )
         return data
 
-    def end(self, reason: str, exit_code: int, message: Message, evidence: dict[str, str]) -> int:
+    def end(
+        self,
+        reason: str,
+        exit_code: int,
+        message: Message,
+        evidence: dict[str, str],
+        apply: Mapping[str, Any] = MappingProxyType({}),
+    ) -> int:
         """Writes the last event; the exit code. Requests to stop that come later are too late."""
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        self.emit(events.RunEnded(reason, exit_code, message, evidence))
+        self.emit(events.RunEnded(reason, exit_code, message, evidence, dict(apply)))
         return exit_code
 
     def options(self) -> dict[str, Value]:
@@ -179,19 +218,28 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    attempt = world.from_main(last_attempt(run_dir.events)) + 1
+    attempt = attempt_told() or world.from_main(last_attempt(run_dir.events)) + 1
     log = EventWriter(run_dir.events, f"rank{world.rank}", attempt, listener)
+    pulse = Pulse(world.life, log, parent_to_watch())
+    pulse.start()
     try:
-        record = run_dir.read_record()
-        world.check(record.processes, record.elsewhere)
-        job = Job(run_dir, record, world, log)
+        return _concluded(_opened(run_dir, world, log), work)
     except InputError as error:
         if world.is_main:
             log.write(events.RunEnded("refused", error.exit_code, error.message))
         return error.exit_code
-    code = _concluded(job, work)
-    log.close()
-    return code
+    finally:
+        pulse.stop()
+        log.close()
+        if supervisor_died():
+            world.forget_meeting()
+
+
+def _opened(run_dir: RunDir, world: World, log: EventWriter) -> Job:
+    record = run_dir.read_record()
+    world.check(record.processes, record.elsewhere)
+    write_stacks_on_request(run_dir.stacks(world.rank))
+    return Job(run_dir, record, world, log)
 
 
 def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
@@ -203,35 +251,58 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
     except StopAskedError as stop:
         # In a step all ranks stop together; in other phases each by itself, and none waits for the others.
         together = job.phase_name == "training" or job.world.size == 1
-        job.end("stopped", 0, stop.message, _peaks(job.world) if together else {})
-        return 0 if together else 1  # so that the launcher ends the ranks that wait for this one
+        job.end(job.stop_asked.reason(), 0, stop.message, _peaks(job.world) if together else {})
+        return 0 if together or supervised() else 1  # so that the launcher ends the ranks that wait for this one
     except TerminatedError:
         message = Message.of("ended_terminated", phase=job.phase_name, **job.options())
         return job.end("terminated", 1, message, {})
     except DivergedError as error:
-        return job.end("diverged", 1, error.message, {})
+        return job.end("diverged", 1, error.message, error.evidence, error.apply)
     except UnpublishedError as error:
         return job.end("failed", 1, error.message, {})
     except InputError as error:
+        if not job.world.is_main:
+            print(error, file=sys.stderr)  # rank 0 says it too, unless only this rank met with it
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
-        if isinstance(error, RuntimeError) and job.world.size > 1 and job.run_dir.stop_request.exists():
+        if (
+            isinstance(error, RuntimeError)
+            and job.world.size > 1
+            and (job.life.parent_died or job.stop_asked.by_file())
+        ):
             # Another rank stopped first and closed the line. A signal proves nothing: the launcher sends one too
             # when a rank has died.
-            return job.end("stopped", 0, Message.of("ended_stopped_early", phase=job.phase_name), {})
+            message = Message.of("ended_stopped_early", phase=job.phase_name)
+            return job.end(job.stop_asked.reason(), 0, message, {})
         return _failed(job, error)
 
 
 def _failed(job: Job, error: Exception) -> int:
-    traceback.print_exc(file=sys.stderr)
-    rank, why = job.world.rank, f"{type(error).__name__}: {one_line(error, 600)}"
-    if not job.world.is_main:
-        job.log.write(events.Warning(Message.of("rank_failed", rank=rank, why=why)))
+    with contextlib.suppress(OSError):  # a full disk
+        traceback.print_exc(file=sys.stderr)
+    why = f"{type(error).__name__}: {one_line(error, 600)}"
+    failure = events.RankFailed(
+        reason="out_of_memory" if out_of_memory(error) else "failed",
+        phase=job.phase_name,
+        step=job.step,
+        why=why,
+        traceback=traceback.format_exc(limit=-8),
+        waiting=job.life.broke_off_waiting,
+    )
+    job.log.write(failure)
+    if supervised():  # which sees how every rank ended, and says whose fault it was
         return 1
     output = job.run_dir.trainer_output
-    log = str(output) if output.exists() else "the output above"
-    message = Message.of("ended_failed", rank=rank, phase=job.phase_name, why=why, log=log, **job.options())
-    return job.end("failed", 1, message, {"traceback": traceback.format_exc(limit=-8)})
+    log = str(output) if output.exists() else str(job.run_dir.events)
+    job.emit(certificate.failed(job.record, job.world.rank, failure, log))
+    return 1
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the host or on a GPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def leave(code: int) -> NoReturn:

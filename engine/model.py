@@ -1,16 +1,17 @@
 """Load weights and tokenizer, freeze what shall not learn, choose the precision."""
 
+import contextlib
 import json
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
@@ -25,17 +26,42 @@ from transformers import (
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError, Message
+from engine.contract.rundir import read_json
 
-# Loading foreign files through transformers raises whatever its many paths raise; all of it is bad input.
-LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+
+@contextlib.contextmanager
+def reading_foreign(code: str, path: str | Path) -> Iterator[None]:
+    """Around what reads a file of a stranger: whatever it raises says that the file is bad; raises InputError.
+
+    Loading through transformers raises whatever its many paths raise, and a panic of tokenizers' Rust is not even an
+    Exception. Lack of memory is no fault of the file.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise InputError("model_pickle", path=str(path), why=_forbidden(error)) from None
+    except Exception as error:
+        raise InputError(code, path=str(path), why=one_line(error) or type(error).__name__) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(code, path=str(path), why=one_line(error)) from None
+
+
+def _forbidden(error: pickle.UnpicklingError) -> str:
+    """What a pickle wanted that a state dict has no need of; torch's own words advise to trust it."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {name[1]}" if name else "it holds something other than named tensors"
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
-    try:
+    with reading_foreign("tokenizer_bad", path):
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except LOAD_ERRORS as error:
-        raise InputError("tokenizer_bad", path=path, why=one_line(error)) from None
+        # As it will be used: some settings are found wanting only then.
+        tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)
     for name in ("pad", "eos"):
         if getattr(tokenizer, f"{name}_token_id") is None:
             raise InputError("tokenizer_token_missing", path=path, token=name)
@@ -60,11 +86,9 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
 
 def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
     """The model that a checkpoint describes, with all its weights from `state`; raises InputError."""
-    try:
+    with reading_foreign("model_bad", path):
         parsed = AutoConfig.for_model(**model_config)
         kind = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(parsed)]
-    except LOAD_ERRORS as error:
-        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
     model = _with_weights(kind, parsed, state, path)
     _detach_from_files(model)
     return model
@@ -88,7 +112,8 @@ def _t5_config(config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary
 
 
 def _from_folder(path: Path) -> Any:
-    try:
+    _refuse_foreign_code(path)
+    with reading_foreign("model_bad", path), warnings.catch_warnings(action="ignore"):  # said in our own words
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             path,
             dtype=torch.float32,
@@ -97,12 +122,15 @@ def _from_folder(path: Path) -> Any:
             ignore_mismatched_sizes=True,  # they are told in our own words
             output_loading_info=True,
         )
-    except pickle.UnpicklingError as error:
-        raise InputError("model_pickle", path=str(path), why=one_line(error)) from None
-    except LOAD_ERRORS as error:
-        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
     _check_keys(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model
+
+
+def _refuse_foreign_code(path: Path) -> None:
+    """Raises InputError where a configuration names an implementation that transformers would fetch and run."""
+    for name, value in read_json(path / "config.json").items():
+        if name.endswith("implementation") and "/" in json.dumps(value):
+            raise InputError("model_bad", path=str(path), why=f"its config.json names foreign code: {name}")
 
 
 def _from_state_dict(path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -120,15 +148,13 @@ def _from_state_dict(path: Path, config: RunConfig, tokenizer: PreTrainedTokeniz
 def _with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:
     """A model of class `kind` with the weights `state`; raises InputError where they do not fit."""
     _check_fit(kind, parsed, state, path)
-    try:
+    with reading_foreign("model_bad", path):
         return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=torch.float32)
-    except LOAD_ERRORS as error:
-        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
 
 
 def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> None:
     """Compares names and shapes with those of an empty model; names of one shared weight stand for each other."""
-    with torch.device("meta"):
+    with reading_foreign("model_bad", path), torch.device("meta"):
         wanted = kind(parsed).state_dict(keep_vars=True)
     groups: dict[int, set[str]] = {}
     for name, tensor in wanted.items():
@@ -140,16 +166,12 @@ def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> 
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
+    with reading_foreign("model_bad", path):
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
             with warnings.catch_warnings(action="ignore"):  # on pickles' protocols: they are refused in our own words
                 state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise InputError("model_pickle", path=str(path), why=one_line(error)) from None
-    except (*LOAD_ERRORS, EOFError) as error:
-        raise InputError("model_bad", path=str(path), why=one_line(error)) from None
     sound = isinstance(state, Mapping) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     )
@@ -191,7 +213,8 @@ def _set_dropout(model: Any, rate: float) -> None:
 def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     name = config.pretrained_model or "new T5"
     rows = model.get_input_embeddings().weight.shape[0]
-    highest = max(tokenizer.get_vocab().values(), default=0) + 1
+    used = tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)["input_ids"][0]
+    highest = max((*tokenizer.get_vocab().values(), *used), default=0) + 1
     if highest > rows:
         raise InputError("vocabulary_mismatch", tokenizer=config.tokenizer, tokens=highest, model=name, rows=rows)
     eos = model.config.eos_token_id
@@ -206,6 +229,10 @@ def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokeni
         )
     if model.config.decoder_start_token_id is None:
         raise InputError("decoder_start_missing", model=name)
+    for token in ("decoder_start", "pad"):
+        number = getattr(model.config, f"{token}_token_id")
+        if not isinstance(number, int) or not 0 <= number < rows:
+            raise InputError("special_token_bad", model=name, token=token, number=str(number), rows=rows)
 
 
 @dataclass(frozen=True)

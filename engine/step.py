@@ -33,6 +33,7 @@ class StepResult:
     padded_tokens: int
     micro_batches: int
     stop_asked: bool  # by any rank
+    abandoned: bool  # some rank broke the step off: there is nothing to update with
     seconds_data: float
     seconds_forward_backward: float
 
@@ -97,33 +98,88 @@ class StepRunner:
     def run(self, samples: Ids, *, stop_asked: bool) -> StepResult:
         """Forward, backward, the sum over ranks and the clipping of one step."""
         began = time.perf_counter()
-        indices = [int(i) for i in samples]
-        lengths = Lengths(self.store.lengths("prompt", indices), self.store.lengths("label", indices))
-        label_tokens = int(lengths.label.sum())
-        share = batching.deal(lengths, self.world.size)[self.world.rank]
-        cuts = batching.pack(share, lengths, self.micro_batch_tokens)
+        cut = self._cut(samples)
         seconds_data = time.perf_counter() - began
-        loss = 0.0
-        for cut in cuts:
+        loss, life = 0.0, self.world.life
+        for places in cut.micro_batches:
+            if life.orphaned:
+                break
             data_began = time.perf_counter()
-            batch = micro_batch(self.store, [indices[place] for place in cut], self.pad, self.world.device)
+            batch = self._tensors(cut, places)
             seconds_data += time.perf_counter() - data_began
-            with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
-                part = batch_loss(self.model, self.head, batch, self.loss_chunk_tokens) / label_tokens
+            part = self._loss(batch, cut.label_tokens)
             part.backward()
             loss += part.item()
-        padded = sum(batching.padded_size(cut, lengths) for cut in cuts)
-        totals = self.world.sum([loss, float(padded), float(len(cuts)), float(stop_asked)])
-        self.world.sum_gradients(self.parameters)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+            life.mark()
+        padded = sum(batching.padded_size(places, cut.lengths) for places in cut.micro_batches)
+        flags = [float(stop_asked), float(life.orphaned)]
+        totals = self.world.sum([loss, float(padded), float(len(cut.micro_batches)), *flags])
+        abandoned = totals[4] > 0
+        norm = math.nan if abandoned else self._sum_and_clip()
         return StepResult(
             loss=totals[0],
             grad_norm=norm,
-            label_tokens=label_tokens,
-            tokens=int(lengths.total.sum()),
+            label_tokens=cut.label_tokens,
+            tokens=int(cut.lengths.total.sum()),
             padded_tokens=int(totals[1]),
             micro_batches=int(totals[2]),
             stop_asked=totals[3] > 0,
+            abandoned=abandoned,
             seconds_data=seconds_data,
             seconds_forward_backward=time.perf_counter() - began - seconds_data,
         )
+
+    def loss_of(self, samples: Ids) -> float:
+        """The loss that `run` would find for these samples, by the same arithmetic and without a gradient kept."""
+        cut, loss = self._cut(samples), 0.0
+        for places in cut.micro_batches:
+            loss += self._loss(self._tensors(cut, places), cut.label_tokens).item()
+            self.world.life.mark()
+        return self.world.sum([loss])[0]
+
+    def not_finite(self, samples: Ids) -> list[int]:
+        """Which of the samples are in a micro-batch of this rank whose loss or gradient is not finite.
+
+        Computes the step's micro-batches again, one by one: `run` has already summed them over all ranks.
+        """
+        cut, found = self._cut(samples), []
+        for places in cut.micro_batches:
+            for parameter in self.parameters:
+                parameter.grad = None
+            part = self._loss(self._tensors(cut, places), cut.label_tokens)
+            part.backward()
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            if not (math.isfinite(part.item()) and all(bool(gradient.isfinite().all()) for gradient in gradients)):
+                found += [int(samples[place]) for place in places]
+            self.world.life.mark()
+        return found
+
+    def _cut(self, samples: Ids) -> "_Cut":
+        indices = [int(i) for i in samples]
+        lengths = Lengths(self.store.lengths("prompt", indices), self.store.lengths("label", indices))
+        share = batching.deal(lengths, self.world.size)[self.world.rank]
+        return _Cut(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
+
+    def _tensors(self, cut: "_Cut", places: list[int]) -> dict[str, Tensor]:
+        return micro_batch(self.store, [cut.indices[place] for place in places], self.pad, self.world.device)
+
+    def _loss(self, batch: dict[str, Tensor], label_tokens: int) -> Tensor:
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
+            return batch_loss(self.model, self.head, batch, self.loss_chunk_tokens) / label_tokens
+
+    def _sum_and_clip(self) -> float:
+        self.world.sum_gradients(self.parameters)
+        return float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The samples of a step, their lengths, and this rank's share of their places in micro-batches."""
+
+    indices: list[int]
+    lengths: Lengths
+    micro_batches: list[list[int]]
+
+    @property
+    def label_tokens(self) -> int:
+        return int(self.lengths.label.sum())

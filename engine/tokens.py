@@ -230,7 +230,10 @@ def _build(
             tally.count(ids["prompt"], ids["label"], max_len)
             for part, rows in ids.items():
                 short = [cut(row, max_len) for row in rows]
-                tally.ends[part] = _append(out[f"{part}.ids"], out[f"{part}.ends"], short, kind, tally.ends[part])
+                try:
+                    tally.ends[part] = _append(out[f"{part}.ids"], out[f"{part}.ends"], short, kind, tally.ends[part])
+                except OverflowError as error:  # a token beyond its own vocabulary
+                    raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
             out["rows"].write((np.array(kept, dtype=np.int64) + seen).tobytes())
             seen += len(prompts)
             progress(seen, total)

@@ -7,161 +7,57 @@ nothing.
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from engine import batching, checkpoint, model, optim
-from engine.checkpoint import SAVE_ERRORS, CheckpointWriter, Found
+from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.contract import events
-from engine.contract.config import differences_on_resume, to_json
-from engine.contract.inputs import require_files
-from engine.contract.messages import InputError, Message
-from engine.contract.rundir import FolderLock, RunDir, free_bytes, read_json, refuse_unfinished, write_json
+from engine.contract.config import to_json
+from engine.contract.messages import InputError, Message, Value
+from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
 from engine.evaluate import Evaluator, Score
 from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
-from engine.loss import Head, find_head
+from engine.prepare import Prepared, finished_owner, lock_output, prepare
+from engine.resume import Proof
 from engine.step import StepResult, StepRunner
-from engine.tokens import TokenStore, tokenizer_sha256
 from engine.world import World, seed_step
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What training starts from; nothing has been written to the output folder yet."""
-
-    tokenizer: PreTrainedTokenizerBase
-    model: Any
-    head: Head | None
-    train_rows: TokenStore
-    validation_rows: TokenStore
-    start: Found | None
-    data: dict[str, str]
-    autocast: bool
-    per_epoch: int
-    steps_total: int
 
 
 def train(job: Job) -> Message:
     """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
-    lock = job.world.together(lambda: FolderLock.acquire(job.output, job.record.run), chosen=job.world.is_main)
-    if job.record.resume and job.world.from_main(job.output.owner()).get("finished"):
-        owner = job.output.owner()
+    lock = job.world.together(lambda: lock_output(job), chosen=job.world.is_main)
+    if job.record.resume and (owner := finished_owner(job)):
         return Message.of("resume_finished", run=owner["run"], steps_total=owner["steps_total"], **job.options())
     try:
-        prepared = _prepare(job)
+        prepared = prepare(job)
     except (InputError, StopAskedError):
         if lock is not None:
             lock.abandon()
         raise
-    training = _begin(job, prepared)
-    return training.run()
-
-
-def _prepare(job: Job) -> Prepared:
-    config, world = job.config, job.world
-    job.phase("loading")
-    sources = [job.source("train_file"), job.source("validation_file")]
-    require_files(config, "tokenizer")
-    data = job.started(sources)
-    tokenizer = model.load_tokenizer(config.tokenizer)
-    data["tokenizer"] = tokenizer_sha256(tokenizer)
-    start = _starting_point(job, data)
-    if start is not None:
-        net = model.build_model(start.model_config(), start.weights(), start.path)
-        net.generation_config = start.generation_config()
-    else:
-        require_files(config, "pretrained_model")
-        net = model.load_model(config, tokenizer)
-        if not config.pretrained_model:
-            job.notice(Message.of("model_new", seed=config.seed))
-    frozen = model.freeze(net, config.freeze)
-    job.phase("tokenizing")
-    train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
-    job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
-    net.to(world.device)
-    head = find_head(net)
-    if head is None:
-        job.warn(Message.of("head_not_separable", model=type(net).__name__))
-    precision, notice = model.choose_precision(config.mixed_precision, world.device)
-    for message in (*frozen.notices, notice):
-        job.notice(message)
-    batch = config.effective_batch(world.size)
-    per_epoch = batching.steps_per_epoch(len(train_rows), batch)
-    job.emit(
-        events.Plan(
-            rows=len(train_rows),
-            steps_per_epoch=per_epoch,
-            steps_total=per_epoch * config.epochs,
-            step=start.step if start else 0,
-            effective_batch=batch,
-            parameters=frozen.parameters,
-            parameters_trained=frozen.trained,
-            precision=precision,
-            micro_batch_tokens=config.micro_batch_tokens,
-        )
-    )
-    autocast = precision == "bf16"
-    return Prepared(
-        tokenizer, net, head, train_rows, validation_rows, start, data, autocast, per_epoch, per_epoch * config.epochs
-    )
-
-
-def _starting_point(job: Job, data: dict[str, str]) -> Found | None:
-    """The checkpoint to go on from, verified by rank 0; raises InputError where it may not be used."""
-    record, output = job.record, job.output
-
-    def find() -> Found | None:
-        if not record.resume:
-            if not record.fresh:
-                refuse_unfinished(output, resume_option=record.resume_option, fresh_option=record.fresh_option)
-            return None
-        checkpoint.restore_best(output)
-        found, skipped = checkpoint.newest_sound(output)
-        for message in skipped:
-            job.warn(message)
-        if found is None:
-            job.notice(Message.of("resume_nothing", path=str(output.path)))
-            return None
-        _refuse_differences(job, found, data)
-        return found
-
-    return job.world.from_main(job.world.together(find, chosen=job.world.is_main))  # type: ignore[no-any-return]
-
-
-def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
-    then = found.manifest
-    differences = differences_on_resume(then["config"], job.config)
-    if then["world_size"] != job.world.size:
-        differences["processes"] = [then["world_size"], job.world.size]
-    for name in ("train_file", "tokenizer"):
-        if then["data"][name] != data[name]:
-            differences[f"content of {name}"] = [then["data"][name][:12], data[name][:12]]
-    if differences:
-        listed = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences.items())
-        raise InputError("resume_differs", checkpoint=str(found.path), differences=listed, **job.options())
-
-
-def _check_space(job: Job, net: Any) -> None:
-    need, free = checkpoint.bytes_needed(net, job.config.optimizer), free_bytes(job.output.path)
-    if need > free:
-        sizes = {
-            name: f"{size / 1e9:.2f} GB" for name, size in (("need", need), ("free", free), ("short", need - free))
-        }
-        raise InputError("space_short", path=str(job.output.path), **sizes)
+    owner = job.output.owner()
+    try:
+        return _begin(job, prepared).run()
+    except InputError:  # the proof of the resume failed: the folder is as it was
+        if job.world.is_main and owner:
+            write_json(job.output.owner_file, owner)
+        raise
 
 
 def _begin(job: Job, prepared: Prepared) -> "Training":
     """Takes the output folder over and puts optimizer and position in place."""
-    job.world.together(lambda: _take_over(job, prepared), chosen=job.world.is_main)
+    start = prepared.start
     parameters = model.trained_parameters(prepared.model)
     optimizer = optim.make_optimizer(job.config, parameters.values())
-    start = prepared.start
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
+    job.world.together(lambda: _take_over(job, prepared), chosen=job.world.is_main)
+    if start is not None:
         epoch, total = 1 + start.step // prepared.per_epoch, prepared.steps_total
         job.notice(Message.of("resumed", checkpoint=str(start.path), epoch=epoch, step=start.step, steps_total=total))
     writer = CheckpointWriter(
@@ -173,7 +69,11 @@ def _begin(job: Job, prepared: Prepared) -> "Training":
     )
     training = Training(job, prepared, optimizer, writer)
     if start is not None:
-        training.step, training.last_loss = start.step, float(start.manifest["loss"])
+        job.step, training.last_loss = start.step, float(start.manifest["loss"])
+        training.saved = (start.step, start.path)
+        if job.world.is_main:
+            training.proof = Proof.of(job, start)
+        training.prove_until = job.world.from_main(training.proof.last if training.proof else 0)
     return training
 
 
@@ -187,7 +87,11 @@ def _take_over(job: Job, prepared: Prepared) -> None:
             path, size = aside
             shown = f"{size / 1e9:.2f} GB"
             job.notice(Message.of("set_aside", run=old, path=str(output.path), aside=str(path), size=shown))
-    write_json(output.owner_file, _owner(job, prepared, finished=False))
+    try:
+        write_json(output.owner_file, _owner(job, prepared, finished=False))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
 
 
 def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
@@ -202,40 +106,63 @@ def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
 
 @dataclass
 class Training:
-    """The loop and where it is; `step` counts the optimizer steps done."""
+    """The loop, and what it has found so far."""
 
     job: Job
     prepared: Prepared
     optimizer: torch.optim.Optimizer
     writer: CheckpointWriter
-    step: int = 0
     evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
     last_loss: float = float("nan")
+    proof: Proof | None = None  # rank 0's, after a resume
+    prove_until: int = 0  # the last step that has to be repeated
+    hurried: bool = False  # all ranks are to save and leave without another computation
+    saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.job.step
 
     def run(self) -> Message:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
         self.evaluations = job.world.from_main(read_json(job.output.evaluations))
-        runner = self._runner()
-        order, order_epoch = None, -1
+        runner, samples = self._runner(), self._samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
             self._evaluate()  # the run was cut between the last step of an epoch and its score
         model.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
         while self.step < prepared.steps_total:
-            epoch, step_in_epoch = divmod(self.step, prepared.per_epoch)
-            if order is None or order_epoch != epoch:
-                order, order_epoch = batching.epoch_order(job.config.seed, epoch, len(prepared.train_rows)), epoch
-            batch = job.config.effective_batch(job.world.size)
-            stop = self._one_step(runner, batching.step_samples(order, step_in_epoch, batch))
+            stop = self._one_step(runner, samples(self.step))
             epoch_done = self.step % prepared.per_epoch == 0
             if stop or epoch_done or self.step % job.config.save_steps == 0:
-                saved = self._save()
+                saved = self._save(None if self.hurried else lambda: self._loss_ahead(runner, samples))
                 if stop:
                     raise self._stopped(saved)
             if epoch_done:
                 self._evaluate()
         return self._finished()
+
+    def _samples(self) -> Callable[[int], batching.Ids]:
+        """The samples of the step after so many, over all ranks; the order of one epoch is kept at a time."""
+        config, rows = self.job.config, len(self.prepared.train_rows)
+        batch = config.effective_batch(self.job.world.size)
+
+        @lru_cache(maxsize=2)
+        def order(epoch: int) -> batching.Ids:
+            return batching.epoch_order(config.seed, epoch, rows)
+
+        def samples(steps_done: int) -> batching.Ids:
+            epoch, step_in_epoch = divmod(steps_done, self.prepared.per_epoch)
+            return batching.step_samples(order(epoch), step_in_epoch, batch)
+
+        return samples
+
+    def _loss_ahead(self, runner: StepRunner, samples: Callable[[int], batching.Ids]) -> float:
+        """The loss of the next step: what a resumed run must find again."""
+        seed_step(self.job.config.seed, self.step, self.job.world.rank)
+        return runner.loss_of(samples(self.step))
 
     def _runner(self) -> StepRunner:
         job, prepared = self.job, self.prepared
@@ -259,14 +186,18 @@ class Training:
         optim.set_learning_rate(self.optimizer, rate)
         seed_step(job.config.seed, self.step, job.world.rank)
         result = runner.run(samples, stop_asked=job.stop_asked())
-        rows = [int(row) for row in self.prepared.train_rows.rows[samples]]
+        if result.abandoned:
+            return self._abandon()
         if not result.finite:
-            raise self._diverged(result, rows)
+            raise self._diverged(runner, result, samples)
+        if self.step < self.prove_until:
+            job.world.together(lambda: self._prove(result.loss), chosen=job.world.is_main)
+        rows = [int(row) for row in self.prepared.train_rows.rows[samples]]
         began = time.perf_counter()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds_optimizer = time.perf_counter() - began
-        self.step += 1
+        job.step += 1
         self.last_loss = result.loss
         job.emit(
             events.Step(
@@ -288,25 +219,55 @@ class Training:
         )
         return result.stop_asked
 
-    def _save(self) -> Path | None:
+    def _abandon(self) -> bool:
+        """Forgets the step that was broken off; the run is to stop."""
+        self.hurried = True
+        self.optimizer.zero_grad(set_to_none=True)
+        return True
+
+    def _prove(self, loss: float) -> None:
+        if self.proof is not None:
+            self.proof.check(self.step + 1, loss)
+
+    def _save(self, loss_ahead: Callable[[], float] | None) -> Path | None:
         """The checkpoint of this step; None, and a warning, where it could not be written."""
-        job, saved = self.job, None
+        job = self.job
+        # Rank 0 alone knows what was saved, and all ranks must go the same way: the way on has collectives.
+        if job.world.from_main(self.saved is not None and self.saved[0] == self.step):
+            return self.saved[1] if self.saved else None
+        if not self.step:
+            return None
+        if not all(bool(p.isfinite().all()) for p in model.trained_parameters(self.prepared.model).values()):
+            message = Message.of("ended_diverged_weights", step=self.step, **job.options())
+            raise DivergedError(message, {}, self._slower())
+        about = self._about()
+        if loss_ahead is not None:
+            about["next_loss"] = loss_ahead()
         job.phase("saving", self.step, self.prepared.steps_total)
         job.world.wait()
-        if job.world.is_main:
-            try:
-                saved = self.writer.save(self._about())
-            except SAVE_ERRORS as error:
-                path, why = str(job.output.checkpoints), model.one_line(error)
-                job.warn(Message.of("save_failed", step=self.step, path=path, why=why))
-            else:
-                pruned = self.writer.prune(self.step, self._best()[0])
-                epoch = -(-self.step // self.prepared.per_epoch)
-                path, seconds = str(saved.path), round(saved.seconds, 3)
-                job.emit(events.Checkpoint(epoch, self.step, path, saved.size, seconds, pruned))
+        saved = self._write(about) if job.world.is_main else None
         job.world.wait()
         job.phase("training", self.step, self.prepared.steps_total)
-        return saved.path if saved else None
+        if saved is not None:
+            self.saved = (self.step, saved)
+        return saved
+
+    def _write(self, about: dict[str, Any]) -> Path | None:
+        job, place = self.job, self.job.output.checkpoints
+        need, free = self.writer.bytes_needed(), free_bytes(place)
+        if need > free:
+            shown = {"need": f"{need / 1e9:.2f} GB", "free": f"{free / 1e9:.2f} GB"}
+            job.warn(Message.of("save_no_space", step=self.step, path=str(place), **shown))
+            return None
+        try:
+            saved = self.writer.save(about)
+        except SAVE_ERRORS as error:
+            job.warn(Message.of("save_failed", step=self.step, path=str(place), why=model.one_line(error)))
+            return None
+        pruned = self.writer.prune(self.step, self._best()[0])
+        epoch, seconds = -(-self.step // self.prepared.per_epoch), round(saved.seconds, 3)
+        job.emit(events.Checkpoint(epoch, self.step, str(saved.path), saved.size, seconds, pruned))
+        return saved.path
 
     def _about(self) -> dict[str, Any]:
         job = self.job
@@ -339,8 +300,7 @@ class Training:
         try:
             score = evaluator.run()
         except StopAskedError:  # the steps are saved; the evaluation is repeated by whoever resumes
-            path = job.output.checkpoint(self.step)
-            raise self._stopped(path if path.exists() else None) from None
+            raise self._stopped(self.saved[1] if self.saved else None) from None
         tell_score(job, score, epoch, self.step)
         if job.world.is_main:
             self._record(score, epoch)
@@ -375,15 +335,29 @@ class Training:
         return step, published[step]
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
-        place = {"step": self.step, "steps_total": self.prepared.steps_total}
-        if self.job.world.is_main and saved is None:
-            return StopAskedError(Message.of("ended_stopped_unsaved", **place, **self.job.options()))
-        return StopAskedError(Message.of("ended_stopped", checkpoint=str(saved), **place, **self.job.options()))
+        job, reason = self.job, self.job.stop_asked.reason()
+        args = {"step": self.step, "steps_total": self.prepared.steps_total, "run": job.record.run, **job.options()}
+        if not self.step:
+            return StopAskedError(Message.of("ended_stopped_early", phase=job.phase_name))
+        if job.world.is_main and saved is None:
+            return StopAskedError(Message.of("ended_stopped_unsaved", **args))
+        return StopAskedError(Message.of(f"ended_{reason}", checkpoint=str(saved), **args))
 
-    def _diverged(self, result: StepResult, rows: list[int]) -> DivergedError:
-        shown = ", ".join(map(str, rows[:16])) + (", …" if len(rows) > 16 else "")
-        loss, norm = str(result.loss), str(result.grad_norm)
-        return DivergedError(Message.of("ended_diverged", step=self.step + 1, loss=loss, grad_norm=norm, rows=shown))
+    def _diverged(self, runner: StepRunner, result: StepResult, samples: batching.Ids) -> DivergedError:
+        """Whose micro-batch it was, found by computing them once more, one by one."""
+        job, rows = self.job, self.prepared.train_rows.rows
+        seed_step(job.config.seed, self.step, job.world.rank)
+        mine = [int(rows[sample]) for sample in runner.not_finite(samples)]
+        found = {rank: its for rank, its in enumerate(job.world.gather([mine])) if its}
+        named = next(iter(found.values()), [int(rows[sample]) for sample in samples])
+        evidence = {f"rows_rank{rank}": _few(its, 64) for rank, its in found.items()}
+        args: dict[str, Value] = {"loss": str(result.loss), "grad_norm": str(result.grad_norm), "rows": _few(named, 16)}
+        rank = ", ".join(map(str, found)) or "-"
+        message = Message.of("ended_diverged", step=self.step + 1, rank=rank, **args, **job.options())
+        return DivergedError(message, evidence, self._slower())
+
+    def _slower(self) -> dict[str, Any]:
+        return {"learn_rate": self.job.config.learn_rate / 2}
 
     def _finished(self) -> Message:
         job, (_, best) = self.job, self._best()
@@ -399,6 +373,10 @@ class Training:
             )
         bleu, epoch = f"{best['bleu']:.2f}", best["epoch"]
         return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
+
+
+def _few(numbers: list[int], most: int) -> str:
+    return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
 
 
 def _merit(entry: dict[str, Any]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -13,7 +14,9 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 
+from engine.contract import environment
 from engine.contract.messages import InputError
+from engine.pulse import Life
 
 T = TypeVar("T")
 
@@ -26,7 +29,11 @@ class World:
     """All ranks of the run, seen from one of them."""
 
     def __init__(self) -> None:
-        self.accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT)])
+        # Ranks that a supervisor started meet in a file, which needs no port that another program might take.
+        meeting = os.environ.get(environment.RENDEZVOUS)
+        group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=meeting)
+        self.accelerator = Accelerator(kwargs_handlers=[group])
+        self.life = Life()
         self.launched = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank: int = self.accelerator.process_index
         self.size: int = self.accelerator.num_processes
@@ -63,7 +70,8 @@ class World:
 
     def wait(self) -> None:
         """Returns when every rank has come here."""
-        self.accelerator.wait_for_everyone()
+        with self.life.among_others():
+            self.accelerator.wait_for_everyone()
 
     def sum(self, values: list[float]) -> list[float]:
         """Each value summed over all ranks, in float64 (float32 where the device has no other)."""
@@ -71,13 +79,18 @@ class World:
             return values
         kind = torch.float32 if self.device.type == "mps" else torch.float64
         tensor = torch.tensor(values, dtype=kind, device=self.device)
-        dist.all_reduce(tensor)
-        return cast(list[float], tensor.tolist())
+        with self.life.among_others():
+            dist.all_reduce(tensor)
+            return cast(list[float], tensor.tolist())
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Adds up every parameter's gradient over all ranks, in place; a rank without one counts as zero."""
         if self.size == 1:
             return
+        with self.life.among_others():
+            self._sum_gradients(parameters)
+
+    def _sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         bucket: list[Tensor] = []
         size = 0
         for parameter in parameters:
@@ -93,15 +106,24 @@ class World:
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks in one list, rank 0's first, on every rank."""
-        return cast(list[Any], gather_object(items)) if self.size > 1 else items
+        if self.size == 1:
+            return items
+        with self.life.among_others():
+            return cast(list[Any], gather_object(items))
 
     def from_main(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        with self.life.among_others():
+            dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
+
+    def forget_meeting(self) -> None:
+        """Removes the file the ranks met in, where nobody else is left to do it."""
+        if path := os.environ.get(environment.RENDEZVOUS):
+            Path(path.removeprefix("file://").partition("?")[0]).unlink(missing_ok=True)
 
     def end(self) -> None:
         """Leaves the process group in order."""

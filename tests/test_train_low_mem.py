@@ -1,6 +1,8 @@
 """The commands of the original guide, word for word, and what they do where there is no GPU."""
 
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from engine.contract.rundir import OutputDir
 from tests.conftest import TRAIN_ROWS
-from tests.processes import Result, options, run
+from tests.processes import SFT_TUI, Result, kill_tree, options, run, until
 from train_low_mem import without_switches
 
 SCRIPT = Path(__file__).parents[1] / "train_low_mem.py"
@@ -108,6 +110,36 @@ def test_the_best_model_is_tested(project: Path, shape: list[str]) -> None:
     result = python(project, "test", *SMALL, "--max_new_tokens=4")
     assert result.code == 0, result.err
     assert "Evaluated 8 rows of data/my_test_dataset.parquet" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"), [(["stop"], 0, "Stopped at step"), (["stop", "--now"], 1, "Termin")]
+)
+def test_a_run_that_was_started_so_is_seen_and_stopped_by_the_app(
+    project: Path, shape: list[str], words: list[str], code: int, said: str
+) -> None:
+    """It has no supervisor, and is its own viewer."""
+    command = [sys.executable, "train_low_mem.py", "train", *SMALL, *shape, "--epochs=2000", "--save_steps=2"]
+    with (project / "out").open("wb") as out:
+        trainer = subprocess.Popen(
+            command, cwd=project, env={**os.environ, **ON_CPU}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    try:
+        saved = OutputDir(project / "model_save/sft_small")
+        until(lambda: bool(saved.checkpoint_steps()))
+        assert run(*SFT_TUI, "status", folder=project).out.startswith("sft-small-1 running")
+        busy = python(project, "train", *SMALL, *shape)
+        assert busy.code == 3
+        assert f"sft-small-1 (pid {trainer.pid}, since 20" in busy.err
+        result = run(*SFT_TUI, *words, folder=project)
+        assert result.code == 0, result.err
+        assert trainer.wait(60) == code
+    finally:
+        kill_tree(trainer)
+    assert said in result.out + result.err
+    again = python(project, "train", *SMALL, *shape, "--epochs=2000", "--is_keep_training=True", "--max_seq_len=9")
+    assert again.code == 2
+    assert "other settings: max_seq_len 512 -> 9." in again.err  # and no others: it goes on with those it had
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
 
 from engine.contract import events
 from engine.contract.config import RunConfig, override, to_json
-from engine.contract.events import Event
+from engine.contract.events import Event, Record
+from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.presets import preset
-from engine.contract.rundir import FolderLock, OutputDir, RunDir, RunRecord
+from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
 from engine.job import execute
 from engine.model import load_tokenizer
@@ -46,7 +47,7 @@ class Outcome:
     @property
     def ended(self) -> events.RunEnded:
         """The only `run_ended` of the last attempt."""
-        records = EventReader(self.run_dir.events).poll()
+        records = told(self.run_dir)
         attempt = max(record.envelope.attempt for record in records)
         last = [record.event for record in records if record.envelope.attempt == attempt]
         (end,) = [event for event in last if isinstance(event, events.RunEnded)]
@@ -56,6 +57,11 @@ class Outcome:
     def codes(self, kind: type[events.Notice] | type[events.Warning]) -> list[str]:
         """The codes of all notices or warnings."""
         return [event.message.code for event in self.all(kind)]
+
+
+def told(run_dir: RunDir) -> list[Record]:
+    """What a run tells, but for its heartbeats, which come when they come."""
+    return [r for r in EventReader(run_dir.events).poll() if not isinstance(r.event, events.Heartbeat)]
 
 
 Runner = Callable[..., Outcome]
@@ -72,12 +78,21 @@ def one_thread_on_the_cpu() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="package", autouse=True)
+def no_stacks_of_the_tests_own_process() -> Iterator[None]:
+    """Runs in this process leave its faulthandler to pytest; a rank has one attempt to a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.job.write_stacks_on_request", lambda _path: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]) -> Callable[..., RunDir]:
     """Makes the folder and the record of a run; settings beside those of `tiny_settings` come by name."""
 
     def make(*, folder: Path | None = None, **settings: Any) -> RunDir:
-        record = {name: settings.pop(name) for name in ("resume", "fresh", "processes", "job") if name in settings}
+        names = ("resume", "fresh", "force", "accepted", "processes", "job")
+        record = {name: settings.pop(name) for name in names if name in settings}
         folder = folder or tmp_path_factory.mktemp("run")
         output = {"output_dir": str(folder / "output")}
         config, overrides = override(preset("sft-small").config, {**output, **tiny_settings, **settings})
@@ -125,9 +140,9 @@ def left_as_found() -> Iterator[None]:
     taken: list[tuple[Path, int]] = []
     acquire = FolderLock.acquire.__func__  # type: ignore[attr-defined]
 
-    def remembered(kind: type[FolderLock], output: OutputDir, run: str) -> FolderLock:
-        lock: FolderLock = acquire(kind, output, run)
-        taken.append((output.lock_file, lock._fd))
+    def remembered(kind: type[FolderLock], folder: Path, *arguments: Any) -> FolderLock:
+        lock: FolderLock = acquire(kind, folder, *arguments)
+        taken.append((folder / LOCK_NAME, lock.fd))
         return lock
 
     with pytest.MonkeyPatch.context() as patch:
@@ -148,7 +163,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
     """Runs a command in a folder of its own: the engine is to be found wherever it is started."""
 
     def run_command(*command: str, **environment: str) -> Result:
-        return run(*command, folder=tmp_path_factory.mktemp("process"), env=environment)
+        env = {"ACCELERATE_USE_CPU": "true", **environment}
+        return run(*command, folder=tmp_path_factory.mktemp("process"), env=env)
 
     return run_command
 

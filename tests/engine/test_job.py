@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine import job
-from engine.contract import events
+from engine.contract import environment, events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.job import Job, StopFlag, TerminatedError, execute
+from engine.pulse import Life
 from engine.tokens import file_sha256
 from engine.world import World
+from tests.engine.conftest import told
+from tests.processes import until
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner
@@ -44,9 +47,9 @@ def test_work_that_succeeds_is_finished(run_here: "Runner") -> None:
     [
         (InputError("preset_unknown", name="x", known="y"), 2, "refused"),
         (job.StopAskedError(Message("model_new", {"seed": 1})), 0, "stopped"),
-        (job.DivergedError(Message("model_new", {"seed": 1})), 1, "diverged"),
+        (job.DivergedError(Message("model_new", {"seed": 1}), {}, {}), 1, "diverged"),
         (ValueError("wrong"), 1, "failed"),
-        (MemoryError(), 1, "failed"),
+        (MemoryError(), 1, "out_of_memory"),
     ],
 )
 def test_every_end_is_told_in_one_event(run_here: "Runner", error: Exception, code: int, reason: str) -> None:
@@ -61,12 +64,69 @@ def test_a_failure_names_the_error_where_it_happened(run_here: "Runner") -> None
     assert "in work" in run.ended.evidence["traceback"]
 
 
+def test_a_divergence_keeps_its_evidence_and_the_settings_that_may_mend_it(run_here: "Runner") -> None:
+    error = job.DivergedError(Message("head_frozen"), {"rows_rank0": "4, 9"}, {"learn_rate": 5e-4})
+    end = run_here(work=raising(error)).ended
+    assert (end.evidence, end.apply) == ({"rows_rank0": "4, 9"}, {"learn_rate": 5e-4})
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you …")])
+def test_a_lack_of_memory_is_told_with_the_setting_that_mends_it(run_here: "Runner", error: Exception) -> None:
+    end = run_here(work=raising(error), micro_batch_tokens=128).ended
+    assert (end.reason, end.apply) == ("out_of_memory", {"micro_batch_tokens": 64})
+    assert "64 tokens" in end.message.fix()
+    assert "--resume --apply-fix" in end.message.fix()
+
+
+def test_where_micro_batches_are_the_smallest_no_setting_is_promised_to_mend_a_lack_of_memory(
+    run_here: "Runner",
+) -> None:
+    end = run_here(work=raising(MemoryError()), micro_batch_tokens=40).ended
+    assert (end.reason, end.apply) == ("out_of_memory", {})
+    assert "--apply-fix" not in end.message.fix()
+    assert "--max_seq_len" in end.message.fix()
+
+
+def test_a_rank_without_a_supervisor_tells_of_its_error_and_of_the_end(run_here: "Runner") -> None:
+    run = run_here(work=raising(ValueError("wrong")))
+    (failure,) = run.all(events.RankFailed)
+    assert (failure.reason, failure.phase, failure.why, failure.waiting) == (
+        "failed",
+        "starting",
+        "ValueError: wrong",
+        False,
+    )
+    assert failure.traceback == run.ended.evidence["traceback"]
+
+
+def test_a_rank_with_a_supervisor_tells_of_its_error_and_leaves_the_end_to_it(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which sees all ranks, and so which of them was the first."""
+    monkeypatch.setenv(environment.SUPERVISOR, str(os.getppid()))
+    run = run_here(work=raising(ValueError("wrong")))
+    assert run.code == 1
+    assert [failure.why for failure in run.all(events.RankFailed)] == ["ValueError: wrong"]
+    assert run.all(events.RunEnded) == []
+
+
+def test_an_error_while_it_waited_for_others_is_told_as_such(run_here: "Runner") -> None:
+    def work(attempt: Job) -> Message:
+        attempt.step = 7
+        attempt.phase("training")
+        with attempt.life.among_others():
+            raise RuntimeError("connection closed by peer")
+
+    (failure,) = run_here(work=work).all(events.RankFailed)
+    assert (failure.waiting, failure.phase, failure.step) == (True, "training", 7)
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"run": "x", "config": {"epochs": 0}}'])
 def test_a_record_that_cannot_be_read_is_refused(cpu_world: World, tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     assert execute(cpu_world, RunDir(tmp_path), well) == 2
-    (record,) = EventReader(tmp_path / "events.jsonl").poll()
+    (record,) = told(RunDir(tmp_path))
     assert isinstance(record.event, events.RunEnded)
     assert (record.event.reason, record.event.message.code) == ("refused", "run_record_bad")
 
@@ -75,7 +135,7 @@ def test_a_setting_out_of_range_is_refused(make_run: Callable[..., RunDir], cpu_
     run_dir = make_run()
     run_dir.record.write_text(run_dir.record.read_text().replace('"epochs": 2', '"epochs": 0'))
     assert execute(cpu_world, run_dir, well) == 2
-    (record,) = EventReader(run_dir.events).poll()
+    (record,) = told(run_dir)
     assert isinstance(record.event, events.RunEnded)
     assert record.event.message.code == "setting_range"
 
@@ -83,7 +143,18 @@ def test_a_setting_out_of_range_is_refused(make_run: Callable[..., RunDir], cpu_
 def test_attempts_are_counted(run_here: "Runner", tmp_path: Path) -> None:
     for _ in range(3):
         run = run_here(folder=tmp_path, work=well)
-    assert [record.envelope.attempt for record in EventReader(run.run_dir.events).poll()] == [1, 2, 3]
+    assert [record.envelope.attempt for record in told(run.run_dir)] == [1, 2, 3]
+
+
+def test_the_number_of_an_attempt_is_the_one_its_supervisor_gave_it(
+    run_here: "Runner", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ranks are told the same, whatever another rank has written by then."""
+    run_here(folder=tmp_path, work=well)
+    monkeypatch.setenv(environment.ATTEMPT, "7")
+    run = run_here(folder=tmp_path, work=well)
+    assert [record.envelope.attempt for record in told(run.run_dir)] == [1, 7]
+    assert {record.envelope.attempt for record in EventReader(run.run_dir.events).poll()} == {1, 7}  # heartbeats too
 
 
 def test_an_attempt_tells_what_it_began_with(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
@@ -138,11 +209,34 @@ def test_a_stop_is_heeded_at_once_where_there_is_nothing_to_save(
     assert run.ended.reason == ("stopped" if stops else "finished")
 
 
+def test_a_pause_is_called_one(run_here: "Runner", tmp_path: Path) -> None:
+    def work(attempt: Job) -> Message:
+        attempt.run_dir.request_stop("pause")
+        attempt.phase("loading")
+        return well(attempt)
+
+    run = run_here(folder=tmp_path, work=work)
+    assert (run.code, run.ended.reason) == (0, "paused")
+
+
+def test_a_rank_whose_supervisor_is_dead_stops_as_an_orphan(
+    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(attempt: Job) -> Message:
+        until(lambda: attempt.stop_asked())
+        attempt.phase("loading")
+        return well(attempt)
+
+    monkeypatch.setenv(environment.SUPERVISOR, str(os.getpid()))  # which is not our parent
+    run = run_here(work=work)
+    assert (run.code, run.ended.reason) == (0, "orphaned")
+
+
 @pytest.fixture
 def stop_flag(tmp_path: Path) -> Any:
     """A flag whose signal handlers are gone afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield StopFlag(RunDir(tmp_path))
+    yield StopFlag(RunDir(tmp_path), Life())
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from engine import model
-from engine.contract.config import override
+from engine.contract.config import RunConfig, override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 
@@ -521,3 +521,16 @@ def test_bf16_is_used_only_where_the_hardware_has_it(
 )
 def test_an_error_is_told_on_one_line(error: Exception, expected: str) -> None:
     assert model.one_line(error) == expected
+
+
+@pytest.mark.parametrize("value", ["owner/kernel", {"encoder": "owner/kernel"}])
+def test_a_configuration_that_names_foreign_code_is_refused(
+    tiny_t5: Path, tiny_tokenizer: Path, tmp_path: Path, value: object
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_t5, folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "_attn_implementation": value}))
+    config = RunConfig(pretrained_model=str(folder), tokenizer=str(tiny_tokenizer))
+    with pytest.raises(InputError, match="names foreign code: _attn_implementation"):
+        model.load_model(config, model.load_tokenizer(str(tiny_tokenizer)))

@@ -1,7 +1,11 @@
 import functools
+import itertools
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -11,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from engine import model
+from engine import batching, model
+from engine.batching import Lengths
 from engine.contract.config import RunConfig
 from engine.loss import find_head
 from engine.step import StepResult, StepRunner, micro_batch, model_inputs
 from engine.tokens import Source, TokenStore, open_store
-from engine.world import World
+from engine.world import World, seed_step
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks
@@ -37,9 +42,8 @@ def loaded(config: RunConfig) -> Any:
     return net
 
 
-def one_step(config: RunConfig, store: TokenStore, world: World, **changed: Any) -> tuple[StepResult, Gradients]:
+def runner_of(config: RunConfig, store: TokenStore, world: World, **changed: Any) -> StepRunner:
     net = loaded(config)
-    learning = model.trained_parameters(net)
     arguments = {
         "head": find_head(net),
         "micro_batch_tokens": config.micro_batch_tokens,
@@ -47,10 +51,19 @@ def one_step(config: RunConfig, store: TokenStore, world: World, **changed: Any)
         "max_grad_norm": config.max_grad_norm,
         **changed,
     }
-    parameters = list(learning.values())
-    runner = StepRunner(model=net, store=store, world=world, parameters=parameters, pad=0, autocast=False, **arguments)
+    parameters = list(model.trained_parameters(net).values())
+    return StepRunner(model=net, store=store, world=world, parameters=parameters, pad=0, autocast=False, **arguments)
+
+
+def gradients_in(runner: StepRunner) -> Gradients:
+    learning = model.trained_parameters(runner.model)
+    return {name: parameter.grad for name, parameter in learning.items() if parameter.grad is not None}
+
+
+def one_step(config: RunConfig, store: TokenStore, world: World, **changed: Any) -> tuple[StepResult, Gradients]:
+    runner = runner_of(config, store, world, **changed)
     result = runner.run(np.arange(ROWS), stop_asked=False)
-    return result, {name: parameter.grad for name, parameter in learning.items() if parameter.grad is not None}
+    return result, gradients_in(runner)
 
 
 def row_losses(net: Any, store: TokenStore) -> list[Tensor]:
@@ -199,6 +212,151 @@ def test_a_sound_step_may_be_applied(gradient_cases: dict[str, RunConfig], rows:
     assert one_step(gradient_cases["t5"], rows, cpu_world)[0].finite
 
 
+# The loss of a step ahead of it.
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("budget", MICRO_BATCHES)
+def test_the_loss_told_ahead_is_the_loss_of_the_step_to_the_last_bit(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, case: str, budget: int
+) -> None:
+    """With dropout, from the same seed."""
+    config = replace(gradient_cases[case], dropout_rate=0.3)
+    runner = runner_of(config, rows, cpu_world, micro_batch_tokens=budget)
+    seed_step(5, 7, 0)
+    ahead = runner.loss_of(np.arange(ROWS))
+    seed_step(5, 7, 0)
+    assert runner.run(np.arange(ROWS), stop_asked=False).loss == ahead
+    seed_step(5, 8, 0)
+    assert runner.loss_of(np.arange(ROWS)) != ahead  # dropout was on
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_telling_the_loss_ahead_leaves_the_step_as_it_would_have_been(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, case: str
+) -> None:
+    config = replace(gradient_cases[case], dropout_rate=0.3)
+    found = []
+    for ahead in (True, False):
+        runner = runner_of(config, rows, cpu_world)
+        if ahead:
+            runner.loss_of(np.arange(ROWS))
+            assert gradients_in(runner) == {}
+        seed_step(5, 7, 0)
+        found.append((runner.run(np.arange(ROWS), stop_asked=False), gradients_in(runner)))
+    (first, ours), (second, theirs) = found
+    assert (first.loss, first.grad_norm) == (second.loss, second.grad_norm)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_loss_told_ahead_holds_no_more_than_one_micro_batch(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World
+) -> None:
+    """Each graph is dropped before the next is made: the budget bounds the memory of a save too."""
+    runner = runner_of(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=1)
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most, real = 0, StepRunner._loss
+
+    def counted(self: StepRunner, *arguments: Any) -> Tensor:
+        nonlocal most
+        loss = real(self, *arguments)
+        alive.add(loss)
+        most = max(most, len(alive))
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepRunner, "_loss", counted)
+        runner.loss_of(np.arange(ROWS))
+    assert most == 1
+
+
+# Which rows a step that is not finite has to thank for it.
+
+
+def micro_batches(store: TokenStore, budget: int) -> list[set[int]]:
+    """The rows of each micro-batch of the first step."""
+    indices = list(range(ROWS))
+    lengths = Lengths(store.lengths("prompt", indices), store.lengths("label", indices))
+    return [set(batch) for batch in batching.pack(indices, lengths, budget)]
+
+
+@pytest.mark.parametrize("budget", MICRO_BATCHES)
+def test_the_rows_of_the_micro_batch_whose_loss_is_no_number_are_named(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, budget: int
+) -> None:
+    runner = runner_of(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=budget)
+    poisoned = 15
+    others = {int(token) for row in range(ROWS) if row != poisoned for token in rows.prompt(row)}
+    token = min({int(token) for token in rows.prompt(poisoned)} - others)
+
+    def poison(_module: Any, _args: Any, named: dict[str, Any], output: Any) -> None:
+        output.last_hidden_state[(named["input_ids"] == token).any(dim=1)] = float("nan")
+
+    runner.model.encoder.register_forward_hook(poison, with_kwargs=True)
+    assert not runner.run(np.arange(ROWS), stop_asked=False).finite
+    (expected,) = [batch for batch in micro_batches(rows, budget) if poisoned in batch]
+    assert set(runner.not_finite(np.arange(ROWS))) == expected
+
+
+@pytest.mark.parametrize("nth", [0, 2])
+def test_the_rows_of_the_micro_batch_whose_gradient_is_no_number_are_named(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, nth: int
+) -> None:
+    runner = runner_of(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=128)
+    calls = itertools.count()
+    runner.parameters[0].register_hook(lambda gradient: gradient * (float("inf") if next(calls) == nth else 1.0))
+    assert set(runner.not_finite(np.arange(ROWS))) == micro_batches(rows, 128)[nth]
+
+
+def test_no_rows_are_named_where_all_is_finite(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World
+) -> None:
+    assert runner_of(gradient_cases["t5"], rows, cpu_world).not_finite(np.arange(ROWS)) == []
+
+
+def test_the_rows_are_those_of_the_store_whatever_the_order_of_the_step(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World
+) -> None:
+    runner = runner_of(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=1)
+    calls = itertools.count()
+    runner.parameters[0].register_hook(lambda gradient: gradient * (float("nan") if next(calls) == 0 else 1.0))
+    samples = np.array([30, 11, 22])
+    longest = max(samples, key=lambda row: (len(rows.prompt(row)) + len(rows.label(row)), len(rows.label(row))))
+    assert runner.not_finite(samples) == [int(longest)]
+
+
+# A rank whose parent has died.
+
+
+def test_a_step_of_an_orphan_is_abandoned_and_leaves_nothing_to_update_with(
+    gradient_cases: dict[str, RunConfig], rows: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    runner = runner_of(gradient_cases["t5"], rows, world, micro_batch_tokens=1)
+    assert not runner.run(np.arange(ROWS), stop_asked=False).abandoned
+    before = world.life.progress
+
+    def orphaned_at_the_third(self: StepRunner, *arguments: Any, real: Any = StepRunner._loss) -> Tensor:
+        world.life.orphaned = world.life.progress == before + 2
+        return cast(Tensor, real(self, *arguments))
+
+    monkeypatch.setattr(StepRunner, "_loss", orphaned_at_the_third)
+    result = runner.run(np.arange(ROWS), stop_asked=False)
+    assert result.abandoned
+    assert not result.finite
+    assert world.life.progress == before + 3  # it did not go through the other thirteen
+
+
+def test_every_micro_batch_is_progress(gradient_cases: dict[str, RunConfig], rows: TokenStore) -> None:
+    world = World()
+    runner = runner_of(gradient_cases["t5"], rows, world, micro_batch_tokens=1)
+    for work in (partial(runner.run, stop_asked=False), runner.loss_of, runner.not_finite):
+        before = world.life.progress
+        work(np.arange(ROWS))
+        assert world.life.progress >= before + ROWS
+
+
 def test_a_micro_batch_is_padded_with_what_counts_for_nothing(rows: TokenStore) -> None:
     batch = micro_batch(rows, [0, 5], 0, CPU)
     short, long = rows.prompt(0).tolist(), rows.prompt(5).tolist()
@@ -229,7 +387,9 @@ def test_two_ranks_give_the_gradient_of_the_formula(
     first, second = (load_file(two_ranks.folder / f"{case}-{rank}.safetensors") for rank in (0, 1))
     assert [found["size"] for found in two_ranks.found] == [2, 2]
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert first.pop("numbers")[0].item() == pytest.approx(loss, rel=1e-6)
+    numbers = first.pop("numbers").tolist()
+    assert numbers[0] == pytest.approx(loss, rel=1e-6)
+    assert numbers[4] == numbers[0]  # told ahead
     assert relative_error(first, expected) <= 1e-5
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
+from engine.checkpoint import SLACK, CheckpointWriter
 from engine.contract import events
 from engine.contract.events import Record, Step
-from engine.contract.rundir import FolderLock, OutputDir, RunDir, is_locked
+from engine.contract.locks import FolderLock, is_locked
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.step import StepResult, StepRunner
+from tests.engine.conftest import told
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner, TwoRanks
@@ -255,7 +259,7 @@ def test_a_setting_that_cannot_be_used_is_refused_and_nothing_is_written(
 def test_too_little_space_is_refused_before_training(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("engine.train.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("engine.prepare.free_bytes", lambda _: 1000)
     run = run_here(output_dir=str(tmp_path / "a"))
     assert_refused(run, "space_short")
     assert not (tmp_path / "a").exists()
@@ -289,8 +293,7 @@ def test_what_one_rank_alone_finds_is_refused_by_both(two_ranks: "TwoRanks") -> 
 
 
 def test_a_folder_in_use_is_refused_with_its_holder(run_here: "Runner", tmp_path: Path) -> None:
-    output = OutputDir(tmp_path / "output")
-    lock = FolderLock.acquire(output, "sft-7")
+    lock = FolderLock.acquire(tmp_path / "output", "sft-7", tmp_path / "log-7")
     before = everything_in(tmp_path)
     run = run_here(folder=tmp_path)
     assert (run.code, run.ended.reason, run.ended.message.code) == (3, "busy", "busy")
@@ -303,8 +306,12 @@ def test_a_folder_in_use_is_refused_with_its_holder(run_here: "Runner", tmp_path
 
 def test_a_run_holds_its_folder(run_here: "Runner", tmp_path: Path) -> None:
     held: list[bool] = []
-    output = OutputDir(tmp_path / "output")
-    run_here(folder=tmp_path, epochs=1, listener=lambda _: held.append(is_locked(output)))
+
+    def listener(record: Record) -> None:
+        if not isinstance(record.event, events.Heartbeat):  # they begin before
+            held.append(is_locked(tmp_path / "output"))
+
+    run_here(folder=tmp_path, epochs=1, listener=listener)
     assert len(held) > 10
     assert all(held)
 
@@ -327,8 +334,54 @@ def test_a_loss_that_is_no_number_ends_the_run_before_the_update(
     assert (run.code, run.ended.reason, run.ended.message.code) == (1, "diverged", "ended_diverged")
     assert run.ended.message.args["step"] == 1
     assert re.fullmatch(r"\d+(, \d+){7}", str(run.ended.message.args["rows"]))
+    assert run.ended.evidence["rows_rank0"] == run.ended.message.args["rows"]
+    assert run.ended.message.args["rank"] == "0"
+    assert run.ended.apply == {"learn_rate": 5e-4}
+    assert "--resume --apply-fix" in run.ended.message.fix()
     assert steps(run) == []
     assert run.output.checkpoint_steps() == []
+
+
+def test_a_divergence_names_the_rows_of_the_micro_batch_that_brought_it_about(
+    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
+) -> None:
+    """Not all of its step."""
+    real, calls = StepRunner._loss, count()
+
+    def poisoned(runner: StepRunner, *arguments: Any) -> Any:
+        return real(runner, *arguments) * (float("nan") if next(calls) % 8 == 2 else 1.0)
+
+    monkeypatch.setattr(StepRunner, "_loss", poisoned)
+    run = run_here(dropout_rate=0.0, micro_batch_tokens=1)
+    assert (run.ended.reason, run.ended.message.args["step"]) == ("diverged", 1)
+    (row,) = str(run.ended.message.args["rows"]).split(", ")
+    assert int(row) in steps(finished)[0].sample_ids
+    assert run.ended.evidence["rows_rank0"] == row
+
+
+@pytest.mark.parametrize("save_steps", [1, 100], ids=["at a save", "between saves"])
+def test_weights_that_are_no_numbers_are_never_saved(
+    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path, save_steps: int
+) -> None:
+    """An update may break them although loss and gradient were sound."""
+    step, done = torch.optim.Optimizer.zero_grad, [0]
+
+    def breaking(optimizer: torch.optim.Optimizer, *arguments: Any, **named: Any) -> None:
+        done[0] += 1
+        if done[0] == 4:
+            optimizer.param_groups[0]["params"][0].data.view(-1)[0] = float("nan")
+        step(optimizer, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", breaking)
+    run = run_here(folder=tmp_path, save_steps=save_steps)
+    code = "ended_diverged_weights" if save_steps == 1 else "ended_diverged"
+    assert (run.code, run.ended.reason, run.ended.message.code) == (1, "diverged", code)
+    assert run.ended.apply == {"learn_rate": 5e-4}
+    assert run.output.checkpoint_steps() == ([3, 2, 1] if save_steps == 1 else [])
+    monkeypatch.undo()
+    slower = run_here(folder=tmp_path, resume=True, accepted=["learn_rate"], **run.ended.apply)
+    assert (slower.code, slower.ended.reason) == (0, "finished")
+    assert all(bool(weight.isfinite().all()) for weight in load_file(run.output.best / "model.safetensors").values())
 
 
 def test_a_run_that_diverges_later_keeps_the_checkpoints_before(
@@ -359,6 +412,75 @@ def test_a_stop_saves_and_ends_well(run_here: "Runner", tmp_path: Path) -> None:
     assert "--resume" in run.ended.message.fix()
 
 
+def test_a_pause_saves_and_says_how_to_go_on(run_here: "Runner", tmp_path: Path) -> None:
+    def listener(record: Record) -> None:
+        if isinstance(record.event, Step) and record.event.step == 3:
+            RunDir(tmp_path / "log").request_stop("pause")
+
+    run = run_here(folder=tmp_path, listener=listener, save_steps=100)
+    assert (run.code, run.ended.reason, run.ended.message.code) == (0, "paused", "ended_paused")
+    assert run.output.checkpoint_steps() == [4]
+    assert f"`sft-tui continue {run.run_dir.read_record().run}`" in run.ended.message.fix()
+
+
+def test_an_orphan_drops_the_step_in_hand_saves_and_leaves(
+    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
+) -> None:
+    """Whoever would have stopped it is dead; the folder is free as soon as may be, without another computation."""
+    real, calls = StepRunner._loss, count()
+
+    def dying(runner: StepRunner, *arguments: Any) -> Any:
+        if next(calls) == 3 * 8 + 4:
+            runner.world.life.orphaned = True
+        return real(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "_loss", dying)
+    run = run_here(folder=tmp_path, dropout_rate=0.0, micro_batch_tokens=1, save_steps=100)
+    assert (run.code, run.ended.reason, run.ended.message.code) == (0, "orphaned", "ended_orphaned")
+    assert [event.step for event in steps(run)] == [1, 2, 3]
+    assert run.output.checkpoint_steps() == [3]
+    assert "next_loss" not in json.loads((run.output.checkpoint(3) / "MANIFEST.json").read_text())
+    monkeypatch.undo()
+    again = run_here(folder=tmp_path, dropout_rate=0.0, micro_batch_tokens=1, resume=True)
+    assert (again.code, [event.step for event in steps(again)]) == (0, list(range(1, STEPS + 1)))
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out_and_the_next_one_tried(
+    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
+) -> None:
+    asked = count(1)
+    monkeypatch.setattr("engine.train.free_bytes", lambda _: 30_000 if next(asked) == 3 else 1 << 40)
+    run = run_here(dropout_rate=0.0)
+    assert (run.code, run.ended.reason) == (0, "finished")
+    (warning,) = [event.message for event in run.all(events.Warning)]
+    assert (warning.code, warning.args["step"]) == ("save_no_space", 3)
+    assert warning.args["path"] == str(run.output.checkpoints)
+    assert re.fullmatch(r"No checkpoint of step 3: .* has 0\.00 GB free, and it needs \d+\.\d\d GB\..*", warning.what())
+    assert run.output.checkpoint_steps() == [step for step in range(STEPS, 0, -1) if step != 3]
+    assert [event.loss for event in steps(run)] == [event.loss for event in steps(finished)]
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
+def test_a_checkpoint_is_only_begun_where_all_of_it_fits(
+    monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path, optimizer: str
+) -> None:
+    """What is asked for bounds what is written, and not by far."""
+    needs: list[int] = []
+    real = CheckpointWriter.bytes_needed
+
+    def asked(writer: CheckpointWriter) -> int:
+        needs.append(real(writer))
+        return needs[-1]
+
+    monkeypatch.setattr(CheckpointWriter, "bytes_needed", asked)
+    run = run_here(folder=tmp_path, optimizer=optimizer, epochs=1)
+    sizes = [sum(file.stat().st_size for file in run.output.checkpoint(step).iterdir()) for step in range(1, 6)]
+    frozen = sum(file.stat().st_size for file in (run.output.checkpoints / "frozen").iterdir())
+    assert needs[0] >= sizes[0] + frozen
+    assert all(need >= size for need, size in zip(needs, sizes, strict=True))
+    assert all(need <= size + frozen + 2 * SLACK for need, size in zip(needs, sizes, strict=True))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_a_stop(run_here: "Runner", tmp_path: Path, number: signal.Signals) -> None:
     def listener(record: Record) -> None:
@@ -380,6 +502,7 @@ def test_a_stop_that_cannot_be_saved_says_so(
     monkeypatch.setattr("engine.checkpoint.CheckpointWriter.save", fail)
     run = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
     assert (run.code, run.ended.reason, run.ended.message.code) == (0, "stopped", "ended_stopped_unsaved")
+    assert "Free some space" in run.ended.message.fix()
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -519,6 +642,30 @@ def test_a_resume_of_a_finished_run_trains_nothing(run_here: "Runner", finished:
     assert everything_in(tmp_path / "output") == before
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_finished_run_asked_for_no_more_epochs_than_it_has_trains_nothing(
+    run_here: "Runner", finished: "Outcome", tmp_path: Path, epochs: int
+) -> None:
+    shutil.copytree(finished.output.path, tmp_path / "output")
+    run = run_here(folder=tmp_path, resume=True, dropout_rate=0.0, epochs=epochs, accepted=["epochs"])
+    assert (run.code, run.ended.message.code, steps(run)) == (0, "resume_finished", [])
+
+
+def test_a_finished_run_goes_on_for_more_epochs(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
+    shutil.copytree(finished.output.path, tmp_path / "output")
+    more = {"dropout_rate": 0.0, "epochs": 3}
+    refused = run_here(folder=tmp_path, resume=True, **more)
+    assert (refused.code, refused.ended.message.code) == (0, "resume_finished")  # nobody said that this is meant
+    run = run_here(folder=tmp_path, resume=True, accepted=["epochs"], **more)
+    assert (run.code, run.ended.reason) == (0, "finished")
+    assert [(event.epoch, event.step, event.steps_total) for event in steps(run)] == [
+        (3, step, 15) for step in range(11, 16)
+    ]
+    assert [event.epoch for event in run.all(events.Eval)] == [3]
+    assert run.ended.message.args["steps_total"] == 15
+    assert run.output.owner()["finished"]
+
+
 def test_a_resume_where_there_is_nothing_starts_at_the_beginning(run_here: "Runner") -> None:
     run = run_here(resume=True, epochs=1)
     assert (run.code, [event.step for event in steps(run)]) == (0, [1, 2, 3, 4, 5])
@@ -541,7 +688,8 @@ def test_two_ranks_train_as_one_run(uncut_on_two: "tuple[Result, Outcome]") -> N
     assert run.ended.reason == "finished"
     assert [event.step for event in steps(run)] == list(range(1, STEPS + 1))
     assert [event.world_size for event in run.all(events.RunStarted)] == [2]
-    assert {record.envelope.src for record in EventReader(run.run_dir.events).poll()} == {"rank0"}
+    assert {record.envelope.src for record in told(run.run_dir)} == {"rank0"}
+    assert {record.envelope.src for record in EventReader(run.run_dir.events).poll()} == {"rank0", "rank1"}
     assert run.output.checkpoint_steps() == list(range(STEPS, 0, -1))
     assert [path.name for path in run.output.checkpoints.glob(".*")] == []
     assert set(run.ended.evidence) == {"peak_memory_rank0", "peak_memory_rank1"}
@@ -573,7 +721,7 @@ def test_a_launch_that_would_be_two_runs_is_refused_by_both(
     # Rank 1 is refused as well, or finds that rank 0 has left: either way it trains nothing.
     assert both[0].code == 2, both
     assert both[1].code != 0, both
-    (end,) = [record.event for record in EventReader(run_dir.events).poll()]
+    (end,) = [record.event for record in told(run_dir)]
     assert isinstance(end, events.RunEnded)
     assert (end.reason, end.message.code) == ("refused", "world_mismatch")
     assert (end.message.args["launched"], end.message.args["found"]) == (2, 1)
@@ -590,7 +738,7 @@ def test_the_launcher_itself_is_refused_so(
     launched = launch_two("-m", "engine.train", str(run_dir.path), ACCELERATE_USE_CPU="false")
     assert launched.code != 0
     assert re.search(r"exitcode\s*: 2\b", launched.err), launched.err
-    ends = [record.event for record in EventReader(run_dir.events).poll()]
+    ends = [record.event for record in told(run_dir)]
     assert all(isinstance(end, events.RunEnded) and end.message.code == "world_mismatch" for end in ends)
     assert len(ends) <= 1  # none where the launcher ended rank 0 first
     assert not Path(run_dir.read_record().config["output_dir"]).exists()

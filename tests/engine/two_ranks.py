@@ -65,8 +65,11 @@ def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     runner = StepRunner(
         net, find_head(net), store, world, list(learning.values()), 0, budget, chunk, norm, autocast=False
     )
-    result = runner.run(np.arange(config.gradient_accumulation_steps), stop_asked=world.rank == 1)
-    numbers = torch.tensor([result.loss, result.grad_norm, result.label_tokens, result.stop_asked], dtype=torch.float64)
+    samples = np.arange(config.gradient_accumulation_steps)
+    ahead = runner.loss_of(samples)
+    result = runner.run(samples, stop_asked=world.rank == 1)
+    found = [result.loss, result.grad_norm, result.label_tokens, result.stop_asked, ahead]
+    numbers = torch.tensor(found, dtype=torch.float64)
     return {"numbers": numbers, **{name: p.grad for name, p in learning.items() if p.grad is not None}}
 
 

@@ -1,0 +1,114 @@
+"""What training starts from: inputs checked, all loaded, the checkpoint found, before anything is written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from engine import batching, checkpoint, model, resume
+from engine.checkpoint import Found
+from engine.contract import environment, events
+from engine.contract.inputs import require_files
+from engine.contract.locks import FolderLock
+from engine.contract.messages import InputError, Message
+from engine.contract.rundir import free_bytes
+from engine.job import Job
+from engine.loss import Head, find_head
+from engine.tokens import TokenStore, tokenizer_sha256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training starts from; nothing has been written to the output folder yet."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: Any
+    head: Head | None
+    train_rows: TokenStore
+    validation_rows: TokenStore
+    start: Found | None
+    data: dict[str, str]
+    autocast: bool
+    per_epoch: int
+    steps_total: int
+
+
+def lock_output(job: Job) -> FolderLock | None:
+    """The lock of the output folder, for the one who must give it back; None where a supervisor holds it for us."""
+    if environment.LOCK_FD in os.environ:
+        return None
+    return FolderLock.acquire(job.output.path, job.record.run, job.run_dir.path)
+
+
+def finished_owner(job: Job) -> dict[str, Any]:
+    """The run that is finished here, unless more epochs are asked for than it has; {} where there is none."""
+    owner: dict[str, Any] = job.world.from_main(job.output.owner())
+    if not owner.get("finished"):
+        return {}
+    more = "epochs" in job.record.accepted and job.config.epochs > int(owner.get("config", {}).get("epochs", 0))
+    return {} if more else owner
+
+
+def prepare(job: Job) -> Prepared:
+    """Checks and loads all that training needs; raises InputError or StopAskedError."""
+    config, world = job.config, job.world
+    job.phase("loading")
+    sources = [job.source("train_file"), job.source("validation_file")]
+    require_files(config, "tokenizer")
+    data = job.started(sources)
+    tokenizer = model.load_tokenizer(config.tokenizer)
+    data["tokenizer"] = tokenizer_sha256(tokenizer)
+    start = resume.starting_point(job, data)
+    if start is not None:
+        data["pretrained_model"] = start.manifest["data"].get("pretrained_model", "")
+        job.phase("loading")
+        net = model.build_model(start.model_config(), start.weights(), start.path)
+        net.generation_config = start.generation_config()
+    else:
+        require_files(config, "pretrained_model")
+        if config.pretrained_model and world.is_main:
+            data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
+        net = model.load_model(config, tokenizer)
+        if not config.pretrained_model:
+            job.notice(Message.of("model_new", seed=config.seed))
+    frozen = model.freeze(net, config.freeze)
+    job.phase("tokenizing")
+    train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
+    job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
+    net.to(world.device)
+    head = find_head(net)
+    if head is None:
+        job.warn(Message.of("head_not_separable", model=type(net).__name__))
+    precision, notice = model.choose_precision(config.mixed_precision, world.device)
+    for message in (*frozen.notices, notice):
+        job.notice(message)
+    batch = config.effective_batch(world.size)
+    per_epoch = batching.steps_per_epoch(len(train_rows), batch)
+    job.emit(
+        events.Plan(
+            rows=len(train_rows),
+            steps_per_epoch=per_epoch,
+            steps_total=per_epoch * config.epochs,
+            step=start.step if start else 0,
+            effective_batch=batch,
+            parameters=frozen.parameters,
+            parameters_trained=frozen.trained,
+            precision=precision,
+            micro_batch_tokens=config.micro_batch_tokens,
+        )
+    )
+    autocast = precision == "bf16"
+    return Prepared(
+        tokenizer, net, head, train_rows, validation_rows, start, data, autocast, per_epoch, per_epoch * config.epochs
+    )
+
+
+def _check_space(job: Job, net: Any) -> None:
+    need, free = checkpoint.bytes_needed(net, job.config.optimizer), free_bytes(job.output.path)
+    if need > free:
+        sizes = {
+            name: f"{size / 1e9:.2f} GB" for name, size in (("need", need), ("free", free), ("short", need - free))
+        }
+        raise InputError("space_short", path=str(job.output.path), **sizes)

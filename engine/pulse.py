@@ -1,0 +1,119 @@
+"""The life signs of a rank: heartbeats in the stream, stacks on request, and the notice that its parent has died.
+
+A thread can beat while the rank stands still, so a heartbeat carries a count of the rank's own progress. A rank that
+waits for the others says so: where all but one wait, that one is to blame.
+"""
+
+import contextlib
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.contract import environment
+from engine.contract.events import Heartbeat
+from engine.contract.stream import EventWriter
+
+BEAT_SECONDS = 2.0
+WATCH_SECONDS = 0.5
+# An orphan saves and ends at the next micro-batch. One that cannot get there gives its folder free in the end.
+ORPHAN_SECONDS = 60.0
+
+
+class Life:
+    """What a rank is doing, as its thread of heartbeats sees it."""
+
+    def __init__(self) -> None:
+        self.phase = "starting"
+        self.progress = 0
+        self.waiting = False
+        self.broke_off_waiting = False
+        self.orphaned = False  # whoever started this rank, and would have stopped it, is dead
+        self._parent = parent_to_watch()
+
+    @property
+    def parent_died(self) -> bool:
+        """Whether whoever had to outlive this rank is dead; known at once, before the thread notices."""
+        return self.orphaned or (self._parent is not None and os.getppid() != self._parent)
+
+    def mark(self) -> None:
+        """Tells that the rank has got further."""
+        self.progress += 1
+
+    @contextlib.contextmanager
+    def among_others(self) -> Iterator[None]:
+        """Around what waits for other ranks."""
+        self.waiting = True
+        try:
+            yield
+        except BaseException:
+            self.broke_off_waiting = True  # most likely another rank has died
+            raise
+        finally:
+            self.waiting = False
+            self.mark()
+
+
+class Pulse:
+    """A thread that writes a rank's heartbeats and watches its parent."""
+
+    def __init__(self, life: Life, log: EventWriter, parent: int | None) -> None:
+        self._life, self._log, self._parent = life, log, parent
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, and waits for it."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        beat_at, orphaned_at = 0.0, 0.0
+        while True:
+            now, life = time.monotonic(), self._life
+            if now - beat_at >= BEAT_SECONDS:
+                beat_at = now
+                self._log.write(Heartbeat(life.phase, life.progress, life.waiting, os.getpid()))
+            if self._parent is not None and os.getppid() != self._parent:
+                orphaned_at = orphaned_at or now
+                life.orphaned = True
+                if now - orphaned_at > ORPHAN_SECONDS and life.phase != "saving":
+                    os._exit(1)
+            if self._over.wait(WATCH_SECONDS):
+                return
+
+
+def parent_to_watch() -> int | None:
+    """The pid of whoever must outlive this rank: its supervisor or its launcher; None where there is neither."""
+    if environment.SUPERVISOR in os.environ:
+        return int(os.environ[environment.SUPERVISOR])
+    return os.getppid() if "WORLD_SIZE" in os.environ else None
+
+
+def attempt_told() -> int:
+    """The number of this attempt, where a supervisor gave it one; else 0."""
+    return int(os.environ.get(environment.ATTEMPT, "0"))
+
+
+def supervisor_died() -> bool:
+    """Whether this rank had a supervisor, and it is dead; known at once, before the thread notices."""
+    return supervised() and os.getppid() != parent_to_watch()
+
+
+def supervised() -> bool:
+    """Whether a supervisor started this rank, and certifies how it ends."""
+    return environment.SUPERVISOR in os.environ
+
+
+def write_stacks_on_request(path: Path) -> None:
+    """Lets SIGUSR1 write the stacks of all threads to `path`, also while the rank is inside a call that never ends."""
+    faulthandler.enable()  # a crash of native code leaves its stacks in the trainer's output
+    with contextlib.suppress(OSError):  # a full disk
+        faulthandler.register(signal.SIGUSR1, file=path.open("w", encoding="utf-8"), all_threads=True, chain=False)

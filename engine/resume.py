@@ -1,0 +1,158 @@
+"""Going on: which checkpoint to take, what must not differ, and the proof that training goes on as it would have.
+
+The proof is the loss of the step after the checkpoint. It was computed when the checkpoint was saved, from the
+weights that were saved, and it is computed again from the weights that were loaded, by the same arithmetic. Steps
+that the log holds beyond the checkpoint are compared one by one as they are repeated.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine import checkpoint
+from engine.checkpoint import Found
+from engine.contract.config import differences_on_resume
+from engine.contract.messages import InputError, Message, Value
+from engine.contract.rundir import refuse_unfinished
+from engine.contract.stream import losses_after
+from engine.job import Job, versions
+from engine.tokens import file_sha256
+
+# How far a repeated loss may be from the logged one where it cannot be the same to the last bit: with other versions
+# or threads on the CPU, and on GPUs, whose sums have no fixed order.
+TOLERANCE = {"cpu": 1e-5, "other": 1e-3}
+
+
+def starting_point(job: Job, data: dict[str, str]) -> Found | None:
+    """The checkpoint to go on from, verified by rank 0; raises InputError where it may not be used."""
+    record, output = job.record, job.output
+
+    def find() -> Found | None:
+        if not record.resume:
+            if not record.fresh:
+                refuse_unfinished(output, resume_option=record.resume_option, fresh_option=record.fresh_option)
+            return None
+        job.phase("verifying")
+        checkpoint.restore_best(output)
+        found, skipped = checkpoint.newest_sound(output)
+        for message in skipped:
+            job.warn(message)
+        if found is None:
+            job.notice(Message.of("resume_nothing", path=str(output.path)))
+            return None
+        _refuse_differences(job, found, data)
+        return found
+
+    return job.world.from_main(job.world.together(find, chosen=job.world.is_main))  # type: ignore[no-any-return]
+
+
+def base_model_sha256(path: Path) -> str:
+    """The hash of a base model: of its file, or of the weight files of its folder; empty where there is none."""
+    if path.is_file():
+        return file_sha256(path)
+    weights = sorted(file for file in path.glob("*") if file.suffix in (".safetensors", ".bin")) if path.name else []
+    return "-".join(file_sha256(file)[:16] for file in weights)
+
+
+def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
+    then, record = found.manifest, job.record
+    differences = differences_on_resume(then["config"], job.config)
+    if then["world_size"] != job.world.size:
+        differences["processes"] = [then["world_size"], job.world.size]
+    base = job.config.pretrained_model
+    if base and then["config"].get("pretrained_model") != base:
+        data = {**data, "pretrained_model": base_model_sha256(Path(base))}
+    for name in ("train_file", "tokenizer", "pretrained_model"):
+        old, new = then["data"].get(name), data.get(name)
+        if old and new and old != new:
+            differences[f"content of {name}"] = [old[:12], new[:12]]
+    before = job.output.owner().get("config")  # of the attempt before, which may have been cut before it saved
+    agreed = {name for name, (_, new) in differences.items() if isinstance(before, dict) and before.get(name) == new}
+    accepted = {name for name in differences if record.force or name in {*record.accepted, *agreed}}
+    refused = {name: pair for name, pair in differences.items() if name not in accepted}
+    if refused:
+        raise InputError("resume_differs", checkpoint=str(found.path), differences=_listed(refused), **job.options())
+    if accepted:
+        listed = _listed({name: differences[name] for name in differences})
+        job.warn(Message.of("resume_accepted", checkpoint=str(found.path), differences=listed))
+
+
+def _listed(differences: dict[str, list[Any]]) -> str:
+    return ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences.items())
+
+
+@dataclass
+class Proof:
+    """The losses that a resumed run has to repeat, and how it fared so far."""
+
+    job: Job
+    first: int  # the step after the checkpoint
+    expected: dict[int, float] = field(default_factory=dict)
+    changed: str = ""  # what differs from the environment that made the checkpoint
+    repeated: int = 0
+    same_bits: bool = True
+    worst: float = 0.0  # relative difference
+
+    @property
+    def last(self) -> int:
+        """The last step that has to be repeated; 0 where there is none."""
+        return max(self.expected, default=0)
+
+    @classmethod
+    def of(cls, job: Job, found: Found) -> "Proof":
+        """What there is to repeat after the checkpoint `found`, from its manifest and the log."""
+        then, now = found.manifest, versions()
+        changes = {
+            name: [then["versions"].get(name), now[name]] for name in now if then["versions"].get(name) != now[name]
+        }
+        first = found.step + 1
+        budget, now_budget = int(then["config"]["micro_batch_tokens"]), job.config.micro_batch_tokens
+        if budget != now_budget:  # another cut draws other numbers for dropout
+            job.notice(Message.of("resume_other_cut", old=budget, new=now_budget))
+            return cls(job, first)
+        planned = job.record.accepted or job.record.force
+        logged = {} if planned else losses_after(job.run_dir.events, found.step)
+        expected = {step: loss for step, loss in logged.items() if step > first}
+        if "next_loss" in then:
+            expected[first] = float(then["next_loss"])
+        elif first in logged:
+            expected[first] = logged[first]
+        if not expected:
+            job.notice(Message.of("resume_unproved", step=found.step))
+        return cls(job, first, expected, _listed(changes))
+
+    def check(self, step: int, loss: float) -> None:
+        """Compares a step's loss before it updates anything; raises InputError where the first one is another."""
+        logged = self.expected.pop(step, None)
+        if logged is None:
+            return
+        self.repeated += 1
+        self.same_bits = self.same_bits and loss == logged
+        difference = abs(loss - logged) / max(abs(logged), 1e-12)
+        self.worst = max(self.worst, difference)
+        tolerance = TOLERANCE["cpu" if self.job.world.device.type == "cpu" else "other"]
+        if loss != logged and not difference <= tolerance:  # a difference from what is no number is none
+            self._refuse(step, loss, logged)
+        elif step == self.first:
+            self._say("resume_proved", "resume_proved_within", step, loss=repr(loss))
+        elif not self.expected:
+            self._say("resume_repeated", "resume_repeated_within", step, steps=self.repeated)
+
+    def _refuse(self, step: int, loss: float, logged: float) -> None:
+        args: dict[str, Value] = {
+            "step": step,
+            "loss": repr(loss),
+            "logged": repr(logged),
+            "changed": self.changed or "-",
+        }
+        if step == self.first and not self.job.record.force:
+            raise InputError("resume_disproved", **args, **self.job.options())
+        self.job.warn(Message.of("resume_drift", **args))
+        self.expected.clear()  # later ones cannot be right either
+
+    def _say(self, same: str, near: str, step: int, **more: str | int) -> None:
+        if self.same_bits:
+            self.job.notice(Message.of(same, step=step, first=self.first, **more))
+            return
+        why = self.changed or self.job.world.device.type
+        self.job.notice(Message.of(near, step=step, first=self.first, worst=f"{self.worst:.1e}", why=why, **more))
