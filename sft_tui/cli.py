@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json as jsonlib
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import click
 
 from engine.contract.config import to_json
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError, Lang, Message
 from engine.contract.presets import PRESETS, preset
+from engine.contract.rundir import RunRecord
 from sft_tui import text
 from sft_tui.locale import language, say
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given, settings_table
@@ -46,47 +48,228 @@ def cli() -> None:
 
 NO_UI = "Follow the run here as text, bars on a terminal and plain lines elsewhere; so far the only way."
 JSON = "Print the run's events, one JSON object a line."
+DETACH = "Start it, print its name, and return at once."
 LOGS = "Folder of the runs' logs."
 
+logs_option = click.option(
+    "--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS
+)
+json_option = click.option("--json", is_flag=True, help=JSON)
+detach_option = click.option("--detach", is_flag=True, help=DETACH)
+no_ui_option = click.option("--no-ui", is_flag=True, expose_value=False, help=NO_UI)
+
 
 @cli.command(cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
-@click.option("--no-ui", is_flag=True, expose_value=False, help=NO_UI)
-@click.option("--json", is_flag=True, help=JSON)
+@no_ui_option
+@json_option
+@detach_option
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the output folder.")
 @click.option("--fresh", is_flag=True, help="Start anew where an unfinished run lies, and keep that aside.")
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
+@logs_option
 @config_options(LANG)
-def run(preset_name: str, json: bool, resume: bool, fresh: bool, logs: Path, **settings: Any) -> None:
-    """Train as PRESET says, with any of its settings overridden."""
+def run(preset_name: str, json: bool, detach: bool, resume: bool, fresh: bool, logs: Path, **settings: Any) -> None:
+    """Train as PRESET says, with any of its settings overridden; the run outlives this command."""
     if resume and fresh:
         raise click.UsageError("--resume goes on with a run, --fresh starts anew: give one of them.")
-    start(preset_name, given(settings), job="train", json=json, resume=resume, fresh=fresh, logs=logs)
+    start(preset_name, given(settings), job="train", json=json, detach=detach, resume=resume, fresh=fresh, logs=logs)
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
-@click.option("--json", is_flag=True, help=JSON)
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
+@json_option
+@detach_option
+@logs_option
 @config_options(LANG)
-def test(preset_name: str, json: bool, logs: Path, **settings: Any) -> None:
+def test(preset_name: str, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
     """Evaluate the best model of PRESET's output folder on its test file."""
-    start(preset_name, given(settings), job="test", json=json, logs=logs)
+    start(preset_name, given(settings), job="test", json=json, detach=detach, logs=logs)
 
 
-def start(name: str, values: dict[str, Any], *, logs: Path, json: bool = False, **how: Any) -> None:
+def start(
+    name: str, values: dict[str, Any], *, logs: Path, json: bool = False, detach: bool = False, **how: Any
+) -> None:
     """Plans, starts and follows a run; exits with the run's code unless it is 0."""
-    from dataclasses import replace
+    from sft_tui import starting
 
-    from sft_tui import headless, starting, supervisor
+    launch(starting.plan_run(name, values, **how), logs, json=json, detach=detach)
 
-    record = starting.plan_run(name, values, **how)
-    if not record.processes:
-        record = replace(record, processes=1 if supervisor.cpu_asked() else max(1, supervisor.gpu_count()))
-    run_dir, record = starting.open_run_dir(logs, record)
-    code = headless.run(run_dir, record, headless.choose_view(LANG, json=json), LANG)
+
+def launch(record: RunRecord, logs: Path, *, json: bool, detach: bool) -> None:
+    """Starts a planned run and follows it, or leaves it alone; exits with the run's code unless it is 0."""
+    from sft_tui import following, headless, starting
+
+    if record.resume and starting.is_finished(record):
+        options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}
+        steps = starting.steps_of(record)
+        message = Message.of("resume_finished", run=record.run, steps_total=steps, **options)
+        click.echo(text.safe(message.what(LANG)))
+        click.echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
+        return
+    started = starting.start(logs, record)
+    if detach:
+        click.echo(started.record.run)
+        click.echo(say("left_running", LANG, run=text.safe(started.record.run)), err=True)
+        return
+    code = following.follow_started(started, headless.choose_view(LANG, json=json), LANG)
     if code:
         sys.exit(code)
+
+
+run_argument = click.argument("name", metavar="[RUN]", required=False)
+
+
+@cli.command()
+@json_option
+@logs_option
+def runs(json: bool, logs: Path) -> None:
+    """List the runs, the newest first."""
+    from sft_tui import listing
+    from sft_tui.runs import every
+
+    found = list(every(logs))
+    if json:
+        click.echo(jsonlib.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
+    elif not found:
+        click.echo(say("no_runs", LANG, path=text.safe(str(logs))), err=True)
+    else:
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in listing.table(found, LANG, columns):
+            click.echo(line)
+
+
+@cli.command()
+@run_argument
+@click.option("--json", is_flag=True, help="Print what is known of the run as one JSON object.")
+@logs_option
+def status(name: str | None, json: bool, logs: Path) -> None:
+    """Tell on one line how RUN is, or how it ended and what to do; the newest where none is named."""
+    from sft_tui import headless, listing
+    from sft_tui.runs import find, look
+
+    one = look(find(logs, name))
+    if json:
+        click.echo(jsonlib.dumps(one.to_json(), ensure_ascii=False))
+        return
+    click.echo(listing.status_line(one, LANG))
+    if one.state.ended is not None and not one.alive:
+        for _, line in headless.ended_lines(one.state.ended, LANG):
+            click.echo(line, err=True)
+
+
+@cli.command()
+@run_argument
+@no_ui_option
+@json_option
+@logs_option
+def attach(name: str | None, json: bool, logs: Path) -> None:
+    """Show RUN from its beginning and follow it to its end."""
+    from sft_tui import following, headless
+    from sft_tui.runs import find
+
+    code = following.follow(find(logs, name), headless.choose_view(LANG, json=json), LANG)
+    if code:
+        sys.exit(code)
+
+
+@cli.command("logs")
+@run_argument
+@click.option("--json", is_flag=True, help="Print the events as they are.")
+@click.option("--trainer", is_flag=True, help="Print what the trainer's processes wrote to their output instead.")
+@logs_option
+def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
+    """Print what RUN has written so far."""
+    from sft_tui import listing
+    from sft_tui.runs import find
+
+    run_dir = find(logs, name)
+    if trainer:
+        listing.print_output(run_dir)
+    else:
+        listing.print_events(run_dir, LANG, json=json)
+
+
+@cli.command()
+@run_argument
+@click.option("--now", is_flag=True, help="End it at once, without saving.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as it is asked.")
+@logs_option
+def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
+    """Save and end RUN; what it says at its end is printed here."""
+    ask(name, logs, now=now, why="stop", said="ending" if now else "stopping", wait=not no_wait)
+
+
+@cli.command()
+@run_argument
+@click.option("--no-wait", is_flag=True, help="Return as soon as it is asked.")
+@logs_option
+def pause(name: str | None, no_wait: bool, logs: Path) -> None:
+    """Save RUN and end its processes, so that memory and GPUs are free; `continue` goes on with it."""
+    ask(name, logs, why="pause", said="pausing", wait=not no_wait)
+
+
+def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
+    """Asks a run to end, and waits until it has; exits with its code unless it is 0."""
+    from sft_tui import headless, listing
+    from sft_tui.runs import find, look
+    from sft_tui.runs import stop as request
+
+    one = look(find(logs, name))
+    request(one, now=now, why=why)
+    click.echo(say(said, LANG), err=True)
+    if not wait:
+        return
+    end = listing.wait_for_end(one.run_dir)
+    for stream, line in headless.ended_lines(end, LANG):
+        click.echo(line, err=stream == "note")
+    if end.reason not in ("stopped", "paused", "finished", *(["terminated", "killed"] if now else [])):
+        sys.exit(end.exit_code)
+
+
+@cli.command("continue")
+@run_argument
+@no_ui_option
+@json_option
+@detach_option
+@logs_option
+def continue_(name: str | None, json: bool, detach: bool, logs: Path) -> None:
+    """Go on with RUN, which was paused."""
+    from sft_tui import runs as known
+    from sft_tui import starting
+
+    one = known.look(known.find(logs, name))
+    if one.alive:
+        raise InputError("run_running", run=one.name)
+    if one.status != known.PAUSED:
+        raise InputError("run_not_paused", run=one.name, status=one.status)
+    launch(starting.plan_resume(one.record, {}), logs, json=json, detach=detach)
+
+
+@cli.command(cls=GroupedCommand, lang=LANG)
+@run_argument
+@no_ui_option
+@json_option
+@detach_option
+@click.option("--force", is_flag=True, help="Go on although the checkpoint was made with something else.")
+@click.option("--apply-fix", is_flag=True, help="Change what the end of the run said should be changed.")
+@logs_option
+@config_options(LANG)
+def resume(
+    name: str | None, json: bool, detach: bool, force: bool, apply_fix: bool, logs: Path, **settings: Any
+) -> None:
+    """Go on with RUN from its newest sound checkpoint; with --epochs N a finished run goes on for more."""
+    from sft_tui import runs as known
+    from sft_tui import starting
+
+    one = known.look(known.find(logs, name))
+    if one.alive:
+        raise InputError("run_running", run=one.name)
+    fix = starting.fix_of(one) if apply_fix else {}
+    if fix:
+        shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
+        click.echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
+    record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
+    launch(record, logs, json=json, detach=detach)
 
 
 @cli.group(invoke_without_command=True)
@@ -129,7 +312,7 @@ def show_preset(name: str, json: bool) -> None:
 
 
 @cli.command()
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
+@logs_option
 def demo(logs: Path) -> None:
     """Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes."""
     from sft_tui import story

@@ -1,25 +1,17 @@
-"""--no-ui: follows a run as plain lines, progress bars or raw events; standard output is data, standard error notes."""
+"""What --no-ui prints of a run: plain lines, bars or raw events; standard output is data, standard error is notes."""
 
-import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Protocol
 
 from engine.contract import events
 from engine.contract.events import Record, encode
 from engine.contract.messages import PHASES_ZH, Lang
 from engine.contract.presets import PRESETS
-from engine.contract.rundir import RunDir, RunRecord
-from engine.contract.stream import EventReader
 from sft_tui import text
 from sft_tui.locale import say
 from sft_tui.run_state import RunState, reduce
-from sft_tui.supervisor import Supervisor
 
-POLL_SECONDS = 0.2
 PHASE_LINE_SECONDS = 10.0
 STEP_LINE_SECONDS = 60.0
 WARM_STEPS = 3  # steps before the time left is told
@@ -34,6 +26,12 @@ class View(Protocol):
     def close(self) -> None:
         """Leaves the terminal in order."""
 
+    def suspend(self) -> None:
+        """Makes room for a question."""
+
+    def restore(self) -> None:
+        """Goes on after a question."""
+
 
 def choose_view(lang: Lang, *, json: bool) -> View:
     """Raw events where asked for; bars where standard error is a terminal; else plain lines."""
@@ -44,7 +42,20 @@ def choose_view(lang: Lang, *, json: bool) -> View:
     return PlainView(lang, sys.stdout, sys.stderr)
 
 
-class JsonView:
+class _Lines:
+    """What views that only print lines have in common: nothing to leave in order."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+    def suspend(self) -> None:
+        """Nothing to do."""
+
+    def restore(self) -> None:
+        """Nothing to do."""
+
+
+class JsonView(_Lines):
     """One event a line, as in the stream."""
 
     def __init__(self, out: IO[str]) -> None:
@@ -55,11 +66,8 @@ class JsonView:
         self._out.write(encode(record).decode("ascii"))
         self._out.flush()
 
-    def close(self) -> None:
-        """Nothing to do."""
 
-
-class PlainView:
+class PlainView(_Lines):
     """Lines: steps, scores and samples to `out`; everything else to `notes`."""
 
     def __init__(self, lang: Lang, out: IO[str], notes: IO[str]) -> None:
@@ -79,9 +87,6 @@ class PlainView:
                 for stream, line in lines(event, self._state, self._lang):
                     print(line, file=self._out if stream == "data" else self._notes, flush=True)
 
-    def close(self) -> None:
-        """Nothing to do."""
-
     def _step(self, step: events.Step) -> None:
         every = int(self._state.started.config.get("logging_steps", 50)) if self._state.started else 50
         now = time.monotonic()
@@ -91,7 +96,7 @@ class PlainView:
             print(step_line(self._state, self._lang), file=self._out, flush=True)
 
     def _phase(self, phase: events.Phase) -> None:
-        if phase.name in ("training", "saving", "publishing"):
+        if phase.name in ("training", "saving", "publishing", "verifying"):
             return
         now = time.monotonic()
         if phase.done == 0 or phase.done == phase.total or now - self._phase_at > PHASE_LINE_SECONDS:
@@ -138,6 +143,14 @@ class BarsView:
         """Takes the bars down."""
         self._bars.stop()
 
+    def suspend(self) -> None:
+        """Takes the bars down for a while."""
+        self._bars.stop()
+
+    def restore(self) -> None:
+        """Puts them up again."""
+        self._bars.start()
+
     def _move(self, record: Record) -> None:
         match record.event:
             case events.Plan() as plan:
@@ -182,9 +195,9 @@ def phase_line(phase: events.Phase, lang: Lang) -> str:
 def time_left(state: RunState, lang: Lang) -> str:
     """The time to the end, or nothing while it would be a guess."""
     seconds = state.seconds_left
-    if seconds is None or state.step is None or state.step.step - state.training_from < WARM_STEPS:
+    if seconds is None or state.pace.steps < WARM_STEPS:
         return ""
-    return say("left", lang, time=text.duration(seconds))
+    return say("left_open" if state.evaluation_unknown else "left", lang, time=text.duration(seconds))
 
 
 def step_line(state: RunState, lang: Lang) -> str:
@@ -235,7 +248,7 @@ def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
         case events.Notice() | events.Warning():
             return [("note", say(event.kind, lang, text=text.safe(event.message.text(lang))))]
         case events.RunEnded():
-            return _ended_lines(event, lang)
+            return ended_lines(event, lang)
     return []
 
 
@@ -273,78 +286,26 @@ def _eval_line(event: events.Eval, state: RunState, lang: Lang) -> str:
     )
 
 
-def _ended_lines(event: events.RunEnded, lang: Lang) -> list[Line]:
+def _short(value: str) -> bool:
+    """Whether a piece of evidence fits a line; tracebacks and stacks are in the log."""
+    return "\n" not in value.strip()
+
+
+def ended_lines(event: events.RunEnded, lang: Lang) -> list[Line]:
+    """How an attempt ended, what to do, and what is known of its memory."""
     what, fix = text.safe(event.message.what(lang)), text.safe(event.message.fix(lang))
     good = event.exit_code == 0
     stream = "data" if good else "note"
     shown: list[Line] = [(stream, what if good else say("error", lang, text=what))]
     if fix:
         shown.append(("note", say("fix", lang, text=fix)))
+    if not good:
+        shown += [
+            ("note", f"  {name}: {text.safe(value, 300)}") for name, value in event.evidence.items() if _short(value)
+        ]
     peaks = [
         text.size(float(size)) for name, size in event.evidence.items() if name.startswith("peak_") and size.isdigit()
     ]
     if peaks:
         shown.append(("note", say("peak", lang, peaks=", ".join(peaks))))
     return shown
-
-
-def run(run_dir: RunDir, record: RunRecord, view: View, lang: Lang) -> int:
-    """Starts the trainer of `run_dir`, shows it until it ends, and returns the exit code of the run."""
-    seen = Latest(view.show)
-    supervisor = Supervisor(run_dir, record)
-    try:
-        _follow(supervisor, seen, lang)
-    finally:
-        view.close()
-    if seen.ended is None:
-        return 1
-    if seen.ended.reason in ("refused", "busy") and supervisor.attempt == 1:
-        discard(run_dir)  # nothing was done: nothing is left behind
-    elif seen.ended.exit_code:
-        print(say("log_place", lang, path=text.safe(str(run_dir.path))), file=sys.stderr)
-    return seen.ended.exit_code
-
-
-class Latest:
-    """Passes the records of one attempt on, and keeps its last event."""
-
-    def __init__(self, show: Callable[[Record], None]) -> None:
-        self._show = show
-        self.ended: events.RunEnded | None = None
-
-    def take(self, records: list[Record], attempt: int) -> None:
-        """Takes what was read; earlier attempts are passed over."""
-        for record in records:
-            if record.envelope.attempt == attempt:
-                self._show(record)
-                if isinstance(record.event, events.RunEnded):
-                    self.ended = record.event
-
-
-def _follow(supervisor: Supervisor, seen: Latest, lang: Lang) -> None:
-    reader = EventReader(supervisor.run_dir.events)
-    requests = iter((("stopping", 0), ("terminating", signal.SIGTERM), ("killing", signal.SIGKILL)))
-    while True:
-        try:
-            over = supervisor.ended()
-            if over:
-                supervisor.certify()
-            seen.take(reader.poll(), supervisor.attempt)
-            if over:
-                return
-            time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            key, number = next(requests, ("killing", signal.SIGKILL))
-            print("\n" + say(key, lang), file=sys.stderr, flush=True)
-            if number:
-                supervisor.signal(number)
-            else:
-                supervisor.run_dir.request_stop()
-
-
-def discard(run_dir: RunDir) -> None:
-    """Removes the folder of a run that never began."""
-    shutil.rmtree(run_dir.path, ignore_errors=True)
-    parent = Path(run_dir.path).parent
-    if parent.is_dir() and not any(parent.iterdir()):
-        parent.rmdir()

@@ -31,6 +31,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "步 {step:>{width}}/{total}  轮 {epoch}/{epochs}  损失 {loss:8.4f}  学习率 {lr:.2e}  梯度 {grad:6.2f}  "
         "{rate:>6} 词元/秒  {left}",
     ),
+    "left_open": ("{time} + evaluation left", "剩余 {time}，另加评估"),
     "left": ("{time} left", "剩余 {time}"),
     "eval": (
         "evaluation of epoch {epoch}: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} rows in {time}",
@@ -53,12 +54,39 @@ TEXTS: dict[str, tuple[str, str]] = {
     "fix": ("  {text}", "  {text}"),
     "peak": ("Peak memory of the trainer: {peaks}", "训练进程的内存峰值：{peaks}"),
     "log_place": ("Log of this run: {path}", "本次运行的日志：{path}"),
-    "stopping": (
-        "Asked the run to save and stop. Ctrl-C again terminates it without saving.",
-        "已请求保存并停止。再按一次 Ctrl-C 将不保存而终止。",
+    "ask": (
+        "The run goes on without this view. [Enter] leave it running · s stop and save · c cancel: ",
+        "关闭本窗口不影响运行。[回车] 让它继续运行 · s 保存并停止 · c 取消：",
     ),
-    "terminating": ("Terminating the run. Ctrl-C again kills it.", "正在终止运行。再按一次 Ctrl-C 将强制结束。"),
-    "killing": ("Killing the run.", "正在强制结束运行。"),
+    "ask_again": (
+        "The run is about to save and stop. [Enter] leave it to that · n end it now, without saving · c cancel: ",
+        "运行正在保存并停止。[回车] 让它完成 · n 立即结束，不保存 · c 取消：",
+    ),
+    "stopping": ("Asked the run to save and stop …", "已请求保存并停止 …"),
+    "pausing": ("Asked the run to save and pause …", "已请求保存并暂停 …"),
+    "ending": ("Asked the run to end at once …", "已请求立即结束 …"),
+    "left_running": (
+        "{run} goes on. Look at it: sft-tui attach {run} · sft-tui status {run} · Stop it: sft-tui stop {run}",
+        "{run} 继续运行。查看：sft-tui attach {run} · sft-tui status {run} · 停止：sft-tui stop {run}",
+    ),
+    "fixing": ("Applying the fix: {settings}", "应用修正：{settings}"),
+    "no_runs": (
+        "No runs in {path} yet; sft-tui run PRESET starts one.",
+        "{path} 中还没有运行；用 sft-tui run 预设 启动。",
+    ),
+    "status": (
+        "{run} {status} · epoch {epoch}/{epochs} · step {step}/{total} {percent} · loss {loss} · BLEU {bleu}",
+        "{run} {status} · 轮 {epoch}/{epochs} · 步 {step}/{total} {percent} · 损失 {loss} · BLEU {bleu}",
+    ),
+    "status_early": ("{run} {status} · {phase}", "{run} {status} · {phase}"),
+    "column_run": ("RUN", "运行"),
+    "column_preset": ("PRESET", "预设"),
+    "column_status": ("STATE", "状态"),
+    "column_step": ("STEP", "步"),
+    "column_loss": ("LOSS", "损失"),
+    "column_bleu": ("BLEU", "BLEU"),
+    "column_started": ("STARTED", "开始"),
+    "column_ended": ("HOW IT ENDED", "结束原因"),
     "bar_run": ("run", "全程"),
     "bar_epoch": ("epoch {epoch}/{epochs}", "第 {epoch}/{epochs} 轮"),
     "bar_loss": ("loss {loss:.4f}", "损失 {loss:.4f}"),
@@ -94,3 +122,29 @@ def language(env: Mapping[str, str] = os.environ) -> Lang:
 def say(key: str, lang: Lang, **args: object) -> str:
     """The text `key` with its arguments."""
     return TEXTS[key][lang == "zh"].format_map(args)
+
+
+STATUS_ZH = {
+    "starting": "启动中",
+    "running": "运行中",
+    "stopping": "停止中",
+    "pausing": "暂停中",
+    "paused": "已暂停",
+    "finished": "已完成",
+    "stopped": "已停止",
+    "orphaned": "已停止",
+    "terminated": "已终止",
+    "refused": "被拒绝",
+    "busy": "被占用",
+    "diverged": "发散",
+    "failed": "出错",
+    "killed": "被杀",
+    "out_of_memory": "内存不足",
+    "hung": "停滞",
+    "machine_restarted": "机器重启",
+}
+
+
+def status_name(status: str, lang: Lang) -> str:
+    """A run's state for people."""
+    return STATUS_ZH.get(status, status) if lang == "zh" else status.replace("_", " ")

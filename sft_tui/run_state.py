@@ -1,9 +1,34 @@
 """What is known of a run: a pure function from its events to one frozen state, shared by every view."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engine.contract import events
-from engine.contract.events import Event, Record
+from engine.contract.events import Event, Record, event_from_json, event_to_json
+
+EVALUATING = ("evaluating", "generating", "publishing")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that this attempt spent on what its remaining time is made of, and how often it did so."""
+
+    training: float = 0.0
+    steps: int = 0
+    saving: float = 0.0
+    saves: int = 0
+    evaluating: float = 0.0
+    evaluations: int = 0
+    since: float = 0.0  # monotonic seconds up to which all is accounted for
+
+    def spend(self, phase: str, now: float) -> "Pace":
+        """With the time since the last account put down to `phase`."""
+        name = "evaluating" if phase in EVALUATING else phase
+        if name not in ("training", "saving", "evaluating"):
+            return replace(self, since=now)
+        return replace(self, **{name: getattr(self, name) + max(0.0, now - self.since), "since": now})
 
 
 @dataclass(frozen=True)
@@ -17,12 +42,12 @@ class RunState:
     evaluation: events.Eval | None = None
     best: events.Eval | None = None
     checkpoint: events.Checkpoint | None = None
+    host: events.Host | None = None
     ended: events.RunEnded | None = None
     attempt: int = 0
-    # Monotonic seconds and steps done when this attempt's training began, and at its newest step.
-    training_since: float = 0.0
-    training_from: int = 0
-    training_at: float = 0.0
+    began_at: str = ""  # wall clock of the run's first event, and of its newest
+    last_at: str = ""
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def epochs(self) -> int:
@@ -39,37 +64,94 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the last step at the pace of this attempt, evaluation and saving included; None if unknown."""
+        """Seconds to the end at the pace of this attempt, what is left of saving and evaluating included.
+
+        None while no step was done. An evaluation that was never seen counts as nothing: see `evaluation_unknown`.
+        """
+        if self.step is None or self.plan is None or not self.pace.steps:
+            return None
+        pace, step, plan = self.pace, self.step.step, self.plan
+        steps = plan.steps_total - step
+        every = int(self.started.config.get("save_steps", 0)) if self.started else 0
+        saves = (plan.steps_total // every - step // every) if every > 0 else 0
+        return (
+            steps * pace.training / pace.steps
+            + saves * (pace.saving / pace.saves if pace.saves else 0.0)
+            + self._evaluations_left() * self._evaluation_seconds()
+        )
+
+    @property
+    def evaluation_unknown(self) -> bool:
+        """Whether evaluations lie ahead and none was seen yet, so that their time is not in `seconds_left`."""
+        return self._evaluations_left() > 0 and not self._evaluation_seconds()
+
+    def _evaluations_left(self) -> int:
         if self.step is None or self.plan is None:
-            return None
-        done = self.step.step - self.training_from
-        if done <= 0:
-            return None
-        return (self.training_at - self.training_since) / done * (self.plan.steps_total - self.step.step)
+            return 0
+        done = self.step.step // self.plan.steps_per_epoch
+        current = self.evaluation is not None and self.evaluation.step == self.step.step
+        at_edge = self.step.step % self.plan.steps_per_epoch == 0
+        return self.epochs - done + (at_edge and not current)
+
+    def _evaluation_seconds(self) -> float:
+        if self.pace.evaluations:
+            return self.pace.evaluating / self.pace.evaluations
+        return self.evaluation.seconds if self.evaluation else 0.0
 
 
 def reduce(state: RunState, record: Record) -> RunState:
     """The state after one more event."""
-    if record.envelope.attempt > state.attempt:
-        state = RunState(best=state.best, evaluation=state.evaluation, attempt=record.envelope.attempt)
-    return _applied(state, record.event, record.envelope.mono)
+    envelope = record.envelope
+    if envelope.attempt > state.attempt:
+        state = RunState(
+            best=state.best,
+            evaluation=state.evaluation,
+            checkpoint=state.checkpoint,
+            attempt=envelope.attempt,
+            began_at=state.began_at or envelope.at,
+        )
+    if isinstance(record.event, events.Phase | events.Step | events.Eval | events.Checkpoint):
+        state = replace(state, pace=state.pace.spend(state.phase.name, envelope.mono))
+    return _applied(replace(state, last_at=envelope.at), record.event)
 
 
-def _applied(state: RunState, event: Event, mono: float) -> RunState:
+def _applied(state: RunState, event: Event) -> RunState:
+    pace = state.pace
     match event:
         case events.RunStarted():
             return replace(state, started=event)
         case events.Plan():
-            return replace(state, plan=event, training_from=event.step, training_since=mono)
+            return replace(state, plan=event)
         case events.Phase():
             return replace(state, phase=event)
         case events.Step():
-            return replace(state, step=event, training_at=mono)
+            return replace(state, step=event, pace=replace(pace, steps=pace.steps + 1))
         case events.Eval():
             better = state.best is None or (event.bleu, -event.loss) > (state.best.bleu, -state.best.loss)
-            return replace(state, evaluation=event, best=event if better else state.best, training_at=mono)
+            done = replace(pace, evaluations=pace.evaluations + 1)
+            return replace(state, evaluation=event, best=event if better else state.best, pace=done)
         case events.Checkpoint():
-            return replace(state, checkpoint=event)
+            return replace(state, checkpoint=event, pace=replace(pace, saves=pace.saves + 1))
+        case events.Host():
+            return replace(state, host=event)
         case events.RunEnded():
             return replace(state, ended=event)
     return state
+
+
+def to_json(state: RunState) -> dict[str, Any]:
+    """The state as plain values, for a snapshot."""
+    values = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    values["pace"] = dataclasses.asdict(state.pace)
+    return {name: event_to_json(value) if isinstance(value, Event) else value for name, value in values.items()}
+
+
+def from_json(values: Mapping[str, Any]) -> RunState:
+    """What `to_json` gave; raises TypeError, KeyError or ValueError where it is of another version."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        is_event = isinstance(value, dict) and "kind" in value
+        found[name] = event_from_json(value.pop("kind"), value) if is_event else value
+    if any(isinstance(value, events.Unknown) for value in found.values()):
+        raise ValueError("an event of another version")
+    return RunState(**{**found, "pace": Pace(**found["pace"])})

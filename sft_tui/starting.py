@@ -1,16 +1,27 @@
-"""From a preset and its overrides to a run that can be started; refuses at once what would fail later."""
+"""From a preset, or from a run that ended, to a run that is under way; refuses at once what would fail later."""
 
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine.contract import environment
 from engine.contract.config import from_json, override, to_json
 from engine.contract.inputs import require_files
+from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, busy, create_run_dir, is_locked, refuse_unfinished
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, refuse_unfinished
+from engine.contract.stream import last_attempt
+from sft_tui import gpus
+from sft_tui.runs import Run
+
+COMMAND = [sys.executable, "-m", "sft_tui.supervisor"]
+DEFAULT_LOGS = Path("logs")
 
 
 def plan_run(
@@ -22,36 +33,84 @@ def plan_run(
     """
     base = preset(name).config
     output = OutputDir(Path(str(values.get("output_dir", base.output_dir))))
+    if job == "train" and is_locked(output.path):
+        raise busy(output.path)
     earlier = _earlier_record(output) if resume else None
     if earlier is not None:
-        # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
-        accepted = output.owner().get("config")
-        base = replace(
-            from_json(accepted if isinstance(accepted, dict) else earlier.config), output_dir=str(output.path)
-        )
+        return plan_resume(replace(earlier, config={**earlier.config, "output_dir": str(output.path)}), values)
     config, overrides = override(base, values)
-    if job == "train" and is_locked(output):
-        raise busy(output)
     needed = ["train_file", "validation_file", "tokenizer"] if job == "train" else ["test_file"]
     require_files(config, *needed, *(["pretrained_model"] if job == "train" and not resume else []))
-    command = f"sft-tui run {name} --no-ui"
-    resume_option = f"{command}{_options({k: v for k, v in values.items() if k == 'output_dir'})} --resume"
-    fresh_option = f"{command}{_options(values)} --fresh"
+    fresh_option = f"sft-tui run {name}{_options(values)} --fresh"
     if job == "train" and not resume and not fresh:
+        resume_option = f"sft-tui resume {output.owner().get('run')}"
         refuse_unfinished(output, resume_option=resume_option, fresh_option=fresh_option)
     return RunRecord(
-        run=earlier.run if earlier else "",
-        preset=earlier.preset if earlier else name,
+        run="",
+        preset=name,
         job=job,
         config=to_json(config),
-        overrides={**(earlier.overrides if earlier else {}), **overrides},
-        processes=config.num_processes or (earlier.processes if earlier else 0),
+        overrides=overrides,
+        processes=config.num_processes,
         resume=resume,
         fresh=fresh,
-        resume_option=resume_option,
         fresh_option=fresh_option,
-        elsewhere=f"ACCELERATE_USE_CPU=true {command}{_options(values)}",
+        elsewhere=f"ACCELERATE_USE_CPU=true sft-tui run {name}{_options(values)}",
     )
+
+
+def plan_resume(
+    record: RunRecord, values: Mapping[str, Any], *, force: bool = False, fix: Mapping[str, Any] | None = None
+) -> RunRecord:
+    """The record of the next attempt of a run; raises InputError, or BusyError where its folder is in use.
+
+    `values` and `fix` go over the settings of before; a fix, and more epochs, may change what a resume may not.
+    """
+    output = OutputDir(Path(str(record.config["output_dir"])))
+    if record.job != "train":
+        raise InputError("resume_not_training", run=record.run)
+    if is_locked(output.path):
+        raise busy(output.path)
+    owner = output.owner()
+    if owner and record.run and owner.get("run") != record.run:
+        raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=str(owner.get("run")))
+    # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
+    accepted = owner.get("config")
+    base = from_json(accepted if isinstance(accepted, dict) else record.config)
+    config, overrides = override(replace(base, output_dir=str(output.path)), {**(fix or {}), **values})
+    require_files(config, "train_file", "validation_file", "tokenizer")
+    may_change = [*(fix or {}), *(["epochs"] if "epochs" in values else [])]
+    return replace(
+        record,
+        config=to_json(config),
+        overrides={**record.overrides, **overrides},
+        processes=config.num_processes or record.processes,
+        resume=True,
+        fresh=False,
+        force=force,
+        accepted=may_change,
+    )
+
+
+def is_finished(record: RunRecord) -> bool:
+    """Whether a run has done all it was asked for, and is not asked for more epochs now."""
+    owner = OutputDir(Path(str(record.config["output_dir"]))).owner()
+    had = owner.get("config", {})
+    epochs = had.get("epochs", 0) if isinstance(had, dict) else 0
+    return bool(owner.get("finished")) and not ("epochs" in record.accepted and record.config["epochs"] > epochs)
+
+
+def steps_of(record: RunRecord) -> int:
+    """All steps of the run that the output folder belongs to; 0 where it is not known."""
+    return int(OutputDir(Path(str(record.config["output_dir"]))).owner().get("steps_total") or 0)
+
+
+def fix_of(run: Run) -> dict[str, Any]:
+    """The settings that mend what ended a run; raises InputError where its end names none."""
+    end = run.state.ended
+    if end is None or not end.apply:
+        raise InputError("fix_none", run=run.name, status=run.status)
+    return end.apply
 
 
 def _options(values: Mapping[str, Any]) -> str:
@@ -69,11 +128,70 @@ def _earlier_record(output: OutputDir) -> RunRecord | None:
 
 def open_run_dir(logs: Path, record: RunRecord) -> tuple[RunDir, RunRecord]:
     """The folder of the run and its record, written there: a resumed run's own folder, else a new one."""
-    config = from_json(record.config)
-    place = OutputDir(Path(config.output_dir)).owner().get("run_dir") if record.resume else None
+    place = OutputDir(Path(str(record.config["output_dir"]))).owner().get("run_dir") if record.resume else None
     run_dir = RunDir(Path(place)) if isinstance(place, str) and Path(place).is_dir() else None
+    if run_dir is None and record.resume and record.run and (logs / record.run).is_dir():
+        run_dir = RunDir(logs / record.run)  # ended before it owned its output folder
     if run_dir is None:
         run_dir = create_run_dir(logs, record.preset if record.job == "train" else f"{record.preset}-{record.job}")
-    named = replace(record, run=run_dir.path.name)
-    run_dir.write_record(named)
+    name = run_dir.path.name
+    where = "" if logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(logs))}"
+    named = replace(record, run=name, resume_option=record.resume_option or f"sft-tui resume {name}{where}")
+    try:
+        run_dir.write_record(named)
+        run_dir.clear_requests()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError("folder_unwritable", path=str(run_dir.path), why=why, setting="logs") from None
     return run_dir, named
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run under way: its folder, its record, the number of this attempt, and its supervisor, our child."""
+
+    run_dir: RunDir
+    record: RunRecord
+    attempt: int
+    supervisor: "subprocess.Popen[bytes]"
+
+
+def start(logs: Path, record: RunRecord) -> Started:
+    """Starts the supervisor of a planned run; raises InputError, or BusyError where its folder is in use.
+
+    The locks are taken here, where the user is told, and passed on: of many starts at once one gets through.
+    """
+    if not record.processes:
+        record = replace(record, processes=1 if gpus.cpu_asked() else max(1, gpus.gpu_count()))
+    folder = Path(str(record.config["output_dir"]))
+    output = FolderLock.acquire(folder, record.run or record.preset, logs) if record.job == "train" else None
+    try:
+        run_dir, record = open_run_dir(logs, record)
+        mine = FolderLock.acquire(run_dir.path, record.run, run_dir.path, "logs")
+    except InputError:
+        if output is not None:
+            output.abandon()
+        raise
+    return _launch(run_dir, record, mine, output)
+
+
+def _launch(run_dir: RunDir, record: RunRecord, mine: FolderLock, output: FolderLock | None) -> Started:
+    attempt = last_attempt(run_dir.events) + 1
+    env = {**os.environ, environment.RUN_LOCK_FD: str(mine.fd)}
+    if output is not None:
+        env[environment.LOCK_FD] = str(output.fd)
+    locks = [lock for lock in (mine, output) if lock is not None]
+    with run_dir.supervisor_output.open("ab") as log:
+        supervisor = subprocess.Popen(
+            [*COMMAND, str(run_dir.path)],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[lock.fd for lock in locks],
+        )
+    for lock in locks:
+        lock.sign(supervisor.pid, record.run, run_dir.path)
+        lock.release()
+    return Started(run_dir, record, attempt, supervisor)

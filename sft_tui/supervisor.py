@@ -1,161 +1,228 @@
-"""Owns the processes of one attempt: starts the trainer in a session of its own, and certifies how it ended.
+"""Owns one attempt of a run, from start to death certificate: `python -m sft_tui.supervisor RUN_DIR`.
 
-The trainer's output goes to a file and it reads no input, so that nothing a viewer does or suffers reaches it.
+It lives in a session of its own and talks to nobody: viewers read the stream and leave files in `control/`. It holds
+the lock of the run's folder and, with its ranks, that of the output folder, and ends when no process of the run is
+left.
 """
 
 import contextlib
 import os
 import signal
-import subprocess
 import sys
+import time
+from collections import deque
 from pathlib import Path
+from types import FrameType
 
-import psutil
-
-from engine.contract import events
+from engine.contract import environment, events
+from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import Message
-from engine.contract.rundir import RunDir, RunRecord
-from engine.contract.stream import EventReader, EventWriter, last_attempt
-from sft_tui.run_state import RunState, reduce
+from engine.contract.rundir import OutputDir, RunDir, write_json
+from engine.contract.stream import EventWriter, last_attempt
+from sft_tui.history import Follower
+from sft_tui.monitor import NO_GPUS, GpuReader, HostReader, oom_kills
+from sft_tui.ranks import Ranks, adopt_orphans
+from sft_tui.verdict import Facts, judge
+from sft_tui.watch import Watch
 
-MODULES = {"train": "engine.train", "test": "engine.score"}
-# accelerate reads a user's default file where none is named, and it silently changes a launch.
-LAUNCH_CONFIG = "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_GPU\nmixed_precision: 'no'\n"
-TAIL_BYTES = 2000
-
-
-def gpu_count() -> int:
-    """GPUs this process may use, by the driver and CUDA_VISIBLE_DEVICES; 0 where there is no driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        count = int(pynvml.nvmlDeviceGetCount())
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return count
-    return min(count, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
-
-
-def cpu_asked() -> bool:
-    """Whether ACCELERATE_USE_CPU says that the trainer is to use the CPU."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
-
-
-def on_cpu(processes: int) -> bool:
-    """Whether the CPU is to be named to the trainer: asked for, or several processes and no GPU that NVML knows.
-
-    One process finds its device itself, which may be one that NVML does not know.
-    """
-    return cpu_asked() or (processes > 1 and gpu_count() == 0)
+TICK_SECONDS = 0.1
+SAMPLE_SECONDS = 2.0
+READINGS_KEPT = 5  # of the host: the ten seconds before an end
+NOW_SECONDS = 5.0  # from the request to end at once until the ranks are killed
+GRACE_SECONDS = 10.0  # ranks that outlive another are given, to say what they saw
+STACKS_SECONDS = 2.0
 
 
 class Supervisor:
-    """The trainer of one attempt."""
+    """One attempt of a run."""
 
-    def __init__(self, run_dir: RunDir, record: RunRecord) -> None:
-        self.run_dir, self._record = run_dir, record
+    def __init__(self, run_dir: RunDir, output_fd: int | None) -> None:
+        self.run_dir, self._record = run_dir, run_dir.read_record()
         self.attempt = last_attempt(run_dir.events) + 1
-        run_dir.stop_request.unlink(missing_ok=True)
-        with run_dir.trainer_output.open("ab") as output:
-            self._process = subprocess.Popen(
-                _command(run_dir, record),
-                env=_environment(record),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        self._output_fd = output_fd
+        self._follower = Follower(run_dir)
+        self._follower.poll()  # of earlier attempts
+        self._log = EventWriter(run_dir.events, "supervisor", self.attempt)
+        self._watch = Watch(float(self._record.config.get("hang_seconds", 300.0)))
+        self._facts = Facts()
+        self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
+        self._kills_before = oom_kills()
+        self._requests = 0
+        self._now_at = self._first_end_at = 0.0
+        self._sampled_at = 0.0
+        self._gpus_told = False
+
+    def run(self) -> int:
+        """Starts the ranks, watches them to their end, and certifies it; the exit code of the run."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        adopt_orphans()
+        self._host, self._gpus = HostReader(), GpuReader()
+        self._ranks = Ranks(self.run_dir, self._record, self.attempt, self._output_fd)
+        try:
+            self._ranks.start()
+        except OSError as error:
+            self._facts.unstartable = error.strerror or str(error)
+            self._ranks.signal(signal.SIGKILL)
+        self._announce()
+        ticked = time.monotonic()
+        while self._ranks.running():
+            time.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            self._watch.pass_time(now - ticked)
+            ticked = now
+            self._tick(now)
+        return self._finish()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._requests += 1
+        try:
+            self.run_dir.request_stop() if self._requests == 1 else self.run_dir.request_now()
+        except OSError:  # a full disk: the ranks take a signal for the same
+            self._ranks.signal(signal.SIGTERM)
+
+    def _announce(self) -> None:
+        """Tells who the processes of this attempt are, for whoever must deal with them without us."""
+        ranks = [ProcessId.of(pid) for pid in self._ranks.pids]
+        mine = ProcessId.of(os.getpid())
+        value = {
+            "attempt": self.attempt,
+            "supervisor": vars(mine) if mine else {},
+            "ranks": [vars(one) if one else {} for one in ranks],
+        }
+        with contextlib.suppress(OSError):  # a full disk is no reason not to train
+            write_json(self.run_dir.processes, value)
+
+    def _tick(self, now: float) -> None:
+        self._facts.exits = (*self._facts.exits, *self._ranks.reap())
+        self._listen()
+        if now - self._sampled_at >= SAMPLE_SECONDS:
+            self._sampled_at = now
+            self._sample()
+            self._follower.save()
+        self._end_at_once(now)
+        self._end_survivors(now)
+        late = self._watch.overdue()
+        if late is not None and self._facts.overdue is None:
+            self._facts.overdue = late
+            self._take_stacks()
+            self._ranks.signal(signal.SIGKILL)
+
+    def _listen(self) -> None:
+        """Takes in what the ranks wrote."""
+        for record in self._follower.poll():
+            source = record.envelope.src
+            if record.envelope.attempt != self.attempt or not source.startswith("rank"):
+                continue
+            rank = int(source[4:]) if source[4:].isdigit() else 0
+            match record.event:
+                case events.Heartbeat() as beat:
+                    self._watch.beat(rank, beat.phase, beat.progress, waiting=beat.waiting)
+                case events.RankFailed() as failure:
+                    self._facts.failures.setdefault(rank, failure)
+
+    def _sample(self) -> None:
+        running, disk = self._ranks.pids, Path(str(self._record.config.get("output_dir", ".")))
+        reading = self._host.read(running, disk)
+        self._readings.append(reading)
+        self._log.write(reading)
+        for gpu in self._gpus.poll():
+            self._log.write(gpu)
+        self._tell_of_gpus()
+
+    def _tell_of_gpus(self) -> None:
+        """Warns once of a driver that is there and does not work; a machine without one is nothing to warn of."""
+        why = self._gpus.why
+        if why and not why.startswith(NO_GPUS) and not self._gpus_told:
+            self._gpus_told = True
+            self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
+
+    def _end_at_once(self, now: float) -> None:
+        if not self.run_dir.now_request.exists():
+            return
+        if not self._now_at:
+            self._now_at = now
+            self._facts.ended_now = True
+            with contextlib.suppress(OSError):  # a full disk: they are killed a little later
+                self.run_dir.request_stop()  # by which the ranks know that a signal means now
+            self._ranks.signal(signal.SIGTERM)
+        elif now - self._now_at > NOW_SECONDS:
+            self._ranks.signal(signal.SIGKILL)
+
+    def _end_survivors(self, now: float) -> None:
+        """Ranks that outlive one of them can do nothing more, but for a last word."""
+        if not self._facts.exits:
+            return
+        self._first_end_at = self._first_end_at or now
+        if now - self._first_end_at > GRACE_SECONDS:
+            self._ranks.signal(signal.SIGKILL)
+
+    def _take_stacks(self) -> None:
+        """Has every rank write its stacks, the suspended ones too, and keeps them as evidence."""
+        late = self._facts.overdue
+        self._facts.suspended = late is not None and self._ranks.stopped(late.rank)
+        ranks = self._ranks.running()
+        self._ranks.signal(signal.SIGUSR1, ranks)
+        self._ranks.signal(signal.SIGCONT, ranks)
+        deadline = time.monotonic() + STACKS_SECONDS
+        while time.monotonic() < deadline and not all(_read(self.run_dir.stacks(rank)) for rank in ranks):
+            time.sleep(TICK_SECONDS)
+        for rank in ranks:
+            self._facts.stacks[f"stacks_rank{rank}"] = (
+                _read(self.run_dir.stacks(rank)) or "N/A: the rank did not answer"
             )
 
+    def _finish(self) -> int:
+        self._gpus.close()
+        self._ranks.clear_away(spared=self._gpus.unreaped())
+        if self._output_fd is not None:  # a rank may have been killed inside a save
+            with contextlib.suppress(OSError):
+                OutputDir(Path(str(self._record.config["output_dir"]))).remove_staged()
+        self._listen()
+        self._facts.state = self._follower.state
+        self._facts.readings = tuple(self._readings)
+        self._facts.oom_kills = max(0, oom_kills() - self._kills_before)
+        self._facts.stop_asked = bool(self.run_dir.stop_requested())
+        state = self._follower.state
+        end = state.ended if state.attempt == self.attempt else None
+        if end is None:
+            end = judge(self.run_dir, self._record, self._facts)
+            self._log.write(end)
+            self._follower.poll()
+        self._follower.save()
+        self._log.close()
+        return end.exit_code
+
     @property
-    def pid(self) -> int:
-        """The process that was started: the trainer, or the launcher of several."""
-        return self._process.pid
-
-    def ended(self) -> bool:
-        """Whether the process that was started has ended; a launcher ends after its ranks."""
-        return self._process.poll() is not None
-
-    def signal(self, number: int) -> None:
-        """Sends a signal to every process of the attempt; a launcher puts its ranks into sessions of their own."""
-        if self.ended():
-            return
-        first = psutil.Process(self._process.pid)
-        for process in (*first.children(recursive=True), first):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-
-    def certify(self) -> None:
-        """Writes how the attempt ended where the trainer could not do so itself."""
-        state = RunState()
-        for record in EventReader(self.run_dir.events).poll():
-            state = reduce(state, record)
-        if state.attempt == self.attempt and state.ended is not None:
-            return
-        log = EventWriter(self.run_dir.events, "supervisor", self.attempt)
-        log.write(events.RunEnded("killed" if self._signal_name() else "failed", 1, self._message(state)))
-        log.close()
-
-    def _signal_name(self) -> str:
-        code = self._process.returncode
-        return signal.Signals(-code).name if code is not None and code < 0 else ""
-
-    def _message(self, state: RunState) -> Message:
-        resume = self._record.resume_option
-        step = state.step.step if state.step and state.attempt == self.attempt else 0
-        if name := self._signal_name():
-            return Message.of("ended_killed", signal=name, phase=state.phase.name, step=step, resume_option=resume)
-        tail = _tail(self.run_dir.trainer_output)
-        code = self._process.returncode
-        log = str(self.run_dir.trainer_output)
-        return Message.of("ended_vanished", code=code, tail=tail, log=log, resume_option=resume)
+    def refused_at_once(self) -> bool:
+        """Whether the first attempt was refused, so that nothing of the run needs to stay."""
+        end = self._follower.state.ended
+        return self.attempt == 1 and end is not None and end.reason in ("refused", "busy")
 
 
-def _tail(path: Path) -> str:
-    """The last lines of a file, on one line."""
+def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "-"
-    return " | ".join(lines[-3:]) or "-"
+        return ""
 
 
-def _command(run_dir: RunDir, record: RunRecord) -> list[str]:
-    job = ["-m", MODULES[record.job], str(run_dir.path)]
-    if record.processes == 1:
-        return [sys.executable, *job]
-    config = run_dir.path / "accelerate.yaml"
-    config.write_text(f"{LAUNCH_CONFIG}num_processes: {record.processes}\n", encoding="utf-8")
-    return [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(config),
-        "--multi_gpu",
-        "--num_processes",
-        str(record.processes),
-        "--main_process_port",
-        "0",
-        *job,
-    ]
+def main(path: Path) -> int:
+    """Supervises one attempt of the run in the folder `path`; the exit code of the run."""
+    run_dir = RunDir(path)
+    run_fd = os.environ.pop(environment.RUN_LOCK_FD, "")
+    output_fd = os.environ.pop(environment.LOCK_FD, "")
+    for fd in filter(None, (run_fd, output_fd)):
+        os.set_inheritable(int(fd), False)  # the ranks are given the one that is theirs
+    supervisor = Supervisor(run_dir, int(output_fd) if output_fd else None)
+    code = supervisor.run()
+    if output_fd:
+        folder = Path(str(run_dir.read_record().config["output_dir"]))
+        lock = FolderLock.inherited(folder, int(output_fd))
+        lock.abandon() if supervisor.refused_at_once else lock.release()
+    return code
 
 
-def _environment(record: RunRecord) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    env["PYTHONUNBUFFERED"] = "1"
-    # Threads that spin while they wait take the core from the thread they wait for as soon as anything else runs
-    # on it: with two other jobs on two cores a step took 10 s spinning and 1 s sleeping.
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    env["TOKENIZERS_PARALLELISM"] = "true"
-    env["PET_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT"
-    if on_cpu(record.processes):
-        env["ACCELERATE_USE_CPU"] = "true"
-        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-        env.setdefault("OMP_NUM_THREADS", str(max(1, cores // record.processes)))
-    return env
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

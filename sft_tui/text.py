@@ -53,3 +53,24 @@ def number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return safe(str(value)) or "-"
+
+
+def width(shown: str) -> int:
+    """Columns that a text takes on a terminal: two for a wide character."""
+    from rich.cells import cell_len
+
+    return cell_len(shown)
+
+
+def cut(shown: str, columns: int) -> str:
+    """`shown` within so many columns, an ellipsis at its end where some of it had to go."""
+    if width(shown) <= columns:
+        return shown
+    while width(shown) > columns - 1:
+        shown = shown[:-1]
+    return shown + "…"
+
+
+def pad(shown: str, columns: int) -> str:
+    """`shown` with spaces behind it up to so many columns."""
+    return shown + " " * (columns - width(shown))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from engine.contract.locks import LOCK_NAME, ProcessId, holder_of, is_locked
+from engine.contract.rundir import read_json
 
 LIMIT = 240.0  # seconds; the longest of these takes about twenty on two cores
 
@@ -66,3 +70,28 @@ def until(condition: Callable[[], bool], limit: float = LIMIT) -> None:
 def options(settings: Mapping[str, object]) -> list[str]:
     """Settings as options of a command line."""
     return [f"--{name}={value}" for name, value in settings.items()]
+
+
+def end_runs(folder: Path) -> None:
+    """Kills what is left of the runs below `folder`, their supervisors too, which are nobody's children."""
+    locks = [path.parent for path in folder.rglob(LOCK_NAME)]
+    found = [read_json(path) for path in folder.rglob("processes.json")]
+    signed = [holder_of(place) for place in locks]  # one that has not yet told of its processes
+    ranks = [rank for each in found for rank in (each.get("ranks") or [])]
+    for value in (*signed, *(each.get("supervisor") for each in found), *ranks):
+        process = ProcessId.from_json(value)
+        if process is not None and process.pid != os.getpid():
+            _end(process)
+    for place in locks:  # a rank that nobody told of leaves when it sees that its supervisor is dead
+        if holder_of(place).get("pid") != os.getpid():
+            until(lambda place=place: not is_locked(place), 90)  # type: ignore[misc]
+
+
+def _end(process: ProcessId) -> None:
+    """Kills this very process, and returns when it is gone."""
+    if process.alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, 0)
+    until(lambda: not process.alive(), 20)

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -16,14 +16,22 @@ from click.testing import CliRunner, Result
 from engine.contract import events
 from engine.contract.config import FIELDS
 from engine.contract.events import decode
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Message
 from engine.contract.presets import PRESETS
-from engine.contract.rundir import OutputDir, RunDir
-from engine.contract.stream import EventReader
+from engine.contract.rundir import OutputDir, RunDir, read_json
+from engine.contract.stream import EventReader, EventWriter
 from sft_tui.cli import cli
-from tests.processes import SFT_TUI, kill_tree, options, run, until
+from tests.processes import SFT_TUI, end_runs, kill_tree, options, run, until
+from tests.processes import Result as Ended
 
 HEAVY = {"torch", "transformers", "accelerate", "textual", "pyarrow", "numpy"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on(tmp_path: Path) -> Iterator[None]:
+    """A run outlives the command that started it: none may outlive its test."""
+    yield
+    end_runs(tmp_path)
 
 
 def call(*arguments: str) -> Result:
@@ -167,8 +175,8 @@ def test_killed_and_resumed_it_ends_as_if_never_cut(tmp_path: Path, tiny_setting
     viewer = start_run(tmp_path / "cut", settings)
     try:
         until(lambda: 5 in steps(log))
-        trainer = next(child for child in psutil.Process(viewer.pid).children() if "engine.train" in child.cmdline())
-        trainer.send_signal(signal.SIGKILL)
+        (rank,) = read_json(log.processes)["ranks"]
+        os.kill(rank["pid"], signal.SIGKILL)
         assert viewer.wait(30) == 1
     finally:
         kill_tree(viewer)
@@ -215,20 +223,156 @@ def test_a_second_run_in_a_used_folder_is_refused_with_exit_code_3(
     assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()
 
 
-def test_the_first_ctrl_c_saves_and_stops(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
-    # A shell lets its background jobs and all they start ignore Ctrl-C: where the tests are one, not the viewer.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    viewer = start_run(tmp_path, {**tiny_settings, "epochs": 2000, "save_steps": 100000})
+def called(folder: Path, *words: str) -> Ended:
+    """A command of the app in `folder`."""
+    return run(*SFT_TUI, *words, folder=folder)
+
+
+def test_a_run_is_detached_looked_at_paused_continued_stopped_and_resumed(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    settings = options({**tiny_settings, "epochs": 2000, "save_steps": 100_000, "bleu_rows": 1})
+    log, output = RunDir(tmp_path / "logs/sft-small-1"), OutputDir(tmp_path / "model_save/sft_small")
+    started = called(tmp_path, "run", "sft-small", "--detach", *settings)
+    assert (started.code, started.out) == (0, "sft-small-1\n")
+    assert "sft-tui attach sft-small-1" in started.err
+    until(lambda: 3 in steps(log))
+    told = json.loads(called(tmp_path, "status", "--json").out)
+    assert (told["run"], told["status"], told["epochs"]) == ("sft-small-1", "running", 2000)
+    assert called(tmp_path, "status").out.startswith("sft-small-1 running · epoch ")
+    assert called(tmp_path, "resume").code == 2  # it is running
+
+    paused = called(tmp_path, "pause")
+    assert (paused.code, paused.out.split()[0]) == (0, "Paused")
+    assert called(tmp_path, "status").out.startswith("sft-small-1 paused")
+    assert called(tmp_path, "continue", "--detach").out == "sft-small-1\n"
+    until(lambda: max(steps(log)) > output.checkpoint_steps()[0] + 2)
+    stopped = called(tmp_path, "stop", "sft-small-1")
+    assert (stopped.code, stopped.out.split()[0]) == (0, "Stopped")
+    assert output.checkpoint_steps()[0] == max(steps(log))
+    assert called(tmp_path, "stop").code == 2  # it has ended
+    assert called(tmp_path, "continue").code == 2  # it is not paused
+
+    assert called(tmp_path, "resume", "--detach").code == 0
+    until(lambda: max(steps(log)) > output.checkpoint_steps()[0] + 2)
+    ended = called(tmp_path, "stop", "--now")
+    assert ended.code == 0
+    assert "Terminated" in ended.err
+    listed = called(tmp_path, "runs").out.splitlines()
+    assert listed[0].split()[:3] == ["RUN", "PRESET", "STATE"]
+    assert listed[1].split()[:3] == ["sft-small-1", "sft-small", "terminated"]
+    said = called(tmp_path, "logs").out
+    assert all(word in said for word in ("Paused at step", "Stopped at step", "its loss", "Terminated while"))
+
+
+def test_a_finished_run_trains_nothing_more_unless_it_is_asked_for_more_epochs(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
     log = RunDir(tmp_path / "logs/sft-small-1")
-    try:
-        until(lambda: 3 in steps(log))
-        viewer.send_signal(signal.SIGINT)
-        assert viewer.wait(60) == 0
-    finally:
-        kill_tree(viewer)
-    (end,) = [r.event for r in EventReader(log.events).poll() if isinstance(r.event, events.RunEnded)]
-    assert end.reason == "stopped"
-    assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()[0] == max(steps(log))
+    assert called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings))).code == 0
+    before = log.events.read_bytes()
+    again = called(tmp_path, "resume")
+    assert (again.code, log.events.read_bytes()) == (0, before)
+    assert "sft-small-1 is finished (5 steps)" in again.out
+    more = called(tmp_path, "resume", "--epochs", "2")
+    assert more.code == 0, more.err
+    assert more.out.splitlines()[-1].startswith("Finished: 10 steps")
+    assert "epochs 1 -> 2" in more.err
+    assert "its loss" in more.err
+    assert sorted(steps(log)) == list(range(1, 11))
+
+
+def test_more_epochs_are_asked_for_once_though_the_run_is_killed_before_it_saves_again(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """The checkpoints that are there are of before the change; what was accepted then is not refused now."""
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    assert called(tmp_path, "run", "sft-small", *options({**one_epoch(tiny_settings), "save_steps": 100_000})).code == 0
+    assert called(tmp_path, "resume", "--epochs", "2000", "--detach").code == 0
+    until(lambda: max(steps(log)) > 6)
+    (rank,) = read_json(log.processes)["ranks"]
+    os.kill(rank["pid"], signal.SIGKILL)
+    until(lambda: called(tmp_path, "status").out.startswith("sft-small-1 killed"))
+    assert called(tmp_path, "resume", "--detach").code == 0
+    until(lambda: bool(steps_of_attempt(log, 3)) or not json.loads(called(tmp_path, "status", "--json").out)["alive"])
+    assert max(steps_of_attempt(log, 3), default=0) > 5, called(tmp_path, "status").err
+    assert called(tmp_path, "stop").code == 0
+
+
+def test_what_a_run_wrote_can_be_read_again(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    live = called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings)))
+    assert live.code == 0, live.err
+    attached = called(tmp_path, "attach")
+    assert (attached.code, attached.out) == (0, live.out)
+    assert called(tmp_path, "attach", "sft-small-1", "--json").out == log.events.read_text()
+    assert called(tmp_path, "logs", "--json").out == log.events.read_text()
+    printed = called(tmp_path, "logs").out
+    assert all(line in printed for line in live.out.splitlines())
+    assert "Configuration sft-small" in printed
+    log.trainer_output.write_text("one\n\x1b[31mtwo\n")
+    assert called(tmp_path, "logs", "--trainer").out == "one\n␛[31mtwo\n"
+
+    status = called(tmp_path, "status")
+    assert status.out.startswith("sft-small-1 finished · epoch 1/1 · step 5/5 100 % · loss ")
+    assert "Finished: 5 steps" in status.err
+    (listed,) = json.loads(called(tmp_path, "runs", "--json").out)
+    assert listed == json.loads(called(tmp_path, "status", "--json").out)
+    assert (listed["run"], listed["status"], listed["step"], listed["exit_code"]) == ("sft-small-1", "finished", 5, 0)
+    assert listed["alive"] is False
+
+
+def test_what_differs_is_refused_and_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    settings = options({**tiny_settings, "epochs": 2000})
+    assert called(tmp_path, "run", "sft-small", "--detach", *settings).code == 0
+    until(lambda: 3 in steps(log))
+    assert called(tmp_path, "stop").code == 0
+    refused = called(tmp_path, "resume", "--weight_decay", "0.5")
+    assert refused.code == 2
+    assert "weight_decay 0.0 -> 0.5" in refused.err
+    assert "--force" in refused.err
+    forced = called(tmp_path, "resume", "--weight_decay", "0.5", "--force", "--detach")
+    assert forced.code == 0
+    until(lambda: max(steps_of_attempt(log, 3), default=0) > 0)
+    assert called(tmp_path, "stop").code == 0
+    assert "weight_decay 0.0 -> 0.5" in called(tmp_path, "logs").out
+
+
+def test_a_fix_that_an_end_names_is_applied(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    """The end is written here: a rank that meets it is another matter."""
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    settings = options({**tiny_settings, "save_steps": 3, "epochs": 1})
+    assert called(tmp_path, "run", "sft-small", "--detach", *settings).code == 0
+    until(lambda: 3 in steps(log))
+    assert called(tmp_path, "stop").code in (0, 2)  # it may have finished before
+    writer = EventWriter(log.events, "supervisor", 1)
+    writer.write(events.RunEnded("out_of_memory", 1, Message("x", {}), apply={"micro_batch_tokens": 64}))
+    writer.close()
+    fixed = called(tmp_path, "resume", "--apply-fix", "--epochs", "2")
+    assert fixed.code == 0, fixed.err
+    assert "micro_batch_tokens = 64" in fixed.err
+    plans = [r.event for r in EventReader(log.events).poll() if isinstance(r.event, events.Plan)]
+    assert [(plan.micro_batch_tokens, plan.effective_batch) for plan in plans] == [(128, 8), (64, 8)]
+    none = called(tmp_path, "resume", "--apply-fix")
+    assert none.code == 2
+    assert "names no setting to change" in none.err
+
+
+def steps_of_attempt(log: RunDir, attempt: int) -> list[int]:
+    """The steps that an attempt did."""
+    records = EventReader(log.events).poll()
+    return [r.event.step for r in records if isinstance(r.event, events.Step) and r.envelope.attempt == attempt]
+
+
+def test_a_run_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "logs/sft-small-1").mkdir(parents=True)
+    (tmp_path / "logs/sft-small-1/run.json").write_text("{}")
+    for command in ("status", "attach", "logs", "stop", "pause", "continue", "resume"):
+        result = called(tmp_path, command, "sft-smal-1")
+        assert result.code == 2
+        assert "sft-small-1" in result.err
+    assert called(tmp_path, "runs", "--logs", "none").code == 0
 
 
 def test_two_processes_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:

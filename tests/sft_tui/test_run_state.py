@@ -1,12 +1,16 @@
 """The state of a run is a function of its events."""
 
+import dataclasses
+import json
+import math
 from collections.abc import Callable
 
 import pytest
 
 from engine.contract import events
 from engine.contract.events import Record
-from sft_tui.run_state import RunState, reduce
+from engine.contract.messages import Message
+from sft_tui.run_state import RunState, from_json, reduce, to_json
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
@@ -34,12 +38,41 @@ def test_tokens_a_second_count_the_whole_step(record: Put) -> None:
     assert told().tokens_per_second == 0
 
 
+TRAINING, SAVING, EVALUATING = (events.Phase(name) for name in ("training", "saving", "evaluating"))
+SAVED = events.Checkpoint(1, 2, "step-00000002", 100, 1.0, [])
+
+
 def test_the_time_left_is_from_this_attempts_own_steps(record: Put) -> None:
     resumed = events.Plan(1000, 50, 100, 60, 16, 1, 1, "fp32", 1024)
-    first = [record(PLAN), *(record(step(n)) for n in range(1, 60))]
-    later = [record(resumed, 2), record(step(61), 2), record(step(62), 2)]
-    assert told(*first, *later).seconds_left == pytest.approx(38)  # a second a step
+    first = [record(PLAN), record(TRAINING), *(record(step(n)) for n in range(1, 60))]
+    later = [record(resumed, 2), record(TRAINING, 2), record(step(61), 2), record(step(62), 2)]
+    state = told(*first, *later)
+    assert state.seconds_left == pytest.approx(38)  # a second a step
+    assert state.evaluation_unknown
     assert told(record(PLAN)).seconds_left is None
+
+
+def test_the_time_left_counts_the_saves_and_evaluations_still_to_come(record: Put) -> None:
+    started = dataclasses.replace(STARTED, config={**STARTED.config, "save_steps": 25})
+    steps = [step(number) for number in range(1, 51)]
+    ends = [SAVING, SAVED, TRAINING, EVALUATING, EVALUATING, EVAL, TRAINING]
+    state = told(*(record(event) for event in (started, PLAN, TRAINING, *steps, *ends)))
+    pace = state.pace
+    assert (pace.training, pace.saving, pace.evaluating) == (51 + 1, 2, 3)
+    expected = 50 * pace.training / 50 + 2 * 2 + 3  # 50 steps, saves at 75 and 100, one evaluation
+    assert state.seconds_left == pytest.approx(expected)
+    assert not state.evaluation_unknown
+
+
+def test_a_state_is_written_and_read_back(record: Put) -> None:
+    ended = events.RunEnded("failed", 1, Message.of("ended_failed", rank=1), {"a": "b"}, {"learn_rate": 0.5})
+    story = (STARTED, PLAN, TRAINING, step(1, loss=float("nan")), SAVED, EVAL, ended)
+    state = told(*(record(event) for event in story))
+    again = from_json(json.loads(json.dumps(to_json(state))))
+    assert again.step is not None
+    assert math.isnan(again.step.loss)
+    finite = dataclasses.replace(state, step=None)
+    assert to_json(dataclasses.replace(again, step=None)) == to_json(finite)
 
 
 def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:

@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
-from engine.contract.messages import BusyError, InputError
-from engine.contract.rundir import FolderLock, OutputDir, write_json
-from sft_tui.starting import open_run_dir, plan_run
+from engine.contract import events
+from engine.contract.locks import FolderLock
+from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.stream import EventWriter
+from sft_tui.runs import look
+from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def test_a_missing_file_is_refused_before_anything_is_written(settings: dict[str
 
 def test_an_unfinished_run_is_not_lost_unawares(settings: dict[str, Any]) -> None:
     cut_run(settings)
-    with pytest.raises(InputError, match=r"sft-small-1, cut at step 5 of 10.*--resume.*--fresh"):
+    with pytest.raises(InputError, match=r"sft-small-1, cut at step 5 of 10.*sft-tui resume sft-small-1.*--fresh"):
         plan_run("sft-small", settings)
     assert plan_run("sft-small", settings, fresh=True).fresh
 
@@ -78,7 +82,7 @@ def test_a_resumed_run_needs_no_pretrained_model(settings: dict[str, Any]) -> No
 
 
 def test_a_run_in_a_used_folder_is_refused(settings: dict[str, Any]) -> None:
-    lock = FolderLock.acquire(OutputDir(Path("out")), "sft-small-9")
+    lock = FolderLock.acquire(Path("out"), "sft-small-9", Path("logs"))
     with pytest.raises(BusyError, match="sft-small-9"):
         plan_run("sft-small", settings)
     lock.abandon()
@@ -97,3 +101,118 @@ def test_a_refused_resume_does_not_change_what_the_next_one_takes(settings: dict
     write_json(output.owner_file, {**output.owner(), "config": accepted})  # as the trainer does
     open_run_dir(Path("logs"), plan_run("sft-small", {"output_dir": "out", "seed": 5}, resume=True))
     assert plan_run("sft-small", {"output_dir": "out"}, resume=True).config == accepted
+
+
+# The next attempt of a run.
+
+
+def cut_record(settings: dict[str, Any], finished: bool = False) -> RunRecord:
+    """The record of a run that was cut, whose settings the trainer had accepted."""
+    output = cut_run(settings, finished)
+    record = RunDir(Path("logs/sft-small-1")).read_record()
+    write_json(output.owner_file, {**output.owner(), "config": record.config})
+    return record
+
+
+def test_a_run_goes_on_with_what_it_had_and_what_is_given_now(settings: dict[str, Any]) -> None:
+    record = cut_record(settings)
+    again = plan_resume(record, {"save_steps": 9})
+    assert (again.run, again.resume, again.fresh, again.force, again.accepted) == (
+        "sft-small-1",
+        True,
+        False,
+        False,
+        [],
+    )
+    assert again.config == {**record.config, "save_steps": 9}
+    assert again.overrides["epochs"] == [3, 7]
+    assert again.overrides["save_steps"][1] == 9
+
+
+def test_more_epochs_and_a_fix_may_change_what_a_resume_may_not(settings: dict[str, Any]) -> None:
+    record = cut_record(settings)
+    assert plan_resume(record, {"epochs": 9, "seed": 5}).accepted == ["epochs"]
+    fixed = plan_resume(record, {"seed": 5}, fix={"learn_rate": 1e-5})
+    assert (fixed.accepted, fixed.config["learn_rate"]) == (["learn_rate"], 1e-5)
+    assert plan_resume(record, {"seed": 5}, force=True).force
+
+
+def test_what_the_user_says_goes_over_the_fix(settings: dict[str, Any]) -> None:
+    again = plan_resume(cut_record(settings), {"micro_batch_tokens": 50}, fix={"micro_batch_tokens": 200})
+    assert again.config["micro_batch_tokens"] == 50
+
+
+@pytest.mark.parametrize("missing", ["train_file", "validation_file", "tokenizer"])
+def test_a_file_that_went_missing_is_named_before_the_run_goes_on(settings: dict[str, Any], missing: str) -> None:
+    record = cut_record(settings)
+    Path(settings[missing]).unlink()
+    with pytest.raises(InputError, match=f"--{missing}"):
+        plan_resume(record, {})
+    Path("moved").touch()
+    assert plan_resume(record, {missing: "moved"}).config[missing] == "moved"
+
+
+def test_a_run_whose_folder_is_in_use_does_not_go_on(settings: dict[str, Any]) -> None:
+    record = cut_record(settings)
+    lock = FolderLock.acquire(Path("out"), "sft-small-9", Path("logs"))
+    with pytest.raises(BusyError, match="sft-small-9"):
+        plan_resume(record, {})
+    lock.release()
+
+
+def test_a_run_whose_checkpoints_were_set_aside_does_not_go_on_with_those_of_another(settings: dict[str, Any]) -> None:
+    record = cut_record(settings)
+    output = OutputDir(Path("out"))
+    write_json(output.owner_file, {**output.owner(), "run": "sft-small-2"})
+    with pytest.raises(InputError, match=r"belongs to sft-small-2.*earlier/sft-small-1"):
+        plan_resume(record, {})
+
+
+def test_a_test_does_not_go_on(settings: dict[str, Any]) -> None:
+    tested = plan_run("sft-small", {**settings, "test_file": "valid"}, job="test")
+    with pytest.raises(InputError, match="only training can be resumed"):
+        plan_resume(tested, {})
+
+
+@pytest.mark.parametrize(("epochs", "over"), [(None, True), (7, True), (6, True), (8, False)])
+def test_a_finished_run_is_over_unless_it_is_asked_for_more_epochs(
+    settings: dict[str, Any], epochs: int | None, over: bool
+) -> None:
+    record = cut_record(settings, finished=True)
+    assert is_finished(plan_resume(record, {} if epochs is None else {"epochs": epochs})) == over
+
+
+def test_a_run_that_was_cut_is_not_finished(settings: dict[str, Any]) -> None:
+    assert not is_finished(plan_resume(cut_record(settings), {}))
+
+
+def test_what_an_earlier_attempt_was_asked_for_is_not_asked_of_the_next(settings: dict[str, Any]) -> None:
+    record = cut_record(settings)
+    run_dir = RunDir(Path("logs/sft-small-1"))
+    run_dir.request_stop("pause")
+    run_dir.request_now()
+    opened, named = open_run_dir(Path("logs"), plan_resume(record, {}))
+    assert opened.path.absolute() == run_dir.path.absolute()
+    assert (run_dir.stop_requested(), run_dir.now_request.exists()) == ("", False)
+    assert named.resume_option == record.resume_option == "sft-tui resume sft-small-1"
+
+
+def test_the_command_that_goes_on_names_the_folder_of_the_logs_where_it_is_not_the_usual_one(
+    settings: dict[str, Any],
+) -> None:
+    _, record = open_run_dir(Path("my logs"), plan_run("sft-small", settings))
+    assert record.resume_option == "sft-tui resume sft-small-1 --logs 'my logs'"
+
+
+def test_the_fix_is_that_of_the_newest_end(settings: dict[str, Any]) -> None:
+    run_dir, record = open_run_dir(Path("logs"), plan_run("sft-small", settings))
+    fixes: list[dict[str, Any]] = [{"learn_rate": 1e-5}, {"micro_batch_tokens": 64}, {}]
+    for attempt, fix in enumerate(fixes, 1):
+        writer = EventWriter(run_dir.events, "supervisor", attempt)
+        writer.write(events.RunEnded("out_of_memory", 1, Message("head_frozen"), apply=fix))
+        writer.close()
+        if fix:
+            assert fix_of(look(run_dir)) == fix
+    with pytest.raises(InputError, match=r"out_of_memory.*names no setting"):
+        fix_of(look(run_dir))
+    assert record.run == "sft-small-1"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_tui.text import duration, number, safe, size
+from sft_tui.text import cut, duration, number, pad, safe, size, width
 
 
 @given(st.text(alphabet=st.characters()))
@@ -57,3 +57,18 @@ def test_sizes(count: float, shown: str) -> None:
 @pytest.mark.parametrize(("value", "shown"), [(5e-5, "5e-05"), (25.0, "25"), (3, "3"), ("", "-"), ("a\x1b", "a␛")])
 def test_setting_values(value: object, shown: str) -> None:
     assert number(value) == shown
+
+
+@given(st.text("ab 你好，👩", max_size=30), st.integers(1, 40))
+def test_a_text_is_cut_and_padded_to_columns_not_to_characters(text: str, columns: int) -> None:
+    shown = cut(text, columns)
+    assert width(shown) <= columns
+    assert shown == text or (shown.endswith("…") and text.startswith(shown[:-1]))
+    assert (shown == text) == (width(text) <= columns)
+    assert width(pad(shown, columns)) == columns
+
+
+def test_a_wide_character_takes_two_columns() -> None:
+    assert (width("微调-1"), width("sft")) == (6, 3)
+    assert cut("微调-1", 4) == "微…"
+    assert pad("微调", 6) == "微调  "

@@ -1,0 +1,139 @@
+"""Follows a run in this terminal until it ends or its viewer leaves; nothing that happens here reaches the run."""
+
+import contextlib
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from engine.contract import events
+from engine.contract.events import Record
+from engine.contract.messages import InputError, Lang
+from engine.contract.rundir import RunDir
+from engine.contract.stream import EventReader
+from sft_tui import runs, text
+from sft_tui.headless import View
+from sft_tui.locale import say
+from sft_tui.starting import Started
+
+POLL_SECONDS = 0.2
+LOOK_SECONDS = 2.0  # between two looks whether anybody is left who could end the run in words
+READ_BYTES = 4 << 20  # at a time: a viewer that was stopped for hours catches up without holding it all
+
+
+class LeftError(Exception):
+    """The viewer leaves, the run goes on."""
+
+
+def follow(run_dir: RunDir, view: View, lang: Lang, *, attempt: int = 0) -> int:
+    """Shows the run from `attempt` on (0: from its beginning) to its end; the exit code of the run, 0 where left."""
+    with _terminal_given_back():
+        try:
+            end = _to_the_end(run_dir, view, lang, attempt)
+        except LeftError:
+            print(say("left_running", lang, run=text.safe(run_dir.path.name)), file=sys.stderr)
+            return 0
+        finally:
+            view.close()
+    if end.exit_code and end.reason not in ("refused", "busy"):
+        print(say("log_place", lang, path=text.safe(str(run_dir.path))), file=sys.stderr)
+    return end.exit_code
+
+
+def follow_started(started: Started, view: View, lang: Lang) -> int:
+    """Shows a run that was just started; one that was refused at once leaves nothing behind."""
+    code = follow(started.run_dir, view, lang, attempt=started.attempt)
+    if code in (2, 3) and started.attempt == 1:
+        started.supervisor.wait()
+        discard(started.run_dir)
+    return code
+
+
+def discard(run_dir: RunDir) -> None:
+    """Removes the folder of a run that never began."""
+    shutil.rmtree(run_dir.path, ignore_errors=True)
+    parent = Path(run_dir.path).parent
+    if parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()
+
+
+def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events.RunEnded:
+    reader, looked_at, dead = EventReader(run_dir.events), 0.0, 0
+    pending: deque[Record] = deque()  # a Ctrl-C loses none of them
+    end: tuple[int, events.RunEnded] | None = None  # with its attempt
+    while True:
+        try:
+            pending.extend(reader.poll(READ_BYTES))
+            if pending:
+                dead = 0
+            while pending:
+                record = pending.popleft()
+                end = _end_so_far(end, record)
+                if record.envelope.attempt >= attempt:
+                    view.show(record)
+            if time.monotonic() - looked_at > LOOK_SECONDS or end is not None:
+                looked_at = time.monotonic()
+                run = runs.look(run_dir)
+                over = end is not None and end[0] >= attempt
+                if end is not None and over and not run.alive and run.state.attempt == end[0]:
+                    for record in reader.poll():  # readings that came with the end
+                        view.show(record)
+                    return end[1]
+                dead = 0 if run.alive or over else dead + 1
+                if dead > 1:  # and nothing came in between
+                    raise InputError("supervisor_failed", run=run.name, log=str(run_dir.supervisor_output))
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            view.suspend()
+            _ask(run_dir, lang)
+            view.restore()
+
+
+def _end_so_far(end: tuple[int, events.RunEnded] | None, record: Record) -> tuple[int, events.RunEnded] | None:
+    """The end of the newest attempt; readings may come after it, and a later attempt takes it back."""
+    attempt = record.envelope.attempt
+    if isinstance(record.event, events.RunEnded):
+        return attempt, record.event
+    return end if end is not None and end[0] >= attempt else None
+
+
+def _ask(run_dir: RunDir, lang: Lang) -> None:
+    """What a person who pressed Ctrl-C wants; raises LeftError where it is to leave, as where nobody can answer."""
+    stopping = bool(run_dir.stop_requested())
+    try:
+        answer = input("\n" + say("ask_again" if stopping else "ask", lang)) if sys.stdin.isatty() else ""
+    except (EOFError, KeyboardInterrupt):
+        print(file=sys.stderr)
+        answer = ""
+    choice = answer.strip().lower()[:1]
+    if choice == "c":
+        return
+    if choice == "s" and not stopping:
+        runs.ask(run_dir, "stop")
+        print(say("stopping", lang), file=sys.stderr)
+        return
+    if choice == "n" and stopping:
+        runs.ask(run_dir, "now")
+        print(say("ending", lang), file=sys.stderr)
+        return
+    raise LeftError
+
+
+@contextlib.contextmanager
+def _terminal_given_back() -> Iterator[None]:
+    """While a view is up, a signal that ends this program leaves the terminal in order first."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""Follows the stream of a run to its state: from a snapshot where there is one, so that a long run opens at once."""
+
+import contextlib
+import json
+
+from engine.contract.events import Record
+from engine.contract.rundir import RunDir, read_json, write_json
+from engine.contract.stream import EventReader, Place
+from sft_tui import run_state
+from sft_tui.run_state import RunState, reduce
+
+
+class Follower:
+    """The state of a run, brought up to date by `poll`."""
+
+    def __init__(self, run_dir: RunDir) -> None:
+        self._run_dir = run_dir
+        self.state, place = _snapshot(run_dir)
+        self._reader = EventReader(run_dir.events, place)
+
+    def poll(self) -> list[Record]:
+        """Takes in what was written since the last call; the new records."""
+        restarts = self._reader.restarts
+        records = self._reader.poll()
+        if self._reader.restarts > restarts:  # another file than the one before: nothing of it holds
+            self.state = RunState()
+        for record in records:
+            self.state = reduce(self.state, record)
+        return records
+
+    def save(self) -> None:
+        """Writes the snapshot; a disk that does not take it is no harm."""
+        value = {"place": self._reader.place.to_json(), "state": run_state.to_json(self.state)}
+        with contextlib.suppress(OSError):
+            write_json(self._run_dir.snapshot, value, durable=False)
+
+
+def _snapshot(run_dir: RunDir) -> tuple[RunState, Place]:
+    """The state and the place of the snapshot, or those of a stream not read yet."""
+    try:
+        value = read_json(run_dir.snapshot)
+        return run_state.from_json(value["state"]), Place.from_json(value["place"])
+    except (KeyError, TypeError, ValueError, AttributeError, json.JSONDecodeError):
+        return RunState(), Place()
+
+
+def read_state(run_dir: RunDir) -> RunState:
+    """The state of a run as of now."""
+    follower = Follower(run_dir)
+    follower.poll()
+    return follower.state

@@ -1,0 +1,83 @@
+"""Runs as lines: the table of all, the one line of one, its log, and its end."""
+
+import sys
+import time
+
+from engine.contract import events
+from engine.contract.messages import Lang
+from engine.contract.rundir import RunDir
+from engine.contract.stream import EventReader
+from sft_tui import runs, text
+from sft_tui.headless import JsonView, PlainView, time_left
+from sft_tui.locale import say, status_name
+from sft_tui.runs import Run
+
+COLUMNS = ("run", "preset", "status", "step", "loss", "bleu", "started", "ended")
+POLL_SECONDS = 0.2
+READ_BYTES = 4 << 20
+
+
+def table(found: list[Run], lang: Lang, columns: int = 0) -> list[str]:
+    """A line on each run under a line of headings, at most so many columns wide (0: as wide as they are)."""
+    rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(_cells(run, lang) for run in found)]
+    widths = [max(text.width(row[place]) for row in rows) for place in range(len(COLUMNS))]
+    lines = ["  ".join(text.pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [text.cut(line, columns) for line in lines] if columns else lines
+
+
+def _cells(run: Run, lang: Lang) -> list[str]:
+    state, step = run.state, run.state.step
+    ended = state.ended.message.what(lang) if state.ended and not run.alive else ""
+    return [
+        text.safe(run.name, 60),
+        text.safe(run.record.preset, 30),
+        status_name(run.status, lang),
+        f"{step.step}/{step.steps_total}" if step else "-",
+        f"{step.loss:.4f}" if step else "-",
+        f"{state.best.bleu:.2f}" if state.best else "-",
+        text.safe(state.began_at[:16].replace("T", " ")) or "-",
+        text.safe(ended, 120),
+    ]
+
+
+def status_line(run: Run, lang: Lang) -> str:
+    """How a run is, on one line."""
+    state, step = run.state, run.state.step
+    shown = {"run": text.safe(run.name), "status": status_name(run.status, lang)}
+    if step is None:
+        line = say("status_early", lang, **shown, phase=text.safe(state.phase.name) if run.alive else "-")
+    else:
+        percent = f"{100 * step.step / step.steps_total:.0f} %" if step.steps_total else ""
+        numbers = {"loss": f"{step.loss:.4f}", "bleu": f"{state.best.bleu:.2f}" if state.best else "-"}
+        place = {"epoch": step.epoch, "epochs": state.epochs, "step": step.step, "total": step.steps_total}
+        line = say("status", lang, **shown, **place, percent=percent, **numbers)
+    left = time_left(state, lang) if run.alive else ""
+    return f"{line} · {left}" if left else line
+
+
+def print_events(run_dir: RunDir, lang: Lang, *, json: bool) -> None:
+    """The events so far, as plain lines or as they are."""
+    view = JsonView(sys.stdout) if json else PlainView(lang, sys.stdout, sys.stdout)
+    reader = EventReader(run_dir.events)
+    while records := reader.poll(READ_BYTES):
+        for record in records:
+            view.show(record)
+
+
+def print_output(run_dir: RunDir) -> None:
+    """What the trainer's processes wrote, line by line, made harmless."""
+    try:
+        with run_dir.trainer_output.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                print(text.safe(line.rstrip("\n")))
+    except FileNotFoundError:
+        return
+
+
+def wait_for_end(run_dir: RunDir) -> events.RunEnded:
+    """The end of a run that was asked for one, once no process of it is left."""
+    while True:
+        run = runs.look(run_dir)
+        if not run.alive and run.state.ended is not None:
+            return run.state.ended
+        time.sleep(POLL_SECONDS)

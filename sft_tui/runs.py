@@ -1,0 +1,205 @@
+"""The runs in a folder of logs: which there are, how each one is, and what it may be asked to do."""
+
+import contextlib
+import difflib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.contract import certificate
+from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked
+from engine.contract.messages import InputError
+from engine.contract.rundir import RunDir, RunRecord, read_json
+from engine.contract.stream import EventWriter
+from sft_tui.history import Follower
+from sft_tui.run_state import RunState
+
+PAUSED = "paused"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as of now."""
+
+    run_dir: RunDir
+    record: RunRecord
+    state: RunState
+    alive: bool  # some process of it is there
+
+    @property
+    def name(self) -> str:
+        """The name of the run: of its folder."""
+        return self.run_dir.path.name
+
+    @property
+    def status(self) -> str:
+        """One word: starting, running, stopping, pausing, or how it ended."""
+        if not self.alive:
+            return self.state.ended.reason if self.state.ended else "starting"
+        asked = self.run_dir.stop_requested()
+        if asked:
+            return "pausing" if asked == "pause" else "stopping"
+        return "running" if self.state.plan and not self.state.ended else "starting"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `status --json` prints; times in seconds, None where a thing is not known."""
+        state, step = self.state, self.state.step
+        return {
+            "run": self.name,
+            "preset": self.record.preset,
+            "job": self.record.job,
+            "status": self.status,
+            "alive": self.alive,
+            "attempt": state.attempt,
+            "phase": state.phase.name if self.alive else None,
+            "epoch": step.epoch if step else None,
+            "epochs": state.epochs or None,
+            "step": step.step if step else None,
+            "steps_total": step.steps_total if step else None,
+            "loss": step.loss if step else None,
+            "best_bleu": state.best.bleu if state.best else None,
+            "bleu_signature": state.best.signature if state.best else None,
+            "checkpoint": state.checkpoint.step if state.checkpoint else None,
+            "seconds_left": state.seconds_left if self.alive else None,
+            "memory_of_ranks": state.host.rank_memory if state.host and self.alive else None,
+            "started": state.began_at or None,
+            "last_event": state.last_at or None,
+            "ended": state.ended.message.what() if state.ended and not self.alive else None,
+            "fix": state.ended.message.fix() if state.ended and not self.alive else None,
+            "exit_code": state.ended.exit_code if state.ended and not self.alive else None,
+            "folder": str(self.run_dir.path),
+        }
+
+
+def find(logs: Path, name: str | None) -> RunDir:
+    """The run of that name, or the newest; raises InputError."""
+    known = _folders(logs)
+    if name is None:
+        if not known:
+            raise InputError("run_none", path=str(logs))
+        return known[0]
+    for run_dir in (RunDir(logs / name), RunDir(Path(name))):
+        if run_dir.record.is_file():
+            return run_dir
+    names = [run_dir.path.name for run_dir in known]
+    near = difflib.get_close_matches(name, names, n=3) or names[:3]
+    raise InputError("run_unknown", name=name, path=str(logs), known=", ".join(near) or "-")
+
+
+def every(logs: Path) -> Iterator[Run]:
+    """All runs, the newest first; one whose record cannot be read is passed over."""
+    for run_dir in _folders(logs):
+        with contextlib.suppress(InputError):
+            yield look(run_dir)
+
+
+def _folders(logs: Path) -> list[RunDir]:
+    """The runs' folders, the one that was started or resumed last first."""
+    try:
+        records = [path / "run.json" for path in logs.iterdir()]
+        dated = [(path.stat().st_mtime_ns, path.parent.name, path.parent) for path in records if path.is_file()]
+    except OSError:
+        return []
+    return [RunDir(folder) for _, _, folder in sorted(dated, reverse=True)]
+
+
+def look(run_dir: RunDir) -> Run:
+    """A run as it is now; one that nobody is left to speak for gets its certificate first. Raises InputError."""
+    record = run_dir.read_record()
+    follower = Follower(run_dir)
+    follower.poll()
+    alive = is_alive(run_dir, record)
+    if not alive:
+        follower.poll()  # its last words may have come in between
+        if _unspoken(run_dir, follower.state):
+            _certify(run_dir, record, follower)
+    return Run(run_dir, record, follower.state, alive)
+
+
+def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
+    """Whether the supervisor of a run lives, or a trainer that outlived it."""
+    return is_locked(run_dir.path) or _trains(run_dir, record)
+
+
+def _trains(run_dir: RunDir, record: RunRecord) -> bool:
+    folder = Path(str(record.config.get("output_dir", "")))
+    return (
+        record.job == "train" and holder_of(folder).get("run_dir") == str(run_dir.path.absolute()) and is_locked(folder)
+    )
+
+
+def _unspoken(run_dir: RunDir, state: RunState) -> bool:
+    """Whether the newest attempt has begun and not ended."""
+    begun = read_json(run_dir.processes).get("attempt")
+    attempt = max(state.attempt, begun if isinstance(begun, int) else 0)
+    return attempt > 0 and (state.attempt < attempt or state.ended is None)
+
+
+def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
+    """Writes how the newest attempt ended, under the run's lock, so that it is written once."""
+    boot = str(holder_of(run_dir.path).get("boot") or "")
+    try:
+        lock = FolderLock.acquire(run_dir.path, run_dir.path.name, run_dir.path, "logs")
+    except InputError:  # somebody else is at it, or the disk does not take it: the next one who looks writes it
+        return
+    try:
+        follower.poll()
+        state = follower.state
+        if not _unspoken(run_dir, state):
+            return
+        begun = read_json(run_dir.processes).get("attempt")
+        log = EventWriter(run_dir.events, "app", max(state.attempt, begun if isinstance(begun, int) else 0))
+        restarted = bool(boot) and boot != boot_id()
+        step = state.step.step if state.step else 0
+        evidence = {"last_event": state.last_at}
+        if state.host is not None:
+            evidence["memory_available"] = str(state.host.memory_available)
+        log.write(certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence))
+        log.close()
+        follower.poll()
+        follower.save()
+    finally:
+        lock.release()
+
+
+def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:
+    """Asks a run to save and end (`why`: stop or pause), or to end at once; raises InputError where it has ended."""
+    if not run.alive:
+        raise InputError("run_not_running", run=run.name, status=run.status)
+    if run.record.job == "test" and why == "pause":
+        raise InputError("run_not_pausable", run=run.name)
+    ask(run.run_dir, why="now" if now else why)
+    if now:
+        _end_unsupervised(run.run_dir)
+
+
+def ask(run_dir: RunDir, why: str) -> None:
+    """Leaves a request in the run's folder: stop, pause or now; raises InputError where it cannot be written."""
+    try:
+        run_dir.request_now() if why == "now" else run_dir.request_stop(why)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError("folder_unwritable", path=str(run_dir.path), why=reason, setting="logs") from None
+
+
+def _end_unsupervised(run_dir: RunDir) -> None:
+    """Ends a run that has no supervisor to do it: it outlived its own, or was started without one."""
+    processes, holder = read_json(run_dir.processes), ProcessId.from_json(holder_of(run_dir.path))
+    if not is_locked(run_dir.path):
+        ranks = processes.get("ranks")
+        for value in ranks if isinstance(ranks, list) else []:
+            _signal(ProcessId.from_json(value), signal.SIGKILL)
+    elif holder is not None and holder != ProcessId.from_json(processes.get("supervisor")):
+        ask(run_dir, "stop")
+        _signal(holder, signal.SIGTERM)  # beside the request to stop it means now
+
+
+def _signal(process: ProcessId | None, number: int) -> None:
+    """Signals this very process, and no later one with its pid."""
+    if process is not None and process.alive():
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(process.pid).send_signal(number)

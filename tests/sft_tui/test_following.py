@@ -1,0 +1,121 @@
+"""A viewer without a screen: to the end of a run, and no further than its user wants."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.events import Event, Record, encode
+from engine.contract.locks import FolderLock
+from engine.contract.messages import InputError
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord
+from sft_tui.following import follow
+from sft_tui.headless import PlainView
+
+from .conftest import ENDED, PLAN, STARTED, step
+
+Put = Callable[..., Record]
+READING = events.Host(16, 8, [1], 5.0, 100)
+STOPPED = events.RunEnded("killed", 1, ENDED.message)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    """The folder of a run that was recorded."""
+    run_dir = RunDir(tmp_path / "sft-small-1")
+    run_dir.path.mkdir()
+    config = {**to_json(preset("sft-small").config), "output_dir": str(tmp_path / "out")}
+    run_dir.write_record(RunRecord("sft-small-1", "sft-small", "train", config))
+    return run_dir
+
+
+def put(run_dir: RunDir, record: Put, attempt: int, *story: Event) -> None:
+    """Appends an attempt to the stream."""
+    with run_dir.events.open("ab") as stream:
+        stream.writelines(encode(record(event, attempt)) for event in story)
+
+
+def shown(run_dir: RunDir, attempt: int = 0) -> tuple[int, str]:
+    """The exit code of a viewer and what it printed."""
+    out = io.StringIO()
+    return follow(run_dir, PlainView("en", out, out), "en", attempt=attempt), out.getvalue()
+
+
+def test_readings_after_the_end_do_not_take_it_back(run_dir: RunDir, record: Put) -> None:
+    put(run_dir, record, 1, STARTED, PLAN, step(1), ENDED, READING)
+    code, text = shown(run_dir)
+    assert code == 0
+    assert "step   1/100" in text
+
+
+def test_the_history_of_all_attempts_is_shown_and_the_last_end_counts(run_dir: RunDir, record: Put) -> None:
+    put(run_dir, record, 1, STARTED, PLAN, step(1), STOPPED)
+    put(run_dir, record, 2, STARTED, PLAN, step(50), ENDED)
+    code, text = shown(run_dir)
+    assert code == 0
+    assert text.index("step   1/100") < text.index("step  50/100")
+    assert "step   1/100" not in shown(run_dir, attempt=2)[1]
+
+
+def test_a_run_that_nobody_speaks_for_is_certified_and_shown(run_dir: RunDir, record: Put) -> None:
+    put(run_dir, record, 1, STARTED, PLAN, step(7))
+    code, text = shown(run_dir)
+    assert code == 1
+    assert "killed at once" in text
+
+
+def test_a_supervisor_that_never_said_a_word_is_no_reason_to_wait_for_ever(run_dir: RunDir) -> None:
+    with pytest.raises(InputError, match=r"supervisor\.log"):
+        shown(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "left"),
+    [([""], "", True), (["s", ""], "stop", True), (["c", ""], "", True), (["s", "n", ""], "stop", True)],
+)
+def test_ctrl_c_asks_and_leaves_the_run_running_unless_told_otherwise(
+    run_dir: RunDir,
+    record: Put,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answers: list[str],
+    asked: str,
+    left: bool,
+) -> None:
+    put(run_dir, record, 1, STARTED, PLAN, *(step(number) for number in range(1, 5)))
+    lock = FolderLock.acquire(run_dir.path, "sft-small-1", run_dir.path)
+    given = iter(answers)
+    monkeypatch.setattr("builtins.input", lambda _question: next(given))
+    monkeypatch.setattr("sys.stdin", Terminal())
+    out = io.StringIO()
+    assert follow(run_dir, Again(out, run_dir, record), "en") == 0
+    assert run_dir.stop_requested() == asked
+    assert run_dir.now_request.exists() == ("n" in answers)
+    assert ("sft-small-1 goes on" in capsys.readouterr().err) == left
+    lock.release()
+
+
+class Terminal(io.StringIO):
+    """A standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Again(PlainView):
+    """Whose user presses Ctrl-C at every step, of which there is always one more."""
+
+    def __init__(self, out: io.StringIO, run_dir: RunDir, record: Put) -> None:
+        super().__init__("en", out, out)
+        self._put: Any = lambda: put(run_dir, record, 1, step(9))
+
+    def show(self, record: Record) -> None:
+        super().show(record)
+        if isinstance(record.event, events.Step):
+            self._put()
+            raise KeyboardInterrupt

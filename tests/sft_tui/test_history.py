@@ -1,0 +1,97 @@
+"""The state of a run, from a snapshot and the rest of its stream, is the one that the whole stream gives."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.contract.events import Event, Phase, Record, encode
+from engine.contract.rundir import RunDir
+from sft_tui.history import Follower, read_state
+
+from .conftest import ENDED, EVAL, PLAN, STARTED, step
+
+Put = Callable[..., Record]
+STORY: list[Event] = [
+    STARTED,
+    PLAN,
+    Phase("training"),
+    *(step(number) for number in range(1, 51)),
+    EVAL,
+    step(51, loss=float("nan")),
+    ENDED,
+]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    """The folder of a run."""
+    return RunDir(tmp_path)
+
+
+@pytest.fixture
+def lines(record: Put) -> list[bytes]:
+    """Two attempts."""
+    return [encode(record(event, attempt)) for attempt in (1, 2) for event in STORY]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 40, 56, 57, 90, 113, 114])
+def test_a_snapshot_and_the_rest_are_the_whole(run_dir: RunDir, lines: list[bytes], cut: int) -> None:
+    torn = lines[cut][:20] if cut < len(lines) else b""  # a line that is still being written
+    run_dir.events.write_bytes(b"".join(lines[:cut]) + torn)
+    follower = Follower(run_dir)
+    follower.poll()
+    follower.save()
+    run_dir.events.write_bytes(b"".join(lines))
+    from_snapshot = read_state(run_dir)
+    run_dir.snapshot.unlink()
+    assert repr(from_snapshot) == repr(read_state(run_dir))  # NaN is not equal to itself
+    follower.poll()
+    assert repr(follower.state) == repr(from_snapshot)
+
+
+def test_only_what_is_new_is_read(run_dir: RunDir, lines: list[bytes]) -> None:
+    run_dir.events.write_bytes(b"".join(lines[:-1]))
+    first = Follower(run_dir)
+    assert len(first.poll()) == len(lines) - 1
+    first.save()
+    with run_dir.events.open("ab") as stream:
+        stream.write(lines[-1])
+    assert len(Follower(run_dir).poll()) == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"place": {}}', '{"place": {"offset": 5}, "state": {"x": 1}}']
+)
+def test_a_snapshot_that_is_none_is_passed_over(run_dir: RunDir, lines: list[bytes], content: str) -> None:
+    run_dir.events.write_bytes(b"".join(lines))
+    whole = read_state(run_dir)
+    run_dir.snapshot.write_text(content)
+    assert repr(read_state(run_dir)) == repr(whole)
+
+
+def test_a_snapshot_of_another_version_is_passed_over(run_dir: RunDir, lines: list[bytes]) -> None:
+    run_dir.events.write_bytes(b"".join(lines))
+    follower = Follower(run_dir)
+    follower.poll()
+    whole = follower.state
+    follower.save()
+    value = json.loads(run_dir.snapshot.read_text())
+    value["state"]["step"]["loss"] = "high"
+    run_dir.snapshot.write_text(json.dumps(value))
+    assert repr(read_state(run_dir)) == repr(whole)
+
+
+@pytest.mark.parametrize("how", ["replaced", "cut"])
+def test_nothing_is_kept_of_a_stream_that_is_no_longer_there(run_dir: RunDir, lines: list[bytes], how: str) -> None:
+    run_dir.events.write_bytes(b"".join(lines))
+    follower = Follower(run_dir)
+    follower.poll()
+    follower.save()
+    if how == "replaced":
+        run_dir.events.unlink()
+    run_dir.events.write_bytes(lines[0])
+    follower.poll()
+    for state in (follower.state, read_state(run_dir)):
+        assert (state.attempt, state.step, state.best, state.started) == (1, None, None, STARTED)

@@ -1,0 +1,168 @@
+"""The runs in a folder: which one is meant, how it is, and the certificate of one that nobody is left to speak for."""
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.events import Envelope, Event, Record, encode
+from engine.contract.locks import FolderLock, holder_of
+from engine.contract.messages import InputError
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord, write_json
+from engine.contract.stream import EventReader
+from sft_tui.runs import every, find, look, stop
+
+from .conftest import ENDED, PLAN, STARTED, step
+
+NewRun = Callable[..., RunDir]
+
+
+@pytest.fixture
+def new_run(tmp_path: Path) -> NewRun:
+    """A run in `logs`, with events of its attempts."""
+
+    def make(name: str, *attempts: list[Event], job: str = "train", age: int = 0) -> RunDir:
+        run_dir = RunDir(tmp_path / "logs" / name)
+        run_dir.path.mkdir(parents=True)
+        config = {**to_json(preset("sft-small").config), "output_dir": str(tmp_path / "out" / name)}
+        run_dir.write_record(RunRecord(name, "sft-small", job, config, resume_option=f"sft-tui resume {name}"))
+        lines = [
+            encode(Record(Envelope("2026-01-01T00:00:00+00:00", 1.0, number, "rank0", place), event))
+            for number, attempt in enumerate(attempts, 1)
+            for place, event in enumerate(attempt)
+        ]
+        run_dir.events.write_bytes(b"".join(lines))
+        os.utime(run_dir.record, (1_700_000_000 - age, 1_700_000_000 - age))
+        return run_dir
+
+    return make
+
+
+def ends(run_dir: RunDir) -> list[events.RunEnded]:
+    """The certificates in its stream."""
+    return [r.event for r in EventReader(run_dir.events).poll() if isinstance(r.event, events.RunEnded)]
+
+
+def test_the_newest_is_meant_where_none_is_named(new_run: NewRun, tmp_path: Path) -> None:
+    for name, age in (("sft-small-1", 0), ("sft-2", 50), ("demo-1", 10)):
+        new_run(name, [ENDED], age=age)
+    (tmp_path / "logs" / "notes").mkdir()
+    assert find(tmp_path / "logs", None).path.name == "sft-small-1"
+    assert [run.name for run in every(tmp_path / "logs")] == ["sft-small-1", "demo-1", "sft-2"]
+
+
+def test_a_run_is_found_by_its_name_or_its_folder(new_run: NewRun, tmp_path: Path) -> None:
+    run_dir = new_run("sft-2", [ENDED])
+    assert find(tmp_path / "logs", "sft-2") == run_dir
+    assert find(tmp_path / "elsewhere", str(run_dir.path)).path == run_dir.path
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(new_run: NewRun, tmp_path: Path) -> None:
+    for name in ("sft-small-1", "pretrain-1"):
+        new_run(name, [ENDED])
+    with pytest.raises(InputError, match="sft-small-1"):
+        find(tmp_path / "logs", "sft-smal-1")
+    with pytest.raises(InputError, match="no runs"):
+        find(tmp_path / "none", None)
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(new_run: NewRun, tmp_path: Path) -> None:
+    new_run("sft-1", [ENDED]).record.write_text("{")
+    new_run("sft-2", [ENDED])
+    assert [run.name for run in every(tmp_path / "logs")] == ["sft-2"]
+
+
+def test_a_run_that_ended_in_words_is_left_alone(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED])
+    run = look(run_dir)
+    assert (run.alive, run.status, len(ends(run_dir))) == (False, "finished", 1)
+    assert run.to_json()["exit_code"] == 0
+
+
+def test_a_run_that_nobody_speaks_for_gets_its_certificate_once(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED], [STARTED, PLAN, step(7)])
+    looking = [threading.Thread(target=look, args=(run_dir,)) for _ in range(8)]
+    for thread in looking:
+        thread.start()
+    for thread in looking:
+        thread.join()
+    _, lost = ends(run_dir)
+    assert (lost.reason, lost.exit_code) == ("killed", 1)
+    assert "step 7" in lost.message.what()
+    assert "sft-tui resume sft-1" in lost.message.fix()
+    assert look(run_dir).status == "killed"
+
+
+def test_a_restart_of_the_machine_is_told_by_the_boot(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    holder = {"pid": 1, "start": "1", "boot": "the one before", "run": "sft-1", "run_dir": str(run_dir.path)}
+    write_json(run_dir.path / ".lock", holder)
+    assert look(run_dir).status == "machine_restarted"
+
+
+def test_an_attempt_that_never_wrote_a_word_is_certified_too(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7), ENDED])
+    write_json(run_dir.processes, {"attempt": 2, "supervisor": {}, "ranks": []})
+    assert look(run_dir).status == "killed"
+    assert len(ends(run_dir)) == 2
+
+
+def test_a_run_that_was_never_started_has_no_certificate(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1")
+    assert look(run_dir).status == "starting"
+    assert ends(run_dir) == []
+
+
+@pytest.mark.parametrize("held", ["by its supervisor", "by a rank that outlived it"])
+def test_a_run_is_alive_while_one_of_its_locks_is_held(new_run: NewRun, held: str) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    output = Path(str(run_dir.read_record().config["output_dir"]))
+    lock = FolderLock.acquire(run_dir.path if held == "by its supervisor" else output, "sft-1", run_dir.path)
+    assert look(run_dir).status == "running"
+    run_dir.request_stop()
+    assert look(run_dir).status == "stopping"
+    run_dir.request_stop("pause")
+    assert look(run_dir).status == "pausing"
+    lock.release()
+    assert look(run_dir).status == "killed"
+
+
+def test_a_folder_that_another_run_holds_does_not_make_this_one_alive(new_run: NewRun, tmp_path: Path) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    output = Path(str(run_dir.read_record().config["output_dir"]))
+    lock = FolderLock.acquire(output, "sft-2", tmp_path / "logs" / "sft-2")
+    assert not look(run_dir).alive
+    assert holder_of(output)["run"] == "sft-2"
+    lock.release()
+
+
+def test_a_run_that_has_ended_is_not_stopped(new_run: NewRun) -> None:
+    run = look(new_run("sft-1", [ENDED]))
+    with pytest.raises(InputError, match="not running"):
+        stop(run)
+    assert not run.run_dir.stop_request.exists()
+
+
+def test_a_test_is_not_paused(new_run: NewRun) -> None:
+    run = dataclasses.replace(look(new_run("sft-1", [STARTED], job="test")), alive=True)
+    with pytest.raises(InputError, match="is a test"):
+        stop(run, why="pause")
+
+
+def test_ending_at_once_leaves_later_processes_with_the_same_pids_alone(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    mine = {"pid": os.getpid(), "start": "1", "boot": "another"}
+    write_json(run_dir.processes, {"attempt": 1, "supervisor": mine, "ranks": [mine]})
+    signalled: list[int] = []
+    monkeypatch.setattr("sft_tui.runs.psutil.Process", lambda pid: signalled.append(pid))
+    stop(dataclasses.replace(look(run_dir), alive=True), now=True)
+    assert run_dir.now_request.exists()
+    assert signalled == []
