@@ -1,0 +1,118 @@
+"""A disk that fills up under the checkpoints, and under the log: training goes on, and says what it could not do."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import checkpoint
+from engine.contract import events
+from engine.contract.events import Event
+from engine.contract.rundir import free_bytes
+from engine.contract.stream import EventReader
+from tests.faults.ledger import Ledger
+from tests.faults.runs_with_faults import Runs
+from tests.processes import end_runs, until
+
+SIZE = "16m"
+LONG: dict[str, Any] = {"epochs": 2000, "save_steps": 3, "keep_latest_n_ckp": 2, "bleu_rows": 1, "sample_rows": 0}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"NOT TESTED ON A FULL DISK: no file system may be mounted here: {made.stderr.decode().strip()}")
+    yield place
+    end_runs(tmp_path)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Takes all of its space."""
+    path = disk / "other"
+    with path.open("wb", buffering=0) as file:
+        chunk = bytes(4096)
+        try:
+            while file.write(chunk):
+                pass
+        except OSError:
+            return path
+    return path
+
+
+def said(one: Runs, code: str) -> list[Event]:
+    """Warnings of one kind."""
+    records = EventReader(one.run_dir.events).poll()
+    return [r.event for r in records if isinstance(r.event, events.Warning) and r.event.message.code == code]
+
+
+def test_a_full_disk_stops_the_saves_and_not_the_training(
+    tmp_path: Path, disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+) -> None:
+    one = Runs(tmp_path, tiny_settings, monkeypatch)
+    output = disk / "out"
+    started = one.start(**LONG, output_dir=str(output))
+    saved = Runs(disk, {}, monkeypatch).output
+    until(lambda: len(saved.checkpoint_steps()) >= 2, 60)
+    other = fill(disk)
+    until(lambda: bool(said(one, "save_no_space") or said(one, "save_failed")), 60)
+    untouched = saved.checkpoint_steps()
+    sound = [step for step in untouched if checkpoint.verify(saved.checkpoint(step))]
+    until(lambda: len(said(one, "save_no_space")) >= 3, 60)  # it goes on, and tries again
+    message = said(one, "save_no_space")[-1]
+    assert isinstance(message, events.Warning)
+    assert str(output) in message.message.what()
+    assert "GB free, and it needs" in message.message.what()
+    assert saved.checkpoint_steps() == untouched == sound
+    other.unlink()
+    until(lambda: saved.checkpoint_steps()[0] > untouched[0], 60)
+    one.run_dir.request_stop()
+    end = one.ended(started)
+    assert (end.reason, end.exit_code) == ("stopped", 0)
+    ledger.add("a full disk under the checkpoints", 1, 0)
+
+
+def test_a_full_disk_under_the_log_stops_the_log_and_not_the_training(
+    disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+) -> None:
+    one = Runs(disk, tiny_settings, monkeypatch)
+    started = one.start(**LONG, output_dir=str(tmp_path / "out"))
+    newest = Runs(tmp_path, {}, monkeypatch).output
+    until(lambda: bool(newest.checkpoint_steps()), 60)
+    other = fill(disk)
+    until(lambda: free_bytes(disk) < 4096, 10)
+    before = newest.checkpoint_steps()[0]
+    until(lambda: newest.checkpoint_steps()[0] > before + 30, 60)  # unseen by the log
+    other.unlink()
+    until(lambda: bool(said(one, "log_gap")), 60)
+    one.run_dir.request_stop()
+    end = one.ended(started)
+    assert (end.reason, end.exit_code) == ("stopped", 0)
+    checkpoint.verify(newest.checkpoint(newest.checkpoint_steps()[0]))
+    ledger.add("a full disk under the log", 1, 0)
+
+
+def test_a_run_that_ends_while_its_log_is_full_is_certified_from_how_its_ranks_ended(
+    disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+) -> None:
+    one = Runs(disk, tiny_settings, monkeypatch)
+    started = one.start(**LONG, output_dir=str(tmp_path / "out"))
+    newest = Runs(tmp_path, {}, monkeypatch).output
+    until(lambda: bool(newest.checkpoint_steps()), 60)
+    other = fill(disk)
+    until(lambda: free_bytes(disk) < 4096, 10)
+    os.kill(started.supervisor.pid, 15)
+    until(lambda: started.supervisor.poll() is not None, 60)
+    assert started.supervisor.returncode == 0
+    other.unlink()
+    checkpoint.verify(newest.checkpoint(newest.checkpoint_steps()[0]))
+    end = one.look().state.ended
+    assert end is not None
+    ledger.add("a run that ends while its log is full", 1, 0)

@@ -1,0 +1,127 @@
+"""Checkpoints that a stranger had in hand: nothing in them is executed, they are passed over and named."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import checkpoint
+from engine.contract import events
+from engine.contract.events import Record
+from engine.contract.rundir import MANIFEST, OutputDir
+from tests.faults.criteria import assert_damage_is_found
+from tests.faults.hostile import BOMBS, LIES, PICKLES, write_bomb, zipped
+from tests.faults.ledger import Ledger
+from tests.faults.strangers import Stranger
+
+FILES = [
+    MANIFEST,
+    checkpoint.OPTIMIZER,
+    checkpoint.WEIGHTS,
+    checkpoint.MODEL_CONFIG,
+    checkpoint.GENERATION_CONFIG,
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run that was stopped after its second step; only to be copied."""
+    one = Stranger(tmp_path_factory.mktemp("trained"), tiny_settings)
+    run_dir = one.run_dir(epochs=1)
+
+    def stop(record: Record) -> None:
+        if isinstance(record.event, events.Step) and record.event.step == 1:
+            run_dir.request_stop()
+
+    outcome = one.train(run_dir, stop)
+    assert outcome.ended.reason == "stopped"
+    assert one.output.checkpoint_steps() == [2, 1]
+    return one.output.path
+
+
+@pytest.fixture
+def stopped(trained: Path, stranger: Stranger) -> OutputDir:
+    """A copy of `trained` that a stranger can get at."""
+    shutil.copytree(trained, stranger.output.path)
+    return stranger.output
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pickle_in_a_checkpoint(stranger: Stranger, stopped: OutputDir, ledger: Ledger, name: str) -> None:
+    zipped(stopped.checkpoint(2) / name, stranger.canary)
+    with ledger.scenario("code in a checkpoint") as tries, tries.one(name):
+        stranger.assert_skipped(name)
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+def test_a_pickle_in_the_place_of_the_state(stranger: Stranger, stopped: OutputDir, ledger: Ledger, kind: str) -> None:
+    """The optimizer's, which other trainers keep in a pickle."""
+    PICKLES[kind](stopped.checkpoint(2) / checkpoint.OPTIMIZER, stranger.canary)
+    with ledger.scenario("code in a checkpoint") as tries, tries.one(kind):
+        stranger.assert_skipped(checkpoint.OPTIMIZER)
+
+
+def test_a_pickle_in_the_place_of_the_frozen_weights(stranger: Stranger, stopped: OutputDir, ledger: Ledger) -> None:
+    """All checkpoints share them: it begins anew."""
+    zipped(next((stopped.checkpoints / "frozen").iterdir()), stranger.canary)
+    with ledger.scenario("code in a checkpoint") as tries, tries.one("frozen weights"):
+        stranger.assert_skipped("frozen", skipped=[2, 1])
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+@pytest.mark.parametrize("name", [checkpoint.OPTIMIZER, checkpoint.WEIGHTS])
+def test_a_pickle_that_the_manifest_vouches_for(
+    stranger: Stranger, stopped: OutputDir, ledger: Ledger, name: str, kind: str
+) -> None:
+    """Whoever writes to the folder can make the hashes right: even so nothing is executed."""
+    folder = stopped.checkpoint(2)
+    PICKLES[kind](folder / name, stranger.canary)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = checkpoint.describe(folder / name)
+    del manifest["sha256"]
+    own = checkpoint._own_hash(manifest)
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "sha256": own}))
+    assert checkpoint.verify(folder)
+    with ledger.scenario("code in a checkpoint with the right hashes") as tries, tries.one(f"{kind} {name}"):
+        outcome = stranger.train(stranger.run_dir(resume=True, epochs=1))
+        assert not stranger.canary.exists(), "code in the file was executed"
+        assert outcome.code != 0
+
+
+@pytest.mark.parametrize("bomb", ["deep lists", "a huge value"])
+def test_a_manifest_that_is_too_much(stranger: Stranger, stopped: OutputDir, ledger: Ledger, bomb: str) -> None:
+    write_bomb(stopped.checkpoint(2) / MANIFEST, bomb)
+    with ledger.scenario("JSON that is too much, in a checkpoint") as tries, tries.one(f"a run: {bomb}"):
+        stranger.assert_skipped(MANIFEST)
+
+
+# To a run all of these are the same, for it goes by what the search for a checkpoint says.
+
+
+@pytest.mark.parametrize("name", [MANIFEST, checkpoint.MODEL_CONFIG, checkpoint.GENERATION_CONFIG])
+def test_json_that_is_too_much(stopped: OutputDir, ledger: Ledger, name: str) -> None:
+    with ledger.scenario("JSON that is too much, in a checkpoint") as tries:
+        for bomb in BOMBS:
+            write_bomb(stopped.checkpoint(2) / name, bomb)
+            with tries.one(f"{name}: {bomb}"):
+                assert_damage_is_found(stopped, 2, 1, name)
+
+
+@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER])
+def test_tensors_that_lie(stopped: OutputDir, ledger: Ledger, name: str) -> None:
+    with ledger.scenario("tensors with a header that lies, in a checkpoint") as tries:
+        for lie, content in LIES.items():
+            (stopped.checkpoint(2) / name).write_bytes(content)
+            with tries.one(f"{name}: {lie}"):
+                assert_damage_is_found(stopped, 2, 1, name)
+
+
+def test_frozen_weights_that_lie(stopped: OutputDir, ledger: Ledger) -> None:
+    (frozen,) = (stopped.checkpoints / "frozen").iterdir()
+    with ledger.scenario("tensors with a header that lies, in a checkpoint") as tries:
+        for lie, content in LIES.items():
+            frozen.write_bytes(content)
+            with tries.one(f"frozen weights: {lie}"):
+                assert_damage_is_found(stopped, 2, None, "frozen")

@@ -1,0 +1,211 @@
+"""Whatever happens to a viewer, the run goes on: killed, its terminal closed, stopped while much is logged."""
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.faults.ledger import Ledger
+from tests.faults.runs_with_faults import ROOT, Runs
+from tests.processes import SFT_TUI, end_runs, options, until
+
+LONG: dict[str, Any] = {"epochs": 2000, "save_steps": 100_000, "bleu_rows": 1, "sample_rows": 0}
+ENV = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
+LOGGED = 100 << 20  # bytes that come while a viewer is stopped
+
+
+@pytest.fixture
+def one(tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    """A folder for one run."""
+    yield Runs(tmp_path, tiny_settings, monkeypatch)
+    end_runs(tmp_path)
+
+
+def command(one: Runs, **settings: Any) -> list[str]:
+    """The command that starts it."""
+    values = {**one.settings, **LONG, "output_dir": str(one.output.path), **settings}
+    return [*SFT_TUI, "run", "sft-small", "--no-ui", *options(values)]
+
+
+def goes_on(one: Runs) -> bool:
+    """Whether the run does further steps, and ends in order when it is asked to."""
+    until(one.trains(1, max(one.steps(), default=0) + 3), 60)
+    one.run_dir.request_stop()
+    until(lambda: not one.look().alive, 60)
+    end = one.look().state.ended
+    return end is not None and (end.reason, end.exit_code) == ("stopped", 0)
+
+
+def hang_up(viewer: "subprocess.Popen[bytes]", master: int) -> None:
+    """Closes the terminal under the viewer."""
+    os.close(master)
+    viewer.wait(30)
+
+
+def signalled(number: int) -> Callable[["subprocess.Popen[bytes]", int], None]:
+    """Signals the viewer and waits for its end."""
+
+    def end(viewer: "subprocess.Popen[bytes]", master: int) -> None:
+        viewer.send_signal(number)
+        viewer.wait(30)
+        os.close(master)
+
+    return end
+
+
+ENDS = {
+    "kill -9": signalled(signal.SIGKILL),
+    "SIGTERM": signalled(signal.SIGTERM),
+    "SIGHUP": signalled(signal.SIGHUP),
+    "a closed terminal": hang_up,
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_the_end_of_a_viewer_is_none_of_the_run(one: Runs, ledger: Ledger, way: str) -> None:
+    master, slave = pty.openpty()
+    viewer = subprocess.Popen(
+        command(one), cwd=one.folder, env=ENV, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    os.set_blocking(master, False)
+    started = one.trains(1, 2)
+
+    def watched() -> bool:
+        drain(master)
+        return started()
+
+    until(watched, 60)
+    ENDS[way](viewer, master)
+    sound = goes_on(one)
+    ledger.add("a viewer is killed, hung up, or loses its terminal", 1, not sound)
+    assert sound
+
+
+def drain(master: int) -> None:
+    """Reads what a terminal would show, so that its viewer is not held up."""
+    try:
+        while os.read(master, 1 << 16):
+            pass
+    except OSError:  # nothing more, or nobody there
+        return
+
+
+def test_ctrl_c_in_a_viewer_that_nobody_can_answer_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
+    with (one.folder / "notes").open("wb") as notes:
+        viewer = subprocess.Popen(
+            command(one), cwd=one.folder, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=notes
+        )
+        until(one.trains(1, 2), 60)
+        viewer.send_signal(signal.SIGINT)
+        assert viewer.wait(30) == 0
+    assert "sft-small-1 goes on" in (one.folder / "notes").read_text()
+    sound = goes_on(one)
+    ledger.add("Ctrl-C in a viewer", 1, not sound)
+    assert sound
+
+
+def test_tmux_kill_session_leaves_the_run_alone(one: Runs, ledger: Ledger) -> None:
+    tmux = shutil.which("tmux")
+    if tmux is None:
+        pytest.skip("NOT TESTED UNDER TMUX: there is none on this machine")
+    socket = str(one.folder / "tmux")
+    line = " ".join(f"'{word}'" for word in command(one))
+    call = [tmux, "-S", socket, "-f", "/dev/null"]
+    subprocess.run([*call, "new-session", "-d", "-s", "one", "-c", str(one.folder), line], env=ENV, check=True)
+    try:
+        until(one.trains(1, 2), 60)
+        subprocess.run([*call, "kill-session", "-t", "one"], check=True)
+    finally:
+        subprocess.run([*call, "kill-server"], check=False, stderr=subprocess.DEVNULL)
+    sound = goes_on(one)
+    ledger.add("tmux kill-session", 1, not sound)
+    assert sound
+
+
+def test_a_viewer_stopped_while_100_mb_are_logged_holds_nothing_up_and_catches_up(one: Runs, ledger: Ledger) -> None:
+    started = one.start(**LONG)
+    until(one.trains(1, 2), 60)
+    with (one.folder / "shown").open("wb") as shown:
+        viewer = subprocess.Popen(
+            [*SFT_TUI, "attach", "--json", "--logs", str(one.folder / "logs")],
+            cwd=one.folder,
+            env=ENV,
+            stdin=subprocess.DEVNULL,
+            stdout=shown,
+            stderr=subprocess.DEVNULL,
+        )
+        until(lambda: (one.folder / "shown").stat().st_size > 0, 60)
+        viewer.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(viewer.pid).status() == psutil.STATUS_STOPPED, 10)
+        log_much(one.run_dir.events)
+        sound = goes_on(one)
+        viewer.send_signal(signal.SIGCONT)
+        assert viewer.wait(120) == 0
+    ledger.add("a viewer stopped while 100 MB are logged", 1, not sound)
+    assert sound
+    assert started.supervisor.wait(30) == 0
+    last = (one.folder / "shown").read_bytes().rstrip().rpartition(b"\n")[2]
+    assert b'"kind":"run_ended"' in last
+
+
+def log_much(stream: Path) -> None:
+    """Appends lines of a kind that nobody knows, as a newer version might."""
+    line = b'{"at":"","mono":0.0,"attempt":1,"src":"rank0","seq":1,"kind":"other","text":"%s"}\n' % (b"x" * 60_000)
+    fd = os.open(stream, os.O_WRONLY | os.O_APPEND)
+    try:
+        for _ in range(LOGGED // len(line) + 1):
+            os.write(fd, line)
+    finally:
+        os.close(fd)
+
+
+def test_detached_then_attached_then_stopped_then_resumed_the_curve_is_the_uncut_one(
+    tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    settings = {**tiny_settings, "epochs": 20, "save_steps": 50, "bleu_rows": 1}
+    whole, cut = (Runs(tmp_path / name, settings, monkeypatch) for name in ("whole", "cut"))
+    assert whole.ended(whole.start()).reason == "finished"
+    try:
+        story(cut, settings)
+    finally:
+        end_runs(tmp_path)
+    same = cut.steps() == whole.steps()
+    ledger.add("detached, attached, stopped, resumed", 1, not same)
+    assert same
+
+
+def story(cut: Runs, settings: dict[str, Any]) -> None:
+    """One shell starts it and is killed, another looks at it, stops it, and goes on with it."""
+    words = " ".join(f"'{word}'" for word in [*SFT_TUI, "run", "sft-small", "--detach", *options(settings)])
+    words += f" --output_dir={cut.output.path}"
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", f"{words} > name; exec sleep 1000"], cwd=cut.folder, env=ENV, start_new_session=True
+    )
+    until(cut.trains(1, 3), 60)
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait(10)
+    assert (cut.folder / "name").read_text() == "sft-small-1\n"
+    called = [call(cut, *words) for words in (["stop"], ["attach"], ["resume"])]
+    assert [result.returncode for result in called] == [0, 0, 0], called
+    stopped, attached, resumed = (result.stdout.decode() for result in called)
+    assert stopped.startswith("Stopped at step")
+    assert attached.startswith("step   1/100")  # from the beginning
+    assert attached.splitlines()[-1] == stopped.splitlines()[-1]
+    assert resumed.splitlines()[-1].startswith("Finished: 100 steps")
+    assert "its loss" in called[2].stderr.decode()  # the proof: that of the step after the checkpoint
+
+
+def call(one: Runs, *words: str) -> "subprocess.CompletedProcess[bytes]":
+    """A command of the app in the folder of the run."""
+    return subprocess.run([*SFT_TUI, *words], cwd=one.folder, env=ENV, capture_output=True, timeout=120, check=False)

@@ -1,0 +1,201 @@
+"""Every write, fsync and rename of a save, of a publication and of a record fails once; nothing is ever lost."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract.rundir import OutputDir, write_json
+from tests.faults.criteria import (
+    NEW,
+    OLD,
+    Fault,
+    assert_flushed_before_published,
+    assert_folders_are_flushed,
+    assert_survives_a_publication,
+    assert_survives_a_record,
+    assert_survives_a_save,
+    every_call_fails,
+)
+from tests.faults.ledger import Ledger, Tries
+from tests.faults.saver import Saver, order_for_third, running, strace, strace_works
+from tests.faults.saver_program import FAILING, RECORD
+from tests.faults.seams import Calls
+from tests.faults.tiny import Tiny, add_damaged, copy, frozen_entry
+
+ERRORS = (errno.ENOSPC, errno.EIO)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> OutputDir:
+    """An output folder in which nothing was saved yet."""
+    return OutputDir(tmp_path / "fresh")
+
+
+# In this process, by putting something else in the place of the calls.
+
+
+@pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
+def test_every_call_of_a_save_fails(tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int) -> None:
+    output = OutputDir(tmp_path / "output")
+
+    def check(fault: Fault) -> None:
+        assert_survives_a_save(fault, output, tiny.writer(output), 3, [1, 2])
+
+    with ledger.scenario("a call of a save fails, in process") as tries:
+        every_call_fails(tries, number, output.checkpoints, lambda: copy(two_saved, output.path), check)
+
+
+@pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
+def test_every_call_of_the_first_save_fails(tiny: Tiny, fresh: OutputDir, ledger: Ledger, number: int) -> None:
+    def check(fault: Fault) -> None:
+        assert_survives_a_save(fault, fresh, tiny.writer(fresh), 1, [])
+
+    with ledger.scenario("a call of the first save fails, in process") as tries:
+        every_call_fails(tries, number, fresh.path, lambda: shutil.rmtree(fresh.path, ignore_errors=True), check)
+
+
+@pytest.mark.parametrize("keep", [3, 2])
+def test_every_call_of_a_save_over_a_damaged_checkpoint_fails(
+    tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, keep: int
+) -> None:
+    """Two sound checkpoints are left, whatever else there is."""
+    output = OutputDir(tmp_path / "output")
+
+    def prepare() -> None:
+        add_damaged(copy(two_saved, output.path), tiny)
+
+    def check(fault: Fault) -> None:
+        assert_survives_a_save(fault, output, tiny.writer(output, keep=keep), 3, [1, 2], damaged=[3])
+
+    with ledger.scenario(f"a call of a save over a damaged one fails, {keep} kept, in process") as tries:
+        every_call_fails(tries, errno.ENOSPC, output.checkpoints, prepare, check)
+
+
+@pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
+@pytest.mark.parametrize("old", [1.0, None], ids=["better", "first"])
+def test_every_call_of_a_publication_fails(
+    tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int, old: float | None
+) -> None:
+    output = OutputDir(tmp_path / "output")
+
+    def prepare() -> None:
+        copy(two_saved, output.path)
+        if old is None:
+            shutil.rmtree(output.best)
+
+    def check(fault: Fault) -> None:
+        assert_survives_a_publication(fault, output, tiny, old)
+
+    with ledger.scenario("a call of a publication fails, in process") as tries:
+        every_call_fails(tries, number, output.path, prepare, check)
+
+
+@pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
+def test_every_call_of_a_record_fails(output: OutputDir, ledger: Ledger, number: int) -> None:
+    with ledger.scenario("a call of a JSON record fails, in process") as tries:
+        every_call_fails(
+            tries,
+            number,
+            output.path,
+            lambda: write_json(output.owner_file, OLD),
+            lambda fault: assert_survives_a_record(fault, output),
+            ("open", *RECORD),
+        )
+
+
+# The order of the calls, which is what counts where the power fails.
+
+
+def test_a_save_is_flushed_before_it_is_published(tiny: Tiny, output: OutputDir, fresh: OutputDir) -> None:
+    assert_flushed_before_published(output, tiny.writer(output, frozen=frozen_entry(output)), 3)
+    assert_flushed_before_published(fresh, tiny.writer(fresh), 1)
+
+
+def test_the_folders_of_the_first_save_are_flushed(tiny: Tiny, fresh: OutputDir) -> None:
+    fresh.path.mkdir()
+    with Calls(fresh.path) as calls:
+        tiny.writer(fresh).save({"step": 1})
+    assert_folders_are_flushed(calls.seen)
+
+
+def test_a_record_is_flushed(output: OutputDir) -> None:
+    with Calls(output.path) as calls:
+        write_json(output.owner_file, NEW)
+    renamed = calls.seen.index(("rename", output.owner_file))
+    assert calls.seen[renamed - 1][0] == "fsync"
+    assert ("fsync", output.path) in calls.seen[renamed:]
+
+
+# Under strace, which lets the kernel's own calls fail: those of Rust, and those of Python's buffers, too.
+
+
+@pytest.fixture(scope="module", params=ERRORS, ids=os.strerror)
+def failing(request: pytest.FixtureRequest) -> Iterator[tuple[Saver, int]]:
+    """A saver whose children find calls failing, and the number of the error."""
+    if not strace_works():
+        pytest.skip("NOT TESTED WITH THE KERNEL'S OWN CALLS: strace is missing or may not trace")
+    for saver in running(request, *strace(*(f"{call}:error={errno.errorcode[request.param]}" for call in FAILING))):
+        yield saver, request.param
+
+
+def every_call_fails_in_a_child(
+    tries: Tries,
+    failing: tuple[Saver, int],
+    prepare: Callable[[], OutputDir],
+    kinds: Sequence[str] = FAILING,
+    **order: Any,
+) -> None:
+    """Has `order` carried out with every single call of these kinds failing in turn."""
+    saver, number = failing
+    for kind in kinds:
+
+        def attempt(nth: int, kind: str = kind) -> tuple[bool, str]:
+            told = {**order, "folder": str(prepare().path), "kind": kind, "nth": nth, "number": number}
+            report = saver.report_on(told)
+            return bool(report["hit"]), str(report["problem"])
+
+        tries.every(f"{os.strerror(number)}, {kind}", attempt)
+
+
+def test_every_system_call_of_a_save_fails(
+    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    with ledger.scenario("a system call of a save fails") as tries:
+        every_call_fails_in_a_child(
+            tries, failing, lambda: copy(two_saved, tmp_path / "output"), **order_for_third(OutputDir(two_saved))
+        )
+
+
+def test_every_system_call_of_the_first_save_fails(
+    failing: tuple[Saver, int], fresh: OutputDir, ledger: Ledger
+) -> None:
+    def prepare() -> OutputDir:
+        shutil.rmtree(fresh.path, ignore_errors=True)
+        return fresh
+
+    with ledger.scenario("a system call of the first save fails") as tries:
+        every_call_fails_in_a_child(tries, failing, prepare, do="save", step=1, acknowledged=[], frozen=None)
+
+
+def test_every_system_call_of_a_publication_fails(
+    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    with ledger.scenario("a system call of a publication fails") as tries:
+        every_call_fails_in_a_child(tries, failing, lambda: copy(two_saved, tmp_path / "output"), do="publish")
+
+
+def test_every_system_call_of_a_record_fails(
+    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    def prepare() -> OutputDir:
+        output = copy(two_saved, tmp_path / "output")
+        write_json(output.owner_file, OLD)
+        return output
+
+    with ledger.scenario("a system call of a JSON record fails") as tries:
+        every_call_fails_in_a_child(tries, failing, prepare, RECORD, do="record")

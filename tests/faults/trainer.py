@@ -1,0 +1,74 @@
+"""A trainer that misbehaves on request: `python -m tests.faults.trainer RUN_DIR`; the variable FAULT says how.
+
+FAULT is a JSON object: `what` (see WAYS), at the call number `step` of a step, on rank `rank`; `slow_save`: seconds
+that every flush of a file takes longer, so that a kill can be aimed into a save.
+"""
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine import checkpoint
+from engine.contract.rundir import RunDir
+from engine.job import execute, leave
+from engine.step import StepResult, StepRunner
+from engine.train import train
+from engine.world import World
+
+
+def fail() -> None:
+    """Raises what no code of ours would."""
+    raise LookupError("the shelf is empty \x1b[31m[/x]")
+
+
+def run_out_of_memory() -> None:
+    """Raises what Python raises where memory is short."""
+    raise MemoryError
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "raise": fail,
+    "memory": run_out_of_memory,
+    "exit": lambda: os._exit(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "sleep": lambda: time.sleep(100_000),
+    "crash": faulthandler._sigsegv,  # type: ignore[attr-defined]
+}
+
+
+def misbehave(fault: dict[str, Any], rank: int) -> None:
+    """Puts the fault into this process."""
+    if delay := fault.get("slow_save"):
+        flush = checkpoint._sync_file
+
+        def slow(path: Path) -> None:
+            time.sleep(delay)
+            flush(path)
+
+        checkpoint._sync_file = checkpoint._sync_folder = slow
+    if fault.get("rank") != rank:
+        return
+    run, calls = StepRunner.run, iter(range(1, 1 << 30))
+
+    def faulty(self: StepRunner, samples: Any, *, stop_asked: bool) -> StepResult:
+        if next(calls) == fault["step"]:
+            if fault["what"] == "nan":
+                self.parameters[0].data.view(-1)[0] = float("nan")
+            else:
+                WAYS[fault["what"]]()
+        return run(self, samples, stop_asked=stop_asked)
+
+    StepRunner.run = faulty  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    world = World()
+    misbehave(json.loads(os.environ.get("FAULT", "{}")), world.rank)
+    leave(execute(world, RunDir(Path(sys.argv[1])), train))
