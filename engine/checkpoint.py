@@ -26,7 +26,8 @@ from transformers import GenerationConfig
 from engine import optim
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, STAGED, OutputDir, sync
-from engine.model import frozen_tensors, model_config_json, one_line, reading_foreign, trained_parameters
+from engine.foreign import one_line, reading_foreign
+from engine.model import frozen_tensors, model_config_json, trained_parameters
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"

@@ -24,7 +24,7 @@ from engine.contract.inputs import require_files
 from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stream import EventWriter, Listener, last_attempt
-from engine.model import one_line
+from engine.foreign import one_line
 from engine.pulse import (
     Life,
     Pulse,

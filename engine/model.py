@@ -1,12 +1,9 @@
-"""Load weights and tokenizer, freeze what shall not learn, choose the precision."""
+"""Load weights, freeze what shall not learn, choose the precision."""
 
-import contextlib
 import json
-import pickle
-import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,6 @@ from transformers import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     PreTrainedTokenizerBase,
     T5Config,
     T5ForConditionalGeneration,
@@ -27,45 +23,8 @@ from transformers import (
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json
-
-
-@contextlib.contextmanager
-def reading_foreign(code: str, path: str | Path) -> Iterator[None]:
-    """Around what reads a file of a stranger: whatever it raises says that the file is bad; raises InputError.
-
-    Loading through transformers raises whatever its many paths raise, and a panic of tokenizers' Rust is not even an
-    Exception. Lack of memory is no fault of the file.
-    """
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except pickle.UnpicklingError as error:
-        raise InputError("model_pickle", path=str(path), why=_forbidden(error)) from None
-    except Exception as error:
-        raise InputError(code, path=str(path), why=one_line(error) or type(error).__name__) from None
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise InputError(code, path=str(path), why=one_line(error)) from None
-
-
-def _forbidden(error: pickle.UnpicklingError) -> str:
-    """What a pickle wanted that a state dict has no need of; torch's own words advise to trust it."""
-    name = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"it asks for {name[1]}" if name else "it holds something other than named tensors"
-
-
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
-    with reading_foreign("tokenizer_bad", path):
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        # As it will be used: some settings are found wanting only then.
-        tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)
-    for name in ("pad", "eos"):
-        if getattr(tokenizer, f"{name}_token_id") is None:
-            raise InputError("tokenizer_token_missing", path=path, token=name)
-    return tokenizer
+from engine.foreign import reading_foreign
+from engine.tokenizer import tokens_needed
 
 
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
@@ -213,8 +172,7 @@ def _set_dropout(model: Any, rate: float) -> None:
 def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     name = config.pretrained_model or "new T5"
     rows = model.get_input_embeddings().weight.shape[0]
-    used = tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)["input_ids"][0]
-    highest = max((*tokenizer.get_vocab().values(), *used), default=0) + 1
+    highest = tokens_needed(tokenizer)
     if highest > rows:
         raise InputError("vocabulary_mismatch", tokenizer=config.tokenizer, tokens=highest, model=name, rows=rows)
     eos = model.config.eos_token_id
@@ -322,12 +280,6 @@ def _native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return True
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """The message of an error on one line, with its kind where it says nothing itself."""
-    text = " ".join(str(error).split())
-    return (text or type(error).__name__)[:limit]
 
 
 def model_config_json(model: Any) -> str:

@@ -16,6 +16,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
 from engine.job import Job
 from engine.loss import Head, find_head
+from engine.tokenizer import load_tokenizer
 from engine.tokens import TokenStore, tokenizer_sha256
 
 
@@ -58,7 +59,7 @@ def prepare(job: Job) -> Prepared:
     sources = [job.source("train_file"), job.source("validation_file")]
     require_files(config, "tokenizer")
     data = job.started(sources)
-    tokenizer = model.load_tokenizer(config.tokenizer)
+    tokenizer = load_tokenizer(config.tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
     if start is not None:

@@ -12,6 +12,7 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.evaluate import greedy_replies
 from engine.step import pad_prompts
+from engine.tokenizer import load_tokenizer
 from engine.tokens import cut, encode
 
 LONGEST_PROMPT = 512
@@ -22,7 +23,7 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     config = RunConfig(pretrained_model=folder, tokenizer=folder)
     if not Path(folder).is_dir():
         raise InputError("reply_missing", path=folder)
-    tokenizer = model.load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     net = model.load_model(config, tokenizer)
     net.eval()
     ids = [torch.tensor(cut(row, LONGEST_PROMPT)) for row in encode(prompts, tokenizer)]

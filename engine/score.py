@@ -10,6 +10,7 @@ from engine.contract.rundir import RunDir
 from engine.evaluate import Evaluator
 from engine.job import Job, execute, leave
 from engine.loss import find_head
+from engine.tokenizer import load_tokenizer
 from engine.train import tell_score
 from engine.world import World
 
@@ -22,7 +23,7 @@ def score(job: Job) -> Message:
     if not job.output.best.is_dir():
         raise InputError("best_missing", path=best)
     job.started([source])
-    tokenizer = model.load_tokenizer(best)
+    tokenizer = load_tokenizer(best)
     net = model.load_model(override(config, {"pretrained_model": best, "tokenizer": best})[0], tokenizer)
     rows = job.store(source, tokenizer)
     net.to(job.world.device)

@@ -1,15 +1,14 @@
 """Parquet in, a memory-mapped store of token ids out: every rank maps the same files, no row is held in memory.
 
-Rows are streamed from Parquet one batch at a time, cut at `max_seq_len` tokens (the end token included), and left
-out where prompt or response is empty. The store is named after the content of file, tokenizer and length, so a
-change of any of them makes a new one.
+Rows are streamed from Parquet one batch at a time and left out where prompt or response is empty. The ids are kept
+whole and cut at `max_seq_len` (the end token included) when they are read, so that another length needs no other
+store. It is named after the content of file and tokenizer: a change of either makes a new one.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,13 @@ import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json, write_json
+from engine.texts import TextTally, reasons, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH_ROWS = 1024
-FORMAT = 1
+FORMAT = 2
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
@@ -91,14 +91,16 @@ def _decoded(raw: bytes | None) -> str | bytes | None:
 
 
 class TokenStore:
-    """The token ids of one data file: `prompt(i)`, `label(i)` and the lengths of all, memory-mapped."""
+    """The token ids of one data file, memory-mapped and cut at `limit` tokens: `prompt(i)`, `label(i)`, lengths."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.limit = limit
         self.meta = read_json(folder / "meta.json")
         kind = np.dtype(self.meta["dtype"])
         self._ids = {part: _mapped(folder / f"{part}.ids", kind) for part in ("prompt", "label")}
         self._ends = {part: _mapped(folder / f"{part}.ends", np.dtype(np.int64)) for part in ("prompt", "label")}
         self.rows = _mapped(folder / "rows", np.dtype(np.int64))  # row number in the Parquet file, from 0
+        self.hashes = _mapped(folder / "hashes", np.dtype(np.uint64))  # of prompt and response together
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -116,33 +118,50 @@ class TokenStore:
         chosen = np.asarray(indices, dtype=np.int64)
         ends = self._ends[part]
         starts = np.where(chosen > 0, ends[chosen - 1], 0)
-        return np.asarray(ends[chosen] - starts)
+        return np.asarray(np.minimum(ends[chosen] - starts, self.limit))
+
+    def whole_lengths(self, part: str) -> Ids:
+        """Lengths in tokens of the parts of all samples before they are cut."""
+        return np.diff(self._ends[part], prepend=0)
 
     def _slice(self, part: str, index: int) -> Ids:
         ends = self._ends[part]
-        start = int(ends[index - 1]) if index else 0
-        return self._ids[part][start : int(ends[index])].astype(np.int64)
+        start, end = int(ends[index - 1]) if index else 0, int(ends[index])
+        ids = self._ids[part][start : min(end, start + self.limit)].astype(np.int64)
+        if end - start > self.limit:
+            ids[-1] = self._ids[part][end - 1]  # the end token stays
+        return ids
+
+    def cuts(self) -> dict[str, int]:
+        """Rows and tokens that the limit cuts, of how many tokens in all."""
+        lengths = {part: self.whole_lengths(part) for part in ("prompt", "label")}
+        over = {part: np.maximum(count - self.limit, 0) for part, count in lengths.items()}
+        return {
+            "cut_rows": int(np.count_nonzero(over["prompt"] + over["label"])),
+            "cut_tokens": int(over["prompt"].sum() + over["label"].sum()),
+            "tokens": int(lengths["prompt"].sum() + lengths["label"].sum()),
+            "limit": self.limit,
+            "cut_label_tokens": int(over["label"].sum()),
+            "label_tokens": int(lengths["label"].sum()),
+        }
 
     def notices(self, path: Path) -> list[Message]:
-        """What was left out and cut off when the rows were tokenized."""
+        """What was left out when the rows were tokenized, and what is cut off them."""
         meta, notes = self.meta, []
         shown = {"path": str(path), "rows": meta["rows"]}
         if meta["dropped"]:
-            count, reasons = sum(meta["dropped"].values()), _reasons(meta["dropped"])
+            count, why = sum(meta["dropped"].values()), reasons(meta["dropped"])
             first = meta["first_dropped"]
-            notes.append(Message.of("rows_dropped", dropped=count, reasons=reasons, first=first, **shown))
-        if meta["cut_rows"]:
-            cut = {name: meta[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
-            notes.append(Message.of("rows_truncated", **shown, **cut))
+            notes.append(Message.of("rows_dropped", dropped=count, reasons=why, first=first, **shown))
+        cuts = self.cuts()
+        if cuts["cut_rows"]:
+            told = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
+            notes.append(Message.of("rows_truncated", **shown, **told))
         return notes
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=kind, mode="r")
-
-
-def _reasons(dropped: dict[str, int]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
 
 
 def open_store(
@@ -152,13 +171,13 @@ def open_store(
 
     `progress` is called with rows done and rows in all.
     """
-    store = store_path(source, tokenizer, max_len, root)
+    store = store_path(source, tokenizer, root)
     if not (store / "meta.json").is_file():
         staged = store.with_name(f".tmp-{store.name}-{os.getpid()}")
         try:
             root.mkdir(parents=True, exist_ok=True)
             staged.mkdir()
-            _build(source, tokenizer, max_len, staged, progress)
+            _build(source, tokenizer, staged, progress)
             with contextlib.suppress(OSError):  # another process was first: its store is the same
                 staged.rename(store)
         except OSError as error:
@@ -167,7 +186,7 @@ def open_store(
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             _remove_if_empty(root)
-    return TokenStore(store)
+    return TokenStore(store, max_len)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -175,15 +194,14 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> Path:
-    """The folder of the store of this content: data, columns, tokenizer and length."""
+def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> Path:
+    """The folder of the store of this content: data, columns and tokenizer."""
     parts = (
         FORMAT,
         file_sha256(source.path),
         source.prompt_column,
         source.response_column,
         tokenizer_sha256(tokenizer),
-        max_len,
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return root / f"{source.path.stem}-{name}"
@@ -202,95 +220,41 @@ def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
     return hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _build(
-    source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, folder: Path, progress: Progress
-) -> None:
+def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, progress: Progress) -> None:
     file = source.open()
     total = file.metadata.num_rows
     kind = np.dtype(np.uint16 if max(tokenizer.get_vocab().values()) < 1 << 16 else np.uint32)
-    dropped: Counter[str] = Counter()
-    first_dropped = -1
-    tally = _Tally()
-    seen = 0
+    ends = {"prompt": 0, "label": 0}
+    texts, unknown = TextTally(), 0
     with contextlib.ExitStack() as stack:
-        out = {
-            name: stack.enter_context((folder / name).open("wb"))
-            for name in ("prompt.ids", "label.ids", "prompt.ends", "label.ends", "rows")
-        }
+        names = ("prompt.ids", "label.ids", "prompt.ends", "label.ends", "rows", "hashes")
+        out = {name: stack.enter_context((folder / name).open("wb")) for name in names}
         for prompts, labels in source.batches(file):
-            faults = [_fault(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
-            kept = [i for i, fault in enumerate(faults) if fault is None]
-            if first_dropped < 0 and len(kept) < len(faults):
-                first_dropped = seen + next(i for i, fault in enumerate(faults) if fault is not None)
-            dropped.update(fault for fault in faults if fault is not None)
-            ids = {
-                "prompt": encode([str(prompts[i]) for i in kept], tokenizer),
-                "label": encode([str(labels[i]) for i in kept], tokenizer),
+            seen = texts.rows
+            kept = texts.count(prompts, labels)
+            pairs = [(str(prompts[i]), str(labels[i])) for i in kept]
+            encoded = {
+                "prompt": encode([prompt for prompt, _ in pairs], tokenizer),
+                "label": encode([label for _, label in pairs], tokenizer),
             }
-            tally.count(ids["prompt"], ids["label"], max_len)
-            for part, rows in ids.items():
-                short = [cut(row, max_len) for row in rows]
+            for part, rows in encoded.items():
+                unknown += _unknown(rows, tokenizer.unk_token_id)
                 try:
-                    tally.ends[part] = _append(out[f"{part}.ids"], out[f"{part}.ends"], short, kind, tally.ends[part])
+                    ends[part] = _append(out[f"{part}.ids"], out[f"{part}.ends"], rows, kind, ends[part])
                 except OverflowError as error:  # a token beyond its own vocabulary
                     raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
             out["rows"].write((np.array(kept, dtype=np.int64) + seen).tobytes())
-            seen += len(prompts)
-            progress(seen, total)
+            out["hashes"].write(row_hashes(pairs).tobytes())
+            progress(texts.rows, total)
         for written in out.values():  # on the disk before meta.json says that the store is whole
             written.flush()
             os.fsync(written.fileno())
-    if seen == sum(dropped.values()):
-        raise InputError(
-            "rows_all_empty",
-            path=str(source.path),
-            dropped=seen,
-            rows=seen,
-            reasons=_reasons(dropped),
-            prompt=source.prompt_column,
-            response=source.response_column,
-        )
-    write_json(
-        folder / "meta.json",
-        {
-            "dtype": kind.name,
-            "rows": seen,
-            "dropped": dict(dropped),
-            "first_dropped": first_dropped,
-            "limit": max_len,
-            "tokens": tally.tokens,
-            "cut_tokens": tally.cut_tokens,
-            "cut_rows": tally.cut_rows,
-        },
-    )
+    texts.require_rows(source.path, source.prompt_column, source.response_column)
+    write_json(folder / "meta.json", {"dtype": kind.name, "unknown_tokens": unknown, **texts.to_json()})
 
 
-def _fault(prompt: str | bytes | None, label: str | bytes | None) -> str | None:
-    """Why a row cannot be used, or None where it can."""
-    for name, text in (("prompt", prompt), ("response", label)):
-        if text is None:
-            return f"{name} is null"
-        if isinstance(text, bytes):
-            return f"{name} is not UTF-8"
-        if not text.strip():
-            return f"{name} is empty"
-    return None
-
-
-class _Tally:
-    """Counts of tokens and of what truncation cut, over both parts of every row."""
-
-    def __init__(self) -> None:
-        self.ends = {"prompt": 0, "label": 0}
-        self.tokens = self.cut_tokens = self.cut_rows = 0
-
-    def count(self, prompts: list[list[int]], labels: list[list[int]], limit: int) -> None:
-        """Adds some rows, given before they are cut at `limit` tokens."""
-        for row in zip(prompts, labels, strict=True):
-            over = sum(max(0, len(ids) - limit) for ids in row)
-            self.tokens += sum(map(len, row))
-            self.cut_tokens += over
-            self.cut_rows += over > 0
+def _unknown(rows: list[list[int]], unknown: int | None) -> int:
+    return 0 if unknown is None else sum(ids.count(unknown) for ids in rows)
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

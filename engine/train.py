@@ -22,6 +22,7 @@ from engine.contract.config import to_json
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
 from engine.evaluate import Evaluator, Score
+from engine.foreign import one_line
 from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.prepare import Prepared, finished_owner, lock_output, prepare
 from engine.resume import Proof
@@ -262,7 +263,7 @@ class Training:
         try:
             saved = self.writer.save(about)
         except SAVE_ERRORS as error:
-            job.warn(Message.of("save_failed", step=self.step, path=str(place), why=model.one_line(error)))
+            job.warn(Message.of("save_failed", step=self.step, path=str(place), why=one_line(error)))
             return None
         pruned = self.writer.prune(self.step, self._best()[0])
         epoch, seconds = -(-self.step // self.prepared.per_epoch), round(saved.seconds, 3)
@@ -322,7 +323,7 @@ class Training:
             self.evaluations = {**others, str(self.step): {**entry, "published": published}}
             write_json(self.job.output.evaluations, self.evaluations)
         except SAVE_ERRORS as error:
-            path, why = str(self.job.output.best), model.one_line(error)
+            path, why = str(self.job.output.best), one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
             self.evaluations = others  # repeated by whoever resumes from here
 
@@ -366,7 +367,7 @@ class Training:
             try:
                 write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
             except OSError as error:
-                job.warn(Message.of("save_failed", step=self.step, path=path, why=model.one_line(error)))
+                job.warn(Message.of("save_failed", step=self.step, path=path, why=one_line(error)))
         if not best:
             raise UnpublishedError(
                 Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())

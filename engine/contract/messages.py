@@ -36,6 +36,22 @@ MESSAGES: dict[str, Wording] = {
         "Use --mixed_precision auto: bf16 where the hardware has it, else fp32.",
         "请用 --mixed_precision auto：硬件支持则用 bf16，否则用 fp32。",
     ),
+    "size_bad": Wording(
+        "{text} is no size.",
+        "{text} 不是有效的大小。",
+        "Give it as 8GB or 800MB.",
+        "请写成 8GB 或 800MB 的形式。",
+    ),
+    "row_unknown": Wording(
+        "{path} has no row {row}: its rows are 0 to {last}.",
+        "{path} 没有第 {row} 行：行号为 0 到 {last}。",
+    ),
+    "reader_died": Wording(
+        "The process that read {path} ended ({why}).",
+        "读取 {path} 的进程意外结束（{why}）。",
+        "The file is damaged or made to do harm: write it again.",
+        "该文件已损坏或是恶意构造的：请重新生成。",
+    ),
     "preset_unknown": Wording(
         "There is no preset named {name}.",
         "没有名为 {name} 的预设。",
@@ -54,6 +70,32 @@ MESSAGES: dict[str, Wording] = {
         "找不到{what_zh} {path}。",
         "Put it there, or name another with --{setting} PATH.",
         "请把文件放到该处，或用 --{setting} 路径 指定另一个。",
+    ),
+    "file_unreadable": Wording(
+        "{path} cannot be read: {why}.",
+        "{path} 无法读取：{why}。",
+        "Put a plain file there, or name another with --{setting} PATH.",
+        "请在该处放置普通文件，或用 --{setting} 路径 指定另一个。",
+    ),
+    "import_exists": Wording(
+        "{path} is there already.",
+        "{path} 已存在。",
+        "Write over it with --overwrite, or name another file.",
+        "如需覆盖请加 --overwrite，或指定另一个文件名。",
+    ),
+    "import_nothing": Wording(
+        "None of the {records} records of {path} can be used ({reasons}).",
+        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
+        "Name the columns with --prompt_column and --response_column; known shapes are prompt/response, alpaca, "
+        "sharegpt and messages.",
+        "请用 --prompt_column 和 --response_column 指定列名；可识别的格式有 prompt/response、alpaca、sharegpt 和 "
+        "messages。",
+    ),
+    "rows_none": Wording(
+        "{path} has no rows.",
+        "{path} 没有任何行。",
+        "Write it again with rows, or name another file.",
+        "请重新生成该文件，或指定另一个文件。",
     ),
     "parquet_bad": Wording(
         "{path} cannot be read as Parquet: {why}.",

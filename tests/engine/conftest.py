@@ -22,8 +22,8 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
 from engine.job import execute
-from engine.model import load_tokenizer
 from engine.step import micro_batch
+from engine.tokenizer import load_tokenizer
 from engine.tokens import Source, TokenStore, open_store
 from engine.train import train
 from engine.world import World

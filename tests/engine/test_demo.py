@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine import demo
 from engine.contract.messages import InputError
-from engine.model import load_tokenizer
+from engine.tokenizer import load_tokenizer
 
 TEXTS = [
     "你好，有什么可以帮你？",

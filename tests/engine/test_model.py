@@ -27,6 +27,8 @@ from engine import model
 from engine.contract.config import RunConfig, override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
+from engine.foreign import one_line
+from engine.tokenizer import load_tokenizer
 
 Load = Callable[..., Any]
 
@@ -315,7 +317,7 @@ def test_code_beside_a_model_is_not_run(
         return "y"
 
     monkeypatch.setattr(builtins, "input", yes)
-    refused = refusal(lambda: load(folder) if what == "model" else model.load_tokenizer(str(folder)))
+    refused = refusal(lambda: load(folder) if what == "model" else load_tokenizer(str(folder)))
     assert refused.message.code == f"{what}_bad"
     assert not canary.exists()
     assert asked == []
@@ -378,12 +380,12 @@ def test_a_tokenizer_without_its_special_tokens_is_refused(missing: str, tmp_pat
     special = {"pad_token": "[PAD]", "eos_token": "[EOS]"}
     del special[f"{missing}_token"]
     word_tokenizer(50, **special).save_pretrained(tmp_path)
-    message = refusal(lambda: model.load_tokenizer(str(tmp_path))).message
+    message = refusal(lambda: load_tokenizer(str(tmp_path))).message
     assert (message.code, message.args["token"]) == ("tokenizer_token_missing", missing)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    assert refusal(lambda: model.load_tokenizer(str(tmp_path))).message.code == "tokenizer_bad"
+    assert refusal(lambda: load_tokenizer(str(tmp_path))).message.code == "tokenizer_bad"
 
 
 def frozen_names(net: nn.Module) -> set[str]:
@@ -520,7 +522,7 @@ def test_bf16_is_used_only_where_the_hardware_has_it(
     [(ValueError("a\nb   c"), "a b c"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 300)],
 )
 def test_an_error_is_told_on_one_line(error: Exception, expected: str) -> None:
-    assert model.one_line(error) == expected
+    assert one_line(error) == expected
 
 
 @pytest.mark.parametrize("value", ["owner/kernel", {"encoder": "owner/kernel"}])
@@ -533,4 +535,4 @@ def test_a_configuration_that_names_foreign_code_is_refused(
     (folder / "config.json").write_text(json.dumps({**values, "_attn_implementation": value}))
     config = RunConfig(pretrained_model=str(folder), tokenizer=str(tiny_tokenizer))
     with pytest.raises(InputError, match="names foreign code: _attn_implementation"):
-        model.load_model(config, model.load_tokenizer(str(tiny_tokenizer)))
+        model.load_model(config, load_tokenizer(str(tiny_tokenizer)))

@@ -20,6 +20,7 @@ from engine.batching import Lengths
 from engine.contract.config import RunConfig
 from engine.loss import find_head
 from engine.step import StepResult, StepRunner, micro_batch, model_inputs
+from engine.tokenizer import load_tokenizer
 from engine.tokens import Source, TokenStore, open_store
 from engine.world import World, seed_step
 
@@ -36,7 +37,7 @@ Gradients = dict[str, Tensor]
 
 
 def loaded(config: RunConfig) -> Any:
-    net = model.load_model(config, model.load_tokenizer(config.tokenizer))
+    net = model.load_model(config, load_tokenizer(config.tokenizer))
     model.freeze(net, config.freeze)
     model.set_training_mode(net)
     return net

@@ -257,11 +257,13 @@ def test_other_rows_make_another_store(write: Any, store_of: Any) -> None:
     assert store_of(changed).prompt(0).tolist() == store_of(write(prompt=["谢谢"], response=["x"])).prompt(0).tolist()
 
 
-def test_another_length_makes_another_store(write: Any, store_of: Any) -> None:
+def test_another_length_needs_no_other_store(write: Any, store_of: Any) -> None:
     source = write(prompt=TEXTS, response=REPLIES)
-    store_of(source, 9)
-    assert was_built(store_of, source, 8)
-    assert not was_built(store_of, source, 9)
+    whole, short = store_of(source, LONG), store_of(source, 3)
+    assert not was_built(store_of, source, 8)
+    assert [len(ids) for pair in contents(short) for ids in pair] == [
+        min(3, len(ids)) for pair in contents(whole) for ids in pair
+    ]
 
 
 def test_other_columns_make_another_store(write: Any, store_of: Any) -> None:

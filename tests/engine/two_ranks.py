@@ -24,6 +24,7 @@ from engine.evaluate import Evaluator
 from engine.job import execute
 from engine.loss import find_head
 from engine.step import StepRunner
+from engine.tokenizer import load_tokenizer
 from engine.tokens import Source, TokenStore, open_store
 from engine.train import train
 from engine.world import World
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
 
 
 def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
-    tokenizer = model.load_tokenizer(config.tokenizer)
+    tokenizer = load_tokenizer(config.tokenizer)
     source = Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
     store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
     return tokenizer, model.load_model(config, tokenizer), store

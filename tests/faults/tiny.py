@@ -14,6 +14,7 @@ from engine import checkpoint, model, optim
 from engine.checkpoint import CheckpointWriter, Saved
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
+from engine.tokenizer import load_tokenizer
 
 BETTER = "decoder.final_layer_norm.weight"  # the weight that tells a better model from the one before
 
@@ -49,7 +50,7 @@ def load(model_folder: Path, tokenizer_folder: Path) -> Tiny:
     net(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-    return Tiny(net, optimizer, model.load_tokenizer(str(tokenizer_folder)))
+    return Tiny(net, optimizer, load_tokenizer(str(tokenizer_folder)))
 
 
 def save_and_prune(writer: CheckpointWriter, step: int) -> Saved:
@@ -68,7 +69,7 @@ def frozen_entry(output: OutputDir) -> dict[str, Any] | None:
 def published_mark(folder: Path) -> float:
     """The mark of a published model, loaded as a user would load it, tokenizer and all."""
     net = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
-    assert model.load_tokenizer(str(folder)).eos_token_id == 1
+    assert load_tokenizer(str(folder)).eos_token_id == 1
     return float(net.get_parameter(BETTER).detach()[0])
 
 

@@ -136,6 +136,7 @@ def options_of(command: click.Command) -> set[str]:
 
 OPTION = r"--[a-z][\w-]+"
 COMMANDS = {name: options_of(command) for name, command in cli.cli.commands.items()}
+COMMANDS |= {f"data {name}": options_of(command) for name, command in cli.data.commands.items()}
 
 
 @pytest.mark.parametrize("code", MESSAGES)

@@ -1,0 +1,42 @@
+"""Reading what strangers wrote: whatever goes wrong is said of the file, on one line."""
+
+import contextlib
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.contract.messages import InputError
+
+
+@contextlib.contextmanager
+def reading_foreign(code: str, path: str | Path) -> Iterator[None]:
+    """Around what reads a file of a stranger: whatever it raises says that the file is bad; raises InputError.
+
+    Loading through transformers raises whatever its many paths raise, and a panic of tokenizers' Rust is not even an
+    Exception. Lack of memory is no fault of the file.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise InputError("model_pickle", path=str(path), why=_forbidden(error)) from None
+    except Exception as error:
+        raise InputError(code, path=str(path), why=one_line(error) or type(error).__name__) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(code, path=str(path), why=one_line(error)) from None
+
+
+def _forbidden(error: pickle.UnpicklingError) -> str:
+    """What a pickle wanted that a state dict has no need of; torch's own words advise to trust it."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it asks for {name[1]}" if name else "it holds something other than named tensors"
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """The message of an error on one line, with its kind where it says nothing itself."""
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:limit]

@@ -1,0 +1,307 @@
+"""Survey: `python -m engine.survey` tells what data files and a model hold, without torch and within limits.
+
+A process of its own, because what it reads is foreign: a file that makes a reader crash, hang or eat memory ends this
+process and nothing else. The request is one JSON object on standard input, the answer lines of JSON on standard
+output: what is being read, how far it is, and at the end the facts. Rows are tokenized into the token store that the
+training uses, so that nothing is read twice.
+"""
+
+import importlib.util
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine import anatomy, batching
+from engine.batching import Ids, Lengths
+from engine.contract import config as settings
+from engine.contract.config import RunConfig
+from engine.contract.inputs import require_files
+from engine.contract.messages import InputError
+from engine.texts import TextTally
+from engine.tokens import Source, TokenStore, cut, encode, open_store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MEMORY_LIMIT = 2 << 30  # bytes of private memory
+PACE = 0.2  # seconds between two lines on how far it is
+BINS = 24  # of the histogram of lengths
+# Steps whose micro-batches are computed to find the largest: all of them up to here, then those of the longest rows.
+WHOLE_EPOCH_ROWS = 20_000
+LONGEST_ROWS = 64
+
+
+def tell(**what: Any) -> None:
+    """Writes one line of the answer."""
+    sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def limit_this_process() -> None:
+    """No core dumps, and no more memory than a survey can need."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+class _Hidden:
+    """Makes torch look as if it were not installed: transformers' tokenizers work without, and start in a third."""
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"{name} is not needed here", name=name)
+        return None
+
+
+def hide_torch() -> None:
+    """Has `import torch` fail in this process from now on."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    sys.meta_path.insert(0, _Hidden())
+    found = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *rest: None if name == "torch" else found(name, *rest)
+
+
+def data_facts(config: RunConfig, names: Sequence[str], processes: int) -> dict[str, Any]:
+    """Facts on the data files of some settings, and on the tokenizer; an error in place of what cannot be read."""
+    facts: dict[str, Any] = {}
+    tokenizer = None
+    try:
+        require_files(config, "tokenizer")
+        tokenizer, facts["tokenizer"] = _tokenizer(config.tokenizer)
+    except InputError as error:
+        facts["tokenizer"] = _error(error)
+    stores: dict[str, TokenStore] = {}
+    for name in names:
+        try:
+            facts[name] = _file_facts(config, name, tokenizer, stores)
+        except InputError as error:
+            facts[name] = _error(error)
+        except MemoryError:
+            why = f"its content does not fit {MEMORY_LIMIT >> 30} GB of memory"
+            facts[name] = _error(InputError("parquet_bad", path=str(getattr(config, name)), why=why))
+    if len(stores) > 1:
+        first, second = (store.hashes for store in stores.values())
+        both = np.isin(second, first)
+        facts["overlap"] = {
+            "rows": int(both.sum()),
+            "first": int(list(stores.values())[1].rows[int(both.argmax())]) if both.any() else -1,
+        }
+    if "train_file" in stores:
+        facts["steps"] = _steps(stores["train_file"], config, processes)
+    return facts
+
+
+def _error(error: InputError) -> dict[str, Any]:
+    return {"error": {"code": error.message.code, "args": dict(error.message.args)}}
+
+
+def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
+    tell(doing="tokenizer")
+    hide_torch()
+    from engine.tokenizer import load_tokenizer, tokens_needed
+
+    tokenizer = load_tokenizer(path)
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk")}
+    return tokenizer, {"tokens": tokens_needed(tokenizer), "special": special}
+
+
+def _file_facts(
+    config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
+) -> dict[str, Any]:
+    require_files(config, name)
+    path = Path(str(getattr(config, name)))
+    anatomy.require_regular(path, name)
+    tell(doing=name)
+    source = Source(path, name, config.prompt_column, config.response_column)
+    file = source.open()
+    outline = {"rows": file.metadata.num_rows, "bytes": path.stat().st_size}
+    if not outline["rows"]:
+        raise InputError("rows_none", path=str(path))
+    if tokenizer is None:
+        tally = TextTally()
+        report = _paced(name)
+        for prompts, labels in source.batches(file):
+            tally.count(prompts, labels)
+            report(tally.rows, outline["rows"])
+        tally.require_rows(path, config.prompt_column, config.response_column)
+        return {**outline, **tally.to_json()}
+    store = _store(source, tokenizer, config, _paced(name))
+    stores[name] = store
+    return {**outline, **store.meta, **store.cuts(), **_length_facts(store)}
+
+
+def _store(
+    source: Source, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
+) -> TokenStore:
+    try:
+        return open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), report)
+    except InputError as error:
+        if error.message.code != "folder_unwritable":
+            raise
+    with tempfile.TemporaryDirectory() as folder:  # looking must work where nothing may be written
+        return open_store(source, tokenizer, config.max_seq_len, Path(folder), report)
+
+
+def _paced(name: str) -> Callable[[int, int], None]:
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PACE:
+            last = now
+            tell(doing=name, done=done, total=total)
+
+    return report
+
+
+def _paced_files() -> Callable[[str, int, int], None]:
+    reports: dict[str, Callable[[int, int], None]] = {}
+
+    def report(path: str, done: int, total: int) -> None:
+        reports.setdefault(path, _paced(path))(done, total)
+
+    return report
+
+
+def _length_facts(store: TokenStore) -> dict[str, Any]:
+    """Quantiles and a histogram of the lengths before the cut, repeated rows, and labels with nothing in them."""
+    facts: dict[str, Any] = {}
+    for part in ("prompt", "label"):
+        lengths = store.whole_lengths(part)
+        median, most, longest = (int(x) for x in np.quantile(lengths, (0.5, 0.95, 1), method="nearest"))
+        edges = np.linspace(0, max(longest, 1), BINS + 1)
+        counts, _ = np.histogram(lengths, edges)
+        histogram = {"edges": [round(float(edge), 1) for edge in edges], "counts": counts.tolist()}
+        facts[part] = {"median": median, "p95": most, "longest": longest, "histogram": histogram}
+    bare = np.flatnonzero(store.whole_lengths("label") <= 1)
+    facts["labels_empty"] = {"rows": len(bare), "first": int(store.rows[bare[0]]) if len(bare) else -1}
+    _, first = np.unique(store.hashes, return_index=True)
+    again = np.ones(len(store), dtype=bool)
+    again[first] = False
+    facts["repeated"] = {
+        "rows": int(again.sum()),
+        "first": int(store.rows[int(again.argmax())]) if again.any() else -1,
+    }
+    return facts
+
+
+def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, Any]:
+    everything = np.arange(len(store))
+    lengths = Lengths(store.lengths("prompt", everything), store.lengths("label", everything))  # type: ignore[arg-type]
+    batch = config.effective_batch(processes)
+    per_epoch = batching.steps_per_epoch(len(store), batch)
+    return {
+        "rows": len(store),
+        "per_epoch": per_epoch,
+        "total": per_epoch * config.epochs,
+        "label_tokens": int(lengths.label.sum()),
+        "prompt_tokens": int(lengths.prompt.sum()),
+        "largest": largest_micro_batches(lengths, config, processes),
+    }
+
+
+def largest_micro_batches(lengths: Lengths, config: RunConfig, processes: int) -> list[list[int]]:
+    """The micro-batches that may need the most memory, as [rows, longest prompt, longest label], of all epochs.
+
+    Which of them does is a matter of the model: each is the largest by one measure of tokens or attention scores.
+    Of large files only the steps with the longest rows are looked at.
+    """
+    rows, batch = len(lengths.prompt), config.effective_batch(processes)
+    best: dict[int, tuple[int, list[int]]] = {}
+    keys = (lengths.prompt, lengths.label, lengths.total)
+    longest = {int(i) for key in keys for i in np.argsort(key)[-LONGEST_ROWS:]}
+    for epoch in range(config.epochs):
+        order = batching.epoch_order(config.seed, epoch, rows)
+        steps = range(batching.steps_per_epoch(rows, batch))
+        if rows > WHOLE_EPOCH_ROWS or epoch:
+            places = np.flatnonzero(np.isin(order, list(longest)))
+            steps = sorted({int(place) // batch for place in places})  # type: ignore[assignment]
+        for step in steps:
+            _weigh(batching.step_samples(order, step, batch), lengths, config, processes, best)
+    return [shape for _, shape in sorted(best.values(), reverse=True)]
+
+
+def _weigh(
+    samples: Ids, lengths: Lengths, config: RunConfig, processes: int, best: dict[int, tuple[int, list[int]]]
+) -> None:
+    chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
+    for share in batching.deal(chosen, processes):
+        for places in batching.pack(share, chosen, config.micro_batch_tokens):
+            n, p, q = len(places), int(chosen.prompt[places].max()), int(chosen.label[places].max())
+            for key, weight in enumerate((n * (p + q), n * q, n * q * (p + q), n * p * p)):
+                if weight > best.get(key, (-1, []))[0]:
+                    best[key] = (weight, [n, p, q])
+
+
+def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
+    """What the model sees of one row of a file: its pieces, and how many are kept; raises InputError."""
+    require_files(config, name, "tokenizer")
+    path = Path(str(getattr(config, name)))
+    anatomy.require_regular(path, name)
+    tokenizer, facts = _tokenizer(config.tokenizer)
+    tell(doing=name)
+    source = Source(path, name, config.prompt_column, config.response_column)
+    seen = 0
+    file = source.open()
+    for prompts, labels in source.batches(file):
+        if row < seen + len(prompts):
+            pair = {"prompt": prompts[row - seen], "response": labels[row - seen]}
+            shown = {part: _pieces(text, tokenizer, config.max_seq_len) for part, text in pair.items()}
+            return {**facts, "rows": file.metadata.num_rows, **shown}
+        seen += len(prompts)
+    raise InputError("row_unknown", path=str(path), row=row, last=seen - 1)
+
+
+def _pieces(text: str | bytes | None, tokenizer: "PreTrainedTokenizerBase", limit: int) -> dict[str, Any]:
+    if not isinstance(text, str):
+        return {"text": None if text is None else repr(text)[:200], "ids": [], "pieces": [], "kept": 0, "unknown": 0}
+    (ids,) = encode([text], tokenizer)
+    kept = len(cut(ids, limit))
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    unknown = 0 if tokenizer.unk_token_id is None else ids.count(tokenizer.unk_token_id)
+    return {"text": text, "ids": ids, "pieces": pieces, "kept": kept, "unknown": unknown}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The facts that were asked for; raises InputError."""
+    config = settings.from_json(request["config"])
+    if request["task"] == "model":
+        tell(doing="pretrained_model")
+        require_files(config, "pretrained_model")
+        return anatomy.describe(config)
+    if request["task"] == "import":
+        from engine import importing
+
+        known = importing.Request.__dataclass_fields__
+        wanted = importing.Request(**{name: value for name, value in request.items() if name in known})
+        return importing.import_files(wanted, _paced_files())
+    if request["task"] == "row":
+        return row_facts(config, request["setting"], int(request["row"]))
+    return data_facts(config, request["settings"], int(request["processes"]))
+
+
+def main() -> int:
+    """Answers the request on standard input; 2 where it cannot be answered for what was given."""
+    request = json.load(sys.stdin)
+    limit_this_process()
+    try:
+        tell(facts=answer(request))
+    except InputError as error:
+        tell(facts=_error(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""What the texts of a data file are like: which rows cannot be used, what is odd in the others, which scripts."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.contract.messages import InputError
+
+Text = str | bytes | None  # bytes where a text is not UTF-8
+
+# What a terminal or a reader would obey rather than read: C0 but tab and line ends, C1, bidirectional overrides.
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+REPLACEMENT = "\ufffd"
+# First code points of ranges, in order, and the script of each; what is in no script counts for none.
+_RANGES: tuple[tuple[int, str], ...] = (
+    (0x0, ""), (0x41, "Latin"), (0x5B, ""), (0x61, "Latin"), (0x7B, ""), (0xC0, "Latin"), (0xD7, ""), (0xD8, "Latin"),
+    (0xF7, ""), (0xF8, "Latin"), (0x250, ""),
+    (0x370, "Greek"), (0x400, "Cyrillic"), (0x530, ""), (0x590, "Hebrew"), (0x600, "Arabic"), (0x700, ""),
+    (0x900, "Devanagari"), (0x980, ""), (0xE00, "Thai"), (0xE80, ""), (0x1E00, "Latin"), (0x1F00, "Greek"),
+    (0x2000, ""), (0x3041, "Kana"), (0x3100, ""), (0x3400, "Han"), (0x4DC0, ""), (0x4E00, "Han"), (0xA000, ""),
+    (0xAC00, "Hangul"), (0xD7B0, ""), (0xF900, "Han"), (0xFB00, ""), (0x20000, "Han"), (0x323B0, ""),
+)  # fmt: skip
+_STARTS = np.array([start for start, _ in _RANGES], dtype=np.uint32)
+
+
+def fault_of(prompt: Text, label: Text) -> str | None:
+    """Why a row cannot be used, or None where it can."""
+    for name, text in (("prompt", prompt), ("response", label)):
+        if text is None:
+            return f"{name} is null"
+        if isinstance(text, bytes):
+            return f"{name} is not UTF-8"
+        if not text.strip():
+            return f"{name} is empty"
+    return None
+
+
+class TextTally:
+    """Counts over all rows; first rows are numbers in the file from 0, -1 where there is none."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.dropped: Counter[str] = Counter()
+        self._first = dict.fromkeys(("dropped", "control", "replacement"), -1)
+        self._odd = dict.fromkeys(("control", "replacement"), 0)
+        self._scripts = np.zeros(len(_RANGES), dtype=np.int64)
+
+    def count(self, prompts: Sequence[Text], labels: Sequence[Text]) -> list[int]:
+        """Adds some rows; the places among them of those that can be used."""
+        faults = [fault_of(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
+        kept = [place for place, fault in enumerate(faults) if fault is None]
+        if len(kept) < len(faults):
+            self._found("dropped", next(place for place, fault in enumerate(faults) if fault is not None))
+        self.dropped.update(fault for fault in faults if fault is not None)
+        texts = [f"{prompts[place]!s}\n{labels[place]!s}" for place in kept]
+        whole = "\n".join(texts)
+        if CONTROL.search(whole):
+            self._add("control", [place for place, text in zip(kept, texts, strict=True) if CONTROL.search(text)])
+        if REPLACEMENT in whole:
+            self._add("replacement", [place for place, text in zip(kept, texts, strict=True) if REPLACEMENT in text])
+        codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        ranges = np.searchsorted(_STARTS, codes, side="right") - 1
+        self._scripts += np.bincount(ranges, minlength=len(_RANGES))
+        self.rows += len(faults)
+        return kept
+
+    def _add(self, what: str, places: list[int]) -> None:
+        self._odd[what] += len(places)
+        self._found(what, places[0])
+
+    def _found(self, what: str, place: int) -> None:
+        if self._first[what] < 0:
+            self._first[what] = self.rows + place
+
+    def require_rows(self, path: Path, prompt: str, response: str) -> None:
+        """Raises InputError where no row can be used."""
+        if self.rows == sum(self.dropped.values()):
+            args = {"path": str(path), "prompt": prompt, "response": response, "reasons": reasons(self.dropped)}
+            raise InputError("rows_all_empty", dropped=self.rows, rows=self.rows, **args)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as plain values; `scripts` are shares of all letters, largest first."""
+        counts: Counter[str] = Counter()
+        for (_, script), count in zip(_RANGES, self._scripts.tolist(), strict=True):
+            if script and count:
+                counts[script] += count
+        letters = sum(counts.values())
+        return {
+            "rows": self.rows,
+            "dropped": dict(self.dropped),
+            **{f"first_{what}": first for what, first in self._first.items()},
+            **{f"{what}_rows": count for what, count in self._odd.items()},
+            "scripts": {script: round(count / letters, 4) for script, count in counts.most_common()},
+        }
+
+
+def reasons(dropped: Mapping[str, int]) -> str:
+    """Reasons with their counts, for people."""
+    return ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
+
+
+def row_hashes(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.uint64]:
+    """64 bits of each row's content: equal rows have equal ones, and others hardly ever."""
+    digests = (
+        hashlib.blake2b(f"{len(prompt)}\n{prompt}{label}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for prompt, label in pairs
+    )
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)

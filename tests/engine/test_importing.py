@@ -1,0 +1,225 @@
+"""Files in the usual shapes become two columns; what cannot be used is counted with its reason, whatever it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.contract.messages import InputError
+from engine.importing import Request, import_files
+from engine.tokens import Source
+
+Pairs = list[tuple[str, str]]
+Importer = Callable[..., tuple[dict[str, Any], Pairs, Pairs]]
+ONE = [("你好", "你好！")]
+
+
+@pytest.fixture
+def bring_in(tmp_path: Path) -> Importer:
+    """Imports content under a file name; what came of it, and the rows of both files."""
+
+    def import_one(content: str | bytes, name: str = "rows.jsonl", **how: Any) -> tuple[dict[str, Any], Pairs, Pairs]:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        how = {"train": str(tmp_path / "train.parquet"), "valid_ratio": 0.0, "overwrite": True, **how}
+        found = import_files(Request([str(path)], **how), lambda *_: None)
+        return found, rows_of(how["train"]), rows_of(how.get("valid"))
+
+    return import_one
+
+
+def rows_of(path: str | None) -> Pairs:
+    """The rows of a file that was written."""
+    if not path or not Path(path).exists():
+        return []
+    table = pq.read_table(path)
+    assert table.column_names == ["prompt", "response"]
+    return list(zip(*(table.column(name).to_pylist() for name in ("prompt", "response")), strict=True))
+
+
+def lines(*records: Any) -> str:
+    """JSON Lines."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+SHAPES = [
+    ({"prompt": "你好", "response": "你好！"}, "prompt/response", ONE),
+    ({"question": "你好", "answer": "你好！", "id": 3}, "question/answer", ONE),
+    ({"问题": "你好", "回答": "你好！"}, "问题/回答", ONE),
+    ({"instruction": "你好", "input": "", "output": "你好！"}, "alpaca", ONE),
+    ({"instruction": "翻译", "input": "hello", "output": "你好"}, "alpaca", [("翻译\nhello", "你好")]),
+    ({"conversations": [{"from": "human", "value": "你好"}, {"from": "gpt", "value": "你好！"}]}, "sharegpt", ONE),
+    ({"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "你好！"}]}, "messages", ONE),
+    (
+        {"messages": [
+            {"role": "system", "content": "简短"}, {"role": "user", "content": [{"type": "text", "text": "一"}]},
+            {"role": "assistant", "content": "1"}, {"role": "user", "content": "二"},
+            {"role": "assistant", "content": "2"},
+        ]},
+        "messages",
+        [("简短\n一", "1"), ("二", "2")],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "shape", "rows"), SHAPES)
+@pytest.mark.parametrize("form", ["lines", "array", "data", "parquet"])
+def test_each_shape_in_each_form(
+    bring_in: Importer, tmp_path: Path, record: Any, shape: str, rows: Pairs, form: str
+) -> None:
+    if form == "parquet":
+        if any(isinstance(turn["content"], list) for turn in record.get("messages", ())):
+            pytest.skip("a column of a Parquet file has one type")
+        pq.write_table(pa.Table.from_pylist([record]), tmp_path / "in.parquet")
+        content: str | bytes = (tmp_path / "in.parquet").read_bytes()
+    else:
+        content = {
+            "lines": lines(record),
+            "array": json.dumps([record], indent=2),
+            "data": json.dumps({"version": [1], "data": [record]}),
+        }[form]
+    found, train, _ = bring_in(content, "rows.parquet" if form == "parquet" else "rows.json")
+    assert train == rows
+    assert found["shapes"] == {shape: 1}
+    assert list(found["formats"].values()) == ["jsonl" if form == "lines" else "json" if form != "parquet" else form]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("prompt,response\n你好,你好！\n", ONE),
+        ("\ufeffprompt,response\r\n你好,你好！\r\n", ONE),
+        ("prompt\tresponse\n你好\t你好！\n", ONE),
+        ("prompt;response\n你好;你好！\n", ONE),
+        ('id,prompt,response\n1,"a ""b""\nc",d\n', [('a "b"\nc', "d")]),
+    ],
+)
+def test_csv(bring_in: Importer, text: str, rows: Pairs) -> None:
+    assert bring_in(text, "rows.csv")[1] == rows
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-8-sig"])
+def test_other_encodings_are_found_out_and_told(bring_in: Importer, encoding: str) -> None:
+    found, train, _ = bring_in("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
+    assert train == ONE
+    assert list(found["encodings"].values()) == [encoding]
+
+
+GOOD = lines({"prompt": "a", "response": "b"})
+BAD = [
+    ('{"prompt": "x"\n', "broken JSON"),
+    ("[" * 100_000 + "\n", "broken JSON"),
+    ('"just text"\n', "not an object"),
+    (lines({"text": "x"}), "no known columns"),
+    (lines({"prompt": None, "response": "x"}), "prompt is null"),
+    (lines({"prompt": "x", "response": "  "}), "response is empty"),
+    (lines({"prompt": 3, "response": "x"}), "prompt is no text"),
+    ('{"prompt": "\\ud800", "response": "x"}\n', "prompt is not UTF-8"),
+    (lines({"messages": [{"role": "user", "content": "x"}]}), "no question with an answer"),
+    (lines({"messages": ["x"]}), "a turn is not an object"),
+    (lines({"conversations": [{"from": "tool", "value": "x"}]}), "unknown role tool"),
+]
+
+
+@pytest.mark.parametrize(("line", "why"), BAD)
+def test_what_cannot_be_used_is_counted_with_its_place(bring_in: Importer, line: str, why: str) -> None:
+    found, train, _ = bring_in(GOOD + line + lines({"prompt": "c", "response": "d"}))
+    assert train == [("a", "b"), ("c", "d")]
+    assert dict(found["refused"]) == {why: 1}
+    assert found["refused_at"] == {why: ["rows.jsonl:2"]}
+
+
+def test_bytes_that_are_no_text_refuse_their_line_alone(bring_in: Importer) -> None:
+    found, train, _ = bring_in(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
+    assert train == [("a", "b")]
+    assert dict(found["refused"]) == {"prompt is not UTF-8": 1}
+
+
+def test_an_array_that_breaks_off_gives_what_came_before(bring_in: Importer) -> None:
+    found, train, _ = bring_in('[{"prompt": "a", "response": "b"}, {"prompt": "c", "resp', "rows.json")
+    assert train == [("a", "b")]
+    assert dict(found["refused"]) == {"broken JSON": 1}
+
+
+def test_an_array_longer_than_a_window_is_read_to_its_end(bring_in: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.importing.CHUNK", 7)
+    rows = [(f"问{i}", "答" * i) for i in range(1, 60)]
+    content = json.dumps([{"prompt": p, "response": r} for p, r in rows], ensure_ascii=False)
+    assert bring_in(content, "rows.json")[1] == rows
+
+
+def test_repeated_rows_are_left_out(bring_in: Importer) -> None:
+    found, train, _ = bring_in(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
+    assert train == [("a", "b"), ("a", "c")]
+    assert found["duplicates"] == 2
+
+
+@pytest.fixture
+def many() -> str:
+    """Two hundred rows, of whose prompts each comes twice."""
+    return lines(*({"prompt": f"问 {i % 100}", "response": f"答 {i}"} for i in range(200)))
+
+
+def test_no_prompt_stands_in_both_files(bring_in: Importer, many: str, tmp_path: Path) -> None:
+    found, train, valid = bring_in(many, valid=str(tmp_path / "valid.parquet"), valid_ratio=0.1)
+    assert (len(train), len(valid)) == (180, 20) == (found["train_rows"], found["valid_rows"])
+    assert not {prompt for prompt, _ in train} & {prompt for prompt, _ in valid}
+    assert train == sorted(train, key=lambda row: int(row[1][2:]))
+
+
+def test_sample_and_split_are_the_same_each_time_and_others_for_another_seed(
+    bring_in: Importer, many: str, tmp_path: Path
+) -> None:
+    how = {"valid": str(tmp_path / "valid.parquet"), "valid_ratio": 0.2, "sample": 50}
+    _, *first = bring_in(many, **how)
+    _, *again = bring_in(many, **how)
+    _, *other = bring_in(many, **how, seed=7)
+    assert sum(map(len, first)) == 50
+    assert first == again != other
+
+
+def test_what_is_written_carries_checksums(bring_in: Importer, many: str, tmp_path: Path) -> None:
+    bring_in(many)
+    path = tmp_path / "train.parquet"
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+    source = Source(path, "train_file", "prompt", "response")
+    with pytest.raises(InputError) as refused:
+        list(source.batches(source.open()))
+    assert refused.value.message.code == "parquet_bad"
+
+
+def test_a_file_that_is_there_is_not_written_over_unasked(bring_in: Importer, tmp_path: Path) -> None:
+    bring_in(GOOD)
+    before = (tmp_path / "train.parquet").read_bytes()
+    with pytest.raises(InputError) as refused:
+        bring_in(lines({"prompt": "x", "response": "y"}), overwrite=False)
+    assert refused.value.message.code == "import_exists"
+    assert (tmp_path / "train.parquet").read_bytes() == before
+
+
+def test_nothing_usable_writes_nothing_and_says_why(bring_in: Importer, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        bring_in(lines({"text": "x"}))
+    assert refused.value.message.code == "import_nothing"
+    assert "no known columns: 1" in refused.value.message.text()
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl"}
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(GOOD)
+    found = import_files(Request([str(path)]), lambda *_: None)
+    assert (found["rows"], found["preview"]) == (1, [["a", "b"]])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(bring_in: Importer) -> None:
+    with pytest.raises(InputError) as refused:
+        bring_in(GOOD, train="/dev/null/train.parquet")
+    assert refused.value.message.code == "folder_unwritable"

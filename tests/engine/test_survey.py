@@ -1,0 +1,142 @@
+"""What a survey says of files: by itself, and as the process that the app asks."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import batching
+from engine.batching import Lengths
+from engine.contract.config import RunConfig, override, to_json
+from engine.contract.presets import preset
+from engine.survey import largest_micro_batches
+
+ROWS = [("你好", "你好！"), ("今天天气怎么样？", "今天天气很好。"), ("谢谢", "不客气")]
+
+
+@pytest.fixture
+def survey(tmp_path: Path, tiny_tokenizer: Path) -> Callable[..., dict[str, Any]]:
+    """Asks the process for its facts on data files with these rows, under settings given by name."""
+
+    def write(name: str, rows: list[tuple[str | None, str | None]]) -> str:
+        table = pa.table({"prompt": [row[0] for row in rows], "response": [row[1] for row in rows]})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        return str(tmp_path / f"{name}.parquet")
+
+    def ask(train: Any = ROWS, valid: Any = ROWS[:1], **values: Any) -> dict[str, Any]:
+        paths = {"train_file": write("train", train), "validation_file": write("valid", valid)}
+        store = {"tokenizer": str(tiny_tokenizer), "token_store": str(tmp_path / "store")}
+        config, _ = override(preset("sft-small").config, {**paths, **store, **values})
+        return answer("data", config, settings=["train_file", "validation_file"], processes=1)
+
+    return ask
+
+
+def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
+    """The facts that the process gives."""
+    request = json.dumps({"task": task, "config": to_json(config), **more})
+    done = subprocess.run(
+        [sys.executable, "-m", "engine.survey"], input=request, capture_output=True, text=True, timeout=60, check=False
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    facts: dict[str, Any] = lines[-1]["facts"]
+    return facts
+
+
+def test_rows_tokens_and_steps_are_counted(survey: Callable[..., dict[str, Any]]) -> None:
+    facts = survey([*ROWS, (None, "x"), ("\x1b[2J", "y"), ROWS[0]], epochs=2, gradient_accumulation_steps=2)
+    train = facts["train_file"]
+    assert (train["rows"], train["dropped"]) == (6, {"prompt is null": 1})
+    assert (train["control_rows"], train["first_control"]) == (1, 4)
+    assert train["repeated"] == {"rows": 1, "first": 5}
+    assert train["label"]["longest"] >= train["label"]["p95"] >= train["label"]["median"] > 1
+    assert sum(train["prompt"]["histogram"]["counts"]) == 5
+    assert facts["overlap"] == {"rows": 1, "first": 0}
+    assert (facts["steps"]["rows"], facts["steps"]["per_epoch"], facts["steps"]["total"]) == (5, 3, 6)
+
+
+def test_what_the_cut_takes_is_counted(survey: Callable[..., dict[str, Any]]) -> None:
+    whole, short = survey()["train_file"], survey(max_seq_len=3)["train_file"]
+    assert whole["cut_tokens"] == 0
+    assert short["cut_rows"] == 3
+    assert short["label_tokens"] == whole["label_tokens"]
+    assert short["prompt"] == whole["prompt"]
+
+
+def test_without_a_tokenizer_the_rows_are_read_all_the_same(survey: Callable[..., dict[str, Any]]) -> None:
+    facts = survey(tokenizer="nowhere")
+    assert facts["tokenizer"]["error"]["code"] == "file_missing"
+    assert facts["train_file"]["rows"] == 3
+    assert "label" not in facts["train_file"]
+
+
+def test_where_nothing_may_be_written_it_looks_all_the_same(survey: Callable[..., dict[str, Any]]) -> None:
+    assert survey(token_store="/dev/null/store")["train_file"]["tokens"] > 0
+
+
+def test_the_survey_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
+    script = (
+        "import sys\nfrom engine import survey\nsurvey._tokenizer(sys.argv[1])\n"
+        "print([name for name in ('torch', 'accelerate') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_tokenizer)], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_row_is_shown_with_what_is_cut(
+    survey: Callable[..., dict[str, Any]], tmp_path: Path, tiny_tokenizer: Path
+) -> None:
+    survey()
+    values = {"train_file": str(tmp_path / "train.parquet"), "tokenizer": str(tiny_tokenizer), "max_seq_len": 3}
+    config, _ = override(preset("sft-small").config, values)
+    found = answer("row", config, setting="train_file", row=1)
+    assert found["prompt"]["text"] == "今天天气怎么样？"
+    assert found["prompt"]["kept"] == 3
+    assert len(found["prompt"]["ids"]) == len(found["prompt"]["pieces"]) > 3
+    beyond = answer("row", config, setting="train_file", row=3)
+    assert beyond["error"]["code"] == "row_unknown"
+    assert beyond["error"]["args"]["last"] == 2
+
+
+def every_micro_batch(lengths: Lengths, config: RunConfig, world: int) -> Iterator[tuple[int, int, int]]:
+    """All micro-batches of a run as (rows, longest prompt, longest label)."""
+    rows, batch = len(lengths.prompt), config.effective_batch(world)
+    for epoch in range(config.epochs):
+        order = batching.epoch_order(config.seed, epoch, rows)
+        for step in range(batching.steps_per_epoch(rows, batch)):
+            samples = batching.step_samples(order, step, batch)
+            chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
+            for share in batching.deal(chosen, world):
+                for places in batching.pack(share, chosen, config.micro_batch_tokens):
+                    yield len(places), int(chosen.prompt[places].max()), int(chosen.label[places].max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=60), st.integers(1, 2))
+def test_the_largest_micro_batches_of_a_small_file_are_found(rows: list[tuple[int, int]], world: int) -> None:
+    lengths = Lengths(*(np.array([row[part] for row in rows]) for part in (0, 1)))
+    config = replace(preset("sft-small").config, micro_batch_tokens=90, epochs=2)
+    found = [tuple(shape) for shape in largest_micro_batches(lengths, config, world)]
+    run = list(every_micro_batch(lengths, config, world))
+    assert set(found) <= set(run)
+    weights: list[Callable[[tuple[int, ...]], int]] = [
+        lambda shape: shape[0] * (shape[1] + shape[2]),
+        lambda shape: shape[0] * shape[2],
+        lambda shape: shape[0] * shape[1] ** 2,
+    ]
+    for weight in weights:
+        assert max(map(weight, found)) == max(map(weight, run))

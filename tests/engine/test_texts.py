@@ -1,0 +1,55 @@
+import pytest
+
+from engine.texts import TextTally, row_hashes
+
+
+def tally_of(*rows: tuple[str | bytes | None, str | bytes | None]) -> TextTally:
+    """Rows counted in two batches."""
+    tally = TextTally()
+    for part in (rows[:2], rows[2:]):
+        tally.count([prompt for prompt, _ in part], [label for _, label in part])
+    return tally
+
+
+def test_scripts_are_shares_of_all_letters() -> None:
+    scripts = tally_of(("你好吗 12。", "abcd"), ("ひらが", "Привет"), ("，", "!"))._scripts
+    assert scripts.sum() > 0
+    assert tally_of(("你好吗 12。", "a"), ("！", "?"), ("3", "4")).to_json()["scripts"] == {"Han": 0.75, "Latin": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [("你", "Han"), ("㐀", "Han"), ("𠀀", "Han"), ("é", "Latin"), ("ß", "Latin"), ("あ", "Kana"), ("ア", "Kana"),
+     ("한", "Hangul"), ("я", "Cyrillic"), ("α", "Greek"), ("ش", "Arabic"), ("ש", "Hebrew"), ("ก", "Thai"),
+     ("ह", "Devanagari")],
+)  # fmt: skip
+def test_each_script_is_known(text: str, script: str) -> None:
+    assert tally_of((text, text)).to_json()["scripts"] == {script: 1.0}
+
+
+@pytest.mark.parametrize("text", ["1", "。", "🙂", "×", "\u3000x".strip("x")])
+def test_what_is_no_letter_counts_for_no_script(text: str) -> None:
+    assert tally_of((text or "1", "2")).to_json()["scripts"] == {}
+
+
+@pytest.mark.parametrize("char", ["\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066"])
+def test_control_characters_are_counted_with_the_first_row(char: str) -> None:
+    told = tally_of(("a", "b"), (None, f"x{char}"), ("a", "b"), ("a", f"b{char}"), (f"{char}a", "b")).to_json()
+    assert (told["control_rows"], told["first_control"]) == (2, 3)
+    assert (told["dropped"], told["first_dropped"]) == ({"prompt is null": 1}, 1)
+
+
+@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\r\nb", "你\u3000好", "👩\u200d🚀"])
+def test_what_belongs_to_a_text_is_no_control_character(text: str) -> None:
+    assert tally_of((text, "b"))._odd["control"] == 0
+
+
+def test_lost_characters_are_counted() -> None:
+    told = tally_of(("a", "b"), ("a\ufffd", "b"), ("\ufffd", "\ufffd")).to_json()
+    assert (told["replacement_rows"], told["first_replacement"]) == (2, 1)
+
+
+def test_rows_of_one_content_have_one_hash() -> None:
+    hashes = row_hashes([("a", "b"), ("ab", ""), ("", "ab"), ("a", "b"), ("\ud800", "b")])
+    assert hashes[0] == hashes[3]
+    assert len(set(hashes.tolist())) == 4
