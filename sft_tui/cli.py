@@ -1,21 +1,27 @@
 """The command line: thin commands over the functions that do the work."""
 
+import contextlib
 import importlib.metadata
 import json as jsonlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from engine.contract.config import to_json
+from engine.contract.config import RunConfig, override, to_json
 from engine.contract.messages import InputError, Lang, Message
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import RunRecord
 from sft_tui import text
 from sft_tui.locale import language, say
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given, settings_table
+
+if TYPE_CHECKING:
+    from sft_tui.preflight.check import Report, Request
+    from sft_tui.preflight.probe import Progress
 
 LANG: Lang = language()
 
@@ -66,13 +72,41 @@ no_ui_option = click.option("--no-ui", is_flag=True, expose_value=False, help=NO
 @detach_option
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the output folder.")
 @click.option("--fresh", is_flag=True, help="Start anew where an unfinished run lies, and keep that aside.")
+@click.option("--force", is_flag=True, help="Start although the pre-flight found errors.")
 @logs_option
 @config_options(LANG)
-def run(preset_name: str, json: bool, detach: bool, resume: bool, fresh: bool, logs: Path, **settings: Any) -> None:
+def run(
+    preset_name: str, json: bool, detach: bool, resume: bool, fresh: bool, force: bool, logs: Path, **settings: Any
+) -> None:
     """Train as PRESET says, with any of its settings overridden; the run outlives this command."""
     if resume and fresh:
         raise click.UsageError("--resume goes on with a run, --fresh starts anew: give one of them.")
-    start(preset_name, given(settings), job="train", json=json, detach=detach, resume=resume, fresh=fresh, logs=logs)
+    how = {"resume": resume, "fresh": fresh}
+    start(preset_name, given(settings), job="train", json=json, detach=detach, force=force, logs=logs, **how)
+
+
+@cli.command("check", cls=GroupedCommand, lang=LANG)
+@click.argument("preset_name", metavar="PRESET")
+@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
+@click.option("--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; else what is free.")
+@logs_option
+@config_options(LANG)
+def check_command(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
+    """Tell before a run what would fail: data, model, memory, disk and machine."""
+    from sft_tui.preflight import report as reports
+    from sft_tui.preflight.check import Request
+
+    values = given(settings)
+    config, _ = override(preset(preset_name).config, values)
+    limit = text.parse_size(memory_limit) if memory_limit else 0
+    report = checked(Request(preset_name, values, config, logs, limit))
+    if json:
+        click.echo(reports.to_json(report, LANG))
+    else:
+        for line in reports.lines(report.findings, LANG):
+            click.echo(line)
+        click.echo(reports.summary(report, LANG), err=True)
+    sys.exit(report.exit_code)
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
@@ -87,12 +121,65 @@ def test(preset_name: str, json: bool, detach: bool, logs: Path, **settings: Any
 
 
 def start(
-    name: str, values: dict[str, Any], *, logs: Path, json: bool = False, detach: bool = False, **how: Any
+    name: str,
+    values: dict[str, Any],
+    *,
+    logs: Path,
+    json: bool = False,
+    detach: bool = False,
+    force: bool = False,
+    **how: Any,
 ) -> None:
-    """Plans, starts and follows a run; exits with the run's code unless it is 0."""
+    """Plans, checks, starts and follows a run; exits with the run's code unless it is 0."""
     from sft_tui import starting
+    from sft_tui.preflight.check import Request
 
-    launch(starting.plan_run(name, values, **how), logs, json=json, detach=detach)
+    record = starting.plan_run(name, values, **how)
+    if record.job == "train" and not record.resume:
+        preflight(Request(name, values, record.run_config(), logs, fresh=record.fresh), force=force)
+    launch(record, logs, json=json, detach=detach)
+
+
+def preflight(request: "Request", *, force: bool) -> None:
+    """Looks at a run before it starts, and says what is not in order; exits where something is in error."""
+    from sft_tui.preflight import report as reports
+
+    report = checked(request)
+    for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
+        click.echo(line, err=True)
+    click.echo(reports.summary(report, LANG), err=True)
+    if report.exit_code and not force:
+        click.echo(say("preflight_refused", LANG), err=True)
+        sys.exit(report.exit_code)
+    if report.exit_code:
+        click.echo(say("preflight_forced", LANG), err=True)
+
+
+def checked(request: "Request") -> "Report":
+    """The pre-flight's report; on a terminal it is told how far the reading of large files is."""
+    from sft_tui.preflight.check import check
+
+    with telling() as progress:
+        return check(request, progress)
+
+
+@contextlib.contextmanager
+def telling() -> "Iterator[Progress]":
+    """Tells on standard error how far the reading is, on one line of a terminal and not at all elsewhere."""
+    from sft_tui.preflight.report import subject
+
+    shown = False
+
+    def tell_progress(setting: str, done: int, total: int) -> None:
+        nonlocal shown
+        if total and sys.stderr.isatty():
+            shown = True
+            line = say("reading", LANG, what=subject(setting, LANG), done=done, total=total)
+            click.echo(f"\r{line}\x1b[K", nl=False, err=True)
+
+    yield tell_progress
+    if shown:
+        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def launch(record: RunRecord, logs: Path, *, json: bool, detach: bool) -> None:
@@ -309,6 +396,101 @@ def show_preset(name: str, json: bool) -> None:
     config = entry.config
     rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
     click.echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
+
+
+@cli.group()
+def data() -> None:
+    """Bring in, look at and check data of your own."""
+
+
+tokenizer_option = click.option(
+    "--tokenizer", type=click.Path(), default=preset("sft-small").config.tokenizer, show_default=True
+)
+length_option = click.option("--max_seq_len", type=click.IntRange(2), default=512, show_default=True)
+
+
+def file_config(file: Path, **values: Any) -> RunConfig:
+    """Settings under which one file is looked at."""
+    config, _ = override(preset("sft-small").config, {"train_file": str(file), **values})
+    return config
+
+
+@data.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--train", default=preset("sft-small").config.train_file, show_default=True, help="Training file to write."
+)
+@click.option(
+    "--valid",
+    default=preset("sft-small").config.validation_file,
+    show_default=True,
+    help="Validation file; '' for none.",
+)
+@click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
+@click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
+@click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
+@click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
+@click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
+def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, valid: str, **how: Any) -> None:
+    """Turn JSON, JSON Lines, CSV or Parquet FILES in the usual shapes into training and validation rows."""
+    from sft_tui import importing
+
+    if not preview and not train:
+        raise click.UsageError("--train names the file to write; --preview writes none.")
+    targets = {"train": "", "valid": ""} if preview else {"train": train, "valid": valid}
+    with telling() as progress:
+        found = importing.bring_in(list(files), progress, **targets, **how)
+    if json:
+        click.echo(jsonlib.dumps(found, ensure_ascii=False))
+        return
+    for line in importing.lines(found, LANG):
+        click.echo(line)
+
+
+@data.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@tokenizer_option
+@length_option
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
+def data_check(file: Path, json: bool, **values: Any) -> None:
+    """Tell what is wrong with the rows of a Parquet FILE."""
+    from sft_tui.preflight import report as reports
+    from sft_tui.preflight.check import check_file
+
+    with telling() as progress:
+        report = check_file(file_config(file, **values), progress)
+    if json:
+        click.echo(reports.to_json(report, LANG))
+    else:
+        for line in reports.lines(report.findings, LANG):
+            click.echo(line)
+        click.echo(reports.summary(report, LANG), err=True)
+    sys.exit(report.exit_code)
+
+
+@data.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--row", type=click.IntRange(0), default=0, show_default=True, help="Number of the row, from 0.")
+@tokenizer_option
+@length_option
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+@click.option("--json", is_flag=True, help="Print the tokens as one JSON object.")
+def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
+    """Print what the model really sees of a row: its tokens, what is cut, and what is unknown."""
+    from sft_tui import rows
+
+    found = rows.look(file_config(file, **values), row)
+    if json:
+        click.echo(jsonlib.dumps(found, ensure_ascii=False))
+        return
+    for line in rows.lines(found, file, row, LANG):
+        click.echo(line)
 
 
 @cli.command()

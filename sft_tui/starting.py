@@ -41,7 +41,7 @@ def plan_run(
     config, overrides = override(base, values)
     needed = ["train_file", "validation_file", "tokenizer"] if job == "train" else ["test_file"]
     require_files(config, *needed, *(["pretrained_model"] if job == "train" and not resume else []))
-    fresh_option = f"sft-tui run {name}{_options(values)} --fresh"
+    fresh_option = f"sft-tui run {name}{options_text(values)} --fresh"
     if job == "train" and not resume and not fresh:
         resume_option = f"sft-tui resume {output.owner().get('run')}"
         refuse_unfinished(output, resume_option=resume_option, fresh_option=fresh_option)
@@ -55,7 +55,7 @@ def plan_run(
         resume=resume,
         fresh=fresh,
         fresh_option=fresh_option,
-        elsewhere=f"ACCELERATE_USE_CPU=true sft-tui run {name}{_options(values)}",
+        elsewhere=f"ACCELERATE_USE_CPU=true sft-tui run {name}{options_text(values)}",
     )
 
 
@@ -113,7 +113,8 @@ def fix_of(run: Run) -> dict[str, Any]:
     return end.apply
 
 
-def _options(values: Mapping[str, Any]) -> str:
+def options_text(values: Mapping[str, Any]) -> str:
+    """Settings as they are given on a command line, each with a space before it."""
     return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in values.items())
 
 
@@ -156,13 +157,18 @@ class Started:
     supervisor: "subprocess.Popen[bytes]"
 
 
+def processes_here() -> int:
+    """Processes of a run that names no number of them: one for each GPU, or one without."""
+    return 1 if gpus.cpu_asked() else max(1, gpus.gpu_count())
+
+
 def start(logs: Path, record: RunRecord) -> Started:
     """Starts the supervisor of a planned run; raises InputError, or BusyError where its folder is in use.
 
     The locks are taken here, where the user is told, and passed on: of many starts at once one gets through.
     """
     if not record.processes:
-        record = replace(record, processes=1 if gpus.cpu_asked() else max(1, gpus.gpu_count()))
+        record = replace(record, processes=processes_here())
     folder = Path(str(record.config["output_dir"]))
     output = FolderLock.acquire(folder, record.run or record.preset, logs) if record.job == "train" else None
     try:

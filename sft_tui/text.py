@@ -1,7 +1,10 @@
 """Text for a terminal: foreign text made harmless, and sizes, durations and numbers as people read them."""
 
+import re
 import unicodedata
 from functools import lru_cache
+
+from engine.contract.messages import InputError
 
 # Joiners that emoji sequences and some scripts need; every other format character is shown as a code.
 KEPT_FORMAT = {"\u200c", "\u200d"}
@@ -36,6 +39,15 @@ def size(count: float) -> str:
         if count >= scale:
             return f"{count / scale:.2f} {unit}"
     return f"{count:.0f} B"
+
+
+def parse_size(text: str) -> int:
+    """Bytes that a person means by `8GB`, `800 MB`, `7.5 GiB` or a plain number; raises InputError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise InputError("size_bad", text=safe(text, 40))
+    power = " kmgt".index(found[2].lower() or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""Pre-flight: what would fail, told before the run."""

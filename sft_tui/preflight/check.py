@@ -1,0 +1,214 @@
+"""The pre-flight: every check in the order in which its findings are to be mended."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.contract.config import RunConfig
+from engine.contract.locks import busy, is_locked
+from engine.contract.messages import InputError
+from engine.contract.rundir import OutputDir, refuse_unfinished
+from sft_tui import gpus
+from sft_tui.monitor import HostReader
+from sft_tui.preflight import data, disk, machine, memory, model, probe
+from sft_tui.preflight.finding import ORDER, Finding
+from sft_tui.preflight.memory import Batch, Plan, Prediction
+from sft_tui.preflight.probe import Progress
+from sft_tui.starting import options_text, processes_here
+from sft_tui.text import size
+
+TIGHT = 0.85  # of the memory to be had
+LEAST_BUDGET = 64  # tokens of a micro-batch
+DATA_FILES = ("train_file", "validation_file")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The run that is looked at."""
+
+    preset: str
+    values: Mapping[str, Any]  # as given, over the preset's
+    config: RunConfig
+    logs: Path
+    memory_limit: int = 0  # bytes; 0: what the machine has
+    fresh: bool = False  # an unfinished run in the output folder is to be moved aside
+
+    @property
+    def processes(self) -> int:
+        """How many ranks it will have."""
+        return self.config.num_processes or processes_here()
+
+    def command(self, verb: str = "run", **changes: Any) -> str:
+        """The command of this run with other settings."""
+        return f"sft-tui {verb} {self.preset}{options_text({**self.values, **changes})}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings, errors first and otherwise in the order in which they are mended, and the figures behind them."""
+
+    findings: list[Finding]
+    facts: dict[str, Any] = field(default_factory=dict)
+    prediction: Prediction | None = None
+
+    def count(self, level: str) -> int:
+        """How many findings are of a level."""
+        return sum(finding.level == level for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 2 where something is in error, or 3 where that is another run in the folder."""
+        errors = [finding.code for finding in self.findings if finding.level == "error"]
+        return 3 if errors == ["busy"] else 2 if errors else 0
+
+
+def check(request: Request, progress: Progress = probe.nothing) -> Report:
+    """Looks at everything; never raises for what it finds."""
+    config = request.config
+    with ThreadPoolExecutor(2) as pool:
+        asked = {
+            "data": pool.submit(_asked, "data", config, progress, settings=DATA_FILES, processes=request.processes),
+            "model": pool.submit(_asked, "model", config, probe.nothing),
+        }
+        facts = {task: future.result() for task, future in asked.items()}
+    findings: list[Finding] = []
+    findings += _data(config, facts["data"], request.processes)
+    tokenizer = facts["data"].get("tokenizer", {"error": {"code": "", "args": {}}})
+    findings += _model(config, facts["model"], tokenizer)
+    findings += _folders(request)
+    prediction = None
+    steps = facts["data"].get("steps")
+    if "error" not in facts["model"] and "died" not in facts["model"]:
+        counts = model.counted(facts["model"], tokenizer)
+        total = steps["total"] if steps else 0
+        findings += disk.findings(
+            config, disk.writes(config, counts["parameters"], counts["trained"], total), request.logs
+        )
+        if steps and "error" not in tokenizer:
+            prediction, found = _memory(request, facts["model"], tokenizer, facts["data"])
+            findings += found
+    host = HostReader().read([], Path(config.output_dir))
+    findings += machine.findings(config, request.processes, request.command(), host.memory_total)
+    findings.append(_precision(config))
+    if steps:
+        batch = config.effective_batch(request.processes)
+        plan = {"per_epoch": steps["per_epoch"], "total": steps["total"], "batch": batch}
+        findings.append(Finding("ok", "plan", "time", {**plan, "peak": config.peak_learn_rate()}))
+    return Report(sorted(findings, key=lambda finding: ORDER[finding.level]), facts, prediction)
+
+
+def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
+    """Looks at the training file alone, and at the tokenizer where there is one."""
+    facts = _asked("data", config, progress, settings=["train_file"], processes=1)
+    if "died" in facts:
+        return Report([_died(facts["died"], config)])
+    findings = list(data.file_findings(config, "train_file", facts["train_file"]))
+    return Report(sorted(findings, key=lambda finding: ORDER[finding.level]), {"data": facts})
+
+
+def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dict[str, Any]:
+    """What the engine's process answers, and {"died": …} where it ended without an answer."""
+    try:
+        return probe.ask(task, config, progress, **more)
+    except probe.ProbeDied as died:
+        return {"died": {"doing": died.doing, "why": died.why}}
+
+
+def _died(died: Mapping[str, str], config: RunConfig) -> Finding:
+    setting = died["doing"] or "train_file"
+    args = {"path": str(getattr(config, setting, setting)), "why": died["why"], "setting": setting}
+    return Finding("error", "probe_died", setting, args)
+
+
+def _data(config: RunConfig, facts: Mapping[str, Any], processes: int) -> Iterator[Finding]:
+    if "died" in facts:
+        yield _died(facts["died"], config)
+        return
+    for name in DATA_FILES:
+        yield from data.file_findings(config, name, facts[name])
+    yield from data.both_findings(config, facts, config.effective_batch(processes))
+    yield from data.tokenizer_findings(config, facts)
+
+
+def _model(config: RunConfig, facts: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> Iterator[Finding]:
+    if "died" in facts:
+        yield _died(facts["died"], config)
+    else:
+        yield from model.findings(config, facts, tokenizer)
+
+
+def _folders(request: Request) -> Iterator[Finding]:
+    output = OutputDir(Path(request.config.output_dir))
+    try:
+        if is_locked(output.path):
+            raise busy(output.path)
+        if not request.fresh:
+            resume = f"sft-tui resume {output.owner().get('run')}"
+            refuse_unfinished(output, resume_option=resume, fresh_option=f"{request.command()} --fresh")
+    except InputError as error:
+        command = error.message.args.get("resume_option", "")
+        args = dict(error.message.args)
+        yield Finding("error", error.message.code, "output_dir", args, str(command))
+
+
+def _memory(
+    request: Request, facts: Mapping[str, Any], tokenizer: Mapping[str, Any], rows: Mapping[str, Any]
+) -> tuple[Prediction | None, list[Finding]]:
+    config = request.config
+    shape = model.shape_of(config, facts, tokenizer)
+    if shape is None:
+        family = {"family": facts["settings"]["model_type"]}
+        return None, [Finding("warning", "memory_unknown", "memory", family)]
+    validation = rows["validation_file"]
+    limit = config.max_seq_len
+    longest = {part: min(limit, validation.get(part, {}).get("longest", limit)) for part in ("prompt", "label")}
+    plan = Plan(
+        optimizer=config.optimizer,
+        loss_chunk_tokens=config.loss_chunk_tokens,
+        largest=tuple(Batch(*batch) for batch in rows["steps"]["largest"]),
+        generation=Batch(config.eval_batch_rows, longest["prompt"], config.max_new_tokens or longest["label"]),
+        model_file_bytes=facts["weights_bytes"],
+    )
+    prediction = memory.predict(shape, plan)
+    host = HostReader().read([], Path(config.output_dir))
+    free = min(host.memory_available, request.memory_limit or host.memory_available)
+    total = prediction.total * request.processes
+    items = " · ".join(f"{name} {size(count)}" for name, count in prediction.items.items())
+    if request.processes > 1:
+        items = f"{request.processes} × ({items})"
+    args = {"total": size(total), "free": size(free), "items": items}
+    if total > free:
+        args |= _advice(request, total, prediction)
+        return prediction, [Finding("error", "memory_short", "memory", args, args["command"])]
+    if total > TIGHT * free:
+        command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
+        return prediction, [Finding("warning", "memory_tight", "memory", args, command)]
+    return prediction, [Finding("ok", "memory", "memory", args)]
+
+
+def _advice(request: Request, total: int, prediction: Prediction) -> dict[str, str]:
+    """What to do where memory is short: smaller micro-batches where they are what is large, else fewer processes."""
+    config = request.config
+    activations = prediction.items.get("activations", 0) * request.processes
+    if request.processes > 1:
+        command = request.command(num_processes=1, gradient_accumulation_steps=_same_batch(request))
+        words = ("One process needs less, with the same effective batch", "单进程占用更少，有效批大小不变")
+    elif activations > total // 4 and config.micro_batch_tokens > LEAST_BUDGET:
+        command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
+        words = ("Halve the budget of a micro-batch; the gradient stays exact", "将微批预算减半，梯度仍然精确")
+    else:
+        command = request.command(max_seq_len=max(2, config.max_seq_len // 2))
+        words = ("Close other programs, or cut rows sooner", "请关闭其他程序，或截短数据")
+    return {"advice": f"{words[0]}: `{command}`", "advice_zh": f"{words[1]}：`{command}`", "command": command}
+
+
+def _same_batch(request: Request) -> int:
+    return request.config.gradient_accumulation_steps * request.processes
+
+
+def _precision(config: RunConfig) -> Finding:
+    on_gpu = not gpus.cpu_asked() and gpus.gpu_count() > 0
+    native = on_gpu or model.cpu_has_bf16()
+    return model.precision_finding(config, native=native, device="cuda" if on_gpu else "cpu")

@@ -1,0 +1,133 @@
+"""What the facts on data files and tokenizer mean for a run."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.contract.config import RunConfig
+from sft_tui.preflight.finding import Finding, of_error
+
+CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
+UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
+Facts = Mapping[str, Any]
+
+
+def percent(share: float) -> str:
+    """A share for people: `3.1 %`."""
+    return f"{100 * share:.1f} %" if share == 0 or share >= 0.001 else "< 0.1 %"
+
+
+def scripts(facts: Facts) -> str:
+    """The scripts of a file with at least one letter in a hundred: `Han 94 %, Latin 6 %`."""
+    shares = [f"{script} {100 * share:.0f} %" for script, share in facts["scripts"].items() if share >= 0.01]
+    return ", ".join(shares) or "-"
+
+
+def split_command(config: RunConfig) -> str:
+    """The command that splits the training file anew into both files, without repetitions."""
+    train, valid = shlex.quote(config.train_file), shlex.quote(config.validation_file)
+    return f"sft-tui data import {train} --train {train} --valid {valid} --overwrite"
+
+
+def show_command(config: RunConfig, path: str, row: int) -> str:
+    """The command that shows what the model sees of a row."""
+    return f"sft-tui data show {shlex.quote(path)} --row {row} --tokenizer {shlex.quote(config.tokenizer)}"
+
+
+def missing_command(config: RunConfig, name: str) -> str:
+    """The command that makes a data file that is not there, of what is."""
+    if name == "validation_file" and Path(config.train_file).is_file():
+        return split_command(config)
+    found = [
+        path
+        for pattern in ("*.jsonl", "*.json", "*.csv", "*.tsv", "*.parquet", "data/*.jsonl", "data/*.json", "data/*.csv")
+        for path in sorted(Path().glob(pattern))
+    ]
+    source = shlex.quote(str(found[0])) if found else "FILE"
+    both = f"--train {shlex.quote(config.train_file)} --valid {shlex.quote(config.validation_file)}"
+    return f"sft-tui data import {source} {both}"
+
+
+def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Finding]:
+    """Findings on one data file."""
+    path = str(getattr(config, name))
+    if "error" in facts:
+        code = facts["error"]["code"]
+        yield of_error(facts["error"], name, missing_command(config, name) if code == "file_missing" else "")
+        return
+    rows = facts["rows"]
+    if "label" in facts:
+        medians = {part: facts[part]["median"] for part in ("prompt", "label")}
+        yield Finding("ok", "rows", name, {"path": path, "rows": rows, "scripts": scripts(facts), **medians})
+    else:
+        yield Finding("ok", "rows_untokenized", name, {"path": path, "rows": rows, "scripts": scripts(facts)})
+    dropped = sum(facts["dropped"].values())
+    if dropped:
+        why = ", ".join(f"{reason}: {count}" for reason, count in sorted(facts["dropped"].items()))
+        args = {"path": path, "rows": rows, "dropped": dropped, "reasons": why, "first": facts["first_dropped"]}
+        yield Finding("warning", "rows_dropped", name, args, show_command(config, path, facts["first_dropped"]))
+    for what in ("control", "replacement"):
+        if facts[f"{what}_rows"]:
+            first = facts[f"first_{what}"]
+            args = {"path": path, "rows": rows, "count": facts[f"{what}_rows"], "first": first}
+            yield Finding("warning", f"text_{what}", name, args, show_command(config, path, first))
+    if "label" in facts:
+        yield from _token_findings(config, name, path, facts)
+
+
+def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> Iterator[Finding]:
+    if facts["cut_rows"]:
+        share = facts["cut_label_tokens"] / max(1, facts["label_tokens"])
+        longest = max(facts[part]["longest"] for part in ("prompt", "label"))
+        args = {name: facts[name] for name in ("cut_rows", "rows", "limit")}
+        args |= {"path": path, "share": percent(share), "longest": longest}
+        yield Finding("warning" if share >= CUT_SHARE else "ok", "rows_truncated", name, args)
+    empty = facts["labels_empty"]
+    if empty["rows"]:
+        args = {"path": path, "count": empty["rows"], "first": empty["first"]}
+        yield Finding("warning", "labels_empty", name, args, show_command(config, path, empty["first"]))
+    repeated = facts["repeated"]
+    if repeated["rows"]:
+        args = {"path": path, "rows": facts["rows"], "count": repeated["rows"], "first": repeated["first"]}
+        quoted = shlex.quote(path)
+        yield Finding(
+            "warning", "rows_duplicate", name, args, f"sft-tui data import {quoted} --train {quoted} --overwrite"
+        )
+    share = facts["unknown_tokens"] / max(1, facts["tokens"])
+    if share >= UNKNOWN_WARNING:
+        args = {"path": path, "share": percent(share), "tokenizer": config.tokenizer}
+        level = "error" if share >= UNKNOWN_ERROR else "warning"
+        yield Finding(level, "unknown_tokens", name, args, show_command(config, path, 0))  # type: ignore[arg-type]
+
+
+def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Finding]:
+    """Findings on training and validation file together."""
+    train, valid = facts["train_file"], facts["validation_file"]
+    overlap = facts.get("overlap", {}).get("rows", 0)
+    if overlap:
+        args = {"count": overlap, "rows": valid["rows"], "first": facts["overlap"]["first"]}
+        args["path"] = config.validation_file
+        yield Finding("warning", "rows_overlap", "validation_file", args, split_command(config))
+    if "error" in train:
+        return
+    usable = train["rows"] - sum(train["dropped"].values())
+    if usable < batch:
+        yield Finding("warning", "rows_few", "train_file", {"path": config.train_file, "rows": usable, "batch": batch})
+    if "error" not in valid:
+        main = [next(iter(file["scripts"]), "-") for file in (train, valid)]
+        if main[0] != main[1] and all(file["scripts"] for file in (train, valid)):
+            args = {"train": main[0], "valid": main[1]}
+            yield Finding("warning", "script_differs", "validation_file", args, split_command(config))
+
+
+def tokenizer_findings(config: RunConfig, facts: Facts) -> Iterator[Finding]:
+    """Findings on the tokenizer."""
+    about = facts["tokenizer"]
+    if "error" in about:
+        yield of_error(about["error"], "tokenizer")
+        return
+    train = facts["train_file"]
+    share = train["unknown_tokens"] / max(1, train["tokens"]) if "tokens" in train else 0.0
+    args = {"path": config.tokenizer, "tokens": about["tokens"], "unknown": percent(share)}
+    yield Finding("ok", "tokenizer", "tokenizer", args)

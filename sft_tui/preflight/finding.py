@@ -1,0 +1,364 @@
+"""A finding of the pre-flight: how grave, of what, what was found, why it matters, and what mends it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from engine.contract.messages import InputError, Lang, Message, Value
+
+Level = Literal["ok", "warning", "error"]
+ORDER: dict[Level, int] = {"error": 0, "warning": 1, "ok": 2}
+
+
+class Said(NamedTuple):
+    """What a finding says, in both languages; empty where the engine's own message says it, or nothing is to do."""
+
+    what: tuple[str, str] = ("", "")
+    why: tuple[str, str] = ("", "")
+    fix: tuple[str, str] = ("", "")
+
+
+_TRUNCATED = Said(
+    (
+        "{path}: {cut_rows:,} of {rows:,} rows are longer than {limit} tokens; {share} of the label tokens are cut.",
+        "{path}：{rows:,} 行中有 {cut_rows:,} 行超过 {limit} 个词元；{share} 的标签词元被截去。",
+    ),
+    (
+        "The model never sees what is cut, and learns to end where the text does not.",
+        "模型看不到被截去的部分，并会学到在句子中间结束。",
+    ),
+    (
+        "Raise --max_seq_len (the longest row has {longest} tokens), or shorten the rows.",
+        "请调大 --max_seq_len（最长的一行有 {longest} 个词元），或缩短数据。",
+    ),
+)
+
+SAID: dict[str, Said] = {
+    # files, in the words of the engine
+    "file_missing": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
+    "file_unreadable": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
+    "parquet_bad": Said(why=("Rows that cannot be read cannot be trained on.", "读不出的数据无法用于训练。")),
+    "column_missing": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
+    "column_not_text": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
+    "rows_none": Said(why=("There is nothing to train on or to evaluate.", "没有可供训练或评估的数据。")),
+    "rows_all_empty": Said(why=("There is nothing to train on or to evaluate.", "没有可供训练或评估的数据。")),
+    "rows": Said(
+        (
+            "{path}: {rows:,} rows; prompts of {prompt} tokens, responses of {label} (median); {scripts}.",
+            "{path}：{rows:,} 行；提问中位数 {prompt} 个词元，回答 {label} 个；{scripts}。",
+        )
+    ),
+    "rows_untokenized": Said(
+        ("{path}: {rows:,} rows can be read; {scripts}.", "{path}：可读取 {rows:,} 行；{scripts}。")
+    ),
+    "rows_dropped": Said(
+        why=("They are left out of training and evaluation.", "这些行不会用于训练和评估。"),
+        fix=("Fill them in, or remove them from the file.", "请补全这些行，或从文件中删除。"),
+    ),
+    "rows_duplicate": Said(
+        (
+            "{path}: {count:,} of {rows:,} rows repeat another one; the first is row {first}.",
+            "{path}：{rows:,} 行中有 {count:,} 行与其他行重复；第一处在第 {first} 行。",
+        ),
+        (
+            "A repeated row counts as often as it stands there, and is learnt by heart.",
+            "重复的行会被多次训练，容易被死记。",
+        ),
+        ("Remove the repetitions: `{command}`", "请去除重复行：`{command}`"),
+    ),
+    "rows_overlap": Said(
+        (
+            "{count:,} of {rows:,} validation rows are training rows too; the first is row {first} of {path}.",
+            "{rows:,} 行验证数据中有 {count:,} 行也在训练数据中；第一处在 {path} 的第 {first} 行。",
+        ),
+        (
+            "What was trained on scores too well: the best model is chosen by a score that flatters.",
+            "训练过的数据得分虚高，选出的“最佳”模型并不可靠。",
+        ),
+        (
+            "Split the data anew, no prompt on both sides: `{command}`",
+            "请重新划分数据，使同一提问不同时出现在两边：`{command}`",
+        ),
+    ),
+    "text_control": Said(
+        (
+            "{path}: {count:,} rows have control characters; the first is row {first}.",
+            "{path}：{count:,} 行含有控制字符；第一处在第 {first} 行。",
+        ),
+        ("The model learns to write them, and terminals obey them.", "模型会学会输出它们，而终端会执行它们。"),
+        ("Look at it: `{command}`", "查看该行：`{command}`"),
+    ),
+    "text_replacement": Said(
+        (
+            "{path}: {count:,} rows have the character U+FFFD; the first is row {first}.",
+            "{path}：{count:,} 行含有字符 U+FFFD；第一处在第 {first} 行。",
+        ),
+        (
+            "It stands where a text was decoded with the wrong encoding and lost.",
+            "它表明文本曾用错误的编码解码，原文已丢失。",
+        ),
+        ("Export the rows again as UTF-8. Look at one: `{command}`", "请以 UTF-8 重新导出。查看该行：`{command}`"),
+    ),
+    "rows_truncated": _TRUNCATED,
+    "labels_empty": Said(
+        (
+            "{path}: the response of {count:,} rows has no token but the end; the first is row {first}.",
+            "{path}：{count:,} 行的回答除结束符外没有任何词元；第一处在第 {first} 行。",
+        ),
+        ("From these the model learns to answer nothing.", "模型会由此学会不作回答。"),
+        ("Look at it: `{command}`", "查看该行：`{command}`"),
+    ),
+    "unknown_tokens": Said(
+        (
+            "{path}: {share} of the tokens are unknown to the tokenizer {tokenizer}.",
+            "{path}：{share} 的词元不在分词器 {tokenizer} 的词表中。",
+        ),
+        (
+            "The model sees one and the same token for all of them, and can never write them.",
+            "模型把它们都看作同一个词元，也永远无法输出它们。",
+        ),
+        (
+            "Use the tokenizer that belongs to the model and to this language: --tokenizer PATH. A row: `{command}`",
+            "请使用与模型和语言配套的分词器：--tokenizer 路径。查看一行：`{command}`",
+        ),
+    ),
+    "script_differs": Said(
+        (
+            "The validation rows are mostly {valid}, the training rows mostly {train}.",
+            "验证数据以{valid}为主，训练数据以{train}为主。",
+        ),
+        ("The score would be of something that is not trained.", "评估的将不是所训练的内容。"),
+        ("Take the validation rows from the same source: `{command}`", "请从同一来源划分验证数据：`{command}`"),
+    ),
+    "rows_few": Said(
+        (
+            "{path}: {rows:,} rows make less than one step of {batch}.",
+            "{path}：{rows:,} 行不足一步（有效批大小 {batch}）。",
+        ),
+        ("Every epoch is a single short step; hardly anything is learnt.", "每轮只有不完整的一步，几乎学不到东西。"),
+        ("Add rows, or lower --gradient_accumulation_steps.", "请增加数据，或调小 --gradient_accumulation_steps。"),
+    ),
+    # model and tokenizer
+    "tokenizer": Said(
+        (
+            "{path}: {tokens:,} tokens, {unknown} unknown in the training rows.",
+            "{path}：{tokens:,} 个词元，训练数据中未知词元占 {unknown}。",
+        )
+    ),
+    "tokenizer_bad": Said(why=("Without it no text can be turned into tokens.", "没有分词器就无法处理文本。")),
+    "tokenizer_token_missing": Said(
+        why=("Rows are padded to one length, and replies must end.", "需要填充词元来对齐长度，需要结束词元来结束回答。")
+    ),
+    "model": Said(
+        (
+            "{path}: {family}, {trained} of {total} parameters learn (frozen: {frozen}).",
+            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）。",
+        )
+    ),
+    "model_bad": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
+    "model_pickle": Said(
+        why=(
+            "A pickle can run any program; only named tensors are read.",
+            "pickle 文件可以执行任意代码；这里只读取具名张量。",
+        )
+    ),
+    "model_keys": Said(why=("Weights that are missing would be random numbers.", "缺失的权重会是随机数。")),
+    "vocabulary_mismatch": Said(
+        why=(
+            "A token beyond the model's rows ends the run with an index error.",
+            "超出范围的词元会使运行因索引错误而中断。",
+        )
+    ),
+    "special_token_mismatch": Said(why=("The model would not know where a text ends.", "模型将不知道文本在何处结束。")),
+    "special_token_bad": Said(why=("The first step would end with an index error.", "第一步就会因索引错误而中断。")),
+    "decoder_start_missing": Said(
+        why=(
+            "Labels cannot be shifted without it: training or the first evaluation fails.",
+            "没有它就无法平移标签，训练或第一次评估会失败。",
+        )
+    ),
+    "freeze_unknown": Said(why=("The part that should be kept would be trained.", "本应冻结的部分会被训练。")),
+    "nothing_trainable": Said(
+        why=("A run that changes nothing would only cost time.", "什么都不改变的运行只会浪费时间。")
+    ),
+    "precision": Said(("Computes in {precision}: {reason}.", "以 {precision} 计算：{reason_zh}。")),
+    "precision_fallback": Said(
+        (
+            "bf16 was asked for, and this hardware ({device}) does not compute in it natively: fp32 is used.",
+            "指定了 bf16，但该硬件（{device}）没有原生支持：将使用 fp32。",
+        ),
+        ("Emulated bf16 is slower than fp32, and needs as much memory.", "模拟的 bf16 比 fp32 更慢，也不省内存。"),
+        ("Leave --mixed_precision at auto.", "请保留 --mixed_precision auto。"),
+    ),
+    # memory
+    "memory": Said(
+        ("Peak of {total} of {free} available: {items}.", "峰值约 {total}，可用 {free}：{items}。"),
+    ),
+    "memory_tight": Said(
+        ("Peak of {total} of {free} available: {items}.", "峰值约 {total}，可用 {free}：{items}。"),
+        (
+            "Little is left for other programs; a kernel short of memory kills without a word.",
+            "给其他程序的余量很小；内存不足时内核会直接杀掉进程。",
+        ),
+        (
+            "Close other programs, or lower the budget of a micro-batch: `{command}`",
+            "请关闭其他程序，或调小微批预算：`{command}`",
+        ),
+    ),
+    "memory_short": Said(
+        ("Peak of {total}, and {free} are available: {items}.", "峰值约 {total}，而可用内存只有 {free}：{items}。"),
+        ("The kernel would kill the run, without a word.", "内核会直接杀掉该运行。"),
+        ("{advice}", "{advice_zh}"),
+    ),
+    "memory_unknown": Said(
+        (
+            "The peak of memory cannot be predicted for this kind of model ({family}).",
+            "无法预测这类模型（{family}）的内存峰值。",
+        ),
+        ("Whether it fits shows when the run begins.", "是否放得下要到运行时才知道。"),
+        ("Watch the first steps.", "请留意最初几步。"),
+    ),
+    # disk
+    "disk": Said(
+        (
+            "{path}: the run writes at most {need}, {free} are free ({items}).",
+            "{path}：运行最多写入 {need}，可用 {free}（{items}）。",
+        )
+    ),
+    "space_short": Said(
+        (
+            "{path}: the run needs {need}, and {free} are free ({items}).",
+            "{path}：运行需要 {need}，而可用只有 {free}（{items}）。",
+        ),
+        ("The disk would fill at a save, hours from now.", "几小时后保存时磁盘会写满。"),
+        (
+            "Free {short}, or use a folder on another disk: --{setting} PATH.",
+            "请腾出 {short}，或用 --{setting} 路径 换到其他磁盘。",
+        ),
+    ),
+    "folder_unwritable": Said(why=("Nothing of the run could be kept.", "运行的结果将无法保存。")),
+    # machine
+    "machine": Said(
+        (
+            "{processes} process(es) on {device}; {memory} of memory, {cores} cores.",
+            "{processes} 个进程，设备 {device}；内存 {memory}，{cores} 核。",
+        )
+    ),
+    "processes_over_gpus": Said(
+        (
+            "{processes} processes are asked for, and this machine has {gpus} GPU(s).",
+            "要求 {processes} 个进程，而这台机器有 {gpus} 个 GPU。",
+        ),
+        (
+            "Two processes on one GPU share its memory; NCCL refuses them.",
+            "两个进程共用一个 GPU 会争抢显存，NCCL 也不允许。",
+        ),
+        ("Use --num_processes {gpus}, or the CPU: `{command}`", "请用 --num_processes {gpus}，或改用 CPU：`{command}`"),
+    ),
+    "processes_over_cores": Said(
+        (
+            "{processes} processes are asked for, and this machine has {cores} core(s).",
+            "要求 {processes} 个进程，而这台机器只有 {cores} 个核。",
+        ),
+        (
+            "They take turns: slower than one, and each holds a model of its own.",
+            "它们轮流运行，比单进程更慢，且每个都占一份模型内存。",
+        ),
+        ("Use --num_processes {cores} or fewer.", "请用 --num_processes {cores} 或更少。"),
+    ),
+    "gpu_unreadable": Said(
+        why=("Whether the GPU is in use cannot be seen.", "无法得知 GPU 的使用情况。"),
+        fix=("Mend the driver: nvidia-smi should list the GPUs.", "请修复驱动：nvidia-smi 应能列出 GPU。"),
+    ),
+    "shm_small": Said(
+        ("/dev/shm has {free} free.", "/dev/shm 可用 {free}。"),
+        ("Processes that train together exchange gradients there.", "多进程训练通过它交换梯度。"),
+        ("In a container, start it with --shm-size 1g.", "在容器中请加上 --shm-size 1g。"),
+    ),
+    "files_few": Said(
+        ("The limit on open files is {limit}.", "打开文件数上限为 {limit}。"),
+        ("A run that reaches it fails while saving.", "达到上限时保存会失败。"),
+        ("Raise it: `ulimit -n 4096`", "请提高上限：`ulimit -n 4096`"),
+    ),
+    "logout_kills": Said(
+        (
+            "Logging out ends all your processes on this machine (KillUserProcesses=yes).",
+            "在这台机器上注销会结束你的所有进程（KillUserProcesses=yes）。",
+        ),
+        ("The run would not outlive the SSH connection.", "断开 SSH 后运行会被终止。"),
+        ("Keep them: `{command}`", "保留进程：`{command}`"),
+    ),
+    "clock_off": Said(
+        ("The clock says {now}, and {path} was written at {then}.", "系统时钟为 {now}，而 {path} 写于 {then}。"),
+        (
+            "Times in the log would be wrong, and files look older than they are.",
+            "日志中的时间会出错，文件新旧也无法判断。",
+        ),
+        ("Set the clock: `timedatectl set-ntp true`", "请校准时钟：`timedatectl set-ntp true`"),
+    ),
+    "busy": Said(why=("Two runs would write over each other's checkpoints.", "两个运行会互相覆盖检查点。")),
+    "unfinished_run": Said(why=("What it has learnt must not be lost unawares.", "它已学到的内容不应在不知情时丢失。")),
+    # time
+    "plan": Said(
+        (
+            "{per_epoch:,} steps an epoch, {total:,} in all; effective batch {batch}; peak learning rate {peak:g}.",
+            "每轮 {per_epoch:,} 步，共 {total:,} 步；有效批大小 {batch}；峰值学习率 {peak:g}。",
+        )
+    ),
+    # the pre-flight itself
+    "probe_died": Said(
+        ("Reading {path} ended the reader ({why}).", "读取 {path} 时读取进程意外结束（{why}）。"),
+        ("The trainer would end in the same way.", "训练进程也会同样结束。"),
+        (
+            "The file is damaged or made to do harm: write it again, or name another with --{setting} PATH.",
+            "该文件已损坏或是恶意构造的：请重新生成，或用 --{setting} 路径 指定另一个。",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `subject` is the setting or resource it is about, `command` mends it."""
+
+    level: Level
+    code: str
+    subject: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+    def what(self, lang: Lang = "en") -> str:
+        """What was found."""
+        return self._part("what", lang) or self._message().what(lang)
+
+    def why(self, lang: Lang = "en") -> str:
+        """Why it matters; empty where all is well."""
+        return self._part("why", lang)
+
+    def fix(self, lang: Lang = "en") -> str:
+        """What to do; empty where nothing is to do."""
+        return self._part("fix", lang) or ("" if self.level == "ok" else self._message().fix(lang))
+
+    def to_json(self, lang: Lang = "en") -> dict[str, str]:
+        """Its parts as plain values."""
+        texts = {"what": self.what(lang), "why": self.why(lang), "fix": self.fix(lang)}
+        return {"level": self.level, "code": self.code, "subject": self.subject, **texts, "command": self.command}
+
+    def _part(self, part: str, lang: Lang) -> str:
+        said = SAID.get(self.code, Said())
+        text: str = getattr(said, part)[lang == "zh"]
+        return text.format_map({"command": self.command, **self.args})
+
+    def _message(self) -> Message:
+        code = self.code
+        known: dict[str, Value] = {k: v for k, v in self.args.items() if isinstance(v, str | int | float)}
+        return Message(code, known)
+
+
+def of_error(error: InputError | Mapping[str, Any], subject: str = "", command: str = "") -> Finding:
+    """The finding that an error of the engine makes."""
+    if isinstance(error, InputError):
+        code, args = error.message.code, dict(error.message.args)
+    else:
+        code, args = str(error["code"]), dict(error["args"])
+    return Finding("error", code, subject or str(args.get("setting", "")), args, command)

@@ -1,0 +1,97 @@
+"""Whether the machine can carry the run: processes and devices, limits, what a logout does, the clock."""
+
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.contract.config import RunConfig
+from sft_tui import gpus
+from sft_tui.preflight.finding import Finding
+from sft_tui.text import size
+
+FEWEST_FILES = 256
+LEAST_SHM = 64 << 20  # bytes; what containers give by default
+CLOCK_SLACK = 3600.0  # seconds
+BUS_SECONDS = 2.0
+
+
+def findings(config: RunConfig, processes: int, command: str, memory: int) -> Iterator[Finding]:
+    """Findings on the machine; `command` starts the run, `memory` is what the machine has in bytes."""
+    count = 0 if gpus.cpu_asked() else gpus.gpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    device = f"{count} GPU(s)" if count else "CPU"
+    about = {"processes": processes, "device": device, "memory": size(memory), "cores": cores}
+    yield Finding("ok", "machine", "machine", about)
+    if count and processes > count:
+        yield Finding(
+            "error",
+            "processes_over_gpus",
+            "num_processes",
+            {"processes": processes, "gpus": count},
+            f"ACCELERATE_USE_CPU=true {command}",
+        )
+    if not count and processes > cores:
+        yield Finding("warning", "processes_over_cores", "num_processes", {"processes": processes, "cores": cores})
+    if count and processes > 1:
+        yield from _shared_memory()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
+        yield Finding("warning", "files_few", "machine", {"limit": soft}, "ulimit -n 4096")
+    if logout_kills():
+        wrapped = f"loginctl enable-linger && systemd-run --user --scope {command}"
+        yield Finding("warning", "logout_kills", "machine", {}, wrapped)
+    yield from _clock([config.train_file, config.validation_file, config.pretrained_model])
+
+
+def _shared_memory() -> Iterator[Finding]:
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:
+        return
+    free = found.f_bavail * found.f_frsize
+    if free < LEAST_SHM:
+        yield Finding("warning", "shm_small", "machine", {"free": size(free)})
+
+
+def logout_kills(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
+    """Whether logind ends this process's session, and the run with it, when its user logs out.
+
+    It ends the scope of the session alone, whether the user lingers or not, and spares root (logind.conf(5):
+    KillUserProcesses, KillExcludeUsers).
+    """
+    try:
+        scope = cgroup.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    if "session-" not in scope or ".scope" not in scope or os.geteuid() == 0:
+        return False
+    place = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
+    try:
+        told = subprocess.run(
+            ["busctl", "get-property", *place, "KillUserProcesses"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=BUS_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.stdout.strip() == b"b true"
+
+
+def _clock(paths: list[str]) -> Iterator[Finding]:
+    now = time.time()
+    for path in filter(None, paths):
+        try:
+            written = Path(path).stat().st_mtime
+        except OSError:
+            continue
+        if written > now + CLOCK_SLACK:
+            shown = {key: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) for key, at in
+                     (("now", now), ("then", written))}  # fmt: skip
+            yield Finding("warning", "clock_off", "machine", {"path": path, **shown}, "timedatectl set-ntp true")
+            return

@@ -1,0 +1,108 @@
+"""What the facts on model and tokenizer mean for a run, and what of the model they are for its memory."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.contract.config import RunConfig
+from sft_tui.preflight.finding import Finding, of_error
+from sft_tui.preflight.memory import Shape
+
+Facts = Mapping[str, Any]
+T5_FAMILY = ("t5", "mt5")
+CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo, x86 and ARM
+
+
+def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
+    """Findings on the model, and on whether tokenizer and model belong together."""
+    if "error" in model:
+        code = model["error"]["code"]
+        subject = "freeze" if code in ("freeze_unknown", "nothing_trainable") else "pretrained_model"
+        yield of_error(model["error"], subject)
+        return
+    shape = counted(model, tokenizer)
+    name = config.pretrained_model or "new T5"
+    args = {"path": name, "family": model["settings"]["model_type"], "frozen": config.freeze or "-"}
+    args |= {"trained": f"{shape['trained']:,}", "total": f"{shape['parameters']:,}"}
+    yield Finding("ok", "model", "pretrained_model", args)
+    if "error" not in tokenizer:
+        yield from _together(config, name, model, tokenizer)
+
+
+def _together(config: RunConfig, name: str, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
+    rows, special = model["rows"], model["special"]
+    if rows and tokenizer["tokens"] > rows:
+        args = {"tokenizer": config.tokenizer, "tokens": tokenizer["tokens"], "model": name, "rows": rows}
+        yield Finding("error", "vocabulary_mismatch", "tokenizer", args)
+        return
+    if not special:
+        return
+    theirs, ours = special["eos"], tokenizer["special"]["eos"]
+    if ours not in (theirs if isinstance(theirs, list) else [theirs]):
+        ids = {"model_id": str(theirs), "tokenizer_id": str(ours), "token": "eos"}
+        yield Finding(
+            "error", "special_token_mismatch", "tokenizer", {"model": name, "tokenizer": config.tokenizer, **ids}
+        )
+    if special["decoder_start"] is None:
+        yield Finding("error", "decoder_start_missing", "pretrained_model", {"model": name})
+    for token in ("decoder_start", "pad"):
+        number = special[token]
+        if number is None and token == "decoder_start":
+            continue
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < rows:
+            args = {"model": name, "token": token, "number": str(number), "rows": rows}
+            yield Finding("error", "special_token_bad", "pretrained_model", args)
+
+
+def counted(model: Facts, tokenizer: Facts) -> dict[str, int]:
+    """Parameters and those that learn; a new model gets its embeddings from the tokenizer."""
+    counts = {name: int(model[name]) for name in ("parameters", "trained")}
+    if not model["rows"] and "error" not in tokenizer:
+        size = int(tokenizer["tokens"]) * int(model["settings"]["d_model"])
+        counts = {"parameters": counts["parameters"] + size, "trained": counts["trained"] + size}
+    return counts
+
+
+def shape_of(config: RunConfig, model: Facts, tokenizer: Facts) -> Shape | None:
+    """The model's shape for the prediction of memory; None for a family whose shape is not known."""
+    settings = model["settings"]
+    if settings["model_type"] not in T5_FAMILY or "error" in tokenizer:
+        return None
+    parts = [part.strip() for part in config.freeze.split(",")]
+    return Shape(
+        vocabulary=int(model["rows"] or tokenizer["tokens"]),
+        d_model=int(settings["d_model"]),
+        d_kv=int(settings["d_kv"]),
+        d_ff=int(settings["d_ff"]),
+        heads=int(settings["num_heads"]),
+        encoder_layers=int(settings["num_layers"]),
+        decoder_layers=int(settings.get("num_decoder_layers") or settings["num_layers"]),
+        gated="gated" in str(settings.get("feed_forward_proj", "")),
+        tied=bool(settings.get("tie_word_embeddings", True)),
+        encoder_frozen="encoder" in parts,
+        decoder_frozen="decoder" in parts,
+        embeddings_frozen="embeddings" in parts,
+        **counted(model, tokenizer),
+    )
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies matrices in bf16 natively."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return any(flag in flags.split() for flag in CPU_BF16)
+
+
+def precision_finding(config: RunConfig, *, native: bool, device: str) -> Finding:
+    """In which precision the run will compute."""
+    if config.mixed_precision == "bf16" and not native:
+        return Finding("warning", "precision_fallback", "mixed_precision", {"device": device})
+    bf16 = native and config.mixed_precision != "fp32"
+    reason = ("as asked", "按指定") if config.mixed_precision != "auto" else (
+        ("native on this hardware", "该硬件原生支持") if bf16 else ("bf16 is not native here", "该硬件没有原生 bf16")
+    )  # fmt: skip
+    args = {"precision": "bf16" if bf16 else "fp32", "reason": reason[0], "reason_zh": reason[1]}
+    return Finding("ok", "precision", "mixed_precision", args)

@@ -1,0 +1,67 @@
+"""Findings as lines for a terminal, and as JSON."""
+
+import json
+from collections.abc import Iterator
+
+from engine.contract.inputs import FILES
+from engine.contract.messages import Lang
+from sft_tui.locale import say
+from sft_tui.preflight.check import Report
+from sft_tui.preflight.finding import Finding
+from sft_tui.text import pad, safe, width
+
+SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
+RESOURCES = {
+    "memory": ("memory", "内存"),
+    "machine": ("machine", "机器"),
+    "time": ("steps", "步数"),
+    "output_dir": ("output folder", "输出目录"),
+    "token_store": ("token store", "分词缓存"),
+    "logs": ("log folder", "日志目录"),
+    "mixed_precision": ("precision", "精度"),
+    "num_processes": ("processes", "进程"),
+    "freeze": ("frozen parts", "冻结部分"),
+}
+
+
+def subject(name: str, lang: Lang) -> str:
+    """What a person calls the subject of a finding."""
+    known = FILES.get(name) or RESOURCES.get(name)
+    return known[lang == "zh"] if known else name
+
+
+def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:
+    """Each finding with its sign and subject; reason and fix below it where something is wrong."""
+    column = max((width(subject(finding.subject, lang)) for finding in findings), default=0)
+    for finding in findings:
+        title = pad(subject(finding.subject, lang), column)
+        yield f"{SIGNS[finding.level]} {title}  {safe(finding.what(lang))}"
+        if finding.level != "ok":
+            for text in (finding.why(lang), finding.fix(lang)):
+                if text:
+                    yield f"  {' ' * column}  {safe(text)}"
+            if finding.command and finding.command not in finding.fix(lang):
+                yield f"  {' ' * column}  {say('command', lang, command=safe(finding.command))}"
+
+
+def summary(report: Report, lang: Lang) -> str:
+    """How many findings are of which level."""
+    counts = {f"{level}s": report.count(level) for level in ("error", "warning", "ok")}
+    return say("preflight_bad" if counts["errors"] else "preflight_good", lang, **counts)
+
+
+def to_json(report: Report, lang: Lang) -> str:
+    """The whole report as one JSON object."""
+    memory = report.prediction and {"items": dict(report.prediction.items), "total": report.prediction.total}
+    findings = []
+    for finding in report.findings:
+        parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
+        findings.append({**parts, "command": finding.command if finding.command.isprintable() else parts["command"]})
+    body = {
+        "findings": findings,
+        "errors": report.count("error"),
+        "warnings": report.count("warning"),
+        "memory": memory,
+        "steps": report.facts.get("data", {}).get("steps"),
+    }
+    return json.dumps(body, ensure_ascii=False)

@@ -1,0 +1,64 @@
+"""The prediction of memory: against runs that were measured, and against common sense."""
+
+from dataclasses import replace
+
+import pytest
+
+from sft_tui.preflight.memory import Batch, Plan, Shape, predict
+
+TINY = Shape(16_000, 256, 64, 1024, 4, 4, 4, False, True, 11_441_920, 4_197_760, True, False, True)
+CHATLM = Shape(29_298, 768, 64, 3072, 12, 10, 10, False, True, 187_692_288, 94_396_032, True, False, True)
+PLAN = Plan("adafactor", 256, (Batch(2, 6, 245),), Batch(8, 60, 200), 45_778_008)
+
+# Peak of a rank in MiB (VmHWM), on two cores of an x86 with avx512_bf16: model, largest micro-batch, measured in fp32
+# and in bf16.
+LONG = Batch(2, 14, 230)
+MEASURED = [
+    (TINY, Batch(2, 6, 245), (692, 694)),
+    (TINY, Batch(1, 512, 512), (884, 907)),
+    (TINY, Batch(8, 163, 250), (1048, 1029)),
+    (CHATLM, Batch(2, 14, 230), (2392, 2392)),
+    (CHATLM, Batch(2, 29, 213), (2417,)),  # of two processes, the larger
+    (CHATLM, Batch(1, 512, 512), (4084,)),
+    (CHATLM, Batch(13, 51, 252), (6281,)),
+    (replace(CHATLM, trained=CHATLM.parameters, encoder_frozen=False, embeddings_frozen=False), LONG, (3080, 3243)),
+]
+
+
+@pytest.mark.parametrize(("shape", "batch", "peaks"), MEASURED)
+def test_what_was_measured_is_predicted_within_15_percent(shape: Shape, batch: Batch, peaks: tuple[int, ...]) -> None:
+    plan = replace(PLAN, largest=(batch,), model_file_bytes=4 * shape.parameters)
+    predicted = predict(shape, plan).total / (1 << 20)
+    for peak in peaks:
+        assert abs(predicted / peak - 1) < 0.15
+
+
+def test_adamw_was_measured_too() -> None:
+    plan = replace(PLAN, optimizer="adamw", largest=(LONG,), model_file_bytes=4 * CHATLM.parameters)
+    assert abs(predict(CHATLM, plan).total / (3111 << 20) - 1) < 0.15
+
+
+@pytest.mark.parametrize(
+    "larger",
+    [
+        {"largest": (Batch(2, 6, 245), Batch(4, 100, 245))},
+        {"optimizer": "adamw"},
+        {"loss_chunk_tokens": 4096, "largest": (Batch(16, 6, 245),)},
+        {"generation": Batch(4096, 100, 512)},
+        {"model_file_bytes": 4 << 30},
+    ],
+    ids=lambda larger: next(iter(larger)),
+)
+def test_what_needs_more_is_predicted_to(larger: dict[str, object]) -> None:
+    assert predict(TINY, replace(PLAN, **larger)).total > predict(TINY, PLAN).total  # type: ignore[arg-type]
+
+
+def test_what_learns_needs_more_than_what_is_frozen() -> None:
+    whole = replace(TINY, trained=TINY.parameters, encoder_frozen=False, embeddings_frozen=False)
+    assert predict(whole, PLAN).total > predict(TINY, PLAN).total
+
+
+def test_the_phase_with_the_peak_is_named() -> None:
+    assert predict(CHATLM, PLAN).phase == "training"
+    assert predict(CHATLM, replace(PLAN, generation=Batch(64, 512, 512))).phase == "generating"
+    assert predict(CHATLM, replace(PLAN, model_file_bytes=4 << 30)).phase == "loading"
