@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
+# Steps whose micro-batches are computed to find the largest: all of them up to here, then those of the longest rows.
+WHOLE_EPOCH_ROWS = 20_000
+LONGEST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -82,5 +85,51 @@ def pack(places: Sequence[int], lengths: Lengths, budget: int) -> list[list[int]
 
 def padded_size(batch: Sequence[int], lengths: Lengths) -> int:
     """Tokens of a micro-batch, padding included."""
+    rows, prompt, label = padded_shape(batch, lengths)
+    return rows * (prompt + label)
+
+
+def padded_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]:
+    """Rows of a micro-batch, and its longest prompt and label in tokens."""
     chosen = list(batch)
-    return len(chosen) * int(lengths.prompt[chosen].max() + lengths.label[chosen].max())
+    return len(chosen), int(lengths.prompt[chosen].max()), int(lengths.label[chosen].max())
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How steps are cut: rows of a step over all ranks, ranks, and tokens of a micro-batch."""
+
+    effective_batch: int
+    world: int
+    budget: int
+
+
+def largest_micro_batches(lengths: Lengths, cut: Cut, seed: int, epochs: int) -> list[list[int]]:
+    """The micro-batches of all epochs that may need the most memory, as places, the largest by padded size first.
+
+    Which of them does is a matter of the model: each is the largest by one measure of tokens or attention scores.
+    Of large files only the steps with the longest rows are looked at.
+    """
+    rows = len(lengths.prompt)
+    best: dict[int, tuple[int, list[int]]] = {}
+    keys = (lengths.prompt, lengths.label, lengths.total)
+    longest = list({int(i) for key in keys for i in np.argsort(key)[-LONGEST_ROWS:]})
+    for epoch in range(epochs):
+        order = epoch_order(seed, epoch, rows)
+        steps = range(steps_per_epoch(rows, cut.effective_batch))
+        if rows > WHOLE_EPOCH_ROWS or epoch:
+            places = np.flatnonzero(np.isin(order, longest))
+            steps = sorted({int(place) // cut.effective_batch for place in places})  # type: ignore[assignment]
+        for step in steps:
+            _weigh(step_samples(order, step, cut.effective_batch), lengths, cut, best)
+    return [list(places) for places in dict.fromkeys(tuple(places) for _, places in sorted(best.values())[::-1])]
+
+
+def _weigh(samples: Ids, lengths: Lengths, cut: Cut, best: dict[int, tuple[int, list[int]]]) -> None:
+    chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
+    for share in deal(chosen, cut.world):
+        for places in pack(share, chosen, cut.budget):
+            n, p, q = padded_shape(places, chosen)
+            for key, weight in enumerate((n * (p + q), n * q, n * q * (p + q), n * p * p)):
+                if weight > best.get(key, (-1, []))[0]:
+                    best[key] = (weight, [int(samples[place]) for place in places])

@@ -64,24 +64,49 @@ class Evaluator:
         """Evaluates; the same score on every rank. The model is left in eval mode."""
         began = time.perf_counter()
         self.model.eval()
-        rows = min(self.config.eval_rows or len(self.store), len(self.store))
-        loss = self._loss(rows)
-        chosen = min(self.config.bleu_rows or rows, rows)
-        replies = self._generate(chosen)
+        rows = self.rows
+        loss = self._loss()
+        replies = self._generate()
         predictions = tuple(self._prediction(index, ids) for index, ids in enumerate(replies))
         bleu, signature = corpus_bleu([p.reply for p in predictions], [p.reference for p in predictions])
         return Score(rows, loss, bleu, signature, predictions, time.perf_counter() - began)
 
-    def _lengths(self, rows: int) -> Lengths:
+    @property
+    def rows(self) -> int:
+        """Rows whose loss is computed."""
+        return min(self.config.eval_rows or len(self.store), len(self.store))
+
+    @property
+    def rows_replied(self) -> int:
+        """Rows, from the first on, that a reply is generated for."""
+        return min(self.config.bleu_rows or self.rows, self.rows)
+
+    def lengths(self, rows: int) -> Lengths:
+        """Lengths of the first rows."""
         everything = range(rows)
         return Lengths(self.store.lengths("prompt", everything), self.store.lengths("label", everything))
 
-    def _loss(self, rows: int) -> float:
-        lengths = self._lengths(rows)
-        batches = batching.pack(range(rows), lengths, self.config.micro_batch_tokens)
+    def loss_batches(self) -> list[list[int]]:
+        """The micro-batches whose losses are computed, the longest first."""
+        return batching.pack(range(self.rows), self.lengths(self.rows), self.config.micro_batch_tokens)
+
+    def reply_batches(self) -> list[list[int]]:
+        """The rows that replies are generated for, as many together as the settings say, the longest prompts first."""
+        prompts = self.lengths(self.rows_replied).prompt
+        order = batching.longest_first(Lengths(prompts, prompts * 0))
+        size = self.config.eval_batch_rows
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    @property
+    def longest_reply(self) -> int:
+        """The most tokens of a reply."""
+        return self.config.max_new_tokens or int(self.lengths(self.rows_replied).label.max())
+
+    def _loss(self) -> float:
+        lengths, batches = self.lengths(self.rows), self.loss_batches()
         found: list[tuple[int, float]] = []
         for done, batch in self._mine("evaluating", batches):
-            found += zip(batch, self._row_losses(batch), strict=True)
+            found += zip(batch, self.row_losses(batch), strict=True)
             self.progress("evaluating", done, len(batches))
         total: float = sum(loss for _, loss in sorted(self.world.gather(found)))
         return total / int(lengths.label.sum())
@@ -92,7 +117,7 @@ class Evaluator:
             yield number + 1, batches[number]
 
     @torch.no_grad()
-    def _row_losses(self, indices: list[int]) -> list[float]:
+    def row_losses(self, indices: list[int]) -> list[float]:
         """Summed cross-entropy of each row of a batch."""
         batch = micro_batch(self.store, indices, self._pad, self.world.device)
         inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
@@ -109,25 +134,20 @@ class Evaluator:
     def _pad(self) -> int:
         return int(self.tokenizer.pad_token_id)
 
-    def _generate(self, rows: int) -> list[list[int]]:
-        """Greedy replies to the first `rows` prompts, as token ids without special tokens' padding."""
-        if not rows:
-            return []
-        lengths = self._lengths(rows)
-        longest = self.config.max_new_tokens or int(lengths.label.max())
-        order = batching.longest_first(Lengths(lengths.prompt, lengths.prompt * 0))
-        size = self.config.eval_batch_rows
-        batches = [order[start : start + size] for start in range(0, rows, size)]
+    def _generate(self) -> list[list[int]]:
+        """Greedy replies to the first prompts, as token ids without special tokens' padding."""
+        batches = self.reply_batches()
         found: list[tuple[int, list[int]]] = []
         for done, batch in self._mine("generating", batches):
-            tensors = micro_batch(self.store, batch, self._pad, self.world.device)
-            found += zip(batch, self._reply(tensors, longest), strict=True)
+            found += zip(batch, self.replies(batch), strict=True)
             self.progress("generating", done, len(batches))
         return [ids for _, ids in sorted(self.world.gather(found))]
 
-    def _reply(self, batch: dict[str, torch.Tensor], longest: int) -> list[list[int]]:
+    def replies(self, indices: list[int]) -> list[list[int]]:
+        """Greedy replies to the prompts of a batch, as token ids."""
+        batch = micro_batch(self.store, indices, self._pad, self.world.device)
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
-            return greedy_replies(self.model, batch["input_ids"], batch["attention_mask"], longest)
+            return greedy_replies(self.model, batch["input_ids"], batch["attention_mask"], self.longest_reply)
 
     def _prediction(self, index: int, ids: list[int]) -> Prediction:
         prompt, reference, reply = (

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,15 +84,29 @@ class _Found:
 
 def import_files(request: Request, progress: Progress) -> dict[str, Any]:
     """Imports, and tells what came of it; raises InputError. `progress` is given a path, bytes done and in all."""
+    require_plain(request.files)
+    found = _Found()
+    return _imported(request, found, _unique(_pairs(request, found, progress), found))
+
+
+def import_pairs(request: Request, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The same for prompts and responses that are there already; raises InputError."""
+    found = _Found()
+    return _imported(request, found, _unique(iter(pairs), found))
+
+
+def require_plain(names: Iterable[str]) -> None:
+    """Raises InputError that names the first of these that is no plain file."""
+    for name in names:
+        if not Path(name).is_file():
+            raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
+
+
+def _imported(request: Request, found: _Found, rows: Iterator[tuple[str, str]]) -> dict[str, Any]:
     targets = [Path(path) for path in (request.train, request.valid) if path]
     for path in targets:
         if path.exists() and not request.overwrite:
             raise InputError("import_exists", path=str(path))
-    for name in request.files:
-        if not Path(name).is_file():
-            raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
-    found = _Found()
-    rows = _unique(_pairs(request, found, progress), found)
     counts = {"rows": sum(1 for _ in rows)} if not targets else _write(request, rows)
     if not counts["rows"]:
         reasons = ", ".join(f"{why}: {count}" for why, count in found.refused.most_common(3)) or "-"

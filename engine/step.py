@@ -105,7 +105,7 @@ class StepRunner:
             if life.orphaned:
                 break
             data_began = time.perf_counter()
-            batch = self._tensors(cut, places)
+            batch = self._tensors(cut.samples(places))
             seconds_data += time.perf_counter() - data_began
             part = self._loss(batch, cut.label_tokens)
             part.backward()
@@ -133,7 +133,7 @@ class StepRunner:
         """The loss that `run` would find for these samples, by the same arithmetic and without a gradient kept."""
         cut, loss = self._cut(samples), 0.0
         for places in cut.micro_batches:
-            loss += self._loss(self._tensors(cut, places), cut.label_tokens).item()
+            loss += self.micro_batch_loss(cut.samples(places), cut.label_tokens).item()
             self.world.life.mark()
         return self.world.sum([loss])[0]
 
@@ -146,7 +146,7 @@ class StepRunner:
         for places in cut.micro_batches:
             for parameter in self.parameters:
                 parameter.grad = None
-            part = self._loss(self._tensors(cut, places), cut.label_tokens)
+            part = self.micro_batch_loss(cut.samples(places), cut.label_tokens)
             part.backward()
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             if not (math.isfinite(part.item()) and all(bool(gradient.isfinite().all()) for gradient in gradients)):
@@ -160,8 +160,12 @@ class StepRunner:
         share = batching.deal(lengths, self.world.size)[self.world.rank]
         return _Cut(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
 
-    def _tensors(self, cut: "_Cut", places: list[int]) -> dict[str, Tensor]:
-        return micro_batch(self.store, [cut.indices[place] for place in places], self.pad, self.world.device)
+    def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
+        """The loss of a micro-batch of these samples, as its part of a step of so many label tokens, with its graph."""
+        return self._loss(self._tensors(samples), label_tokens)
+
+    def _tensors(self, samples: list[int]) -> dict[str, Tensor]:
+        return micro_batch(self.store, samples, self.pad, self.world.device)
 
     def _loss(self, batch: dict[str, Tensor], label_tokens: int) -> Tensor:
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
@@ -179,6 +183,10 @@ class _Cut:
     indices: list[int]
     lengths: Lengths
     micro_batches: list[list[int]]
+
+    def samples(self, places: list[int]) -> list[int]:
+        """The samples at these places."""
+        return [self.indices[place] for place in places]
 
     @property
     def label_tokens(self) -> int:

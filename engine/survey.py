@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine import anatomy, batching
-from engine.batching import Ids, Lengths
+from engine.batching import Lengths
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = 2 << 30  # bytes of private memory
 PACE = 0.2  # seconds between two lines on how far it is
 BINS = 24  # of the histogram of lengths
-# Steps whose micro-batches are computed to find the largest: all of them up to here, then those of the longest rows.
-WHOLE_EPOCH_ROWS = 20_000
-LONGEST_ROWS = 64
+TOKENIZER_ROWS, LONGEST_TEXT = 100_000, 2000  # rows that a tokenizer is trained on, and characters of each
 
 
 def tell(**what: Any) -> None:
@@ -201,47 +200,16 @@ def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, An
     lengths = Lengths(store.lengths("prompt", everything), store.lengths("label", everything))  # type: ignore[arg-type]
     batch = config.effective_batch(processes)
     per_epoch = batching.steps_per_epoch(len(store), batch)
+    cut = batching.Cut(batch, processes, config.micro_batch_tokens)
+    largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
     return {
         "rows": len(store),
         "per_epoch": per_epoch,
         "total": per_epoch * config.epochs,
         "label_tokens": int(lengths.label.sum()),
         "prompt_tokens": int(lengths.prompt.sum()),
-        "largest": largest_micro_batches(lengths, config, processes),
+        "largest": [batching.padded_shape(places, lengths) for places in largest],
     }
-
-
-def largest_micro_batches(lengths: Lengths, config: RunConfig, processes: int) -> list[list[int]]:
-    """The micro-batches that may need the most memory, as [rows, longest prompt, longest label], of all epochs.
-
-    Which of them does is a matter of the model: each is the largest by one measure of tokens or attention scores.
-    Of large files only the steps with the longest rows are looked at.
-    """
-    rows, batch = len(lengths.prompt), config.effective_batch(processes)
-    best: dict[int, tuple[int, list[int]]] = {}
-    keys = (lengths.prompt, lengths.label, lengths.total)
-    longest = {int(i) for key in keys for i in np.argsort(key)[-LONGEST_ROWS:]}
-    for epoch in range(config.epochs):
-        order = batching.epoch_order(config.seed, epoch, rows)
-        steps = range(batching.steps_per_epoch(rows, batch))
-        if rows > WHOLE_EPOCH_ROWS or epoch:
-            places = np.flatnonzero(np.isin(order, list(longest)))
-            steps = sorted({int(place) // batch for place in places})  # type: ignore[assignment]
-        for step in steps:
-            _weigh(batching.step_samples(order, step, batch), lengths, config, processes, best)
-    return [shape for _, shape in sorted(best.values(), reverse=True)]
-
-
-def _weigh(
-    samples: Ids, lengths: Lengths, config: RunConfig, processes: int, best: dict[int, tuple[int, list[int]]]
-) -> None:
-    chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
-    for share in batching.deal(chosen, processes):
-        for places in batching.pack(share, chosen, config.micro_batch_tokens):
-            n, p, q = len(places), int(chosen.prompt[places].max()), int(chosen.label[places].max())
-            for key, weight in enumerate((n * (p + q), n * q, n * q * (p + q), n * p * p)):
-                if weight > best.get(key, (-1, []))[0]:
-                    best[key] = (weight, [n, p, q])
 
 
 def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
@@ -280,15 +248,57 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         tell(doing="pretrained_model")
         require_files(config, "pretrained_model")
         return anatomy.describe(config)
-    if request["task"] == "import":
-        from engine import importing
-
-        known = importing.Request.__dataclass_fields__
-        wanted = importing.Request(**{name: value for name, value in request.items() if name in known})
-        return importing.import_files(wanted, _paced_files())
+    if request["task"] in ("import", "demo"):
+        return _import(request)
+    if request["task"] == "tokenizer":
+        return _new_tokenizer(config, request)
     if request["task"] == "row":
         return row_facts(config, request["setting"], int(request["row"]))
     return data_facts(config, request["settings"], int(request["processes"]))
+
+
+def _import(request: dict[str, Any]) -> dict[str, Any]:
+    from engine import demo, importing
+
+    known = importing.Request.__dataclass_fields__
+    wanted = importing.Request(**{"files": [], **{name: value for name, value in request.items() if name in known}})
+    if request["task"] == "demo":
+        tell(doing="chatterbot-corpus")
+        return importing.import_pairs(wanted, demo.pairs())
+    return importing.import_files(wanted, _paced_files())
+
+
+def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]:
+    """Trains a tokenizer on the rows of Parquet files; of large ones on rows evenly taken from all of them."""
+    from engine.importing import require_plain
+
+    require_plain(request["files"])
+    texts: list[str] = []
+    for name in request["files"]:
+        source = Source(Path(name), "train_file", config.prompt_column, config.response_column)
+        file, seen, report = source.open(), 0, _paced(name)
+        every = 1 + file.metadata.num_rows * len(request["files"]) // TOKENIZER_ROWS
+        for prompts, labels in source.batches(file):
+            pairs = list(zip(prompts, labels, strict=True))[-seen % every :: every]
+            texts += [text[:LONGEST_TEXT] for pair in pairs for text in pair if isinstance(text, str)]
+            seen += len(prompts)
+            report(seen, file.metadata.num_rows)
+    if not any(texts):
+        raise InputError("rows_none", path=", ".join(request["files"]))
+    hide_torch()
+    from engine.tokenizer import train_tokenizer
+
+    over = threading.Event()
+    threading.Thread(target=_tell_again, args=(request["output"], over), daemon=True).start()
+    tokens = train_tokenizer(Path(request["output"]), texts, int(request["vocabulary"]))
+    over.set()
+    return {"tokens": tokens, "texts": len(texts), "output": request["output"]}
+
+
+def _tell_again(doing: str, over: threading.Event) -> None:
+    """Tells what is being done until it is done: a training says nothing of itself, and the silent are given up."""
+    while not over.wait(PACE * 10):
+        tell(doing=doing)
 
 
 def main() -> int:

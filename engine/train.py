@@ -43,14 +43,14 @@ def train(job: Job) -> Message:
         raise
     owner = job.output.owner()
     try:
-        return _begin(job, prepared).run()
+        return begin(job, prepared).run()
     except InputError:  # the proof of the resume failed: the folder is as it was
         if job.world.is_main and owner:
             write_json(job.output.owner_file, owner)
         raise
 
 
-def _begin(job: Job, prepared: Prepared) -> "Training":
+def begin(job: Job, prepared: Prepared) -> "Training":
     """Takes the output folder over and puts optimizer and position in place."""
     start = prepared.start
     parameters = model.trained_parameters(prepared.model)
@@ -129,23 +129,23 @@ class Training:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
         self.evaluations = job.world.from_main(read_json(job.output.evaluations))
-        runner, samples = self._runner(), self._samples()
+        runner, samples = self.runner(), self.samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
             self._evaluate()  # the run was cut between the last step of an epoch and its score
         model.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
         while self.step < prepared.steps_total:
-            stop = self._one_step(runner, samples(self.step))
+            stop = self.one_step(runner, samples(self.step))
             epoch_done = self.step % prepared.per_epoch == 0
             if stop or epoch_done or self.step % job.config.save_steps == 0:
-                saved = self._save(None if self.hurried else lambda: self._loss_ahead(runner, samples))
+                saved = self.save(None if self.hurried else lambda: self.loss_ahead(runner, samples))
                 if stop:
                     raise self._stopped(saved)
             if epoch_done:
                 self._evaluate()
         return self._finished()
 
-    def _samples(self) -> Callable[[int], batching.Ids]:
+    def samples(self) -> Callable[[int], batching.Ids]:
         """The samples of the step after so many, over all ranks; the order of one epoch is kept at a time."""
         config, rows = self.job.config, len(self.prepared.train_rows)
         batch = config.effective_batch(self.job.world.size)
@@ -160,12 +160,13 @@ class Training:
 
         return samples
 
-    def _loss_ahead(self, runner: StepRunner, samples: Callable[[int], batching.Ids]) -> float:
+    def loss_ahead(self, runner: StepRunner, samples: Callable[[int], batching.Ids]) -> float:
         """The loss of the next step: what a resumed run must find again."""
         seed_step(self.job.config.seed, self.step, self.job.world.rank)
         return runner.loss_of(samples(self.step))
 
-    def _runner(self) -> StepRunner:
+    def runner(self) -> StepRunner:
+        """What computes the steps."""
         job, prepared = self.job, self.prepared
         return StepRunner(
             model=prepared.model,
@@ -180,7 +181,7 @@ class Training:
             autocast=prepared.autocast,
         )
 
-    def _one_step(self, runner: StepRunner, samples: batching.Ids) -> bool:
+    def one_step(self, runner: StepRunner, samples: batching.Ids) -> bool:
         """One optimizer step and its event; whether some rank was asked to stop."""
         job = self.job
         rate = optim.learning_rate(job.config, self.step, self.prepared.steps_total)
@@ -230,7 +231,7 @@ class Training:
         if self.proof is not None:
             self.proof.check(self.step + 1, loss)
 
-    def _save(self, loss_ahead: Callable[[], float] | None) -> Path | None:
+    def save(self, loss_ahead: Callable[[], float] | None) -> Path | None:
         """The checkpoint of this step; None, and a warning, where it could not be written."""
         job = self.job
         # Rank 0 alone knows what was saved, and all ranks must go the same way: the way on has collectives.

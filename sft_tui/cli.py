@@ -5,12 +5,14 @@ import importlib.metadata
 import json as jsonlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from engine.contract import events
 from engine.contract.config import RunConfig, override, to_json
 from engine.contract.messages import InputError, Lang, Message
 from engine.contract.presets import PRESETS, preset
@@ -22,6 +24,7 @@ from sft_tui.options import SETTINGS, GroupedCommand, config_options, given, set
 if TYPE_CHECKING:
     from sft_tui.preflight.check import Report, Request
     from sft_tui.preflight.probe import Progress
+    from sft_tui.rehearsal import Rehearsal
 
 LANG: Lang = language()
 
@@ -85,28 +88,109 @@ def run(
     start(preset_name, given(settings), job="train", json=json, detach=detach, force=force, logs=logs, **how)
 
 
+memory_limit_option = click.option(
+    "--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; else what is free."
+)
+
+
 @cli.command("check", cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
 @click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
-@click.option("--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; else what is free.")
+@click.option("--rehearse", "rehearsing", is_flag=True, help="Then rehearse the run, as `rehearse` does.")
+@memory_limit_option
 @logs_option
 @config_options(LANG)
-def check_command(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
+def check_command(
+    preset_name: str, json: bool, rehearsing: bool, memory_limit: str | None, logs: Path, **settings: Any
+) -> None:
     """Tell before a run what would fail: data, model, memory, disk and machine."""
     from sft_tui.preflight import report as reports
+
+    request = asked(preset_name, settings, memory_limit, logs)
+    report = checked(request)
+    if rehearsing and report.may_be_rehearsed:
+        rehearsed(request)
+        request = asked(preset_name, settings, memory_limit, logs)
+        report = checked(request)
+    found = request.rehearsal if rehearsing else None
+    if json:
+        click.echo(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
+        sys.exit(report.exit_code)
+    for line in reports.lines(report.findings, LANG):
+        click.echo(line)
+    if found is not None:
+        tell_rehearsed(request, report, found)
+    click.echo(reports.summary(report, LANG), err=True)
+    sys.exit(report.exit_code)
+
+
+@cli.command(cls=GroupedCommand, lang=LANG)
+@click.argument("preset_name", metavar="PRESET")
+@click.option("--json", is_flag=True, help="Print what was found as one JSON object.")
+@memory_limit_option
+@logs_option
+@config_options(LANG)
+def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
+    """Do everything of a run once, on its longest rows, and tell what it takes: memory, time, and the budget that fits.
+
+    Nothing of it is kept but what was found, which `run` uses.
+    """
+    from sft_tui.preflight import report as reports
+
+    request = asked(preset_name, settings, memory_limit, logs)
+    report = checked(request)
+    if not report.may_be_rehearsed:
+        for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
+            click.echo(line, err=True)
+        click.echo(reports.summary(report, LANG), err=True)
+        sys.exit(report.exit_code)
+    found = rehearsed(request)
+    if json:
+        click.echo(jsonlib.dumps(rehearsal_json(request, report, found)))
+    else:
+        tell_rehearsed(request, report, found)
+
+
+def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "Request":
+    """The run that is to be looked at."""
     from sft_tui.preflight.check import Request
 
     values = given(settings)
     config, _ = override(preset(preset_name).config, values)
     limit = text.parse_size(memory_limit) if memory_limit else 0
-    report = checked(Request(preset_name, values, config, logs, limit))
-    if json:
-        click.echo(reports.to_json(report, LANG))
-    else:
-        for line in reports.lines(report.findings, LANG):
-            click.echo(line)
-        click.echo(reports.summary(report, LANG), err=True)
-    sys.exit(report.exit_code)
+    return Request.of(preset_name, values, config, logs, memory_limit=limit)
+
+
+def rehearsal_json(request: "Request", report: "Report", found: "Rehearsal") -> dict[str, Any]:
+    """What a rehearsal found, as plain values."""
+    from sft_tui import rehearsal
+
+    return rehearsal.to_json(found, request.config, report.steps)
+
+
+def rehearsed(request: "Request") -> "Rehearsal":
+    """Carries the rehearsal out, telling on a terminal how far it is, and keeps what it finds."""
+    from sft_tui.headless import phase_line
+    from sft_tui.preflight.check import rehearse_request
+
+    def tell_phase(phase: events.Phase) -> None:
+        if sys.stderr.isatty() and phase.name != "training":
+            line = say("rehearsing", LANG, phase=phase_line(phase, LANG))
+            click.echo(f"\r{text.cut(line, shutil.get_terminal_size().columns - 1)}\x1b[K", nl=False, err=True)
+
+    try:
+        return rehearse_request(request, tell_phase)
+    finally:
+        if sys.stderr.isatty():
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> None:
+    """Prints what a rehearsal found."""
+    from sft_tui import rehearsal
+
+    for line in rehearsal.lines(found, request.config, report.steps, LANG):
+        click.echo(line)
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
@@ -136,8 +220,20 @@ def start(
 
     record = starting.plan_run(name, values, **how)
     if record.job == "train" and not record.resume:
-        preflight(Request(name, values, record.run_config(), logs, fresh=record.fresh), force=force)
+        request = Request.of(name, values, record.run_config(), logs, fresh=record.fresh)
+        if request.rehearsal is not None and request.config != request.asked:
+            tell_applied(request.rehearsal)
+            values = {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
+            record = starting.plan_run(name, values, **how)
+        preflight(request, force=force)
     launch(record, logs, json=json, detach=detach)
+
+
+def tell_applied(found: "Rehearsal") -> None:
+    """Says that the budget is not the preset's but the one that a rehearsal found."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
+    budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
+    click.echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
 
 
 def preflight(request: "Request", *, force: bool) -> None:
@@ -415,17 +511,21 @@ def file_config(file: Path, **values: Any) -> RunConfig:
     return config
 
 
-@data.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option(
+train_option = click.option(
     "--train", default=preset("sft-small").config.train_file, show_default=True, help="Training file to write."
 )
-@click.option(
+valid_option = click.option(
     "--valid",
     default=preset("sft-small").config.validation_file,
     show_default=True,
     help="Validation file; '' for none.",
 )
+
+
+@data.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@train_option
+@valid_option
 @click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
 @click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
 @click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
@@ -448,6 +548,34 @@ def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, v
         return
     for line in importing.lines(found, LANG):
         click.echo(line)
+
+
+@data.command("demo")
+@train_option
+@valid_option
+@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
+def data_demo(train: str, valid: str, overwrite: bool) -> None:
+    """Write the rows of chatterbot-corpus, Chinese and English, to try things with."""
+    from sft_tui import importing
+
+    found = importing.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
+    for line in importing.lines(found, LANG):
+        click.echo(line)
+
+
+@data.command("tokenizer")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--output", default=preset("sft-small").config.tokenizer, show_default=True, help="Folder to write.")
+@click.option("--vocabulary", type=click.IntRange(300), default=4000, show_default=True, help="Tokens at most.")
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
+    """Train a tokenizer for a new model on the rows of Parquet FILES."""
+    from sft_tui import importing
+
+    with telling() as progress:
+        found = importing.train_tokenizer(list(files), output, vocabulary, progress, **columns)
+    click.echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
 
 
 @data.command("check")

@@ -26,6 +26,9 @@ COUNT_SECONDS = 5.0  # a driver that takes longer to say how many there are woul
 REAP_SECONDS = 1.0
 PARENT_SECONDS = 1.0
 NOT_AVAILABLE = "N/A"
+SILENT = "the driver does not answer"
+# Beginnings of the reasons that are no fault: no driver (in NVML's own words), GPUs hidden.
+NO_GPUS = ("NVML Shared Library Not Found", "CUDA_VISIBLE_DEVICES", "the driver knows no GPU")
 STDOUT, STDERR = 1, 2
 
 Gpu = dict[str, Any]
@@ -37,21 +40,45 @@ def command(*options: str) -> list[str]:
 
 
 @functools.cache
-def gpu_count() -> int:
-    """The GPUs that a training can have: those that answer, and that CUDA_VISIBLE_DEVICES leaves."""
+def found() -> tuple[list[Gpu], str]:
+    """The GPUs that a training can have, as they were when this was first asked, or why there are none.
+
+    They are those that answer, and that CUDA_VISIBLE_DEVICES leaves.
+    """
     try:
         child = subprocess.Popen(
             command("--once"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-    except OSError:
-        return 0
+    except OSError as error:
+        return [], error.strerror or str(error)
     try:
         out, _ = child.communicate(timeout=COUNT_SECONDS)
-        return sum(map(_answers, json.loads(out)["gpus"]))
-    except (subprocess.TimeoutExpired, ValueError, LookupError):  # it hung, or crashed before it said anything
-        return 0
+        said = json.loads(out)
+        return [gpu for gpu in said["gpus"] if _answers(gpu)], str(said["why"])
+    except subprocess.TimeoutExpired:
+        return [], SILENT
+    except (ValueError, LookupError):
+        return [], "the driver crashed"
     finally:
         _end(child)
+
+
+def gpu_count() -> int:
+    """How many GPUs a training can have."""
+    return len(found()[0])
+
+
+def free_memory() -> list[int]:
+    """Bytes that are free on each GPU; those that do not tell are left out."""
+    readings = [gpu["readings"] for gpu in found()[0]]
+    known = [(each["memory_total"], each["memory_used"]) for each in readings]
+    return [int(total) - int(used) for total, used in known if total.isdigit() and used.isdigit()]
+
+
+def fault() -> str:
+    """Why the driver that is there tells of no GPU; empty where one answers, or where there is no driver."""
+    why = found()[1]
+    return "" if why.startswith(NO_GPUS) else why
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.contract.config import override
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
 from sft_tui.locale import say
@@ -12,10 +13,26 @@ from sft_tui.text import cut, safe
 COLUMNS = 100
 
 
-def bring_in(files: list[str], progress: probe.Progress, **how: Any) -> dict[str, Any]:
-    """Imports files, and what came of it; raises InputError."""
+def bring_in(
+    files: list[str], progress: probe.Progress = probe.nothing, task: str = "import", **how: Any
+) -> dict[str, Any]:
+    """Imports files, or the demo's rows (`task`), and what came of it; raises InputError."""
+    return _asked(task, progress, files, **how)
+
+
+def train_tokenizer(
+    files: list[str], output: str, vocabulary: int, progress: probe.Progress = probe.nothing, **columns: str
+) -> dict[str, Any]:
+    """Trains a tokenizer on Parquet files: {tokens, texts, output}; raises InputError."""
+    return _asked("tokenizer", progress, files, output=output, vocabulary=vocabulary, columns=columns)
+
+
+def _asked(
+    task: str, progress: probe.Progress, files: list[str], columns: Mapping[str, str] | None = None, **how: Any
+) -> dict[str, Any]:
+    config, _ = override(preset("sft-small").config, columns or {})
     try:
-        found = probe.ask("import", preset("sft-small").config, progress, files=files, **how)
+        found = probe.ask(task, config, progress, files=files, **how)
     except probe.ProbeDied as died:
         raise InputError("reader_died", path=died.doing or ", ".join(files), why=died.why) from None
     if "error" in found:

@@ -117,6 +117,36 @@ TEXTS: dict[str, tuple[str, str]] = {
     "import_duplicates": ("  {count:,} repeated rows left out", "  略去 {count:,} 行重复数据"),
     "import_written": ("{rows:,} rows written to {path}", "{rows:,} 行已写入 {path}"),
     "import_dry": ("Nothing was written (--preview).", "仅预览，没有写入（--preview）。"),
+    "rehearsing": ("Rehearsing: {phase} …", "预演：{phase} …"),
+    "rehearsed_memory": (
+        "memory      peak {peaks} with micro-batches of at most {budget} tokens; limit {limit}",
+        "内存    峰值 {peaks}，微批最多 {budget} 个词元；上限 {limit}",
+    ),
+    "rehearsed_gpu": ("GPU memory  peak {peaks}", "显存    峰值 {peaks}"),
+    "rehearsed_budget": (
+        "budget      {asked} tokens do not fit, {budget} do: `run` uses them, the gradient stays exact",
+        "预算    {asked} 个词元放不下，{budget} 个可以：run 会采用，梯度仍然精确",
+    ),
+    "rehearsed_step": (
+        "step        {expected} at the mean length ({least} to {most}; {steps} timed)",
+        "步      平均长度下 {expected}（{least} 至 {most}；计时 {steps} 步）",
+    ),
+    "rehearsed_checkpoint": (
+        "checkpoint  {size} written, read back and compared; {time} to save",
+        "检查点  {size} 已写入、读回并比对；保存用时 {time}",
+    ),
+    "rehearsed_run": (
+        "run         {steps:,} steps with evaluations in about {expected} ({least} to {most}): {when} if started now",
+        "运行    {steps:,} 步（含评估）约 {expected}（{least} 至 {most}）：现在开始则 {when} 结束",
+    ),
+    "rehearsal_applied": (
+        "micro_batch_tokens {asked} -> {budget}, as the rehearsal of {when} found",
+        "micro_batch_tokens {asked} -> {budget}（{when} 的预演结果）",
+    ),
+    "tokenizer_trained": (
+        "{tokens:,} tokens learnt from {texts:,} texts, written to {output}",
+        "从 {texts:,} 段文本学得 {tokens:,} 个词元，已写入 {output}",
+    ),
     "row_head": (
         "row {row} of {path} ({rows:,} rows), as the model sees it:",
         "{path} 第 {row} 行（共 {rows:,} 行），模型看到的内容：",

@@ -19,8 +19,7 @@ from engine.contract.rundir import free_bytes
 from sft_tui import gpus
 
 NOT_READ_YET = "not read yet"
-# Beginnings of the reasons that are no fault: nothing read so far, no driver (in NVML's own words), GPUs hidden.
-NO_GPUS = (NOT_READ_YET, "NVML Shared Library Not Found", "CUDA_VISIBLE_DEVICES", "the driver knows no GPU")
+NO_GPUS = (NOT_READ_YET, *gpus.NO_GPUS)
 SILENT_SECONDS = 10.0  # five lines of the child
 STARTS = 4  # of the child: the first, and three in its place
 CLOSE_SECONDS = 2.0
@@ -61,7 +60,7 @@ class GpuReader:
         elif code is not None:
             self._drop(_end_in_words(code))
         elif self._silent >= SILENT_SECONDS:
-            self._drop("the driver does not answer")
+            self._drop(gpus.SILENT)
         return found
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from engine.contract import environment
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui.gpus import on_cpu
 
-MODULES = {"train": "engine.train", "test": "engine.score"}
+MODULES = {"train": "engine.train", "test": "engine.score", "rehearse": "engine.rehearse"}
 PRIMITIVES_KEPT = "16"
 PR_SET_CHILD_SUBREAPER = 36
 

@@ -13,11 +13,13 @@ import click
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
+from sft_tui import importing
 from sft_tui.locale import say
 from sft_tui.text import duration, safe
 
 PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a joke")
 REPLY_SECONDS = 600
+VOCABULARY = 4000
 
 
 def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
@@ -25,7 +27,9 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
     began = time.monotonic()
     config = preset("demo").config
     click.echo(say("demo_data", lang), err=True)
-    _engine(["engine.demo", str(Path(config.train_file).parent), config.tokenizer])
+    importing.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
+    if not Path(config.tokenizer).is_dir():
+        importing.train_tokenizer([config.train_file], config.tokenizer, VOCABULARY)
     for name in ("demo-pretrain", "demo"):
         owner = OutputDir(Path(preset(name).config.output_dir)).owner()
         start(name, {}, job="train", logs=logs, resume=bool(owner) and not owner.get("finished"))

@@ -35,7 +35,7 @@ class RunStarted(Event):
     kind: ClassVar[str] = "run_started"
     run: str
     preset: str
-    job: str  # "train" or "test"
+    job: str  # "train", "test" or "rehearse"
     config: dict[str, Any]
     overrides: dict[str, Any]  # {setting: [old, new]}
     versions: dict[str, str]
@@ -136,6 +136,24 @@ class Checkpoint(Event):
 
 
 @dataclass(frozen=True)
+class Rehearsed(Event):
+    """What a rehearsal found: bytes and seconds; three seconds are as expected, at least, and at most."""
+
+    kind: ClassVar[str] = "rehearsed"
+    micro_batch_tokens: int  # the largest budget, up to the one asked for, that fits the limit
+    micro_batch_tokens_asked: int
+    memory_limit: int  # of all ranks together
+    peak_memory: list[int]  # of each rank, with every budget that was tried
+    peak_memory_found: int  # of all ranks, with the budget that was found
+    gpu_memory: list[int]  # of each rank; 0 where it has no GPU
+    steps_timed: int
+    seconds_step: list[float]  # of mean length
+    seconds_evaluation: list[float]
+    seconds_save: float
+    checkpoint_bytes: int
+
+
+@dataclass(frozen=True)
 class Host(Event):
     """Memory of the machine and of the run's processes, in bytes; CPU and disk."""
 
@@ -223,8 +241,8 @@ class Unknown(Event):
 EVENT_TYPES: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
-        RunStarted, Plan, Phase, Step, Eval, Sample, Checkpoint, Host, Gpu, Heartbeat, RankFailed, Notice, Warning,
-        RunEnded,
+        RunStarted, Plan, Phase, Step, Eval, Sample, Checkpoint, Rehearsed, Host, Gpu, Heartbeat, RankFailed, Notice,
+        Warning, RunEnded,
     )
 }  # fmt: skip
 

@@ -83,6 +83,12 @@ MESSAGES: dict[str, Wording] = {
         "Write over it with --overwrite, or name another file.",
         "如需覆盖请加 --overwrite，或指定另一个文件名。",
     ),
+    "tokenizer_exists": Wording(
+        "{path} is there already, and is not empty.",
+        "{path} 已存在且不为空。",
+        "A model needs the tokenizer it was trained with: name another folder with --output.",
+        "模型只能与训练它的分词器配套：请用 --output 指定另一个目录。",
+    ),
     "import_nothing": Wording(
         "None of the {records} records of {path} can be used ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
@@ -450,6 +456,38 @@ MESSAGES: dict[str, Wording] = {
         "Evaluated {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
         "已评估 {path} 的 {rows} 行：损失 {loss}，BLEU {bleu}。",
     ),
+    "ended_rehearsed": Wording(
+        "Rehearsed: the run fits with micro-batches of {budget} tokens.",
+        "预演完成：微批为 {budget} 个词元时放得下。",
+    ),
+    "rehearsal_short": Wording(
+        "With micro-batches of {budget} tokens the run needs {need}, and it may take {limit}.",
+        "即使微批只有 {budget} 个词元，运行也需要 {need}，而上限为 {limit}。",
+        "Cut rows sooner with --max_seq_len, lower --eval_batch_rows, or raise --memory-limit.",
+        "请用 --max_seq_len 截短数据，调小 --eval_batch_rows，或提高 --memory-limit。",
+    ),
+    "rehearsal_out_of_memory": Wording(
+        "The longest rows do not fit in memory, even with micro-batches of {budget} tokens.",
+        "即使微批只有 {budget} 个词元，最长的数据也放不进内存。",
+        "Cut them sooner with --max_seq_len, or free memory.",
+        "请用 --max_seq_len 截短数据，或释放内存。",
+    ),
+    "rehearsal_unsaved": Wording(
+        "No checkpoint could be written in {path}.",
+        "无法在 {path} 写入检查点。",
+        "The reason is above; mend it, or use a folder on another disk with --output_dir.",
+        "原因见上；请排除，或用 --output_dir 换到其他磁盘。",
+    ),
+    "rehearsal_checkpoint": Wording(
+        "A checkpoint that was just written cannot be read back as it was: {why} ({path}).",
+        "刚写入的检查点读回后不一致：{why}（{path}）。",
+        "The disk or its file system cannot be trusted: use another with --output_dir.",
+        "该磁盘或文件系统不可靠：请用 --output_dir 换到其他磁盘。",
+    ),
+    "rehearsal_failed": Wording(
+        "The rehearsal ended without a result: {why}",
+        "预演没有得到结果：{why}",
+    ),
     "ended_stopped": Wording(
         "Stopped at step {step} of {steps_total}, as asked; saved in {checkpoint}.",
         "已按要求停在第 {step} 步（共 {steps_total} 步）；已保存到 {checkpoint}。",
@@ -593,6 +631,7 @@ PHASES_ZH = {
     "loading": "加载",
     "tokenizing": "分词",
     "training": "训练",
+    "rehearsing": "预演",
     "evaluating": "评估",
     "generating": "生成",
     "verifying": "校验",

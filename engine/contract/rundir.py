@@ -24,12 +24,13 @@ class RunRecord:
 
     run: str
     preset: str
-    job: str  # "train" or "test"
+    job: str  # "train", "test" or "rehearse"
     config: dict[str, Any]
     overrides: dict[str, Any] = field(default_factory=dict)
     processes: int = 1
     resume: bool = False
     fresh: bool = False
+    memory_limit: int = 0  # bytes that the ranks of a rehearsal may take together; 0: not limited
     force: bool = False  # goes on although the checkpoint was made with something else
     accepted: list[str] = field(default_factory=list)  # settings a resume was asked to change, though they matter
     resume_option: str = ""  # the command or option that resumes it, as its starter would say it

@@ -1,21 +1,23 @@
 """The pre-flight: every check in the order in which its findings are to be mended."""
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, to_json
 from engine.contract.locks import busy, is_locked
 from engine.contract.messages import InputError
-from engine.contract.rundir import OutputDir, refuse_unfinished
-from sft_tui import gpus
+from engine.contract.rundir import OutputDir, RunRecord, refuse_unfinished
+from sft_tui import gpus, rehearsal
 from sft_tui.monitor import HostReader
-from sft_tui.preflight import data, disk, machine, memory, model, probe
+from sft_tui.preflight import data, disk, machine, memory, missing, model, probe
 from sft_tui.preflight.finding import ORDER, Finding
 from sft_tui.preflight.memory import Batch, Plan, Prediction
 from sft_tui.preflight.probe import Progress
+from sft_tui.rehearsal import Rehearsal, applied, estimate
 from sft_tui.starting import options_text, processes_here
 from sft_tui.text import size
 
@@ -34,6 +36,21 @@ class Request:
     logs: Path
     memory_limit: int = 0  # bytes; 0: what the machine has
     fresh: bool = False  # an unfinished run in the output folder is to be moved aside
+    rehearsal: Rehearsal | None = None  # of such a run
+
+    @classmethod
+    def of(cls, preset: str, values: Mapping[str, Any], config: RunConfig, logs: Path, **more: Any) -> Self:
+        """The request with the budget that a rehearsal found, where there was one."""
+        plain = cls(preset, values, config, logs, **more)
+        found, rehearsal = applied(logs, config, plain.processes, values)
+        return replace(plain, config=found, rehearsal=rehearsal)
+
+    @property
+    def asked(self) -> RunConfig:
+        """The settings as they were before a rehearsal."""
+        if self.rehearsal is None or "micro_batch_tokens" in self.values:
+            return self.config
+        return replace(self.config, micro_batch_tokens=self.rehearsal.found.micro_batch_tokens_asked)
 
     @property
     def processes(self) -> int:
@@ -56,6 +73,17 @@ class Report:
     def count(self, level: str) -> int:
         """How many findings are of a level."""
         return sum(finding.level == level for finding in self.findings)
+
+    @property
+    def may_be_rehearsed(self) -> bool:
+        """Whether a rehearsal can be tried: what it may find a way around is no obstacle."""
+        errors = {finding.code for finding in self.findings if finding.level == "error"}
+        return errors <= {"memory_short", "unfinished_run"} and self.steps > 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run; 0 where they are not known."""
+        return int((self.facts.get("data", {}).get("steps") or {}).get("total", 0))
 
     @property
     def exit_code(self) -> int:
@@ -96,7 +124,19 @@ def check(request: Request, progress: Progress = probe.nothing) -> Report:
         batch = config.effective_batch(request.processes)
         plan = {"per_epoch": steps["per_epoch"], "total": steps["total"], "batch": batch}
         findings.append(Finding("ok", "plan", "time", {**plan, "peak": config.peak_learn_rate()}))
-    return Report(sorted(findings, key=lambda finding: ORDER[finding.level]), facts, prediction)
+        findings += _time(request, steps["total"])
+    found = list(missing.mended(findings, config, lambda **changes: request.command("check", **changes)))
+    return Report(sorted(found, key=lambda finding: ORDER[finding.level]), facts, prediction)
+
+
+def rehearse_request(request: Request, progress: rehearsal.Progress) -> Rehearsal:
+    """Carries out the rehearsal of a run that was looked at, and keeps what it finds; raises InputError."""
+    config, processes = request.asked, request.processes
+    free = HostReader().read([], Path(config.output_dir)).memory_available
+    elsewhere = f"ACCELERATE_USE_CPU=true {request.command('rehearse')}"
+    record = RunRecord("", request.preset, "rehearse", to_json(config), processes=processes, elsewhere=elsewhere)
+    found = rehearsal.carry_out(record, min(free, request.memory_limit or free), progress)
+    return rehearsal.keep(request.logs, config, processes, found)
 
 
 def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
@@ -105,7 +145,8 @@ def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
     if "died" in facts:
         return Report([_died(facts["died"], config)])
     findings = list(data.file_findings(config, "train_file", facts["train_file"]))
-    return Report(sorted(findings, key=lambda finding: ORDER[finding.level]), {"data": facts})
+    found = list(missing.mended(findings, config, lambda **_changes: ""))
+    return Report(sorted(found, key=lambda finding: ORDER[finding.level]), {"data": facts})
 
 
 def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dict[str, Any]:
@@ -171,21 +212,65 @@ def _memory(
         generation=Batch(config.eval_batch_rows, longest["prompt"], config.max_new_tokens or longest["label"]),
         model_file_bytes=facts["weights_bytes"],
     )
-    prediction = memory.predict(shape, plan)
+    if _on_gpu():
+        device, prediction = memory.predict_on_gpu(shape, plan)
+        found = [_gpu_memory(request, device)]
+    else:
+        prediction, found = memory.predict(shape, plan), []
+    prediction, judged = _host_memory(request, prediction)
+    return prediction, [*judged, *found]
+
+
+def _on_gpu() -> bool:
+    return not gpus.cpu_asked() and gpus.gpu_count() > 0
+
+
+def _gpu_memory(request: Request, prediction: Prediction) -> Finding:
+    """One rank has one GPU: the one with the least free memory is the one that matters."""
+    free = sorted(gpus.free_memory())[-request.processes :]
+    items = _items(prediction)
+    if not free:
+        return Finding("warning", "gpu_memory_unknown", "memory", {"total": size(prediction.total), "items": items})
+    args = {"total": size(prediction.total), "free": size(free[0]), "items": items}
+    if prediction.total <= free[0]:
+        return Finding("ok", "gpu_memory", "memory", args)
+    certain = sum(prediction.items.get(name, 0) for name in ("weights", "gradients", "optimizer"))
+    command = request.command(micro_batch_tokens=max(LEAST_BUDGET, request.config.micro_batch_tokens // 2))
+    return Finding("error" if certain > free[0] else "warning", "gpu_memory_short", "memory", args, command)
+
+
+def _items(prediction: Prediction) -> str:
+    return " · ".join(f"{name} {size(count)}" for name, count in prediction.items.items())
+
+
+def _host_memory(request: Request, prediction: Prediction) -> tuple[Prediction, list[Finding]]:
+    config = request.config
     host = HostReader().read([], Path(config.output_dir))
     free = min(host.memory_available, request.memory_limit or host.memory_available)
     total = prediction.total * request.processes
-    items = " · ".join(f"{name} {size(count)}" for name, count in prediction.items.items())
+    if request.rehearsal is not None and config.micro_batch_tokens == request.rehearsal.found.micro_batch_tokens:
+        seen = request.rehearsal.found.peak_memory_found
+        if seen <= free:
+            seen_args = {"total": size(seen), "free": size(free), "budget": config.micro_batch_tokens}
+            return prediction, [Finding("ok", "memory_rehearsed", "memory", seen_args)]
+        total = seen
+    items = _items(prediction)
     if request.processes > 1:
         items = f"{request.processes} × ({items})"
     args = {"total": size(total), "free": size(free), "items": items}
     if total > free:
-        args |= _advice(request, total, prediction)
-        return prediction, [Finding("error", "memory_short", "memory", args, args["command"])]
+        advice = _advice(request, total, prediction)
+        return prediction, [Finding("error", "memory_short", "memory", args | advice, advice["command"])]
     if total > TIGHT * free:
         command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
         return prediction, [Finding("warning", "memory_tight", "memory", args, command)]
     return prediction, [Finding("ok", "memory", "memory", args)]
+
+
+def _time(request: Request, steps_total: int) -> Iterator[Finding]:
+    if request.rehearsal is not None:
+        at = time.strftime("%m-%d %H:%M", time.localtime(request.rehearsal.at))
+        yield Finding("ok", "rehearsed", "time", {**estimate(request.rehearsal, request.config, steps_total), "at": at})
 
 
 def _advice(request: Request, total: int, prediction: Prediction) -> dict[str, str]:
@@ -201,7 +286,7 @@ def _advice(request: Request, total: int, prediction: Prediction) -> dict[str, s
     else:
         command = request.command(max_seq_len=max(2, config.max_seq_len // 2))
         words = ("Close other programs, or cut rows sooner", "请关闭其他程序，或截短数据")
-    return {"advice": f"{words[0]}: `{command}`", "advice_zh": f"{words[1]}：`{command}`", "command": command}
+    return {"advice": f"{words[0]}: `{{command}}`", "advice_zh": f"{words[1]}：`{{command}}`", "command": command}
 
 
 def _same_batch(request: Request) -> int:
@@ -209,6 +294,6 @@ def _same_batch(request: Request) -> int:
 
 
 def _precision(config: RunConfig) -> Finding:
-    on_gpu = not gpus.cpu_asked() and gpus.gpu_count() > 0
+    on_gpu = _on_gpu()
     native = on_gpu or model.cpu_has_bf16()
     return model.precision_finding(config, native=native, device="cuda" if on_gpu else "cpu")

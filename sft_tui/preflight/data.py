@@ -2,11 +2,11 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
 from sft_tui.preflight.finding import Finding, of_error
+from sft_tui.preflight.missing import split_command
 
 CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
@@ -24,37 +24,16 @@ def scripts(facts: Facts) -> str:
     return ", ".join(shares) or "-"
 
 
-def split_command(config: RunConfig) -> str:
-    """The command that splits the training file anew into both files, without repetitions."""
-    train, valid = shlex.quote(config.train_file), shlex.quote(config.validation_file)
-    return f"sft-tui data import {train} --train {train} --valid {valid} --overwrite"
-
-
 def show_command(config: RunConfig, path: str, row: int) -> str:
     """The command that shows what the model sees of a row."""
     return f"sft-tui data show {shlex.quote(path)} --row {row} --tokenizer {shlex.quote(config.tokenizer)}"
-
-
-def missing_command(config: RunConfig, name: str) -> str:
-    """The command that makes a data file that is not there, of what is."""
-    if name == "validation_file" and Path(config.train_file).is_file():
-        return split_command(config)
-    found = [
-        path
-        for pattern in ("*.jsonl", "*.json", "*.csv", "*.tsv", "*.parquet", "data/*.jsonl", "data/*.json", "data/*.csv")
-        for path in sorted(Path().glob(pattern))
-    ]
-    source = shlex.quote(str(found[0])) if found else "FILE"
-    both = f"--train {shlex.quote(config.train_file)} --valid {shlex.quote(config.validation_file)}"
-    return f"sft-tui data import {source} {both}"
 
 
 def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Finding]:
     """Findings on one data file."""
     path = str(getattr(config, name))
     if "error" in facts:
-        code = facts["error"]["code"]
-        yield of_error(facts["error"], name, missing_command(config, name) if code == "file_missing" else "")
+        yield of_error(facts["error"], name)
         return
     rows = facts["rows"]
     if "label" in facts:

@@ -35,7 +35,9 @@ _TRUNCATED = Said(
 
 SAID: dict[str, Said] = {
     # files, in the words of the engine
-    "file_missing": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
+    "file_missing": Said(
+        why=("The run cannot begin without it.", "没有它，运行无法开始。"), fix=("{advice}", "{advice_zh}")
+    ),
     "file_unreadable": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
     "parquet_bad": Said(why=("Rows that cannot be read cannot be trained on.", "读不出的数据无法用于训练。")),
     "column_missing": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
@@ -194,6 +196,12 @@ SAID: dict[str, Said] = {
     "memory": Said(
         ("Peak of {total} of {free} available: {items}.", "峰值约 {total}，可用 {free}：{items}。"),
     ),
+    "memory_rehearsed": Said(
+        (
+            "Peak of {total} in the rehearsal, of {free} available; micro-batches of {budget} tokens.",
+            "预演峰值 {total}，可用 {free}；微批 {budget} 个词元。",
+        ),
+    ),
     "memory_tight": Said(
         ("Peak of {total} of {free} available: {items}.", "峰值约 {total}，可用 {free}：{items}。"),
         (
@@ -209,6 +217,31 @@ SAID: dict[str, Said] = {
         ("Peak of {total}, and {free} are available: {items}.", "峰值约 {total}，而可用内存只有 {free}：{items}。"),
         ("The kernel would kill the run, without a word.", "内核会直接杀掉该运行。"),
         ("{advice}", "{advice_zh}"),
+    ),
+    "gpu_memory": Said(
+        (
+            "Peak of about {total} on a GPU with {free} free: {items}; estimated, not measured.",
+            "显存峰值约 {total}，可用 {free}：{items}；此为估算。",
+        ),
+    ),
+    "gpu_memory_short": Said(
+        (
+            "Peak of about {total} on a GPU with {free} free: {items}.",
+            "显存峰值约 {total}，而可用只有 {free}：{items}。",
+        ),
+        ("CUDA ends a run that runs out of its memory.", "显存不足时 CUDA 会中断运行。"),
+        (
+            "Free the GPU, rehearse the run to see what fits, or lower the budget of a micro-batch: `{command}`",
+            "请释放显存，先预演以确认，或调小微批预算：`{command}`",
+        ),
+    ),
+    "gpu_memory_unknown": Said(
+        (
+            "Peak of about {total} on a GPU that does not tell what is free: {items}.",
+            "显存峰值约 {total}（{items}），而驱动不报告可用显存。",
+        ),
+        ("Whether it fits shows when the run begins.", "是否放得下要到运行时才知道。"),
+        ("Rehearse the run first.", "请先预演。"),
     ),
     "memory_unknown": Said(
         (
@@ -305,6 +338,12 @@ SAID: dict[str, Said] = {
             "每轮 {per_epoch:,} 步，共 {total:,} 步；有效批大小 {batch}；峰值学习率 {peak:g}。",
         )
     ),
+    "rehearsed": Said(
+        (
+            "About {expected} ({least} to {most}), evaluations included: {when} if started now; rehearsed {at}.",
+            "约 {expected}（{least} 至 {most}，含评估）：现在开始则 {when} 结束；预演于 {at}。",
+        )
+    ),
     # the pre-flight itself
     "probe_died": Said(
         ("Reading {path} ended the reader ({why}).", "读取 {path} 时读取进程意外结束（{why}）。"),
@@ -347,7 +386,10 @@ class Finding:
     def _part(self, part: str, lang: Lang) -> str:
         said = SAID.get(self.code, Said())
         text: str = getattr(said, part)[lang == "zh"]
-        return text.format_map({"command": self.command, **self.args})
+        args = {"command": self.command, **self.args}
+        if text.startswith("{advice"):  # which is a text with places of its own
+            text = str(args[text.strip("{}")])
+        return text.format_map(args)
 
     def _message(self) -> Message:
         code = self.code

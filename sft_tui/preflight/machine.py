@@ -35,6 +35,8 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
         )
     if not count and processes > cores:
         yield Finding("warning", "processes_over_cores", "num_processes", {"processes": processes, "cores": cores})
+    if not gpus.cpu_asked() and (why := gpus.fault()):
+        yield Finding("warning", "gpu_unreadable", "machine", {"why": why})
     if count and processes > 1:
         yield from _shared_memory()
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 FLOAT = 4  # bytes; weights, gradients and optimizer state are fp32 whatever the matrix products are in
 RUNTIME = 515_000_000  # Python with torch, transformers, accelerate and pyarrow
 LOADING = 450_000_000  # the same before the first step
+CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the GPU, and its libraries on the host
 # Floats kept for the backward pass, for each token and layer: so many of width d_model and so many of width d_ff …
 WIDE, WIDE_FF = 14.0, 2.2
 GATED = 1.5  # times as many of d_ff where the feed-forward is gated
@@ -93,6 +94,18 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     phases = {"training": training, "generating": generating, "loading": loading}
     phase = max(phases, key=lambda name: sum(phases[name].values()))
     return Prediction(phases[phase], phase)
+
+
+def predict_on_gpu(shape: Shape, plan: Plan) -> tuple[Prediction, Prediction]:
+    """The peak of one rank on its GPU, and in host memory, where all is computed on the GPU.
+
+    Not fitted to runs: the counts of `predict`, with CUDA's context and libraries besides.
+    """
+    whole = predict(shape, plan)
+    items = {name: size for name, size in whole.items.items() if name not in ("runtime", "file")}
+    weights = FLOAT * shape.parameters
+    host = {"runtime": LOADING + CUDA_HOST, "weights": weights, "file": plan.model_file_bytes}
+    return Prediction({"context": CUDA_CONTEXT, **items}, whole.phase), Prediction(host, "loading")
 
 
 def activations(shape: Shape, plan: Plan, batch: Batch) -> int:

@@ -1,7 +1,8 @@
 """Findings as lines for a terminal, and as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from engine.contract.inputs import FILES
 from engine.contract.messages import Lang
@@ -50,8 +51,8 @@ def summary(report: Report, lang: Lang) -> str:
     return say("preflight_bad" if counts["errors"] else "preflight_good", lang, **counts)
 
 
-def to_json(report: Report, lang: Lang) -> str:
-    """The whole report as one JSON object."""
+def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = None) -> str:
+    """The whole report as one JSON object, with what a rehearsal found where there was one."""
     memory = report.prediction and {"items": dict(report.prediction.items), "total": report.prediction.total}
     findings = []
     for finding in report.findings:
@@ -62,6 +63,7 @@ def to_json(report: Report, lang: Lang) -> str:
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "memory": memory,
+        "rehearsed": rehearsed,
         "steps": report.facts.get("data", {}).get("steps"),
     }
     return json.dumps(body, ensure_ascii=False)

@@ -91,7 +91,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, 
     """Makes the folder and the record of a run; settings beside those of `tiny_settings` come by name."""
 
     def make(*, folder: Path | None = None, **settings: Any) -> RunDir:
-        names = ("resume", "fresh", "force", "accepted", "processes", "job")
+        names = ("resume", "fresh", "force", "accepted", "processes", "job", "memory_limit")
         record = {name: settings.pop(name) for name in names if name in settings}
         folder = folder or tmp_path_factory.mktemp("run")
         output = {"output_dir": str(folder / "output")}

@@ -1,4 +1,3 @@
-import json
 import sys
 from pathlib import Path
 
@@ -8,7 +7,8 @@ from transformers import PreTrainedTokenizerBase
 
 from engine import demo
 from engine.contract.messages import InputError
-from engine.tokenizer import load_tokenizer
+from engine.importing import Request, import_pairs
+from engine.tokenizer import load_tokenizer, train_tokenizer
 
 TEXTS = [
     "你好，有什么可以帮你？",
@@ -21,8 +21,9 @@ TEXTS = [
 
 def test_no_prompt_stands_in_both_files(tmp_path: Path) -> None:
     rows = [(f"prompt {number % 30}", f"response {number}") for number in range(100)]
-    demo.write_data(tmp_path / "demo", rows)
-    train, valid = (pq.read_table(tmp_path / "demo" / f"{name}.parquet").to_pylist() for name in ("train", "valid"))
+    paths = [str(tmp_path / "demo" / f"{name}.parquet") for name in ("train", "valid")]
+    import_pairs(Request([], train=paths[0], valid=paths[1]), rows)
+    train, valid = (pq.read_table(path).to_pylist() for path in paths)
     assert sorted((row["prompt"], row["response"]) for row in [*train, *valid]) == sorted(rows)
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in valid}
     assert 0 < len(valid) < len(train) / 5
@@ -30,9 +31,15 @@ def test_no_prompt_stands_in_both_files(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
-    folder = tmp_path_factory.mktemp("demo_tokenizer")
-    demo.write_tokenizer(folder, TEXTS * 20)
+    folder = tmp_path_factory.mktemp("new") / "tokenizer"
+    assert train_tokenizer(folder, TEXTS * 20, 4000) == len(load_tokenizer(str(folder)).get_vocab())
     return load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_is_not_written_over_another(trained: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(InputError) as refused:
+        train_tokenizer(Path(trained.name_or_path), TEXTS, 4000)
+    assert refused.value.message.code == "tokenizer_exists"
 
 
 def test_the_tokenizer_ends_every_text(trained: PreTrainedTokenizerBase) -> None:
@@ -67,9 +74,7 @@ def test_the_corpus_is_made_of_turns_and_not_of_letters(corpus: list[tuple[str, 
     assert [row for row in corpus if len(row[0]) == len(row[1]) == 1] == []
 
 
-def test_a_corpus_that_is_not_installed_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_corpus_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "chatterbot_corpus", None)
     with pytest.raises(InputError) as refused:
         demo.pairs()
@@ -77,6 +82,3 @@ def test_a_corpus_that_is_not_installed_is_named(
         "demo_missing",
         "chatterbot_corpus",
     )
-    assert demo.main(tmp_path / "data", tmp_path / "tokenizer") == 2
-    assert json.loads(capsys.readouterr().out)["code"] == "demo_missing"
-    assert list(tmp_path.iterdir()) == []

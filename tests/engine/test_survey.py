@@ -20,7 +20,6 @@ from engine import batching
 from engine.batching import Lengths
 from engine.contract.config import RunConfig, override, to_json
 from engine.contract.presets import preset
-from engine.survey import largest_micro_batches
 
 ROWS = [("你好", "你好！"), ("今天天气怎么样？", "今天天气很好。"), ("谢谢", "不客气")]
 
@@ -130,7 +129,9 @@ def every_micro_batch(lengths: Lengths, config: RunConfig, world: int) -> Iterat
 def test_the_largest_micro_batches_of_a_small_file_are_found(rows: list[tuple[int, int]], world: int) -> None:
     lengths = Lengths(*(np.array([row[part] for row in rows]) for part in (0, 1)))
     config = replace(preset("sft-small").config, micro_batch_tokens=90, epochs=2)
-    found = [tuple(shape) for shape in largest_micro_batches(lengths, config, world)]
+    cut = batching.Cut(config.effective_batch(world), world, config.micro_batch_tokens)
+    largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
+    found = [batching.padded_shape(places, lengths) for places in largest]
     run = list(every_micro_batch(lengths, config, world))
     assert set(found) <= set(run)
     weights: list[Callable[[tuple[int, ...]], int]] = [

@@ -21,7 +21,7 @@ def test_an_empty_folder_is_told_all_that_is_missing_in_order(tmp_path: Path) ->
         "✗ tokenizer",
         "✗ pretrained model",
     ]
-    assert "sft-tui data import FILE --train data/sft_train_small_train.parquet" in result.out
+    assert "`sft-tui data import FILE`" in result.out
     assert "4 error(s)" in result.err
     assert {path.name for path in tmp_path.iterdir()} <= {".stdout", ".stderr"}
 

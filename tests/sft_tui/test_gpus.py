@@ -40,9 +40,9 @@ def _nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = nvml.children()
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.setattr(gpus, "COUNT_SECONDS", LIMIT)  # a slow machine is no driver that hangs
-    gpu_count.cache_clear()
+    gpus.found.cache_clear()
     yield
-    gpu_count.cache_clear()
+    gpus.found.cache_clear()
     assert nvml.children() <= before
 
 

@@ -133,7 +133,7 @@ def simple_fields(kind: str) -> dict[str, Any]:
 def test_every_event_has_a_kind_of_its_own() -> None:
     declared = [each for each in Event.__subclasses__() if each is not events.Unknown]
 
-    assert len(EVENT_TYPES) == len(declared) == 14
+    assert len(EVENT_TYPES) == len(declared) == 15
     assert all(EVENT_TYPES[each.kind] is each for each in declared)
 
 
@@ -317,6 +317,7 @@ def wrong_values(hint: Any) -> list[Any]:
         int: ["1", 1.5, None, True, [1]],
         bool: ["true", "", 0, 1, None, [True]],
         float: ["1.0", "nan", "inf", None, True, [1.0]],
+        list[float]: [{}, None, "text", 3, ["x"], [True], [None]],
         list[int]: [{}, None, "text", 3, ["x"], [1.5], [True], [None]],
         list[str]: [{}, None, "text", 3, [1], [True], [None]],
     }

@@ -20,7 +20,7 @@ from sft_tui import cli
 LANGS: tuple[Lang, ...] = ("en", "zh")
 SAYING = {"Message", "Message.of", "InputError", "BusyError"}
 # Where a code is not spelt out: passed on from a place that spells it, or put together.
-PASSED_ON = {"same", "near", "code", "said['code']", "_typed(value.get('code'), str)"}
+PASSED_ON = {"same", "end.message.code", "near", "code", "said['code']", "_typed(value.get('code'), str)"}
 CODES_OF = {
     "f'ended_{why}'": ["ended_still", "ended_silent", "ended_suspended"],
     "f'ended_{reason}'": ["ended_stopped", "ended_paused", "ended_orphaned"],

@@ -12,7 +12,20 @@ from sft_tui import preflight
 from sft_tui.preflight.finding import SAID, Finding, of_error
 
 CHINESE = re.compile("[一-鿿]")
-NEVER_GRAVE = {"rows", "rows_untokenized", "tokenizer", "model", "precision", "memory", "disk", "machine", "plan"}
+NEVER_GRAVE = {
+    "rows",
+    "rows_untokenized",
+    "tokenizer",
+    "model",
+    "precision",
+    "memory",
+    "disk",
+    "machine",
+    "plan",
+    "gpu_memory",
+    "memory_rehearsed",
+    "rehearsed",
+}
 
 
 def placeholders(text: str) -> set[str]:

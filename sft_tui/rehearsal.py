@@ -1,0 +1,242 @@
+"""The dress rehearsal of a run: carried out in a folder that does not stay, and what it found, kept for the run."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import platform
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from engine.contract import config as settings
+from engine.contract import events
+from engine.contract.config import RunConfig
+from engine.contract.events import event_from_json, event_to_json
+from engine.contract.locks import is_locked
+from engine.contract.messages import InputError, Lang
+from engine.contract.rundir import RunDir, RunRecord, read_json, write_json
+from engine.contract.stream import EventReader
+from sft_tui import runs, starting
+from sft_tui.locale import say
+from sft_tui.text import duration, size
+
+FOLDER = ".rehearsal-"
+KEPT = "rehearsals"  # folder beside the runs' logs
+POLL_SECONDS = 0.1
+END_SECONDS = 20.0  # that a rehearsal is given to end when its viewer leaves
+# Settings with no part in what a step needs of memory and time.
+INDIFFERENT = {
+    "epochs", "learn_rate", "div_factor", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "logging_steps",
+    "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store", "output_dir",
+    "num_processes",
+}  # fmt: skip
+FILES = ("train_file", "validation_file", "tokenizer", "pretrained_model")
+Progress = Callable[[events.Phase], None]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal found, and when (seconds since 1970)."""
+
+    at: float
+    found: events.Rehearsed
+
+    def seconds(self, config: RunConfig, steps_total: int) -> tuple[float, float, float]:
+        """Seconds that a run of so many steps takes, as expected, at least and at most."""
+        saves = steps_total // config.save_steps + config.epochs
+        saving = saves * self.found.seconds_save
+        pairs = zip(self.found.seconds_step, self.found.seconds_evaluation, strict=True)
+        expected, least, most = (steps_total * step + config.epochs * score + saving for step, score in pairs)
+        return expected, least, most
+
+
+def key_of(config: RunConfig, processes: int) -> str:
+    """What must be the same for a rehearsal to hold for a run: settings, files, processes and machine."""
+    values = {name: value for name, value in settings.to_json(config).items() if name not in INDIFFERENT}
+    files = {name: _stamps(Path(str(getattr(config, name)))) for name in FILES if getattr(config, name)}
+    about = {"settings": values, "files": files, "processes": processes, "machine": platform.node()}
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of a file, or of every file of a folder."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError:
+        return []
+
+
+def recall(logs: Path, config: RunConfig, processes: int) -> Rehearsal | None:
+    """What the newest rehearsal of such a run found; None where there was none."""
+    kept = read_json(logs / KEPT / f"{key_of(config, processes)}.json")
+    value, at = kept.get("found"), kept.get("at")
+    if not isinstance(value, dict) or not isinstance(at, int | float):
+        return None
+    found = event_from_json(str(value.pop("kind", "")), value)
+    if not isinstance(found, events.Rehearsed) or found.micro_batch_tokens < 1:
+        return None
+    return Rehearsal(float(at), found) if len(found.seconds_step) == len(found.seconds_evaluation) == 3 else None
+
+
+def keep(logs: Path, config: RunConfig, processes: int, found: events.Rehearsed) -> Rehearsal:
+    """Keeps what a rehearsal found for the runs that it holds for; a disk that does not take it is no harm."""
+    rehearsal = Rehearsal(time.time(), found)
+    folder = logs / KEPT
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{key_of(config, processes)}.json"
+        write_json(path, {"at": rehearsal.at, "found": event_to_json(found)}, durable=False)
+    return rehearsal
+
+
+def applied(
+    logs: Path, config: RunConfig, processes: int, given: Mapping[str, Any]
+) -> tuple[RunConfig, Rehearsal | None]:
+    """The settings with the budget that a rehearsal found, unless one was given; and that rehearsal."""
+    rehearsal = recall(logs, config, processes)
+    if rehearsal is None or "micro_batch_tokens" in given:
+        return config, rehearsal
+    return replace(config, micro_batch_tokens=rehearsal.found.micro_batch_tokens), rehearsal
+
+
+def carry_out(record: RunRecord, memory_limit: int, progress: Progress) -> events.Rehearsed:
+    """Rehearses a planned run; nothing of it stays. Raises InputError with what it ended of."""
+    config = record.run_config()
+    place = _existing(Path(config.output_dir))
+    _sweep(place)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=place))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError("folder_unwritable", path=str(place), why=why, setting="output_dir") from None
+    values = {**record.config, "output_dir": str(folder / "model")}
+    rehearsed = replace(record, job="rehearse", config=values, memory_limit=memory_limit)
+    try:
+        with _ended_by_signals():
+            return _followed(starting.start(folder / "logs", rehearsed), progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there: the same file system."""
+    place = path.absolute()
+    while not place.is_dir():
+        place = place.parent
+    return place
+
+
+def _sweep(place: Path) -> None:
+    """Removes what rehearsals left whose viewer was killed."""
+    for folder in place.glob(f"{FOLDER}*"):
+        if not any(is_locked(run) for run in (folder / "logs").glob("*")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A signal that ends this program ends the rehearsal first: nobody would see what it finds."""
+
+    def leave(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _followed(started: starting.Started, progress: Progress) -> events.Rehearsed:
+    """What the rehearsal found; raises InputError. Whatever ends this ends the rehearsal too."""
+    reader = EventReader(started.run_dir.events)
+    found: events.Rehearsed | None = None
+    end: events.RunEnded | None = None
+    try:
+        while True:
+            over = started.supervisor.poll() is not None
+            for record in reader.poll():
+                match record.event:
+                    case events.Phase() as phase:
+                        progress(phase)
+                    case events.Rehearsed() as event:
+                        found = event
+                    case events.RunEnded() as event:
+                        end = event
+            if over:
+                return _outcome(started.run_dir, found, end)
+            time.sleep(POLL_SECONDS)
+    finally:
+        _end(started)
+
+
+def _outcome(run_dir: RunDir, found: events.Rehearsed | None, end: events.RunEnded | None) -> events.Rehearsed:
+    if found is not None and end is not None and end.exit_code == 0:
+        return found
+    if end is not None and end.reason in ("refused", "busy"):
+        raise InputError(end.message.code, **end.message.args)
+    why = end.message.what() if end is not None else _last_line(run_dir.supervisor_output)
+    raise InputError("rehearsal_failed", why=why)
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _end(started: starting.Started) -> None:
+    if started.supervisor.poll() is None:
+        with contextlib.suppress(InputError):
+            runs.ask(started.run_dir, "now")
+        try:
+            started.supervisor.wait(END_SECONDS)
+        except Exception:  # TimeoutExpired: nothing of it may stay
+            started.supervisor.kill()
+            started.supervisor.wait()
+
+
+def lines(rehearsal: Rehearsal, config: RunConfig, steps_total: int, lang: Lang) -> Iterator[str]:
+    """What a rehearsal found, for people."""
+    found = rehearsal.found
+    peaks = " + ".join(size(peak) for peak in found.peak_memory)
+    yield say("rehearsed_memory", lang, peaks=peaks, budget=found.micro_batch_tokens, limit=size(found.memory_limit))
+    if any(found.gpu_memory):
+        yield say("rehearsed_gpu", lang, peaks=" + ".join(size(peak) for peak in found.gpu_memory))
+    if found.micro_batch_tokens < found.micro_batch_tokens_asked:
+        asked = found.micro_batch_tokens_asked
+        yield say("rehearsed_budget", lang, budget=found.micro_batch_tokens, asked=asked)
+    steps = dict(zip(("expected", "least", "most"), map(seconds_text, found.seconds_step), strict=True))
+    yield say("rehearsed_step", lang, steps=found.steps_timed, **steps)
+    saving = {"size": size(found.checkpoint_bytes), "time": seconds_text(found.seconds_save)}
+    yield say("rehearsed_checkpoint", lang, **saving)
+    yield say("rehearsed_run", lang, steps=steps_total, **estimate(rehearsal, config, steps_total))
+
+
+def estimate(rehearsal: Rehearsal, config: RunConfig, steps_total: int) -> dict[str, str]:
+    """How long the run takes, as expected, at least and at most, and when it ends if it starts now, as text."""
+    seconds = rehearsal.seconds(config, steps_total)
+    shown = dict(zip(("expected", "least", "most"), map(duration, seconds), strict=True))
+    return {**shown, "when": time.strftime("%m-%d %H:%M", time.localtime(time.time() + seconds[0]))}
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds of one step: with digits below ten."""
+    return f"{seconds:.2f} s" if seconds < 10 else duration(seconds)
+
+
+def to_json(rehearsal: Rehearsal, config: RunConfig, steps_total: int) -> dict[str, Any]:
+    """The same as plain values; seconds, as expected, at least and at most."""
+    seconds = [round(value, 3) for value in rehearsal.seconds(config, steps_total)]
+    return {**dataclasses.asdict(rehearsal.found), "steps_total": steps_total, "seconds_run": seconds}

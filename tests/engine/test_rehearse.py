@@ -1,0 +1,140 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from engine import rehearse
+from engine.checkpoint import WEIGHTS, CheckpointWriter, Saved
+from engine.contract import events
+from engine.step import StepRunner
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Outcome, Runner
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture
+def rehearsed(run_here: "Runner") -> "Runner":
+    def run(**settings: Any) -> "Outcome":
+        return run_here(work=rehearse.rehearse, job="rehearse", **{"micro_batch_tokens": 512, **settings})
+
+    return run
+
+
+def found(outcome: "Outcome") -> events.Rehearsed:
+    assert outcome.code == 0, outcome.ended.message.text()
+    (event,) = outcome.all(events.Rehearsed)
+    return event
+
+
+@pytest.fixture
+def padded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The padded size of every micro-batch computed for its own sake, in their order; peaks follow the largest."""
+    sizes: list[int] = []
+    compute = StepRunner.micro_batch_loss
+
+    def remembered(self: StepRunner, samples: list[int], label_tokens: int) -> torch.Tensor:
+        prompts, labels = (self.store.lengths(part, samples) for part in ("prompt", "label"))
+        sizes.append(len(samples) * int(prompts.max() + labels.max()))
+        return compute(self, samples, label_tokens)
+
+    monkeypatch.setattr(StepRunner, "micro_batch_loss", remembered)
+    monkeypatch.setattr(rehearse, "peak_memory", lambda: 100 * MEGABYTE + MEGABYTE * max(sizes))
+    return sizes
+
+
+def test_everything_is_done_once_and_timed(rehearsed: "Runner") -> None:
+    outcome = rehearsed()
+    event = found(outcome)
+    assert event.micro_batch_tokens == event.micro_batch_tokens_asked == 512
+    assert event.steps_timed == 8
+    for expected, least, most in (event.seconds_step, event.seconds_evaluation):
+        assert 0 < least <= expected <= most
+    assert event.seconds_save > 0
+    assert event.checkpoint_bytes > 10_000
+    assert event.peak_memory[0] > 100 * MEGABYTE
+    assert {phase.name for phase in outcome.all(events.Phase)} >= {"rehearsing", "saving"}
+    assert outcome.ended.message.code == "ended_rehearsed"
+
+
+def test_the_longest_micro_batches_of_the_run_are_computed(rehearsed: "Runner", padded: list[int]) -> None:
+    rehearsed(epochs=1)
+    # 8 rows of at most 32 + 32 tokens make a step; with 512 tokens all of them go together.
+    assert max(padded) <= 512
+    assert max(padded) > 256
+
+
+@pytest.mark.parametrize(("limit", "budget"), [(0, 512), (10_000, 512), (400, 256), (300, 128)])
+def test_the_budget_is_the_largest_that_fits_the_limit(
+    rehearsed: "Runner", padded: list[int], limit: int, budget: int
+) -> None:
+    event = found(rehearsed(memory_limit=limit * MEGABYTE))
+    assert event.micro_batch_tokens == budget
+    assert event.peak_memory_found * rehearse.MARGIN <= (limit * MEGABYTE or float("inf"))
+    assert 0 < max(padded) <= 2 * budget, "a budget was tried that could not fit"
+
+
+def test_a_limit_that_nothing_fits_is_refused_in_words(rehearsed: "Runner") -> None:
+    outcome = rehearsed(memory_limit=MEGABYTE)
+    assert outcome.code == 2
+    assert outcome.ended.message.code == "rehearsal_short"
+    assert "0.00 GB" in outcome.ended.message.what()
+
+
+def test_a_budget_that_does_not_fit_into_memory_is_not_the_one(
+    rehearsed: "Runner", padded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = StepRunner.micro_batch_loss
+
+    def short(self: StepRunner, samples: list[int], label_tokens: int) -> torch.Tensor:
+        loss = compute(self, samples, label_tokens)
+        if padded[-1] > 256:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(StepRunner, "micro_batch_loss", short)
+    assert found(rehearsed()).micro_batch_tokens == 256
+
+
+def test_rows_that_never_fit_are_told(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any) -> torch.Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(StepRunner, "micro_batch_loss", short)
+    outcome = rehearsed()
+    assert (outcome.code, outcome.ended.message.code) == (2, "rehearsal_out_of_memory")
+
+
+def test_a_disk_that_loses_a_bit_is_found_out(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
+    save = CheckpointWriter.save
+
+    def flipped(self: CheckpointWriter, about: dict[str, Any]) -> Saved:
+        saved = save(self, about)
+        path = saved.path / WEIGHTS
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        return saved
+
+    monkeypatch.setattr(CheckpointWriter, "save", flipped)
+    outcome = rehearsed()
+    assert (outcome.code, outcome.ended.message.code) == (2, "rehearsal_checkpoint")
+    assert WEIGHTS in outcome.ended.message.what()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Saved:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CheckpointWriter, "save", full)
+    outcome = rehearsed()
+    assert (outcome.code, outcome.ended.message.code) == (2, "rehearsal_unsaved")
+    assert outcome.codes(events.Warning) == ["save_failed"]
+
+
+def test_a_run_of_one_step_can_be_rehearsed(rehearsed: "Runner") -> None:
+    event = found(rehearsed(epochs=1, gradient_accumulation_steps=64))
+    assert event.steps_timed in (0, 1)
+    assert Path("/proc/self/oom_score_adj").exists()

@@ -1,0 +1,96 @@
+"""What the machine is asked, with answers made for tests."""
+
+import os
+import resource
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.contract.presets import preset
+from sft_tui.preflight import machine
+from sft_tui.preflight.finding import Finding
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A process in a session's scope, of a user who is not root, on a machine whose logind kills."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    answer(tmp_path, monkeypatch, "echo b true")
+    scope = tmp_path / "cgroup"
+    scope.write_text("0::/user.slice/user-1000.slice/session-3.scope\n")
+    return scope
+
+
+def answer(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Puts a `busctl` in front of the path that answers by `script`."""
+    tool = folder / "bin" / "busctl"
+    tool.parent.mkdir(exist_ok=True)
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+
+
+def test_a_logout_that_ends_the_run_is_foreseen(session: Path) -> None:
+    assert machine.logout_kills(session)
+
+
+@pytest.mark.parametrize("scope", ["0::/user.slice/user-1000.slice/user@1000.service/app.slice\n", "", "0::/\n"])
+def test_what_is_in_no_session_outlives_it(session: Path, scope: str) -> None:
+    session.write_text(scope)
+    assert not machine.logout_kills(session)
+
+
+def test_root_is_spared(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert not machine.logout_kills(session)
+
+
+@pytest.mark.parametrize("script", ["echo b false", "exit 1", "sleep 60", "echo nonsense"])
+def test_a_logind_that_says_no_or_nothing_is_no_warning(
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(machine, "BUS_SECONDS", 0.5)
+    answer(tmp_path, monkeypatch, f"exec {script}" if script.startswith("sleep") else script)
+    assert not machine.logout_kills(session)
+
+
+def found(code: str, path: Path) -> list[Finding]:
+    config = replace(preset("sft-small").config, train_file=str(path), validation_file=str(path))
+    findings = machine.findings(config, 1, "sft-tui run sft-small", 16_000_000_000)
+    return [finding for finding in findings if finding.code == code]
+
+
+def test_a_logout_is_told_with_the_command_that_survives_it(
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert session.exists()
+    monkeypatch.setattr(machine, "logout_kills", lambda: True)
+    (finding,) = found("logout_kills", tmp_path)
+    assert finding.command.startswith("loginctl enable-linger && systemd-run --user --scope sft-tui run sft-small")
+
+
+@pytest.mark.parametrize(("hours", "told"), [(-48, 0), (0.5, 0), (2, 1)])
+def test_a_file_from_the_future_says_that_the_clock_is_off(tmp_path: Path, hours: float, told: int) -> None:
+    path = tmp_path / "rows.parquet"
+    path.touch()
+    os.utime(path, (time.time(), time.time() + 3600 * hours))
+    assert len(found("clock_off", path)) == told
+
+
+def test_little_shared_memory_is_told_where_processes_share_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = os.statvfs(tmp_path)
+    monkeypatch.setattr(machine, "LEAST_SHM", small.f_bavail * small.f_frsize * 2)
+    monkeypatch.setattr(os, "statvfs", lambda _path: small)
+    (finding,) = machine._shared_memory()
+    assert (finding.level, finding.code) == ("warning", "shm_small")
+
+
+def test_few_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (64, 4096))
+    (finding,) = found("files_few", tmp_path)
+    assert "64" in finding.what()
