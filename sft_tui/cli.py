@@ -6,9 +6,10 @@ import json as jsonlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -49,13 +50,56 @@ def tell(error: InputError, lang: Lang) -> None:
         click.echo(say("fix", lang, text=text.safe(fix)), err=True)
 
 
-@click.group(context_settings=SETTINGS)
+THEMES = ("auto", "dark", "light", "16", "none")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def screen_options(function: Command) -> Command:
+    """A decorator that adds the options of the screen."""
+    for option in (
+        click.option("--slow-link", is_flag=True, help="Draw seldom, for slow connections."),
+        click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only."),
+        click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True, help="Colours."),
+        click.option("--lang", type=click.Choice(["en", "zh"]), default=None, help="Language of the screen."),
+    ):
+        function = option(function)
+    return function
+
+
+def show_screen(
+    logs: Path, *, run: str = "", demo: bool = False, theme: str, lang: str | None, ascii_only: bool, slow_link: bool
+) -> int:
+    """Opens the screen; its exit code, 2 where there is no terminal."""
+    from sft_tui.screen import terminal
+
+    chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
+    if not terminal.there_is_one():
+        click.echo(say("ui_no_terminal", chosen), err=True)
+        return 2
+    from sft_tui.screen.app import Desk, Options
+
+    ink = terminal.ink(theme, ascii_only=ascii_only)
+    return terminal.run(Desk(Options(logs, chosen, ink, slow_link, run, demo)), chosen)
+
+
+def has_terminal() -> bool:
+    """Whether a screen can be shown here."""
+    from sft_tui.screen import terminal
+
+    return terminal.there_is_one()
+
+
+@click.group(context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
-def cli() -> None:
-    """Fine-tune small chat models on small machines, from a terminal."""
+@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help="Runs' logs.")
+@screen_options
+def cli(logs: Path, **screen: Any) -> None:
+    """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
+    if click.get_current_context().invoked_subcommand is None:
+        sys.exit(show_screen(logs, **screen))
 
 
-NO_UI = "Follow the run here as text, bars on a terminal and plain lines elsewhere; so far the only way."
+NO_UI = "Follow the run as text: bars on a terminal, plain lines elsewhere."
 JSON = "Print the run's events, one JSON object a line."
 DETACH = "Start it, print its name, and return at once."
 LOGS = "Folder of the runs' logs."
@@ -65,7 +109,16 @@ logs_option = click.option(
 )
 json_option = click.option("--json", is_flag=True, help=JSON)
 detach_option = click.option("--detach", is_flag=True, help=DETACH)
-no_ui_option = click.option("--no-ui", is_flag=True, expose_value=False, help=NO_UI)
+no_ui_option = click.option("--no-ui", is_flag=True, help=NO_UI)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a run that is started here is shown: the screen where there is a terminal, else text."""
+
+    json: bool = False
+    detach: bool = False
+    screen: bool = False
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
@@ -79,13 +132,22 @@ no_ui_option = click.option("--no-ui", is_flag=True, expose_value=False, help=NO
 @logs_option
 @config_options(LANG)
 def run(
-    preset_name: str, json: bool, detach: bool, resume: bool, fresh: bool, force: bool, logs: Path, **settings: Any
+    preset_name: str,
+    no_ui: bool,
+    json: bool,
+    detach: bool,
+    resume: bool,
+    fresh: bool,
+    force: bool,
+    logs: Path,
+    **settings: Any,
 ) -> None:
     """Train as PRESET says, with any of its settings overridden; the run outlives this command."""
     if resume and fresh:
         raise click.UsageError("--resume goes on with a run, --fresh starts anew: give one of them.")
     how = {"resume": resume, "fresh": fresh}
-    start(preset_name, given(settings), job="train", json=json, detach=detach, force=force, logs=logs, **how)
+    view = View(json=json, detach=detach, screen=not (no_ui or json))
+    start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)
 
 
 memory_limit_option = click.option(
@@ -201,7 +263,7 @@ def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> 
 @config_options(LANG)
 def test(preset_name: str, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
     """Evaluate the best model of PRESET's output folder on its test file."""
-    start(preset_name, given(settings), job="test", json=json, detach=detach, logs=logs)
+    start(preset_name, given(settings), job="test", view=View(json=json, detach=detach), logs=logs)
 
 
 def start(
@@ -209,8 +271,7 @@ def start(
     values: dict[str, Any],
     *,
     logs: Path,
-    json: bool = False,
-    detach: bool = False,
+    view: View = View(),
     force: bool = False,
     **how: Any,
 ) -> None:
@@ -226,7 +287,7 @@ def start(
             values = {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
             record = starting.plan_run(name, values, **how)
         preflight(request, force=force)
-    launch(record, logs, json=json, detach=detach)
+    launch(record, logs, view)
 
 
 def tell_applied(found: "Rehearsal") -> None:
@@ -278,8 +339,8 @@ def telling() -> "Iterator[Progress]":
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def launch(record: RunRecord, logs: Path, *, json: bool, detach: bool) -> None:
-    """Starts a planned run and follows it, or leaves it alone; exits with the run's code unless it is 0."""
+def launch(record: RunRecord, logs: Path, view: View) -> None:
+    """Starts a planned run and shows it, or leaves it alone; exits with the run's code unless it is 0."""
     from sft_tui import following, headless, starting
 
     if record.resume and starting.is_finished(record):
@@ -290,11 +351,14 @@ def launch(record: RunRecord, logs: Path, *, json: bool, detach: bool) -> None:
         click.echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
         return
     started = starting.start(logs, record)
-    if detach:
+    if view.detach:
         click.echo(started.record.run)
         click.echo(say("left_running", LANG, run=text.safe(started.record.run)), err=True)
         return
-    code = following.follow_started(started, headless.choose_view(LANG, json=json), LANG)
+    if view.screen and has_terminal():
+        plain: dict[str, Any] = {"theme": "auto", "lang": None, "ascii_only": False, "slow_link": False}
+        sys.exit(show_screen(logs, run=started.record.run, **plain))
+    code = following.follow_started(started, headless.choose_view(LANG, json=view.json), LANG)
     if code:
         sys.exit(code)
 
@@ -345,11 +409,14 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 @no_ui_option
 @json_option
 @logs_option
-def attach(name: str | None, json: bool, logs: Path) -> None:
-    """Show RUN from its beginning and follow it to its end."""
+@screen_options
+def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any) -> None:
+    """Open the screen on RUN; with --no-ui, or where there is no terminal, follow it as text to its end."""
     from sft_tui import following, headless
     from sft_tui.runs import find
 
+    if not (no_ui or json) and has_terminal():
+        sys.exit(show_screen(logs, run=find(logs, name).path.name, **screen))
     code = following.follow(find(logs, name), headless.choose_view(LANG, json=json), LANG)
     if code:
         sys.exit(code)
@@ -415,7 +482,7 @@ def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: b
 @json_option
 @detach_option
 @logs_option
-def continue_(name: str | None, json: bool, detach: bool, logs: Path) -> None:
+def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Path) -> None:
     """Go on with RUN, which was paused."""
     from sft_tui import runs as known
     from sft_tui import starting
@@ -425,7 +492,7 @@ def continue_(name: str | None, json: bool, detach: bool, logs: Path) -> None:
         raise InputError("run_running", run=one.name)
     if one.status != known.PAUSED:
         raise InputError("run_not_paused", run=one.name, status=one.status)
-    launch(starting.plan_resume(one.record, {}), logs, json=json, detach=detach)
+    launch(starting.plan_resume(one.record, {}), logs, View(json=json, detach=detach, screen=not (no_ui or json)))
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
@@ -438,7 +505,14 @@ def continue_(name: str | None, json: bool, detach: bool, logs: Path) -> None:
 @logs_option
 @config_options(LANG)
 def resume(
-    name: str | None, json: bool, detach: bool, force: bool, apply_fix: bool, logs: Path, **settings: Any
+    name: str | None,
+    no_ui: bool,
+    json: bool,
+    detach: bool,
+    force: bool,
+    apply_fix: bool,
+    logs: Path,
+    **settings: Any,
 ) -> None:
     """Go on with RUN from its newest sound checkpoint; with --epochs N a finished run goes on for more."""
     from sft_tui import runs as known
@@ -452,7 +526,7 @@ def resume(
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
         click.echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
     record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
-    launch(record, logs, json=json, detach=detach)
+    launch(record, logs, View(json=json, detach=detach, screen=not (no_ui or json)))
 
 
 @cli.group(invoke_without_command=True)
@@ -622,11 +696,15 @@ def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
 
 
 @cli.command()
+@no_ui_option
 @logs_option
-def demo(logs: Path) -> None:
+@screen_options
+def demo(no_ui: bool, logs: Path, **screen: Any) -> None:
     """Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes."""
     from sft_tui import story
 
+    if not no_ui and has_terminal():
+        sys.exit(show_screen(logs, demo=True, **screen))
     story.tell(logs, LANG, start)
 
 

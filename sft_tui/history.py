@@ -7,41 +7,53 @@ from engine.contract.events import Record
 from engine.contract.rundir import RunDir, read_json, write_json
 from engine.contract.stream import EventReader, Place
 from sft_tui import run_state
+from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
+
+VERSION = 2  # of the snapshot
 
 
 class Follower:
-    """The state of a run, brought up to date by `poll`."""
+    """State and curves of a run, brought up to date by `poll`."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
-        self.state, place = _snapshot(run_dir)
+        self.state, self.curves, place = _snapshot(run_dir)
         self._reader = EventReader(run_dir.events, place)
 
-    def poll(self) -> list[Record]:
-        """Takes in what was written since the last call; the new records."""
+    def poll(self, most: int = 1 << 62) -> list[Record]:
+        """Takes in what was written since the last call, of about `most` bytes at a time; the new records."""
         restarts = self._reader.restarts
-        records = self._reader.poll()
+        records = self._reader.poll(most)
         if self._reader.restarts > restarts:  # another file than the one before: nothing of it holds
-            self.state = RunState()
+            self.state, self.curves = RunState(), Curves()
         for record in records:
             self.state = reduce(self.state, record)
+            self.curves.take(record)
         return records
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the stream that were taken in."""
+        return self._reader.place.offset
 
     def save(self) -> None:
         """Writes the snapshot; a disk that does not take it is no harm."""
-        value = {"place": self._reader.place.to_json(), "state": run_state.to_json(self.state)}
+        parts = {"state": run_state.to_json(self.state), "curves": self.curves.to_json()}
+        value = {"version": VERSION, "place": self._reader.place.to_json(), **parts}
         with contextlib.suppress(OSError):
             write_json(self._run_dir.snapshot, value, durable=False)
 
 
-def _snapshot(run_dir: RunDir) -> tuple[RunState, Place]:
-    """The state and the place of the snapshot, or those of a stream not read yet."""
+def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
+    """State, curves and place of the snapshot, or those of a stream not read yet."""
     try:
         value = read_json(run_dir.snapshot)
-        return run_state.from_json(value["state"]), Place.from_json(value["place"])
-    except (KeyError, TypeError, ValueError, AttributeError, json.JSONDecodeError):
-        return RunState(), Place()
+        if value["version"] != VERSION:
+            raise ValueError(value["version"])
+        return run_state.from_json(value["state"]), Curves.from_json(value["curves"]), Place.from_json(value["place"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, json.JSONDecodeError):
+        return RunState(), Curves(), Place()
 
 
 def read_state(run_dir: RunDir) -> RunState:

@@ -19,13 +19,14 @@ READ_BYTES = 4 << 20
 
 def table(found: list[Run], lang: Lang, columns: int = 0) -> list[str]:
     """A line on each run under a line of headings, at most so many columns wide (0: as wide as they are)."""
-    rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(_cells(run, lang) for run in found)]
+    rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in found)]
     widths = [max(text.width(row[place]) for row in rows) for place in range(len(COLUMNS))]
     lines = ["  ".join(text.pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [text.cut(line, columns) for line in lines] if columns else lines
 
 
-def _cells(run: Run, lang: Lang) -> list[str]:
+def cells(run: Run, lang: Lang) -> list[str]:
+    """What the table says of a run, column by column."""
     state, step = run.state, run.state.step
     ended = state.ended.message.what(lang) if state.ended and not run.alive else ""
     return [

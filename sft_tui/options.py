@@ -35,6 +35,11 @@ def config_options(lang: Lang) -> Callable[[F], F]:
     return add
 
 
+def parse(kind: type, typed: str) -> Any:
+    """The value that a person typed for a setting of a kind; raises ValueError."""
+    return typed.strip() if kind is str else kind(typed.strip().replace(",", ""))
+
+
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among a command's arguments that were given."""
     return {name: values[name] for name in FIELDS if values.get(name) is not None}

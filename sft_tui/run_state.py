@@ -8,6 +8,7 @@ from typing import Any
 from engine.contract import events
 from engine.contract.events import Event, Record, event_from_json, event_to_json
 
+MOST_GPUS, MOST_SAMPLES = 64, 64
 EVALUATING = ("evaluating", "generating", "publishing")
 
 
@@ -43,6 +44,9 @@ class RunState:
     best: events.Eval | None = None
     checkpoint: events.Checkpoint | None = None
     host: events.Host | None = None
+    gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each
+    samples: tuple[events.Sample, ...] = ()  # of the newest evaluation, and of the one before
+    samples_before: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
     attempt: int = 0
     began_at: str = ""  # wall clock of the run's first event, and of its newest
@@ -107,6 +111,8 @@ def reduce(state: RunState, record: Record) -> RunState:
             best=state.best,
             evaluation=state.evaluation,
             checkpoint=state.checkpoint,
+            samples=state.samples,
+            samples_before=state.samples_before,
             attempt=envelope.attempt,
             began_at=state.began_at or envelope.at,
         )
@@ -136,22 +142,52 @@ def _applied(state: RunState, event: Event) -> RunState:
             return replace(state, host=event)
         case events.RunEnded():
             return replace(state, ended=event)
+        case _:
+            return _seen(state, event)
+
+
+def _seen(state: RunState, event: Event) -> RunState:
+    match event:
+        case events.Gpu():
+            others = [gpu for gpu in state.gpus if gpu.index != event.index]
+            return replace(state, gpus=tuple(sorted([*others, event], key=lambda gpu: gpu.index))[:MOST_GPUS])
+        case events.Sample():
+            return _sampled(state, event)
     return state
+
+
+def _sampled(state: RunState, sample: events.Sample) -> RunState:
+    if state.samples and state.samples[0].step != sample.step:
+        return replace(state, samples=(sample,), samples_before=state.samples)
+    kept = [one for one in state.samples if one.row != sample.row]  # an evaluation may be repeated
+    return replace(state, samples=(*kept, sample)[:MOST_SAMPLES])
 
 
 def to_json(state: RunState) -> dict[str, Any]:
     """The state as plain values, for a snapshot."""
     values = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
     values["pace"] = dataclasses.asdict(state.pace)
-    return {name: event_to_json(value) if isinstance(value, Event) else value for name, value in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return event_to_json(value) if isinstance(value, Event) else value
 
 
 def from_json(values: Mapping[str, Any]) -> RunState:
     """What `to_json` gave; raises TypeError, KeyError or ValueError where it is of another version."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        is_event = isinstance(value, dict) and "kind" in value
-        found[name] = event_from_json(value.pop("kind"), value) if is_event else value
-    if any(isinstance(value, events.Unknown) for value in found.values()):
-        raise ValueError("an event of another version")
+        found[name] = tuple(map(_read, value)) if isinstance(value, list) else _read(value)
     return RunState(**{**found, "pace": Pace(**found["pace"])})
+
+
+def _read(value: Any) -> Any:
+    if not (isinstance(value, dict) and "kind" in value):
+        return value
+    event = event_from_json(value.pop("kind"), value)
+    if isinstance(event, events.Unknown):
+        raise ValueError("an event of another version")
+    return event

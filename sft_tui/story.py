@@ -12,12 +12,13 @@ import click
 
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir
-from sft_tui import importing
+from engine.contract.rundir import OutputDir, RunRecord
+from sft_tui import importing, starting
 from sft_tui.locale import say
 from sft_tui.text import duration, safe
 
 PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a joke")
+HALVES = ("demo-pretrain", "demo")
 REPLY_SECONDS = 600
 VOCABULARY = 4000
 
@@ -27,13 +28,11 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
     began = time.monotonic()
     config = preset("demo").config
     click.echo(say("demo_data", lang), err=True)
-    importing.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
-    if not Path(config.tokenizer).is_dir():
-        importing.train_tokenizer([config.train_file], config.tokenizer, VOCABULARY)
-    for name in ("demo-pretrain", "demo"):
-        owner = OutputDir(Path(preset(name).config.output_dir)).owner()
+    prepare()
+    for name in HALVES:
+        owner = _owner(name)
         start(name, {}, job="train", logs=logs, resume=bool(owner) and not owner.get("finished"))
-        if not OutputDir(Path(preset(name).config.output_dir)).owner().get("finished"):
+        if not is_done(name):
             return  # stopped by its user, who was told how to go on
     before, after = config.pretrained_model, str(Path(config.output_dir) / "best")
     answers = [replies(model, list(PROMPTS), 40) for model in (before, after)]
@@ -43,6 +42,30 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
         click.echo(say("demo_before", lang, text=safe(first, 200)))
         click.echo(say("demo_after", lang, text=safe(second, 200)))
     click.echo("\n" + say("demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
+
+
+def prepare() -> None:
+    """Writes the demo's rows, and its tokenizer unless it is there; raises InputError."""
+    config = preset("demo").config
+    importing.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
+    if not Path(config.tokenizer).is_dir():
+        importing.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
+
+
+def next_record(name: str) -> RunRecord | None:
+    """What to start for a half of the demo: from its beginning, or on from where it was left; None where it is done."""
+    if is_done(name):
+        return None
+    return starting.plan_run(name, {}, resume=bool(_owner(name)))
+
+
+def is_done(name: str) -> bool:
+    """Whether a half of the demo has come to its end."""
+    return bool(_owner(name).get("finished"))
+
+
+def _owner(name: str) -> dict[str, Any]:
+    return OutputDir(Path(preset(name).config.output_dir)).owner()
 
 
 def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:

@@ -1,7 +1,7 @@
 """The pre-flight: every check in the order in which its findings are to be mended."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,14 +92,20 @@ class Report:
         return 3 if errors == ["busy"] else 2 if errors else 0
 
 
-def check(request: Request, progress: Progress = probe.nothing) -> Report:
-    """Looks at everything; never raises for what it finds."""
+def check(
+    request: Request, progress: Progress = probe.nothing, partly: Callable[[Report], None] | None = None
+) -> Report:
+    """Looks at everything; never raises for what it finds. `partly` is told what needs no file to be read."""
     config = request.config
+    host = HostReader().read([], Path(config.output_dir))
+    at_once = [*machine.findings(config, request.processes, request.command(), host.memory_total), _precision(config)]
     with ThreadPoolExecutor(2) as pool:
         asked = {
             "data": pool.submit(_asked, "data", config, progress, settings=DATA_FILES, processes=request.processes),
             "model": pool.submit(_asked, "model", config, probe.nothing),
         }
+        if partly is not None:
+            partly(Report(sorted([*_folders(request), *at_once], key=lambda finding: ORDER[finding.level])))
         facts = {task: future.result() for task, future in asked.items()}
     findings: list[Finding] = []
     findings += _data(config, facts["data"], request.processes)
@@ -117,9 +123,7 @@ def check(request: Request, progress: Progress = probe.nothing) -> Report:
         if steps and "error" not in tokenizer:
             prediction, found = _memory(request, facts["model"], tokenizer, facts["data"])
             findings += found
-    host = HostReader().read([], Path(config.output_dir))
-    findings += machine.findings(config, request.processes, request.command(), host.memory_total)
-    findings.append(_precision(config))
+    findings += at_once
     if steps:
         batch = config.effective_batch(request.processes)
         plan = {"per_epoch": steps["per_epoch"], "total": steps["total"], "batch": batch}

@@ -1,0 +1,152 @@
+"""Curves of a run, of bounded size however long it is: what a chart needs, kept with the snapshot of its state."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from engine.contract import events
+from engine.contract.events import Record
+
+MOST_BUCKETS = 2048
+MOST_EVALUATIONS = 512
+MOST_READINGS = 120
+METRICS = ("loss", "lr", "grad_norm", "rate", "padding")
+
+
+class Bucket(NamedTuple):
+    """Some steps that follow each other: their values' range and sum; `known` are finite, `bad` are not."""
+
+    low: float
+    high: float
+    total: float
+    known: int
+    bad: int
+
+    @property
+    def mean(self) -> float:
+        """Of the finite values."""
+        return self.total / self.known if self.known else math.nan
+
+    def plus(self, other: "Bucket") -> "Bucket":
+        """Both together."""
+        counts = (self.total + other.total, self.known + other.known, self.bad + other.bad)
+        return Bucket(min(self.low, other.low), max(self.high, other.high), *counts)
+
+
+EMPTY = Bucket(math.inf, -math.inf, 0.0, 0, 0)
+
+
+@dataclass
+class Curve:
+    """A value of each step, in buckets of `width` steps; the width doubles when there are too many."""
+
+    width: int = 1
+    buckets: list[Bucket] = field(default_factory=list)  # of the steps 1 … width, width + 1 …
+    last: int = 0  # the newest step
+
+    def add(self, step: int, value: float) -> None:
+        """Takes in the value of a step (from 1); a step that was there before begins anew from there."""
+        place = (step - 1) // self.width
+        if step <= self.last:
+            del self.buckets[place:]
+        while place >= MOST_BUCKETS:
+            self._halve()
+            place = (step - 1) // self.width
+        while len(self.buckets) <= place:
+            self.buckets.append(EMPTY)
+        good = math.isfinite(value)
+        one = Bucket(value, value, value, 1, 0) if good else EMPTY._replace(bad=1)
+        self.buckets[place] = self.buckets[place].plus(one)
+        self.last = step
+
+    def _halve(self) -> None:
+        pairs = zip(self.buckets[::2], [*self.buckets[1::2], EMPTY], strict=False)
+        self.buckets = [first.plus(second) for first, second in pairs]
+        self.width *= 2
+
+    def between(self, first: int, last: int, columns: int) -> list[Bucket]:
+        """The steps `first` … `last` in so many columns of equal length."""
+        found = [EMPTY] * columns
+        span = max(1, last - first + 1)
+        for place in range(max(0, (first - 1) // self.width), min(len(self.buckets), 1 + (last - 1) // self.width)):
+            begins = max(first, place * self.width + 1)
+            column = (begins - first) * columns // span
+            found[column] = found[column].plus(self.buckets[place])
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; infinities as nothing."""
+        return {"width": self.width, "last": self.last, "buckets": [_plain(bucket) for bucket in self.buckets]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Curve":
+        """What `to_json` gave; raises KeyError, TypeError or ValueError."""
+        width, last = int(value["width"]), int(value["last"])
+        buckets = [_bucket(one) for one in value["buckets"]]
+        if width < 1 or len(buckets) > MOST_BUCKETS:
+            raise ValueError("no curve")
+        return cls(width, buckets, last)
+
+
+def _plain(bucket: Bucket) -> list[float]:
+    return [bucket.low, bucket.high, bucket.total, bucket.known, bucket.bad] if bucket.known else [bucket.bad]
+
+
+def _bucket(value: list[float]) -> Bucket:
+    if len(value) == 1:
+        return EMPTY._replace(bad=int(value[0]))
+    low, high, total, count, bad = value
+    return Bucket(float(low), float(high), float(total), int(count), int(bad))
+
+
+@dataclass
+class Curves:
+    """All curves of a run, its evaluations, and the newest readings of its memory in bytes."""
+
+    of: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in METRICS})
+    evaluations: list[tuple[int, float, float]] = field(default_factory=list)  # step, loss, BLEU
+    memory: list[list[int]] = field(default_factory=list)  # of each rank
+
+    def take(self, record: Record) -> None:
+        """Takes in one more event."""
+        match record.event:
+            case events.Step() as step:
+                self._step(step)
+            case events.Eval() as score:
+                kept = [one for one in self.evaluations if one[0] < score.step]
+                self.evaluations = [*kept, (score.step, score.loss, score.bleu)][-MOST_EVALUATIONS:]
+            case events.Host() as host:
+                self.memory = [*self.memory, list(host.rank_memory)][-MOST_READINGS:]
+
+    def _step(self, step: events.Step) -> None:
+        if step.step < 1:
+            return
+        seconds = step.seconds_data + step.seconds_forward_backward + step.seconds_optimizer
+        values = {
+            "loss": step.loss,
+            "lr": step.lr,
+            "grad_norm": step.grad_norm,
+            "rate": step.tokens / seconds if seconds > 0 else math.nan,
+            "padding": 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else math.nan,
+        }
+        for name, value in values.items():
+            self.of[name].add(step.step, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a snapshot."""
+        curves = {name: curve.to_json() for name, curve in self.of.items()}
+        finite = [[step, *(x if math.isfinite(x) else None for x in rest)] for step, *rest in self.evaluations]
+        return {"of": curves, "evaluations": finite, "memory": self.memory}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Curves":
+        """What `to_json` gave; raises KeyError, TypeError or ValueError."""
+        curves = {name: Curve.from_json(value["of"][name]) for name in METRICS}
+        evaluations = [
+            (int(step), *(math.nan if x is None else float(x) for x in rest)) for step, *rest in value["evaluations"]
+        ]
+        if any(len(one) != 3 for one in evaluations):
+            raise ValueError("no evaluations")
+        memory = [[int(rank) for rank in ranks] for ranks in value["memory"]]
+        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:])  # type: ignore[arg-type]

@@ -1,0 +1,37 @@
+"""Deleting a run: what would go, and its going."""
+
+import shutil
+from pathlib import Path
+
+from engine.contract.locks import FolderLock
+from engine.contract.messages import InputError
+from engine.contract.rundir import OutputDir
+from sft_tui.runs import Run
+
+
+def of(run: Run) -> list[tuple[Path, int]]:
+    """The folders that would go, and their sizes in bytes: the log, and the output where it is this run's own."""
+    return [(path, sum(f.stat().st_size for f in path.rglob("*") if f.is_file())) for path in _places(run)]
+
+
+def _places(run: Run) -> list[Path]:
+    output = OutputDir(Path(str(run.record.config.get("output_dir", ""))))
+    own = run.record.job == "train" and output.owner().get("run") == run.name
+    return [run.run_dir.path, *([output.path] if own else [])]
+
+
+def remove(run: Run) -> None:
+    """Removes them, under their locks; raises InputError, or BusyError where one is in use."""
+    places = _places(run)
+    locks = []
+    try:
+        for path in places:
+            locks.append(FolderLock.acquire(path, run.name, run.run_dir.path))
+        for path in reversed(places):
+            shutil.rmtree(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError("folder_unwritable", path=str(error.filename or places[0]), why=why, setting="logs") from None
+    finally:
+        for lock in locks:
+            lock.release()

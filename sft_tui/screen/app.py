@@ -1,0 +1,392 @@
+"""The app: screens that draw views on a canvas, keys from the table of actions, and threads that wait for files."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from textual import work
+from textual.app import App, ComposeResult, SystemCommand
+from textual.events import Key, Resize
+from textual.screen import Screen
+from textual.worker import get_current_worker
+
+from engine.contract.messages import InputError, Lang
+from sft_tui import starting, story, text
+from sft_tui.locale import say
+from sft_tui.screen import actions, clipboard, help_view, terminal
+from sft_tui.screen.canvas import Canvas
+from sft_tui.screen.ink import THEMES, Ink, Line, cut, filled, fit
+
+LEAST_WIDTH, LEAST_HEIGHT = 60, 20
+TICK_SECONDS, SLOW_TICK_SECONDS = 0.5, 2.0
+CHANGE_SECONDS = 0.25  # at most so often for what a person does
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the app was started."""
+
+    logs: Path
+    lang: Lang = "en"
+    ink: Ink = Ink()
+    slow_link: bool = False
+    run: str = ""  # to open at once
+    demo: bool = False  # to carry out the demo and show its runs
+
+    @property
+    def tick(self) -> float:
+        """Seconds between two looks at files."""
+        return SLOW_TICK_SECONDS if self.slow_link else TICK_SECONDS
+
+
+@dataclass
+class Question:
+    """What the bottom line asks, and what is done with the answer: a key among `keys`, or a text."""
+
+    text: str
+    answered: Callable[[str], None]
+    keys: str = "yn"
+    typed: str | None = None  # the text so far, where one is asked for
+
+
+class Drawn(Screen[None]):
+    """A screen that is one canvas, with a footer and a line for questions and news."""
+
+    scope = actions.EVERYWHERE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.canvas = Canvas()
+        self.question: Question | None = None
+        self.news: tuple[str, str] = ("", "")  # what to tell, and its role
+
+    @property
+    def desk(self) -> "Desk":
+        """The app."""
+        assert isinstance(self.app, Desk)
+        return self.app
+
+    def compose(self) -> ComposeResult:
+        """One canvas."""
+        yield self.canvas
+
+    def on_mount(self) -> None:
+        """Draws for the first time."""
+        self.draw()
+
+    def on_screen_resume(self) -> None:
+        """Draws what may have changed while another screen was in front."""
+        self.draw()
+
+    def on_resize(self, _event: Resize) -> None:
+        """Draws for the new size."""
+        self.draw()
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The screen without its footer."""
+        raise NotImplementedError
+
+    def draw(self) -> None:
+        """Puts the view on the canvas."""
+        width, height = self.app.size
+        if not width or not height:
+            return
+        self.canvas.put(self.lines(width, height), self.desk.options.ink)
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """The whole screen."""
+        lang = self.desk.options.lang
+        if width < LEAST_WIDTH or height < LEAST_HEIGHT:
+            small = say("ui_small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
+            return filled([[(small, "warn")]], width, height)
+        return [*filled(self.view(width, height - 1), width, height - 1), self._bottom(width)]
+
+    def _bottom(self, width: int) -> Line:
+        if self.question is not None:
+            typed = self.question.typed
+            return fit(
+                [(f" {self.question.text} ", "warn"), *([(typed + "▏", "head")] if typed is not None else [])], width
+            )
+        if self.news[0]:
+            return fit([(f" {self.news[0]}", self.news[1])], width)
+        return footer(self.scope, self.desk.options.lang, width)
+
+    def tell(self, words: str, role: str = "accent") -> None:
+        """Says something on the bottom line, until the next key."""
+        self.news = (text.safe(words, 400), role)
+        self.draw()
+
+    def ask(self, question: Question) -> None:
+        """Asks something on the bottom line."""
+        self.question = question
+        self.draw()
+
+    def on_key(self, event: Key) -> None:
+        """Answers a question, or does what the table says of the key."""
+        event.stop()
+        event.prevent_default()
+        self.news = ("", "")
+        if self.question is not None:
+            self._answer(self.question, event)
+            return
+        action = actions.by_key(self.scope, event.key)
+        if action is not None:
+            self.do(action.name)
+        self.draw()
+
+    def _answer(self, question: Question, event: Key) -> None:
+        if event.key in ("escape", "ctrl+c"):
+            self.question = None
+        elif question.typed is None:
+            if (event.character or "").lower() in question.keys:
+                self.question = None
+                question.answered((event.character or "").lower())
+        elif event.key == "enter":
+            self.question = None
+            question.answered(question.typed)
+        elif event.key == "backspace":
+            question.typed = question.typed[:-1]
+        elif event.key == "ctrl+u":
+            question.typed = ""
+        elif event.character and event.is_printable:
+            question.typed += event.character
+        self.draw()
+
+    def on_paste(self, event: object) -> None:
+        """Takes a pasted text into the answer."""
+        pasted = str(getattr(event, "text", ""))
+        if self.question is not None and self.question.typed is not None:
+            self.question.typed += text.safe(pasted.replace("\n", " ").strip(), 400)
+            self.draw()
+
+    def do(self, name: str) -> None:
+        """Carries an action out: by the method of its name, here or in the app."""
+        method = getattr(self, f"do_{name}", None) or getattr(self.desk, f"do_{name}", None)
+        if method is None:
+            return
+        try:
+            method()
+        except InputError as error:
+            self.tell(error.message.text(self.desk.options.lang), "bad")
+
+    def do_back(self) -> None:
+        """Leaves this screen."""
+        self.desk.back()
+
+    def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
+        """A press on the footer is a press of its key."""
+        if event.y != self.app.size.height - 1 or self.question is not None:
+            self.clicked(event.x, event.y)
+            return
+        name = footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x)
+        if name:
+            self.news = ("", "")
+            self.do(name)
+            self.draw()
+
+    def clicked(self, _x: int, _y: int) -> None:
+        """A press elsewhere."""
+
+    def copy(self, words: str) -> None:
+        """Copies a text, and tells where to."""
+        path = clipboard.copy(words, self.desk.options.logs, self.app.copy_to_clipboard)
+        lang = self.desk.options.lang
+        self.tell(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))
+
+
+def footer(scope: str, lang: Lang, width: int) -> Line:
+    """The keys of a screen, as many as there is room for; help and quit always."""
+    return fit([span for spans, _ in _footer(scope, lang, width) for span in spans], width)
+
+
+def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
+    from sft_tui.screen.ink import columns
+
+    shown = [action for action in actions.of_scope(scope) if action.footer]
+    ends = [action for action in shown if action.name in ("help", "quit")]
+    parts: list[tuple[Line, str]] = []
+    room = width
+    for action in [*ends, *(a for a in shown if a not in ends)]:
+        part: Line = [(f" {actions.shown(action.keys[0])} ", "key"), (f"{action.label(lang)} ", "dim")]
+        if columns(part) <= room:
+            room -= columns(part)
+            parts.append((part, action.name))
+    kept = [part for part in parts if part[1] not in ("help", "quit")]
+    return [*kept, *(part for part in parts if part[1] in ("help", "quit"))]
+
+
+def footer_at(scope: str, lang: Lang, width: int, x: int) -> str:
+    """The action whose key stands in a column of the footer; empty where none does."""
+    from sft_tui.screen.ink import columns
+
+    for part, name in _footer(scope, lang, width):
+        x -= columns(part)
+        if x < 0:
+            return name
+    return ""
+
+
+class HelpScreen(Drawn):
+    """All keys."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__()
+        self._scope, self._from = scope, 0
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The page."""
+        return help_view.draw(self._scope, self.desk.options.lang, width, height, self._from)
+
+    def do_down(self) -> None:
+        """Further down."""
+        self._from += 1
+
+    def do_up(self) -> None:
+        """Further up."""
+        self._from = max(0, self._from - 1)
+
+    def do_page_down(self) -> None:
+        """A page down."""
+        self._from += self.app.size.height - 6
+
+    def do_page_up(self) -> None:
+        """A page up."""
+        self._from = max(0, self._from - self.app.size.height + 6)
+
+    def do_help(self) -> None:
+        """The same key closes it."""
+        self.do_back()
+
+
+class Desk(App[int]):
+    """The app; its exit code is 0, or that of the run that was followed to its end."""
+
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    TITLE = "sft-tui"
+    CSS = "Screen { background: ansi_default; }"
+    INLINE_PADDING = 0
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(ansi_color=True)
+        self.options = options
+        self.crash = ""
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Ends the app with a file in place of a traceback on the terminal, which would show values of variables."""
+        if not self.crash:
+            self.crash = terminal.write_crash(error)
+            self._return_code = 1
+            self._close_messages_no_wait()
+
+    def on_mount(self) -> None:
+        """Opens the first screen."""
+        from sft_tui.screen import launch, watch
+
+        self.push_screen(launch.LaunchScreen(self.options.demo))
+        if self.options.run:
+            self.push_screen(watch.RunScreen(self.options.run))
+        if self.options.demo:
+            self.begin_demo()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: the actions of the screen that is in front."""
+        scope = getattr(screen, "scope", actions.EVERYWHERE)
+        for action in actions.of_scope(scope):
+            if action.name != "palette":
+                yield SystemCommand(
+                    action.label(self.options.lang),
+                    action.help(self.options.lang),
+                    lambda name=action.name: _do(screen, name),
+                )
+
+    def do_palette(self) -> None:
+        """Opens the palette."""
+        self.action_command_palette()
+
+    def do_help(self) -> None:
+        """Opens the page of keys."""
+        self.push_screen(HelpScreen(getattr(self.screen, "scope", actions.EVERYWHERE)))
+
+    def do_quit(self) -> None:
+        """Leaves; runs go on."""
+        self.exit(0)
+
+    def do_theme(self) -> None:
+        """The next theme."""
+        names = list(THEMES)
+        following = names[(names.index(self.options.ink.theme) + 1) % len(names)]
+        self.options = replace(self.options, ink=replace(self.options.ink, theme=following))
+
+    def do_runs(self) -> None:
+        """All runs."""
+        from sft_tui.screen.runs_screen import RunsScreen
+
+        self.push_screen(RunsScreen())
+
+    def do_launch(self) -> None:
+        """The screen for a new run."""
+        from sft_tui.screen.launch import LaunchScreen
+
+        self.push_screen(LaunchScreen())
+
+    def open_run(self, name: str) -> None:
+        """Shows a run."""
+        from sft_tui.screen.watch import RunScreen
+
+        self.push_screen(RunScreen(name))
+
+    def start_run(self, record: object) -> None:
+        """Starts a planned run, and shows it; raises InputError."""
+        from engine.contract.rundir import RunRecord
+
+        assert isinstance(record, RunRecord)
+        started = starting.start(self.options.logs, record)
+        self.open_run(started.record.run)
+
+    @work(thread=True, exclusive=True, group="demo")
+    def begin_demo(self) -> None:
+        """Carries the demo out and shows its runs; goes on where an earlier one was left."""
+        worker = get_current_worker()
+        try:
+            self.call_from_thread(self._told, say("ui_demo_data", self.options.lang))
+            story.prepare()
+            for name in story.HALVES:
+                record = story.next_record(name)
+                if record is None:
+                    continue
+                run = starting.start(self.options.logs, record)
+                self.call_from_thread(self.open_run, run.record.run)
+                while not worker.is_cancelled and run.supervisor.poll() is None:
+                    time.sleep(TICK_SECONDS)
+                if worker.is_cancelled or not story.is_done(name):
+                    return
+        except InputError as error:
+            self.call_from_thread(self._told, error.message.text(self.options.lang), "bad")
+
+    def _told(self, words: str, role: str = "accent") -> None:
+        if isinstance(self.screen, Drawn):
+            self.screen.tell(words, role)
+
+    def back(self) -> None:
+        """To the screen before; the first one stays."""
+        if len(self.screen_stack) > 2:
+            self.pop_screen()
+
+    def write_raw(self, data: str) -> None:
+        """Writes to the terminal beside the screen: a bell or a notification, made here and of harmless text only."""
+        if self._driver is not None:
+            self._driver.write(data)
+
+
+def _do(screen: Screen[object], name: str) -> None:
+    if isinstance(screen, Drawn):
+        screen.do(name)
+        screen.draw()
+
+
+__all__ = ["Desk", "Drawn", "Options", "Question", "contextlib", "cut", "get_current_worker", "os", "sys", "work"]

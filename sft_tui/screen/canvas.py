@@ -1,0 +1,97 @@
+"""One widget for the whole screen: it is given lines, and redraws the spans of them that changed."""
+
+from collections.abc import Sequence
+
+from rich.segment import Segment
+from textual.events import MouseDown
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from sft_tui.screen.ink import Ink, Line
+
+Cell = tuple[str, str]  # a character and its role; the second half of a wide one is empty
+
+
+class Canvas(Widget):
+    """Shows lines as they are; nothing in them is markup."""
+
+    DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
+
+    class Clicked(Message):
+        """Somebody pressed the mouse on a cell."""
+
+        def __init__(self, x: int, y: int) -> None:
+            super().__init__()
+            self.x, self.y = x, y
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[Line] = []
+        self._cells: list[list[Cell]] = []
+        self._ink = Ink()
+
+    def put(self, lines: Sequence[Line], ink: Ink) -> None:
+        """Shows these lines from now on; only what differs is drawn again."""
+        cells = [_cells(line) for line in lines]
+        if ink != self._ink or len(cells) != len(self._cells):
+            self._ink, self._lines, self._cells = ink, list(lines), cells
+            self.refresh()
+            return
+        regions = [
+            Region(first, y, last - first, 1)
+            for y, (old, new) in enumerate(zip(self._cells, cells, strict=True))
+            for first, last in _changed(old, new)
+        ]
+        self._lines, self._cells = list(lines), cells
+        if regions:
+            self.refresh(*regions)
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the screen."""
+        if y >= len(self._lines):
+            return Strip.blank(self.size.width, self._ink.style(""))
+        segments = [Segment(self._ink.text(text), self._ink.style(role)) for text, role in self._lines[y] if text]
+        return Strip(segments).adjust_cell_length(self.size.width, self._ink.style(""))
+
+    def on_mouse_down(self, event: MouseDown) -> None:
+        """Tells where."""
+        self.post_message(self.Clicked(event.x, event.y))
+
+
+def _cells(line: Line) -> list[Cell]:
+    from rich.cells import cell_len
+
+    cells: list[Cell] = []
+    for text, role in line:
+        for char in text:
+            size = cell_len(char)
+            if size == 0 and cells:  # a mark on the character before it
+                cells[-1] = (cells[-1][0] + char, cells[-1][1])
+                continue
+            cells.append((char, role))
+            cells.extend([("", role)] * (size - 1))
+    return cells
+
+
+GAP = 6  # cells that are alike between two that differ cost less than to move the cursor
+
+
+def _changed(old: list[Cell], new: list[Cell]) -> list[tuple[int, int]]:
+    """The stretches of a line that differ, from whole characters to whole characters."""
+    if len(old) != len(new):
+        return [(0, max(len(old), len(new)))]
+    places = [place for place, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
+    stretches: list[tuple[int, int]] = []
+    for place in places:
+        first, last = place, place + 1
+        while first and (not old[first][0] or not new[first][0]):
+            first -= 1
+        while last < len(new) and (not old[last][0] or not new[last][0]):
+            last += 1
+        if stretches and first - stretches[-1][1] < GAP:
+            stretches[-1] = (stretches[-1][0], last)
+        else:
+            stretches.append((first, last))
+    return stretches

@@ -1,0 +1,182 @@
+"""A chart in braille characters, two columns and four rows of dots each, with axes; what is not finite is a gap."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sft_tui.curves import Bucket
+from sft_tui.screen.ink import Line
+
+DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of the left and of the right half, downwards
+LABEL = 8  # columns of the labels on the left
+BLANK = 0x2800
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What is drawn: buckets for two columns of dots to a character, points over them by (column of dots, value)."""
+
+    buckets: Sequence[Bucket]
+    points: Sequence[tuple[int, float]]
+    first: int
+    last: int
+    log: bool = False
+    ascii: bool = False
+
+
+def columns_of(width: int) -> int:
+    """Columns of dots in a chart of so many columns."""
+    return 2 * max(1, width - LABEL - 1)
+
+
+def draw(plot: Plot, width: int, height: int) -> list[Line]:
+    """The chart in exactly so many lines; one line says so where nothing is to be drawn."""
+    rows, across = height - 1, max(1, width - LABEL - 1)
+    if rows < 2 or width < LABEL + 8:
+        return [[("", "")] for _ in range(height)]
+    scale = _scale(plot)
+    if scale is None:
+        return [[("", "")] for _ in range(height)]
+    low, high = scale
+    cells = _cells(plot, low, high, rows, across)
+    marks = _marks(plot, low, high, rows, across)
+    lines: list[Line] = []
+    for row in range(rows):
+        at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
+        label = number(_back(at[row], plot.log)) if row in at and (rows > 4 or row != rows // 2) else ""
+        lines.append([(f"{label:>{LABEL - 1}} ", "dim"), *_row(cells[row], marks.get(row, {}), plot.ascii)])
+    lines.append(_axis(plot.first, plot.last, across))
+    return lines
+
+
+def _scale(plot: Plot) -> tuple[float, float] | None:
+    values = [_forth(x, plot.log) for b in plot.buckets if b.known for x in (b.low, b.high)]
+    values += [_forth(y, plot.log) for _, y in plot.points]
+    finite = [x for x in values if math.isfinite(x)]
+    if not finite:
+        return None
+    low, high = min(finite), max(finite)
+    if high - low < 1e-12 * max(1.0, abs(high)):
+        low, high = low - max(abs(low) * 0.05, 1e-9), high + max(abs(high) * 0.05, 1e-9)
+    return low, high
+
+
+def _forth(value: float, log: bool) -> float:
+    if not log:
+        return value
+    return math.log10(value) if value > 0 and math.isfinite(value) else math.nan
+
+
+def _back(value: float, log: bool) -> float:
+    return 10**value if log else value
+
+
+def _level(value: float, low: float, high: float, steps: int) -> int:
+    """The row of dots of a value, from the top."""
+    return min(steps - 1, max(0, round((high - value) / (high - low) * (steps - 1))))
+
+
+def _cells(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
+    cells = [[0] * across for _ in range(rows)]
+    before: tuple[int, int] | None = None  # column of dots, and level of the mean
+    for column, bucket in enumerate(plot.buckets[: 2 * across]):
+        if bucket.bad and not bucket.known:
+            before = None
+        ends = [_forth(x, plot.log) for x in (bucket.high, bucket.low)] if bucket.known else []
+        if not ends or not all(map(math.isfinite, ends)):
+            continue
+        top, bottom = (_level(end, low, high, 4 * rows) for end in ends)
+        mean = _forth(bucket.mean, plot.log)
+        middle = _level(mean if math.isfinite(mean) else ends[0], low, high, 4 * rows)
+        for level in range(top, bottom + 1):
+            cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
+        if before is not None and column - before[0] > 1:
+            _join(cells, before, (column, middle))
+        before = (column, middle)
+    return cells
+
+
+def _join(cells: list[list[int]], one: tuple[int, int], other: tuple[int, int]) -> None:
+    """A line between two points with nothing known in between."""
+    for column in range(one[0] + 1, other[0]):
+        level = round(one[1] + (other[1] - one[1]) * (column - one[0]) / (other[0] - one[0]))
+        cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
+
+
+def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[int, dict[int, str]]:
+    """Characters over the dots: points, and below all a cross where a value was not finite."""
+    marks: dict[int, dict[int, str]] = {}
+    for column, bucket in enumerate(plot.buckets[: 2 * across]):
+        if bucket.bad:
+            marks.setdefault(rows - 1, {})[column // 2] = "×"
+    for column, value in plot.points:
+        level = _forth(value, plot.log)
+        if math.isfinite(level) and 0 <= column < 2 * across:
+            marks.setdefault(_level(level, low, high, 4 * rows) // 4, {})[column // 2] = "●"
+    return marks
+
+
+def _row(cells: list[int], marks: dict[int, str], ascii_only: bool) -> Line:
+    spans: Line = []
+    for place, dots in enumerate(cells):
+        mark = marks.get(place)
+        role = {"●": "chart2", "×": "bad", None: "chart"}[mark]
+        char = mark or (chr(BLANK + dots) if not ascii_only else "*" if dots else " ")
+        if not mark and not dots:
+            char = " "
+        if spans and spans[-1][1] == role:
+            spans[-1] = (spans[-1][0] + char, role)
+        else:
+            spans.append((char, role))
+    return spans
+
+
+def _axis(first: int, last: int, across: int) -> Line:
+    """Steps below the chart: the first, the last, and as many in between as there is room for."""
+    text = [" "] * across
+    parts = 4 if across >= 48 else 2 if across >= 24 else 1
+    for part in range(parts + 1):
+        step = f"{first + (last - first) * part // parts:,}"
+        place = min(max(0, (across - 1) * part // parts - len(step) // 2), across - len(step))
+        if place >= 0 and all(char == " " for char in text[max(0, place - 1) : place + len(step) + 1]):
+            text[place : place + len(step)] = step
+    return [(" " * LABEL + "".join(text), "dim")]
+
+
+def number(value: float) -> str:
+    """A label of at most seven columns."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e5 or size < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.4g}"
+
+
+def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int) -> list[Line]:
+    """Several curves on one scale, each in its role; where they meet, the later one shows."""
+    rows, across = height - 1, max(1, width - LABEL - 1)
+    scales = [scale for plot in plots if (scale := _scale(plot)) is not None]
+    if rows < 2 or width < LABEL + 8 or not scales:
+        return [[("", "")] for _ in range(height)]
+    low, high = min(scale[0] for scale in scales), max(scale[1] for scale in scales)
+    layers = [_cells(_means(plot), low, high, rows, across) for plot in plots]
+    lines: list[Line] = []
+    for row in range(rows):
+        label = number(high) if row == 0 else number(low) if row == rows - 1 else ""
+        line: Line = [(f"{label:>{LABEL - 1}} ", "dim")]
+        for column in range(across):
+            dots, role = 0, ""
+            for layer, of in zip(layers, roles, strict=False):
+                if layer[row][column]:
+                    dots, role = layer[row][column], of
+            char = "*" if dots and plots[0].ascii else chr(BLANK + dots) if dots else " "
+            line.append((char, role))
+        lines.append(line)
+    return [*lines, _axis(plots[0].first, plots[0].last, across)]
+
+
+def _means(plot: Plot) -> Plot:
+    """The same without the range of each bucket."""
+    flat = [b._replace(low=b.mean, high=b.mean) if b.known else b for b in plot.buckets]
+    return replace(plot, buckets=flat)

@@ -1,0 +1,30 @@
+"""Copying from a terminal: by OSC 52, inside tmux by its buffer, and always to a file as well."""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LONGEST = 74_000  # bytes; many terminals take no more by OSC 52
+TMUX_SECONDS = 2.0
+
+
+def copy(text: str, folder: Path, osc52: Callable[[str], None]) -> Path | None:
+    """Copies `text`, which has been made harmless, and the file it was written to; None where none could be."""
+    short = text.encode()[:LONGEST].decode(errors="ignore")
+    if os.environ.get("TMUX"):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                ["tmux", "load-buffer", "-w", "-"], input=short.encode(), timeout=TMUX_SECONDS, check=False,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+    else:
+        osc52(short)
+    path = folder / f"copied-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        return None
+    return path

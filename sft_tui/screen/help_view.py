@@ -1,0 +1,25 @@
+"""The page of keys, made from the table of actions."""
+
+from engine.contract.messages import Lang
+from sft_tui.locale import say
+from sft_tui.screen import actions
+from sft_tui.screen.ink import Line, fit, frame, wrap
+
+KEYS = 12  # columns of the keys
+
+
+def draw(scope: str, lang: Lang, width: int, height: int, first: int) -> list[Line]:
+    """The page from one of its lines on: the keys of the screen one came from first."""
+    lines: list[Line] = []
+    order = [scope, *(name for name in actions.SCOPES if name != scope)] if scope in actions.SCOPES else actions.SCOPES
+    for name in order:
+        lines.append([(actions.SCOPES[name][lang == "zh"], "head")])
+        for action in actions.ACTIONS:
+            if action.scope != name:
+                continue
+            keys = " ".join(map(actions.shown, action.keys))
+            for number, part in enumerate(wrap(action.help(lang), width - KEYS - 6)):
+                lines.append([*fit([(f"  {keys}" if number == 0 else "", "key")], KEYS), (part, "")])
+        lines.append([])
+    first = max(0, min(first, len(lines) - (height - 2)))
+    return frame([(say("ui_help", lang), "head")], lines[first:], width, height)

@@ -1,0 +1,178 @@
+"""Lines of styled text, cut and framed by columns, and the themes that give the styles their colours.
+
+A line is a list of spans (text, role). Roles name what a text is, not how it looks; a theme turns them into styles.
+All foreign text has gone through `safe()` before it comes here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.style import Style
+
+Span = tuple[str, str]
+Line = list[Span]
+
+DARK = {
+    "": "#c9d1d9 on #0e1116", "dim": "#7d8590 on #0e1116", "accent": "#79c0ff on #0e1116",
+    "good": "#7ee787 on #0e1116", "warn": "#e3b341 on #0e1116", "bad": "bold #ff7b72 on #0e1116",
+    "head": "bold #e6edf3 on #0e1116", "select": "#e6edf3 on #1f3a5f", "key": "bold #79c0ff on #0e1116",
+    "chart": "#79c0ff on #0e1116", "chart2": "#d2a8ff on #0e1116", "frame": "#3d444d on #0e1116",
+}  # fmt: skip
+LIGHT = {
+    "": "#24292f on #ffffff", "dim": "#656d76 on #ffffff", "accent": "#0550ae on #ffffff",
+    "good": "#116329 on #ffffff", "warn": "#7d4e00 on #ffffff", "bad": "bold #a40e26 on #ffffff",
+    "head": "bold #1f2328 on #ffffff", "select": "#1f2328 on #cfe4ff", "key": "bold #0550ae on #ffffff",
+    "chart": "#0550ae on #ffffff", "chart2": "#8250df on #ffffff", "frame": "#afb8c1 on #ffffff",
+}  # fmt: skip
+SIXTEEN = {
+    "": "default", "dim": "bright_black", "accent": "cyan", "good": "green", "warn": "yellow", "bad": "bold red",
+    "head": "bold", "select": "reverse", "key": "bold cyan", "chart": "cyan", "chart2": "magenta",
+    "frame": "bright_black",
+}  # fmt: skip
+PLAIN = {
+    "": "", "dim": "dim", "accent": "", "good": "", "warn": "bold", "bad": "bold", "head": "bold", "select": "reverse",
+    "key": "bold", "chart": "", "chart2": "bold", "frame": "dim",
+}  # fmt: skip
+THEMES = {"dark": DARK, "light": LIGHT, "16": SIXTEEN, "none": PLAIN}
+# What a terminal without box and braille characters gets in their place.
+TO_ASCII = str.maketrans({
+    "─": "-", "│": "|", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "━": "=", "╺": "-", "▸": ">",
+    "✓": "+", "✗": "x", "·": "-", "…": "~", "●": "o", "×": "x", "▏": "|", "→": ">", "█": "#", "▇": "#", "▆": "#",
+    "▅": "=", "▄": "=", "▃": "-", "▂": "_", "▁": "_", "±": "~", "≤": "<", "↑": "^", "↓": "v", "–": "-", "°": " ",
+})  # fmt: skip
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Ink:
+    """How text looks on this terminal."""
+
+    theme: str = "dark"
+    ascii: bool = False
+
+    def style(self, role: str) -> Style:
+        """The style of a role."""
+        return _style(THEMES[self.theme].get(role, ""))
+
+    def text(self, text: str) -> str:
+        """A text in characters that the terminal has."""
+        return text.translate(TO_ASCII) if self.ascii else text
+
+
+_STYLES: dict[str, Style] = {}
+
+
+def _style(definition: str) -> Style:
+    if definition not in _STYLES:
+        _STYLES[definition] = Style.parse(definition) if definition else Style.null()
+    return _STYLES[definition]
+
+
+def columns(line: Line) -> int:
+    """Columns that a line takes."""
+    return sum(cell_len(text) for text, _ in line)
+
+
+def fit(line: Line, width: int, role: str = "") -> Line:
+    """`line` in exactly so many columns: an ellipsis where it is cut, spaces of a role where it is short."""
+    fitted: Line = []
+    left = max(0, width)
+    for text, of in line:
+        size = cell_len(text)
+        if size > left:
+            fitted.append((cut(text, left), of))
+            left = 0
+            break
+        fitted.append((text, of))
+        left -= size
+    if left:
+        fitted.append((" " * left, role))
+    return fitted
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in exactly `width` columns, an ellipsis at its end where some of it had to go."""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…" if width > 0 else ""
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """`text` on lines of at most so many columns, broken at spaces where there are some, and anywhere in Chinese."""
+    lines, line, size = [], "", 0
+    for word in _words(text):
+        length = cell_len(word)
+        if size + length > width and line.strip():
+            lines.append(line.rstrip())
+            line, size = "", 0
+            word = word.lstrip()
+            length = cell_len(word)
+        while length > width > 1:
+            head = set_cell_size(word, width)
+            kept = len(head.rstrip()) or 1
+            lines.append(word[:kept])
+            word = word[kept:]
+            length = cell_len(word)
+        line, size = line + word, size + length
+    return [*lines, line.rstrip()] if line.strip() or not lines else lines
+
+
+def _words(text: str) -> list[str]:
+    words: list[str] = []
+    for char in text:
+        wide = cell_len(char) > 1
+        if words and not wide and char != " " and cell_len(words[-1][-1]) == 1:
+            words[-1] += char
+        else:
+            words.append(char)
+    return words
+
+
+def frame(title: Line, body: Sequence[Line], width: int, height: int, note: Line | None = None) -> list[Line]:
+    """A box of exactly this size around a body that is cut or filled up, with a title and a note in its upper edge."""
+    if width < 4 or height < 2:
+        return [fit(line, width) for line in [*body[:height], *[[] for _ in range(height - len(body))]]]
+    note = note or []
+    room = width - 4
+    if columns(note) > room - 6:
+        note = []
+    shown = fit(title, min(columns(title), max(0, room - columns(note) - 2)))
+    gap = max(0, width - 4 - columns(shown) - columns(note) - (2 if note else 0))
+    top = [("┌ ", "frame"), *shown, (" " + "─" * gap, "frame")]
+    top += [(" ", "frame"), *note, (" ", "frame")] if note else []
+    lines = [fit(top, width - 1, "frame") + [("┐", "frame")]]
+    for number in range(height - 2):
+        line = body[number] if number < len(body) else []
+        lines.append([("│ ", "frame"), *fit(line, width - 4), (" │", "frame")])
+    lines.append([("└" + "─" * (width - 2) + "┘", "frame")])
+    return lines
+
+
+def beside(*blocks: list[Line]) -> list[Line]:
+    """Blocks of equal height next to each other."""
+    return [[span for block in blocks for span in block[number]] for number in range(len(blocks[0]))]
+
+
+def filled(lines: Sequence[Line], width: int, height: int) -> list[Line]:
+    """Exactly so many lines of so many columns."""
+    shown = [fit(line, width) for line in lines[:height]]
+    return shown + [fit([], width) for _ in range(height - len(shown))]
+
+
+def bar(share: float, width: int) -> Line:
+    """How much of a whole is done."""
+    share = min(1.0, max(0.0, share)) if share == share else 0.0
+    done = round(share * width)
+    return [("━" * done, "accent"), ("─" * (width - done), "frame")]
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """The newest values as blocks, from zero to the largest; what is no number is a space."""
+    shown = list(values)[-width:]
+    most = max((value for value in shown if value == value and abs(value) < float("inf")), default=0)
+    if most <= 0:
+        return " " * len(shown)
+    return "".join(
+        BLOCKS[min(7, int(value / most * 7.99))] if value == value and 0 <= value <= most else " " for value in shown
+    )

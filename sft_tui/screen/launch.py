@@ -1,0 +1,333 @@
+"""The screen before a run: looks at the preset under the cursor in a thread, edits settings, mends and starts."""
+
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from textual import work
+from textual.worker import get_current_worker
+
+from engine.contract import events
+from engine.contract.config import FIELDS, KINDS, check_value, override, to_json
+from engine.contract.messages import InputError
+from engine.contract.presets import PRESETS, preset
+from engine.contract.rundir import OutputDir
+from sft_tui import runs, starting
+from sft_tui.headless import phase_line
+from sft_tui.locale import say
+from sft_tui.options import parse
+from sft_tui.preflight.check import Report, Request, check, rehearse_request
+from sft_tui.preflight.report import subject
+from sft_tui.screen import actions, launch_view
+from sft_tui.screen.app import Drawn, Question
+from sft_tui.screen.ink import Line
+from sft_tui.screen.launch_view import PANELS, Resumable, View
+from sft_tui.text import number, safe
+
+SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
+PROGRAM = [sys.executable, "-m", "sft_tui"]
+
+
+class LaunchScreen(Drawn):
+    """Presets, the pre-flight of the one under the cursor, its settings, and the start."""
+
+    scope = actions.LAUNCH
+
+    def __init__(self, demo: bool = False) -> None:
+        super().__init__()
+        self.state = View("demo" if demo else next(iter(PRESETS)))
+        self._mending = ""  # the command that is being run
+
+    def on_mount(self) -> None:
+        """Looks at the first preset."""
+        self._resumables()
+        self._choose(self.state.preset)
+
+    def on_screen_resume(self) -> None:
+        """Looks again: a run may have made what was missing."""
+        self._resumables()
+        if self.state.report is not None:
+            self.look()
+        self.draw()
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The screen as it is now."""
+        options = self.desk.options
+        return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
+
+    def _resumables(self) -> None:
+        found = {}
+        for name, entry in PRESETS.items():
+            output = OutputDir(Path(entry.config.output_dir))
+            owner, steps = output.owner(), output.checkpoint_steps()
+            if owner and steps and not owner.get("finished"):
+                found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0))
+        self.state = replace(self.state, resumable=found)
+
+    def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
+        self.state = replace(
+            self.state, preset=name, values=values or {}, report=None, finding=0, fault=("", ""), doing=""
+        )
+        self._settle()
+
+    def _settle(self) -> None:
+        config, _ = override(preset(self.state.preset).config, dict(self.state.values))
+        processes = config.num_processes or self.state.processes
+        self.state = replace(self.state, config=config, processes=processes)
+        self.look()
+        self.draw()
+
+    @work(thread=True, exclusive=True, group="check")
+    def look(self) -> None:
+        """The pre-flight, once no key has come for a moment."""
+        worker, state, options = get_current_worker(), self.state, self.desk.options
+        time.sleep(SETTLED_SECONDS)
+        if worker.is_cancelled:
+            return
+        told = 0.0
+
+        def progress(setting: str, done: int, total: int) -> None:
+            nonlocal told
+            if not worker.is_cancelled and time.monotonic() - told > 1.0:
+                told = time.monotonic()
+                words = say("reading", options.lang, what=subject(setting, options.lang), done=done, total=total)
+                self.app.call_from_thread(self._doing, words)
+
+        def partly(report: Report) -> None:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._partly, report)
+
+        request = Request.of(state.preset, dict(state.values), state.config, options.logs)
+        report = check(request, progress, partly)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._looked, request, report)
+
+    def _doing(self, words: str) -> None:
+        self.state = replace(self.state, doing=words)
+        self._draw_here()
+
+    def _partly(self, report: Report) -> None:
+        if self.state.report is None:
+            doing = self.state.doing or say("ui_checking", self.desk.options.lang)
+            self.state = replace(self.state, report=report, doing=doing)
+            self._draw_here()
+
+    def _looked(self, request: Request, report: Report) -> None:
+        cursor = min(self.state.finding, max(0, len(report.findings) - 1))
+        self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
+        self._draw_here()
+
+    def _draw_here(self) -> None:
+        if self.is_current:
+            self.draw()
+
+    def _move(self, by: int) -> None:
+        state = self.state
+        if state.panel == "presets":
+            names = list(PRESETS)
+            place = min(len(names) - 1, max(0, names.index(state.preset) + by))
+            if names[place] != state.preset:
+                self._choose(names[place])
+        elif state.panel == "findings":
+            place = min(max(0, len(state.findings) - 1), max(0, state.finding + by))
+            self.state = replace(state, finding=place)
+        else:
+            place = min(len(FIELDS) - 1, max(0, state.setting + by))
+            self.state = replace(state, setting=place)
+
+    def do_up(self) -> None:
+        """The one above."""
+        self._move(-1)
+
+    def do_down(self) -> None:
+        """The one below."""
+        self._move(1)
+
+    def do_page_up(self) -> None:
+        """Ten up."""
+        self._move(-10)
+
+    def do_page_down(self) -> None:
+        """Ten down."""
+        self._move(10)
+
+    def do_next(self) -> None:
+        """The next panel."""
+        place = (PANELS.index(self.state.panel) + 1) % len(PANELS)
+        self.state = replace(self.state, panel=PANELS[place])
+
+    def do_check(self) -> None:
+        """Looks again at everything."""
+        self.state = replace(self.state, report=None)
+        self.look()
+
+    def do_edit(self) -> None:
+        """Asks for the value of the setting under the cursor."""
+        if self.state.panel != "settings":
+            self.state = replace(self.state, panel="settings")
+            return
+        name = list(FIELDS)[self.state.setting]
+        value = getattr(self.state.config, name)
+        shown = number(value) if value != "" else ""
+        self.ask(Question(f"{name} =", lambda typed: self._typed(name, typed), typed=shown))
+
+    def _typed(self, name: str, typed: str) -> None:
+        try:
+            value = parse(KINDS[name], typed)
+            check_value(name, value)
+        except (ValueError, InputError) as error:
+            words = error.message.what(self.desk.options.lang) if isinstance(error, InputError) else str(error)
+            self.state = replace(self.state, fault=(name, words))
+            self.tell(words, "bad")
+            return
+        values = {**self.state.values, name: value}
+        if value == getattr(preset(self.state.preset).config, name):
+            del values[name]
+        self.state = replace(self.state, values=values, fault=("", ""))
+        self._settle()
+
+    def do_reset(self) -> None:
+        """The preset's value again."""
+        if self.state.panel == "settings":
+            name = list(FIELDS)[self.state.setting]
+            values = {key: value for key, value in self.state.values.items() if key != name}
+            self.state = replace(self.state, values=values, fault=("", ""))
+            self._settle()
+
+    def do_start(self) -> None:
+        """Starts the run, or edits the setting under the cursor."""
+        if self.state.panel == "settings":
+            self.do_edit()
+            return
+        lang, report = self.desk.options.lang, self.state.report
+        if self.state.preset == "demo" and not Path(preset("demo").config.pretrained_model).is_dir():
+            self.desk.begin_demo()
+            return
+        if report is None or self.state.doing:
+            self.tell(say("ui_still_checking", lang), "warn")
+            return
+        if report.exit_code:
+            self.tell(say("ui_errors", lang, errors=report.count("error")), "bad")
+            return
+        values = dict(self.state.values)
+        request = Request.of(self.state.preset, values, self.state.config, self.desk.options.logs)
+        if request.config != request.asked:
+            values["micro_batch_tokens"] = request.config.micro_batch_tokens
+        self.desk.start_run(starting.plan_run(self.state.preset, values))
+
+    def do_resume(self) -> None:
+        """Goes on with the unfinished run of this preset."""
+        going = self.state.resumable.get(self.state.preset)
+        if going is None:
+            self.tell(say("ui_nothing_to_resume", self.desk.options.lang), "warn")
+            return
+        one = runs.look(runs.find(self.desk.options.logs, going.run))
+        if one.alive:
+            self.desk.open_run(one.name)
+            return
+        self.desk.start_run(starting.plan_resume(one.record, {}))
+
+    def do_rehearse(self) -> None:
+        """Rehearses the run."""
+        report, lang = self.state.report, self.desk.options.lang
+        if report is None or self.state.doing or not report.may_be_rehearsed:
+            self.tell(
+                say(
+                    "ui_errors" if report else "ui_still_checking", lang, errors=report.count("error") if report else 0
+                ),
+                "bad",
+            )
+            return
+        self.rehearse()
+
+    @work(thread=True, exclusive=True, group="rehearse")
+    def rehearse(self) -> None:
+        """The rehearsal, told phase by phase."""
+        state, options = self.state, self.desk.options
+        request = Request.of(state.preset, dict(state.values), state.config, options.logs)
+
+        def told(phase: events.Phase) -> None:
+            if phase.name != "training":
+                words = say("rehearsing", options.lang, phase=phase_line(phase, options.lang))
+                self.app.call_from_thread(self.tell, words)
+
+        try:
+            rehearse_request(request, told)
+        except InputError as error:
+            self.app.call_from_thread(self.tell, error.message.text(options.lang), "bad")
+            return
+        self.app.call_from_thread(self.tell, say("ui_rehearsed", options.lang))
+        self.app.call_from_thread(self.look)
+
+    def do_fix(self) -> None:
+        """Runs what mends the finding under the cursor, or the first that a command mends; asks first."""
+        findings = self.state.findings
+        if self.state.panel == "findings" and findings:
+            chosen = [findings[self.state.finding]]
+        else:
+            chosen = [finding for finding in findings if finding.command and finding.level != "ok"]
+        command = next((finding.command for finding in chosen if finding.command), "")
+        lang = self.desk.options.lang
+        if not command:
+            self.tell(say("ui_no_command", lang), "warn")
+            return
+        if not command.startswith("sft-tui "):
+            self.copy(command)  # of the system: for a person to run
+            return
+        words = say("ui_ask_fix", lang, command=safe(command, 200))
+        self.ask(Question(words, lambda key: self._mend(command) if key == "y" else None))
+
+    def _mend(self, command: str) -> None:
+        """Takes over the settings of a check, starts a run, and does all else in a thread."""
+        for part in command.split(" && "):
+            words = shlex.split(part)[1:]
+            if words[:1] == ["check"]:
+                self._take_over(words[1], words[2:])
+            elif words[:1] == ["run"]:
+                values = self._values_of(words[2:])
+                self.desk.start_run(starting.plan_run(words[1], values))
+                return  # the check comes when the run is done
+            else:
+                self.mend(words)
+
+    def _values_of(self, words: list[str]) -> dict[str, Any]:
+        names = [word.removeprefix("--") for word in words[::2]]
+        return {
+            name: parse(KINDS[name], value) for name, value in zip(names, words[1::2], strict=False) if name in KINDS
+        }
+
+    def _take_over(self, name: str, words: list[str]) -> None:
+        self._choose(name, self._values_of(words))
+
+    @work(thread=True, exclusive=True, group="mend")
+    def mend(self, words: list[str]) -> None:
+        """Runs one of our own commands, and looks again."""
+        lang = self.desk.options.lang
+        self.app.call_from_thread(self.tell, say("ui_mending", lang, command=f"sft-tui {shlex.join(words)}"))
+        done = subprocess.run(
+            [*PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", check=False,
+        )  # fmt: skip
+        last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
+        self.app.call_from_thread(self.tell, last, "bad" if done.returncode else "good")
+        self.app.call_from_thread(self.look)
+
+    def clicked(self, x: int, y: int) -> None:
+        """A press on a panel takes the cursor there."""
+        width, height = self.app.size
+        wide = width >= launch_view.WIDE and height - 1 >= launch_view.TALL
+        body = height - 2
+        upper = body - (max(6, body // 3) if wide else 7)
+        if y > upper:
+            panel = "settings"
+        else:
+            panel = "presets" if x < (34 if wide else 22) else "findings"
+        self.state = replace(self.state, panel=panel)
+        self.draw()
+
+
+__all__ = ["LaunchScreen", "to_json"]

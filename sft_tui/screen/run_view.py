@@ -1,0 +1,360 @@
+"""The screen of one run, as a pure function from what is known of it to lines."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.contract import events
+from engine.contract.messages import Lang
+from sft_tui import headless
+from sft_tui.curves import METRICS, Curves
+from sft_tui.feed import LEVELS, LogLine
+from sft_tui.locale import say, status_name
+from sft_tui.run_state import RunState
+from sft_tui.runs import Run
+from sft_tui.screen import chart
+from sft_tui.screen.ink import Ink, Line, bar, beside, columns, filled, fit, frame, spark, wrap
+from sft_tui.text import safe, size
+
+PAGES = ("all", "chart", "samples", "log", "machine")
+SHORTEST_WINDOW = 16  # steps of a chart
+WIDE, TALL = 100, 30  # from here on the panels stand beside each other
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a person looks at the run: which curve and part of it, which lines of the log, which panels."""
+
+    metric: str = "loss"
+    log_scale: bool = False
+    window: int = 0  # steps in the chart; 0: all
+    back: int = 0  # steps between the right edge and the newest
+    level: str = "all"
+    search: str = ""
+    log_back: int = 0  # lines between the last one shown and the newest
+    page: str = "all"
+
+    def zoomed(self, by: float, steps: int) -> "Look":
+        """With more steps in the chart, or fewer."""
+        window = round((self.window or steps) * by)
+        if window >= steps:
+            return replace(self, window=0, back=0)
+        window = max(SHORTEST_WINDOW, window)
+        return replace(self, window=window, back=min(self.back, max(0, steps - window)))
+
+    def panned(self, by: int, steps: int) -> "Look":
+        """Moved by quarters of the window, to earlier steps where `by` is positive."""
+        if not self.window:
+            return self
+        back = self.back + by * max(1, self.window // 4)
+        return replace(self, back=min(max(0, back), max(0, steps - self.window)))
+
+    def next(self, name: str, choices: Sequence[str]) -> "Look":
+        """With the next of several choices."""
+        now = choices.index(getattr(self, name)) if getattr(self, name) in choices else -1
+        changed: dict[str, Any] = {name: choices[(now + 1) % len(choices)]}
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the screen shows."""
+
+    run: Run
+    curves: Curves
+    log: Sequence[LogLine]
+    look: Look = field(default_factory=Look)
+    ink: Ink = field(default_factory=Ink)
+    lang: Lang = "en"
+    reading: float = 1.0  # share of the stream that was read
+    now: float = 0.0  # seconds since 1970; 0: not to be told
+
+    @property
+    def state(self) -> RunState:
+        """The state of the run."""
+        return self.run.state
+
+
+def draw(view: View, width: int, height: int) -> list[Line]:
+    """The screen without its footer, in exactly so many lines and columns."""
+    head = header(view, width)
+    body = height - len(head)
+    if view.look.page != "all":
+        panel = {"chart": chart_panel, "samples": samples_panel, "log": log_panel, "machine": machine_panel}
+        shown = panel[view.look.page](view, width, body)
+    elif width >= WIDE and height >= TALL:
+        shown = _wide(view, width, body)
+    else:
+        shown = _narrow(view, width, body)
+    return filled([*head, *shown], width, height)
+
+
+def _wide(view: View, width: int, height: int) -> list[Line]:
+    left = width * 3 // 5
+    top = height * 3 // 5
+    upper = beside(chart_panel(view, left, top), machine_panel(view, width - left, top))
+    half = width // 2
+    lower = beside(samples_panel(view, half, height - top), log_panel(view, width - half, height - top))
+    return upper + lower
+
+
+def _narrow(view: View, width: int, height: int) -> list[Line]:
+    machine = machine_lines(view, width)[: 2 if height >= 14 else 1]
+    log = 5 if height >= 15 else 3
+    room = height - len(machine) - log
+    if room < 5:
+        return filled([*machine, *log_lines(view, width, height - len(machine))], width, height)
+    return [*chart_panel(view, width, room), *filled(machine, width, len(machine)), *log_panel(view, width, log)]
+
+
+def header(view: View, width: int) -> list[Line]:
+    """What is running and how far it is; the certificate once it has ended."""
+    run, state, lang = view.run, view.state, view.lang
+    title: Line = [(f" {safe(run.name, 40)}", "head"), (" · ", "dim"), _status(view)]
+    if run.alive and state.phase.name not in ("training", "starting"):
+        title += [(" · ", "dim"), (headless.phase_line(state.phase, lang), "")]
+    if state.step is not None and state.epochs:
+        title += [(" · ", "dim"), (say("bar_epoch", lang, epoch=state.step.epoch, epochs=state.epochs), "")]
+    if view.reading < 1:
+        title += [(" · ", "dim"), (say("ui_reading", lang, percent=f"{100 * view.reading:.0f}"), "warn")]
+    right: Line = [(_times(view), "dim"), (" ", "")]
+    gap = width - columns(title) - columns(right)
+    lines = [fit([*title, (" " * gap, ""), *right] if gap > 0 else title, width)]
+    if state.ended is not None and not run.alive:
+        return lines + certificate(state.ended, width, lang)
+    return lines + _bars(view, width)
+
+
+def _status(view: View) -> tuple[str, str]:
+    status = view.run.status
+    good = status in ("running", "finished", "starting")
+    role = "good" if good else "warn" if status in ("stopped", "paused", "stopping", "pausing", "orphaned") else "bad"
+    sign = {"good": "✓ ", "warn": "! ", "bad": "✗ "}[role] if not view.run.alive else ""
+    return sign + status_name(status, view.lang), role
+
+
+def _times(view: View) -> str:
+    state, lang = view.state, view.lang
+    parts = []
+    if state.began_at:
+        parts.append(say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)))
+    left = headless.time_left(state, lang) if view.run.alive else ""
+    if left:
+        parts.append(left)
+        if view.now and state.seconds_left is not None and not state.evaluation_unknown:
+            done = time.strftime("%m-%d %H:%M", time.localtime(view.now + state.seconds_left))
+            parts.append(say("ui_done", lang, at=done))
+    return " · ".join(parts)
+
+
+def _bars(view: View, width: int) -> list[Line]:
+    state, lang = view.state, view.lang
+    step, plan, phase = state.step, state.plan, state.phase
+    done, total = (step.step, step.steps_total) if step else (0, plan.steps_total if plan else 0)
+    parts = [(say("bar_run", lang), done, total)]
+    if phase.name not in ("training", "starting", "saving") and phase.total:
+        parts.insert(0, (headless.phase_name(phase.name, lang), phase.done, phase.total))
+    elif step is not None and plan is not None and plan.steps_per_epoch:
+        within = step.step - (step.epoch - 1) * plan.steps_per_epoch
+        length = min(plan.steps_per_epoch, total - (step.epoch - 1) * plan.steps_per_epoch)
+        parts.insert(0, (say("ui_epoch", lang), within, length))
+    each = (width - 1) // len(parts)
+    line: Line = [(" ", "")]
+    for name, now, whole in parts:
+        share = now / whole if whole else 0.0
+        count = f" {100 * share:3.0f} %  {now:,}/{whole:,}" if whole else "  -"
+        room = each - columns([(name + count, "")]) - 4
+        line += fit([(name + " ", "dim"), *bar(share, max(4, room)), (count, ""), ("  ", "")], each)
+    return [fit(line, width)]
+
+
+def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
+    """How the run ended: why, what to do, and the evidence."""
+    role = "good" if end.exit_code == 0 else "bad"
+    lines: list[Line] = [[(f" {part}", role)] for part in wrap(safe(end.message.what(lang), 600), width - 2)[:3]]
+    fix = safe(end.message.fix(lang), 600)
+    if fix:
+        lines += [[(f" {part}", "")] for part in wrap(fix, width - 2)[:3]]
+    if end.apply:
+        shown = ", ".join(f"{safe(name, 40)} = {safe(str(value), 40)}" for name, value in end.apply.items())
+        lines.append([(" f ", "key"), (say("ui_apply", lang, settings=shown), "")])
+    short = [(k, v) for k, v in end.evidence.items() if "\n" not in v.strip() and not k.startswith("peak_")]
+    if short and end.exit_code:
+        evidence = " · ".join(f"{safe(name, 40)} {safe(value, 80)}" for name, value in short[:4])
+        lines.append([(f" {evidence}", "dim")])
+    return [fit(line, width) for line in lines]
+
+
+def chart_panel(view: View, width: int, height: int) -> list[Line]:
+    """A curve, with its newest figures below."""
+    look, state, lang = view.look, view.state, view.lang
+    curve = view.curves.of[look.metric]
+    total = max(curve.last, 1)
+    last = max(1, total - look.back)
+    first = max(1, last - look.window + 1) if look.window else 1
+    inner = height - 3
+    buckets = curve.between(first, last, chart.columns_of(width - 4))
+    span = max(1, last - first + 1)
+    points = [
+        ((step - first) * len(buckets) // span, loss)
+        for step, loss, _ in view.curves.evaluations
+        if look.metric == "loss" and first <= step <= last
+    ]
+    log = look.log_scale and look.metric in ("loss", "grad_norm", "rate", "lr")
+    plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii)
+    body: list[Line] = chart.draw(plot, width - 4, inner)
+    if not curve.last:
+        body = [[(say("ui_no_steps", lang), "dim")]]
+    body = [*filled(body, width - 4, inner), figures(state, lang)]
+    note: Line = [(say("ui_log", lang), "accent")] if log else []
+    if look.window:
+        note = [(f"{first:,}–{last:,} ", "dim"), *note]
+    return frame([(say(f"ui_metric_{look.metric}", lang), "head")], body, width, height, note)
+
+
+def figures(state: RunState, lang: Lang) -> Line:
+    """The newest loss, learning rate, gradient norm, speed and share of padding, in columns that do not move."""
+    step = state.step
+    if step is None:
+        return []
+    padding = 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else 0.0
+    parts = [
+        (say("ui_train", lang), f"{step.loss:.4f}"),
+        (say("ui_eval", lang), f"{state.evaluation.loss:.4f}" if state.evaluation else "-"),
+        ("lr", f"{step.lr:.2e}"),
+        (say("ui_grad", lang), f"{step.grad_norm:.3g}" if math.isfinite(step.grad_norm) else str(step.grad_norm)),
+        (say("ui_rate", lang), f"{state.tokens_per_second:,.0f}"),
+        (say("ui_padding", lang), f"{100 * padding:.0f} %"),
+    ]
+    line: Line = []
+    for name, value in parts:
+        line += [(f"{name} ", "dim"), (f"{value:<7} ", "")]
+    return line
+
+
+def machine_panel(view: View, width: int, height: int) -> list[Line]:
+    """Memory of each rank and of the machine, and the GPUs or the processor."""
+    return frame([(say("ui_machine", view.lang), "head")], machine_lines(view, width - 4), width, height)
+
+
+def machine_lines(view: View, width: int) -> list[Line]:
+    """The same as lines."""
+    state, lang = view.state, view.lang
+    host = state.host
+    if host is None:
+        return [[(say("ui_no_readings", lang), "dim")]]
+    trend = max(0, min(24, width - 24))
+    used = host.memory_total - host.memory_available
+    tight = host.memory_total > 0 and host.memory_available < 0.1 * host.memory_total
+    role = "warn" if tight else ""
+    lines: list[Line] = [
+        [
+            (f"{say('ui_host', lang):<8} ", "dim"),
+            (f"{size(used)} / {size(host.memory_total)}", role),
+            (f"  {say('ui_free', lang)} ", "dim"),
+            (("! " if tight else "") + size(host.memory_available), role),
+        ]
+    ]
+    for rank, memory in enumerate(host.rank_memory[:8]):
+        past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
+        name = f"{say('ui_rank', lang)} {rank}"
+        lines.append([(f"{name:<8} ", "dim"), (f"{size(memory):>10}  ", ""), (spark(past, trend), "chart")])
+    for gpu in state.gpus:
+        lines += _gpu(gpu, width, lang)
+    cpu: Line = [("CPU      ", "dim"), (f"{host.cpu_percent:.0f} %", ""), (f"  {say('ui_disk', lang)} ", "dim")]
+    lines.append([*cpu, (size(host.disk_available), "")])
+    if state.checkpoint is not None:
+        point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
+        lines.append([(f"{say('ui_saved', lang):<8} ", "dim"), (point, "")])
+    if state.best is not None:
+        shown = say("ui_best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
+        lines.append([(f"{say('ui_best', lang):<8} ", "dim"), (shown, "")])
+    return lines
+
+
+def _gpu(gpu: events.Gpu, width: int, lang: Lang) -> list[Line]:
+    read = {name: safe(value, 40) for name, value in gpu.readings.items()}
+
+    def shown(name: str, unit: str) -> str:
+        value = read.get(name, "")
+        return f"{value}{unit}" if value and not value.startswith("N/A") else "-"
+
+    used, total = (read.get(name, "") for name in ("memory_used", "memory_total"))
+    memory = f"{size(int(used))} / {size(int(total))}" if used.isdigit() and total.isdigit() else "-"
+    watts = f"{shown('power', '')}/{shown('power_limit', '')} W"
+    line = f"{shown('utilization', ' %'):>5}  {memory}  {shown('temperature', ' °C')}  {watts}"
+    return [fit([(f"GPU {gpu.index:<4} ", "dim"), (line, "")], width)]
+
+
+def samples_panel(view: View, width: int, height: int) -> list[Line]:
+    """Predictions of the last evaluation, beside those of the one before."""
+    state, lang = view.state, view.lang
+    title: Line = [(say("ui_samples", lang), "head")]
+    if state.evaluation is not None:
+        title += [(" · ", "dim"), (f"BLEU {state.evaluation.bleu:.2f}", "accent")]
+        before = [one for one in view.curves.evaluations if one[0] < state.evaluation.step]
+        if before:
+            title += [(" " + say("ui_was", lang, bleu=f"{before[-1][2]:.2f}"), "dim")]
+    body: list[Line] = []
+    earlier = {one.row: one for one in state.samples_before}
+    for sample in state.samples:
+        parts = [("ui_prompt", sample.prompt, "dim"), ("ui_reference", sample.reference, "dim")]
+        if sample.row in earlier:
+            parts.append(("ui_before", earlier[sample.row].prediction, ""))
+        parts.append(("ui_after", sample.prediction, "head"))
+        for key, words, role in parts:
+            body += _labelled(say(key, lang), safe(words.strip(), 400) or "-", role, width - 4)
+        body.append([])
+    if not body:
+        body = [[(say("ui_no_samples", lang), "dim")]]
+    return frame(title, body, width, height)
+
+
+def _labelled(label: str, text: str, role: str, width: int) -> list[Line]:
+    indent = columns([(label, "")]) + 1
+    lines = wrap(text, max(8, width - indent))[:2]
+    return [
+        [(f"{label} " if number == 0 else " " * indent, "accent"), (line, role)] for number, line in enumerate(lines)
+    ]
+
+
+def log_panel(view: View, width: int, height: int) -> list[Line]:
+    """The newest lines of the log that pass level and search."""
+    look, lang = view.look, view.lang
+    note: Line = [(say("ui_follow" if look.log_back == 0 else "ui_back", lang, lines=look.log_back), "accent")]
+    if look.search:
+        note = [(f"/{safe(look.search, 20)} ", "warn"), *note]
+    if look.level != "all":
+        note = [(say(f"ui_level_{look.level}", lang) + " ", "warn"), *note]
+    body = log_lines(view, width - 4, height - 2)
+    return frame([(say("ui_log_panel", lang), "head")], body, width, height, note)
+
+
+ROLES = {"step": "dim", "note": "", "data": "", "warning": "warn", "error": "bad"}
+
+
+def matching(log: Sequence[LogLine], look: Look) -> list[LogLine]:
+    """The lines of the log that are to be shown."""
+    wanted = {"all": set(ROLES), "notes": {"note", "data", "warning", "error"}, "warnings": {"warning", "error"}}
+    words = look.search.lower()
+    return [line for line in log if line.level in wanted[look.level] and words in line.text.lower()]
+
+
+def log_lines(view: View, width: int, height: int) -> list[Line]:
+    """So many of them, the newest last."""
+    found = matching(view.log, view.look)
+    end = max(0, len(found) - view.look.log_back)
+    return [
+        fit([(f"{line.at} ", "dim"), (line.text, ROLES[line.level])], width)
+        for line in found[max(0, end - height) : end]
+    ]
+
+
+def metrics() -> Sequence[str]:
+    """The curves there are, in their order."""
+    return METRICS
+
+
+__all__ = ["LEVELS", "PAGES", "Look", "View", "draw", "matching", "metrics"]

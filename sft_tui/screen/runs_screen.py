@@ -1,0 +1,137 @@
+"""The screen of all runs: reads their states in a thread, opens, compares, resumes and deletes."""
+
+import time
+from dataclasses import replace
+
+from textual import work
+from textual.worker import get_current_worker
+
+from engine.contract.messages import InputError
+from sft_tui import removal, runs, starting
+from sft_tui.curves import Curves
+from sft_tui.history import Follower
+from sft_tui.locale import say
+from sft_tui.runs import Run
+from sft_tui.screen import actions, runs_view
+from sft_tui.screen.app import Drawn, Question
+from sft_tui.screen.ink import Line
+from sft_tui.screen.runs_view import View
+from sft_tui.text import safe, size
+
+LOOK_SECONDS = 2.0
+
+
+class RunsScreen(Drawn):
+    """Every run."""
+
+    scope = actions.RUNS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = View([])
+
+    def on_mount(self) -> None:
+        """Begins to look."""
+        self.draw()
+        self.look()
+
+    @work(thread=True, exclusive=True, group="runs")
+    def look(self) -> None:
+        """Reads all runs again and again; curves of those that are marked."""
+        worker, logs = get_current_worker(), self.desk.options.logs
+        while not worker.is_cancelled:
+            if self.is_current:
+                found = list(runs.every(logs))
+                curves: dict[str, Curves] = {}
+                for run in found:
+                    if run.name in self.state.marked:
+                        follower = Follower(run.run_dir)
+                        follower.poll()
+                        curves[run.name] = follower.curves
+                self.app.call_from_thread(self._looked, found, curves)
+            time.sleep(LOOK_SECONDS)
+
+    def _looked(self, found: list[Run], curves: dict[str, Curves]) -> None:
+        cursor = min(self.state.cursor, max(0, len(found) - 1))
+        self.state = replace(self.state, runs=found, curves={**self.state.curves, **curves}, cursor=cursor)
+        if self.is_current:
+            self.draw()
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The screen as it is now."""
+        return runs_view.draw(
+            replace(self.state, ink=self.desk.options.ink, lang=self.desk.options.lang), width, height
+        )
+
+    @property
+    def _here(self) -> Run:
+        """The run under the cursor; raises InputError where there is none."""
+        if not self.state.runs:
+            raise InputError("run_none", path=str(self.desk.options.logs))
+        return self.state.runs[self.state.cursor]
+
+    def _move(self, by: int) -> None:
+        self.state = replace(self.state, cursor=min(max(0, len(self.state.runs) - 1), max(0, self.state.cursor + by)))
+
+    def do_up(self) -> None:
+        """The one above."""
+        self._move(-1)
+
+    def do_down(self) -> None:
+        """The one below."""
+        self._move(1)
+
+    def do_page_up(self) -> None:
+        """Ten up."""
+        self._move(-10)
+
+    def do_page_down(self) -> None:
+        """Ten down."""
+        self._move(10)
+
+    def do_open(self) -> None:
+        """Opens the run."""
+        self.desk.open_run(self._here.name)
+
+    def do_mark(self) -> None:
+        """Marks the run, or takes the mark away."""
+        run = self._here
+        self.state = replace(self.state, marked=self.state.marked ^ {run.name})
+        if run.name in self.state.marked and run.name not in self.state.curves:
+            follower = Follower(run.run_dir)  # its snapshot; what is behind it comes with the next look
+            self.state = replace(self.state, curves={**self.state.curves, run.name: follower.curves})
+
+    def do_resume(self) -> None:
+        """Goes on with the run."""
+        run = self._here
+        if run.alive:
+            raise InputError("run_running", run=run.name)
+        self.desk.start_run(starting.plan_resume(run.record, {}))
+
+    def do_copy(self) -> None:
+        """Copies the path of its folder."""
+        self.copy(safe(str(self._here.run_dir.path.absolute())))
+
+    def do_delete(self) -> None:
+        """Says what would go, and asks."""
+        run = self._here
+        if run.alive:
+            raise InputError("run_running", run=run.name)
+        lang, going = self.desk.options.lang, removal.of(run)
+        places = ", ".join(safe(str(path), 60) for path, _ in going)
+        words = say("ui_ask_delete", lang, places=places, size=size(sum(count for _, count in going)))
+
+        def answered(key: str) -> None:
+            if key != "y":
+                return
+            try:
+                removal.remove(run)
+            except InputError as error:
+                self.tell(error.message.text(lang), "bad")
+                return
+            left = [one for one in self.state.runs if one.name != run.name]
+            self.state = replace(self.state, runs=left, marked=self.state.marked - {run.name})
+            self._move(0)
+            self.tell(say("ui_deleted", lang, run=safe(run.name, 40)))
+
+        self.ask(Question(words, answered))
