@@ -79,7 +79,7 @@ def show_screen(
     from sft_tui.screen.app import Desk, Options
 
     ink = terminal.ink(theme, ascii_only=ascii_only)
-    return terminal.run(Desk(Options(logs, chosen, ink, slow_link, run, demo)), chosen)
+    terminal.run(Desk(Options(logs, chosen, ink, slow_link, run, demo)), chosen)
 
 
 def has_terminal() -> bool:

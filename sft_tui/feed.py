@@ -20,7 +20,7 @@ PIECE_BYTES = 1 << 20  # read at a time, so that whoever waits in between waits 
 TAIL_BYTES = 256 << 10  # of the log that is shown at first
 MOST_LINES = 5000
 LOOK_SECONDS = 2.0
-LEVELS = ("all", "notes", "warnings")
+LEVELS = ("notes", "all", "warnings")
 
 
 class LogLine(NamedTuple):

@@ -206,7 +206,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_no_samples": ("Samples come with the first evaluation.", "第一次评估后显示样例。"),
     "ui_follow": ("follow", "跟随"),
     "ui_back": ("{lines} back", "后退 {lines} 行"),
-    "ui_level_notes": ("notes", "不含步"),
+    "ui_level_all": ("with steps", "含每步"),
     "ui_level_warnings": ("warnings", "警告"),
     "ui_log_panel": ("Log", "日志"),
     "ui_small": ("This terminal is too small: {width}×{height} at least.", "终端太小：至少需要 {width}×{height}。"),

@@ -296,7 +296,8 @@ ACTIONS: tuple[Action, ...] = (
 )
 
 SHOWN = {
-    "enter": "enter", "plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "space": "space",
+    "enter": "enter",
+    "plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "space": "space",
     "left": "←", "right": "→", "up": "↑", "down": "↓", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
     "ctrl+t": "^t", "ctrl+p": "^p", "ctrl+c": "^c", "backspace": "bksp", "tab": "tab",
 }  # fmt: skip

@@ -22,8 +22,7 @@ from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.ink import THEMES, Ink, Line, cut, filled, fit
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
-TICK_SECONDS, SLOW_TICK_SECONDS = 0.5, 2.0
-CHANGE_SECONDS = 0.25  # at most so often for what a person does
+TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -285,6 +284,7 @@ class Desk(App[int]):
 
     def on_mount(self) -> None:
         """Opens the first screen."""
+        terminal.end_on_signals(self.exit)
         from sft_tui.screen import launch, watch
 
         self.push_screen(launch.LaunchScreen(self.options.demo))

@@ -10,6 +10,7 @@ from sft_tui.screen.ink import Line
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of the left and of the right half, downwards
 LABEL = 8  # columns of the labels on the left
 BLANK = 0x2800
+SMOOTHED = 24  # columns of dots are averaged over this part of them
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Plot:
     last: int
     log: bool = False
     ascii: bool = False
+    smooth: bool = True  # a line through what the values tend to, over the values themselves
 
 
 def columns_of(width: int) -> int:
@@ -39,12 +41,13 @@ def draw(plot: Plot, width: int, height: int) -> list[Line]:
         return [[("", "")] for _ in range(height)]
     low, high = scale
     cells = _cells(plot, low, high, rows, across)
+    line = _line(plot, low, high, rows, across) if plot.smooth else [[0] * across for _ in range(rows)]
     marks = _marks(plot, low, high, rows, across)
     lines: list[Line] = []
     for row in range(rows):
         at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
         label = number(_back(at[row], plot.log)) if row in at and (rows > 4 or row != rows // 2) else ""
-        lines.append([(f"{label:>{LABEL - 1}} ", "dim"), *_row(cells[row], marks.get(row, {}), plot.ascii)])
+        lines.append([(f"{label:>{LABEL - 1}} ", "dim"), *_row(cells[row], line[row], marks.get(row, {}), plot.ascii)])
     lines.append(_axis(plot.first, plot.last, across))
     return lines
 
@@ -77,30 +80,47 @@ def _level(value: float, low: float, high: float, steps: int) -> int:
 
 
 def _cells(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
+    """The range of each bucket as dots."""
     cells = [[0] * across for _ in range(rows)]
-    before: tuple[int, int] | None = None  # column of dots, and level of the mean
     for column, bucket in enumerate(plot.buckets[: 2 * across]):
-        if bucket.bad and not bucket.known:
-            before = None
         ends = [_forth(x, plot.log) for x in (bucket.high, bucket.low)] if bucket.known else []
         if not ends or not all(map(math.isfinite, ends)):
             continue
         top, bottom = (_level(end, low, high, 4 * rows) for end in ends)
-        mean = _forth(bucket.mean, plot.log)
-        middle = _level(mean if math.isfinite(mean) else ends[0], low, high, 4 * rows)
         for level in range(top, bottom + 1):
             cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
-        if before is not None and column - before[0] > 1:
-            _join(cells, before, (column, middle))
-        before = (column, middle)
+    return cells
+
+
+def _line(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
+    """A line through the exponential mean of the values; broken where they were not finite."""
+    cells = [[0] * across for _ in range(rows)]
+    share = max(1.0, 2 * across / SMOOTHED)
+    mean, before = math.nan, (-1, -1)
+    for column, bucket in enumerate(plot.buckets[: 2 * across]):
+        if bucket.bad and not bucket.known:
+            mean = math.nan
+        value = _forth(bucket.mean, plot.log) if bucket.known else math.nan
+        if not math.isfinite(value):
+            continue
+        joined = math.isfinite(mean)
+        gap = column - before[0]
+        mean = mean + (value - mean) * (1 - (1 - 1 / share) ** gap) if joined else value
+        level = _level(mean, low, high, 4 * rows)
+        _join(cells, before if joined else (column - 1, level), (column, level))
+        before = (column, level)
     return cells
 
 
 def _join(cells: list[list[int]], one: tuple[int, int], other: tuple[int, int]) -> None:
-    """A line between two points with nothing known in between."""
-    for column in range(one[0] + 1, other[0]):
-        level = round(one[1] + (other[1] - one[1]) * (column - one[0]) / (other[0] - one[0]))
-        cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
+    """The dots from one point, itself left out, to another to the right of it."""
+    (first, begin), (last, end) = one, other
+    for column in range(first + 1, last + 1):
+        near = round(begin + (end - begin) * (column - 1 - first) / (last - first))
+        far = round(begin + (end - begin) * (column - first) / (last - first))
+        step = 1 if far >= near else -1
+        for level in range(near + (step if near != far else 0), far + step, step):
+            cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
 
 
 def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[int, dict[int, str]]:
@@ -116,14 +136,13 @@ def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[
     return marks
 
 
-def _row(cells: list[int], marks: dict[int, str], ascii_only: bool) -> Line:
+def _row(cells: list[int], line: list[int], marks: dict[int, str], ascii_only: bool) -> Line:
+    """One row of characters; where the line goes, the values behind it are left out, to keep their colours apart."""
     spans: Line = []
-    for place, dots in enumerate(cells):
-        mark = marks.get(place)
-        role = {"●": "chart2", "×": "bad", None: "chart"}[mark]
-        char = mark or (chr(BLANK + dots) if not ascii_only else "*" if dots else " ")
-        if not mark and not dots:
-            char = " "
+    for place, values in enumerate(cells):
+        mark, dots = marks.get(place), line[place] or values
+        role = {"●": "chart2", "×": "bad", None: "chart" if line[place] else "dim"}[mark]
+        char = mark or (" " if not dots else chr(BLANK + dots) if not ascii_only else "*" if line[place] else ".")
         if spans and spans[-1][1] == role:
             spans[-1] = (spans[-1][0] + char, role)
         else:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rich.cells import set_cell_size
+
 from engine.contract import events
 from engine.contract.messages import Lang
 from sft_tui import headless
@@ -20,6 +22,7 @@ from sft_tui.text import safe, size
 
 PAGES = ("all", "chart", "samples", "log", "machine")
 SHORTEST_WINDOW = 16  # steps of a chart
+FIRST_EDGE = 64
 WIDE, TALL = 100, 30  # from here on the panels stand beside each other
 
 
@@ -31,7 +34,7 @@ class Look:
     log_scale: bool = False
     window: int = 0  # steps in the chart; 0: all
     back: int = 0  # steps between the right edge and the newest
-    level: str = "all"
+    level: str = "notes"
     search: str = ""
     log_back: int = 0  # lines between the last one shown and the newest
     page: str = "all"
@@ -194,6 +197,8 @@ def chart_panel(view: View, width: int, height: int) -> list[Line]:
     total = max(curve.last, 1)
     last = max(1, total - look.back)
     first = max(1, last - look.window + 1) if look.window else 1
+    if not look.window and view.run.alive:
+        last = edge(total, state.plan.steps_total if state.plan else 0)
     inner = height - 3
     buckets = curve.between(first, last, chart.columns_of(width - 4))
     span = max(1, last - first + 1)
@@ -207,14 +212,22 @@ def chart_panel(view: View, width: int, height: int) -> list[Line]:
     body: list[Line] = chart.draw(plot, width - 4, inner)
     if not curve.last:
         body = [[(say("ui_no_steps", lang), "dim")]]
-    body = [*filled(body, width - 4, inner), figures(state, lang)]
+    body = [*filled(body, width - 4, inner), figures(state, lang, width - 4)]
     note: Line = [(say("ui_log", lang), "accent")] if log else []
     if look.window:
         note = [(f"{first:,}–{last:,} ", "dim"), *note]
     return frame([(say(f"ui_metric_{look.metric}", lang), "head")], body, width, height, note)
 
 
-def figures(state: RunState, lang: Lang) -> Line:
+def edge(step: int, steps_total: int) -> int:
+    """Where the axis of a growing run ends: it doubles, so that what was drawn stays where it is for long."""
+    last = FIRST_EDGE
+    while last < step:
+        last *= 2
+    return max(step, min(last, steps_total or last))
+
+
+def figures(state: RunState, lang: Lang, width: int) -> Line:
     """The newest loss, learning rate, gradient norm, speed and share of padding, in columns that do not move."""
     step = state.step
     if step is None:
@@ -230,7 +243,8 @@ def figures(state: RunState, lang: Lang) -> Line:
     ]
     line: Line = []
     for name, value in parts:
-        line += [(f"{name} ", "dim"), (f"{value:<7} ", "")]
+        if columns(line) + columns([(f"{name} {value:<7}", "")]) <= width:
+            line += [(f"{name} ", "dim"), (f"{value:<7} ", "")]
     return line
 
 
@@ -251,7 +265,7 @@ def machine_lines(view: View, width: int) -> list[Line]:
     role = "warn" if tight else ""
     lines: list[Line] = [
         [
-            (f"{say('ui_host', lang):<8} ", "dim"),
+            (_label(say("ui_host", lang)), "dim"),
             (f"{size(used)} / {size(host.memory_total)}", role),
             (f"  {say('ui_free', lang)} ", "dim"),
             (("! " if tight else "") + size(host.memory_available), role),
@@ -260,18 +274,23 @@ def machine_lines(view: View, width: int) -> list[Line]:
     for rank, memory in enumerate(host.rank_memory[:8]):
         past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
         name = f"{say('ui_rank', lang)} {rank}"
-        lines.append([(f"{name:<8} ", "dim"), (f"{size(memory):>10}  ", ""), (spark(past, trend), "chart")])
+        lines.append([(_label(name), "dim"), (f"{size(memory):>10}  ", ""), (spark(past, trend), "chart")])
     for gpu in state.gpus:
         lines += _gpu(gpu, width, lang)
-    cpu: Line = [("CPU      ", "dim"), (f"{host.cpu_percent:.0f} %", ""), (f"  {say('ui_disk', lang)} ", "dim")]
+    cpu: Line = [(_label("CPU"), "dim"), (f"{host.cpu_percent:.0f} %", ""), (f"  {say('ui_disk', lang)} ", "dim")]
     lines.append([*cpu, (size(host.disk_available), "")])
     if state.checkpoint is not None:
         point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
-        lines.append([(f"{say('ui_saved', lang):<8} ", "dim"), (point, "")])
+        lines.append([(_label(say("ui_saved", lang)), "dim"), (point, "")])
     if state.best is not None:
         shown = say("ui_best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
-        lines.append([(f"{say('ui_best', lang):<8} ", "dim"), (shown, "")])
+        lines.append([(_label(say("ui_best", lang)), "dim"), (shown, "")])
     return lines
+
+
+def _label(name: str) -> str:
+    """A name in nine columns."""
+    return set_cell_size(name, 8) + " "
 
 
 def _gpu(gpu: events.Gpu, width: int, lang: Lang) -> list[Line]:
@@ -285,7 +304,7 @@ def _gpu(gpu: events.Gpu, width: int, lang: Lang) -> list[Line]:
     memory = f"{size(int(used))} / {size(int(total))}" if used.isdigit() and total.isdigit() else "-"
     watts = f"{shown('power', '')}/{shown('power_limit', '')} W"
     line = f"{shown('utilization', ' %'):>5}  {memory}  {shown('temperature', ' °C')}  {watts}"
-    return [fit([(f"GPU {gpu.index:<4} ", "dim"), (line, "")], width)]
+    return [fit([(_label(f"GPU {gpu.index}"), "dim"), (line, "")], width)]
 
 
 def samples_panel(view: View, width: int, height: int) -> list[Line]:
@@ -326,7 +345,7 @@ def log_panel(view: View, width: int, height: int) -> list[Line]:
     note: Line = [(say("ui_follow" if look.log_back == 0 else "ui_back", lang, lines=look.log_back), "accent")]
     if look.search:
         note = [(f"/{safe(look.search, 20)} ", "warn"), *note]
-    if look.level != "all":
+    if look.level != "notes":
         note = [(say(f"ui_level_{look.level}", lang) + " ", "warn"), *note]
     body = log_lines(view, width - 4, height - 2)
     return frame([(say("ui_log_panel", lang), "head")], body, width, height, note)

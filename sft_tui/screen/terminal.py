@@ -1,19 +1,23 @@
 """The terminal before and after the app: whether there is one, what it can show, and that it is left clean."""
 
+import asyncio
 import locale
 import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 from engine.contract.messages import Lang
 from sft_tui.locale import say
 from sft_tui.screen.ink import Ink
 
+LATEST_SECONDS = 2.0
 BARE = ("linux", "vt100", "vt102", "vt220", "dumb", "ansi")
 
 
@@ -34,22 +38,33 @@ def there_is_one() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def run(app: object, lang: Lang) -> int:
-    """Runs the app to its end; its exit code. A crash ends in one line and a file, without values of variables."""
+def run(app: object, lang: Lang) -> NoReturn:
+    """Runs the app to its end, and ends this process. A crash ends in one line and a file, without values of variables."""
     from sft_tui.screen.app import Desk
 
     assert isinstance(app, Desk)
 
-    def leave(number: int, _frame: FrameType | None) -> None:
-        app.exit(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
     code = app.run(mouse=True)
     if app.crash:
         print(say("ui_crashed", lang, path=app.crash), file=sys.stderr)
-        return 1
-    return int(code or 0)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(code or 0))  # threads that wait for files must not hold it
+
+
+def end_on_signals(leave: Callable[[int], None]) -> None:
+    """Has SIGTERM leave in order, at the latest after a moment, and SIGHUP at once: then there is no terminal."""
+    loop = asyncio.get_running_loop()
+
+    def leave_soon() -> None:
+        late = threading.Timer(LATEST_SECONDS, os._exit, (128 + signal.SIGTERM,))
+        late.daemon = True
+        late.start()
+        leave(128 + signal.SIGTERM)
+
+    loop.add_signal_handler(signal.SIGTERM, leave_soon)
+    loop.add_signal_handler(signal.SIGHUP, os._exit, 128 + signal.SIGHUP)
 
 
 def write_crash(error: BaseException) -> str:
