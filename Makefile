@@ -1,6 +1,8 @@
 # make demo   the whole story on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
-# Both make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
+# make bench-screen   what the screen costs in bytes, time and memory
+# make screens   the screens in docs/screens, by a walk through the demo in a real tmux
+# They make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -20,6 +22,12 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest
+
+bench-screen: $(VENV)/dev.done
+	$(BIN)/python -m bench.screen
+
+screens: $(VENV)/dev.done
+	$(BIN)/python -m bench.screens docs/screens
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .

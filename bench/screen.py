@@ -138,9 +138,9 @@ def app(folder: Path, *arguments: str) -> Iterator[Terminal]:
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir(folder)
-        os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", LANG="C.UTF-8", LC_ALL="C.UTF-8")
-        os.environ.pop("TMUX", None)
-        os.execv(PROGRAM[0], [*PROGRAM, *arguments])
+        known = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("TMUX", "COLUMNS", "LINES")}
+        os.execve(PROGRAM[0], [*PROGRAM, *arguments], {**inherited, **known})
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     terminal = Terminal(pid, fd)
     try:

@@ -301,7 +301,9 @@ def ended_lines(event: events.RunEnded, lang: Lang) -> list[Line]:
         shown.append(("note", say("fix", lang, text=fix)))
     if not good:
         shown += [
-            ("note", f"  {name}: {text.safe(value, 300)}") for name, value in event.evidence.items() if _short(value)
+            ("note", f"  {text.safe(name, 80)}: {text.safe(value, 300)}")
+            for name, value in event.evidence.items()
+            if _short(value)
         ]
     peaks = [
         text.size(float(size)) for name, size in event.evidence.items() if name.startswith("peak_") and size.isdigit()

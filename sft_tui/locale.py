@@ -265,8 +265,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "界面需要终端；其他情况请用 `sft-tui run 预设 --no-ui` 或 `sft-tui status`。",
     ),
     "ui_demo_offer": (
-        "Nothing here yet? Choose demo and press enter: data, model and training in a few minutes.",
-        "这里还什么都没有？选择 demo 并按回车：几分钟内完成数据、模型和训练。",
+        "New here? Choose demo and press enter.",
+        "初次使用？选择 demo 并按回车。",
     ),
     "ui_demo_data": ("Preparing the demo's data and tokenizer …", "正在准备演示数据和分词器 …"),
     "group_data": ("Data", "数据"),

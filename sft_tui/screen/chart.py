@@ -10,6 +10,7 @@ from sft_tui.screen.ink import Line
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of the left and of the right half, downwards
 LABEL = 8  # columns of the labels on the left
 BLANK = 0x2800
+HUGE = 1e300  # beyond it differences are not finite
 SMOOTHED = 24  # columns of dots are averaged over this part of them
 
 
@@ -66,12 +67,12 @@ def _scale(plot: Plot) -> tuple[float, float] | None:
 
 def _forth(value: float, log: bool) -> float:
     if not log:
-        return value
+        return max(-HUGE, min(HUGE, value)) if math.isfinite(value) else value
     return math.log10(value) if value > 0 and math.isfinite(value) else math.nan
 
 
 def _back(value: float, log: bool) -> float:
-    return 10**value if log else value
+    return 10 ** min(value, 308.0) if log else value
 
 
 def _level(value: float, low: float, high: float, steps: int) -> int:
@@ -164,12 +165,13 @@ def _axis(first: int, last: int, across: int) -> Line:
 
 def number(value: float) -> str:
     """A label of at most seven columns."""
-    if value == 0:
-        return "0"
     size = abs(value)
-    if size >= 1e5 or size < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:.4g}"
+    if value == 0 or 1e-3 <= size < 1e4:
+        return f"{value:.4g}"
+    if 1e4 <= size < 1e6:
+        return f"{value:.0f}"
+    shown = f"{value:.1e}"
+    return shown if len(shown) < LABEL else f"{value:.0e}"
 
 
 def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int) -> list[Line]:

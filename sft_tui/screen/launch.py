@@ -66,7 +66,8 @@ class LaunchScreen(Drawn):
             owner, steps = output.owner(), output.checkpoint_steps()
             if owner and steps and not owner.get("finished"):
                 found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0))
-        self.state = replace(self.state, resumable=found)
+        never = next(iter(runs.every(self.desk.options.logs)), None) is None
+        self.state = replace(self.state, resumable=found, offer_demo=never)
 
     def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
         self.state = replace(

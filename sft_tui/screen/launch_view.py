@@ -43,6 +43,7 @@ class View:
     fault: tuple[str, str] = ("", "")  # a setting, and what is wrong with what was typed there
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
+    offer_demo: bool = False  # nothing was ever run here
     ink: Ink = field(default_factory=Ink)
     lang: Lang = "en"
 
@@ -55,6 +56,8 @@ class View:
 def draw(view: View, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly so many lines and columns."""
     title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("ui_launch", view.lang), "dim")]
+    if view.offer_demo:
+        title = [*title[:2], (say("ui_demo_offer", view.lang), "accent")]
     body = height - 1
     wide = width >= WIDE and height >= TALL
     left = 34 if wide else 22

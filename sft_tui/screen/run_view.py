@@ -135,7 +135,7 @@ def _status(view: View) -> tuple[str, str]:
     good = status in ("running", "finished", "starting")
     role = "good" if good else "warn" if status in ("stopped", "paused", "stopping", "pausing", "orphaned") else "bad"
     sign = {"good": "✓ ", "warn": "! ", "bad": "✗ "}[role] if not view.run.alive else ""
-    return sign + status_name(status, view.lang), role
+    return sign + safe(status_name(status, view.lang), 40), role
 
 
 def _times(view: View) -> str:
@@ -266,7 +266,7 @@ def machine_lines(view: View, width: int) -> list[Line]:
     lines: list[Line] = [
         [
             (_label(say("ui_host", lang)), "dim"),
-            (f"{size(used)} / {size(host.memory_total)}", role),
+            (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role),
             (f"  {say('ui_free', lang)} ", "dim"),
             (("! " if tight else "") + size(host.memory_available), role),
         ]

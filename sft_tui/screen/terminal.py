@@ -39,7 +39,7 @@ def there_is_one() -> bool:
 
 
 def run(app: object, lang: Lang) -> NoReturn:
-    """Runs the app to its end, and ends this process. A crash ends in one line and a file, without values of variables."""
+    """Runs the app to its end, and this process with it; a crash ends in one line and a file, without any values."""
     from sft_tui.screen.app import Desk
 
     assert isinstance(app, Desk)

@@ -1,0 +1,150 @@
+"""Runs, reports and views with everything in them, made without a process or a file."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.events import Envelope, Event, Record
+from engine.contract.messages import Lang, Message
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord
+from sft_tui.curves import Curves
+from sft_tui.feed import LogLine
+from sft_tui.preflight.check import Report
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.memory import Prediction
+from sft_tui.run_state import RunState, reduce
+from sft_tui.runs import Run
+from sft_tui.screen import launch_view, run_view, runs_view
+from sft_tui.screen.ink import Line
+from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
+
+SNAPSHOTS = Path(__file__).with_name("snapshots")
+SIZES = ((80, 24), (120, 40))
+
+
+def plain(lines: list[Line]) -> str:
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines) + "\n"
+
+
+def same_as_kept(name: str, lines: list[Line]) -> None:
+    """Compares a screen with the one that was kept; SFT_TUI_KEEP_SCREENS=1 keeps those of now."""
+    path = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("SFT_TUI_KEEP_SCREENS"):
+        path.write_text(plain(lines), encoding="utf-8")
+    assert plain(lines) == path.read_text(encoding="utf-8"), f"{path} differs: look at it, then SFT_TUI_KEEP_SCREENS=1"
+
+
+def story(ended: events.RunEnded | None = None) -> Iterator[Event]:
+    """A run of 100 steps on two GPUs, at step 71 after two evaluations."""
+    yield STARTED
+    yield PLAN
+    yield events.Phase("training", 0, 100)
+    for number in range(1, 72):
+        loss = float("nan") if number == 40 else 4.0 * 0.98**number + (number * 7919 % 13) / 40
+        yield step(number, loss=loss, lr=1e-3 / number, seconds_forward_backward=0.3)
+        if number in (30, 60):
+            score = 8.5 + number / 10
+            yield dataclasses.replace(EVAL, step=number, epoch=number // 30, loss=loss + 0.2, bleu=score)
+            for row in (0, 1):
+                words = (
+                    "肝穿刺活检是否有危险？",
+                    "一般没有危险，穿刺时会避开大的血管。",
+                    f"没有危险{'。' * (number // 30)}",
+                )
+                yield events.Sample(number // 30, number, row, *words)
+    yield events.Checkpoint(1, 60, "out/checkpoints/step-00000060", 240_000_000, 1.4, [])
+    for number in range(30):
+        yield events.Host(16_000_000_000, 6_900_000_000, [2_900_000_000 + number, 2_800_000_000], 96.0, 44_790_000_000)
+    for index in (0, 1):
+        readings = {
+            "utilization": "93", "memory_used": "6549825945", "memory_total": "12884901888", "temperature": "71",
+            "power": "148.2", "power_limit": "170.0",
+        }  # fmt: skip
+        yield events.Gpu(index, "NVIDIA GeForce RTX 3060", readings)
+    if ended is not None:
+        yield ended
+
+
+def run_of(told: Iterator[Event], *, alive: bool = True, name: str = "sft-small-3") -> tuple[Run, Curves]:
+    state, curves = RunState(), Curves()
+    for number, event in enumerate(told):
+        record = Record(Envelope("2026-01-05T09:14:07.000Z", number * 0.4, 1, "rank0", number), event)
+        state = reduce(state, record)
+        curves.take(record)
+    asked = RunRecord(name, "sft-small", "train", {**to_json(preset("sft-small").config), "output_dir": "none"})
+    return Run(RunDir(Path("logs") / name), asked, state, alive), curves
+
+
+LOG = [
+    LogLine("09:14:07", "note", "Configuration sft-small: fine-tune on a small data set"),
+    LogLine("09:20:01", "step", "70/100  2.3140  lr 9.1e-04"),
+    LogLine("09:20:11", "data", "evaluation of epoch 2: loss 2.40, BLEU 14.50, 64 rows in 3 s"),
+    LogLine("09:20:12", "warning", "warning: /data 只剩 2 GB"),
+    LogLine("09:20:13", "note", "checkpoint of step 60 saved (240.00 MB, 1 s)"),
+]
+KILLED = events.RunEnded(
+    "out_of_memory",
+    1,
+    Message("ended_diverged", {"step": 71, "loss": "nan", "grad_norm": "inf", "rows": "4, 7", "rank": "0",
+                               "resume_option": "sft-tui resume sft-small-3"}),
+    {"rows_rank0": "4, 7", "stack": "a\nb"},
+    {"learn_rate": 2.5e-5},
+)  # fmt: skip
+
+
+def run_screen(lang: Lang = "en", ended: events.RunEnded | None = None, **look: Any) -> run_view.View:
+    run, curves = run_of(story(ended), alive=ended is None)
+    return run_view.View(run, curves, LOG, run_view.Look(**look), lang=lang)
+
+
+FINDINGS = [
+    Finding("error", "file_missing", "pretrained_model",
+            {"what": "pretrained model", "what_zh": "预训练模型", "path": "model_save/chat_small_t5.best.bin",
+             "setting": "pretrained_model", "advice": "Put it there.", "advice_zh": "请放入模型。"},
+            "sft-tui run pretrain && sft-tui check sft-small"),
+    Finding("warning", "rows_truncated", "train_file",
+            {"path": "data/train.parquet", "cut_rows": 212, "rows": 5000, "limit": 512, "share": "3.1 %",
+             "longest": 871}),
+    Finding("ok", "rows", "train_file",
+            {"path": "data/train.parquet", "rows": 5000, "prompt": 31, "label": 99, "scripts": "Han 98 %"}),
+    Finding("ok", "memory", "memory", {"total": "3.10 GB", "free": "13.20 GB", "items": "weights 0.7 GB"}),
+    Finding("ok", "disk", "output_dir", {"path": "model_save", "need": "2.90 GB", "free": "44.80 GB", "items": "-"}),
+]  # fmt: skip
+HISTOGRAM = {
+    "edges": [float(40 * n) for n in range(25)],
+    "counts": [3, 9, 40, 90, 70, 30, 12, 5, 3, 2, 1, 1] + [1] * 12,
+}
+FACTS = {
+    "data": {
+        "steps": {"per_epoch": 313, "total": 939},
+        "train_file": {"label": {"histogram": HISTOGRAM, "median": 99, "longest": 871}},
+    }
+}
+
+
+def launch_screen(lang: Lang = "en", **more: Any) -> launch_view.View:
+    report = Report(FINDINGS, FACTS, Prediction({"weights": 700_000_000, "runtime": 515_000_000}, "training"))
+    config = dataclasses.replace(preset("sft-small").config, epochs=5)
+    going = {"sft-small": launch_view.Resumable("sft-small-3", 570, 939)}
+    values = {"values": {"epochs": 5}, "config": config, "report": report, "resumable": going, **more}
+    return launch_view.View("sft-small", lang=lang, **values)
+
+
+def runs_screen(lang: Lang = "en", *, marked: bool = False) -> runs_view.View:
+    one, curves = run_of(story(), name="sft-small-3")
+    other, others = run_of(story(KILLED), alive=False, name="sft-small-2")
+    other.record.config["learn_rate"] = 3e-5
+    both = frozenset({"sft-small-3", "sft-small-2"}) if marked else frozenset()
+    return runs_view.View([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang)
+
+
+@pytest.fixture(autouse=True)
+def _times_where_the_screens_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")

@@ -1,0 +1,68 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.contract.messages import Lang
+from sft_tui.screen import actions
+from sft_tui.screen.app import Desk, Drawn, footer, footer_at
+from sft_tui.screen.ink import columns
+from sft_tui.screen.launch import LaunchScreen
+from sft_tui.screen.runs_screen import RunsScreen
+from sft_tui.screen.watch import RunScreen
+from tests.processes import run
+
+SCREENS: dict[str, type[Drawn]] = {
+    actions.LAUNCH: LaunchScreen,
+    actions.RUN: RunScreen,
+    actions.RUNS: RunsScreen,
+}
+
+
+@pytest.mark.parametrize("scope", SCREENS)
+def test_a_key_does_one_thing_on_a_screen(scope: str) -> None:
+    keys = [key for action in actions.of_scope(scope) for key in action.keys]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("scope", SCREENS)
+def test_everything_in_the_table_can_be_done(scope: str) -> None:
+    for action in actions.of_scope(scope):
+        assert hasattr(SCREENS[scope], f"do_{action.name}") or hasattr(Desk, f"do_{action.name}"), action.name
+
+
+@pytest.mark.parametrize("scope", SCREENS)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+def test_the_footer_is_as_wide_as_the_screen_and_always_tells_of_help_and_the_way_out(
+    scope: str, lang: Lang, width: int
+) -> None:
+    line = footer(scope, lang, width)
+    assert columns(line) == width
+    shown = "".join(text for text, _ in line)
+    assert "? " in shown
+    assert " q " in shown
+
+
+def test_the_footer_can_be_pressed() -> None:
+    shown = "".join(text for text, _ in footer(actions.RUN, "en", 120))
+    assert footer_at(actions.RUN, "en", 120, shown.index("pause")) == "pause"
+    assert footer_at(actions.RUN, "en", 120, 119) == ""
+
+
+@pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh")])
+def test_the_readme_has_the_table(name: str, lang: Lang) -> None:
+    readme = (Path(__file__).parents[3] / name).read_text(encoding="utf-8")
+    assert "\n".join(actions.table(lang)) in readme
+
+
+@pytest.mark.parametrize("command", [["--help"], ["runs"], ["presets"], ["status"]])
+def test_commands_without_a_screen_never_load_one(tmp_path: Path, command: list[str]) -> None:
+    code = (
+        "import sys, contextlib\n"
+        f"sys.argv = ['sft-tui', *{command!r}]\n"
+        "from sft_tui.cli import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "print(sorted(name for name in ('textual', 'torch', 'transformers') if name in sys.modules))\n"
+    )
+    assert run(sys.executable, "-c", code, folder=tmp_path).out.endswith("[]\n")

@@ -1,0 +1,62 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from sft_tui.screen import ink
+from sft_tui.text import safe
+
+TEXT = st.text(alphabet=st.one_of(st.sampled_from("ab 你好，…é👍"), st.characters(codec="utf-8")), max_size=40).map(
+    safe
+)
+LINE = st.lists(st.tuples(TEXT, st.sampled_from(["", "dim", "bad"])), max_size=5)
+
+
+@given(LINE, st.integers(0, 40))
+def test_a_line_is_fitted_into_exactly_so_many_columns(line: ink.Line, width: int) -> None:
+    assert ink.columns(ink.fit(line, width)) == width
+
+
+@given(TEXT, st.integers(2, 30))
+def test_wrapped_lines_keep_within_their_columns_and_lose_nothing(text: str, width: int) -> None:
+    lines = ink.wrap(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+@given(LINE, st.lists(LINE, max_size=6), st.integers(0, 50), st.integers(0, 12), LINE)
+def test_a_frame_has_exactly_its_size(
+    title: ink.Line, body: list[ink.Line], width: int, height: int, note: ink.Line
+) -> None:
+    lines = ink.frame(title, body, width, height, note)
+    assert len(lines) == height
+    assert {ink.columns(line) for line in lines} <= {width}
+
+
+@given(st.lists(st.floats(), max_size=30), st.integers(0, 20))
+def test_a_spark_takes_any_number(values: list[float], width: int) -> None:
+    shown = ink.spark(values, width) if width else ""
+    assert len(shown) <= max(width, len(values))
+    assert set(shown) <= set(ink.BLOCKS) | {" "}
+
+
+@given(st.floats(), st.integers(0, 40))
+def test_a_bar_is_as_wide_as_asked(share: float, width: int) -> None:
+    assert ink.columns(ink.bar(share, width)) == width
+
+
+def test_every_theme_knows_every_role() -> None:
+    roles = {frozenset(theme) for theme in ink.THEMES.values()}
+    assert len(roles) == 1
+    for name in ink.THEMES:
+        for role in next(iter(roles)):
+            ink.Ink(name).style(role)
+
+
+def test_no_theme_but_its_name_says_so_has_colours() -> None:
+    plain = ink.Ink("none")
+    assert all(plain.style(role).color is None and plain.style(role).bgcolor is None for role in ink.PLAIN)
+
+
+def test_ascii_replaces_what_the_app_draws_with() -> None:
+    drawn = "".join(map(chr, ink.TO_ASCII)) + ink.BLOCKS
+    assert ink.Ink("16", ascii=True).text(drawn).isascii()

@@ -1,0 +1,262 @@
+"""The app on a real pseudo-terminal: it is left clean however it ends, and nothing foreign reaches it raw."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.messages import Message
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.stream import EventWriter
+from tests.processes import run, until
+from tests.pty_app import PROGRAM, Screen, screen
+from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
+
+CLEAN = b"\x1b[?1049l"  # back to the screen of before
+SHOWN_CURSOR = b"\x1b[?25h"
+
+
+def write_run(logs: Path, name: str, *told: events.Event) -> RunDir:
+    run_dir = RunDir(logs / name)
+    run_dir.path.mkdir(parents=True)
+    config = {**to_json(preset("sft-small").config), "output_dir": str(logs.parent / "out")}
+    run_dir.write_record(RunRecord(name, "sft-small", "train", config))
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for event in told:
+        log.write(event)
+    log.close()
+    return run_dir
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    ended = events.RunEnded("finished", 0, Message("ended_tested", {"rows": 3, "path": "x", "loss": "1", "bleu": "2"}))
+    write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, ended)
+    return tmp_path / "logs"
+
+
+def left_clean(app: Screen) -> None:
+    assert app.raw.rstrip().endswith(SHOWN_CURSOR) or CLEAN in app.raw
+    assert app.raw.rindex(CLEAN) > app.raw.rindex(b"\x1b[?1049h")
+    assert b"Traceback" not in app.raw
+
+
+def test_it_opens_on_the_presets_and_q_leaves(tmp_path: Path) -> None:
+    with screen(tmp_path) as app:
+        app.read(lambda raw: b"pretrain-large" in raw)
+        app.press("q")
+        assert app.wait() == 0
+        left_clean(app)
+
+
+def test_attach_opens_the_run(logs: Path) -> None:
+    with screen(logs.parent, "attach", "sft-small-1") as app:
+        app.read(lambda raw: b"sft-small-1" in raw and b"Loss" in raw and b"Samples" in raw)
+        app.press("?")
+        app.read(lambda raw: b"Logarithmic" in raw)
+        app.press("\x1bq")
+
+
+def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None:
+    with screen(logs.parent, "attach", "sft-small-1") as app:
+        app.read(lambda raw: b"Loss" in raw)
+        for keys in ("m", "g", "+", "+", "-", "\x1b[D", "\x1b[C", "t", "v", "\t", "\t", "\t", "\t", "\t", "\x1b[A",
+                     "\x1b[5~", "\x1b[6~", "/loss\r", "y", "s", "p", "X", "f", "\x14", "\x14", "\x14"):  # fmt: skip
+            app.press(keys)
+            app.settle(0.15)
+        for size in ((40, 10), (60, 20), (300, 80), (80, 24)):
+            app.resize(*size)
+            app.settle(0.3)
+        assert not app.ended()
+        app.press("q")
+        assert app.wait() == 0
+        left_clean(app)
+
+
+def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
+    with screen(logs.parent, "attach", "sft-small-1") as app:
+        app.read(lambda raw: b"Evaluated 3 rows" in raw)
+        app.press("y")
+        app.read(lambda raw: b"\x1b]52;c;" in raw)
+        (file,) = logs.glob("copied-*.txt")
+        assert "Evaluated 3 rows" in file.read_text()
+        app.press("q")
+
+
+def test_a_terminal_that_is_too_small_is_told(logs: Path) -> None:
+    with screen(logs.parent, "attach", "sft-small-1", size=(50, 12)) as app:
+        app.read(lambda raw: b"too small" in raw)
+        app.resize(80, 24)
+        app.read(lambda raw: b"Loss" in raw)
+        app.press("q")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("arguments", [(), ("attach", "sft-small-1")])
+def test_a_signal_ends_it_at_once(logs: Path, number: int, arguments: tuple[str, ...]) -> None:
+    with screen(logs.parent, *arguments) as app:
+        app.read(lambda raw: b"sft-small" in raw)
+        app.settle(0.5)
+        os.kill(app.pid, number)
+        app.wait(5.0)
+        assert app.code in (128 + number, -number)
+        if number == signal.SIGTERM:
+            left_clean(app)
+
+
+def test_a_terminal_that_is_closed_ends_it(logs: Path) -> None:
+    with screen(logs.parent, "attach", "sft-small-1") as app:
+        app.read(lambda raw: b"Loss" in raw)
+        os.close(app.fd)
+        until(app.ended, 10.0)
+
+
+def test_without_a_terminal_it_says_what_to_use_instead(tmp_path: Path) -> None:
+    result = run(*PROGRAM, folder=tmp_path)
+    assert result.code == 2
+    assert "--no-ui" in result.err
+
+
+def test_a_crash_ends_in_one_line_and_a_file_without_values(logs: Path) -> None:
+    secret = "a-value-that-nobody-needs"
+    code = (
+        "import sft_tui.screen.run_view as view\n"
+        f"def broken(*_): secret = '{secret[:8]}' + '{secret[8:]}'; raise RuntimeError('broken on purpose')\n"
+        "view.draw = broken\n"
+        "import sys; sys.argv = ['sft-tui', 'attach', 'sft-small-1']\n"
+        "from sft_tui.cli import main; main()\n"
+    )
+    (logs.parent / "broken.py").write_text(code)
+    with screen(logs.parent, "--version") as app:
+        app.wait()
+    import tests.pty_app as pty_app
+
+    before = pty_app.PROGRAM
+    pty_app.PROGRAM = [before[0], "broken.py"]
+    try:
+        with screen(logs.parent, PYTHONPATH=os.pathsep.join(["/".join(__file__.split("/")[:-4])])) as app:
+            assert app.wait() == 1
+            left_clean(app)
+            tail = app.raw[app.raw.rindex(CLEAN) :].decode(errors="replace")
+    finally:
+        pty_app.PROGRAM = before
+    assert "crash-" in tail
+    (file,) = logs.glob("crash-*.txt")
+    trace = file.read_text()
+    assert "broken on purpose" in trace
+    assert secret not in trace + app.raw.decode(errors="replace")
+
+
+def payloads() -> Iterator[str]:
+    """What a terminal would obey: titles, clipboard, colours, modes, strings of every kind, and what hides text."""
+    token = "PWNED"
+    bodies = [
+        "]0;{}", "]2;{}", "]1;{}", "]52;c;UFdORUQ=", "]8;;http://{}", "]9;{}", "]777;notify;{};x", "]1337;{}",
+        "]4;1;{}", "]10;{}", "P1$r{}", "Pq{}", "_{}", "^{}", "X{}",
+        "k{}", "[31m{}", "[2J{}", "[H{}", "[6n{}", "[c{}", "[?25l{}",
+        "[?1049l{}", "[?1000h{}", "[?2004h{}", "[21t{}", "[5i{}", "[!p{}", "c{}", "(0{}", "#8{}", "7{}", "8{}", "D{}",
+        "M{}", "={}", ">{}", "[200~{}", "[s{}", "[u{}",
+    ]  # fmt: skip
+    for body in bodies:
+        yield "\x1b" + body.format(token) + "\x07"
+    for c1 in ("\x9b31m", "\x9d0;", "\x90q", "\x9f", "\x9e", "\x98", "\x84", "\x8d"):
+        yield c1 + token + "\x9c"
+    yield from (f"{char}{token}" for char in ("\r", "\n", "\b\b\b", "\x07", "\x00", "\x0e", "\x7f", "\u202e", "\u2066"))
+    yield from ("[/x]PWNED", "[bold]PWNED", "[@click=app.exit]PWNED[/]", "\ud800PWNED", "\x1b\x1b[31mPWNED")
+
+
+PAYLOADS = list(payloads())
+# What the app itself sends: styles, cursor, modes, its own queries, and strings of none of the payloads.
+OWN = re.compile(
+    rb"\x1b\[[0-9;:]*[mHABCDGJK]|\x1b\[\?[0-9;]+[hlu$p]+|\x1b\[[<>=?]?[0-9;]*[cunqtpS]|\x1b\[[0-9]* q|"
+    rb"\x1b\]22;[a-z]+\x07|\x1b\[\?[0-9;]*\$p|\x1bP\+q[0-9a-fA-F;]*\x1b\\|\x1b\[[<>=][0-9;]*u|\x1b[()][B0]|\x1b_G[^\x1b]*\x1b\\"
+)
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(PAYLOADS) >= 60
+
+
+def hostile_run(logs: Path) -> str:
+    name = "run\x1b]0;PWNED\x07\u202e[b]名"
+    told: list[events.Event] = [STARTED, PLAN, *(step(n) for n in range(1, 20)), EVAL]
+    for number, payload in enumerate(PAYLOADS):
+        told.append(events.Sample(1, 50, number, payload, payload, payload))
+        told.append(events.Notice(Message("unknown_code", {}, payload)))
+        told.append(events.Warning(Message("checkpoint_skipped", {"checkpoint": payload, "why": payload})))
+        told.append(events.Gpu(number % 4, payload, {"utilization": payload, "memory_used": payload}))
+        told.append(events.Phase(payload, 1, 2))
+    told.append(events.RankFailed(PAYLOADS[0], PAYLOADS[1], 3, PAYLOADS[2], PAYLOADS[3], False))
+    end = events.RunEnded("x\x1b[31m", 1, Message("nobody_knows", {}, PAYLOADS[0]), {p[:9]: p for p in PAYLOADS[:9]})
+    write_run(logs, name, *told, end)
+    return name
+
+
+def harmless(raw: bytes) -> None:
+    text = raw.decode("utf-8", "replace")
+    rest = OWN.sub(b"", raw)
+    strange = [rest[match.start() : match.start() + 30] for match in re.finditer(rb"\x1b", rest)]
+    assert not strange
+    assert not re.search("[\x80-\x9f\u202a-\u202e\u2066-\u2069]", text)
+    assert b"\x07" not in rest
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_no_escape_of_a_stranger_reaches_the_terminal(tmp_path: Path, lang: str) -> None:
+    name = hostile_run(tmp_path / "logs")
+    with screen(tmp_path, "--lang", lang) as app:
+        app.read(lambda raw: b"pretrain-large" in raw)
+        app.press("l")
+        app.read(lambda raw: "名".encode() in raw)
+        app.press("\r")
+        app.settle(1.5)
+        for _ in range(6):
+            app.press("\t")
+            app.settle(0.3)
+        app.press("\x1b")
+        app.press("d")
+        app.settle(0.5)
+        app.press("n")
+        app.press("q")
+        app.settle(0.5)
+        app.press("q")
+        app.wait(10.0)
+        harmless(app.raw)
+        assert b"PWNED" in app.raw  # it was there to be seen
+    assert name
+
+
+def test_title_and_clipboard_of_tmux_stay_as_they_were(tmp_path: Path) -> None:
+    if shutil.which("tmux") is None:
+        pytest.skip("NOT TESTED IN TMUX: it is not installed")
+    hostile_run(tmp_path / "logs")
+    socket = f"sft-tui-test-{os.getpid()}"
+
+    def tmux(*words: str) -> str:
+        done = subprocess.run(["tmux", "-L", socket, *words], capture_output=True, text=True, check=False, timeout=20)
+        return done.stdout
+
+    command = f"cd {tmp_path} && env LC_ALL=C.UTF-8 {PROGRAM[0]} -m sft_tui attach"
+    try:
+        tmux("-f", "/dev/null", "new-session", "-d", "-x", "120", "-y", "40", "sh")
+        tmux("select-pane", "-T", "mine")
+        tmux("set-buffer", "mine")
+        tmux("send-keys", command, "Enter")
+        until(lambda: "PWNED" in tmux("capture-pane", "-p"))
+        for _ in range(6):
+            tmux("send-keys", "Tab")
+            until(lambda: bool(tmux("capture-pane", "-p").strip()))
+        assert tmux("display-message", "-p", "#{pane_title}").strip() == "mine"
+        assert tmux("show-buffer").strip() == "mine"
+        tmux("send-keys", "q")
+        until(lambda: "PWNED" not in tmux("capture-pane", "-p"))
+    finally:
+        tmux("kill-server")

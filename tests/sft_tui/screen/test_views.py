@@ -1,0 +1,168 @@
+"""Every screen at two sizes in both languages as it was kept, and at any size with anything in it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.contract import events
+from engine.contract.messages import Lang
+from sft_tui.feed import LogLine
+from sft_tui.screen import help_view, launch_view, run_view, runs_view
+from sft_tui.screen.ink import Line, columns
+from sft_tui.screen.run_view import Look
+from sft_tui.text import safe
+from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
+from tests.sft_tui.screen.conftest import (
+    KILLED,
+    SIZES,
+    launch_screen,
+    plain,
+    run_of,
+    run_screen,
+    runs_screen,
+    same_as_kept,
+)
+
+SCREENS: dict[str, Callable[[Lang, int, int], list[Line]]] = {
+    "launch": lambda lang, w, h: launch_view.draw(launch_screen(lang), w, h),
+    "launch-findings": lambda lang, w, h: launch_view.draw(launch_screen(lang, panel="findings"), w, h),
+    "launch-settings": lambda lang, w, h: launch_view.draw(
+        launch_screen(lang, panel="settings", setting=18, fault=("epochs", "epochs = 0")), w, h
+    ),
+    "launch-first": lambda lang, w, h: launch_view.draw(
+        launch_screen(lang, report=None, doing="…", resumable={}), w, h
+    ),
+    "run": lambda lang, w, h: run_view.draw(run_screen(lang), w, h),
+    "run-log": lambda lang, w, h: run_view.draw(run_screen(lang, page="log", level="all", search="0"), w, h),
+    "run-ended": lambda lang, w, h: run_view.draw(run_screen(lang, KILLED), w, h),
+    "runs": lambda lang, w, h: runs_view.draw(runs_screen(lang), w, h),
+    "runs-compared": lambda lang, w, h: runs_view.draw(runs_screen(lang, marked=True), w, h),
+    "help": lambda lang, w, h: help_view.draw("run", lang, w, h, 0),
+}
+WIDTHS, HEIGHTS = st.integers(40, 300), st.integers(10, 80)
+
+
+def exact(lines: list[Line], width: int, height: int) -> None:
+    assert len(lines) == height
+    assert {columns(line) for line in lines} == {width}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_screen_looks_as_it_was_kept(name: str, lang: Lang, size: tuple[int, int]) -> None:
+    width, height = size[0], size[1] - 1  # the last line is the footer
+    lines = SCREENS[name](lang, width, height)
+    exact(lines, width, height)
+    same_as_kept(f"{name}-{lang}-{size[0]}x{size[1]}", lines)
+
+
+@pytest.mark.parametrize("name", SCREENS)
+@settings(max_examples=25, deadline=None)
+@given(width=WIDTHS, height=HEIGHTS)
+def test_a_screen_has_any_size(name: str, width: int, height: int) -> None:
+    exact(SCREENS[name]("zh", width, height), width, height)
+
+
+ANYTHING = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)
+NUMBERS = st.floats()
+HOSTILE: st.SearchStrategy[events.Event] = st.one_of(
+    st.builds(
+        step, st.integers(1, 10**6), loss=NUMBERS, lr=NUMBERS, grad_norm=NUMBERS, steps_total=st.integers(0, 9),
+        tokens=st.integers(0, 9), padded_tokens=st.integers(0, 9),
+    ),
+    st.builds(
+        dataclasses.replace, st.just(EVAL), loss=NUMBERS, bleu=NUMBERS, step=st.integers(-5, 99), signature=ANYTHING
+    ),
+    st.builds(events.Sample, st.just(1), st.integers(0, 3), st.integers(0, 2), ANYTHING, ANYTHING, ANYTHING),
+    st.builds(events.Gpu, st.integers(-9, 9), ANYTHING, st.dictionaries(ANYTHING, ANYTHING, max_size=3)),
+    st.builds(
+        events.Host, *[st.integers(-9, 10**12)] * 2, st.lists(st.integers(-9, 10**12)), NUMBERS, st.integers(0, 9)
+    ),
+    st.builds(events.Phase, ANYTHING, st.integers(-9, 99), st.integers(-9, 99)),
+    st.builds(
+        events.RunEnded, ANYTHING, st.integers(0, 3), st.just(KILLED.message),
+        st.dictionaries(ANYTHING, ANYTHING, max_size=3), st.dictionaries(ANYTHING, NUMBERS, max_size=3),
+    ),
+    st.just(STARTED), st.just(PLAN),
+    st.builds(dataclasses.replace, st.just(PLAN), steps_per_epoch=st.integers(1, 9), steps_total=st.integers(-9, 99)),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    told=st.lists(HOSTILE, max_size=12), width=WIDTHS, height=HEIGHTS, name=ANYTHING, alive=st.booleans(),
+    log=st.lists(ANYTHING, max_size=6), look=st.sampled_from([
+        Look(), Look(log_scale=True), Look(window=16, back=3), Look(page="log", level="all"), Look(page="machine"),
+        Look(page="samples"), Look(metric="padding"), Look(metric="lr", log_scale=True), Look(search="[/x]"),
+    ]),
+)  # fmt: skip
+def test_whatever_a_stream_holds_is_shown_without_an_escape(
+    told: list[events.Event], width: int, height: int, name: str, alive: bool, log: list[str], look: Look
+) -> None:
+    run, curves = run_of(iter(told), alive=alive, name="run-" + name.replace("/", "_").replace("\0", "_"))
+    lines = [LogLine("00:00:00", "note", safe(text)) for text in log]
+    shown = run_view.draw(run_view.View(run, curves, lines, look), width, height)
+    exact(shown, width, height)
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in plain(shown).replace("\n", ""))
+
+
+def test_nan_is_a_gap_that_is_marked() -> None:
+    assert "×" in plain(run_view.draw(run_screen(), 120, 39))
+
+
+def test_the_certificate_takes_the_place_of_the_bars() -> None:
+    shown = plain(run_view.draw(run_screen(ended=KILLED), 120, 39))
+    assert "━" not in shown
+    assert "f apply learn_rate = 2.5e-05 and go on" in shown
+
+
+def test_memory_that_runs_short_is_marked() -> None:
+    tight = events.Host(16_000_000_000, 600_000_000, [9_000_000_000], 99.0, 1)
+    run, curves = run_of(iter([STARTED, PLAN, tight]))
+    assert "! 600.00 MB" in plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+
+
+@pytest.mark.parametrize(("by", "window"), [(0.5, 50), (2.0, 0)])
+def test_zooming_halves_and_doubles_what_is_shown(by: float, window: int) -> None:
+    assert Look().zoomed(by, 100).window == window
+
+
+def test_panning_stays_within_the_run() -> None:
+    look = Look(window=40)
+    for _ in range(20):
+        look = look.panned(1, 100)
+    assert look.back == 60
+    for _ in range(20):
+        look = look.panned(-1, 100)
+    assert look.back == 0
+    assert Look().panned(1, 100) == Look()
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "last"), [(1, 939, 64), (65, 939, 128), (600, 939, 939), (10, 20, 20), (9, 0, 64)]
+)
+def test_the_axis_of_a_growing_run_moves_seldom(step: int, total: int, last: int) -> None:
+    assert run_view.edge(step, total) == last
+
+
+def test_what_differs_between_runs_is_marked() -> None:
+    shown = plain(runs_view.draw(runs_screen(marked=True), 120, 39))
+    assert "! learn_rate" in shown
+    assert "epochs" not in shown
+
+
+def test_errors_stand_first_with_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    del monkeypatch
+    shown = plain(launch_view.draw(launch_screen(), 120, 39))
+    assert shown.index("✗ pretrained model") < shown.index("! training file") < shown.index("✓ memory")
+    assert "f sft-tui run pretrain" in shown
+
+
+def test_help_can_be_turned_to_its_last_line() -> None:
+    shown: Any = plain(help_view.draw("runs", "en", 80, 12, 999))
+    assert "Leave the screen" in shown
