@@ -27,7 +27,14 @@ class Tmux:
         """Starts the server with the app in its pane."""
         columns, rows = map(str, self._size)
         command = f"env LC_ALL=C.UTF-8 COLORTERM=truecolor {PROGRAM} {' '.join(arguments)}; exec sh"
-        self._run("-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", rows, "-c", str(self._folder), command)
+        deadline = time.monotonic() + LIMIT
+        while not self._run("list-sessions"):  # a server that was just killed takes a moment to go
+            if time.monotonic() > deadline:
+                raise TimeoutError("tmux does not start")
+            self._run(
+                "-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", rows, "-c", str(self._folder), command
+            )
+            time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
         """Ends the server, and whatever is a child of its pane."""
@@ -97,7 +104,7 @@ def walk(tmux: Tmux) -> None:
 def small(tmux: Tmux) -> None:
     """The same runs in Chinese on a small terminal."""
     tmux.open("--lang", "zh")
-    tmux.keep("zh-80x24-launch", "就绪？")
+    tmux.keep("zh-80x24-launch", "✗ 4")
     tmux.press("l")
     tmux.wait("demo-1")
     tmux.press("Enter")

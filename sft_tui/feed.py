@@ -16,7 +16,7 @@ from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.text import safe
 
-PIECE_BYTES = 1 << 20  # read at a time, so that whoever waits in between waits briefly
+PIECE_BYTES = 128 << 10  # read at a time, so that whoever waits in between waits briefly
 TAIL_BYTES = 256 << 10  # of the log that is shown at first
 MOST_LINES = 5000
 LOOK_SECONDS = 2.0

@@ -1,5 +1,6 @@
 """Deleting a run: what would go, and its going."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -23,15 +24,12 @@ def _places(run: Run) -> list[Path]:
 def remove(run: Run) -> None:
     """Removes them, under their locks; raises InputError, or BusyError where one is in use."""
     places = _places(run)
-    locks = []
-    try:
+    with contextlib.ExitStack() as held:
         for path in places:
-            locks.append(FolderLock.acquire(path, run.name, run.run_dir.path))
-        for path in reversed(places):
-            shutil.rmtree(path)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError("folder_unwritable", path=str(error.filename or places[0]), why=why, setting="logs") from None
-    finally:
-        for lock in locks:
-            lock.release()
+            held.callback(FolderLock.acquire(path, run.name, run.run_dir.path).release)
+        try:
+            for path in reversed(places):
+                shutil.rmtree(path)
+        except OSError as error:
+            why, path = error.strerror or str(error), str(error.filename or places[0])
+            raise InputError("folder_unwritable", path=path, why=why, setting="logs") from None

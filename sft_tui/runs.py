@@ -90,6 +90,11 @@ def find(logs: Path, name: str | None) -> RunDir:
     raise InputError("run_unknown", name=name, path=str(logs), known=", ".join(near) or "-")
 
 
+def are_any(logs: Path) -> bool:
+    """Whether anything was ever run here; reads no log."""
+    return bool(_folders(logs))
+
+
 def every(logs: Path) -> Iterator[Run]:
     """All runs, the newest first; one whose record cannot be read is passed over."""
     for run_dir in _folders(logs):

@@ -387,6 +387,12 @@ MESSAGES: dict[str, Wording] = {
         "{what} 以退出码 {code} 结束；它的输出见上文。",
     ),
     # what runs are asked to do
+    "run_unread": Wording(
+        "{name} is still being read.",
+        "仍在读取 {name}。",
+        "Wait a moment.",
+        "请稍候。",
+    ),
     "run_none": Wording(
         "There are no runs in {path}.",
         "{path} 中没有运行。",

@@ -128,7 +128,9 @@ class EventReader:
         try:
             self._know_again(fd)
             end = self._place.offset + most
-            while self._place.offset < end and (chunk := os.pread(fd, READ_BYTES, self._place.offset)):
+            while (size := min(READ_BYTES, end - self._place.offset)) > 0 and (
+                chunk := os.pread(fd, size, self._place.offset)
+            ):
                 offset, seen = self._place.offset + len(chunk), (self._place.seen + chunk)[-SEEN_BYTES:]
                 self._place = replace(self._place, offset=offset, seen=seen)
                 records += self._take(chunk)

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from textual import work
@@ -31,7 +31,7 @@ class Options:
 
     logs: Path
     lang: Lang = "en"
-    ink: Ink = Ink()
+    ink: Ink = field(default_factory=Ink)
     slow_link: bool = False
     run: str = ""  # to open at once
     demo: bool = False  # to carry out the demo and show its runs

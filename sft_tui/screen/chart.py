@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sft_tui.curves import Bucket
 from sft_tui.screen.ink import Line
@@ -181,7 +181,7 @@ def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int
     if rows < 2 or width < LABEL + 8 or not scales:
         return [[("", "")] for _ in range(height)]
     low, high = min(scale[0] for scale in scales), max(scale[1] for scale in scales)
-    layers = [_cells(_means(plot), low, high, rows, across) for plot in plots]
+    layers = [_line(plot, low, high, rows, across) for plot in plots]
     lines: list[Line] = []
     for row in range(rows):
         label = number(high) if row == 0 else number(low) if row == rows - 1 else ""
@@ -195,9 +195,3 @@ def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int
             line.append((char, role))
         lines.append(line)
     return [*lines, _axis(plots[0].first, plots[0].last, across)]
-
-
-def _means(plot: Plot) -> Plot:
-    """The same without the range of each bucket."""
-    flat = [b._replace(low=b.mean, high=b.mean) if b.known else b for b in plot.buckets]
-    return replace(plot, buckets=flat)

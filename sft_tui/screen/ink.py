@@ -141,7 +141,7 @@ def frame(title: Line, body: Sequence[Line], width: int, height: int, note: Line
     gap = max(0, width - 4 - columns(shown) - columns(note) - (2 if note else 0))
     top = [("┌ ", "frame"), *shown, (" " + "─" * gap, "frame")]
     top += [(" ", "frame"), *note, (" ", "frame")] if note else []
-    lines = [fit(top, width - 1, "frame") + [("┐", "frame")]]
+    lines = [[*fit(top, width - 1, "frame"), ("┐", "frame")]]
     for number in range(height - 2):
         line = body[number] if number < len(body) else []
         lines.append([("│ ", "frame"), *fit(line, width - 4), (" │", "frame")])

@@ -66,8 +66,7 @@ class LaunchScreen(Drawn):
             owner, steps = output.owner(), output.checkpoint_steps()
             if owner and steps and not owner.get("finished"):
                 found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0))
-        never = next(iter(runs.every(self.desk.options.logs)), None) is None
-        self.state = replace(self.state, resumable=found, offer_demo=never)
+        self.state = replace(self.state, resumable=found, offer_demo=not runs.are_any(self.desk.options.logs))
 
     def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
         self.state = replace(
@@ -323,10 +322,8 @@ class LaunchScreen(Drawn):
         wide = width >= launch_view.WIDE and height - 1 >= launch_view.TALL
         body = height - 2
         upper = body - (max(6, body // 3) if wide else 7)
-        if y > upper:
-            panel = "settings"
-        else:
-            panel = "presets" if x < (34 if wide else 22) else "findings"
+        above = "presets" if x < (34 if wide else 22) else "findings"
+        panel = "settings" if y > upper else above
         self.state = replace(self.state, panel=panel)
         self.draw()
 

@@ -87,8 +87,8 @@ def _presets(view: View, width: int, height: int) -> list[Line]:
         role = "select" if chosen and view.panel == "presets" else "head" if chosen else ""
         lines.append(fit([("▸ " if chosen else "  ", "accent"), (name, role)], width - 4, role if chosen else ""))
         if chosen or height > 26:
-            for part in wrap(entry.summary(view.lang), width - 8)[: 4 if chosen else 1]:
-                lines.append([(f"    {part}", "dim")])
+            summary = wrap(entry.summary(view.lang), width - 8)[: 4 if chosen else 1]
+            lines += [[(f"    {part}", "dim")] for part in summary]
         going = view.resumable.get(name)
         if going is not None:
             percent = 100 * going.step // max(1, going.steps_total)

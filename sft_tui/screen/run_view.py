@@ -276,7 +276,7 @@ def machine_lines(view: View, width: int) -> list[Line]:
         name = f"{say('ui_rank', lang)} {rank}"
         lines.append([(_label(name), "dim"), (f"{size(memory):>10}  ", ""), (spark(past, trend), "chart")])
     for gpu in state.gpus:
-        lines += _gpu(gpu, width, lang)
+        lines += _gpu(gpu, width)
     cpu: Line = [(_label("CPU"), "dim"), (f"{host.cpu_percent:.0f} %", ""), (f"  {say('ui_disk', lang)} ", "dim")]
     lines.append([*cpu, (size(host.disk_available), "")])
     if state.checkpoint is not None:
@@ -293,7 +293,7 @@ def _label(name: str) -> str:
     return set_cell_size(name, 8) + " "
 
 
-def _gpu(gpu: events.Gpu, width: int, lang: Lang) -> list[Line]:
+def _gpu(gpu: events.Gpu, width: int) -> list[Line]:
     read = {name: safe(value, 40) for name, value in gpu.readings.items()}
 
     def shown(name: str, unit: str) -> str:

@@ -182,8 +182,12 @@ class RunScreen(Drawn):
         self.copy(words)
 
     def _living(self) -> runs.Run:
-        """The run as it is; raises InputError where there is none."""
-        return runs.look(runs.find(self.desk.options.logs, self.name_of_run))
+        """The run as it is, without reading its log here; raises InputError where it is not known yet."""
+        known = self.feed.run if self.feed is not None else None
+        if self.feed is None or known is None:
+            raise InputError("run_unread", name=self.name_of_run)
+        record = known.run_dir.read_record()
+        return runs.Run(known.run_dir, record, self.feed.state, runs.is_alive(known.run_dir, record))
 
     def _asking(self, question: str, said: str, **how: object) -> None:
         run = self._living()

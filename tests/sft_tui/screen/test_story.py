@@ -1,0 +1,126 @@
+"""What a person does at the screen, with real files and a real training."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.contract.rundir import OutputDir, RunDir
+from sft_tui import runs
+from tests.processes import end_runs, options, until
+from tests.pty_app import Screen, screen
+
+CPU: dict[str, Any] = {"ACCELERATE_USE_CPU": "true"}
+
+
+def shown(raw: bytes) -> str:
+    """What was written, without the escapes between: enough to look for a word that is drawn in one piece."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", raw.decode("utf-8", "replace"))
+
+
+def sees(app: Screen, *words: str) -> None:
+    """Waits for words that come after what was read so far."""
+    begin = len(app.raw)
+    app.read(lambda raw: all(word in shown(raw[begin:]) for word in words), 60.0)
+
+
+def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    long = {**tiny_settings, "epochs": 300, "save_steps": 100_000, "bleu_rows": 1}
+    run_dir = RunDir(tmp_path / "logs" / "sft-small-1")
+    try:
+        with screen(tmp_path, "run", "sft-small", *options(long), **CPU) as app:
+            sees(app, "running", "Loss", "rank 0")
+            app.press("s")
+            sees(app, "Save sft-small-1 and stop it? y/n")
+            app.press("n")
+            assert runs.look(run_dir).alive
+            app.press("s")
+            sees(app, "y/n")
+            app.press("y")
+            sees(app, "! stopped")
+            first = OutputDir(tmp_path / "model_save" / "sft_small").checkpoint_steps()[0]
+            app.press("r")
+            sees(app, "running")
+            app.press("q")
+            assert app.wait() == 0
+        assert runs.look(run_dir).alive, "leaving the screen must leave the run alone"
+        until(lambda: (runs.look(run_dir).state.step or first) != first)
+        run_dir.request_stop()
+        until(lambda: not runs.look(run_dir).alive)
+        state = runs.look(run_dir).state
+        assert state.attempt == 2
+        assert state.step is not None
+        assert state.step.step > first
+    finally:
+        end_runs(tmp_path)
+
+
+def test_a_setting_is_edited_and_its_effect_stands_beside_it(tmp_path: Path) -> None:
+    with screen(tmp_path) as app:
+        sees(app, "effective batch 8 = 1 × 8 × 1")
+        app.press("\t\t")
+        app.press("\x1b[B" * 18)  # batch_size_per_gpu
+        sees(app, "rows of a step for each process")
+        app.press("e")
+        sees(app, "batch_size_per_gpu =")
+        app.press("\x7f0\r")
+        sees(app, "it must be ≥ 1 rows")
+        app.press("e")
+        app.press("\x7f4\r")
+        sees(app, "(was 1)")
+        app.press("\x7f")  # the preset's value again
+        app.press("q")
+        assert app.wait() == 0
+    assert "effective batch 32 = 4 × 8 × 1" in shown(app.raw) or "32" in shown(app.raw)
+
+
+def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
+    rows = {"prompt": [f"问题 {n}" for n in range(60)], "response": [f"回答 {n}" for n in range(60)]}
+    (tmp_path / "mine.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": p, "response": r}) for p, r in zip(*rows.values(), strict=True))
+    )
+    with screen(tmp_path) as app:
+        sees(app, "sft-tui data import mine.jsonl")
+        app.press("f")
+        sees(app, "Run `sft-tui data import mine.jsonl`? y/n")
+        app.press("y")
+        until(lambda: (tmp_path / "data" / "sft_train_small_valid.parquet").is_file())
+        sees(app, "54 rows can be read")
+        app.press("q")
+    table = pq.read_table(tmp_path / "data" / "sft_train_small_train.parquet")
+    assert isinstance(table, pa.Table)
+    assert len(table) == 54
+
+
+def test_what_is_in_error_is_not_started(tmp_path: Path) -> None:
+    with screen(tmp_path) as app:
+        sees(app, "✗ 4")
+        app.press("\r")
+        sees(app, "4 error(s) stand in the way")
+        app.press("q")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_run_is_deleted_after_it_was_said_what_would_go(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    try:
+        with screen(tmp_path, "run", "sft-small", *options({**tiny_settings, "epochs": 1}), **CPU) as app:
+            sees(app, "✓ finished")
+            app.press("l")
+            sees(app, "HOW IT ENDED")
+            app.press("d")
+            sees(app, "Delete logs/sft-small-1, model_save/sft_small")
+            app.press("n")
+            app.settle(0.5)
+            assert (tmp_path / "logs" / "sft-small-1").is_dir()
+            app.press("d")
+            sees(app, "y/n")
+            app.press("y")
+            sees(app, "is deleted")
+            app.press("q")
+        assert not (tmp_path / "logs" / "sft-small-1").exists()
+        assert not (tmp_path / "model_save" / "sft_small").exists()
+    finally:
+        end_runs(tmp_path)

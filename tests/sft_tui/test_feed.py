@@ -1,0 +1,56 @@
+from pathlib import Path
+
+from engine.contract import events
+from engine.contract.messages import Message
+from engine.contract.rundir import RunDir
+from sft_tui.feed import PIECE_BYTES, Feed
+from sft_tui.history import Follower
+from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
+from tests.sft_tui.screen.test_terminal import write_run
+
+END = events.RunEnded("finished", 0, Message("ended_tested", {"rows": 3, "path": "x", "loss": "1", "bleu": "2"}))
+
+
+def all_of(run_dir: RunDir) -> tuple[Feed, int]:
+    feed, pieces = Feed(run_dir, "en"), 0
+    while feed.poll():
+        pieces += 1
+    return feed, pieces
+
+
+def test_a_long_log_is_taken_in_piece_by_piece(tmp_path: Path) -> None:
+    told = [STARTED, PLAN, *(step(number) for number in range(1, 9000)), EVAL, END]
+    run_dir = write_run(tmp_path / "logs", "one", *told)
+    feed, pieces = all_of(run_dir)
+    assert pieces >= run_dir.events.stat().st_size // PIECE_BYTES > 1
+    assert feed.behind == 0
+    assert feed.curves.of["loss"].last == 8999
+    assert feed.run is not None
+    assert (feed.run.status, feed.run.alive) == ("finished", False)
+
+
+def test_a_snapshot_saves_the_reading_and_the_newest_lines_are_there(tmp_path: Path) -> None:
+    told = [STARTED, PLAN, *(step(number) for number in range(1, 3000)), EVAL, END]
+    run_dir = write_run(tmp_path / "logs", "one", *told)
+    follower = Follower(run_dir)
+    follower.poll()
+    follower.save()
+    feed, pieces = all_of(run_dir)
+    assert pieces == 1
+    assert feed.curves.of["loss"].last == 2999
+    assert "Evaluated 3 rows" in feed.log[-1].text
+    assert len(feed.log) < 3000
+
+
+def test_a_damaged_snapshot_is_read_over(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, step(1), END)
+    run_dir.snapshot.write_text('{"version": 2, "state": {}, "curves": {"of": 3}, "place": {}}')
+    feed, _ = all_of(run_dir)
+    assert feed.curves.of["loss"].last == 1
+
+
+def test_a_log_that_is_not_there_is_no_error(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "logs", "one", STARTED)
+    run_dir.events.unlink()
+    feed, _ = all_of(run_dir)
+    assert feed.state.started is None
