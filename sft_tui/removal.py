@@ -31,5 +31,5 @@ def remove(run: Run) -> None:
             for path in reversed(places):
                 shutil.rmtree(path)
         except OSError as error:
-            why, path = error.strerror or str(error), str(error.filename or places[0])
-            raise InputError("folder_unwritable", path=path, why=why, setting="logs") from None
+            why, where = error.strerror or str(error), str(error.filename or places[0])
+            raise InputError("folder_unwritable", path=where, why=why, setting="logs") from None
