@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import events
@@ -14,6 +14,7 @@ def told(event: events.Event) -> Record:
     return Record(Envelope("2026-01-01T00:00:00Z", 0.0, 1, "rank0", 0), event)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(), max_size=60))
 def test_every_value_is_in_some_column(values: list[float]) -> None:
     curve = Curve()
@@ -48,6 +49,7 @@ def test_a_step_that_is_done_again_takes_the_place_of_what_it_repeats() -> None:
     assert curve.last == 4
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(), max_size=40))
 def test_curves_come_back_from_a_snapshot(values: list[float]) -> None:
     curves = Curves()

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft_tui.curves import Curve
@@ -22,6 +22,7 @@ def text(lines: list[list[tuple[str, str]]]) -> list[str]:
     return ["".join(part for part, _ in line) for line in lines]
 
 
+@settings(deadline=None)
 @given(st.lists(FLOATS, max_size=50), st.integers(0, 90), st.integers(0, 24), st.booleans())
 def test_any_values_make_a_chart_of_any_size(values: list[float], width: int, height: int, log: bool) -> None:
     lines = chart.draw(plot(values, max(1, width), log=log), width, height)

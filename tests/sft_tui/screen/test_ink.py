@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -11,11 +11,13 @@ TEXT = st.text(alphabet=st.one_of(st.sampled_from("ab 你好，…é👍"), st.c
 LINE = st.lists(st.tuples(TEXT, st.sampled_from(["", "dim", "bad"])), max_size=5)
 
 
+@settings(deadline=None)
 @given(LINE, st.integers(0, 40))
 def test_a_line_is_fitted_into_exactly_so_many_columns(line: ink.Line, width: int) -> None:
     assert ink.columns(ink.fit(line, width)) == width
 
 
+@settings(deadline=None)
 @given(TEXT, st.integers(2, 30))
 def test_wrapped_lines_keep_within_their_columns_and_lose_nothing(text: str, width: int) -> None:
     lines = ink.wrap(text, width)
@@ -23,6 +25,7 @@ def test_wrapped_lines_keep_within_their_columns_and_lose_nothing(text: str, wid
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
+@settings(deadline=None)
 @given(LINE, st.lists(LINE, max_size=6), st.integers(0, 50), st.integers(0, 12), LINE)
 def test_a_frame_has_exactly_its_size(
     title: ink.Line, body: list[ink.Line], width: int, height: int, note: ink.Line
@@ -32,6 +35,7 @@ def test_a_frame_has_exactly_its_size(
     assert {ink.columns(line) for line in lines} <= {width}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(), max_size=30), st.integers(0, 20))
 def test_a_spark_takes_any_number(values: list[float], width: int) -> None:
     shown = ink.spark(values, width) if width else ""
@@ -39,6 +43,7 @@ def test_a_spark_takes_any_number(values: list[float], width: int) -> None:
     assert set(shown) <= set(ink.BLOCKS) | {" "}
 
 
+@settings(deadline=None)
 @given(st.floats(), st.integers(0, 40))
 def test_a_bar_is_as_wide_as_asked(share: float, width: int) -> None:
     assert ink.columns(ink.bar(share, width)) == width
