@@ -32,7 +32,7 @@ class LeftError(Exception):
 
 def follow(run_dir: RunDir, view: View, lang: Lang, *, attempt: int = 0) -> int:
     """Shows the run from `attempt` on (0: from its beginning) to its end; the exit code of the run, 0 where left."""
-    with _terminal_given_back():
+    with ended_in_order():
         try:
             end = _to_the_end(run_dir, view, lang, attempt)
         except LeftError:
@@ -125,8 +125,8 @@ def _ask(run_dir: RunDir, lang: Lang) -> None:
 
 
 @contextlib.contextmanager
-def _terminal_given_back() -> Iterator[None]:
-    """While a view is up, a signal that ends this program leaves the terminal in order first."""
+def ended_in_order() -> Iterator[None]:
+    """A signal that ends this program ends what is under way first: a view of the terminal, a rehearsal."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)

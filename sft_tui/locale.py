@@ -268,7 +268,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "New here? Choose demo and press enter.",
         "初次使用？选择 demo 并按回车。",
     ),
-    "ui_demo_data": ("Preparing the demo's data and tokenizer …", "正在准备演示数据和分词器 …"),
     "group_data": ("Data", "数据"),
     "group_model": ("Model", "模型"),
     "group_training": ("Training", "训练"),

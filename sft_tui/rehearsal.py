@@ -6,14 +6,12 @@ import hashlib
 import json
 import platform
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from engine.contract import config as settings
 from engine.contract import events
@@ -24,6 +22,7 @@ from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import RunDir, RunRecord, read_json, write_json
 from engine.contract.stream import EventReader
 from sft_tui import runs, starting
+from sft_tui.following import ended_in_order
 from sft_tui.locale import say
 from sft_tui.text import duration, size
 
@@ -120,7 +119,7 @@ def carry_out(record: RunRecord, memory_limit: int, progress: Progress) -> event
     values = {**record.config, "output_dir": str(folder / "model")}
     rehearsed = replace(record, job="rehearse", config=values, memory_limit=memory_limit)
     try:
-        with _ended_by_signals():
+        with ended_in_order():  # nobody would see what it finds
             return _followed(starting.start(folder / "logs", rehearsed), progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -139,21 +138,6 @@ def _sweep(place: Path) -> None:
     for folder in place.glob(f"{FOLDER}*"):
         if not any(is_locked(run) for run in (folder / "logs").glob("*")):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """A signal that ends this program ends the rehearsal first: nobody would see what it finds."""
-
-    def leave(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _followed(started: starting.Started, progress: Progress) -> events.Rehearsed:

@@ -1,8 +1,5 @@
 """The app: screens that draw views on a canvas, keys from the table of actions, and threads that wait for files."""
 
-import contextlib
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -19,9 +16,10 @@ from sft_tui import starting, story, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, clipboard, help_view, terminal
 from sft_tui.screen.canvas import Canvas
-from sft_tui.screen.ink import THEMES, Ink, Line, cut, filled, fit
+from sft_tui.screen.ink import THEMES, Ink, Line, filled, fit
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
+PAGE_LINES = 10
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
 
@@ -172,6 +170,25 @@ class Drawn(Screen[None]):
         except InputError as error:
             self.tell(error.message.text(self.desk.options.lang), "bad")
 
+    def move(self, by: int) -> None:
+        """Moves the cursor, or what is shown, by so many lines."""
+
+    def do_up(self) -> None:
+        """One up."""
+        self.move(-1)
+
+    def do_down(self) -> None:
+        """One down."""
+        self.move(1)
+
+    def do_page_up(self) -> None:
+        """A page up."""
+        self.move(-PAGE_LINES)
+
+    def do_page_down(self) -> None:
+        """A page down."""
+        self.move(PAGE_LINES)
+
     def do_back(self) -> None:
         """Leaves this screen."""
         self.desk.back()
@@ -240,21 +257,9 @@ class HelpScreen(Drawn):
         """The page."""
         return help_view.draw(self._scope, self.desk.options.lang, width, height, self._from)
 
-    def do_down(self) -> None:
-        """Further down."""
-        self._from += 1
-
-    def do_up(self) -> None:
-        """Further up."""
-        self._from = max(0, self._from - 1)
-
-    def do_page_down(self) -> None:
-        """A page down."""
-        self._from += self.app.size.height - 6
-
-    def do_page_up(self) -> None:
-        """A page up."""
-        self._from = max(0, self._from - self.app.size.height + 6)
+    def move(self, by: int) -> None:
+        """Turns the page by lines."""
+        self._from = max(0, self._from + by)
 
     def do_help(self) -> None:
         """The same key closes it."""
@@ -353,7 +358,7 @@ class Desk(App[int]):
         """Carries the demo out and shows its runs; goes on where an earlier one was left."""
         worker = get_current_worker()
         try:
-            self.call_from_thread(self._told, say("ui_demo_data", self.options.lang))
+            self.call_from_thread(self._told, say("demo_data", self.options.lang))
             story.prepare()
             for name in story.HALVES:
                 record = story.next_record(name)
@@ -387,6 +392,3 @@ def _do(screen: Screen[object], name: str) -> None:
     if isinstance(screen, Drawn):
         screen.do(name)
         screen.draw()
-
-
-__all__ = ["Desk", "Drawn", "Options", "Question", "contextlib", "cut", "get_current_worker", "os", "sys", "work"]

@@ -12,7 +12,7 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract import events
-from engine.contract.config import FIELDS, KINDS, check_value, override, to_json
+from engine.contract.config import FIELDS, KINDS, check_value, override
 from engine.contract.messages import InputError
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import OutputDir
@@ -125,7 +125,8 @@ class LaunchScreen(Drawn):
         if self.is_current:
             self.draw()
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
+        """Moves the cursor."""
         state = self.state
         if state.panel == "presets":
             names = list(PRESETS)
@@ -138,22 +139,6 @@ class LaunchScreen(Drawn):
         else:
             place = min(len(FIELDS) - 1, max(0, state.setting + by))
             self.state = replace(state, setting=place)
-
-    def do_up(self) -> None:
-        """The one above."""
-        self._move(-1)
-
-    def do_down(self) -> None:
-        """The one below."""
-        self._move(1)
-
-    def do_page_up(self) -> None:
-        """Ten up."""
-        self._move(-10)
-
-    def do_page_down(self) -> None:
-        """Ten down."""
-        self._move(10)
 
     def do_next(self) -> None:
         """The next panel."""
@@ -326,6 +311,3 @@ class LaunchScreen(Drawn):
         panel = "settings" if y > upper else above
         self.state = replace(self.state, panel=panel)
         self.draw()
-
-
-__all__ = ["LaunchScreen", "to_json"]

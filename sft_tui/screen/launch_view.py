@@ -1,6 +1,6 @@
 """The screen before a run, as a pure function: presets, what stands in the way, settings, and what they come to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,8 +215,3 @@ def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang
         blocks.append((block, "bad" if low >= config.max_seq_len else "chart"))
     told = say("ui_median", lang, median=label["median"], longest=label["longest"], limit=config.max_seq_len)
     return [fit(blocks, width), [(told, "dim")]]
-
-
-def setting_names() -> Sequence[str]:
-    """The settings in the order in which they are listed."""
-    return list(FIELDS)

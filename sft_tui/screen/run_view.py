@@ -11,8 +11,8 @@ from rich.cells import set_cell_size
 from engine.contract import events
 from engine.contract.messages import Lang
 from sft_tui import headless
-from sft_tui.curves import METRICS, Curves
-from sft_tui.feed import LEVELS, LogLine
+from sft_tui.curves import Curves
+from sft_tui.feed import LogLine
 from sft_tui.locale import say, status_name
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
@@ -369,11 +369,3 @@ def log_lines(view: View, width: int, height: int) -> list[Line]:
         fit([(f"{line.at} ", "dim"), (line.text, ROLES[line.level])], width)
         for line in found[max(0, end - height) : end]
     ]
-
-
-def metrics() -> Sequence[str]:
-    """The curves there are, in their order."""
-    return METRICS
-
-
-__all__ = ["LEVELS", "PAGES", "Look", "View", "draw", "matching", "metrics"]

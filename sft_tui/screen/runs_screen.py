@@ -70,24 +70,9 @@ class RunsScreen(Drawn):
             raise InputError("run_none", path=str(self.desk.options.logs))
         return self.state.runs[self.state.cursor]
 
-    def _move(self, by: int) -> None:
+    def move(self, by: int) -> None:
+        """Moves the cursor."""
         self.state = replace(self.state, cursor=min(max(0, len(self.state.runs) - 1), max(0, self.state.cursor + by)))
-
-    def do_up(self) -> None:
-        """The one above."""
-        self._move(-1)
-
-    def do_down(self) -> None:
-        """The one below."""
-        self._move(1)
-
-    def do_page_up(self) -> None:
-        """Ten up."""
-        self._move(-10)
-
-    def do_page_down(self) -> None:
-        """Ten down."""
-        self._move(10)
 
     def do_open(self) -> None:
         """Opens the run."""
@@ -131,7 +116,7 @@ class RunsScreen(Drawn):
                 return
             left = [one for one in self.state.runs if one.name != run.name]
             self.state = replace(self.state, runs=left, marked=self.state.marked - {run.name})
-            self._move(0)
+            self.move(0)
             self.tell(say("ui_deleted", lang, run=safe(run.name, 40)))
 
         self.ask(Question(words, answered))

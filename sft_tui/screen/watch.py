@@ -8,6 +8,7 @@ from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
 from sft_tui import headless, runs, starting
+from sft_tui.curves import METRICS
 from sft_tui.feed import LEVELS, Feed
 from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, run_view
@@ -108,7 +109,7 @@ class RunScreen(Drawn):
 
     def do_metric(self) -> None:
         """Another curve."""
-        self.look = self.look.next("metric", run_view.metrics())
+        self.look = self.look.next("metric", METRICS)
 
     def do_log_scale(self) -> None:
         """Logarithmic or linear."""
@@ -150,25 +151,10 @@ class RunScreen(Drawn):
         """Another panel."""
         self.look = self.look.next("page", run_view.PAGES)
 
-    def _scroll(self, by: int) -> None:
+    def move(self, by: int) -> None:
+        """Back and on in the log."""
         lines = len(run_view.matching(self.feed.log, self.look)) if self.feed else 0
-        self.look = replace(self.look, log_back=min(max(0, self.look.log_back + by), max(0, lines - 1)))
-
-    def do_up(self) -> None:
-        """Back in the log."""
-        self._scroll(1)
-
-    def do_down(self) -> None:
-        """On in the log."""
-        self._scroll(-1)
-
-    def do_page_up(self) -> None:
-        """A page back in the log."""
-        self._scroll(10)
-
-    def do_page_down(self) -> None:
-        """A page on in the log."""
-        self._scroll(-10)
+        self.look = replace(self.look, log_back=min(max(0, self.look.log_back - by), max(0, lines - 1)))
 
     def do_copy(self) -> None:
         """Copies the certificate, or the log that is shown."""
