@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ class Evaluator:
         size = self.config.eval_batch_rows
         return [order[start : start + size] for start in range(0, len(order), size)]
 
-    @property
+    @cached_property
     def longest_reply(self) -> int:
         """The most tokens of a reply."""
         return self.config.max_new_tokens or int(self.lengths(self.rows_replied).label.max())

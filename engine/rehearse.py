@@ -21,7 +21,6 @@ from engine.checkpoint import Found
 from engine.contract import events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
-from engine.evaluate import Evaluator
 from engine.foreign import one_line
 from engine.job import Job, execute, leave, out_of_memory, peak_memory
 from engine.prepare import prepare
@@ -176,16 +175,7 @@ class Rehearsal:
         response at least, at the longest allowed at most, and at the longest response of each batch as expected.
         """
         job, prepared = self.job, self.training.prepared
-        evaluator = Evaluator(
-            prepared.model,
-            prepared.head,
-            prepared.tokenizer,
-            prepared.validation_rows,
-            job.world,
-            replace(job.config, micro_batch_tokens=budget),
-            prepared.autocast,
-            job.phase,
-        )
+        evaluator = replace(self.training.evaluator(), config=replace(job.config, micro_batch_tokens=budget))
         prepared.model.eval()
         lengths = evaluator.lengths(evaluator.rows)
         losses, replies = evaluator.loss_batches(), evaluator.reply_batches()

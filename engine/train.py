@@ -285,11 +285,10 @@ class Training:
             "versions": versions(),
         }
 
-    def _evaluate(self) -> None:
-        """Scores the model on the validation rows, and publishes it where it is the best so far."""
+    def evaluator(self) -> Evaluator:
+        """What scores the model on the validation rows."""
         job, prepared = self.job, self.prepared
-        epoch = self.step // prepared.per_epoch
-        evaluator = Evaluator(
+        return Evaluator(
             prepared.model,
             prepared.head,
             prepared.tokenizer,
@@ -299,8 +298,13 @@ class Training:
             prepared.autocast,
             job.phase,
         )
+
+    def _evaluate(self) -> None:
+        """Scores the model on the validation rows, and publishes it where it is the best so far."""
+        job, prepared = self.job, self.prepared
+        epoch = self.step // prepared.per_epoch
         try:
-            score = evaluator.run()
+            score = self.evaluator().run()
         except StopAskedError:  # the steps are saved; the evaluation is repeated by whoever resumes
             raise self._stopped(self.saved[1] if self.saved else None) from None
         tell_score(job, score, epoch, self.step)

@@ -15,7 +15,7 @@ import click
 
 from engine.contract import events
 from engine.contract.config import RunConfig, override, to_json
-from engine.contract.messages import InputError, Lang, Message
+from engine.contract.messages import InputError, Lang
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import RunRecord
 from sft_tui import text
@@ -343,10 +343,8 @@ def launch(record: RunRecord, logs: Path, view: View) -> None:
     """Starts a planned run and shows it, or leaves it alone; exits with the run's code unless it is 0."""
     from sft_tui import following, headless, starting
 
-    if record.resume and starting.is_finished(record):
-        options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}
-        steps = starting.steps_of(record)
-        message = Message.of("resume_finished", run=record.run, steps_total=steps, **options)
+    message = starting.nothing_left(record)
+    if message is not None:
         click.echo(text.safe(message.what(LANG)))
         click.echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
         return

@@ -133,6 +133,11 @@ class Curves:
         for name, value in values.items():
             self.of[name].add(step.step, value)
 
+    def copy(self) -> "Curves":
+        """The same as of now, for whoever reads while this one grows."""
+        curves = {name: Curve(curve.width, list(curve.buckets), curve.last) for name, curve in self.of.items()}
+        return Curves(curves, list(self.evaluations), list(self.memory))
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a snapshot."""
         curves = {name: curve.to_json() for name, curve in self.of.items()}

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from engine.contract import events
@@ -31,9 +31,19 @@ class LogLine(NamedTuple):
     text: str
 
 
+@dataclass(frozen=True)
+class Shot:
+    """What is known of a run at one moment; nothing of it changes afterwards."""
+
+    run: Run
+    curves: Curves
+    log: tuple[LogLine, ...]
+    behind: int  # bytes of the stream that are still to be read
+
+
 @dataclass
 class Feed:
-    """What is known of a run; `poll` takes in a piece of what is new and says whether there was any."""
+    """Follows a run; `poll` takes in a piece of what is new and says whether there was any."""
 
     run_dir: RunDir
     lang: Lang
@@ -53,6 +63,12 @@ class Feed:
         """The curves so far."""
         return self._follower.curves if self._follower else Curves()
 
+    def shot(self) -> Shot | None:
+        """What is known now, for another thread; None before the first poll."""
+        if self.run is None:
+            return None
+        return Shot(replace(self.run, state=self.state), self.curves.copy(), tuple(self.log), self.behind)
+
     def poll(self) -> bool:
         """Takes in what is new; whether anything was."""
         fresh = self._follower is None
@@ -62,11 +78,7 @@ class Feed:
         records = self._follower.poll(PIECE_BYTES)
         for record in records:
             self._note(record, self._follower.state)
-        try:
-            size = self.run_dir.events.stat().st_size
-        except OSError:
-            size = 0
-        self.behind = max(0, size - self._follower.offset)
+        self.behind = max(0, runs.log_bytes(self.run_dir) - self._follower.offset)
         now = time.monotonic()
         if fresh or now - self._looked_at > LOOK_SECONDS or any(_ends(record) for record in records):
             self._looked_at = now
@@ -76,9 +88,9 @@ class Feed:
 
     def _look(self) -> Run:
         """Who is alive; the rest of a run is known here already."""
-        record = self.run.record if self.run else self.run_dir.read_record()
+        record = self.run_dir.read_record()
         alive = runs.is_alive(self.run_dir, record)
-        if not alive and self.behind == 0:
+        if not alive and self.behind == 0 and self.state.ended is None:
             return runs.look(self.run_dir)  # which writes the certificate where nobody is left to
         return Run(self.run_dir, record, self.state, alive)
 

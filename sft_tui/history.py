@@ -42,7 +42,7 @@ class Follower:
         parts = {"state": run_state.to_json(self.state), "curves": self.curves.to_json()}
         value = {"version": VERSION, "place": self._reader.place.to_json(), **parts}
         with contextlib.suppress(OSError):
-            write_json(self._run_dir.snapshot, value, durable=False)
+            write_json(self._run_dir.snapshot, value, durable=False, compact=True)
 
 
 def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:

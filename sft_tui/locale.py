@@ -235,7 +235,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "有 {errors} 个错误：按 f 执行修复命令。",
     ),
     "ui_nothing_to_resume": ("This preset has no unfinished run.", "该预设没有未完成的运行。"),
-    "ui_rehearsed": ("Rehearsed: memory and time below are measured.", "预演完成：下方的内存和时间为实测值。"),
     "ui_no_command": (
         "No command mends this; the words beside it say what does.",
         "没有可执行的命令；请按旁边的说明处理。",

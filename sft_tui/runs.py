@@ -3,9 +3,10 @@
 import contextlib
 import difflib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -29,6 +30,7 @@ class Run:
     record: RunRecord
     state: RunState
     alive: bool  # some process of it is there
+    log_bytes: int = 0  # of its log when it was looked at
 
     @property
     def name(self) -> str:
@@ -95,11 +97,26 @@ def are_any(logs: Path) -> bool:
     return bool(_folders(logs))
 
 
-def every(logs: Path) -> Iterator[Run]:
-    """All runs, the newest first; one whose record cannot be read is passed over."""
+def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterator[Run]:
+    """All runs, the newest first; one whose record cannot be read is passed over.
+
+    Of those that are `known` to have ended, and have written nothing since, the log is not read again.
+    """
     for run_dir in _folders(logs):
+        before = known.get(run_dir.path.name)
+        if before is not None and not before.alive and before.log_bytes == log_bytes(run_dir):
+            yield before
+            continue
         with contextlib.suppress(InputError):
             yield look(run_dir)
+
+
+def log_bytes(run_dir: RunDir) -> int:
+    """The size of a run's log; 0 where there is none."""
+    try:
+        return run_dir.events.stat().st_size
+    except OSError:
+        return 0
 
 
 def _folders(logs: Path) -> list[RunDir]:
@@ -114,7 +131,7 @@ def _folders(logs: Path) -> list[RunDir]:
 
 def look(run_dir: RunDir) -> Run:
     """A run as it is now; one that nobody is left to speak for gets its certificate first. Raises InputError."""
-    record = run_dir.read_record()
+    record, written = run_dir.read_record(), log_bytes(run_dir)
     follower = Follower(run_dir)
     follower.poll()
     alive = is_alive(run_dir, record)
@@ -122,7 +139,7 @@ def look(run_dir: RunDir) -> Run:
         follower.poll()  # its last words may have come in between
         if _unspoken(run_dir, follower.state):
             _certify(run_dir, record, follower)
-    return Run(run_dir, record, follower.state, alive)
+    return Run(run_dir, record, follower.state, alive, written)
 
 
 def is_alive(run_dir: RunDir, record: RunRecord) -> bool:

@@ -13,7 +13,7 @@ from engine.contract import environment
 from engine.contract.config import from_json, override, to_json
 from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, refuse_unfinished
 from engine.contract.stream import last_attempt
@@ -100,9 +100,13 @@ def is_finished(record: RunRecord) -> bool:
     return bool(owner.get("finished")) and not ("epochs" in record.accepted and record.config["epochs"] > epochs)
 
 
-def steps_of(record: RunRecord) -> int:
-    """All steps of the run that the output folder belongs to; 0 where it is not known."""
-    return int(OutputDir(Path(str(record.config["output_dir"]))).owner().get("steps_total") or 0)
+def nothing_left(record: RunRecord) -> Message | None:
+    """What to say of a resume that would do nothing, because its run is finished; None where there is something."""
+    if not (record.resume and is_finished(record)):
+        return None
+    steps = int(OutputDir(Path(str(record.config["output_dir"]))).owner().get("steps_total") or 0)
+    options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}
+    return Message.of("resume_finished", run=record.run, steps_total=steps, **options)
 
 
 def fix_of(run: Run) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from sft_tui.watch import Watch
 
 TICK_SECONDS = 0.1
 SAMPLE_SECONDS = 2.0
+SNAPSHOT_SECONDS = 20.0  # of a long run it is half a megabyte
 READINGS_KEPT = 5  # of the host: the ten seconds before an end
 NOW_SECONDS = 5.0  # from the request to end at once until the ranks are killed
 GRACE_SECONDS = 10.0  # ranks that outlive another are given, to say what they saw
@@ -49,7 +50,7 @@ class Supervisor:
         self._kills_before = oom_kills()
         self._requests = 0
         self._now_at = self._first_end_at = 0.0
-        self._sampled_at = 0.0
+        self._sampled_at = self._saved_at = 0.0
         self._gpus_told = False
 
     def run(self) -> int:
@@ -100,6 +101,8 @@ class Supervisor:
         if now - self._sampled_at >= SAMPLE_SECONDS:
             self._sampled_at = now
             self._sample()
+        if now - self._saved_at >= SNAPSHOT_SECONDS:
+            self._saved_at = now
             self._follower.save()
         self._end_at_once(now)
         self._end_survivors(now)

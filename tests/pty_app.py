@@ -10,7 +10,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 PROGRAM = [sys.executable, "-m", "sft_tui"]
@@ -76,7 +76,9 @@ class Screen:
 
 
 @contextlib.contextmanager
-def screen(folder: Path, *arguments: str, size: tuple[int, int] = (120, 40), **env: str) -> Iterator[Screen]:
+def screen(
+    folder: Path, *arguments: str, size: tuple[int, int] = (120, 40), program: Sequence[str] = PROGRAM, **env: str
+) -> Iterator[Screen]:
     """Starts the app in `folder`, and kills it if it is still there in the end."""
     known: Mapping[str, str] = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8", **env}
     pid, fd = pty.fork()
@@ -84,7 +86,7 @@ def screen(folder: Path, *arguments: str, size: tuple[int, int] = (120, 40), **e
         os.chdir(folder)
         # Not what libraries put into the environment behind Python's back: readline tells sizes of its own.
         inherited = {name: value for name, value in os.environ.items() if name not in ("TMUX", "COLUMNS", "LINES")}
-        os.execve(PROGRAM[0], [*PROGRAM, *arguments], {**inherited, **known})
+        os.execve(program[0], [*program, *arguments], {**inherited, **known})
     app = Screen(pid, fd)
     app.resize(*size)
     try:

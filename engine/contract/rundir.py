@@ -237,12 +237,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
-    """Writes `value` so that a reader finds the old file or the new one, never a part; `durable`: on the disk too."""
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True, compact: bool = False) -> None:
+    """Writes `value` so that a reader finds the old file or the new one, never a part.
+
+    `durable`: on the disk too; `compact`: on one line, for what nobody reads.
+    """
     staged = path.with_name(f"{STAGED}{path.name}-{os.getpid()}")
     try:
         with staged.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
+            file.write(json.dumps(value, indent=None if compact else 1))
             file.write("\n")
             file.flush()
             if durable:

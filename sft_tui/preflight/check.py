@@ -251,24 +251,20 @@ def _host_memory(request: Request, prediction: Prediction) -> tuple[Prediction, 
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
     free = min(host.memory_available, request.memory_limit or host.memory_available)
-    total = prediction.total * request.processes
+    total, code = prediction.total * request.processes, "memory"
     if request.rehearsal is not None and config.micro_batch_tokens == request.rehearsal.found.micro_batch_tokens:
-        seen = request.rehearsal.found.peak_memory_found
-        if seen <= free:
-            seen_args = {"total": size(seen), "free": size(free), "budget": config.micro_batch_tokens}
-            return prediction, [Finding("ok", "memory_rehearsed", "memory", seen_args)]
-        total = seen
+        total, code = request.rehearsal.found.peak_memory_found, "memory_rehearsed"
     items = _items(prediction)
     if request.processes > 1:
         items = f"{request.processes} × ({items})"
-    args = {"total": size(total), "free": size(free), "items": items}
+    args = {"total": size(total), "free": size(free), "items": items, "budget": config.micro_batch_tokens}
     if total > free:
         advice = _advice(request, total, prediction)
         return prediction, [Finding("error", "memory_short", "memory", args | advice, advice["command"])]
     if total > TIGHT * free:
         command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
         return prediction, [Finding("warning", "memory_tight", "memory", args, command)]
-    return prediction, [Finding("ok", "memory", "memory", args)]
+    return prediction, [Finding("ok", code, "memory", args)]
 
 
 def _time(request: Request, steps_total: int) -> Iterator[Finding]:

@@ -12,11 +12,12 @@ from textual.screen import Screen
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError, Lang
+from engine.contract.rundir import RunRecord
 from sft_tui import starting, story, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, clipboard, help_view, terminal
 from sft_tui.screen.canvas import Canvas
-from sft_tui.screen.ink import THEMES, Ink, Line, filled, fit
+from sft_tui.screen.ink import THEMES, Ink, Line, columns, filled, fit
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 PAGE_LINES = 10
@@ -54,6 +55,7 @@ class Drawn(Screen[None]):
     """A screen that is one canvas, with a footer and a line for questions and news."""
 
     scope = actions.EVERYWHERE
+    about = ""  # which run it shows
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,8 +222,6 @@ def footer(scope: str, lang: Lang, width: int) -> Line:
 
 
 def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
-    from sft_tui.screen.ink import columns
-
     shown = [action for action in actions.of_scope(scope) if action.footer]
     ends = [action for action in shown if action.name in ("help", "quit")]
     parts: list[tuple[Line, str]] = []
@@ -237,8 +237,6 @@ def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
 
 def footer_at(scope: str, lang: Lang, width: int, x: int) -> str:
     """The action whose key stands in a column of the footer; empty where none does."""
-    from sft_tui.screen.ink import columns
-
     for part, name in _footer(scope, lang, width):
         x -= columns(part)
         if x < 0:
@@ -267,7 +265,7 @@ class HelpScreen(Drawn):
 
 
 class Desk(App[int]):
-    """The app; its exit code is 0, or that of the run that was followed to its end."""
+    """The app; leaving it is never a failure, whatever the runs do."""
 
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
@@ -331,27 +329,39 @@ class Desk(App[int]):
         """All runs."""
         from sft_tui.screen.runs_screen import RunsScreen
 
-        self.push_screen(RunsScreen())
+        self._go_to(RunsScreen, RunsScreen)
 
     def do_launch(self) -> None:
         """The screen for a new run."""
         from sft_tui.screen.launch import LaunchScreen
 
-        self.push_screen(LaunchScreen())
+        self._go_to(LaunchScreen, LaunchScreen)
 
     def open_run(self, name: str) -> None:
         """Shows a run."""
         from sft_tui.screen.watch import RunScreen
 
-        self.push_screen(RunScreen(name))
+        self._go_to(RunScreen, lambda: RunScreen(name), name)
 
-    def start_run(self, record: object) -> None:
+    def _go_to(self, kind: type[Drawn], make: Callable[[], Drawn], about: str = "") -> None:
+        """Back to such a screen where there is one below, so that they do not pile up; else a new one."""
+        open_ones = [s for s in self.screen_stack if isinstance(s, kind) and s.about == about]
+        if not open_ones:
+            self.push_screen(make())
+            return
+        while self.screen is not open_ones[-1]:
+            self.pop_screen()
+
+    def begin(self, record: RunRecord) -> starting.Started:
+        """Starts a planned run; raises InputError, also where it is finished already."""
+        message = starting.nothing_left(record)
+        if message is not None:
+            raise InputError(message.code, **message.args)
+        return starting.start(self.options.logs, record)
+
+    def start_run(self, record: RunRecord) -> None:
         """Starts a planned run, and shows it; raises InputError."""
-        from engine.contract.rundir import RunRecord
-
-        assert isinstance(record, RunRecord)
-        started = starting.start(self.options.logs, record)
-        self.open_run(started.record.run)
+        self.open_run(self.begin(record).record.run)
 
     @work(thread=True, exclusive=True, group="demo")
     def begin_demo(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.events import MouseDown
 from textual.geometry import Region
@@ -61,8 +62,6 @@ class Canvas(Widget):
 
 
 def _cells(line: Line) -> list[Cell]:
-    from rich.cells import cell_len
-
     cells: list[Cell] = []
     for text, role in line:
         for char in text:

@@ -11,16 +11,14 @@ from typing import Any
 from textual import work
 from textual.worker import get_current_worker
 
-from engine.contract import events
 from engine.contract.config import FIELDS, KINDS, check_value, override
 from engine.contract.messages import InputError
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import OutputDir
 from sft_tui import runs, starting
-from sft_tui.headless import phase_line
 from sft_tui.locale import say
 from sft_tui.options import parse
-from sft_tui.preflight.check import Report, Request, check, rehearse_request
+from sft_tui.preflight.check import Report, Request, check
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
 from sft_tui.screen.app import Drawn, Question
@@ -217,36 +215,16 @@ class LaunchScreen(Drawn):
         self.desk.start_run(starting.plan_resume(one.record, {}))
 
     def do_rehearse(self) -> None:
-        """Rehearses the run."""
+        """Rehearses the run, by the command: it ends and cleans up by itself, whatever becomes of this screen."""
         report, lang = self.state.report, self.desk.options.lang
-        if report is None or self.state.doing or not report.may_be_rehearsed:
-            self.tell(
-                say(
-                    "ui_errors" if report else "ui_still_checking", lang, errors=report.count("error") if report else 0
-                ),
-                "bad",
-            )
-            return
-        self.rehearse()
-
-    @work(thread=True, exclusive=True, group="rehearse")
-    def rehearse(self) -> None:
-        """The rehearsal, told phase by phase."""
-        state, options = self.state, self.desk.options
-        request = Request.of(state.preset, dict(state.values), state.config, options.logs)
-
-        def told(phase: events.Phase) -> None:
-            if phase.name != "training":
-                words = say("rehearsing", options.lang, phase=phase_line(phase, options.lang))
-                self.app.call_from_thread(self.tell, words)
-
-        try:
-            rehearse_request(request, told)
-        except InputError as error:
-            self.app.call_from_thread(self.tell, error.message.text(options.lang), "bad")
-            return
-        self.app.call_from_thread(self.tell, say("ui_rehearsed", options.lang))
-        self.app.call_from_thread(self.look)
+        if report is None or self.state.doing:
+            self.tell(say("ui_still_checking", lang), "warn")
+        elif not report.may_be_rehearsed:
+            self.tell(say("ui_errors", lang, errors=report.count("error")), "bad")
+        else:
+            logs = str(self.desk.options.logs)
+            options = shlex.split(starting.options_text(self.state.values))
+            self.mend(["rehearse", self.state.preset, "--logs", logs, *options])
 
     def do_fix(self) -> None:
         """Runs what mends the finding under the cursor, or the first that a command mends; asks first."""

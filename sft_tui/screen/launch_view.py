@@ -64,12 +64,8 @@ def draw(view: View, width: int, height: int) -> list[Line]:
     lower = max(6, body // 3) if wide else 7
     upper = body - lower
     top = beside(_presets(view, left, upper), _findings(view, width - left, upper))
-    if wide:
-        half = width // 2
-        bottom = beside(_settings(view, half, lower), _meaning(view, width - half, lower))
-    else:
-        half = width * 11 // 20
-        bottom = beside(_settings(view, half, lower), _meaning(view, width - half, lower))
+    half = width // 2 if wide else width * 11 // 20
+    bottom = beside(_settings(view, half, lower), _meaning(view, width - half, lower))
     return filled([fit(title, width), *top, *bottom], width, height)
 
 

@@ -39,22 +39,25 @@ class RunsScreen(Drawn):
     def look(self) -> None:
         """Reads all runs again and again; curves of those that are marked."""
         worker, logs = get_current_worker(), self.desk.options.logs
+        known: dict[str, Run] = {}
+        followers: dict[str, Follower] = {}
         while not worker.is_cancelled:
             if self.is_current:
-                found = list(runs.every(logs))
+                found = list(runs.every(logs, known))
+                known = {run.name: run for run in found}
                 curves: dict[str, Curves] = {}
-                for run in found:
-                    if run.name in self.state.marked:
-                        follower = Follower(run.run_dir)
-                        follower.poll()
-                        curves[run.name] = follower.curves
+                for name in self.state.marked & known.keys():
+                    follower = followers.setdefault(name, Follower(known[name].run_dir))
+                    follower.poll()
+                    curves[name] = follower.curves.copy()
                 self.app.call_from_thread(self._looked, found, curves)
             time.sleep(LOOK_SECONDS)
 
     def _looked(self, found: list[Run], curves: dict[str, Curves]) -> None:
         cursor = min(self.state.cursor, max(0, len(found) - 1))
-        self.state = replace(self.state, runs=found, curves={**self.state.curves, **curves}, cursor=cursor)
-        if self.is_current:
+        state = replace(self.state, runs=found, curves={**self.state.curves, **curves}, cursor=cursor)
+        changed, self.state = state != self.state, state
+        if changed and self.is_current:
             self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:

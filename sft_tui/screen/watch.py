@@ -9,7 +9,7 @@ from textual.worker import get_current_worker
 from engine.contract.messages import InputError
 from sft_tui import headless, runs, starting
 from sft_tui.curves import METRICS
-from sft_tui.feed import LEVELS, Feed
+from sft_tui.feed import LEVELS, Feed, Shot
 from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, run_view
 from sft_tui.screen.app import Drawn, Question
@@ -27,11 +27,10 @@ class RunScreen(Drawn):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.name_of_run = name
+        self.about = name
         self.look = Look()
-        self.feed: Feed | None = None
+        self.shot: Shot | None = None
         self.fault = ""
-        self._was_alive = False
         self._first_size = 0
 
     def on_mount(self) -> None:
@@ -44,7 +43,7 @@ class RunScreen(Drawn):
         """Takes in what the run writes, piece by piece, and draws at most once a tick."""
         worker, options = get_current_worker(), self.desk.options
         try:
-            feed = Feed(runs.find(options.logs, self.name_of_run), options.lang)
+            feed = Feed(runs.find(options.logs, self.about), options.lang)
         except InputError as error:
             self.fault = error.message.text(options.lang)
             self.app.call_from_thread(self.draw)
@@ -58,54 +57,39 @@ class RunScreen(Drawn):
                 self.app.call_from_thread(self.draw)
                 return
             now = time.monotonic()
-            if changed and (now - drawn >= options.tick or not feed.behind or self.feed is None):
+            if changed and (now - drawn >= options.tick or not feed.behind or not drawn):
                 drawn = now
-                self.feed = feed
-                self.app.call_from_thread(self.told)
+                self.app.call_from_thread(self.told, feed.shot())
             time.sleep(PIECE_PAUSE if feed.behind else options.tick)
 
-    def told(self) -> None:
+    def told(self, shot: Shot | None) -> None:
         """Draws what is new, and rings where the run has ended."""
-        run = self.feed.run if self.feed else None
-        if run is not None:
-            if self._was_alive and not run.alive:
-                self.ring(status_name(run.status, self.desk.options.lang))
-            self._was_alive = run.alive
+        before, self.shot = self.shot, shot
+        if before is not None and before.run.alive and shot is not None and not shot.run.alive:
+            self.ring(status_name(shot.run.status, self.desk.options.lang))
         if self.is_current:
             self.draw()
 
     def ring(self, status: str) -> None:
         """A bell, and a notification for terminals that show them (OSC 9)."""
-        words = safe(f"{self.name_of_run}: {status}", 80)
+        words = safe(f"{self.about}: {status}", 80)
         self.desk.write_raw(f"\a\x1b]9;sft-tui · {words}\x1b\\")
 
     def view(self, width: int, height: int) -> list[Line]:
         """The run, or why it cannot be shown."""
-        lang = self.desk.options.lang
+        options, shot = self.desk.options, self.shot
         if self.fault:
             return filled([[(f" {safe(self.fault, 600)}", "bad")]], width, height)
-        shown = self.shown()
-        if shown is None:
-            return filled([[(f" {safe(self.name_of_run, 60)} …", "dim")]], width, height)
-        return run_view.draw(replace(shown, lang=lang), width, height)
-
-    def shown(self) -> View | None:
-        """All that is shown; None while nothing was read."""
-        feed = self.feed
-        if feed is None or feed.run is None:
-            return None
-        total = feed.behind + 1
-        read = 1.0
-        if feed.behind:
-            self._first_size = max(self._first_size, total)
-            read = 1 - total / (self._first_size + 1)
-        run = replace(feed.run, state=feed.state)
-        ink, lang = self.desk.options.ink, self.desk.options.lang
-        return View(run, feed.curves, list(feed.log), self.look, ink, lang, read, time.time())
+        if shot is None:
+            return filled([[(f" {safe(self.about, 60)} …", "dim")]], width, height)
+        self._first_size = max(self._first_size, shot.behind)
+        read = 1 - shot.behind / self._first_size if shot.behind else 1.0
+        shown = View(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, time.time())
+        return run_view.draw(shown, width, height)
 
     @property
     def _steps(self) -> int:
-        return max(1, self.feed.curves.of[self.look.metric].last) if self.feed else 1
+        return max(1, self.shot.curves.of[self.look.metric].last) if self.shot else 1
 
     def do_metric(self) -> None:
         """Another curve."""
@@ -153,27 +137,27 @@ class RunScreen(Drawn):
 
     def move(self, by: int) -> None:
         """Back and on in the log."""
-        lines = len(run_view.matching(self.feed.log, self.look)) if self.feed else 0
+        lines = len(run_view.matching(self.shot.log, self.look)) if self.shot else 0
         self.look = replace(self.look, log_back=min(max(0, self.look.log_back - by), max(0, lines - 1)))
 
     def do_copy(self) -> None:
         """Copies the certificate, or the log that is shown."""
-        if self.feed is None or self.feed.run is None:
+        if self.shot is None:
             return
-        end = self.feed.state.ended
-        if end is not None and not self.feed.run.alive:
+        end = self.shot.run.state.ended
+        if end is not None and not self.shot.run.alive:
             words = "\n".join(line for _, line in headless.ended_lines(end, self.desk.options.lang))
         else:
-            words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.feed.log, self.look))
+            words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.shot.log, self.look))
         self.copy(words)
 
     def _living(self) -> runs.Run:
         """The run as it is, without reading its log here; raises InputError where it is not known yet."""
-        known = self.feed.run if self.feed is not None else None
-        if self.feed is None or known is None:
-            raise InputError("run_unread", name=self.name_of_run)
-        record = known.run_dir.read_record()
-        return runs.Run(known.run_dir, record, self.feed.state, runs.is_alive(known.run_dir, record))
+        if self.shot is None:
+            raise InputError("run_unread", name=self.about)
+        run_dir = self.shot.run.run_dir
+        record = run_dir.read_record()
+        return replace(self.shot.run, record=record, alive=runs.is_alive(run_dir, record))
 
     def _asking(self, question: str, said: str, **how: object) -> None:
         run = self._living()
@@ -221,14 +205,5 @@ class RunScreen(Drawn):
 
     def _go_on(self, fix: dict[str, object]) -> None:
         run = self._living()
-        record = starting.plan_resume(run.record, {}, fix=fix)
-        if starting.is_finished(record):
-            raise InputError(
-                "resume_finished",
-                run=run.name,
-                steps_total=starting.steps_of(record),
-                resume_option=f"sft-tui resume {run.name}",
-                fresh_option=record.fresh_option,
-            )
-        starting.start(self.desk.options.logs, record)
+        self.desk.begin(starting.plan_resume(run.record, {}, fix=fix))
         self.tell(say("ui_going_on", self.desk.options.lang, run=safe(run.name, 40)))

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,5 +135,4 @@ def test_a_checkpoint_that_cannot_be_written_is_told(rehearsed: "Runner", monkey
 
 def test_a_run_of_one_step_can_be_rehearsed(rehearsed: "Runner") -> None:
     event = found(rehearsed(epochs=1, gradient_accumulation_steps=64))
-    assert event.steps_timed in (0, 1)
-    assert Path("/proc/self/oom_score_adj").exists()
+    assert (event.steps_timed, event.seconds_step) == (0, [0.0, 0.0, 0.0])

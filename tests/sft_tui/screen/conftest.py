@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record
@@ -143,8 +141,3 @@ def runs_screen(lang: Lang = "en", *, marked: bool = False) -> runs_view.View:
     other.record.config["learn_rate"] = 3e-5
     both = frozenset({"sft-small-3", "sft-small-2"}) if marked else frozenset()
     return runs_view.View([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang)
-
-
-@pytest.fixture(autouse=True)
-def _times_where_the_screens_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "UTC")

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir
 from sft_tui import runs
 from tests.processes import end_runs, options, until
@@ -70,11 +71,11 @@ def test_a_setting_is_edited_and_its_effect_stands_beside_it(tmp_path: Path) -> 
         sees(app, "it must be ≥ 1 rows")
         app.press("e")
         app.press("\x7f4\r")
-        sees(app, "(was 1)")
+        sees(app, "(was 1)", "32 = 4")
         app.press("\x7f")  # the preset's value again
+        sees(app, "8 = 1")
         app.press("q")
         assert app.wait() == 0
-    assert "effective batch 32 = 4 × 8 × 1" in shown(app.raw) or "32" in shown(app.raw)
 
 
 def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
@@ -124,3 +125,20 @@ def test_a_run_is_deleted_after_it_was_said_what_would_go(tmp_path: Path, tiny_s
         assert not (tmp_path / "model_save" / "sft_small").exists()
     finally:
         end_runs(tmp_path)
+
+
+def test_a_rehearsal_is_on_a_key(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    usual = preset("sft-small").config
+    for name in ("train_file", "validation_file", "tokenizer", "pretrained_model"):
+        place = tmp_path / str(getattr(usual, name))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(tiny_settings[name])
+    with screen(tmp_path, **CPU) as app:
+        sees(app, "Peak of")
+        app.press("h")
+        sees(app, "Running sft-tui rehearse sft-small")
+        sees(app, "run         15 steps")
+        sees(app, "Peak of", "in the rehearsal")
+        app.press("q")
+        assert app.wait() == 0
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["rehearsals"]

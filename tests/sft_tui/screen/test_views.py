@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -156,13 +155,12 @@ def test_what_differs_between_runs_is_marked() -> None:
     assert "epochs" not in shown
 
 
-def test_errors_stand_first_with_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    del monkeypatch
+def test_errors_stand_first_with_their_key() -> None:
     shown = plain(launch_view.draw(launch_screen(), 120, 39))
     assert shown.index("✗ pretrained model") < shown.index("! training file") < shown.index("✓ memory")
     assert "f sft-tui run pretrain" in shown
 
 
 def test_help_can_be_turned_to_its_last_line() -> None:
-    shown: Any = plain(help_view.draw("runs", "en", 80, 12, 999))
+    shown = plain(help_view.draw("runs", "en", 80, 12, 999))
     assert "Leave the screen" in shown
