@@ -22,7 +22,8 @@ from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import starting
-from sft_tui.cli import LANG, LOGS, tell
+from sft_tui.cli import tell
+from sft_tui.cli_common import LANG, LOGS
 from sft_tui.following import discard
 from sft_tui.headless import choose_view
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given

@@ -1,33 +1,24 @@
 """The command line: thin commands over the functions that do the work."""
 
-import contextlib
 import importlib.metadata
 import json as jsonlib
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from engine.contract import events
-from engine.contract.config import RunConfig, override, to_json
 from engine.contract.messages import InputError, Lang
-from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import RunRecord
 from sft_tui import text
-from sft_tui.locale import language, say
-from sft_tui.options import SETTINGS, GroupedCommand, config_options, given, settings_table
-
-if TYPE_CHECKING:
-    from sft_tui.preflight.check import Report, Request
-    from sft_tui.preflight.probe import Progress
-    from sft_tui.rehearsal import Rehearsal
-
-LANG: Lang = language()
+from sft_tui.cli_check import check_command, preflight, rehearse, tell_applied
+from sft_tui.cli_common import LANG, detach_option, json_option, logs_option, no_ui_option, screen_options
+from sft_tui.cli_data import data, presets
+from sft_tui.locale import say
+from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
 
 
 def main() -> None:
@@ -48,22 +39,6 @@ def tell(error: InputError, lang: Lang) -> None:
     fix = error.message.fix(lang)
     if fix:
         click.echo(say("fix", lang, text=text.safe(fix)), err=True)
-
-
-THEMES = ("auto", "dark", "light", "16", "none")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def screen_options(function: Command) -> Command:
-    """A decorator that adds the options of the screen."""
-    for option in (
-        click.option("--slow-link", is_flag=True, help="Draw seldom, for slow connections."),
-        click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only."),
-        click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True, help="Colours."),
-        click.option("--lang", type=click.Choice(["en", "zh"]), default=None, help="Language of the screen."),
-    ):
-        function = option(function)
-    return function
 
 
 def show_screen(
@@ -95,21 +70,19 @@ def has_terminal() -> bool:
 @screen_options
 def cli(logs: Path, **screen: Any) -> None:
     """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
-    if click.get_current_context().invoked_subcommand is None:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
         sys.exit(show_screen(logs, **screen))
+    told = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    if told:
+        option = "--ascii" if told[0] == "ascii_only" else f"--{told[0].replace('_', '-')}"
+        raise click.UsageError(
+            f"{option} before a command is the screen's alone: give it behind {context.invoked_subcommand}."
+        )
 
 
-NO_UI = "Follow the run as text: bars on a terminal, plain lines elsewhere."
-JSON = "Print the run's events, one JSON object a line."
-DETACH = "Start it, print its name, and return at once."
-LOGS = "Folder of the runs' logs."
-
-logs_option = click.option(
-    "--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS
-)
-json_option = click.option("--json", is_flag=True, help=JSON)
-detach_option = click.option("--detach", is_flag=True, help=DETACH)
-no_ui_option = click.option("--no-ui", is_flag=True, help=NO_UI)
+for command in (check_command, rehearse, presets, data):
+    cli.add_command(command)
 
 
 @dataclass(frozen=True)
@@ -150,111 +123,6 @@ def run(
     start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)
 
 
-memory_limit_option = click.option(
-    "--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; else what is free."
-)
-
-
-@cli.command("check", cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
-@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
-@click.option("--rehearse", "rehearsing", is_flag=True, help="Then rehearse the run, as `rehearse` does.")
-@memory_limit_option
-@logs_option
-@config_options(LANG)
-def check_command(
-    preset_name: str, json: bool, rehearsing: bool, memory_limit: str | None, logs: Path, **settings: Any
-) -> None:
-    """Tell before a run what would fail: data, model, memory, disk and machine."""
-    from sft_tui.preflight import report as reports
-
-    request = asked(preset_name, settings, memory_limit, logs)
-    report = checked(request)
-    if rehearsing and report.may_be_rehearsed:
-        rehearsed(request)
-        request = asked(preset_name, settings, memory_limit, logs)
-        report = checked(request)
-    found = request.rehearsal if rehearsing else None
-    if json:
-        click.echo(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
-        sys.exit(report.exit_code)
-    for line in reports.lines(report.findings, LANG):
-        click.echo(line)
-    if found is not None:
-        tell_rehearsed(request, report, found)
-    click.echo(reports.summary(report, LANG), err=True)
-    sys.exit(report.exit_code)
-
-
-@cli.command(cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
-@click.option("--json", is_flag=True, help="Print what was found as one JSON object.")
-@memory_limit_option
-@logs_option
-@config_options(LANG)
-def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
-    """Do everything of a run once, on its longest rows, and tell what it takes: memory, time, and the budget that fits.
-
-    Nothing of it is kept but what was found, which `run` uses.
-    """
-    from sft_tui.preflight import report as reports
-
-    request = asked(preset_name, settings, memory_limit, logs)
-    report = checked(request)
-    if not report.may_be_rehearsed:
-        for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
-            click.echo(line, err=True)
-        click.echo(reports.summary(report, LANG), err=True)
-        sys.exit(report.exit_code)
-    found = rehearsed(request)
-    if json:
-        click.echo(jsonlib.dumps(rehearsal_json(request, report, found)))
-    else:
-        tell_rehearsed(request, report, found)
-
-
-def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "Request":
-    """The run that is to be looked at."""
-    from sft_tui.preflight.check import Request
-
-    values = given(settings)
-    config, _ = override(preset(preset_name).config, values)
-    limit = text.parse_size(memory_limit) if memory_limit else 0
-    return Request.of(preset_name, values, config, logs, memory_limit=limit)
-
-
-def rehearsal_json(request: "Request", report: "Report", found: "Rehearsal") -> dict[str, Any]:
-    """What a rehearsal found, as plain values."""
-    from sft_tui import rehearsal
-
-    return rehearsal.to_json(found, request.config, report.steps)
-
-
-def rehearsed(request: "Request") -> "Rehearsal":
-    """Carries the rehearsal out, telling on a terminal how far it is, and keeps what it finds."""
-    from sft_tui.headless import phase_line
-    from sft_tui.preflight.check import rehearse_request
-
-    def tell_phase(phase: events.Phase) -> None:
-        if sys.stderr.isatty() and phase.name != "training":
-            line = say("rehearsing", LANG, phase=phase_line(phase, LANG))
-            click.echo(f"\r{text.cut(line, shutil.get_terminal_size().columns - 1)}\x1b[K", nl=False, err=True)
-
-    try:
-        return rehearse_request(request, tell_phase)
-    finally:
-        if sys.stderr.isatty():
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-
-def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> None:
-    """Prints what a rehearsal found."""
-    from sft_tui import rehearsal
-
-    for line in rehearsal.lines(found, request.config, report.steps, LANG):
-        click.echo(line)
-
-
 @cli.command(cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
 @json_option
@@ -288,55 +156,6 @@ def start(
             record = starting.plan_run(name, values, **how)
         preflight(request, force=force)
     launch(record, logs, view)
-
-
-def tell_applied(found: "Rehearsal") -> None:
-    """Says that the budget is not the preset's but the one that a rehearsal found."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
-    budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
-    click.echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
-
-
-def preflight(request: "Request", *, force: bool) -> None:
-    """Looks at a run before it starts, and says what is not in order; exits where something is in error."""
-    from sft_tui.preflight import report as reports
-
-    report = checked(request)
-    for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
-        click.echo(line, err=True)
-    click.echo(reports.summary(report, LANG), err=True)
-    if report.exit_code and not force:
-        click.echo(say("preflight_refused", LANG), err=True)
-        sys.exit(report.exit_code)
-    if report.exit_code:
-        click.echo(say("preflight_forced", LANG), err=True)
-
-
-def checked(request: "Request") -> "Report":
-    """The pre-flight's report; on a terminal it is told how far the reading of large files is."""
-    from sft_tui.preflight.check import check
-
-    with telling() as progress:
-        return check(request, progress)
-
-
-@contextlib.contextmanager
-def telling() -> "Iterator[Progress]":
-    """Tells on standard error how far the reading is, on one line of a terminal and not at all elsewhere."""
-    from sft_tui.preflight.report import subject
-
-    shown = False
-
-    def tell_progress(setting: str, done: int, total: int) -> None:
-        nonlocal shown
-        if total and sys.stderr.isatty():
-            shown = True
-            line = say("reading", LANG, what=subject(setting, LANG), done=done, total=total)
-            click.echo(f"\r{line}\x1b[K", nl=False, err=True)
-
-    yield tell_progress
-    if shown:
-        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def launch(record: RunRecord, logs: Path, view: View) -> None:
@@ -525,172 +344,6 @@ def resume(
         click.echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
     record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
     launch(record, logs, View(json=json, detach=detach, screen=not (no_ui or json)))
-
-
-@cli.group(invoke_without_command=True)
-@click.pass_context
-def presets(context: click.Context) -> None:
-    """List the presets."""
-    if context.invoked_subcommand is None:
-        list_presets()
-
-
-@presets.command("list")
-def list_presets_command() -> None:
-    """List the presets."""
-    list_presets()
-
-
-def list_presets() -> None:
-    """Prints a line on each preset."""
-    width = max(map(len, PRESETS))
-    for entry in PRESETS.values():
-        click.echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
-    click.echo(say("presets_hint", LANG), err=True)
-
-
-@presets.command("show")
-@click.argument("name")
-@click.option("--json", is_flag=True, help="Print the values as JSON.")
-def show_preset(name: str, json: bool) -> None:
-    """Show every value of a preset."""
-    entry = preset(name)
-    if json:
-        click.echo(jsonlib.dumps(to_json(entry.config), ensure_ascii=False, indent=1))
-        return
-    click.echo(f"{entry.name}: {entry.summary(LANG)}\n")
-    for line in settings_table(entry.config, LANG):
-        click.echo(line)
-    config = entry.config
-    rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
-    click.echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
-
-
-@cli.group()
-def data() -> None:
-    """Bring in, look at and check data of your own."""
-
-
-tokenizer_option = click.option(
-    "--tokenizer", type=click.Path(), default=preset("sft-small").config.tokenizer, show_default=True
-)
-length_option = click.option("--max_seq_len", type=click.IntRange(2), default=512, show_default=True)
-
-
-def file_config(file: Path, **values: Any) -> RunConfig:
-    """Settings under which one file is looked at."""
-    config, _ = override(preset("sft-small").config, {"train_file": str(file), **values})
-    return config
-
-
-train_option = click.option(
-    "--train", default=preset("sft-small").config.train_file, show_default=True, help="Training file to write."
-)
-valid_option = click.option(
-    "--valid",
-    default=preset("sft-small").config.validation_file,
-    show_default=True,
-    help="Validation file; '' for none.",
-)
-
-
-@data.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@train_option
-@valid_option
-@click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
-@click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
-@click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
-@click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
-@click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
-def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, valid: str, **how: Any) -> None:
-    """Turn JSON, JSON Lines, CSV or Parquet FILES in the usual shapes into training and validation rows."""
-    from sft_tui import importing
-
-    if not preview and not train:
-        raise click.UsageError("--train names the file to write; --preview writes none.")
-    targets = {"train": "", "valid": ""} if preview else {"train": train, "valid": valid}
-    with telling() as progress:
-        found = importing.bring_in(list(files), progress, **targets, **how)
-    if json:
-        click.echo(jsonlib.dumps(found, ensure_ascii=False))
-        return
-    for line in importing.lines(found, LANG):
-        click.echo(line)
-
-
-@data.command("demo")
-@train_option
-@valid_option
-@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
-def data_demo(train: str, valid: str, overwrite: bool) -> None:
-    """Write the rows of chatterbot-corpus, Chinese and English, to try things with."""
-    from sft_tui import importing
-
-    found = importing.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
-    for line in importing.lines(found, LANG):
-        click.echo(line)
-
-
-@data.command("tokenizer")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("--output", default=preset("sft-small").config.tokenizer, show_default=True, help="Folder to write.")
-@click.option("--vocabulary", type=click.IntRange(300), default=4000, show_default=True, help="Tokens at most.")
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
-def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
-    """Train a tokenizer for a new model on the rows of Parquet FILES."""
-    from sft_tui import importing
-
-    with telling() as progress:
-        found = importing.train_tokenizer(list(files), output, vocabulary, progress, **columns)
-    click.echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
-
-
-@data.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
-@tokenizer_option
-@length_option
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
-@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
-def data_check(file: Path, json: bool, **values: Any) -> None:
-    """Tell what is wrong with the rows of a Parquet FILE."""
-    from sft_tui.preflight import report as reports
-    from sft_tui.preflight.check import check_file
-
-    with telling() as progress:
-        report = check_file(file_config(file, **values), progress)
-    if json:
-        click.echo(reports.to_json(report, LANG))
-    else:
-        for line in reports.lines(report.findings, LANG):
-            click.echo(line)
-        click.echo(reports.summary(report, LANG), err=True)
-    sys.exit(report.exit_code)
-
-
-@data.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--row", type=click.IntRange(0), default=0, show_default=True, help="Number of the row, from 0.")
-@tokenizer_option
-@length_option
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
-@click.option("--json", is_flag=True, help="Print the tokens as one JSON object.")
-def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
-    """Print what the model really sees of a row: its tokens, what is cut, and what is unknown."""
-    from sft_tui import rows
-
-    found = rows.look(file_config(file, **values), row)
-    if json:
-        click.echo(jsonlib.dumps(found, ensure_ascii=False))
-        return
-    for line in rows.lines(found, file, row, LANG):
-        click.echo(line)
 
 
 @cli.command()

@@ -263,6 +263,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The screen needs a terminal; elsewhere use `sft-tui run PRESET --no-ui`, or `sft-tui status`.",
         "界面需要终端；其他情况请用 `sft-tui run 预设 --no-ui` 或 `sft-tui status`。",
     ),
+    "ui_demo_done": (
+        "The demo is done. Ask it something: sft-tui reply --model {model} '你好'",
+        "演示完成。试着问它：sft-tui reply --model {model} '你好'",
+    ),
     "ui_demo_offer": (
         "New here? Choose demo and press enter.",
         "初次使用？选择 demo 并按回车。",

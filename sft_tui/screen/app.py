@@ -12,7 +12,8 @@ from textual.screen import Screen
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError, Lang
-from engine.contract.rundir import RunRecord
+from engine.contract.presets import preset
+from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import starting, story, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, clipboard, help_view, terminal
@@ -380,6 +381,8 @@ class Desk(App[int]):
                     time.sleep(TICK_SECONDS)
                 if worker.is_cancelled or not story.is_done(name):
                     return
+            model = str(OutputDir(Path(preset(story.HALVES[-1]).config.output_dir)).best)
+            self.call_from_thread(self._told, say("ui_demo_done", self.options.lang, model=model))
         except InputError as error:
             self.call_from_thread(self._told, error.message.text(self.options.lang), "bad")
 

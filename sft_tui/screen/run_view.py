@@ -122,9 +122,10 @@ def header(view: View, width: int) -> list[Line]:
         title += [(" · ", "dim"), (say("bar_epoch", lang, epoch=state.step.epoch, epochs=state.epochs), "")]
     if view.reading < 1:
         title += [(" · ", "dim"), (say("ui_reading", lang, percent=f"{100 * view.reading:.0f}"), "warn")]
-    right: Line = [(_times(view), "dim"), (" ", "")]
-    gap = width - columns(title) - columns(right)
-    lines = [fit([*title, (" " * gap, ""), *right] if gap > 0 else title, width)]
+    room = width - columns(title) - 2
+    right = next(text for text in _times(view) if columns([(text, "")]) <= room or not text)
+    gap = room + 1 - columns([(right, "")])
+    lines = [fit([*title, (" " * max(0, gap), ""), (f"{right} ", "dim")], width)]
     if state.ended is not None and not run.alive:
         return lines + certificate(state.ended, width, lang)
     return lines + _bars(view, width)
@@ -138,18 +139,17 @@ def _status(view: View) -> tuple[str, str]:
     return sign + safe(status_name(status, view.lang), 40), role
 
 
-def _times(view: View) -> str:
+def _times(view: View) -> list[str]:
+    """When it began, the time left, and when it will be done: as much as is known, then less and less of it."""
     state, lang = view.state, view.lang
-    parts = []
-    if state.began_at:
-        parts.append(say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)))
+    began = say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
     left = headless.time_left(state, lang) if view.run.alive else ""
-    if left:
-        parts.append(left)
-        if view.now and state.seconds_left is not None and not state.evaluation_unknown:
-            done = time.strftime("%m-%d %H:%M", time.localtime(view.now + state.seconds_left))
-            parts.append(say("ui_done", lang, at=done))
-    return " · ".join(parts)
+    done = ""
+    if left and view.now and state.seconds_left is not None and not state.evaluation_unknown:
+        at = time.strftime("%m-%d %H:%M", time.localtime(view.now + state.seconds_left))
+        done = say("ui_done", lang, at=at)
+    choices = ((began, left, done), (left, done), (left,), ())
+    return [" · ".join(filter(None, parts)) for parts in choices]
 
 
 def _bars(view: View, width: int) -> list[Line]:

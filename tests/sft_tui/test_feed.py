@@ -1,8 +1,12 @@
 from pathlib import Path
 
+import pytest
+
 from engine.contract import events
 from engine.contract.messages import Message
 from engine.contract.rundir import RunDir
+from engine.contract.stream import EventWriter
+from sft_tui import runs
 from sft_tui.feed import PIECE_BYTES, Feed
 from sft_tui.history import Follower
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
@@ -54,3 +58,34 @@ def test_a_log_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     run_dir.events.unlink()
     feed, _ = all_of(run_dir)
     assert feed.state.started is None
+
+
+def test_what_was_handed_over_does_not_change(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, *(step(number) for number in range(1, 10)))
+    feed, _ = all_of(run_dir)
+    shot = feed.shot()
+    assert shot is not None
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for number in range(5, 30):  # a resume repeats some
+        log.write(step(number))
+    log.close()
+    while feed.poll():
+        pass
+    assert shot.curves.of["loss"].last == 9
+    assert len(shot.curves.of["loss"].buckets) == 9
+    assert feed.curves.of["loss"].last == 29
+    assert len(shot.log) < len(feed.log)
+
+
+def test_a_run_that_ended_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, step(1), END)
+    feed, _ = all_of(run_dir)
+    (listed,) = runs.every(tmp_path / "logs")
+    monkeypatch.setattr("sft_tui.feed.LOOK_SECONDS", -1.0)
+
+    def read_again(_: RunDir) -> None:
+        raise AssertionError("its log was read again")
+
+    monkeypatch.setattr(runs, "look", read_again)
+    assert not feed.poll()
+    assert list(runs.every(tmp_path / "logs", {"one": listed})) == [listed]

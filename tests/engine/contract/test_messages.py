@@ -15,12 +15,20 @@ from hypothesis import strategies as st
 import engine
 import sft_tui
 from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Wording
-from sft_tui import cli
+from sft_tui import cli, cli_data
 
 LANGS: tuple[Lang, ...] = ("en", "zh")
 SAYING = {"Message", "Message.of", "InputError", "BusyError"}
 # Where a code is not spelt out: passed on from a place that spells it, or put together.
-PASSED_ON = {"same", "end.message.code", "near", "code", "said['code']", "_typed(value.get('code'), str)"}
+PASSED_ON = {
+    "same",
+    "end.message.code",
+    "message.code",
+    "near",
+    "code",
+    "said['code']",
+    "_typed(value.get('code'), str)",
+}
 CODES_OF = {
     "f'ended_{why}'": ["ended_still", "ended_silent", "ended_suspended"],
     "f'ended_{reason}'": ["ended_stopped", "ended_paused", "ended_orphaned"],
@@ -136,7 +144,7 @@ def options_of(command: click.Command) -> set[str]:
 
 OPTION = r"--[a-z][\w-]+"
 COMMANDS = {name: options_of(command) for name, command in cli.cli.commands.items()}
-COMMANDS |= {f"data {name}": options_of(command) for name, command in cli.data.commands.items()}
+COMMANDS |= {f"data {name}": options_of(command) for name, command in cli_data.data.commands.items()}
 
 
 @pytest.mark.parametrize("code", MESSAGES)

@@ -1,0 +1,181 @@
+"""The commands about presets, and about data of one's own."""
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.contract.config import RunConfig, override, to_json
+from engine.contract.presets import PRESETS, preset
+from sft_tui import text
+from sft_tui.cli_common import LANG, telling
+from sft_tui.locale import say
+from sft_tui.options import settings_table
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def presets(context: click.Context) -> None:
+    """List the presets."""
+    if context.invoked_subcommand is None:
+        list_presets()
+
+
+@presets.command("list")
+def list_presets_command() -> None:
+    """List the presets."""
+    list_presets()
+
+
+def list_presets() -> None:
+    """Prints a line on each preset."""
+    width = max(map(len, PRESETS))
+    for entry in PRESETS.values():
+        click.echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
+    click.echo(say("presets_hint", LANG), err=True)
+
+
+@presets.command("show")
+@click.argument("name")
+@click.option("--json", is_flag=True, help="Print the values as JSON.")
+def show_preset(name: str, json: bool) -> None:
+    """Show every value of a preset."""
+    entry = preset(name)
+    if json:
+        click.echo(jsonlib.dumps(to_json(entry.config), ensure_ascii=False, indent=1))
+        return
+    click.echo(f"{entry.name}: {entry.summary(LANG)}\n")
+    for line in settings_table(entry.config, LANG):
+        click.echo(line)
+    config = entry.config
+    rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
+    click.echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
+
+
+@click.group()
+def data() -> None:
+    """Bring in, look at and check data of your own."""
+
+
+tokenizer_option = click.option(
+    "--tokenizer", type=click.Path(), default=preset("sft-small").config.tokenizer, show_default=True
+)
+length_option = click.option("--max_seq_len", type=click.IntRange(2), default=512, show_default=True)
+
+
+def file_config(file: Path, **values: Any) -> RunConfig:
+    """Settings under which one file is looked at."""
+    config, _ = override(preset("sft-small").config, {"train_file": str(file), **values})
+    return config
+
+
+train_option = click.option(
+    "--train", default=preset("sft-small").config.train_file, show_default=True, help="Training file to write."
+)
+valid_option = click.option(
+    "--valid",
+    default=preset("sft-small").config.validation_file,
+    show_default=True,
+    help="Validation file; '' for none.",
+)
+
+
+@data.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@train_option
+@valid_option
+@click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
+@click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
+@click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
+@click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
+@click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
+def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, valid: str, **how: Any) -> None:
+    """Turn JSON, JSON Lines, CSV or Parquet FILES in the usual shapes into training and validation rows."""
+    from sft_tui import importing
+
+    if not preview and not train:
+        raise click.UsageError("--train names the file to write; --preview writes none.")
+    targets = {"train": "", "valid": ""} if preview else {"train": train, "valid": valid}
+    with telling() as progress:
+        found = importing.bring_in(list(files), progress, **targets, **how)
+    if json:
+        click.echo(jsonlib.dumps(found, ensure_ascii=False))
+        return
+    for line in importing.lines(found, LANG):
+        click.echo(line)
+
+
+@data.command("demo")
+@train_option
+@valid_option
+@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
+def data_demo(train: str, valid: str, overwrite: bool) -> None:
+    """Write the rows of chatterbot-corpus, Chinese and English, to try things with."""
+    from sft_tui import importing
+
+    found = importing.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
+    for line in importing.lines(found, LANG):
+        click.echo(line)
+
+
+@data.command("tokenizer")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--output", default=preset("sft-small").config.tokenizer, show_default=True, help="Folder to write.")
+@click.option("--vocabulary", type=click.IntRange(300), default=4000, show_default=True, help="Tokens at most.")
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
+    """Train a tokenizer for a new model on the rows of Parquet FILES."""
+    from sft_tui import importing
+
+    with telling() as progress:
+        found = importing.train_tokenizer(list(files), output, vocabulary, progress, **columns)
+    click.echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
+
+
+@data.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@tokenizer_option
+@length_option
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
+def data_check(file: Path, json: bool, **values: Any) -> None:
+    """Tell what is wrong with the rows of a Parquet FILE."""
+    from sft_tui.preflight import report as reports
+    from sft_tui.preflight.check import check_file
+
+    with telling() as progress:
+        report = check_file(file_config(file, **values), progress)
+    if json:
+        click.echo(reports.to_json(report, LANG))
+    else:
+        for line in reports.lines(report.findings, LANG):
+            click.echo(line)
+        click.echo(reports.summary(report, LANG), err=True)
+    sys.exit(report.exit_code)
+
+
+@data.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--row", type=click.IntRange(0), default=0, show_default=True, help="Number of the row, from 0.")
+@tokenizer_option
+@length_option
+@click.option("--prompt_column", default="prompt", show_default=True)
+@click.option("--response_column", default="response", show_default=True)
+@click.option("--json", is_flag=True, help="Print the tokens as one JSON object.")
+def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
+    """Print what the model really sees of a row: its tokens, what is cut, and what is unknown."""
+    from sft_tui import rows
+
+    found = rows.look(file_config(file, **values), row)
+    if json:
+        click.echo(jsonlib.dumps(found, ensure_ascii=False))
+        return
+    for line in rows.lines(found, file, row, LANG):
+        click.echo(line)
