@@ -18,6 +18,8 @@ from sft_tui.locale import say
 from sft_tui.screen.ink import Ink
 
 LATEST_SECONDS = 2.0
+# A key passes through three threads, each of which may wait so long for the one that reads a log; 5 ms is usual.
+SWITCH_SECONDS = 0.001
 BARE = ("linux", "vt100", "vt102", "vt220", "dumb", "ansi")
 
 
@@ -44,6 +46,7 @@ def run(app: object, lang: Lang) -> NoReturn:
 
     assert isinstance(app, Desk)
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     code = app.run(mouse=True)
     if app.crash:
         print(say("ui_crashed", lang, path=app.crash), file=sys.stderr)
