@@ -169,7 +169,7 @@ class Supervisor:
         self._ranks.signal(signal.SIGUSR1, ranks)
         self._ranks.signal(signal.SIGCONT, ranks)
         deadline = time.monotonic() + STACKS_SECONDS
-        while time.monotonic() < deadline and not all(_read(self.run_dir.stacks(rank)) for rank in ranks):
+        while time.monotonic() < deadline and not all(_complete(_read(self.run_dir.stacks(rank))) for rank in ranks):
             time.sleep(TICK_SECONDS)
         for rank in ranks:
             self._facts.stacks[f"stacks_rank{rank}"] = (
@@ -209,6 +209,11 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _complete(stacks: str) -> bool:
+    """Whether a dump of all threads was read to its end: the main thread is its last, and began in a module."""
+    return stacks.endswith(("in <module>\n", "in _run_module_as_main\n"))
 
 
 def main(path: Path) -> int:

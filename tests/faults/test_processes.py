@@ -59,6 +59,7 @@ def blamed(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -
     assert "sft-tui resume sft-small-1" in end.message.fix()
     if what in ("sleep", "stop"):
         assert "trainer.py" in end.evidence[f"stacks_rank{rank}"]  # where it stood
+        assert all(stacks.endswith("in _run_module_as_main\n") for stacks in end.evidence.values())
     if what == "memory":
         assert end.apply == {"micro_batch_tokens": one.settings["micro_batch_tokens"] // 2}
 
