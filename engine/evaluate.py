@@ -9,17 +9,15 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import torch
 from sacrebleu.metrics.bleu import BLEU
-from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from engine import batching
 from engine.batching import Lengths
 from engine.contract.config import RunConfig
-from engine.loss import Head, token_losses
-from engine.step import IGNORED, micro_batch, model_inputs
+from engine.network.network import Network
+from engine.step import rows_of
 from engine.tokens import TokenStore
 from engine.world import World
 
@@ -52,19 +50,18 @@ class Score:
 class Evaluator:
     """Evaluates one model on the rows of one store."""
 
-    model: Any
-    head: Head | None
+    network: Network
     tokenizer: PreTrainedTokenizerBase
     store: TokenStore
     world: World
     config: RunConfig
-    autocast: bool
     progress: Progress
 
     def run(self) -> Score:
         """Evaluates; the same score on every rank. The model is left in eval mode."""
         began = time.perf_counter()
-        self.model.eval()
+        self.network.model.eval()
+        self.network.begin_step()
         rows = self.rows
         loss = self._loss()
         replies = self._generate()
@@ -117,23 +114,9 @@ class Evaluator:
         for number in range(self.world.rank, len(batches), self.world.size):
             yield number + 1, batches[number]
 
-    @torch.no_grad()
     def row_losses(self, indices: list[int]) -> list[float]:
         """Summed cross-entropy of each row of a batch."""
-        batch = micro_batch(self.store, indices, self._pad, self.world.device)
-        inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
-            if self.head is None:
-                logits = self.model(**inputs, use_cache=False).logits[kept].float()
-                losses = torch.nn.functional.cross_entropy(logits, batch["labels"][kept], reduction="none")
-            else:
-                hidden = self.head.hidden(self.model, inputs)[kept]
-                losses = token_losses(hidden, self.head, batch["labels"][kept], self.config.loss_chunk_tokens)
-        return [float(part.double().sum()) for part in losses.cpu().split(kept.sum(dim=1).tolist())]
-
-    @property
-    def _pad(self) -> int:
-        return int(self.tokenizer.pad_token_id)
+        return self.network.row_losses(*rows_of(self.store, indices))
 
     def _generate(self) -> list[list[int]]:
         """Greedy replies to the first prompts, as token ids without special tokens' padding."""
@@ -146,9 +129,7 @@ class Evaluator:
 
     def replies(self, indices: list[int]) -> list[list[int]]:
         """Greedy replies to the prompts of a batch, as token ids."""
-        batch = micro_batch(self.store, indices, self._pad, self.world.device)
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
-            return greedy_replies(self.model, batch["input_ids"], batch["attention_mask"], self.longest_reply)
+        return self.network.replies(rows_of(self.store, indices)[0], self.longest_reply)
 
     def _prediction(self, index: int, ids: list[int]) -> Prediction:
         prompt, reference, reply = (
@@ -156,39 +137,6 @@ class Evaluator:
             for part in (self.store.prompt(index), self.store.label(index), ids)
         )
         return Prediction(int(self.store.rows[index]), str(prompt), str(reference), str(reply))
-
-
-@torch.no_grad()
-def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: int) -> list[list[int]]:
-    """The most likely next token again and again, with a key-value cache; (rows, length) in, token ids out."""
-    settings = GenerationConfig(
-        max_new_tokens=longest,
-        num_beams=1,
-        do_sample=False,
-        use_cache=True,
-        pad_token_id=model.config.pad_token_id,
-        eos_token_id=model.config.eos_token_id,
-        decoder_start_token_id=model.config.decoder_start_token_id,
-    )
-    own = model.generation_config
-    model.generation_config = settings  # what the model's own adds, a repetition penalty say, is not greedy
-    try:
-        replies = model.generate(
-            input_ids=ids, attention_mask=mask, generation_config=settings, **_cache_for(model.config)
-        )
-    finally:
-        model.generation_config = own
-    return [list(map(int, reply)) for reply in replies.tolist()]
-
-
-def _cache_for(config: Any) -> dict[str, Any]:
-    """A cache that grows with the decoder, where the one transformers would make is too small.
-
-    transformers 5.23 gives a T5's cache as many layers as the encoder has, which fails on a deeper decoder.
-    """
-    if getattr(config, "num_decoder_layers", 0) <= getattr(config, "num_hidden_layers", 0):
-        return {}
-    return {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}
 
 
 def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:

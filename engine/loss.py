@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+CACHED_LOGITS = 500_000  # fp32, 2 MB
+
 
 class _HeadReachedError(Exception):
     """Carries the input of the output head out of the model's forward pass."""
@@ -29,6 +31,7 @@ class Head:
     module: nn.Module
     weight: Tensor
     biases: tuple[Tensor, ...]  # flat, of which the head adds each
+    value: Tensor | None = None  # the weight in the kind that its products are computed in, where that is another
 
     @property
     def bias(self) -> Tensor | None:
@@ -78,7 +81,9 @@ def find_head(model: Any) -> Head | None:
 
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int, value: Tensor
+    ) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
@@ -86,17 +91,12 @@ class _SummedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
-            logits = functional.linear(hidden[part], weight, bias).float()
-            picked = (torch.arange(len(logits), device=logits.device), labels[part])
-            log_sum = logits.logsumexp(dim=-1)
-            total += (log_sum - logits[picked]).double().sum()
-            grad = logits.sub_(log_sum[:, None]).exp_()  # softmax, in the memory of the logits
-            grad[picked] -= 1
+            losses, grad = _losses_and_gradient(functional.linear(hidden[part], value, bias), labels[part])
+            total += losses.double().sum()
             if grad_bias is not None:
-                grad_bias += grad.sum(dim=0)
-            grad = grad.to(hidden.dtype)
+                grad_bias += grad.sum(dim=0, dtype=torch.float32)
             if grad_hidden is not None:
-                torch.mm(grad, weight, out=grad_hidden[part])
+                torch.mm(grad, value, out=grad_hidden[part])
             if grad_weight is not None:
                 grad_weight += grad.T @ hidden[part]
         ctx.grads = (grad_hidden, grad_weight, grad_bias)
@@ -109,31 +109,53 @@ class _SummedLoss(torch.autograd.Function):
             None if grad is None else grad.mul_(grad_output.to(grad.dtype)).to(kind)
             for grad, kind in zip(ctx.grads, ctx.kinds, strict=True)
         ]
-        return (*scaled, None, None)
+        return (*scaled, None, None, None)
+
+
+def _losses_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each token, and its gradient by the logits, in their kind and in place of them.
+
+    Computed in fp32 a few rows at a time, which stay in the processor's cache: for 256 tokens of 29,298 logits in bf16
+    that takes 8.5 ms on two cores, and 74 ms all at once.
+    """
+    losses = torch.empty(len(logits), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
+    rows = max(1, CACHED_LOGITS // logits.shape[1])
+    for start in range(0, len(logits), rows):
+        part = slice(start, start + rows)
+        precise = logits[part].to(losses.dtype)
+        places = (torch.arange(len(precise), device=logits.device), labels[part])
+        largest, picked = precise.amax(dim=-1), precise[places]
+        probabilities = torch.softmax(precise, dim=-1)
+        # The largest probability is at least 1 / V, so its logarithm is sound where that of the label's is not.
+        losses[part] = largest - probabilities.amax(dim=-1).log() - picked
+        probabilities[places] = torch.expm1(-losses[part])  # p - 1, to all its digits where p is near 1
+        logits[part] = probabilities
+    return losses, logits
 
 
 def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
     """Cross-entropy summed over label tokens, float64.
 
     `hidden` is (N, d_model), `labels` (N,); at most `chunk` × V logits are held. Under autocast the head's matrix
-    products run in the precision of `hidden`. The gradient is kept from the forward pass and may be asked for once.
+    products run in its kind. The gradient is kept from the forward pass and may be asked for once.
     """
     kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     with torch.autocast(hidden.device.type, enabled=False):
-        weight, bias = head.weight, head.bias
+        value, bias = head.weight if head.value is None else head.value, head.bias
         if kind is not None:
-            weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
+            value, bias = value.to(kind), None if bias is None else bias.to(kind)
         hidden = hidden if kind is None else hidden.to(kind)
         apply = cast(Callable[..., Tensor], _SummedLoss.apply)
-        return apply(hidden, weight, bias, labels, chunk)
+        return apply(hidden, head.weight, bias, labels, chunk, value.detach())
 
 
 @torch.no_grad()
 def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
     """Cross-entropy of each label token, (N,) float32, without a gradient; shapes as in `summed_loss`."""
+    weight = head.weight if head.value is None else head.value
     parts = [
         functional.cross_entropy(
-            functional.linear(hidden[i : i + chunk], head.weight, head.bias).float(),
+            functional.linear(hidden[i : i + chunk], weight, head.bias).float(),
             labels[i : i + chunk],
             reduction="none",
         )

@@ -15,7 +15,8 @@ from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
 from engine.job import Job
-from engine.loss import Head, find_head
+from engine.loss import find_head
+from engine.network.network import Network, network_of
 from engine.tokenizer import load_tokenizer
 from engine.tokens import TokenStore, tokenizer_sha256
 
@@ -26,12 +27,11 @@ class Prepared:
 
     tokenizer: PreTrainedTokenizerBase
     model: Any
-    head: Head | None
+    network: Network
     train_rows: TokenStore
     validation_rows: TokenStore
     start: Found | None
     data: dict[str, str]
-    autocast: bool
     per_epoch: int
     steps_total: int
 
@@ -100,9 +100,9 @@ def prepare(job: Job) -> Prepared:
             micro_batch_tokens=config.micro_batch_tokens,
         )
     )
-    autocast = precision == "bf16"
+    network = network_of(net, head, config.loss_chunk_tokens, bf16=precision == "bf16")
     return Prepared(
-        tokenizer, net, head, train_rows, validation_rows, start, data, autocast, per_epoch, per_epoch * config.epochs
+        tokenizer, net, network, train_rows, validation_rows, start, data, per_epoch, per_epoch * config.epochs
     )
 
 

@@ -10,8 +10,8 @@ import transformers
 from engine import model
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
-from engine.evaluate import greedy_replies
-from engine.step import pad_prompts
+from engine.loss import find_head
+from engine.network.network import network_of
 from engine.tokenizer import load_tokenizer
 from engine.tokens import cut, encode
 
@@ -27,8 +27,8 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     net = model.load_model(config, tokenizer)
     net.eval()
     ids = [torch.tensor(cut(row, LONGEST_PROMPT)) for row in encode(prompts, tokenizer)]
-    padded, mask = pad_prompts(ids, int(tokenizer.pad_token_id))
-    found = greedy_replies(net, padded, mask, max_new_tokens)
+    network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)
+    found = network.replies(ids, max_new_tokens)
     return [str(tokenizer.decode(reply, skip_special_tokens=True)) for reply in found]
 
 

@@ -10,6 +10,7 @@ from engine.contract.rundir import RunDir
 from engine.evaluate import Evaluator
 from engine.job import Job, execute, leave
 from engine.loss import find_head
+from engine.network.network import network_of
 from engine.tokenizer import load_tokenizer
 from engine.train import tell_score
 from engine.world import World
@@ -29,7 +30,8 @@ def score(job: Job) -> Message:
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)
     job.notice(notice)
-    evaluator = Evaluator(net, find_head(net), tokenizer, rows, job.world, config, precision == "bf16", job.phase)
+    network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=precision == "bf16")
+    evaluator = Evaluator(network, tokenizer, rows, job.world, config, job.phase)
     result = evaluator.run()
     tell_score(job, result, epoch=0, step=0)
     loss, bleu = f"{result.loss:.4f}", f"{result.bleu:.2f} ({result.signature})"

@@ -7,19 +7,15 @@ micro-batch therefore adds its exact part of the gradient, and neither the cut n
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from engine import batching
 from engine.batching import Ids, Lengths
-from engine.loss import Head, summed_loss
+from engine.network.network import Network
 from engine.tokens import TokenStore
 from engine.world import World
-
-IGNORED = -100  # label of padding
 
 
 @dataclass(frozen=True)
@@ -43,61 +39,27 @@ class StepResult:
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
-def micro_batch(store: TokenStore, indices: list[int], pad: int, device: torch.device) -> dict[str, Tensor]:
-    """Some samples as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
-    ids, mask = pad_prompts([torch.from_numpy(store.prompt(i)) for i in indices], pad)
-    labels = [torch.from_numpy(store.label(i)) for i in indices]
-    targets = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED)
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
-
-
-def pad_prompts(prompts: list[Tensor], pad: int) -> tuple[Tensor, Tensor]:
-    """Prompts of unequal length as ids and attention mask, both (rows, longest)."""
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    ids = nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=pad)
-    return ids, (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
-
-
-def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the model takes in place of labels: the decoder's input ids, shifted by the model's own rule."""
-    labels = batch["labels"]
-    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
-        shifted = model.prepare_decoder_input_ids_from_labels(labels=labels)
-    else:
-        start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
-        shifted = torch.cat([start, labels[:, :-1]], dim=1)
-    shifted = shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "decoder_input_ids": shifted}
-
-
-def batch_loss(model: Any, head: Head | None, batch: dict[str, Tensor], chunk: int) -> Tensor:
-    """Cross-entropy summed over the label tokens of a micro-batch, with its graph."""
-    inputs = model_inputs(model, batch)
-    kept = batch["labels"] != IGNORED
-    if head is None:
-        logits = model(**inputs, use_cache=False).logits
-        return functional.cross_entropy(logits[kept].float(), batch["labels"][kept], reduction="sum").double()
-    return summed_loss(head.hidden(model, inputs)[kept], head, batch["labels"][kept], chunk)
+def rows_of(store: TokenStore, samples: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """Prompts and labels of some samples, each (tokens,)."""
+    prompts = [torch.from_numpy(store.prompt(sample)) for sample in samples]
+    return prompts, [torch.from_numpy(store.label(sample)) for sample in samples]
 
 
 @dataclass(frozen=True)
 class StepRunner:
     """Computes steps of one run on one rank."""
 
-    model: Any
-    head: Head | None
+    network: Network
     store: TokenStore
     world: World
     parameters: list[nn.Parameter]
-    pad: int
     micro_batch_tokens: int
-    loss_chunk_tokens: int
     max_grad_norm: float
-    autocast: bool
 
     def run(self, samples: Ids, *, stop_asked: bool) -> StepResult:
         """Forward, backward, the sum over ranks and the clipping of one step."""
         began = time.perf_counter()
+        self.network.begin_step()
         cut = self._cut(samples)
         seconds_data = time.perf_counter() - began
         loss, life = 0.0, self.world.life
@@ -105,13 +67,13 @@ class StepRunner:
             if life.orphaned:
                 break
             data_began = time.perf_counter()
-            batch = self._tensors(cut.samples(places))
+            batch = rows_of(self.store, cut.samples(places))
             seconds_data += time.perf_counter() - data_began
             part = self._loss(batch, cut.label_tokens)
             part.backward()
             loss += part.item()
             life.mark()
-        padded = sum(batching.padded_size(places, cut.lengths) for places in cut.micro_batches)
+        padded = sum(self.network.padded(cut.sizes(places)) for places in cut.micro_batches)
         flags = [float(stop_asked), float(life.orphaned)]
         totals = self.world.sum([loss, float(padded), float(len(cut.micro_batches)), *flags])
         abandoned = totals[4] > 0
@@ -131,6 +93,7 @@ class StepRunner:
 
     def loss_of(self, samples: Ids) -> float:
         """The loss that `run` would find for these samples, by the same arithmetic and without a gradient kept."""
+        self.network.begin_step()
         cut, loss = self._cut(samples), 0.0
         for places in cut.micro_batches:
             loss += self.micro_batch_loss(cut.samples(places), cut.label_tokens).item()
@@ -142,6 +105,7 @@ class StepRunner:
 
         Computes the step's micro-batches again, one by one: `run` has already summed them over all ranks.
         """
+        self.network.begin_step()
         cut, found = self._cut(samples), []
         for places in cut.micro_batches:
             for parameter in self.parameters:
@@ -162,14 +126,10 @@ class StepRunner:
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
         """The loss of a micro-batch of these samples, as its part of a step of so many label tokens, with its graph."""
-        return self._loss(self._tensors(samples), label_tokens)
+        return self._loss(rows_of(self.store, samples), label_tokens)
 
-    def _tensors(self, samples: list[int]) -> dict[str, Tensor]:
-        return micro_batch(self.store, samples, self.pad, self.world.device)
-
-    def _loss(self, batch: dict[str, Tensor], label_tokens: int) -> Tensor:
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.autocast):
-            return batch_loss(self.model, self.head, batch, self.loss_chunk_tokens) / label_tokens
+    def _loss(self, rows: tuple[list[Tensor], list[Tensor]], label_tokens: int) -> Tensor:
+        return self.network.summed_loss(*rows) / label_tokens
 
     def _sum_and_clip(self) -> float:
         self.world.sum_gradients(self.parameters)
@@ -187,6 +147,10 @@ class _Cut:
     def samples(self, places: list[int]) -> list[int]:
         """The samples at these places."""
         return [self.indices[place] for place in places]
+
+    def sizes(self, places: list[int]) -> list[tuple[int, int]]:
+        """Lengths of prompts and labels at these places."""
+        return [(int(self.lengths.prompt[place]), int(self.lengths.label[place])) for place in places]
 
     @property
     def label_tokens(self) -> int:

@@ -169,16 +169,12 @@ class Training:
         """What computes the steps."""
         job, prepared = self.job, self.prepared
         return StepRunner(
-            model=prepared.model,
-            head=prepared.head,
+            network=prepared.network,
             store=prepared.train_rows,
             world=job.world,
             parameters=list(model.trained_parameters(prepared.model).values()),
-            pad=int(prepared.tokenizer.pad_token_id),
             micro_batch_tokens=job.config.micro_batch_tokens,
-            loss_chunk_tokens=job.config.loss_chunk_tokens,
             max_grad_norm=job.config.max_grad_norm,
-            autocast=prepared.autocast,
         )
 
     def one_step(self, runner: StepRunner, samples: batching.Ids) -> bool:
@@ -289,13 +285,11 @@ class Training:
         """What scores the model on the validation rows."""
         job, prepared = self.job, self.prepared
         return Evaluator(
-            prepared.model,
-            prepared.head,
+            prepared.network,
             prepared.tokenizer,
             prepared.validation_rows,
             job.world,
             job.config,
-            prepared.autocast,
             job.phase,
         )
 

@@ -22,7 +22,8 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
 from engine.job import execute
-from engine.step import micro_batch
+from engine.network.padded import micro_batch
+from engine.step import rows_of
 from engine.tokenizer import load_tokenizer
 from engine.tokens import Source, TokenStore, open_store
 from engine.train import train
@@ -204,7 +205,7 @@ def taught_t5(tiny_t5: Path, stores: dict[str, TokenStore], tmp_path_factory: py
     torch.manual_seed(0)
     model = T5ForConditionalGeneration.from_pretrained(tiny_t5).eval()
     rows = stores["validation_file"]
-    batch = micro_batch(rows, list(range(0, len(rows), 2)), 0, torch.device("cpu"))
+    batch = micro_batch(*rows_of(rows, list(range(0, len(rows), 2))), 0, torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         model(**batch).loss.backward()

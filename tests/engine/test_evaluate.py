@@ -12,8 +12,10 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig
-from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu, greedy_replies
+from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from engine.loss import find_head
+from engine.network.network import network_of
+from engine.network.padded import greedy_replies
 from engine.tokens import Source, TokenStore, open_store
 from engine.world import World
 
@@ -46,7 +48,8 @@ def evaluate(
         config = dataclasses.replace(scored_config, **changed)
         tell = progress or (lambda _name, _done, _total: None)
         head = find_head(net) if chunked else None
-        return Evaluator(net, head, tokenizer, store, cpu_world, config, autocast=False, progress=tell).run()
+        network = network_of(net, head, config.loss_chunk_tokens, bf16=False)
+        return Evaluator(network, tokenizer, store, cpu_world, config, progress=tell).run()
 
     return run
 

@@ -23,6 +23,7 @@ from engine.contract.rundir import RunDir
 from engine.evaluate import Evaluator
 from engine.job import execute
 from engine.loss import find_head
+from engine.network.network import network_of
 from engine.step import StepRunner
 from engine.tokenizer import load_tokenizer
 from engine.tokens import Source, TokenStore, open_store
@@ -63,9 +64,8 @@ def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     model.set_training_mode(net)
     learning = model.trained_parameters(net)
     budget, chunk, norm = config.micro_batch_tokens, config.loss_chunk_tokens, config.max_grad_norm
-    runner = StepRunner(
-        net, find_head(net), store, world, list(learning.values()), 0, budget, chunk, norm, autocast=False
-    )
+    network = network_of(net, find_head(net), chunk, bf16=False)
+    runner = StepRunner(network, store, world, list(learning.values()), budget, norm)
     samples = np.arange(config.gradient_accumulation_steps)
     ahead = runner.loss_of(samples)
     result = runner.run(samples, stop_asked=world.rank == 1)
@@ -77,9 +77,8 @@ def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
 def score(world: World, config: RunConfig) -> dict[str, Any]:
     """Of the first rows of the validation file."""
     tokenizer, net, store = prepared(config, "validation_file")
-    evaluator = Evaluator(
-        net, find_head(net), tokenizer, store, world, config, autocast=False, progress=lambda _name, _done, _total: None
-    )
+    network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)
+    evaluator = Evaluator(network, tokenizer, store, world, config, progress=lambda _name, _done, _total: None)
     return dataclasses.asdict(evaluator.run())
 
 

@@ -1,0 +1,98 @@
+"""Attention between rows laid end to end: each row of queries sees its own row of keys, and its backward pass.
+
+Scores are computed in fp32 whatever the rest is in: they are a few percent of the work, and a softmax needs the
+digits. What is kept for the backward pass is the softmax alone, in the kind of the inputs, negative where dropout
+took a weight away.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.network.dropout import Rate, Source
+from engine.network.rows import Rows
+
+_HALF = np.float32(0.5)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Who sees whom: rows of queries and of keys, and how many heads share the width."""
+
+    queries: Rows
+    keys: Rows
+    heads: int
+
+    def pairs(self) -> Iterator[tuple[slice, slice]]:
+        """Where each row's queries and keys are."""
+        return zip(self.queries.places(), self.keys.places(), strict=True)
+
+    def split(self, values: Tensor, place: slice) -> Tensor:
+        """The values of a row by head, (heads, tokens, width of a head)."""
+        return values[place].view(place.stop - place.start, self.heads, -1).transpose(0, 1)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: Source
+) -> tuple[Tensor, list[Tensor]]:
+    """What every query sees, (tokens, heads × width), and the softmax of each row.
+
+    `query`, `key` and `value` are (tokens, heads × width), `bias` is (heads, longest query, longest key) or None.
+    What dropout keeps is not scaled up here: the caller multiplies by `rate.scale`.
+    """
+    kind, kept = query.dtype, []
+    query, key, value = (part.to(_precise(kind)) for part in (query, key, value))
+    seen = torch.empty_like(query)
+    for at, of in sight.pairs():
+        q, k, v = sight.split(query, at), sight.split(key, of), sight.split(value, of)
+        if bias is None:
+            scores = torch.bmm(q, k.transpose(1, 2))
+        else:
+            scores = torch.baddbmm(bias[:, : q.shape[1], : k.shape[1]], q, k.transpose(1, 2))
+        weights = torch.softmax(scores, dim=-1)
+        stay = source.kept(rate, *weights.shape)
+        if stay is not None:
+            weights.mul_(torch.from_numpy(np.subtract(stay, _HALF, dtype=np.float32))).mul_(2)
+        kept.append(weights.to(kind))
+        if stay is not None:
+            weights = weights.relu()
+        sight.split(seen, at).copy_(torch.bmm(weights, v))
+    return seen.to(kind), kept
+
+
+def attend_backward(
+    gradient: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kept: list[Tensor],
+    sight: Sight,
+    bias_gradient: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value; that of the bias is added to `bias_gradient`, where there is one.
+
+    `gradient` is that of what `attend` gave, already multiplied by `rate.scale`.
+    """
+    kind = query.dtype
+    precise = _precise(kind)
+    query, key, value, gradient = (part.to(precise) for part in (query, key, value, gradient))
+    d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+    for (at, of), signed in zip(sight.pairs(), kept, strict=True):
+        q, k, v, g = (sight.split(a, b) for a, b in ((query, at), (key, of), (value, of), (gradient, at)))
+        softmax = signed.to(precise).abs()
+        passed = signed.to(precise).relu()
+        sight.split(d_value, of).copy_(torch.bmm(passed.transpose(1, 2), g))
+        d_weights = torch.bmm(g, v.transpose(1, 2)).mul_(passed.sign_())
+        d_scores = torch._softmax_backward_data(d_weights, softmax, -1, precise)
+        sight.split(d_query, at).copy_(torch.bmm(d_scores, k))
+        sight.split(d_key, of).copy_(torch.bmm(d_scores.transpose(1, 2), q))
+        if bias_gradient is not None:
+            bias_gradient[:, : q.shape[1], : k.shape[1]] += d_scores
+    return d_query.to(kind), d_key.to(kind), d_value.to(kind)
+
+
+def _precise(kind: torch.dtype) -> torch.dtype:
+    return torch.promote_types(kind, torch.float32)

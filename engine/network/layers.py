@@ -1,0 +1,250 @@
+"""The three kinds of T5's layers over rows laid end to end, each with its backward pass written out.
+
+Every layer computes x + dropout(inner(norm(x))), where x is the residual stream in fp32 and `inner` runs in the kind
+of the weights that are handed in (bf16, or fp32). Written out, a layer keeps only what its backward pass cannot
+do without, most of it in that kind, and no elementwise operation is done twice.
+
+A layer takes each weight twice: the parameter, for autograd to know whose gradient it is, and its value in the kind
+to compute in.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.network.attention import Sight, attend, attend_backward
+from engine.network.dropout import Kept, Rate, Source, drop_
+
+Weights = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a layer is told besides its weights: dropout inside and at its end, and the norm's epsilon."""
+
+    inner: Rate
+    outer: Rate
+    epsilon: float
+    source: Source
+    sight: Sight | None = None
+    activation: str = "relu"
+
+
+# --- what the layers share
+
+
+def normed(x: Tensor, epsilon: float, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """x divided by its root mean square, in `kind`, and the inverse of that root, (tokens, 1)."""
+    root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    inverse = root.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (x * inverse).to(kind), inverse
+
+
+def normed_backward(
+    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, *, scale_learns: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is what `normed` gave."""
+    precise = inverse.dtype
+    g, n = gradient.to(precise), plain.to(precise)
+    along = g * n
+    d_scale = along.sum(dim=0) if scale_learns else None
+    shared = torch.mv(along, scale).div_(-scale.shape[0])[:, None]
+    d_x = g.mul(scale).addcmul_(n, shared).mul_(inverse)
+    return d_x, d_scale
+
+
+def residual(x: Tensor, y: Tensor, kept: Kept | None, scale: float) -> Tensor:
+    """x + scale × (what dropout keeps of y); y is overwritten."""
+    return torch.add(x, drop_(y, kept).to(x.dtype), alpha=scale)
+
+
+def residual_backward(gradient: Tensor, kept: Kept | None, scale: float, kind: torch.dtype) -> Tensor:
+    """The gradient of y in `residual`."""
+    return drop_(gradient.mul(scale).to(kind), kept)
+
+
+def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, kind: torch.dtype) -> Tensor | None:
+    """Of a linear map, from the gradient of what left it and what entered it, where it is needed."""
+    return (gradient.t() @ entered).to(kind) if needed else None
+
+
+# --- self-attention
+
+
+class _SelfAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+        scale, query, key, value, out = values
+        plain, inverse = normed(x, setting.epsilon, query.dtype)
+        n = plain * scale
+        q, k, v = (functional.linear(n, weight) for weight in (query, key, value))
+        assert setting.sight is not None
+        seen, weights = attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
+        y = functional.linear(seen, out)
+        kept = setting.source.kept(setting.outer, *y.shape)
+        ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, kept)
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
+        ctx.bias_shape = bias.shape
+        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        setting, values, plain, inverse, q, k, v, seen, weights, kept = ctx.saved
+        ctx.saved = None
+        scale, query, key, value, out = values
+        need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
+        kinds = ctx.kinds
+        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, query.dtype)
+        d_out = weight_gradient(need_out, g, seen, kinds[4])
+        d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
+        d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
+        n = plain * scale
+        d_query = weight_gradient(need_q, d_q, n, kinds[1])
+        d_key = weight_gradient(need_k, d_k, n, kinds[2])
+        d_value = weight_gradient(need_v, d_v, n, kinds[3])
+        d_n = torch.mm(d_q, query)
+        d_n.addmm_(d_k, key).addmm_(d_v, value)
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
+        return d_x.add_(gradient), d_bias, None, None, d_scale, d_query, d_key, d_value, d_out
+
+
+# --- attention to the encoder's output
+
+
+class _CrossAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, e: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+        scale, query, key, value, out = values
+        plain, inverse = normed(x, setting.epsilon, query.dtype)
+        q = functional.linear(plain * scale, query)
+        k, v = functional.linear(e, key), functional.linear(e, value)
+        assert setting.sight is not None
+        seen, weights = attend(q, k, v, None, setting.sight, setting.inner, setting.source)
+        y = functional.linear(seen, out)
+        kept = setting.source.kept(setting.outer, *y.shape)
+        ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, kept)
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
+        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        setting, values, plain, inverse, e, q, k, v, seen, weights, kept = ctx.saved
+        ctx.saved = None
+        scale, query, key, value, out = values
+        need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
+        kinds = ctx.kinds
+        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, query.dtype)
+        d_out = weight_gradient(need_out, g, seen, kinds[4])
+        d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, None)
+        d_query = weight_gradient(need_q, d_q, plain * scale, kinds[1])
+        d_key = weight_gradient(need_k, d_k, e, kinds[2])
+        d_value = weight_gradient(need_v, d_v, e, kinds[3])
+        d_e = torch.mm(d_k, key).addmm_(d_v, value) if need_e else None
+        d_n = torch.mm(d_q, query)
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
+        return d_x.add_(gradient), d_e, None, None, d_scale, d_query, d_key, d_value, d_out
+
+
+# --- feed-forward, plain and gated
+
+
+class _FeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+        scale, into, out = values
+        plain, inverse = normed(x, setting.epsilon, into.dtype)
+        hidden = functional.linear(plain * scale, into).relu_()
+        drop_(hidden, setting.source.kept(setting.inner, *hidden.shape))
+        y = functional.linear(hidden, out)
+        kept = setting.source.kept(setting.outer, *y.shape)
+        ctx.saved = (setting, values, plain, inverse, hidden, kept)
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
+        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        setting, values, plain, inverse, hidden, kept = ctx.saved
+        ctx.saved = None
+        scale, into, out = values
+        need_scale, need_into, need_out = ctx.needs_input_grad[3:]
+        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, into.dtype)
+        d_out = weight_gradient(need_out, g, hidden, ctx.kinds[2])
+        # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
+        d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
+        del hidden
+        d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.kinds[1])
+        d_n = d_hidden @ into
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
+        return d_x.add_(gradient), None, None, d_scale, d_into, d_out
+
+
+class _GatedFeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+        scale, gate, into, out = values
+        plain, inverse = normed(x, setting.epsilon, into.dtype)
+        n = plain * scale
+        gated, linear = functional.linear(n, gate), functional.linear(n, into)
+        hidden = ACTIVATIONS[setting.activation][0](gated).mul_(linear)
+        hidden_kept = setting.source.kept(setting.inner, *hidden.shape)
+        y = functional.linear(drop_(hidden, hidden_kept), out)
+        kept = setting.source.kept(setting.outer, *y.shape)
+        ctx.saved = (setting, values, plain, inverse, gated, linear, hidden, hidden_kept, kept)
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
+        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        setting, values, plain, inverse, gated, linear, hidden, hidden_kept, kept = ctx.saved
+        ctx.saved = None
+        scale, gate, into, out = values
+        need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
+        activate, derive = ACTIVATIONS[setting.activation]
+        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, into.dtype)
+        d_out = weight_gradient(need_out, g, hidden, ctx.kinds[3])
+        del hidden
+        d_hidden = drop_(g @ out, hidden_kept)
+        d_linear = activate(gated).mul_(d_hidden)
+        d_gated = derive(d_hidden.mul_(linear), gated)
+        n = plain * scale
+        d_gate = weight_gradient(need_gate, d_gated, n, ctx.kinds[1])
+        d_into = weight_gradient(need_into, d_linear, n, ctx.kinds[2])
+        d_n = torch.mm(d_gated, gate).addmm_(d_linear, into)
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
+        return d_x.add_(gradient), None, None, d_scale, d_gate, d_into, d_out
+
+
+# Of a gated feed-forward, by transformers' names: the function, and the gradient of its input.
+ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "gelu_new": (
+        lambda a: functional.gelu(a, approximate="tanh"),
+        lambda g, a: torch.ops.aten.gelu_backward(g, a, approximate="tanh"),
+    ),
+    "gelu": (functional.gelu, lambda g, a: torch.ops.aten.gelu_backward(g, a)),
+    "silu": (functional.silu, lambda g, a: torch.ops.aten.silu_backward(g, a)),
+    "relu": (functional.relu, lambda g, a: torch.ops.aten.threshold_backward(g, a, 0)),
+}
+
+
+def self_attention(x: Tensor, bias: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:
+    """x + self-attention; x is (tokens, d_model), weights are scale of the norm, query, key, value, output."""
+    return _applied(_SelfAttention, x, bias, setting, values, *parameters)
+
+
+def cross_attention(x: Tensor, encoded: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:
+    """x + attention to the encoder's output; weights as in `self_attention`."""
+    return _applied(_CrossAttention, x, encoded, setting, values, *parameters)
+
+
+def feed_forward(x: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:
+    """x + feed-forward; weights are scale of the norm, [gate,] in, out: with a gate it is T5 1.1's."""
+    return _applied(_GatedFeedForward if len(values) == 4 else _FeedForward, x, setting, values, *parameters)
+
+
+def _applied(function: Any, *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)
+    return result

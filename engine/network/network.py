@@ -1,0 +1,43 @@
+"""What a step, an evaluation and a reply ask of a model, and which of the two ways of computing it fits."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.loss import Head
+from engine.network.packed import PackedT5, supported
+from engine.network.padded import PaddedNetwork
+
+
+class Network(Protocol):
+    """A model over rows of token ids: prompts and labels are lists of (tokens,) int64, end token included."""
+
+    model: Any
+
+    def begin_step(self) -> None:
+        """To be called before the first loss of each step: weights may have changed, and random numbers begin anew."""
+
+    def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
+        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+
+    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
+
+    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+        """The same for each row by itself, without a graph."""
+
+    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
+        """Greedy replies to some prompts, as token ids."""
+
+
+def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
+    """The way to compute `model`: packed where it is a T5 on a CPU, else as transformers does it, padded.
+
+    On other devices a loop over the rows' attention would be many small kernels, and padding is cheap.
+    """
+    device = next(model.parameters()).device
+    if head is not None and device.type == "cpu" and supported(model):
+        return PackedT5(model, torch.bfloat16 if bf16 else torch.float32, chunk)
+    return PaddedNetwork(model, head, chunk, autocast=bf16)

@@ -1,0 +1,177 @@
+"""T5 over rows laid end to end: no padding is computed, and each weight is cast once a step.
+
+Takes the modules of transformers' T5ForConditionalGeneration or MT5ForConditionalGeneration as they are, weights,
+frozen parts and dropout included, and computes what they compute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.loss import Head, summed_loss, token_losses
+from engine.network import layers
+from engine.network.attention import Sight
+from engine.network.decoding import Decoding, greedy
+from engine.network.dropout import Rate, Source
+from engine.network.layers import Setting
+from engine.network.rows import Rows
+from engine.network.values import Values
+
+FAMILIES = ("t5", "mt5")
+
+
+def supported(model: Any) -> bool:
+    """Whether a model is one that `PackedT5` computes."""
+    config = model.config
+    if config.model_type not in FAMILIES or model.get_output_embeddings().bias is not None:
+        return False
+    return config.dense_act_fn in layers.ACTIVATIONS if config.is_gated_act else config.dense_act_fn == "relu"
+
+
+class PackedT5:
+    """A T5 that trains and is scored without padding; `kind` is what matrix products are computed in."""
+
+    def __init__(self, model: Any, kind: torch.dtype, chunk: int) -> None:
+        self.model, self._chunk = model, chunk
+        self._values, self._source = Values(kind), Source()
+        self._encoder = _Stack(model.encoder, self._values, self._source)
+        self._decoder = _Stack(model.decoder, self._values, self._source)
+        config = model.config
+        self._start = int(config.decoder_start_token_id)
+        self._scale = config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else 1.0
+        self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
+
+    def begin_step(self) -> None:
+        """Takes the weights as they are now, and begins the random numbers of a step."""
+        self._values.refresh()
+        self._source.seed()
+
+    def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
+        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+        return sum(prompt + label for prompt, label in lengths)
+
+    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
+        return summed_loss(self._hidden(prompts, labels), self._head(), torch.cat(list(labels)), self._chunk)
+
+    @torch.no_grad()
+    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+        """The same for each row by itself, without a graph."""
+        losses = token_losses(self._hidden(prompts, labels), self._head(), torch.cat(list(labels)), self._chunk)
+        return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
+
+    @torch.no_grad()
+    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
+        """Greedy replies to some prompts, as token ids."""
+        encoded, rows = self.encode(prompts)
+        config = self.model.config
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        decoding = Decoding(self.model, self._values, encoded, rows)
+        return greedy(decoding, self._embedded, self._logits, self._start, ends, len(prompts), longest)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        value = self._values[self.model.get_output_embeddings().weight]
+        return functional.linear(self._scaled(hidden).to(self._values.kind), value)
+
+    def _scaled(self, hidden: Tensor) -> Tensor:
+        return hidden * self._scale if self._scale != 1.0 else hidden
+
+    def _head(self) -> Head:
+        module = self.model.get_output_embeddings()
+        return Head(module, module.weight, (), self._values[module.weight])
+
+    def _hidden(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
+        encoded, rows = self.encode(prompts)
+        before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
+        ids, label_rows = Rows.lay(before)
+        hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows)
+        return self._scaled(hidden).to(self._values.kind)
+
+    def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
+        """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
+        ids, rows = Rows.lay(prompts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
+            return self._encoder.run(self._embedded(ids), rows).to(self._values.kind), rows
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """The rows of the embeddings as a residual stream, fp32 at least."""
+        weight = self.model.shared.weight
+        found = functional.embedding(ids, weight if weight.requires_grad else weight.detach())
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Encoder or decoder."""
+
+    module: Any
+    values: Values
+    source: Source
+
+    def run(self, x: Tensor, rows: Rows, encoded: Tensor | None = None, encoded_rows: Rows | None = None) -> Tensor:
+        """The stack's output, (tokens, d_model), from embedded tokens; a decoder looks at `encoded`."""
+        stack, heads = self.module, self.module.config.num_heads
+        x = self._dropped(x)
+        itself = Sight(rows, rows, heads)
+        bias = self._bias(rows.longest)
+        for block in stack.block:
+            own, feed = block.layer[0], block.layer[-1]
+            weights = self._attention(own.SelfAttention, own.layer_norm)
+            setting = self._setting(own, own.SelfAttention.dropout, own.SelfAttention, itself)
+            x = layers.self_attention(x, bias, setting, *weights)
+            if encoded is not None and encoded_rows is not None:
+                cross = block.layer[1]
+                weights = self._attention(cross.EncDecAttention, cross.layer_norm)
+                setting = self._setting(
+                    cross, cross.EncDecAttention.dropout, cross.EncDecAttention, Sight(rows, encoded_rows, heads)
+                )
+                x = layers.cross_attention(x, encoded, setting, *weights)
+            dense = feed.DenseReluDense
+            names = ("wi_0", "wi_1", "wo") if stack.config.is_gated_act else ("wi", "wo")
+            weights = self._both([feed.layer_norm.weight, *(getattr(dense, name).weight for name in names)])
+            x = layers.feed_forward(x, self._setting(feed, dense.dropout.p, dense.dropout), *weights)
+        scale = stack.final_layer_norm.weight
+        root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = (root.square() / x.shape[-1] + stack.final_layer_norm.variance_epsilon).rsqrt()
+        return self._dropped(x * inverse * scale.to(x.dtype))
+
+    def _bias(self, longest: int) -> Tensor:
+        """Bias of attention scores by relative position, (heads, longest, longest); a decoder sees no later token."""
+        attention = self.module.block[0].layer[0].SelfAttention
+        bias: Tensor = attention.compute_bias(longest, longest)[0]
+        bias = bias.to(torch.promote_types(bias.dtype, torch.float32))
+        if self.module.is_decoder:
+            later = torch.ones(longest, longest, dtype=torch.bool, device=bias.device).triu_(1)
+            bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
+        return bias
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        module = self.module.dropout
+        rate = Rate.of(module.p if module.training else 0.0)
+        kept = self.source.kept(rate, *x.shape)
+        return x if kept is None else x * torch.from_numpy(kept).to(x.dtype).mul_(rate.scale)
+
+    def _setting(self, layer: Any, inner: float, owner: nn.Module, sight: Sight | None = None) -> Setting:
+        """Dropout inside a layer counts while its `owner` trains, that at its end while its own module does."""
+        return Setting(
+            inner=Rate.of(inner if owner.training else 0.0),
+            outer=Rate.of(layer.dropout.p if layer.dropout.training else 0.0),
+            epsilon=layer.layer_norm.variance_epsilon,
+            source=self.source,
+            sight=sight,
+            activation=self.module.config.dense_act_fn,
+        )
+
+    def _attention(self, attention: Any, norm: Any) -> tuple[list[Tensor], list[Tensor]]:
+        return self._both(
+            [norm.weight, *(part.weight for part in (attention.q, attention.k, attention.v, attention.o))]
+        )
+
+    def _both(self, parameters: list[Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """Values in the kind to compute in, and the parameters themselves."""
+        return [self.values[parameter] for parameter in parameters], parameters

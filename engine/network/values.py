@@ -1,0 +1,27 @@
+"""Weights in the kind that matrix products are computed in, cast once a step and not once a micro-batch."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Values:
+    """Of each parameter, its value in `kind`: the parameter itself where it is of that kind already."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        self.kind = kind
+        self._cast: dict[nn.Parameter, Tensor] = {}
+        self._stale: set[nn.Parameter] = set()
+
+    def __getitem__(self, parameter: nn.Parameter) -> Tensor:
+        if parameter.dtype == self.kind:
+            return parameter.detach()
+        if parameter not in self._cast:
+            self._cast[parameter] = parameter.detach().to(self.kind)
+        elif parameter in self._stale:
+            self._cast[parameter].copy_(parameter.detach())
+        self._stale.discard(parameter)
+        return self._cast[parameter]
+
+    def refresh(self) -> None:
+        """Has what learns cast again, the next time it is asked for."""
+        self._stale = {parameter for parameter in self._cast if parameter.requires_grad}
