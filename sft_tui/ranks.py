@@ -62,7 +62,7 @@ class Ranks:
     def start(self) -> None:
         """Starts every rank; raises OSError where the system does not let one start."""
         run_dir, record, lock_fd = self._run_dir, self._record, self._lock_fd
-        env = {**_environment(record, lock_fd), environment.ATTEMPT: str(self._attempt)}
+        env = {**trainer_environment(record, lock_fd), environment.ATTEMPT: str(self._attempt)}
         with run_dir.trainer_output.open("ab") as output:
             for rank in range(record.processes):
                 self._processes.append(
@@ -144,7 +144,8 @@ def adopt_orphans() -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _environment(record: RunRecord, lock_fd: int | None) -> dict[str, str]:
+def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str]:
+    """The environment of a rank whose parent is this process; `lock_fd` is that of the output folder's lock."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         env.pop(name, None)
