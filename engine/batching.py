@@ -6,6 +6,7 @@ A cut is a matter of memory and speed: the gradient of a step does not depend on
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ Ids = npt.NDArray[np.int64]
 # Steps whose micro-batches are computed to find the largest: all of them up to here, then those of the longest rows.
 WHOLE_EPOCH_ROWS = 20_000
 LONGEST_ROWS = 64
+HELD_ROWS = 1 << 20  # rows whose order is held in memory, 8 bytes each
+ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,48 @@ class Lengths:
 
 def epoch_order(seed: int, epoch: int, rows: int) -> Ids:
     """The sample indices 0 … rows - 1 in the order of `epoch` (counted from 0)."""
+    return epoch_samples(seed, epoch, rows, 0, rows)
+
+
+def epoch_samples(seed: int, epoch: int, rows: int, start: int, end: int) -> Ids:
+    """The part from `start` to `end` of an epoch's order.
+
+    Of more than a million rows the order is never held: each place is computed by a permutation of numbers.
+    """
+    if rows <= HELD_ROWS:
+        return _shuffled(seed, epoch, rows)[start:end]
+    return _permuted(np.arange(start, min(end, rows), dtype=np.uint64), seed, epoch, rows)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(seed: int, epoch: int, rows: int) -> Ids:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(rows)
+
+
+def _permuted(places: npt.NDArray[np.uint64], seed: int, epoch: int, rows: int) -> Ids:
+    """A Feistel network over the least even number of bits that holds `rows`, walked until it lands below `rows`.
+
+    After Luby and Rackoff (1988), and Black and Rogaway's cycle walking (2002).
+    """
+    half = np.uint64(-(-(rows - 1).bit_length() // 2))
+    low = np.uint64((1 << int(half)) - 1)
+    keys = np.random.Generator(np.random.Philox(key=[seed, epoch])).integers(0, 1 << 64, ROUNDS, dtype=np.uint64)
+    found = places.copy()
+    outside = np.ones(len(found), dtype=bool)
+    while outside.any():
+        left, right = found[outside] >> half, found[outside] & low
+        for key in keys:
+            left, right = right, left ^ (_mixed(right + key) & low)
+        found[outside] = (left << half) | right
+        outside = found >= rows
+    return found.astype(np.int64)
+
+
+def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Every bit of the result depends on every bit of a word: the finalizer of SplitMix64 (Steele and others, 2014)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 def steps_per_epoch(rows: int, effective_batch: int) -> int:

@@ -19,18 +19,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GenerationConfig
 
-from engine import optim
+from engine import optim, tensorfile
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, STAGED, OutputDir, sync
 from engine.foreign import one_line, reading_foreign
 from engine.model import frozen_tensors, model_config_json, trained_parameters
+from engine.tensorfile import save_file
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+MODEL_WEIGHTS = "model.safetensors"  # of a transformers folder
 OLD_BEST = ".old-best"
 SLACK = 1 << 20  # bytes for configurations, headers, and what the file system adds
 SAVE_ERRORS = (OSError, SafetensorError)
@@ -115,10 +117,9 @@ class CheckpointWriter:
         try:
             staged.mkdir(parents=True)
             _sync_folder(self._output.path)  # the folder of the checkpoints may be new
-            if self._frozen is None:
-                self._frozen = _write_frozen(final.parent / "frozen", frozen_tensors(self._model))
+            frozen = self.write_frozen()
             files = self._write_files(staged)
-            manifest = {**about, "files": files, "frozen": self._frozen}
+            manifest = {**about, "files": files, "frozen": frozen}
             _write_text(staged / MANIFEST, json.dumps({**manifest, "sha256": _own_hash(manifest)}, indent=1))
             _sync_folder(staged)
             _make_room(final)
@@ -128,6 +129,17 @@ class CheckpointWriter:
             shutil.rmtree(staged, ignore_errors=True)
         self._sound.add(int(about["step"]))
         return Saved(final, sum(entry["size"] for entry in files.values()), time.perf_counter() - began)
+
+    def write_frozen(self) -> dict[str, Any]:
+        """The manifests' entry of the weights that do not learn, written where they are not yet; raises SAVE_ERRORS."""
+        if self._frozen is None:
+            self._frozen = _write_frozen(self._output.checkpoints / "frozen", frozen_tensors(self._model))
+        return self._frozen
+
+    @property
+    def frozen(self) -> Path | None:
+        """The file with the weights that do not learn, once it is written."""
+        return None if self._frozen is None else self._output.checkpoints / str(self._frozen["file"])
 
     def bytes_needed(self) -> int:
         """An upper bound on the bytes that the next checkpoint takes."""
@@ -182,7 +194,7 @@ def _make_room(path: Path) -> None:
 
 def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Writes the weights that do not learn under the hash of their file; their entry for manifests."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     staged = folder / f"{STAGED}{os.getpid()}"
     try:
         _write_tensors(staged, tensors)
@@ -287,7 +299,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    save_file(tensors, path)
     _sync_file(path)
 
 
@@ -296,12 +308,19 @@ def _write_text(path: Path, text: str) -> None:
     _sync_file(path)
 
 
-def publish_best(output: OutputDir, model: Any, tokenizer: Any) -> None:
-    """Writes the model as a transformers folder and puts it in the place of the best so far; raises SAVE_ERRORS."""
+def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | None = None) -> None:
+    """Writes the model as a transformers folder and puts it in the place of the best so far; raises SAVE_ERRORS.
+
+    Weights that do not learn are taken from the file `frozen`, as they were loaded; without it from the model.
+    """
     staged = output.path / f"{STAGED}best-{os.getpid()}"
     old = output.path / OLD_BEST
     try:
-        model.save_pretrained(staged)
+        staged.mkdir(parents=True)
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(staged)
+        model.generation_config.save_pretrained(staged)
+        _write_model(staged / MODEL_WEIGHTS, model, frozen)
         try:
             tokenizer.save_pretrained(staged)
         except Exception as error:  # tokenizers raises its own where it cannot write
@@ -317,6 +336,12 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any) -> None:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
         restore_best(output)
+
+
+def _write_model(path: Path, model: Any, frozen: Path | None) -> None:
+    trained = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
+    unchanged = frozen_tensors(model) if frozen is None else tensorfile.stored(frozen)
+    save_file({**unchanged, **trained}, path, {"format": "pt"})
 
 
 def restore_best(output: OutputDir) -> None:

@@ -136,7 +136,7 @@ class Evaluator:
             self.tokenizer.decode(part, skip_special_tokens=True)
             for part in (self.store.prompt(index), self.store.label(index), ids)
         )
-        return Prediction(int(self.store.rows[index]), str(prompt), str(reference), str(reply))
+        return Prediction(self.store.row(index), str(prompt), str(reference), str(reply))
 
 
 def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:

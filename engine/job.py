@@ -34,7 +34,7 @@ from engine.pulse import (
     supervisor_died,
     write_stacks_on_request,
 )
-from engine.tokens import Source, TokenStore, file_sha256, open_store
+from engine.tokens import Source, TokenStore, fingerprint, open_store
 from engine.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
@@ -173,7 +173,8 @@ class Job:
 
     def started(self, sources: list[Source]) -> dict[str, str]:
         """Announces the attempt; the fingerprints of its data."""
-        data = {source.setting: file_sha256(source.path) for source in sources}
+        root = Path(self.config.token_store)
+        data = {source.setting: fingerprint(source.path, root) for source in sources}
         self.emit(
             events.RunStarted(
                 run=self.record.run,

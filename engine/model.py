@@ -28,7 +28,14 @@ from engine.tokenizer import tokens_needed
 
 
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The model to train, fp32, on the CPU, checked against the tokenizer; raises InputError."""
+    """The model of a run, fp32, on the CPU, checked against the tokenizer; raises InputError."""
+    model = load_mapped(config, tokenizer)
+    detach_from_files((*model.parameters(), *model.buffers()))
+    return model
+
+
+def load_mapped(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The same with weights that may still be those of a mapped file: they are to be detached before they are used."""
     path = config.pretrained_model
     if not path:
         torch.manual_seed(config.seed)
@@ -37,20 +44,17 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
         model = _from_folder(Path(path))
     else:
         model = _from_state_dict(Path(path), config, tokenizer)
-    _detach_from_files(model)
     _set_dropout(model, config.dropout_rate)
     _check_vocabulary(model, config, tokenizer)
     return model
 
 
 def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
-    """The model that a checkpoint describes, with all its weights from `state`; raises InputError."""
+    """The model that a checkpoint describes, its weights those of `state`, mapped or not; raises InputError."""
     with reading_foreign("model_bad", path):
         parsed = AutoConfig.for_model(**model_config)
         kind = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(parsed)]
-    model = _with_weights(kind, parsed, state, path)
-    _detach_from_files(model)
-    return model
+    return _with_weights(kind, parsed, state, path)
 
 
 def _t5_config(config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: int, *, tied: bool) -> T5Config:
@@ -150,9 +154,9 @@ def _check_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str], m
         raise InputError("model_keys", path=str(path), **counts, **names)
 
 
-def _detach_from_files(model: nn.Module) -> None:
+def detach_from_files(tensors: Iterable[Tensor]) -> None:
     """Copies weights out of the files they are mapped from: writing over such a file would change them mid-run."""
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in tensors:
         tensor.data = tensor.data.clone()
 
 

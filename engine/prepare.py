@@ -71,10 +71,11 @@ def prepare(job: Job) -> Prepared:
         require_files(config, "pretrained_model")
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
-        net = model.load_model(config, tokenizer)
+        net = model.load_mapped(config, tokenizer)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
     frozen = model.freeze(net, config.freeze)
+    model.detach_from_files(model.trained_parameters(net).values())  # the rest when it is written down
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     job.world.together(lambda: _check_space(job, net), chosen=world.is_main)

@@ -67,9 +67,10 @@ class StepRunner:
             if life.orphaned:
                 break
             data_began = time.perf_counter()
-            batch = rows_of(self.store, cut.samples(places))
+            chosen = cut.samples(places)
+            batch = rows_of(self.store, chosen)
             seconds_data += time.perf_counter() - data_began
-            part = self._loss(batch, cut.label_tokens)
+            part = self._loss(chosen, batch, cut.label_tokens)
             part.backward()
             loss += part.item()
             life.mark()
@@ -126,10 +127,10 @@ class StepRunner:
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
         """The loss of a micro-batch of these samples, as its part of a step of so many label tokens, with its graph."""
-        return self._loss(rows_of(self.store, samples), label_tokens)
+        return self._loss(samples, rows_of(self.store, samples), label_tokens)
 
-    def _loss(self, rows: tuple[list[Tensor], list[Tensor]], label_tokens: int) -> Tensor:
-        return self.network.summed_loss(*rows) / label_tokens
+    def _loss(self, samples: list[int], rows: tuple[list[Tensor], list[Tensor]], label_tokens: int) -> Tensor:
+        return self.network.summed_loss(*rows, samples) / label_tokens
 
     def _sum_and_clip(self) -> float:
         self.world.sum_gradients(self.parameters)

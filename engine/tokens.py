@@ -1,4 +1,4 @@
-"""Parquet in, a memory-mapped store of token ids out: every rank maps the same files, no row is held in memory.
+"""Parquet in, a store of token ids out: every rank reads the rows of a step from the same files, none is held.
 
 Rows are streamed from Parquet one batch at a time and left out where prompt or response is empty. The ids are kept
 whole and cut at `max_seq_len` (the end token included) when they are read, so that another length needs no other
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BATCH_ROWS = 1024
+COUNTED_ROWS = 1 << 18  # whose lengths are held at once, 8 bytes each
 FORMAT = 2
+REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
 
@@ -90,20 +93,58 @@ def _decoded(raw: bytes | None) -> str | bytes | None:
     return raw
 
 
+class _Numbers:
+    """Numbers in a file, read where they are asked for: pages of a mapped file would count as the process's memory."""
+
+    def __init__(self, path: Path, kind: np.dtype[Any]) -> None:
+        self.kind = kind
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        self.count = os.fstat(self._file).st_size // kind.itemsize
+
+    def part(self, start: int, end: int) -> npt.NDArray[Any]:
+        """The numbers from `start` to `end`."""
+        size = self.kind.itemsize
+        return np.frombuffer(os.pread(self._file, (end - start) * size, start * size), self.kind)
+
+    def one(self, place: int) -> int:
+        """The number at a place."""
+        return int(self.part(place, place + 1)[0])
+
+    def mapped(self) -> npt.NDArray[Any]:
+        """All of them, memory-mapped."""
+        with os.fdopen(os.dup(self._file), "rb") as file:  # its name may be gone
+            return np.memmap(file, dtype=self.kind, mode="r")
+
+
 class TokenStore:
-    """The token ids of one data file, memory-mapped and cut at `limit` tokens: `prompt(i)`, `label(i)`, lengths."""
+    """The token ids of one data file, cut at `limit` tokens: `prompt(i)`, `label(i)`, lengths."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.limit = limit
         self.meta = read_json(folder / "meta.json")
-        kind = np.dtype(self.meta["dtype"])
-        self._ids = {part: _mapped(folder / f"{part}.ids", kind) for part in ("prompt", "label")}
-        self._ends = {part: _mapped(folder / f"{part}.ends", np.dtype(np.int64)) for part in ("prompt", "label")}
-        self.rows = _mapped(folder / "rows", np.dtype(np.int64))  # row number in the Parquet file, from 0
-        self.hashes = _mapped(folder / "hashes", np.dtype(np.uint64))  # of prompt and response together
+        kind, wide = np.dtype(self.meta["dtype"]), np.dtype(np.int64)
+        self._ids = {part: _Numbers(folder / f"{part}.ids", kind) for part in ("prompt", "label")}
+        self._ends = {part: _Numbers(folder / f"{part}.ends", wide) for part in ("prompt", "label")}
+        self._rows = _Numbers(folder / "rows", wide)
+        self._hashes = _Numbers(folder / "hashes", np.dtype(np.uint64))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._rows.count
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Row numbers in the Parquet file, from 0, of all samples, memory-mapped."""
+        return self._rows.mapped()
+
+    @property
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Hashes of prompt and response together, of all samples, memory-mapped."""
+        return self._hashes.mapped()
+
+    def row(self, index: int) -> int:
+        """The row number of one sample."""
+        return self._rows.one(index)
 
     def prompt(self, index: int) -> Ids:
         """Token ids of a prompt, end token included."""
@@ -115,34 +156,59 @@ class TokenStore:
 
     def lengths(self, part: str, indices: Sequence[int]) -> Ids:
         """Lengths in tokens of the parts ("prompt" or "label") of some samples."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        ends = self._ends[part]
-        starts = np.where(chosen > 0, ends[chosen - 1], 0)
-        return np.asarray(np.minimum(ends[chosen] - starts, self.limit))
+        if isinstance(indices, range) and indices.step == 1:
+            found = self._whole(part, indices.start, indices.stop)
+        else:
+            found = np.array([np.diff(self._place(part, int(index)))[0] for index in indices], dtype=np.int64)
+        return np.asarray(np.minimum(found, self.limit))
+
+    def _whole(self, part: str, start: int, end: int) -> Ids:
+        """Uncut lengths of the samples from `start` to `end`."""
+        ends = self._ends[part].part(max(0, start - 1), end)
+        return np.diff(ends) if start else np.diff(ends, prepend=0)
+
+    def _place(self, part: str, index: int) -> tuple[int, int]:
+        """Where a sample's tokens begin and end among all of that part."""
+        if not index:
+            return 0, self._ends[part].one(0)
+        start, end = self._ends[part].part(index - 1, index + 1)
+        return int(start), int(end)
+
+    def start(self, part: str, index: int) -> int:
+        """Tokens of that part before this sample, uncut."""
+        return self._ends[part].one(index - 1) if index else 0
+
+    def tokens(self, part: str) -> int:
+        """Tokens of that part of all samples, uncut."""
+        return self.start(part, len(self))
 
     def whole_lengths(self, part: str) -> Ids:
         """Lengths in tokens of the parts of all samples before they are cut."""
-        return np.diff(self._ends[part], prepend=0)
+        return np.diff(self._ends[part].mapped(), prepend=0)
 
     def _slice(self, part: str, index: int) -> Ids:
-        ends = self._ends[part]
-        start, end = int(ends[index - 1]) if index else 0, int(ends[index])
-        ids = self._ids[part][start : min(end, start + self.limit)].astype(np.int64)
+        start, end = self._place(part, index)
+        ids = self._ids[part].part(start, min(end, start + self.limit)).astype(np.int64)
         if end - start > self.limit:
-            ids[-1] = self._ids[part][end - 1]  # the end token stays
+            ids[-1] = self._ids[part].one(end - 1)  # the end token stays
         return ids
 
     def cuts(self) -> dict[str, int]:
         """Rows and tokens that the limit cuts, of how many tokens in all."""
-        lengths = {part: self.whole_lengths(part) for part in ("prompt", "label")}
-        over = {part: np.maximum(count - self.limit, 0) for part, count in lengths.items()}
+        cut_rows, cut = 0, {"prompt": 0, "label": 0}
+        for start in range(0, len(self), COUNTED_ROWS):
+            end = min(start + COUNTED_ROWS, len(self))
+            over = {part: np.maximum(self._whole(part, start, end) - self.limit, 0) for part in cut}
+            cut_rows += int(np.count_nonzero(over["prompt"] + over["label"]))
+            for part, count in over.items():
+                cut[part] += int(count.sum())
         return {
-            "cut_rows": int(np.count_nonzero(over["prompt"] + over["label"])),
-            "cut_tokens": int(over["prompt"].sum() + over["label"].sum()),
-            "tokens": int(lengths["prompt"].sum() + lengths["label"].sum()),
+            "cut_rows": cut_rows,
+            "cut_tokens": cut["prompt"] + cut["label"],
+            "tokens": self.tokens("prompt") + self.tokens("label"),
             "limit": self.limit,
-            "cut_label_tokens": int(over["label"].sum()),
-            "label_tokens": int(lengths["label"].sum()),
+            "cut_label_tokens": cut["label"],
+            "label_tokens": self.tokens("label"),
         }
 
     def notices(self, path: Path) -> list[Message]:
@@ -158,10 +224,6 @@ class TokenStore:
             told = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
             notes.append(Message.of("rows_truncated", **shown, **told))
         return notes
-
-
-def _mapped(path: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:
-    return np.memmap(path, dtype=kind, mode="r")
 
 
 def open_store(
@@ -198,13 +260,34 @@ def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path)
     """The folder of the store of this content: data, columns and tokenizer."""
     parts = (
         FORMAT,
-        file_sha256(source.path),
+        fingerprint(source.path, root),
         source.prompt_column,
         source.response_column,
         tokenizer_sha256(tokenizer),
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return root / f"{source.path.stem}-{name}"
+
+
+def fingerprint(path: Path, root: Path) -> str:
+    """The hash of a data file's content; of a large one it is remembered in the folder `root` while the file stays.
+
+    A file that was written to has another time of change, which no program can set back.
+    """
+    status = path.stat()
+    if status.st_size < REMEMBERED_BYTES:
+        return file_sha256(path)
+    place = hashlib.sha256(str(path.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    note = root / f"fingerprint-{place}.json"
+    now = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    noted = read_json(note)
+    if noted.get("status") == now and isinstance(noted.get("sha256"), str):
+        return str(noted["sha256"])
+    found = file_sha256(path)
+    with contextlib.suppress(OSError):
+        root.mkdir(parents=True, exist_ok=True)
+        write_json(note, {"status": now, "sha256": found})
+    return found
 
 
 def file_sha256(path: Path) -> str:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
+from engine.contract.rundir import STAGED, RunDir, free_bytes, read_json, write_json
 from engine.evaluate import Evaluator, Score
 from engine.foreign import one_line
 from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
@@ -68,7 +67,8 @@ def begin(job: Job, prepared: Prepared) -> "Training":
         keep=job.config.keep_latest_n_ckp,
         frozen=start.manifest["frozen"] if start else None,
     )
-    training = Training(job, prepared, optimizer, writer)
+    _hold_frozen(job, prepared, writer)
+    training = Training(job, prepared, optimizer, writer, encodings=_keep_encodings(job, prepared))
     if start is not None:
         job.step, training.last_loss = start.step, float(start.manifest["loss"])
         training.saved = (start.step, start.path)
@@ -95,6 +95,45 @@ def _take_over(job: Job, prepared: Prepared) -> None:
         raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
 
 
+def _hold_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
+    """Writes down what does not learn as it was loaded, and keeps of it what the network computes with.
+
+    Where it cannot be written, all is kept, and the first checkpoint tries again.
+    """
+
+    def write() -> bool:
+        try:
+            writer.write_frozen()
+        except SAVE_ERRORS as error:
+            job.warn(Message.of("save_failed", step=0, path=str(job.output.checkpoints), why=one_line(error)))
+            return False
+        return True
+
+    if job.world.from_main(write() if job.world.is_main else False):
+        prepared.network.hold_frozen()
+    net = prepared.model
+    rest = (*(p for p in net.parameters() if not p.requires_grad), *net.buffers())
+    model.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are copies already
+
+
+def _keep_encodings(job: Job, prepared: Prepared) -> bool:
+    """Whether the encoder's output is kept across epochs; a run that is resumed goes on as it began, to the same bits.
+
+    The disk has to bear it beside the checkpoints: where it does not, rows are encoded anew, as if they had been kept.
+    """
+    network, store, start = prepared.network, prepared.train_rows, prepared.start
+    size = network.encodings_bytes(store)
+    if size is None:
+        return False
+    wanted = size <= job.config.encoder_cache * 1e9 and job.config.epochs > 1
+    need = size + (job.config.keep_latest_n_ckp + 2) * checkpoint.bytes_needed(prepared.model, job.config.optimizer)
+    room = job.world.from_main(free_bytes(job.output.path) >= need)
+    if not (wanted and room if start is None else bool(start.manifest.get("encodings"))):
+        return False
+    base = job.output.path / f"{STAGED}encodings"
+    return network.keep_encodings(store, base, job.world, writes=room)
+
+
 def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
     return {
         "run": job.record.run,
@@ -119,6 +158,7 @@ class Training:
     prove_until: int = 0  # the last step that has to be repeated
     hurried: bool = False  # all ranks are to save and leave without another computation
     saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
+    encodings: bool = False  # whether the encoder's output is kept across epochs
 
     @property
     def step(self) -> int:
@@ -146,17 +186,13 @@ class Training:
         return self._finished()
 
     def samples(self) -> Callable[[int], batching.Ids]:
-        """The samples of the step after so many, over all ranks; the order of one epoch is kept at a time."""
+        """The samples of the step after so many, over all ranks."""
         config, rows = self.job.config, len(self.prepared.train_rows)
         batch = config.effective_batch(self.job.world.size)
 
-        @lru_cache(maxsize=2)
-        def order(epoch: int) -> batching.Ids:
-            return batching.epoch_order(config.seed, epoch, rows)
-
         def samples(steps_done: int) -> batching.Ids:
-            epoch, step_in_epoch = divmod(steps_done, self.prepared.per_epoch)
-            return batching.step_samples(order(epoch), step_in_epoch, batch)
+            epoch, step = divmod(steps_done, self.prepared.per_epoch)
+            return batching.epoch_samples(config.seed, epoch, rows, step * batch, (step + 1) * batch)
 
         return samples
 
@@ -190,7 +226,7 @@ class Training:
             raise self._diverged(runner, result, samples)
         if self.step < self.prove_until:
             job.world.together(lambda: self._prove(result.loss), chosen=job.world.is_main)
-        rows = [int(row) for row in self.prepared.train_rows.rows[samples]]
+        rows = [self.prepared.train_rows.row(int(sample)) for sample in samples]
         began = time.perf_counter()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -276,6 +312,7 @@ class Training:
             "steps_total": self.prepared.steps_total,
             "loss": self.last_loss,
             "world_size": job.world.size,
+            "encodings": self.encodings,
             "config": to_json(job.config),
             "data": self.prepared.data,
             "versions": versions(),
@@ -316,7 +353,9 @@ class Training:
         try:
             if published:
                 self.job.phase("publishing")
-                checkpoint.publish_best(self.job.output, self.prepared.model, self.prepared.tokenizer)
+                checkpoint.publish_best(
+                    self.job.output, self.prepared.model, self.prepared.tokenizer, self.writer.frozen
+                )
                 bleu, path = f"{score.bleu:.2f}", str(self.job.output.best)
                 self.job.notice(Message.of("best_published", bleu=bleu, epoch=epoch, path=path))
             self.evaluations = {**others, str(self.step): {**entry, "published": published}}

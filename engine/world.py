@@ -1,5 +1,6 @@
 """The processes of a run: how many there are, what they agree on, and the sum of their gradients."""
 
+import contextlib
 import os
 import random
 from collections.abc import Callable, Iterable
@@ -67,6 +68,27 @@ class World:
                 kind, code, args = found
                 raise kind(code, **args)
         return value
+
+    def shared(self, opened: Callable[[], T], files: Iterable[Path]) -> T | None:
+        """What every rank opened of files that are theirs alone: their names are gone when all have them open.
+
+        None on all ranks where one of them could not; so nothing is left behind, however the ranks end.
+        """
+        value: T | None = None
+        files = list(files)
+        with contextlib.suppress(OSError):
+            if self.is_main:
+                for file in files:
+                    file.unlink(missing_ok=True)
+                value = opened()
+        self.wait()
+        with contextlib.suppress(OSError):
+            value = opened() if value is None else value
+        everyone = all(self.gather([value is not None]))
+        if self.is_main:
+            for file in files:
+                file.unlink(missing_ok=True)
+        return value if everyone else None
 
     def wait(self) -> None:
         """Returns when every rank has come here."""

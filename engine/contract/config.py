@@ -191,6 +191,15 @@ class RunConfig:
         low=1,
     )
 
+    encoder_cache: float = setting(
+        4.0,
+        "memory",
+        "disk for the output of a frozen encoder, kept across epochs where it fits and there is room; 0: none",
+        "冻结的编码器输出在各轮之间保存于磁盘的空间上限；0 表示不保存",
+        unit="GB",
+        low=0,
+    )
+
     eval_rows: int = setting(
         0, "evaluation", "validation rows to evaluate; 0: all", "评估的验证样本数；0 表示全部", unit="rows", low=0
     )

@@ -199,7 +199,7 @@ class OutputDir:
     def remove_staged(self) -> None:
         """Removes what was being written when a process was killed; only to be called under the folder's lock."""
         for folder in (self.checkpoints, self.checkpoints / "frozen", self.path):
-            for entry in folder.glob(".tmp*"):  # ours, and what safetensors stages beside its files
+            for entry in folder.glob(f"{STAGED}*"):
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)
                 else:

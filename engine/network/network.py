@@ -1,6 +1,7 @@
 """What a step, an evaluation and a reply ask of a model, and which of the two ways of computing it fits."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from engine.loss import Head
 from engine.network.packed import PackedT5, supported
 from engine.network.padded import PaddedNetwork
+from engine.tokens import TokenStore
+from engine.world import World
 
 
 class Network(Protocol):
@@ -19,11 +22,28 @@ class Network(Protocol):
     def begin_step(self) -> None:
         """To be called before the first loss of each step: weights may have changed, and random numbers begin anew."""
 
+    def hold_frozen(self) -> None:
+        """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
+
+    def encodings_bytes(self, store: TokenStore, /) -> int | None:
+        """What keeping an encoder's output for the rows of a file would take on disk; None where it cannot be."""
+
+    def keep_encodings(self, store: TokenStore, base: Path, world: World, /, *, writes: bool) -> bool:
+        """Has an encoder's output kept on disk across epochs; False where that fails; every rank calls it.
+
+        `base` is how the files' names begin until they lose them. Without `writes` all is computed as if it were kept.
+        """
+
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """Tokens computed for a micro-batch of these lengths of prompts and labels."""
 
-    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-        """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
+    def summed_loss(
+        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None, /
+    ) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
+
+        `samples` are their numbers in the training file, by which kept encodings are found.
+        """
 
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row by itself, without a graph."""

@@ -6,6 +6,7 @@ frozen parts and dropout included, and computes what they compute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,12 @@ from engine.network import layers
 from engine.network.attention import Sight
 from engine.network.decoding import Decoding, greedy
 from engine.network.dropout import Rate, Source
+from engine.network.encodings import Encodings, Shape, files_of
 from engine.network.layers import Setting
 from engine.network.rows import Rows
 from engine.network.values import Values
+from engine.tokens import TokenStore
+from engine.world import World
 
 FAMILIES = ("t5", "mt5")
 
@@ -43,6 +47,7 @@ class PackedT5:
         config = model.config
         self._start = int(config.decoder_start_token_id)
         self._scale = config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else 1.0
+        self._encodings: Encodings | None = None
         self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
 
     def begin_step(self) -> None:
@@ -50,18 +55,58 @@ class PackedT5:
         self._values.refresh()
         self._source.seed()
 
+    def hold_frozen(self) -> None:
+        """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = self._values[parameter]
+        self._values.forget()
+
+    def encodings_bytes(self, store: TokenStore) -> int | None:
+        """What the encodings of a file would take on disk; None where its encoder learns."""
+        return None if self._encoder_learns else self._shape(store).bytes
+
+    def keep_encodings(self, store: TokenStore, base: Path, world: World, *, writes: bool) -> bool:
+        """Takes the encodings of `store` from files whose names begin with `base`, or from the same computation.
+
+        Every rank calls it; False where the files could not be opened. Without `writes` they stay empty.
+        """
+        shape = self._shape(store)
+        self._encodings = world.shared(lambda: Encodings.open(store, shape, self._encode_rows, base), files_of(base))
+        if self._encodings is not None:
+            self._encodings.writes = writes
+        return self._encodings is not None
+
+    def _shape(self, store: TokenStore) -> Shape:
+        return Shape(store.tokens("prompt"), self.model.config.d_model, self._values.kind)
+
+    def _encode_rows(self, prompts: Sequence[Tensor]) -> list[Tensor]:
+        encoded, rows = self.encode(prompts)
+        return [encoded[place] for place in rows.places()]
+
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """Tokens computed for a micro-batch of these lengths of prompts and labels."""
         return sum(prompt + label for prompt, label in lengths)
 
-    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-        """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
-        return summed_loss(self._hidden(prompts, labels), self._head(), torch.cat(list(labels)), self._chunk)
+    def summed_loss(
+        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None
+    ) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
+
+        `samples` are their numbers in the training file: encodings that are kept are found by them.
+        """
+        if samples is None or self._encodings is None:
+            encoded, rows = self.encode(prompts)
+        else:
+            encoded, rows = Rows.lay(self._encodings.of(samples))
+        hidden = self._hidden(encoded, rows, labels)
+        return summed_loss(hidden, self._head(), torch.cat(list(labels)), self._chunk)
 
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row by itself, without a graph."""
-        losses = token_losses(self._hidden(prompts, labels), self._head(), torch.cat(list(labels)), self._chunk)
+        hidden = self._hidden(*self.encode(prompts), labels)
+        losses = token_losses(hidden, self._head(), torch.cat(list(labels)), self._chunk)
         return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
 
     @torch.no_grad()
@@ -84,9 +129,8 @@ class PackedT5:
         module = self.model.get_output_embeddings()
         return Head(module, module.weight, (), self._values[module.weight])
 
-    def _hidden(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor]) -> Tensor:
         """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
-        encoded, rows = self.encode(prompts)
         before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
         ids, label_rows = Rows.lay(before)
         hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows)

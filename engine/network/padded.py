@@ -1,6 +1,7 @@
 """Any sequence-to-sequence model of transformers, run as it is, over rows padded to the longest of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from engine.loss import Head, summed_loss, token_losses
+from engine.tokens import TokenStore
+from engine.world import World
 
 IGNORED = -100  # label of padding
 
@@ -23,12 +26,25 @@ class PaddedNetwork:
     def begin_step(self) -> None:
         """Nothing is kept from one step to the next."""
 
+    def hold_frozen(self) -> None:
+        """All stays as it is: autocast takes each weight from fp32."""
+
+    def encodings_bytes(self, _store: TokenStore) -> int | None:
+        """None: the model runs its encoder itself."""
+        return None
+
+    def keep_encodings(self, _store: TokenStore, _base: Path, _world: World, *, writes: bool) -> bool:  # noqa: ARG002
+        """None are kept."""
+        return False
+
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """Tokens computed for a micro-batch of these lengths of prompts and labels."""
         prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
         return len(lengths) * (prompt + label)
 
-    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+    def summed_loss(
+        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], _samples: Sequence[int] | None = None
+    ) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
         batch = self._batch(prompts, labels)
         inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED

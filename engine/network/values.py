@@ -25,3 +25,7 @@ class Values:
     def refresh(self) -> None:
         """Has what learns cast again, the next time it is asked for."""
         self._stale = {parameter for parameter in self._cast if parameter.requires_grad}
+
+    def forget(self) -> None:
+        """Drops every cast; what is asked for again is cast again."""
+        self._cast, self._stale = {}, set()

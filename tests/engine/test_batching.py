@@ -28,6 +28,28 @@ def test_epochs_and_seeds_have_orders_of_their_own(one: tuple[int, int], other: 
     assert batching.epoch_order(*one, 50).tolist() != batching.epoch_order(*other, 50).tolist()
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 64, 65, 1000, 4099])
+def test_an_order_that_is_not_held_has_every_row_once_too(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "HELD_ROWS", 0)
+    orders = [batching.epoch_order(seed, epoch, rows).tolist() for seed in (0, 7) for epoch in (0, 1)]
+    assert all(sorted(order) == list(range(rows)) for order in orders)
+    assert rows < 64 or len({tuple(order) for order in orders}) == 4
+    pieces = [batching.epoch_samples(7, 1, rows, start, start + 7) for start in range(0, rows, 7)]
+    assert np.concatenate(pieces).tolist() == orders[3]
+
+
+def test_an_order_that_is_not_held_is_shuffled() -> None:
+    """Steps of 16 rows of two million: their means lie as those of rows drawn at random do."""
+    rows, batch = 1 << 21, 16
+    means = np.array([batching.epoch_samples(3, 0, rows, s * batch, (s + 1) * batch).mean() for s in range(4096)])
+    expected = rows / np.sqrt(12 * batch)  # standard deviation of the mean of so many
+    assert abs(means.mean() - rows / 2) < 4 * expected / np.sqrt(len(means))
+    assert abs(means.std() / expected - 1) < 4 / np.sqrt(2 * len(means))
+    order = batching.epoch_samples(3, 0, rows, 0, 100_000)
+    neighbours = np.corrcoef(order[:-1], order[1:])[0, 1]
+    assert abs(neighbours) < 4 / np.sqrt(len(order))
+
+
 @given(rows=st.integers(1, 300), batch=st.integers(1, 50))
 @steadily
 def test_the_steps_of_an_epoch_share_out_its_rows(rows: int, batch: int) -> None:

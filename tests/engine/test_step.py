@@ -307,9 +307,9 @@ def test_the_rows_of_the_micro_batch_whose_loss_is_no_number_are_named(
     token = min({int(token) for token in rows.prompt(poisoned)} - others)
     real = runner.network.summed_loss
 
-    def poison(prompts: list[Tensor], labels: list[Tensor]) -> Tensor:
+    def poison(prompts: list[Tensor], labels: list[Tensor], samples: list[int]) -> Tensor:
         met = any(bool((prompt == token).any()) for prompt in prompts)
-        return real(prompts, labels) * (float("nan") if met else 1.0)
+        return real(prompts, labels, samples) * (float("nan") if met else 1.0)
 
     monkeypatch.setattr(runner.network, "summed_loss", poison)
     assert not runner.run(np.arange(ROWS), stop_asked=False).finite

@@ -397,6 +397,37 @@ def test_cutting_keeps_the_end(limit: int, expected: list[int]) -> None:
     assert cut([5, 6, 7, EOS], limit) == expected
 
 
-def test_rows_are_mapped_and_not_read_into_memory(write: Any, store_of: Any) -> None:
+def test_what_concerns_all_rows_is_mapped_and_not_read_into_memory(write: Any, store_of: Any) -> None:
     store = store_of(write(prompt=TEXTS, response=REPLIES))
-    assert all(isinstance(ids, np.memmap) for ids in (*store._ids.values(), store.rows))
+    assert isinstance(store.rows, np.memmap)
+    assert isinstance(store.hashes, np.memmap)
+
+
+def test_a_large_file_is_hashed_again_once_it_was_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 10)
+    path, root = tmp_path / "large.parquet", tmp_path / "store"
+    real, hashed = tokens.file_sha256, list[Path]()
+
+    def counted(file: Path) -> str:
+        hashed.append(file)
+        return real(file)
+
+    monkeypatch.setattr(tokens, "file_sha256", counted)
+    path.write_bytes(b"a" * 100)
+    first = [tokens.fingerprint(path, root) for _ in range(3)]
+    assert (set(first), hashed) == ({real(path)}, [path])
+    status = path.stat()
+    path.write_bytes(b"b" * 100)  # as long as before, and with its times set back
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert tokens.fingerprint(path, root) == real(path) != first[0]
+
+
+def test_a_damaged_note_of_a_hash_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 10)
+    path, root = tmp_path / "large.parquet", tmp_path / "store"
+    path.write_bytes(b"a" * 100)
+    right = tokens.fingerprint(path, root)
+    (note,) = root.iterdir()
+    for damage in ("", "[]", "{}", '{"status": null, "sha256": "0"}'):
+        note.write_text(damage)
+        assert tokens.fingerprint(path, root) == right

@@ -449,7 +449,12 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out_and_the_next_one
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
 ) -> None:
     asked = count(1)
-    monkeypatch.setattr("engine.train.free_bytes", lambda _: 30_000 if next(asked) == 3 else 1 << 40)
+
+    def free(path: Path) -> int:
+        """Little when room is asked for the third checkpoint."""
+        return 30_000 if path.name == "checkpoints" and next(asked) == 3 else 1 << 40
+
+    monkeypatch.setattr("engine.train.free_bytes", free)
     run = run_here(dropout_rate=0.0)
     assert (run.code, run.ended.reason) == (0, "finished")
     (warning,) = [event.message for event in run.all(events.Warning)]

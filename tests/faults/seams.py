@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from safetensors import SafetensorError
-from safetensors import torch as safetensors_torch
 
 KINDS = ("open", "write", "fsync", "rename", "mkdir")
 Call = tuple[str, Path]
@@ -20,8 +18,7 @@ Call = tuple[str, Path]
 class Calls:
     """While it is entered: notes every call of KINDS in `folder`, opening only where it is for writing.
 
-    The `nth` of `kind` fails. Tensors are written by Rust, out of reach from here: the call that
-    does it counts as one write.
+    The `nth` of `kind` fails.
     """
 
     def __init__(self, folder: Path, kind: str = "", nth: int = 0, number: int = errno.ENOSPC) -> None:
@@ -37,8 +34,6 @@ class Calls:
         self._patch.setattr(os, "mkdir", self._with_path("mkdir", os.mkdir))
         for name in ("rename", "replace"):
             self._patch.setattr(os, name, self._with_path("rename", getattr(os, name), place=1))
-        serialize: Callable[..., None] = vars(safetensors_torch)["serialize_file"]
-        self._patch.setattr(safetensors_torch, "serialize_file", self._serialize(serialize))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,18 +73,6 @@ class Calls:
             return _Watched(real(file, mode, *args, **kwargs), Path(file), self)
 
         return opened
-
-    def _serialize(self, real: Callable[..., None]) -> Callable[..., None]:
-        def serialize_file(tensors: Any, filename: Any, *args: Any, **kwargs: Any) -> None:
-            try:
-                self.happens("write", Path(filename))
-            except OSError as error:
-                with open(os.open(filename, os.O_WRONLY | os.O_CREAT), "wb") as part:
-                    part.write(b"\0" * 100)
-                raise SafetensorError(f"I/O error: {error.strerror} (os error {error.errno})") from None
-            real(tensors, filename, *args, **kwargs)
-
-        return serialize_file
 
 
 class _Watched:

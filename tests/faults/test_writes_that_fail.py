@@ -131,7 +131,7 @@ def test_a_record_is_flushed(output: OutputDir) -> None:
     assert ("fsync", output.path) in calls.seen[renamed:]
 
 
-# Under strace, which lets the kernel's own calls fail: those of Rust, and those of Python's buffers, too.
+# Under strace, which lets the kernel's own calls fail: those of Python's buffers and the tokenizer's too.
 
 
 @pytest.fixture(scope="module", params=ERRORS, ids=os.strerror)

@@ -1,0 +1,105 @@
+"""The same work by transformers' Seq2SeqTrainer: `python -m bench.standard ASSETS RESULT.json --micro-batch 4 --bf16`.
+
+Encoder and embeddings are frozen and an optimizer step holds 16 rows, as in the run it is measured against. RESULT
+gets the seconds of every step, the label tokens of every step (padding not counted), and the losses.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
+
+STEP_ROWS = 16
+
+
+class Clock(TrainerCallback):
+    """Notes when steps end, and their losses."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.losses: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Notes the time."""
+        self.ends.append(time.perf_counter())
+
+    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+        """Notes the loss, where one is told."""
+        if logs and "loss" in logs:
+            self.losses.append(logs["loss"])
+
+
+def main() -> None:
+    """Trains one pass over the rows as the command line asks, and writes what was measured."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("assets", type=Path)
+    options.add_argument("result", type=Path)
+    options.add_argument("--micro-batch", type=int, default=1)
+    options.add_argument("--bf16", action="store_true")
+    options.add_argument("--by-length", action="store_true")
+    given = options.parse_args()
+    began = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(given.assets / "model")
+    model = AutoModelForSeq2SeqLM.from_pretrained(given.assets / "model")
+    for part in (model.shared, model.encoder):
+        part.requires_grad_(False)
+    rows = pq.read_table(given.assets / "train.parquet").to_pydict()
+    inputs, labels = (
+        tokenizer(rows[name], truncation=True, max_length=512).input_ids for name in ("prompt", "response")
+    )
+    samples = [
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
+        for ids, target in zip(inputs, labels, strict=True)
+    ]
+    collate, seen, clock = DataCollatorForSeq2Seq(tokenizer, model=model), [], Clock()
+
+    def counted(features: list[dict[str, list[int]]]) -> Any:
+        seen.append(sum(len(feature["labels"]) for feature in features))
+        return collate(features)
+
+    ordered: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if given.by_length else {}
+    with tempfile.TemporaryDirectory() as out:
+        Seq2SeqTrainer(
+            model=model,
+            args=Seq2SeqTrainingArguments(
+                out,
+                num_train_epochs=1,
+                per_device_train_batch_size=given.micro_batch,
+                gradient_accumulation_steps=STEP_ROWS // given.micro_batch,
+                learning_rate=5e-5,
+                bf16=given.bf16,
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                use_cpu=True,
+                **ordered,
+            ),
+            train_dataset=samples,
+            data_collator=counted,
+            callbacks=[clock],
+        ).train()
+    parts = STEP_ROWS // given.micro_batch
+    result = {
+        "first_step": clock.ends[0] - began,
+        "seconds": [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)],
+        "label_tokens": [sum(seen[at : at + parts]) for at in range(parts, len(seen), parts)],
+        "losses": clock.losses,
+    }
+    given.result.write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

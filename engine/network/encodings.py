@@ -1,0 +1,109 @@
+"""The output of an encoder that does not learn, kept on disk from one epoch to the next.
+
+A row is always encoded together with the same few neighbours of the training file, whichever of them is asked for
+first. So its encoding has the same bits in every epoch, on every rank and after a resume, whether it was read back or
+computed again.
+"""
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from engine.tokens import TokenStore
+
+# Rows encoded together. More would fill matrix products better, and make the first steps of a run encode more rows
+# that they do not need: with 4 the first of 16 rows encodes 64.
+NEIGHBOURS = 4
+
+Encode = Callable[[Sequence[Tensor]], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of what is kept: tokens of all prompts, width, and kind of a number."""
+
+    tokens: int
+    width: int
+    kind: torch.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one token."""
+        return self.width * self.kind.itemsize
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk once every row is kept."""
+        return self.tokens * self.row_bytes
+
+
+class Encodings:
+    """The encodings of one training file, shared by all ranks of a machine; the file has no name once it is open."""
+
+    def __init__(self, store: TokenStore, shape: Shape, encode: Encode, values: int, flags: int) -> None:
+        self._store, self._shape, self._encode, self._values = store, shape, encode, values
+        self.writes = True  # or rows are encoded each time anew, to the same bits
+        groups = -(-len(store) // NEIGHBOURS)
+        os.ftruncate(flags, groups)
+        self._known = mmap.mmap(flags, groups)  # a byte for each group, 1 when all its rows are written
+
+    @classmethod
+    def open(cls, store: TokenStore, shape: Shape, encode: Encode, base: Path) -> Self:
+        """Opens the two files whose names begin with `base`, making those that are not there; raises OSError."""
+        with contextlib.ExitStack() as undo:
+            descriptors = []
+            for name in files_of(base):
+                descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                undo.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+            opened = cls(store, shape, encode, *descriptors)
+            undo.pop_all()
+        return opened
+
+    def of(self, samples: Sequence[int]) -> list[Tensor]:
+        """The encodings of some rows, (prompt tokens, width) each."""
+        computed: dict[int, Tensor] = {}
+        for group in dict.fromkeys(sample // NEIGHBOURS for sample in samples):
+            if not self._known[group]:
+                computed |= self._compute(group)
+        return [computed[sample] if sample in computed else self._read(sample) for sample in samples]
+
+    def _compute(self, group: int) -> dict[int, Tensor]:
+        first = group * NEIGHBOURS
+        rows = range(first, min(first + NEIGHBOURS, len(self._store)))
+        found = self._encode([torch.from_numpy(self._store.prompt(row)) for row in rows])
+        encoded = dict(zip(rows, found, strict=True))
+        if self.writes:
+            try:
+                for row, values in encoded.items():
+                    self._write(row, values)
+                self._known[group] = 1
+            except OSError:  # a full disk, which is for the checkpoints: rows are encoded again instead
+                self.writes = False
+        return encoded
+
+    def _write(self, row: int, values: Tensor) -> None:
+        data = values.contiguous().view(torch.uint8).numpy().data.cast("B")
+        place = self._store.start("prompt", row) * self._shape.row_bytes
+        if os.pwrite(self._values, data, place) != len(data):
+            raise OSError("written in part")
+
+    def _read(self, row: int) -> Tensor:
+        tokens = int(self._store.lengths("prompt", [row])[0])
+        found = torch.empty(tokens, self._shape.width, dtype=self._shape.kind)
+        data = found.view(torch.uint8).numpy().data.cast("B")
+        if os.preadv(self._values, [data], self._store.start("prompt", row) * self._shape.row_bytes) != len(data):
+            raise OSError(f"the encoding of row {row} is cut short")
+        return found
+
+
+def files_of(base: Path) -> tuple[Path, Path]:
+    """Where values and the marks of what is known are, until they lose their names."""
+    return base, base.with_name(base.name + "-known")

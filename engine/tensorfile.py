@@ -1,0 +1,75 @@
+"""Safetensors files written and read one tensor at a time: memory never holds a second copy of a model.
+
+The safetensors package turns every tensor into bytes before it writes the first, and maps a whole file to read one.
+The format: 8 bytes with the length of a JSON header (little-endian), the header, then the tensors' bytes.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+KINDS = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_TYPES = {name: kind for kind, name in KINDS.items()}
+BUFFER = 8 << 20  # bytes written at once, where tensors are smaller
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that is still in its file, at a place counted in bytes from the file's start."""
+
+    path: Path
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """The tensor; raises OSError."""
+        size = _bytes_of(self)
+        raw = np.fromfile(self.path, np.uint8, size, offset=self.start)
+        if len(raw) != size:
+            raise OSError(f"{self.path} is too short")
+        return torch.from_numpy(raw).view(self.dtype).reshape(self.shape)
+
+
+def _bytes_of(tensor: Tensor | Stored) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes tensors, those in other files too; raises OSError."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in order:
+        tensor, start = tensors[name], end
+        end += _bytes_of(tensor)
+        header[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb", buffering=BUFFER) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            tensor = tensors[name]
+            value = tensor.read() if isinstance(tensor, Stored) else tensor.detach().cpu().contiguous()
+            file.write(value.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    """The tensors of a file that `save_file` wrote, none of them read; raises OSError."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {
+        name: Stored(path, 8 + length + entry["data_offsets"][0], _TYPES[entry["dtype"]], tuple(entry["shape"]))
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
