@@ -116,7 +116,7 @@ def _folder(path: Path, freeze: str) -> dict[str, Any]:
     if family not in SEQ2SEQ:
         raise _bad(path, f"its model_type is {family}, which is no sequence-to-sequence model")
     tensors: Tensors = {}
-    files = _weight_files(path)
+    files = weight_files(path)
     for file in files:
         tensors.update(_tensors_of(file))
     if family in T5_FAMILY:
@@ -157,7 +157,10 @@ def _check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
         raise _bad(path, f"num_labels = {labels:,}")
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights of a model; raises InputError."""
+    if not path.is_dir():
+        return [path]
     for name in WEIGHT_FILES:
         index = path / f"{name}.index.json"
         if (path / name).exists():
@@ -261,6 +264,8 @@ def _torch_zip(path: Path) -> Tensors:
         (pickled,) = (name for name in sizes if name.endswith("/data.pkl"))
         if sizes[pickled] > LONGEST_HEADER:
             raise _bad(path, f"its list of tensors has {sizes[pickled]:,} bytes")
+        if not archive.getinfo(pickled).CRC:
+            del archive.getinfo(pickled).CRC  # torch can write archives without checksums; zipfile asks for none then
         state = _Names(io.BytesIO(archive.read(pickled))).load()
         if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
             raise InputError("model_pickle", path=str(path), why="it holds something other than named tensors")

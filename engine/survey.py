@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import anatomy, batching
+from engine import anatomy, batching, integrity
 from engine.batching import Lengths
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
@@ -241,13 +241,22 @@ def _pieces(text: str | bytes | None, tokenizer: "PreTrainedTokenizerBase", limi
     return {"text": text, "ids": ids, "pieces": pieces, "kept": kept, "unknown": unknown}
 
 
+def model_facts(config: RunConfig) -> dict[str, Any]:
+    """Facts on the model that a run starts from, and what vouches for its files; raises InputError."""
+    tell(doing="pretrained_model")
+    require_files(config, "pretrained_model")
+    facts = anatomy.describe(config)
+    if config.pretrained_model:
+        files = anatomy.weight_files(Path(config.pretrained_model))
+        facts["verified"] = integrity.verify(files, Path(config.token_store), _paced("pretrained_model"))
+    return facts
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The facts that were asked for; raises InputError."""
     config = settings.from_json(request["config"])
     if request["task"] == "model":
-        tell(doing="pretrained_model")
-        require_files(config, "pretrained_model")
-        return anatomy.describe(config)
+        return model_facts(config)
     if request["task"] in ("import", "demo"):
         return _import(request)
     if request["task"] == "tokenizer":

@@ -154,6 +154,12 @@ MESSAGES: dict[str, Wording] = {
         "Name a transformers folder or a state dict with --pretrained_model PATH.",
         "请用 --pretrained_model 路径 指定 transformers 目录或权重文件。",
     ),
+    "model_hash": Wording(
+        "{path} is not the file that it should be: its SHA-256 is {found}, and {source} says {wanted}.",
+        "{path} 不是原来的文件：其 SHA-256 为 {found}，而 {source} 记录的是 {wanted}。",
+        "It was damaged or changed on its way: copy or download it again.",
+        "文件在传输中损坏或被改动：请重新拷贝或下载。",
+    ),
     "model_pickle": Wording(
         "{path} is not a plain state dict, and nothing of it was executed: {why}.",
         "{path} 不是单纯的权重字典，其中的代码没有被执行：{why}。",

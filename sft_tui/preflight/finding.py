@@ -153,11 +153,14 @@ SAID: dict[str, Said] = {
     ),
     "model": Said(
         (
-            "{path}: {family}, {trained} of {total} parameters learn (frozen: {frozen}).",
-            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）。",
+            "{path}: {family}, {trained} of {total} parameters learn (frozen: {frozen}){verified}.",
+            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）{verified_zh}。",
         )
     ),
     "model_bad": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
+    "model_hash": Said(
+        why=("A damaged weight shows in nothing but bad replies.", "损坏的权重不会报错，只会使回答变差。")
+    ),
     "model_pickle": Said(
         why=(
             "A pickle can run any program; only named tensors are read.",

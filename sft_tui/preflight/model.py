@@ -10,6 +10,12 @@ from sft_tui.preflight.memory import Shape
 
 Facts = Mapping[str, Any]
 T5_FAMILY = ("t5", "mt5")
+# What vouches for the content of a model's files.
+VERIFIED = {
+    "sha256": ("; SHA-256 verified", "；SHA-256 已校验"),
+    "crc32": ("; checksums verified", "；校验和无误"),
+    "": ("", ""),
+}
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo, x86 and ARM
 
 
@@ -24,6 +30,7 @@ def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Find
     name = config.pretrained_model or "new T5"
     args = {"path": name, "family": model["settings"]["model_type"], "frozen": config.freeze or "-"}
     args |= {"trained": f"{shape['trained']:,}", "total": f"{shape['parameters']:,}"}
+    args |= dict(zip(("verified", "verified_zh"), VERIFIED[model.get("verified", "")], strict=True))
     yield Finding("ok", "model", "pretrained_model", args)
     if "error" not in tokenizer:
         yield from _together(config, name, model, tokenizer)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from engine.contract.locks import FolderLock
@@ -79,10 +80,21 @@ def as_safetensors(files: Files) -> dict[str, Any]:
     return {"pretrained_model": str(path)}
 
 
+def without_checksums(files: Files) -> dict[str, Any]:
+    """A bare state dict that torch wrote without checksums, as it can."""
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(load_file(files.folder / WEIGHTS), files.folder / "bare.bin")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    return {"pretrained_model": str(files.folder / "bare.bin")}
+
+
 SOUND: dict[str, Callable[[Files], dict[str, Any]]] = {
     "as it is": lambda _files: {},
     "a bare state dict": lambda files: {"pretrained_model": str(files.folder / "t5.bin")},
     "a bare state dict in safetensors": as_safetensors,
+    "a bare state dict without checksums": without_checksums,
     "a new model": lambda _files: {"pretrained_model": "", "freeze": ""},
     "nothing frozen": lambda _files: {"freeze": ""},
     "a prefix frozen": lambda _files: {"freeze": "encoder.block.0,shared"},

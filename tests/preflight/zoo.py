@@ -362,6 +362,11 @@ def _shard(files: Files) -> None:
     (files.folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
 
 
+@case("model_hash", "pretrained_model", name="model: another hash than the one beside it")
+def _another_hash(files: Files) -> None:
+    (files.folder / f"{WEIGHTS}.sha256").write_text(f"{'0' * 64}  model.safetensors\n")
+
+
 # --- bare state dicts
 
 
@@ -389,7 +394,16 @@ def _without_storage(path: Path) -> None:
                 less.writestr(name, content)
 
 
+def _flipped(path: Path) -> None:
+    with zipfile.ZipFile(path) as whole:
+        (part,) = (part for part in whole.infolist() if part.filename.endswith("data/0"))
+    data = bytearray(path.read_bytes())
+    data[part.header_offset + 300] ^= 1
+    path.write_bytes(data)
+
+
 for _name, _harm in {
+    "a flipped bit in a tensor": _flipped,
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-500]),
     "text": lambda path: path.write_text("hello"),
     "empty": lambda path: path.write_bytes(b""),
