@@ -45,11 +45,12 @@ T5_FAMILY = {"t5", "mt5"}
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as its file describes it; tensors of one `storage` share their memory."""
+    """A tensor as its file describes it; tensors of one `storage` share their memory, of `stored` elements."""
 
     kind: str
     shape: tuple[int, ...]
     storage: str
+    stored: int = 0
 
     @property
     def count(self) -> int:
@@ -74,7 +75,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
     tensors = _tensors_of(path)
     shared = tensors.get("shared.weight")
     if shared is None or len(shared.shape) != 2:
-        raise _bad(path, "it has no matrix shared.weight, so it is no T5")
+        raise _bad(path, "it has no matrix shared.weight, so it is no T5", "其中没有矩阵 shared.weight，不是 T5")
     settings = {**_new_config(config), "vocab_size": shared.shape[0]}
     head = tensors.get("lm_head.weight")
     settings["tie_word_embeddings"] = head is None or head.storage == shared.storage or head.shape == shared.shape
@@ -82,8 +83,8 @@ def describe(config: RunConfig) -> dict[str, Any]:
     return _facts(settings, tensors, path.stat().st_size, config.freeze, {})
 
 
-def _bad(path: Path, why: str) -> InputError:
-    return InputError("model_bad", path=str(path), why=why)
+def _bad(path: Path, why: str, why_zh: str) -> InputError:
+    return InputError("model_bad", path=str(path), why=why, why_zh=why_zh)
 
 
 def _new_config(config: RunConfig) -> dict[str, Any]:
@@ -101,10 +102,11 @@ def require_regular(path: Path, setting: str) -> None:
         if kind == stat.S_IFREG:
             with path.open("rb"):
                 return
-        why = {stat.S_IFDIR: "it is a folder", stat.S_IFIFO: "it is a pipe"}.get(kind, "it is a device or a socket")
+        kinds = {stat.S_IFDIR: ("it is a folder", "它是目录"), stat.S_IFIFO: ("it is a pipe", "它是管道")}
+        why, why_zh = kinds.get(kind, ("it is a device or a socket", "它是设备或套接字"))
     except OSError as error:
-        why = error.strerror or str(error)
-    raise InputError("file_unreadable", path=str(path), why=why, setting=setting)
+        why = why_zh = error.strerror or str(error)
+    raise InputError("file_unreadable", path=str(path), why=why, why_zh=why_zh, setting=setting)
 
 
 # --- folders
@@ -114,7 +116,8 @@ def _folder(path: Path, freeze: str) -> dict[str, Any]:
     settings = _read_config(path / "config.json")
     family = str(settings.get("model_type"))
     if family not in SEQ2SEQ:
-        raise _bad(path, f"its model_type is {family}, which is no sequence-to-sequence model")
+        why = f"its model_type is {family}, which is no sequence-to-sequence model"
+        raise _bad(path, why, f"其 model_type 为 {family}，不是序列到序列模型")
     tensors: Tensors = {}
     files = weight_files(path)
     for file in files:
@@ -128,16 +131,19 @@ def _folder(path: Path, freeze: str) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise _bad(path.parent, "it has no config.json")
+        raise _bad(path.parent, "it has no config.json", "其中没有 config.json")
     if path.stat().st_size > LONGEST_CONFIG:
-        raise _bad(path.parent, f"its config.json has {path.stat().st_size:,} bytes")
+        size = f"{path.stat().st_size:,}"
+        raise _bad(path.parent, f"its config.json has {size} bytes", f"其 config.json 有 {size} 字节")
     with reading_foreign("model_bad", path.parent):
         settings = json.loads(path.read_bytes())
     if not isinstance(settings, dict):
-        raise _bad(path.parent, "its config.json is no JSON object")
+        raise _bad(path.parent, "its config.json is no JSON object", "其 config.json 不是 JSON 对象")
     for name, value in settings.items():
         if name.endswith("implementation") and "/" in json.dumps(value):
-            raise _bad(path.parent, f"its config.json names foreign code: {name}")
+            raise _bad(
+                path.parent, f"its config.json names foreign code: {name}", f"其 config.json 引用外部代码：{name}"
+            )
     _check_sizes(path.parent, settings)
     return settings
 
@@ -149,12 +155,14 @@ def _check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
             layers = "layers" in name and not name.startswith("max_")
             most = MOST_LAYERS if layers else WIDEST
             if name.startswith(("num_", "d_", "vocab", "hidden", "encoder_", "decoder_", "rel")) and value > most:
-                raise _bad(path, f"{name} = {value:,}, and at most {most:,} can be meant")
+                raise _bad(
+                    path, f"{name} = {value:,}, and at most {most:,} can be meant", f"{name} = {value:,}，至多 {most:,}"
+                )
             if name in ("num_labels", "max_length") and value > WIDEST:
-                raise _bad(path, f"{name} = {value:,}")
+                raise _bad(path, *[f"{name} = {value:,}"] * 2)
     labels = settings.get("num_labels")
     if isinstance(labels, int) and labels > 1 << 16:
-        raise _bad(path, f"num_labels = {labels:,}")
+        raise _bad(path, *[f"num_labels = {labels:,}"] * 2)
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -170,9 +178,11 @@ def weight_files(path: Path) -> list[Path]:
                 shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
             for shard in shards:
                 if Path(shard).name != shard or not (path / shard).is_file():
-                    raise _bad(path, f"{index.name} names {shard}, which is not there")
+                    raise _bad(
+                        path, f"{index.name} names {shard}, which is not there", f"{index.name} 列出的 {shard} 不存在"
+                    )
             return [path / shard for shard in shards]
-    raise _bad(path, f"it has neither {' nor '.join(WEIGHT_FILES)}")
+    raise _bad(path, f"it has neither {' nor '.join(WEIGHT_FILES)}", f"其中既没有 {'，也没有 '.join(WEIGHT_FILES)}")
 
 
 # --- files
@@ -183,17 +193,18 @@ def _tensors_of(path: Path) -> Tensors:
     with path.open("rb") as file:
         start = file.read(len(GIT_LFS))
     if start == GIT_LFS:
-        raise _bad(path, "it is a Git LFS pointer, not the file itself: git lfs pull fetches it")
+        raise InputError("model_lfs", path=str(path))
     if not start:
-        raise _bad(path, "it is empty")
+        raise _bad(path, "it is empty", "文件为空")
     with reading_foreign("model_bad", path):
         if path.suffix == ".safetensors":
             return _safetensors(path)
         if start[:2] == b"PK":
             return _torch_zip(path)
         if start[:1] == b"\x80":
-            raise _bad(path, "it is a pickle of the old form; save it again with torch.save of torch 1.6 or later")
-        raise _bad(path, "it is no torch file: neither a zip archive nor a pickle")
+            return _torch_pickle(path)
+        why = "it is no torch file: neither a zip archive nor a pickle"
+        raise _bad(path, why, "不是 torch 文件：既不是 zip 归档，也不是 pickle")
 
 
 def _safetensors(path: Path) -> Tensors:
@@ -201,28 +212,32 @@ def _safetensors(path: Path) -> Tensors:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LONGEST_HEADER):
-            raise _bad(path, f"its header should have {length:,} bytes, and the file has {size:,}")
+            why = f"its header should have {length:,} bytes, and the file has {size:,}"
+            raise _bad(path, why, f"文件头应有 {length:,} 字节，而文件共 {size:,} 字节")
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
-        raise _bad(path, "its header is no JSON object")
+        raise _bad(path, "its header is no JSON object", "文件头不是 JSON 对象")
     tensors, spans = {}, []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if kind not in ITEM_BYTES or not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
-            raise _bad(path, f"its header describes {name} as {kind} {shape}")
+            raise _bad(path, f"its header describes {name} as {kind} {shape}", f"文件头称 {name} 为 {kind} {shape}")
         if end - start != math.prod(shape) * ITEM_BYTES[kind]:
-            raise _bad(path, f"{name} has {end - start:,} bytes, which do not make {kind} {shape}")
+            why = f"{name} has {end - start:,} bytes, which do not make {kind} {shape}"
+            raise _bad(path, why, f"{name} 有 {end - start:,} 字节，与 {kind} {shape} 不符")
         tensors[name] = Tensor(kind, tuple(shape), name)
         spans.append((start, end))
     reached = 0
     for start, end in sorted(spans):
         if start != reached:
-            raise _bad(path, "its tensors overlap or leave gaps")
+            raise _bad(path, "its tensors overlap or leave gaps", "张量相互重叠或留有空隙")
         reached = end
     if 8 + length + reached != size:
-        raise _bad(path, f"it should have {8 + length + reached:,} bytes, and has {size:,}: it was cut or damaged")
+        wanted = f"{8 + length + reached:,}"
+        why = f"it should have {wanted} bytes, and has {size:,}: it was cut or damaged"
+        raise _bad(path, why, f"应有 {wanted} 字节，实有 {size:,} 字节：文件被截断或损坏")
     return tensors
 
 
@@ -246,12 +261,12 @@ class _Names(pickle.Unpickler):
         raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        _, kind, key, _, count = pid
+        _, kind, key, _, count, *_ = pid
         return _Storage(str(kind), str(key), int(count))
 
 
 def _rebuilt(storage: _Storage, offset: int, shape: tuple[int, ...], *_: Any) -> Tensor:
-    return Tensor(storage.kind, tuple(int(n) for n in shape), f"{storage.key}+{int(offset)}")
+    return Tensor(storage.kind, tuple(int(n) for n in shape), f"{storage.key}+{int(offset)}", storage.count)
 
 
 def _parameter(data: Tensor, *_: Any) -> Tensor:
@@ -263,18 +278,39 @@ def _torch_zip(path: Path) -> Tensors:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
         (pickled,) = (name for name in sizes if name.endswith("/data.pkl"))
         if sizes[pickled] > LONGEST_HEADER:
-            raise _bad(path, f"its list of tensors has {sizes[pickled]:,} bytes")
+            size = f"{sizes[pickled]:,}"
+            raise _bad(path, f"its list of tensors has {size} bytes", f"其张量列表有 {size} 字节")
         if not archive.getinfo(pickled).CRC:
             del archive.getinfo(pickled).CRC  # torch can write archives without checksums; zipfile asks for none then
         state = _Names(io.BytesIO(archive.read(pickled))).load()
-        if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
-            raise InputError("model_pickle", path=str(path), why="it holds something other than named tensors")
+        _require_tensors(path, state)
         folder = pickled.removesuffix("data.pkl") + "data/"
         for name, tensor in state.items():
             key = tensor.storage.partition("+")[0]
             if sizes.get(folder + key, -1) < tensor.count * ITEM_BYTES.get(tensor.kind, 1):
-                raise _bad(path, f"the content of {name} is not all there")
+                raise _bad(path, f"the content of {name} is not all there", f"{name} 的内容不完整")
     return {str(name): tensor for name, tensor in state.items()}
+
+
+def _torch_pickle(path: Path) -> Tensors:
+    """The form that torch wrote before 1.6, and still reads: pickles one after the other, then the content."""
+    with path.open("rb") as file:
+        for _ in range(3):  # a magic number, the version, the machine
+            _Names(file).load()
+        state = _Names(file).load()
+        _require_tensors(path, state)
+        keys = set(_Names(file).load())
+        counts = {tensor.storage.partition("+")[0]: (tensor.kind, tensor.stored) for tensor in state.values()}
+        needed = sum(8 + count * ITEM_BYTES.get(kind, 1) for kind, count in counts.values())
+        if not counts.keys() <= keys or path.stat().st_size - file.tell() < needed:
+            raise _bad(path, "the content of its tensors is not all there", "张量的内容不完整")
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _require_tensors(path: Path, state: Any) -> None:
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
+        why, why_zh = "it holds something other than named tensors", "其中有具名张量以外的内容"
+        raise InputError("model_pickle", path=str(path), why=why, why_zh=why_zh)
 
 
 # --- T5

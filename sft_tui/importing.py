@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.config import override
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError, Lang, reasons_in
 from engine.contract.presets import preset
 from sft_tui.locale import say
 from sft_tui.preflight import probe
@@ -53,7 +53,7 @@ def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
         yield cut(f"    → {safe(response)}", COLUMNS)
     for why, count in sorted(found["refused"].items()):
         places = ", ".join(safe(place, 80) for place in found["refused_at"][why])
-        yield say("import_refused", lang, count=count, why=safe(why), places=places)
+        yield say("import_refused", lang, count=count, why=safe(reasons_in(why, lang)), places=places)
     if found["duplicates"]:
         yield say("import_duplicates", lang, count=found["duplicates"])
     for part in ("train", "valid"):

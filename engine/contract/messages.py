@@ -154,6 +154,12 @@ MESSAGES: dict[str, Wording] = {
         "Name a transformers folder or a state dict with --pretrained_model PATH.",
         "请用 --pretrained_model 路径 指定 transformers 目录或权重文件。",
     ),
+    "model_lfs": Wording(
+        "{path} is a pointer of Git LFS, not the file itself.",
+        "{path} 只是 Git LFS 指针，不是文件本身。",
+        "Fetch it with git lfs pull.",
+        "请用 git lfs pull 取回文件。",
+    ),
     "model_hash": Wording(
         "{path} is not the file that it should be: its SHA-256 is {found}, and {source} says {wanted}.",
         "{path} 不是原来的文件：其 SHA-256 为 {found}，而 {source} 记录的是 {wanted}。",
@@ -652,6 +658,44 @@ PHASES_ZH = {
 }
 
 
+# Why rows and records cannot be used, as they are counted under in English.
+REASONS_ZH = {
+    "prompt is null": "提问为空值",
+    "response is null": "回答为空值",
+    "prompt is not UTF-8": "提问不是 UTF-8",
+    "response is not UTF-8": "回答不是 UTF-8",
+    "prompt is empty": "提问为空",
+    "response is empty": "回答为空",
+    "prompt is no text": "提问不是文本",
+    "response is no text": "回答不是文本",
+    "broken JSON": "JSON 有误",
+    "broken CSV": "CSV 有误",
+    "not an object": "不是 JSON 对象",
+    "no known columns": "没有可识别的列",
+    "a turn is not an object": "对话中有一项不是 JSON 对象",
+    "unknown role": "未知角色",
+    "no question with an answer": "没有成对的提问和回答",
+}
+
+
+def reasons_in(text: str, lang: Lang) -> str:
+    """Reasons with their counts, in a language."""
+    if lang == "zh":
+        for en, zh in REASONS_ZH.items():
+            text = text.replace(en, zh)
+    return text
+
+
+def localized(args: Mapping[str, Value], lang: Lang) -> dict[str, Value]:
+    """Arguments in a language: one that has a twin for Chinese, such as `why_zh`, and reasons that are counted."""
+    found = dict(args)
+    if lang == "zh":
+        found |= {name.removesuffix("_zh"): value for name, value in args.items() if name.endswith("_zh")}
+    if "reasons" in found:
+        found["reasons"] = reasons_in(str(found["reasons"]), lang)
+    return found
+
+
 @dataclass(frozen=True)
 class Message:
     """A code of the catalogue with its arguments; `text` is for a reader who does not know the code."""
@@ -681,7 +725,7 @@ class Message:
         wording, said = MESSAGES.get(self.code), (self.fallback or self.code, "")
         if wording is None:  # a newer writer: show what it said itself
             return said
-        args, phase = dict(self.args), self.args.get("phase")
+        args, phase = localized(self.args, lang), self.args.get("phase")
         if lang == "zh" and isinstance(phase, str):
             args["phase"] = PHASES_ZH.get(phase, phase)
         what, fix = (wording.zh, wording.zh_fix) if lang == "zh" else (wording.en, wording.en_fix)

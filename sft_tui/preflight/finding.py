@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from engine.contract.messages import InputError, Lang, Message, Value
+from engine.contract.messages import InputError, Lang, Message, Value, localized
 
 Level = Literal["ok", "warning", "error"]
 ORDER: dict[Level, int] = {"error": 0, "warning": 1, "ok": 2}
@@ -158,6 +158,7 @@ SAID: dict[str, Said] = {
         )
     ),
     "model_bad": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
+    "model_lfs": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
     "model_hash": Said(
         why=("A damaged weight shows in nothing but bad replies.", "损坏的权重不会报错，只会使回答变差。")
     ),
@@ -389,7 +390,7 @@ class Finding:
     def _part(self, part: str, lang: Lang) -> str:
         said = SAID.get(self.code, Said())
         text: str = getattr(said, part)[lang == "zh"]
-        args = {"command": self.command, **self.args}
+        args = {"command": self.command, **localized(self.args, lang)}
         if text.startswith("{advice"):  # which is a text with places of its own
             text = str(args[text.strip("{}")])
         return text.format_map(args)

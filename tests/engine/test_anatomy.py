@@ -142,3 +142,24 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "git lfs pull" in refusal(path).message.text()
+
+
+def test_what_is_wrong_is_said_in_both_languages(tmp_path: Path) -> None:
+    (tmp_path / "empty.bin").touch()
+    for path, en, zh in (
+        (tmp_path, "it has no config.json", "其中没有 config.json"),
+        (tmp_path / "empty.bin", "it is empty", "文件为空"),
+        (Path("/dev/null"), "it is a device or a socket", "它是设备或套接字"),
+    ):
+        message = refusal(path).message
+        assert en in message.what("en")
+        assert zh in message.what("zh")
+
+
+def test_a_state_dict_of_the_old_form_has_the_same_parameters(tmp_path: Path) -> None:
+    state = t5().state_dict()
+    torch.save(state, tmp_path / "new.bin")
+    torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    new, old = (anatomy.describe(config_of(tmp_path / f"{name}.bin")) for name in ("new", "old"))
+    counts = ("parameters", "trained", "rows", "kinds")
+    assert [new[name] for name in counts] == [old[name] for name in counts]

@@ -90,11 +90,19 @@ def without_checksums(files: Files) -> dict[str, Any]:
     return {"pretrained_model": str(files.folder / "bare.bin")}
 
 
+def of_the_old_form(files: Files) -> dict[str, Any]:
+    """A bare state dict as torch wrote it before 1.6, which torch still reads."""
+    path = files.folder / "old.bin"
+    torch.save(load_file(files.folder / WEIGHTS), path, _use_new_zipfile_serialization=False)
+    return {"pretrained_model": str(path)}
+
+
 SOUND: dict[str, Callable[[Files], dict[str, Any]]] = {
     "as it is": lambda _files: {},
     "a bare state dict": lambda files: {"pretrained_model": str(files.folder / "t5.bin")},
     "a bare state dict in safetensors": as_safetensors,
     "a bare state dict without checksums": without_checksums,
+    "a bare state dict of the old form": of_the_old_form,
     "a new model": lambda _files: {"pretrained_model": "", "freeze": ""},
     "nothing frozen": lambda _files: {"freeze": ""},
     "a prefix frozen": lambda _files: {"freeze": "encoder.block.0,shared"},

@@ -283,7 +283,6 @@ for _name, _break in {
     "a hundred million labels": _changed(CONFIG, num_labels=10**8),
     "no weights": lambda files: (files.folder / WEIGHTS).unlink(),
     "empty weights": _written(WEIGHTS, ""),
-    "a pointer of git lfs": _written(WEIGHTS, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
     "a header longer than the file": _written(WEIGHTS, struct.pack("<Q", 1 << 40) + b"{}"),
     "a header that is no JSON": _written(WEIGHTS, struct.pack("<Q", 2) + b"{{"),
     "a header that is a list": _written(WEIGHTS, struct.pack("<Q", 2) + b"[]"),
@@ -362,6 +361,11 @@ def _shard(files: Files) -> None:
     (files.folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
 
 
+case("model_lfs", "pretrained_model", name="model: a pointer of git lfs")(
+    _written(WEIGHTS, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+)
+
+
 @case("model_hash", "pretrained_model", name="model: another hash than the one beside it")
 def _another_hash(files: Files) -> None:
     (files.folder / f"{WEIGHTS}.sha256").write_text(f"{'0' * 64}  model.safetensors\n")
@@ -394,6 +398,12 @@ def _without_storage(path: Path) -> None:
                 less.writestr(name, content)
 
 
+def _in_the_old_form(path: Path, cut: int) -> None:
+    """As torch wrote it before 1.6, without its last bytes."""
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+
+
 def _flipped(path: Path) -> None:
     with zipfile.ZipFile(path) as whole:
         (part,) = (part for part in whole.infolist() if part.filename.endswith("data/0"))
@@ -409,7 +419,7 @@ for _name, _harm in {
     "empty": lambda path: path.write_bytes(b""),
     "a zip of something else": lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"),
     "without the content of a tensor": _without_storage,
-    "of the old form": lambda path: torch.save({"a": torch.zeros(1)}, path, _use_new_zipfile_serialization=False),
+    "of the old form, cut short": lambda path: _in_the_old_form(path, 40),
     "no T5": lambda path: torch.save({"weight": torch.zeros(3)}, path),
 }.items():
     case("model_bad", "pretrained_model", name=f"state dict: {_name}")(_bin(_harm))
