@@ -68,11 +68,11 @@ def gpu_count() -> int:
     return len(found()[0])
 
 
-def free_memory() -> list[int]:
-    """Bytes that are free on each GPU; those that do not tell are left out."""
+def free_memory() -> list[int | None]:
+    """Bytes that are free on each GPU, in the order in which ranks take them; None where one does not tell."""
     readings = [gpu["readings"] for gpu in found()[0]]
     known = [(each["memory_total"], each["memory_used"]) for each in readings]
-    return [int(total) - int(used) for total, used in known if total.isdigit() and used.isdigit()]
+    return [int(total) - int(used) if total.isdigit() and used.isdigit() else None for total, used in known]
 
 
 def fault() -> str:

@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from engine.contract.config import RunConfig, to_json
 from engine.contract.locks import busy, is_locked
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import OutputDir, RunRecord, refuse_unfinished
 from sft_tui import gpus, rehearsal
 from sft_tui.monitor import HostReader
 from sft_tui.preflight import data, disk, machine, memory, missing, model, probe
-from sft_tui.preflight.finding import ORDER, Finding
+from sft_tui.preflight.finding import ORDER, Finding, item
 from sft_tui.preflight.memory import Batch, Plan, Prediction
 from sft_tui.preflight.probe import Progress
 from sft_tui.rehearsal import Rehearsal, applied, estimate
@@ -68,7 +68,9 @@ class Report:
 
     findings: list[Finding]
     facts: dict[str, Any] = field(default_factory=dict)
-    prediction: Prediction | None = None
+    prediction: Prediction | None = None  # of one rank, in the machine's memory
+    gpu_prediction: Prediction | None = None  # of one rank, on its GPU
+    ranks: int = 1
 
     def count(self, level: str) -> int:
         """How many findings are of a level."""
@@ -112,7 +114,7 @@ def check(
     tokenizer = facts["data"].get("tokenizer", {"error": {"code": "", "args": {}}})
     findings += _model(config, facts["model"], tokenizer)
     findings += _folders(request)
-    prediction = None
+    prediction = on_gpu = None
     steps = facts["data"].get("steps")
     if "error" not in facts["model"] and "died" not in facts["model"]:
         counts = model.counted(facts["model"], tokenizer)
@@ -121,7 +123,7 @@ def check(
             config, disk.writes(config, counts["parameters"], counts["trained"], total), request.logs
         )
         if steps and "error" not in tokenizer:
-            prediction, found = _memory(request, facts["model"], tokenizer, facts["data"])
+            prediction, on_gpu, found = _memory(request, facts["model"], tokenizer, facts["data"])
             findings += found
     findings += at_once
     if steps:
@@ -130,7 +132,8 @@ def check(
         findings.append(Finding("ok", "plan", "time", {**plan, "peak": config.peak_learn_rate()}))
         findings += _time(request, steps["total"])
     found = list(missing.mended(findings, config, lambda **changes: request.command("check", **changes)))
-    return Report(sorted(found, key=lambda finding: ORDER[finding.level]), facts, prediction)
+    found = sorted(found, key=lambda finding: ORDER[finding.level])
+    return Report(found, facts, prediction, on_gpu, request.processes)
 
 
 def rehearse_request(request: Request, progress: rehearsal.Progress) -> Rehearsal:
@@ -200,12 +203,13 @@ def _folders(request: Request) -> Iterator[Finding]:
 
 def _memory(
     request: Request, facts: Mapping[str, Any], tokenizer: Mapping[str, Any], rows: Mapping[str, Any]
-) -> tuple[Prediction | None, list[Finding]]:
+) -> tuple[Prediction | None, Prediction | None, list[Finding]]:
+    """What one rank needs of the machine, what of its GPU, and what both mean."""
     config = request.config
     shape = model.shape_of(config, facts, tokenizer)
     if shape is None:
         family = {"family": facts["settings"]["model_type"]}
-        return None, [Finding("warning", "memory_unknown", "memory", family)]
+        return None, None, [Finding("warning", "memory_unknown", "memory", family, request.command("rehearse"))]
     validation = rows["validation_file"]
     limit = config.max_seq_len
     longest = {part: min(limit, validation.get(part, {}).get("longest", limit)) for part in ("prompt", "label")}
@@ -218,53 +222,57 @@ def _memory(
     )
     if _on_gpu():
         device, prediction = memory.predict_on_gpu(shape, plan)
-        found = [_gpu_memory(request, device)]
-    else:
-        prediction, found = memory.predict(shape, plan), []
-    prediction, judged = _host_memory(request, prediction)
-    return prediction, [*judged, *found]
+        return prediction, device, [_host_memory(request, prediction), *_gpu_memory(request, device)]
+    prediction = memory.predict(shape, plan)
+    return prediction, None, [_host_memory(request, prediction)]
 
 
 def _on_gpu() -> bool:
     return not gpus.cpu_asked() and gpus.gpu_count() > 0
 
 
-def _gpu_memory(request: Request, prediction: Prediction) -> Finding:
-    """One rank has one GPU: the one with the least free memory is the one that matters."""
-    free = sorted(gpus.free_memory())[-request.processes :]
-    items = _items(prediction)
-    if not free:
-        return Finding("warning", "gpu_memory_unknown", "memory", {"total": size(prediction.total), "items": items})
-    args = {"total": size(prediction.total), "free": size(free[0]), "items": items}
-    if prediction.total <= free[0]:
-        return Finding("ok", "gpu_memory", "memory", args)
+def _gpu_memory(request: Request, prediction: Prediction) -> Iterator[Finding]:
+    """A finding for each GPU that a rank computes on: the first rank takes the first GPU that CUDA shows, and so on."""
     certain = sum(prediction.items.get(name, 0) for name in ("weights", "gradients", "optimizer"))
-    command = request.command(micro_batch_tokens=max(LEAST_BUDGET, request.config.micro_batch_tokens // 2))
-    return Finding("error" if certain > free[0] else "warning", "gpu_memory_short", "memory", args, command)
+    for number, free in enumerate(gpus.free_memory()[: request.processes]):
+        args = {"gpu": number, "total": size(prediction.total), **_items(prediction)}
+        if free is None:
+            yield Finding("warning", "gpu_memory_unknown", "memory", args, request.command("rehearse"))
+            continue
+        args["free"] = size(free)
+        if prediction.total <= free:
+            yield Finding("ok", "gpu_memory", "memory", args)
+        else:
+            command = request.command(micro_batch_tokens=max(LEAST_BUDGET, request.config.micro_batch_tokens // 2))
+            yield Finding("error" if certain > free else "warning", "gpu_memory_short", "memory", args, command)
 
 
-def _items(prediction: Prediction) -> str:
-    return " · ".join(f"{name} {size(count)}" for name, count in prediction.items.items())
+def _items(prediction: Prediction, ranks: int = 1) -> dict[str, str]:
+    """What a prediction is made of, in both languages."""
+    shown: dict[str, str] = {}
+    languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
+    for key, lang in languages:
+        text = " · ".join(f"{item(name, lang)} {size(count)}" for name, count in prediction.items.items())
+        shown[key] = f"{ranks} × ({text})" if ranks > 1 else text
+    return shown
 
 
-def _host_memory(request: Request, prediction: Prediction) -> tuple[Prediction, list[Finding]]:
+def _host_memory(request: Request, prediction: Prediction) -> Finding:
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
     free = min(host.memory_available, request.memory_limit or host.memory_available)
     total, code = prediction.total * request.processes, "memory"
     if request.rehearsal is not None and config.micro_batch_tokens == request.rehearsal.found.micro_batch_tokens:
         total, code = request.rehearsal.found.peak_memory_found, "memory_rehearsed"
-    items = _items(prediction)
-    if request.processes > 1:
-        items = f"{request.processes} × ({items})"
-    args = {"total": size(total), "free": size(free), "items": items, "budget": config.micro_batch_tokens}
+    args = {"total": size(total), "free": size(free), "budget": config.micro_batch_tokens}
+    args |= _items(prediction, request.processes)
     if total > free:
         advice = _advice(request, total, prediction)
-        return prediction, [Finding("error", "memory_short", "memory", args | advice, advice["command"])]
+        return Finding("error", "memory_short", "memory", args | advice, advice["command"])
     if total > TIGHT * free:
         command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
-        return prediction, [Finding("warning", "memory_tight", "memory", args, command)]
-    return prediction, [Finding("ok", code, "memory", args)]
+        return Finding("warning", "memory_tight", "memory", args, command)
+    return Finding("ok", code, "memory", args)
 
 
 def _time(request: Request, steps_total: int) -> Iterator[Finding]:

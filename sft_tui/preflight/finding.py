@@ -224,14 +224,14 @@ SAID: dict[str, Said] = {
     ),
     "gpu_memory": Said(
         (
-            "Peak of about {total} on a GPU with {free} free: {items}; estimated, not measured.",
-            "显存峰值约 {total}，可用 {free}：{items}；此为估算。",
+            "GPU {gpu}: peak of about {total} of {free} free: {items}; estimated, not measured.",
+            "GPU {gpu}：显存峰值约 {total}，可用 {free}：{items}；此为估算。",
         ),
     ),
     "gpu_memory_short": Said(
         (
-            "Peak of about {total} on a GPU with {free} free: {items}.",
-            "显存峰值约 {total}，而可用只有 {free}：{items}。",
+            "GPU {gpu}: peak of about {total}, and {free} are free: {items}.",
+            "GPU {gpu}：显存峰值约 {total}，而可用只有 {free}：{items}。",
         ),
         ("CUDA ends a run that runs out of its memory.", "显存不足时 CUDA 会中断运行。"),
         (
@@ -241,11 +241,11 @@ SAID: dict[str, Said] = {
     ),
     "gpu_memory_unknown": Said(
         (
-            "Peak of about {total} on a GPU that does not tell what is free: {items}.",
-            "显存峰值约 {total}（{items}），而驱动不报告可用显存。",
+            "GPU {gpu}: peak of about {total}, and it does not tell what is free: {items}.",
+            "GPU {gpu}：显存峰值约 {total}（{items}），而驱动不报告可用显存。",
         ),
         ("Whether it fits shows when the run begins.", "是否放得下要到运行时才知道。"),
-        ("Rehearse the run first.", "请先预演。"),
+        ("Rehearse the run first: `{command}`", "请先预演：`{command}`"),
     ),
     "memory_unknown": Said(
         (
@@ -253,7 +253,7 @@ SAID: dict[str, Said] = {
             "无法预测这类模型（{family}）的内存峰值。",
         ),
         ("Whether it fits shows when the run begins.", "是否放得下要到运行时才知道。"),
-        ("Watch the first steps.", "请留意最初几步。"),
+        ("Rehearse the run first: `{command}`", "请先预演：`{command}`"),
     ),
     # disk
     "disk": Said(
@@ -399,6 +399,19 @@ class Finding:
         code = self.code
         known: dict[str, Value] = {k: v for k, v in self.args.items() if isinstance(v, str | int | float)}
         return Message(code, known)
+
+
+# What memory and disk are taken by.
+ITEMS_ZH = {
+    "runtime": "运行环境", "weights": "权重", "gradients": "梯度", "optimizer": "优化器", "activations": "激活值",
+    "cache": "生成缓存", "file": "模型文件", "context": "CUDA 上下文", "checkpoints": "检查点", "best": "最佳模型",
+    "log": "日志", "token store": "分词缓存",
+}  # fmt: skip
+
+
+def item(name: str, lang: Lang) -> str:
+    """What a person calls what memory or disk is taken by."""
+    return ITEMS_ZH.get(name, name) if lang == "zh" else name
 
 
 def of_error(error: InputError | Mapping[str, Any], subject: str = "", command: str = "") -> Finding:

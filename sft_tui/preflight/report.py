@@ -53,7 +53,10 @@ def summary(report: Report, lang: Lang) -> str:
 
 def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = None) -> str:
     """The whole report as one JSON object, with what a rehearsal found where there was one."""
-    memory = report.prediction and {"items": dict(report.prediction.items), "total": report.prediction.total}
+    needed = report.prediction, report.gpu_prediction
+    memory, on_gpu = (each and {"items": dict(each.items), "total": each.total} for each in needed)
+    if report.prediction and memory:
+        memory |= {"ranks": report.ranks, "host": report.prediction.total * report.ranks}
     findings = []
     for finding in report.findings:
         parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
@@ -63,6 +66,7 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "memory": memory,
+        "gpu_memory": on_gpu,
         "rehearsed": rehearsed,
         "steps": report.facts.get("data", {}).get("steps"),
     }

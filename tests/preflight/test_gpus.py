@@ -1,5 +1,6 @@
 """What the pre-flight says of GPUs, over a driver library made for tests: two of 12 GB, of which 6 and 5 are free."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from sft_tui import gpus
+from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
 from tests import nvml
 from tests.preflight.conftest import Checked
@@ -39,18 +41,45 @@ def about(report: Report, subject: str) -> dict[str, tuple[str, str]]:
     return {f.code: (f.level, f.what()) for f in report.findings if f.subject == subject}
 
 
-def test_the_peak_is_compared_with_the_gpu_that_has_the_least_free(checked: Checked, driver: Driver) -> None:
-    driver("")
-    found = about(checked(), "memory")
-    assert found["gpu_memory"][0] == "ok"
-    assert "on a GPU with 5.37 GB free" in found["gpu_memory"][1]
-    assert "context 600.00 MB" in found["gpu_memory"][1]
-    assert found["memory"][0] == "ok"  # of the host
+def of_gpus(report: Report) -> list[tuple[str, str]]:
+    """Level and text of what is said of each GPU's memory."""
+    return [(f.level, f.what()) for f in report.findings if f.code.startswith("gpu_memory")]
 
 
-def test_one_process_takes_the_gpu_with_the_most_free(checked: Checked, driver: Driver) -> None:
+def test_the_peak_is_compared_with_what_is_free_on_each_gpu(checked: Checked, driver: Driver) -> None:
     driver("")
-    assert "6.44 GB free" in about(checked(num_processes=1), "memory")["gpu_memory"][1]
+    report = checked()
+    (first, first_says), (second, second_says) = of_gpus(report)
+    assert (first, second) == ("ok", "ok")
+    assert "GPU 0" in first_says
+    assert "6.44 GB free" in first_says
+    assert "GPU 1" in second_says
+    assert "5.37 GB free" in second_says
+    assert "context 600.00 MB" in first_says
+    assert about(report, "memory")["memory"][0] == "ok"  # of the host
+    body = json.loads(reports.to_json(report, "en"))
+    assert body["gpu_memory"]["total"] == sum(body["gpu_memory"]["items"].values())
+    assert body["memory"]["host"] == 2 * body["memory"]["total"]
+
+
+def test_one_process_takes_the_first_gpu_however_much_the_second_has(
+    checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver("")
+    monkeypatch.setattr(gpus, "free_memory", lambda: [600_000_000, 9_000_000_000])
+    ((level, says),) = of_gpus(checked(num_processes=1))
+    assert level == "warning"
+    assert "600.00 MB are free" in says
+
+
+def test_a_gpu_that_does_not_tell_is_rehearsed(
+    checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver("")
+    monkeypatch.setattr(gpus, "free_memory", lambda: [9_000_000_000, None])
+    report = checked()
+    assert [level for level, _ in of_gpus(report)] == ["warning", "ok"]
+    assert report.findings[0].command.startswith("sft-tui rehearse sft-small ")
 
 
 @pytest.mark.parametrize(
@@ -61,8 +90,8 @@ def test_a_model_that_no_gpu_holds_is_an_error(
     checked: Checked, driver: Driver, shape: dict[str, Any], level: str
 ) -> None:
     driver("")
-    found = about(checked(pretrained_model="", freeze="", **shape), "memory")
-    assert found["gpu_memory_short"][0] == level
+    report = checked(pretrained_model="", freeze="", **shape)
+    assert [found for found, _ in of_gpus(report)] == [level, "warning"]  # what is certain fits the larger one
 
 
 def test_what_smaller_micro_batches_may_mend_is_a_warning(
@@ -71,8 +100,8 @@ def test_what_smaller_micro_batches_may_mend_is_a_warning(
     driver("")
     monkeypatch.setattr(gpus, "free_memory", lambda: [600_000_000, 600_000_000])
     report = checked()
-    (finding,) = [f for f in report.findings if f.code == "gpu_memory_short"]
-    assert (finding.level, report.exit_code) == ("warning", 0)
+    finding, other = [f for f in report.findings if f.code == "gpu_memory_short"]
+    assert (finding.level, other.level, report.exit_code) == ("warning", "warning", 0)
     assert "--micro_batch_tokens 64" in finding.command
 
 
