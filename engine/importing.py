@@ -29,6 +29,8 @@ CHUNK = 1 << 20  # characters read at a time
 LONGEST_RECORD = 64 << 20  # characters
 BATCH_ROWS = 1024
 GROUP_ROWS = 10_000
+# A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
+STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 PLACES, PREVIEW, SHOWN = 3, 3, 200
 ENCODINGS = ("utf-8", "gb18030")
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -267,7 +269,7 @@ def _csv(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
 
 def _parquet(path: Path, request: Request, progress: Progress) -> Iterator[tuple[str, Any]]:
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pq.ParquetFile(path, page_checksum_verification=True, **STREAMED)
         names = set(file.schema_arrow.names)
         asked = {request.prompt_column, request.response_column}
         known = {"instruction", "conversations", "messages", "conversation"}.union(*PAIRS)
@@ -435,7 +437,7 @@ def _copy(pool: Path, staged: Mapping[str, Path], held: Any, chosen: Any) -> dic
     counts = {"rows": int(chosen.sum()), "train_rows": 0, "valid_rows": 0}
     try:
         start = 0
-        for batch in pq.ParquetFile(pool).iter_batches(GROUP_ROWS):
+        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS):
             part = slice(start, start + len(batch))
             start += len(batch)
             masks = {"train": chosen[part] & ~held[part], "valid": held[part]}

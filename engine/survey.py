@@ -134,21 +134,29 @@ def _file_facts(
             report(tally.rows, outline["rows"])
         tally.require_rows(path, config.prompt_column, config.response_column)
         return {**outline, **tally.to_json()}
-    store = _store(source, tokenizer, config, _paced(name))
+    store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
-    return {**outline, **store.meta, **store.cuts(), **_length_facts(store)}
+    on_disk = {"store_bytes": _bytes_of(store), "store_kept": kept}
+    return {**outline, **on_disk, **store.meta, **store.cuts(), **_length_facts(store)}
 
 
 def _store(
     source: Source, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
-) -> TokenStore:
+) -> tuple[TokenStore, bool]:
+    """The store of a file, and whether it stays for the run."""
     try:
-        return open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), report)
+        return open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), report), True
     except InputError as error:
         if error.message.code != "folder_unwritable":
             raise
     with tempfile.TemporaryDirectory() as folder:  # looking must work where nothing may be written
-        return open_store(source, tokenizer, config.max_seq_len, Path(folder), report)
+        return open_store(source, tokenizer, config.max_seq_len, Path(folder), report), False
+
+
+def _bytes_of(store: TokenStore) -> int:
+    """What a store takes on the disk: its tokens, and for each row two ends, its number and its hash."""
+    tokens = sum(int(store.whole_lengths(part).sum()) for part in ("prompt", "label"))
+    return tokens * int(np.dtype(store.meta["dtype"]).itemsize) + 4 * 8 * len(store)
 
 
 def _paced(name: str) -> Callable[[int, int], None]:

@@ -113,15 +113,15 @@ def check(
     findings += _data(config, facts["data"], request.processes)
     tokenizer = facts["data"].get("tokenizer", {"error": {"code": "", "args": {}}})
     findings += _model(config, facts["model"], tokenizer)
-    findings += _folders(request)
+    findings += [*_folders(request), *disk.unwritable(config, request.logs)]
     prediction = on_gpu = None
     steps = facts["data"].get("steps")
     if "error" not in facts["model"] and "died" not in facts["model"]:
         counts = model.counted(facts["model"], tokenizer)
         total = steps["total"] if steps else 0
-        findings += disk.findings(
-            config, disk.writes(config, counts["parameters"], counts["trained"], total), request.logs
-        )
+        store = disk.Store.of(facts["data"].get(name, {}) for name in DATA_FILES)
+        need = disk.writes(config, counts["parameters"], counts["trained"], total, store)
+        findings += disk.findings(config, need, request.logs, store)
         if steps and "error" not in tokenizer:
             prediction, on_gpu, found = _memory(request, facts["model"], tokenizer, facts["data"])
             findings += found

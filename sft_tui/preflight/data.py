@@ -10,6 +10,7 @@ from sft_tui.preflight.missing import split_command
 
 CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
+BARS = " ▁▂▃▄▅▆▇█"
 Facts = Mapping[str, Any]
 
 
@@ -22,6 +23,14 @@ def scripts(facts: Facts) -> str:
     """The scripts of a file with at least one letter in a hundred: `Han 94 %, Latin 6 %`."""
     shares = [f"{script} {100 * share:.0f} %" for script, share in facts["scripts"].items() if share >= 0.01]
     return ", ".join(shares) or "-"
+
+
+def lengths(facts: Facts) -> str:
+    """Lengths for people: a histogram from 0 to the longest, and where half and nearly all of them lie."""
+    counts = facts["histogram"]["counts"]
+    highest = max(1, *counts)
+    bars = "".join(BARS[-(-count * (len(BARS) - 1) // highest)] for count in counts)
+    return f"{bars} ≤ {facts['longest']:,} (50 % ≤ {facts['median']:,}, 95 % ≤ {facts['p95']:,})"
 
 
 def show_command(config: RunConfig, path: str, row: int) -> str:
@@ -52,6 +61,7 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
             args = {"path": path, "rows": rows, "count": facts[f"{what}_rows"], "first": first}
             yield Finding("warning", f"text_{what}", name, args, show_command(config, path, first))
     if "label" in facts:
+        yield Finding("ok", "lengths", name, {part: lengths(facts[part]) for part in ("prompt", "label")})
         yield from _token_findings(config, name, path, facts)
 
 
@@ -59,7 +69,7 @@ def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> It
     if facts["cut_rows"]:
         share = facts["cut_label_tokens"] / max(1, facts["label_tokens"])
         longest = max(facts[part]["longest"] for part in ("prompt", "label"))
-        args = {name: facts[name] for name in ("cut_rows", "rows", "limit")}
+        args = {name: facts[name] for name in ("cut_rows", "cut_tokens", "rows", "limit")}
         args |= {"path": path, "share": percent(share), "longest": longest}
         yield Finding("warning" if share >= CUT_SHARE else "ok", "rows_truncated", name, args)
     empty = facts["labels_empty"]

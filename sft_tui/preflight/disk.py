@@ -1,12 +1,15 @@
 """What a run will write, file system by file system, against what is free there."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from engine.contract.config import RunConfig
+from engine.contract.messages import Lang
 from engine.contract.rundir import free_bytes
-from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.finding import Finding, item
 from sft_tui.text import size
 
 EVENT_BYTES = 1024  # of the log for each step, readings of the machine included
@@ -15,7 +18,21 @@ SLACK = 16 << 20  # of a checkpoint and of the best model: headers, tokenizer, c
 ADAMW_STATE, ADAFACTOR_STATE = 2.0, 1 / 16  # bytes for each byte of trained weights
 
 
-def writes(config: RunConfig, parameters: int, trained: int, steps: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Store:
+    """What the token store takes: bytes that the check has written for the run, and bytes that the run will write."""
+
+    written: int = 0
+    to_write: int = 0
+
+    @classmethod
+    def of(cls, files: Iterable[Mapping[str, Any]]) -> Self:
+        """Of the facts on data files."""
+        sizes = [(facts["store_kept"], facts["store_bytes"]) for facts in files if "store_bytes" in facts]
+        return cls(sum(size for kept, size in sizes if kept), sum(size for kept, size in sizes if not kept))
+
+
+def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: Store) -> dict[str, int]:
     """Bytes that the run holds at most at one time, by what they are.
 
     One checkpoint more than are kept, and one more for that of the best score: the new one is written before the old
@@ -28,34 +45,60 @@ def writes(config: RunConfig, parameters: int, trained: int, steps: int) -> dict
         "checkpoints": kept * checkpoint + 4 * (parameters - trained),
         "best": 2 * (4 * parameters + SLACK),
         "log": LOG_BYTES + EVENT_BYTES * steps,
+        "token store": store.to_write,
     }
 
 
-def findings(config: RunConfig, need: Mapping[str, int], logs: Path) -> Iterator[Finding]:
-    """A finding for each file system, and one for each folder that cannot be written."""
-    places = {"checkpoints": config.output_dir, "best": config.output_dir, "log": str(logs)}
-    settings = {config.output_dir: "output_dir", str(logs): "logs", config.token_store: "token_store"}
-    devices: dict[int, list[str]] = {}
-    blocked = set()
-    for path, setting in settings.items():
+def settings_of(config: RunConfig, logs: Path) -> dict[str, str]:
+    """The folders that a run writes to, each with the setting that names it."""
+    return {config.output_dir: "output_dir", str(logs): "logs", config.token_store: "token_store"}
+
+
+def unwritable(config: RunConfig, logs: Path) -> Iterator[Finding]:
+    """A finding for each folder that cannot be written."""
+    for path, setting in settings_of(config, logs).items():
         parent = _existing(Path(path))
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            why = "Permission denied" if parent.is_dir() else f"{parent} is not a folder"
-            blocked.add(path)
-            yield Finding("error", "folder_unwritable", setting, {"path": path, "why": why, "setting": setting})
+        if not parent.is_dir():
+            why = {"why": f"{parent} is not a folder", "why_zh": f"{parent} 不是目录"}
+        elif not os.access(parent, os.W_OK | os.X_OK):
+            why = {"why": "permission denied", "why_zh": "没有写入权限"}
+        else:
+            continue
+        yield Finding("error", "folder_unwritable", setting, {"path": path, "setting": setting, **why})
+
+
+def findings(config: RunConfig, need: Mapping[str, int], logs: Path, store: Store) -> Iterator[Finding]:
+    """A finding for each file system that is written to."""
+    places = {"checkpoints": config.output_dir, "best": config.output_dir, "log": str(logs)}
+    places |= {"token store": config.token_store}
+    settings = settings_of(config, logs)
+    blocked = {str(finding.args["path"]) for finding in unwritable(config, logs)}
+    devices: dict[int, list[str]] = {}
     for part, path in places.items():
         if path not in blocked:
             devices.setdefault(_existing(Path(path)).stat().st_dev, []).append(part)
     for parts in devices.values():
         path = places[parts[0]]
         total, free = sum(need[part] for part in parts), free_bytes(Path(path))
-        items = ", ".join(f"{part} {size(need[part])}" for part in parts)
-        args = {"path": path, "need": size(total), "free": size(free), "items": items}
+        args = {"path": path, "need": size(total), "free": size(free), **_items(need, parts, store)}
         if total > free:
             args |= {"short": size(total - free), "setting": settings[path]}
             yield Finding("error", "space_short", settings[path], args)
         else:
             yield Finding("ok", "disk", settings[path], args)
+
+
+def _items(need: Mapping[str, int], parts: list[str], store: Store) -> dict[str, str]:
+    """What is written to one file system, in both languages."""
+    shown: dict[str, str] = {}
+    languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
+    for key, lang in languages:
+        texts = [f"{item(part, lang)} {size(need[part])}" for part in parts if need[part]]
+        if "token store" in parts and store.written:
+            there = "已写入" if lang == "zh" else "written"
+            texts.append(f"{item('token store', lang)} {size(store.written)} ({there})")
+        shown[key] = ", ".join(texts)
+    return shown
 
 
 def _existing(path: Path) -> Path:

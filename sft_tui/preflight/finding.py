@@ -20,8 +20,10 @@ class Said(NamedTuple):
 
 _TRUNCATED = Said(
     (
-        "{path}: {cut_rows:,} of {rows:,} rows are longer than {limit} tokens; {share} of the label tokens are cut.",
-        "{path}：{rows:,} 行中有 {cut_rows:,} 行超过 {limit} 个词元；{share} 的标签词元被截去。",
+        "{path}: {cut_rows:,} of {rows:,} rows are longer than {limit} tokens; {cut_tokens:,} tokens are cut, "
+        "{share} of those of the responses.",
+        "{path}：{rows:,} 行中有 {cut_rows:,} 行超过 {limit} 个词元；截去 {cut_tokens:,} 个词元，"
+        "占回答词元的 {share}。",
     ),
     (
         "The model never sees what is cut, and learns to end where the text does not.",
@@ -48,6 +50,12 @@ SAID: dict[str, Said] = {
         (
             "{path}: {rows:,} rows; prompts of {prompt} tokens, responses of {label} (median); {scripts}.",
             "{path}：{rows:,} 行；提问中位数 {prompt} 个词元，回答 {label} 个；{scripts}。",
+        )
+    ),
+    "lengths": Said(
+        (
+            "Tokens of prompts {prompt}; of responses {label}.",
+            "提问词元数 {prompt}；回答词元数 {label}。",
         )
     ),
     "rows_untokenized": Said(
@@ -311,6 +319,14 @@ SAID: dict[str, Said] = {
         ("/dev/shm has {free} free.", "/dev/shm 可用 {free}。"),
         ("Processes that train together exchange gradients there.", "多进程训练通过它交换梯度。"),
         ("In a container, start it with --shm-size 1g.", "在容器中请加上 --shm-size 1g。"),
+    ),
+    "ports_closed": Said(
+        ("Processes on this machine cannot reach each other ({why}).", "本机进程之间无法通信（{why}）。"),
+        ("Processes that train together exchange gradients over TCP.", "多进程训练通过 TCP 交换梯度。"),
+        (
+            "Bring the loopback interface up, or use --num_processes 1: `{command}`",
+            "请启用回环接口，或用 --num_processes 1：`{command}`",
+        ),
     ),
     "files_few": Said(
         ("The limit on open files is {limit}.", "打开文件数上限为 {limit}。"),

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from sft_tui.text import size
 FEWEST_FILES = 256
 LEAST_SHM = 64 << 20  # bytes; what containers give by default
 CLOCK_SLACK = 3600.0  # seconds
-BUS_SECONDS = 2.0
+BUS_SECONDS, PORT_SECONDS = 2.0, 2.0
 
 
 def findings(config: RunConfig, processes: int, command: str, memory: int) -> Iterator[Finding]:
@@ -39,6 +40,8 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
         yield Finding("warning", "gpu_unreadable", "machine", {"why": why})
     if count and processes > 1:
         yield from _shared_memory()
+    if processes > 1 and (why := unreachable()):
+        yield Finding("error", "ports_closed", "machine", {"why": why}, "ip link set lo up")
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
         yield Finding("warning", "files_few", "machine", {"limit": soft}, "ulimit -n 4096")
@@ -46,6 +49,26 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
         wrapped = f"loginctl enable-linger && systemd-run --user --scope {command}"
         yield Finding("warning", "logout_kills", "machine", {}, wrapped)
     yield from _clock([config.train_file, config.validation_file, config.pretrained_model])
+
+
+def unreachable() -> str:
+    """Why processes cannot reach each other through a free port of this machine; empty where they can.
+
+    Ranks meet in a file, and then exchange gradients over TCP: at the address that the machine's name stands for,
+    or else at the loopback's, on ports that the system gives them.
+    """
+    why = ""
+    for host in (socket.gethostname(), "127.0.0.1"):
+        try:
+            address = socket.gethostbyname(host)
+            with (
+                socket.create_server((address, 0)) as server,
+                socket.create_connection(server.getsockname(), PORT_SECONDS),
+            ):
+                return ""
+        except OSError as error:
+            why = f"{host}: {error.strerror or error}"
+    return why
 
 
 def _shared_memory() -> Iterator[Finding]:

@@ -7,10 +7,11 @@ from typing import Any
 from engine.contract.inputs import FILES
 from engine.contract.messages import Lang
 from sft_tui.locale import say
-from sft_tui.preflight.check import Report
+from sft_tui.preflight.check import DATA_FILES, Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.text import pad, safe, width
 
+PARTS = ("prompt", "label")
 SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
 RESOURCES = {
     "memory": ("memory", "内存"),
@@ -61,12 +62,14 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
     for finding in report.findings:
         parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
         findings.append({**parts, "command": finding.command if finding.command.isprintable() else parts["command"]})
+    data = {name: report.facts.get("data", {}).get(name, {}) for name in DATA_FILES}
     body = {
         "findings": findings,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "memory": memory,
         "gpu_memory": on_gpu,
+        "lengths": {name: {part: about[part] for part in PARTS} for name, about in data.items() if PARTS[0] in about},
         "rehearsed": rehearsed,
         "steps": report.facts.get("data", {}).get("steps"),
     }

@@ -96,6 +96,30 @@ def test_the_survey_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> N
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_an_import_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:
+    rows = 80_000
+    texts = np.random.default_rng(0).bytes(rows * 1000).hex()
+    column = [texts[place * 2000 : place * 2000 + 2000] for place in range(rows)]
+    path = tmp_path / "large.parquet"
+    pq.write_table(
+        pa.table({"prompt": ["x"] * rows, "response": column}), path, compression="none", row_group_size=rows
+    )
+    assert path.stat().st_size > 150e6
+    script = (
+        "import re\nfrom engine.survey import answer\nimport sys, json\nfound = answer(json.load(sys.stdin))\n"
+        "print(found['rows'], re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+    )
+    config = to_json(preset("sft-small").config)
+    targets = {"train": str(tmp_path / "train.parquet"), "valid": str(tmp_path / "valid.parquet")}
+    request = json.dumps({"task": "import", "config": config, "files": [str(path)], **targets})
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=request, capture_output=True, text=True, timeout=120, check=True
+    )
+    found, peak = done.stdout.splitlines()[-1].split()
+    assert int(found) == rows
+    assert int(peak) * 1024 < 250e6
+
+
 def test_a_row_is_shown_with_what_is_cut(
     survey: Callable[..., dict[str, Any]], tmp_path: Path, tiny_tokenizer: Path
 ) -> None:

@@ -35,6 +35,13 @@ def test_json_is_one_object_and_the_code_is_0_where_nothing_is_in_error(
     assert body["errors"] == 0
     assert body["memory"]["total"] == sum(body["memory"]["items"].values()) > 300e6
     assert {finding["level"] for finding in body["findings"]} <= {"ok", "warning"}
+    (of_training,) = [one for one in body["findings"] if (one["code"], one["subject"]) == ("lengths", "train_file")]
+    for part, label in (("prompt", "prompts"), ("label", "responses")):
+        lengths = body["lengths"]["train_file"][part]
+        assert sum(lengths["histogram"]["counts"]) == pq.read_metadata(tiny_settings["train_file"]).num_rows
+        assert f"≤ {lengths['longest']} (50 % ≤ {lengths['median']}, 95 % ≤ {lengths['p95']})" in of_training["what"]
+        assert label in of_training["what"]
+    assert body["memory"]["host"] == body["memory"]["total"]
 
 
 def test_it_speaks_chinese(tmp_path: Path) -> None:

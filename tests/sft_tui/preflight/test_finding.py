@@ -15,6 +15,7 @@ CHINESE = re.compile("[一-鿿]")
 NEVER_GRAVE = {
     "rows",
     "rows_untokenized",
+    "lengths",
     "tokenizer",
     "model",
     "precision",

@@ -94,3 +94,22 @@ def test_few_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(resource, "getrlimit", lambda _what: (64, 4096))
     (finding,) = found("files_few", tmp_path)
     assert "64" in finding.what()
+
+
+def test_processes_reach_each_other_on_this_machine() -> None:
+    assert machine.unreachable() == ""
+
+
+def test_a_machine_without_ports_is_an_error_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_address: tuple[str, int]) -> None:
+        raise OSError(99, "Cannot assign requested address")
+
+    monkeypatch.setattr("socket.create_server", refuse)
+    config = preset("sft-small").config
+    codes = {
+        processes: [
+            each.code for each in machine.findings(config, processes, "sft-tui run", 1) if each.level == "error"
+        ]
+        for processes in (1, 2)
+    }
+    assert codes == {1: [], 2: ["ports_closed"]}

@@ -1,0 +1,46 @@
+"""What a run writes, against what is free, and folders that cannot be written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.presets import preset
+from sft_tui.preflight import disk
+from sft_tui.preflight.disk import Store
+
+FACTS = [{"store_kept": True, "store_bytes": 3_000_000}, {"store_kept": False, "store_bytes": 2_000_000}, {}]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    folders = {"output_dir": str(tmp_path / "out"), "token_store": str(tmp_path / "store")}
+    return replace(preset("sft-small").config, **folders)  # type: ignore[arg-type]  # these are texts
+
+
+def test_the_token_store_is_counted_where_it_is_still_to_be_written(config: RunConfig, tmp_path: Path) -> None:
+    store = Store.of(FACTS)
+    need = disk.writes(config, 1000, 1000, 10, store)
+    (finding,) = disk.findings(config, need, tmp_path / "logs", store)
+    assert need["token store"] == 2_000_000
+    assert "token store 2.00 MB, token store 3.00 MB (written)" in finding.what("en")
+    assert "分词缓存 3.00 MB (已写入)" in finding.what("zh")
+    assert "检查点" in finding.what("zh")
+
+
+def test_a_token_store_too_large_for_its_disk_is_an_error(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda _path: 1 << 30)
+    need = disk.writes(config, 1000, 1000, 10, Store(to_write=2 << 30))
+    (finding,) = disk.findings(config, need, tmp_path / "logs", Store(to_write=2 << 30))
+    assert (finding.level, finding.code) == ("error", "space_short")
+
+
+def test_a_folder_below_a_file_cannot_be_written(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (finding,) = disk.unwritable(replace(config, output_dir=str(tmp_path / "file/out")), tmp_path / "logs")
+    assert (finding.level, finding.subject) == ("error", "output_dir")
+    assert "is not a folder" in finding.what("en")
+    assert "不是目录" in finding.what("zh")
