@@ -26,6 +26,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
+    if LANG == "zh":
+        from sft_tui import usage
+
+        usage.in_chinese(cli)
     try:
         cli(prog_name="sft-tui")
     except InputError as error:
@@ -76,9 +80,7 @@ def cli(logs: Path, **screen: Any) -> None:
     told = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
     if told:
         option = "--ascii" if told[0] == "ascii_only" else f"--{told[0].replace('_', '-')}"
-        raise click.UsageError(
-            f"{option} before a command is the screen's alone: give it behind {context.invoked_subcommand}."
-        )
+        raise click.UsageError(say("usage_screen", LANG, option=option, command=context.invoked_subcommand))
 
 
 for command in (check_command, rehearse, presets, data):
@@ -117,7 +119,7 @@ def run(
 ) -> None:
     """Train as PRESET says, with any of its settings overridden; the run outlives this command."""
     if resume and fresh:
-        raise click.UsageError("--resume goes on with a run, --fresh starts anew: give one of them.")
+        raise click.UsageError(say("usage_resume_fresh", LANG))
     how = {"resume": resume, "fresh": fresh}
     view = View(json=json, detach=detach, screen=not (no_ui or json))
     start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)

@@ -99,7 +99,7 @@ def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, v
     from sft_tui import importing
 
     if not preview and not train:
-        raise click.UsageError("--train names the file to write; --preview writes none.")
+        raise click.UsageError(say("usage_train", LANG))
     targets = {"train": "", "valid": ""} if preview else {"train": train, "valid": valid}
     with telling() as progress:
         found = importing.bring_in(list(files), progress, **targets, **how)

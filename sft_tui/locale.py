@@ -271,6 +271,19 @@ TEXTS: dict[str, tuple[str, str]] = {
         "New here? Choose demo and press enter.",
         "初次使用？选择 demo 并按回车。",
     ),
+    "usage_screen": (
+        "{option} before a command is the screen's alone: give it behind {command}.",
+        "命令之前的 {option} 只对界面有效：请写在 {command} 之后。",
+    ),
+    "usage_resume_fresh": (
+        "--resume goes on with a run, --fresh starts anew: give one of them.",
+        "--resume 继续运行，--fresh 重新开始：只能选其一。",
+    ),
+    "usage_train": (
+        "--train names the file to write; --preview writes none.",
+        "--train 指定要写出的文件；--preview 不写文件。",
+    ),
+    "options": ("Options", "选项"),
     "group_data": ("Data", "数据"),
     "group_model": ("Model", "模型"),
     "group_training": ("Training", "训练"),

@@ -54,12 +54,13 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes one section a group, the command's own options first."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        own = say("options", self._lang)
+        sections: dict[str, list[tuple[str, str]]] = {own: []}
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)
             if row is not None:
                 name = parameter.name or ""
-                title = say(f"group_{setting_of(name).group}", self._lang) if name in FIELDS else "Options"
+                title = say(f"group_{setting_of(name).group}", self._lang) if name in FIELDS else own
                 sections.setdefault(title, []).append(row)
         for title, rows in sections.items():
             with formatter.section(title):
