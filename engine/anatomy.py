@@ -342,6 +342,24 @@ def _t5_tensors(settings: Mapping[str, Any]) -> Tensors:
     return {name: Tensor("F32", shape, name) for name, shape in found.items()}
 
 
+def _shape_in(tensors: Tensors) -> dict[str, int]:
+    """The settings that make the shape of a T5 with these weights; nothing where they are no T5."""
+    first = "encoder.block.0.layer"
+    try:
+        d_model = tensors["shared.weight"].shape[1]
+        heads = tensors[f"{first}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
+        inner = tensors[f"{first}.0.SelfAttention.q.weight"].shape[0]
+        d_ff = tensors[f"{first}.1.DenseReluDense.wi.weight"].shape[0]
+        layers = {
+            stack: 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith(f"{stack}.block."))
+            for stack in ("encoder", "decoder")
+        }
+        shape = {"d_model": d_model, "d_kv": inner // heads, "d_ff": d_ff, "num_heads": heads}
+    except (LookupError, ValueError, ZeroDivisionError):
+        return {}
+    return {**shape, "num_layers": layers["encoder"], "num_decoder_layers": layers["decoder"]}
+
+
 _ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
 
 
@@ -355,11 +373,12 @@ def _check_fit(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> Non
     missing = sorted(wanted.keys() - have.keys())
     unexpected = sorted(have.keys() - wanted.keys() - _ALIASES)
     mismatched = sorted(name for name in wanted.keys() & have.keys() if wanted[name].shape != have[name].shape)
+    shape = {} if path.is_dir() else _shape_in(have)  # a folder says its shape itself
     groups = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
     if missing or unexpected or mismatched:
         counts = {f"{name}_count": len(group) for name, group in groups.items()}
         shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
-        raise InputError("model_keys", path=str(path), **counts, **shown)
+        raise InputError("model_keys", path=str(path), **counts, **shown, **shape)
 
 
 # --- what it comes to

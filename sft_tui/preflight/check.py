@@ -1,5 +1,6 @@
 """The pre-flight: every check in the order in which its findings are to be mended."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +18,14 @@ from sft_tui.preflight import data, disk, machine, memory, missing, model, probe
 from sft_tui.preflight.finding import ORDER, Finding, item
 from sft_tui.preflight.memory import Batch, Plan, Prediction
 from sft_tui.preflight.probe import Progress
+from sft_tui.preflight.remedy import Run, remedied
 from sft_tui.rehearsal import Rehearsal, applied, estimate
 from sft_tui.starting import options_text, processes_here
 from sft_tui.text import size
 
 TIGHT = 0.85  # of the memory to be had
 LEAST_BUDGET = 64  # tokens of a micro-batch
+OF_FILES = {"file_unreadable", "column_missing", "column_not_text", "rows_truncated"}  # mended without a run
 DATA_FILES = ("train_file", "validation_file")
 
 
@@ -132,7 +135,8 @@ def check(
         findings.append(Finding("ok", "plan", "time", {**plan, "peak": config.peak_learn_rate()}))
         findings += _time(request, steps["total"])
     found = list(missing.mended(findings, config, lambda **changes: request.command("check", **changes)))
-    found = sorted(found, key=lambda finding: ORDER[finding.level])
+    pad = tokenizer.get("special", {}).get("pad")
+    found = sorted(remedied(Run(config, request.command, found, pad)), key=lambda finding: ORDER[finding.level])
     return Report(found, facts, prediction, on_gpu, request.processes)
 
 
@@ -153,6 +157,11 @@ def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
         return Report([_died(facts["died"], config)])
     findings = list(data.file_findings(config, "train_file", facts["train_file"]))
     found = list(missing.mended(findings, config, lambda **_changes: ""))
+
+    def command(_verb: str, **changes: Any) -> str:
+        return f"sft-tui data check {shlex.quote(config.train_file)}{options_text(changes)}"
+
+    found = list(remedied(Run(config, command, found), OF_FILES))
     return Report(sorted(found, key=lambda finding: ORDER[finding.level]), {"data": facts})
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from sft_tui.preflight.finding import Finding, of_error
-from sft_tui.preflight.missing import split_command
+from sft_tui.preflight.missing import DEFAULTS, split_command
+from sft_tui.starting import options_text
 
 CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
@@ -35,7 +36,14 @@ def lengths(facts: Facts) -> str:
 
 def show_command(config: RunConfig, path: str, row: int) -> str:
     """The command that shows what the model sees of a row."""
-    return f"sft-tui data show {shlex.quote(path)} --row {row} --tokenizer {shlex.quote(config.tokenizer)}"
+    shown = f"sft-tui data show {shlex.quote(path)} --row {row} --tokenizer {shlex.quote(config.tokenizer)}"
+    return shown + _columns(config)
+
+
+def _columns(config: RunConfig) -> str:
+    """The options that name the columns, where they are not the usual ones."""
+    columns = {"prompt_column": config.prompt_column, "response_column": config.response_column}
+    return options_text({name: column for name, column in columns.items() if column != getattr(DEFAULTS, name)})
 
 
 def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Finding]:
@@ -81,7 +89,11 @@ def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> It
         args = {"path": path, "rows": facts["rows"], "count": repeated["rows"], "first": repeated["first"]}
         quoted = shlex.quote(path)
         yield Finding(
-            "warning", "rows_duplicate", name, args, f"sft-tui data import {quoted} --train {quoted} --overwrite"
+            "warning",
+            "rows_duplicate",
+            name,
+            args,
+            f"sft-tui data import {quoted} --train {quoted} --valid '' --overwrite{_columns(config)}",
         )
     share = facts["unknown_tokens"] / max(1, facts["tokens"])
     if share >= UNKNOWN_WARNING:

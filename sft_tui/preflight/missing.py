@@ -44,13 +44,25 @@ def split_command(config: RunConfig) -> str:
     return f"sft-tui data import {train} --train {train} --valid {valid} --overwrite"
 
 
+def source_of_rows(config: RunConfig) -> Path | None:
+    """A file here that may hold rows of one's own."""
+    own = {Path(path).absolute() for path in (config.train_file, config.validation_file)}
+    found = (path for pattern in ROWS for path in sorted(Path().glob(pattern)))
+    return next((path for path in found if path.absolute() not in own), None)
+
+
+def import_command(source: Path, config: RunConfig) -> str:
+    """The command that makes both data files of another."""
+    return f"sft-tui data import {shlex.quote(str(source))}" + _options(
+        train=config.train_file, valid=config.validation_file
+    )
+
+
 def _rows(config: RunConfig) -> tuple[tuple[str, str], str]:
     both = _options(train=config.train_file, valid=config.validation_file)
-    found = [path for pattern in ROWS for path in sorted(Path().glob(pattern))]
-    if found:
-        return ("Bring rows in: `{command}`", "导入数据：`{command}`"), (
-            f"sft-tui data import {shlex.quote(str(found[0]))}{both}"
-        )
+    source = source_of_rows(config)
+    if source is not None:
+        return ("Bring rows in: `{command}`", "导入数据：`{command}`"), import_command(source, config)
     own = f"`sft-tui data import FILE{both}`".replace("{", "{{").replace("}", "}}")
     words = (
         f"Bring in rows of your own with {own}, or try with a small corpus: `{{command}}`",
@@ -88,10 +100,16 @@ def _model(config: RunConfig, gone: set[str], check: Command) -> tuple[tuple[str
         "Put it there, or name another with --pretrained_model. Without one, pretrain a small one: `{command}`",
         "请放入模型，或用 --pretrained_model 指定另一个。若没有模型，先预训练一个小模型：`{command}`",
     )
+    return words, new_model(config, check)
+
+
+def new_model(config: RunConfig, check: Command) -> str:
+    """The commands that pretrain a small model on the rows, and then check the run that starts from it."""
     base = preset("pretrain").config
+    best = OutputDir(Path(base.output_dir)).best
     files = {name: getattr(config, name) for name in ("train_file", "validation_file", "tokenizer")}
     given = "".join(f" --{name} {shlex.quote(path)}" for name, path in files.items() if path != getattr(base, name))
-    return words, f"sft-tui run pretrain{given} {SMALL} && {use_it}"
+    return f"sft-tui run pretrain{given} {SMALL} && {check(pretrained_model=str(best))}"
 
 
 def _options(**paths: str) -> str:

@@ -246,7 +246,8 @@ class LaunchScreen(Drawn):
 
     def _mend(self, command: str) -> None:
         """Takes over the settings of a check, starts a run, and does all else in a thread."""
-        for part in command.split(" && "):
+        part, _, rest = command.partition(" && ")
+        while part:
             words = shlex.split(part)[1:]
             if words[:1] == ["check"]:
                 self._take_over(words[1], words[2:])
@@ -255,7 +256,9 @@ class LaunchScreen(Drawn):
                 self.desk.start_run(starting.plan_run(words[1], values))
                 return  # the check comes when the run is done
             else:
-                self.mend(words)
+                self.mend(words, rest)
+                return
+            part, _, rest = rest.partition(" && ")
 
     def _values_of(self, words: list[str]) -> dict[str, Any]:
         names = [word.removeprefix("--") for word in words[::2]]
@@ -267,8 +270,8 @@ class LaunchScreen(Drawn):
         self._choose(name, self._values_of(words))
 
     @work(thread=True, exclusive=True, group="mend")
-    def mend(self, words: list[str]) -> None:
-        """Runs one of our own commands, and looks again."""
+    def mend(self, words: list[str], rest: str = "") -> None:
+        """Runs one of our own commands, and then the rest, or looks again."""
         lang = self.desk.options.lang
         self.app.call_from_thread(self.tell, say("ui_mending", lang, command=f"sft-tui {shlex.join(words)}"))
         done = subprocess.run(
@@ -277,7 +280,10 @@ class LaunchScreen(Drawn):
         )  # fmt: skip
         last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
         self.app.call_from_thread(self.tell, last, "bad" if done.returncode else "good")
-        self.app.call_from_thread(self.look)
+        if rest and not done.returncode:
+            self.app.call_from_thread(self._mend, rest)
+        else:
+            self.app.call_from_thread(self.look)
 
     def clicked(self, x: int, y: int) -> None:
         """A press on a panel takes the cursor there."""

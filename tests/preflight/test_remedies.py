@@ -1,0 +1,100 @@
+"""The commands that go with findings mend them: run as they stand, the finding is gone."""
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.contract.config import KINDS, override
+from engine.contract.presets import preset
+from sft_tui.options import parse
+from sft_tui.preflight.check import Report, Request, check, check_file
+from tests.preflight.conftest import Checked
+from tests.preflight.zoo import ZOO, Files
+from tests.processes import SFT_TUI, run
+
+
+def of_command(words: list[str], folder: Path) -> Report:
+    """The report of a check that was given as a command."""
+    assert words[:2] == ["check", "sft-small"]
+    given = zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True)
+    values = {name: parse(KINDS[name], value) for name, value in given}
+    config, _ = override(preset("sft-small").config, values)
+    return check(Request("sft-small", values, config, folder / "logs"))
+
+
+def carried_out(command: str, files: Files) -> Report | None:
+    """Runs the parts of a command; the report where a check is one of them."""
+    report = None
+    for part in command.split(" && "):
+        program, *words = shlex.split(part)
+        if program != "sft-tui":
+            subprocess.run([program, *words], check=True, timeout=60)
+        elif words[0] == "check":
+            report = of_command(words, files.folder)
+        else:
+            result = run(*SFT_TUI, *words, folder=files.folder)
+            assert result.code == 0, result.err
+    return report
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "validation rows cut in half",
+        "no_validation_rows",
+        "longer_than_the_limit",
+        "state dict: of another width",
+        "a part that is not there",
+        "everything frozen",
+        "no decoder start",
+        "a pad token beyond the vocabulary",
+        "another end token",
+        "fewer_rows_than_a_step",
+        "repeated_rows",
+    ],
+)
+def test_the_command_mends_what_was_found(files: Files, checked: Checked, name: str) -> None:
+    (inmate,) = [inmate for inmate in ZOO if inmate.name == name]
+    more: dict[str, Any] = inmate.broken(files) or {}
+    if name == "another end token":
+        for part in ("tokenizer.json", "tokenizer_config.json"):  # the model comes with its own
+            whole = (files.folder / "tokenizer" / part).read_text()
+            (files.folder / "pretrained_model" / part).write_text(whole)
+        files.change("pretrained_model/config.json", eos_token_id=1)
+        files.change("tokenizer/tokenizer_config.json", eos_token="[UNK]")
+    before = checked(**more)
+    finding = next(finding for finding in before.findings if finding.code == inmate.code)
+    after = carried_out(finding.command, files) or checked(**more)
+    assert inmate.code not in {finding.code for finding in after.findings}
+    assert after.exit_code == 0, [finding for finding in after.findings if finding.level == "error"]
+
+
+def test_columns_of_another_name_are_named(files: Files, checked: Checked) -> None:
+    for name in ("train_file", "validation_file"):
+        table = pq.read_table(files.path(name)).rename_columns(["question", "answer"])
+        pq.write_table(table.append_column("id", pa.array(range(len(table)))), files.path(name))
+    finding = checked().findings[0]
+    assert finding.code == "column_missing"
+    after = carried_out(finding.command, files)
+    assert after is not None
+    assert after.exit_code == 0
+    config, _ = override(preset("sft-small").config, files.settings)
+    alone = check_file(config).findings[0].command
+    assert alone.endswith("--prompt_column question --response_column answer")
+    assert run("sh", "-c", f"{shlex.join(SFT_TUI)} {alone.removeprefix('sft-tui ')}", folder=files.folder).code == 0
+
+
+def test_repeated_rows_leave_the_validation_file_alone(files: Files, checked: Checked) -> None:
+    files.write([*files.rows("validation_file"), *files.rows("validation_file")], "validation_file")
+    before = files.path("train_file").read_bytes()
+    (finding,) = [finding for finding in checked().findings if finding.code == "rows_duplicate"]
+    carried_out(finding.command, files)
+    assert "rows_duplicate" not in {finding.code for finding in checked().findings}
+    assert files.path("train_file").read_bytes() == before
+    assert len(files.rows("validation_file")) == 10
+    assert not (files.folder / "data").exists()
