@@ -20,10 +20,9 @@ class Said(NamedTuple):
 
 _TRUNCATED = Said(
     (
-        "{path}: {cut_rows:,} of {rows:,} rows are longer than {limit} tokens; {cut_tokens:,} tokens are cut, "
-        "{share} of those of the responses.",
-        "{path}：{rows:,} 行中有 {cut_rows:,} 行超过 {limit} 个词元；截去 {cut_tokens:,} 个词元，"
-        "占回答词元的 {share}。",
+        "{path}: {cut_rows:,} of {rows:,} rows are longer than {limit} tokens; {cut_tokens:,} tokens cut, "
+        "{share} of the labels.",
+        "{path}：{rows:,} 行中有 {cut_rows:,} 行超过 {limit} 个词元；截去 {cut_tokens:,} 个词元，占标签的 {share}。",
     ),
     (
         "The model never sees what is cut, and learns to end where the text does not.",
