@@ -73,9 +73,16 @@ def _checksums(path: Path) -> Iterator[int]:
             raise zipfile.BadZipFile("its parts overlap")  # and would be read for ever
         for part in parts:
             if part.compress_type == zipfile.ZIP_STORED:  # as torch writes them; others may unfold to any size
-                with archive.open(part) as file:
-                    while data := file.read(CHUNK):
-                        yield len(data)
+                yield from _checked(archive, part, path)
+
+
+def _checked(archive: zipfile.ZipFile, part: zipfile.ZipInfo, path: Path) -> Iterator[int]:
+    try:
+        with archive.open(part) as file:
+            while data := file.read(CHUNK):
+                yield len(data)
+    except zipfile.BadZipFile:
+        raise InputError("model_checksum", path=str(path), part=part.filename) from None
 
 
 def known_sha256(path: Path) -> tuple[str, str] | None:

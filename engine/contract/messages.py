@@ -160,6 +160,12 @@ MESSAGES: dict[str, Wording] = {
         "Fetch it with git lfs pull.",
         "请用 git lfs pull 取回文件。",
     ),
+    "model_checksum": Wording(
+        "{path} is damaged: the checksum of {part} is not the one it was written with.",
+        "{path} 已损坏：其中 {part} 的校验和与写入时不同。",
+        "It was damaged on its way: copy or download it again.",
+        "文件在传输中损坏：请重新拷贝或下载。",
+    ),
     "model_hash": Wording(
         "{path} is not the file that it should be: its SHA-256 is {found}, and {source} says {wanted}.",
         "{path} 不是原来的文件：其 SHA-256 为 {found}，而 {source} 记录的是 {wanted}。",

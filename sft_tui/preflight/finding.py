@@ -166,6 +166,9 @@ SAID: dict[str, Said] = {
     ),
     "model_bad": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
     "model_lfs": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
+    "model_checksum": Said(
+        why=("A damaged weight shows in nothing but bad replies.", "损坏的权重不会报错，只会使回答变差。")
+    ),
     "model_hash": Said(
         why=("A damaged weight shows in nothing but bad replies.", "损坏的权重不会报错，只会使回答变差。")
     ),

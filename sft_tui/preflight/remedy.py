@@ -189,7 +189,7 @@ REMEDIES: dict[str, Remedy] = {
     ),
     "rows_few": _fewer_a_step,
     "rows_truncated": _longer,
-    **dict.fromkeys(("model_bad", "model_pickle", "model_hash"), _another_model),
+    **dict.fromkeys(("model_bad", "model_pickle", "model_hash", "model_checksum"), _another_model),
     "model_keys": _shape,
     "model_lfs": _fetch,
     **dict.fromkeys(
