@@ -5,12 +5,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.config import RunConfig
+from engine.contract.messages import Lang
 from sft_tui.preflight.finding import Finding, of_error
 from sft_tui.preflight.missing import DEFAULTS, split_command
 from sft_tui.starting import options_text
 
 CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
+SCRIPTS_ZH = {
+    "Latin": "拉丁字母", "Greek": "希腊字母", "Cyrillic": "西里尔字母", "Hebrew": "希伯来文", "Arabic": "阿拉伯文",
+    "Devanagari": "天城文", "Thai": "泰文", "Kana": "假名", "Han": "汉字", "Hangul": "谚文",
+}  # fmt: skip
 BARS = " ▁▂▃▄▅▆▇█"
 Facts = Mapping[str, Any]
 
@@ -20,10 +25,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share == 0 or share >= 0.001 else "< 0.1 %"
 
 
-def scripts(facts: Facts) -> str:
+def scripts(facts: Facts, lang: Lang) -> str:
     """The scripts of a file with at least one letter in a hundred: `Han 94 %, Latin 6 %`."""
-    shares = [f"{script} {100 * share:.0f} %" for script, share in facts["scripts"].items() if share >= 0.01]
-    return ", ".join(shares) or "-"
+    found = [(script, share) for script, share in facts["scripts"].items() if share >= 0.01]
+    return ", ".join(f"{script_name(script, lang)} {100 * share:.0f} %" for script, share in found) or "-"
+
+
+def script_name(script: str, lang: Lang) -> str:
+    """What a person calls a script."""
+    return SCRIPTS_ZH.get(script, script) if lang == "zh" else script
 
 
 def lengths(facts: Facts) -> str:
@@ -53,11 +63,12 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
         yield of_error(facts["error"], name)
         return
     rows = facts["rows"]
+    written = {"scripts": scripts(facts, "en"), "scripts_zh": scripts(facts, "zh")}
     if "label" in facts:
         medians = {part: facts[part]["median"] for part in ("prompt", "label")}
-        yield Finding("ok", "rows", name, {"path": path, "rows": rows, "scripts": scripts(facts), **medians})
+        yield Finding("ok", "rows", name, {"path": path, "rows": rows, **written, **medians})
     else:
-        yield Finding("ok", "rows_untokenized", name, {"path": path, "rows": rows, "scripts": scripts(facts)})
+        yield Finding("ok", "rows_untokenized", name, {"path": path, "rows": rows, **written})
     dropped = sum(facts["dropped"].values())
     if dropped:
         why = ", ".join(f"{reason}: {count}" for reason, count in sorted(facts["dropped"].items()))
@@ -119,6 +130,7 @@ def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Findi
         main = [next(iter(file["scripts"]), "-") for file in (train, valid)]
         if main[0] != main[1] and all(file["scripts"] for file in (train, valid)):
             args = {"train": main[0], "valid": main[1]}
+            args |= {"train_zh": script_name(main[0], "zh"), "valid_zh": script_name(main[1], "zh")}
             yield Finding("warning", "script_differs", "validation_file", args, split_command(config))
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.contract.messages import MESSAGES, InputError
+from engine.texts import _RANGES
 from sft_tui import preflight
+from sft_tui.preflight.data import SCRIPTS_ZH
 from sft_tui.preflight.finding import SAID, Finding, of_error
 
 CHINESE = re.compile("[一-鿿]")
@@ -57,6 +59,10 @@ def test_what_is_grave_has_a_reason_and_a_remedy(code: str) -> None:
     assert SAID[code].why[0]
     assert SAID[code].what[0] or MESSAGES[code].en
     assert SAID[code].fix[0] or MESSAGES[code].en_fix
+
+
+def test_every_script_has_a_chinese_name() -> None:
+    assert {script for _, script in _RANGES if script} == SCRIPTS_ZH.keys()
 
 
 def test_every_code_that_is_made_can_be_said() -> None:
