@@ -24,13 +24,12 @@ import pyarrow.parquet as pq
 from engine.contract.messages import InputError
 from engine.contract.rundir import STAGED, sync
 from engine.texts import fault_of, row_hashes
+from engine.tokens import STREAMED
 
 CHUNK = 1 << 20  # characters read at a time
 LONGEST_RECORD = 64 << 20  # characters
 BATCH_ROWS = 1024
 GROUP_ROWS = 10_000
-# A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
-STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 PLACES, PREVIEW, SHOWN = 3, 3, 200
 ENCODINGS = ("utf-8", "gb18030")
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}

@@ -27,6 +27,8 @@ from engine.texts import TextTally, reasons, row_hashes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
+STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 BATCH_ROWS = 1024
 COUNTED_ROWS = 1 << 18  # whose lengths are held at once, 8 bytes each
 FORMAT = 2
@@ -47,7 +49,7 @@ class Source:
     def open(self) -> pq.ParquetFile:
         """The file with both columns checked; raises InputError."""
         try:
-            file = pq.ParquetFile(self.path, page_checksum_verification=True)
+            file = pq.ParquetFile(self.path, page_checksum_verification=True, **STREAMED)
             schema = file.schema_arrow
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
