@@ -46,7 +46,8 @@ class PackedT5:
         self._decoder = _Stack(model.decoder, self._values, self._source)
         config = model.config
         self._start = int(config.decoder_start_token_id)
-        self._scale = config.d_model**-0.5 if getattr(config, "scale_decoder_outputs", False) else 1.0
+        scaled = config.model_type == "t5" and config.scale_decoder_outputs  # an mT5 never does, whatever it is told
+        self._scale = config.d_model**-0.5 if scaled else 1.0
         self._encodings: Encodings | None = None
         self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
 
