@@ -1,0 +1,42 @@
+"""Numerical gradients of functions that give their gradient away once, and whose dropout is seeded anew each time."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from engine.network.dropout import Source
+
+Function = Callable[..., Tensor]
+
+
+class _Anew(torch.autograd.Function):
+    """Runs a function again for each backward pass, since gradcheck asks for one after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Function, *inputs: Tensor) -> Tensor:
+        ctx.function, ctx.inputs = function, inputs
+        with torch.no_grad():
+            return function(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = [part.detach().requires_grad_(part.requires_grad) for part in ctx.inputs]
+        learning = [part for part in inputs if part.requires_grad]
+        with torch.enable_grad():
+            found = iter(torch.autograd.grad(ctx.function(*inputs), learning, gradient))
+        return None, *(next(found) if part.requires_grad else None for part in inputs)
+
+
+def assert_gradients(function: Function, *inputs: Tensor) -> None:
+    """That the gradients of all inputs that require one are those of finite differences; inputs are float64."""
+    apply = cast(Function, _Anew.apply)
+    assert torch.autograd.gradcheck(lambda *parts: apply(function, *parts), inputs)
+
+
+def reseeded(source: Source, seed: int = 3) -> Source:
+    """The source at the beginning of a step that torch's generator was seeded for."""
+    torch.manual_seed(seed)
+    source.seed()
+    return source

@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import Tensor
+
+from engine.network.attention import Sight, attend, attend_backward
+from engine.network.dropout import Rate, Source
+from engine.network.rows import Rows
+from tests.engine.network.checked import reseeded
+
+HEADS, WIDTH = 2, 6
+QUERIES, KEYS = Rows((1, 4, 2)), Rows((3, 1, 5))
+SIGHTS = {"itself": Sight(QUERIES, QUERIES, HEADS), "another": Sight(QUERIES, KEYS, HEADS)}
+NOTHING = Rate.of(0.0)
+
+
+def parts(sight: Sight, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    tokens = (sight.queries.tokens, sight.keys.tokens, sight.keys.tokens)
+    query, key, value = (torch.randn(n, WIDTH, dtype=torch.float64).to(kind) for n in tokens)
+    return query, key, value
+
+
+def bias_of(sight: Sight) -> Tensor:
+    return torch.randn(HEADS, sight.queries.longest, sight.keys.longest, dtype=torch.float64)
+
+
+def plain(parts: tuple[Tensor, ...], bias: Tensor | None, sight: Sight, stays: list[Tensor] | None = None) -> Tensor:
+    """Each row and each head by itself, by the formula; `stays` is what dropout keeps of each row."""
+    query, key, value = (part.unflatten(1, (HEADS, -1)) for part in parts)
+    seen = []
+    for row, (at, of) in enumerate(sight.pairs()):
+        scores = torch.einsum("qhw,khw->hqk", query[at], key[of])
+        if bias is not None:
+            scores = scores + bias[:, : scores.shape[1], : scores.shape[2]]
+        weights = scores.softmax(dim=-1) * (1 if stays is None else stays[row])
+        seen.append(torch.einsum("hqk,khw->qhw", weights, value[of]).flatten(1))
+    return torch.cat(seen)
+
+
+def dropped(rate: Rate, sight: Sight) -> list[Tensor]:
+    """What the source keeps of each row's weights, when it is asked for one row after the other."""
+    source, found = reseeded(Source()), []
+    for queries, keys in zip(sight.queries.lengths, sight.keys.lengths, strict=True):
+        stay = source.kept(rate, HEADS, queries, keys)
+        assert stay is not None
+        found.append(torch.from_numpy(stay).double())
+    return found
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_each_row_sees_its_own_row_of_keys(name: str, biased: bool) -> None:
+    sight = SIGHTS[name]
+    given, bias = parts(sight), bias_of(sight) if biased else None
+    seen, weights = attend(*given, bias, sight, NOTHING, Source())
+    torch.testing.assert_close(seen, plain(given, bias, sight), rtol=1e-12, atol=1e-12)
+    shapes = zip(sight.queries.lengths, sight.keys.lengths, strict=True)
+    assert [part.shape for part in weights] == [(HEADS, queries, keys) for queries, keys in shapes]
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_gradients_are_those_of_the_formula(name: str, rate: float) -> None:
+    sight, drop = SIGHTS[name], Rate.of(rate)
+    bias = bias_of(sight).requires_grad_()
+    given = tuple(part.requires_grad_() for part in parts(sight))
+    expected = plain(given, bias, sight, dropped(drop, sight) if rate else None)
+    with torch.no_grad():
+        seen, kept = attend(*parts(sight), bias, sight, drop, reseeded(Source()))
+        torch.testing.assert_close(seen, expected, rtol=1e-12, atol=1e-12)
+        gradient, d_bias = torch.randn_like(seen), torch.zeros_like(bias)
+        query, key, value = given
+        found = (*attend_backward(gradient, query, key, value, kept, sight, d_bias), d_bias)
+    for ours, theirs in zip(found, torch.autograd.grad(expected, [*given, bias], gradient), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_a_bias_is_added_to_what_is_there() -> None:
+    sight = SIGHTS["itself"]
+    given, bias = parts(sight), bias_of(sight)
+    seen, kept = attend(*given, bias, sight, NOTHING, Source())
+    once, twice = torch.zeros_like(bias), torch.zeros_like(bias)
+    attend_backward(seen, *given, kept, sight, once)
+    for _ in range(2):
+        attend_backward(seen, *given, kept, sight, twice)
+    torch.testing.assert_close(twice, 2 * once)
+
+
+def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
+    sight = SIGHTS["itself"]
+    longest = sight.queries.longest
+    later = torch.ones(longest, longest, dtype=torch.bool).triu_(1)
+    bias = torch.zeros(HEADS, longest, longest).double().masked_fill_(later, torch.finfo(torch.float64).min)
+    query, key, value = parts(sight)
+    before, _ = attend(query, key, value, bias, sight, NOTHING, Source())
+    at = next(place for place in sight.queries.places() if place.stop - place.start == longest)
+    key[at.stop - 1], value[at.stop - 1] = 9.0, 9.0
+    after, _ = attend(query, key, value, bias, sight, NOTHING, Source())
+    changed = (before != after).any(dim=1).nonzero().flatten().tolist()
+    assert changed == [at.stop - 1]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_inputs(rate: float) -> None:
+    sight = SIGHTS["itself"]
+    given = parts(sight, torch.bfloat16)
+    _, kept = attend(*given, None, sight, Rate.of(rate), reseeded(Source()))
+    _, whole = attend(*given, None, sight, NOTHING, Source())
+    stays = dropped(Rate.of(rate), sight) if rate else [torch.ones(part.shape) for part in whole]
+    for ours, plain_weights, stay in zip(kept, whole, stays, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert torch.equal(ours, torch.where(stay.bool(), plain_weights, -plain_weights))
+
+
+def test_scores_of_bf16_are_computed_in_fp32() -> None:
+    """All that is rounded to bf16 is what comes out."""
+    sight = SIGHTS["another"]
+    given = parts(sight, torch.bfloat16)
+    seen, _ = attend(*given, None, sight, NOTHING, Source())
+    expected = plain(tuple(part.double() for part in given), None, sight)
+    assert seen.dtype == torch.bfloat16
+    assert bool(((seen.double() - expected).abs() <= expected.abs() * 2**-8 + 1e-6).all())

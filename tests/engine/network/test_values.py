@@ -1,0 +1,119 @@
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from engine.network.values import Values
+from tests.engine.network.small import LENGTHS, frozen, packed, random_rows, small_t5
+
+CASTS = {torch.ops.aten._to_copy.default: 0, torch.ops.aten.copy_.default: 1}  # which argument is read
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often each of some parameters is cast or copied."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
+        self._wanted = {parameter.data_ptr(): parameter for parameter in parameters}
+        self.counts: Counter[nn.Parameter] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Counts, and does what is asked."""
+        place = CASTS.get(func)
+        if place is not None and args[place].data_ptr() in self._wanted:
+            self.counts[self._wanted[args[place].data_ptr()]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def parameter(*, learns: bool = True) -> nn.Parameter:
+    torch.manual_seed(0)
+    return nn.Parameter(torch.randn(3, 4), requires_grad=learns)
+
+
+def change(weight: nn.Parameter) -> None:
+    with torch.no_grad():
+        weight.mul_(2)
+
+
+def test_a_value_is_the_parameter_cast() -> None:
+    weight = parameter()
+    value = Values(torch.bfloat16)[weight]
+    assert torch.equal(value, weight.detach().bfloat16())
+    assert not value.requires_grad
+
+
+def test_a_parameter_of_that_kind_already_is_its_own_value() -> None:
+    weight, values = parameter(), Values(torch.float32)
+    assert values[weight].data_ptr() == weight.data_ptr()
+    assert not values[weight].requires_grad
+    change(weight)
+    assert torch.equal(values[weight], weight.detach())
+
+
+def test_a_value_is_cast_once_however_often_it_is_asked_for() -> None:
+    weight, values = parameter(), Values(torch.bfloat16)
+    with Casts([weight]) as casts:
+        found = [values[weight] for _ in range(3)]
+    assert casts.counts == {weight: 1}
+    assert len({value.data_ptr() for value in found}) == 1
+
+
+def test_after_an_update_a_value_is_cast_again_in_its_place() -> None:
+    weight, values = parameter(), Values(torch.bfloat16)
+    before = values[weight].data_ptr()
+    change(weight)
+    values.refresh()
+    with Casts([weight]) as casts:
+        found = [values[weight] for _ in range(3)]
+    assert casts.counts == {weight: 1}
+    assert torch.equal(found[-1], weight.detach().bfloat16())
+    assert found[-1].data_ptr() == before
+
+
+def test_what_is_frozen_is_never_cast_again() -> None:
+    weight, values = parameter(learns=False), Values(torch.bfloat16)
+    expected = values[weight].clone()
+    with Casts([weight]) as casts:
+        for _ in range(3):
+            values.refresh()
+            assert torch.equal(values[weight], expected)
+    assert casts.counts == {}
+
+
+def micro_batch(network: Any, rows: tuple[list[Tensor], list[Tensor]]) -> float:
+    loss = network.summed_loss(*rows)
+    loss.backward()
+    return float(loss.item())
+
+
+def test_a_step_casts_each_weight_once_and_a_later_one_only_what_learns() -> None:
+    net = frozen(small_t5(untied=True), "encoder,embeddings")
+    network, rows = packed(net, torch.bfloat16), random_rows(LENGTHS)
+    used = [weight for name, weight in net.named_parameters() if is_cast(name)]
+    for step in range(3):
+        network.begin_step()
+        with Casts(net.parameters()) as casts:
+            for _ in range(3):
+                micro_batch(network, rows)
+        expected = [weight for weight in used if weight.requires_grad or not step]
+        assert casts.counts == dict.fromkeys(expected, 1)
+
+
+def is_cast(name: str) -> bool:
+    """All but what works on the residual stream or on scores, in fp32."""
+    return not any(part in name for part in ("shared", "final_layer_norm", "relative_attention_bias"))
+
+
+def test_the_loss_after_an_update_is_that_of_a_network_made_anew() -> None:
+    net, rows = small_t5(), random_rows()
+    network = packed(net, torch.bfloat16)
+    before = network.row_losses(*rows)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    micro_batch(network, rows)
+    optimizer.step()
+    network.begin_step()
+    assert network.row_losses(*rows) == packed(net, torch.bfloat16).row_losses(*rows)
+    assert network.row_losses(*rows) != before
