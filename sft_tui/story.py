@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from engine.contract.locks import holder_of, is_locked
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunRecord
@@ -57,6 +58,13 @@ def next_record(name: str) -> RunRecord | None:
     if is_done(name):
         return None
     return starting.plan_run(name, {}, resume=bool(_owner(name)))
+
+
+def running(name: str) -> str:
+    """The run that trains a half of the demo at this moment; empty where none does."""
+    folder = Path(preset(name).config.output_dir)
+    place = holder_of(folder).get("run_dir") if is_locked(folder) else None
+    return Path(place).name if isinstance(place, str) else ""
 
 
 def is_done(name: str) -> bool:

@@ -366,18 +366,21 @@ class Desk(App[int]):
 
     @work(thread=True, exclusive=True, group="demo")
     def begin_demo(self) -> None:
-        """Carries the demo out and shows its runs; goes on where an earlier one was left."""
+        """Carries the demo out and shows its runs; goes on where an earlier one was left, or still is."""
         worker = get_current_worker()
         try:
-            self.call_from_thread(self._told, say("demo_data", self.options.lang))
-            story.prepare()
+            if not any(map(story.running, story.HALVES)):
+                self.call_from_thread(self._told, say("demo_data", self.options.lang))
+                story.prepare()
             for name in story.HALVES:
-                record = story.next_record(name)
-                if record is None:
-                    continue
-                run = starting.start(self.options.logs, record)
-                self.call_from_thread(self.open_run, run.record.run)
-                while not worker.is_cancelled and run.supervisor.poll() is None:
+                run = story.running(name)
+                if not run:
+                    record = story.next_record(name)
+                    if record is None:
+                        continue
+                    run = starting.start(self.options.logs, record).record.run
+                self.call_from_thread(self.open_run, run)
+                while not worker.is_cancelled and story.running(name):
                     time.sleep(TICK_SECONDS)
                 if worker.is_cancelled or not story.is_done(name):
                     return

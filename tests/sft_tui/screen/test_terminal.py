@@ -13,6 +13,7 @@ import pytest
 
 from engine.contract import events
 from engine.contract.config import to_json
+from engine.contract.locks import FolderLock
 from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
@@ -64,6 +65,21 @@ def test_attach_opens_the_run(logs: Path) -> None:
         app.press("?")
         app.read(lambda raw: b"Logarithmic" in raw)
         app.press("\x1bq")
+
+
+def test_the_demo_that_is_under_way_is_shown_and_not_started_again(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "logs", "demo-pretrain-7", STARTED, PLAN, *(step(n) for n in range(1, 20)))
+    output = tmp_path / preset("demo-pretrain").config.output_dir
+    output.mkdir(parents=True)
+    lock = FolderLock.acquire(output, "demo-pretrain-7", run_dir.path)
+    try:
+        with screen(tmp_path, "demo") as app:
+            app.read(lambda raw: b"demo-pretrain-7" in raw and b"Loss" in raw)
+            app.press("q")
+            assert app.wait() == 0
+    finally:
+        lock.release()
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["demo-pretrain-7"]
 
 
 def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None:
