@@ -107,6 +107,7 @@ class Curves:
     of: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in METRICS})
     evaluations: list[tuple[int, float, float]] = field(default_factory=list)  # step, loss, BLEU
     memory: list[list[int]] = field(default_factory=list)  # of each rank
+    host: list[int] = field(default_factory=list)  # what is in use of the machine's
 
     def take(self, record: Record) -> None:
         """Takes in one more event."""
@@ -118,6 +119,7 @@ class Curves:
                 self.evaluations = [*kept, (score.step, score.loss, score.bleu)][-MOST_EVALUATIONS:]
             case events.Host() as host:
                 self.memory = [*self.memory, list(host.rank_memory)][-MOST_READINGS:]
+                self.host = [*self.host, host.memory_total - host.memory_available][-MOST_READINGS:]
 
     def _step(self, step: events.Step) -> None:
         if step.step < 1:
@@ -136,13 +138,13 @@ class Curves:
     def copy(self) -> "Curves":
         """The same as of now, for whoever reads while this one grows."""
         curves = {name: Curve(curve.width, list(curve.buckets), curve.last) for name, curve in self.of.items()}
-        return Curves(curves, list(self.evaluations), list(self.memory))
+        return Curves(curves, list(self.evaluations), list(self.memory), list(self.host))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a snapshot."""
         curves = {name: curve.to_json() for name, curve in self.of.items()}
         finite = [[step, *(x if math.isfinite(x) else None for x in rest)] for step, *rest in self.evaluations]
-        return {"of": curves, "evaluations": finite, "memory": self.memory}
+        return {"of": curves, "evaluations": finite, "memory": self.memory, "host": self.host}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Curves":
@@ -154,4 +156,5 @@ class Curves:
         if any(len(one) != 3 for one in evaluations):
             raise ValueError("no evaluations")
         memory = [[int(rank) for rank in ranks] for ranks in value["memory"]]
-        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:])  # type: ignore[arg-type]
+        host = [int(used) for used in value.get("host", [])][-MOST_READINGS:]
+        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:], host)  # type: ignore[arg-type]

@@ -167,10 +167,10 @@ def bar(share: float, width: int) -> Line:
     return [("━" * done, "accent"), ("─" * (width - done), "frame")]
 
 
-def spark(values: Sequence[float], width: int) -> str:
-    """The newest values as blocks, from zero to the largest; what is no number is a space."""
-    shown = list(values)[-width:]
-    most = max((value for value in shown if value == value and abs(value) < float("inf")), default=0)
+def spark(values: Sequence[float], width: int, most: float = 0.0) -> str:
+    """The newest values as blocks, from zero to `most`, or to the largest; what is no number is a space."""
+    shown = list(values)[-width:] if width > 0 else []
+    most = most or max((value for value in shown if value == value and abs(value) < float("inf")), default=0)
     if most <= 0:
         return " " * len(shown)
     return "".join(

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rich.cells import set_cell_size
-
 from engine.contract import events
 from engine.contract.messages import Lang
 from sft_tui import headless
@@ -16,9 +14,10 @@ from sft_tui.feed import LogLine
 from sft_tui.locale import say, status_name
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
-from sft_tui.screen import chart
-from sft_tui.screen.ink import Ink, Line, bar, beside, columns, filled, fit, frame, spark, wrap
-from sft_tui.text import safe, size
+from sft_tui.screen import chart, machine_view
+from sft_tui.screen.ink import Ink, Line, bar, beside, columns, filled, fit, frame, wrap
+from sft_tui.screen.machine_view import Machine
+from sft_tui.text import safe
 
 PAGES = ("all", "chart", "samples", "log", "machine")
 SHORTEST_WINDOW = 16  # steps of a chart
@@ -104,7 +103,8 @@ def _wide(view: View, width: int, height: int) -> list[Line]:
 
 
 def _narrow(view: View, width: int, height: int) -> list[Line]:
-    machine = machine_lines(view, width)[: 2 if height >= 14 else 1]
+    known = Machine(view.state, view.curves, view.lang)
+    machine = machine_view.brief(known, width)[: 2 if height >= 14 else 1]
     log = 5 if height >= 15 else 3
     room = height - len(machine) - log
     if room < 5:
@@ -233,78 +233,34 @@ def figures(state: RunState, lang: Lang, width: int) -> Line:
     if step is None:
         return []
     padding = 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else 0.0
+    rate = state.tokens_per_second
     parts = [
-        (say("ui_train", lang), f"{step.loss:.4f}"),
-        (say("ui_eval", lang), f"{state.evaluation.loss:.4f}" if state.evaluation else "-"),
-        ("lr", f"{step.lr:.2e}"),
-        (say("ui_grad", lang), f"{step.grad_norm:.3g}" if math.isfinite(step.grad_norm) else str(step.grad_norm)),
-        (say("ui_rate", lang), f"{state.tokens_per_second:,.0f}"),
-        (say("ui_padding", lang), f"{100 * padding:.0f} %"),
+        (say("ui_train", lang), _short(step.loss, 4), 6),
+        (say("ui_eval", lang), _short(state.evaluation.loss, 4) if state.evaluation else "-", 6),
+        ("lr", f"{step.lr:.1e}", 7),
+        (say("ui_grad", lang), _short(step.grad_norm, 2), 4),
+        (say("ui_rate", lang), f"{rate:,.0f}" if rate < 1e5 else f"{rate / 1e3:,.0f}k", 6),
+        (say("ui_padding", lang), f"{100 * padding:.0f} %", 4),
     ]
     line: Line = []
-    for name, value in parts:
-        if columns(line) + columns([(f"{name} {value:<7}", "")]) <= width:
-            line += [(f"{name} ", "dim"), (f"{value:<7} ", "")]
+    for name, value, room in parts:
+        part: Line = [(f"{name} ", "dim"), (f"{value:<{room}} ", "")]
+        if columns(line) + columns(part) - 1 <= width:
+            line += part
     return line
+
+
+def _short(value: float, places: int) -> str:
+    """A number with so many places, fewer of them the larger it is, so that it stays within its columns."""
+    if not math.isfinite(value) or abs(value) >= 10 ** (places + 1):
+        return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    whole = len(f"{abs(value):.0f}") - 1
+    return f"{value:.{max(0, places - whole)}f}"
 
 
 def machine_panel(view: View, width: int, height: int) -> list[Line]:
     """Memory of each rank and of the machine, and the GPUs or the processor."""
-    return frame([(say("ui_machine", view.lang), "head")], machine_lines(view, width - 4), width, height)
-
-
-def machine_lines(view: View, width: int) -> list[Line]:
-    """The same as lines."""
-    state, lang = view.state, view.lang
-    host = state.host
-    if host is None:
-        return [[(say("ui_no_readings", lang), "dim")]]
-    trend = max(0, min(24, width - 24))
-    used = host.memory_total - host.memory_available
-    tight = host.memory_total > 0 and host.memory_available < 0.1 * host.memory_total
-    role = "warn" if tight else ""
-    lines: list[Line] = [
-        [
-            (_label(say("ui_host", lang)), "dim"),
-            (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role),
-            (f"  {say('ui_free', lang)} ", "dim"),
-            (("! " if tight else "") + size(host.memory_available), role),
-        ]
-    ]
-    for rank, memory in enumerate(host.rank_memory[:8]):
-        past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
-        name = f"{say('ui_rank', lang)} {rank}"
-        lines.append([(_label(name), "dim"), (f"{size(memory):>10}  ", ""), (spark(past, trend), "chart")])
-    for gpu in state.gpus:
-        lines += _gpu(gpu, width)
-    cpu: Line = [(_label("CPU"), "dim"), (f"{host.cpu_percent:.0f} %", ""), (f"  {say('ui_disk', lang)} ", "dim")]
-    lines.append([*cpu, (size(host.disk_available), "")])
-    if state.checkpoint is not None:
-        point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
-        lines.append([(_label(say("ui_saved", lang)), "dim"), (point, "")])
-    if state.best is not None:
-        shown = say("ui_best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
-        lines.append([(_label(say("ui_best", lang)), "dim"), (shown, "")])
-    return lines
-
-
-def _label(name: str) -> str:
-    """A name in nine columns."""
-    return set_cell_size(name, 8) + " "
-
-
-def _gpu(gpu: events.Gpu, width: int) -> list[Line]:
-    read = {name: safe(value, 40) for name, value in gpu.readings.items()}
-
-    def shown(name: str, unit: str) -> str:
-        value = read.get(name, "")
-        return f"{value}{unit}" if value and not value.startswith("N/A") else "-"
-
-    used, total = (read.get(name, "") for name in ("memory_used", "memory_total"))
-    memory = f"{size(int(used))} / {size(int(total))}" if used.isdigit() and total.isdigit() else "-"
-    watts = f"{shown('power', '')}/{shown('power_limit', '')} W"
-    line = f"{shown('utilization', ' %'):>5}  {memory}  {shown('temperature', ' °C')}  {watts}"
-    return [fit([(_label(f"GPU {gpu.index}"), "dim"), (line, "")], width)]
+    return machine_view.panel(Machine(view.state, view.curves, view.lang), width, height)
 
 
 def samples_panel(view: View, width: int, height: int) -> list[Line]:

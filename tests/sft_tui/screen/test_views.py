@@ -116,7 +116,7 @@ def test_nan_is_a_gap_that_is_marked() -> None:
 
 def test_the_certificate_takes_the_place_of_the_bars() -> None:
     shown = plain(run_view.draw(run_screen(ended=KILLED), 120, 39))
-    assert "━" not in shown
+    assert "━" not in "".join(shown.splitlines()[:3])
     assert "f apply learn_rate = 2.5e-05 and go on" in shown
 
 
@@ -124,6 +124,45 @@ def test_memory_that_runs_short_is_marked() -> None:
     tight = events.Host(16_000_000_000, 600_000_000, [9_000_000_000], 99.0, 1)
     run, curves = run_of(iter([STARTED, PLAN, tight]))
     assert "! 600.00 MB" in plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_load_memory_temperature_and_power_of_each_gpu_are_shown(width: int, height: int) -> None:
+    shown = plain(run_view.draw(run_screen(), width, height - 1))
+    assert shown.count("71 °C  148") == 2
+    assert shown.count("93 %") == 2
+    assert shown.count("6.5/12.9 GB") == 2
+
+
+def test_a_gpu_that_tells_nothing_is_shown_with_dashes() -> None:
+    absent = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: not supported")
+    told = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
+    run, curves = run_of(iter(told))
+    assert "-/- GB" in plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+
+
+def test_many_gpus_take_a_line_each() -> None:
+    eight = [events.Gpu(index, f"card {index}", {"utilization": "50"}) for index in range(8)]
+    run, curves = run_of(iter([STARTED, PLAN, events.Host(16, 8, [1] * 8, 5.0, 1), *eight]))
+    shown = plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+    assert all(f"GPU {index}     50 %" in shown for index in range(8))
+
+
+def test_memory_of_the_machine_has_its_trend_and_that_of_a_rank_its_share() -> None:
+    told = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
+    run, curves = run_of(iter([STARTED, PLAN, *told]))
+    shown = plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+    assert "8.0/16.0 GB ▁▁▂▂▃▃▄▄" in shown
+    assert "4.00 GB  25 % ████████" in shown
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_no_figure_is_left_out_at_the_usual_sizes(width: int, height: int, lang: Lang) -> None:
+    run, curves = run_of(iter([STARTED, PLAN, step(9, loss=12.3456, grad_norm=1234.5, lr=1e-5), EVAL]))
+    shown = plain(run_view.draw(run_view.View(run, curves, [], lang=lang), width, height - 1))
+    assert {"en": "pad 10 %", "zh": "填充 10 %"}[lang] in shown
+    assert "12.346" in shown
 
 
 @pytest.mark.parametrize(("by", "window"), [(0.5, 50), (2.0, 0)])

@@ -1,0 +1,181 @@
+"""The machine of a run as a pure function: memory against its limit, and a part for each GPU, or for the processor."""
+
+import math
+from dataclasses import dataclass
+
+from rich.cells import set_cell_size
+
+from engine.contract import events
+from engine.contract.messages import Lang
+from sft_tui.curves import Curves
+from sft_tui.locale import say
+from sft_tui.run_state import RunState
+from sft_tui.screen.ink import Line, bar, columns, fit, frame, spark
+from sft_tui.text import safe, size
+
+LABEL = 9  # columns of a name
+MOST_RANKS = 8
+LONGEST_TREND = 24
+GPU_LINES = 3
+BAR = 9  # columns: with it a GPU fits into the panel of a screen of 120 columns
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is known of the machine, and in which language to say it."""
+
+    state: RunState
+    curves: Curves
+    lang: Lang
+
+
+def panel(known: Machine, width: int, height: int) -> list[Line]:
+    """All of it in a box; a GPU takes one line where there is no room for its own part."""
+    room = width - 4
+    lines = _memory(known, room)
+    below = _disk(known)
+    gpus = known.state.gpus
+    if gpus and len(lines) + len(below) + GPU_LINES * len(gpus) <= height - 2:
+        lines += [line for gpu in gpus for line in _gpu_part(gpu, known.lang, room)]
+    elif gpus:
+        lines += [fit(_gpu_line(gpu), room) for gpu in gpus]
+    elif known.state.host is not None:
+        lines += [_rule([("CPU", "head")], room), _load(known.lang, known.state.host.cpu_percent, room)]
+    return frame([(say("ui_machine", known.lang), "head")], [*lines, *below], width, height)
+
+
+def brief(known: Machine, width: int) -> list[Line]:
+    """The same in two lines: memory with that of the ranks, and the GPUs, or the processor."""
+    state, lang = known.state, known.lang
+    if state.host is None:
+        return [[(say("ui_no_readings", lang), "dim")], []]
+    first = _host(known, 0)
+    for rank, memory in enumerate(state.host.rank_memory[:MOST_RANKS]):
+        part: Line = [(f"  {say('ui_rank', lang)} {rank} ", "dim"), (size(memory), "")]
+        if columns(first) + columns(part) <= width:
+            first += part
+    second: Line = []
+    for gpu in state.gpus:
+        part = [*([("  ", "")] if second else []), *_gpu_line(gpu, LABEL - 3, limit=False)]
+        if columns(second) + columns(part) <= width:
+            second += part
+    if not state.gpus:
+        second = _processor(known)
+    return [fit(first, width), fit(second, width)]
+
+
+def _memory(known: Machine, width: int) -> list[Line]:
+    """Of the machine and of each rank, with their trend and, of the ranks, the share of the machine's."""
+    host, lang = known.state.host, known.lang
+    if host is None:
+        return [[(say("ui_no_readings", lang), "dim")]]
+    lines = [_host(known, width)]
+    for rank, memory in enumerate(host.rank_memory[:MOST_RANKS]):
+        past = [float(reading[rank]) for reading in known.curves.memory if rank < len(reading)]
+        share = f"{100 * memory / host.memory_total:3.0f} %" if host.memory_total > 0 else ""
+        line: Line = [(_label(f"{say('ui_rank', lang)} {rank}"), "dim"), (f"{size(memory):>10} {share:>5} ", "")]
+        lines.append([*line, (spark(past, min(LONGEST_TREND, max(0, width - columns(line)))), "chart")])
+    return lines
+
+
+def _host(known: Machine, width: int) -> Line:
+    """Memory in use against all there is, its trend on that scale where there is room, and what is free."""
+    host, lang = known.state.host, known.lang
+    assert host is not None
+    used = host.memory_total - host.memory_available
+    tight = host.memory_total > 0 and host.memory_available < 0.1 * host.memory_total
+    role = "warn" if tight else ""
+    free = ("! " if tight else "") + size(host.memory_available)
+    line: Line = [(_label(say("ui_host", lang)), "dim"), (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role)]
+    end: Line = [(f"  {say('ui_free', lang)} ", "dim"), (free, role)]
+    room = min(LONGEST_TREND, width - columns(line) - columns(end) - 1)
+    trend = spark([float(one) for one in known.curves.host], room, float(host.memory_total)) if room >= 4 else ""
+    return [*line, *([(f" {trend}", "chart")] if trend else []), *end]
+
+
+def _disk(known: Machine) -> list[Line]:
+    """The processor where GPUs take its place above, the disk, the newest checkpoint and the best score."""
+    state, lang = known.state, known.lang
+    lines: list[Line] = []
+    if state.host is not None:
+        free: Line = [(_label(say("ui_disk", lang)), "dim"), (size(state.host.disk_available), "")]
+        lines.append(_processor(known) if state.gpus else free)
+    if state.checkpoint is not None:
+        point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
+        lines.append([(_label(say("ui_saved", lang)), "dim"), (point, "")])
+    if state.best is not None:
+        shown = say("ui_best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
+        lines.append([(_label(say("ui_best", lang)), "dim"), (shown, "")])
+    return lines
+
+
+def _processor(known: Machine) -> Line:
+    host, lang = known.state.host, known.lang
+    assert host is not None
+    line: Line = [(_label("CPU"), "dim"), (f"{host.cpu_percent:3.0f} %", "")]
+    return [*line, (f"  {say('ui_disk_free', lang)} ", "dim"), (size(host.disk_available), "")]
+
+
+def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
+    """Three lines: its name; load, temperature and power; memory."""
+    name = safe(gpu.name, 60)
+    title: Line = [(f"GPU {gpu.index}", "head"), *([] if name.startswith("N/A") else [(f" {name}", "dim")])]
+    load = _number(gpu, "utilization")
+    used, total = _number(gpu, "memory_used"), _number(gpu, "memory_total")
+    share = 100 * used / total if used is not None and total else None
+    memory: Line = [(_label(say("ui_host", lang)), "dim"), *bar((share or 0) / 100, BAR)]
+    return [
+        _rule(title, width),
+        fit([*_load(lang, load, 0), (f"  {_heat(gpu)}  {_power(gpu)}", "")], width),
+        fit([*memory, (f" {_percent(share)}  {_memory_of(gpu)}", "")], width),
+    ]
+
+
+def _gpu_line(gpu: events.Gpu, label: int = LABEL, *, limit: bool = True) -> Line:
+    """All of a GPU on one line, with or without the limit of its power."""
+    words = f"{_percent(_number(gpu, 'utilization'))}  {_memory_of(gpu)}  {_heat(gpu)}  {_power(gpu, limit=limit)}"
+    return [(set_cell_size(f"GPU {gpu.index}", label - 1) + " ", "dim"), (words, "")]
+
+
+def _load(lang: Lang, percent: float | None, width: int) -> Line:
+    known = percent if percent is not None and math.isfinite(percent) else None
+    line: Line = [(_label(say("ui_load", lang)), "dim"), *bar((known or 0) / 100, BAR), (f" {_percent(known)}", "")]
+    return fit(line, width) if width else line
+
+
+def _rule(title: Line, width: int) -> Line:
+    shown = fit(title, min(columns(title), width - 4))
+    return [("─ ", "frame"), *shown, (" " + "─" * (width - columns(shown) - 3), "frame")]
+
+
+def _label(name: str) -> str:
+    """A name in its columns."""
+    return set_cell_size(name, LABEL - 1) + " "
+
+
+def _number(gpu: events.Gpu, name: str) -> float | None:
+    """A reading as a number; None where the driver did not give one."""
+    try:
+        value = float(gpu.readings.get(name, ""))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and 0 <= value < 1e15 else None
+
+
+def _percent(value: float | None) -> str:
+    return "  -  " if value is None else f"{value:3.0f} %"
+
+
+def _heat(gpu: events.Gpu) -> str:
+    value = _number(gpu, "temperature")
+    return "- °C" if value is None else f"{value:.0f} °C"
+
+
+def _power(gpu: events.Gpu, *, limit: bool = True) -> str:
+    values = [_number(gpu, name) for name in ("power", "power_limit")[: 1 + limit]]
+    return "/".join("-" if value is None else f"{value:.0f}" for value in values) + " W"
+
+
+def _memory_of(gpu: events.Gpu) -> str:
+    values = (_number(gpu, "memory_used"), _number(gpu, "memory_total"))
+    return "/".join("-" if value is None else f"{value / 1e9:.1f}" for value in values) + " GB"
