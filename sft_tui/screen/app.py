@@ -16,9 +16,10 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import starting, story, text
 from sft_tui.locale import say
-from sft_tui.screen import actions, clipboard, help_view, terminal
+from sft_tui.screen import actions, bottom, clipboard, help_view, terminal
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
-from sft_tui.screen.ink import THEMES, Ink, Line, columns, filled, fit
+from sft_tui.screen.ink import THEMES, Ink, Line, filled
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 PAGE_LINES = 10
@@ -40,16 +41,6 @@ class Options:
     def tick(self) -> float:
         """Seconds between two looks at files."""
         return SLOW_TICK_SECONDS if self.slow_link else TICK_SECONDS
-
-
-@dataclass
-class Question:
-    """What the bottom line asks, and what is done with the answer: a key among `keys`, or a text."""
-
-    text: str
-    answered: Callable[[str], None]
-    keys: str = "yn"
-    typed: str | None = None  # the text so far, where one is asked for
 
 
 class Drawn(Screen[None]):
@@ -103,25 +94,25 @@ class Drawn(Screen[None]):
         if width < LEAST_WIDTH or height < LEAST_HEIGHT:
             small = say("ui_small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
             return filled([[(small, "warn")]], width, height)
-        return [*filled(self.view(width, height - 1), width, height - 1), self._bottom(width)]
+        below = self._bottom(width)
+        shown = filled(self.view(width, height - 1), width, height - 1)
+        return [*shown[: height - len(below)], *below]
 
-    def _bottom(self, width: int) -> Line:
+    def _bottom(self, width: int) -> list[Line]:
+        """The footer; in its place, and over as many lines above as it takes, what is asked or told."""
         if self.question is not None:
-            typed = self.question.typed
-            return fit(
-                [(f" {self.question.text} ", "warn"), *([(typed + "▏", "head")] if typed is not None else [])], width
-            )
+            return bottom.asked(self.question, width)
         if self.news[0]:
-            return fit([(f" {self.news[0]}", self.news[1])], width)
-        return footer(self.scope, self.desk.options.lang, width)
+            return bottom.told(*self.news, width)
+        return [bottom.footer(self.scope, self.desk.options.lang, width)]
 
     def tell(self, words: str, role: str = "accent") -> None:
-        """Says something on the bottom line, until the next key."""
+        """Says something at the bottom, until the next key."""
         self.news = (text.safe(words, 400), role)
         self.draw()
 
     def ask(self, question: Question) -> None:
-        """Asks something on the bottom line."""
+        """Asks something at the bottom."""
         self.question = question
         self.draw()
 
@@ -201,7 +192,7 @@ class Drawn(Screen[None]):
         if event.y != self.app.size.height - 1 or self.question is not None:
             self.clicked(event.x, event.y)
             return
-        name = footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x)
+        name = bottom.footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x)
         if name:
             self.news = ("", "")
             self.do(name)
@@ -215,34 +206,6 @@ class Drawn(Screen[None]):
         path = clipboard.copy(words, self.desk.options.logs, self.app.copy_to_clipboard)
         lang = self.desk.options.lang
         self.tell(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))
-
-
-def footer(scope: str, lang: Lang, width: int) -> Line:
-    """The keys of a screen, as many as there is room for; help and quit always."""
-    return fit([span for spans, _ in _footer(scope, lang, width) for span in spans], width)
-
-
-def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
-    shown = [action for action in actions.of_scope(scope) if action.footer]
-    ends = [action for action in shown if action.name in ("help", "quit")]
-    parts: list[tuple[Line, str]] = []
-    room = width
-    for action in [*ends, *(a for a in shown if a not in ends)]:
-        part: Line = [(f" {actions.shown(action.keys[0])} ", "key"), (f"{action.label(lang)} ", "dim")]
-        if columns(part) <= room:
-            room -= columns(part)
-            parts.append((part, action.name))
-    kept = [part for part in parts if part[1] not in ("help", "quit")]
-    return [*kept, *(part for part in parts if part[1] in ("help", "quit"))]
-
-
-def footer_at(scope: str, lang: Lang, width: int, x: int) -> str:
-    """The action whose key stands in a column of the footer; empty where none does."""
-    for part, name in _footer(scope, lang, width):
-        x -= columns(part)
-        if x < 0:
-            return name
-    return ""
 
 
 class HelpScreen(Drawn):

@@ -21,7 +21,8 @@ from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
-from sft_tui.screen.app import Drawn, Question
+from sft_tui.screen.app import Drawn
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, Resumable, View
 from sft_tui.text import number, safe

@@ -13,7 +13,8 @@ from sft_tui.history import Follower
 from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import actions, runs_view
-from sft_tui.screen.app import Drawn, Question
+from sft_tui.screen.app import Drawn
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.screen.runs_view import View
 from sft_tui.text import safe, size

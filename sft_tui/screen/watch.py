@@ -12,7 +12,8 @@ from sft_tui.curves import METRICS
 from sft_tui.feed import LEVELS, Feed, Shot
 from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, run_view
-from sft_tui.screen.app import Drawn, Question
+from sft_tui.screen.app import Drawn
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line, filled
 from sft_tui.screen.run_view import Look, View
 from sft_tui.text import safe

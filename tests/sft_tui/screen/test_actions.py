@@ -5,7 +5,8 @@ import pytest
 
 from engine.contract.messages import Lang
 from sft_tui.screen import actions
-from sft_tui.screen.app import Desk, Drawn, footer, footer_at
+from sft_tui.screen.app import Desk, Drawn
+from sft_tui.screen.bottom import Question, asked, footer, footer_at
 from sft_tui.screen.ink import columns
 from sft_tui.screen.launch import LaunchScreen
 from sft_tui.screen.runs_screen import RunsScreen
@@ -48,6 +49,25 @@ def test_the_footer_can_be_pressed() -> None:
     shown = "".join(text for text, _ in footer(actions.RUN, "en", 120))
     assert footer_at(actions.RUN, "en", 120, shown.index("pause")) == "pause"
     assert footer_at(actions.RUN, "en", 120, 119) == ""
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_question_is_shown_to_its_end(width: int) -> None:
+    words = f"Delete {', '.join(f'model_save/sft_small/checkpoints/step-{n:08d}' for n in range(5))} (2.90 GB)? y/n"
+    lines = asked(Question(words, print), width)
+    assert {columns(line) for line in lines} == {width}
+    shown = "".join(text for line in lines for text, _ in line)
+    assert "(2.90 GB)?" in shown
+    assert shown.rstrip().endswith("y/n")
+
+
+def test_the_end_of_what_is_typed_stays_in_sight() -> None:
+    question = Question("train_file =", print, typed="数据/" * 40 + "end")
+    lines = asked(question, 60)
+    assert {columns(line) for line in lines} == {60}
+    shown = ["".join(text for text, _ in line) for line in lines]
+    assert shown[0].startswith(" train_file = 数据")
+    assert shown[-1].rstrip().endswith("end▏")
 
 
 @pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh")])

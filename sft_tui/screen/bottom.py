@@ -1,0 +1,64 @@
+"""The bottom of a screen: its keys, and in their place what is asked or told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.contract.messages import Lang
+from sft_tui.screen import actions
+from sft_tui.screen.ink import Line, columns, fit, wrap
+
+MOST_LINES = 6  # of news, or of a long text that is typed
+
+
+@dataclass
+class Question:
+    """What is asked at the bottom, and what is done with the answer: a key among `keys`, or a text."""
+
+    text: str
+    answered: Callable[[str], None]
+    keys: str = "yn"
+    typed: str | None = None  # the text so far, where one is asked for
+
+
+def asked(question: Question, width: int) -> list[Line]:
+    """A question with what was typed so far: all of it, on as many lines as it takes, for it ends in what is asked."""
+    if question.typed is None:
+        return [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
+    first, *more = wrap(f"{question.text} {question.typed}▏", width - 2)[-MOST_LINES:]
+    if not first.startswith(question.text):
+        return [fit([(f" {part}", "head")], width) for part in (first, *more)]
+    line: Line = [(f" {question.text}", "warn"), (first[len(question.text) :], "head")]
+    return [fit(line, width), *(fit([(f" {part}", "head")], width) for part in more)]
+
+
+def told(words: str, role: str, width: int) -> list[Line]:
+    """News, all of it where that is possible."""
+    return [fit([(f" {part}", role)], width) for part in wrap(words, width - 2)[:MOST_LINES]]
+
+
+def footer(scope: str, lang: Lang, width: int) -> Line:
+    """The keys of a screen, as many as there is room for; help and quit always."""
+    return fit([span for spans, _ in _footer(scope, lang, width) for span in spans], width)
+
+
+def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
+    shown = [action for action in actions.of_scope(scope) if action.footer]
+    ends = [action for action in shown if action.name in ("help", "quit")]
+    parts: list[tuple[Line, str]] = []
+    room = width
+    for action in [*ends, *(a for a in shown if a not in ends)]:
+        part: Line = [(f" {actions.shown(action.keys[0])} ", "key"), (f"{action.label(lang)} ", "dim")]
+        if columns(part) <= room:
+            room -= columns(part)
+            parts.append((part, action.name))
+    kept = [part for part in parts if part[1] not in ("help", "quit")]
+    return [*kept, *(part for part in parts if part[1] in ("help", "quit"))]
+
+
+def footer_at(scope: str, lang: Lang, width: int, x: int) -> str:
+    """The action whose key stands in a column of the footer; empty where none does."""
+    for part, name in _footer(scope, lang, width):
+        x -= columns(part)
+        if x < 0:
+            return name
+    return ""
