@@ -46,11 +46,16 @@ def draw(plot: Plot, width: int, height: int) -> list[Line]:
     marks = _marks(plot, low, high, rows, across)
     lines: list[Line] = []
     for row in range(rows):
-        at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
-        label = number(_back(at[row], plot.log)) if row in at and (rows > 4 or row != rows // 2) else ""
+        label = _label(row, rows, low, high, log=plot.log)
         lines.append([(f"{label:>{LABEL - 1}} ", "dim"), *_row(cells[row], line[row], marks.get(row, {}), plot.ascii)])
     lines.append(_axis(plot.first, plot.last, across))
     return lines
+
+
+def _label(row: int, rows: int, low: float, high: float, *, log: bool = False) -> str:
+    """What stands beside a row: the ends of the scale, and its middle where there is room."""
+    at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
+    return number(_back(at[row], log)) if row in at and (rows > 4 or row != rows // 2) else ""
 
 
 def _scale(plot: Plot) -> tuple[float, float] | None:
@@ -175,23 +180,39 @@ def number(value: float) -> str:
 
 
 def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int) -> list[Line]:
-    """Several curves on one scale, each in its role; where they meet, the later one shows."""
+    """Several curves on one scale, each in its role and with its number at its end; where they meet, one shows."""
     rows, across = height - 1, max(1, width - LABEL - 1)
     scales = [scale for plot in plots if (scale := _scale(plot)) is not None]
     if rows < 2 or width < LABEL + 8 or not scales:
         return [[("", "")] for _ in range(height)]
     low, high = min(scale[0] for scale in scales), max(scale[1] for scale in scales)
     layers = [_line(plot, low, high, rows, across) for plot in plots]
+    marks = _ends(layers, roles)
+    for plot in plots:
+        marks |= {(rows - 1, place): ("×", "bad") for place in _marks(plot, low, high, rows, across).get(rows - 1, {})}
     lines: list[Line] = []
     for row in range(rows):
-        label = number(high) if row == 0 else number(low) if row == rows - 1 else ""
-        line: Line = [(f"{label:>{LABEL - 1}} ", "dim")]
+        line: Line = [(f"{_label(row, rows, low, high):>{LABEL - 1}} ", "dim")]
         for column in range(across):
-            dots, role = 0, ""
-            for layer, of in zip(layers, roles, strict=False):
+            dots, role, name = 0, "", ""
+            for place, layer in enumerate(layers):
                 if layer[row][column]:
-                    dots, role = layer[row][column], of
-            char = "*" if dots and plots[0].ascii else chr(BLANK + dots) if dots else " "
-            line.append((char, role))
+                    dots, role, name = layer[row][column], roles[place], str(place + 1)
+            char = " " if not dots else name if plots[0].ascii else chr(BLANK + dots)
+            line.append(marks.get((row, column), (char, role)))
         lines.append(line)
     return [*lines, _axis(plots[0].first, plots[0].last, across)]
+
+
+def _ends(layers: Sequence[list[list[int]]], roles: Sequence[str]) -> dict[tuple[int, int], tuple[str, str]]:
+    """The number of each curve at its newest dots, so that they can be told apart without colours."""
+    marks: dict[tuple[int, int], tuple[str, str]] = {}
+    for place, layer in enumerate(layers):
+        ends = [(column, row) for row, cells in enumerate(layer) for column, dots in enumerate(cells) if dots]
+        if not ends:
+            continue
+        column, row = max(ends)
+        while (row, column) in marks and column:
+            column -= 1
+        marks[row, column] = (str(place + 1), roles[place])
+    return marks

@@ -85,6 +85,9 @@ class RunsScreen(Drawn):
     def do_mark(self) -> None:
         """Marks the run, or takes the mark away."""
         run = self._here
+        if run.name not in self.state.marked and len(self.state.marked) >= len(runs_view.STYLES):
+            self.tell(say("ui_compare_few", self.desk.options.lang, most=len(runs_view.STYLES)), "warn")
+            return
         self.state = replace(self.state, marked=self.state.marked ^ {run.name})
         if run.name in self.state.marked and run.name not in self.state.curves:
             follower = Follower(run.run_dir)  # its snapshot; what is behind it comes with the next look

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.contract.messages import Lang
 from sft_tui.curves import Curves
@@ -9,10 +10,13 @@ from sft_tui.listing import COLUMNS, cells
 from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import chart
-from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame
+from sft_tui.screen.ink import Ink, Line, Span, beside, columns, filled, fit, frame, wrap
 from sft_tui.text import number, safe
 
 STYLES = ("chart", "chart2", "good", "warn")
+WIDE = 100  # columns, from which on the comparison stands side by side
+LEAST_LIST = 8  # lines of the list
+NAME = 30  # columns of a setting's name
 INDIFFERENT = {"output_dir", "token_store", "logging_steps", "sample_rows"}
 
 
@@ -36,18 +40,21 @@ class View:
 def draw(view: View, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly so many lines and columns."""
     compared = view.compared if len(view.marked) > 1 else []
-    top = height if not compared else max(6, min(len(view.runs) + 4, height // 3))
-    shown = _list(view, width, top)
-    if compared:
-        left = width * 3 // 5
-        room = height - top
-        shown += [
-            [*one, *other]
-            for one, other in zip(
-                _overlaid(view, compared, left, room), _differing(view, compared, width - left, room), strict=True
-            )
-        ]
-    return filled(shown, width, height)
+    if not compared:
+        details = _details(view, width) if view.runs else []
+        below = min(len(details), height - LEAST_LIST)
+        if below < 4:
+            return filled(_list(view, width, height), width, height)
+        return filled([*_list(view, width, height - below), *details[: below - 1], *details[-1:]], width, height)
+    top = max(6, min(len(view.runs) + 3, height // 3))
+    room = height - top
+    if width >= WIDE:
+        left = width * 9 // 20
+        shown = beside(_overlaid(view, compared, left, room), _differing(view, compared, width - left, room))
+    else:
+        upper = room * 2 // 5
+        shown = [*_overlaid(view, compared, width, upper), *_differing(view, compared, width, room - upper)]
+    return filled([*_list(view, width, top), *shown], width, height)
 
 
 def _list(view: View, width: int, height: int) -> list[Line]:
@@ -57,28 +64,42 @@ def _list(view: View, width: int, height: int) -> list[Line]:
         return frame([(say("ui_runs", lang), "head")], body, width, height)
     rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in view.runs)]
     widths = [max(columns([(row[place], "")]) for row in rows) for place in range(len(COLUMNS))]
-    body = [_row(rows[0], widths, "dim", " ", " ")]
+    body = [_row(rows[0], widths, "dim", (" ", ""), " ")]
     room = height - 3
     first = max(0, min(view.cursor - room // 2, len(view.runs) - room))
     compared = [run.name for run in view.compared]
     for place in range(first, min(len(view.runs), first + room)):
-        run = view.runs[place]
-        here = place == view.cursor
-        mark = "●" if run.name in view.marked else " "
-        role = STYLES[compared.index(run.name)] if run.name in compared else ""
-        body.append(
-            fit(_row(rows[place + 1], widths, "select" if here else "", mark, "▸" if here else " ", role), width - 4)
-        )
+        name, here = view.runs[place].name, place == view.cursor
+        number = compared.index(name) if name in compared else -1
+        mark: Span = (str(number + 1), STYLES[number]) if number >= 0 else (" ", "")
+        body.append(fit(_row(rows[place + 1], widths, "select" if here else "", mark, "▸" if here else " "), width - 4))
     return frame([(say("ui_runs", lang), "head")], body, width, height, [(f"{len(view.runs)}", "dim")])
 
 
-def _row(
-    row: Sequence[str], widths: Sequence[int], role: str, mark: str, cursor: str, mark_role: str = "accent"
-) -> Line:
-    line: Line = [(cursor, "accent"), (mark, mark_role or "accent"), (" ", "")]
+def _row(row: Sequence[str], widths: Sequence[int], role: str, mark: Span, cursor: str) -> Line:
+    line: Line = [(cursor, "accent"), mark, (" ", "")]
     for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        line += [*fit([(cell, role if place == 0 or role == "dim" else "")], width), ("  ", "")]
+        of = role if place == 0 or role == "dim" else ""
+        line += [*fit([(cell, of)], width), ("  ", "")] if place < len(row) - 1 else [(cell, of)]
     return line
+
+
+def _details(view: View, width: int) -> list[Line]:
+    """The run under the cursor: when it began, how it ended and what to do, and where it is."""
+    run, lang = view.runs[view.cursor], view.lang
+    end = run.state.ended if not run.alive else None
+    parts = [(say("column_started", lang), safe(run.state.began_at[:16].replace("T", " ")) or "-", "")]
+    if end is not None:
+        parts.append((say("column_ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
+        parts += [("", words, "dim") for words in [safe(end.message.fix(lang), 600)] if words]
+    parts += [(say("ui_folder", lang), safe(str(run.run_dir.path.absolute()), 400), "")]
+    parts += [(say("ui_model_folder", lang), safe(str(run.record.config.get("output_dir", "-")), 400), "")]
+    indent = max(columns([(label, "")]) for label, _, _ in parts) + 2
+    body: list[Line] = []
+    for label, words, role in parts:
+        for place, line in enumerate(wrap(words, max(8, width - 4 - indent))):
+            body.append([*fit([("" if place else label, "dim")], indent), (line, role)])
+    return frame([(safe(run.name, 60), "head")], body, width, len(body) + 2)
 
 
 def _overlaid(view: View, compared: Sequence[Run], width: int, height: int) -> list[Line]:
@@ -99,26 +120,47 @@ def _overlaid(view: View, compared: Sequence[Run], width: int, height: int) -> l
 
 
 def _differing(view: View, compared: Sequence[Run], width: int, height: int) -> list[Line]:
-    """Their settings side by side: those that differ, marked, and the best BLEU of each."""
-    column = max(8, (width - 4 - 20) // len(compared))
-    body: list[Line] = [
-        [
-            *fit([("", "")], 20),
-            *(span for i, run in enumerate(compared) for span in fit([(safe(run.name, 40), STYLES[i])], column)),
-        ]
-    ]
+    """Scores and settings side by side: those that differ first and marked, then those that are alike."""
+    lang, inner = view.lang, width - 4
+    names = max(20, min(NAME, inner - 12 * len(compared)))
+    column = max(6, (inner - names) // len(compared))
+
+    def line(name: Span, values: Sequence[str], roles: Sequence[str], mark: str = "  ") -> Line:
+        cells = [span for value, role in zip(values, roles, strict=True) for span in _cell(value, role, column)]
+        return [*fit([(mark, "warn"), name], names), *cells]
+
+    alike = ["dim"] * len(compared)
+    titles = [f"{place + 1} {safe(run.name, 60)}" for place, run in enumerate(compared)]
     scores = [f"{run.state.best.bleu:.2f}" if run.state.best else "-" for run in compared]
-    body.append([*fit([("BLEU", "head")], 20), *(span for one in scores for span in fit([(one, "head")], column))])
+    losses = [f"{run.state.step.loss:.4f}" if run.state.step else "-" for run in compared]
+    body = [
+        line(("", ""), titles, STYLES[: len(compared)]),
+        line(("BLEU", "head"), scores, ["head"] * len(compared)),
+        line((say("column_loss", lang).lower(), "head"), losses, ["head"] * len(compared)),
+    ]
+    same: list[Line] = []
+    for name, values in _settings(compared).items():
+        shown = [number(value) if isinstance(value, float) else safe(str(value), 200) for value in values]
+        if all(value == values[0] for value in values):
+            same.append(line((safe(name, 60), "dim"), shown, alike))
+        elif name not in INDIFFERENT:
+            body.append(line((safe(name, 60), ""), shown, [""] * len(compared), "! "))
+    count = len(body) - 3
+    if not count:
+        body.append([(say("ui_same_settings", lang), "dim")])
+    note: Line = [(f"! {count}", "warn")] if count else []
+    return frame([(say("ui_differences", lang), "head")], [*body, *same], width, height, note)
+
+
+def _settings(compared: Sequence[Run]) -> dict[str, list[Any]]:
     configs = [run.record.config for run in compared]
-    names = [name for config in configs for name in config]
-    for name in dict.fromkeys(names):
-        values = [config.get(name, "-") for config in configs]
-        if name in INDIFFERENT or all(value == values[0] for value in values):
-            continue
-        shown = [number(value) if isinstance(value, float) else safe(str(value), 60) for value in values]
-        body.append(
-            [*fit([("! ", "warn"), (safe(name, 40), "")], 20), *(s for one in shown for s in fit([(one, "")], column))]
-        )
-    if len(body) == 2:
-        body.append([(say("ui_same_settings", view.lang), "dim")])
-    return frame([(say("ui_differences", view.lang), "head")], body, width, height)
+    names = dict.fromkeys(name for config in configs for name in config)
+    return {name: [config.get(name, "-") for config in configs] for name in names}
+
+
+def _cell(value: str, role: str, width: int) -> Line:
+    """A value in its column; of a path that is too long the end is kept, for beginnings are mostly the same."""
+    room = width - 1
+    while "/" in value and columns([(value, "")]) > room and len(value) > 2:
+        value = "…" + value[2:]
+    return [*fit([(value, role)], room), (" ", "")]

@@ -77,7 +77,7 @@ def run_of(told: Iterator[Event], *, alive: bool = True, name: str = "sft-small-
         state = reduce(state, record)
         curves.take(record)
     asked = RunRecord(name, "sft-small", "train", {**to_json(preset("sft-small").config), "output_dir": "none"})
-    return Run(RunDir(Path("logs") / name), asked, state, alive), curves
+    return Run(RunDir(Path("/srv/train/logs") / name), asked, state, alive), curves
 
 
 LOG = [

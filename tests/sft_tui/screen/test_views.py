@@ -1,6 +1,7 @@
 """Every screen at two sizes in both languages as it was kept, and at any size with anything in it."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from engine.contract import events
 from engine.contract.messages import Lang
 from sft_tui.feed import LogLine
 from sft_tui.screen import help_view, launch_view, run_view, runs_view
-from sft_tui.screen.ink import Line, columns
+from sft_tui.screen.ink import Ink, Line, columns
 from sft_tui.screen.run_view import Look
 from sft_tui.text import safe
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
@@ -188,10 +189,39 @@ def test_the_axis_of_a_growing_run_moves_seldom(step: int, total: int, last: int
     assert run_view.edge(step, total) == last
 
 
-def test_what_differs_between_runs_is_marked() -> None:
-    shown = plain(runs_view.draw(runs_screen(marked=True), 120, 39))
-    assert "! learn_rate" in shown
-    assert "epochs" not in shown
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
+def test_what_differs_between_runs_is_marked_and_stands_first(width: int, height: int) -> None:
+    shown = plain(runs_view.draw(runs_screen(marked=True), width, height - 1))
+    (line,) = [line for line in shown.splitlines() if "! learn_rate" in line]
+    assert "5e-05" in line
+    assert "3e-05" in line
+    assert "! train_file" not in shown
+    assert "train_file" not in shown[: shown.index("! learn_rate")]
+
+
+def test_of_paths_that_differ_at_their_end_the_end_is_shown() -> None:
+    view = runs_screen(marked=True)
+    for run, model in zip(view.runs, ("one", "two"), strict=True):
+        run.record.config["pretrained_model"] = f"model_save/a-long-way/to-the-model/{model}"
+    (line,) = [line for line in plain(runs_view.draw(view, 80, 23)).splitlines() if "! pretrained_model" in line]
+    assert "/one " in line
+    assert "/two " in line
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_compared_curves_can_be_told_apart_without_colours(ascii_only: bool) -> None:
+    view = dataclasses.replace(runs_screen(marked=True), ink=Ink("none", ascii_only))
+    shown = plain(runs_view.draw(view, 120, 39))
+    assert " 1 sft-small-3 " in shown
+    assert "▸2 sft-small-2 " in shown
+    assert re.search("[⠀-⣿2]2?1|2{9}", shown)
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_run_under_the_cursor_is_told_with_its_end_and_its_folder(width: int, height: int) -> None:
+    shown = plain(runs_view.draw(runs_screen(), width, height - 1))
+    assert "the weights were not updated" in " ".join(shown.replace("│", " ").split())
+    assert "/srv/train/logs/sft-small-2" in shown
 
 
 def test_errors_stand_first_with_their_key() -> None:
