@@ -1,12 +1,12 @@
 """The app: screens that draw views on a canvas, keys from the table of actions, and threads that wait for files."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from textual import work
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import App, ComposeResult
 from textual.events import Key, Resize
 from textual.screen import Screen
 from textual.worker import get_current_worker
@@ -231,8 +231,7 @@ class HelpScreen(Drawn):
 class Desk(App[int]):
     """The app; leaving it is never a failure, whatever the runs do."""
 
-    ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = False  # ours has our languages, and characters that every terminal has
     TITLE = "sft-tui"
     CSS = "Screen { background: ansi_default; }"
     INLINE_PADDING = 0
@@ -260,20 +259,12 @@ class Desk(App[int]):
         if self.options.demo:
             self.begin_demo()
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette: the actions of the screen that is in front."""
-        scope = getattr(screen, "scope", actions.EVERYWHERE)
-        for action in actions.of_scope(scope):
-            if action.name != "palette":
-                yield SystemCommand(
-                    action.label(self.options.lang),
-                    action.help(self.options.lang),
-                    lambda name=action.name: _do(screen, name),
-                )
-
     def do_palette(self) -> None:
-        """Opens the palette."""
-        self.action_command_palette()
+        """Opens the palette over the screen in front."""
+        from sft_tui.screen.palette import PaletteScreen
+
+        if isinstance(self.screen, Drawn):
+            self.push_screen(PaletteScreen(self.screen))
 
     def do_help(self) -> None:
         """Opens the page of keys."""
@@ -365,9 +356,3 @@ class Desk(App[int]):
         """Writes to the terminal beside the screen: a bell or a notification, made here and of harmless text only."""
         if self._driver is not None:
             self._driver.write(data)
-
-
-def _do(screen: Screen[object], name: str) -> None:
-    if isinstance(screen, Drawn):
-        screen.do(name)
-        screen.draw()

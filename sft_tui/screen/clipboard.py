@@ -13,6 +13,7 @@ TMUX_SECONDS = 2.0
 
 def copy(text: str, folder: Path, osc52: Callable[[str], None]) -> Path | None:
     """Copies `text`, which has been made harmless, and the file it was written to; None where none could be."""
+    path = _written(text, folder)
     short = text.encode()[:LONGEST].decode(errors="ignore")
     if os.environ.get("TMUX"):
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -22,6 +23,10 @@ def copy(text: str, folder: Path, osc52: Callable[[str], None]) -> Path | None:
             )  # fmt: skip
     else:
         osc52(short)
+    return path
+
+
+def _written(text: str, folder: Path) -> Path | None:
     path = folder / f"copied-{time.strftime('%Y%m%d-%H%M%S')}.txt"
     try:
         path.write_text(text, encoding="utf-8")

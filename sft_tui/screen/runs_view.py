@@ -140,7 +140,7 @@ def _differing(view: View, compared: Sequence[Run], width: int, height: int) -> 
     ]
     same: list[Line] = []
     for name, values in _settings(compared).items():
-        shown = [number(value) if isinstance(value, float) else safe(str(value), 200) for value in values]
+        shown = [number(value) for value in values]
         if all(value == values[0] for value in values):
             same.append(line((safe(name, 60), "dim"), shown, alike))
         elif name not in INDIFFERENT:

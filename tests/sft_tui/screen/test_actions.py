@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.messages import Lang
-from sft_tui.screen import actions
+from sft_tui.screen import actions, palette
 from sft_tui.screen.app import Desk, Drawn
 from sft_tui.screen.bottom import Question, asked, footer, footer_at
 from sft_tui.screen.ink import columns
@@ -49,6 +49,29 @@ def test_the_footer_can_be_pressed() -> None:
     shown = "".join(text for text, _ in footer(actions.RUN, "en", 120))
     assert footer_at(actions.RUN, "en", 120, shown.index("pause")) == "pause"
     assert footer_at(actions.RUN, "en", 120, 119) == ""
+
+
+@pytest.mark.parametrize(("words", "lang", "first"), [
+    ("", "en", "stop"), ("log", "en", "log_scale"), ("sav", "en", "stop"), ("without", "en", "now"),
+    ("对数", "zh", "log_scale"), ("pause", "zh", "pause"), ("暂停", "zh", "pause"),
+])  # fmt: skip
+def test_the_palette_finds_actions_by_name_and_help(words: str, lang: Lang, first: str) -> None:
+    assert palette.found(actions.RUN, lang, words)[0].name == first
+
+
+def test_the_palette_finds_nothing_where_nothing_is_called_that() -> None:
+    assert palette.found(actions.RUN, "en", "xyzzy") == []
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(("width", "height"), [(60, 19), (80, 23), (120, 39)])
+def test_the_palette_shows_the_action_under_the_cursor_with_its_keys(lang: Lang, width: int, height: int) -> None:
+    listed = palette.found(actions.RUN, lang, "")
+    lines = palette.draw(listed, lang, len(listed) - 1, width, height)
+    assert {columns(line) for line in lines} == {width}
+    assert len(lines) == height
+    (chosen,) = [line for line in lines if any("▸" in text for text, _ in line)]
+    assert "q ^c" in "".join(text for text, _ in chosen)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -98,6 +98,18 @@ def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None
         left_clean(app)
 
 
+def test_an_action_is_found_by_its_name_in_the_language_of_the_screen(logs: Path) -> None:
+    with screen(logs.parent, "attach", "sft-small-1", "--lang", "zh") as app:
+        app.read(lambda raw: b"sft-small-1" in raw)
+        app.press("\x10")
+        app.read(lambda raw: "查找：".encode() in raw)
+        app.press("列出")
+        app.press("\r")
+        app.read(lambda raw: "结束原因".encode() in raw)
+        app.press("q")
+        assert app.wait() == 0
+
+
 def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
     with screen(logs.parent, "attach", "sft-small-1") as app:
         app.read(lambda raw: b"Evaluated 3 rows" in raw)

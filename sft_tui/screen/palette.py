@@ -1,0 +1,108 @@
+"""Every action of a screen by its name: typing narrows the list, enter does what is under the cursor."""
+
+from collections.abc import Sequence
+
+from textual.events import Key
+
+from engine.contract.messages import Lang
+from sft_tui.locale import say
+from sft_tui.screen import actions
+from sft_tui.screen.actions import Action
+from sft_tui.screen.app import Drawn
+from sft_tui.screen.bottom import Question
+from sft_tui.screen.canvas import Canvas
+from sft_tui.screen.ink import Line, columns, fit, frame
+
+KEYS = 12  # columns of the keys
+
+
+def found(scope: str, lang: Lang, words: str) -> list[Action]:
+    """The actions of a screen that have all words in their names, or at the beginning of a word of their help."""
+    wanted = words.lower().split()
+
+    def has(action: Action, word: str) -> bool:
+        names = f"{action.label(lang)} {action.en}".lower()
+        return word in names or word in action.help_zh or f" {word}" in f" {action.help(lang)}".lower()
+
+    have = [a for a in actions.of_scope(scope) if a.name != "palette" and all(has(a, word) for word in wanted)]
+    return sorted(have, key=lambda action: not all(word in action.label(lang).lower() for word in wanted))
+
+
+def draw(listed: Sequence[Action], lang: Lang, cursor: int, width: int, height: int) -> list[Line]:
+    """The list in exactly so many lines and columns."""
+    names = max((columns([(action.label(lang), "")]) for action in listed), default=0) + 2
+    body: list[Line] = []
+    for place, action in enumerate(listed):
+        here = place == cursor
+        keys = " ".join(map(actions.shown, action.keys))
+        line: Line = [("▸ " if here else "  ", "accent"), *fit([(action.label(lang), "select" if here else "")], names)]
+        body.append([*line, *fit([(keys, "key")], KEYS), (action.help(lang), "dim")])
+    if not body:
+        body = [[(say("ui_nothing_found", lang), "dim")]]
+    first = first_shown(cursor, len(listed), height)
+    return frame([(say("ui_commands", lang), "head")], body[first:], width, height, [(f"{len(listed)}", "dim")])
+
+
+def first_shown(cursor: int, count: int, height: int) -> int:
+    """Which of the actions is in the first line."""
+    room = height - 2
+    return max(0, min(cursor - room // 2, count - room))
+
+
+class PaletteScreen(Drawn):
+    """The palette over another screen."""
+
+    def __init__(self, below: Drawn) -> None:
+        super().__init__()
+        self._below, self._cursor = below, 0
+
+    def on_mount(self) -> None:
+        """Asks for words."""
+        self.ask(Question(say("ui_find", self.desk.options.lang), self._chosen, typed=""))
+
+    @property
+    def _found(self) -> list[Action]:
+        typed = (self.question.typed if self.question else "") or ""
+        return found(self._below.scope, self.desk.options.lang, typed)
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """What was found."""
+        return draw(self._found, self.desk.options.lang, self._cursor, width, height)
+
+    def move(self, by: int) -> None:
+        """Moves the cursor."""
+        self._cursor = min(max(0, len(self._found) - 1), max(0, self._cursor + by))
+
+    def on_key(self, event: Key) -> None:
+        """Moves, or takes the key as the next of the words."""
+        action = actions.by_key(self.scope, event.key)
+        if action is not None and action.name in ("up", "down", "page_up", "page_down") and not event.is_printable:
+            event.stop()
+            event.prevent_default()
+            self.do(action.name)
+            self.draw()
+            return
+        super().on_key(event)
+        if self.question is None and self.is_current:
+            self.do_back()
+        self.move(0)
+        self.draw()
+
+    def clicked(self, _x: int, y: int) -> None:
+        """A press on an action does it."""
+        place = y - 1 + first_shown(self._cursor, len(self._found), self.app.size.height - 1)
+        if 0 <= place < len(self._found):
+            self._cursor = place
+            self._chosen("")
+
+    def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
+        """A press anywhere, also while words are asked for."""
+        event.prevent_default()
+        self.clicked(event.x, event.y)
+
+    def _chosen(self, words: str) -> None:
+        listed = found(self._below.scope, self.desk.options.lang, words) if words else self._found
+        self.desk.pop_screen()
+        if listed:
+            self._below.do(listed[min(self._cursor, len(listed) - 1)].name)
+            self._below.draw()
