@@ -228,8 +228,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_needs_time": ("about {time}", "约 {time}"),
     "ui_lengths": ("responses", "回答长度"),
     "ui_median": (
-        "median {median}, longest {longest}, cut at {limit} tokens",
-        "中位 {median}，最长 {longest}，截断于 {limit} 词元",
+        "median {median}, max {longest}, cut at {limit}",
+        "中位 {median}，最长 {longest}，截于 {limit}",
     ),
     "ui_still_checking": ("Still looking; a moment.", "仍在检查，请稍候。"),
     "ui_errors": (
@@ -276,8 +276,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "演示完成。试着问它：sft-tui reply --model {model} '你好'",
     ),
     "ui_demo_offer": (
-        "New here? Choose demo and press enter.",
-        "初次使用？选择 demo 并按回车。",
+        "New here? The demo needs no data: choose it and press enter.",
+        "初次使用？demo 无需数据：选中并按回车。",
     ),
     "usage_screen": (
         "{option} before a command is the screen's alone: give it behind {command}.",
@@ -292,6 +292,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "--train 指定要写出的文件；--preview 不写文件。",
     ),
     "options": ("Options", "选项"),
+    "ui_demo_begins": (
+        "enter writes data and tokenizer, pretrains and fine-tunes: a few minutes on two cores",
+        "按回车即可：自动准备数据，预训练并微调，两核约需几分钟",
+    ),
+    "ui_time_by_h": ("time: h measures it", "用时：按 h 预演测得"),
+    "ui_mend_busy": ("{command} is still running.", "{command} 仍在执行。"),
+    "ui_reading_some": ("reading {what} …", "读取{what} …"),
     "group_data": ("Data", "数据"),
     "group_model": ("Model", "模型"),
     "group_training": ("Training", "训练"),

@@ -22,7 +22,7 @@ from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.ink import THEMES, Ink, Line, filled
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
-PAGE_LINES = 10
+PAGE_LINES, WHEEL_LINES = 10, 3
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
 
@@ -200,6 +200,16 @@ class Drawn(Screen[None]):
 
     def clicked(self, _x: int, _y: int) -> None:
         """A press elsewhere."""
+
+    def on_canvas_wheeled(self, event: Canvas.Wheeled) -> None:
+        """The wheel moves what is under it."""
+        if self.question is None:
+            self.wheeled(event.x, event.y, event.by)
+
+    def wheeled(self, _x: int, _y: int, by: int) -> None:
+        """Moves by some lines."""
+        self.move(by * WHEEL_LINES)
+        self.draw()
 
     def copy(self, words: str) -> None:
         """Copies a text, and tells where to."""

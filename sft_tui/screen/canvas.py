@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.events import MouseDown
+from textual.events import MouseDown, MouseScrollDown, MouseScrollUp
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
@@ -26,6 +26,13 @@ class Canvas(Widget):
         def __init__(self, x: int, y: int) -> None:
             super().__init__()
             self.x, self.y = x, y
+
+    class Wheeled(Message):
+        """Somebody turned the wheel over a cell: up where `by` is negative."""
+
+        def __init__(self, x: int, y: int, by: int) -> None:
+            super().__init__()
+            self.x, self.y, self.by = x, y, by
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,6 +66,14 @@ class Canvas(Widget):
     def on_mouse_down(self, event: MouseDown) -> None:
         """Tells where."""
         self.post_message(self.Clicked(event.x, event.y))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """Tells where."""
+        self.post_message(self.Wheeled(event.x, event.y, -1))
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """Tells where."""
+        self.post_message(self.Wheeled(event.x, event.y, 1))
 
 
 def _cells(line: Line) -> list[Cell]:

@@ -19,6 +19,7 @@ from sft_tui import runs, starting
 from sft_tui.locale import say
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check
+from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
 from sft_tui.screen.app import Drawn
@@ -39,16 +40,18 @@ class LaunchScreen(Drawn):
     def __init__(self, demo: bool = False) -> None:
         super().__init__()
         self.state = View("demo" if demo else next(iter(PRESETS)))
-        self._mending = ""  # the command that is being run
 
     def on_mount(self) -> None:
         """Looks at the first preset."""
         self._resumables()
-        self._choose(self.state.preset)
+        nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
+        new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
+        self._choose("demo" if new_here else self.state.preset)
 
     def on_screen_resume(self) -> None:
         """Looks again: a run may have made what was missing."""
         self._resumables()
+        self.state = replace(self.state, begins_demo=self._begins_demo(self.state.preset))
         if self.state.report is not None:
             self.look()
         self.draw()
@@ -57,6 +60,11 @@ class LaunchScreen(Drawn):
         """The screen as it is now."""
         options = self.desk.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
+
+    @staticmethod
+    def _begins_demo(name: str) -> bool:
+        """Whether starting this preset is to begin the demo with its first half."""
+        return name == "demo" and not Path(preset("demo").config.pretrained_model).is_dir()
 
     def _resumables(self) -> None:
         found = {}
@@ -69,8 +77,9 @@ class LaunchScreen(Drawn):
 
     def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
         self.state = replace(
-            self.state, preset=name, values=values or {}, report=None, finding=0, fault=("", ""), doing=""
-        )
+            self.state, preset=name, values=values or {}, report=None, finding=0, fault=("", ""), doing="",
+            begins_demo=self._begins_demo(name),
+        )  # fmt: skip
         self._settle()
 
     def _settle(self) -> None:
@@ -93,7 +102,8 @@ class LaunchScreen(Drawn):
             nonlocal told
             if not worker.is_cancelled and time.monotonic() - told > 1.0:
                 told = time.monotonic()
-                words = say("reading", options.lang, what=subject(setting, options.lang), done=done, total=total)
+                key = "reading" if total else "ui_reading_some"
+                words = say(key, options.lang, what=subject(setting, options.lang), done=done, total=total)
                 self.app.call_from_thread(self._doing, words)
 
         def partly(report: Report) -> None:
@@ -188,7 +198,7 @@ class LaunchScreen(Drawn):
             self.do_edit()
             return
         lang, report = self.desk.options.lang, self.state.report
-        if self.state.preset == "demo" and not Path(preset("demo").config.pretrained_model).is_dir():
+        if self._begins_demo(self.state.preset):
             self.desk.begin_demo()
             return
         if report is None or self.state.doing:
@@ -270,29 +280,54 @@ class LaunchScreen(Drawn):
     def _take_over(self, name: str, words: list[str]) -> None:
         self._choose(name, self._values_of(words))
 
-    @work(thread=True, exclusive=True, group="mend")
     def mend(self, words: list[str], rest: str = "") -> None:
-        """Runs one of our own commands, and then the rest, or looks again."""
-        lang = self.desk.options.lang
-        self.app.call_from_thread(self.tell, say("ui_mending", lang, command=f"sft-tui {shlex.join(words)}"))
+        """Runs one of our own commands in a thread, one at a time, and then the rest, or looks again."""
+        command = f"sft-tui {shlex.join(words)}"
+        if self.state.mending:
+            self.tell(say("ui_mend_busy", self.desk.options.lang, command=self.state.mending), "warn")
+            return
+        self.state = replace(self.state, mending=command)
+        self._run(words, rest)
+
+    @work(thread=True, group="mend")
+    def _run(self, words: list[str], rest: str) -> None:
         done = subprocess.run(
             [*PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", check=False,
         )  # fmt: skip
         last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
-        self.app.call_from_thread(self.tell, last, "bad" if done.returncode else "good")
-        if rest and not done.returncode:
-            self.app.call_from_thread(self._mend, rest)
+        self.app.call_from_thread(self._mended, last, "bad" if done.returncode else "good", rest)
+
+    def _mended(self, words: str, role: str, rest: str) -> None:
+        self.state = replace(self.state, mending="")
+        self.tell(words, role)
+        if rest and role == "good":
+            self._mend(rest)
         else:
-            self.app.call_from_thread(self.look)
+            self.look()
+
+    def _pointed(self, x: int, y: int) -> tuple[str, int]:
+        width, height = self.app.size
+        panel, item = launch_view.item_at(self.state, width, height - 1, x, y)
+        return panel, item
 
     def clicked(self, x: int, y: int) -> None:
-        """A press on a panel takes the cursor there."""
-        width, height = self.app.size
-        wide = width >= launch_view.WIDE and height - 1 >= launch_view.TALL
-        body = height - 2
-        upper = body - (max(6, body // 3) if wide else 7)
-        above = "presets" if x < (34 if wide else 22) else "findings"
-        panel = "settings" if y > upper else above
+        """A press takes the cursor to what is there; on the setting under the cursor it edits."""
+        before = (self.state.panel, self.state.setting)
+        panel, item = self._pointed(x, y)
         self.state = replace(self.state, panel=panel)
+        if item >= 0 and panel == "presets" and list(PRESETS)[item] != self.state.preset:
+            self._choose(list(PRESETS)[item])
+        elif item >= 0 and panel == "findings":
+            self.state = replace(self.state, finding=item)
+        elif item >= 0 and panel == "settings":
+            self.state = replace(self.state, setting=item)
+            if before == (panel, item):
+                self.do_edit()
+        self.draw()
+
+    def wheeled(self, x: int, y: int, by: int) -> None:
+        """The wheel moves the cursor of the panel under it."""
+        self.state = replace(self.state, panel=self._pointed(x, y)[0])
+        self.move(by)
         self.draw()

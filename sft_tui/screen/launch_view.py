@@ -11,12 +11,14 @@ from sft_tui.locale import say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject
-from sft_tui.screen.ink import BLOCKS, Ink, Line, beside, columns, filled, fit, frame, wrap
+from sft_tui.screen.ink import BLOCKS, Ink, Line, beside, columns, cut, filled, fit, frame, wrap
 from sft_tui.text import number, safe, size
 
 PANELS = ("presets", "findings", "settings")
 ROLES = {"error": "bad", "warning": "warn", "ok": "good"}
 WIDE, TALL = 100, 30
+NAME = 28  # columns of a setting's name
+LEAST_WORDS = 24  # columns, below which what was found stands beneath its subject
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,35 @@ class View:
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
     offer_demo: bool = False  # nothing was ever run here
+    begins_demo: bool = False  # enter prepares the demo and carries out both halves
+    mending: str = ""  # the command that is being run
     ink: Ink = field(default_factory=Ink)
     lang: Lang = "en"
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found so far."""
-        return self.report.findings if self.report else []
+        """What was found so far; not what the demo is about to write."""
+        found = self.report.findings if self.report else []
+        return [one for one in found if one.code != "file_missing"] if self.begins_demo else found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the four panels meet: columns of the left ones, lines of the upper and the lower ones."""
+
+    left: int
+    upper: int
+    half: int
+    lower: int
+
+    @classmethod
+    def of(cls, panel: str, width: int, height: int) -> "Layout":
+        """For a screen without its footer; on a small one the settings take more of it while one is at them."""
+        if width >= WIDE and height >= TALL:
+            lower = max(6, (height - 1) // 3)
+            return cls(34, height - 1 - lower, width // 2, lower)
+        lower = min(10 if panel == "settings" else 8, max(2, (height - 1) // 2))
+        return cls(24 if width >= 72 else 20, height - 1 - lower, width * 11 // 20, lower)
 
 
 def draw(view: View, width: int, height: int) -> list[Line]:
@@ -58,15 +82,42 @@ def draw(view: View, width: int, height: int) -> list[Line]:
     title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("ui_launch", view.lang), "dim")]
     if view.offer_demo:
         title = [*title[:2], (say("ui_demo_offer", view.lang), "accent")]
-    body = height - 1
-    wide = width >= WIDE and height >= TALL
-    left = 34 if wide else 22
-    lower = max(6, body // 3) if wide else 7
-    upper = body - lower
-    top = beside(_presets(view, left, upper), _findings(view, width - left, upper))
-    half = width // 2 if wide else width * 11 // 20
-    bottom = beside(_settings(view, half, lower), _meaning(view, width - half, lower))
+    at = Layout.of(view.panel, width, height)
+    top = beside(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))
+    bottom = beside(_settings(view, at.half, at.lower), _meaning(view, width - at.half, at.lower))
     return filled([fit(title, width), *top, *bottom], width, height)
+
+
+def item_at(view: View, width: int, height: int, x: int, y: int) -> tuple[str, int]:
+    """Which panel and which of its items is at a place of the screen; -1 where it is none of them."""
+    at = Layout.of(view.panel, width, height)
+    if y > at.upper:
+        line, room = y - at.upper - 2, at.lower - 2
+        place = first_setting(view.setting, room) + line
+        inside = x < at.half and 0 <= line < room and place < len(FIELDS)
+        return "settings", place if inside else -1
+    line, room = y - 2, at.upper - 2
+    if x < at.left:
+        panel, shown = "presets", _shown(_preset_items(view, at.left - 4, room), list(PRESETS).index(view.preset), room)
+    else:
+        panel, shown = "findings", _shown(_finding_items(view, width - at.left - 4, room), view.finding, room)
+    return panel, shown[line][0] if 0 <= line < len(shown) else -1
+
+
+def first_setting(cursor: int, room: int) -> int:
+    """The setting in the first line of their panel."""
+    return max(0, min(cursor - room // 2, len(FIELDS) - room))
+
+
+Item = tuple[int, Line]  # a line, and which of the items of its panel it belongs to
+
+
+def _shown(items: list[Item], cursor: int, room: int) -> list[Item]:
+    """The lines that there is room for, with all of the item under the cursor where that is possible."""
+    places = [place for place, (owner, _) in enumerate(items) if owner == cursor] or [0]
+    first = max(0, min(places[-1] + 2 - room, places[0] - 1), min(places[0] - 1, len(items) - room))
+    first = min(first, max(0, len(items) - room))
+    return items[first : first + room]
 
 
 def _title(key: str, panel: str, view: View) -> Line:
@@ -74,75 +125,104 @@ def _title(key: str, panel: str, view: View) -> Line:
 
 
 def _presets(view: View, width: int, height: int) -> list[Line]:
-    lines: list[Line] = []
-    at = 0
-    for name, entry in PRESETS.items():
+    shown = _shown(_preset_items(view, width - 4, height - 2), list(PRESETS).index(view.preset), height - 2)
+    return frame(_title("ui_presets", "presets", view), [line for _, line in shown], width, height)
+
+
+def _preset_items(view: View, width: int, room: int) -> list[Item]:
+    """Each preset with what it is for: all of that under the cursor, of the others as much as there is room for."""
+    for most in (4, 2, 1, 0):
+        items = _preset_lines(view, width, most)
+        if len(items) <= room:
+            break
+    return items
+
+
+def _preset_lines(view: View, width: int, most: int) -> list[Item]:
+    items: list[Item] = []
+    for place, (name, entry) in enumerate(PRESETS.items()):
         chosen = name == view.preset
-        if chosen:
-            at = len(lines)
         role = "select" if chosen and view.panel == "presets" else "head" if chosen else ""
-        lines.append(fit([("▸ " if chosen else "  ", "accent"), (name, role)], width - 4, role if chosen else ""))
-        if chosen or height > 26:
-            summary = wrap(entry.summary(view.lang), width - 8)[: 4 if chosen else 1]
-            lines += [[(f"    {part}", "dim")] for part in summary]
+        items.append((place, fit([("▸ " if chosen else "  ", "accent"), (name, role)], width, role if chosen else "")))
+        summary = _wrapped(entry.summary(view.lang), width - 4, 9 if chosen else most)
+        items += [(place, [(f"    {part}", "dim")]) for part in summary]
         going = view.resumable.get(name)
         if going is not None:
             percent = 100 * going.step // max(1, going.steps_total)
             shown = say("ui_resumable", view.lang, run=safe(going.run, 24), step=going.step, percent=percent)
-            lines += [[(f"    {part}", "warn")] for part in wrap(shown, width - 8)]
-    first = max(0, min(at - 2, len(lines) - (height - 2)))
-    return frame(_title("ui_presets", "presets", view), lines[first:], width, height)
+            items += [(place, [(f"    {part}", "warn")]) for part in wrap(shown, width - 4)]
+    return items
+
+
+def _wrapped(text: str, width: int, most: int) -> list[str]:
+    """At most so many lines of a text, an ellipsis at the end of the last where some are left out."""
+    lines = wrap(text, width)
+    if len(lines) <= most or not most:
+        return lines[:most]
+    kept = lines[:most]
+    return [*kept[:-1], cut(kept[-1] + "…" if columns([(kept[-1], "")]) < width else kept[-1] + " …", width)]
 
 
 def _findings(view: View, width: int, height: int) -> list[Line]:
-    lang = view.lang
     title = [*_title("ui_ready", "findings", view), (f" {view.preset}", "dim")]
-    lines: list[Line] = []
+    shown = _shown(_finding_items(view, width - 4, height - 2), view.finding, height - 2)
+    return frame(title, [line for _, line in shown], width, height, _counts(view))
+
+
+def _finding_items(view: View, width: int, room: int) -> list[Item]:
+    """What is being done, and each finding: in full where all have room, else in brief but for the cursor's."""
+    lang = view.lang
+    head: list[Item] = []
+    if view.begins_demo:
+        head += [(-1, [(part, "accent")]) for part in wrap(say("ui_demo_begins", lang), width)]
+    if view.mending:
+        head.append((-1, [(f"… {say('ui_mending', lang, command=safe(view.mending, 200))}", "accent")]))
     if view.doing:
-        lines.append([(f"… {view.doing}", "dim")])
+        head.append((-1, [(f"… {view.doing}", "dim")]))
     column = min(18, max((columns([(subject(f.subject, lang), "")]) for f in view.findings), default=0))
-    at = 0
-    for place, finding in enumerate(view.findings):
-        here = view.panel == "findings" and place == view.finding
-        if here:
-            at = len(lines)
-        lines += _finding(finding, column, width - 4, lang, here=here)
-    first = max(0, min(at - 1, len(lines) - (height - 2)))
-    return frame(title, lines[first:], width, height, _counts(view))
+    for full in (True, False):
+        items = list(head)
+        for place, finding in enumerate(view.findings):
+            here = view.panel == "findings" and place == view.finding
+            lines = _finding(finding, column, width, lang, here=here, full=here or full)
+            items += [(place, line) for line in lines]
+        if len(items) <= room:
+            break
+    return items
 
 
-def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: bool) -> list[Line]:
-    """A problem with its reason and remedy; what is in order on one line, unless the cursor is on it."""
+def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: bool, full: bool) -> list[Line]:
+    """A finding under its sign; of a problem also its remedy, and where there is room its reason."""
     role = ROLES[finding.level]
-    indent = column + 4
-    words = wrap(safe(finding.what(lang), 800), max(10, width - indent))
-    kept = words if here or finding.level != "ok" else words[:1]
+    beneath = width - column - 4 < LEAST_WORDS
+    indent = 4 if beneath else column + 4
+    room = max(10, width - indent)
+    most = 99 if full else 3 if finding.level != "ok" else 1
+    words = _wrapped(safe(finding.what(lang), 800), room, most)
     head: Line = [
         (f"{SIGNS[finding.level]} ", role),
         *fit([(subject(finding.subject, lang), "select" if here else role if finding.level != "ok" else "")], column),
         ("  ", ""),
     ]
-    lines: list[Line] = [[*head, (kept[0], "")], *([(" " * indent + part, "")] for part in kept[1:])]
+    lines: list[Line] = [head] if beneath else [[*head, (words[0], "")]]
+    lines += [[(" " * indent + part, "")] for part in words[0 if beneath else 1 :]]
     if finding.level == "ok":
         return lines
-    if here:
-        lines += [[(" " * indent + part, "dim")] for part in wrap(safe(finding.why(lang), 400), width - indent)]
+    if full:
+        lines += [[(" " * indent + part, "dim")] for part in wrap(safe(finding.why(lang), 400), room) if part]
     if finding.command:
-        shown = wrap(safe(finding.command, 800), width - indent - 2)
-        lines.append(
-            [(" " * indent, ""), ("f ", "key"), (shown[0] + ("" if here or len(shown) == 1 else " …"), "accent")]
-        )
-        lines += [[(" " * (indent + 2) + part, "accent")] for part in shown[1:] if here]
+        shown = _wrapped(safe(finding.command, 800), room - 2, most if full else 1)
+        lines.append([(" " * indent, ""), ("f ", "key"), (shown[0], "accent")])
+        lines += [[(" " * (indent + 2) + part, "accent")] for part in shown[1:]]
     else:
-        fix = wrap(safe(finding.fix(lang), 600), width - indent)
-        lines += [[(" " * indent + part, "dim")] for part in (fix if here else fix[:1])]
+        lines += [[(" " * indent + part, "dim")] for part in _wrapped(safe(finding.fix(lang), 600), room, most)]
     return lines
 
 
 def _counts(view: View) -> Line:
     if view.report is None or view.doing:
         return [(say("ui_checking", view.lang), "dim")]
-    errors, warnings = view.report.count("error"), view.report.count("warning")
+    errors, warnings = (sum(one.level == level for one in view.findings) for level in ("error", "warning"))
     if errors:
         return [(f"✗ {errors}  ! {warnings}", "bad")]
     return [(f"! {warnings}", "warn")] if warnings else [(f"✓ {say('ui_all_good', view.lang)}", "good")]
@@ -151,15 +231,16 @@ def _counts(view: View) -> Line:
 def _settings(view: View, width: int, height: int) -> list[Line]:
     names = list(FIELDS)
     room = height - 2
-    first = max(0, min(view.setting - room // 2, len(names) - room))
+    first = first_setting(view.setting, room)
     lines: list[Line] = []
     base = preset(view.preset).config
+    column = NAME if width - 4 >= NAME + 12 else max(12, width - 4 - 12)
     for place in range(first, min(len(names), first + room)):
         name = names[place]
         here = view.panel == "settings" and place == view.setting
         changed = name in view.values
         value = number(getattr(view.config, name))
-        line: Line = [*fit([("▸" if here else " ", "accent"), (name, "select" if here else "")], 28)]
+        line: Line = [*fit([("▸" if here else " ", "accent"), (name, "select" if here else "")], column)]
         line += [(" ", ""), (value, "accent" if changed else "")]
         unit = setting_of(name).unit
         if view.fault[0] == name:
@@ -177,21 +258,24 @@ def _meaning(view: View, width: int, height: int) -> list[Line]:
     config, lang, facts = view.config, view.lang, view.report.facts if view.report else {}
     lines: list[Line] = []
     if view.panel == "settings":
-        help_text = setting_of(list(FIELDS)[view.setting]).help(lang)
-        lines += [[(part, "")] for part in wrap(help_text, width - 4)[:2]]
+        name = list(FIELDS)[view.setting]
+        lines += [[(part, "")] for part in wrap(setting_of(name).help(lang), width - 4)[:2]]
+        if view.fault[0] == name:
+            lines += [[(part, "bad")] for part in wrap(f"✗ {safe(view.fault[1], 200)}", width - 4)]
     batch = config.effective_batch(view.processes)
     steps = (facts.get("data") or {}).get("steps")
     parts = f"{config.batch_size_per_gpu} × {config.gradient_accumulation_steps} × {view.processes}"
-    shown = say("ui_batch", lang, batch=batch, parts=parts)
+    lines.append([(say("ui_batch", lang, batch=batch, parts=parts), "")])
+    rate = say("ui_peak_rate", lang, peak=f"{config.peak_learn_rate():g}")
     if steps:
-        shown += " · " + say("ui_steps", lang, per_epoch=steps["per_epoch"], total=steps["total"])
-    lines.append([(shown, "")])
-    lines.append([(say("ui_peak_rate", lang, peak=f"{config.peak_learn_rate():g}"), "")])
+        lines.append([(say("ui_steps", lang, per_epoch=steps["per_epoch"], total=steps["total"]), "")])
+    lines.append([(rate, "")])
     if view.report is not None and view.report.prediction is not None:
         needs = [say("ui_needs_memory", lang, size=size(view.report.prediction.total * view.processes))]
         needs += [say("ui_needs_disk", lang, size=f.args["need"]) for f in view.findings if f.code == "disk"][:1]
-        needs += [say("ui_needs_time", lang, time=f.args["expected"]) for f in view.findings if f.code == "rehearsed"]
-        lines.append([(" · ".join(needs), "")])
+        times = [say("ui_needs_time", lang, time=f.args["expected"]) for f in view.findings if f.code == "rehearsed"]
+        hint = [say("ui_time_by_h", lang)] if width > 2 * NAME else []
+        lines += [[(part, "")] for part in wrap(" · ".join([*needs, *(times or hint)]), width - 4)]
     lines += _lengths(facts, config, width - 4, lang)
     return frame([(say("ui_meaning", lang), "head")], lines, width, height)
 

@@ -78,6 +78,17 @@ class RunsScreen(Drawn):
         """Moves the cursor."""
         self.state = replace(self.state, cursor=min(max(0, len(self.state.runs) - 1), max(0, self.state.cursor + by)))
 
+    def clicked(self, _x: int, y: int) -> None:
+        """A press takes the cursor to a run; on the run under the cursor it opens it."""
+        width, height = self.app.size
+        place = runs_view.run_at(self.state, width, height - 1, y)
+        if place < 0:
+            return
+        if place == self.state.cursor:
+            self.do_open()
+        self.state = replace(self.state, cursor=place)
+        self.draw()
+
     def do_open(self) -> None:
         """Opens the run."""
         self.desk.open_run(self._here.name)

@@ -40,21 +40,38 @@ class View:
 def draw(view: View, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly so many lines and columns."""
     compared = view.compared if len(view.marked) > 1 else []
-    if not compared:
-        details = _details(view, width) if view.runs else []
-        below = min(len(details), height - LEAST_LIST)
-        if below < 4:
-            return filled(_list(view, width, height), width, height)
-        return filled([*_list(view, width, height - below), *details[: below - 1], *details[-1:]], width, height)
-    top = max(6, min(len(view.runs) + 3, height // 3))
+    top = _list_lines(view, width, height)
     room = height - top
-    if width >= WIDE:
+    if not compared:
+        details = _details(view, width) if room else []
+        shown = [*details[: room - 1], *details[-1:]]
+    elif width >= WIDE:
         left = width * 9 // 20
         shown = beside(_overlaid(view, compared, left, room), _differing(view, compared, width - left, room))
     else:
         upper = room * 2 // 5
         shown = [*_overlaid(view, compared, width, upper), *_differing(view, compared, width, room - upper)]
     return filled([*_list(view, width, top), *shown], width, height)
+
+
+def _list_lines(view: View, width: int, height: int) -> int:
+    """Lines of the list: a part where runs are compared, else all that what is told of one run leaves."""
+    if len(view.marked) > 1 and view.compared:
+        return max(6, min(len(view.runs) + 3, height // 3))
+    below = min(len(_details(view, width)), height - LEAST_LIST) if view.runs else 0
+    return height - below if below >= 4 else height
+
+
+def _first(view: View, height: int) -> int:
+    """The run in the first line of a list of so many lines."""
+    return max(0, min(view.cursor - (height - 3) // 2, len(view.runs) - (height - 3)))
+
+
+def run_at(view: View, width: int, height: int, y: int) -> int:
+    """Which run is in a line of the screen; -1 where none is."""
+    top = _list_lines(view, width, height)
+    place = _first(view, top) + y - 2
+    return place if 2 <= y < top - 1 and place < len(view.runs) else -1
 
 
 def _list(view: View, width: int, height: int) -> list[Line]:
@@ -66,7 +83,7 @@ def _list(view: View, width: int, height: int) -> list[Line]:
     widths = [max(columns([(row[place], "")]) for row in rows) for place in range(len(COLUMNS))]
     body = [_row(rows[0], widths, "dim", (" ", ""), " ")]
     room = height - 3
-    first = max(0, min(view.cursor - room // 2, len(view.runs) - room))
+    first = _first(view, height)
     compared = [run.name for run in view.compared]
     for place in range(first, min(len(view.runs), first + room)):
         name, here = view.runs[place].name, place == view.cursor

@@ -61,6 +61,8 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
 
 def test_a_setting_is_edited_and_its_effect_stands_beside_it(tmp_path: Path) -> None:
     with screen(tmp_path) as app:
+        sees(app, "Ready? demo")
+        app.press("\x1b[A" * 6)
         sees(app, "effective batch 8 = 1 × 8 × 1")
         app.press("\t\t")
         app.press("\x1b[B" * 18)  # batch_size_per_gpu
@@ -96,8 +98,38 @@ def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
     assert len(table) == 54
 
 
+def test_on_an_empty_machine_enter_takes_the_demo(tmp_path: Path) -> None:
+    try:
+        with screen(tmp_path, **CPU) as app:
+            sees(app, "New here?", "Ready? demo", "enter writes data and tokenizer", "ready")
+            app.press("\r")
+            sees(app, "demo-pretrain-1")
+            app.press("q")
+            assert app.wait() == 0
+        assert (tmp_path / "data" / "demo" / "train.parquet").is_file()
+    finally:
+        end_runs(tmp_path)
+
+
+def test_presets_and_settings_are_chosen_by_mouse(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')  # not an empty machine
+    with screen(tmp_path, size=(120, 40)) as app:
+        sees(app, "Ready? sft-small")
+        app.press("\x1b[<0;6;7M\x1b[<0;6;7m")  # sft
+        sees(app, "120 = 20 × 6 × 1")
+        app.press("\x1b[<65;10;32M")  # the wheel over the settings
+        sees(app, "validation rows, Parquet")
+        app.press("\x1b[<0;10;34M\x1b[<0;10;34m" * 2)  # the sixth line of them, and again
+        sees(app, "max_seq_len = 256")
+        app.press("\x03")
+        app.press("q")
+        assert app.wait() == 0
+
+
 def test_what_is_in_error_is_not_started(tmp_path: Path) -> None:
     with screen(tmp_path) as app:
+        sees(app, "Ready? demo")
+        app.press("\x1b[A" * 6)
         sees(app, "✗ 4")
         app.press("\r")
         sees(app, "4 error(s) stand in the way")

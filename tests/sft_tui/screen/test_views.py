@@ -230,6 +230,59 @@ def test_errors_stand_first_with_their_key() -> None:
     assert "f sft-tui run pretrain" in shown
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_bar_of_lengths_has_the_place_where_they_are_cut(width: int, height: int, lang: Lang) -> None:
+    shown = plain(launch_view.draw(launch_screen(lang), width, height - 1))
+    assert "▂▃▆██▅▃▂▂▂▁▁▏▁▁" in shown
+    assert "939" in shown
+
+
+def test_nothing_is_cut_where_there_is_room_for_all_of_it() -> None:
+    shown = plain(launch_view.draw(launch_screen(), 120, 39)).split("Settings")[0]
+    assert "44.80 GB are free" in shown
+    assert "The run cannot begin without it." in shown
+    assert "small GPUs, or none" in shown
+
+
+def test_what_is_cut_says_so() -> None:
+    shown = plain(launch_view.draw(launch_screen(), 80, 23))
+    assert "Peak of 3.10 GB of 13.20 GB…" in shown
+
+
+def test_the_demo_says_what_enter_will_do() -> None:
+    view = launch_screen(begins_demo=True, report=None)
+    assert "enter writes data and tokenizer" in plain(launch_view.draw(view, 80, 23))
+
+
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
+@pytest.mark.parametrize("panel", launch_view.PANELS)
+def test_a_press_finds_what_is_shown_there(width: int, height: int, panel: str) -> None:
+    view = launch_screen(panel=panel, setting=5)
+    lines = plain(launch_view.draw(view, width, height - 1)).splitlines()
+    for name, found in (
+        ("▸ sft-small ", ("presets", 0)),
+        ("✗ pretrained model", ("findings", 0)),
+        (" response_column  ", ("settings", 4)),
+        (" max_seq_len  ", ("settings", 5)),
+    ):
+        y = next(y for y, line in enumerate(lines) if name in line.replace("▸max", " max"))
+        x = lines[y].replace("▸max", " max").index(name)
+        assert launch_view.item_at(view, width, height - 1, x + 2, y) == found
+    assert launch_view.item_at(view, width, height - 1, 3, 1) == ("presets", -1)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_press_finds_the_run_that_is_shown_there(width: int, height: int, marked: bool) -> None:
+    view = runs_screen(marked=marked)
+    lines = plain(runs_view.draw(view, width, height - 1)).splitlines()
+    for place, run in enumerate(view.runs):
+        y = next(y for y, line in enumerate(lines) if f" {run.name} " in line and "71/100" in line)
+        assert runs_view.run_at(view, width, height - 1, y) == place
+    assert runs_view.run_at(view, width, height - 1, height - 2) == -1
+
+
 def test_help_can_be_turned_to_its_last_line() -> None:
     shown = plain(help_view.draw("runs", "en", 80, 12, 999))
     assert "Leave the screen" in shown
