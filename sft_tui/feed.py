@@ -39,6 +39,7 @@ class Shot:
     curves: Curves
     log: tuple[LogLine, ...]
     behind: int  # bytes of the stream that are still to be read
+    noted: int = 0  # lines of the log that there ever were
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Feed:
     run: Run | None = None
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
     behind: int = 0  # bytes of the stream that are still to be read
+    noted: int = 0  # lines of the log that there ever were
     _follower: Follower | None = None
     _looked_at: float = 0.0
 
@@ -67,7 +69,7 @@ class Feed:
         """What is known now, for another thread; None before the first poll."""
         if self.run is None:
             return None
-        return Shot(replace(self.run, state=self.state), self.curves.copy(), tuple(self.log), self.behind)
+        return Shot(replace(self.run, state=self.state), self.curves.copy(), tuple(self.log), self.behind, self.noted)
 
     def poll(self) -> bool:
         """Takes in what is new; whether anything was."""
@@ -112,6 +114,7 @@ class Feed:
         at = safe(record.envelope.at[11:19], 8)
         for level, text in _said(record.event, state, self.lang):
             self.log.append(LogLine(at, level, text))
+            self.noted += 1
 
 
 def _status(run: Run | None) -> str:

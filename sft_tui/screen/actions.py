@@ -25,6 +25,7 @@ class Action:
     help_en: str
     help_zh: str
     footer: bool = True
+    alive: bool | None = None  # of a run: offered in the footer only while it lives, or only after its end
 
     def label(self, lang: Lang) -> str:
         """A word or two."""
@@ -93,6 +94,7 @@ ACTIONS: tuple[Action, ...] = (
         "保存并停止",
         "Save and end the run; asks first.",
         "保存并结束运行；会先询问。",
+        alive=True,
     ),
     Action(
         "pause",
@@ -102,6 +104,7 @@ ACTIONS: tuple[Action, ...] = (
         "暂停",
         "Save and free memory and GPUs; asks first. Again: go on.",
         "保存并释放内存和 GPU；会先询问。再按一次则继续。",
+        alive=True,
     ),
     Action(
         "now",
@@ -113,7 +116,7 @@ ACTIONS: tuple[Action, ...] = (
         "不保存，立即结束；会先询问。",
         footer=False,
     ),
-    Action("resume", RUN, ("r",), "resume", "继续", "Go on with a run that ended.", "继续已结束的运行。"),
+    Action("resume", RUN, ("r",), "resume", "继续", "Go on with a run that ended.", "继续已结束的运行。", alive=False),
     Action(
         "fix",
         RUN,
@@ -122,7 +125,7 @@ ACTIONS: tuple[Action, ...] = (
         "应用修正",
         "Go on with what the end of the run said should be changed.",
         "按结束时给出的修正继续运行。",
-        footer=False,
+        footer=False,  # the certificate names the key where there is a fix
     ),
     Action(
         "metric",
@@ -215,6 +218,16 @@ ACTIONS: tuple[Action, ...] = (
         footer=False,
     ),
     Action("runs", RUN, ("l",), "runs", "运行列表", "List all runs.", "列出所有运行。"),
+    Action(
+        "quit",
+        RUN,
+        ("q", "ctrl+c"),
+        "leave it running",
+        "离开，继续运行",
+        "Detach: leave the screen; the run goes on.",
+        "离开界面；运行继续。",
+        alive=True,
+    ),
     Action("open", RUNS, ("enter",), "open", "打开", "Open the run under the cursor.", "打开光标所在的运行。"),
     Action(
         "mark",
@@ -252,6 +265,17 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("page_up", EVERYWHERE, ("pageup",), "page up", "上页", "A page up.", "上翻一页。", footer=False),
     Action("page_down", EVERYWHERE, ("pagedown",), "page down", "下页", "A page down.", "下翻一页。", footer=False),
+    Action("oldest", EVERYWHERE, ("home",), "first", "首行", "To the first line.", "到第一行。", footer=False),
+    Action(
+        "newest",
+        EVERYWHERE,
+        ("end",),
+        "last",
+        "末行",
+        "To the last line; the log follows again.",
+        "到最后一行；日志恢复跟随。",
+        footer=False,
+    ),
     Action("next", LAUNCH, ("tab",), "next panel", "下一栏", "The next panel.", "下一栏。", footer=False),
     Action(
         "back",
@@ -259,8 +283,8 @@ ACTIONS: tuple[Action, ...] = (
         ("escape",),
         "back",
         "返回",
-        "Back to where one came from; a run goes on.",
-        "返回；运行不受影响。",
+        "Back to where one came from; a run goes on. In a log that is searched: all of it again.",
+        "返回；运行不受影响。搜索日志时则先恢复全部。",
         footer=False,
     ),
     Action(

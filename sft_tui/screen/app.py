@@ -22,7 +22,7 @@ from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.ink import THEMES, Ink, Line, filled
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
-PAGE_LINES, WHEEL_LINES = 10, 3
+PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
 
@@ -48,6 +48,7 @@ class Drawn(Screen[None]):
 
     scope = actions.EVERYWHERE
     about = ""  # which run it shows
+    alive: bool | None = None  # whether that run is, where one is shown
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class Drawn(Screen[None]):
             return bottom.asked(self.question, width)
         if self.news[0]:
             return bottom.told(*self.news, width)
-        return [bottom.footer(self.scope, self.desk.options.lang, width)]
+        return [bottom.footer(self.scope, self.desk.options.lang, width, self.alive)]
 
     def tell(self, words: str, role: str = "accent") -> None:
         """Says something at the bottom, until the next key."""
@@ -183,6 +184,14 @@ class Drawn(Screen[None]):
         """A page down."""
         self.move(PAGE_LINES)
 
+    def do_oldest(self) -> None:
+        """To the first."""
+        self.move(-FAR)
+
+    def do_newest(self) -> None:
+        """To the last."""
+        self.move(FAR)
+
     def do_back(self) -> None:
         """Leaves this screen."""
         self.desk.back()
@@ -192,7 +201,7 @@ class Drawn(Screen[None]):
         if event.y != self.app.size.height - 1 or self.question is not None:
             self.clicked(event.x, event.y)
             return
-        name = bottom.footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x)
+        name = bottom.footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x, self.alive)
         if name:
             self.news = ("", "")
             self.do(name)
@@ -227,7 +236,9 @@ class HelpScreen(Drawn):
 
     def view(self, width: int, height: int) -> list[Line]:
         """The page."""
-        return help_view.draw(self._scope, self.desk.options.lang, width, height, self._from)
+        lang = self.desk.options.lang
+        self._from = min(self._from, help_view.last_first(self._scope, lang, width, height))
+        return help_view.draw(self._scope, lang, width, height, self._from)
 
     def move(self, by: int) -> None:
         """Turns the page by lines."""

@@ -36,13 +36,15 @@ def told(words: str, role: str, width: int) -> list[Line]:
     return [fit([(f" {part}", role)], width) for part in wrap(words, width - 2)[:MOST_LINES]]
 
 
-def footer(scope: str, lang: Lang, width: int) -> Line:
-    """The keys of a screen, as many as there is room for; help and quit always."""
-    return fit([span for spans, _ in _footer(scope, lang, width) for span in spans], width)
+def footer(scope: str, lang: Lang, width: int, alive: bool | None = None) -> Line:
+    """The keys of a screen, as many as there is room for; help and quit always. `alive`: of a run that it shows."""
+    return fit([span for spans, _ in _footer(scope, lang, width, alive) for span in spans], width)
 
 
-def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
-    shown = [action for action in actions.of_scope(scope) if action.footer]
+def _footer(scope: str, lang: Lang, width: int, alive: bool | None) -> list[tuple[Line, str]]:
+    shown = [a for a in actions.of_scope(scope) if a.footer and (a.alive is None or alive in (None, a.alive))]
+    if not any(action.name == "quit" for action in shown):
+        shown += [action for action in actions.ACTIONS if action.name == "quit" and action.scope == actions.EVERYWHERE]
     ends = [action for action in shown if action.name in ("help", "quit")]
     parts: list[tuple[Line, str]] = []
     room = width
@@ -52,12 +54,12 @@ def _footer(scope: str, lang: Lang, width: int) -> list[tuple[Line, str]]:
             room -= columns(part)
             parts.append((part, action.name))
     kept = [part for part in parts if part[1] not in ("help", "quit")]
-    return [*kept, *(part for part in parts if part[1] in ("help", "quit"))]
+    return [*kept, *(part for part in parts if part[1] == "help"), *(part for part in parts if part[1] == "quit")]
 
 
-def footer_at(scope: str, lang: Lang, width: int, x: int) -> str:
+def footer_at(scope: str, lang: Lang, width: int, x: int, alive: bool | None = None) -> str:
     """The action whose key stands in a column of the footer; empty where none does."""
-    for part, name in _footer(scope, lang, width):
+    for part, name in _footer(scope, lang, width, alive):
         x -= columns(part)
         if x < 0:
             return name

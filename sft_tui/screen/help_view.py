@@ -10,6 +10,19 @@ KEYS = 12  # columns of the keys
 
 def draw(scope: str, lang: Lang, width: int, height: int, first: int) -> list[Line]:
     """The page from one of its lines on: the keys of the screen one came from first."""
+    lines = _lines(scope, lang, width)
+    first = max(0, min(first, len(lines) - (height - 2)))
+    more = len(lines) - first - (height - 2)
+    note: Line = [(f"↓ {more}", "dim")] if more > 0 else []
+    return frame([(say("ui_help", lang), "head")], lines[first:], width, height, note)
+
+
+def last_first(scope: str, lang: Lang, width: int, height: int) -> int:
+    """The first line of the last page."""
+    return max(0, len(_lines(scope, lang, width)) - (height - 2))
+
+
+def _lines(scope: str, lang: Lang, width: int) -> list[Line]:
     lines: list[Line] = []
     order = [scope, *(name for name in actions.SCOPES if name != scope)] if scope in actions.SCOPES else actions.SCOPES
     for name in order:
@@ -21,5 +34,4 @@ def draw(scope: str, lang: Lang, width: int, height: int, first: int) -> list[Li
             for number, part in enumerate(wrap(action.help(lang), width - KEYS - 6)):
                 lines.append([*fit([(f"  {keys}" if number == 0 else "", "key")], KEYS), (part, "")])
         lines.append([])
-    first = max(0, min(first, len(lines) - (height - 2)))
-    return frame([(say("ui_help", lang), "head")], lines[first:], width, height)
+    return lines[:-1]

@@ -118,6 +118,15 @@ def wrap(text: str, width: int) -> list[str]:
     return [*lines, line.rstrip()] if line.strip() or not lines else lines
 
 
+def wrapped(text: str, width: int, most: int) -> list[str]:
+    """At most so many lines of a text, an ellipsis at the end of the last where some are left out."""
+    lines = wrap(text, width)
+    if len(lines) <= most or not most:
+        return lines[:most]
+    kept = lines[:most]
+    return [*kept[:-1], cut(kept[-1] + "…" if columns([(kept[-1], "")]) < width else kept[-1] + " …", width)]
+
+
 def _words(text: str) -> list[str]:
     words: list[str] = []
     for char in text:

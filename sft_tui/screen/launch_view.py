@@ -11,7 +11,7 @@ from sft_tui.locale import say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject
-from sft_tui.screen.ink import BLOCKS, Ink, Line, beside, columns, cut, filled, fit, frame, wrap
+from sft_tui.screen.ink import BLOCKS, Ink, Line, beside, columns, filled, fit, frame, wrap, wrapped
 from sft_tui.text import number, safe, size
 
 PANELS = ("presets", "findings", "settings")
@@ -144,7 +144,7 @@ def _preset_lines(view: View, width: int, most: int) -> list[Item]:
         chosen = name == view.preset
         role = "select" if chosen and view.panel == "presets" else "head" if chosen else ""
         items.append((place, fit([("▸ " if chosen else "  ", "accent"), (name, role)], width, role if chosen else "")))
-        summary = _wrapped(entry.summary(view.lang), width - 4, 9 if chosen else most)
+        summary = wrapped(entry.summary(view.lang), width - 4, 9 if chosen else most)
         items += [(place, [(f"    {part}", "dim")]) for part in summary]
         going = view.resumable.get(name)
         if going is not None:
@@ -152,15 +152,6 @@ def _preset_lines(view: View, width: int, most: int) -> list[Item]:
             shown = say("ui_resumable", view.lang, run=safe(going.run, 24), step=going.step, percent=percent)
             items += [(place, [(f"    {part}", "warn")]) for part in wrap(shown, width - 4)]
     return items
-
-
-def _wrapped(text: str, width: int, most: int) -> list[str]:
-    """At most so many lines of a text, an ellipsis at the end of the last where some are left out."""
-    lines = wrap(text, width)
-    if len(lines) <= most or not most:
-        return lines[:most]
-    kept = lines[:most]
-    return [*kept[:-1], cut(kept[-1] + "…" if columns([(kept[-1], "")]) < width else kept[-1] + " …", width)]
 
 
 def _findings(view: View, width: int, height: int) -> list[Line]:
@@ -198,7 +189,7 @@ def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: boo
     indent = 4 if beneath else column + 4
     room = max(10, width - indent)
     most = 99 if full else 3 if finding.level != "ok" else 1
-    words = _wrapped(safe(finding.what(lang), 800), room, most)
+    words = wrapped(safe(finding.what(lang), 800), room, most)
     head: Line = [
         (f"{SIGNS[finding.level]} ", role),
         *fit([(subject(finding.subject, lang), "select" if here else role if finding.level != "ok" else "")], column),
@@ -211,11 +202,11 @@ def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: boo
     if full:
         lines += [[(" " * indent + part, "dim")] for part in wrap(safe(finding.why(lang), 400), room) if part]
     if finding.command:
-        shown = _wrapped(safe(finding.command, 800), room - 2, most if full else 1)
+        shown = wrapped(safe(finding.command, 800), room - 2, most if full else 1)
         lines.append([(" " * indent, ""), ("f ", "key"), (shown[0], "accent")])
         lines += [[(" " * (indent + 2) + part, "accent")] for part in shown[1:]]
     else:
-        lines += [[(" " * indent + part, "dim")] for part in _wrapped(safe(finding.fix(lang), 600), room, most)]
+        lines += [[(" " * indent + part, "dim")] for part in wrapped(safe(finding.fix(lang), 600), room, most)]
     return lines
 
 

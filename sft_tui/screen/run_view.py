@@ -15,13 +15,15 @@ from sft_tui.locale import say, status_name
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.screen import chart, machine_view
-from sft_tui.screen.ink import Ink, Line, bar, beside, columns, filled, fit, frame, wrap
+from sft_tui.screen.ink import Ink, Line, bar, beside, columns, filled, fit, frame, wrap, wrapped
 from sft_tui.screen.machine_view import Machine
 from sft_tui.text import safe
 
 PAGES = ("all", "chart", "samples", "log", "machine")
 SHORTEST_WINDOW = 16  # steps of a chart
 FIRST_EDGE = 64
+HEADER_LINES = 2  # as a rule; a certificate takes some more
+MOST_LOG_LINES, MOST_SAMPLE_LINES = 4, 6  # that one text takes where its panel fills the screen
 WIDE, TALL = 100, 30  # from here on the panels stand beside each other
 
 
@@ -37,13 +39,14 @@ class Look:
     search: str = ""
     log_back: int = 0  # lines between the last one shown and the newest
     page: str = "all"
+    sample: int = 0  # the first one shown
 
-    def zoomed(self, by: float, steps: int) -> "Look":
-        """With more steps in the chart, or fewer."""
+    def zoomed(self, by: float, steps: int, grain: int = 1) -> "Look":
+        """With more steps in the chart, or fewer; `grain`: steps that the curve holds as one."""
         window = round((self.window or steps) * by)
         if window >= steps:
             return replace(self, window=0, back=0)
-        window = max(SHORTEST_WINDOW, window)
+        window = max(SHORTEST_WINDOW * grain, window)
         return replace(self, window=window, back=min(self.back, max(0, steps - window)))
 
     def panned(self, by: int, steps: int) -> "Look":
@@ -52,6 +55,20 @@ class Look:
             return self
         back = self.back + by * max(1, self.window // 4)
         return replace(self, back=min(max(0, back), max(0, steps - self.window)))
+
+    def moved(self, by: int, lines: int, samples: int) -> "Look":
+        """With other samples where they fill the screen, else with other lines of the log."""
+        if self.page == "samples":
+            return replace(self, sample=min(max(0, samples - 1), max(0, self.sample + by)))
+        return replace(self, log_back=min(max(0, self.log_back - by), max(0, lines - 1)))
+
+    def kept(self, lines: int, steps: int) -> "Look":
+        """Where one has gone back: with the same lines and steps as before so many new ones came."""
+        return replace(
+            self,
+            log_back=self.log_back + lines if self.log_back else 0,
+            back=self.back + steps if self.window and self.back else self.back,
+        )
 
     def next(self, name: str, choices: Sequence[str]) -> "Look":
         """With the next of several choices."""
@@ -100,6 +117,18 @@ def _wide(view: View, width: int, height: int) -> list[Line]:
     half = width // 2
     lower = beside(samples_panel(view, half, height - top), log_panel(view, width - half, height - top))
     return upper + lower
+
+
+def panel_at(look: Look, width: int, height: int, x: int, y: int) -> str:
+    """Which panel is at a place of a screen without its footer."""
+    if look.page != "all":
+        return look.page
+    if width >= WIDE and height >= TALL:
+        above = y < HEADER_LINES + (height - HEADER_LINES) * 3 // 5
+        if above:
+            return "chart" if x < width * 3 // 5 else "machine"
+        return "samples" if x < width // 2 else "log"
+    return "log" if y >= height - 5 else "machine" if y >= height - 7 else "chart"
 
 
 def _narrow(view: View, width: int, height: int) -> list[Line]:
@@ -274,22 +303,26 @@ def samples_panel(view: View, width: int, height: int) -> list[Line]:
             title += [(" " + say("ui_was", lang, bleu=f"{before[-1][2]:.2f}"), "dim")]
     body: list[Line] = []
     earlier = {one.row: one for one in state.samples_before}
-    for sample in state.samples:
+    alone = view.look.page == "samples"
+    for sample in state.samples[view.look.sample if alone else 0 :]:
         parts = [("ui_prompt", sample.prompt, "dim"), ("ui_reference", sample.reference, "dim")]
         if sample.row in earlier:
             parts.append(("ui_before", earlier[sample.row].prediction, ""))
         parts.append(("ui_after", sample.prediction, "head"))
         for key, words, role in parts:
-            body += _labelled(say(key, lang), safe(words.strip(), 400) or "-", role, width - 4)
+            most = MOST_SAMPLE_LINES if alone else 2
+            body += _labelled(say(key, lang), safe(words.strip(), 2000) or "-", role, width - 4, most)
         body.append([])
     if not body:
         body = [[(say("ui_no_samples", lang), "dim")]]
-    return frame(title, body, width, height)
+    count = len(state.samples)
+    note: Line = [(f"{min(view.look.sample, count - 1) + 1}/{count}", "dim")] if alone and count else []
+    return frame(title, body, width, height, note)
 
 
-def _labelled(label: str, text: str, role: str, width: int) -> list[Line]:
+def _labelled(label: str, text: str, role: str, width: int, most: int) -> list[Line]:
     indent = columns([(label, "")]) + 1
-    lines = wrap(text, max(8, width - indent))[:2]
+    lines = wrapped(text, max(8, width - indent), most)
     return [
         [(f"{label} " if number == 0 else " " * indent, "accent"), (line, role)] for number, line in enumerate(lines)
     ]
@@ -318,10 +351,18 @@ def matching(log: Sequence[LogLine], look: Look) -> list[LogLine]:
 
 
 def log_lines(view: View, width: int, height: int) -> list[Line]:
-    """So many of them, the newest last."""
+    """So many of them, the newest last; in full where the log fills the screen, else a line each."""
     found = matching(view.log, view.look)
     end = max(0, len(found) - view.look.log_back)
-    return [
-        fit([(f"{line.at} ", "dim"), (line.text, ROLES[line.level])], width)
-        for line in found[max(0, end - height) : end]
-    ]
+    most = MOST_LOG_LINES if view.look.page == "log" else 1
+    lines: list[Line] = []
+    for line in reversed(found[max(0, end - height) : end]):
+        indent = len(line.at) + 1
+        parts = wrapped(line.text, max(8, width - indent), most) if most > 1 else [line.text]
+        role = ROLES[line.level]
+        entry: list[Line] = [[(f"{line.at} ", "dim"), (parts[0], role)]]
+        entry += [[(" " * indent, ""), (part, role)] for part in parts[1:]]
+        lines = [*entry, *lines]
+        if len(lines) >= height:
+            break
+    return [fit(line, width) for line in lines[max(0, len(lines) - height) :]]

@@ -12,7 +12,7 @@ from sft_tui.curves import METRICS
 from sft_tui.feed import LEVELS, Feed, Shot
 from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, run_view
-from sft_tui.screen.app import Drawn
+from sft_tui.screen.app import WHEEL_LINES, Drawn
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line, filled
 from sft_tui.screen.run_view import Look, View
@@ -66,10 +66,20 @@ class RunScreen(Drawn):
     def told(self, shot: Shot | None) -> None:
         """Draws what is new, and rings where the run has ended."""
         before, self.shot = self.shot, shot
+        self.alive = shot.run.alive if shot is not None else None
+        if before is not None and shot is not None:
+            self._keep_place(before, shot)
         if before is not None and before.run.alive and shot is not None and not shot.run.alive:
             self.ring(status_name(shot.run.status, self.desk.options.lang))
         if self.is_current:
             self.draw()
+
+    def _keep_place(self, before: Shot, now: Shot) -> None:
+        """What one has gone back to stays where it is while the run goes on."""
+        new = min(now.noted - before.noted, len(now.log))
+        lines = len(run_view.matching(now.log[len(now.log) - new :], self.look)) if new > 0 else 0
+        steps = now.curves.of[self.look.metric].last - before.curves.of[self.look.metric].last
+        self.look = self.look.kept(lines, max(0, steps))
 
     def ring(self, status: str) -> None:
         """A bell, and a notification for terminals that show them (OSC 9)."""
@@ -102,7 +112,8 @@ class RunScreen(Drawn):
 
     def do_zoom_in(self) -> None:
         """Fewer steps."""
-        self.look = self.look.zoomed(0.5, self._steps)
+        grain = self.shot.curves.of[self.look.metric].width if self.shot else 1
+        self.look = self.look.zoomed(0.5, self._steps, grain)
 
     def do_zoom_out(self) -> None:
         """More steps."""
@@ -137,9 +148,35 @@ class RunScreen(Drawn):
         self.look = self.look.next("page", run_view.PAGES)
 
     def move(self, by: int) -> None:
-        """Back and on in the log."""
-        lines = len(run_view.matching(self.shot.log, self.look)) if self.shot else 0
-        self.look = replace(self.look, log_back=min(max(0, self.look.log_back - by), max(0, lines - 1)))
+        """Back and on in the log, or from sample to sample."""
+        if self.shot is not None:
+            lines = len(run_view.matching(self.shot.log, self.look))
+            self.look = self.look.moved(by, lines, len(self.shot.run.state.samples))
+
+    def do_back(self) -> None:
+        """The whole log again where it was searched; else leaves this screen."""
+        if self.look.search:
+            self._searched("")
+        else:
+            self.desk.back()
+
+    def _panel_at(self, x: int, y: int) -> str:
+        width, height = self.app.size
+        return run_view.panel_at(self.look, width, height - 1, x, y)
+
+    def clicked(self, x: int, y: int) -> None:
+        """A press on a panel has it fill the screen; on one that does, all of them come back."""
+        page = self._panel_at(x, y)
+        self.look = replace(self.look, page="all" if self.look.page != "all" else page)
+        self.draw()
+
+    def wheeled(self, x: int, y: int, by: int) -> None:
+        """The wheel zooms the chart, and moves samples and log."""
+        if self._panel_at(x, y) == "chart":
+            self.do("zoom_out" if by > 0 else "zoom_in")
+        else:
+            self.move(by if self.look.page == "samples" else by * WHEEL_LINES)
+        self.draw()
 
     def do_copy(self) -> None:
         """Copies the certificate, or the log that is shown."""

@@ -48,7 +48,17 @@ def test_the_footer_is_as_wide_as_the_screen_and_always_tells_of_help_and_the_wa
 def test_the_footer_can_be_pressed() -> None:
     shown = "".join(text for text, _ in footer(actions.RUN, "en", 120))
     assert footer_at(actions.RUN, "en", 120, shown.index("pause")) == "pause"
-    assert footer_at(actions.RUN, "en", 120, 119) == ""
+    assert footer_at(actions.RUN, "en", 300, 299) == ""
+
+
+def test_the_footer_of_a_run_offers_what_can_be_done_with_it() -> None:
+    alive, ended = ("".join(text for text, _ in footer(actions.RUN, "en", 120, state)) for state in (True, False))
+    assert "stop & save" in alive
+    assert "q leave it running" in alive
+    assert "resume" not in alive
+    assert "r resume" in ended
+    assert "stop" not in ended
+    assert "q quit" in ended
 
 
 @pytest.mark.parametrize(("words", "lang", "first"), [
@@ -71,7 +81,7 @@ def test_the_palette_shows_the_action_under_the_cursor_with_its_keys(lang: Lang,
     assert {columns(line) for line in lines} == {width}
     assert len(lines) == height
     (chosen,) = [line for line in lines if any("▸" in text for text, _ in line)]
-    assert "q ^c" in "".join(text for text, _ in chosen)
+    assert f" {' '.join(map(actions.shown, listed[-1].keys))} " in "".join(text for text, _ in chosen)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

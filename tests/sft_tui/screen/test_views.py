@@ -25,6 +25,7 @@ from tests.sft_tui.screen.conftest import (
     run_screen,
     runs_screen,
     same_as_kept,
+    story,
 )
 
 SCREENS: dict[str, Callable[[Lang, int, int], list[Line]]] = {
@@ -180,6 +181,50 @@ def test_panning_stays_within_the_run() -> None:
         look = look.panned(-1, 100)
     assert look.back == 0
     assert Look().panned(1, 100) == Look()
+
+
+def test_zooming_ends_where_the_curve_has_no_more_to_tell() -> None:
+    look = Look()
+    for _ in range(30):
+        look = look.zoomed(0.5, 1_000_000, grain=512)
+    assert look.window == 16 * 512
+
+
+def test_what_one_has_gone_back_to_stays_when_more_comes() -> None:
+    run, curves = run_of(story())
+    log = [LogLine("00:00:00", "note", f"line {n}") for n in range(60)]
+    back = Look(page="log", log_back=20)
+    before = plain(run_view.draw(run_view.View(run, curves, log, back), 80, 23))
+    more = [*log, *(LogLine("00:00:01", "note", f"line {n}") for n in range(60, 67))]
+    after = plain(run_view.draw(run_view.View(run, curves, more, back.kept(7, 0)), 80, 23))
+    assert before.replace("20 back", "27 back") == after
+    assert Look().kept(7, 7) == Look()
+    assert Look(window=40, back=10).kept(0, 5).back == 15
+    assert Look(window=40).kept(0, 5).back == 0
+
+
+def test_a_long_line_of_the_log_is_read_in_full_where_the_log_fills_the_screen() -> None:
+    run, curves = run_of(story())
+    log = [LogLine("00:00:00", "error", "为什么 " * 40 + "the-end"), LogLine("00:00:01", "note", "next")]
+    assert "the-end" in plain(run_view.draw(run_view.View(run, curves, log, Look(page="log")), 120, 39))
+    assert "the-end" not in plain(run_view.draw(run_view.View(run, curves, log, Look()), 120, 39))
+
+
+def test_samples_that_fill_the_screen_can_be_turned_to_the_last() -> None:
+    view = run_screen(page="samples")
+    first = plain(run_view.draw(view, 80, 23))
+    assert "1/2" in first
+    look = view.look.moved(10, 0, 2)
+    assert "2/2" in plain(run_view.draw(dataclasses.replace(view, look=look), 80, 23))
+    assert look.moved(-10, 0, 2).sample == 0
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_press_finds_the_panel_that_is_there(width: int, height: int) -> None:
+    lines = plain(run_view.draw(run_screen(), width, height - 1)).splitlines()
+    for title, panel in (("┌ Loss", "chart"), ("┌ Log", "log"), ("┌ Machine", "machine"), ("┌ Samples", "samples")):
+        found = [(line.index(title), y) for y, line in enumerate(lines) if title in line]
+        assert all(run_view.panel_at(Look(), width, height - 1, x + 1, y + 1) == panel for x, y in found)
 
 
 @pytest.mark.parametrize(
