@@ -19,7 +19,7 @@ from sft_tui.locale import say
 from sft_tui.screen import actions, bottom, clipboard, help_view, terminal
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
-from sft_tui.screen.ink import THEMES, Ink, Line, filled
+from sft_tui.screen.ink import THEMES, Ink, Line, filled, wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
@@ -94,7 +94,7 @@ class Drawn(Screen[None]):
         lang = self.desk.options.lang
         if width < LEAST_WIDTH or height < LEAST_HEIGHT:
             small = say("ui_small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
-            return filled([[(small, "warn")]], width, height)
+            return filled([[(part, "warn")] for part in wrap(small, width)], width, height)
         below = self._bottom(width)
         shown = filled(self.view(width, height - 1), width, height - 1)
         return [*shown[: height - len(below)], *below]

@@ -33,7 +33,7 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
     run_dir = RunDir(tmp_path / "logs" / "sft-small-1")
     try:
         with screen(tmp_path, "run", "sft-small", *options(long), **CPU) as app:
-            sees(app, "running", "Loss", "rank 0")
+            sees(app, "tok/s", "Loss", "rank 0")  # a step is done
             app.press("s")
             sees(app, "Save sft-small-1 and stop it? y/n")
             app.press("n")

@@ -121,8 +121,8 @@ def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
 
 
 def test_a_terminal_that_is_too_small_is_told(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1", size=(50, 12)) as app:
-        app.read(lambda raw: b"too small" in raw)
+    with screen(logs.parent, "attach", "sft-small-1", size=(40, 10)) as app:
+        app.read(lambda raw: b"too small" in raw and b"least" in raw)
         app.resize(80, 24)
         app.read(lambda raw: b"Loss" in raw)
         app.press("q")
