@@ -69,6 +69,8 @@ class RunScreen(Drawn):
         self.alive = shot.run.alive if shot is not None else None
         if before is not None and shot is not None:
             self._keep_place(before, shot)
+            if before.run.alive and not shot.run.alive:
+                self.news = ("", "")  # that it was asked to stop: it has
         if before is not None and before.run.alive and shot is not None and not shot.run.alive:
             self.ring(status_name(shot.run.status, self.desk.options.lang))
         if self.is_current:
