@@ -1,5 +1,6 @@
 # make demo   the whole story on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
+# make bench     training beside transformers' own trainer: speed, memory, start, evaluation (about an hour)
 # make bench-screen   what the screen costs in bytes, time and memory
 # make screens   the screens in docs/screens, by a walk through the demo in a real tmux
 # They make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
@@ -12,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all bench-screen screens lint format clean
+.PHONY: demo test test-all bench bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -22,6 +23,10 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest
+
+bench: $(VENV)/dev.done
+	$(BIN)/python -m bench.training --size tiny --steps 10 --budget 2048
+	$(BIN)/python -m bench.training --size chatlm --steps 6 --budget 512
 
 bench-screen: $(VENV)/dev.done
 	$(BIN)/python -m bench.screen

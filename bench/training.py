@@ -19,12 +19,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from engine.contract.config import to_json
+from engine.contract import environment
+from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventReader
+from engine.tokenizer import load_tokenizer
+from engine.tokens import Source, open_store
 from sft_tui.ranks import trainer_environment
 
 STEP_ROWS = 16
@@ -44,11 +48,16 @@ for kind in (torch.float32, torch.bfloat16):
 
 @dataclass(frozen=True)
 class Measured:
-    """One training: label tokens a second after the first step, peak memory in MB, the losses of its steps."""
+    """One training: figures of its steps after the first, and of its process."""
 
-    label_tokens: float
-    memory: float
+    label_tokens: float  # a second
+    memory: float  # MB, the largest resident set
+    first_step: float  # seconds from the start of the process to the end of its first step
     losses: list[float]
+    flops: float = 0.0  # useful ones a second: no padding, no gradient of frozen weights, no attention scores
+    later: float = 0.0  # label tokens a second of the second epoch, whose rows are encoded already
+    outside: float = 0.0  # share of the time between two steps that belongs to neither
+    step: float = 0.0  # seconds of the first step
 
 
 def ended(command: list[str], env: dict[str, str], log: Path) -> float:
@@ -74,8 +83,8 @@ def ended(command: list[str], env: dict[str, str], log: Path) -> float:
     return usage.ru_maxrss * 1024 / 1e6
 
 
-def ours(assets: Path, scratch: Path, precision: str) -> Measured:
-    """One epoch by this project's trainer, its evaluation, checkpoint and publication included in the memory."""
+def ours(assets: Path, scratch: Path, precision: str, budget: int) -> Measured:
+    """Two epochs by this project's trainer, evaluations, checkpoints and publication included in the memory."""
     config = replace(
         preset("sft-small").config,
         train_file=str(assets / "train.parquet"),
@@ -85,21 +94,83 @@ def ours(assets: Path, scratch: Path, precision: str) -> Measured:
         pretrained_model=str(assets / "model"),
         output_dir=str(scratch / "out"),
         mixed_precision=precision,
-        epochs=1,
+        micro_batch_tokens=budget,
+        epochs=2,
         batch_size_per_gpu=STEP_ROWS,
         gradient_accumulation_steps=1,
+        eval_rows=16,
         bleu_rows=4,
         max_new_tokens=8,
     )
+    _make_stores(config)
     run_dir = RunDir(scratch / "logs" / "bench-1")
     run_dir.path.mkdir(parents=True)
     record = RunRecord("bench-1", "sft-small", "train", to_json(config))
     run_dir.write_record(record)
     command = [sys.executable, "-m", "engine.train", str(run_dir.path)]
+    began = time.monotonic()
     memory = ended(command, trainer_environment(record, None), scratch / "log")
-    steps = [found.event for found in EventReader(run_dir.events).poll() if isinstance(found.event, Step)]
-    seconds = sum(s.seconds_data + s.seconds_forward_backward + s.seconds_optimizer for s in steps[1:])
-    return Measured(sum(s.label_tokens for s in steps[1:]) / seconds, memory, [s.loss for s in steps])
+    records = [found for found in EventReader(run_dir.events).poll() if isinstance(found.event, Step)]
+    return _measured(records, began, memory, _Shape.of(assets / "model"))
+
+
+def _make_stores(config: RunConfig) -> None:
+    tokenizer = load_tokenizer(config.tokenizer)
+    for setting in ("train_file", "validation_file"):
+        source = Source(Path(getattr(config, setting)), setting, "prompt", "response")
+        open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Weights that a token meets in matrix products."""
+
+    decoder: int  # of a label token, all of which learn
+    head: int
+    encoder: int  # of a prompt token, none of which learns
+    cross: int  # of a prompt token: keys and values, which learn
+
+    @classmethod
+    def of(cls, folder: Path) -> "_Shape":
+        config = json.loads((folder / "config.json").read_text())
+        width, inner = config["d_model"], config["num_heads"] * config["d_kv"]
+        layers, deep, feed = config["num_layers"], config["num_decoder_layers"], 2 * width * config["d_ff"]
+        square = width * inner
+        return cls(
+            deep * (6 * square + feed), config["vocab_size"] * width, layers * (4 * square + feed), deep * 2 * square
+        )
+
+    def flops(self, label_tokens: int, prompt_tokens: int) -> float:
+        """Of a step: forward, and the gradients of inputs and weights where they are needed."""
+        label = 6 * self.decoder + 4 * self.head
+        return float(label * label_tokens + (2 * self.encoder + 4 * self.cross) * prompt_tokens)
+
+
+def _seconds(step: Step) -> float:
+    return step.seconds_data + step.seconds_forward_backward + step.seconds_optimizer
+
+
+def _rate(steps: list[Step]) -> float:
+    return sum(step.label_tokens for step in steps) / sum(map(_seconds, steps))
+
+
+def _measured(records: list[Any], began: float, memory: float, shape: _Shape) -> Measured:
+    steps = [record.event for record in records]
+    first, second = steps[1 : len(steps) // 2], steps[len(steps) // 2 + 1 :]
+    flops = sum(shape.flops(step.label_tokens, step.tokens - step.label_tokens) for step in first)
+    # Between steps of one epoch, where neither a checkpoint nor an evaluation comes.
+    span = records[len(steps) // 2 - 2].mono - records[0].mono
+    inside = sum(_seconds(step) for step in steps[1 : len(steps) // 2 - 1])
+    return Measured(
+        label_tokens=_rate(first),
+        memory=memory,
+        first_step=records[0].mono - began,
+        losses=[step.loss for step in steps],
+        flops=flops / sum(map(_seconds, first)),
+        later=_rate(second),
+        outside=1 - inside / span,
+        step=_seconds(steps[0]),
+    )
 
 
 def standard(assets: Path, scratch: Path, *options: str) -> Measured:
@@ -109,7 +180,27 @@ def standard(assets: Path, scratch: Path, *options: str) -> Measured:
     command = [sys.executable, "-m", "bench.standard", str(assets), str(result), *options]
     memory = ended(command, env, scratch / "log")
     found = json.loads(result.read_text())
-    return Measured(sum(found["label_tokens"]) / sum(found["seconds"]), memory, found["losses"])
+    return Measured(sum(found["label_tokens"]) / sum(found["seconds"]), memory, found["first_step"], found["losses"])
+
+
+def evaluated(assets: Path, scratch: Path, who: str) -> dict[str, Any]:
+    """One evaluation with replies; see `bench.evaluation`."""
+    out = scratch / f"evaluated-{who}.json"
+    command = [sys.executable, "-m", "bench.evaluation", who, str(assets), str(out)]
+    record = RunRecord("bench-1", "sft-small", "train", {})
+    env = trainer_environment(record, None) if who == "ours" else dict(os.environ)
+    env.pop(environment.SUPERVISOR, None)
+    ended(command, env, scratch / "log")
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def imports(scratch: Path) -> float:
+    """Seconds of a process that imports what any trainer of a T5 imports of torch and transformers."""
+    program = "import torch; from transformers import AutoTokenizer, T5ForConditionalGeneration"
+    began = time.monotonic()
+    ended([sys.executable, "-c", program], dict(os.environ), scratch / "log")
+    return time.monotonic() - began
 
 
 def variants(*, every: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -122,24 +213,38 @@ def variants(*, every: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield f"standard, bf16, {micro_batch}{ordered}", options
 
 
-def measure(assets: Path, repeats: int, *, every: bool) -> dict[str, list[Measured]]:
+@dataclass(frozen=True)
+class Found:
+    """All measurements, by contestant."""
+
+    trained: dict[str, list[Measured]]
+    imports: list[float]
+    evaluated: dict[str, list[dict[str, Any]]]
+
+
+def measure(assets: Path, repeats: int, budget: int, *, every: bool) -> Found:
     """Every contestant's measurements, taken in turn; what is slow of the standard is tried once only."""
     found: dict[str, list[Measured]] = {}
+    bare: list[float] = []
+    scores: dict[str, list[dict[str, Any]]] = {"ours": [], "standard": []}
     recipes = dict(variants(every=every))
     for turn in range(repeats):
         with tempfile.TemporaryDirectory() as place:
             for precision in ("bf16", "fp32"):
                 scratch = Path(place) / precision
                 scratch.mkdir()
-                found.setdefault(f"ours, {precision}", []).append(ours(assets, scratch, precision))
+                found.setdefault(f"ours, {precision}", []).append(ours(assets, scratch, precision, budget))
             for number, (name, options) in enumerate(recipes.items()):
                 scratch = Path(place) / str(number)
                 scratch.mkdir()
                 found.setdefault(name, []).append(standard(assets, scratch, *options))
+            bare.append(imports(Path(place)))
+            for who, scored in scores.items():
+                scored.append(evaluated(assets, Path(place), who))
         print(f"  turn {turn + 1} of {repeats}", file=sys.stderr, flush=True)
         best = max(list(recipes)[1:], key=lambda name: speed(found[name]))
         recipes = {name: options for name, options in recipes.items() if name in ("standard, default", best)}
-    return found
+    return Found(found, bare, scores)
 
 
 def speed(measured: list[Measured]) -> float:
@@ -153,6 +258,7 @@ def main() -> int:
     options.add_argument("--size", default="tiny", help="tiny (11 M) or chatlm (188 M)")
     options.add_argument("--steps", type=int, default=10)
     options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--budget", type=int, default=1024, help="micro_batch_tokens of our runs")
     options.add_argument("--rows", type=Path, help="Parquet with prompt and response; the demo's rows without it")
     options.add_argument("--every", action="store_true", help="micro-batches of 8 and 16 rows for the standard too")
     given = options.parse_args()
@@ -167,16 +273,42 @@ def main() -> int:
         products = subprocess.run([sys.executable, "-c", PRODUCTS], check=True, capture_output=True, text=True)
         fp32, bf16 = (float(line) for line in products.stdout.split())
         print(f"matrix products: {fp32:.0f} GFLOP/s in fp32, {bf16:.0f} in bf16")
-        found = measure(assets, given.repeats, every=given.every)
-    default = found["standard, default"]
-    print(f"{given.size}, {given.steps} steps of {STEP_ROWS} rows")
+        found = measure(assets, given.repeats, given.budget, every=given.every)
+    report(found, given.size, given.steps, bf16)
+    return 0
+
+
+def report(found: Found, size: str, steps: int, peak_rate: float) -> None:
+    """Prints the table, and what is one figure."""
+    trained = found.trained
+    default = trained["standard, default"]
+    print(f"{size}, {steps} steps of {STEP_ROWS} rows")
     print(f"{'':<30} {'label tokens/s':>14} {'x default':>10} {'peak MB':>9} {'x default':>10}  turns")
     memory = statistics.median(one.memory for one in default)
-    for name, measured in found.items():
+    for name, measured in trained.items():
         peak, rate = statistics.median(one.memory for one in measured), speed(measured)
         told = f"{name:<30} {rate:>14,.0f} {rate / speed(default):>10.2f} {peak:>9,.0f} {peak / memory:>10.2f}"
         print(f"{told}  {len(measured)}", flush=True)
-    return 0
+    best = max((name for name in trained if name.startswith("standard, bf16")), key=lambda name: speed(trained[name]))
+    mine = trained["ours, bf16"]
+    pairs = list(zip(mine, default, strict=True))
+    against = [one.label_tokens / other.label_tokens for one, other in zip(mine, trained[best], strict=False)]
+    starts = [one.first_step / (bare + one.step) for one, bare in zip(mine, found.imports, strict=True)]
+    scores = list(zip(found.evaluated["ours"], found.evaluated["standard"], strict=True))
+    same = sum(a == b for a, b in zip(scores[0][0]["replies"], scores[0][1]["replies"], strict=True))
+    for what, values in (
+        ("speed over the standard's default", [one.label_tokens / other.label_tokens for one, other in pairs]),
+        (f"speed over its best ({best})", against),
+        ("memory over the standard's default", [one.memory / other.memory for one, other in pairs]),
+        ("share of the bf16 matrix-product rate", [one.flops / 1e9 / peak_rate for one in mine]),
+        ("second epoch over the first", [one.later / one.label_tokens for one in mine]),
+        ("time outside steps", [one.outside for one in mine]),
+        ("first step over imports and step", starts),
+        ("evaluated rows/s over the standard's", [a["rows"] / b["rows"] for a, b in scores]),
+    ):
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{what:<52} {middle:>7.3f}  ({low:.3f} to {high:.3f})")
+    print(f"equal replies: {same} of {len(scores[0][0]['replies'])}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""Whether speed costs loss: `python -m bench.parity ASSETS --steps 100`, with assets of 16 × steps rows.
+
+The same rows in the same order with the same settings, once by this project's trainer as it comes and once by a plain
+loop over transformers' model in fp32, padded, under torch's own dropout and Adafactor. Prints the loss of the
+validation rows after either, both computed in fp32 by the model that was trained.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from bench.training import STEP_ROWS, ended
+from engine import batching, model, optim
+from engine.contract.config import RunConfig, to_json
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord
+from engine.loss import find_head
+from engine.network.padded import PaddedNetwork
+from engine.step import rows_of
+from engine.tokens import Source, TokenStore, open_store
+from sft_tui.ranks import trainer_environment
+
+PART = 4  # rows that the plain loop computes at once
+
+
+def store_of(config: RunConfig, setting: str) -> TokenStore:
+    """The tokens of one of the files."""
+    source = Source(Path(getattr(config, setting)), setting, "prompt", "response")
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
+    return open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
+
+
+def ours(config: RunConfig, scratch: Path) -> Any:
+    """The model that this project trains in one epoch."""
+    run_dir = RunDir(scratch / "logs" / "parity-1")
+    run_dir.path.mkdir(parents=True)
+    record = RunRecord("parity-1", "sft-small", "train", to_json(config))
+    run_dir.write_record(record)
+    command = [sys.executable, "-m", "engine.train", str(run_dir.path)]
+    ended(command, trainer_environment(record, None), scratch / "log")
+    return AutoModelForSeq2SeqLM.from_pretrained(Path(config.output_dir) / "best")
+
+
+def plain(config: RunConfig, steps: int) -> Any:
+    """The model that the plain loop trains on the same steps."""
+    net = AutoModelForSeq2SeqLM.from_pretrained(config.pretrained_model)
+    model.freeze(net, config.freeze)
+    model.set_training_mode(net)
+    learning = list(model.trained_parameters(net).values())
+    optimizer = torch.optim.Adafactor(learning, lr=config.learn_rate, weight_decay=config.weight_decay)
+    store, network = store_of(config, "train_file"), PaddedNetwork(net, None, 1, autocast=False)
+    for step in range(steps):
+        samples = batching.epoch_samples(config.seed, 0, len(store), step * STEP_ROWS, (step + 1) * STEP_ROWS)
+        tokens = int(store.lengths("label", samples.tolist()).sum())
+        for start in range(0, len(samples), PART):
+            (network.summed_loss(*rows_of(store, samples[start : start + PART].tolist())) / tokens).backward()
+        torch.nn.utils.clip_grad_norm_(learning, config.max_grad_norm)
+        optim.set_learning_rate(optimizer, optim.learning_rate(config, step, steps))
+        optimizer.step()
+        optimizer.zero_grad()
+    return net
+
+
+def loss_of(net: Any, config: RunConfig) -> float:
+    """Mean cross-entropy over the label tokens of the validation rows, in fp32."""
+    store, network = store_of(config, "validation_file"), PaddedNetwork(net.eval(), find_head(net), 256, autocast=False)
+    rows = list(range(len(store)))
+    total = math.fsum(loss for row in rows for loss in network.row_losses(*rows_of(store, [row])))
+    return total / int(store.lengths("label", rows).sum())
+
+
+def main() -> int:
+    """Prints both losses."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("assets", type=Path)
+    options.add_argument("--steps", type=int, default=100)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch, assets = Path(folder), given.assets
+        config = replace(
+            preset("sft-small").config,
+            train_file=str(assets / "train.parquet"),
+            validation_file=str(assets / "valid.parquet"),
+            token_store=str(scratch / "token_store"),
+            tokenizer=str(assets / "model"),
+            pretrained_model=str(assets / "model"),
+            output_dir=str(scratch / "out"),
+            epochs=1,
+            batch_size_per_gpu=STEP_ROWS,
+            gradient_accumulation_steps=1,
+            bleu_rows=1,
+            max_new_tokens=1,
+        )
+        rows = len(store_of(config, "train_file"))
+        if rows != given.steps * STEP_ROWS:
+            raise SystemExit(f"{assets} has {rows} rows: {given.steps * STEP_ROWS} make {given.steps} steps")
+        before = loss_of(AutoModelForSeq2SeqLM.from_pretrained(config.pretrained_model), config)
+        fast, reference = loss_of(ours(config, scratch), config), loss_of(plain(config, given.steps), config)
+    apart = abs(fast / reference - 1)
+    print(f"validation loss after {given.steps} steps: ours {fast:.4f}, plain fp32 {reference:.4f}, {apart:.2%} apart")
+    print(f"before: {before:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
