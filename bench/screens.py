@@ -70,9 +70,7 @@ class Tmux:
 def walk(tmux: Tmux) -> None:
     """The whole story."""
     tmux.open()
-    tmux.keep("1-launch", "Ready? sft-small", "✗ 4")
-    tmux.press(*["Down"] * 6)
-    tmux.wait("Ready? demo")
+    tmux.keep("1-launch", "Ready? demo", "✓ ready")
     tmux.press("Enter")
     tmux.keep(
         "2-run", "demo-pretrain-1 · running", until=lambda shown: "epoch 2/3" in shown or "Samples · BLEU" in shown
