@@ -41,7 +41,7 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
             app.press("s")
             sees(app, "y/n")
             app.press("y")
-            sees(app, "! stopped")
+            sees(app, "! stopped", "r resume")  # no longer that it was asked to stop
             first = OutputDir(tmp_path / "model_save" / "sft_small").checkpoint_steps()[0]
             app.press("r")
             sees(app, "running")
