@@ -108,9 +108,18 @@ class RunDir:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
 
     def request_stop(self, why: str = "stop") -> None:
-        """Asks the trainer to save and end at the next step; `why` is stop, or pause."""
+        """Asks the trainer to save and end at the next step; `why` is stop, or pause; raises OSError.
+
+        The file's being there is the request, and without a word in it it is one to stop: on a full disk a file can
+        often be made and not be written to, and a signal sent besides would mean at once.
+        """
         self.stop_request.parent.mkdir(exist_ok=True)
-        self.stop_request.write_text(why, encoding="utf-8")
+        self.stop_request.touch()
+        try:
+            self.stop_request.write_text(why, encoding="utf-8")
+        except OSError:
+            if why != "stop":
+                raise
 
     def stop_requested(self) -> str:
         """What was asked for: stop, pause, or nothing."""

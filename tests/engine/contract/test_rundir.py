@@ -415,3 +415,18 @@ def test_an_owner_that_cannot_be_read_is_none(content: bytes, output: OutputDir)
     moved = output.set_aside()
     assert moved is not None
     assert moved[0].name == "unnamed"
+
+
+def test_a_stop_is_asked_for_on_a_disk_that_takes_no_more_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    run_dir = RunDir(tmp_path)
+    run_dir.request_stop()
+    assert run_dir.stop_requested() == "stop"
+    with pytest.raises(OSError, match="No space left"):
+        run_dir.request_stop("pause")
