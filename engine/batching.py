@@ -4,6 +4,7 @@ The order of an epoch depends on (seed, epoch) alone, so a resumed run computes 
 A cut is a matter of memory and speed: the gradient of a step does not depend on it, but for what dropout draws.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -137,6 +138,16 @@ def padded_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]
     """Rows of a micro-batch, and its longest prompt and label in tokens."""
     chosen = list(batch)
     return len(chosen), int(lengths.prompt[chosen].max()), int(lengths.label[chosen].max())
+
+
+def packed_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]:
+    """Rows of a micro-batch, and the root mean squares of their prompts and labels, rounded up.
+
+    So many rows of that length have as many attention scores as the batch, and about as many tokens.
+    """
+    chosen = list(batch)
+    prompt, label = (float(np.sqrt(np.mean(part[chosen] ** 2.0))) for part in (lengths.prompt, lengths.label))
+    return len(chosen), math.ceil(prompt), math.ceil(label)
 
 
 @dataclass(frozen=True)

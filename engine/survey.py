@@ -204,8 +204,8 @@ def _length_facts(store: TokenStore) -> dict[str, Any]:
 
 
 def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, Any]:
-    everything = np.arange(len(store))
-    lengths = Lengths(store.lengths("prompt", everything), store.lengths("label", everything))  # type: ignore[arg-type]
+    everything = range(len(store))
+    lengths = Lengths(store.lengths("prompt", everything), store.lengths("label", everything))
     batch = config.effective_batch(processes)
     per_epoch = batching.steps_per_epoch(len(store), batch)
     cut = batching.Cut(batch, processes, config.micro_batch_tokens)
@@ -217,6 +217,7 @@ def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, An
         "label_tokens": int(lengths.label.sum()),
         "prompt_tokens": int(lengths.prompt.sum()),
         "largest": [batching.padded_shape(places, lengths) for places in largest],
+        "packed": [batching.packed_shape(places, lengths) for places in largest],
     }
 
 

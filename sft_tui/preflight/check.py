@@ -225,9 +225,10 @@ def _memory(
     plan = Plan(
         optimizer=config.optimizer,
         loss_chunk_tokens=config.loss_chunk_tokens,
-        largest=tuple(Batch(*batch) for batch in rows["steps"]["largest"]),
+        largest=tuple(Batch(*batch) for batch in rows["steps"]["largest" if _on_gpu() else "packed"]),
         generation=Batch(config.eval_batch_rows, longest["prompt"], config.max_new_tokens or longest["label"]),
         model_file_bytes=facts["weights_bytes"],
+        bf16=config.mixed_precision != "fp32" and model.cpu_has_bf16(),
     )
     if _on_gpu():
         device, prediction = memory.predict_on_gpu(shape, plan)

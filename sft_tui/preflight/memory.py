@@ -1,18 +1,26 @@
 """Predicts the peak of resident memory of each rank, from the shape of model and micro-batches alone; pure.
 
-What is predicted is VmHWM of /proc/<pid>/status, file-backed pages included. The counts of floats kept for each label
-token and each attention score follow T5's layers; the factors were fitted to runs of 11 M and 188 M parameters in fp32
-and bf16 (docs/preflight.md has the table) and hold what the allocator keeps besides.
+What is predicted is VmHWM of /proc/<pid>/status, file-backed pages included. What is kept for each token and each
+attention score follows from the layers; the factors were fitted to runs of 11 M and 188 M parameters in fp32 and bf16
+(docs/preflight.md has the table) and hold what the allocator keeps besides.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FLOAT = 4  # bytes; weights, gradients and optimizer state are fp32 whatever the matrix products are in
-RUNTIME = 515_000_000  # Python with torch, transformers, accelerate and pyarrow
-LOADING = 450_000_000  # the same before the first step
+FLOAT, HALF = 4, 2  # bytes; weights that learn, their gradients and the optimizer's state are fp32 in any case
+RUNTIME = 500_000_000  # Python with torch, transformers, accelerate and pyarrow
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the GPU, and its libraries on the host
-# Floats kept for the backward pass, for each token and layer: so many of width d_model and so many of width d_ff …
+
+# On the CPU, where a T5 is packed, layers keep what their backward pass needs in the kind of the matrix products:
+# for each token the norms' outputs (d_model), what enters and leaves attention (heads × d_kv) and the hidden layer …
+CROSS_KEPT = 2  # of a prompt's token, keys and values of each decoder layer
+TRANSIENT = 14  # floats of width d_model for each token, of the layer that is being computed
+BLOCKS = 8_000_000  # logits in fp32, a few rows at a time
+KEPT_FREE = 1.15  # what allocators hold besides
+
+# On a GPU all is padded, and autocast keeps most of it in fp32: floats kept for each token and layer, so many of
+# width d_model and so many of width d_ff …
 WIDE, WIDE_FF = 14.0, 2.2
 GATED = 1.5  # times as many of d_ff where the feed-forward is gated
 # … and for each attention score of the layers that learn; and of one layer of those that do not.
@@ -61,6 +69,7 @@ class Plan:
     largest: tuple[Batch, ...]
     generation: Batch
     model_file_bytes: int
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,39 +86,80 @@ class Prediction:
 
 
 def predict(shape: Shape, plan: Plan) -> Prediction:
-    """The peak of one rank over loading, training and generating."""
-    weights, gradients = FLOAT * shape.parameters, FLOAT * shape.trained
+    """The peak of one rank over loading, training and generating, where all is computed on the CPU."""
+    kind = HALF if plan.bf16 else FLOAT
+    learning, gradients = FLOAT * shape.trained, FLOAT * shape.trained
+    weights = learning + kind * (shape.parameters - shape.trained)
+    casts = kind * shape.trained if plan.bf16 else 0
     state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
-    loading = {"runtime": LOADING, "weights": weights, "file": plan.model_file_bytes}
+    # A model's file is mapped until its weights are copied; a new model is in memory before it is written down.
+    loading = {"runtime": RUNTIME, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.parameters}
+    temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
+    kept = max([packed(shape, plan, batch) for batch in plan.largest], default=0)
     training = {
         "runtime": RUNTIME,
+        "weights": weights + casts,
+        "gradients": gradients,
+        "optimizer": state,
+        "activations": max(kept, temporaries),
+    }
+    keys = cache(shape, plan.generation, kind)
+    generating = {"runtime": RUNTIME, "weights": weights + casts, "optimizer": state, "cache": keys}
+    return _largest({"training": training, "generating": generating, "loading": loading})
+
+
+def _largest(phases: Mapping[str, Mapping[str, int]]) -> Prediction:
+    phase = max(phases, key=lambda name: sum(phases[name].values()))
+    return Prediction(phases[phase], phase)
+
+
+def packed(shape: Shape, plan: Plan, batch: Batch) -> int:
+    """Bytes that the forward pass of a packed micro-batch keeps for the backward pass, or needs at once without one."""
+    kind = HALF if plan.bf16 else FLOAT
+    inner, hidden = shape.heads * shape.d_kv, shape.d_ff * (3 if shape.gated else 1)
+    masks = shape.d_ff if shape.gated else 0  # a byte for each element that dropout may take, but behind a ReLU
+    asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
+    own, cross = batch.rows * shape.heads * batch.label**2, batch.rows * shape.heads * batch.label * batch.prompt
+    decoder = answered * (kind * (3 * shape.d_model + 6 * inner + hidden) + 3 * shape.d_model + masks)
+    decoder += kind * (CROSS_KEPT * asked * inner + own + cross)
+    encoder = asked * (kind * (2 * shape.d_model + 4 * inner + hidden) + 2 * shape.d_model + masks)
+    encoder += kind * batch.rows * shape.heads * batch.prompt**2
+    learns = not (shape.encoder_frozen and shape.embeddings_frozen)
+    whole = shape.decoder_layers * decoder + (shape.encoder_layers if learns else 1) * encoder
+    whole += FLOAT * (TRANSIENT * (answered + asked) * shape.d_model + 4 * shape.heads * batch.label**2)
+    whole += kind * min(plan.loss_chunk_tokens, answered) * shape.vocabulary + BLOCKS
+    if not shape.embeddings_frozen:
+        whole += int(TABLES * FLOAT * shape.vocabulary * shape.d_model)
+    return int(KEPT_FREE * whole)
+
+
+def predict_padded(shape: Shape, plan: Plan) -> Prediction:
+    """The same where all is padded, under autocast."""
+    weights, gradients = FLOAT * shape.parameters, FLOAT * shape.trained
+    state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
+    kept = max([activations(shape, plan, batch) for batch in plan.largest], default=0)
+    training = {
         "weights": weights,
         "gradients": gradients,
         "optimizer": state,
-        "activations": max([activations(shape, plan, batch) for batch in plan.largest], default=0),
+        "activations": max(kept, int(TEMPORARIES * FLOAT * largest_trained(shape))),
     }
-    temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
-    training["activations"] = max(training["activations"], temporaries)
-    generating = {"runtime": RUNTIME, "weights": weights, "optimizer": state, "cache": cache(shape, plan.generation)}
-    phases = {"training": training, "generating": generating, "loading": loading}
-    phase = max(phases, key=lambda name: sum(phases[name].values()))
-    return Prediction(phases[phase], phase)
+    generating = {"weights": weights, "optimizer": state, "cache": cache(shape, plan.generation, FLOAT)}
+    return _largest({"training": training, "generating": generating})
 
 
 def predict_on_gpu(shape: Shape, plan: Plan) -> tuple[Prediction, Prediction]:
     """The peak of one rank on its GPU, and in host memory, where all is computed on the GPU.
 
-    Not fitted to runs: the counts of `predict`, with CUDA's context and libraries besides.
+    Not fitted to runs: the counts of a padded T5, with CUDA's context and libraries besides.
     """
-    whole = predict(shape, plan)
-    items = {name: size for name, size in whole.items.items() if name not in ("runtime", "file")}
-    weights = FLOAT * shape.parameters
-    host = {"runtime": LOADING + CUDA_HOST, "weights": weights, "file": plan.model_file_bytes}
-    return Prediction({"context": CUDA_CONTEXT, **items}, whole.phase), Prediction(host, "loading")
+    device = predict_padded(shape, plan)
+    host = {"runtime": RUNTIME + CUDA_HOST, "weights": FLOAT * shape.parameters, "file": plan.model_file_bytes}
+    return Prediction({"context": CUDA_CONTEXT, **device.items}, device.phase), Prediction(host, "loading")
 
 
 def activations(shape: Shape, plan: Plan, batch: Batch) -> int:
-    """Bytes that the forward pass of a micro-batch keeps for the backward pass, or needs at once without one."""
+    """Bytes that the forward pass of a padded micro-batch keeps for the backward pass, or needs at once without one."""
     wide = WIDE * shape.d_model + WIDE_FF * (GATED if shape.gated else 1) * shape.d_ff
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
     own, cross = batch.rows * shape.heads * batch.label**2, batch.rows * shape.heads * batch.label * batch.prompt
@@ -133,8 +183,8 @@ def largest_trained(shape: Shape) -> int:
     return max(table, shape.d_model * max(shape.d_ff, shape.heads * shape.d_kv))
 
 
-def cache(shape: Shape, batch: Batch) -> int:
+def cache(shape: Shape, batch: Batch, kind: int) -> int:
     """Bytes of the keys and values of a batch that is generated, with the logits of one token."""
     tokens = batch.rows * (batch.prompt + batch.label)
     keys = 2 * tokens * shape.decoder_layers * shape.heads * shape.d_kv
-    return int(FLOAT * (CACHE * keys + batch.rows * shape.vocabulary))
+    return int(kind * (CACHE * keys + batch.rows * shape.vocabulary))
