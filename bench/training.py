@@ -23,7 +23,7 @@ from typing import Any
 
 from engine.contract import environment
 from engine.contract.config import RunConfig, to_json
-from engine.contract.events import Step
+from engine.contract.events import Record, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventReader
@@ -154,17 +154,17 @@ def _rate(steps: list[Step]) -> float:
     return sum(step.label_tokens for step in steps) / sum(map(_seconds, steps))
 
 
-def _measured(records: list[Any], began: float, memory: float, shape: _Shape) -> Measured:
-    steps = [record.event for record in records]
+def _measured(records: list[Record], began: float, memory: float, shape: _Shape) -> Measured:
+    steps = [record.event for record in records if isinstance(record.event, Step)]
     first, second = steps[1 : len(steps) // 2], steps[len(steps) // 2 + 1 :]
     flops = sum(shape.flops(step.label_tokens, step.tokens - step.label_tokens) for step in first)
     # Between steps of one epoch, where neither a checkpoint nor an evaluation comes.
-    span = records[len(steps) // 2 - 2].mono - records[0].mono
+    span = records[len(steps) // 2 - 2].envelope.mono - records[0].envelope.mono
     inside = sum(_seconds(step) for step in steps[1 : len(steps) // 2 - 1])
     return Measured(
         label_tokens=_rate(first),
         memory=memory,
-        first_step=records[0].mono - began,
+        first_step=records[0].envelope.mono - began,
         losses=[step.loss for step in steps],
         flops=flops / sum(map(_seconds, first)),
         later=_rate(second),
