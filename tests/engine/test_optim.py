@@ -81,3 +81,27 @@ def test_a_rate_is_set_for_every_group() -> None:
     optimizer = torch.optim.AdamW([{"params": first.parameters()}, {"params": second.parameters()}])
     optim.set_learning_rate(optimizer, 0.125)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-12])  # the last so small that torch clamps the second moment
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_adafactor_makes_the_updates_of_torch(scale: float, weight_decay: float) -> None:
+    """Matrices and vectors, over several steps, and the state that goes into checkpoints."""
+    ours, theirs = (
+        [nn.Parameter(torch.arange(1.0, 1 + math.prod(shape)).view(shape).sin()) for shape in SHAPES] for _ in "ab"
+    )
+    mine = optim.Adafactor(ours, lr=1e-2, weight_decay=weight_decay)
+    plain = torch.optim.Adafactor(theirs, lr=1e-2, weight_decay=weight_decay)
+    for step in range(5):
+        torch.manual_seed(step)
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one) * scale
+            other.grad = one.grad.clone()
+        mine.step()
+        plain.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(mine.state[one], plain.state[other], rtol=1e-5, atol=0)
+
+
+SHAPES = [(6, 10), (10, 6), (7,), (1, 4)]
