@@ -321,6 +321,9 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         model.config.save_pretrained(staged)
         model.generation_config.save_pretrained(staged)
         _write_model(staged / MODEL_WEIGHTS, model, frozen)
+        digest = describe(staged / MODEL_WEIGHTS)["sha256"]
+        # As sha256sum writes it: whoever starts from this model finds out whether it is still the one published.
+        _write_text(staged / f"{MODEL_WEIGHTS}.sha256", f"{digest}  {MODEL_WEIGHTS}\n")
         try:
             tokenizer.save_pretrained(staged)
         except Exception as error:  # tokenizers raises its own where it cannot write

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, NoReturn
@@ -174,7 +175,10 @@ class Job:
     def started(self, sources: list[Source]) -> dict[str, str]:
         """Announces the attempt; the fingerprints of its data."""
         root = Path(self.config.token_store)
-        data = {source.setting: fingerprint(source.path, root) for source in sources}
+        progress = partial(self.phase, "hashing")  # in megabytes
+        data = {source.setting: fingerprint(source.path, root, progress) for source in sources}
+        if self.phase_name == "hashing":
+            self.phase("loading")
         self.emit(
             events.RunStarted(
                 run=self.record.run,

@@ -653,6 +653,7 @@ MESSAGES: dict[str, Wording] = {
 PHASES_ZH = {
     "starting": "启动",
     "loading": "加载",
+    "hashing": "计算校验和",
     "tokenizing": "分词",
     "training": "训练",
     "rehearsing": "预演",

@@ -1,5 +1,7 @@
 """What to do about files that are not there: a command that can be run, whatever else there is or is not."""
 
+import contextlib
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from sft_tui.preflight.finding import Finding
 
 Command = Callable[..., str]  # of the check with other settings
 ROWS = ("*.jsonl", "*.json", "*.csv", "*.tsv", "*.parquet", "data/*.jsonl", "data/*.json", "data/*.csv", "data/*.tsv")
+SNIFFED = 64 << 10  # bytes
 SMALL = "--d_model 192 --d_kv 48 --d_ff 768 --num_layers 2 --num_decoder_layers 3 --num_heads 4 --bleu_rows 64"
 DEFAULTS = preset("sft-small").config  # of the options of `data`, too
 
@@ -48,7 +51,23 @@ def source_of_rows(config: RunConfig) -> Path | None:
     """A file here that may hold rows of one's own."""
     own = {Path(path).absolute() for path in (config.train_file, config.validation_file)}
     found = (path for pattern in ROWS for path in sorted(Path().glob(pattern)))
-    return next((path for path in found if path.absolute() not in own), None)
+    return next((path for path in found if path.absolute() not in own and _looks_like_rows(path)), None)
+
+
+def _looks_like_rows(path: Path) -> bool:
+    """Whether a file may hold rows; of the JSON files in a folder many are settings of something."""
+    if path.suffix != ".json":
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(SNIFFED).split(b"\n")
+    except OSError:
+        return False
+    if b"".join(head).lstrip(b"\xef\xbb\xbf \t\r").startswith(b"["):
+        return True
+    with contextlib.suppress(ValueError):  # JSON Lines by another name: a whole object on the first line, and more
+        return len(head) > 1 and isinstance(json.loads(head[0]), dict) and head[1].startswith(b"{")
+    return False
 
 
 def import_command(source: Path, config: RunConfig) -> str:

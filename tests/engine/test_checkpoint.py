@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from engine import checkpoint, model, optim
+from engine import checkpoint, integrity, model, optim
 from engine.checkpoint import CheckpointWriter, newest_sound
 from engine.contract import events
 from engine.contract.config import override
+from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import MANIFEST, OutputDir
 
@@ -359,7 +360,21 @@ def test_the_best_model_loads_as_any_other(
     again = AutoModelForSeq2SeqLM.from_pretrained(output.best)
     assert torch.equal(logits(again), logits(trained[0]))
     assert AutoTokenizer.from_pretrained(output.best)("你好")["input_ids"] == tokenizer("你好")["input_ids"]
-    assert {path.suffix for path in output.best.iterdir()} <= {".json", ".safetensors"}
+    assert {path.suffix for path in output.best.iterdir()} <= {".json", ".safetensors", ".sha256"}
+
+
+def test_what_is_published_is_vouched_for(
+    output: OutputDir, trained: Trained, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    output.path.mkdir()
+    checkpoint.publish_best(output, trained[0], tokenizer)
+    weights = output.best / "model.safetensors"
+    assert integrity.verify([weights], tmp_path, lambda _done, _total: None) == "sha256"
+    with weights.open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"!")
+    with pytest.raises(InputError):
+        integrity.verify([weights], tmp_path / "other", lambda _done, _total: None)
 
 
 def test_a_better_model_takes_the_place_of_the_best(

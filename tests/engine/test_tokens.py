@@ -408,9 +408,9 @@ def test_a_large_file_is_hashed_again_once_it_was_written_to(tmp_path: Path, mon
     path, root = tmp_path / "large.parquet", tmp_path / "store"
     real, hashed = tokens.file_sha256, list[Path]()
 
-    def counted(file: Path) -> str:
+    def counted(file: Path, progress: Any) -> str:
         hashed.append(file)
-        return real(file)
+        return real(file, progress)
 
     monkeypatch.setattr(tokens, "file_sha256", counted)
     path.write_bytes(b"a" * 100)
@@ -420,6 +420,24 @@ def test_a_large_file_is_hashed_again_once_it_was_written_to(tmp_path: Path, mon
     path.write_bytes(b"b" * 100)  # as long as before, and with its times set back
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert tokens.fingerprint(path, root) == real(path) != first[0]
+
+
+def test_hashing_a_large_file_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 10)
+    monkeypatch.setattr(tokens, "HASHED_AT_ONCE", 1_000_000)
+    path, told = tmp_path / "large.parquet", list[tuple[int, int]]()
+    path.write_bytes(b"a" * 2_500_000)
+    tokens.fingerprint(path, tmp_path / "store", lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2), (2, 2)]
+
+
+def test_ids_are_those_of_transformers_own_call_whatever_the_tokenizer_was_told_before(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    right = [tokenizer(text)["input_ids"] for text in TEXTS]
+    tokenizer(TEXTS, truncation=True, max_length=2, padding=True)  # leaves its settings behind
+    assert encode(TEXTS, tokenizer) == right
+    assert max(map(len, right)) > 2
 
 
 def test_a_damaged_note_of_a_hash_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.contract.presets import preset
+from sft_tui.preflight.missing import source_of_rows
 from tests.processes import SFT_TUI, run
 
 ENV = {"ACCELERATE_USE_CPU": "true"}
@@ -54,6 +56,18 @@ def test_rows_that_are_there_are_brought_in_and_split(tmp_path: Path) -> None:
     assert second["subject"] == "validation_file"
     assert run(*SFT_TUI, *shlex.split(second["command"])[1:], folder=tmp_path).code == 0
     assert (tmp_path / "data" / "sft_train_small_valid.parquet").is_file()
+
+
+def test_only_json_that_can_be_rows_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = json.dumps({"prompt": "问", "response": "答"}, ensure_ascii=False)
+    settings = {"package.json": '{\n "name": "x"\n}', "one.json": '{"name": "x"}\n', "empty.json": "", "bad.json": "{"}
+    for name, text in settings.items():
+        Path(name).write_text(text, encoding="utf-8")
+    assert source_of_rows(preset("sft-small").config) is None
+    for text in (f"{row}\n{row}\n", f"\n [\n{row}]"):
+        Path("rows.json").write_text(text, encoding="utf-8")
+        assert source_of_rows(preset("sft-small").config) == Path("rows.json")
 
 
 def test_a_path_with_braces_is_told_as_it_is(tmp_path: Path) -> None:
