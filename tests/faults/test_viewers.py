@@ -153,8 +153,8 @@ def test_a_viewer_stopped_while_100_mb_are_logged_holds_nothing_up_and_catches_u
     ledger.add("a viewer stopped while 100 MB are logged", 1, not sound)
     assert sound
     assert started.supervisor.wait(30) == 0
-    last = (one.folder / "shown").read_bytes().rstrip().rpartition(b"\n")[2]
-    assert b'"kind":"run_ended"' in last
+    # A reading of the machine may still come after the end, so the end need not be the last line.
+    assert b'"kind":"run_ended"' in (one.folder / "shown").read_bytes()
 
 
 def log_much(stream: Path) -> None:
