@@ -10,6 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# Tests wait for processes and disks more than they compute; worksteal lets nobody end alone with a long tail.
+SPREAD := -n 2 --dist worksteal
+
 # As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much.
 export OMP_WAIT_POLICY := PASSIVE
 
@@ -19,10 +22,10 @@ demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(SPREAD)
 
 test-all: lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(SPREAD)
 
 bench: $(VENV)/dev.done
 	$(BIN)/python -m bench.training --size tiny --steps 10 --budget 2048

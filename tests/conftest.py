@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.faults.ledger"]  # here, because of the conftest files below the main process reads none
+
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [
     ("你好", "你好，有什么可以帮你？"),

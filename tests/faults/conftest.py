@@ -12,12 +12,11 @@ import pytest
 
 from engine.contract.rundir import OutputDir
 from tests.faults import tiny as tiny_model
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import LEDGER, Ledger
 from tests.faults.strangers import Stranger, no_code_is_copied
 from tests.faults.tiny import Tiny, copy, save_and_prune
 from tests.processes import until
 
-LEDGER = pytest.StashKey[Ledger]()
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE = 10.0  # seconds a process that was killed may take to be gone
 
@@ -25,16 +24,7 @@ PATIENCE = 10.0  # seconds a process that was killed may take to be gone
 @pytest.fixture(scope="session")
 def ledger(request: pytest.FixtureRequest) -> Ledger:
     """The account of all scenarios: `with ledger.scenario("…") as tries: with tries.one("…"): …`."""
-    return request.config.stash.setdefault(LEDGER, Ledger())
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the account, where there is one."""
-    lines = config.stash[LEDGER].table() if LEDGER in config.stash else []
-    if lines:
-        terminalreporter.section("faults")
-    for line in lines:
-        terminalreporter.write_line(line)
+    return request.config.stash[LEDGER]
 
 
 @pytest.fixture

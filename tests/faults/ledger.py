@@ -4,6 +4,9 @@ import contextlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 SHOWN = 12  # problems that are named where tries failed
 MANY = 200  # more calls of one kind than a save or a publication makes
@@ -75,13 +78,17 @@ class Ledger:
             [f"{name}: {len(tries.problems)} of {tries.tries}", *tries.problems[:SHOWN]]
         )
 
+    def rows(self) -> list[tuple[str, int, int]]:
+        """Scenario, tries and losses of each."""
+        return [(scenario, tries, lost) for scenario, (tries, lost) in self._rows.items()]
+
     def table(self) -> list[str]:
         """The account in lines, sums at the foot; empty where nothing was recorded."""
         if not self._rows:
             return []
         total = (sum(tries for tries, _ in self._rows.values()), sum(lost for _, lost in self._rows.values()))
         rows = [("scenario", "tries", "lost")]
-        rows += [(name, str(tries), str(lost)) for name, (tries, lost) in self._rows.items()]
+        rows += [(name, str(tries), str(lost)) for name, tries, lost in self.rows()]
         rows.append(("all", str(total[0]), str(total[1])))
         widths = [max(_width(row[column]) for row in rows) for column in range(3)]
         lines = [
@@ -90,6 +97,37 @@ class Ledger:
         ]
         rule = "-" * (sum(widths) + 4)
         return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+LEDGER = pytest.StashKey[Ledger]()
+HANDED_OVER = "faults"  # what a worker calls its account when it hands it over
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Opens the account."""
+    config.stash[LEDGER] = Ledger()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hands the account of a worker over to the main process."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[HANDED_OVER] = session.config.stash[LEDGER].rows()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Adds the account of a worker; one that died has left none."""
+    for scenario, tries, lost in getattr(node, "workeroutput", {}).get(HANDED_OVER, []):
+        node.config.stash[LEDGER].add(scenario, tries, lost)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the account, where there is one."""
+    lines = config.stash[LEDGER].table()
+    if lines:
+        terminalreporter.section("faults")
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 def _width(text: str) -> int:
