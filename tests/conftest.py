@@ -3,12 +3,16 @@
 Torch and transformers are imported by the fixtures that need them: most of the tests of the app never do.
 """
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest_plugins = ["tests.faults.ledger"]  # here, because of the conftest files below the main process reads none
+
+# A shell lets its background jobs ignore Ctrl-C, and what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [

@@ -99,7 +99,6 @@ def drain(master: int) -> None:
 
 
 def test_ctrl_c_in_a_viewer_that_nobody_can_answer_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
     with (one.folder / "notes").open("wb") as notes:
         viewer = subprocess.Popen(
             command(one), cwd=one.folder, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=notes
