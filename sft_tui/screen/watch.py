@@ -1,5 +1,6 @@
 """The screen of one run: follows its stream in a thread, and does what the commands do."""
 
+import os
 import time
 from dataclasses import replace
 
@@ -84,9 +85,9 @@ class RunScreen(Drawn):
         self.look = self.look.kept(lines, max(0, steps))
 
     def ring(self, status: str) -> None:
-        """A bell, and a notification for terminals that show them (OSC 9)."""
+        """A bell, and a notification for terminals that show them."""
         words = safe(f"{self.about}: {status}", 80)
-        self.desk.write_raw(f"\a\x1b]9;sft-tui · {words}\x1b\\")
+        self.desk.write_raw("\a" + notification(words))
 
     def view(self, width: int, height: int) -> list[Line]:
         """The run, or why it cannot be shown."""
@@ -247,3 +248,9 @@ class RunScreen(Drawn):
         run = self._living()
         self.desk.begin(starting.plan_resume(run.record, {}, fix=fix))
         self.tell(say("ui_going_on", self.desk.options.lang, run=safe(run.name, 40)))
+
+
+def notification(words: str) -> str:
+    """What shows `words`, which are harmless, outside the terminal (OSC 9); tmux hands it on where it may pass."""
+    sequence = f"\x1b]9;sft-tui · {words}\x1b\\"
+    return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\" if os.environ.get("TMUX") else sequence

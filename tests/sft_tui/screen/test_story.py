@@ -42,6 +42,7 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
             sees(app, "y/n")
             app.press("y")
             sees(app, "! stopped", "r resume")  # no longer that it was asked to stop
+            assert "\a\x1b]9;sft-tui · sft-small-1: stopped\x1b\\".encode() in app.raw
             first = OutputDir(tmp_path / "model_save" / "sft_small").checkpoint_steps()[0]
             app.press("r")
             sees(app, "running")

@@ -18,6 +18,7 @@ from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventWriter
+from sft_tui.screen.watch import notification
 from tests.processes import run, until
 from tests.pty_app import PROGRAM, Screen, screen
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
@@ -118,6 +119,14 @@ def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
         (file,) = logs.glob("copied-*.txt")
         assert "Evaluated 3 rows" in file.read_text()
         app.press("q")
+
+
+def test_a_notification_passes_through_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMUX", raising=False)
+    assert notification("demo-1: done") == "\x1b]9;sft-tui · demo-1: done\x1b\\"
+    monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")
+    # An escape inside a sequence for tmux is doubled; where allow-passthrough is off, tmux drops all of it.
+    assert notification("demo-1: done") == "\x1bPtmux;\x1b\x1b]9;sft-tui · demo-1: done\x1b\x1b\\\x1b\\"
 
 
 def test_a_terminal_that_is_too_small_is_told(logs: Path) -> None:
