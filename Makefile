@@ -13,8 +13,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Tests wait for processes and disks more than they compute; worksteal lets nobody end alone with a long tail.
 SPREAD := -n 2 --dist worksteal
 
-# As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much.
-export OMP_WAIT_POLICY := PASSIVE
+# As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much. A benchmark must not
+# have it: nobody starts the standard trainer so.
+demo test test-all: export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test test-all bench bench-screen screens lint format clean
 
