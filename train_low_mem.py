@@ -27,6 +27,7 @@ from sft_tui.cli_common import LANG, LOGS
 from sft_tui.following import discard
 from sft_tui.headless import choose_view
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
+from sft_tui.ranks import LIBRARY_SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,8 +84,8 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
         click.echo(f"{'=' * 80}\n{ORIGINAL_NAMES[name]} = {name}\n{'=' * 80}")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as for sft-tui's own trainer; read when torch is loaded
-    # Torch is loaded only after the command line was found right.
+    for setting, value in LIBRARY_SETTINGS.items():  # before torch is loaded, which the imports below do
+        os.environ.setdefault(setting, value)
     from engine.job import execute, leave
     from engine.score import score
     from engine.train import train as train_job

@@ -25,7 +25,20 @@ from engine.contract.rundir import RunDir, RunRecord
 from sft_tui.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.score", "rehearse": "engine.rehearse"}
-PRIMITIVES_KEPT = "16"
+# What the libraries of a trainer read as they are loaded; what the user has set goes before.
+LIBRARY_SETTINGS = {
+    # Threads that spin while they wait take the core from the thread they wait for as soon as anything else runs on
+    # it: with two other jobs on two cores a step took 10 s spinning and 1 s sleeping.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # But one that sleeps at once is slow to wake for the next of many small pieces of work: a step in bf16 on an idle
+    # machine took 0.44 s, and 0.32 s where GNU's OpenMP looks so many times before it sleeps, which is microseconds.
+    "GOMP_SPINCOUNT": "1000",
+    # oneDNN and its binding in torch each keep code and buffers of a thousand shapes, and with rows of every length
+    # each step brings new ones: in bf16 a model of 11 M parameters took 1.6 GB after 50 steps, with these 0.7 GB, at
+    # the same speed within 3 %.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
+    "LRU_CACHE_CAPACITY": "16",
+}
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -150,17 +163,8 @@ def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         env.pop(name, None)
     env["PYTHONUNBUFFERED"] = "1"
-    # Threads that spin while they wait take the core from the thread they wait for as soon as anything else runs
-    # on it: with two other jobs on two cores a step took 10 s spinning and 1 s sleeping.
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # But one that sleeps at once is slow to wake for the next of many small pieces of work: a step in bf16 on an idle
-    # machine took 0.44 s, and 0.32 s where GNU's OpenMP looks so many times before it sleeps, which is microseconds.
-    env.setdefault("GOMP_SPINCOUNT", "1000")
-    # oneDNN and its binding in torch each keep code and buffers of a thousand shapes, and with rows of every length
-    # each step brings new ones: in bf16 a model of 11 M parameters took 1.6 GB after 50 steps, with these 0.7 GB, at
-    # the same speed within 3 %.
-    env.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", PRIMITIVES_KEPT)
-    env.setdefault("LRU_CACHE_CAPACITY", PRIMITIVES_KEPT)
+    for name, value in LIBRARY_SETTINGS.items():
+        env.setdefault(name, value)
     env["TOKENIZERS_PARALLELISM"] = "true"
     env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts them
     env[environment.SUPERVISOR] = str(os.getpid())
