@@ -16,6 +16,7 @@ from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir, RunRecord, read_json
 from engine.contract.stream import EventWriter
+from sft_tui import text
 from sft_tui.history import Follower
 from sft_tui.run_state import RunState
 
@@ -179,7 +180,7 @@ def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
         step = state.step.step if state.step else 0
         evidence = {"last_event": state.last_at}
         if state.host is not None:
-            evidence["memory_available"] = str(state.host.memory_available)
+            evidence["memory_available"] = text.size(state.host.memory_available)
         log.write(certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence))
         log.close()
         follower.poll()
