@@ -82,11 +82,10 @@ def attend_backward(
     d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     for (at, of), signed in zip(sight.pairs(), kept, strict=True):
         q, k, v, g = (sight.split(a, b) for a, b in ((query, at), (key, of), (value, of), (gradient, at)))
-        softmax = signed.to(precise).abs()
-        passed = signed.to(precise).relu()
-        sight.split(d_value, of).copy_(torch.bmm(passed.transpose(1, 2), g))
-        d_weights = torch.bmm(g, v.transpose(1, 2)).mul_(passed.sign_())
-        d_scores = torch._softmax_backward_data(d_weights, softmax, -1, precise)
+        signed = signed.to(precise)
+        sight.split(d_value, of).copy_(torch.bmm(signed.relu().transpose(1, 2), g))
+        d_weights = torch.ops.aten.threshold_backward(torch.bmm(g, v.transpose(1, 2)), signed, 0)
+        d_scores = torch._softmax_backward_data(d_weights, signed.abs(), -1, precise)
         sight.split(d_query, at).copy_(torch.bmm(d_scores, k))
         sight.split(d_key, of).copy_(torch.bmm(d_scores.transpose(1, 2), q))
         if bias_gradient is not None:
