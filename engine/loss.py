@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
+HEAD_ROWS = 2048  # of the head's weight in one matrix product
 
 
 class _HeadReachedError(Exception):
@@ -79,6 +80,22 @@ def find_head(model: Any) -> Head | None:
         model.train(was_training)
 
 
+def logits_of(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What the output head gives, (N, V), without a graph.
+
+    On a CPU MKL multiplies by so wide a weight a quarter slower than by parts of it, in fp32: 256 tokens of 768 by
+    29,298 rows take 89 ms whole and 68 ms in parts. In bf16, by oneDNN, the whole is faster.
+    """
+    kind = hidden.device.type
+    if kind != "cpu" or torch.is_autocast_enabled(kind) or hidden.element_size() < 4:
+        return functional.linear(hidden, weight, bias)
+    logits = hidden.new_empty(len(hidden), len(weight))
+    for start in range(0, len(weight), HEAD_ROWS):
+        part = slice(start, start + HEAD_ROWS)
+        torch.mm(hidden, weight[part].t(), out=logits[:, part])
+    return logits if bias is None else logits.add_(bias)
+
+
 class _SummedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -91,7 +108,7 @@ class _SummedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
-            losses, grad = _losses_and_gradient(functional.linear(hidden[part], value, bias), labels[part])
+            losses, grad = _losses_and_gradient(logits_of(hidden[part], value, bias), labels[part])
             total += losses.double().sum()
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0, dtype=torch.float32)
@@ -155,7 +172,7 @@ def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tens
     weight = head.weight if head.value is None else head.value
     parts = [
         functional.cross_entropy(
-            functional.linear(hidden[i : i + chunk], weight, head.bias).float(),
+            logits_of(hidden[i : i + chunk], weight, head.bias).float(),
             labels[i : i + chunk],
             reduction="none",
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.loss import Head, summed_loss, token_losses
+from engine.loss import Head, logits_of, summed_loss, token_losses
 from engine.network import layers
 from engine.network.attention import Sight
 from engine.network.decoding import Decoding, greedy
@@ -121,7 +121,7 @@ class PackedT5:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         value = self._values[self.model.get_output_embeddings().weight]
-        return functional.linear(self._scaled(hidden).to(self._values.kind), value)
+        return logits_of(self._scaled(hidden).to(self._values.kind), value)
 
     def _scaled(self, hidden: Tensor) -> Tensor:
         return hidden * self._scale if self._scale != 1.0 else hidden

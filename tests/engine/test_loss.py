@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM
 
-from engine.loss import Head, find_head, summed_loss, token_losses
+from engine.loss import HEAD_ROWS, Head, find_head, logits_of, summed_loss, token_losses
 
 N, WIDTH, VOCABULARY = 13, 8, 29
 CHUNKS = [1, 2, 5, N, 64]
@@ -92,12 +92,26 @@ def test_no_more_logits_than_a_chunk_are_held(monkeypatch: pytest.MonkeyPatch, l
 
     def counted(part: Tensor, *rest: Any) -> Tensor:
         rows.append(len(part))
-        return torch._C._nn.linear(part, *rest)
+        return logits_of(part, *rest)
 
-    monkeypatch.setattr(functional, "linear", counted)
+    monkeypatch.setattr("engine.loss.logits_of", counted)
     loss_of(hidden, head, labels, chunk)
     assert sum(rows) == N
     assert max(rows) == chunk
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("words", [7, HEAD_ROWS, 2 * HEAD_ROWS + 1])
+def test_logits_are_those_of_one_linear_map(kind: torch.dtype, biased: bool, words: int) -> None:
+    hidden, weight = torch.randn(5, 16, dtype=kind), torch.randn(words, 16, dtype=kind)
+    bias = torch.randn(words, dtype=kind) if biased else None
+    torch.testing.assert_close(logits_of(hidden, weight, bias), functional.linear(hidden, weight, bias))
+
+
+def test_under_autocast_the_logits_of_fp32_are_bf16() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert logits_of(torch.randn(5, 16), torch.randn(7, 16)).dtype is torch.bfloat16
 
 
 def test_under_autocast_the_logits_are_bf16_and_the_loss_is_not() -> None:
