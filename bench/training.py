@@ -146,12 +146,8 @@ class _Shape:
         return float(label * label_tokens + (2 * self.encoder + 4 * self.cross) * prompt_tokens)
 
 
-def _seconds(step: Step) -> float:
-    return step.seconds_data + step.seconds_forward_backward + step.seconds_optimizer
-
-
 def _rate(steps: list[Step]) -> float:
-    return sum(step.label_tokens for step in steps) / sum(map(_seconds, steps))
+    return sum(step.label_tokens for step in steps) / sum(step.seconds for step in steps)
 
 
 def _measured(records: list[Record], began: float, memory: float, shape: _Shape) -> Measured:
@@ -160,16 +156,16 @@ def _measured(records: list[Record], began: float, memory: float, shape: _Shape)
     flops = sum(shape.flops(step.label_tokens, step.tokens - step.label_tokens) for step in first)
     # Between steps of one epoch, where neither a checkpoint nor an evaluation comes.
     span = records[len(steps) // 2 - 2].envelope.mono - records[0].envelope.mono
-    inside = sum(_seconds(step) for step in steps[1 : len(steps) // 2 - 1])
+    inside = sum(step.seconds for step in steps[1 : len(steps) // 2 - 1])
     return Measured(
         label_tokens=_rate(first),
         memory=memory,
         first_step=records[0].envelope.mono - began,
         losses=[step.loss for step in steps],
-        flops=flops / sum(map(_seconds, first)),
+        flops=flops / sum(step.seconds for step in first),
         later=_rate(second),
         outside=1 - inside / span,
-        step=_seconds(steps[0]),
+        step=steps[0].seconds,
     )
 
 

@@ -32,6 +32,7 @@ class StepResult:
     abandoned: bool  # some rank broke the step off: there is nothing to update with
     seconds_data: float
     seconds_forward_backward: float
+    seconds_communication: float
 
     @property
     def finite(self) -> bool:
@@ -76,9 +77,14 @@ class StepRunner:
             life.mark()
         padded = sum(self.network.padded(cut.sizes(places)) for places in cut.micro_batches)
         flags = [float(stop_asked), float(life.orphaned)]
+        computed = time.perf_counter()
         totals = self.world.sum([loss, float(padded), float(len(cut.micro_batches)), *flags])
         abandoned = totals[4] > 0
-        norm = math.nan if abandoned else self._sum_and_clip()
+        if not abandoned:
+            self.world.sum_gradients(self.parameters)
+        seconds_communication = time.perf_counter() - computed if self.world.size > 1 else 0.0
+        norm = math.nan if abandoned else float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+        seconds = time.perf_counter() - began
         return StepResult(
             loss=totals[0],
             grad_norm=norm,
@@ -89,7 +95,8 @@ class StepRunner:
             stop_asked=totals[3] > 0,
             abandoned=abandoned,
             seconds_data=seconds_data,
-            seconds_forward_backward=time.perf_counter() - began - seconds_data,
+            seconds_forward_backward=seconds - seconds_data - seconds_communication,
+            seconds_communication=seconds_communication,
         )
 
     def loss_of(self, samples: Ids) -> float:
@@ -131,10 +138,6 @@ class StepRunner:
 
     def _loss(self, samples: list[int], rows: tuple[list[Tensor], list[Tensor]], label_tokens: int) -> Tensor:
         return self.network.summed_loss(*rows, samples) / label_tokens
-
-    def _sum_and_clip(self) -> float:
-        self.world.sum_gradients(self.parameters)
-        return float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,7 @@ class Training:
                 padded_tokens=result.padded_tokens,
                 seconds_data=round(result.seconds_data, 6),
                 seconds_forward_backward=round(result.seconds_forward_backward, 6),
+                seconds_communication=round(result.seconds_communication, 6),
                 seconds_optimizer=round(seconds_optimizer, 6),
                 micro_batches=result.micro_batches,
                 sample_ids=rows,

@@ -124,12 +124,11 @@ class Curves:
     def _step(self, step: events.Step) -> None:
         if step.step < 1:
             return
-        seconds = step.seconds_data + step.seconds_forward_backward + step.seconds_optimizer
         values = {
             "loss": step.loss,
             "lr": step.lr,
             "grad_norm": step.grad_norm,
-            "rate": step.tokens / seconds if seconds > 0 else math.nan,
+            "rate": step.tokens / step.seconds if step.seconds > 0 else math.nan,
             "padding": 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else math.nan,
         }
         for name, value in values.items():

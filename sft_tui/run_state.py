@@ -63,8 +63,7 @@ class RunState:
         """Prompt and label tokens a second in the newest step; 0 before the first."""
         if self.step is None:
             return 0.0
-        seconds = self.step.seconds_data + self.step.seconds_forward_backward + self.step.seconds_optimizer
-        return self.step.tokens / seconds if seconds > 0 else 0.0
+        return self.step.tokens / self.step.seconds if self.step.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:

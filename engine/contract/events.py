@@ -92,6 +92,13 @@ class Step(Event):
     seconds_optimizer: float
     micro_batches: int
     sample_ids: list[int]
+    seconds_communication: float = 0.0  # what several ranks wait for each other and add up
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        within = self.seconds_data + self.seconds_forward_backward + self.seconds_communication
+        return within + self.seconds_optimizer
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def test_a_run_tells_every_step_and_every_epoch(finished: "Outcome") -> None:
         (2, 10, 17, 17),
     ]
     assert [event.step for event in finished.all(events.Checkpoint)] == list(range(1, STEPS + 1))
+    assert all(event.seconds_communication == 0 < event.seconds for event in steps(finished))
     assert len(finished.all(events.Sample)) == 2 * 3
     assert (finished.code, finished.ended.reason) == (0, "finished")
 
@@ -699,6 +700,7 @@ def test_two_ranks_train_as_one_run(uncut_on_two: "tuple[Result, Outcome]") -> N
     assert [path.name for path in run.output.checkpoints.glob(".*")] == []
     assert set(run.ended.evidence) == {"peak_memory_rank0", "peak_memory_rank1"}
     assert AutoModelForSeq2SeqLM.from_pretrained(run.output.best) is not None
+    assert all(0 < event.seconds_communication < event.seconds for event in steps(run))
 
 
 def free_port() -> int:

@@ -49,7 +49,8 @@ def uncut(run_here: "Runner", cases: dict[str, dict[str, Any]]) -> dict[str, "Ou
 
 def computed(run: "Outcome") -> dict[int, Step]:
     """The last event of each step, without what the clock says."""
-    timeless: dict[str, Any] = {"seconds_data": 0.0, "seconds_forward_backward": 0.0, "seconds_optimizer": 0.0}
+    parts = ("data", "forward_backward", "communication", "optimizer")
+    timeless: dict[str, Any] = {f"seconds_{part}": 0.0 for part in parts}
     return {event.step: replace(event, **timeless) for event in run.all(Step)}
 
 
