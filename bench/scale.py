@@ -1,0 +1,221 @@
+"""What more rows and more processes cost: `python -m bench.scale --counts 3000 100000 1000000`.
+
+Rows are the demo's, or those of a file of one's own, again and again, each with a number that makes it another. For
+each count the rows are tokenized in a process of its own, and as many as 100,000 of them once more by the bare
+tokenizer; then the trainer makes a few steps, on the token store that is there. Memory of a trainer is the largest
+resident set of rank 0, and what all ranks hold together with shared pages counted once (Pss), read five times a second.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import re
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench import assets
+from bench.training import ended
+from engine.contract.config import RunConfig, to_json
+from engine.contract.events import RunEnded, Step
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.stream import EventReader
+from engine.tokenizer import load_tokenizer
+from engine.tokens import Source, open_store
+from sft_tui.ranks import Ranks, trainer_environment
+
+PART = 20_000  # rows written at once
+BARE_ROWS = 100_000
+LIMIT_SECONDS = 1800.0
+
+
+def write_rows(path: Path, pairs: list[tuple[str, str]], count: int) -> None:
+    """Writes `count` rows that are all different."""
+    endless = itertools.cycle(pairs)
+    with pq.ParquetWriter(path, pa.schema({"prompt": pa.string(), "response": pa.string()})) as writer:
+        for start in range(0, count, PART):
+            part = list(itertools.islice(endless, min(PART, count - start)))
+            prompts = [f"{number} {prompt}" for number, (prompt, _) in enumerate(part, start)]
+            writer.write_table(pa.table({"prompt": prompts, "response": [response for _, response in part]}))
+
+
+def tokenize(config: RunConfig) -> dict[str, float]:
+    """Makes the token store in this process: rows a second, the same by the bare tokenizer, and megabytes."""
+    tokenizer = load_tokenizer(config.tokenizer)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    rows = len(open_store(source_of(config), tokenizer, config.max_seq_len, Path(config.token_store), lambda *_: None))
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bare_rows, bare_seconds = 0, 0.0
+    for batch in pq.ParquetFile(config.train_file).iter_batches(1000):
+        texts = [text for column in batch.columns for text in column.to_pylist()]
+        began = time.perf_counter()
+        tokenizer.backend_tokenizer.encode_batch_fast(texts)
+        bare_seconds += time.perf_counter() - began
+        bare_rows += batch.num_rows
+        if bare_rows >= BARE_ROWS:
+            break
+    return {
+        "rate": rows / seconds,
+        "bare": bare_rows / bare_seconds,
+        "memory": peak * 1024 / 1e6,
+        "before": before * 1024 / 1e6,
+    }
+
+
+def source_of(config: RunConfig) -> Source:
+    """The training file."""
+    return Source(Path(config.train_file), "train_file", config.prompt_column, config.response_column)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A few steps of the trainer: seconds to the first one's end, tokens a second, and megabytes."""
+
+    first_step: float
+    rate: float
+    communication: float  # share of the steps
+    memory: float  # of rank 0
+    together: float
+
+
+def train(config: RunConfig, logs: Path, processes: int, steps: int) -> Trained:
+    """Trains until `steps` are made, then asks the ranks to stop; raises RuntimeError where they do not get there."""
+    run_dir = RunDir(logs / f"scale-{processes}")
+    run_dir.path.mkdir(parents=True)
+    record = RunRecord(run_dir.path.name, "sft-small", "train", to_json(config), processes=processes)
+    run_dir.write_record(record)
+    ranks, reader = Ranks(run_dir, record, 1, None), EventReader(run_dir.events)
+    began, together, found = time.monotonic(), 0.0, list[Step]()
+    first_step, ended_as, asked = 0.0, None, False
+    ranks.start()
+    try:
+        while len(ranks.exits) < processes:
+            together = max(together, sum(proportional_set(pid) for pid in ranks.pids))
+            for told in reader.poll():
+                if isinstance(told.event, Step):
+                    first_step = first_step or told.envelope.mono - began
+                    found.append(told.event)
+                if isinstance(told.event, RunEnded):
+                    ended_as = told.event
+            if len(found) >= steps and not asked:
+                ranks.signal(signal.SIGINT)
+                asked = True
+            if time.monotonic() - began > LIMIT_SECONDS:
+                raise RuntimeError(f"{steps} steps took more than {LIMIT_SECONDS:.0f} s")
+            ranks.reap()
+            time.sleep(0.2)
+    finally:
+        ranks.signal(signal.SIGKILL)
+        ranks.clear_away([])
+    if ended_as is None or len(found) < steps:
+        raise RuntimeError(f"the trainer did not get to step {steps}: {run_dir.trainer_output.read_text()[-2000:]}")
+    counted = found[1:steps]
+    seconds = sum(step.seconds for step in counted)
+    return Trained(
+        first_step,
+        sum(step.label_tokens for step in counted) / seconds,
+        sum(step.seconds_communication for step in counted) / seconds,
+        float(ended_as.evidence["peak_memory_rank0"]) / 1e6,
+        together,
+    )
+
+
+def proportional_set(pid: int) -> float:
+    """Megabytes of a process, pages that others map too divided among them; 0 where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def configured(scratch: Path, folder: Path) -> RunConfig:
+    """The settings of all runs; BLEU and checkpoints stay out of the way of a few steps."""
+    return replace(
+        preset("sft-small").config,
+        train_file=str(folder / "train.parquet"),
+        validation_file=str(scratch / "assets" / "valid.parquet"),
+        token_store=str(folder / "token_store"),
+        tokenizer=str(scratch / "assets" / "model"),
+        pretrained_model=str(scratch / "assets" / "model"),
+        output_dir=str(folder / "out"),
+        epochs=1,
+        batch_size_per_gpu=8,
+        gradient_accumulation_steps=2,
+    )
+
+
+def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], steps: int) -> Iterator[str]:
+    """A line of the table for each count of rows."""
+    yield f"{'rows':>12} {'rows/s':>9} {'of bare':>8} {'MB more':>8} {'first step, s':>14} {'trainer MB':>11}"
+    for count in counts:
+        with tempfile.TemporaryDirectory(dir=scratch) as place:
+            config = configured(scratch, Path(place))
+            write_rows(Path(config.train_file), pairs, count)
+            out, settings = Path(place) / "tokenized.json", Path(place) / "config.json"
+            settings.write_text(json.dumps(to_json(config)))
+            env = trainer_environment(RunRecord("scale-1", "sft-small", "train", {}), None)
+            ended([sys.executable, "-m", "bench.scale", "--tokenize", str(settings), str(out)], env, scratch / "log")
+            told = json.loads(out.read_text())
+            trained = train(config, Path(place) / "logs", 1, steps)
+        yield (
+            f"{count:>12,} {told['rate']:>9,.0f} {told['rate'] / told['bare']:>8.2f}"
+            f" {told['memory'] - told['before']:>8.0f} {trained.first_step:>14.2f} {trained.memory:>11.0f}"
+        )
+
+
+def processes_told(scratch: Path, pairs: list[tuple[str, str]], steps: int) -> Iterator[str]:
+    """A line of the table for one process and for two, on the same rows."""
+    yield f"{'processes':>12} {'label tokens/s':>15} {'communication':>14} {'rank 0 MB':>10} {'together MB':>12}"
+    for processes in (1, 2):
+        with tempfile.TemporaryDirectory(dir=scratch) as place:
+            config = replace(configured(scratch, Path(place)), gradient_accumulation_steps=2 // processes)
+            write_rows(Path(config.train_file), pairs, 3000)
+            found = train(config, Path(place) / "logs", processes, steps)
+        yield (
+            f"{processes:>12} {found.rate:>15,.0f} {found.communication:>14.1%}"
+            f" {found.memory:>10.0f} {found.together:>12.0f}"
+        )
+
+
+def main() -> int:
+    """Prints both tables."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--counts", type=int, nargs="*", default=[3_000, 100_000, 1_000_000])
+    options.add_argument("--size", default="tiny", help="tiny (11 M) or chatlm (188 M)")
+    options.add_argument("--steps", type=int, default=20)
+    options.add_argument("--rows", type=Path, help="Parquet with prompt and response; the demo's rows without it")
+    options.add_argument("--tokenize", nargs=2, type=Path, metavar=("CONFIG", "OUT"), help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.tokenize:
+        settings, out = given.tokenize
+        out.write_text(json.dumps(tokenize(RunConfig(**json.loads(settings.read_text())))))
+        return 0
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {given.size}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        assets.write(scratch / "assets", given.size, 160, given.rows)
+        pairs = assets.pairs(given.rows)
+        for line in itertools.chain(
+            processes_told(scratch, pairs, given.steps), rows_told(scratch, given.counts, pairs, given.steps)
+        ):
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
