@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import re
-import resource
 import signal
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventReader
+from engine.job import peak_memory
 from engine.tokenizer import load_tokenizer
 from engine.tokens import Source, open_store
 from sft_tui.ranks import Ranks, trainer_environment
@@ -53,11 +53,11 @@ def write_rows(path: Path, pairs: list[tuple[str, str]], count: int) -> None:
 def tokenize(config: RunConfig) -> dict[str, float]:
     """Makes the token store in this process: rows a second, the same by the bare tokenizer, and megabytes."""
     tokenizer = load_tokenizer(config.tokenizer)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     began = time.perf_counter()
     rows = len(open_store(source_of(config), tokenizer, config.max_seq_len, Path(config.token_store), lambda *_: None))
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     bare_rows, bare_seconds = 0, 0.0
     for batch in pq.ParquetFile(config.train_file).iter_batches(1000):
         texts = [text for column in batch.columns for text in column.to_pylist()]
@@ -70,8 +70,7 @@ def tokenize(config: RunConfig) -> dict[str, float]:
     return {
         "rate": rows / seconds,
         "bare": bare_rows / bare_seconds,
-        "memory": peak * 1024 / 1e6,
-        "before": before * 1024 / 1e6,
+        "more": (peak - before) / 1e6,
     }
 
 
@@ -174,7 +173,7 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
             trained = train(config, Path(place) / "logs", 1, steps)
         yield (
             f"{count:>12,} {told['rate']:>9,.0f} {told['rate'] / told['bare']:>8.2f}"
-            f" {told['memory'] - told['before']:>8.0f} {trained.first_step:>14.2f} {trained.memory:>11.0f}"
+            f" {told['more']:>8.0f} {trained.first_step:>14.2f} {trained.memory:>11.0f}"
         )
 
 

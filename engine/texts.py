@@ -26,7 +26,11 @@ _RANGES: tuple[tuple[int, str], ...] = (
     (0x2000, ""), (0x3041, "Kana"), (0x3100, ""), (0x3400, "Han"), (0x4DC0, ""), (0x4E00, "Han"), (0xA000, ""),
     (0xAC00, "Hangul"), (0xD7B0, ""), (0xF900, "Han"), (0xFB00, ""), (0x20000, "Han"), (0x323B0, ""),
 )  # fmt: skip
-_STARTS = np.array([start for start, _ in _RANGES], dtype=np.uint32)
+# The range of each code point; all from the last start on are in the last one.
+_RANGE_OF = np.repeat(
+    np.arange(len(_RANGES), dtype=np.uint8),
+    np.diff([start for start, _ in _RANGES], append=_RANGES[-1][0] + 1),
+)
 
 
 def fault_of(prompt: Text, label: Text) -> str | None:
@@ -65,7 +69,7 @@ class TextTally:
         if REPLACEMENT in whole:
             self._add("replacement", [place for place, text in zip(kept, texts, strict=True) if REPLACEMENT in text])
         codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        ranges = np.searchsorted(_STARTS, codes, side="right") - 1
+        ranges = _RANGE_OF.take(codes, mode="clip")
         self._scripts += np.bincount(ranges, minlength=len(_RANGES))
         self.rows += len(faults)
         return kept

@@ -7,13 +7,15 @@ store. It is named after the content of file and tokenizer: a change of either m
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json, write_json
-from engine.texts import TextTally, reasons, row_hashes
+from engine.texts import Text, TextTally, reasons, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -322,27 +324,24 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
     total = file.metadata.num_rows
     kind = np.dtype(np.uint16 if max(tokenizer.get_vocab().values()) < 1 << 16 else np.uint32)
     ends = {"prompt": 0, "label": 0}
-    texts, unknown = TextTally(), 0
+    texts, unk, unknown = TextTally(), tokenizer.unk_token_id, 0
     with contextlib.ExitStack() as stack:
         names = ("prompt.ids", "label.ids", "prompt.ends", "label.ends", "rows", "hashes")
         out = {name: stack.enter_context((folder / name).open("wb")) for name in names}
-        for prompts, labels in source.batches(file):
-            seen = texts.rows
-            kept = texts.count(prompts, labels)
-            pairs = [(str(prompts[i]), str(labels[i])) for i in kept]
-            encoded = {
-                "prompt": encode([prompt for prompt, _ in pairs], tokenizer),
-                "label": encode([label for _, label in pairs], tokenizer),
-            }
-            for part, rows in encoded.items():
-                unknown += _unknown(rows, tokenizer.unk_token_id)
+        for batch, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
+            for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
                 try:
-                    ends[part] = _append(out[f"{part}.ids"], out[f"{part}.ends"], rows, kind, ends[part])
+                    ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=kind)
                 except OverflowError as error:  # a token beyond its own vocabulary
                     raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
-            out["rows"].write((np.array(kept, dtype=np.int64) + seen).tobytes())
-            out["hashes"].write(row_hashes(pairs).tobytes())
-            progress(texts.rows, total)
+                unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
+                lengths = np.array([len(row) for row in rows], dtype=np.int64)
+                out[f"{part}.ids"].write(ids.tobytes())
+                out[f"{part}.ends"].write((np.cumsum(lengths) + ends[part]).tobytes())
+                ends[part] += len(ids)
+            out["rows"].write(np.array(batch.rows, dtype=np.int64).tobytes())
+            out["hashes"].write(row_hashes(batch.pairs).tobytes())
+            progress(batch.seen, total)
         for written in out.values():  # on the disk before meta.json says that the store is whole
             written.flush()
             os.fsync(written.fileno())
@@ -350,36 +349,66 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
     write_json(folder / "meta.json", {"dtype": kind.name, "unknown_tokens": unknown, **texts.to_json()})
 
 
-def _unknown(rows: list[list[int]], unknown: int | None) -> int:
-    return 0 if unknown is None else sum(ids.count(unknown) for ids in rows)
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that can be used, by their numbers in the file, and how many rows were seen up to the last of them."""
+
+    rows: list[int]
+    pairs: list[tuple[str, str]]
+    seen: int
+
+
+def _usable(batches: Iterator[tuple[Sequence[Text], Sequence[Text]]], texts: TextTally) -> Iterator[_Batch]:
+    for prompts, labels in batches:
+        before = texts.rows
+        kept = texts.count(prompts, labels)
+        yield _Batch([before + i for i in kept], [(str(prompts[i]), str(labels[i])) for i in kept], texts.rows)
+
+
+def _tokenized(
+    batches: Iterator[_Batch], tokenizer: "PreTrainedTokenizerBase"
+) -> Iterator[tuple[_Batch, list[list[int]]]]:
+    """Each batch with the ids of all its prompts and then of all its labels.
+
+    While the tokenizer is at one batch, whose work needs no Python, the caller has the one before and this reads on.
+    """
+    with ThreadPoolExecutor(1, "tokenizer") as pool:
+        before: tuple[_Batch, Future[list[Any]]] | None = None
+        for batch in batches:
+            texts = [prompt for prompt, _ in batch.pairs] + [label for _, label in batch.pairs]
+            after = (batch, pool.submit(_encodings, texts, tokenizer))
+            if before is not None:
+                yield before[0], _ids(before[1].result(), tokenizer)
+            before = after
+        if before is not None:
+            yield before[0], _ids(before[1].result(), tokenizer)
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
     """Token ids of `texts`, each ending in the end token."""
+    return _ids(_encodings(texts, tokenizer), tokenizer)
+
+
+def _encodings(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
+    """What the tokenizer makes of `texts`: with a fast one, nothing of this needs Python."""
     if not texts:
         return []
-    eos = tokenizer.eos_token_id
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        encoded = tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-    else:  # the same ids without masks and offsets, which take transformers a third of its time
-        if backend.truncation or backend.padding:
-            backend.no_truncation()
-            backend.no_padding()
-        encoded = [row.ids for row in backend.encode_batch_fast(texts)]
-    return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in encoded]
+        return list(tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"])
+    # The same ids as through transformers, without masks and offsets, which take it a third of its time.
+    if backend.truncation or backend.padding:
+        backend.no_truncation()
+        backend.no_padding()
+    return list(backend.encode_batch_fast(texts))
+
+
+def _ids(encodings: list[Any], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    eos = tokenizer.eos_token_id
+    rows = [row if isinstance(row, list) else row.ids for row in encodings]
+    return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in rows]
 
 
 def cut(ids: list[int], limit: int) -> list[int]:
     """At most `limit` of the ids, the end token among them."""
     return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
-
-
-def _append(ids_file: BinaryIO, ends_file: BinaryIO, rows: list[list[int]], kind: np.dtype[Any], end: int) -> int:
-    """Writes rows after the `end` tokens written so far; tokens written now."""
-    if not rows:
-        return end
-    ends = np.cumsum([len(ids) for ids in rows], dtype=np.int64) + end
-    ids_file.write(np.concatenate([np.asarray(ids, dtype=kind) for ids in rows]).tobytes())
-    ends_file.write(ends.tobytes())
-    return int(ends[-1])
