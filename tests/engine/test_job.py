@@ -157,6 +157,21 @@ def test_the_number_of_an_attempt_is_the_one_its_supervisor_gave_it(
     assert {record.envelope.attempt for record in EventReader(run.run_dir.events).poll()} == {1, 7}  # heartbeats too
 
 
+def test_another_source_has_another_digest(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a.py").write_text("1")
+    (tmp_path / "inner" / "b.py").write_text("2")
+    found = [job.source_digest(tmp_path), job.source_digest(tmp_path)]
+    (tmp_path / "notes.txt").write_text("no source")
+    found.append(job.source_digest(tmp_path))
+    assert len(set(found)) == 1
+    (tmp_path / "inner" / "b.py").write_text("3")
+    found.append(job.source_digest(tmp_path))
+    (tmp_path / "inner" / "b.py").rename(tmp_path / "inner" / "c.py")
+    found.append(job.source_digest(tmp_path))
+    assert len(set(found)) == 3
+
+
 def test_an_attempt_tells_what_it_began_with(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
     def work(attempt: Job) -> Message:
         attempt.started([attempt.source("train_file")])

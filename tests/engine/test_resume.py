@@ -239,7 +239,7 @@ def test_without_a_loss_in_the_checkpoint_that_of_the_log_is_repeated(run_here: 
 
 def wrong_loss(manifest: dict[str, Any]) -> None:
     manifest["next_loss"] *= 1.001
-    manifest["versions"]["torch"] = "1.0"
+    manifest["versions"] |= {"torch": "1.0", "engine": "0123456789ab"}
 
 
 def test_where_the_loss_is_another_it_is_refused_and_names_what_differs(run_here: "Runner", stopped: Path) -> None:
@@ -254,6 +254,7 @@ def test_where_the_loss_is_another_it_is_refused_and_names_what_differs(run_here
     assert f"Step {CUT + 1} does not repeat" in text
     assert repr(expected) in text
     assert f"torch 1.0 -> {torch.__version__}" in text
+    assert "engine 0123456789ab -> " in text
     assert "--resume --force" in run.ended.message.fix()
     assert max(losses(run)) == CUT  # nothing was trained
     assert sorted((stopped / "output" / "checkpoints").rglob("*")) == before
