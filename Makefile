@@ -1,6 +1,7 @@
 # make demo   the whole story on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
 # make bench     training beside transformers' own trainer: speed, memory, start, evaluation (about an hour)
+# make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make screens   the screens in docs/screens, by a walk through the demo in a real tmux
 # They make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
@@ -17,7 +18,7 @@ SPREAD := -n 2 --dist worksteal
 # have it: nobody starts the standard trainer so.
 demo test test-all: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all bench bench-screen screens lint format clean
+.PHONY: demo test test-all bench bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -29,8 +30,11 @@ test-all: lint
 	$(BIN)/pytest $(SPREAD)
 
 bench: $(VENV)/dev.done
-	$(BIN)/python -m bench.training --size tiny --steps 10 --budget 2048
+	$(BIN)/python -m bench.training --size tiny --steps 10 --budget 8192
 	$(BIN)/python -m bench.training --size chatlm --steps 6 --budget 512
+
+bench-scale: $(VENV)/dev.done
+	$(BIN)/python -m bench.scale
 
 bench-screen: $(VENV)/dev.done
 	$(BIN)/python -m bench.screen
