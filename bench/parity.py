@@ -16,16 +16,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from bench.training import STEP_ROWS, ended
+from bench.training import STEP_ROWS, trained
 from engine import batching, model, optim
-from engine.contract.config import RunConfig, to_json
+from engine.contract.config import RunConfig
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
 from engine.loss import find_head
 from engine.network.padded import PaddedNetwork
 from engine.step import rows_of
 from engine.tokens import Source, TokenStore, open_store
-from sft_tui.ranks import trainer_environment
 
 PART = 4  # rows that the plain loop computes at once
 
@@ -39,12 +37,7 @@ def store_of(config: RunConfig, setting: str) -> TokenStore:
 
 def ours(config: RunConfig, scratch: Path) -> Any:
     """The model that this project trains in one epoch."""
-    run_dir = RunDir(scratch / "logs" / "parity-1")
-    run_dir.path.mkdir(parents=True)
-    record = RunRecord("parity-1", "sft-small", "train", to_json(config))
-    run_dir.write_record(record)
-    command = [sys.executable, "-m", "engine.train", str(run_dir.path)]
-    ended(command, trainer_environment(record, None), scratch / "log")
+    trained(config, scratch)
     return AutoModelForSeq2SeqLM.from_pretrained(Path(config.output_dir) / "best")
 
 

@@ -83,6 +83,16 @@ def ended(command: list[str], env: dict[str, str], log: Path) -> float:
     return usage.ru_maxrss * 1024 / 1e6
 
 
+def trained(config: RunConfig, scratch: Path) -> tuple[RunDir, float]:
+    """A whole run by this project's trainer, and its largest resident set in MB; raises RuntimeError if it fails."""
+    run_dir = RunDir(scratch / "logs" / "bench-1")
+    run_dir.path.mkdir(parents=True)
+    record = RunRecord("bench-1", "sft-small", "train", to_json(config))
+    run_dir.write_record(record)
+    command = [sys.executable, "-m", "engine.train", str(run_dir.path)]
+    return run_dir, ended(command, trainer_environment(record, None), scratch / "log")
+
+
 def ours(assets: Path, scratch: Path, precision: str, budget: int) -> Measured:
     """Two epochs by this project's trainer, evaluations, checkpoints and publication included in the memory."""
     config = replace(
@@ -103,13 +113,8 @@ def ours(assets: Path, scratch: Path, precision: str, budget: int) -> Measured:
         max_new_tokens=8,
     )
     _make_stores(config)
-    run_dir = RunDir(scratch / "logs" / "bench-1")
-    run_dir.path.mkdir(parents=True)
-    record = RunRecord("bench-1", "sft-small", "train", to_json(config))
-    run_dir.write_record(record)
-    command = [sys.executable, "-m", "engine.train", str(run_dir.path)]
     began = time.monotonic()
-    memory = ended(command, trainer_environment(record, None), scratch / "log")
+    run_dir, memory = trained(config, scratch)
     records = [found for found in EventReader(run_dir.events).poll() if isinstance(found.event, Step)]
     return _measured(records, began, memory, _Shape.of(assets / "model"))
 

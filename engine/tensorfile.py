@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,11 +32,23 @@ class Stored:
 
     def read(self) -> Tensor:
         """The tensor; raises OSError."""
-        size = _bytes_of(self)
-        raw = np.fromfile(self.path, np.uint8, size, offset=self.start)
-        if len(raw) != size:
-            raise OSError(f"{self.path} is too short")
-        return torch.from_numpy(raw).view(self.dtype).reshape(self.shape)
+        tensor = torch.empty(self.shape, dtype=self.dtype)
+        raw = _raw(tensor)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            done = 0
+            while done < len(raw):  # the system reads no more than 2 GB at once
+                found = file.readinto(raw[done:])
+                if not found:
+                    raise OSError(f"{self.path} is too short")
+                done += found
+        return tensor
+
+
+def _raw(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor that lies in order."""
+    raw: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
+    return raw
 
 
 def _bytes_of(tensor: Tensor | Stored) -> int:
@@ -60,7 +71,7 @@ def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapp
         for name in order:
             tensor = tensors[name]
             value = tensor.read() if isinstance(tensor, Stored) else tensor.detach().cpu().contiguous()
-            file.write(value.reshape(-1).view(torch.uint8).numpy().data)
+            file.write(_raw(value))
 
 
 def stored(path: Path) -> dict[str, Stored]:
