@@ -142,7 +142,7 @@ def proportional_set(pid: int) -> float:
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
-def configured(scratch: Path, folder: Path) -> RunConfig:
+def configured(scratch: Path, folder: Path, budget: int) -> RunConfig:
     """The settings of all runs; BLEU and checkpoints stay out of the way of a few steps."""
     return replace(
         preset("sft-small").config,
@@ -152,18 +152,19 @@ def configured(scratch: Path, folder: Path) -> RunConfig:
         tokenizer=str(scratch / "assets" / "model"),
         pretrained_model=str(scratch / "assets" / "model"),
         output_dir=str(folder / "out"),
+        micro_batch_tokens=budget,
         epochs=1,
         batch_size_per_gpu=8,
         gradient_accumulation_steps=2,
     )
 
 
-def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], steps: int) -> Iterator[str]:
+def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], steps: int, budget: int) -> Iterator[str]:
     """A line of the table for each count of rows."""
     yield f"{'rows':>12} {'rows/s':>9} {'of bare':>8} {'MB more':>8} {'first step, s':>14} {'trainer MB':>11}"
     for count in counts:
         with tempfile.TemporaryDirectory(dir=scratch) as place:
-            config = configured(scratch, Path(place))
+            config = configured(scratch, Path(place), budget)
             write_rows(Path(config.train_file), pairs, count)
             out, settings = Path(place) / "tokenized.json", Path(place) / "config.json"
             settings.write_text(json.dumps(to_json(config)))
@@ -177,12 +178,12 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
         )
 
 
-def processes_told(scratch: Path, pairs: list[tuple[str, str]], steps: int) -> Iterator[str]:
+def processes_told(scratch: Path, pairs: list[tuple[str, str]], steps: int, budget: int) -> Iterator[str]:
     """A line of the table for one process and for two, on the same rows."""
     yield f"{'processes':>12} {'label tokens/s':>15} {'communication':>14} {'rank 0 MB':>10} {'together MB':>12}"
     for processes in (1, 2):
         with tempfile.TemporaryDirectory(dir=scratch) as place:
-            config = replace(configured(scratch, Path(place)), gradient_accumulation_steps=2 // processes)
+            config = replace(configured(scratch, Path(place), budget), gradient_accumulation_steps=2 // processes)
             write_rows(Path(config.train_file), pairs, 3000)
             found = train(config, Path(place) / "logs", processes, steps)
         yield (
@@ -197,6 +198,7 @@ def main() -> int:
     options.add_argument("--counts", type=int, nargs="*", default=[3_000, 100_000, 1_000_000])
     options.add_argument("--size", default="tiny", help="tiny (11 M) or chatlm (188 M)")
     options.add_argument("--steps", type=int, default=20)
+    options.add_argument("--budget", type=int, default=512, help="micro_batch_tokens")
     options.add_argument("--rows", type=Path, help="Parquet with prompt and response; the demo's rows without it")
     options.add_argument("--tokenize", nargs=2, type=Path, metavar=("CONFIG", "OUT"), help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -210,7 +212,8 @@ def main() -> int:
         assets.write(scratch / "assets", given.size, 160, given.rows)
         pairs = assets.pairs(given.rows)
         for line in itertools.chain(
-            processes_told(scratch, pairs, given.steps), rows_told(scratch, given.counts, pairs, given.steps)
+            processes_told(scratch, pairs, given.steps, given.budget),
+            rows_told(scratch, given.counts, pairs, given.steps, given.budget),
         ):
             print(line, flush=True)
     return 0
