@@ -171,6 +171,7 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
             env = trainer_environment(RunRecord("scale-1", "sft-small", "train", {}), None)
             ended([sys.executable, "-m", "bench.scale", "--tokenize", str(settings), str(out)], env, scratch / "log")
             told = json.loads(out.read_text())
+            os.sync()  # or the first step waits for what was written before it
             trained = train(config, Path(place) / "logs", 1, steps)
         yield (
             f"{count:>12,} {told['rate']:>9,.0f} {told['rate'] / told['bare']:>8.2f}"
