@@ -1,7 +1,7 @@
 """The screens of the docs: `python -m bench.screens FOLDER` walks through the demo in tmux and keeps what it sees.
 
 From an empty folder: open, take the demo, watch it train, leave, kill the tmux server, open again, stop, resume, see it
-to its end, compare both runs. Each screen is a file of plain text.
+to its end, compare both runs. Each screen is a file of plain text; each README shows one of them.
 """
 
 import os
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROGRAM = f"{sys.executable} -m sft_tui"
+SHOWN = {"README.md": "2-run", "README.zh.md": "zh-80x24-run"}
+FENCE = "```text\n"
 POLL_SECONDS = 0.3
 LIMIT = 420.0  # seconds for the longest wait: a training on a busy machine
 
@@ -110,8 +112,15 @@ def small(tmux: Tmux) -> None:
     tmux.kill()
 
 
+def show(readme: Path, screen: Path) -> None:
+    """Puts a screen where `readme` has its first one."""
+    before, _, rest = readme.read_text().partition(FENCE)
+    _, _, after = rest.partition("```\n")
+    readme.write_text(f"{before}{FENCE}{screen.read_text()}```\n{after}")
+
+
 def main(kept: Path) -> int:
-    """Walks through it twice."""
+    """Walks through it twice; the READMEs two folders above, where there are any, show one screen each."""
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         for size, story in (((120, 40), walk), ((80, 24), small)):
@@ -120,6 +129,9 @@ def main(kept: Path) -> int:
                 story(tmux)
             finally:
                 tmux.kill()
+    for name, screen in SHOWN.items():
+        if (readme := kept.absolute().parents[1] / name).is_file():
+            show(readme, kept / f"{screen}.txt")
     return 0
 
 

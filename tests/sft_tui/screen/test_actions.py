@@ -109,6 +109,13 @@ def test_the_readme_has_the_table(name: str, lang: Lang) -> None:
     assert "\n".join(actions.table(lang)) in readme
 
 
+@pytest.mark.parametrize(("name", "screen"), [("README.md", "2-run"), ("README.zh.md", "zh-80x24-run")])
+def test_the_readme_shows_a_screen_as_it_was_taken(name: str, screen: str) -> None:
+    root = Path(__file__).parents[3]
+    shown = (root / "docs" / "screens" / f"{screen}.txt").read_text(encoding="utf-8")
+    assert f"```text\n{shown}```\n" in (root / name).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("command", [["--help"], ["runs"], ["presets"], ["status"]])
 def test_commands_without_a_screen_never_load_one(tmp_path: Path, command: list[str]) -> None:
     code = (
