@@ -1,5 +1,6 @@
 """The app: screens that draw views on a canvas, keys from the table of actions, and threads that wait for files."""
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -274,6 +275,8 @@ class Desk(App[int]):
         terminal.end_on_signals(self.exit)
         from sft_tui.screen import launch, watch
 
+        # What the app is made of stays to its end: to look through all of it for garbage takes longer than to draw.
+        gc.freeze()
         self.push_screen(launch.LaunchScreen(self.options.demo))
         if self.options.run:
             self.push_screen(watch.RunScreen(self.options.run))
