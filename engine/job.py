@@ -1,6 +1,7 @@
 """What every job of the engine shares: its world, its events, how it is asked to stop, and how it ends in words."""
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -336,8 +337,14 @@ def peak_memory() -> int:
 def versions() -> dict[str, str]:
     """Versions of what takes part in the arithmetic, and the number of threads it uses."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
-    own = {"engine": source_digest(Path(__file__).parent), "threads": str(torch.get_num_threads())}
+    own = {"engine": _own_source(), "threads": str(torch.get_num_threads())}
     return {"python": sys.version.split()[0], **found, **own}
+
+
+@functools.cache
+def _own_source() -> str:
+    """The source that this process was started from, whatever becomes of the files while it runs."""
+    return source_digest(Path(__file__).parent)
 
 
 def source_digest(folder: Path) -> str:
