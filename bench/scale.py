@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import platform
-import re
 import signal
 import sys
 import tempfile
@@ -20,15 +19,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import assets
-from bench.training import ended
-from engine.contract.config import RunConfig, to_json
+from bench.training import ended, planned
+from engine.contract.config import RunConfig, from_json, to_json
 from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.rundir import RunRecord
 from engine.contract.stream import EventReader
 from engine.job import peak_memory
 from engine.tokenizer import load_tokenizer
@@ -90,12 +90,9 @@ class Trained:
     together: float
 
 
-def train(config: RunConfig, logs: Path, processes: int, steps: int) -> Trained:
+def train(config: RunConfig, scratch: Path, processes: int, steps: int) -> Trained:
     """Trains until `steps` are made, then asks the ranks to stop; raises RuntimeError where they do not get there."""
-    run_dir = RunDir(logs / f"scale-{processes}")
-    run_dir.path.mkdir(parents=True)
-    record = RunRecord(run_dir.path.name, "sft-small", "train", to_json(config), processes=processes)
-    run_dir.write_record(record)
+    run_dir, record = planned(config, scratch, processes)
     ranks, reader = Ranks(run_dir, record, 1, None), EventReader(run_dir.events)
     began, together, found = time.monotonic(), 0.0, list[Step]()
     first_step, ended_as, asked = 0.0, None, False
@@ -135,11 +132,9 @@ def train(config: RunConfig, logs: Path, processes: int, steps: int) -> Trained:
 def proportional_set(pid: int) -> float:
     """Megabytes of a process, pages that others map too divided among them; 0 where it is gone."""
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
+        return float(psutil.Process(pid).memory_full_info().pss) / 1e6
+    except psutil.Error:
         return 0.0
-    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
 def configured(scratch: Path, folder: Path, budget: int) -> RunConfig:
@@ -172,7 +167,7 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
             ended([sys.executable, "-m", "bench.scale", "--tokenize", str(settings), str(out)], env, scratch / "log")
             told = json.loads(out.read_text())
             os.sync()  # or the first step waits for what was written before it
-            trained = train(config, Path(place) / "logs", 1, steps)
+            trained = train(config, Path(place), 1, steps)
         yield (
             f"{count:>12,} {told['rate']:>9,.0f} {told['rate'] / told['bare']:>8.2f}"
             f" {told['more']:>8.0f} {trained.first_step:>14.2f} {trained.memory:>11.0f}"
@@ -186,7 +181,7 @@ def processes_told(scratch: Path, pairs: list[tuple[str, str]], steps: int, budg
         with tempfile.TemporaryDirectory(dir=scratch) as place:
             config = replace(configured(scratch, Path(place), budget), gradient_accumulation_steps=2 // processes)
             write_rows(Path(config.train_file), pairs, 3000)
-            found = train(config, Path(place) / "logs", processes, steps)
+            found = train(config, Path(place), processes, steps)
         yield (
             f"{processes:>12} {found.rate:>15,.0f} {found.communication:>14.1%}"
             f" {found.memory:>10.0f} {found.together:>12.0f}"
@@ -205,7 +200,7 @@ def main() -> int:
     given = options.parse_args()
     if given.tokenize:
         settings, out = given.tokenize
-        out.write_text(json.dumps(tokenize(RunConfig(**json.loads(settings.read_text())))))
+        out.write_text(json.dumps(tokenize(from_json(json.loads(settings.read_text())))))
         return 0
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {given.size}", flush=True)
     with tempfile.TemporaryDirectory() as folder:

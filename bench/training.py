@@ -83,12 +83,18 @@ def ended(command: list[str], env: dict[str, str], log: Path) -> float:
     return usage.ru_maxrss * 1024 / 1e6
 
 
-def trained(config: RunConfig, scratch: Path) -> tuple[RunDir, float]:
-    """A whole run by this project's trainer, and its largest resident set in MB; raises RuntimeError if it fails."""
+def planned(config: RunConfig, scratch: Path, processes: int = 1) -> tuple[RunDir, RunRecord]:
+    """The folder of a run that is to begin."""
     run_dir = RunDir(scratch / "logs" / "bench-1")
     run_dir.path.mkdir(parents=True)
-    record = RunRecord("bench-1", "sft-small", "train", to_json(config))
+    record = RunRecord("bench-1", "sft-small", "train", to_json(config), processes=processes)
     run_dir.write_record(record)
+    return run_dir, record
+
+
+def trained(config: RunConfig, scratch: Path) -> tuple[RunDir, float]:
+    """A whole run by this project's trainer, and its largest resident set in MB; raises RuntimeError if it fails."""
+    run_dir, record = planned(config, scratch)
     command = [sys.executable, "-m", "engine.train", str(run_dir.path)]
     return run_dir, ended(command, trainer_environment(record, None), scratch / "log")
 
