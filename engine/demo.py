@@ -1,14 +1,15 @@
-"""The demo's rows: prompts and responses of chatterbot-corpus, Chinese and English."""
+"""The demo's rows, from chatterbot-corpus, Chinese and English: prompts and responses, and texts to pretrain on."""
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.contract.messages import InputError
 
 LANGUAGES = ("chinese", "english")
 LONGEST = 200  # characters
+CUTS = 2  # places at which a text is cut: each gives a row to pretrain on
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -39,3 +40,22 @@ def _pairs_of(conversations: list[list[str] | str]) -> Iterator[tuple[str, str]]
         for prompt, response in itertools.pairwise(turns):
             if max(len(str(prompt)), len(str(response))) <= LONGEST:
                 yield str(prompt).strip(), str(response).strip()
+
+
+def continuations(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Beginnings of these texts with what follows them, in a fixed shuffled order.
+
+    Who is pretrained on them has seen every text and no reply: fine-tuning has something left to teach.
+    """
+    chance = random.Random(0)
+    rows: dict[tuple[str, str], None] = {}
+    for text in dict.fromkeys(itertools.chain.from_iterable(pairs)):
+        parts = text.split(" ")
+        joint = " "
+        if len(parts) == 1:  # Chinese is written without spaces
+            parts, joint = list(text), ""
+        for place in chance.sample(range(1, len(parts)), min(CUTS, len(parts) - 1)):
+            rows[joint.join(parts[:place]), joint.join(parts[place:])] = None
+    ordered = list(rows)
+    chance.shuffle(ordered)
+    return ordered

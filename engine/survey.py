@@ -266,7 +266,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     config = settings.from_json(request["config"])
     if request["task"] == "model":
         return model_facts(config)
-    if request["task"] in ("import", "demo"):
+    if request["task"] in ("import", "demo", "demo-texts"):
         return _import(request)
     if request["task"] == "tokenizer":
         return _new_tokenizer(config, request)
@@ -276,6 +276,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _import(request: dict[str, Any]) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
     from engine import demo, importing
 
     known = importing.Request.__dataclass_fields__
@@ -283,6 +285,10 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
     if request["task"] == "demo":
         tell(doing="chatterbot-corpus")
         return importing.import_pairs(wanted, demo.pairs())
+    if request["task"] == "demo-texts":
+        tables = [pq.read_table(path, columns=["prompt", "response"]).to_pydict() for path in wanted.files]
+        pairs = (pair for table in tables for pair in zip(table["prompt"], table["response"], strict=True))
+        return importing.import_pairs(wanted, demo.continuations(pairs))
     return importing.import_files(wanted, _paced_files())
 
 

@@ -16,7 +16,7 @@ COLUMNS = 100
 def bring_in(
     files: list[str], progress: probe.Progress = probe.nothing, task: str = "import", **how: Any
 ) -> dict[str, Any]:
-    """Imports files, or the demo's rows (`task`), and what came of it; raises InputError."""
+    """Imports files, or the demo's rows or texts (`task`), and what came of it; raises InputError."""
     return _asked(task, progress, files, **how)
 
 

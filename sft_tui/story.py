@@ -46,9 +46,11 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
 
 
 def prepare() -> None:
-    """Writes the demo's rows, and its tokenizer unless it is there; raises InputError."""
-    config = preset("demo").config
+    """Writes the rows of both halves, and their tokenizer unless it is there; raises InputError."""
+    first, config = (preset(name).config for name in HALVES)
     importing.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
+    for rows, texts in ((config.train_file, first.train_file), (config.validation_file, first.validation_file)):
+        importing.bring_in([rows], task="demo-texts", train=texts, overwrite=True)
     if not Path(config.tokenizer).is_dir():
         importing.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
 

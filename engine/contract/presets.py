@@ -54,7 +54,7 @@ _DEMO = RunConfig(
     epochs=3,
     batch_size_per_gpu=16,
     gradient_accumulation_steps=1,
-    learn_rate=2e-4,
+    learn_rate=1.5e-4,
     div_factor=10,
     warmup_steps=20,
     micro_batch_tokens=4096,
@@ -139,10 +139,13 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "demo-pretrain",
-            "first half of the demo: a small T5 from random weights on chatterbot-corpus",
-            "演示的前半：在 chatterbot-corpus 上预训练一个小 T5",
+            "first half of the demo: a small T5 learns from random weights to go on with texts of chatterbot-corpus",
+            "演示的前半：从随机权重预训练一个小 T5，学习续写 chatterbot-corpus 的文本",
             replace(
                 _DEMO,
+                train_file="data/demo/pretrain_train.parquet",
+                validation_file="data/demo/pretrain_valid.parquet",
+                test_file="data/demo/pretrain_valid.parquet",
                 pretrained_model="",
                 freeze="",
                 epochs=3,
@@ -153,8 +156,8 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "demo",
-            "second half of the demo: fine-tune that model; `sft-tui demo` runs both",
-            "演示的后半：微调该模型；`sft-tui demo` 依次运行两者",
+            "second half of the demo: it learns to reply; `sft-tui demo` runs both",
+            "演示的后半：微调该模型，学习回答；`sft-tui demo` 依次运行两者",
             _DEMO,
         ),
     )

@@ -74,6 +74,16 @@ def test_the_corpus_is_made_of_turns_and_not_of_letters(corpus: list[tuple[str, 
     assert [row for row in corpus if len(row[0]) == len(row[1]) == 1] == []
 
 
+def test_pretraining_sees_every_text_in_two_parts_and_no_reply() -> None:
+    pairs = [("how are you", "fine"), ("今天好", "how are you"), ("I", "今天好吗")]
+    rows = demo.continuations(pairs)
+    assert rows == demo.continuations(pairs)
+    assert all(begun and then for begun, then in rows)
+    joined = [f"{begun} {then}" if begun.isascii() and then in ("you", "are you") else begun + then for begun, then in rows]
+    assert sorted(joined) == sorted([*["how are you", "fine", "今天好", "今天好吗"] * 2])
+    assert not set(rows) & set(pairs)
+
+
 def test_a_corpus_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "chatterbot_corpus", None)
     with pytest.raises(InputError) as refused:
