@@ -1,5 +1,6 @@
 """The tokenizer: loaded and checked, or trained on rows of one's own; needs transformers, but no torch."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from engine.contract.rundir import STAGED
 from engine.foreign import one_line, reading_foreign
 
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
+SCORE_DIGITS = 9  # the trainer's sums differ beyond them from one time to the next
+DROPPED_STEP = 1e-4
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -36,7 +39,8 @@ def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:
 def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     """Trains a Unigram tokenizer (at most `vocabulary` tokens) that ends every text with its end token; its tokens.
 
-    No space is put before Chinese. Few texts make fewer tokens. Raises InputError where the folder is in use.
+    No space is put before Chinese. Few texts make fewer tokens; the same texts make the same tokenizer. Raises
+    InputError where the folder is in use or the vocabulary has no place for each character.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("tokenizer_exists", path=str(folder))
@@ -47,7 +51,13 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     trainer = trainers.UnigramTrainer(
         vocab_size=vocabulary, special_tokens=list(SPECIAL), unk_token=SPECIAL[2], show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    except Exception as error:  # the only kind that tokenizers raises
+        if "not large enough" not in str(error):
+            raise
+        raise InputError("vocabulary_small", vocabulary=vocabulary) from None
+    tokenizer = _in_one_order(tokenizer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A [EOS]", special_tokens=[(SPECIAL[1], 1)])
     names = dict(zip(("pad_token", "eos_token", "unk_token"), SPECIAL, strict=True))
     staged = folder.with_name(f"{STAGED}{folder.name}-{os.getpid()}")
@@ -63,3 +73,24 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return tokenizer.get_vocab_size()
+
+
+def _in_one_order(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer without what its trainer left to the order of a hash table.
+
+    That is the order of pieces with like scores, and the scores of single characters that training dropped: they are
+    put back at its end, the first with the lowest score of all, each further one a `DROPPED_STEP` above.
+    """
+    content = json.loads(tokenizer.to_str())
+    pieces = content["model"]["vocab"]
+    scores = {piece: round(score, SCORE_DIGITS) for piece, score in pieces[len(SPECIAL) :]}
+    characters = {piece: score for piece, score in scores.items() if len(piece) == 1}
+    level, levels = min(scores.values(), default=0.0), set[float]()
+    while level in characters.values():
+        levels.add(level)
+        level = round(min(levels) + len(levels) * DROPPED_STEP, SCORE_DIGITS)
+    dropped = sorted(piece for piece, score in characters.items() if score in levels)
+    scores.update(zip(dropped, sorted(scores[piece] for piece in dropped), strict=True))
+    ordered = sorted(scores.items(), key=lambda one: (-one[1], one[0]))
+    content["model"]["vocab"] = [*pieces[: len(SPECIAL)], *ordered]
+    return Tokenizer.from_str(json.dumps(content))

@@ -89,6 +89,12 @@ MESSAGES: dict[str, Wording] = {
         "A model needs the tokenizer it was trained with: name another folder with --output.",
         "模型只能与训练它的分词器配套：请用 --output 指定另一个目录。",
     ),
+    "vocabulary_small": Wording(
+        "{vocabulary} tokens are too few: each character of the texts needs one.",
+        "{vocabulary} 个词元太少：文本中的每个字符都需要一个。",
+        "Allow for more with --vocabulary; 4000 do for a few thousand Chinese rows.",
+        "请用 --vocabulary 调高；几千行中文数据 4000 就够。",
+    ),
     "import_nothing": Wording(
         "None of the {records} records of {path} can be used ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
