@@ -317,7 +317,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
     old = output.path / OLD_BEST
     try:
         staged.mkdir(parents=True)
-        model.config.architectures = [type(model).__name__]
+        model.config.architectures = [getattr(model, "architecture", type(model).__name__)]
         model.config.save_pretrained(staged)
         model.generation_config.save_pretrained(staged)
         _write_model(staged / MODEL_WEIGHTS, model, frozen)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.network.modules import T5Modules
+
 CACHED_LOGITS = 500_000  # fp32, 2 MB
 HEAD_ROWS = 2048  # of the head's weight in one matrix product
 
@@ -58,9 +60,11 @@ class Head:
 def find_head(model: Any) -> Head | None:
     """The head of `model`, or None where logits are more than one linear map of its input.
 
-    Found out by trial: the logits of a few tokens, computed both ways, must agree.
+    Found out by trial: the logits of a few tokens, computed both ways, must agree. Of `T5Modules` it is known.
     """
     module = model.get_output_embeddings()
+    if isinstance(model, T5Modules):
+        return Head(module, module.weight, ())
     if not isinstance(module, nn.Linear):
         return None
     parts = [part for part in (module.bias, getattr(model, "final_logits_bias", None)) if part is not None]

@@ -15,46 +15,78 @@ from transformers import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForSeq2SeqLM,
+    GenerationConfig,
     PreTrainedTokenizerBase,
     T5Config,
-    T5ForConditionalGeneration,
 )
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json
 from engine.foreign import reading_foreign
+from engine.network.modules import T5Modules, is_known
 from engine.tokenizer import tokens_needed
 
 
-def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The model of a run, fp32, on the CPU, checked against the tokenizer; raises InputError."""
-    model = load_mapped(config, tokenizer)
+def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:
+    """The model of a run, fp32, on the CPU, checked against the tokenizer; raises InputError.
+
+    `packed`: it is for a packed network, and may be the modules alone, without transformers' forward pass.
+    """
+    model = load_mapped(config, tokenizer, packed=packed)
     detach_from_files((*model.parameters(), *model.buffers()))
     return model
 
 
-def load_mapped(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+def load_mapped(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:
     """The same with weights that may still be those of a mapped file: they are to be detached before they are used."""
     path = config.pretrained_model
     if not path:
+        from transformers import T5ForConditionalGeneration
+
         torch.manual_seed(config.seed)
-        model = T5ForConditionalGeneration(_t5_config(config, tokenizer, len(tokenizer), tied=True))
+        model: Any = T5ForConditionalGeneration(_t5_config(config, tokenizer, len(tokenizer), tied=True))
     elif Path(path).is_dir():
-        model = _from_folder(Path(path))
+        model = (_modules_of_folder(Path(path)) if packed else None) or _from_folder(Path(path))
     else:
-        model = _from_state_dict(Path(path), config, tokenizer)
+        model = _from_state_dict(Path(path), config, tokenizer, packed=packed)
     _set_dropout(model, config.dropout_rate)
     _check_vocabulary(model, config, tokenizer)
     return model
 
 
-def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path) -> Any:
+def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path, *, packed: bool = False) -> Any:
     """The model that a checkpoint describes, its weights those of `state`, mapped or not; raises InputError."""
     with reading_foreign("model_bad", path):
         parsed = AutoConfig.for_model(**model_config)
+    if packed and (modules := _modules(parsed, state)):
+        return modules
+    with reading_foreign("model_bad", path):
         kind = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(parsed)]
     return _with_weights(kind, parsed, state, path)
+
+
+def _modules(parsed: Any, state: Mapping[str, Tensor], generation_config: Any = None) -> T5Modules | None:
+    """A T5's modules with these weights; None where it is none, or transformers must say what is wrong with them."""
+    if not is_known(parsed):
+        return None
+    parsed.dtype = torch.float32
+    try:
+        return T5Modules(parsed, generation_config or GenerationConfig.from_model_config(parsed), state)
+    except ValueError:
+        return None
+
+
+def _modules_of_folder(path: Path) -> T5Modules | None:
+    _refuse_foreign_code(path)
+    try:
+        parsed = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        state = load_file(path / "model.safetensors")
+        own = (path / "generation_config.json").exists()
+        settings = GenerationConfig.from_pretrained(path, local_files_only=True) if own else None
+    except Exception:  # whatever it is, transformers is asked once more, and what it says is told
+        return None
+    return _modules(parsed, state, settings)
 
 
 def _t5_config(config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: int, *, tied: bool) -> T5Config:
@@ -96,16 +128,19 @@ def _refuse_foreign_code(path: Path) -> None:
             raise InputError("model_bad", path=str(path), why=f"its config.json names foreign code: {name}")
 
 
-def _from_state_dict(path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+def _from_state_dict(path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool) -> Any:
     state = _read_state_dict(path)
     shared = state.get("shared.weight")
     if shared is None or shared.dim() != 2:
         raise InputError("model_bad", path=str(path), why="it has no matrix shared.weight, so it is no T5")
     head = state.get("lm_head.weight")
     tied = head is None or (head.shape == shared.shape and bool(torch.equal(head, shared)))
-    return _with_weights(
-        T5ForConditionalGeneration, _t5_config(config, tokenizer, shared.shape[0], tied=tied), state, path
-    )
+    parsed = _t5_config(config, tokenizer, shared.shape[0], tied=tied)
+    if packed and (modules := _modules(parsed, state)):
+        return modules
+    from transformers import T5ForConditionalGeneration
+
+    return _with_weights(T5ForConditionalGeneration, parsed, state, path)
 
 
 def _with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:

@@ -1,5 +1,6 @@
 """The optimizer, and the learning rate as a function of the step."""
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -13,11 +14,32 @@ from engine.contract.config import RunConfig
 def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer over the parameters that learn."""
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
+        return AdamW(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
     return Adafactor(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
 
 
-class Adafactor(torch.optim.Adafactor):
+class _Uncompiled(torch.optim.Optimizer):
+    """An optimizer without torch's compiler: 70 MB and a second, imported by these methods to keep it out of them."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group of parameters."""
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Lets go of every gradient, or fills it with zeros."""
+        inspect.unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)
+
+
+class AdamW(_Uncompiled, torch.optim.AdamW):
+    """torch's AdamW."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update."""
+        return inspect.unwrap(torch.optim.AdamW.step)(self, closure)
+
+
+class Adafactor(_Uncompiled, torch.optim.Adafactor):
     """torch's Adafactor, the same update and state in half its time on a CPU.
 
     The second moment of a matrix is r_i × c_j over the mean of r, so its inverse root is a product of a column and a

@@ -62,16 +62,17 @@ def prepare(job: Job) -> Prepared:
     tokenizer = load_tokenizer(config.tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
+    packed = world.device.type == "cpu"
     if start is not None:
         data["pretrained_model"] = start.manifest["data"].get("pretrained_model", "")
         job.phase("loading")
-        net = model.build_model(start.model_config(), start.weights(), start.path)
+        net = model.build_model(start.model_config(), start.weights(), start.path, packed=packed)
         net.generation_config = start.generation_config()
     else:
         require_files(config, "pretrained_model")
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
-        net = model.load_mapped(config, tokenizer)
+        net = model.load_mapped(config, tokenizer, packed=packed)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
     frozen = model.freeze(net, config.freeze)

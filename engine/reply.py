@@ -24,7 +24,7 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     if not Path(folder).is_dir():
         raise InputError("reply_missing", path=folder)
     tokenizer = load_tokenizer(folder)
-    net = model.load_model(config, tokenizer)
+    net = model.load_model(config, tokenizer, packed=True)
     net.eval()
     ids = [torch.tensor(cut(row, LONGEST_PROMPT)) for row in encode(prompts, tokenizer)]
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)

@@ -25,7 +25,8 @@ def score(job: Job) -> Message:
         raise InputError("best_missing", path=best)
     job.started([source])
     tokenizer = load_tokenizer(best)
-    net = model.load_model(override(config, {"pretrained_model": best, "tokenizer": best})[0], tokenizer)
+    own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
+    net = model.load_model(own, tokenizer, packed=job.world.device.type == "cpu")
     rows = job.store(source, tokenizer)
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)

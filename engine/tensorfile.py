@@ -6,9 +6,10 @@ The format: 8 bytes with the length of a JSON header (little-endian), the header
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ KINDS = {
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _TYPES = {name: kind for kind, name in KINDS.items()}
-BUFFER = 8 << 20  # bytes written at once, where tensors are smaller
+BUFFER = 8 << 20  # bytes read or written at once
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,27 @@ class Stored:
     def read(self) -> Tensor:
         """The tensor; raises OSError."""
         tensor = torch.empty(self.shape, dtype=self.dtype)
-        raw = _raw(tensor)
+        raw, done = _raw(tensor), 0
+        for part in self._parts():
+            raw[done : done + len(part)] = part
+            done += len(part)
+        return tensor
+
+    def copy(self, target: BinaryIO) -> None:
+        """Writes the tensor's bytes to another file; raises OSError."""
+        for part in self._parts():
+            target.write(part)
+
+    def _parts(self) -> Iterator[bytes]:
+        left = _bytes_of(self)
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
-            done = 0
-            while done < len(raw):  # the system reads no more than 2 GB at once
-                found = file.readinto(raw[done:])
+            while left:
+                found = file.read(min(BUFFER, left))
                 if not found:
                     raise OSError(f"{self.path} is too short")
-                done += found
-        return tensor
+                left -= len(found)
+                yield found
 
 
 def _raw(tensor: Tensor) -> memoryview:
@@ -70,8 +82,10 @@ def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapp
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             tensor = tensors[name]
-            value = tensor.read() if isinstance(tensor, Stored) else tensor.detach().cpu().contiguous()
-            file.write(_raw(value))
+            if isinstance(tensor, Stored):
+                tensor.copy(file)
+            else:
+                file.write(_raw(tensor.detach().cpu().contiguous()))
 
 
 def stored(path: Path) -> dict[str, Stored]:

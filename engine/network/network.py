@@ -9,7 +9,6 @@ from torch import Tensor
 
 from engine.loss import Head
 from engine.network.packed import PackedT5, supported
-from engine.network.padded import PaddedNetwork
 from engine.tokens import TokenStore
 from engine.world import World
 
@@ -21,6 +20,9 @@ class Network(Protocol):
 
     def begin_step(self) -> None:
         """To be called before the first loss of each step: weights may have changed, and random numbers begin anew."""
+
+    def zero_gradients(self) -> None:
+        """To be called before the first backward pass of each step; gradients may stay where they were."""
 
     def hold_frozen(self) -> None:
         """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
@@ -60,4 +62,6 @@ def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Netw
     device = next(model.parameters()).device
     if head is not None and device.type == "cpu" and supported(model):
         return PackedT5(model, torch.bfloat16 if bf16 else torch.float32, chunk)
+    from engine.network.padded import PaddedNetwork  # with transformers' models, which the other does without
+
     return PaddedNetwork(model, head, chunk, autocast=bf16)

@@ -26,6 +26,10 @@ class PaddedNetwork:
     def begin_step(self) -> None:
         """Nothing is kept from one step to the next."""
 
+    def zero_gradients(self) -> None:
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
     def hold_frozen(self) -> None:
         """All stays as it is: autocast takes each weight from fp32."""
 

@@ -749,3 +749,22 @@ def test_the_launcher_itself_is_refused_so(
     assert all(isinstance(end, events.RunEnded) and end.message.code == "world_mismatch" for end in ends)
     assert len(ends) <= 1  # none where the launcher ended rank 0 first
     assert not Path(run_dir.read_record().config["output_dir"]).exists()
+
+
+def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transformers(
+    make_run: Callable[..., RunDir], start: "Callable[..., Result]"
+) -> None:
+    code = """if True:
+    import sys
+    from pathlib import Path
+    from engine.contract.rundir import RunDir
+    from engine.job import execute
+    from engine.train import train
+    from engine.world import World
+    ended = execute(World(), RunDir(Path(sys.argv[1])), train)
+    print(ended, sorted({"torch._dynamo", "transformers.modeling_utils"} & sys.modules.keys()))
+    """
+    for optimizer in ("adafactor", "adamw"):
+        run_dir = make_run(epochs=1, optimizer=optimizer)
+        trained = start(sys.executable, "-c", code, str(run_dir.path))
+        assert trained.out == "0 []\n", trained.err
