@@ -140,7 +140,7 @@ def _losses_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     that takes 8.5 ms on two cores, and 74 ms all at once.
     """
     losses = torch.empty(len(logits), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
-    rows = max(1, CACHED_LOGITS // logits.shape[1])
+    rows = _cached_rows(logits)
     for start in range(0, len(logits), rows):
         part = slice(start, start + rows)
         precise = logits[part].to(losses.dtype)
@@ -174,12 +174,18 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
 def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
     """Cross-entropy of each label token, (N,) float32, without a gradient; shapes as in `summed_loss`."""
     weight = head.weight if head.value is None else head.value
-    parts = [
-        functional.cross_entropy(
-            logits_of(hidden[i : i + chunk], weight, head.bias).float(),
-            labels[i : i + chunk],
-            reduction="none",
-        )
-        for i in range(0, len(labels), chunk)
-    ]
-    return torch.cat(parts)
+    losses = []
+    for start in range(0, len(labels), chunk):
+        part = slice(start, start + chunk)
+        logits = logits_of(hidden[part], weight, head.bias)
+        rows = _cached_rows(logits)
+        losses += [
+            functional.cross_entropy(some.float(), wanted, reduction="none")
+            for some, wanted in zip(logits.split(rows), labels[part].split(rows), strict=True)
+        ]
+    return torch.cat(losses)
+
+
+def _cached_rows(logits: Tensor) -> int:
+    """How many rows of logits stay in the processor's cache while they are worked on."""
+    return max(1, CACHED_LOGITS // logits.shape[1])

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FLOAT, HALF = 4, 2  # bytes; weights that learn, their gradients and the optimizer's state are fp32 in any case
-RUNTIME = 500_000_000  # Python with torch, transformers, accelerate and pyarrow
+RUNTIME = 440_000_000  # Python with torch, accelerate, pyarrow, and of transformers tokenizers and configurations
+MODELLING = 70_000_000  # its models, which a new T5 and one with a head of its own are made by
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the GPU, and its libraries on the host
 
 # On the CPU, where a T5 is packed, layers keep what their backward pass needs in the kind of the matrix products:
@@ -92,19 +93,21 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     weights = learning + kind * (shape.parameters - shape.trained)
     casts = kind * shape.trained if plan.bf16 else 0
     state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
+    runtime = RUNTIME if shape.tied and plan.model_file_bytes else RUNTIME + MODELLING
     # A model's file is mapped until its weights are copied; a new model is in memory before it is written down.
-    loading = {"runtime": RUNTIME, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.parameters}
+    loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.parameters}
     temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
     kept = max([packed(shape, plan, batch) for batch in plan.largest], default=0)
     training = {
-        "runtime": RUNTIME,
+        "runtime": runtime,
         "weights": weights + casts,
         "gradients": gradients,
         "optimizer": state,
         "activations": max(kept, temporaries),
     }
     keys = cache(shape, plan.generation, kind)
-    generating = {"runtime": RUNTIME, "weights": weights + casts, "optimizer": state, "cache": keys}
+    generating = {**training, "cache": keys}
+    del generating["activations"]
     return _largest({"training": training, "generating": generating, "loading": loading})
 
 
@@ -154,7 +157,11 @@ def predict_on_gpu(shape: Shape, plan: Plan) -> tuple[Prediction, Prediction]:
     Not fitted to runs: the counts of a padded T5, with CUDA's context and libraries besides.
     """
     device = predict_padded(shape, plan)
-    host = {"runtime": RUNTIME + CUDA_HOST, "weights": FLOAT * shape.parameters, "file": plan.model_file_bytes}
+    host = {
+        "runtime": RUNTIME + MODELLING + CUDA_HOST,
+        "weights": FLOAT * shape.parameters,
+        "file": plan.model_file_bytes,
+    }
     return Prediction({"context": CUDA_CONTEXT, **device.items}, device.phase), Prediction(host, "loading")
 
 
