@@ -73,7 +73,7 @@ def _modules(parsed: Any, state: Mapping[str, Tensor], generation_config: Any = 
     parsed.dtype = torch.float32
     try:
         return T5Modules(parsed, generation_config or GenerationConfig.from_model_config(parsed), state)
-    except ValueError:
+    except Exception:  # whatever it is, transformers is asked next, and what it says is told
         return None
 
 
@@ -84,7 +84,7 @@ def _modules_of_folder(path: Path) -> T5Modules | None:
         state = load_file(path / "model.safetensors")
         own = (path / "generation_config.json").exists()
         settings = GenerationConfig.from_pretrained(path, local_files_only=True) if own else None
-    except Exception:  # whatever it is, transformers is asked once more, and what it says is told
+    except Exception:  # likewise
         return None
     return _modules(parsed, state, settings)
 
