@@ -138,12 +138,12 @@ def in_a_child(tiny: Tiny, order: Mapping[str, Any]) -> None:
     if pid == 0:
         code = 1
         try:
+            say(f"child {os.getpid()}")  # its parent might come to say it after what the child reports
             carry_out(tiny, order)
             code = 0
         except BaseException:
             traceback.print_exc()
         os._exit(code)
-    say(f"child {pid}")
     _, status = os.waitpid(pid, 0)
     say(f"ended {os.waitstatus_to_exitcode(status)}")
 
