@@ -16,7 +16,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
 from engine.job import Job
 from engine.loss import find_head
-from engine.network.network import Network, network_of
+from engine.network.network import Network, network_of, packs
 from engine.tokenizer import load_tokenizer
 from engine.tokens import TokenStore, tokenizer_sha256
 
@@ -62,7 +62,7 @@ def prepare(job: Job) -> Prepared:
     tokenizer = load_tokenizer(config.tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
-    packed = world.device.type == "cpu"
+    packed = packs(world.device)
     if start is not None:
         data["pretrained_model"] = start.manifest["data"].get("pretrained_model", "")
         job.phase("loading")

@@ -11,7 +11,7 @@ from engine import model
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.loss import find_head
-from engine.network.network import network_of
+from engine.network.network import network_of, packs
 from engine.tokenizer import load_tokenizer
 from engine.tokens import cut, encode
 
@@ -24,7 +24,7 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     if not Path(folder).is_dir():
         raise InputError("reply_missing", path=folder)
     tokenizer = load_tokenizer(folder)
-    net = model.load_model(config, tokenizer, packed=True)
+    net = model.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
     net.eval()
     ids = [torch.tensor(cut(row, LONGEST_PROMPT)) for row in encode(prompts, tokenizer)]
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)

@@ -10,7 +10,7 @@ from engine.contract.rundir import RunDir
 from engine.evaluate import Evaluator
 from engine.job import Job, execute, leave
 from engine.loss import find_head
-from engine.network.network import network_of
+from engine.network.network import network_of, packs
 from engine.tokenizer import load_tokenizer
 from engine.train import tell_score
 from engine.world import World
@@ -26,7 +26,7 @@ def score(job: Job) -> Message:
     job.started([source])
     tokenizer = load_tokenizer(best)
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
-    net = model.load_model(own, tokenizer, packed=job.world.device.type == "cpu")
+    net = model.load_model(own, tokenizer, packed=packs(job.world.device))
     rows = job.store(source, tokenizer)
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)

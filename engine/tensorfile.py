@@ -6,7 +6,7 @@ The format: 8 bytes with the length of a JSON header (little-endian), the header
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,21 +31,8 @@ class Stored:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def read(self) -> Tensor:
-        """The tensor; raises OSError."""
-        tensor = torch.empty(self.shape, dtype=self.dtype)
-        raw, done = _raw(tensor), 0
-        for part in self._parts():
-            raw[done : done + len(part)] = part
-            done += len(part)
-        return tensor
-
     def copy(self, target: BinaryIO) -> None:
-        """Writes the tensor's bytes to another file; raises OSError."""
-        for part in self._parts():
-            target.write(part)
-
-    def _parts(self) -> Iterator[bytes]:
+        """Writes the tensor's bytes to another file, a few at a time; raises OSError."""
         left = _bytes_of(self)
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
@@ -54,7 +41,7 @@ class Stored:
                 if not found:
                     raise OSError(f"{self.path} is too short")
                 left -= len(found)
-                yield found
+                target.write(found)
 
 
 def _raw(tensor: Tensor) -> memoryview:

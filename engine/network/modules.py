@@ -14,8 +14,8 @@ from torch.nn import functional
 from engine.network.layers import ACTIVATIONS
 
 CLASSES = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}  # by model type
-_SHARED, _HEAD = "shared.weight", "lm_head.weight"
-_ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", _HEAD}
+_SHARED = "shared.weight"
+_ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
 
 
 def is_known(config: Any) -> bool:

@@ -54,13 +54,17 @@ class Network(Protocol):
         """Greedy replies to some prompts, as token ids."""
 
 
-def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
-    """The way to compute `model`: packed where it is a T5 on a CPU, else as transformers does it, padded.
+def packs(device: torch.device) -> bool:
+    """Whether models are packed on a device, where they can be.
 
-    On other devices a loop over the rows' attention would be many small kernels, and padding is cheap.
+    On others than the CPU a loop over the rows' attention would be many small kernels, and padding is cheap.
     """
-    device = next(model.parameters()).device
-    if head is not None and device.type == "cpu" and supported(model):
+    return device.type == "cpu"
+
+
+def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
+    """The way to compute `model`: packed where it is a T5 and its device packs, else padded, by transformers."""
+    if head is not None and packs(next(model.parameters()).device) and supported(model):
         return PackedT5(model, torch.bfloat16 if bf16 else torch.float32, chunk)
     from engine.network.padded import PaddedNetwork  # with transformers' models, which the other does without
 

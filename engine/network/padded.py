@@ -27,8 +27,7 @@ class PaddedNetwork:
         """Nothing is kept from one step to the next."""
 
     def zero_gradients(self) -> None:
-        for parameter in self.model.parameters():
-            parameter.grad = None
+        """Nothing: autograd makes each gradient, and whoever updates lets go of it."""
 
     def hold_frozen(self) -> None:
         """All stays as it is: autocast takes each weight from fp32."""

@@ -112,7 +112,7 @@ def test_other_weights_are_not_taken(change: Change) -> None:
         modules_of(net, state)
 
 
-def test_a_folder_is_published_as_transformers_would(
+def test_a_model_describes_itself_as_transformers_would(
     tiny_t5: Path, load_both: Callable[[Path], tuple[Any, Any]]
 ) -> None:
     ours, theirs = load_both(tiny_t5)
