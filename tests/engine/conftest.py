@@ -65,6 +65,23 @@ def told(run_dir: RunDir) -> list[Record]:
     return [r for r in EventReader(run_dir.events).poll() if not isinstance(r.event, events.Heartbeat)]
 
 
+def everything_in(folder: Path) -> list[Path]:
+    """All files and folders below a folder, in order."""
+    return sorted(folder.rglob("*"))
+
+
+def ask_to_stop(folder: Path, after: type[Event], number: int = 1) -> Callable[[Record], None]:
+    """A listener that makes the stop file of the run in `folder` at the given event of a kind."""
+    seen = [0]
+
+    def listener(record: Record) -> None:
+        seen[0] += isinstance(record.event, after)
+        if seen[0] == number:
+            RunDir(folder / "log").request_stop()
+
+    return listener
+
+
 Runner = Callable[..., Outcome]
 
 
@@ -295,3 +312,9 @@ def two_ranks(
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     outcomes = {name: outcome_of(run_dir, first[name]) for name, run_dir in runs.items()}
     return TwoRanks(folder, (first, second), **outcomes)
+
+
+@pytest.fixture(scope="package")  # after that of the threads
+def finished(run_here: Runner) -> Outcome:
+    """A whole run without dropout."""
+    return run_here(dropout_rate=0.0)

@@ -1,0 +1,174 @@
+"""A folder that holds an earlier run: it is never written over, and goes on where that was asked for."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.contract import events
+from engine.contract.events import Step
+from engine.contract.stream import EventReader
+from tests.engine.conftest import ask_to_stop, everything_in
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Outcome, Runner, TwoRanks
+
+
+def steps(run: "Outcome") -> list[Step]:
+    return run.all(Step)
+
+
+@pytest.fixture
+def cut(run_here: "Runner", tmp_path: Path) -> "Outcome":
+    """A run stopped after step 3."""
+    run = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
+    run.run_dir.stop_request.unlink()
+    return run
+
+
+def test_an_unfinished_run_is_not_written_over(run_here: "Runner", cut: "Outcome", tmp_path: Path) -> None:
+    before = everything_in(cut.output.path)
+    run = run_here(folder=tmp_path)
+    assert (run.code, run.ended.message.code) == (2, "unfinished_run")
+    assert run.ended.message.args["step"] == 3
+    assert {"--resume", "--fresh"} <= set(re.findall(r"--\w+", run.ended.message.fix()))
+    assert everything_in(cut.output.path) == before
+
+
+def test_a_fresh_run_sets_an_unfinished_one_aside(run_here: "Runner", cut: "Outcome", tmp_path: Path) -> None:
+    old = {path.relative_to(cut.output.checkpoints) for path in everything_in(cut.output.checkpoints)}
+    run = run_here(folder=tmp_path, fresh=True, epochs=1)
+    assert (run.code, [event.step for event in steps(run)][-5:]) == (0, [1, 2, 3, 4, 5])
+    (aside,) = (cut.output.path / "earlier").iterdir()
+    kept = aside / "checkpoints"
+    assert {path.relative_to(kept) for path in everything_in(kept)} == old
+    (notice,) = [event.message for event in run.all(events.Notice) if event.message.code == "set_aside"]
+    assert notice.args["aside"] == str(aside)
+    assert run.output.checkpoint_steps() == [5, 4, 3, 2, 1]
+
+
+def test_a_finished_run_is_set_aside_by_the_next(run_here: "Runner", tmp_path: Path) -> None:
+    first = run_here(folder=tmp_path, epochs=1)
+    before = load_file(first.output.best / "model.safetensors")
+    again = run_here(folder=tmp_path, epochs=1, seed=5)
+    assert (first.code, again.code) == (0, 0)
+    (aside,) = (first.output.path / "earlier").iterdir()
+    kept = load_file(aside / "best" / "model.safetensors")
+    assert all(torch.equal(kept[name], before[name]) for name in before)
+    assert json.loads((aside / "evaluations.json").read_text()).keys() == {"5"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"learn_rate": 2e-3}, ["learn_rate 0.001 -> 0.002"]),
+        ({"seed": 5, "freeze": ""}, ["seed 23333 -> 5", "freeze encoder,embeddings -> "]),
+        ({"max_grad_norm": 2.0}, ["max_grad_norm 1.0 -> 2.0"]),
+        ({"batch_size_per_gpu": 2, "gradient_accumulation_steps": 4}, ["batch_size_per_gpu 1 -> 2"]),
+    ],
+)
+def test_a_resume_with_other_settings_is_refused_and_names_them(
+    run_here: "Runner", cut: "Outcome", tmp_path: Path, settings: dict[str, Any], named: list[str]
+) -> None:
+    before = everything_in(cut.output.path)
+    run = run_here(folder=tmp_path, resume=True, **settings)
+    assert (run.code, run.ended.message.code) == (2, "resume_differs")
+    assert all(difference in str(run.ended.message.args["differences"]) for difference in named)
+    assert everything_in(cut.output.path) == before
+
+
+def test_a_resume_with_other_rows_is_refused(
+    run_here: "Runner", cut: "Outcome", tmp_path: Path, tiny_data: Path
+) -> None:
+    run = run_here(folder=tmp_path, resume=True, train_file=str(tiny_data / "valid.parquet"))
+    assert cut.output.checkpoint_steps() == [3, 2, 1]
+    assert (run.code, run.ended.message.code) == (2, "resume_differs")
+    assert "content of train_file" in run.ended.message.text()
+
+
+def test_a_resume_with_another_tokenizer_is_refused(
+    run_here: "Runner", cut: "Outcome", tmp_path: Path, tiny_tokenizer: Path
+) -> None:
+    """It would train on other ids without a word."""
+    other = tmp_path / "tokenizer"
+    shutil.copytree(tiny_tokenizer, other)
+    text = (other / "tokenizer.json").read_text(encoding="utf-8")
+    vocabulary = json.loads(text)
+    words = vocabulary["model"]["vocab"]
+    words["你"], words["好"] = words["好"], words["你"]
+    (other / "tokenizer.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    run = run_here(folder=tmp_path, resume=True, tokenizer=str(other))
+    assert cut.output.checkpoint_steps() == [3, 2, 1]
+    assert (run.code, run.ended.message.code) == (2, "resume_differs")
+    assert "content of tokenizer" in run.ended.message.text()
+
+
+def test_a_resume_on_another_number_of_ranks_is_refused(
+    run_here: "Runner", two_ranks: "TwoRanks", tmp_path: Path
+) -> None:
+    shutil.copytree(two_ranks.stopped.output.path, tmp_path / "output")
+    run = run_here(folder=tmp_path, resume=True, gradient_accumulation_steps=4)
+    assert (run.code, run.ended.message.code) == (2, "resume_differs")
+    assert "processes 2 -> 1" in run.ended.message.text()
+
+
+def test_a_resume_may_change_what_has_no_part_in_a_step(
+    run_here: "Runner", cut: "Outcome", tmp_path: Path, tiny_data: Path
+) -> None:
+    moved = shutil.copy(tiny_data / "train.parquet", tmp_path / "moved.parquet")
+    saving = {"save_steps": 4, "keep_latest_n_ckp": 2}
+    memory = {"eval_batch_rows": 2, "micro_batch_tokens": 64}
+    run = run_here(folder=tmp_path, resume=True, train_file=str(moved), **saving, **memory)
+    assert run.code == 0
+    assert cut.output.checkpoint_steps()[:2] == [10, 8]
+
+
+def test_a_resume_of_a_finished_run_trains_nothing(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
+    shutil.copytree(finished.output.path, tmp_path / "output")
+    before = everything_in(tmp_path / "output")
+    run = run_here(folder=tmp_path, resume=True, dropout_rate=0.0)
+    assert (run.code, run.ended.reason, run.ended.message.code) == (0, "finished", "resume_finished")
+    assert steps(run) == []
+    assert everything_in(tmp_path / "output") == before
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_finished_run_asked_for_no_more_epochs_than_it_has_trains_nothing(
+    run_here: "Runner", finished: "Outcome", tmp_path: Path, epochs: int
+) -> None:
+    shutil.copytree(finished.output.path, tmp_path / "output")
+    run = run_here(folder=tmp_path, resume=True, dropout_rate=0.0, epochs=epochs, accepted=["epochs"])
+    assert (run.code, run.ended.message.code, steps(run)) == (0, "resume_finished", [])
+
+
+def test_a_finished_run_goes_on_for_more_epochs(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
+    shutil.copytree(finished.output.path, tmp_path / "output")
+    more = {"dropout_rate": 0.0, "epochs": 3}
+    refused = run_here(folder=tmp_path, resume=True, **more)
+    assert (refused.code, refused.ended.message.code) == (0, "resume_finished")  # nobody said that this is meant
+    run = run_here(folder=tmp_path, resume=True, accepted=["epochs"], **more)
+    assert (run.code, run.ended.reason) == (0, "finished")
+    assert [(event.epoch, event.step, event.steps_total) for event in steps(run)] == [
+        (3, step, 15) for step in range(11, 16)
+    ]
+    assert [event.epoch for event in run.all(events.Eval)] == [3]
+    assert run.ended.message.args["steps_total"] == 15
+    assert run.output.owner()["finished"]
+
+
+def test_a_resume_where_there_is_nothing_starts_at_the_beginning(run_here: "Runner") -> None:
+    run = run_here(resume=True, epochs=1)
+    assert (run.code, [event.step for event in steps(run)]) == (0, [1, 2, 3, 4, 5])
+    assert "resume_nothing" in run.codes(events.Notice)
+
+
+def test_a_resumed_run_is_the_next_attempt(run_here: "Runner", cut: "Outcome", tmp_path: Path) -> None:
+    run_here(folder=tmp_path, resume=True)
+    attempts = [record.envelope.attempt for record in EventReader(cut.run_dir.events).poll()]
+    assert set(attempts) == {1, 2}
+    assert attempts == sorted(attempts)
