@@ -61,7 +61,6 @@ class StepRunner:
         """Forward, backward, the sum over ranks and the clipping of one step."""
         began = time.perf_counter()
         self.network.begin_step()
-        self.network.zero_gradients()
         cut = self._cut(samples)
         seconds_data = time.perf_counter() - began
         loss, life = 0.0, self.world.life

@@ -67,21 +67,9 @@ def residual_backward(gradient: Tensor, kept: Kept | None, scale: float, kind: t
     return drop_(gradient.mul(scale).to(kind), kept)
 
 
-def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: Tensor) -> Tensor | None:
-    """Of a linear map, from the gradient of what left it and what entered it, where it is needed.
-
-    Where the parameter has a gradient already it is added to that, and None is returned: autograd would do the same
-    by way of one more copy in fp32.
-    """
-    if not needed:
-        return None
-    if parameter.grad is None:
-        return (gradient.t() @ entered).to(parameter.dtype)
-    if gradient.dtype == parameter.dtype:
-        parameter.grad.addmm_(gradient.t(), entered)
-    else:
-        parameter.grad.add_(gradient.t() @ entered)
-    return None
+def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, kind: torch.dtype) -> Tensor | None:
+    """Of a linear map, from the gradient of what left it and what entered it, where it is needed."""
+    return (gradient.t() @ entered).to(kind) if needed else None
 
 
 # --- self-attention
@@ -99,7 +87,7 @@ class _SelfAttention(torch.autograd.Function):
         y = functional.linear(seen, out)
         kept = setting.source.kept(setting.outer, *y.shape)
         ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, kept)
-        ctx.parameters = parameters
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
         ctx.bias_shape = bias.shape
         return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
 
@@ -109,15 +97,15 @@ class _SelfAttention(torch.autograd.Function):
         ctx.saved = None
         scale, query, key, value, out = values
         need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
-        parameters = ctx.parameters
+        kinds = ctx.kinds
         g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, query.dtype)
-        d_out = weight_gradient(need_out, g, seen, parameters[4])
+        d_out = weight_gradient(need_out, g, seen, kinds[4])
         d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
         n = plain * scale
-        d_query = weight_gradient(need_q, d_q, n, parameters[1])
-        d_key = weight_gradient(need_k, d_k, n, parameters[2])
-        d_value = weight_gradient(need_v, d_v, n, parameters[3])
+        d_query = weight_gradient(need_q, d_q, n, kinds[1])
+        d_key = weight_gradient(need_k, d_k, n, kinds[2])
+        d_value = weight_gradient(need_v, d_v, n, kinds[3])
         d_n = torch.mm(d_q, query)
         d_n.addmm_(d_k, key).addmm_(d_v, value)
         d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
@@ -139,7 +127,7 @@ class _CrossAttention(torch.autograd.Function):
         y = functional.linear(seen, out)
         kept = setting.source.kept(setting.outer, *y.shape)
         ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, kept)
-        ctx.parameters = parameters
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
         return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
 
     @staticmethod
@@ -148,13 +136,13 @@ class _CrossAttention(torch.autograd.Function):
         ctx.saved = None
         scale, query, key, value, out = values
         need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
-        parameters = ctx.parameters
+        kinds = ctx.kinds
         g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, query.dtype)
-        d_out = weight_gradient(need_out, g, seen, parameters[4])
+        d_out = weight_gradient(need_out, g, seen, kinds[4])
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, None)
-        d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
-        d_key = weight_gradient(need_k, d_k, e, parameters[2])
-        d_value = weight_gradient(need_v, d_v, e, parameters[3])
+        d_query = weight_gradient(need_q, d_q, plain * scale, kinds[1])
+        d_key = weight_gradient(need_k, d_k, e, kinds[2])
+        d_value = weight_gradient(need_v, d_v, e, kinds[3])
         d_e = torch.mm(d_k, key).addmm_(d_v, value) if need_e else None
         d_n = torch.mm(d_q, query)
         d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
@@ -174,7 +162,7 @@ class _FeedForward(torch.autograd.Function):
         y = functional.linear(hidden, out)
         kept = setting.source.kept(setting.outer, *y.shape)
         ctx.saved = (setting, values, plain, inverse, hidden, kept)
-        ctx.parameters = parameters
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
         return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
 
     @staticmethod
@@ -184,11 +172,11 @@ class _FeedForward(torch.autograd.Function):
         scale, into, out = values
         need_scale, need_into, need_out = ctx.needs_input_grad[3:]
         g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, into.dtype)
-        d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
+        d_out = weight_gradient(need_out, g, hidden, ctx.kinds[2])
         # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
         d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
         del hidden
-        d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.parameters[1])
+        d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.kinds[1])
         d_n = d_hidden @ into
         d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
         return d_x.add_(gradient), None, None, d_scale, d_into, d_out
@@ -206,7 +194,7 @@ class _GatedFeedForward(torch.autograd.Function):
         y = functional.linear(drop_(hidden, hidden_kept), out)
         kept = setting.source.kept(setting.outer, *y.shape)
         ctx.saved = (setting, values, plain, inverse, gated, linear, hidden, hidden_kept, kept)
-        ctx.parameters = parameters
+        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
         return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
 
     @staticmethod
@@ -217,14 +205,14 @@ class _GatedFeedForward(torch.autograd.Function):
         need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
         activate, derive = ACTIVATIONS[setting.activation]
         g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, into.dtype)
-        d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
+        d_out = weight_gradient(need_out, g, hidden, ctx.kinds[3])
         del hidden
         d_hidden = drop_(g @ out, hidden_kept)
         d_linear = activate(gated).mul_(d_hidden)
         d_gated = derive(d_hidden.mul_(linear), gated)
         n = plain * scale
-        d_gate = weight_gradient(need_gate, d_gated, n, ctx.parameters[1])
-        d_into = weight_gradient(need_into, d_linear, n, ctx.parameters[2])
+        d_gate = weight_gradient(need_gate, d_gated, n, ctx.kinds[1])
+        d_into = weight_gradient(need_into, d_linear, n, ctx.kinds[2])
         d_n = torch.mm(d_gated, gate).addmm_(d_linear, into)
         d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
         return d_x.add_(gradient), None, None, d_scale, d_gate, d_into, d_out

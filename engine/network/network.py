@@ -21,9 +21,6 @@ class Network(Protocol):
     def begin_step(self) -> None:
         """To be called before the first loss of each step: weights may have changed, and random numbers begin anew."""
 
-    def zero_gradients(self) -> None:
-        """To be called before the first backward pass of each step; gradients may stay where they were."""
-
     def hold_frozen(self) -> None:
         """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
 

@@ -45,23 +45,12 @@ class PackedT5:
         scaled = config.model_type == "t5" and config.scale_decoder_outputs  # an mT5 never does, whatever it is told
         self._scale = config.d_model**-0.5 if scaled else 1.0
         self._encodings: Encodings | None = None
-        self._gradients: dict[nn.Parameter, Tensor] = {}
         self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
 
     def begin_step(self) -> None:
         """Takes the weights as they are now, and begins the random numbers of a step."""
         self._values.refresh()
         self._source.seed()
-
-    def zero_gradients(self) -> None:
-        """Gives each parameter that learns a gradient of zeros, in the same memory every step.
-
-        Made anew they would lie scattered between activations, and the gaps be lost: 300 MB of a 188 M model.
-        """
-        if not self._gradients:
-            self._gradients = {p: torch.zeros_like(p) for p in self.model.parameters() if p.requires_grad}
-        for parameter, gradient in self._gradients.items():
-            parameter.grad = gradient.zero_()
 
     def hold_frozen(self) -> None:
         """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""

@@ -26,9 +26,6 @@ class PaddedNetwork:
     def begin_step(self) -> None:
         """Nothing is kept from one step to the next."""
 
-    def zero_gradients(self) -> None:
-        """Nothing: autograd makes each gradient, and whoever updates lets go of it."""
-
     def hold_frozen(self) -> None:
         """All stays as it is: autocast takes each weight from fp32."""
 

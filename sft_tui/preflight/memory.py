@@ -98,8 +98,8 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.parameters}
     temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
     kept = max([packed(shape, plan, batch) for batch in plan.largest], default=0)
-    held = {"runtime": runtime, "weights": weights + casts, "gradients": gradients, "optimizer": state}
-    training = {**held, "activations": max(kept, temporaries)}
+    held = {"runtime": runtime, "weights": weights + casts, "optimizer": state}
+    training = {**held, "gradients": gradients, "activations": max(kept, temporaries)}
     generating = {**held, "cache": cache(shape, plan.generation, kind)}
     return _largest({"training": training, "generating": generating, "loading": loading})
 
