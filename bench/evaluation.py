@@ -26,7 +26,8 @@ from engine.contract.presets import preset
 from engine.evaluate import Evaluator
 from engine.loss import find_head
 from engine.network.network import network_of
-from engine.tokens import Source, open_store
+from engine.source import Source
+from engine.tokens import open_store
 from engine.world import World
 
 LONGEST = 48

@@ -22,8 +22,9 @@ from engine.contract.config import RunConfig
 from engine.contract.presets import preset
 from engine.loss import find_head
 from engine.network.padded import PaddedNetwork
+from engine.source import Source
 from engine.step import rows_of
-from engine.tokens import Source, TokenStore, open_store
+from engine.tokens import TokenStore, open_store
 
 PART = 4  # rows that the plain loop computes at once
 

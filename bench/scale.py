@@ -31,8 +31,9 @@ from engine.contract.presets import preset
 from engine.contract.rundir import RunRecord
 from engine.contract.stream import EventReader
 from engine.job import peak_memory
+from engine.source import Source
 from engine.tokenizer import load_tokenizer
-from engine.tokens import Source, open_store
+from engine.tokens import open_store
 from sft_tui.ranks import Ranks, trainer_environment
 
 PART = 20_000  # rows written at once

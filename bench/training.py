@@ -27,8 +27,9 @@ from engine.contract.events import Record, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventReader
+from engine.source import Source
 from engine.tokenizer import load_tokenizer
-from engine.tokens import Source, open_store
+from engine.tokens import open_store
 from sft_tui.ranks import trainer_environment
 
 STEP_ROWS = 16

@@ -23,12 +23,11 @@ import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
 from engine.contract.rundir import STAGED, sync
+from engine.parquet import BATCH_ROWS, STREAMED, opened
 from engine.texts import fault_of, row_hashes
-from engine.tokens import STREAMED
 
 CHUNK = 1 << 20  # characters read at a time
 LONGEST_RECORD = 64 << 20  # characters
-BATCH_ROWS = 1024
 GROUP_ROWS = 10_000
 PLACES, PREVIEW, SHOWN = 3, 3, 200
 ENCODINGS = ("utf-8", "gb18030")
@@ -267,8 +266,8 @@ def _csv(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
 
 
 def _parquet(path: Path, request: Request, progress: Progress) -> Iterator[tuple[str, Any]]:
+    file = opened(path, {})
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True, **STREAMED)
         names = set(file.schema_arrow.names)
         asked = {request.prompt_column, request.response_column}
         known = {"instruction", "conversations", "messages", "conversation"}.union(*PAIRS)

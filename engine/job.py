@@ -37,7 +37,8 @@ from engine.pulse import (
     supervisor_died,
     write_stacks_on_request,
 )
-from engine.tokens import Source, TokenStore, fingerprint, open_store
+from engine.source import Source
+from engine.tokens import TokenStore, fingerprint, open_store
 from engine.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
@@ -149,12 +150,10 @@ class Job:
             raise StopAskedError(Message.of("ended_stopped_early", phase=name))
 
     def source(self, setting: str) -> Source:
-        """The data file of a setting, checked; raises InputError."""
+        """The data file of a setting, which is there; raises InputError. What is in it is seen when it is tokenized."""
         config = self.config
         require_files(config, setting)
-        source = Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
-        source.open().close()
-        return source
+        return Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
 
     def store(self, source: Source, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:
         """The token store of `source`, made by one rank of each machine; raises InputError."""

@@ -27,8 +27,9 @@ from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
+from engine.source import Source
 from engine.texts import TextTally
-from engine.tokens import Source, TokenStore, cut, encode, open_store
+from engine.tokens import TokenStore, cut, encode, open_store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,6 +1,6 @@
-"""Parquet in, a store of token ids out: every rank reads the rows of a step from the same files, none is held.
+"""Rows in, a store of token ids out: every rank reads the rows of a step from the same files, none is held.
 
-Rows are streamed from Parquet one batch at a time and left out where prompt or response is empty. The ids are kept
+Rows are streamed one batch at a time and left out where prompt or response is empty. The ids are kept
 whole and cut at `max_seq_len` (the end token included) when they are read, so that another length needs no other
 store. It is named after the content of file and tokenizer: a change of either makes a new one.
 """
@@ -19,19 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json, write_json
+from engine.source import Source
 from engine.texts import Text, TextTally, reasons, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
-STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
-BATCH_ROWS = 1024
 COUNTED_ROWS = 1 << 18  # whose lengths are held at once, 8 bytes each
 FORMAT = 2
 REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
@@ -42,64 +38,6 @@ Progress = Callable[[int, int], None]
 
 def _silent(_done: int, _total: int) -> None:
     """A progress that nobody follows."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The rows of one Parquet file; `setting` names the option that chose it."""
-
-    path: Path
-    setting: str
-    prompt_column: str
-    response_column: str
-
-    def open(self) -> pq.ParquetFile:
-        """The file with both columns checked; raises InputError."""
-        try:
-            file = pq.ParquetFile(self.path, page_checksum_verification=True, **STREAMED)
-            schema = file.schema_arrow
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(error) from None
-        for column, option in ((self.prompt_column, "prompt_column"), (self.response_column, "response_column")):
-            self._check_column(schema, column, option)
-        return file
-
-    def _check_column(self, schema: pa.Schema, column: str, option: str) -> None:
-        if schema.get_field_index(column) < 0:
-            names = ", ".join(schema.names)
-            raise InputError("column_missing", path=str(self.path), column=column, columns=names, setting=option)
-        kind = schema.field(column).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise InputError("column_not_text", path=str(self.path), column=column, kind=str(kind), setting=option)
-
-    def batches(self, file: pq.ParquetFile) -> Iterator[tuple[list[str | bytes | None], list[str | bytes | None]]]:
-        """Prompts and responses, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
-        try:
-            for batch in file.iter_batches(BATCH_ROWS, columns=[self.prompt_column, self.response_column]):
-                yield _texts(batch.column(self.prompt_column)), _texts(batch.column(self.response_column))
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(error) from None
-
-    def _unreadable(self, error: Exception) -> InputError:
-        return InputError("parquet_bad", path=str(self.path), why=" ".join(str(error).split())[:300])
-
-
-def _texts(column: pa.Array) -> list[str | bytes | None]:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    try:
-        texts: list[str | bytes | None] = column.to_pylist()
-    except UnicodeDecodeError:
-        texts = [_decoded(raw) for raw in column.cast(pa.large_binary()).to_pylist()]
-    return texts
-
-
-def _decoded(raw: bytes | None) -> str | bytes | None:
-    with contextlib.suppress(UnicodeDecodeError, AttributeError):
-        return raw.decode("utf-8")  # type: ignore[union-attr]  # None is what the suppression is for
-    return raw
 
 
 class _Numbers:

@@ -23,9 +23,10 @@ from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
 from engine.job import execute
 from engine.network.padded import micro_batch
+from engine.source import Source
 from engine.step import rows_of
 from engine.tokenizer import load_tokenizer
-from engine.tokens import Source, TokenStore, open_store
+from engine.tokens import TokenStore, open_store
 from engine.train import train
 from engine.world import World
 from tests.processes import Result, run

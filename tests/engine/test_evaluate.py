@@ -16,7 +16,8 @@ from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import greedy_replies
-from engine.tokens import Source, TokenStore, open_store
+from engine.source import Source
+from engine.tokens import TokenStore, open_store
 from engine.world import World
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.contract.messages import InputError
 from engine.importing import Request, import_files
-from engine.tokens import Source
+from engine.source import Source
 
 Pairs = list[tuple[str, str]]
 Importer = Callable[..., tuple[dict[str, Any], Pairs, Pairs]]

@@ -21,9 +21,10 @@ from engine.contract.config import RunConfig
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import PaddedNetwork, micro_batch, model_inputs
+from engine.source import Source
 from engine.step import StepResult, StepRunner, rows_of
 from engine.tokenizer import load_tokenizer
-from engine.tokens import Source, TokenStore, open_store
+from engine.tokens import TokenStore, open_store
 from engine.world import World, seed_step
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine import tokens
+from engine import parquet, tokens
 from engine.contract.messages import InputError
-from engine.tokens import Source, TokenStore, cut, encode, open_store
+from engine.source import Source
+from engine.tokens import TokenStore, cut, encode, open_store
 
 LONG = 1000  # longer than any row here
 EOS = 1
@@ -78,7 +79,7 @@ def test_rows_that_come_in_many_batches_stay_in_order(
     monkeypatch: pytest.MonkeyPatch, write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """With a row to drop and a row to cut in each batch, so that neither count starts over."""
-    monkeypatch.setattr(tokens, "BATCH_ROWS", 4)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 4)
     prompts, responses = [*TEXTS, ""] * 4, [*REPLIES, "x"] * 4
     told: list[tuple[int, int]] = []
     store = store_of(write(prompt=prompts, response=responses), 9, progress=lambda *what: told.append(what))

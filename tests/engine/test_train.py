@@ -436,8 +436,8 @@ def test_the_launcher_itself_is_refused_so(
     assert not Path(run_dir.read_record().config["output_dir"]).exists()
 
 
-def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transformers(
-    make_run: Callable[..., RunDir], start: "Callable[..., Result]"
+def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transformers_nor_parquet_once_tokenized(
+    make_run: Callable[..., RunDir], start: "Callable[..., Result]", tmp_path: Path
 ) -> None:
     code = """if True:
     import sys
@@ -447,9 +447,9 @@ def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transforme
     from engine.train import train
     from engine.world import World
     ended = execute(World(), RunDir(Path(sys.argv[1])), train)
-    print(ended, sorted({"torch._dynamo", "transformers.modeling_utils"} & sys.modules.keys()))
+    print(ended, sorted({"torch._dynamo", "transformers.modeling_utils", "pyarrow"} & sys.modules.keys()))
     """
-    for optimizer in ("adafactor", "adamw"):
-        run_dir = make_run(epochs=1, optimizer=optimizer)
+    for optimizer, expected in (("adamw", "0 ['pyarrow']\n"), ("adafactor", "0 []\n")):
+        run_dir = make_run(epochs=1, optimizer=optimizer, token_store=str(tmp_path / "token_store"))
         trained = start(sys.executable, "-c", code, str(run_dir.path))
-        assert trained.out == "0 []\n", trained.err
+        assert trained.out == expected, trained.err

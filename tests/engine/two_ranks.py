@@ -24,9 +24,10 @@ from engine.evaluate import Evaluator
 from engine.job import execute
 from engine.loss import find_head
 from engine.network.network import network_of
+from engine.source import Source
 from engine.step import StepRunner
 from engine.tokenizer import load_tokenizer
-from engine.tokens import Source, TokenStore, open_store
+from engine.tokens import TokenStore, open_store
 from engine.train import train
 from engine.world import World
 

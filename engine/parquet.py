@@ -1,0 +1,70 @@
+"""Columns of text out of a Parquet file, a batch at a time, with what is wrong with the file in a sentence."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.contract.messages import InputError
+from engine.texts import Text
+
+# A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
+STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
+BATCH_ROWS = 1024
+
+
+def opened(path: Path, columns: Mapping[str, str]) -> pq.ParquetFile:
+    """The file with its columns checked, which are given by the settings that name them; raises InputError."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True, **STREAMED)
+        schema = file.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+    for setting, column in columns.items():
+        _check_column(path, schema, column, setting)
+    return file
+
+
+def _check_column(path: Path, schema: pa.Schema, column: str, setting: str) -> None:
+    if schema.get_field_index(column) < 0:
+        names = ", ".join(schema.names)
+        raise InputError("column_missing", path=str(path), column=column, columns=names, setting=setting)
+    kind = schema.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise InputError("column_not_text", path=str(path), column=column, kind=str(kind), setting=setting)
+
+
+def texts(
+    path: Path, file: pq.ParquetFile, prompt_column: str, response_column: str
+) -> Iterator[tuple[list[Text], list[Text]]]:
+    """Prompts and responses, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
+    try:
+        for batch in file.iter_batches(BATCH_ROWS, columns=[prompt_column, response_column]):
+            yield _texts(batch.column(prompt_column)), _texts(batch.column(response_column))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError("parquet_bad", path=str(path), why=" ".join(str(error).split())[:300])
+
+
+def _texts(column: pa.Array) -> list[Text]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        found: list[Text] = column.to_pylist()
+    except UnicodeDecodeError:
+        found = [_decoded(raw) for raw in column.cast(pa.large_binary()).to_pylist()]
+    return found
+
+
+def _decoded(raw: bytes | None) -> Text:
+    with contextlib.suppress(UnicodeDecodeError, AttributeError):
+        return raw.decode("utf-8")  # type: ignore[union-attr]  # None is what the suppression is for
+    return raw
