@@ -16,6 +16,7 @@ from torch.nn import functional
 from engine.network.modules import T5Modules
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
+UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm
 HEAD_ROWS = 2048  # of the head's weight in one matrix product
 
 
@@ -145,10 +146,12 @@ def _losses_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
         part = slice(start, start + rows)
         precise = logits[part].to(losses.dtype)
         places = (torch.arange(len(precise), device=logits.device), labels[part])
-        largest, picked = precise.amax(dim=-1), precise[places]
         probabilities = torch.softmax(precise, dim=-1)
-        # The largest probability is at least 1 / V, so its logarithm is sound where that of the label's is not.
-        losses[part] = largest - probabilities.amax(dim=-1).log() - picked
+        found = probabilities[places].log_().neg_()
+        unlikely = found > UNLIKELY
+        if unlikely.any():
+            found[unlikely] = precise[unlikely].logsumexp(dim=-1) - precise[places][unlikely]
+        losses[part] = found
         probabilities[places] = torch.expm1(-losses[part])  # p - 1, to all its digits where p is near 1
         logits[part] = probabilities
     return losses, logits
@@ -187,5 +190,5 @@ def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tens
 
 
 def _cached_rows(logits: Tensor) -> int:
-    """How many rows of logits stay in the processor's cache while they are worked on."""
-    return max(1, CACHED_LOGITS // logits.shape[1])
+    """How many rows of logits stay in the processor's cache while they are worked on; a GPU takes them all at once."""
+    return max(1, CACHED_LOGITS // logits.shape[1] if logits.device.type == "cpu" else len(logits))

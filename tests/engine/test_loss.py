@@ -84,6 +84,20 @@ def test_huge_logits_do_not_overflow() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(loss, hidden, head))
 
 
+def test_a_label_that_is_all_but_impossible_has_its_exact_loss_and_gradient() -> None:
+    gaps = torch.tensor([0.5, 30.0, 59.9, 60.1, 88.0, 104.0, 500.0])
+    hidden = torch.stack([gaps, torch.zeros_like(gaps)], dim=1).requires_grad_()
+    weight = torch.eye(2)
+    head = Head(nn.Linear(2, 2, bias=False), weight, ())
+    for place, gap in enumerate(gaps.double()):
+        loss = summed_loss(hidden[place : place + 1], head, torch.tensor([1]), 4)
+        assert loss.item() == pytest.approx((gap + torch.exp(-gap).log1p()).item(), rel=1e-6)
+    summed_loss(hidden, head, torch.ones(len(gaps), dtype=torch.int64), 4).backward()
+    assert hidden.grad is not None
+    expected = torch.sigmoid(gaps.double())[:, None] * torch.tensor([1.0, -1.0]).double()
+    torch.testing.assert_close(hidden.grad.double(), expected, rtol=1e-6, atol=1e-30)
+
+
 @pytest.mark.parametrize("chunk", [1, 5])
 @pytest.mark.parametrize("loss_of", [summed_loss, token_losses])
 def test_no_more_logits_than_a_chunk_are_held(monkeypatch: pytest.MonkeyPatch, loss_of: Any, chunk: int) -> None:
