@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 FLOAT, HALF = 4, 2  # bytes; weights that learn, their gradients and the optimizer's state are fp32 in any case
-RUNTIME = 440_000_000  # Python with torch, accelerate, pyarrow, and of transformers tokenizers and configurations
-MODELLING = 70_000_000  # its models, which a new T5 and one with a head of its own are made by
+RUNTIME = 380_000_000  # Python with torch, accelerate, and of transformers tokenizers and configurations
+MODELLING = 20_000_000  # its models, which a new T5 and one with a head of its own are made by
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the GPU, and its libraries on the host
 
 # On the CPU, where a T5 is packed, layers keep what their backward pass needs in the kind of the matrix products:
