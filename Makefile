@@ -1,6 +1,6 @@
 # make demo   the whole story on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
-# make bench     training beside transformers' own trainer: speed, memory, start, evaluation (about an hour)
+# make bench     training beside transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make screens   the screens in docs/screens, by a walk through the demo in a real tmux
@@ -30,8 +30,8 @@ test-all: lint
 	$(BIN)/pytest $(SPREAD)
 
 bench: $(VENV)/dev.done
-	$(BIN)/python -m bench.training --size tiny --steps 10 --budget 8192
-	$(BIN)/python -m bench.training --size chatlm --steps 6 --budget 512
+	$(BIN)/python -m bench.training --size tiny --steps 10 --budget 8192 $(if $(ROWS),--rows $(ROWS))
+	$(BIN)/python -m bench.training --size chatlm --steps 5 --budget 512 $(if $(ROWS),--rows $(ROWS))
 
 bench-scale: $(VENV)/dev.done
 	$(BIN)/python -m bench.scale
