@@ -344,7 +344,10 @@ class Desk(App[int]):
 
     @work(thread=True, exclusive=True, group="demo")
     def begin_demo(self) -> None:
-        """Carries the demo out and shows its runs; goes on where an earlier one was left, or still is."""
+        """Carries the demo out and shows its runs; goes on where an earlier one was left, or still is.
+
+        What comes after a half that was stopped, or died, waits until it has been resumed and is done.
+        """
         worker = get_current_worker()
         try:
             if not any(map(story.running, story.HALVES)):
@@ -358,9 +361,9 @@ class Desk(App[int]):
                         continue
                     run = starting.start(self.options.logs, record).record.run
                 self.call_from_thread(self.open_run, run)
-                while not worker.is_cancelled and story.running(name):
+                while not worker.is_cancelled and not story.is_done(name):  # a half that stopped may be resumed here
                     time.sleep(TICK_SECONDS)
-                if worker.is_cancelled or not story.is_done(name):
+                if worker.is_cancelled:
                     return
             model = str(OutputDir(Path(preset(story.HALVES[-1]).config.output_dir)).best)
             self.call_from_thread(self._told, say("ui_demo_done", self.options.lang, model=model))
