@@ -80,12 +80,11 @@ def preset_of(*, is_finetune: bool, use_small_config: bool) -> str:
 
 def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool = False) -> None:
     """Runs the job in this process, one rank of however many the launcher started; ends the process."""
+    with_library_settings()
     name = preset_of(is_finetune=settings["is_finetune"], use_small_config=settings["use_small_config"])
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
         click.echo(f"{'=' * 80}\n{ORIGINAL_NAMES[name]} = {name}\n{'=' * 80}")
-    for setting, value in LIBRARY_SETTINGS.items():  # before torch is loaded, which the imports below do
-        os.environ.setdefault(setting, value)
     from engine.job import execute, leave
     from engine.score import score
     from engine.train import train as train_job
@@ -106,6 +105,14 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     if main_rank and code in (2, 3) and not resume:
         discard(run_dir)  # refused: nothing was done, and nothing is left behind
     leave(code)
+
+
+def with_library_settings() -> None:
+    """Begins this process anew with what torch and its libraries are to find: glibc looks when a process begins."""
+    missing = {setting: value for setting, value in LIBRARY_SETTINGS.items() if setting not in os.environ}
+    if missing:
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 
 def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -> RunDir:

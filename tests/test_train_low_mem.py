@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.rundir import OutputDir
+from sft_tui.ranks import LIBRARY_SETTINGS
 from tests.conftest import TRAIN_ROWS
 from tests.processes import SFT_TUI, Result, kill_tree, options, run, until
 from train_low_mem import without_switches
@@ -128,6 +129,8 @@ def test_a_run_that_was_started_so_is_seen_and_stopped_by_the_app(
         saved = OutputDir(project / "model_save/sft_small")
         until(lambda: bool(saved.checkpoint_steps()))
         assert run(*SFT_TUI, "status", folder=project).out.startswith("sft-small-1 running")
+        began_with = Path(f"/proc/{trainer.pid}/environ").read_text().split("\0")
+        assert {f"{name}={os.environ.get(name, value)}" for name, value in LIBRARY_SETTINGS.items()} <= {*began_with}
         busy = python(project, "train", *SMALL, *shape)
         assert busy.code == 3
         assert f"sft-small-1 (pid {trainer.pid}, since 20" in busy.err
