@@ -38,7 +38,7 @@ from engine.pulse import (
     write_stacks_on_request,
 )
 from engine.source import Source
-from engine.tokens import TokenStore, fingerprint, open_store
+from engine.tokens import TokenStore, fingerprint, is_stored, open_store
 from engine.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
@@ -150,10 +150,16 @@ class Job:
             raise StopAskedError(Message.of("ended_stopped_early", phase=name))
 
     def source(self, setting: str) -> Source:
-        """The data file of a setting, which is there; raises InputError. What is in it is seen when it is tokenized."""
+        """The data file of a setting, which is there; raises InputError."""
         config = self.config
         require_files(config, setting)
         return Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+
+    def look_into(self, sources: list[Source], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+        """Refuses files that cannot be read, before anything is made of any of them; raises InputError."""
+        for source in sources:
+            if not is_stored(source, tokenizer, Path(self.config.token_store)):
+                source.open().close()
 
     def store(self, source: Source, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:
         """The token store of `source`, made by one rank of each machine; raises InputError."""

@@ -60,19 +60,17 @@ def prepare(job: Job) -> Prepared:
     require_files(config, "tokenizer")
     data = job.started(sources)
     tokenizer = load_tokenizer(config.tokenizer)
+    job.look_into(sources, tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
-    if start is None:
-        require_files(config, "pretrained_model")
-    job.phase("tokenizing")
-    train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
-    job.phase("loading")
     packed = packs(world.device)
     if start is not None:
         data["pretrained_model"] = start.manifest["data"].get("pretrained_model", "")
+        job.phase("loading")
         net = model.build_model(start.model_config(), start.weights(), start.path, packed=packed)
         net.generation_config = start.generation_config()
     else:
+        require_files(config, "pretrained_model")
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
         net = model.load_mapped(config, tokenizer, packed=packed)
@@ -80,6 +78,8 @@ def prepare(job: Job) -> Prepared:
             job.notice(Message.of("model_new", seed=config.seed))
     frozen = model.freeze(net, config.freeze)
     model.detach_from_files(model.trained_parameters(net).values())  # the rest when it is written down
+    job.phase("tokenizing")
+    train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
     net.to(world.device)
     head = find_head(net)

@@ -25,9 +25,10 @@ def score(job: Job) -> Message:
         raise InputError("best_missing", path=best)
     job.started([source])
     tokenizer = load_tokenizer(best)
-    rows = job.store(source, tokenizer)
+    job.look_into([source], tokenizer)
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
     net = model.load_model(own, tokenizer, packed=packs(job.world.device))
+    rows = job.store(source, tokenizer)
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)
     job.notice(notice)

@@ -203,6 +203,11 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def is_stored(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> bool:
+    """Whether the store of `source` is there, which no broken file has."""
+    return (store_path(source, tokenizer, root) / "meta.json").is_file()
+
+
 def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> Path:
     """The folder of the store of this content: data, columns and tokenizer."""
     parts = (

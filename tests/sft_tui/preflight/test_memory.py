@@ -12,17 +12,16 @@ PLAN = Plan("adafactor", 256, (Batch(2, 6, 245),), Batch(8, 60, 200), 45_778_008
 
 # Peaks of a rank in MiB (VmHWM), on two cores of an x86 with avx512_bf16: model, largest micro-batch, whether in bf16,
 # and what was measured, some of it twice.
-SHORT, LONG = Batch(2, 21, 217), Batch(1, 365, 464)
+SHORT, LONG = Batch(2, 9, 195), Batch(1, 445, 497)
 WHOLE = replace(CHATLM, trained=CHATLM.parameters, encoder_frozen=False, embeddings_frozen=False)
 MEASURED = [
-    (TINY, SHORT, True, (587, 595)),
-    (TINY, SHORT, False, (594, 595)),
-    (TINY, LONG, True, (622, 625)),
-    (TINY, Batch(13, 25, 144), True, (642, 652)),
-    (CHATLM, SHORT, True, (1752, 1755)),
-    (CHATLM, SHORT, False, (1897,)),
-    (CHATLM, LONG, True, (1887, 1961)),
-    (WHOLE, SHORT, True, (2786,)),
+    (TINY, Batch(2, 9, 222), True, (449,)),
+    (TINY, Batch(2, 9, 222), False, (472,)),
+    (TINY, LONG, True, (527,)),
+    (TINY, Batch(13, 24, 128), True, (524,)),
+    (TINY, Batch(16, 25, 116), True, (554,)),
+    (CHATLM, SHORT, True, (1632,)),
+    (CHATLM, SHORT, False, (1785,)),
 ]
 
 
