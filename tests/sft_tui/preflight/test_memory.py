@@ -11,33 +11,31 @@ CHATLM = Shape(29_298, 768, 64, 3072, 12, 10, 10, False, True, 187_692_288, 94_3
 PLAN = Plan("adafactor", 256, (Batch(2, 6, 245),), Batch(8, 60, 200), 45_778_008)
 
 # Peaks of a rank in MiB (VmHWM), on two cores of an x86 with avx512_bf16: model, largest micro-batch, whether in bf16,
-# and what was measured, some of it twice.
+# and what was measured.
 SHORT, LONG = Batch(2, 9, 195), Batch(1, 445, 497)
 WHOLE = replace(CHATLM, trained=CHATLM.parameters, encoder_frozen=False, embeddings_frozen=False)
 MEASURED = [
-    (TINY, Batch(2, 9, 222), True, (449,)),
-    (TINY, Batch(2, 9, 222), False, (472,)),
-    (TINY, LONG, True, (527,)),
-    (TINY, Batch(13, 24, 128), True, (524,)),
-    (TINY, Batch(16, 25, 116), True, (554,)),
-    (CHATLM, SHORT, True, (1632,)),
-    (CHATLM, SHORT, False, (1785,)),
+    (TINY, Batch(2, 9, 222), True, 449),
+    (TINY, Batch(2, 9, 222), False, 472),
+    (TINY, LONG, True, 527),
+    (TINY, Batch(13, 24, 128), True, 524),
+    (TINY, Batch(16, 25, 116), True, 554),
+    (CHATLM, SHORT, True, 1632),
+    (CHATLM, SHORT, False, 1785),
+    (WHOLE, SHORT, True, 2668),
 ]
 
 
-@pytest.mark.parametrize(("shape", "batch", "bf16", "peaks"), MEASURED)
-def test_what_was_measured_is_predicted_within_15_percent(
-    shape: Shape, batch: Batch, bf16: bool, peaks: tuple[int, ...]
-) -> None:
+@pytest.mark.parametrize(("shape", "batch", "bf16", "peak"), MEASURED)
+def test_what_was_measured_is_predicted_within_15_percent(shape: Shape, batch: Batch, bf16: bool, peak: int) -> None:
     plan = replace(PLAN, largest=(batch,), model_file_bytes=4 * shape.parameters, bf16=bf16)
     predicted = predict(shape, plan).total / (1 << 20)
-    for peak in peaks:
-        assert abs(predicted / peak - 1) < 0.15
+    assert abs(predicted / peak - 1) < 0.15
 
 
 def test_adamw_was_measured_too() -> None:
     plan = replace(PLAN, optimizer="adamw", largest=(SHORT,), model_file_bytes=4 * CHATLM.parameters, bf16=True)
-    assert abs(predict(CHATLM, plan).total / (2475 << 20) - 1) < 0.15
+    assert abs(predict(CHATLM, plan).total / (2355 << 20) - 1) < 0.15
 
 
 @pytest.mark.parametrize(
