@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
 from engine.contract.rundir import STAGED, sync
-from engine.parquet import BATCH_ROWS, STREAMED, opened
+from engine.parquet import BATCH_ROWS, STREAMED, opened, unreadable
 from engine.texts import fault_of, row_hashes
 
 CHUNK = 1 << 20  # characters read at a time
@@ -279,7 +279,7 @@ def _parquet(path: Path, request: Request, progress: Progress) -> Iterator[tuple
                 row += 1
                 yield str(row - 1), record
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError("parquet_bad", path=str(path), why=" ".join(str(error).split())[:300]) from None
+        raise unreadable(path, error) from None
 
 
 # --- shapes

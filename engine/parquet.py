@@ -22,7 +22,7 @@ def opened(path: Path, columns: Mapping[str, str]) -> pq.ParquetFile:
         file = pq.ParquetFile(path, page_checksum_verification=True, **STREAMED)
         schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     for setting, column in columns.items():
         _check_column(path, schema, column, setting)
     return file
@@ -47,10 +47,11 @@ def texts(
         for batch in file.iter_batches(BATCH_ROWS, columns=[prompt_column, response_column]):
             yield _texts(batch.column(prompt_column)), _texts(batch.column(response_column))
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to raise where reading failed."""
     return InputError("parquet_bad", path=str(path), why=" ".join(str(error).split())[:300])
 
 
