@@ -22,7 +22,7 @@ class Source:
 
     def open(self) -> "pq.ParquetFile":
         """The file with both columns checked; raises InputError."""
-        from engine import parquet  # 45 MB that a trainer does without where its rows are tokenized already
+        from engine import parquet  # 50 MB that a trainer does without where its rows are tokenized already
 
         return parquet.opened(self.path, {"prompt_column": self.prompt_column, "response_column": self.response_column})
 
