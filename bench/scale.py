@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import assets
-from bench.training import ended, planned
+from bench.training import ended, make_stores, planned
 from engine.contract.config import RunConfig, from_json, to_json
 from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset
@@ -167,6 +167,7 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
             env = trainer_environment(RunRecord("scale-1", "sft-small", "train", {}), None)
             ended([sys.executable, "-m", "bench.scale", "--tokenize", str(settings), str(out)], env, scratch / "log")
             told = json.loads(out.read_text())
+            make_stores(config)  # of the validation rows too, which the trainer would tokenize before its first step
             os.sync()  # or the first step waits for what was written before it
             trained = train(config, Path(place), 1, steps)
         yield (
@@ -182,6 +183,7 @@ def processes_told(scratch: Path, pairs: list[tuple[str, str]], steps: int, budg
         with tempfile.TemporaryDirectory(dir=scratch) as place:
             config = replace(configured(scratch, Path(place), budget), gradient_accumulation_steps=2 // processes)
             write_rows(Path(config.train_file), pairs, 3000)
+            make_stores(config)
             found = train(config, Path(place), processes, steps)
         yield (
             f"{processes:>12} {found.rate:>15,.0f} {found.communication:>14.1%}"

@@ -120,14 +120,15 @@ def ours(assets: Path, scratch: Path, precision: str, budget: int) -> Measured:
         bleu_rows=4,
         max_new_tokens=8,
     )
-    _make_stores(config)
+    make_stores(config)
     began = time.monotonic()
     run_dir, memory = trained(config, scratch)
     records = [found for found in EventReader(run_dir.events).poll() if isinstance(found.event, Step)]
     return _measured(records, began, memory, _Shape.of(assets / "model"))
 
 
-def _make_stores(config: RunConfig) -> None:
+def make_stores(config: RunConfig) -> None:
+    """Tokenizes the rows of both files, where they are not tokenized yet."""
     tokenizer = load_tokenizer(config.tokenizer)
     for setting in ("train_file", "validation_file"):
         source = Source(Path(getattr(config, setting)), setting, "prompt", "response")
