@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# What the installation reads.
+INSTALLED := pyproject.toml constraints.txt engine/network/kernels.c
 
 # Tests wait for processes and disks more than they compute; worksteal lets nobody end alone with a long tail.
 SPREAD := -n 2 --dist worksteal
@@ -59,12 +61,12 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo.done: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/demo.done: $(INSTALLED) | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
 	$(PIP) -e '.[demo]'
 	@touch $@
 
-$(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/dev.done: $(INSTALLED) | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
 	$(PIP) -e '.[demo,dev]'
 	@touch $@

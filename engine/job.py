@@ -28,6 +28,7 @@ from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stream import EventWriter, Listener, last_attempt
 from engine.foreign import one_line
+from engine.network import kernels
 from engine.pulse import (
     Life,
     Pulse,
@@ -342,7 +343,7 @@ def peak_memory() -> int:
 def versions() -> dict[str, str]:
     """Versions of what takes part in the arithmetic, and the number of threads it uses."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
-    own = {"engine": _own_source(), "threads": str(torch.get_num_threads())}
+    own = {"engine": _own_source(), "kernels": kernels.kind(), "threads": str(torch.get_num_threads())}
     return {"python": sys.version.split()[0], **found, **own}
 
 
@@ -355,7 +356,7 @@ def _own_source() -> str:
 def source_digest(folder: Path) -> str:
     """Twelve hexadecimal digits that another source in `folder` would not have."""
     whole = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
+    for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.c")]):
         whole.update(f"{file.relative_to(folder)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()[:12]
 

@@ -2,47 +2,30 @@
 
 Scores are computed in fp32 whatever the rest is in: they are a few percent of the work, and a softmax needs the
 digits. What is kept for the backward pass is the softmax alone, in the kind of the inputs, negative where dropout
-took a weight away.
+took a weight away. Where `kernels` has compiled code for it, that is used.
 """
-
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.network import kernels
 from engine.network.dropout import Rate, Source
-from engine.network.rows import Rows
+from engine.network.rows import Sight
 
 _HALF = np.float32(0.5)
-
-
-@dataclass(frozen=True)
-class Sight:
-    """Who sees whom: rows of queries and of keys, and how many heads share the width."""
-
-    queries: Rows
-    keys: Rows
-    heads: int
-
-    def pairs(self) -> Iterator[tuple[slice, slice]]:
-        """Where each row's queries and keys are."""
-        return zip(self.queries.places(), self.keys.places(), strict=True)
-
-    def split(self, values: Tensor, place: slice) -> Tensor:
-        """The values of a row by head, (heads, tokens, width of a head)."""
-        return values[place].view(place.stop - place.start, self.heads, -1).transpose(0, 1)
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: Source
 ) -> tuple[Tensor, list[Tensor]]:
-    """What every query sees, (tokens, heads × width), and the softmax of each row.
+    """What every query sees, (tokens, heads × width), and the softmax of each row, or of all rows end to end.
 
     `query`, `key` and `value` are (tokens, heads × width), `bias` is (heads, longest query, longest key) or None.
     What dropout keeps is not scaled up here: the caller multiplies by `rate.scale`.
     """
+    if kernels.serve(query):
+        return kernels.attend(query, key, value, bias, sight, rate, source)
     kind, kept = query.dtype, []
     query, key, value = (part.to(_precise(kind)) for part in (query, key, value))
     seen = torch.empty_like(query)
@@ -76,6 +59,8 @@ def attend_backward(
 
     `gradient` is that of what `attend` gave, already multiplied by `rate.scale`.
     """
+    if kernels.serve(query):
+        return kernels.attend_backward(gradient, query, key, value, kept, sight, bias_gradient)
     kind = query.dtype
     precise = _precise(kind)
     query, key, value, gradient = (part.to(precise) for part in (query, key, value, gradient))

@@ -16,6 +16,7 @@ LEVELS = 1 << 16
 _WORDS = {2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
 
 Kept = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,18 @@ class Source:
         if not rate.dropped:
             return None
         count = int(np.prod(shape))
-        words = self._bits.random_raw(-(-count // 4)).view(np.uint16)
-        kept: Kept = (words[:count] >= rate.dropped).reshape(shape)
+        kept: Kept = (self._drawn(count)[:count] >= rate.dropped).reshape(shape)
         return kept
+
+    def words(self, rate: Rate, *counts: int) -> Words | None:
+        """The 16 bits of each element of tensors of so many, each from a multiple of four on, as `kept` takes them.
+
+        Elements whose bits are below `rate.dropped` are dropped; None where all stay.
+        """
+        return self._drawn(*counts) if rate.dropped else None
+
+    def _drawn(self, *counts: int) -> Words:
+        return self._bits.random_raw(sum(-(-count // 4) for count in counts)).view(np.uint16)
 
 
 def drop_(values: Tensor, kept: Kept | None) -> Tensor:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.network.attention import Sight, attend, attend_backward
+from engine.network.attention import attend, attend_backward
 from engine.network.dropout import Kept, Rate, Source, drop_
+from engine.network.rows import Sight
 
 Weights = Sequence[Tensor]
 

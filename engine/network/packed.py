@@ -15,13 +15,12 @@ from torch.nn import functional
 
 from engine.loss import Head, logits_of, summed_loss, token_losses
 from engine.network import layers
-from engine.network.attention import Sight
 from engine.network.decoding import Decoding, greedy
 from engine.network.dropout import Rate, Source
 from engine.network.encodings import Encodings, Shape, files_of
 from engine.network.layers import Setting
 from engine.network.modules import is_known
-from engine.network.rows import Rows
+from engine.network.rows import Rows, Sight
 from engine.network.values import Values
 from engine.tokens import TokenStore
 from engine.world import World
@@ -158,7 +157,7 @@ class _Stack:
         """The stack's output, (tokens, d_model), from embedded tokens; a decoder looks at `encoded`."""
         stack, heads = self.module, self.module.config.num_heads
         x = self._dropped(x)
-        itself = Sight(rows, rows, heads)
+        itself = Sight(rows, rows, heads, causal=stack.is_decoder)
         bias = self._bias(rows.longest)
         for block in stack.block:
             own, feed = block.layer[0], block.layer[-1]
@@ -185,7 +184,7 @@ class _Stack:
         """Bias of attention scores by relative position, (heads, longest, longest); a decoder sees no later token."""
         attention = self.module.block[0].layer[0].SelfAttention
         bias: Tensor = attention.compute_bias(longest, longest)[0]
-        bias = bias.to(torch.promote_types(bias.dtype, torch.float32))
+        bias = bias.to(torch.promote_types(bias.dtype, torch.float32)).contiguous()
         if self.module.is_decoder:
             later = torch.ones(longest, longest, dtype=torch.bool, device=bias.device).triu_(1)
             bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)

@@ -33,3 +33,24 @@ class Rows:
         """Where each row's tokens are."""
         for end, length in zip(accumulate(self.lengths), self.lengths, strict=True):
             yield slice(end - length, end)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Who sees whom: rows of queries and of keys, and how many heads share the width.
+
+    Where it is causal, no query sees a later key, which the bias of the scores says too.
+    """
+
+    queries: Rows
+    keys: Rows
+    heads: int
+    causal: bool = False
+
+    def pairs(self) -> Iterator[tuple[slice, slice]]:
+        """Where each row's queries and keys are."""
+        return zip(self.queries.places(), self.keys.places(), strict=True)
+
+    def split(self, values: Tensor, place: slice) -> Tensor:
+        """The values of a row by head, (heads, tokens, width of a head)."""
+        return values[place].view(place.stop - place.start, self.heads, -1).transpose(0, 1)

@@ -335,6 +335,14 @@ SAID: dict[str, Said] = {
         ("A run that reaches it fails while saving.", "达到上限时保存会失败。"),
         ("Raise it: `ulimit -n 4096`", "请提高上限：`ulimit -n 4096`"),
     ),
+    "uncompiled": Said(
+        ("The part of the trainer that is written in C is not there.", "训练程序中用 C 编写的部分不存在。"),
+        (
+            "No C compiler was found when sft-tui was installed; a small model trains a fifth slower without.",
+            "安装 sft-tui 时没有 C 编译器；缺少它时小模型的训练慢五分之一。",
+        ),
+        ("Install gcc, then sft-tui again: `{command}`", "请先安装 gcc，再重新安装 sft-tui：`{command}`"),
+    ),
     "logout_kills": Said(
         (
             "Logging out ends all your processes on this machine (KillUserProcesses=yes).",

@@ -1,9 +1,13 @@
 """Whether the machine can carry the run: processes and devices, limits, what a logout does, the clock."""
 
+import importlib.util
 import os
+import platform
 import resource
+import shlex
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,7 @@ from sft_tui import gpus
 from sft_tui.preflight.finding import Finding
 from sft_tui.text import size
 
+HERE = str(Path(__file__).parents[2])  # where the package was installed from, by `pip install -e`
 FEWEST_FILES = 256
 LEAST_SHM = 64 << 20  # bytes; what containers give by default
 CLOCK_SLACK = 3600.0  # seconds
@@ -45,6 +50,8 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
         yield Finding("warning", "files_few", "machine", {"limit": soft}, "ulimit -n 4096")
+    if not count and uncompiled():
+        yield Finding("warning", "uncompiled", "machine", {}, f"{sys.executable} -m pip install -e {shlex.quote(HERE)}")
     if logout_kills():
         wrapped = f"loginctl enable-linger && systemd-run --user --scope {command}"
         yield Finding("warning", "logout_kills", "machine", {}, wrapped)
@@ -69,6 +76,11 @@ def unreachable() -> str:
         except OSError as error:
             why = f"{host}: {error.strerror or error}"
     return why
+
+
+def uncompiled() -> bool:
+    """Whether this processor could run the trainer's own code in C, which was not compiled at the installation."""
+    return platform.machine() == "x86_64" and importlib.util.find_spec("engine.network._kernels_avx2") is None
 
 
 def _shared_memory() -> Iterator[Finding]:

@@ -169,7 +169,9 @@ def test_another_source_has_another_digest(tmp_path: Path) -> None:
     found.append(job.source_digest(tmp_path))
     (tmp_path / "inner" / "b.py").rename(tmp_path / "inner" / "c.py")
     found.append(job.source_digest(tmp_path))
-    assert len(set(found)) == 3
+    (tmp_path / "inner" / "d.c").write_text("4")
+    found.append(job.source_digest(tmp_path))
+    assert len(set(found)) == 4
 
 
 def test_an_attempt_tells_what_it_began_with(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:

@@ -2,15 +2,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.network.attention import Sight, attend, attend_backward
+from engine.network import kernels
+from engine.network.attention import attend, attend_backward
 from engine.network.dropout import Rate, Source
-from engine.network.rows import Rows
+from engine.network.rows import Rows, Sight
 from tests.engine.network.checked import reseeded
 
 HEADS, WIDTH = 2, 6
 QUERIES, KEYS = Rows((1, 4, 2)), Rows((3, 1, 5))
 SIGHTS = {"itself": Sight(QUERIES, QUERIES, HEADS), "another": Sight(QUERIES, KEYS, HEADS)}
 NOTHING = Rate.of(0.0)
+
+
+@pytest.fixture(params=["by torch", "compiled"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of computing what there is compiled code for."""
+    if request.param == "by torch":
+        monkeypatch.setattr(kernels, "serve", lambda _query: False)
+    elif kernels.kind() == "none":
+        pytest.skip("no C compiler was found at the installation")
 
 
 def parts(sight: Sight, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,6 +110,7 @@ def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
     assert changed == [at.stop - 1]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_inputs(rate: float) -> None:
     sight = SIGHTS["itself"]
@@ -107,11 +118,12 @@ def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_in
     _, kept = attend(*given, None, sight, Rate.of(rate), reseeded(Source()))
     _, whole = attend(*given, None, sight, NOTHING, Source())
     stays = dropped(Rate.of(rate), sight) if rate else [torch.ones(part.shape) for part in whole]
-    for ours, plain_weights, stay in zip(kept, whole, stays, strict=True):
-        assert ours.dtype == torch.bfloat16
-        assert torch.equal(ours, torch.where(stay.bool(), plain_weights, -plain_weights))
+    ours, plain_weights, stay = (torch.cat([part.flatten() for part in parts]) for parts in (kept, whole, stays))
+    assert ours.dtype == torch.bfloat16
+    assert torch.equal(ours, torch.where(stay.bool(), plain_weights, -plain_weights))
 
 
+@pytest.mark.usefixtures("way")
 def test_scores_of_bf16_are_computed_in_fp32() -> None:
     """All that is rounded to bf16 is what comes out."""
     sight = SIGHTS["another"]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.network.attention import Sight
 from engine.network.dropout import Rate, Source
 from engine.network.layers import (
     ACTIVATIONS,
@@ -17,7 +16,7 @@ from engine.network.layers import (
     normed_backward,
     self_attention,
 )
-from engine.network.rows import Rows
+from engine.network.rows import Rows, Sight
 from tests.engine.network.checked import assert_gradients, reseeded
 
 MODEL, INNER, HEADS, EPSILON = 3, 4, 2, 1e-3

@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from engine.loss import find_head
-from engine.network.dropout import Kept, Rate, Source
+from engine.network.dropout import Kept, Rate, Source, Words
 from engine.network.packed import PackedT5, supported
 from engine.network.padded import PaddedNetwork
 from tests.engine.network.small import (
@@ -214,6 +214,14 @@ class Recorded(Source):
         found = super().kept(rate, *shape)
         if found is not None:
             self.drawn.append((found, rate.scale))
+        return found
+
+    def words(self, rate: Rate, *counts: int) -> Words | None:
+        """As ever; of one row, or what belongs to which would have to be told apart."""
+        found = super().words(rate, *counts)
+        if found is not None:
+            (count,) = counts
+            self.drawn.append((found[:count] >= rate.dropped, rate.scale))
         return found
 
 

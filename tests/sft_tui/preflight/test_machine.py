@@ -90,6 +90,17 @@ def test_little_shared_memory_is_told_where_processes_share_gpus(
     assert (finding.level, finding.code) == ("warning", "shm_small")
 
 
+def test_a_trainer_without_its_own_c_is_told_with_the_command_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    (finding,) = found("uncompiled", tmp_path)
+    assert "pip install -e" in finding.fix()
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not found("uncompiled", tmp_path)
+
+
 def test_few_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _what: (64, 4096))
     (finding,) = found("files_few", tmp_path)

@@ -1,0 +1,393 @@
+/* Attention of T5 over rows laid end to end, forward and backward, one head of one row at a time.
+ *
+ * What `attention.py` does by torch, in one call for all rows of some heads: a row of a few dozen tokens is too small for
+ * torch's threads, and each of its dozen calls a row costs as much as the work. Everything is computed in fp32 whatever
+ * it comes in. A head is computed by one thread from its first row to its last, so that no result depends on how many
+ * threads there are.
+ *
+ * The softmax that is kept for the backward pass is negative where dropout took a weight away. Vectors are written by an
+ * extension that GCC and Clang share; the file is compiled for processors with AVX-512 and for those with AVX2.
+ */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A vector of LANES floats is one register; ROWS × 4 of them hold the sums of a block of products, and a few are left. */
+#ifdef __AVX512F__
+#define LANES 16
+#define ROWS 6
+#else
+#define LANES 8
+#define ROWS 3
+#endif
+#define AHEAD 12 /* tokens */
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
+
+/* As `_Call` in kernels.py. Values are (tokens, heads × width), bf16 where `half`, else fp32; `weights` are in the same
+ * kind, (heads, queries, keys) of each row, the rows end to end; so are `words`, 16 random bits for each weight, where
+ * each row begins at a multiple of four. `bias` and its gradient are (heads, side, side). */
+struct call {
+    const void *query, *key, *value, *gradient;
+    void *out, *d_query, *d_key, *d_value, *weights;
+    const float *bias;
+    float *d_bias;
+    const uint16_t *words;
+    const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
+    int64_t rows, heads, width, side, dropped, half, causal;
+};
+
+/* Scratch of one thread: a head of a row in fp32, its width and its keys rounded up to whole vectors. */
+struct scratch {
+    float *q, *k, *v, *g, *turned, *scores, *others, *out;
+};
+
+INLINE int64_t rounded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
+
+INLINE vec loaded(const float *at) {
+    vec found;
+    memcpy(&found, at, sizeof found);
+    return found;
+}
+
+INLINE void stored(float *at, vec values) { memcpy(at, &values, sizeof values); }
+
+INLINE vec all(float value) { return value - (vec){}; }
+
+INLINE vec chosen(ivec where, vec yes, vec no) { return (vec)(((ivec)yes & where) | ((ivec)no & ~where)); }
+
+INLINE vec from_half(hvec bits) { return (vec)(__builtin_convertvector(bits, uvec) << 16); }
+
+/* To the nearest bf16, ties to even; what is not a number stays none. */
+INLINE hvec to_half(vec values) {
+    uvec bits = (uvec)values;
+    uvec nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    uvec nan = (uvec)(values != values);
+    return __builtin_convertvector((nearest & ~nan) | (nan & 0x7fc0), hvec);
+}
+
+/* The first `count` of a vector's values in `half` or fp32, zeros after them. Whole vectors and the others go separate ways:
+ * the latter are put together in memory, which costs more than all else here. */
+INLINE hvec read_bits(const uint16_t *from, int64_t count) {
+    if (count >= LANES) {
+        hvec whole;
+        memcpy(&whole, from, sizeof whole);
+        return whole;
+    }
+    hvec some = {};
+    memcpy(&some, from, (size_t)count * sizeof *from);
+    return some;
+}
+
+INLINE vec read_some(const void *from, int64_t at, int64_t count, int half) {
+    if (half) return from_half(read_bits((const uint16_t *)from + at, count));
+    if (count >= LANES) return loaded((const float *)from + at);
+    vec some = {};
+    memcpy(&some, (const float *)from + at, (size_t)count * sizeof(float));
+    return some;
+}
+
+INLINE void write_some(void *to, int64_t at, int64_t count, vec values, int half) {
+    if (half && count >= LANES) {
+        hvec whole = to_half(values);
+        memcpy((uint16_t *)to + at, &whole, sizeof whole);
+    } else if (half) {
+        hvec some = to_half(values);
+        memcpy((uint16_t *)to + at, &some, (size_t)count * sizeof(uint16_t));
+    } else if (count >= LANES) {
+        stored((float *)to + at, values);
+    } else {
+        memcpy((float *)to + at, &values, (size_t)count * sizeof(float));
+    }
+}
+
+/* exp(x) for x of at most 0, to two units in the last place: 2^n × e^r with r within ±ln 2 / 2, by the polynomial of
+ * Cephes' expf; 0 below the least normal number. */
+INLINE vec exponential(vec x) {
+    const float shift = 12582912.0f; /* 1.5 × 2^23: adding it rounds to a whole number, which stands in the low bits */
+    vec whole = x * 1.44269504088896341f + shift;
+    ivec n = (ivec)whole - (ivec)all(shift);
+    whole -= shift;
+    vec r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    vec y = all(1.9875691500e-4f);
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * r * r + r + 1.0f;
+    vec found = (vec)((ivec)y + (n << 23));
+    return chosen(x < -87.0f, (vec){}, found);
+}
+
+INLINE float sum_of(vec values) {
+    float parts[LANES];
+    memcpy(parts, &values, sizeof parts);
+    for (int step = LANES / 2; step; step /= 2)
+        for (int i = 0; i < step; i++) parts[i] += parts[i + step];
+    return parts[0];
+}
+
+INLINE float largest_of(vec values) {
+    float parts[LANES];
+    memcpy(parts, &values, sizeof parts);
+    for (int step = LANES / 2; step; step /= 2)
+        for (int i = 0; i < step; i++) parts[i] = parts[i] > parts[i + step] ? parts[i] : parts[i + step];
+    return parts[0];
+}
+
+/* --- products */
+
+/* Which part of a product is known to be zero, or is not looked at, where a query sees no later key. */
+enum part {
+    WHOLE,
+    KEYS_UP_TO_ROW,   /* columns after the row are not wanted */
+    STEPS_UP_TO_ROW,  /* terms after the row are zero */
+    STEPS_FROM_ROW    /* terms before the row are zero */
+};
+
+INLINE void block(int rows, int vectors, int64_t first, int64_t last, const float *a, int64_t a_row, int64_t a_step,
+                  const float *b, int64_t b_row, float *c, int64_t c_row) {
+    vec sums[ROWS][4];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++) sums[i][j] = (vec){};
+    for (int64_t step = first; step < last; step++) {
+        vec of[4];
+        for (int j = 0; j < vectors; j++) of[j] = loaded(b + step * b_row + j * LANES);
+        for (int i = 0; i < rows; i++) {
+            vec by = all(a[i * a_row + step * a_step]);
+            for (int j = 0; j < vectors; j++) sums[i][j] += by * of[j];
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vectors; j++) stored(c + i * c_row + j * LANES, sums[i][j]);
+}
+
+INLINE void blocks(int rows, int64_t columns, int64_t first, int64_t last, const float *a, int64_t a_row,
+                   int64_t a_step, const float *b, int64_t b_row, float *c, int64_t c_row) {
+    int64_t at = 0;
+    for (; at + 4 * LANES <= columns; at += 4 * LANES)
+        block(rows, 4, first, last, a, a_row, a_step, b + at, b_row, c + at, c_row);
+    for (; at + 2 * LANES <= columns; at += 2 * LANES)
+        block(rows, 2, first, last, a, a_row, a_step, b + at, b_row, c + at, c_row);
+    for (; at < columns; at += LANES) block(rows, 1, first, last, a, a_row, a_step, b + at, b_row, c + at, c_row);
+}
+
+/* c = a × b, a of `rows` × `steps` by its two strides, b and c of whole vectors of columns. */
+INLINE void product(int64_t rows, int64_t columns, int64_t steps, const float *a, int64_t a_row, int64_t a_step,
+                    const float *b, int64_t b_row, float *c, int64_t c_row, enum part part) {
+    for (int64_t row = 0; row < rows; row += ROWS) {
+        int64_t after = row + ROWS < rows ? row + ROWS : rows;
+        int64_t wanted = part == KEYS_UP_TO_ROW && rounded(after) < columns ? rounded(after) : columns;
+        int64_t first = part == STEPS_FROM_ROW ? row : 0;
+        int64_t last = part == STEPS_UP_TO_ROW && after < steps ? after : steps;
+        const float *from = a + row * a_row;
+        float *to = c + row * c_row;
+        if (after - row == ROWS)
+            blocks(ROWS, wanted, first, last, from, a_row, a_step, b, b_row, to, c_row);
+        else
+            for (int64_t i = 0; i < after - row; i++)
+                blocks(1, wanted, first, last, from + i * a_row, a_row, a_step, b, b_row, to + i * c_row, c_row);
+    }
+}
+
+/* --- a head of a row in and out of scratch */
+
+INLINE void take(const struct call *call, const void *from, int64_t token, int64_t tokens, int64_t head, float *to) {
+    int64_t width = call->width, wide = rounded(width), stride = call->heads * width, size = call->half ? 2 : 4;
+    for (int64_t i = 0; i < tokens; i++)
+        for (int64_t j = 0; j < wide; j += LANES) {
+            int64_t count = width - j;
+            /* The processor does not guess that a head's part of the next tokens comes next. */
+            if (i + AHEAD < tokens)
+                __builtin_prefetch((const char *)from + ((token + i + AHEAD) * stride + head * width + j) * size);
+            stored(to + i * wide + j, read_some(from, (token + i) * stride + head * width + j, count, (int)call->half));
+        }
+}
+
+INLINE void give(const struct call *call, void *to, int64_t token, int64_t tokens, int64_t head, const float *from) {
+    int64_t width = call->width, wide = rounded(width), stride = call->heads * width;
+    for (int64_t i = 0; i < tokens; i++)
+        for (int64_t j = 0; j < wide; j += LANES) {
+            int64_t count = width - j;
+            write_some(to, (token + i) * stride + head * width + j, count, loaded(from + i * wide + j), (int)call->half);
+        }
+}
+
+/* (tokens, wide) to (wide, columns); columns past the tokens are zero. */
+INLINE void turn(const float *from, int64_t tokens, int64_t wide, float *to, int64_t columns) {
+    for (int64_t j = 0; j < wide; j++) {
+        for (int64_t i = 0; i < tokens; i++) to[j * columns + i] = from[i * wide + j];
+        for (int64_t i = tokens; i < columns; i++) to[j * columns + i] = 0.0f;
+    }
+}
+
+/* --- rows of scores */
+
+/* The softmax of `seen` scores plus bias, in their place; zeros up to the next whole vector. */
+INLINE void softmax(float *scores, const float *bias, int64_t seen) {
+    int64_t whole = rounded(seen);
+    if (bias)
+        for (int64_t j = 0; j < seen; j++) scores[j] += bias[j];
+    for (int64_t j = seen; j < whole; j++) scores[j] = -INFINITY;
+    vec most = all(-INFINITY), total = {};
+    for (int64_t j = 0; j < whole; j += LANES) {
+        vec x = loaded(scores + j);
+        most = chosen(x > most, x, most);
+    }
+    float top = largest_of(most);
+    for (int64_t j = 0; j < whole; j += LANES) {
+        vec y = exponential(loaded(scores + j) - top);
+        total += y;
+        stored(scores + j, y);
+    }
+    float inverse = 1.0f / sum_of(total);
+    for (int64_t j = 0; j < whole; j += LANES) stored(scores + j, loaded(scores + j) * inverse);
+}
+
+/* Keeps a row of weights, negative where dropout takes them away, and takes them away. */
+INLINE void keep(const struct call *call, float *weights, int64_t seen, int64_t keys, int64_t at, int64_t word) {
+    for (int64_t j = 0; j < keys; j += LANES) {
+        int64_t count = keys - j;
+        vec values = j < seen ? loaded(weights + j) : (vec){};
+        ivec away = {};
+        if (call->words && j < seen) {
+            away = __builtin_convertvector(read_bits(call->words + word + j, count), ivec) < (int32_t)call->dropped;
+            stored(weights + j, (vec)((ivec)values & ~away));
+        }
+        write_some(call->weights, at + j, count, (vec)((ivec)values | (away & INT32_MIN)), (int)call->half);
+    }
+}
+
+/* The gradient of a row of scores in place of that of its weights, and what dropout kept in place of what was kept of
+ * the softmax. */
+INLINE void softmax_backward(float *kept, float *gradient, float *d_bias, int64_t seen) {
+    int64_t whole = rounded(seen);
+    vec total = {};
+    for (int64_t j = 0; j < whole; j += LANES) {
+        vec values = loaded(kept + j);
+        vec by = (vec)((ivec)loaded(gradient + j) & (values > 0.0f));
+        total += by * (vec)((ivec)values & INT32_MAX);
+        stored(gradient + j, by);
+    }
+    float shared = sum_of(total);
+    for (int64_t j = 0; j < whole; j += LANES) {
+        vec values = loaded(kept + j);
+        stored(gradient + j, (vec)((ivec)values & INT32_MAX) * (loaded(gradient + j) - shared));
+        stored(kept + j, (vec)((ivec)values & ~(values < 0.0f)));
+    }
+    if (d_bias)
+        for (int64_t j = 0; j < seen; j++) d_bias[j] += gradient[j];
+}
+
+/* --- the two passes */
+
+static void give_back(struct scratch *scratch) { free(scratch->q); }
+
+static int make(struct scratch *scratch, const struct call *call) {
+    int64_t queries = 0, keys = 0, wide = rounded(call->width);
+    for (int64_t row = 0; row < call->rows; row++) {
+        int64_t some = call->queries[row + 1] - call->queries[row], others = call->keys[row + 1] - call->keys[row];
+        queries = some > queries ? some : queries;
+        keys = others > keys ? others : keys;
+    }
+    int64_t longest = rounded(queries > keys ? queries : keys), of_values = longest * wide;
+    int64_t of_scores = queries * rounded(keys) + LANES;
+    float *all_of_it = aligned_alloc(64, (size_t)rounded(6 * of_values + 2 * of_scores) * sizeof(float));
+    if (!all_of_it) return -1;
+    float **parts[] = {&scratch->q, &scratch->k, &scratch->v, &scratch->g, &scratch->turned, &scratch->out};
+    for (int i = 0; i < 6; i++) *parts[i] = all_of_it + i * of_values;
+    scratch->scores = all_of_it + 6 * of_values;
+    scratch->others = scratch->scores + rounded(of_scores);
+    return 0;
+}
+
+/* What the queries of some heads see, and the softmax of their rows; -1 where there is no memory for it. */
+int attend(const struct call *call, int64_t first_head, int64_t last_head) {
+    struct scratch s;
+    if (make(&s, call)) return -1;
+    int64_t wide = rounded(call->width);
+    for (int64_t head = first_head; head < last_head; head++) {
+        int64_t weights = 0, words = 0;
+        for (int64_t row = 0; row < call->rows; row++) {
+            int64_t of = call->queries[row], keys_of = call->keys[row];
+            int64_t queries = call->queries[row + 1] - of, keys = call->keys[row + 1] - keys_of, columns = rounded(keys);
+            int64_t own = head * queries * keys;
+            take(call, call->query, of, queries, head, s.q);
+            take(call, call->key, keys_of, keys, head, s.k);
+            take(call, call->value, keys_of, keys, head, s.v);
+            turn(s.k, keys, wide, s.turned, columns);
+            product(queries, columns, wide, s.q, wide, 1, s.turned, columns, s.scores, columns,
+                    call->causal ? KEYS_UP_TO_ROW : WHOLE);
+            for (int64_t i = 0; i < queries; i++) {
+                int64_t seen = call->causal ? i + 1 : keys;
+                const float *bias = call->bias ? call->bias + (head * call->side + i) * call->side : NULL;
+                softmax(s.scores + i * columns, bias, seen);
+                keep(call, s.scores + i * columns, seen, keys, weights + own + i * keys, words + own + i * keys);
+                /* The next rows of its block are multiplied as far as they see. */
+                if (call->causal) {
+                    int64_t end = (i / ROWS + 1) * ROWS;
+                    for (int64_t j = rounded(seen); j < end && j < columns; j++) s.scores[i * columns + j] = 0.0f;
+                }
+            }
+            product(queries, wide, keys, s.scores, columns, 1, s.v, wide, s.out, wide,
+                    call->causal ? STEPS_UP_TO_ROW : WHOLE);
+            give(call, call->out, of, queries, head, s.out);
+            weights += call->heads * queries * keys;
+            words += (call->heads * queries * keys + 3) / 4 * 4;
+        }
+    }
+    give_back(&s);
+    return 0;
+}
+
+/* Gradients of query, key and value of some heads, and of their bias, which is added to; -1 where there is no memory. */
+int attend_backward(const struct call *call, int64_t first_head, int64_t last_head) {
+    struct scratch s;
+    if (make(&s, call)) return -1;
+    int64_t wide = rounded(call->width);
+    for (int64_t head = first_head; head < last_head; head++) {
+        int64_t weights = 0;
+        for (int64_t row = 0; row < call->rows; row++) {
+            int64_t of = call->queries[row], keys_of = call->keys[row];
+            int64_t queries = call->queries[row + 1] - of, keys = call->keys[row + 1] - keys_of, columns = rounded(keys);
+            int64_t own = weights + head * queries * keys;
+            take(call, call->query, of, queries, head, s.q);
+            take(call, call->key, keys_of, keys, head, s.k);
+            take(call, call->value, keys_of, keys, head, s.v);
+            take(call, call->gradient, of, queries, head, s.g);
+            turn(s.v, keys, wide, s.turned, columns);
+            product(queries, columns, wide, s.g, wide, 1, s.turned, columns, s.others, columns,
+                    call->causal ? KEYS_UP_TO_ROW : WHOLE);
+            for (int64_t i = 0; i < queries; i++) {
+                int64_t seen = call->causal ? i + 1 : keys;
+                float *kept = s.scores + i * columns, *gradient = s.others + i * columns;
+                for (int64_t j = 0; j < columns; j += LANES) {
+                    int64_t count = keys - j;
+                    stored(kept + j, read_some(call->weights, own + i * keys + j, count, (int)call->half));
+                }
+                float *d_bias = call->d_bias ? call->d_bias + (head * call->side + i) * call->side : NULL;
+                softmax_backward(kept, gradient, d_bias, seen);
+                for (int64_t j = rounded(seen); j < columns; j++) gradient[j] = 0.0f;
+            }
+            product(keys, wide, queries, s.scores, 1, columns, s.g, wide, s.out, wide,
+                    call->causal ? STEPS_FROM_ROW : WHOLE);
+            give(call, call->d_value, keys_of, keys, head, s.out);
+            product(queries, wide, keys, s.others, columns, 1, s.k, wide, s.out, wide,
+                    call->causal ? STEPS_UP_TO_ROW : WHOLE);
+            give(call, call->d_query, of, queries, head, s.out);
+            product(keys, wide, queries, s.others, 1, columns, s.q, wide, s.out, wide,
+                    call->causal ? STEPS_FROM_ROW : WHOLE);
+            give(call, call->d_key, keys_of, keys, head, s.out);
+            weights += call->heads * queries * keys;
+        }
+    }
+    give_back(&s);
+    return 0;
+}
