@@ -17,6 +17,8 @@ from engine.network.network import Network
 from engine.tokens import TokenStore
 from engine.world import World
 
+CLIP_EPSILON = 1e-6  # torch's, by which it clips a norm that is all but too large
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -83,7 +85,7 @@ class StepRunner:
         if not abandoned:
             self.world.sum_gradients(self.parameters)
         seconds_communication = time.perf_counter() - computed if self.world.size > 1 else 0.0
-        norm = math.nan if abandoned else float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+        norm = math.nan if abandoned else self._clipped()
         seconds = time.perf_counter() - began
         return StepResult(
             loss=totals[0],
@@ -98,6 +100,14 @@ class StepRunner:
             seconds_forward_backward=seconds - seconds_data - seconds_communication,
             seconds_communication=seconds_communication,
         )
+
+    def _clipped(self) -> float:
+        """The norm of the gradient, which is scaled down where that is too large; torch would multiply by 1 too."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not float(norm) + CLIP_EPSILON <= self.max_grad_norm:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        return float(norm)
 
     def loss_of(self, samples: Ids) -> float:
         """The loss that `run` would find for these samples, by the same arithmetic and without a gradient kept."""

@@ -93,7 +93,7 @@ class Decoding:
             x = x + self._fed(self._norm(x, feed.layer_norm), feed.DenseReluDense).to(x.dtype)
         last = self._stack.final_layer_norm
         scale: Tensor = last.weight.detach().to(x.dtype)
-        return normed(x, last.variance_epsilon, x.dtype)[0] * scale
+        return normed(x, scale, last.variance_epsilon)[1]
 
     def _bias_at(self, at: int) -> Tensor:
         """Bias of the scores of token `at`, (1, heads, 1, tokens so far)."""
@@ -104,7 +104,7 @@ class Decoding:
         return here
 
     def _norm(self, x: Tensor, module: Any) -> Tensor:
-        return normed(x, module.variance_epsilon, self._values.kind)[0] * self._values[module.weight]
+        return normed(x, self._values[module.weight], module.variance_epsilon)[1]
 
     def _linear(self, x: Tensor, module: Any) -> Tensor:
         return functional.linear(x, self._values[module.weight])

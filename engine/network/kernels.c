@@ -1,12 +1,11 @@
-/* Attention of T5 over rows laid end to end, forward and backward, one head of one row at a time.
+/* What of a training step is neither a product with weights nor worth a call of torch for each of its parts: attention,
+ * and what stands between the products. Called by kernels.py, which has the meaning of every argument.
  *
- * What `attention.py` does by torch, in one call for all rows of some heads: a row of a few dozen tokens is too small for
- * torch's threads, and each of its dozen calls a row costs as much as the work. Everything is computed in fp32 whatever
- * it comes in. A head is computed by one thread from its first row to its last, so that no result depends on how many
- * threads there are.
+ * Values are bf16 where `half`, else fp32, and computed in fp32. A part of the work is done by one thread from its first
+ * number to its last, and how it is cut never depends on the threads: no result does.
  *
- * The softmax that is kept for the backward pass is negative where dropout took a weight away. Vectors are written by an
- * extension that GCC and Clang share; the file is compiled for processors with AVX-512 and for those with AVX2.
+ * Vectors are written by an extension that GCC and Clang share. The file is compiled for processors with AVX-512 and for
+ * those with AVX2.
  */
 
 #include <math.h>
@@ -29,24 +28,7 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
-
-/* As `_Call` in kernels.py. Values are (tokens, heads × width), bf16 where `half`, else fp32; `weights` are in the same
- * kind, (heads, queries, keys) of each row, the rows end to end; so are `words`, 16 random bits for each weight, where
- * each row begins at a multiple of four. `bias` and its gradient are (heads, side, side). */
-struct call {
-    const void *query, *key, *value, *gradient;
-    void *out, *d_query, *d_key, *d_value, *weights;
-    const float *bias;
-    float *d_bias;
-    const uint16_t *words;
-    const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
-    int64_t rows, heads, width, side, dropped, half, causal;
-};
-
-/* Scratch of one thread: a head of a row in fp32, its width and its keys rounded up to whole vectors. */
-struct scratch {
-    float *q, *k, *v, *g, *turned, *scores, *others, *out;
-};
+typedef uint8_t bvec __attribute__((vector_size(LANES)));
 
 INLINE int64_t rounded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
@@ -91,6 +73,13 @@ INLINE vec read_some(const void *from, int64_t at, int64_t count, int half) {
     vec some = {};
     memcpy(&some, (const float *)from + at, (size_t)count * sizeof(float));
     return some;
+}
+
+/* The same with `fill` after them. */
+INLINE vec read_or(const void *from, int64_t at, int64_t count, int half, float fill) {
+    vec values = read_some(from, at, count, half);
+    for (int64_t i = count; i < LANES; i++) values[i] = fill;
+    return values;
 }
 
 INLINE void write_some(void *to, int64_t at, int64_t count, vec values, int half) {
@@ -142,7 +131,30 @@ INLINE float largest_of(vec values) {
     return parts[0];
 }
 
-/* --- products */
+/* --- attention, one head of one row at a time
+
+A row of a few dozen tokens is too small for torch's threads, and each of the dozen calls that it takes costs as much as
+the work. The softmax that is kept for the backward pass is negative where dropout took a weight away. */
+
+/* As `_Call` in kernels.py. Values are (tokens, heads × width), bf16 where `half`, else fp32; `weights` are in the same
+ * kind, (heads, queries, keys) of each row, the rows end to end; so are `words`, 16 random bits for each weight, where
+ * each row begins at a multiple of four. `bias` and its gradient are (heads, side, side). */
+struct call {
+    const void *query, *key, *value, *gradient;
+    void *out, *d_query, *d_key, *d_value, *weights;
+    const float *bias;
+    float *d_bias;
+    const uint16_t *words;
+    const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
+    int64_t rows, heads, width, side, dropped, half, causal;
+};
+
+/* Scratch of one thread: a head of a row in fp32, its width and its keys rounded up to whole vectors. */
+struct scratch {
+    float *q, *k, *v, *g, *turned, *scores, *others, *out;
+};
+
+/* products */
 
 /* Which part of a product is known to be zero, or is not looked at, where a query sees no later key. */
 enum part {
@@ -197,7 +209,7 @@ INLINE void product(int64_t rows, int64_t columns, int64_t steps, const float *a
     }
 }
 
-/* --- a head of a row in and out of scratch */
+/* a head of a row in and out of scratch */
 
 INLINE void take(const struct call *call, const void *from, int64_t token, int64_t tokens, int64_t head, float *to) {
     int64_t width = call->width, wide = rounded(width), stride = call->heads * width, size = call->half ? 2 : 4;
@@ -228,7 +240,7 @@ INLINE void turn(const float *from, int64_t tokens, int64_t wide, float *to, int
     }
 }
 
-/* --- rows of scores */
+/* rows of scores */
 
 /* The softmax of `seen` scores plus bias, in their place; zeros up to the next whole vector. */
 INLINE void softmax(float *scores, const float *bias, int64_t seen) {
@@ -286,7 +298,7 @@ INLINE void softmax_backward(float *kept, float *gradient, float *d_bias, int64_
         for (int64_t j = 0; j < seen; j++) d_bias[j] += gradient[j];
 }
 
-/* --- the two passes */
+/* the two passes */
 
 static void give_back(struct scratch *scratch) { free(scratch->q); }
 
@@ -299,7 +311,7 @@ static int make(struct scratch *scratch, const struct call *call) {
     }
     int64_t longest = rounded(queries > keys ? queries : keys), of_values = longest * wide;
     int64_t of_scores = queries * rounded(keys) + LANES;
-    float *all_of_it = aligned_alloc(64, (size_t)rounded(6 * of_values + 2 * of_scores) * sizeof(float));
+    float *all_of_it = aligned_alloc(64, (size_t)(6 * of_values + 2 * rounded(of_scores)) * sizeof(float));
     if (!all_of_it) return -1;
     float **parts[] = {&scratch->q, &scratch->k, &scratch->v, &scratch->g, &scratch->turned, &scratch->out};
     for (int i = 0; i < 6; i++) *parts[i] = all_of_it + i * of_values;
@@ -390,4 +402,208 @@ int attend_backward(const struct call *call, int64_t first_head, int64_t last_he
     }
     give_back(&s);
     return 0;
+}
+
+/* --- between the products: tokens are (tokens, width) */
+
+INLINE void normed_as(int half, const float *x, const void *scale, void *plain, void *scaled, float *inverse,
+                      int64_t width, float epsilon, int64_t first, int64_t last) {
+    for (int64_t token = first; token < last; token++) {
+        int64_t row = token * width;
+        vec squares = {};
+        for (int64_t j = 0; j < width; j += LANES) {
+            vec values = read_some(x, row + j, width - j, 0);
+            squares += values * values;
+        }
+        inverse[token] = 1.0f / sqrtf(sum_of(squares) / (float)width + epsilon);
+        for (int64_t j = 0; j < width; j += LANES) {
+            vec values = read_some(x, row + j, width - j, 0) * inverse[token];
+            write_some(plain, row + j, width - j, values, half);
+            values = half ? from_half(to_half(values)) : values;
+            write_some(scaled, row + j, width - j, values * read_some(scale, j, width - j, half), half);
+        }
+    }
+}
+
+/* x over its root mean square, the same times `scale`, and the inverse of the root. */
+void normed(const float *x, const void *scale, void *plain, void *scaled, float *inverse, int64_t width, float epsilon,
+            int64_t half, int64_t first, int64_t last) {
+    if (half) normed_as(1, x, scale, plain, scaled, inverse, width, epsilon, first, last);
+    else normed_as(0, x, scale, plain, scaled, inverse, width, epsilon, first, last);
+}
+
+INLINE void normed_backward_as(int half, const void *gradient, const void *plain, const float *inverse,
+                               const float *scale, const float *beside, float *d_x, float *d_scale, int64_t width,
+                               int64_t first, int64_t last) {
+    for (int64_t token = first; token < last; token++) {
+        int64_t row = token * width;
+        vec total = {};
+        for (int64_t j = 0; j < width; j += LANES) {
+            vec along = read_some(gradient, row + j, width - j, half) * read_some(plain, row + j, width - j, half);
+            total += along * read_some(scale, j, width - j, 0);
+            if (d_scale) write_some(d_scale, j, width - j, read_some(d_scale, j, width - j, 0) + along, 0);
+        }
+        float shared = sum_of(total) / (float)-width;
+        for (int64_t j = 0; j < width; j += LANES) {
+            vec by = read_some(gradient, row + j, width - j, half) * read_some(scale, j, width - j, 0);
+            vec found = (by + read_some(plain, row + j, width - j, half) * shared) * inverse[token];
+            write_some(d_x, row + j, width - j, found + read_some(beside, row + j, width - j, 0), 0);
+        }
+    }
+}
+
+/* The gradient of x plus what goes `beside` the layer, and that of the scale, a part of it for each block of tokens. */
+void normed_backward(const void *gradient, const void *plain, const float *inverse, const float *scale,
+                     const float *beside, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
+                     int64_t half, int64_t first, int64_t last) {
+    for (int64_t at = first; at < last; at++) {
+        float *part = d_scale ? d_scale + at * width : NULL;
+        int64_t from = at * block, to = from + block < tokens ? from + block : tokens;
+        if (half) normed_backward_as(1, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
+        else normed_backward_as(0, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
+    }
+}
+
+/* x + `factor` × what dropout keeps of y, and which that is. */
+void residual(const float *x, const void *y, const uint16_t *words, float *out, uint8_t *kept, float factor,
+              int64_t dropped, int64_t half, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += LANES) {
+        int64_t count = last - i;
+        vec values = read_some(y, i, count, (int)half);
+        if (words) {
+            ivec stays = __builtin_convertvector(read_bits(words + i, count), ivec) >= (int32_t)dropped;
+            bvec bytes = __builtin_convertvector(stays & 1, bvec);
+            values = (vec)((ivec)values & stays);
+            memcpy(kept + i, &bytes, (size_t)(count < LANES ? count : LANES));
+        }
+        write_some(out, i, count, read_some(x, i, count, 0) + values * factor, 0);
+    }
+}
+
+/* `factor` × the gradient where it was kept. */
+void residual_backward(const float *gradient, const uint8_t *kept, void *out, float factor, int64_t half,
+                       int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += LANES) {
+        int64_t count = last - i;
+        vec values = read_some(gradient, i, count, 0) * factor;
+        if (kept) {
+            bvec bytes = {};
+            memcpy(&bytes, kept + i, (size_t)(count < LANES ? count : LANES));
+            values = (vec)((ivec)values & (__builtin_convertvector(bytes, ivec) != 0));
+        }
+        write_some(out, i, count, values, (int)half);
+    }
+}
+
+/* What dropout keeps of relu(hidden), in its place. */
+void relu_dropped(void *hidden, const uint16_t *words, int64_t dropped, int64_t half, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += LANES) {
+        int64_t count = last - i;
+        vec values = read_some(hidden, i, count, (int)half);
+        ivec stays = ~(values < 0.0f);
+        if (words) stays &= __builtin_convertvector(read_bits(words + i, count), ivec) >= (int32_t)dropped;
+        write_some(hidden, i, count, (vec)((ivec)values & stays), (int)half);
+    }
+}
+
+/* --- the loss */
+
+INLINE float exponential_of(float x) { return exponential(all(x))[0]; }
+
+/* One token: its loss, and where `scratch` is given the gradient by its logits in their place. The label is left out of
+ * the sum: what the others have is the gradient of its logit to all digits, however likely it is. */
+INLINE float loss_of(int half, void *logits, int64_t row, int64_t label, int64_t size, float *scratch) {
+    vec most = all(-INFINITY), total = {};
+    for (int64_t j = 0; j < size; j += LANES) {
+        vec x = read_or(logits, row + j, size - j, half, -INFINITY);
+        most = chosen(x > most, x, most);
+    }
+    vec was = read_some(logits, row + label, 1, half);
+    float top = largest_of(most), own = was[0] - top;
+    write_some(logits, row + label, 1, all(-INFINITY), half);
+    for (int64_t j = 0; j < size; j += LANES) {
+        vec y = exponential(read_or(logits, row + j, size - j, half, -INFINITY) - top);
+        total += y;
+        if (scratch) stored(scratch + j, y);
+    }
+    float others = sum_of(total), sum = others + exponential_of(own);
+    if (scratch) {
+        float inverse = 1.0f / sum;
+        for (int64_t j = 0; j < size; j += LANES)
+            write_some(logits, row + j, size - j, loaded(scratch + j) * inverse, half);
+        write_some(logits, row + label, 1, all(-others * inverse), half);
+    } else {
+        write_some(logits, row + label, 1, was, half);
+    }
+    return own == 0.0f ? log1pf(others) : logf(sum) - own;
+}
+
+/* Cross-entropy of some tokens, and its gradient in the place of their logits where it is wanted; -1 where there is no
+ * memory, -2 where a label is no logit's number. */
+int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
+           int64_t first, int64_t last) {
+    float *scratch = gradient ? aligned_alloc(64, (size_t)rounded(size) * sizeof(float)) : NULL;
+    if (gradient && !scratch) return -1;
+    int failed = 0;
+    for (int64_t token = first; token < last && !failed; token++) {
+        int64_t label = labels[token];
+        if (label < 0 || label >= size) failed = -2;
+        else if (half) found[token] = loss_of(1, logits, token * size, label, size, scratch);
+        else found[token] = loss_of(0, logits, token * size, label, size, scratch);
+    }
+    free(scratch);
+    return failed;
+}
+
+/* --- gradients and updates */
+
+/* Adds bf16 values to fp32 ones. */
+void add(float *to, const void *from, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i += LANES)
+        write_some(to, i, last - i, read_some(to, i, last - i, 0) + read_some(from, i, last - i, 1), 0);
+}
+
+/* Sums of a gradient's squares by row, by column within each block of rows, and of a parameter's squares by row. */
+void squares(const float *gradient, const float *parameter, float *by_row, float *by_column, float *of_parameter,
+             int64_t rows, int64_t columns, int64_t block, int64_t first, int64_t last) {
+    for (int64_t at = first; at < last; at++) {
+        float *part = by_column + at * columns;
+        int64_t to = (at + 1) * block < rows ? (at + 1) * block : rows;
+        for (int64_t row = at * block; row < to; row++) {
+            vec total = {}, others = {};
+            for (int64_t j = 0; j < columns; j += LANES) {
+                vec g = read_some(gradient, row * columns + j, columns - j, 0);
+                vec p = read_some(parameter, row * columns + j, columns - j, 0);
+                total += g * g;
+                others += p * p;
+                write_some(part, j, columns - j, read_some(part, j, columns - j, 0) + g * g, 0);
+            }
+            by_row[row] = sum_of(total);
+            of_parameter[row] = sum_of(others);
+        }
+    }
+}
+
+/* Sums of the squares of gradient × `by`, by row. */
+void squares_scaled(const float *gradient, const float *by, float *by_row, int64_t columns, int64_t first,
+                    int64_t last) {
+    for (int64_t row = first; row < last; row++) {
+        vec total = {};
+        for (int64_t j = 0; j < columns; j += LANES) {
+            vec g = read_some(gradient, row * columns + j, columns - j, 0) * read_some(by, j, columns - j, 0);
+            total += g * g;
+        }
+        by_row[row] = sum_of(total);
+    }
+}
+
+/* parameter × `decay` + gradient × `by_row` × `by_column`, in the parameter's place. */
+void update(float *parameter, const float *gradient, const float *by_row, const float *by_column, float decay,
+            int64_t columns, int64_t first, int64_t last) {
+    for (int64_t row = first; row < last; row++)
+        for (int64_t j = 0; j < columns; j += LANES) {
+            int64_t at = row * columns + j;
+            vec g = read_some(gradient, at, columns - j, 0) * by_row[row] * read_some(by_column, j, columns - j, 0);
+            write_some(parameter, at, columns - j, read_some(parameter, at, columns - j, 0) * decay + g, 0);
+        }
 }

@@ -1,6 +1,6 @@
 """The training step's own code in C (`kernels.c`), where it could be compiled when the package was installed.
 
-`attention.py` computes the same by torch, in two to three times as long where rows are short.
+`attention.py` and `layers.py` compute the same by torch, in two to three times as long where rows are short.
 """
 
 import ctypes
@@ -12,14 +12,17 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.network.dropout import Rate, Source
+from engine.network.dropout import Kept, Rate, Source
 from engine.network.rows import Rows, Sight
 
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
+WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
+BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
 _VALUES = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value", "weights")
 _OTHERS = {"bias": torch.float32, "d_bias": torch.float32, "words": torch.int16}
 _NUMBERS = ("rows", "heads", "width", "side", "dropped", "half", "causal")
@@ -34,6 +37,24 @@ class _Call(ctypes.Structure):
     ]
 
 
+_P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+# What each function takes before the part of the work that it is to do, from a number up to another.
+_SIGNATURES = {
+    "attend": (_P,),
+    "attend_backward": (_P,),
+    "normed": (_P, _P, _P, _P, _P, _I, _F, _I),
+    "normed_backward": (_P, _P, _P, _P, _P, _P, _P, _I, _I, _I, _I),
+    "residual": (_P, _P, _P, _P, _P, _F, _I, _I),
+    "residual_backward": (_P, _P, _P, _F, _I),
+    "relu_dropped": (_P, _P, _I, _I),
+    "losses": (_P, _P, _P, _I, _I, _I),
+    "add": (_P, _P),
+    "squares": (_P, _P, _P, _P, _P, _I, _I, _I),
+    "squares_scaled": (_P, _P, _P, _I),
+    "update": (_P, _P, _P, _P, _F, _I),
+}
+
+
 def kind() -> str:
     """The processors that the code in use was compiled for; "none" where there is none."""
     return _instructions() if library() is not None else "none"
@@ -46,8 +67,8 @@ def library() -> ctypes.CDLL | None:
     if found is None or found.origin is None:
         return None
     library = ctypes.CDLL(found.origin)
-    for function in (library.attend, library.attend_backward):
-        function.argtypes = (ctypes.POINTER(_Call), ctypes.c_int64, ctypes.c_int64)
+    for name, signature in _SIGNATURES.items():
+        getattr(library, name).argtypes = (*signature, _I, _I)
     return library
 
 
@@ -55,9 +76,12 @@ def _instructions() -> str:
     return str(torch.backends.cpu.get_cpu_capability()).lower()
 
 
-def serve(query: Tensor) -> bool:
-    """Whether there is compiled code for queries of this kind."""
-    return query.dtype in KINDS and query.device.type == "cpu" and library() is not None
+def serve(values: Tensor) -> bool:
+    """Whether there is compiled code for values of this kind."""
+    return values.dtype in KINDS and values.device.type == "cpu" and library() is not None
+
+
+# --- attention
 
 
 def attend(
@@ -109,22 +133,147 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, dropped:
         width=query.shape[1] // sight.heads,
         side=max((given[what].shape[1] for what in ("bias", "d_bias") if what in given), default=0),
         dropped=dropped,
-        half=query.dtype == torch.bfloat16,
+        half=_half(query),
         causal=sight.causal,
     )
-    parts = min(torch.get_num_threads(), sight.heads, 1 + sum(_sizes(sight)) * call.width // WORTH_A_THREAD)
-    cuts = [sight.heads * part // parts for part in range(parts + 1)]
-    first, *others = itertools.pairwise(cuts)
-    function, reference = getattr(library(), name), ctypes.byref(call)
-    begun = [_threads().submit(function, reference, *part) for part in others]
-    failed = function(reference, *first)
-    if any([failed, *(other.result() for other in begun)]):
+    work = sum(_sizes(sight)) // sight.heads * call.width
+    if any(_dealt(name, sight.heads, work, ctypes.addressof(call))):
         raise MemoryError("no memory for the scores of attention")
 
 
 def _ends(rows: Rows) -> Any:
     """Where each row begins, and where the last one ends."""
     return np.cumsum([0, *rows.lengths], dtype=np.int64)
+
+
+# --- between the products
+
+
+def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """As `layers.normed`."""
+    plain, scaled = (torch.empty_like(x, dtype=scale.dtype) for _ in range(2))
+    inverse = x.new_empty(len(x), 1)
+    tensors = (_address(x, torch.float32), *(_address(each, scale.dtype) for each in (scale, plain, scaled)))
+    numbers = (x.shape[1], epsilon, _half(scale))
+    _dealt("normed", len(x), x.shape[1] * WORK_OF_AN_ELEMENT, *tensors, _address(inverse, torch.float32), *numbers)
+    return plain, scaled, inverse
+
+
+def normed_backward(
+    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
+) -> tuple[Tensor, Tensor | None]:
+    """As `layers.normed_backward`."""
+    beside = beside.contiguous()  # autograd may hand on one number for all
+    tokens, width = plain.shape
+    blocks, d_x = -(-tokens // BLOCK), torch.empty_like(beside)
+    parts = beside.new_zeros(blocks, width) if scale_learns else None
+    values = (_address(each, plain.dtype) for each in (gradient, plain))
+    precise = (None if each is None else _address(each, torch.float32) for each in (inverse, scale, beside, d_x, parts))
+    work = BLOCK * width * WORK_OF_AN_ELEMENT
+    _dealt("normed_backward", blocks, work, *values, *precise, width, tokens, BLOCK, _half(plain))
+    return d_x, None if parts is None else parts.sum(dim=0)
+
+
+def residual(x: Tensor, y: Tensor, rate: Rate, source: Source, factor: float) -> tuple[Tensor, Kept | None]:
+    """As `layers.residual`."""
+    out, words = torch.empty_like(x), source.words(rate, y.numel())
+    kept = None if words is None else np.empty(y.shape, np.bool_)
+    tensors = (_address(x, torch.float32), _address(y, y.dtype), _of(words), out.data_ptr(), _of(kept))
+    _dealt("residual", y.numel(), WORK_OF_AN_ELEMENT, *tensors, factor, rate.dropped, _half(y))
+    return out, kept
+
+
+def residual_backward(gradient: Tensor, kept: Kept | None, factor: float, kind: torch.dtype) -> Tensor:
+    """As `layers.residual_backward`."""
+    gradient = gradient.contiguous()
+    out = torch.empty_like(gradient, dtype=kind)
+    tensors = (_address(gradient, torch.float32), _of(kept), out.data_ptr())
+    _dealt("residual_backward", out.numel(), WORK_OF_AN_ELEMENT, *tensors, factor, _half(out))
+    return out
+
+
+def relu_dropped(hidden: Tensor, rate: Rate, source: Source) -> Tensor:
+    """As `layers.relu_dropped`."""
+    words = source.words(rate, hidden.numel())
+    tensors = (_address(hidden, hidden.dtype), _of(words))
+    _dealt("relu_dropped", hidden.numel(), WORK_OF_AN_ELEMENT, *tensors, rate.dropped, _half(hidden))
+    return hidden
+
+
+# --- the loss
+
+
+def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
+    """Cross-entropy of each token in fp32, and where asked its gradient by the logits, in their place.
+
+    Raises IndexError where a label is no logit's number.
+    """
+    found = torch.empty(len(logits), dtype=torch.float32)
+    tensors = (_address(logits, logits.dtype), _address(labels, torch.int64), found.data_ptr())
+    size = logits.shape[1]
+    ended = _dealt("losses", len(logits), size * WORK_OF_AN_ELEMENT, *tensors, size, gradient, _half(logits))
+    if -2 in ended:
+        raise IndexError(f"a label is not one of {size} tokens")
+    if any(ended):
+        raise MemoryError("no memory for the losses")
+    return found
+
+
+# --- gradients and updates
+
+
+def add_(total: Tensor, part: Tensor) -> None:
+    """Adds values in bf16 to a total in fp32."""
+    _dealt("add", total.numel(), WORK_OF_AN_ELEMENT, _address(total, torch.float32), _address(part, torch.bfloat16))
+
+
+def squares(gradient: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of a matrix's squares by row and by column, and of its parameter's squares by row."""
+    rows, columns = gradient.shape
+    blocks = -(-rows // BLOCK)
+    by_row, of_parameter, parts = (
+        gradient.new_empty(rows),
+        gradient.new_empty(rows),
+        gradient.new_zeros(blocks, columns),
+    )
+    tensors = (_address(each, torch.float32) for each in (gradient, parameter, by_row, parts, of_parameter))
+    _dealt("squares", blocks, BLOCK * columns * WORK_OF_AN_ELEMENT, *tensors, rows, columns, BLOCK)
+    return by_row, parts.sum(dim=0), of_parameter
+
+
+def squares_scaled(gradient: Tensor, by: Tensor) -> Tensor:
+    """Sums of the squares of gradient × `by`, (columns,), by row."""
+    found = gradient.new_empty(len(gradient))
+    tensors = (_address(each, torch.float32) for each in (gradient, by, found))
+    _dealt("squares_scaled", len(gradient), gradient.shape[1] * WORK_OF_AN_ELEMENT, *tensors, gradient.shape[1])
+    return found
+
+
+def update_(parameter: Tensor, gradient: Tensor, by_row: Tensor, by_column: Tensor, decay: float) -> None:
+    """parameter × `decay` + gradient × `by_row` × `by_column`, (rows,) and (columns,), in the parameter's place."""
+    tensors = (_address(each, torch.float32) for each in (parameter, gradient, by_row, by_column))
+    columns = gradient.shape[1]
+    _dealt("update", len(gradient), columns * WORK_OF_AN_ELEMENT, *tensors, decay, columns)
+
+
+# --- what they share
+
+
+def _dealt(name: str, count: int, work: int, *given: Any) -> list[int]:
+    """Has a function do `count` pieces of `work` multiplications each, on as many threads as torch uses."""
+    parts = max(1, min(torch.get_num_threads(), count, count * work // WORTH_A_THREAD))
+    first, *others = itertools.pairwise(count * part // parts for part in range(parts + 1))
+    function = getattr(library(), name)
+    begun = [_threads().submit(function, *given, *part) for part in others]
+    return [function(*given, *first), *(other.result() for other in begun)]
+
+
+def _half(values: Tensor) -> bool:
+    return values.dtype == torch.bfloat16
+
+
+def _of(values: npt.NDArray[Any] | None) -> int | None:
+    return None if values is None else values.ctypes.data
 
 
 def _address(tensor: Tensor, kind: torch.dtype) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.network import kernels
 from engine.network.attention import attend, attend_backward
 from engine.network.dropout import Kept, Rate, Source, drop_
 from engine.network.rows import Sight
@@ -34,43 +35,83 @@ class Setting:
     sight: Sight | None = None
     activation: str = "relu"
 
+    @property
+    def factor(self) -> float:
+        """What is left by both dropouts is multiplied by this, once."""
+        return self.inner.scale * self.outer.scale
+
 
 # --- what the layers share
 
 
-def normed(x: Tensor, epsilon: float, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-    """x divided by its root mean square, in `kind`, and the inverse of that root, (tokens, 1)."""
+def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x divided by its root mean square, the same times `scale`, and the inverse of that root, (tokens, 1).
+
+    The first two are in the kind of `scale`.
+    """
+    if kernels.serve(scale):
+        return kernels.normed(x, scale, epsilon)
     root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     inverse = root.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-    return (x * inverse).to(kind), inverse
+    plain = (x * inverse).to(scale.dtype)
+    return plain, plain * scale, inverse
 
 
 def normed_backward(
-    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, *, scale_learns: bool
+    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is what `normed` gave."""
+    """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is what `normed` gave.
+
+    That of x has `beside` added to it, the gradient that goes past the layer.
+    """
     precise = inverse.dtype
+    scale = scale.to(precise)
+    if kernels.serve(plain):
+        return kernels.normed_backward(gradient, plain, inverse, scale, beside, scale_learns=scale_learns)
     g, n = gradient.to(precise), plain.to(precise)
     along = g * n
     d_scale = along.sum(dim=0) if scale_learns else None
     shared = torch.mv(along, scale).div_(-scale.shape[0])[:, None]
     d_x = g.mul(scale).addcmul_(n, shared).mul_(inverse)
-    return d_x, d_scale
+    return d_x.add_(beside), d_scale
 
 
-def residual(x: Tensor, y: Tensor, kept: Kept | None, scale: float) -> Tensor:
-    """x + scale × (what dropout keeps of y); y is overwritten."""
-    return torch.add(x, drop_(y, kept).to(x.dtype), alpha=scale)
+def residual(x: Tensor, y: Tensor, setting: Setting) -> tuple[Tensor, Kept | None]:
+    """x + what dropout keeps of y, scaled for itself and for the dropout inside, and what that is; y is overwritten."""
+    if kernels.serve(y):
+        return kernels.residual(x, y, setting.outer, setting.source, setting.factor)
+    kept = setting.source.kept(setting.outer, *y.shape)
+    return torch.add(x, drop_(y, kept).to(x.dtype), alpha=setting.factor), kept
 
 
-def residual_backward(gradient: Tensor, kept: Kept | None, scale: float, kind: torch.dtype) -> Tensor:
-    """The gradient of y in `residual`."""
-    return drop_(gradient.mul(scale).to(kind), kept)
+def residual_backward(gradient: Tensor, kept: Kept | None, setting: Setting, kind: torch.dtype) -> Tensor:
+    """The gradient of y in `residual`, in `kind`."""
+    if gradient.dtype == torch.float32 and kernels.serve(gradient):
+        return kernels.residual_backward(gradient, kept, setting.factor, kind)
+    return drop_(gradient.mul(setting.factor).to(kind), kept)
 
 
-def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, kind: torch.dtype) -> Tensor | None:
-    """Of a linear map, from the gradient of what left it and what entered it, where it is needed."""
-    return (gradient.t() @ entered).to(kind) if needed else None
+def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
+    """What dropout keeps of relu(hidden), in its place and not scaled."""
+    if kernels.serve(hidden):
+        return kernels.relu_dropped(hidden, setting.inner, setting.source)
+    return drop_(hidden.relu_(), setting.source.kept(setting.inner, *hidden.shape))
+
+
+def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: Tensor) -> Tensor | None:
+    """Of a linear map, from the gradient of what left it and what entered it, where it is needed.
+
+    What an earlier micro-batch left is added to at once where that is compiled, and None is for autograd: it would take
+    a copy in the parameter's kind to add.
+    """
+    if not needed:
+        return None
+    found = gradient.t() @ entered
+    total = parameter.grad
+    if found.dtype == torch.bfloat16 and total is not None and total.dtype == torch.float32 and kernels.serve(found):
+        kernels.add_(total, found)
+        return None
+    return found.to(parameter.dtype)
 
 
 # --- self-attention
@@ -80,17 +121,16 @@ class _SelfAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, query, key, value, out = values
-        plain, inverse = normed(x, setting.epsilon, query.dtype)
-        n = plain * scale
+        plain, n, inverse = normed(x, scale, setting.epsilon)
         q, k, v = (functional.linear(n, weight) for weight in (query, key, value))
         assert setting.sight is not None
         seen, weights = attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
         y = functional.linear(seen, out)
-        kept = setting.source.kept(setting.outer, *y.shape)
+        after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, kept)
-        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
+        ctx.parameters = parameters
         ctx.bias_shape = bias.shape
-        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+        return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -98,19 +138,19 @@ class _SelfAttention(torch.autograd.Function):
         ctx.saved = None
         scale, query, key, value, out = values
         need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
-        kinds = ctx.kinds
-        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, query.dtype)
-        d_out = weight_gradient(need_out, g, seen, kinds[4])
+        parameters = ctx.parameters
+        g = residual_backward(gradient, kept, setting, query.dtype)
+        d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
         n = plain * scale
-        d_query = weight_gradient(need_q, d_q, n, kinds[1])
-        d_key = weight_gradient(need_k, d_k, n, kinds[2])
-        d_value = weight_gradient(need_v, d_v, n, kinds[3])
+        d_query = weight_gradient(need_q, d_q, n, parameters[1])
+        d_key = weight_gradient(need_k, d_k, n, parameters[2])
+        d_value = weight_gradient(need_v, d_v, n, parameters[3])
         d_n = torch.mm(d_q, query)
         d_n.addmm_(d_k, key).addmm_(d_v, value)
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
-        return d_x.add_(gradient), d_bias, None, None, d_scale, d_query, d_key, d_value, d_out
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        return d_x, d_bias, None, None, d_scale, d_query, d_key, d_value, d_out
 
 
 # --- attention to the encoder's output
@@ -120,16 +160,16 @@ class _CrossAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, e: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, query, key, value, out = values
-        plain, inverse = normed(x, setting.epsilon, query.dtype)
-        q = functional.linear(plain * scale, query)
+        plain, n, inverse = normed(x, scale, setting.epsilon)
+        q = functional.linear(n, query)
         k, v = functional.linear(e, key), functional.linear(e, value)
         assert setting.sight is not None
         seen, weights = attend(q, k, v, None, setting.sight, setting.inner, setting.source)
         y = functional.linear(seen, out)
-        kept = setting.source.kept(setting.outer, *y.shape)
+        after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, kept)
-        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
-        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+        ctx.parameters = parameters
+        return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -137,17 +177,17 @@ class _CrossAttention(torch.autograd.Function):
         ctx.saved = None
         scale, query, key, value, out = values
         need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
-        kinds = ctx.kinds
-        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, query.dtype)
-        d_out = weight_gradient(need_out, g, seen, kinds[4])
+        parameters = ctx.parameters
+        g = residual_backward(gradient, kept, setting, query.dtype)
+        d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, None)
-        d_query = weight_gradient(need_q, d_q, plain * scale, kinds[1])
-        d_key = weight_gradient(need_k, d_k, e, kinds[2])
-        d_value = weight_gradient(need_v, d_v, e, kinds[3])
+        d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
+        d_key = weight_gradient(need_k, d_k, e, parameters[2])
+        d_value = weight_gradient(need_v, d_v, e, parameters[3])
         d_e = torch.mm(d_k, key).addmm_(d_v, value) if need_e else None
         d_n = torch.mm(d_q, query)
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
-        return d_x.add_(gradient), d_e, None, None, d_scale, d_query, d_key, d_value, d_out
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        return d_x, d_e, None, None, d_scale, d_query, d_key, d_value, d_out
 
 
 # --- feed-forward, plain and gated
@@ -157,14 +197,13 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, into, out = values
-        plain, inverse = normed(x, setting.epsilon, into.dtype)
-        hidden = functional.linear(plain * scale, into).relu_()
-        drop_(hidden, setting.source.kept(setting.inner, *hidden.shape))
+        plain, n, inverse = normed(x, scale, setting.epsilon)
+        hidden = relu_dropped(functional.linear(n, into), setting)
         y = functional.linear(hidden, out)
-        kept = setting.source.kept(setting.outer, *y.shape)
+        after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, hidden, kept)
-        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
-        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+        ctx.parameters = parameters
+        return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -172,31 +211,30 @@ class _FeedForward(torch.autograd.Function):
         ctx.saved = None
         scale, into, out = values
         need_scale, need_into, need_out = ctx.needs_input_grad[3:]
-        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, into.dtype)
-        d_out = weight_gradient(need_out, g, hidden, ctx.kinds[2])
+        g = residual_backward(gradient, kept, setting, into.dtype)
+        d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
         # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
         d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
         del hidden
-        d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.kinds[1])
+        d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.parameters[1])
         d_n = d_hidden @ into
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
-        return d_x.add_(gradient), None, None, d_scale, d_into, d_out
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        return d_x, None, None, d_scale, d_into, d_out
 
 
 class _GatedFeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, gate, into, out = values
-        plain, inverse = normed(x, setting.epsilon, into.dtype)
-        n = plain * scale
+        plain, n, inverse = normed(x, scale, setting.epsilon)
         gated, linear = functional.linear(n, gate), functional.linear(n, into)
         hidden = ACTIVATIONS[setting.activation][0](gated).mul_(linear)
         hidden_kept = setting.source.kept(setting.inner, *hidden.shape)
         y = functional.linear(drop_(hidden, hidden_kept), out)
-        kept = setting.source.kept(setting.outer, *y.shape)
+        after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, gated, linear, hidden, hidden_kept, kept)
-        ctx.kinds = tuple(parameter.dtype for parameter in parameters)
-        return residual(x, y, kept, setting.inner.scale * setting.outer.scale)
+        ctx.parameters = parameters
+        return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -205,18 +243,18 @@ class _GatedFeedForward(torch.autograd.Function):
         scale, gate, into, out = values
         need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
         activate, derive = ACTIVATIONS[setting.activation]
-        g = residual_backward(gradient, kept, setting.inner.scale * setting.outer.scale, into.dtype)
-        d_out = weight_gradient(need_out, g, hidden, ctx.kinds[3])
+        g = residual_backward(gradient, kept, setting, into.dtype)
+        d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
         del hidden
         d_hidden = drop_(g @ out, hidden_kept)
         d_linear = activate(gated).mul_(d_hidden)
         d_gated = derive(d_hidden.mul_(linear), gated)
         n = plain * scale
-        d_gate = weight_gradient(need_gate, d_gated, n, ctx.kinds[1])
-        d_into = weight_gradient(need_into, d_linear, n, ctx.kinds[2])
+        d_gate = weight_gradient(need_gate, d_gated, n, ctx.parameters[1])
+        d_into = weight_gradient(need_into, d_linear, n, ctx.parameters[2])
         d_n = torch.mm(d_gated, gate).addmm_(d_linear, into)
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale.to(inverse.dtype), scale_learns=need_scale)
-        return d_x.add_(gradient), None, None, d_scale, d_gate, d_into, d_out
+        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        return d_x, None, None, d_scale, d_gate, d_into, d_out
 
 
 # Of a gated feed-forward, by transformers' names: the function, and the gradient of its input.

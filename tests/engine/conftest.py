@@ -22,6 +22,7 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
 from engine.job import execute
+from engine.network import kernels
 from engine.network.padded import micro_batch
 from engine.source import Source
 from engine.step import rows_of
@@ -319,3 +320,12 @@ def two_ranks(
 def finished(run_here: Runner) -> Outcome:
     """A whole run without dropout."""
     return run_here(dropout_rate=0.0)
+
+
+@pytest.fixture(params=["by torch", "compiled"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of computing what there is compiled code for."""
+    if request.param == "by torch":
+        monkeypatch.setattr(kernels, "serve", lambda _query: False)
+    elif kernels.kind() == "none":
+        pytest.skip("no C compiler was found at the installation")

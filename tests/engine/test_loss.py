@@ -37,6 +37,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_any_chunk_gives_the_loss_and_the_gradients_of_all_logits_at_once(chunk: int, bias: bool) -> None:
@@ -52,6 +53,7 @@ def test_any_chunk_gives_the_loss_and_the_gradients_of_all_logits_at_once(chunk:
     )
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_each_token_has_its_own_loss(chunk: int) -> None:
     hidden, head, labels = parts(bias=True)
@@ -77,6 +79,7 @@ def test_only_the_head_learns() -> None:
     assert relative_error(head.weight.grad, expected) < 1e-6
 
 
+@pytest.mark.usefixtures("way")
 def test_huge_logits_do_not_overflow() -> None:
     hidden, head, labels = parts(bias=True, scale=1e5)
     loss = summed_loss(hidden, head, labels, 4)
@@ -84,6 +87,7 @@ def test_huge_logits_do_not_overflow() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(loss, hidden, head))
 
 
+@pytest.mark.usefixtures("way")
 def test_a_label_that_is_all_but_impossible_has_its_exact_loss_and_gradient() -> None:
     gaps = torch.tensor([0.5, 30.0, 59.9, 60.1, 88.0, 104.0, 500.0])
     hidden = torch.stack([gaps, torch.zeros_like(gaps)], dim=1).requires_grad_()

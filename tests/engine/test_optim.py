@@ -83,6 +83,7 @@ def test_a_rate_is_set_for_every_group() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-12])  # the last so small that torch clamps the second moment
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adafactor_makes_the_updates_of_torch(scale: float, weight_decay: float) -> None:

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.network import kernels
 from engine.network.attention import attend, attend_backward
 from engine.network.dropout import Rate, Source
 from engine.network.rows import Rows, Sight
@@ -12,15 +11,6 @@ HEADS, WIDTH = 2, 6
 QUERIES, KEYS = Rows((1, 4, 2)), Rows((3, 1, 5))
 SIGHTS = {"itself": Sight(QUERIES, QUERIES, HEADS), "another": Sight(QUERIES, KEYS, HEADS)}
 NOTHING = Rate.of(0.0)
-
-
-@pytest.fixture(params=["by torch", "compiled"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of computing what there is compiled code for."""
-    if request.param == "by torch":
-        monkeypatch.setattr(kernels, "serve", lambda _query: False)
-    elif kernels.kind() == "none":
-        pytest.skip("no C compiler was found at the installation")
 
 
 def parts(sight: Sight, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.network import attention, kernels
+from engine.network import attention, kernels, layers
 from engine.network.dropout import Rate, Source
 from engine.network.rows import Rows, Sight
 from tests.engine.network.checked import reseeded
@@ -125,3 +125,157 @@ def test_bits_beyond_a_tensor_stay_as_they_are() -> None:
     views = [line[: 8 * 21].view(8, 21).copy_(part) for line, part in zip(room, parts[:4], strict=True)]
     computed(sight, [*views, parts[4]], torch.float32, 0.2)
     assert bool((room[:, 8 * 21 :] == 77.0).all())
+
+
+# Between the products. The numbers of tokens and elements are no multiples of anything.
+
+TOKENS = 150
+
+
+def between(width: int, kind: torch.dtype, rate: float) -> list[Tensor]:
+    """What each of the small functions gives, one after the other."""
+    generator = torch.Generator().manual_seed(2)
+    x, y, beside = (torch.randn(TOKENS, width, generator=generator) for _ in range(3))
+    scale = 1 + torch.randn(width, generator=generator) / 3
+    gradient = y.flip(0).to(kind)
+    setting = layers.Setting(Rate.of(rate), Rate.of(rate), 1e-6, reseeded(Source()))
+    plain, scaled, inverse = layers.normed(x, scale.to(kind), setting.epsilon)
+    d_x, d_scale = layers.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=True)
+    other, nothing = layers.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=False)
+    assert d_scale is not None
+    assert nothing is None
+    assert torch.equal(other, d_x)
+    after, kept = layers.residual(x, y.to(kind).clone(), setting)
+    back = layers.residual_backward(beside, kept, setting, kind)
+    hidden = layers.relu_dropped(y.to(kind).clone(), setting)
+    stays = torch.ones(1) if kept is None else torch.from_numpy(kept).float()
+    return [plain, scaled, inverse, d_x, d_scale, after, back, hidden, stays]
+
+
+@pytest.mark.parametrize("width", [256, 20, 7])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_what_stands_between_products_is_what_torch_gives(
+    width: int, rate: float, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = between(width, kind, rate)
+    monkeypatch.setattr(kernels, "serve", lambda _values: False)
+    expected = between(width, kind, rate)
+    assert [part.dtype for part in found] == [part.dtype for part in expected]
+    errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
+    assert max(errors) < (1e-6 if kind == torch.float32 else 4e-3)
+    # What dropout keeps, and what only it touches, is the same to the bit.
+    assert errors[6:] == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_number_of_threads_changes_no_bit_between_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    found = []
+    for threads in (1, 2, 3, 8):
+        torch.set_num_threads(threads)
+        found.append(between(20, torch.bfloat16, 0.3))
+    for other in found[1:]:
+        assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_what_is_not_finite_stays_so_between_products(kind: torch.dtype) -> None:
+    setting = layers.Setting(Rate.of(0.0), Rate.of(0.0), 1e-6, Source())
+    x, y = torch.zeros(2, 20), torch.zeros(2, 20)
+    x[0, 3] = y[1, 19] = float("nan")
+    assert bool(layers.normed(x, torch.ones(20).to(kind), 1e-6)[0][0].isnan().all())
+    assert layers.residual(x, y.to(kind), setting)[0].isnan().nonzero().tolist() == [[0, 3], [1, 19]]
+    assert layers.residual_backward(y, None, setting, kind).isnan().nonzero().tolist() == [[1, 19]]
+    assert layers.relu_dropped(y.to(kind), setting).isnan().nonzero().tolist() == [[1, 19]]
+
+
+def test_values_that_c_would_take_for_others_are_refused() -> None:
+    x = torch.zeros(4, 8)
+    with pytest.raises(ValueError, match="end to end"):
+        kernels.normed(x.t(), torch.ones(4), 1e-6)
+    with pytest.raises(ValueError, match="float64"):
+        kernels.normed(x.double(), torch.ones(8), 1e-6)
+
+
+# The loss.
+
+VOCABULARY = 1003
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """By torch in float64, and its gradient."""
+    precise = logits.double().requires_grad_()
+    found = torch.nn.functional.cross_entropy(precise, labels, reduction="none")
+    return found.detach(), torch.autograd.grad(found.sum(), precise)[0]
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_losses_and_their_gradient_are_cross_entropys(kind: torch.dtype) -> None:
+    torch.manual_seed(3)
+    logits, labels = (torch.randn(70, VOCABULARY) * 3).to(kind), torch.randint(VOCABULARY, (70,))
+    # The first, the last, labels beyond doubt, and one that is not to be expected.
+    labels[:2] = torch.tensor([0, VOCABULARY - 1])
+    logits[2, labels[2]], logits[3, labels[3]], logits[4, labels[4]] = 30.0, 12.0, -200.0
+    expected, gradient = cross_entropy(logits, labels)
+    before = logits.clone()
+    torch.testing.assert_close(kernels.losses(logits, labels, gradient=False).double(), expected, rtol=3e-6, atol=0)
+    assert torch.equal(logits, before)
+    torch.testing.assert_close(kernels.losses(logits, labels, gradient=True).double(), expected, rtol=3e-6, atol=0)
+    torch.testing.assert_close(logits.double(), gradient, rtol=1e-5 if kind == torch.float32 else 4e-3, atol=1e-30)
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_number_of_threads_changes_no_bit_of_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    torch.manual_seed(3)
+    logits, labels, found = torch.randn(7, VOCABULARY).bfloat16(), torch.randint(VOCABULARY, (7,)), []
+    for threads in (1, 2, 3, 8):
+        torch.set_num_threads(threads)
+        gradient = logits.clone()
+        found.append((kernels.losses(gradient, labels, gradient=True), gradient))
+    for other in found[1:]:
+        assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [5, 6, VOCABULARY - 1])
+def test_a_logit_that_is_not_finite_is_a_loss_that_is_not(value: float, place: int) -> None:
+    logits = torch.zeros(2, VOCABULARY)
+    logits[1, place] = value
+    found = kernels.losses(logits, torch.tensor([5, 5]), gradient=True)
+    assert found.isfinite().tolist() == [True, False]
+    assert bool(logits[0].isfinite().all())
+    assert not bool(logits[1].isfinite().all())
+
+
+@pytest.mark.parametrize("label", [-1, VOCABULARY])
+def test_a_label_beyond_the_logits_is_refused(label: int) -> None:
+    with pytest.raises(IndexError, match=str(VOCABULARY)):
+        kernels.losses(torch.zeros(2, VOCABULARY), torch.tensor([0, label]), gradient=True)
+
+
+# Gradients and updates.
+
+
+def test_a_part_is_added_to_a_total() -> None:
+    total, part = torch.randn(33, 21), torch.randn(33, 21).bfloat16()
+    expected = total + part.float()
+    kernels.add_(total, part)
+    assert torch.equal(total, expected)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("threads_used", [1, 3])
+def test_sums_and_updates_of_a_matrix(threads_used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    torch.set_num_threads(threads_used)
+    torch.manual_seed(4)
+    gradient, parameter, by_row, by_column = (torch.randn(shape) for shape in ((150, 37), (150, 37), (150,), (37,)))
+    g, p = gradient.double(), parameter.double()
+    found = (*kernels.squares(gradient, parameter), kernels.squares_scaled(gradient, by_column))
+    expected = (g.square().sum(1), g.square().sum(0), p.square().sum(1), (g * by_column).square().sum(1))
+    for pair in zip(found, expected, strict=True):
+        assert relative_error(*pair) < 1e-6
+    kernels.update_(parameter, gradient, by_row, by_column, 0.9)
+    assert relative_error(parameter, p * 0.9 + g * by_row[:, None] * by_column) < 1e-6

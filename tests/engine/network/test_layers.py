@@ -182,11 +182,12 @@ def test_dropout_leaves_the_mean_of_the_layers_output(name: str) -> None:
 def test_the_gradients_of_a_norm_are_those_of_its_formula(scale_learns: bool) -> None:
     torch.manual_seed(0)
     x, scale = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, MODEL), (MODEL,)))
-    plain_n, inverse = normed(x.detach(), EPSILON, torch.float64)
+    plain_n, scaled, inverse = normed(x.detach(), scale.detach(), EPSILON)
     expected = plain_norm(x, scale)
-    torch.testing.assert_close(plain_n * scale, expected, rtol=1e-12, atol=1e-12)
-    gradient = torch.randn_like(expected)
-    d_x, d_scale = normed_backward(gradient, plain_n, inverse, scale.detach(), scale_learns=scale_learns)
+    torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=1e-12)
+    gradient, beside = torch.randn_like(expected), torch.randn_like(x)
+    d_x, d_scale = normed_backward(gradient, plain_n, inverse, scale.detach(), beside, scale_learns=scale_learns)
+    d_x -= beside
     wanted_x, wanted_scale = torch.autograd.grad(expected, [x, scale], gradient)
     torch.testing.assert_close(d_x, wanted_x, rtol=1e-12, atol=1e-12)
     assert (d_scale is not None) is scale_learns
@@ -195,8 +196,9 @@ def test_the_gradients_of_a_norm_are_those_of_its_formula(scale_learns: bool) ->
 
 
 def test_a_norm_of_zeros_is_zero_and_has_a_gradient() -> None:
-    n, inverse = normed(torch.zeros(2, MODEL), 1e-6, torch.float32)
-    d_x, _ = normed_backward(torch.ones(2, MODEL), n, inverse, torch.ones(MODEL), scale_learns=False)
+    zeros, ones = torch.zeros(2, MODEL), torch.ones(2, MODEL)
+    n, _, inverse = normed(zeros, ones[0], 1e-6)
+    d_x, _ = normed_backward(ones, n, inverse, ones[0], zeros, scale_learns=False)
     assert torch.equal(n, torch.zeros(2, MODEL))
     torch.testing.assert_close(d_x, torch.full((2, MODEL), 1e3))
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from engine.loss import find_head
+from engine.network import kernels
 from engine.network.dropout import Kept, Rate, Source, Words
 from engine.network.packed import PackedT5, supported
 from engine.network.padded import PaddedNetwork
@@ -191,6 +192,31 @@ def test_bf16_is_as_close_to_float64_as_autocast_is(case: str) -> None:
             float(torch.cat([errors[way][kind] for errors in drawn]).norm()) for way in ("packed", "autocast")
         )
         assert 0 < ours <= 1.5 * theirs
+
+
+@pytest.mark.parametrize("kind", [torch.float32, HALF])
+def test_a_step_by_torch_is_a_step_by_what_is_compiled(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout included, over two micro-batches; a machine without a compiler has the first alone, and passes."""
+    found = []
+    for compiled in (False, True):
+        if not compiled:
+            monkeypatch.setattr(kernels, "serve", lambda _values: False)
+        net = small_t5(dropout_rate=0.2)
+        network = packed(net, kind)
+        losses = [network.summed_loss(*random_rows(seed=seed)) for seed in (0, 1)]
+        for loss in losses:
+            loss.backward()
+        gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+        found.append(
+            (
+                sum(loss.item() for loss in losses),
+                whole({name: part for name, part in gradients.items() if part is not None}),
+            )
+        )
+        monkeypatch.undo()
+    (total, gradient), (other, another) = found
+    assert other == pytest.approx(total, rel=1e-6 if kind == torch.float32 else 2e-3)
+    assert relative_error(another, gradient) < (1e-5 if kind == torch.float32 else 2e-2)
 
 
 def test_gradients_of_bf16_are_those_of_the_parameters_kind() -> None:
