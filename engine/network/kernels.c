@@ -311,7 +311,7 @@ static int make(struct scratch *scratch, const struct call *call) {
     }
     int64_t longest = rounded(queries > keys ? queries : keys), of_values = longest * wide;
     int64_t of_scores = queries * rounded(keys) + LANES;
-    float *all_of_it = aligned_alloc(64, (size_t)(6 * of_values + 2 * rounded(of_scores)) * sizeof(float));
+    float *all_of_it = aligned_alloc(sizeof(vec), (size_t)(6 * of_values + 2 * rounded(of_scores)) * sizeof(float));
     if (!all_of_it) return -1;
     float **parts[] = {&scratch->q, &scratch->k, &scratch->v, &scratch->g, &scratch->turned, &scratch->out};
     for (int i = 0; i < 6; i++) *parts[i] = all_of_it + i * of_values;
@@ -542,7 +542,7 @@ INLINE float loss_of(int half, void *logits, int64_t row, int64_t label, int64_t
  * memory, -2 where a label is no logit's number. */
 int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
            int64_t first, int64_t last) {
-    float *scratch = gradient ? aligned_alloc(64, (size_t)rounded(size) * sizeof(float)) : NULL;
+    float *scratch = gradient ? aligned_alloc(sizeof(vec), (size_t)rounded(size) * sizeof(float)) : NULL;
     if (gradient && !scratch) return -1;
     int failed = 0;
     for (int64_t token = first; token < last && !failed; token++) {

@@ -338,8 +338,8 @@ SAID: dict[str, Said] = {
     "uncompiled": Said(
         ("The part of the trainer that is written in C is not there.", "训练程序中用 C 编写的部分不存在。"),
         (
-            "No C compiler was found when sft-tui was installed; a small model trains a fifth slower without.",
-            "安装 sft-tui 时没有 C 编译器；缺少它时小模型的训练慢五分之一。",
+            "No C compiler was found when sft-tui was installed. Without, a small model trains half as long again.",
+            "安装 sft-tui 时没有 C 编译器；缺少它时，小模型的训练要多花一半时间。",
         ),
         ("Install gcc, then sft-tui again: `{command}`", "请先安装 gcc，再重新安装 sft-tui：`{command}`"),
     ),
