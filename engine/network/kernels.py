@@ -60,10 +60,14 @@ def kind() -> str:
     return _instructions() if library() is not None else "none"
 
 
-@cache
 def library() -> ctypes.CDLL | None:
     """The code that was compiled for processors like this one; None where there is none."""
-    found = importlib.util.find_spec(f"engine.network._kernels_{_instructions()}")
+    return _loaded(_instructions())
+
+
+@cache
+def _loaded(instructions: str) -> ctypes.CDLL | None:
+    found = importlib.util.find_spec(f"engine.network._kernels_{instructions}")
     if found is None or found.origin is None:
         return None
     library = ctypes.CDLL(found.origin)
@@ -72,6 +76,7 @@ def library() -> ctypes.CDLL | None:
     return library
 
 
+@cache
 def _instructions() -> str:
     return str(torch.backends.cpu.get_cpu_capability()).lower()
 

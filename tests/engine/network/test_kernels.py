@@ -19,6 +19,14 @@ QUERIES, KEYS = Rows((1, 17, 40, 96, 6, 33)), Rows((16, 1, 5, 70, 2, 47))
 SHAPES = [(4, 64), (3, 20), (5, 8)]
 
 
+@pytest.fixture(autouse=True, params=["avx2", "avx512"])
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of code that this processor can run."""
+    if request.param > kernels.kind():
+        pytest.skip(f"this processor has no {request.param}")
+    monkeypatch.setattr(kernels, "_instructions", lambda: request.param)
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     """Puts the number of threads back."""
