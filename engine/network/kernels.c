@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Raised with every change of what a function takes or gives: kernels.py has the same number, or does without. */
+const int32_t interface = 1;
+
 /* A vector of LANES floats is one register; ROWS × 4 of them hold the sums of a block of products, and a few are left. */
 #ifdef __AVX512F__
 #define LANES 16

@@ -19,6 +19,7 @@ from torch import Tensor
 from engine.network.dropout import Kept, Rate, Source
 from engine.network.rows import Rows, Sight
 
+INTERFACE = 1  # of kernels.c; an older installation has another
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
@@ -71,6 +72,11 @@ def _loaded(instructions: str) -> ctypes.CDLL | None:
     if found is None or found.origin is None:
         return None
     library = ctypes.CDLL(found.origin)
+    try:
+        if ctypes.c_int32.in_dll(library, "interface").value != INTERFACE:
+            return None
+    except ValueError:
+        return None
     for name, signature in _SIGNATURES.items():
         getattr(library, name).argtypes = (*signature, _I, _I)
     return library

@@ -287,3 +287,13 @@ def test_sums_and_updates_of_a_matrix(threads_used: int, monkeypatch: pytest.Mon
         assert relative_error(*pair) < 1e-6
     kernels.update_(parameter, gradient, by_row, by_column, 0.9)
     assert relative_error(parameter, p * 0.9 + g * by_row[:, None] * by_column) < 1e-6
+
+
+def test_code_of_another_time_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "INTERFACE", kernels.INTERFACE + 1)
+    kernels._loaded.cache_clear()
+    try:
+        assert kernels.kind() == "none"
+        assert not kernels.serve(torch.zeros(1))
+    finally:
+        kernels._loaded.cache_clear()
