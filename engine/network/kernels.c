@@ -303,12 +303,21 @@ INLINE void softmax_backward(float *kept, float *gradient, float *d_bias, int64_
 
 /* the two passes */
 
+/* Where a row's tokens are. */
+struct place {
+    int64_t first, count;
+};
+
+INLINE struct place place_of(const int64_t *ends, int64_t row) {
+    return (struct place){ends[row], ends[row + 1] - ends[row]};
+}
+
 static void give_back(struct scratch *scratch) { free(scratch->q); }
 
 static int make(struct scratch *scratch, const struct call *call) {
     int64_t queries = 0, keys = 0, wide = rounded(call->width);
     for (int64_t row = 0; row < call->rows; row++) {
-        int64_t some = call->queries[row + 1] - call->queries[row], others = call->keys[row + 1] - call->keys[row];
+        int64_t some = place_of(call->queries, row).count, others = place_of(call->keys, row).count;
         queries = some > queries ? some : queries;
         keys = others > keys ? others : keys;
     }
@@ -331,12 +340,12 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
     for (int64_t head = first_head; head < last_head; head++) {
         int64_t weights = 0, words = 0;
         for (int64_t row = 0; row < call->rows; row++) {
-            int64_t of = call->queries[row], keys_of = call->keys[row];
-            int64_t queries = call->queries[row + 1] - of, keys = call->keys[row + 1] - keys_of, columns = rounded(keys);
+            struct place at = place_of(call->queries, row), from = place_of(call->keys, row);
+            int64_t queries = at.count, keys = from.count, columns = rounded(keys);
             int64_t own = head * queries * keys;
-            take(call, call->query, of, queries, head, s.q);
-            take(call, call->key, keys_of, keys, head, s.k);
-            take(call, call->value, keys_of, keys, head, s.v);
+            take(call, call->query, at.first, queries, head, s.q);
+            take(call, call->key, from.first, keys, head, s.k);
+            take(call, call->value, from.first, keys, head, s.v);
             turn(s.k, keys, wide, s.turned, columns);
             product(queries, columns, wide, s.q, wide, 1, s.turned, columns, s.scores, columns,
                     call->causal ? KEYS_UP_TO_ROW : WHOLE);
@@ -353,7 +362,7 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
             }
             product(queries, wide, keys, s.scores, columns, 1, s.v, wide, s.out, wide,
                     call->causal ? STEPS_UP_TO_ROW : WHOLE);
-            give(call, call->out, of, queries, head, s.out);
+            give(call, call->out, at.first, queries, head, s.out);
             weights += call->heads * queries * keys;
             words += (call->heads * queries * keys + 3) / 4 * 4;
         }
@@ -370,13 +379,13 @@ int attend_backward(const struct call *call, int64_t first_head, int64_t last_he
     for (int64_t head = first_head; head < last_head; head++) {
         int64_t weights = 0;
         for (int64_t row = 0; row < call->rows; row++) {
-            int64_t of = call->queries[row], keys_of = call->keys[row];
-            int64_t queries = call->queries[row + 1] - of, keys = call->keys[row + 1] - keys_of, columns = rounded(keys);
+            struct place at = place_of(call->queries, row), from = place_of(call->keys, row);
+            int64_t queries = at.count, keys = from.count, columns = rounded(keys);
             int64_t own = weights + head * queries * keys;
-            take(call, call->query, of, queries, head, s.q);
-            take(call, call->key, keys_of, keys, head, s.k);
-            take(call, call->value, keys_of, keys, head, s.v);
-            take(call, call->gradient, of, queries, head, s.g);
+            take(call, call->query, at.first, queries, head, s.q);
+            take(call, call->key, from.first, keys, head, s.k);
+            take(call, call->value, from.first, keys, head, s.v);
+            take(call, call->gradient, at.first, queries, head, s.g);
             turn(s.v, keys, wide, s.turned, columns);
             product(queries, columns, wide, s.g, wide, 1, s.turned, columns, s.others, columns,
                     call->causal ? KEYS_UP_TO_ROW : WHOLE);
@@ -393,13 +402,13 @@ int attend_backward(const struct call *call, int64_t first_head, int64_t last_he
             }
             product(keys, wide, queries, s.scores, 1, columns, s.g, wide, s.out, wide,
                     call->causal ? STEPS_FROM_ROW : WHOLE);
-            give(call, call->d_value, keys_of, keys, head, s.out);
+            give(call, call->d_value, from.first, keys, head, s.out);
             product(queries, wide, keys, s.others, columns, 1, s.k, wide, s.out, wide,
                     call->causal ? STEPS_UP_TO_ROW : WHOLE);
-            give(call, call->d_query, of, queries, head, s.out);
+            give(call, call->d_query, at.first, queries, head, s.out);
             product(keys, wide, queries, s.others, 1, columns, s.q, wide, s.out, wide,
                     call->causal ? STEPS_FROM_ROW : WHOLE);
-            give(call, call->d_key, keys_of, keys, head, s.out);
+            give(call, call->d_key, from.first, keys, head, s.out);
             weights += call->heads * queries * keys;
         }
     }

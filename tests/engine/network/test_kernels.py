@@ -125,14 +125,28 @@ def test_large_scores_leave_the_largest_alone() -> None:
     assert torch.equal(kept[0].view(2, 20)[0], torch.eye(20)[3])
 
 
-def test_bits_beyond_a_tensor_stay_as_they_are() -> None:
-    """Rows that end within a vector are neither read nor written past their ends."""
-    sight = Sight(Rows((3, 5)), Rows((3, 5)), 3, causal=True)
-    parts = inputs(sight, 7)
-    room = torch.full((4, 8 * 21 + 64), 77.0)
-    views = [line[: 8 * 21].view(8, 21).copy_(part) for line, part in zip(room, parts[:4], strict=True)]
-    computed(sight, [*views, parts[4]], torch.float32, 0.2)
-    assert bool((room[:, 8 * 21 :] == 77.0).all())
+def test_nothing_is_written_beyond_a_tensor() -> None:
+    """Rows, heads and widths that end within a vector, each tensor with something behind it."""
+    rows, heads, width, room = Rows((3, 5)), 3, 7, 64
+    sight, weights = Sight(rows, rows, heads, causal=True), heads * (3 * 3 + 5 * 5)
+    sizes = dict.fromkeys(
+        ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value"), 8 * heads * width
+    )
+    sizes |= {"weights": weights, "bias": heads * 25, "d_bias": heads * 25}
+    whole = {name: torch.full((size + room,), 77.0) for name, size in sizes.items()}
+    shapes = {"weights": (weights,), "bias": (heads, 5, 5), "d_bias": (heads, 5, 5)}
+    given = {name: whole[name][:size].view(shapes.get(name, (8, -1))) for name, size in sizes.items()}
+    for name in ("query", "key", "value", "gradient", "bias"):
+        given[name].copy_(torch.randn_like(given[name]))
+    kernels._run(
+        "attend", {name: given[name] for name in ("query", "key", "value", "bias", "weights", "out")}, sight, 0
+    )
+    backward = [name for name in given if name not in ("bias", "out")]
+    kernels._run("attend_backward", {name: given[name] for name in backward}, sight, 0)
+    for name, size in sizes.items():
+        assert bool((whole[name][size:] == 77.0).all()), name
+    for name in ("out", "d_query", "d_key", "d_value", "weights"):
+        assert not bool((given[name] == 77.0).any()), name
 
 
 # Between the products. The numbers of tokens and elements are no multiples of anything.

@@ -194,9 +194,10 @@ def test_bf16_is_as_close_to_float64_as_autocast_is(case: str) -> None:
         assert 0 < ours <= 1.5 * theirs
 
 
+@pytest.mark.skipif(kernels.kind() == "none", reason="no C compiler was found at the installation")
 @pytest.mark.parametrize("kind", [torch.float32, HALF])
 def test_a_step_by_torch_is_a_step_by_what_is_compiled(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout included, over two micro-batches; a machine without a compiler has the first alone, and passes."""
+    """Dropout included, over two micro-batches."""
     found = []
     for compiled in (False, True):
         if not compiled:
