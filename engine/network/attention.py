@@ -6,8 +6,10 @@ took a weight away. Where `kernels` has compiled code for it, that is used.
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from engine.network import kernels
 from engine.network.dropout import Rate, Source
@@ -76,6 +78,36 @@ def attend_backward(
         if bias_gradient is not None:
             bias_gradient[:, : q.shape[1], : k.shape[1]] += d_scores
     return d_query.to(kind), d_key.to(kind), d_value.to(kind)
+
+
+def attend_step(
+    given: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, counts: npt.NDArray[np.int64], heads: int
+) -> Tensor:
+    """What one query of each row sees of the first `counts` of its keys, (rows, heads × width), while a reply is written.
+
+    `given` are the queries, (rows, heads × width); with a key and a value after each, (rows, 3 × heads × width), these
+    become the last of the row's `counts` first. `keys` and `values` are (rows, room, heads × width), and `bias` is
+    (heads, tokens) or None.
+    """
+    if kernels.serve(given):
+        return kernels.attend_step(given, keys, values, bias, counts, heads)
+    rows, _, inner = keys.shape
+    count = torch.from_numpy(counts)
+    if given.shape[1] == 3 * inner:
+        given, key, value = given.chunk(3, dim=1)
+        here = (torch.arange(rows), count - 1)
+        keys[here], values[here] = key, value
+    longest = int(counts.max())
+    query, key, value = (
+        part[:, :longest].reshape(rows, -1, heads, inner // heads).transpose(1, 2)
+        for part in (given[:, None], keys, values)
+    )
+    beyond = torch.arange(longest) >= count[:, None]
+    mask = torch.zeros(rows, 1, 1, longest).masked_fill_(beyond[:, None, None], torch.finfo(torch.float32).min)
+    if bias is not None:
+        mask = mask + bias[None, :, None, :longest]
+    seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask.to(given.dtype), scale=1.0)
+    return seen.transpose(1, 2).flatten(1)
 
 
 def _precise(kind: torch.dtype) -> torch.dtype:

@@ -8,11 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.network.attention import attend_step
 from engine.network.layers import ACTIVATIONS, normed
+from engine.network.products import linear
 from engine.network.rows import Rows
 from engine.network.values import Values
 
@@ -22,21 +26,21 @@ FULL = 0.75  # rows are moved together where fewer than this share of them go on
 
 @dataclass
 class _Cache:
-    """Keys and values of one layer, (rows, heads, tokens, width of a head); of a decoder's own, with room to grow."""
+    """Keys and values of one layer, (rows, room, heads × width), of which each row has its first `counts`."""
 
     keys: Tensor
     values: Tensor
+    counts: npt.NDArray[np.int64]
 
-    def put(self, at: int, key: Tensor, value: Tensor) -> None:
-        """Adds those of token `at` of every row, (rows, heads, 1, width)."""
-        if at >= self.keys.shape[2]:
+    def grow(self) -> None:
+        """Makes room for a token more, and sometimes for a block of them."""
+        self.counts = self.counts + 1
+        if self.counts[0] > self.keys.shape[1]:
             self.keys, self.values = (functional.pad(part, (0, 0, 0, BLOCK)) for part in (self.keys, self.values))
-        self.keys[:, :, at] = key[:, :, 0]
-        self.values[:, :, at] = value[:, :, 0]
 
     def keep(self, rows: Tensor) -> None:
         """Forgets all but these rows."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        self.keys, self.values, self.counts = self.keys[rows], self.values[rows], self.counts[rows.numpy()]
 
 
 class Decoding:
@@ -45,83 +49,66 @@ class Decoding:
     def __init__(self, model: Any, values: Values, encoded: Tensor, rows: Rows) -> None:
         self._stack, self._values, self._config = model.decoder, values, model.config
         self._heads, kind = model.config.num_heads, values.kind
-        self._count = len(rows.lengths)
-        mask = torch.zeros(self._count, 1, 1, rows.longest, dtype=kind)
-        for number, length in enumerate(rows.lengths):
-            mask[number, ..., length:] = torch.finfo(kind).min
-        self._mask = mask
-        empty = torch.empty(self._count, self._heads, 0, model.config.d_kv, dtype=kind)
-        self._own = [_Cache(empty, empty) for _ in self._stack.block]
+        count, inner = len(rows.lengths), model.config.num_heads * model.config.d_kv
+        empty, none = torch.empty(count, 0, inner, dtype=kind), np.zeros(count, np.int64)
+        self._own = [_Cache(empty, empty, none) for _ in self._stack.block]
         self._cross = [
             self._encoded_cache(block.layer[1].EncDecAttention, encoded, rows) for block in self._stack.block
         ]
-        self._bias = torch.empty(0)
+        self._bias = torch.empty(0, 0, 0)
 
     def _encoded_cache(self, attention: Any, encoded: Tensor, rows: Rows) -> _Cache:
-        parts = []
-        for module in (attention.k, attention.v):
-            projected = functional.linear(encoded, self._values[module.weight])
-            padded = torch.nn.utils.rnn.pad_sequence([projected[place] for place in rows.places()], batch_first=True)
-            parts.append(self._split(padded).contiguous())
-        return _Cache(*parts)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(rows, tokens, heads × width) by head, (rows, heads, tokens, width)."""
-        return x.view(x.shape[0], x.shape[1], self._heads, -1).transpose(1, 2)
+        projected = linear(encoded, self._values.packed(attention.k.weight, attention.v.weight))
+        padded = torch.nn.utils.rnn.pad_sequence([projected[place] for place in rows.places()], batch_first=True)
+        keys, values = (part.contiguous() for part in padded.chunk(2, dim=2))
+        return _Cache(keys, values, np.array(rows.lengths, np.int64))
 
     def keep(self, rows: Tensor) -> None:
         """Goes on with these rows alone."""
-        self._mask = self._mask[rows]
         for cache in (*self._own, *self._cross):
             cache.keep(rows)
 
     def hidden(self, x: Tensor, at: int) -> Tensor:
         """The decoder's output for token `at` of every row, (rows, d_model), from its embedding."""
         bias = self._bias_at(at)
-        for number, block in enumerate(self._stack.block):
+        for own_cache, cross_cache, block in zip(self._own, self._cross, self._stack.block, strict=True):
             own, cross, feed = block.layer[0], block.layer[1], block.layer[2]
             attention = own.SelfAttention
-            n = self._norm(x, own.layer_norm)
-            self._own[number].put(at, self._heads_of(n, attention.k), self._heads_of(n, attention.v))
-            cache, end = self._own[number], at + 1
-            seen = self._seen(self._heads_of(n, attention.q), cache.keys[:, :, :end], cache.values[:, :, :end], bias)
-            x = x + self._linear(seen, attention.o).to(x.dtype)
-            attention, cache = cross.EncDecAttention, self._cross[number]
-            n = self._norm(x, cross.layer_norm)
-            seen = self._seen(self._heads_of(n, attention.q), cache.keys, cache.values, self._mask)
-            x = x + self._linear(seen, attention.o).to(x.dtype)
-            x = x + self._fed(self._norm(x, feed.layer_norm), feed.DenseReluDense).to(x.dtype)
+            given = self._product(
+                self._norm(x, own.layer_norm), attention.q.weight, attention.k.weight, attention.v.weight
+            )
+            own_cache.grow()
+            x = x + self._product(self._seen(given, own_cache, bias), attention.o.weight)
+            attention = cross.EncDecAttention
+            given = self._product(self._norm(x, cross.layer_norm), attention.q.weight)
+            x = x + self._product(self._seen(given, cross_cache), attention.o.weight)
+            x = x + self._fed(self._norm(x, feed.layer_norm), feed.DenseReluDense)
         last = self._stack.final_layer_norm
         scale: Tensor = last.weight.detach().to(x.dtype)
         return normed(x, scale, last.variance_epsilon)[1]
 
     def _bias_at(self, at: int) -> Tensor:
-        """Bias of the scores of token `at`, (1, heads, 1, tokens so far)."""
+        """Bias of the scores of token `at`, (heads, tokens so far), fp32."""
         if at >= self._bias.shape[-1]:
             attention = self._stack.block[0].layer[0].SelfAttention
-            self._bias = attention.compute_bias(at + BLOCK, at + BLOCK).to(self._values.kind)
-        here: Tensor = self._bias[:, :, at : at + 1, : at + 1]
-        return here
+            self._bias = attention.compute_bias(at + BLOCK, at + BLOCK)[0].float()
+        return self._bias[:, at, : at + 1].contiguous()
 
     def _norm(self, x: Tensor, module: Any) -> Tensor:
         return normed(x, self._values[module.weight], module.variance_epsilon)[1]
 
-    def _linear(self, x: Tensor, module: Any) -> Tensor:
-        return functional.linear(x, self._values[module.weight])
+    def _product(self, x: Tensor, *weights: Any) -> Tensor:
+        return linear(x, self._values.packed(*weights))
 
-    def _heads_of(self, n: Tensor, module: Any) -> Tensor:
-        return self._split(self._linear(n, module)[:, None])
-
-    def _seen(self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        bias = bias.expand(query.shape[0], -1, -1, -1)
-        seen = functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=1.0)
-        return seen.transpose(1, 2).flatten(1)
+    def _seen(self, given: Tensor, cache: _Cache, bias: Tensor | None = None) -> Tensor:
+        return attend_step(given, cache.keys, cache.values, bias, cache.counts, self._heads)
 
     def _fed(self, n: Tensor, dense: Any) -> Tensor:
         if self._config.is_gated_act:
             activate = ACTIVATIONS[self._config.dense_act_fn][0]
-            return self._linear(activate(self._linear(n, dense.wi_0)).mul_(self._linear(n, dense.wi_1)), dense.wo)
-        return self._linear(self._linear(n, dense.wi).relu_(), dense.wo)
+            gated = activate(self._product(n, dense.wi_0.weight)).mul_(self._product(n, dense.wi_1.weight))
+            return self._product(gated, dense.wo.weight)
+        return self._product(self._product(n, dense.wi.weight).relu_(), dense.wo.weight)
 
 
 def greedy(

@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Raised with every change of what a function takes or gives: kernels.py has the same number, or does without. */
-const int32_t interface = 1;
+const int32_t interface = 2;
 
 /* A vector of LANES floats is one register; ROWS × 4 of them hold the sums of a block of products, and a few are left. */
 #ifdef __AVX512F__
@@ -118,20 +118,37 @@ INLINE vec exponential(vec x) {
     return chosen(x < -87.0f, (vec){}, found);
 }
 
+/* Four lanes of a vector: what is left of it is added up, or compared, by halves. */
+typedef float quad __attribute__((vector_size(16)));
+typedef int32_t iquad __attribute__((vector_size(16)));
+
+INLINE quad part_of(vec values, int number) {
+    quad found;
+    memcpy(&found, (const char *)&values + number * sizeof found, sizeof found);
+    return found;
+}
+
+INLINE quad larger(quad a, quad b) {
+    iquad where = a > b;
+    return (quad)(((iquad)a & where) | ((iquad)b & ~where));
+}
+
 INLINE float sum_of(vec values) {
-    float parts[LANES];
-    memcpy(parts, &values, sizeof parts);
-    for (int step = LANES / 2; step; step /= 2)
-        for (int i = 0; i < step; i++) parts[i] += parts[i + step];
-    return parts[0];
+    quad x = part_of(values, 0), y = part_of(values, 1);
+#if LANES == 16
+    x += part_of(values, 2), y += part_of(values, 3);
+#endif
+    x += y;
+    return (x[0] + x[2]) + (x[1] + x[3]);
 }
 
 INLINE float largest_of(vec values) {
-    float parts[LANES];
-    memcpy(parts, &values, sizeof parts);
-    for (int step = LANES / 2; step; step /= 2)
-        for (int i = 0; i < step; i++) parts[i] = parts[i] > parts[i + step] ? parts[i] : parts[i + step];
-    return parts[0];
+    quad x = larger(part_of(values, 0), part_of(values, 1));
+#if LANES == 16
+    x = larger(x, larger(part_of(values, 2), part_of(values, 3)));
+#endif
+    float a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
+    return a > b ? a : b;
 }
 
 /* --- attention, one head of one row at a time
@@ -150,6 +167,7 @@ struct call {
     const uint16_t *words;
     const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
     int64_t rows, heads, width, side, dropped, half, causal;
+    int64_t query_row, key_row, value_row; /* values from a token's to those of the next */
 };
 
 /* Scratch of one thread: a head of a row in fp32, its width and its keys rounded up to whole vectors. */
@@ -214,8 +232,9 @@ INLINE void product(int64_t rows, int64_t columns, int64_t steps, const float *a
 
 /* a head of a row in and out of scratch */
 
-INLINE void take(const struct call *call, const void *from, int64_t token, int64_t tokens, int64_t head, float *to) {
-    int64_t width = call->width, wide = rounded(width), stride = call->heads * width, size = call->half ? 2 : 4;
+INLINE void take(const struct call *call, const void *from, int64_t token, int64_t tokens, int64_t stride, int64_t head,
+               float *to) {
+    int64_t width = call->width, wide = rounded(width), size = call->half ? 2 : 4;
     for (int64_t i = 0; i < tokens; i++)
         for (int64_t j = 0; j < wide; j += LANES) {
             int64_t count = width - j;
@@ -343,9 +362,9 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
             struct place at = place_of(call->queries, row), from = place_of(call->keys, row);
             int64_t queries = at.count, keys = from.count, columns = rounded(keys);
             int64_t own = head * queries * keys;
-            take(call, call->query, at.first, queries, head, s.q);
-            take(call, call->key, from.first, keys, head, s.k);
-            take(call, call->value, from.first, keys, head, s.v);
+            take(call, call->query, at.first, queries, call->query_row, head, s.q);
+            take(call, call->key, from.first, keys, call->key_row, head, s.k);
+            take(call, call->value, from.first, keys, call->value_row, head, s.v);
             turn(s.k, keys, wide, s.turned, columns);
             product(queries, columns, wide, s.q, wide, 1, s.turned, columns, s.scores, columns,
                     call->causal ? KEYS_UP_TO_ROW : WHOLE);
@@ -382,10 +401,10 @@ int attend_backward(const struct call *call, int64_t first_head, int64_t last_he
             struct place at = place_of(call->queries, row), from = place_of(call->keys, row);
             int64_t queries = at.count, keys = from.count, columns = rounded(keys);
             int64_t own = weights + head * queries * keys;
-            take(call, call->query, at.first, queries, head, s.q);
-            take(call, call->key, from.first, keys, head, s.k);
-            take(call, call->value, from.first, keys, head, s.v);
-            take(call, call->gradient, at.first, queries, head, s.g);
+            take(call, call->query, at.first, queries, call->query_row, head, s.q);
+            take(call, call->key, from.first, keys, call->key_row, head, s.k);
+            take(call, call->value, from.first, keys, call->value_row, head, s.v);
+            take(call, call->gradient, at.first, queries, call->heads * call->width, head, s.g);
             turn(s.v, keys, wide, s.turned, columns);
             product(queries, columns, wide, s.g, wide, 1, s.turned, columns, s.others, columns,
                     call->causal ? KEYS_UP_TO_ROW : WHOLE);
@@ -413,6 +432,73 @@ int attend_backward(const struct call *call, int64_t first_head, int64_t last_he
         }
     }
     give_back(&s);
+    return 0;
+}
+
+/* --- attention of one query of each row, while a reply is written */
+
+/* As `_Step` in kernels.py. Values are bf16 where `half`, else fp32. `given` has a query for each row, and where the keys
+ * and values are its `own` those of its token after it, each (heads × width). `keys` and `values` are (rows, room,
+ * heads × width), of which a row sees the first of `counts`; `bias` is (heads, side). */
+struct step {
+    const void *given;
+    void *keys, *values, *out;
+    const float *bias;
+    const int64_t *counts;
+    int64_t heads, width, room, side, own, half;
+};
+
+/* Tokens are taken in their order, and the heads of each: so the processor guesses what comes next. */
+INLINE void seen_by(int half, const struct step *step, int64_t row, float *q, float *out, float *scores) {
+    int64_t width = step->width, wide = rounded(width), heads = step->heads, inner = heads * width;
+    int64_t count = step->counts[row], first = row * step->room * inner, most = rounded(step->room);
+    for (int64_t head = 0; head < heads; head++)
+        for (int64_t j = 0; j < width; j += LANES) {
+            int64_t at = row * inner * (step->own ? 3 : 1) + head * width + j;
+            stored(q + head * wide + j, read_some(step->given, at, width - j, half));
+            stored(out + head * wide + j, (vec){});
+        }
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t head = 0; head < heads; head++) {
+            vec total = {};
+            for (int64_t j = 0; j < width; j += LANES) {
+                vec key = read_some(step->keys, first + i * inner + head * width + j, width - j, half);
+                total += loaded(q + head * wide + j) * key;
+            }
+            scores[head * most + i] = sum_of(total);
+        }
+    for (int64_t head = 0; head < heads; head++)
+        softmax(scores + head * most, step->bias ? step->bias + head * step->side : NULL, count);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t head = 0; head < heads; head++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                float *to = out + head * wide + j;
+                vec value = read_some(step->values, first + i * inner + head * width + j, width - j, half);
+                stored(to, loaded(to) + scores[head * most + i] * value);
+            }
+    for (int64_t head = 0; head < heads; head++)
+        for (int64_t j = 0; j < width; j += LANES)
+            write_some(step->out, row * inner + head * width + j, width - j, loaded(out + head * wide + j), half);
+}
+
+/* What the query of each of some rows sees, its own key and value, the last that it sees, put among the others before;
+ * -1 where there is no memory for it. */
+int attend_step(const struct step *step, int64_t first_row, int64_t last_row) {
+    int64_t wide = step->heads * rounded(step->width), longest = step->heads * rounded(step->room);
+    float *scratch = aligned_alloc(sizeof(vec), (size_t)(2 * wide + longest) * sizeof(float));
+    if (!scratch) return -1;
+    size_t size = (size_t)(step->heads * step->width * (step->half ? 2 : 4));
+    for (int64_t row = first_row; row < last_row; row++) {
+        if (step->own) {
+            const char *own = (const char *)step->given + (size_t)row * 3 * size;
+            size_t at = (size_t)(row * step->room + step->counts[row] - 1) * size;
+            memcpy((char *)step->keys + at, own + size, size);
+            memcpy((char *)step->values + at, own + 2 * size, size);
+        }
+        if (step->half) seen_by(1, step, row, scratch, scratch + wide, scratch + 2 * wide);
+        else seen_by(0, step, row, scratch, scratch + wide, scratch + 2 * wide);
+    }
+    free(scratch);
     return 0;
 }
 

@@ -19,14 +19,15 @@ from torch import Tensor
 from engine.network.dropout import Kept, Rate, Source
 from engine.network.rows import Rows, Sight
 
-INTERFACE = 1  # of kernels.c; an older installation has another
+INTERFACE = 2  # of kernels.c; an older installation has another
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
 BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
 _VALUES = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value", "weights")
 _OTHERS = {"bias": torch.float32, "d_bias": torch.float32, "words": torch.int16}
-_NUMBERS = ("rows", "heads", "width", "side", "dropped", "half", "causal")
+_STRIDED = ("query", "key", "value")  # their tokens may be parts of longer rows
+_NUMBERS = ("rows", "heads", "width", "side", "dropped", "half", "causal", *(f"{name}_row" for name in _STRIDED))
 
 
 class _Call(ctypes.Structure):
@@ -38,11 +39,21 @@ class _Call(ctypes.Structure):
     ]
 
 
+class _Step(ctypes.Structure):
+    """`struct step` of kernels.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("given", "keys", "values", "out", "bias", "counts")),
+        *((name, ctypes.c_int64) for name in ("heads", "width", "room", "side", "own", "half")),
+    ]
+
+
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # What each function takes before the part of the work that it is to do, from a number up to another.
 _SIGNATURES = {
     "attend": (_P,),
     "attend_backward": (_P,),
+    "attend_step": (_P,),
     "normed": (_P, _P, _P, _P, _P, _I, _F, _I),
     "normed_backward": (_P, _P, _P, _P, _P, _P, _P, _I, _I, _I, _I),
     "residual": (_P, _P, _P, _P, _P, _F, _I, _I),
@@ -100,7 +111,7 @@ def attend(
 ) -> tuple[Tensor, list[Tensor]]:
     """As `attention.attend`; the softmax is one tensor, of all rows end to end."""
     sizes = _sizes(sight)
-    weights, out = query.new_empty(sum(sizes)), torch.empty_like(query)
+    weights, out = query.new_empty(sum(sizes)), query.new_empty(query.shape)
     drawn = source.words(rate, *sizes)
     words = None if drawn is None else torch.from_numpy(drawn.view(np.int16))
     given = {"query": query, "key": key, "value": value, "bias": bias, "words": words}
@@ -125,6 +136,42 @@ def attend_backward(
     return d_query, d_key, d_value
 
 
+def attend_step(
+    given: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, counts: npt.NDArray[np.int64], heads: int
+) -> Tensor:
+    """What one query of each row sees of the first `counts` of its keys, (rows, heads × width).
+
+    `given` are the queries; with a key and a value after each, (rows, 3 × heads × width), these are put at the last of
+    the row's `counts` first. `keys` and `values` are (rows, room, heads × width), `bias` is (heads, tokens) or None.
+    Raises MemoryError.
+    """
+    rows, room, inner = keys.shape
+    kind, out = given.dtype, given.new_empty(rows, inner)
+    own = given.shape[1] == 3 * inner
+    if len(given) != rows or len(counts) != rows or not (own or given.shape[1] == inner) or values.shape != keys.shape:
+        raise ValueError(f"{tuple(given.shape)} and {tuple(values.shape)} for keys of {tuple(keys.shape)}")
+    side = room if bias is None else bias.shape[1]
+    if counts.dtype != np.int64 or counts.min() < 1 or counts.max() > min(room, side):
+        raise ValueError(f"{counts.min()} to {counts.max()} of {min(room, side)} {counts.dtype}")
+    step = _Step(
+        **{
+            name: _address(each, kind)
+            for name, each in (("given", given), ("keys", keys), ("values", values), ("out", out))
+        },
+        bias=None if bias is None else _address(bias, torch.float32),
+        counts=counts.ctypes.data,
+        heads=heads,
+        width=inner // heads,
+        room=room,
+        side=side,
+        own=own,
+        half=_half(given),
+    )
+    if any(_dealt("attend_step", rows, int(counts.max()) * inner * WORK_OF_AN_ELEMENT, ctypes.addressof(step))):
+        raise MemoryError("no memory for the scores of attention")
+    return out
+
+
 def _sizes(sight: Sight) -> list[int]:
     """Weights of each row."""
     pairs = zip(sight.queries.lengths, sight.keys.lengths, strict=True)
@@ -136,7 +183,11 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, dropped:
     given = {what: tensor for what, tensor in tensors.items() if tensor is not None}
     query, queries, keys = given["query"], _ends(sight.queries), _ends(sight.keys)
     call = _Call(
-        **{what: _address(tensor, _OTHERS.get(what, query.dtype)) for what, tensor in given.items()},
+        **{
+            what: _address(tensor, _OTHERS.get(what, query.dtype), strided=what in _STRIDED)
+            for what, tensor in given.items()
+        },
+        **{f"{what}_row": given[what].stride(0) for what in _STRIDED},
         queries=queries.ctypes.data,
         keys=keys.ctypes.data,
         rows=len(sight.queries.lengths),
@@ -287,9 +338,10 @@ def _of(values: npt.NDArray[Any] | None) -> int | None:
     return None if values is None else values.ctypes.data
 
 
-def _address(tensor: Tensor, kind: torch.dtype) -> int:
-    """Where a tensor's values are; raises ValueError where C would take them for others."""
-    if tensor.dtype != kind or tensor.device.type != "cpu" or not tensor.is_contiguous():
+def _address(tensor: Tensor, kind: torch.dtype, *, strided: bool = False) -> int:
+    """Where a tensor's values are, or its rows' where `strided`; raises ValueError where C would take them for others."""
+    whole = tensor.is_contiguous() or (strided and tensor.dim() == 2 and tensor.stride(1) == 1)
+    if tensor.dtype != kind or tensor.device.type != "cpu" or not whole:
         raise ValueError(f"{tensor.dtype} on {tensor.device}, strides {tensor.stride()}: {kind} end to end is needed")
     return tensor.data_ptr()
 

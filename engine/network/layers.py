@@ -5,7 +5,7 @@ of the weights that are handed in (bf16, or fp32). Written out, a layer keeps on
 do without, most of it in that kind, and no elementwise operation is done twice.
 
 A layer takes each weight twice: the parameter, for autograd to know whose gradient it is, and its value in the kind
-to compute in.
+to compute in. Where there is no backward pass the values may be `Packed`, those that multiply the same input as one.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +19,10 @@ from torch.nn import functional
 from engine.network import kernels
 from engine.network.attention import attend, attend_backward
 from engine.network.dropout import Kept, Rate, Source, drop_
+from engine.network.products import linear
 from engine.network.rows import Sight
 
-Weights = Sequence[Tensor]
+Weights = Sequence[Any]  # of Tensor or Packed
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,13 @@ def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
     return drop_(hidden.relu_(), setting.source.kept(setting.inner, *hidden.shape))
 
 
+def projected(x: Tensor, weights: Weights, parts: int) -> Sequence[Tensor]:
+    """The products of x with each of so many weights, (out, in) of one shape, of which some may be packed as one."""
+    if len(weights) == parts:
+        return [linear(x, weight) for weight in weights]
+    return linear(x, *weights).chunk(parts, dim=1)
+
+
 def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: Tensor) -> Tensor | None:
     """Of a linear map, from the gradient of what left it and what entered it, where it is needed.
 
@@ -120,12 +128,12 @@ def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: 
 class _SelfAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
-        scale, query, key, value, out = values
+        scale, *inner, out = values
         plain, n, inverse = normed(x, scale, setting.epsilon)
-        q, k, v = (functional.linear(n, weight) for weight in (query, key, value))
+        q, k, v = projected(n, inner, 3)
         assert setting.sight is not None
         seen, weights = attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
-        y = functional.linear(seen, out)
+        y = linear(seen, out)
         after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, kept)
         ctx.parameters = parameters
@@ -159,13 +167,13 @@ class _SelfAttention(torch.autograd.Function):
 class _CrossAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, e: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
-        scale, query, key, value, out = values
+        scale, query, *inner, out = values
         plain, n, inverse = normed(x, scale, setting.epsilon)
-        q = functional.linear(n, query)
-        k, v = functional.linear(e, key), functional.linear(e, value)
+        q = linear(n, query)
+        k, v = projected(e, inner, 2)
         assert setting.sight is not None
         seen, weights = attend(q, k, v, None, setting.sight, setting.inner, setting.source)
-        y = functional.linear(seen, out)
+        y = linear(seen, out)
         after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, kept)
         ctx.parameters = parameters
@@ -198,8 +206,8 @@ class _FeedForward(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, into, out = values
         plain, n, inverse = normed(x, scale, setting.epsilon)
-        hidden = relu_dropped(functional.linear(n, into), setting)
-        y = functional.linear(hidden, out)
+        hidden = relu_dropped(linear(n, into), setting)
+        y = linear(hidden, out)
         after, kept = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, hidden, kept)
         ctx.parameters = parameters
@@ -227,18 +235,18 @@ class _GatedFeedForward(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, gate, into, out = values
         plain, n, inverse = normed(x, scale, setting.epsilon)
-        gated, linear = functional.linear(n, gate), functional.linear(n, into)
-        hidden = ACTIVATIONS[setting.activation][0](gated).mul_(linear)
+        gated, straight = linear(n, gate), linear(n, into)
+        hidden = ACTIVATIONS[setting.activation][0](gated).mul_(straight)
         hidden_kept = setting.source.kept(setting.inner, *hidden.shape)
-        y = functional.linear(drop_(hidden, hidden_kept), out)
+        y = linear(drop_(hidden, hidden_kept), out)
         after, kept = residual(x, y, setting)
-        ctx.saved = (setting, values, plain, inverse, gated, linear, hidden, hidden_kept, kept)
+        ctx.saved = (setting, values, plain, inverse, gated, straight, hidden, hidden_kept, kept)
         ctx.parameters = parameters
         return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        setting, values, plain, inverse, gated, linear, hidden, hidden_kept, kept = ctx.saved
+        setting, values, plain, inverse, gated, straight, hidden, hidden_kept, kept = ctx.saved
         ctx.saved = None
         scale, gate, into, out = values
         need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
@@ -247,12 +255,12 @@ class _GatedFeedForward(torch.autograd.Function):
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
         del hidden
         d_hidden = drop_(g @ out, hidden_kept)
-        d_linear = activate(gated).mul_(d_hidden)
-        d_gated = derive(d_hidden.mul_(linear), gated)
+        d_straight = activate(gated).mul_(d_hidden)
+        d_gated = derive(d_hidden.mul_(straight), gated)
         n = plain * scale
         d_gate = weight_gradient(need_gate, d_gated, n, ctx.parameters[1])
-        d_into = weight_gradient(need_into, d_linear, n, ctx.parameters[2])
-        d_n = torch.mm(d_gated, gate).addmm_(d_linear, into)
+        d_into = weight_gradient(need_into, d_straight, n, ctx.parameters[2])
+        d_n = torch.mm(d_gated, gate).addmm_(d_straight, into)
         d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
         return d_x, None, None, d_scale, d_gate, d_into, d_out
 

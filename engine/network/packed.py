@@ -101,8 +101,10 @@ class PackedT5:
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row by itself, without a graph."""
-        hidden = self._hidden(*self.encode(prompts), labels)
-        losses = token_losses(hidden, self._head(), torch.cat(list(labels)), self._chunk)
+        hidden = self._hidden(*self.encode(prompts), labels, packed=True)
+        module = self.model.get_output_embeddings()
+        head = Head(module, module.weight, (), self._values.packed(module.weight))
+        losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
         return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
 
     @torch.no_grad()
@@ -115,7 +117,7 @@ class PackedT5:
         return greedy(decoding, self._embedded, self._logits, self._start, ends, len(prompts), longest)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        value = self._values[self.model.get_output_embeddings().weight]
+        value = self._values.packed(self.model.get_output_embeddings().weight)
         return logits_of(self._scaled(hidden).to(self._values.kind), value)
 
     def _scaled(self, hidden: Tensor) -> Tensor:
@@ -123,13 +125,16 @@ class PackedT5:
 
     def _head(self) -> Head:
         module = self.model.get_output_embeddings()
-        return Head(module, module.weight, (), self._values[module.weight])
+        weight, values = module.weight, self._values
+        if values.stays(weight):
+            return Head(module, weight, (), values.packed(weight), values.packed(weight, turned=True))
+        return Head(module, weight, (), values[weight])
 
-    def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor]) -> Tensor:
+    def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor], *, packed: bool = False) -> Tensor:
         """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
         before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
         ids, label_rows = Rows.lay(before)
-        hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows)
+        hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows, packed=packed)
         return self._scaled(hidden).to(self._values.kind)
 
     def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
@@ -153,27 +158,39 @@ class _Stack:
     values: Values
     source: Source
 
-    def run(self, x: Tensor, rows: Rows, encoded: Tensor | None = None, encoded_rows: Rows | None = None) -> Tensor:
-        """The stack's output, (tokens, d_model), from embedded tokens; a decoder looks at `encoded`."""
+    def run(
+        self,
+        x: Tensor,
+        rows: Rows,
+        encoded: Tensor | None = None,
+        encoded_rows: Rows | None = None,
+        *,
+        packed: bool = False,
+    ) -> Tensor:
+        """The stack's output, (tokens, d_model), from embedded tokens; a decoder looks at `encoded`.
+
+        With `packed` there is no backward pass, and many products with each weight before it changes.
+        """
         stack, heads = self.module, self.module.config.num_heads
         x = self._dropped(x)
         itself = Sight(rows, rows, heads, causal=stack.is_decoder)
         bias = self._bias(rows.longest)
         for block in stack.block:
             own, feed = block.layer[0], block.layer[-1]
-            weights = self._attention(own.SelfAttention, own.layer_norm)
+            weights = self._attention(own.SelfAttention, own.layer_norm, "qkv", packed=packed)
             setting = self._setting(own, own.SelfAttention.dropout, own.SelfAttention, itself)
             x = layers.self_attention(x, bias, setting, *weights)
             if encoded is not None and encoded_rows is not None:
                 cross = block.layer[1]
-                weights = self._attention(cross.EncDecAttention, cross.layer_norm)
+                weights = self._attention(cross.EncDecAttention, cross.layer_norm, "kv", packed=packed)
                 setting = self._setting(
                     cross, cross.EncDecAttention.dropout, cross.EncDecAttention, Sight(rows, encoded_rows, heads)
                 )
                 x = layers.cross_attention(x, encoded, setting, *weights)
             dense = feed.DenseReluDense
             names = ("wi_0", "wi_1", "wo") if stack.config.is_gated_act else ("wi", "wo")
-            weights = self._both([feed.layer_norm.weight, *(getattr(dense, name).weight for name in names)])
+            groups = [[getattr(dense, name).weight] for name in names]
+            weights = self._both(feed.layer_norm.weight, groups, packed=packed)
             x = layers.feed_forward(x, self._setting(feed, dense.dropout.p, dense.dropout), *weights)
         scale = stack.final_layer_norm.weight
         root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -207,11 +224,17 @@ class _Stack:
             activation=self.module.config.dense_act_fn,
         )
 
-    def _attention(self, attention: Any, norm: Any) -> tuple[list[Tensor], list[Tensor]]:
-        return self._both(
-            [norm.weight, *(part.weight for part in (attention.q, attention.k, attention.v, attention.o))]
-        )
+    def _attention(
+        self, attention: Any, norm: Any, together: str, *, packed: bool
+    ) -> tuple[layers.Weights, layers.Weights]:
+        """Of an attention whose weights named `together` multiply the same input."""
+        alone = [[getattr(attention, name).weight] for name in "qkv" if name not in together]
+        group = [getattr(attention, name).weight for name in together]
+        return self._both(norm.weight, [*alone, group, [attention.o.weight]], packed=packed)
 
-    def _both(self, parameters: list[Any]) -> tuple[list[Tensor], list[Tensor]]:
-        """Values in the kind to compute in, and the parameters themselves."""
+    def _both(self, norm: Any, groups: list[list[Any]], *, packed: bool) -> tuple[layers.Weights, layers.Weights]:
+        """Values in the kind to compute in, of which a group is one where they are packed, and the parameters."""
+        parameters = [norm, *(parameter for group in groups for parameter in group)]
+        if packed:
+            return [self.values[norm], *(self.values.packed(*group) for group in groups)], parameters
         return [self.values[parameter] for parameter in parameters], parameters

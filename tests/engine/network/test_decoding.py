@@ -159,7 +159,7 @@ def test_the_caches_grow_with_the_reply_and_not_with_what_is_allowed() -> None:
     with torch.no_grad():
         for at in range(BLOCK + 1):
             decoding.hidden(x, at)
-            assert {cache.keys.shape[2] for cache in decoding._own} == {BLOCK if at < BLOCK else 2 * BLOCK}
+            assert {cache.keys.shape[1] for cache in decoding._own} == {BLOCK if at < BLOCK else 2 * BLOCK}
 
 
 # Who goes on, by replies that are written beforehand.
