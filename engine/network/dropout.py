@@ -1,9 +1,11 @@
-"""Dropout from random words drawn in one block, many times as fast on a CPU as a draw for every element.
+"""Dropout from random words that are computed where they are used, and again where they are needed again.
 
 An element is dropped where its 16 random bits are below rate × 65,536, so the rate is exact to 1/65,536, and
-what is kept is scaled by the rate that was really used.
+what is kept is scaled by the rate that was really used. Word number n of a seed is SplitMix64's, after Steele, Lea and
+Flood, "Fast splittable pseudorandom number generators" (2014): it asks for no word before it.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +15,13 @@ import torch
 from torch import Tensor
 
 LEVELS = 1 << 16
+ELEMENTS = 4  # of a word
+BLOCK = 4096  # words computed at once, in the processor's cache
+_GAMMA = 0x9E3779B97F4A7C15
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # a shift, and a factor after it
 _WORDS = {2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
 
 Kept = npt.NDArray[np.bool_]
-Words = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -39,39 +44,73 @@ class Rate:
         return LEVELS / (LEVELS - self.dropped)
 
 
+def random_words(seed: int, first: int, count: int) -> npt.NDArray[np.uint64]:
+    """Words of a seed from number `first` on, counted from 0."""
+    words = np.empty(count, np.uint64)
+    for start in range(0, count, BLOCK):
+        part = words[start : start + BLOCK]
+        np.multiply(np.arange(len(part), dtype=np.uint64), np.uint64(_GAMMA), out=part)
+        part += np.uint64((seed + (first + start + 1) * _GAMMA) % (1 << 64))
+        for shift, factor in _ROUNDS:
+            part ^= part >> np.uint64(shift)
+            part *= np.uint64(factor)
+    return words
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random bits of a tensor's elements, or of several tensors', before they are computed.
+
+    A row, along the last dimension, begins with a word of its own; rows and tensors follow each other.
+    """
+
+    dropped: int
+    seed: int  # 62 bits
+    first: int  # word
+
+    def kept(self, *shape: int) -> Kept:
+        """Which elements of the first tensor, of this shape, stay."""
+        width = shape[-1]
+        words = random_words(self.seed, self.first, words_of(shape))
+        bits = words.view(np.uint16).reshape(-1, -(-width // ELEMENTS) * ELEMENTS)[:, :width]
+        kept: Kept = (bits >= self.dropped).reshape(shape)
+        return kept
+
+
+def words_of(shape: tuple[int, ...]) -> int:
+    """Words of a tensor of this shape."""
+    return math.prod(shape[:-1]) * -(-shape[-1] // ELEMENTS)
+
+
 class Source:
     """Random bits of one step, drawn in the order in which they are asked for."""
 
     def __init__(self) -> None:
-        self._bits = np.random.SFC64(0)
+        self._seed, self._next = 0, 0
 
     def seed(self) -> None:
         """Begins anew, from a seed drawn from torch's generator."""
-        self._bits = np.random.SFC64(int(torch.randint(1 << 62, ()).item()))
+        self._seed, self._next = int(torch.randint(1 << 62, ()).item()), 0
+
+    def draw(self, rate: Rate, *shapes: tuple[int, ...]) -> Draw | None:
+        """The bits of tensors of these shapes; None where all elements stay."""
+        if not rate.dropped:
+            return None
+        first = self._next
+        self._next += sum(map(words_of, shapes))
+        return Draw(rate.dropped, self._seed, first)
 
     def kept(self, rate: Rate, *shape: int) -> Kept | None:
         """Which elements of a tensor of this shape stay; None where all do."""
-        if not rate.dropped:
-            return None
-        count = int(np.prod(shape))
-        kept: Kept = (self._drawn(count)[:count] >= rate.dropped).reshape(shape)
-        return kept
-
-    def words(self, rate: Rate, *counts: int) -> Words | None:
-        """The 16 bits of each element of tensors of so many, each from a multiple of four on, as `kept` takes them.
-
-        Elements whose bits are below `rate.dropped` are dropped; None where all stay.
-        """
-        return self._drawn(*counts) if rate.dropped else None
-
-    def _drawn(self, *counts: int) -> Words:
-        return self._bits.random_raw(sum(-(-count // 4) for count in counts)).view(np.uint16)
+        draw = self.draw(rate, shape)
+        return None if draw is None else draw.kept(*shape)
 
 
-def drop_(values: Tensor, kept: Kept | None) -> Tensor:
+def drop_(values: Tensor, draw: Draw | None) -> Tensor:
     """Sets what is not kept to zero in place, without scaling the rest."""
-    if kept is None:
+    if draw is None:
         return values
+    kept = draw.kept(*values.shape)
     kind, word = _WORDS[values.element_size()]
     # -1 has all bits set, 0 none: an "and" is several times as fast as a choice by booleans.
     mask: Any = np.negative(kept.view(np.int8), dtype=word)

@@ -31,7 +31,7 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
-typedef uint8_t bvec __attribute__((vector_size(LANES)));
+typedef uint64_t wvec __attribute__((vector_size(2 * LANES))); /* as many words as have the bits of LANES elements */
 
 INLINE int64_t rounded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
@@ -118,6 +118,22 @@ INLINE vec exponential(vec x) {
     return chosen(x < -87.0f, (vec){}, found);
 }
 
+/* Which of LANES elements dropout keeps, `at` elements, a multiple of four, after the first of a word: dropout.py has the
+ * same. */
+INLINE ivec stays(int64_t dropped, int64_t seed, int64_t word, int64_t at) {
+    const uint64_t gamma = 0x9e3779b97f4a7c15u;
+    wvec x = (uint64_t)seed + (uint64_t)(word + at / 4 + 1) * gamma - (wvec){};
+    for (int i = 1; i < LANES / 4; i++) x[i] += (uint64_t)i * gamma;
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebu;
+    x ^= x >> 31;
+    hvec bits;
+    memcpy(&bits, &x, sizeof bits);
+    return __builtin_convertvector(bits, ivec) >= (int32_t)dropped;
+}
+
 /* Four lanes of a vector: what is left of it is added up, or compared, by halves. */
 typedef float quad __attribute__((vector_size(16)));
 typedef int32_t iquad __attribute__((vector_size(16)));
@@ -157,16 +173,15 @@ A row of a few dozen tokens is too small for torch's threads, and each of the do
 the work. The softmax that is kept for the backward pass is negative where dropout took a weight away. */
 
 /* As `_Call` in kernels.py. Values are (tokens, heads × width), bf16 where `half`, else fp32; `weights` are in the same
- * kind, (heads, queries, keys) of each row, the rows end to end; so are `words`, 16 random bits for each weight, where
- * each row begins at a multiple of four. `bias` and its gradient are (heads, side, side). */
+ * kind, (heads, queries, keys) of each row, the rows end to end; so are their random bits, from `word` on, where the keys
+ * of each query begin with a word of their own. `bias` and its gradient are (heads, side, side). */
 struct call {
     const void *query, *key, *value, *gradient;
     void *out, *d_query, *d_key, *d_value, *weights;
     const float *bias;
     float *d_bias;
-    const uint16_t *words;
     const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
-    int64_t rows, heads, width, side, dropped, half, causal;
+    int64_t rows, heads, width, side, dropped, seed, word, half, causal;
     int64_t query_row, key_row, value_row; /* values from a token's to those of the next */
 };
 
@@ -291,8 +306,8 @@ INLINE void keep(const struct call *call, float *weights, int64_t seen, int64_t 
         int64_t count = keys - j;
         vec values = j < seen ? loaded(weights + j) : (vec){};
         ivec away = {};
-        if (call->words && j < seen) {
-            away = __builtin_convertvector(read_bits(call->words + word + j, count), ivec) < (int32_t)call->dropped;
+        if (call->dropped && j < seen) {
+            away = ~stays(call->dropped, call->seed, word, j);
             stored(weights + j, (vec)((ivec)values & ~away));
         }
         write_some(call->weights, at + j, count, (vec)((ivec)values | (away & INT32_MIN)), (int)call->half);
@@ -357,11 +372,11 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
     if (make(&s, call)) return -1;
     int64_t wide = rounded(call->width);
     for (int64_t head = first_head; head < last_head; head++) {
-        int64_t weights = 0, words = 0;
+        int64_t weights = 0, word = call->word;
         for (int64_t row = 0; row < call->rows; row++) {
             struct place at = place_of(call->queries, row), from = place_of(call->keys, row);
             int64_t queries = at.count, keys = from.count, columns = rounded(keys);
-            int64_t own = head * queries * keys;
+            int64_t own = head * queries * keys, of_row = (keys + 3) / 4;
             take(call, call->query, at.first, queries, call->query_row, head, s.q);
             take(call, call->key, from.first, keys, call->key_row, head, s.k);
             take(call, call->value, from.first, keys, call->value_row, head, s.v);
@@ -372,7 +387,7 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
                 int64_t seen = call->causal ? i + 1 : keys;
                 const float *bias = call->bias ? call->bias + (head * call->side + i) * call->side : NULL;
                 softmax(s.scores + i * columns, bias, seen);
-                keep(call, s.scores + i * columns, seen, keys, weights + own + i * keys, words + own + i * keys);
+                keep(call, s.scores + i * columns, seen, keys, weights + own + i * keys, word + (head * queries + i) * of_row);
                 /* The next rows of its block are multiplied as far as they see. */
                 if (call->causal) {
                     int64_t end = (i / ROWS + 1) * ROWS;
@@ -383,7 +398,7 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
                     call->causal ? STEPS_UP_TO_ROW : WHOLE);
             give(call, call->out, at.first, queries, head, s.out);
             weights += call->heads * queries * keys;
-            words += (call->heads * queries * keys + 3) / 4 * 4;
+            word += call->heads * queries * of_row;
         }
     }
     give_back(&s);
@@ -562,46 +577,41 @@ void normed_backward(const void *gradient, const void *plain, const float *inver
     }
 }
 
-/* x + `factor` × what dropout keeps of y, and which that is. */
-void residual(const float *x, const void *y, const uint16_t *words, float *out, uint8_t *kept, float factor,
-              int64_t dropped, int64_t half, int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i += LANES) {
-        int64_t count = last - i;
-        vec values = read_some(y, i, count, (int)half);
-        if (words) {
-            ivec stays = __builtin_convertvector(read_bits(words + i, count), ivec) >= (int32_t)dropped;
-            bvec bytes = __builtin_convertvector(stays & 1, bvec);
-            values = (vec)((ivec)values & stays);
-            memcpy(kept + i, &bytes, (size_t)(count < LANES ? count : LANES));
+/* x + `factor` × what dropout keeps of y; tokens begin with a random word of their own, here and below. */
+void residual(const float *x, const void *y, float *out, float factor, int64_t dropped, int64_t seed, int64_t word,
+              int64_t width, int64_t half, int64_t first, int64_t last) {
+    for (int64_t token = first; token < last; token++)
+        for (int64_t j = 0; j < width; j += LANES) {
+            int64_t at = token * width + j, count = width - j;
+            vec values = read_some(y, at, count, (int)half);
+            if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
+            write_some(out, at, count, read_some(x, at, count, 0) + values * factor, 0);
         }
-        write_some(out, i, count, read_some(x, i, count, 0) + values * factor, 0);
-    }
 }
 
 /* `factor` × the gradient where it was kept. */
-void residual_backward(const float *gradient, const uint8_t *kept, void *out, float factor, int64_t half,
-                       int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i += LANES) {
-        int64_t count = last - i;
-        vec values = read_some(gradient, i, count, 0) * factor;
-        if (kept) {
-            bvec bytes = {};
-            memcpy(&bytes, kept + i, (size_t)(count < LANES ? count : LANES));
-            values = (vec)((ivec)values & (__builtin_convertvector(bytes, ivec) != 0));
+void residual_backward(const float *gradient, void *out, float factor, int64_t dropped, int64_t seed, int64_t word,
+                       int64_t width, int64_t half, int64_t first, int64_t last) {
+    for (int64_t token = first; token < last; token++)
+        for (int64_t j = 0; j < width; j += LANES) {
+            int64_t at = token * width + j, count = width - j;
+            vec values = read_some(gradient, at, count, 0) * factor;
+            if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
+            write_some(out, at, count, values, (int)half);
         }
-        write_some(out, i, count, values, (int)half);
-    }
 }
 
 /* What dropout keeps of relu(hidden), in its place. */
-void relu_dropped(void *hidden, const uint16_t *words, int64_t dropped, int64_t half, int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i += LANES) {
-        int64_t count = last - i;
-        vec values = read_some(hidden, i, count, (int)half);
-        ivec stays = ~(values < 0.0f);
-        if (words) stays &= __builtin_convertvector(read_bits(words + i, count), ivec) >= (int32_t)dropped;
-        write_some(hidden, i, count, (vec)((ivec)values & stays), (int)half);
-    }
+void relu_dropped(void *hidden, int64_t dropped, int64_t seed, int64_t word, int64_t width, int64_t half,
+                  int64_t first, int64_t last) {
+    for (int64_t token = first; token < last; token++)
+        for (int64_t j = 0; j < width; j += LANES) {
+            int64_t at = token * width + j, count = width - j;
+            vec values = read_some(hidden, at, count, (int)half);
+            ivec kept = ~(values < 0.0f);
+            if (dropped) kept &= stays(dropped, seed, word + token * ((width + 3) / 4), j);
+            write_some(hidden, at, count, (vec)((ivec)values & kept), (int)half);
+        }
 }
 
 /* --- the loss */

@@ -6,6 +6,7 @@
 import ctypes
 import importlib.util
 import itertools
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from engine.network.dropout import Kept, Rate, Source
+from engine.network.dropout import Draw, Rate, Source
 from engine.network.rows import Rows, Sight
 
 INTERFACE = 2  # of kernels.c; an older installation has another
@@ -25,9 +26,9 @@ WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which ano
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
 BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
 _VALUES = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value", "weights")
-_OTHERS = {"bias": torch.float32, "d_bias": torch.float32, "words": torch.int16}
+_OTHERS = {"bias": torch.float32, "d_bias": torch.float32}
 _STRIDED = ("query", "key", "value")  # their tokens may be parts of longer rows
-_NUMBERS = ("rows", "heads", "width", "side", "dropped", "half", "causal", *(f"{name}_row" for name in _STRIDED))
+_NUMBERS = ("rows", "heads", "width", "side", "dropped", "seed", "word", "half", "causal", *(f"{name}_row" for name in _STRIDED))
 
 
 class _Call(ctypes.Structure):
@@ -56,9 +57,9 @@ _SIGNATURES = {
     "attend_step": (_P,),
     "normed": (_P, _P, _P, _P, _P, _I, _F, _I),
     "normed_backward": (_P, _P, _P, _P, _P, _P, _P, _I, _I, _I, _I),
-    "residual": (_P, _P, _P, _P, _P, _F, _I, _I),
-    "residual_backward": (_P, _P, _P, _F, _I),
-    "relu_dropped": (_P, _P, _I, _I),
+    "residual": (_P, _P, _P, _F, _I, _I, _I, _I, _I),
+    "residual_backward": (_P, _P, _F, _I, _I, _I, _I, _I),
+    "relu_dropped": (_P, _I, _I, _I, _I, _I),
     "losses": (_P, _P, _P, _I, _I, _I),
     "add": (_P, _P),
     "squares": (_P, _P, _P, _P, _P, _I, _I, _I),
@@ -110,12 +111,10 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: Source
 ) -> tuple[Tensor, list[Tensor]]:
     """As `attention.attend`; the softmax is one tensor, of all rows end to end."""
-    sizes = _sizes(sight)
-    weights, out = query.new_empty(sum(sizes)), query.new_empty(query.shape)
-    drawn = source.words(rate, *sizes)
-    words = None if drawn is None else torch.from_numpy(drawn.view(np.int16))
-    given = {"query": query, "key": key, "value": value, "bias": bias, "words": words}
-    _run("attend", {**given, "weights": weights, "out": out}, sight, rate.dropped)
+    shapes = _shapes(sight)
+    weights, out = query.new_empty(sum(map(math.prod, shapes))), query.new_empty(query.shape)
+    given = {"query": query, "key": key, "value": value, "bias": bias, "weights": weights, "out": out}
+    _run("attend", given, sight, source.draw(rate, *shapes))
     return out, [weights]
 
 
@@ -132,7 +131,7 @@ def attend_backward(
     d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     given = {"gradient": gradient, "query": query, "key": key, "value": value, "weights": kept[0]}
     found = {"d_query": d_query, "d_key": d_key, "d_value": d_value, "d_bias": bias_gradient}
-    _run("attend_backward", {**given, **found}, sight, 0)
+    _run("attend_backward", {**given, **found}, sight, None)
     return d_query, d_key, d_value
 
 
@@ -172,13 +171,13 @@ def attend_step(
     return out
 
 
-def _sizes(sight: Sight) -> list[int]:
-    """Weights of each row."""
+def _shapes(sight: Sight) -> list[tuple[int, int, int]]:
+    """Of the weights of each row."""
     pairs = zip(sight.queries.lengths, sight.keys.lengths, strict=True)
-    return [sight.heads * queries * keys for queries, keys in pairs]
+    return [(sight.heads, queries, keys) for queries, keys in pairs]
 
 
-def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, dropped: int) -> None:
+def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, draw: Draw | None) -> None:
     """Calls a function of the library, its heads dealt to as many threads as torch uses; raises MemoryError."""
     given = {what: tensor for what, tensor in tensors.items() if tensor is not None}
     query, queries, keys = given["query"], _ends(sight.queries), _ends(sight.keys)
@@ -194,11 +193,11 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, dropped:
         heads=sight.heads,
         width=query.shape[1] // sight.heads,
         side=max((given[what].shape[1] for what in ("bias", "d_bias") if what in given), default=0),
-        dropped=dropped,
+        **dict(zip(("dropped", "seed", "word"), _bits(draw), strict=True)),
         half=_half(query),
         causal=sight.causal,
     )
-    work = sum(_sizes(sight)) // sight.heads * call.width
+    work = sum(map(math.prod, _shapes(sight))) // sight.heads * call.width
     if any(_dealt(name, sight.heads, work, ctypes.addressof(call))):
         raise MemoryError("no memory for the scores of attention")
 
@@ -236,30 +235,37 @@ def normed_backward(
     return d_x, None if parts is None else parts.sum(dim=0)
 
 
-def residual(x: Tensor, y: Tensor, rate: Rate, source: Source, factor: float) -> tuple[Tensor, Kept | None]:
+def residual(x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:
     """As `layers.residual`."""
-    out, words = torch.empty_like(x), source.words(rate, y.numel())
-    kept = None if words is None else np.empty(y.shape, np.bool_)
-    tensors = (_address(x, torch.float32), _address(y, y.dtype), _of(words), out.data_ptr(), _of(kept))
-    _dealt("residual", y.numel(), WORK_OF_AN_ELEMENT, *tensors, factor, rate.dropped, _half(y))
-    return out, kept
-
-
-def residual_backward(gradient: Tensor, kept: Kept | None, factor: float, kind: torch.dtype) -> Tensor:
-    """As `layers.residual_backward`."""
-    gradient = gradient.contiguous()
-    out = torch.empty_like(gradient, dtype=kind)
-    tensors = (_address(gradient, torch.float32), _of(kept), out.data_ptr())
-    _dealt("residual_backward", out.numel(), WORK_OF_AN_ELEMENT, *tensors, factor, _half(out))
+    out = torch.empty_like(x)
+    tensors = (_address(x, torch.float32), _address(y, y.dtype), out.data_ptr())
+    _by_row("residual", y, *tensors, factor, *_bits(draw))
     return out
 
 
-def relu_dropped(hidden: Tensor, rate: Rate, source: Source) -> Tensor:
+def residual_backward(gradient: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
+    """As `layers.residual_backward`."""
+    gradient = gradient.contiguous()
+    out = torch.empty_like(gradient, dtype=kind)
+    _by_row("residual_backward", out, _address(gradient, torch.float32), out.data_ptr(), factor, *_bits(draw))
+    return out
+
+
+def relu_dropped(hidden: Tensor, draw: Draw | None) -> Tensor:
     """As `layers.relu_dropped`."""
-    words = source.words(rate, hidden.numel())
-    tensors = (_address(hidden, hidden.dtype), _of(words))
-    _dealt("relu_dropped", hidden.numel(), WORK_OF_AN_ELEMENT, *tensors, rate.dropped, _half(hidden))
+    _by_row("relu_dropped", hidden, _address(hidden, hidden.dtype), *_bits(draw))
     return hidden
+
+
+def _by_row(name: str, values: Tensor, *given: Any) -> None:
+    """Has a function do something to each element of (rows, width)."""
+    rows, width = values.shape
+    _dealt(name, rows, width * WORK_OF_AN_ELEMENT, *given, width, _half(values))
+
+
+def _bits(draw: Draw | None) -> tuple[int, int, int]:
+    """What C needs to know of random bits; nothing is dropped where there are none."""
+    return (0, 0, 0) if draw is None else (draw.dropped, draw.seed, draw.first)
 
 
 # --- the loss
@@ -332,10 +338,6 @@ def _dealt(name: str, count: int, work: int, *given: Any) -> list[int]:
 
 def _half(values: Tensor) -> bool:
     return values.dtype == torch.bfloat16
-
-
-def _of(values: npt.NDArray[Any] | None) -> int | None:
-    return None if values is None else values.ctypes.data
 
 
 def _address(tensor: Tensor, kind: torch.dtype, *, strided: bool = False) -> int:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from engine.network import kernels
 from engine.network.attention import attend, attend_backward
-from engine.network.dropout import Kept, Rate, Source, drop_
+from engine.network.dropout import Draw, Rate, Source, drop_
 from engine.network.products import linear
 from engine.network.rows import Sight
 
@@ -77,26 +77,25 @@ def normed_backward(
     return d_x.add_(beside), d_scale
 
 
-def residual(x: Tensor, y: Tensor, setting: Setting) -> tuple[Tensor, Kept | None]:
-    """x + what dropout keeps of y, scaled for itself and for the dropout inside, and what that is; y is overwritten."""
+def residual(x: Tensor, y: Tensor, setting: Setting) -> tuple[Tensor, Draw | None]:
+    """x + what dropout keeps of y, scaled for itself and for the dropout inside, and its bits; y is overwritten."""
+    draw = setting.source.draw(setting.outer, y.shape)
     if kernels.serve(y):
-        return kernels.residual(x, y, setting.outer, setting.source, setting.factor)
-    kept = setting.source.kept(setting.outer, *y.shape)
-    return torch.add(x, drop_(y, kept).to(x.dtype), alpha=setting.factor), kept
+        return kernels.residual(x, y, draw, setting.factor), draw
+    return torch.add(x, drop_(y, draw).to(x.dtype), alpha=setting.factor), draw
 
 
-def residual_backward(gradient: Tensor, kept: Kept | None, setting: Setting, kind: torch.dtype) -> Tensor:
+def residual_backward(gradient: Tensor, draw: Draw | None, setting: Setting, kind: torch.dtype) -> Tensor:
     """The gradient of y in `residual`, in `kind`."""
     if gradient.dtype == torch.float32 and kernels.serve(gradient):
-        return kernels.residual_backward(gradient, kept, setting.factor, kind)
-    return drop_(gradient.mul(setting.factor).to(kind), kept)
+        return kernels.residual_backward(gradient, draw, setting.factor, kind)
+    return drop_(gradient.mul(setting.factor).to(kind), draw)
 
 
 def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
     """What dropout keeps of relu(hidden), in its place and not scaled."""
-    if kernels.serve(hidden):
-        return kernels.relu_dropped(hidden, setting.inner, setting.source)
-    return drop_(hidden.relu_(), setting.source.kept(setting.inner, *hidden.shape))
+    draw = setting.source.draw(setting.inner, hidden.shape)
+    return kernels.relu_dropped(hidden, draw) if kernels.serve(hidden) else drop_(hidden.relu_(), draw)
 
 
 def projected(x: Tensor, weights: Weights, parts: int) -> Sequence[Tensor]:
@@ -134,20 +133,20 @@ class _SelfAttention(torch.autograd.Function):
         assert setting.sight is not None
         seen, weights = attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
         y = linear(seen, out)
-        after, kept = residual(x, y, setting)
-        ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, kept)
+        after, draw = residual(x, y, setting)
+        ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, draw)
         ctx.parameters = parameters
         ctx.bias_shape = bias.shape
         return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        setting, values, plain, inverse, q, k, v, seen, weights, kept = ctx.saved
+        setting, values, plain, inverse, q, k, v, seen, weights, draw = ctx.saved
         ctx.saved = None
         scale, query, key, value, out = values
         need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
         parameters = ctx.parameters
-        g = residual_backward(gradient, kept, setting, query.dtype)
+        g = residual_backward(gradient, draw, setting, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
@@ -174,19 +173,19 @@ class _CrossAttention(torch.autograd.Function):
         assert setting.sight is not None
         seen, weights = attend(q, k, v, None, setting.sight, setting.inner, setting.source)
         y = linear(seen, out)
-        after, kept = residual(x, y, setting)
-        ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, kept)
+        after, draw = residual(x, y, setting)
+        ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, draw)
         ctx.parameters = parameters
         return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        setting, values, plain, inverse, e, q, k, v, seen, weights, kept = ctx.saved
+        setting, values, plain, inverse, e, q, k, v, seen, weights, draw = ctx.saved
         ctx.saved = None
         scale, query, key, value, out = values
         need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
         parameters = ctx.parameters
-        g = residual_backward(gradient, kept, setting, query.dtype)
+        g = residual_backward(gradient, draw, setting, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, None)
         d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
@@ -208,18 +207,18 @@ class _FeedForward(torch.autograd.Function):
         plain, n, inverse = normed(x, scale, setting.epsilon)
         hidden = relu_dropped(linear(n, into), setting)
         y = linear(hidden, out)
-        after, kept = residual(x, y, setting)
-        ctx.saved = (setting, values, plain, inverse, hidden, kept)
+        after, draw = residual(x, y, setting)
+        ctx.saved = (setting, values, plain, inverse, hidden, draw)
         ctx.parameters = parameters
         return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        setting, values, plain, inverse, hidden, kept = ctx.saved
+        setting, values, plain, inverse, hidden, draw = ctx.saved
         ctx.saved = None
         scale, into, out = values
         need_scale, need_into, need_out = ctx.needs_input_grad[3:]
-        g = residual_backward(gradient, kept, setting, into.dtype)
+        g = residual_backward(gradient, draw, setting, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
         # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
         d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
@@ -237,24 +236,24 @@ class _GatedFeedForward(torch.autograd.Function):
         plain, n, inverse = normed(x, scale, setting.epsilon)
         gated, straight = linear(n, gate), linear(n, into)
         hidden = ACTIVATIONS[setting.activation][0](gated).mul_(straight)
-        hidden_kept = setting.source.kept(setting.inner, *hidden.shape)
-        y = linear(drop_(hidden, hidden_kept), out)
-        after, kept = residual(x, y, setting)
-        ctx.saved = (setting, values, plain, inverse, gated, straight, hidden, hidden_kept, kept)
+        hidden_draw = setting.source.draw(setting.inner, hidden.shape)
+        y = linear(drop_(hidden, hidden_draw), out)
+        after, draw = residual(x, y, setting)
+        ctx.saved = (setting, values, plain, inverse, gated, straight, hidden, hidden_draw, draw)
         ctx.parameters = parameters
         return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        setting, values, plain, inverse, gated, straight, hidden, hidden_kept, kept = ctx.saved
+        setting, values, plain, inverse, gated, straight, hidden, hidden_draw, draw = ctx.saved
         ctx.saved = None
         scale, gate, into, out = values
         need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
         activate, derive = ACTIVATIONS[setting.activation]
-        g = residual_backward(gradient, kept, setting, into.dtype)
+        g = residual_backward(gradient, draw, setting, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
         del hidden
-        d_hidden = drop_(g @ out, hidden_kept)
+        d_hidden = drop_(g @ out, hidden_draw)
         d_straight = activate(gated).mul_(d_hidden)
         d_gated = derive(d_hidden.mul_(straight), gated)
         n = plain * scale

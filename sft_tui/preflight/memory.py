@@ -18,6 +18,7 @@ CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the G
 CROSS_KEPT = 2  # of a prompt's token, keys and values of each decoder layer
 TRANSIENT = 14  # floats of width d_model for each token, of the layer that is being computed
 BLOCKS = 8_000_000  # logits in fp32, a few rows at a time
+STAYS = 16 << 20  # bytes of a head that does not learn, up to which it is laid out twice more, for logits and gradient
 KEPT_FREE = 1.15  # what allocators hold besides
 
 # On a GPU all is padded, and autocast keeps most of it in fp32: floats kept for each token and layer, so many of
@@ -99,8 +100,12 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
     kept = max([packed(shape, plan, batch) for batch in plan.largest], default=0)
     held = {"runtime": runtime, "weights": weights + casts, "optimizer": state}
-    training = {**held, "gradients": gradients, "activations": max(kept, temporaries)}
-    generating = {**held, "cache": cache(shape, plan.generation, kind)}
+    head = kind * shape.vocabulary * shape.d_model
+    laid_out = 2 * head if shape.embeddings_frozen and head <= STAYS else 0
+    training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + laid_out}
+    # What learns, and the head, are laid out for many products, the former in place of what was cast of it.
+    weights += kind * shape.trained + head
+    generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
     return _largest({"training": training, "generating": generating, "loading": loading})
 
 
@@ -113,12 +118,11 @@ def packed(shape: Shape, plan: Plan, batch: Batch) -> int:
     """Bytes that the forward pass of a packed micro-batch keeps for the backward pass, or needs at once without one."""
     kind = HALF if plan.bf16 else FLOAT
     inner, hidden = shape.heads * shape.d_kv, shape.d_ff * (3 if shape.gated else 1)
-    masks = shape.d_ff if shape.gated else 0  # a byte for each element that dropout may take, but behind a ReLU
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
     own, cross = batch.rows * shape.heads * batch.label**2, batch.rows * shape.heads * batch.label * batch.prompt
-    decoder = answered * (kind * (3 * shape.d_model + 6 * inner + hidden) + 3 * shape.d_model + masks)
+    decoder = answered * (kind * (3 * shape.d_model + 6 * inner + hidden))
     decoder += kind * (CROSS_KEPT * asked * inner + own + cross)
-    encoder = asked * (kind * (2 * shape.d_model + 4 * inner + hidden) + 2 * shape.d_model + masks)
+    encoder = asked * (kind * (2 * shape.d_model + 4 * inner + hidden))
     encoder += kind * batch.rows * shape.heads * batch.prompt**2
     learns = not (shape.encoder_frozen and shape.embeddings_frozen)
     whole = shape.decoder_layers * decoder + (shape.encoder_layers if learns else 1) * encoder

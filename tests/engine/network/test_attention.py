@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from engine.network.attention import attend, attend_backward
+from engine.network.attention import attend, attend_backward, attend_step
 from engine.network.dropout import Rate, Source
 from engine.network.rows import Rows, Sight
 from tests.engine.network.checked import reseeded
@@ -122,3 +123,24 @@ def test_scores_of_bf16_are_computed_in_fp32() -> None:
     expected = plain(tuple(part.double() for part in given), None, sight)
     assert seen.dtype == torch.bfloat16
     assert bool(((seen.double() - expected).abs() <= expected.abs() * 2**-8 + 1e-6).all())
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_query_sees_as_many_keys_as_its_row_has(own: bool, biased: bool) -> None:
+    """By the formula, row by row; what lies beyond a row's keys is of no account, and its own come last."""
+    torch.manual_seed(0)
+    counts = np.array([1, 5, 3])
+    given, keys, values = torch.randn(3, WIDTH * (3 if own else 1)), torch.randn(3, 7, WIDTH), torch.randn(3, 7, WIDTH)
+    bias = torch.randn(HEADS, 5) if biased else None
+    seen = []
+    for row, count in enumerate(counts):
+        query, key, value = given[row, :WIDTH], keys[row, :count].clone(), values[row, :count].clone()
+        if own:
+            key[-1], value[-1] = given[row, WIDTH:].chunk(2)
+        q, k, v = (part.view(-1, HEADS, WIDTH // HEADS) for part in (query, key, value))
+        scores = torch.einsum("qhw,khw->hk", q, k) + (0 if bias is None else bias[:, :count])
+        seen.append(torch.einsum("hk,khw->hw", scores.softmax(dim=-1), v).flatten())
+    found = attend_step(given, keys, values, bias, counts, HEADS)
+    torch.testing.assert_close(found, torch.stack(seen), rtol=1e-5, atol=1e-5)

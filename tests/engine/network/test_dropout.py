@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.network.dropout import LEVELS, Kept, Rate, Source, drop_
+from engine.network.dropout import BLOCK, LEVELS, Draw, Kept, Rate, Source, drop_, random_words
 
 KINDS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 RATES = [0.05, 0.1, 0.3, 0.5, 0.9]
@@ -15,6 +15,12 @@ def seeded(seed: int) -> Source:
     source = Source()
     source.seed()
     return source
+
+
+def drawn(probability: float, *shapes: tuple[int, ...], seed: int = 0) -> Draw:
+    found = seeded(seed).draw(Rate.of(probability), *shapes)
+    assert found is not None
+    return found
 
 
 def kept(probability: float, *shape: int, seed: int = 0) -> Kept:
@@ -66,6 +72,30 @@ def test_any_shape_can_be_asked_for(shape: tuple[int, ...]) -> None:
     assert kept(0.5, *shape).shape == shape
 
 
+def test_the_words_are_those_of_splitmix64() -> None:
+    """As published with the generator's C code, for this seed."""
+    known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    assert random_words(1234567, 0, 5).tolist() == known
+
+
+@pytest.mark.parametrize("seed", [0, (1 << 62) - 1])
+def test_a_word_depends_on_its_number_alone(seed: int) -> None:
+    whole = random_words(seed, 0, 2 * BLOCK + 7)
+    for first in (1, BLOCK - 1, BLOCK, BLOCK + 5):
+        assert np.array_equal(random_words(seed, first, BLOCK + 2), whole[first : first + BLOCK + 2])
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 5])
+def test_tensors_drawn_together_follow_each_other(width: int) -> None:
+    source, rate = seeded(0), Rate.of(0.5)
+    apart = [source.kept(rate, *shape) for shape in ((2, 3, width), (5, width))]
+    together = kept(0.5, 11, width)
+    assert [None if part is None else part.tolist() for part in apart] == [
+        together[:6].reshape(2, 3, width).tolist(),
+        together[6:].tolist(),
+    ]
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     first, again, other = (kept(0.5, 1000, seed=seed) for seed in (5, 5, 6))
     assert np.array_equal(first, again)
@@ -102,10 +132,10 @@ def test_without_dropout_nothing_is_drawn() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_dropped_is_zero_and_the_rest_is_untouched(kind: torch.dtype) -> None:
     values = torch.randn(33, 7, dtype=torch.float64).to(kind)
-    stays = kept(0.3, 33, 7)
-    expected = torch.where(torch.from_numpy(stays), values, torch.zeros((), dtype=kind))
+    draw = drawn(0.3, (33, 7))
+    expected = torch.where(torch.from_numpy(draw.kept(33, 7)), values, torch.zeros((), dtype=kind))
     found = values.clone()
-    assert drop_(found, stays) is found
+    assert drop_(found, draw) is found
     assert torch.equal(found, expected)
     assert 0 < int((found == 0).sum()) < found.numel()
 
@@ -119,12 +149,15 @@ def test_where_nothing_is_dropped_nothing_changes(kind: torch.dtype) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_dropped_is_zero_even_where_it_was_no_number(kind: torch.dtype) -> None:
     values = torch.tensor([math.inf, -math.inf, math.nan, 2.0], dtype=kind)
-    assert drop_(values, np.array([False, False, False, True])).tolist() == [0.0, 0.0, 0.0, 2.0]
+    draws = (Draw(LEVELS * 3 // 4, seed, 0) for seed in range(1000))
+    draw = next(draw for draw in draws if draw.kept(4).tolist() == [False, False, False, True])
+    assert drop_(values, draw).tolist() == [0.0, 0.0, 0.0, 2.0]
 
 
 @pytest.mark.parametrize("probability", RATES)
 def test_the_mean_is_preserved(probability: float) -> None:
     count, rate = 1_000_000, Rate.of(probability)
-    mean = float(drop_(torch.ones(count, dtype=torch.float64), kept(probability, count)).mean()) * rate.scale
+    ones = torch.ones(count, dtype=torch.float64)
+    mean = float(drop_(ones, drawn(probability, (count,))).mean()) * rate.scale
     spread = math.sqrt((rate.scale - 1) / count)  # of the mean of ones that stay, scaled up
     assert abs(mean - 1) <= 5 * spread

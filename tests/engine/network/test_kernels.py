@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -139,14 +140,61 @@ def test_nothing_is_written_beyond_a_tensor() -> None:
     for name in ("query", "key", "value", "gradient", "bias"):
         given[name].copy_(torch.randn_like(given[name]))
     kernels._run(
-        "attend", {name: given[name] for name in ("query", "key", "value", "bias", "weights", "out")}, sight, 0
+        "attend", {name: given[name] for name in ("query", "key", "value", "bias", "weights", "out")}, sight, None
     )
     backward = [name for name in given if name not in ("bias", "out")]
-    kernels._run("attend_backward", {name: given[name] for name in backward}, sight, 0)
+    kernels._run("attend_backward", {name: given[name] for name in backward}, sight, None)
     for name, size in sizes.items():
         assert bool((whole[name][size:] == 77.0).all()), name
     for name in ("out", "d_query", "d_key", "d_value", "weights"):
         assert not bool((given[name] == 77.0).any()), name
+
+
+# One query of each row, as a reply is written.
+
+COUNTS = np.array([1, 17, 40, 96, 6, 33])
+ROOM = 100
+
+
+def stepped(heads: int, width: int, kind: torch.dtype, *, own: bool, biased: bool) -> list[Tensor]:
+    """What is seen, and the keys and values afterwards."""
+    generator = torch.Generator().manual_seed(5)
+    shapes = (len(COUNTS), heads * width * (3 if own else 1)), *2 * [(len(COUNTS), ROOM, heads * width)]
+    given, keys, values = (torch.randn(shape, generator=generator).bfloat16().to(kind) for shape in shapes)
+    bias = torch.randn(heads, int(COUNTS.max()), generator=generator) if biased else None
+    return [attention.attend_step(given, keys, values, bias, COUNTS, heads), keys, values]
+
+
+@pytest.mark.parametrize(("heads", "width"), SHAPES)
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_step_of_a_reply_sees_what_torch_has_it_see(
+    heads: int, width: int, own: bool, biased: bool, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = stepped(heads, width, kind, own=own, biased=biased)
+    monkeypatch.setattr(kernels, "serve", lambda _values: False)
+    expected = stepped(heads, width, torch.float64, own=own, biased=biased)
+    assert relative_error(found[0], expected[0]) < (1e-6 if kind == torch.float32 else 4e-3)
+    assert all(torch.equal(ours.double(), theirs) for ours, theirs in zip(found[1:], expected[1:], strict=True))
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_number_of_threads_changes_no_bit_of_a_step_of_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    found = []
+    for threads in (1, 2, 3, 8):
+        torch.set_num_threads(threads)
+        found.append(stepped(3, 20, torch.bfloat16, own=True, biased=True))
+    for other in found[1:]:
+        assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("counts", [[0, 4], [4, 5], [4]])
+def test_a_step_of_a_reply_that_c_would_read_beyond_is_refused(counts: list[int]) -> None:
+    keys = torch.zeros(2, 4, 8)
+    with pytest.raises(ValueError, match=r"keys of \(2, 4, 8\)|of 4 int64"):
+        kernels.attend_step(torch.zeros(2, 8), keys, keys, None, np.array(counts), 2)
 
 
 # Between the products. The numbers of tokens and elements are no multiples of anything.
@@ -167,11 +215,10 @@ def between(width: int, kind: torch.dtype, rate: float) -> list[Tensor]:
     assert d_scale is not None
     assert nothing is None
     assert torch.equal(other, d_x)
-    after, kept = layers.residual(x, y.to(kind).clone(), setting)
-    back = layers.residual_backward(beside, kept, setting, kind)
+    after, draw = layers.residual(x, y.to(kind).clone(), setting)
+    back = layers.residual_backward(beside, draw, setting, kind)
     hidden = layers.relu_dropped(y.to(kind).clone(), setting)
-    stays = torch.ones(1) if kept is None else torch.from_numpy(kept).float()
-    return [plain, scaled, inverse, d_x, d_scale, after, back, hidden, stays]
+    return [plain, scaled, inverse, d_x, d_scale, after, back, hidden]
 
 
 @pytest.mark.parametrize("width", [256, 20, 7])
@@ -187,7 +234,7 @@ def test_what_stands_between_products_is_what_torch_gives(
     errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
     assert max(errors) < (1e-6 if kind == torch.float32 else 4e-3)
     # What dropout keeps, and what only it touches, is the same to the bit.
-    assert errors[6:] == [0.0, 0.0, 0.0]
+    assert errors[6:] == [0.0, 0.0]
 
 
 @pytest.mark.usefixtures("threads")

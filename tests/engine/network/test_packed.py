@@ -10,7 +10,7 @@ from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from engine.loss import find_head
 from engine.network import kernels
-from engine.network.dropout import Kept, Rate, Source, Words
+from engine.network.dropout import Draw, Kept, Rate, Source
 from engine.network.packed import PackedT5, supported
 from engine.network.padded import PaddedNetwork
 from tests.engine.network.small import (
@@ -236,19 +236,12 @@ class Recorded(Source):
         super().__init__()
         self.drawn: list[tuple[Kept, float]] = []
 
-    def kept(self, rate: Rate, *shape: int) -> Kept | None:
-        """As ever."""
-        found = super().kept(rate, *shape)
+    def draw(self, rate: Rate, *shapes: tuple[int, ...]) -> Draw | None:
+        """As ever; of one tensor, or what belongs to which would have to be told apart."""
+        found = super().draw(rate, *shapes)
         if found is not None:
-            self.drawn.append((found, rate.scale))
-        return found
-
-    def words(self, rate: Rate, *counts: int) -> Words | None:
-        """As ever; of one row, or what belongs to which would have to be told apart."""
-        found = super().words(rate, *counts)
-        if found is not None:
-            (count,) = counts
-            self.drawn.append((found[:count] >= rate.dropped, rate.scale))
+            (shape,) = shapes
+            self.drawn.append((found.kept(*shape), rate.scale))
         return found
 
 

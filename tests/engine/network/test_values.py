@@ -1,11 +1,14 @@
+import weakref
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.network.products import Packed
 from engine.network.values import Values
 from tests.engine.network.small import LENGTHS, frozen, packed, random_rows, small_t5
 
@@ -117,3 +120,57 @@ def test_the_loss_after_an_update_is_that_of_a_network_made_anew() -> None:
     network.begin_step()
     assert network.row_losses(*rows) == packed(net, torch.bfloat16).row_losses(*rows)
     assert network.row_losses(*rows) != before
+
+
+def product(packed: Packed) -> Tensor:
+    """Of ones by a packed weight of `parameter`'s width."""
+    return packed.times(torch.ones(1, packed.shape[1], dtype=packed.dtype))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_what_learns_is_packed_until_the_weights_may_change(kind: torch.dtype) -> None:
+    weight, values = parameter(), Values(kind)
+    before = values.packed(weight)
+    assert values.packed(weight) is before
+    change(weight)
+    values.refresh()
+    torch.testing.assert_close(product(values.packed(weight)), weight.detach().to(kind).sum(dim=1)[None])
+    assert not values.stays(weight)
+
+
+def test_what_is_frozen_stays_packed_where_it_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, values = parameter(learns=False), Values(torch.bfloat16)
+    packed, turned = values.packed(weight), values.packed(weight, turned=True)
+    values.refresh()
+    assert values.packed(weight) is packed
+    assert values.packed(weight, turned=True) is turned
+    torch.testing.assert_close(product(turned), weight.bfloat16().sum(dim=0)[None])
+    monkeypatch.setattr("engine.network.values.STAYS", weight.numel() * 2 - 1)
+    values.refresh()
+    assert not values.stays(weight)
+    assert values.packed(weight) is not packed
+
+
+def test_a_value_that_learns_is_not_held_twice() -> None:
+    weight, values = parameter(), Values(torch.bfloat16)
+    cast = weakref.ref(values[weight])
+    values.packed(weight)
+    assert cast() is None
+    assert torch.equal(values[weight], weight.detach().bfloat16())
+
+
+def test_losses_and_replies_before_a_step_change_nothing_of_it() -> None:
+    """A head that stays packed among them."""
+    found = []
+    for scored in (False, True):
+        net = frozen(small_t5(), "encoder,embeddings")
+        network, rows = packed(net, torch.bfloat16), random_rows()
+        network.begin_step()
+        if scored:
+            network.row_losses(*rows)
+            network.replies(rows[0], 3)
+            network.begin_step()
+        loss = micro_batch(network, rows)
+        found.append([loss, *(weight.grad for weight in net.parameters() if weight.grad is not None)])
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(*pair) for pair in zip(found[0][1:], found[1][1:], strict=True))
