@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from engine.network import kernels
 from engine.network.modules import T5Modules
-from engine.network.products import Packed, Weight, linear
+from engine.network.products import Packed, Weight
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
 UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm
@@ -37,8 +37,8 @@ class Head:
     module: nn.Module
     weight: Tensor
     biases: tuple[Tensor, ...]  # flat, of which the head adds each
-    value: Weight | None = None  # the weight in the kind that its products are computed in, where that is another
-    turned: Weight | None = None  # the same by which its gradient is multiplied, (d_model, V)
+    value: Tensor | None = None  # the weight in the kind that its products are computed in, where that is another
+    packed: Packed | None = None  # the same to multiply by for the logits alone
 
     @property
     def bias(self) -> Tensor | None:
@@ -116,8 +116,8 @@ class _SummedLoss(torch.autograd.Function):
         bias: Tensor | None,
         labels: Tensor,
         chunk: int,
-        value: Weight,
-        turned: Weight,
+        value: Tensor,
+        packed: Packed | None,
     ) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
@@ -126,12 +126,12 @@ class _SummedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
-            losses, grad = _losses_and_gradient(logits_of(hidden[part], value, bias), labels[part])
+            losses, grad = _losses_and_gradient(logits_of(hidden[part], packed or value, bias), labels[part])
             total += losses.double().sum()
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0, dtype=torch.float32)
             if grad_hidden is not None:
-                grad_hidden[part] = linear(grad, turned)
+                torch.mm(grad, value, out=grad_hidden[part])
             if grad_weight is not None:
                 grad_weight += grad.T @ hidden[part]
         ctx.grads = (grad_hidden, grad_weight, grad_bias)
@@ -183,18 +183,16 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
         weight, bias = head.weight.detach(), head.bias
         if kind is not None:
             weight, bias, hidden = weight.to(kind), None if bias is None else bias.to(kind), hidden.to(kind)
-        value: Weight = weight if head.value is None else head.value
-        turned = head.turned
-        if turned is None:
-            turned = (weight if isinstance(value, Packed) else value).t()
+        value = weight if head.value is None else head.value
         apply = cast(Callable[..., Tensor], _SummedLoss.apply)
-        return apply(hidden, head.weight, bias, labels, chunk, value, turned)
+        return apply(hidden, head.weight, bias, labels, chunk, value, head.packed)
 
 
 @torch.no_grad()
 def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
     """Cross-entropy of each label token, (N,) float32, without a gradient; shapes as in `summed_loss`."""
-    weight = head.weight if head.value is None else head.value
+    weight: Weight = head.weight if head.value is None else head.value
+    weight = weight if head.packed is None else head.packed
     losses = []
     for start in range(0, len(labels), chunk):
         part = slice(start, start + chunk)

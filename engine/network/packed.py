@@ -103,7 +103,7 @@ class PackedT5:
         """The same for each row by itself, without a graph."""
         hidden = self._hidden(*self.encode(prompts), labels, packed=True)
         module = self.model.get_output_embeddings()
-        head = Head(module, module.weight, (), self._values.packed(module.weight))
+        head = Head(module, module.weight, (), packed=self._values.packed(module.weight))
         losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
         return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
 
@@ -125,10 +125,8 @@ class PackedT5:
 
     def _head(self) -> Head:
         module = self.model.get_output_embeddings()
-        weight, values = module.weight, self._values
-        if values.stays(weight):
-            return Head(module, weight, (), values.packed(weight), values.packed(weight, turned=True))
-        return Head(module, weight, (), values[weight])
+        packed = self._values.packed(module.weight) if self._values.stays(module.weight) else None
+        return Head(module, module.weight, (), self._values[module.weight], packed)
 
     def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor], *, packed: bool = False) -> Tensor:
         """The output head's input, (label tokens, d_model), in the kind of the matrix products."""

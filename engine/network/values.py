@@ -16,7 +16,7 @@ class Values:
         self.kind = kind
         self._cast: dict[nn.Parameter, Tensor] = {}
         self._stale: set[nn.Parameter] = set()
-        self._packed: dict[tuple[bool, tuple[nn.Parameter, ...]], Packed] = {}
+        self._packed: dict[tuple[nn.Parameter, ...], Packed] = {}
 
     def __getitem__(self, parameter: nn.Parameter) -> Tensor:
         if parameter.dtype == self.kind:
@@ -28,19 +28,17 @@ class Values:
         self._stale.discard(parameter)
         return self._cast[parameter]
 
-    def packed(self, *parameters: nn.Parameter, turned: bool = False) -> Packed:
-        """Their values one below the other, or of one its value turned, to multiply by until the weights may change.
+    def packed(self, *parameters: nn.Parameter) -> Packed:
+        """Their values one below the other, to multiply by until the weights may change.
 
         What was cast of those that learn is dropped: it would stand beside what is packed.
         """
-        key = (turned, parameters)
-        if key not in self._packed:
-            values = [self[parameter] for parameter in parameters]
-            self._packed[key] = Packed(*(value.t() for value in values) if turned else values)
+        if parameters not in self._packed:
+            self._packed[parameters] = Packed(*(self[parameter] for parameter in parameters))
             for parameter in parameters:
                 if parameter.requires_grad:
                     self._cast.pop(parameter, None)
-        return self._packed[key]
+        return self._packed[parameters]
 
     def stays(self, parameter: nn.Parameter) -> bool:
         """Whether a weight, once packed, stays so: it does not learn, and is small enough to be there twice."""
@@ -49,7 +47,7 @@ class Values:
     def refresh(self) -> None:
         """Has what learns cast again, the next time it is asked for, and drops what is packed and does not stay."""
         self._stale = {parameter for parameter in self._cast if parameter.requires_grad}
-        self._packed = {key: packed for key, packed in self._packed.items() if all(map(self.stays, key[1]))}
+        self._packed = {which: packed for which, packed in self._packed.items() if all(map(self.stays, which))}
 
     def forget(self) -> None:
         """Drops every cast; what is asked for again is cast again."""
