@@ -85,8 +85,9 @@ class Evaluator:
         return Lengths(self.store.lengths("prompt", everything), self.store.lengths("label", everything))
 
     def loss_batches(self) -> list[list[int]]:
-        """The micro-batches whose losses are computed, the longest first."""
-        return batching.pack(range(self.rows), self.lengths(self.rows), self.config.micro_batch_tokens)
+        """The rows whose losses are computed together, the longest first."""
+        budget = self.network.scored_together(self.config.micro_batch_tokens)
+        return batching.pack(range(self.rows), self.lengths(self.rows), budget)
 
     def reply_batches(self) -> list[list[int]]:
         """The rows that replies are generated for, as many together as the settings say, the longest prompts first."""

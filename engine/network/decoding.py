@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.network import kernels
 from engine.network.attention import attend_step
 from engine.network.layers import ACTIVATIONS, normed
 from engine.network.products import linear
@@ -111,6 +112,11 @@ class Decoding:
         return self._product(self._product(n, dense.wi.weight).relu_(), dense.wo.weight)
 
 
+def likeliest(logits: Tensor) -> Tensor:
+    """The first of the greatest logits of each row, (rows,)."""
+    return kernels.largest(logits) if kernels.serve(logits) else logits.argmax(dim=-1)
+
+
 def greedy(
     decoding: Decoding,
     embedded: Callable[[Tensor], Tensor],
@@ -127,7 +133,7 @@ def greedy(
     ended = torch.zeros(rows, dtype=torch.bool)
     stops = torch.tensor(ends)
     for at in range(longest):
-        ids = logits(decoding.hidden(embedded(ids), at)).argmax(dim=-1)
+        ids = likeliest(logits(decoding.hidden(embedded(ids), at)))
         for place, token in enumerate(ids.tolist()):
             if not ended[place]:
                 replies[going[place]].append(token)

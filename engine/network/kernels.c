@@ -663,6 +663,28 @@ int losses(void *logits, const int64_t *labels, float *found, int64_t size, int6
     return failed;
 }
 
+INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t size) {
+    vec most = all(-INFINITY);
+    for (int64_t j = 0; j < size; j += LANES) {
+        vec x = read_or(logits, row + j, size - j, half, -INFINITY);
+        most = chosen(x > most, x, most);
+    }
+    float top = largest_of(most);
+    for (int64_t j = 0; j < size; j += LANES) {
+        vec x = read_or(logits, row + j, size - j, half, -INFINITY);
+        if (largest_of(x) < top) continue;
+        for (int64_t i = 0; i < LANES && j + i < size; i++)
+            if (x[i] == top) return j + i;
+    }
+    return 0;
+}
+
+/* The number of the first of the greatest logits of some tokens. */
+void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t first, int64_t last) {
+    for (int64_t token = first; token < last; token++)
+        found[token] = half ? largest_at(1, logits, token * size, size) : largest_at(0, logits, token * size, size);
+}
+
 /* --- gradients and updates */
 
 /* Adds bf16 values to fp32 ones. */

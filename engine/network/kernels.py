@@ -61,6 +61,7 @@ _SIGNATURES = {
     "residual_backward": (_P, _P, _F, _I, _I, _I, _I, _I),
     "relu_dropped": (_P, _I, _I, _I, _I, _I),
     "losses": (_P, _P, _P, _I, _I, _I),
+    "largest": (_P, _P, _I, _I),
     "add": (_P, _P),
     "squares": (_P, _P, _P, _P, _P, _I, _I, _I),
     "squares_scaled": (_P, _P, _P, _I),
@@ -284,6 +285,14 @@ def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
         raise IndexError(f"a label is not one of {size} tokens")
     if any(ended):
         raise MemoryError("no memory for the losses")
+    return found
+
+
+def largest(logits: Tensor) -> Tensor:
+    """The number of the first of each row's greatest logits, int64; any where one is no number."""
+    found, size = torch.empty(len(logits), dtype=torch.int64), logits.shape[1]
+    tensors = (_address(logits, logits.dtype), found.data_ptr())
+    _dealt("largest", len(logits), size, *tensors, size, _half(logits))
     return found
 
 

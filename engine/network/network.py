@@ -33,6 +33,9 @@ class Network(Protocol):
         `base` is how the files' names begin until they lose them. Without `writes` all is computed as if it were kept.
         """
 
+    def scored_together(self, budget: int) -> int:
+        """Tokens, padding included, that `row_losses` takes at once where a micro-batch is of so many."""
+
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """Tokens computed for a micro-batch of these lengths of prompts and labels."""
 

@@ -25,6 +25,8 @@ from engine.network.values import Values
 from engine.tokens import TokenStore
 from engine.world import World
 
+SCORED = 2048  # tokens, beyond which products are no faster
+
 
 def supported(model: Any) -> bool:
     """Whether a model is one that `PackedT5` computes."""
@@ -80,6 +82,10 @@ class PackedT5:
         encoded, rows = self.encode(prompts)
         return [encoded[place] for place in rows.places()]
 
+    def scored_together(self, budget: int) -> int:
+        """Up to four micro-batches: without a backward pass a layer keeps nothing once the next has begun."""
+        return min(4 * budget, max(budget, SCORED))
+
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """Tokens computed for a micro-batch of these lengths of prompts and labels."""
         return sum(prompt + label for prompt, label in lengths)
@@ -101,7 +107,7 @@ class PackedT5:
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row by itself, without a graph."""
-        hidden = self._hidden(*self.encode(prompts), labels, packed=True)
+        hidden = self._hidden(*self.encode(prompts, packed=True), labels, packed=True)
         module = self.model.get_output_embeddings()
         head = Head(module, module.weight, (), packed=self._values.packed(module.weight))
         losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
@@ -110,7 +116,7 @@ class PackedT5:
     @torch.no_grad()
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids."""
-        encoded, rows = self.encode(prompts)
+        encoded, rows = self.encode(prompts, packed=True)
         config = self.model.config
         ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         decoding = Decoding(self.model, self._values, encoded, rows)
@@ -135,11 +141,11 @@ class PackedT5:
         hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows, packed=packed)
         return self._scaled(hidden).to(self._values.kind)
 
-    def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
+    def encode(self, prompts: Sequence[Tensor], *, packed: bool = False) -> tuple[Tensor, Rows]:
         """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
         ids, rows = Rows.lay(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
-            return self._encoder.run(self._embedded(ids), rows).to(self._values.kind), rows
+            return self._encoder.run(self._embedded(ids), rows, packed=packed).to(self._values.kind), rows
 
     def _embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""

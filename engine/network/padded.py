@@ -37,6 +37,10 @@ class PaddedNetwork:
         """None are kept."""
         return False
 
+    def scored_together(self, budget: int) -> int:
+        """A micro-batch."""
+        return budget
+
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """Tokens computed for a micro-batch of these lengths of prompts and labels."""
         prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)

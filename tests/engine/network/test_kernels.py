@@ -324,6 +324,18 @@ def test_a_label_beyond_the_logits_is_refused(label: int) -> None:
         kernels.losses(torch.zeros(2, VOCABULARY), torch.tensor([0, label]), gradient=True)
 
 
+@pytest.mark.parametrize("size", [1, 7, VOCABULARY])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_first_of_the_greatest_logits_is_found(size: int, kind: torch.dtype) -> None:
+    torch.manual_seed(3)
+    logits = torch.randn(40, size).to(kind)
+    logits[0], logits[1], logits[2] = -float("inf"), 2.0, -3.0
+    logits[2, -1] = float("inf")
+    logits[3, size // 2 :] = 9.0
+    assert kernels.largest(logits).tolist() == [row.index(max(row)) for row in logits.tolist()]
+    assert 0 <= int(kernels.largest(torch.full((1, size), float("nan"), dtype=kind))) < size
+
+
 # Gradients and updates.
 
 
