@@ -83,7 +83,7 @@ def attend_backward(
 def attend_step(
     given: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, counts: npt.NDArray[np.int64], heads: int
 ) -> Tensor:
-    """What one query of each row sees of the first `counts` of its keys, (rows, heads × width), while a reply is written.
+    """What one query of each row sees of the first `counts` of its keys, (rows, heads × width), as a reply is written.
 
     `given` are the queries, (rows, heads × width); with a key and a value after each, (rows, 3 × heads × width), these
     become the last of the row's `counts` first. `keys` and `values` are (rows, room, heads × width), and `bias` is

@@ -7,8 +7,9 @@ import ctypes
 import importlib.util
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from engine.network.dropout import Draw, Rate, Source
 from engine.network.rows import Rows, Sight
 
-INTERFACE = 2  # of kernels.c; an older installation has another
+INTERFACE = 3  # of kernels.c; an older installation has another
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
@@ -28,7 +29,18 @@ BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
 _VALUES = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value", "weights")
 _OTHERS = {"bias": torch.float32, "d_bias": torch.float32}
 _STRIDED = ("query", "key", "value")  # their tokens may be parts of longer rows
-_NUMBERS = ("rows", "heads", "width", "side", "dropped", "seed", "word", "half", "causal", *(f"{name}_row" for name in _STRIDED))
+_NUMBERS = (
+    "rows",
+    "heads",
+    "width",
+    "side",
+    "dropped",
+    "seed",
+    "word",
+    "half",
+    "causal",
+    *(f"{name}_row" for name in _STRIDED),
+)
 
 
 class _Call(ctypes.Structure):
@@ -49,6 +61,22 @@ class _Step(ctypes.Structure):
     ]
 
 
+_TENSORS, _RATES = (
+    ("parameter", "row_var", "col_var", "gradient"),
+    ("weight", "least", "smallest", "rate", "decay", "most"),
+)
+
+
+class _Matrix(ctypes.Structure):
+    """`struct matrix` of kernels.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in _TENSORS),
+        *((name, ctypes.c_int64) for name in ("rows", "columns")),
+        *((name, ctypes.c_double) for name in _RATES),
+    ]
+
+
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # What each function takes before the part of the work that it is to do, from a number up to another.
 _SIGNATURES = {
@@ -63,9 +91,7 @@ _SIGNATURES = {
     "losses": (_P, _P, _P, _I, _I, _I),
     "largest": (_P, _P, _I, _I),
     "add": (_P, _P),
-    "squares": (_P, _P, _P, _P, _P, _I, _I, _I),
-    "squares_scaled": (_P, _P, _P, _I),
-    "update": (_P, _P, _P, _P, _F, _I),
+    "adafactor": (_P, _P),
 }
 
 
@@ -304,33 +330,44 @@ def add_(total: Tensor, part: Tensor) -> None:
     _dealt("add", total.numel(), WORK_OF_AN_ELEMENT, _address(total, torch.float32), _address(part, torch.bfloat16))
 
 
-def squares(gradient: Tensor, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of a matrix's squares by row and by column, and of its parameter's squares by row."""
-    rows, columns = gradient.shape
-    blocks = -(-rows // BLOCK)
-    by_row, of_parameter, parts = (
-        gradient.new_empty(rows),
-        gradient.new_empty(rows),
-        gradient.new_zeros(blocks, columns),
-    )
-    tensors = (_address(each, torch.float32) for each in (gradient, parameter, by_row, parts, of_parameter))
-    _dealt("squares", blocks, BLOCK * columns * WORK_OF_AN_ELEMENT, *tensors, rows, columns, BLOCK)
-    return by_row, parts.sum(dim=0), of_parameter
+@dataclass(frozen=True)
+class Matrix:
+    """What Adafactor updates: a matrix, its gradient, (rows, 1) and (1, columns) of the second moment, and its numbers.
+
+    These are the weight of the new squares, the least second moment, the least norm, the learning rate, what the
+    parameter is multiplied by, and the greatest root mean square of an update.
+    """
+
+    parameter: Tensor
+    gradient: Tensor
+    row_var: Tensor
+    col_var: Tensor
+    weight: float
+    least: float
+    smallest: float
+    rate: float
+    decay: float
+    most: float
 
 
-def squares_scaled(gradient: Tensor, by: Tensor) -> Tensor:
-    """Sums of the squares of gradient × `by`, (columns,), by row."""
-    found = gradient.new_empty(len(gradient))
-    tensors = (_address(each, torch.float32) for each in (gradient, by, found))
-    _dealt("squares_scaled", len(gradient), gradient.shape[1] * WORK_OF_AN_ELEMENT, *tensors, gradient.shape[1])
-    return found
+def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
+    """Updates matrices and their second moments; False where one is left as it was: its moment would be clamped.
 
-
-def update_(parameter: Tensor, gradient: Tensor, by_row: Tensor, by_column: Tensor, decay: float) -> None:
-    """parameter × `decay` + gradient × `by_row` × `by_column`, (rows,) and (columns,), in the parameter's place."""
-    tensors = (_address(each, torch.float32) for each in (parameter, gradient, by_row, by_column))
-    columns = gradient.shape[1]
-    _dealt("update", len(gradient), columns * WORK_OF_AN_ELEMENT, *tensors, decay, columns)
+    Raises MemoryError.
+    """
+    given, left = (_Matrix * len(matrices))(), np.zeros(len(matrices), np.int64)
+    for one, matrix in zip(given, matrices, strict=True):
+        one.rows, one.columns = matrix.parameter.shape
+        if matrix.row_var.shape != (one.rows, 1) or matrix.col_var.shape != (1, one.columns):
+            raise ValueError(f"{matrix.row_var.shape} and {matrix.col_var.shape} for {matrix.parameter.shape}")
+        for name in _TENSORS:
+            setattr(one, name, _address(getattr(matrix, name), torch.float32))
+        for name in _RATES:
+            setattr(one, name, getattr(matrix, name))
+    work = sum(matrix.parameter.numel() for matrix in matrices) * WORK_OF_AN_ELEMENT // max(1, len(matrices))
+    if any(_dealt("adafactor", len(matrices), work, ctypes.addressof(given), left.ctypes.data)):
+        raise MemoryError("no memory for the sums of Adafactor")
+    return [not flag for flag in left]
 
 
 # --- what they share
@@ -350,7 +387,7 @@ def _half(values: Tensor) -> bool:
 
 
 def _address(tensor: Tensor, kind: torch.dtype, *, strided: bool = False) -> int:
-    """Where a tensor's values are, or its rows' where `strided`; raises ValueError where C would take them for others."""
+    """Where a tensor is, or, `strided`, its first row; raises ValueError where C would take its values for others."""
     whole = tensor.is_contiguous() or (strided and tensor.dim() == 2 and tensor.stride(1) == 1)
     if tensor.dtype != kind or tensor.device.type != "cpu" or not whole:
         raise ValueError(f"{tensor.dtype} on {tensor.device}, strides {tensor.stride()}: {kind} end to end is needed")

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from engine.network.products import Packed
 
-
 STAYS = 16 << 20  # bytes of a weight that does not learn, up to which it stays packed from step to step
 
 

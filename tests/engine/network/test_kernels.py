@@ -1,6 +1,7 @@
 """The compiled code, held against the same by torch in float64."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -346,20 +347,58 @@ def test_a_part_is_added_to_a_total() -> None:
     assert torch.equal(total, expected)
 
 
+def matrices(shapes: Sequence[tuple[int, int]]) -> list[kernels.Matrix]:
+    """Whose second moments stand for steps before."""
+    generator = torch.Generator().manual_seed(4)
+    found = []
+    for rows, columns in shapes:
+        parameter, gradient = (torch.randn(rows, columns, generator=generator) for _ in range(2))
+        row, column = (torch.rand(shape, generator=generator) for shape in ((rows, 1), (1, columns)))
+        found.append(kernels.Matrix(parameter, gradient, row, column, 0.3, 1e-7, 1e-3, 0.01, 0.9, 1.0))
+    return found
+
+
+MATRICES = [(150, 37), (1, 5), (64, 1), (65, 128), (7, 256)]
+
+
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("threads_used", [1, 3])
-def test_sums_and_updates_of_a_matrix(threads_used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adafactor_updates_each_of_many_matrices(threads_used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its formula in float64."""
     monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
     torch.set_num_threads(threads_used)
-    torch.manual_seed(4)
-    gradient, parameter, by_row, by_column = (torch.randn(shape) for shape in ((150, 37), (150, 37), (150,), (37,)))
-    g, p = gradient.double(), parameter.double()
-    found = (*kernels.squares(gradient, parameter), kernels.squares_scaled(gradient, by_column))
-    expected = (g.square().sum(1), g.square().sum(0), p.square().sum(1), (g * by_column).square().sum(1))
-    for pair in zip(found, expected, strict=True):
-        assert relative_error(*pair) < 1e-6
-    kernels.update_(parameter, gradient, by_row, by_column, 0.9)
-    assert relative_error(parameter, p * 0.9 + g * by_row[:, None] * by_column) < 1e-6
+    given = matrices(MATRICES)
+    assert kernels.adafactor(given) == [True] * len(given)
+    for ours, before in zip(given, matrices(MATRICES), strict=True):
+        g, p, row, column = (
+            part.double() for part in (before.gradient, before.parameter, before.row_var, before.col_var)
+        )
+        row, column = (
+            row.lerp(g.square().mean(1, keepdim=True), 0.3),
+            column.lerp(g.square().mean(0, keepdim=True), 0.3),
+        )
+        update = g / (row / row.mean()).sqrt() / column.sqrt()
+        update /= max(1.0, float(update.square().mean().sqrt()))
+        wanted = p * 0.9 - update * 0.01 * max(1e-3, float(p.square().mean().sqrt()))
+        found = (ours.parameter, ours.row_var, ours.col_var)
+        assert max(relative_error(*pair) for pair in zip(found, (wanted, row, column), strict=True)) < 1e-6
+
+
+def test_a_matrix_whose_second_moment_would_be_clamped_is_left_as_it_was() -> None:
+    given, before = matrices([(5, 3), (4, 2)]), matrices([(5, 3), (4, 2)])
+    for each in (given, before):
+        each[0].row_var.fill_(1e-30)
+        each[0].gradient.fill_(1e-15)
+    assert kernels.adafactor(given) == [False, True]
+    assert all(
+        torch.equal(getattr(given[0], name), getattr(before[0], name)) for name in ("parameter", "row_var", "col_var")
+    )
+
+
+def test_moments_that_are_not_a_matrixs_are_refused() -> None:
+    (given,) = matrices([(5, 3)])
+    with pytest.raises(ValueError, match=r"\[4, 1\]"):
+        kernels.adafactor([replace(given, row_var=torch.zeros(4, 1))])
 
 
 def test_code_of_another_time_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
