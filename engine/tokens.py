@@ -7,10 +7,10 @@ store. It is named after the content of file and tokenizer: a change of either m
 
 import contextlib
 import hashlib
-import itertools
 import os
 import shutil
 import weakref
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -274,7 +274,8 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
         for batch, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
             for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
                 try:
-                    ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=kind)
+                    # An array takes a list's numbers three times as fast as numpy takes an iterator's.
+                    ids = np.frombuffer(b"".join(array(kind.char, row) for row in rows), dtype=kind)
                 except OverflowError as error:  # a token beyond its own vocabulary
                     raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
                 unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
