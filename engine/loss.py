@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from engine.network import kernels
 from engine.network.modules import T5Modules
-from engine.network.products import Packed, Weight
+from engine.network.products import Prepacked, Weight
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
 UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm
@@ -38,7 +38,7 @@ class Head:
     weight: Tensor
     biases: tuple[Tensor, ...]  # flat, of which the head adds each
     value: Tensor | None = None  # the weight in the kind that its products are computed in, where that is another
-    packed: Packed | None = None  # the same to multiply by for the logits alone
+    prepacked: Prepacked | None = None  # the same, for its logits
 
     @property
     def bias(self) -> Tensor | None:
@@ -94,7 +94,7 @@ def logits_of(hidden: Tensor, weight: Weight, bias: Tensor | None = None) -> Ten
     On a CPU MKL multiplies by so wide a weight a quarter slower than by parts of it, in fp32: 256 tokens of 768 by
     29,298 rows take 89 ms whole and 68 ms in parts. In bf16, by oneDNN, the whole is faster.
     """
-    if isinstance(weight, Packed):
+    if isinstance(weight, Prepacked):
         logits = weight.times(hidden)
         return logits if bias is None else logits.add_(bias)
     kind = hidden.device.type
@@ -117,7 +117,7 @@ class _SummedLoss(torch.autograd.Function):
         labels: Tensor,
         chunk: int,
         value: Tensor,
-        packed: Packed | None,
+        prepacked: Prepacked | None,
     ) -> Tensor:
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if need_hidden else None
@@ -126,7 +126,7 @@ class _SummedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
-            losses, grad = _losses_and_gradient(logits_of(hidden[part], packed or value, bias), labels[part])
+            losses, grad = _losses_and_gradient(logits_of(hidden[part], prepacked or value, bias), labels[part])
             total += losses.double().sum()
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0, dtype=torch.float32)
@@ -185,14 +185,14 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
             weight, bias, hidden = weight.to(kind), None if bias is None else bias.to(kind), hidden.to(kind)
         value = weight if head.value is None else head.value
         apply = cast(Callable[..., Tensor], _SummedLoss.apply)
-        return apply(hidden, head.weight, bias, labels, chunk, value, head.packed)
+        return apply(hidden, head.weight, bias, labels, chunk, value, head.prepacked)
 
 
 @torch.no_grad()
 def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
     """Cross-entropy of each label token, (N,) float32, without a gradient; shapes as in `summed_loss`."""
     weight: Weight = head.weight if head.value is None else head.value
-    weight = weight if head.packed is None else head.packed
+    weight = weight if head.prepacked is None else head.prepacked
     losses = []
     for start in range(0, len(labels), chunk):
         part = slice(start, start + chunk)

@@ -5,7 +5,7 @@ of the weights that are handed in (bf16, or fp32). Written out, a layer keeps on
 do without, most of it in that kind, and no elementwise operation is done twice.
 
 A layer takes each weight twice: the parameter, for autograd to know whose gradient it is, and its value in the kind
-to compute in. Where there is no backward pass the values may be `Packed`, those that multiply the same input as one.
+to compute in. Where there is no backward pass the values may be `Prepacked`, those that multiply the same input as one.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from engine.network.dropout import Draw, Rate, Source, drop_
 from engine.network.products import linear
 from engine.network.rows import Sight
 
-Weights = Sequence[Any]  # of Tensor or Packed
+Weights = Sequence[Any]  # of Tensor or Prepacked
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
 
 
 def projected(x: Tensor, weights: Weights, parts: int) -> Sequence[Tensor]:
-    """The products of x with each of so many weights, (out, in) of one shape, of which some may be packed as one."""
+    """The products of x with each of so many weights, (out, in) of one shape, which may be prepacked as one."""
     if len(weights) == parts:
         return [linear(x, weight) for weight in weights]
     return linear(x, *weights).chunk(parts, dim=1)

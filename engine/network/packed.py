@@ -20,11 +20,13 @@ from engine.network.dropout import Rate, Source
 from engine.network.encodings import Encodings, Shape, files_of
 from engine.network.layers import Setting
 from engine.network.modules import is_known
+from engine.network.products import Prepacked
 from engine.network.rows import Rows, Sight
 from engine.network.values import Values
 from engine.tokens import TokenStore
 from engine.world import World
 
+PREPACKED = 16 << 20  # bytes of a head, up to which it stays so from step to step where it does not learn
 SCORED = 2048  # tokens, beyond which products are no faster
 
 
@@ -45,6 +47,7 @@ class PackedT5:
         self._start = int(config.decoder_start_token_id)
         scaled = config.model_type == "t5" and config.scale_decoder_outputs  # an mT5 never does, whatever it is told
         self._scale = config.d_model**-0.5 if scaled else 1.0
+        self._head_prepacked: Prepacked | None = None
         self._encodings: Encodings | None = None
         self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
 
@@ -107,45 +110,56 @@ class PackedT5:
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row by itself, without a graph."""
-        hidden = self._hidden(*self.encode(prompts, packed=True), labels, packed=True)
+        hidden = self._hidden(*self.encode(prompts, prepacked=True), labels, prepacked=True)
         module = self.model.get_output_embeddings()
-        head = Head(module, module.weight, (), packed=self._values.packed(module.weight))
+        head = Head(module, module.weight, (), prepacked=self._scoring_head())
         losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
         return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
 
     @torch.no_grad()
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids."""
-        encoded, rows = self.encode(prompts, packed=True)
+        encoded, rows = self.encode(prompts, prepacked=True)
         config = self.model.config
         ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         decoding = Decoding(self.model, self._values, encoded, rows)
         return greedy(decoding, self._embedded, self._logits, self._start, ends, len(prompts), longest)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        value = self._values.packed(self.model.get_output_embeddings().weight)
-        return logits_of(self._scaled(hidden).to(self._values.kind), value)
+        return logits_of(self._scaled(hidden).to(self._values.kind), self._scoring_head())
 
     def _scaled(self, hidden: Tensor) -> Tensor:
         return hidden * self._scale if self._scale != 1.0 else hidden
 
     def _head(self) -> Head:
         module = self.model.get_output_embeddings()
-        packed = self._values.packed(module.weight) if self._values.stays(module.weight) else None
-        return Head(module, module.weight, (), self._values[module.weight], packed)
+        return Head(module, module.weight, (), self._values[module.weight], self._small_head())
 
-    def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor], *, packed: bool = False) -> Tensor:
+    def _small_head(self) -> Prepacked | None:
+        """Of a head that does not learn and is small enough to be there twice: its prepacked weight, for good."""
+        weight, kind = self.model.get_output_embeddings().weight, self._values.kind
+        if weight.requires_grad or weight.numel() * kind.itemsize > PREPACKED:
+            return None
+        if self._head_prepacked is None:
+            self._head_prepacked = Prepacked(self._values[weight])
+        return self._head_prepacked
+
+    def _scoring_head(self) -> Prepacked:
+        """The prepacked weight of the head while weights stay as they are."""
+        return self._small_head() or self._values.prepacked(self.model.get_output_embeddings().weight)
+
+    def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor], *, prepacked: bool = False) -> Tensor:
         """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
         before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
         ids, label_rows = Rows.lay(before)
-        hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows, packed=packed)
+        hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows, prepacked=prepacked)
         return self._scaled(hidden).to(self._values.kind)
 
-    def encode(self, prompts: Sequence[Tensor], *, packed: bool = False) -> tuple[Tensor, Rows]:
+    def encode(self, prompts: Sequence[Tensor], *, prepacked: bool = False) -> tuple[Tensor, Rows]:
         """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
         ids, rows = Rows.lay(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
-            return self._encoder.run(self._embedded(ids), rows, packed=packed).to(self._values.kind), rows
+            return self._encoder.run(self._embedded(ids), rows, prepacked=prepacked).to(self._values.kind), rows
 
     def _embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""
@@ -169,11 +183,11 @@ class _Stack:
         encoded: Tensor | None = None,
         encoded_rows: Rows | None = None,
         *,
-        packed: bool = False,
+        prepacked: bool = False,
     ) -> Tensor:
         """The stack's output, (tokens, d_model), from embedded tokens; a decoder looks at `encoded`.
 
-        With `packed` there is no backward pass, and many products with each weight before it changes.
+        With `prepacked` there is no backward pass, and many products with each weight before it changes.
         """
         stack, heads = self.module, self.module.config.num_heads
         x = self._dropped(x)
@@ -181,12 +195,12 @@ class _Stack:
         bias = self._bias(rows.longest)
         for block in stack.block:
             own, feed = block.layer[0], block.layer[-1]
-            weights = self._attention(own.SelfAttention, own.layer_norm, "qkv", packed=packed)
+            weights = self._attention(own.SelfAttention, own.layer_norm, "qkv", prepacked=prepacked)
             setting = self._setting(own, own.SelfAttention.dropout, own.SelfAttention, itself)
             x = layers.self_attention(x, bias, setting, *weights)
             if encoded is not None and encoded_rows is not None:
                 cross = block.layer[1]
-                weights = self._attention(cross.EncDecAttention, cross.layer_norm, "kv", packed=packed)
+                weights = self._attention(cross.EncDecAttention, cross.layer_norm, "kv", prepacked=prepacked)
                 setting = self._setting(
                     cross, cross.EncDecAttention.dropout, cross.EncDecAttention, Sight(rows, encoded_rows, heads)
                 )
@@ -194,7 +208,7 @@ class _Stack:
             dense = feed.DenseReluDense
             names = ("wi_0", "wi_1", "wo") if stack.config.is_gated_act else ("wi", "wo")
             groups = [[getattr(dense, name).weight] for name in names]
-            weights = self._both(feed.layer_norm.weight, groups, packed=packed)
+            weights = self._both(feed.layer_norm.weight, groups, prepacked=prepacked)
             x = layers.feed_forward(x, self._setting(feed, dense.dropout.p, dense.dropout), *weights)
         scale = stack.final_layer_norm.weight
         root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -229,16 +243,16 @@ class _Stack:
         )
 
     def _attention(
-        self, attention: Any, norm: Any, together: str, *, packed: bool
+        self, attention: Any, norm: Any, together: str, *, prepacked: bool
     ) -> tuple[layers.Weights, layers.Weights]:
         """Of an attention whose weights named `together` multiply the same input."""
         alone = [[getattr(attention, name).weight] for name in "qkv" if name not in together]
         group = [getattr(attention, name).weight for name in together]
-        return self._both(norm.weight, [*alone, group, [attention.o.weight]], packed=packed)
+        return self._both(norm.weight, [*alone, group, [attention.o.weight]], prepacked=prepacked)
 
-    def _both(self, norm: Any, groups: list[list[Any]], *, packed: bool) -> tuple[layers.Weights, layers.Weights]:
-        """Values in the kind to compute in, of which a group is one where they are packed, and the parameters."""
+    def _both(self, norm: Any, groups: list[list[Any]], *, prepacked: bool) -> tuple[layers.Weights, layers.Weights]:
+        """Values in the kind to compute in, of which a group is one where they are prepacked, and the parameters."""
         parameters = [norm, *(parameter for group in groups for parameter in group)]
-        if packed:
-            return [self.values[norm], *(self.values.packed(*group) for group in groups)], parameters
+        if prepacked:
+            return [self.values[norm], *(self.values.prepacked(*group) for group in groups)], parameters
         return [self.values[parameter] for parameter in parameters], parameters

@@ -10,26 +10,26 @@ from torch import Tensor
 from torch.nn import functional
 
 
-class Packed:
+class Prepacked:
     """Weights (out, in) laid end to end along `out`, which can be multiplied by and nothing else."""
 
     def __init__(self, *weights: Tensor) -> None:
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         self.shape, self.dtype = weight.shape, weight.dtype
-        packs = weight.device.type == "cpu" and _packs(weight.dtype)
-        self._laid = _laid(weight) if packs else weight.contiguous()
+        prepacks = weight.device.type == "cpu" and _prepacks(weight.dtype)
+        self._laid = _laid(weight) if prepacks else weight.contiguous()
 
     def times(self, x: Tensor) -> Tensor:
         """x @ weight.T, for x of (rows, in)."""
         return _product(x, self._laid) if self._laid.is_mkldnn else functional.linear(x, self._laid)
 
 
-Weight = Tensor | Packed
+Weight = Tensor | Prepacked
 
 
 def linear(x: Tensor, weight: Weight) -> Tensor:
     """x @ weight.T, for x of (rows, in) and a weight of (out, in)."""
-    return weight.times(x) if isinstance(weight, Packed) else functional.linear(x, weight)
+    return weight.times(x) if isinstance(weight, Prepacked) else functional.linear(x, weight)
 
 
 # torch has these two operations for its own compiler alone; another torch may be without them.
@@ -46,7 +46,7 @@ def _product(x: Tensor, laid: Tensor) -> Tensor:
 
 
 @cache
-def _packs(kind: torch.dtype) -> bool:
+def _prepacks(kind: torch.dtype) -> bool:
     try:
         return bool(_product(torch.ones(2, 3, dtype=kind), _laid(torch.ones(4, 3, dtype=kind))).eq(3).all())
     except (AttributeError, RuntimeError):

@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from engine.network.products import Packed
-
-STAYS = 16 << 20  # bytes of a weight that does not learn, up to which it stays packed from step to step
+from engine.network.products import Prepacked
 
 
 class Values:
@@ -15,7 +13,7 @@ class Values:
         self.kind = kind
         self._cast: dict[nn.Parameter, Tensor] = {}
         self._stale: set[nn.Parameter] = set()
-        self._packed: dict[tuple[nn.Parameter, ...], Packed] = {}
+        self._prepacked: dict[tuple[nn.Parameter, ...], Prepacked] = {}
 
     def __getitem__(self, parameter: nn.Parameter) -> Tensor:
         if parameter.dtype == self.kind:
@@ -27,27 +25,23 @@ class Values:
         self._stale.discard(parameter)
         return self._cast[parameter]
 
-    def packed(self, *parameters: nn.Parameter) -> Packed:
-        """Their values one below the other, to multiply by until the weights may change.
+    def prepacked(self, *parameters: nn.Parameter) -> Prepacked:
+        """Their values one below the other, to multiply by until `refresh`.
 
-        What was cast of those that learn is dropped: it would stand beside what is packed.
+        What was cast of those that learn is dropped: it would stand beside them.
         """
-        if parameters not in self._packed:
-            self._packed[parameters] = Packed(*(self[parameter] for parameter in parameters))
+        if parameters not in self._prepacked:
+            self._prepacked[parameters] = Prepacked(*(self[parameter] for parameter in parameters))
             for parameter in parameters:
                 if parameter.requires_grad:
                     self._cast.pop(parameter, None)
-        return self._packed[parameters]
-
-    def stays(self, parameter: nn.Parameter) -> bool:
-        """Whether a weight, once packed, stays so: it does not learn, and is small enough to be there twice."""
-        return not parameter.requires_grad and parameter.numel() * self.kind.itemsize <= STAYS
+        return self._prepacked[parameters]
 
     def refresh(self) -> None:
-        """Has what learns cast again, the next time it is asked for, and drops what is packed and does not stay."""
+        """Has what learns cast again, the next time it is asked for, and drops what is prepacked."""
         self._stale = {parameter for parameter in self._cast if parameter.requires_grad}
-        self._packed = {which: packed for which, packed in self._packed.items() if all(map(self.stays, which))}
+        self._prepacked = {}
 
     def forget(self) -> None:
         """Drops every cast; what is asked for again is cast again."""
-        self._cast, self._stale, self._packed = {}, set(), {}
+        self._cast, self._stale, self._prepacked = {}, set(), {}

@@ -18,7 +18,7 @@ CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the G
 CROSS_KEPT = 2  # of a prompt's token, keys and values of each decoder layer
 TRANSIENT = 14  # floats of width d_model for each token, of the layer that is being computed
 BLOCKS = 8_000_000  # logits in fp32, a few rows at a time
-STAYS = 16 << 20  # bytes of a head that does not learn, up to which it stays laid out for its logits
+PREPACKED = 16 << 20  # bytes of a head that does not learn, up to which it is there once more, prepacked
 KEPT_FREE = 1.15  # what allocators hold besides
 
 # On a GPU all is padded, and autocast keeps most of it in fp32: floats kept for each token and layer, so many of
@@ -101,9 +101,9 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     kept = max([packed(shape, plan, batch) for batch in plan.largest], default=0)
     held = {"runtime": runtime, "weights": weights + casts, "optimizer": state}
     head = kind * shape.vocabulary * shape.d_model
-    laid_out = head if shape.embeddings_frozen and head <= STAYS else 0
-    training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + laid_out}
-    # What learns, and the head, are laid out for many products, the former in place of what was cast of it.
+    prepacked = head if shape.embeddings_frozen and head <= PREPACKED else 0
+    training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + prepacked}
+    # What learns, and the head, are prepacked, the former in place of what was cast of it.
     weights += kind * shape.trained + head
     generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
     return _largest({"training": training, "generating": generating, "loading": loading})

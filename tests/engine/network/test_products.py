@@ -3,42 +3,42 @@ import torch
 from torch.nn import functional
 
 from engine.network import products
-from engine.network.products import Packed, linear
+from engine.network.products import Prepacked, linear
 
-KINDS = [torch.float32, torch.bfloat16, torch.float64]  # the last of which is never packed
+KINDS = [torch.float32, torch.bfloat16, torch.float64]  # the last of which is never prepacked
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float64: 1e-12}
 
 
-@pytest.fixture(params=["packed", "as it is"])
+@pytest.fixture(params=["prepacked", "as it is"])
 def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both with and without torch's operations for it."""
     if request.param == "as it is":
-        monkeypatch.setattr(products, "_packs", lambda _kind: False)
+        monkeypatch.setattr(products, "_prepacks", lambda _kind: False)
 
 
 @pytest.mark.usefixtures("packing")
 @pytest.mark.parametrize("rows", [0, 1, 3, 70])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_packed_weight_multiplies_as_it_did_before(kind: torch.dtype, rows: int) -> None:
+def test_a_prepacked_weight_multiplies_as_it_did_before(kind: torch.dtype, rows: int) -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(33, 20).to(kind), torch.randn(rows, 20).to(kind)
-    found = linear(x, Packed(weight))
+    found = linear(x, Prepacked(weight))
     assert found.dtype == kind
     torch.testing.assert_close(found, linear(x, weight), rtol=TOLERANCE[kind], atol=TOLERANCE[kind])
 
 
 @pytest.mark.usefixtures("packing")
-def test_weights_packed_together_are_one_below_the_other() -> None:
+def test_weights_prepacked_together_are_one_below_the_other() -> None:
     torch.manual_seed(0)
     first, second, x = torch.randn(5, 8), torch.randn(3, 8), torch.randn(4, 8)
-    packed = Packed(first, second)
-    assert packed.shape == (8, 8)
+    prepacked = Prepacked(first, second)
+    assert prepacked.shape == (8, 8)
     expected = torch.cat([functional.linear(x, first), functional.linear(x, second)], dim=1)
-    torch.testing.assert_close(packed.times(x), expected)
+    torch.testing.assert_close(prepacked.times(x), expected)
 
 
 @pytest.mark.usefixtures("packing")
-def test_what_is_turned_or_part_of_something_larger_can_be_packed_and_multiplied() -> None:
+def test_what_is_turned_or_part_of_something_larger_can_be_prepacked_and_multiplied() -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(8, 5).t(), torch.randn(4, 20)[:, 3:11]
-    torch.testing.assert_close(Packed(weight).times(x), x @ weight.t())
+    torch.testing.assert_close(Prepacked(weight).times(x), x @ weight.t())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.network.products import Packed
+from engine.network.products import Prepacked
 from engine.network.values import Values
 from tests.engine.network.small import LENGTHS, frozen, packed, random_rows, small_t5
 
@@ -122,43 +122,57 @@ def test_the_loss_after_an_update_is_that_of_a_network_made_anew() -> None:
     assert network.row_losses(*rows) != before
 
 
-def product(packed: Packed) -> Tensor:
-    """Of ones by a packed weight of `parameter`'s width."""
-    return packed.times(torch.ones(1, packed.shape[1], dtype=packed.dtype))
+def product(prepacked: Prepacked) -> Tensor:
+    """Of ones by a prepacked weight of `parameter`'s width."""
+    return prepacked.times(torch.ones(1, prepacked.shape[1], dtype=prepacked.dtype))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_what_learns_is_packed_until_the_weights_may_change(kind: torch.dtype) -> None:
+def test_what_learns_is_prepacked_until_the_weights_may_change(kind: torch.dtype) -> None:
     weight, values = parameter(), Values(kind)
-    before = values.packed(weight)
-    assert values.packed(weight) is before
+    before = values.prepacked(weight)
+    assert values.prepacked(weight) is before
     change(weight)
     values.refresh()
-    torch.testing.assert_close(product(values.packed(weight)), weight.detach().to(kind).sum(dim=1)[None])
-    assert not values.stays(weight)
+    torch.testing.assert_close(product(values.prepacked(weight)), weight.detach().to(kind).sum(dim=1)[None])
 
 
-def test_what_is_frozen_stays_packed_where_it_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight, values = parameter(learns=False), Values(torch.bfloat16)
-    packed = values.packed(weight)
-    values.refresh()
-    assert values.packed(weight) is packed
-    monkeypatch.setattr("engine.network.values.STAYS", weight.numel() * 2 - 1)
-    values.refresh()
-    assert not values.stays(weight)
-    assert values.packed(weight) is not packed
+def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[Prepacked]] = []
+
+    class Watched(Prepacked):
+        def __init__(self, *weights: Tensor) -> None:
+            super().__init__(*weights)
+            made.append(weakref.ref(self))
+
+    for module in ("values", "packed"):
+        monkeypatch.setattr(f"engine.network.{module}.Prepacked", Watched)
+    for parts, limit, left in (
+        ("encoder,embeddings", 1 << 20, 1),
+        ("encoder", 1 << 20, 0),
+        ("encoder,embeddings", 100, 0),
+    ):
+        monkeypatch.setattr("engine.network.packed.PREPACKED", limit)
+        network, rows = packed(frozen(small_t5(), parts), torch.bfloat16), random_rows()
+        made.clear()
+        network.row_losses(*rows)
+        network.replies(rows[0], 3)
+        assert len(made) > 10
+        network.begin_step()
+        micro_batch(network, rows)
+        assert sum(each() is not None for each in made) == left
 
 
 def test_a_value_that_learns_is_not_held_twice() -> None:
     weight, values = parameter(), Values(torch.bfloat16)
     cast = weakref.ref(values[weight])
-    values.packed(weight)
+    values.prepacked(weight)
     assert cast() is None
     assert torch.equal(values[weight], weight.detach().bfloat16())
 
 
 def test_losses_and_replies_before_a_step_change_nothing_of_it() -> None:
-    """A head that stays packed among them."""
+    """A head that stays prepacked among them."""
     found = []
     for scored in (False, True):
         net = frozen(small_t5(), "encoder,embeddings")
