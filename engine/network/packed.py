@@ -110,7 +110,7 @@ class PackedT5:
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row by itself, without a graph."""
-        hidden = self._hidden(*self.encode(prompts, prepacked=True), labels, prepacked=True)
+        hidden = self._hidden(*self.encode(prompts), labels, prepacked=True)
         module = self.model.get_output_embeddings()
         head = Head(module, module.weight, (), prepacked=self._scoring_head())
         losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
@@ -119,7 +119,7 @@ class PackedT5:
     @torch.no_grad()
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids."""
-        encoded, rows = self.encode(prompts, prepacked=True)
+        encoded, rows = self.encode(prompts)
         config = self.model.config
         ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         decoding = Decoding(self.model, self._values, encoded, rows)
@@ -155,11 +155,11 @@ class PackedT5:
         hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows, prepacked=prepacked)
         return self._scaled(hidden).to(self._values.kind)
 
-    def encode(self, prompts: Sequence[Tensor], *, prepacked: bool = False) -> tuple[Tensor, Rows]:
+    def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
         """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
         ids, rows = Rows.lay(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
-            return self._encoder.run(self._embedded(ids), rows, prepacked=prepacked).to(self._values.kind), rows
+            return self._encoder.run(self._embedded(ids), rows).to(self._values.kind), rows
 
     def _embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""

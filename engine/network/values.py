@@ -26,16 +26,19 @@ class Values:
         return self._cast[parameter]
 
     def prepacked(self, *parameters: nn.Parameter) -> Prepacked:
-        """Their values one below the other, to multiply by until `refresh`.
-
-        What was cast of those that learn is dropped: it would stand beside them.
-        """
+        """Their values one below the other, to multiply by until `refresh`."""
         if parameters not in self._prepacked:
-            self._prepacked[parameters] = Prepacked(*(self[parameter] for parameter in parameters))
-            for parameter in parameters:
-                if parameter.requires_grad:
-                    self._cast.pop(parameter, None)
+            self._prepacked[parameters] = Prepacked(*map(self._passing, parameters))
         return self._prepacked[parameters]
+
+    def _passing(self, parameter: nn.Parameter) -> Tensor:
+        """A value that is not kept where it has not been: where nothing trains, no step will ask for it.
+
+        One that has been stays at its place: memory that is given back and taken again lies between what a step keeps.
+        """
+        if parameter.requires_grad and parameter.dtype != self.kind and parameter not in self._cast:
+            return parameter.detach().to(self.kind)
+        return self[parameter]
 
     def refresh(self) -> None:
         """Has what learns cast again, the next time it is asked for, and drops what is prepacked."""

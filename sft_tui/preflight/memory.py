@@ -103,8 +103,8 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     head = kind * shape.vocabulary * shape.d_model
     prepacked = head if shape.embeddings_frozen and head <= PREPACKED else 0
     training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + prepacked}
-    # What learns, and the head, are prepacked, the former in place of what was cast of it.
-    weights += kind * shape.trained + head
+    # Beside what is held, what learns and the head are prepacked.
+    weights += casts + kind * shape.trained + head
     generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
     return _largest({"training": training, "generating": generating, "loading": loading})
 

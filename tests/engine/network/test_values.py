@@ -163,12 +163,22 @@ def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: 
         assert sum(each() is not None for each in made) == left
 
 
-def test_a_value_that_learns_is_not_held_twice() -> None:
+def test_where_nothing_trains_a_value_is_held_once() -> None:
     weight, values = parameter(), Values(torch.bfloat16)
-    cast = weakref.ref(values[weight])
     values.prepacked(weight)
-    assert cast() is None
-    assert torch.equal(values[weight], weight.detach().bfloat16())
+    with Casts([weight]) as casts:
+        values[weight]
+    assert casts.counts == {weight: 1}
+
+
+def test_a_value_that_was_there_before_stays_at_its_place_and_is_cast_anew() -> None:
+    weight, values = parameter(), Values(torch.bfloat16)
+    before = values[weight].data_ptr()
+    change(weight)
+    values.refresh()
+    found = product(values.prepacked(weight))
+    torch.testing.assert_close(found, weight.detach().bfloat16().sum(dim=1)[None])
+    assert values[weight].data_ptr() == before
 
 
 def test_losses_and_replies_before_a_step_change_nothing_of_it() -> None:
