@@ -15,7 +15,6 @@ class Prepacked:
 
     def __init__(self, *weights: Tensor) -> None:
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        self.shape, self.dtype = weight.shape, weight.dtype
         prepacks = weight.device.type == "cpu" and _prepacks(weight.dtype)
         self._laid = _laid(weight) if prepacks else weight.contiguous()
 

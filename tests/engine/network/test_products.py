@@ -32,7 +32,6 @@ def test_weights_prepacked_together_are_one_below_the_other() -> None:
     torch.manual_seed(0)
     first, second, x = torch.randn(5, 8), torch.randn(3, 8), torch.randn(4, 8)
     prepacked = Prepacked(first, second)
-    assert prepacked.shape == (8, 8)
     expected = torch.cat([functional.linear(x, first), functional.linear(x, second)], dim=1)
     torch.testing.assert_close(prepacked.times(x), expected)
 

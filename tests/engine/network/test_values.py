@@ -122,9 +122,9 @@ def test_the_loss_after_an_update_is_that_of_a_network_made_anew() -> None:
     assert network.row_losses(*rows) != before
 
 
-def product(prepacked: Prepacked) -> Tensor:
+def product(prepacked: Prepacked, kind: torch.dtype) -> Tensor:
     """Of ones by a prepacked weight of `parameter`'s width."""
-    return prepacked.times(torch.ones(1, prepacked.shape[1], dtype=prepacked.dtype))
+    return prepacked.times(torch.ones(1, 4, dtype=kind))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
@@ -134,7 +134,7 @@ def test_what_learns_is_prepacked_until_the_weights_may_change(kind: torch.dtype
     assert values.prepacked(weight) is before
     change(weight)
     values.refresh()
-    torch.testing.assert_close(product(values.prepacked(weight)), weight.detach().to(kind).sum(dim=1)[None])
+    torch.testing.assert_close(product(values.prepacked(weight), kind), weight.detach().to(kind).sum(dim=1)[None])
 
 
 def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_a_value_that_was_there_before_stays_at_its_place_and_is_cast_anew() -> 
     before = values[weight].data_ptr()
     change(weight)
     values.refresh()
-    found = product(values.prepacked(weight))
+    found = product(values.prepacked(weight), torch.bfloat16)
     torch.testing.assert_close(found, weight.detach().bfloat16().sum(dim=1)[None])
     assert values[weight].data_ptr() == before
 
