@@ -68,7 +68,8 @@ class Adafactor(_Uncompiled, torch.optim.Adafactor):
                     others.append((parameter, gradient))
                 else:
                     self.state[parameter]["step"] += 1
-        for (parameter, matrix), done in zip(compiled, kernels.adafactor([each for _, each in compiled]), strict=True):
+        updated = kernels.adafactor([matrix for _, matrix in compiled]) if compiled else []
+        for (parameter, matrix), done in zip(compiled, updated, strict=True):
             if done:
                 self.state[parameter]["step"] += 1
             else:

@@ -1,6 +1,6 @@
 """The compiled code, held against the same by torch in float64."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -174,21 +174,10 @@ def test_a_step_of_a_reply_sees_what_torch_has_it_see(
     heads: int, width: int, own: bool, biased: bool, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = stepped(heads, width, kind, own=own, biased=biased)
-    monkeypatch.setattr(kernels, "serve", lambda _values: False)
+    monkeypatch.setattr(kernels, "library", lambda: None)
     expected = stepped(heads, width, torch.float64, own=own, biased=biased)
     assert relative_error(found[0], expected[0]) < (1e-6 if kind == torch.float32 else 4e-3)
     assert all(torch.equal(ours.double(), theirs) for ours, theirs in zip(found[1:], expected[1:], strict=True))
-
-
-@pytest.mark.usefixtures("threads")
-def test_the_number_of_threads_changes_no_bit_of_a_step_of_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
-    found = []
-    for threads in (1, 2, 3, 8):
-        torch.set_num_threads(threads)
-        found.append(stepped(3, 20, torch.bfloat16, own=True, biased=True))
-    for other in found[1:]:
-        assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
 
 @pytest.mark.parametrize("counts", [[0, 4], [4, 5], [4]])
@@ -229,7 +218,7 @@ def test_what_stands_between_products_is_what_torch_gives(
     width: int, rate: float, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = between(width, kind, rate)
-    monkeypatch.setattr(kernels, "serve", lambda _values: False)
+    monkeypatch.setattr(kernels, "library", lambda: None)
     expected = between(width, kind, rate)
     assert [part.dtype for part in found] == [part.dtype for part in expected]
     errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
@@ -239,12 +228,19 @@ def test_what_stands_between_products_is_what_torch_gives(
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_number_of_threads_changes_no_bit_between_products(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "compute",
+    [lambda: stepped(3, 20, torch.bfloat16, own=True, biased=True), lambda: between(20, torch.bfloat16, 0.3)],
+    ids=["a step of a reply", "between products"],
+)
+def test_the_number_of_threads_changes_no_bit_of_the_small_functions(
+    compute: Callable[[], list[Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
     found = []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
-        found.append(between(20, torch.bfloat16, 0.3))
+        found.append(compute())
     for other in found[1:]:
         assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
