@@ -1,8 +1,8 @@
 /* What of a training step is neither a product with weights nor worth a call of torch for each of its parts: attention,
  * and what stands between the products. Called by kernels.py, which has the meaning of every argument.
  *
- * Values are bf16 where `half`, else fp32, and computed in fp32. A part of the work is done by one thread from its first
- * number to its last, and how it is cut never depends on the threads: no result does.
+ * Values are bf16 where `half`, else fp32, and computed in fp32. What is added up in which order never depends on the
+ * number of threads: no result does.
  *
  * Vectors are written by an extension that GCC and Clang share. The file is compiled for processors with AVX-512 and for
  * those with AVX2.
@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Raised with every change of what a function takes or gives: kernels.py has the same number, or does without. */
-const int32_t interface = 3;
+const int32_t interface = 4;
 
 /* A vector of LANES floats is one register; ROWS × 4 of them hold the sums of a block of products, and a few are left. */
 #ifdef __AVX512F__
@@ -27,6 +27,25 @@ const int32_t interface = 3;
 #define AHEAD 12 /* tokens */
 #define BLOCK_ROWS 64 /* whose squares are added up by themselves */
 #define INLINE static inline __attribute__((always_inline))
+
+/* A function's `pieces` of work are cut into `parts`, one for each of torch's threads: torch brings the library that they are
+ * of, and this file finds it loaded. */
+#define EACH_PART                                                           \
+    _Pragma("omp parallel for schedule(static, 1) num_threads((int)parts)") \
+    for (int64_t number = 0; number < parts; number++)
+#define FIRST (pieces * number / parts)
+#define LAST (pieces * (number + 1) / parts)
+
+/* Returns what a part that failed returned, of any, or 0. */
+#define RETURN_WORST_OF(part)                          \
+    int worst = 0;                                     \
+    EACH_PART {                                        \
+        int ended = part;                              \
+        if (ended) {                                   \
+            _Pragma("omp atomic write") worst = ended; \
+        }                                              \
+    }                                                  \
+    return worst
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
@@ -368,7 +387,7 @@ static int make(struct scratch *scratch, const struct call *call) {
 }
 
 /* What the queries of some heads see, and the softmax of their rows; -1 where there is no memory for it. */
-int attend(const struct call *call, int64_t first_head, int64_t last_head) {
+static int attend_part(const struct call *call, int64_t first_head, int64_t last_head) {
     struct scratch s;
     if (make(&s, call)) return -1;
     int64_t wide = rounded(call->width);
@@ -406,8 +425,12 @@ int attend(const struct call *call, int64_t first_head, int64_t last_head) {
     return 0;
 }
 
+int attend(const struct call *call, int64_t pieces, int64_t parts) {
+    RETURN_WORST_OF(attend_part(call, FIRST, LAST));
+}
+
 /* Gradients of query, key and value of some heads, and of their bias, which is added to; -1 where there is no memory. */
-int attend_backward(const struct call *call, int64_t first_head, int64_t last_head) {
+static int attend_backward_part(const struct call *call, int64_t first_head, int64_t last_head) {
     struct scratch s;
     if (make(&s, call)) return -1;
     int64_t wide = rounded(call->width);
@@ -449,6 +472,10 @@ int attend_backward(const struct call *call, int64_t first_head, int64_t last_he
     }
     give_back(&s);
     return 0;
+}
+
+int attend_backward(const struct call *call, int64_t pieces, int64_t parts) {
+    RETURN_WORST_OF(attend_backward_part(call, FIRST, LAST));
 }
 
 /* --- attention of one query of each row, while a reply is written */
@@ -499,7 +526,7 @@ INLINE void seen_by(int half, const struct step *step, int64_t row, float *q, fl
 
 /* What the query of each of some rows sees, its own key and value, the last that it sees, put among the others before;
  * -1 where there is no memory for it. */
-int attend_step(const struct step *step, int64_t first_row, int64_t last_row) {
+static int attend_step_part(const struct step *step, int64_t first_row, int64_t last_row) {
     int64_t wide = step->heads * rounded(step->width), longest = step->heads * rounded(step->room);
     float *scratch = aligned_alloc(sizeof(vec), (size_t)(2 * wide + longest) * sizeof(float));
     if (!scratch) return -1;
@@ -516,6 +543,10 @@ int attend_step(const struct step *step, int64_t first_row, int64_t last_row) {
     }
     free(scratch);
     return 0;
+}
+
+int attend_step(const struct step *step, int64_t pieces, int64_t parts) {
+    RETURN_WORST_OF(attend_step_part(step, FIRST, LAST));
 }
 
 /* --- between the products: tokens are (tokens, width) */
@@ -541,9 +572,12 @@ INLINE void normed_as(int half, const float *x, const void *scale, void *plain, 
 
 /* x over its root mean square, the same times `scale`, and the inverse of the root. */
 void normed(const float *x, const void *scale, void *plain, void *scaled, float *inverse, int64_t width, float epsilon,
-            int64_t half, int64_t first, int64_t last) {
-    if (half) normed_as(1, x, scale, plain, scaled, inverse, width, epsilon, first, last);
-    else normed_as(0, x, scale, plain, scaled, inverse, width, epsilon, first, last);
+            int64_t half, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        if (half) normed_as(1, x, scale, plain, scaled, inverse, width, epsilon, first, last);
+        else normed_as(0, x, scale, plain, scaled, inverse, width, epsilon, first, last);
+    }
 }
 
 INLINE void normed_backward_as(int half, const void *gradient, const void *plain, const float *inverse,
@@ -569,50 +603,62 @@ INLINE void normed_backward_as(int half, const void *gradient, const void *plain
 /* The gradient of x plus what goes `beside` the layer, and that of the scale, a part of it for each block of tokens. */
 void normed_backward(const void *gradient, const void *plain, const float *inverse, const float *scale,
                      const float *beside, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
-                     int64_t half, int64_t first, int64_t last) {
-    for (int64_t at = first; at < last; at++) {
-        float *part = d_scale ? d_scale + at * width : NULL;
-        int64_t from = at * block, to = from + block < tokens ? from + block : tokens;
-        if (half) normed_backward_as(1, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
-        else normed_backward_as(0, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
+                     int64_t half, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t at = first; at < last; at++) {
+            float *part = d_scale ? d_scale + at * width : NULL;
+            int64_t from = at * block, to = from + block < tokens ? from + block : tokens;
+            if (half) normed_backward_as(1, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
+            else normed_backward_as(0, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
+        }
     }
 }
 
 /* x + `factor` × what dropout keeps of y; tokens begin with a random word of their own, here and below. */
 void residual(const float *x, const void *y, float *out, float factor, int64_t dropped, int64_t seed, int64_t word,
-              int64_t width, int64_t half, int64_t first, int64_t last) {
-    for (int64_t token = first; token < last; token++)
-        for (int64_t j = 0; j < width; j += LANES) {
-            int64_t at = token * width + j, count = width - j;
-            vec values = read_some(y, at, count, (int)half);
-            if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
-            write_some(out, at, count, read_some(x, at, count, 0) + values * factor, 0);
-        }
+              int64_t width, int64_t half, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t token = first; token < last; token++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                int64_t at = token * width + j, count = width - j;
+                vec values = read_some(y, at, count, (int)half);
+                if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
+                write_some(out, at, count, read_some(x, at, count, 0) + values * factor, 0);
+            }
+    }
 }
 
 /* `factor` × the gradient where it was kept. */
 void residual_backward(const float *gradient, void *out, float factor, int64_t dropped, int64_t seed, int64_t word,
-                       int64_t width, int64_t half, int64_t first, int64_t last) {
-    for (int64_t token = first; token < last; token++)
-        for (int64_t j = 0; j < width; j += LANES) {
-            int64_t at = token * width + j, count = width - j;
-            vec values = read_some(gradient, at, count, 0) * factor;
-            if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
-            write_some(out, at, count, values, (int)half);
-        }
+                       int64_t width, int64_t half, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t token = first; token < last; token++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                int64_t at = token * width + j, count = width - j;
+                vec values = read_some(gradient, at, count, 0) * factor;
+                if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
+                write_some(out, at, count, values, (int)half);
+            }
+    }
 }
 
 /* What dropout keeps of relu(hidden), in its place. */
 void relu_dropped(void *hidden, int64_t dropped, int64_t seed, int64_t word, int64_t width, int64_t half,
-                  int64_t first, int64_t last) {
-    for (int64_t token = first; token < last; token++)
-        for (int64_t j = 0; j < width; j += LANES) {
-            int64_t at = token * width + j, count = width - j;
-            vec values = read_some(hidden, at, count, (int)half);
-            ivec kept = ~(values < 0.0f);
-            if (dropped) kept &= stays(dropped, seed, word + token * ((width + 3) / 4), j);
-            write_some(hidden, at, count, (vec)((ivec)values & kept), (int)half);
-        }
+                  int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t token = first; token < last; token++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                int64_t at = token * width + j, count = width - j;
+                vec values = read_some(hidden, at, count, (int)half);
+                ivec kept = ~(values < 0.0f);
+                if (dropped) kept &= stays(dropped, seed, word + token * ((width + 3) / 4), j);
+                write_some(hidden, at, count, (vec)((ivec)values & kept), (int)half);
+            }
+    }
 }
 
 /* --- the loss */
@@ -649,8 +695,8 @@ INLINE float loss_of(int half, void *logits, int64_t row, int64_t label, int64_t
 
 /* Cross-entropy of some tokens, and its gradient in the place of their logits where it is wanted; -1 where there is no
  * memory, -2 where a label is no logit's number. */
-int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
-           int64_t first, int64_t last) {
+static int losses_part(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient,
+                       int64_t half, int64_t first, int64_t last) {
     float *scratch = gradient ? aligned_alloc(sizeof(vec), (size_t)rounded(size) * sizeof(float)) : NULL;
     if (gradient && !scratch) return -1;
     int failed = 0;
@@ -662,6 +708,11 @@ int losses(void *logits, const int64_t *labels, float *found, int64_t size, int6
     }
     free(scratch);
     return failed;
+}
+
+int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
+           int64_t pieces, int64_t parts) {
+    RETURN_WORST_OF(losses_part(logits, labels, found, size, gradient, half, FIRST, LAST));
 }
 
 INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t size) {
@@ -681,17 +732,23 @@ INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t siz
 }
 
 /* The number of the first of the greatest logits of some tokens. */
-void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t first, int64_t last) {
-    for (int64_t token = first; token < last; token++)
-        found[token] = half ? largest_at(1, logits, token * size, size) : largest_at(0, logits, token * size, size);
+void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t token = first; token < last; token++)
+            found[token] = half ? largest_at(1, logits, token * size, size) : largest_at(0, logits, token * size, size);
+    }
 }
 
 /* --- gradients and updates */
 
 /* Adds bf16 values to fp32 ones. */
-void add(float *to, const void *from, int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i += LANES)
-        write_some(to, i, last - i, read_some(to, i, last - i, 0) + read_some(from, i, last - i, 1), 0);
+void add(float *to, const void *from, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t i = first; i < last; i += LANES)
+            write_some(to, i, last - i, read_some(to, i, last - i, 0) + read_some(from, i, last - i, 1), 0);
+    }
 }
 
 /* As `_Matrix` in kernels.py: a matrix that learns, and its row of Adafactor's numbers. */
@@ -773,7 +830,7 @@ INLINE int64_t updated(const struct matrix *m, float *by_row, float *by_column, 
 }
 
 /* Adafactor's update of some matrices; `left` is 1 where one is left as it was. Returns -1 where there is no memory. */
-int adafactor(const struct matrix *matrices, int64_t *left, int64_t first, int64_t last) {
+static int adafactor_part(const struct matrix *matrices, int64_t *left, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++) {
         const struct matrix *m = matrices + i;
         float *scratch = malloc((size_t)(m->rows + 2 * m->columns) * sizeof(float));
@@ -782,4 +839,8 @@ int adafactor(const struct matrix *matrices, int64_t *left, int64_t first, int64
         free(scratch);
     }
     return 0;
+}
+
+int adafactor(const struct matrix *matrices, int64_t *left, int64_t pieces, int64_t parts) {
+    RETURN_WORST_OF(adafactor_part(matrices, left, FIRST, LAST));
 }

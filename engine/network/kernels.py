@@ -5,10 +5,8 @@
 
 import ctypes
 import importlib.util
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,7 +19,7 @@ from torch import Tensor
 from engine.network.dropout import Draw, Rate, Source
 from engine.network.rows import Rows, Sight
 
-INTERFACE = 3  # of kernels.c; an older installation has another
+INTERFACE = 4  # of kernels.c; an older installation has another
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
@@ -78,7 +76,7 @@ class _Matrix(ctypes.Structure):
 
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-# What each function takes before the part of the work that it is to do, from a number up to another.
+# What each function takes before its pieces of work, and the parts in which they are dealt to threads.
 _SIGNATURES = {
     "attend": (_P,),
     "attend_backward": (_P,),
@@ -193,7 +191,7 @@ def attend_step(
         own=own,
         half=_half(given),
     )
-    if any(_dealt("attend_step", rows, int(counts.max()) * inner * WORK_OF_AN_ELEMENT, ctypes.addressof(step))):
+    if _dealt("attend_step", rows, int(counts.max()) * inner * WORK_OF_AN_ELEMENT, ctypes.addressof(step)):
         raise MemoryError("no memory for the scores of attention")
     return out
 
@@ -225,7 +223,7 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, draw: Dr
         causal=sight.causal,
     )
     work = sum(map(math.prod, _shapes(sight))) // sight.heads * call.width
-    if any(_dealt(name, sight.heads, work, ctypes.addressof(call))):
+    if _dealt(name, sight.heads, work, ctypes.addressof(call)):
         raise MemoryError("no memory for the scores of attention")
 
 
@@ -307,9 +305,9 @@ def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
     tensors = (_address(logits, logits.dtype), _address(labels, torch.int64), found.data_ptr())
     size = logits.shape[1]
     ended = _dealt("losses", len(logits), size * WORK_OF_AN_ELEMENT, *tensors, size, gradient, _half(logits))
-    if -2 in ended:
+    if ended == -2:
         raise IndexError(f"a label is not one of {size} tokens")
-    if any(ended):
+    if ended:
         raise MemoryError("no memory for the losses")
     return found
 
@@ -365,7 +363,7 @@ def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
         for name in _RATES:
             setattr(one, name, getattr(matrix, name))
     work = sum(matrix.parameter.numel() for matrix in matrices) * WORK_OF_AN_ELEMENT // max(1, len(matrices))
-    if any(_dealt("adafactor", len(matrices), work, ctypes.addressof(given), left.ctypes.data)):
+    if _dealt("adafactor", len(matrices), work, ctypes.addressof(given), left.ctypes.data):
         raise MemoryError("no memory for the sums of Adafactor")
     return [not flag for flag in left]
 
@@ -373,13 +371,14 @@ def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
 # --- what they share
 
 
-def _dealt(name: str, count: int, work: int, *given: Any) -> list[int]:
-    """Has a function do `count` pieces of `work` multiplications each, on as many threads as torch uses."""
-    parts = max(1, min(torch.get_num_threads(), count, count * work // WORTH_A_THREAD))
-    first, *others = itertools.pairwise(count * part // parts for part in range(parts + 1))
-    function = getattr(library(), name)
-    begun = [_threads().submit(function, *given, *part) for part in others]
-    return [function(*given, *first), *(other.result() for other in begun)]
+def _dealt(name: str, pieces: int, work: int, *given: Any) -> int:
+    """Has a function do so many pieces, of `work` multiplications each, on torch's threads; its result.
+
+    On all of them or on one: a team of fewer would have the library end the others, and torch's next one begin them.
+    """
+    parts = torch.get_num_threads() if pieces * work >= 2 * WORTH_A_THREAD else 1
+    result: int = getattr(library(), name)(*given, pieces, parts)
+    return result
 
 
 def _half(values: Tensor) -> bool:
@@ -392,9 +391,3 @@ def _address(tensor: Tensor, kind: torch.dtype, *, strided: bool = False) -> int
     if tensor.dtype != kind or tensor.device.type != "cpu" or not whole:
         raise ValueError(f"{tensor.dtype} on {tensor.device}, strides {tensor.stride()}: {kind} end to end is needed")
     return tensor.data_ptr()
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """Threads beside the one that asks; they are there until the process ends."""
-    return ThreadPoolExecutor(thread_name_prefix="attention")
