@@ -19,8 +19,8 @@ from torch import Tensor
 from engine.tokens import TokenStore
 
 # Rows encoded together. More would fill matrix products better, and make the first steps of a run encode more rows
-# that they do not need: with 4 the first of 16 rows encodes 64.
-NEIGHBOURS = 4
+# that they do not need: with 8 the first of 16 rows encodes up to 128.
+NEIGHBOURS = 8
 
 Encode = Callable[[Sequence[Tensor]], list[Tensor]]
 

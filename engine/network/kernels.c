@@ -14,7 +14,7 @@
 #include <string.h>
 
 /* Raised with every change of what a function takes or gives: kernels.py has the same number, or does without. */
-const int32_t interface = 4;
+const int32_t interface = 5;
 
 /* A vector of LANES floats is one register; ROWS × 4 of them hold the sums of a block of products, and a few are left. */
 #ifdef __AVX512F__
@@ -630,15 +630,15 @@ void residual(const float *x, const void *y, float *out, float factor, int64_t d
     }
 }
 
-/* `factor` × the gradient where it was kept. */
-void residual_backward(const float *gradient, void *out, float factor, int64_t dropped, int64_t seed, int64_t word,
-                       int64_t width, int64_t half, int64_t pieces, int64_t parts) {
+/* `factor` × what dropout keeps of x. */
+void kept(const float *x, void *out, float factor, int64_t dropped, int64_t seed, int64_t word,
+          int64_t width, int64_t half, int64_t pieces, int64_t parts) {
     EACH_PART {
         int64_t first = FIRST, last = LAST;
         for (int64_t token = first; token < last; token++)
             for (int64_t j = 0; j < width; j += LANES) {
                 int64_t at = token * width + j, count = width - j;
-                vec values = read_some(gradient, at, count, 0) * factor;
+                vec values = read_some(x, at, count, 0) * factor;
                 if (dropped) values = (vec)((ivec)values & stays(dropped, seed, word + token * ((width + 3) / 4), j));
                 write_some(out, at, count, values, (int)half);
             }

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from engine.network.dropout import Draw, Rate, Source
-from engine.network.rows import Rows, Sight
+from engine.network.rows import Sight
 
-INTERFACE = 4  # of kernels.c; an older installation has another
+INTERFACE = 5  # of kernels.c; an older installation has another
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
@@ -84,7 +84,7 @@ _SIGNATURES = {
     "normed": (_P, _P, _P, _P, _P, _I, _F, _I),
     "normed_backward": (_P, _P, _P, _P, _P, _P, _P, _I, _I, _I, _I),
     "residual": (_P, _P, _P, _F, _I, _I, _I, _I, _I),
-    "residual_backward": (_P, _P, _F, _I, _I, _I, _I, _I),
+    "kept": (_P, _P, _F, _I, _I, _I, _I, _I),
     "relu_dropped": (_P, _I, _I, _I, _I, _I),
     "losses": (_P, _P, _P, _I, _I, _I),
     "largest": (_P, _P, _I, _I),
@@ -205,7 +205,7 @@ def _shapes(sight: Sight) -> list[tuple[int, int, int]]:
 def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, draw: Draw | None) -> None:
     """Calls a function of the library, its heads dealt to as many threads as torch uses; raises MemoryError."""
     given = {what: tensor for what, tensor in tensors.items() if tensor is not None}
-    query, queries, keys = given["query"], _ends(sight.queries), _ends(sight.keys)
+    query, queries, keys = given["query"], sight.queries.ends, sight.keys.ends
     call = _Call(
         **{
             what: _address(tensor, _OTHERS.get(what, query.dtype), strided=what in _STRIDED)
@@ -225,11 +225,6 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, draw: Dr
     work = sum(map(math.prod, _shapes(sight))) // sight.heads * call.width
     if _dealt(name, sight.heads, work, ctypes.addressof(call)):
         raise MemoryError("no memory for the scores of attention")
-
-
-def _ends(rows: Rows) -> Any:
-    """Where each row begins, and where the last one ends."""
-    return np.cumsum([0, *rows.lengths], dtype=np.int64)
 
 
 # --- between the products
@@ -268,11 +263,11 @@ def residual(x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:
     return out
 
 
-def residual_backward(gradient: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
-    """As `layers.residual_backward`."""
-    gradient = gradient.contiguous()
-    out = torch.empty_like(gradient, dtype=kind)
-    _by_row("residual_backward", out, _address(gradient, torch.float32), out.data_ptr(), factor, *_bits(draw))
+def kept(x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
+    """As `layers.kept`."""
+    x = x.contiguous()
+    out = torch.empty_like(x, dtype=kind)
+    _by_row("kept", out, _address(x, torch.float32), out.data_ptr(), factor, *_bits(draw))
     return out
 
 

@@ -85,11 +85,11 @@ def residual(x: Tensor, y: Tensor, setting: Setting) -> tuple[Tensor, Draw | Non
     return torch.add(x, drop_(y, draw).to(x.dtype), alpha=setting.factor), draw
 
 
-def residual_backward(gradient: Tensor, draw: Draw | None, setting: Setting, kind: torch.dtype) -> Tensor:
-    """The gradient of y in `residual`, in `kind`."""
-    if gradient.dtype == torch.float32 and kernels.serve(gradient):
-        return kernels.residual_backward(gradient, draw, setting.factor, kind)
-    return drop_(gradient.mul(setting.factor).to(kind), draw)
+def kept(x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
+    """`factor` × what dropout keeps of x, in `kind`; the gradient of x is the same of that of the result."""
+    if x.dtype == torch.float32 and kernels.serve(x):
+        return kernels.kept(x, draw, factor, kind)
+    return drop_(x.mul(factor).to(kind), draw)
 
 
 def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
@@ -121,6 +121,39 @@ def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: 
     return found.to(parameter.dtype)
 
 
+# --- the ends of a stack
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, draw: Draw, factor: float) -> Tensor:
+        ctx.draw, ctx.factor = draw, factor
+        return kept(x, draw, factor, x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return kept(gradient, ctx.draw, ctx.factor, gradient.dtype), None, None
+
+
+class _Last(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, epsilon: float, draw: Draw | None, factor: float, kind: torch.dtype
+    ) -> Tensor:
+        plain, n, inverse = normed(x, scale, epsilon)
+        ctx.saved = (plain, inverse, scale, draw, factor)
+        return kept(n, draw, factor, kind)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        plain, inverse, scale, draw, factor = ctx.saved
+        ctx.saved = None
+        g = kept(gradient.to(plain.dtype), draw, factor, plain.dtype)
+        beside = torch.zeros_like(plain)
+        d_x, d_scale = normed_backward(g, plain, inverse, scale, beside, scale_learns=ctx.needs_input_grad[1])
+        return d_x, d_scale, None, None, None, None
+
+
 # --- self-attention
 
 
@@ -146,7 +179,7 @@ class _SelfAttention(torch.autograd.Function):
         scale, query, key, value, out = values
         need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
         parameters = ctx.parameters
-        g = residual_backward(gradient, draw, setting, query.dtype)
+        g = kept(gradient, draw, setting.factor, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
@@ -185,7 +218,7 @@ class _CrossAttention(torch.autograd.Function):
         scale, query, key, value, out = values
         need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
         parameters = ctx.parameters
-        g = residual_backward(gradient, draw, setting, query.dtype)
+        g = kept(gradient, draw, setting.factor, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, None)
         d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
@@ -218,7 +251,7 @@ class _FeedForward(torch.autograd.Function):
         ctx.saved = None
         scale, into, out = values
         need_scale, need_into, need_out = ctx.needs_input_grad[3:]
-        g = residual_backward(gradient, draw, setting, into.dtype)
+        g = kept(gradient, draw, setting.factor, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
         # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
         d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
@@ -250,7 +283,7 @@ class _GatedFeedForward(torch.autograd.Function):
         scale, gate, into, out = values
         need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
         activate, derive = ACTIVATIONS[setting.activation]
-        g = residual_backward(gradient, draw, setting, into.dtype)
+        g = kept(gradient, draw, setting.factor, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
         del hidden
         d_hidden = drop_(g @ out, hidden_draw)
@@ -274,6 +307,20 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tenso
     "silu": (functional.silu, lambda g, a: torch.ops.aten.silu_backward(g, a)),
     "relu": (functional.relu, lambda g, a: torch.ops.aten.threshold_backward(g, a, 0)),
 }
+
+
+def dropout(x: Tensor, rate: Rate, source: Source) -> Tensor:
+    """What dropout keeps of x, scaled."""
+    draw = source.draw(rate, x.shape)
+    return x if draw is None else _applied(_Dropout, x, draw, rate.scale)
+
+
+def last(
+    x: Tensor, scale: Tensor, epsilon: float, rate: Rate, source: Source, factor: float, kind: torch.dtype
+) -> Tensor:
+    """`factor` × dropout(norm(x)), in `kind`; the norm is computed as x is, and `scale` is its parameter."""
+    draw = source.draw(rate, x.shape)
+    return _applied(_Last, x, scale.to(x.dtype), epsilon, draw, factor * rate.scale, kind)
 
 
 def self_attention(x: Tensor, bias: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:

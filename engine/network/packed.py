@@ -126,10 +126,7 @@ class PackedT5:
         return greedy(decoding, self._embedded, self._logits, self._start, ends, len(prompts), longest)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return logits_of(self._scaled(hidden).to(self._values.kind), self._scoring_head())
-
-    def _scaled(self, hidden: Tensor) -> Tensor:
-        return hidden * self._scale if self._scale != 1.0 else hidden
+        return logits_of((hidden * self._scale).to(self._values.kind), self._scoring_head())
 
     def _head(self) -> Head:
         module = self.model.get_output_embeddings()
@@ -152,14 +149,14 @@ class PackedT5:
         """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
         before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
         ids, label_rows = Rows.lay(before)
-        hidden = self._decoder.run(self._embedded(ids), label_rows, encoded, rows, prepacked=prepacked)
-        return self._scaled(hidden).to(self._values.kind)
+        embedded = self._embedded(ids)
+        return self._decoder.run(embedded, label_rows, encoded, rows, factor=self._scale, prepacked=prepacked)
 
     def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
         """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
         ids, rows = Rows.lay(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
-            return self._encoder.run(self._embedded(ids), rows).to(self._values.kind), rows
+            return self._encoder.run(self._embedded(ids), rows), rows
 
     def _embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""
@@ -183,14 +180,16 @@ class _Stack:
         encoded: Tensor | None = None,
         encoded_rows: Rows | None = None,
         *,
+        factor: float = 1.0,
         prepacked: bool = False,
     ) -> Tensor:
-        """The stack's output, (tokens, d_model), from embedded tokens; a decoder looks at `encoded`.
+        """`factor` × the stack's output, (tokens, d_model), in the kind of the matrix products, from embedded tokens.
 
+        A decoder looks at `encoded`.
         With `prepacked` there is no backward pass, and many products with each weight before it changes.
         """
         stack, heads = self.module, self.module.config.num_heads
-        x = self._dropped(x)
+        x = layers.dropout(x, self._rate(), self.source)
         itself = Sight(rows, rows, heads, causal=stack.is_decoder)
         bias = self._bias(rows.longest)
         for block in stack.block:
@@ -210,26 +209,26 @@ class _Stack:
             groups = [[getattr(dense, name).weight] for name in names]
             weights = self._both(feed.layer_norm.weight, groups, prepacked=prepacked)
             x = layers.feed_forward(x, self._setting(feed, dense.dropout.p, dense.dropout), *weights)
-        scale = stack.final_layer_norm.weight
-        root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse = (root.square() / x.shape[-1] + stack.final_layer_norm.variance_epsilon).rsqrt()
-        return self._dropped(x * inverse * scale.to(x.dtype))
+        norm = stack.final_layer_norm
+        return layers.last(x, norm.weight, norm.variance_epsilon, self._rate(), self.source, factor, self.values.kind)
 
     def _bias(self, longest: int) -> Tensor:
         """Bias of attention scores by relative position, (heads, longest, longest); a decoder sees no later token."""
         attention = self.module.block[0].layer[0].SelfAttention
-        bias: Tensor = attention.compute_bias(longest, longest)[0]
-        bias = bias.to(torch.promote_types(bias.dtype, torch.float32)).contiguous()
+        behind, ahead = attention.compute_bias(longest, 1)[0], attention.compute_bias(1, longest)[0]
+        # A distance has one bias, wherever it lies between: its gradient is added up before it is looked up.
+        by_distance = torch.cat([behind[:, :, 0].flip(1), ahead[:, 0, 1:]], dim=1)
+        bias: Tensor = by_distance.to(torch.promote_types(by_distance.dtype, torch.float32))
+        bias = bias.unfold(1, longest, 1).flip(1)
         if self.module.is_decoder:
             later = torch.ones(longest, longest, dtype=torch.bool, device=bias.device).triu_(1)
             bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
         return bias
 
-    def _dropped(self, x: Tensor) -> Tensor:
+    def _rate(self) -> Rate:
+        """Of the dropout at the ends of the stack."""
         module = self.module.dropout
-        rate = Rate.of(module.p if module.training else 0.0)
-        kept = self.source.kept(rate, *x.shape)
-        return x if kept is None else x * torch.from_numpy(kept).to(x.dtype).mul_(rate.scale)
+        return Rate.of(module.p if module.training else 0.0)
 
     def _setting(self, layer: Any, inner: float, owner: nn.Module, sight: Sight | None = None) -> Setting:
         """Dropout inside a layer counts while its `owner` trains, that at its end while its own module does."""

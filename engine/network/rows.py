@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,6 +31,11 @@ class Rows:
     def longest(self) -> int:
         """Tokens of the longest row."""
         return max(self.lengths)
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where each row begins, and where the last one ends."""
+        return np.cumsum([0, *self.lengths], dtype=np.int64)
 
     def places(self) -> Iterator[slice]:
         """Where each row's tokens are."""

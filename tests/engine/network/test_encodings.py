@@ -9,11 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.network.encodings import NEIGHBOURS, Encodings, Shape, files_of
+from engine.network import encodings as module
+from engine.network.encodings import Encodings, Shape, files_of
 
 LENGTHS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]  # the last group has two rows
 WIDTH = 6
 KINDS = [torch.bfloat16, torch.float32]
+NEIGHBOURS = 4  # few enough for a small store to have several groups
+
+
+@pytest.fixture(autouse=True)
+def few_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NEIGHBOURS", NEIGHBOURS)
 
 
 class Store:

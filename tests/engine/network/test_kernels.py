@@ -206,7 +206,7 @@ def between(width: int, kind: torch.dtype, rate: float) -> list[Tensor]:
     assert nothing is None
     assert torch.equal(other, d_x)
     after, draw = layers.residual(x, y.to(kind).clone(), setting)
-    back = layers.residual_backward(beside, draw, setting, kind)
+    back = layers.kept(beside, draw, setting.factor, kind)
     hidden = layers.relu_dropped(y.to(kind).clone(), setting)
     return [plain, scaled, inverse, d_x, d_scale, after, back, hidden]
 
@@ -252,7 +252,7 @@ def test_what_is_not_finite_stays_so_between_products(kind: torch.dtype) -> None
     x[0, 3] = y[1, 19] = float("nan")
     assert bool(layers.normed(x, torch.ones(20).to(kind), 1e-6)[0][0].isnan().all())
     assert layers.residual(x, y.to(kind), setting)[0].isnan().nonzero().tolist() == [[0, 3], [1, 19]]
-    assert layers.residual_backward(y, None, setting, kind).isnan().nonzero().tolist() == [[1, 19]]
+    assert layers.kept(y, None, 1.0, kind).isnan().nonzero().tolist() == [[1, 19]]
     assert layers.relu_dropped(y.to(kind), setting).isnan().nonzero().tolist() == [[1, 19]]
 
 
