@@ -6,6 +6,7 @@ store. It is named after the content of file and tokenizer: a change of either m
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import shutil
@@ -269,6 +270,7 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
     ends = {"prompt": 0, "label": 0}
     texts, unk, unknown = TextTally(), tokenizer.unk_token_id, 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_search_for_cycles())
         names = ("prompt.ids", "label.ids", "prompt.ends", "label.ends", "rows", "hashes")
         out = {name: stack.enter_context((folder / name).open("wb")) for name in names}
         for batch, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
@@ -291,6 +293,18 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
             os.fsync(written.fileno())
     texts.require_rows(source.path, source.prompt_column, source.response_column)
     write_json(folder / "meta.json", {"dtype": kind.name, "unknown_tokens": unknown, **texts.to_json()})
+
+
+@contextlib.contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Python looks for them whenever there are many new objects: a list for each text, and no cycle among them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
