@@ -108,11 +108,11 @@ def _loaded(instructions: str) -> ctypes.CDLL | None:
     found = importlib.util.find_spec(f"engine.network._kernels_{instructions}")
     if found is None or found.origin is None:
         return None
-    library = ctypes.CDLL(found.origin)
     try:
+        library = ctypes.CDLL(found.origin)
         if ctypes.c_int32.in_dll(library, "interface").value != INTERFACE:
             return None
-    except ValueError:
+    except (OSError, ValueError):  # a library of threads that is gone, or no number
         return None
     for name, signature in _SIGNATURES.items():
         getattr(library, name).argtypes = (*signature, _I, _I)

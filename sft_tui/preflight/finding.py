@@ -336,10 +336,13 @@ SAID: dict[str, Said] = {
         ("Raise it: `ulimit -n 4096`", "请提高上限：`ulimit -n 4096`"),
     ),
     "uncompiled": Said(
-        ("The part of the trainer that is written in C is not there.", "训练程序中用 C 编写的部分不存在。"),
         (
-            "No C compiler was found when sft-tui was installed. Without, a small model trains half as long again.",
-            "安装 sft-tui 时没有 C 编译器；缺少它时，小模型的训练要多花一半时间。",
+            "The part of the trainer that is written in C is not there, or is older than its source.",
+            "训练程序中用 C 编写的部分不存在，或比其源文件旧。",
+        ),
+        (
+            "gcc compiles it when sft-tui is installed. Without it, a small model trains half as long again.",
+            "它在安装 sft-tui 时用 gcc 编译；缺少它时，小模型的训练要多花一半时间。",
         ),
         ("Install gcc, then sft-tui again: `{command}`", "请先安装 gcc，再重新安装 sft-tui：`{command}`"),
     ),

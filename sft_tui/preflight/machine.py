@@ -79,8 +79,14 @@ def unreachable() -> str:
 
 
 def uncompiled() -> bool:
-    """Whether this processor could run the trainer's own code in C, which was not compiled at the installation."""
-    return platform.machine() == "x86_64" and importlib.util.find_spec("engine.network._kernels_avx2") is None
+    """Whether this processor could run the trainer's own code in C, which was not compiled since its source changed."""
+    if platform.machine() != "x86_64":
+        return False
+    found = importlib.util.find_spec("engine.network._kernels_avx2")
+    if found is None or found.origin is None:
+        return True
+    source = Path(HERE, "engine", "network", "kernels.c")
+    return source.exists() and Path(found.origin).stat().st_mtime < source.stat().st_mtime
 
 
 def _shared_memory() -> Iterator[Finding]:

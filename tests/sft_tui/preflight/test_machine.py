@@ -6,6 +6,7 @@ import stat
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +100,19 @@ def test_a_trainer_without_its_own_c_is_told_with_the_command_that_brings_it(
     assert "pip install -e" in finding.fix()
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert not found("uncompiled", tmp_path)
+
+
+@pytest.mark.parametrize("later", [-1, 1])
+def test_c_that_was_compiled_before_its_source_changed_is_told(
+    later: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = tmp_path / "_kernels_avx2.so"
+    compiled.touch()
+    changed = (Path(machine.HERE) / "engine" / "network" / "kernels.c").stat().st_mtime
+    os.utime(compiled, (changed + later, changed + later))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: SimpleNamespace(origin=str(compiled)))
+    assert len(found("uncompiled", tmp_path)) == (later < 0)
 
 
 def test_few_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
