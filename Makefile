@@ -32,7 +32,7 @@ test-all: lint
 	$(BIN)/pytest $(SPREAD)
 
 bench: $(VENV)/dev.done
-	$(BIN)/python -m bench.training --size tiny --steps 20 --budget 8192 $(if $(ROWS),--rows $(ROWS))
+	$(BIN)/python -m bench.training --size tiny --steps 20 --budget 8192 --chunk 128 $(if $(ROWS),--rows $(ROWS))
 	$(BIN)/python -m bench.training --size chatlm --steps 5 --budget 640 $(if $(ROWS),--rows $(ROWS))
 
 bench-scale: $(VENV)/dev.done

@@ -101,7 +101,7 @@ def trained(config: RunConfig, scratch: Path) -> tuple[RunDir, float]:
     return run_dir, ended(command, trainer_environment(record, None), scratch / "log")
 
 
-def ours(assets: Path, scratch: Path, precision: str, budget: int) -> Measured:
+def ours(assets: Path, scratch: Path, precision: str, budget: int, chunk: int) -> Measured:
     """Two epochs by this project's trainer, evaluations, checkpoints and publication included in the memory."""
     config = replace(
         preset("sft-small").config,
@@ -113,6 +113,7 @@ def ours(assets: Path, scratch: Path, precision: str, budget: int) -> Measured:
         output_dir=str(scratch / "out"),
         mixed_precision=precision,
         micro_batch_tokens=budget,
+        loss_chunk_tokens=chunk,
         epochs=2,
         batch_size_per_gpu=STEP_ROWS,
         gradient_accumulation_steps=1,
@@ -240,7 +241,7 @@ class Found:
     evaluated: dict[str, list[dict[str, Any]]]
 
 
-def measure(assets: Path, repeats: int, budget: int, *, every: bool) -> Found:
+def measure(assets: Path, repeats: int, budget: int, chunk: int, *, every: bool) -> Found:
     """Every contestant's measurements, taken in turn; what is slow of the standard is tried once only."""
     found: dict[str, list[Measured]] = {}
     rates: list[tuple[float, float]] = []
@@ -252,7 +253,7 @@ def measure(assets: Path, repeats: int, budget: int, *, every: bool) -> Found:
             for precision in ("bf16", "fp32"):
                 scratch = Path(place) / precision
                 scratch.mkdir()
-                found.setdefault(f"ours, {precision}", []).append(ours(assets, scratch, precision, budget))
+                found.setdefault(f"ours, {precision}", []).append(ours(assets, scratch, precision, budget, chunk))
                 if precision == "bf16":
                     rates.append(products())
             for number, (name, options) in enumerate(recipes.items()):
@@ -281,6 +282,7 @@ def main() -> int:
     options.add_argument("--steps", type=int, default=10)
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--budget", type=int, default=1024, help="micro_batch_tokens of our runs")
+    options.add_argument("--chunk", type=int, default=256, help="loss_chunk_tokens of our runs")
     options.add_argument("--rows", type=Path, help="Parquet with prompt and response; the demo's rows without it")
     options.add_argument("--every", action="store_true", help="micro-batches of 8 and 16 rows for the standard too")
     given = options.parse_args()
@@ -292,7 +294,7 @@ def main() -> int:
         rows = ["--rows", str(STEP_ROWS * given.steps), *source]
         command = [sys.executable, "-m", "bench.assets", str(assets), "--size", given.size, *rows]
         ended(command, dict(os.environ), Path(place) / "log")
-        found = measure(assets, given.repeats, given.budget, every=given.every)
+        found = measure(assets, given.repeats, given.budget, given.chunk, every=given.every)
     report(found, given.size, given.steps)
     return 0
 

@@ -134,6 +134,7 @@ class _SummedLoss(torch.autograd.Function):
                 torch.mm(grad, value, out=grad_hidden[part])
             if grad_weight is not None:
                 grad_weight += grad.T @ hidden[part]
+            del grad  # before the next chunk's logits are there
         ctx.grads = (grad_hidden, grad_weight, grad_bias)
         ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return total
