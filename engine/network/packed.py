@@ -185,8 +185,8 @@ class _Stack:
     ) -> Tensor:
         """`factor` × the stack's output, (tokens, d_model), in the kind of the matrix products, from embedded tokens.
 
-        A decoder looks at `encoded`.
-        With `prepacked` there is no backward pass, and many products with each weight before it changes.
+        A decoder looks at `encoded`. With `prepacked` there is no backward pass, and many products with each weight
+        before it changes.
         """
         stack, heads = self.module, self.module.config.num_heads
         x = layers.dropout(x, self._rate(), self.source)
