@@ -37,15 +37,15 @@ const int32_t interface = 5;
 #define LAST (pieces * (number + 1) / parts)
 
 /* Returns what a part that failed returned, of any, or 0. */
-#define RETURN_WORST_OF(part)                          \
-    int worst = 0;                                     \
-    EACH_PART {                                        \
-        int ended = part;                              \
-        if (ended) {                                   \
-            _Pragma("omp atomic write") worst = ended; \
-        }                                              \
-    }                                                  \
-    return worst
+#define RETURN_FAILURE_OF(part)                          \
+    int failure = 0;                                     \
+    EACH_PART {                                          \
+        int ended = part;                                \
+        if (ended) {                                     \
+            _Pragma("omp atomic write") failure = ended; \
+        }                                                \
+    }                                                    \
+    return failure
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
@@ -426,7 +426,7 @@ static int attend_part(const struct call *call, int64_t first_head, int64_t last
 }
 
 int attend(const struct call *call, int64_t pieces, int64_t parts) {
-    RETURN_WORST_OF(attend_part(call, FIRST, LAST));
+    RETURN_FAILURE_OF(attend_part(call, FIRST, LAST));
 }
 
 /* Gradients of query, key and value of some heads, and of their bias, which is added to; -1 where there is no memory. */
@@ -475,7 +475,7 @@ static int attend_backward_part(const struct call *call, int64_t first_head, int
 }
 
 int attend_backward(const struct call *call, int64_t pieces, int64_t parts) {
-    RETURN_WORST_OF(attend_backward_part(call, FIRST, LAST));
+    RETURN_FAILURE_OF(attend_backward_part(call, FIRST, LAST));
 }
 
 /* --- attention of one query of each row, while a reply is written */
@@ -546,7 +546,7 @@ static int attend_step_part(const struct step *step, int64_t first_row, int64_t 
 }
 
 int attend_step(const struct step *step, int64_t pieces, int64_t parts) {
-    RETURN_WORST_OF(attend_step_part(step, FIRST, LAST));
+    RETURN_FAILURE_OF(attend_step_part(step, FIRST, LAST));
 }
 
 /* --- between the products: tokens are (tokens, width) */
@@ -712,7 +712,7 @@ static int losses_part(void *logits, const int64_t *labels, float *found, int64_
 
 int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
            int64_t pieces, int64_t parts) {
-    RETURN_WORST_OF(losses_part(logits, labels, found, size, gradient, half, FIRST, LAST));
+    RETURN_FAILURE_OF(losses_part(logits, labels, found, size, gradient, half, FIRST, LAST));
 }
 
 INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t size) {
@@ -842,5 +842,5 @@ static int adafactor_part(const struct matrix *matrices, int64_t *left, int64_t 
 }
 
 int adafactor(const struct matrix *matrices, int64_t *left, int64_t pieces, int64_t parts) {
-    RETURN_WORST_OF(adafactor_part(matrices, left, FIRST, LAST));
+    RETURN_FAILURE_OF(adafactor_part(matrices, left, FIRST, LAST));
 }
