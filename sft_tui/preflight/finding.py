@@ -344,7 +344,10 @@ SAID: dict[str, Said] = {
             "gcc compiles it when sft-tui is installed. Without it, a small model trains half as long again.",
             "它在安装 sft-tui 时用 gcc 编译；缺少它时，小模型的训练要多花一半时间。",
         ),
-        ("Install gcc, then sft-tui again: `{command}`", "请先安装 gcc，再重新安装 sft-tui：`{command}`"),
+        (
+            "See that gcc is there (`gcc --version`), then install sft-tui again: `{command}`",
+            "请确认已装有 gcc（`gcc --version`），再重新安装 sft-tui：`{command}`",
+        ),
     ),
     "logout_kills": Said(
         (
