@@ -266,18 +266,18 @@ def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
 def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, progress: Progress) -> None:
     file = source.open()
     total = file.metadata.num_rows
-    kind = np.dtype(np.uint16 if max(tokenizer.get_vocab().values()) < 1 << 16 else np.uint32)
-    ends = {"prompt": 0, "label": 0}
+    kind, ends = "", {"prompt": 0, "label": 0}
     texts, unk, unknown = TextTally(), tokenizer.unk_token_id, 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(_no_search_for_cycles())
         names = ("prompt.ids", "label.ids", "prompt.ends", "label.ends", "rows", "hashes")
         out = {name: stack.enter_context((folder / name).open("wb")) for name in names}
-        for batch, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
+        for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
+            kind = kind or _id_kind(tokenizer)  # here, for the tokenizer is at work by now
             for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
                 try:
                     # An array takes a list's numbers three times as fast as numpy takes an iterator's.
-                    ids = np.frombuffer(b"".join(array(kind.char, row) for row in rows), dtype=kind)
+                    ids = np.frombuffer(b"".join(array(kind, row) for row in rows), dtype=kind)
                 except OverflowError as error:  # a token beyond its own vocabulary
                     raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
                 unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
@@ -286,13 +286,18 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
                 out[f"{part}.ends"].write((np.cumsum(lengths) + ends[part]).tobytes())
                 ends[part] += len(ids)
             out["rows"].write(np.array(batch.rows, dtype=np.int64).tobytes())
-            out["hashes"].write(row_hashes(batch.pairs).tobytes())
+            out["hashes"].write(hashes.tobytes())
             progress(batch.seen, total)
         for written in out.values():  # on the disk before meta.json says that the store is whole
             written.flush()
             os.fsync(written.fileno())
     texts.require_rows(source.path, source.prompt_column, source.response_column)
-    write_json(folder / "meta.json", {"dtype": kind.name, "unknown_tokens": unknown, **texts.to_json()})
+    write_json(folder / "meta.json", {"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **texts.to_json()})
+
+
+def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What array and numpy call the shortest kind of number that holds each token: of 16 bits, or of 32."""
+    return "H" if max(tokenizer.get_vocab().values()) < 1 << 16 else "I"
 
 
 @contextlib.contextmanager
@@ -325,21 +330,23 @@ def _usable(batches: Iterator[tuple[Sequence[Text], Sequence[Text]]], texts: Tex
 
 def _tokenized(
     batches: Iterator[_Batch], tokenizer: "PreTrainedTokenizerBase"
-) -> Iterator[tuple[_Batch, list[list[int]]]]:
-    """Each batch with the ids of all its prompts and then of all its labels.
+) -> Iterator[tuple[_Batch, npt.NDArray[np.uint64], list[list[int]]]]:
+    """Each batch with its rows' hashes, and the ids of all its prompts and then of all its labels.
 
-    While the tokenizer is at one batch, whose work needs no Python, the caller has the one before and this reads on.
+    While the tokenizer is at one batch, whose work needs no Python, this hashes it, the caller has the one before, and
+    the next is read.
     """
     with ThreadPoolExecutor(1, "tokenizer") as pool:
-        before: tuple[_Batch, Future[list[Any]]] | None = None
+        before: tuple[_Batch, npt.NDArray[np.uint64], Future[list[Any]]] | None = None
         for batch in batches:
             texts = [prompt for prompt, _ in batch.pairs] + [label for _, label in batch.pairs]
-            after = (batch, pool.submit(_encodings, texts, tokenizer))
+            encodings = pool.submit(_encodings, texts, tokenizer)
+            after = (batch, row_hashes(batch.pairs), encodings)
             if before is not None:
-                yield before[0], _ids(before[1].result(), tokenizer)
+                yield before[0], before[1], _ids(before[2].result(), tokenizer)
             before = after
         if before is not None:
-            yield before[0], _ids(before[1].result(), tokenizer)
+            yield before[0], before[1], _ids(before[2].result(), tokenizer)
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
@@ -362,9 +369,13 @@ def _encodings(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[A
 
 
 def _ids(encodings: list[Any], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """The ids of each, with the end token after those that have none: lists of their own, which can grow."""
     eos = tokenizer.eos_token_id
     rows = [row if isinstance(row, list) else row.ids for row in encodings]
-    return [ids if ids and ids[-1] == eos else [*ids, eos] for ids in rows]
+    for ids in rows:
+        if not ids or ids[-1] != eos:
+            ids.append(eos)
+    return rows
 
 
 def cut(ids: list[int], limit: int) -> list[int]:
