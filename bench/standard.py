@@ -1,7 +1,7 @@
 """The same work by transformers' Seq2SeqTrainer: `python -m bench.standard ASSETS RESULT.json --micro-batch 4 --bf16`.
 
 Encoder and embeddings are frozen and an optimizer step holds 16 rows, as in the run it is measured against. RESULT
-gets the seconds of every step, the label tokens of every step (padding not counted), and the losses.
+gets the seconds and the label tokens (padding not counted) of every step after the first, and when that one ended.
 """
 
 import argparse
@@ -25,20 +25,14 @@ STEP_ROWS = 16
 
 
 class Clock(TrainerCallback):
-    """Notes when steps end, and their losses."""
+    """Notes when steps end."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
-        self.losses: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Notes the time."""
         self.ends.append(time.perf_counter())
-
-    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
-        """Notes the loss, where one is told."""
-        if logs and "loss" in logs:
-            self.losses.append(logs["loss"])
 
 
 def main() -> None:
@@ -96,7 +90,6 @@ def main() -> None:
         "first_step": clock.ends[0] - began,
         "seconds": [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)],
         "label_tokens": [sum(seen[at : at + parts]) for at in range(parts, len(seen), parts)],
-        "losses": clock.losses,
     }
     given.result.write_text(json.dumps(result))
 
