@@ -19,7 +19,7 @@ CROSS_KEPT = 2  # of a prompt's token, keys and values of each decoder layer
 TRANSIENT = 14  # floats of width d_model for each token, of the layer that is being computed
 BLOCKS = 8_000_000  # logits in fp32, a few rows at a time
 PREPACKED = 16 << 20  # bytes of a head that does not learn, up to which it is there once more, prepacked
-KEPT_FREE = 1.15  # what allocators hold besides
+KEPT_FREE = {HALF: 1.15, FLOAT: 1.6}  # what allocators hold besides, by bytes of a number, fitted to runs
 
 # On a GPU all is padded, and autocast keeps most of it in fp32: floats kept for each token and layer, so many of
 # width d_model and so many of width d_ff …
@@ -130,7 +130,7 @@ def packed(shape: Shape, plan: Plan, batch: Batch) -> int:
     whole += kind * min(plan.loss_chunk_tokens, answered) * shape.vocabulary + BLOCKS
     if not shape.embeddings_frozen:
         whole += int(TABLES * FLOAT * shape.vocabulary * shape.d_model)
-    return int(KEPT_FREE * whole)
+    return int(KEPT_FREE[kind] * whole)
 
 
 def predict_padded(shape: Shape, plan: Plan) -> Prediction:

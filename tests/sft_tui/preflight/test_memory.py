@@ -15,14 +15,15 @@ PLAN = Plan("adafactor", 256, (Batch(2, 6, 245),), Batch(8, 60, 200), 45_778_008
 SHORT, LONG = Batch(2, 9, 195), Batch(1, 445, 497)
 WHOLE = replace(CHATLM, trained=CHATLM.parameters, encoder_frozen=False, embeddings_frozen=False)
 MEASURED = [
-    (TINY, Batch(2, 9, 222), True, 471),
-    (TINY, Batch(2, 9, 222), False, 554),
-    (TINY, LONG, True, 523),
+    (TINY, Batch(2, 9, 222), True, 487),
+    (TINY, Batch(2, 9, 222), False, 572),
+    (TINY, Batch(2, 16, 208), False, 614),
+    (TINY, LONG, True, 549),
     (TINY, Batch(13, 24, 128), True, 526),
-    (TINY, Batch(16, 25, 116), True, 539),
-    (CHATLM, SHORT, True, 1605),
-    (CHATLM, SHORT, False, 1830),
-    (WHOLE, SHORT, True, 2719),
+    (TINY, Batch(16, 25, 116), True, 527),
+    (CHATLM, SHORT, True, 1594),
+    (CHATLM, SHORT, False, 1789),
+    (WHOLE, SHORT, True, 2711),
 ]
 
 
@@ -35,7 +36,7 @@ def test_what_was_measured_is_predicted_within_15_percent(shape: Shape, batch: B
 
 def test_adamw_was_measured_too() -> None:
     plan = replace(PLAN, optimizer="adamw", largest=(SHORT,), model_file_bytes=4 * CHATLM.parameters, bf16=True)
-    assert abs(predict(CHATLM, plan).total / (2316 << 20) - 1) < 0.15
+    assert abs(predict(CHATLM, plan).total / (2319 << 20) - 1) < 0.15
 
 
 @pytest.mark.parametrize(
