@@ -274,6 +274,11 @@ def speed(measured: list[Measured]) -> float:
     return statistics.median(one.label_tokens for one in measured)
 
 
+def speeds_over(ones: list[Measured], others: list[Measured]) -> list[float]:
+    """How many times as fast, turn by turn."""
+    return [one.label_tokens / other.label_tokens for one, other in zip(ones, others, strict=True)]
+
+
 def main() -> int:
     """Prints the table of one size."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -314,21 +319,17 @@ def report(found: Found, size: str, steps: int) -> None:
     mine, second = trained["ours, bf16"], trained["ours, bf16, second epoch"]
     others = [name for name, turns in trained.items() if name.startswith("standard, bf16") and len(turns) == len(mine)]
     best = max(others, key=lambda name: speed(trained[name]))
-    quicker, against, later = (
-        [one.label_tokens / other.label_tokens for one, other in zip(ones, others, strict=True)]
-        for ones, others in ((mine, default), (mine, trained[best]), (second, mine))
-    )
     memories = [one.memory / other.memory for one, other in zip(second, default, strict=True)]
     shares = [one.flops / 1e9 / rate for one, (_, rate) in zip(mine, found.products, strict=True)]
     starts = [one.first_step / (bare + one.step) for one, bare in zip(mine, found.imports, strict=True)]
     scores = list(zip(found.evaluated["ours"], found.evaluated["standard"], strict=True))
     same = sum(a == b for a, b in zip(scores[0][0]["replies"], scores[0][1]["replies"], strict=True))
     for what, values in (
-        ("speed over the standard's default", quicker),
-        (f"speed over its best ({best})", against),
+        ("speed over the standard's default", speeds_over(mine, default)),
+        (f"speed over its best ({best})", speeds_over(mine, trained[best])),
         ("memory over the standard's default", memories),
         ("share of the bf16 matrix-product rate", shares),
-        ("second epoch over the first", later),
+        ("second epoch over the first", speeds_over(second, mine)),
         ("time outside steps", [one.outside for one in mine]),
         ("first step over imports and step", starts),
         ("evaluated rows/s over the standard's", [a["rows"] / b["rows"] for a, b in scores]),
