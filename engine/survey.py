@@ -279,7 +279,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def _import(request: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    from engine import demo, importing
+    from engine import demo
+    from engine.data import importing
 
     known = importing.Request.__dataclass_fields__
     wanted = importing.Request(**{"files": [], **{name: value for name, value in request.items() if name in known}})
@@ -295,7 +296,7 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
 
 def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]:
     """Trains a tokenizer on the rows of Parquet files; of large ones on rows evenly taken from all of them."""
-    from engine.importing import require_plain
+    from engine.data.importing import require_plain
 
     require_plain(request["files"])
     texts: list[str] = []

@@ -1,0 +1,1 @@
+"""Rows on their way from people's files to the trainer."""

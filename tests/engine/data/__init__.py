@@ -1,0 +1,1 @@
+"""Tests of the rows on their way from files to the trainer."""
