@@ -8,9 +8,13 @@
 Any setting that `sft-tui presets show` lists can be overridden with --name=value.
 """
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))  # this folder last: a data set unpacked here may hold a `json.py` or `torch.py`
+
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

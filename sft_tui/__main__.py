@@ -1,5 +1,12 @@
 """`python -m sft_tui` is `sft-tui`."""
 
+import os
+import sys
+
+# `-m` puts the working folder first on the path of imports, and people call us inside what they downloaded.
+if not sys.flags.safe_path and os.path.realpath(sys.path[0]) != os.path.realpath(f"{__file__}/../.."):
+    del sys.path[0]
+
 from sft_tui.cli import main
 
 main()

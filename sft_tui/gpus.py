@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TextIO
 
+from sft_tui.child import module_command
+
 INTERVAL_SECONDS = 2.0
 COUNT_SECONDS = 5.0  # a driver that takes longer to say how many there are would not serve a training either
 REAP_SECONDS = 1.0
@@ -36,7 +38,7 @@ Gpu = dict[str, Any]
 
 def command(*options: str) -> list[str]:
     """The command that prints the GPUs."""
-    return [sys.executable, "-m", "sft_tui.gpus", *options]
+    return module_command("sft_tui.gpus", *options)
 
 
 @functools.cache

@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import psutil
 
 from engine.contract import environment
 from engine.contract.rundir import RunDir, RunRecord
+from sft_tui.child import module_command
 from sft_tui.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.score", "rehearse": "engine.rehearse"}
@@ -84,7 +84,7 @@ class Ranks:
             for rank in range(record.processes):
                 self._processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", MODULES[record.job], str(run_dir.path)],
+                        module_command(MODULES[record.job], str(run_dir.path)),
                         env={**env, **self._place(rank, record.processes)},
                         stdin=subprocess.DEVNULL,
                         stdout=output,

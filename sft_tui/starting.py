@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,10 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, refuse_unfinished
 from engine.contract.stream import last_attempt
 from sft_tui import gpus
+from sft_tui.child import module_command
 from sft_tui.runs import Run
 
-COMMAND = [sys.executable, "-m", "sft_tui.supervisor"]
+COMMAND = module_command("sft_tui.supervisor")
 DEFAULT_LOGS = Path("logs")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import importing, starting
+from sft_tui.child import module_command
 from sft_tui.locale import say
 from sft_tui.text import duration, safe
 
@@ -88,7 +88,7 @@ def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
 def _engine(arguments: list[str], given: str = "") -> str:
     """Runs a module of the engine; its standard output. Raises InputError with what the module said."""
     result = subprocess.run(
-        [sys.executable, "-m", *arguments],
+        module_command(*arguments),
         input=given,
         stdout=subprocess.PIPE,
         text=True,

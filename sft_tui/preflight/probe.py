@@ -6,15 +6,15 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.contract.config import RunConfig, to_json
+from sft_tui.child import module_command
 
-COMMAND = [sys.executable, "-m", "engine.survey"]
+COMMAND = module_command("engine.survey")
 SILENT_SECONDS = 60.0  # a reader that says nothing for so long is given up
 Progress = Callable[[str, int, int], None]  # setting, rows done, rows in all
 

@@ -144,7 +144,7 @@ def _token(finding: Finding, run: Run) -> str:
     if run.pad is None:
         return ""
     path = shlex.quote(str(Path(str(finding.args["model"])) / "config.json"))
-    return f"{shlex.quote(sys.executable)} -c {shlex.quote(SET_JSON)} {path} {name}_token_id {run.pad}"
+    return f"{shlex.quote(sys.executable)} -P -c {shlex.quote(SET_JSON)} {path} {name}_token_id {run.pad}"
 
 
 def _fetch(finding: Finding, _run: Run) -> str:

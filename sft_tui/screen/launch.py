@@ -2,7 +2,6 @@
 
 import shlex
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from engine.contract.messages import InputError
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import OutputDir
 from sft_tui import runs, starting
+from sft_tui.child import module_command
 from sft_tui.locale import say
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check
@@ -29,7 +29,7 @@ from sft_tui.screen.launch_view import PANELS, Resumable, View
 from sft_tui.text import number, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
-PROGRAM = [sys.executable, "-m", "sft_tui"]
+PROGRAM = module_command("sft_tui")
 
 
 class LaunchScreen(Drawn):

@@ -1,0 +1,75 @@
+"""No command runs a file of the folder it is called in: people call us inside what they downloaded."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import end_runs, options, run
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = str(Path(sys.executable).with_name("sft-tui"))
+# What our processes import, what Python itself looks for as it starts, and our own packages.
+NAMES = ("numpy", "torch", "json", "click", "psutil", "pyarrow", "sitecustomize", "usercustomize", "readline", "this")
+PACKAGES = {"engine": ("__init__", "survey", "train", "reply"), "tests": ("__init__",)}
+ENV = {"LC_ALL": "C.UTF-8", "ACCELERATE_USE_CPU": "true"}
+
+
+@pytest.fixture
+def trapped(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose every Python file leaves a mark where it is run."""
+    trap = f"open({str(tmp_path / 'marks')!r}, 'a').write(__file__ + '\\n')\n"
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / f"{name}.py").write_text(trap)
+    for package, modules in PACKAGES.items():
+        (folder / package).mkdir()
+        for module in modules:
+            (folder / package / f"{module}.py").write_text(trap)
+    yield folder
+    end_runs(tmp_path)
+
+
+def marks(folder: Path) -> str:
+    """The files of the folder that were run."""
+    path = folder.parent / "marks"
+    return path.read_text() if path.exists() else ""
+
+
+def test_the_trap_closes_where_the_folder_is_on_the_path(trapped: Path) -> None:
+    run(sys.executable, "-c", "import numpy, engine.survey", folder=trapped)
+    assert set(marks(trapped).split()) == {
+        str(trapped / name) for name in ("numpy.py", "engine/__init__.py", "engine/survey.py")
+    }
+
+
+@pytest.mark.parametrize(
+    "program", [(SCRIPT,), (sys.executable, "-m", "sft_tui")], ids=["sft-tui", "python -m sft_tui"]
+)
+def test_the_command_itself_imports_nothing_of_the_folder(trapped: Path, program: tuple[str, ...]) -> None:
+    assert run(*program, "presets", folder=trapped).code == 0
+    assert run(*program, "runs", folder=trapped).code == 0
+    assert marks(trapped) == ""
+
+
+def test_what_a_command_starts_imports_nothing_of_the_folder(trapped: Path, tiny_settings: dict[str, Any]) -> None:
+    (trapped / "rows.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 9)
+    settings = options({**tiny_settings, "epochs": 1, "save_steps": 100})
+    for words in (
+        ["data", "import", "rows.jsonl", "--train", "t.parquet", "--valid", "v.parquet"],
+        ["run", "sft-small", "--no-ui", "--force", *settings],
+    ):
+        result = run(SCRIPT, *words, folder=trapped, env=ENV)
+        assert result.code == 0, (words, result.err)
+        assert marks(trapped) == "", words
+
+
+def test_the_script_of_the_guide_imports_nothing_that_lies_next_to_it(trapped: Path) -> None:
+    shutil.copy(ROOT / "train_low_mem.py", trapped)
+    shutil.rmtree(trapped / "engine")  # which would be its own
+    assert "--epochs" in run(sys.executable, "train_low_mem.py", "train", "--help", folder=trapped).out
+    assert marks(trapped) == ""
