@@ -55,8 +55,9 @@ def follow_started(started: Started, view: View, lang: Lang) -> int:
 
 
 def discard(run_dir: RunDir) -> None:
-    """Removes the folder of a run that never began."""
+    """Removes the folder and the plain log of a run that never began."""
     shutil.rmtree(run_dir.path, ignore_errors=True)
+    run_dir.plain_log.unlink(missing_ok=True)
     parent = Path(run_dir.path).parent
     if parent.is_dir() and not any(parent.iterdir()):
         parent.rmdir()

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,14 @@ from pathlib import Path
 import psutil
 
 from engine.contract import events
+from engine.contract.messages import Message
 from engine.contract.rundir import free_bytes
+from engine.contract.stream import EventWriter
 from sft_tui import gpus
 
 NOT_READ_YET = "not read yet"
 NO_GPUS = (NOT_READ_YET, *gpus.NO_GPUS)
+SAMPLE_SECONDS = 2.0  # from one reading to the next
 SILENT_SECONDS = 10.0  # five lines of the child
 STARTS = 4  # of the child: the first, and three in its place
 CLOSE_SECONDS = 2.0
@@ -34,6 +38,59 @@ LIMIT_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+
+
+class Readings:
+    """The readings of host and GPUs, each written to the stream of a run as it is taken."""
+
+    def __init__(self, log: EventWriter, disk: Path) -> None:
+        """`disk`: a path on the file system whose free space counts."""
+        self._log, self._disk = log, disk
+        self._host, self._gpus, self._told = HostReader(), GpuReader(), False
+
+    def take(self, pids: Sequence[int]) -> events.Host:
+        """Writes what there is to read now; the reading of the host, with the memory of these processes."""
+        reading = self._host.read(pids, self._disk)
+        for event in (reading, *self._gpus.poll()):
+            self._log.write(event)
+        why = self._gpus.why
+        if why and not why.startswith(NO_GPUS) and not self._told:  # a machine without a driver is nothing to warn of
+            self._told = True
+            self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
+        return reading
+
+    def close(self) -> None:
+        """Ends the reading of the GPUs, in 2 s at most."""
+        self._gpus.close()
+
+    def unreaped(self) -> list[int]:
+        """The pids of killed children that the driver still holds in the kernel."""
+        return self._gpus.unreaped()
+
+
+class Monitor:
+    """Takes the readings of a run in a thread, where no supervisor does: from `start` until `stop`."""
+
+    def __init__(self, events_file: Path, attempt: int, pids: Sequence[int], disk: Path) -> None:
+        self._pids, self._over = pids, threading.Event()
+        self._log = EventWriter(events_file, "monitor", attempt)
+        self._readings = Readings(self._log, disk)
+        self._thread = threading.Thread(target=self._take, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        """Takes the first reading soon."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes no more readings; returns when none is under way, in 4 s at most."""
+        self._over.set()
+        self._thread.join(CLOSE_SECONDS)
+        self._readings.close()
+
+    def _take(self) -> None:
+        while not self._over.is_set():
+            self._readings.take(self._pids)
+            self._over.wait(SAMPLE_SECONDS)
 
 
 class GpuReader:

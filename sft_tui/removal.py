@@ -11,8 +11,10 @@ from sft_tui.runs import Run
 
 
 def of(run: Run) -> list[tuple[Path, int]]:
-    """The folders that would go, and their sizes in bytes: the log, and the output where it is this run's own."""
-    return [(path, sum(f.stat().st_size for f in path.rglob("*") if f.is_file())) for path in _places(run)]
+    """What would go, with sizes in bytes: the log, and the output where it is this run's own."""
+    sizes = [(path, sum(f.stat().st_size for f in path.rglob("*") if f.is_file())) for path in _places(run)]
+    plain = run.run_dir.plain_log
+    return [*sizes, *([(plain, plain.stat().st_size)] if plain.is_file() else [])]
 
 
 def _places(run: Run) -> list[Path]:
@@ -30,6 +32,7 @@ def remove(run: Run) -> None:
         try:
             for path in reversed(places):
                 shutil.rmtree(path)
+            run.run_dir.plain_log.unlink(missing_ok=True)
         except OSError as error:
             why, where = error.strerror or str(error), str(error.filename or places[0])
             raise InputError("folder_unwritable", path=where, why=why, setting="logs") from None

@@ -18,6 +18,8 @@ from engine.contract.rundir import RunDir, RunRecord, read_json
 from engine.contract.stream import EventWriter
 from sft_tui import text
 from sft_tui.history import Follower
+from sft_tui.locale import language
+from sft_tui.plain_log import PlainLog
 from sft_tui.run_state import RunState
 
 PAUSED = "paused"
@@ -175,7 +177,9 @@ def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
         if not _unspoken(run_dir, state):
             return
         begun = read_json(run_dir.processes).get("attempt")
-        log = EventWriter(run_dir.events, "app", max(state.attempt, begun if isinstance(begun, int) else 0))
+        plain_log = PlainLog(run_dir.plain_log, language())
+        attempt = max(state.attempt, begun if isinstance(begun, int) else 0)
+        log = EventWriter(run_dir.events, "app", attempt, plain_log.show)
         restarted = bool(boot) and boot != boot_id()
         step = state.step.step if state.step else 0
         evidence = {"last_event": state.last_at}
@@ -183,6 +187,7 @@ def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
             evidence["memory_available"] = text.size(state.host.memory_available)
         log.write(certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence))
         log.close()
+        plain_log.close()
         follower.poll()
         follower.save()
     finally:

@@ -15,18 +15,20 @@ from pathlib import Path
 from types import FrameType
 
 from engine.contract import environment, events
+from engine.contract.events import Record
 from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import Message
 from engine.contract.rundir import OutputDir, RunDir, write_json
 from engine.contract.stream import EventWriter, last_attempt
 from sft_tui.history import Follower
-from sft_tui.monitor import NO_GPUS, GpuReader, HostReader, oom_kills
+from sft_tui.locale import language
+from sft_tui.monitor import SAMPLE_SECONDS, Readings, oom_kills
+from sft_tui.plain_log import PlainLog
 from sft_tui.ranks import Ranks, adopt_orphans
 from sft_tui.verdict import Facts, judge
 from sft_tui.watch import Watch
 
 TICK_SECONDS = 0.1
-SAMPLE_SECONDS = 2.0
 SNAPSHOT_SECONDS = 20.0  # of a long run it is half a megabyte
 READINGS_KEPT = 5  # of the host: the ten seconds before an end
 NOW_SECONDS = 5.0  # from the request to end at once until the ranks are killed
@@ -44,6 +46,7 @@ class Supervisor:
         self._follower = Follower(run_dir)
         self._follower.poll()  # of earlier attempts
         self._log = EventWriter(run_dir.events, "supervisor", self.attempt)
+        self._plain_log = PlainLog(run_dir.plain_log, language())
         self._watch = Watch(float(self._record.config.get("hang_seconds", 300.0)))
         self._facts = Facts()
         self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
@@ -51,7 +54,6 @@ class Supervisor:
         self._requests = 0
         self._now_at = self._first_end_at = 0.0
         self._sampled_at = self._saved_at = 0.0
-        self._gpus_told = False
 
     def run(self) -> int:
         """Starts the ranks, watches them to their end, and certifies it; the exit code of the run."""
@@ -59,7 +61,7 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
-        self._host, self._gpus = HostReader(), GpuReader()
+        self._machine = Readings(self._log, Path(str(self._record.config.get("output_dir", "."))))
         self._ranks = Ranks(self.run_dir, self._record, self.attempt, self._output_fd)
         try:
             self._ranks.start()
@@ -85,6 +87,9 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Tells who the processes of this attempt are, for whoever must deal with them without us."""
+        if self._plain_log.why:
+            path, why = str(self.run_dir.plain_log), self._plain_log.why
+            self._log.write(events.Warning(Message.of("plain_log_unwritable", path=path, why=why)))
         ranks = [ProcessId.of(pid) for pid in self._ranks.pids]
         mine = ProcessId.of(os.getpid())
         value = {
@@ -112,11 +117,18 @@ class Supervisor:
             self._take_stacks()
             self._ranks.signal(signal.SIGKILL)
 
+    def _take_in(self) -> list[Record]:
+        """What was written in this attempt since the last call; it is in the plain log, too, then."""
+        records = [record for record in self._follower.poll() if record.envelope.attempt == self.attempt]
+        for record in records:
+            self._plain_log.show(record)
+        return records
+
     def _listen(self) -> None:
         """Takes in what the ranks wrote."""
-        for record in self._follower.poll():
+        for record in self._take_in():
             source = record.envelope.src
-            if record.envelope.attempt != self.attempt or not source.startswith("rank"):
+            if not source.startswith("rank"):
                 continue
             rank = int(source[4:]) if source[4:].isdigit() else 0
             match record.event:
@@ -126,20 +138,7 @@ class Supervisor:
                     self._facts.failures.setdefault(rank, failure)
 
     def _sample(self) -> None:
-        running, disk = self._ranks.pids, Path(str(self._record.config.get("output_dir", ".")))
-        reading = self._host.read(running, disk)
-        self._readings.append(reading)
-        self._log.write(reading)
-        for gpu in self._gpus.poll():
-            self._log.write(gpu)
-        self._tell_of_gpus()
-
-    def _tell_of_gpus(self) -> None:
-        """Warns once of a driver that is there and does not work; a machine without one is nothing to warn of."""
-        why = self._gpus.why
-        if why and not why.startswith(NO_GPUS) and not self._gpus_told:
-            self._gpus_told = True
-            self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
+        self._readings.append(self._machine.take(self._ranks.pids))
 
     def _end_at_once(self, now: float) -> None:
         if not self.run_dir.now_request.exists():
@@ -177,8 +176,8 @@ class Supervisor:
             )
 
     def _finish(self) -> int:
-        self._gpus.close()
-        self._ranks.clear_away(spared=self._gpus.unreaped())
+        self._machine.close()
+        self._ranks.clear_away(spared=self._machine.unreaped())
         if self._output_fd is not None:  # a rank may have been killed inside a save
             with contextlib.suppress(OSError):
                 OutputDir(Path(str(self._record.config["output_dir"]))).remove_staged()
@@ -192,9 +191,10 @@ class Supervisor:
         if end is None:
             end = judge(self.run_dir, self._record, self._facts)
             self._log.write(end)
-            self._follower.poll()
+            self._take_in()
         self._follower.save()
         self._log.close()
+        self._plain_log.close()
         return end.exit_code
 
     @property

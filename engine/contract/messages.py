@@ -396,6 +396,10 @@ MESSAGES: dict[str, Wording] = {
         "{lost} events could not be written to the log ({why}); training went on.",
         "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",
     ),
+    "plain_log_unwritable": Wording(
+        "{path} cannot be written: {why}. The run has its events all the same: `sft-tui logs` prints them.",
+        "{path} 无法写入：{why}。运行的事件照常记录：用 `sft-tui logs` 查看。",
+    ),
     "demo_missing": Wording(
         "The demo needs the package {package}, which is not installed.",
         "演示需要的软件包 {package} 没有安装。",

@@ -54,6 +54,12 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def plain_log(self) -> Path:
+        """The run's lines as text, next to the folder: `logs/<run>.log`."""
+        folder = self.path.absolute()
+        return folder.with_name(f"{folder.name}.log")
+
+    @property
     def record(self) -> Path:
         """The RunRecord."""
         return self.path / "run.json"
@@ -142,7 +148,10 @@ class RunDir:
 
 
 def create_run_dir(logs: Path, preset: str) -> RunDir:
-    """A new folder `logs/<preset>-<number>`; two callers never get the same one; raises InputError."""
+    """A new folder `logs/<preset>-<number>`; two callers never get the same one; raises InputError.
+
+    The number is above that of every folder and of every plain log, which a user may have kept of a deleted run.
+    """
     try:
         logs.mkdir(parents=True, exist_ok=True)
         number = 1 + max((_number(entry.name, preset) for entry in logs.iterdir()), default=0)
@@ -159,7 +168,7 @@ def create_run_dir(logs: Path, preset: str) -> RunDir:
 
 
 def _number(name: str, preset: str) -> int:
-    found = re.fullmatch(re.escape(preset) + r"-(\d{1,9})", name)
+    found = re.fullmatch(re.escape(preset) + r"-(\d{1,9})(?:\.log)?", name)
     return int(found[1]) if found else 0
 
 

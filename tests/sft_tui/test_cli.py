@@ -262,8 +262,8 @@ def test_a_run_is_detached_looked_at_paused_continued_stopped_and_resumed(
     listed = called(tmp_path, "runs").out.splitlines()
     assert listed[0].split()[:3] == ["RUN", "PRESET", "STATE"]
     assert listed[1].split()[:3] == ["sft-small-1", "sft-small", "terminated"]
-    said = called(tmp_path, "logs").out
-    assert all(word in said for word in ("Paused at step", "Stopped at step", "its loss", "Terminated while"))
+    for said in (called(tmp_path, "logs").out, log.plain_log.read_text()):
+        assert all(word in said for word in ("Paused at step", "Stopped at step", "its loss", "Terminated while"))
 
 
 def test_a_finished_run_trains_nothing_more_unless_it_is_asked_for_more_epochs(
@@ -309,6 +309,7 @@ def test_what_a_run_wrote_can_be_read_again(tmp_path: Path, tiny_settings: dict[
     assert called(tmp_path, "attach", "sft-small-1", "--json").out == log.events.read_text()
     assert called(tmp_path, "logs", "--json").out == log.events.read_text()
     printed = called(tmp_path, "logs").out
+    assert (tmp_path / "logs/sft-small-1.log").read_text() == printed
     assert all(line in printed for line in live.out.splitlines())
     assert "Configuration sft-small" in printed
     log.trainer_output.write_text("one\n\x1b[31mtwo\n")

@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from engine.contract import events
+from engine.contract.stream import EventReader
 from sft_tui import gpus, monitor
-from sft_tui.monitor import GpuReader, HostReader, oom_kills
+from sft_tui.monitor import GpuReader, HostReader, Monitor, oom_kills
 from tests import nvml
 from tests.processes import until
 
@@ -272,6 +273,19 @@ def test_the_machine_and_each_process_in_order(tmp_path: Path) -> None:
     assert 0 < reading.memory_available <= reading.memory_total
     assert 0 <= reading.cpu_percent <= 100
     assert reading.disk_available > 0
+
+
+def test_a_run_without_a_supervisor_has_readings_in_its_stream(tmp_path: Path) -> None:
+    stream = tmp_path / "events.jsonl"
+    monitor = Monitor(stream, 3, [os.getpid()], tmp_path)
+    monitor.start()
+    until(lambda: bool(EventReader(stream).poll()))
+    monitor.stop()
+    first = EventReader(stream).poll()[0]
+    assert (first.envelope.attempt, first.envelope.src) == (3, "monitor")
+    assert isinstance(first.event, events.Host)
+    assert first.event.rank_memory[0] > 1_000_000
+    assert psutil.Process().children() == []
 
 
 def test_an_ended_process_that_nobody_reaped_has_no_memory(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord, write_json
 from engine.contract.stream import EventReader
+from sft_tui import removal
 from sft_tui.runs import every, find, look, stop
 
 from .conftest import ENDED, PLAN, STARTED, step
@@ -61,6 +62,25 @@ def test_a_run_is_found_by_its_name_or_its_folder(new_run: NewRun, tmp_path: Pat
     run_dir = new_run("sft-2", [ENDED])
     assert find(tmp_path / "logs", "sft-2") == run_dir
     assert find(tmp_path / "elsewhere", str(run_dir.path)).path == run_dir.path
+
+
+def test_plain_logs_next_to_the_folders_are_no_runs(new_run: NewRun, tmp_path: Path) -> None:
+    new_run("sft-2", [ENDED]).plain_log.write_text("step 1")
+    (tmp_path / "logs/sft-3.log").write_text("of a run that was deleted")
+    assert [run.name for run in every(tmp_path / "logs")] == ["sft-2"]
+
+
+def test_a_plain_log_is_deleted_with_its_run_and_no_other(new_run: NewRun, tmp_path: Path) -> None:
+    for name in ("sft-2", "sft-21"):
+        new_run(name, [ENDED]).plain_log.write_text("step 1")
+    removal.remove(look(find(tmp_path / "logs", "sft-2")))
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["sft-21", "sft-21.log"]
+
+
+def test_the_certificate_of_a_lost_run_is_in_its_plain_log(new_run: NewRun) -> None:
+    run_dir = new_run("sft-2", [STARTED, PLAN, step(3)])
+    look(run_dir)
+    assert "Every process of the run was killed at once" in run_dir.plain_log.read_text()
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(new_run: NewRun, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""A run's plain log: what `sft-tui logs` prints, on disk, whatever stands in its place or fails."""
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.contract import events
+from engine.contract.events import Record
+from engine.contract.messages import Message
+from engine.contract.rundir import RunDir, create_run_dir
+from engine.contract.stream import EventWriter
+from sft_tui import listing
+from sft_tui.plain_log import PlainLog
+
+from .conftest import ENDED, EVAL, PLAN, STARTED, step
+
+Put = Callable[..., Record]
+
+
+def written(path: Path, *records: Record) -> str:
+    log = PlainLog(path, "en")
+    for record in records:
+        log.show(record)
+    log.close()
+    return path.read_text(encoding="utf-8")
+
+
+def test_it_is_what_the_command_logs_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = create_run_dir(tmp_path / "logs", "sft-small")
+    log = PlainLog(run_dir.plain_log, "en")
+    stream = EventWriter(run_dir.events, "rank0", 1, log.show)
+    for event in (STARTED, PLAN, *(step(n) for n in range(1, 61)), EVAL, ENDED):
+        stream.write(event)
+    listing.print_events(run_dir, "en", json=False)
+    assert (tmp_path / "logs/sft-small-1.log").read_text() == capsys.readouterr().out
+    assert "step  50/100" in run_dir.plain_log.read_text()
+
+
+def test_a_later_attempt_is_appended(tmp_path: Path, record: Put) -> None:
+    path = tmp_path / "a.log"
+    first = written(path, record(EVAL))
+    both = written(path, record(ENDED, attempt=2))
+    assert both.startswith(first)
+    assert len(both.splitlines()) > len(first.splitlines())
+
+
+def test_a_line_that_was_cut_is_ended_first(tmp_path: Path, record: Put) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("step 1/1")
+    assert written(path, record(EVAL)).splitlines()[0] == "step 1/1"
+
+
+def test_foreign_text_is_harmless_in_it(tmp_path: Path, record: Put) -> None:
+    hostile = "\x1b]52;c;aGk=\x07\u202e\udce9\n"
+    text = written(tmp_path / "a.log", record(events.Sample(1, 50, 3, hostile, hostile, hostile)))
+    assert not set("\x1b\x07\u202e\udce9") & set(text)
+    assert len(text.splitlines()) == 3
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "folder", "no parent"])
+def test_what_is_not_a_regular_file_is_left_alone(tmp_path: Path, record: Put, kind: str) -> None:
+    path, victim = tmp_path / "a.log", tmp_path / "victim"
+    if kind == "link":
+        victim.write_text("mine")
+        path.symlink_to(victim)
+    elif kind == "dangling link":
+        path.symlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = tmp_path / "absent/a.log"
+    log = PlainLog(path, "en")
+    log.show(record(EVAL))
+    log.close()
+    assert log.why
+    assert (victim.read_text() if kind == "link" else not victim.exists()) in ("mine", True)
+
+
+def test_lines_that_a_full_disk_did_not_take_are_counted(tmp_path: Path, record: Put) -> None:
+    path = tmp_path / "a.log"
+    log = PlainLog(path, "en")
+    log.show(record(EVAL))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = path.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        for number in (1, 50):
+            log.show(record(step(number)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.show(record(ENDED))
+    log.close()
+    after = path.read_bytes()[size:].decode()
+    assert after.startswith("2 lines could not be written here")
+
+
+def test_a_new_run_never_writes_into_the_log_of_one_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "sft-small-3.log").write_text("kept")
+    run_dir = create_run_dir(tmp_path, "sft-small")
+    assert run_dir.plain_log == tmp_path / "sft-small-4.log"
+
+
+def test_it_lies_next_to_the_folder_however_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo-1").mkdir()
+    monkeypatch.chdir(tmp_path / "demo-1")
+    assert RunDir(Path()).plain_log == tmp_path / "demo-1.log"
+
+
+def test_a_message_of_the_run_is_one_line(tmp_path: Path, record: Put) -> None:
+    message = Message("folder_unwritable", {"path": "a\nb", "why": "no", "setting": "logs"})
+    assert len(written(tmp_path / "a.log", record(events.Warning(message))).splitlines()) == 1
