@@ -26,6 +26,7 @@ from engine.contract.events import Event
 from engine.contract.inputs import require_files
 from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
+from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, last_attempt
 from engine.foreign import one_line
 from engine.network import kernels
@@ -43,9 +44,6 @@ from engine.tokens import TokenStore, fingerprint, is_stored, open_store
 from engine.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
-# A terminal's Ctrl-C comes twice under a launcher, which passes it on; a second request is one that comes later.
-SECOND_REQUEST_AFTER = 3.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
 
 
@@ -83,19 +81,22 @@ class StopFlag:
     def __init__(self, run_dir: RunDir, life: Life) -> None:
         self._run_dir, self._life = run_dir, life
         self._file = run_dir.stop_request
-        self._asked_at: float | None = None
+        self._asked: FirstRequest | None = None
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        asked_before = self._asked_at is not None and now - self._asked_at > SECOND_REQUEST_AFTER
-        if asked_before or self._file.exists():
+        """One signal asks to save and stop. It ends the job only with the file that says now, or as a second request.
+
+        A stop file is no first request: a machine that shuts down signals the supervisor, which writes that file, and
+        the ranks at the same instant.
+        """
+        if self._run_dir.now_request.exists() or (self._asked and self._asked.repeated(self._life.progress)):
             raise TerminatedError
-        self._asked_at = self._asked_at or now
+        self._asked = self._asked or FirstRequest(self._life.progress)
 
     def __call__(self) -> bool:
-        return self._asked_at is not None or self._life.orphaned or self._file.exists()
+        return self._asked is not None or self._life.orphaned or self._file.exists()
 
     def by_file(self) -> bool:
         """Whether the stop file is there."""

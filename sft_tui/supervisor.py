@@ -19,6 +19,7 @@ from engine.contract.events import Record
 from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import Message
 from engine.contract.rundir import OutputDir, RunDir, write_json
+from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, last_attempt
 from sft_tui.history import Follower
 from sft_tui.locale import language
@@ -51,13 +52,13 @@ class Supervisor:
         self._facts = Facts()
         self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
         self._kills_before = oom_kills()
-        self._requests = 0
+        self._asked: FirstRequest | None = None
         self._now_at = self._first_end_at = 0.0
         self._sampled_at = self._saved_at = 0.0
 
     def run(self) -> int:
         """Starts the ranks, watches them to their end, and certifies it; the exit code of the run."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
@@ -79,9 +80,10 @@ class Supervisor:
         return self._finish()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._requests += 1
+        again = self._asked is not None and self._asked.repeated()
+        self._asked = self._asked or FirstRequest()
         try:
-            self.run_dir.request_stop() if self._requests == 1 else self.run_dir.request_now()
+            self.run_dir.request_now() if again else self.run_dir.request_stop()
         except OSError:  # a full disk: the ranks take a signal for the same
             self._ranks.signal(signal.SIGTERM)
 
@@ -146,8 +148,6 @@ class Supervisor:
         if not self._now_at:
             self._now_at = now
             self._facts.ended_now = True
-            with contextlib.suppress(OSError):  # a full disk: they are killed a little later
-                self.run_dir.request_stop()  # by which the ranks know that a signal means now
             self._ranks.signal(signal.SIGTERM)
         elif now - self._now_at > NOW_SECONDS:
             self._ranks.signal(signal.SIGKILL)

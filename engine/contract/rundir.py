@@ -117,7 +117,7 @@ class RunDir:
         """Asks the trainer to save and end at the next step; `why` is stop, or pause; raises OSError.
 
         The file's being there is the request, and without a word in it it is one to stop: on a full disk a file can
-        often be made and not be written to, and a signal sent besides would mean at once.
+        often be made and not be written to.
         """
         self.stop_request.parent.mkdir(exist_ok=True)
         self.stop_request.touch()

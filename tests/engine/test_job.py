@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import time
@@ -250,10 +251,15 @@ def test_a_rank_whose_supervisor_is_dead_stops_as_an_orphan(
 
 
 @pytest.fixture
-def stop_flag(tmp_path: Path) -> Any:
+def life() -> Life:
+    return Life()
+
+
+@pytest.fixture
+def stop_flag(tmp_path: Path, life: Life) -> Any:
     """A flag whose signal handlers are gone afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield StopFlag(RunDir(tmp_path), Life())
+    yield StopFlag(RunDir(tmp_path), life)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -273,24 +279,24 @@ def test_a_signal_asks_for_a_stop(stop_flag: StopFlag, number: signal.Signals) -
     assert stop_flag()
 
 
-def test_a_second_signal_ends_the_job_unless_it_is_the_echo_of_the_first(
-    monkeypatch: pytest.MonkeyPatch, stop_flag: StopFlag
+@pytest.mark.parametrize(("seconds", "progress", "ends"), [(0.1, 5, False), (4.0, 0, False), (4.0, 5, True)])
+def test_a_second_signal_ends_the_job_unless_it_is_an_echo_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, life: Life, stop_flag: StopFlag, seconds: float, progress: int, ends: bool
 ) -> None:
-    """A terminal's Ctrl-C comes twice under a launcher."""
+    """A terminal's Ctrl-C comes twice under a launcher, and is handled late where a long product is being computed."""
     now = time.monotonic()
-    for moment in (now, now + 0.1):
-        monkeypatch.setattr(time, "monotonic", lambda moment=moment: moment)
-        stop_flag._on_signal(signal.SIGTERM, None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
+    life.progress += progress
+    with pytest.raises(TerminatedError) if ends else contextlib.nullcontext():
+        os.kill(os.getpid(), signal.SIGTERM)
     assert stop_flag()
-    monkeypatch.setattr(time, "monotonic", lambda: now + job.SECOND_REQUEST_AFTER + 0.1)
-    with pytest.raises(TerminatedError):
-        stop_flag._on_signal(signal.SIGTERM, None)
 
 
-def test_a_job_asked_twice_says_that_it_was_terminated(run_here: "Runner") -> None:
+def test_a_signal_after_the_request_to_end_now_ends_the_job(run_here: "Runner") -> None:
     def work(attempt: Job) -> Message:
         attempt.phase("training")
-        attempt.run_dir.request_stop()
+        attempt.run_dir.request_now()
         os.kill(os.getpid(), signal.SIGTERM)
         return well(attempt)
 
@@ -298,10 +304,11 @@ def test_a_job_asked_twice_says_that_it_was_terminated(run_here: "Runner") -> No
     assert (run.code, run.ended.reason, run.ended.message.code) == (1, "terminated", "ended_terminated")
 
 
-def test_a_signal_after_the_stop_file_ends_the_job(stop_flag: StopFlag, tmp_path: Path) -> None:
+def test_a_signal_after_the_stop_file_is_the_same_request(stop_flag: StopFlag, tmp_path: Path) -> None:
+    """A shutdown signals the supervisor, which writes that file, and the ranks at once."""
     RunDir(tmp_path).request_stop()
-    with pytest.raises(TerminatedError):
-        stop_flag._on_signal(signal.SIGTERM, None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop_flag()
 
 
 def test_the_peak_of_memory_is_that_of_this_process() -> None:

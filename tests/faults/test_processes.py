@@ -1,5 +1,6 @@
 """Processes of a run that are killed, stopped, or misbehave: the right rank and the right reason, and nothing lost."""
 
+import os
 import random
 import signal
 import time
@@ -197,6 +198,58 @@ def test_a_signal_to_the_supervisor_saves_and_stops(new_runs: NewRuns, ledger: L
     assert step == max(one.steps())
     checkpoint.verify(one.output.checkpoint(step))
     ledger.add("SIGTERM, SIGINT, SIGHUP to the supervisor", 1, 0)
+
+
+def supervisor_first(one: Runs) -> None:
+    for who in ("supervisor", 0, 1):
+        one.kill(who, signal.SIGTERM)
+
+
+def ranks_first(one: Runs) -> None:
+    for who in (1, 0, "supervisor"):
+        one.kill(who, signal.SIGTERM)
+
+
+def whole_group(one: Runs) -> None:
+    os.killpg(one.process("supervisor").pid, signal.SIGTERM)
+
+
+ORDERS = (supervisor_first, ranks_first, whole_group)
+
+
+def shut_down_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int) -> None:
+    """One run of two ranks, shut down so many times as systemd, Slurm and a reboot do, at random moments."""
+    chance, one, lost = random.Random(5), new_runs("run"), 0
+    for number in range(tries):
+        started = one.resume() if number else one.start(**TWO, epochs=2000, save_steps=100_000)
+        until(one.trains(number + 1, 2), 60)
+        deadline = time.monotonic() + chance.uniform(0, 0.3)
+        until(lambda end=deadline: time.monotonic() > end, 5)  # type: ignore[misc]
+        ORDERS[number % len(ORDERS)](one)
+        end = one.ended(started)
+        saved = one.output.checkpoint_steps()
+        lost += end.reason != "stopped" or not saved or saved[0] != max(one.steps())
+    ledger.add("SIGTERM to supervisor and ranks at once", tries, lost)
+    assert lost == 0
+
+
+def test_a_shutdown_that_signals_every_process_at_once_saves(new_runs: NewRuns, ledger: Ledger) -> None:
+    shut_down_again_and_again(new_runs, ledger, tries=len(ORDERS))
+
+
+@pytest.mark.slow
+def test_twenty_shutdowns_save_twenty_times(new_runs: NewRuns, ledger: Ledger) -> None:
+    shut_down_again_and_again(new_runs, ledger, tries=20)
+
+
+def test_a_shutdown_while_the_trainer_starts_is_a_stop(new_runs: NewRuns, ledger: Ledger) -> None:
+    one = new_runs("run")
+    started = one.start()
+    until(lambda: one.run_dir.processes.exists(), 60)
+    whole_group(one)
+    end = one.ended(started)
+    ledger.add("SIGTERM to every process while it starts", 1, end.reason != "stopped")
+    assert (end.reason, end.exit_code) == ("stopped", 0)
 
 
 def test_readings_of_every_rank_and_the_host_are_in_the_stream(new_runs: NewRuns) -> None:

@@ -54,6 +54,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "1",
         "the shelf is empty",
     ),
+    "terminated by somebody": ({"exits": [Exit(0, -15, False)]}, "killed", "0", "SIGTERM"),
     "crashed": ({"exits": [Exit(0, -11, False)]}, "failed", "0", "SIGSEGV"),
     "a signal without a name": ({"exits": [Exit(0, -63, False)]}, "killed", "0", "signal 63"),
     "raised": (
@@ -101,6 +102,11 @@ def test_the_rank_that_brought_it_about_is_named_with_the_reason(verdict: Any, c
     assert f"Rank {rank} " in end.message.what()
     assert words in end.message.text()
     assert "go on" in end.message.fix()
+
+
+def test_a_shutdown_that_met_the_ranks_while_they_were_starting_is_a_stop(verdict: Any) -> None:
+    end = verdict(exits=[Exit(0, -signal.SIGTERM, False), Exit(1, -signal.SIGTERM, False)], stop_asked=True)
+    assert (end.reason, end.exit_code) == ("stopped", 0)
 
 
 def test_lack_of_memory_halves_the_budget_and_keeps_the_effective_batch(verdict: Any) -> None:
