@@ -13,12 +13,12 @@ from click.core import ParameterSource
 
 from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import RunRecord
-from sft_tui import text
+from sft_tui import streams, text
 from sft_tui.cli_check import check_command, preflight, rehearse, tell_applied
 from sft_tui.cli_common import LANG, detach_option, json_option, logs_option, no_ui_option, screen_options
 from sft_tui.cli_data import data, presets
 from sft_tui.locale import say
-from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
+from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 
 
 def main() -> None:
@@ -31,7 +31,8 @@ def main() -> None:
 
         usage.in_chinese(cli)
     try:
-        cli(prog_name="sft-tui")
+        with streams.full_output_in_words(LANG):
+            cli(prog_name="sft-tui")
     except InputError as error:
         tell(error, LANG)
         sys.exit(error.exit_code)
@@ -70,10 +71,11 @@ def has_terminal() -> bool:
 
 @click.group(context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help="Runs' logs.")
+@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help="Runs' logs.")
 @screen_options
 def cli(logs: Path, **screen: Any) -> None:
     """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
+    streams.require_working_folder()
     context = click.get_current_context()
     if context.invoked_subcommand is None:
         sys.exit(show_screen(logs, **screen))
@@ -362,9 +364,7 @@ def demo(no_ui: bool, logs: Path, **screen: Any) -> None:
 
 
 @cli.command()
-@click.option(
-    "--model", type=click.Path(), default="model_save/sft_small/best", show_default=True, help="Model folder."
-)
+@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True, help="Model folder.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=128, show_default=True, help="Longest reply.")
 @click.argument("prompts", nargs=-1, required=True)
 def reply(model: str, max_new_tokens: int, prompts: tuple[str, ...]) -> None:

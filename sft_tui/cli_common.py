@@ -10,6 +10,7 @@ import click
 
 from engine.contract.messages import Lang
 from sft_tui.locale import language, say
+from sft_tui.options import HomePath
 
 if TYPE_CHECKING:
     from sft_tui.preflight.probe import Progress
@@ -36,9 +37,7 @@ JSON = "Print the run's events, one JSON object a line."
 DETACH = "Start it, print its name, and return at once."
 LOGS = "Folder of the runs' logs."
 
-logs_option = click.option(
-    "--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS
-)
+logs_option = click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
 json_option = click.option("--json", is_flag=True, help=JSON)
 detach_option = click.option("--detach", is_flag=True, help=DETACH)
 no_ui_option = click.option("--no-ui", is_flag=True, help=NO_UI)

@@ -12,7 +12,7 @@ from engine.contract.presets import PRESETS, preset
 from sft_tui import text
 from sft_tui.cli_common import LANG, telling
 from sft_tui.locale import say
-from sft_tui.options import settings_table
+from sft_tui.options import HomePath, settings_table
 
 
 @click.group(invoke_without_command=True)
@@ -60,7 +60,7 @@ def data() -> None:
 
 
 tokenizer_option = click.option(
-    "--tokenizer", type=click.Path(), default=preset("sft-small").config.tokenizer, show_default=True
+    "--tokenizer", type=HomePath(), default=preset("sft-small").config.tokenizer, show_default=True
 )
 length_option = click.option("--max_seq_len", type=click.IntRange(2), default=512, show_default=True)
 
@@ -72,10 +72,15 @@ def file_config(file: Path, **values: Any) -> RunConfig:
 
 
 train_option = click.option(
-    "--train", default=preset("sft-small").config.train_file, show_default=True, help="Training file to write."
+    "--train",
+    type=HomePath(),
+    default=preset("sft-small").config.train_file,
+    show_default=True,
+    help="Training file to write.",
 )
 valid_option = click.option(
     "--valid",
+    type=HomePath(),
     default=preset("sft-small").config.validation_file,
     show_default=True,
     help="Validation file; '' for none.",
@@ -83,7 +88,7 @@ valid_option = click.option(
 
 
 @data.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=HomePath(exists=True, dir_okay=False))
 @train_option
 @valid_option
 @click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
@@ -124,8 +129,14 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
 
 
 @data.command("tokenizer")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("--output", default=preset("sft-small").config.tokenizer, show_default=True, help="Folder to write.")
+@click.argument("files", nargs=-1, required=True, type=HomePath(exists=True, dir_okay=False))
+@click.option(
+    "--output",
+    type=HomePath(),
+    default=preset("sft-small").config.tokenizer,
+    show_default=True,
+    help="Folder to write.",
+)
 @click.option("--vocabulary", type=click.IntRange(300), default=4000, show_default=True, help="Tokens at most.")
 @click.option("--prompt_column", default="prompt", show_default=True)
 @click.option("--response_column", default="response", show_default=True)
@@ -139,7 +150,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 
 
 @data.command("check")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=HomePath(path_type=Path))
 @tokenizer_option
 @length_option
 @click.option("--prompt_column", default="prompt", show_default=True)
@@ -162,7 +173,7 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
 
 
 @data.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=HomePath(path_type=Path))
 @click.option("--row", type=click.IntRange(0), default=0, show_default=True, help="Number of the row, from 0.")
 @tokenizer_option
 @length_option

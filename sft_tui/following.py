@@ -76,14 +76,14 @@ def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events
                 record = pending.popleft()
                 end = _end_so_far(end, record)
                 if record.envelope.attempt >= attempt:
-                    view.show(record)
+                    _show(view, record)
             if time.monotonic() - looked_at > LOOK_SECONDS or end is not None:
                 looked_at = time.monotonic()
                 run = runs.look(run_dir)
                 over = end is not None and end[0] >= attempt
                 if end is not None and over and not run.alive and run.state.attempt == end[0]:
                     for record in reader.poll():  # readings that came with the end
-                        view.show(record)
+                        _show(view, record)
                     return end[1]
                 dead = 0 if run.alive or over else dead + 1
                 if dead > 1:  # and nothing came in between
@@ -93,6 +93,14 @@ def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events
             view.suspend()
             _ask(run_dir, lang)
             view.restore()
+
+
+def _show(view: View, record: Record) -> None:
+    """Shows an event; raises LeftError where the terminal or the file that it goes to takes no more."""
+    try:
+        view.show(record)
+    except OSError:
+        raise LeftError from None
 
 
 def _end_so_far(end: tuple[int, events.RunEnded] | None, record: Record) -> tuple[int, events.RunEnded] | None:

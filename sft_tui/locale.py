@@ -53,6 +53,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "error": ("error: {text}", "错误：{text}"),
     "fix": ("  {text}", "  {text}"),
     "peak": ("Peak memory of the trainer: {peaks}", "训练进程的内存峰值：{peaks}"),
+    "stdout_unwritable": (
+        "standard output cannot be written: {why}.",
+        "无法写入标准输出：{why}。",
+    ),
     "plain_log_gap": (
         "{lost} lines could not be written here; `sft-tui logs` prints all.",
         "此处有 {lost} 行未能写入；用 `sft-tui logs` 可查看全部。",

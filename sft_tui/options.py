@@ -1,5 +1,6 @@
 """Every field of RunConfig as an option of the command line."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,14 @@ from sft_tui.locale import say
 from sft_tui.text import number
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# What scripts and libraries that people come from call a setting, and what they call a value of one.
+ALIASES = {
+    "tokenizer": ("tokenizer_dir",),
+    "pretrained_model": ("finetune_from_ckp_file",),
+    "learn_rate": ("learning_rate",),
+}
+SYNONYMS = {"mixed_precision": {"no": "fp32"}}
 
 # --learn-rate and --learn_rate are one option.
 SETTINGS = {
@@ -27,7 +36,11 @@ def config_options(lang: Lang) -> Callable[[F], F]:
             rule = setting_of(name)
             unit = f" [{rule.unit}]" if rule.unit else ""
             option = click.option(
-                f"--{name}", type=KINDS[name], help=rule.help(lang) + unit, metavar="|".join(rule.choices) or None
+                *(f"--{spelt}" for spelt in (name, *ALIASES.get(name, ()))),
+                name,
+                type=Text(name) if KINDS[name] is str else KINDS[name],
+                help=rule.help(lang) + unit,
+                metavar="|".join(rule.choices) or None,
             )
             function = option(function)
         return function
@@ -35,9 +48,35 @@ def config_options(lang: Lang) -> Callable[[F], F]:
     return add
 
 
-def parse(kind: type, typed: str) -> Any:
-    """The value that a person typed for a setting of a kind; raises ValueError."""
-    return typed.strip() if kind is str else kind(typed.strip().replace(",", ""))
+def parse(name: str, typed: str) -> Any:
+    """The value that a person typed for a setting; raises ValueError."""
+    kind = KINDS[name]
+    return meant(name, typed.strip()) if kind is str else kind(typed.strip().replace(",", ""))
+
+
+def meant(name: str, typed: str) -> str:
+    """What a person means by the text of a setting: a value by another name, a path in their home folder."""
+    value = SYNONYMS.get(name, {}).get(typed, typed)
+    return os.path.expanduser(value) if setting_of(name).path else value
+
+
+class Text(click.types.StringParamType):
+    """The text of a setting on a command line."""
+
+    def __init__(self, setting: str) -> None:
+        self._setting = setting
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What is meant by it."""
+        return meant(self._setting, super().convert(value, param, ctx))
+
+
+class HomePath(click.Path):
+    """A path on a command line; a shell leaves the `~` of `--logs=~/x` to us."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, with the home folder in place of `~`."""
+        return super().convert(os.path.expanduser(value), param, ctx)
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

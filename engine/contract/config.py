@@ -23,6 +23,7 @@ class Setting:
     high: float | None = None
     low_open: bool = False  # the lower bound itself is not allowed
     choices: tuple[str, ...] = ()
+    path: bool = False  # a file or folder: `~` at its beginning is the home folder where a person types it
     # Whether a resumed run may change it: such a setting has no part in what a step computes.
     free_on_resume: bool = False
 
@@ -45,6 +46,7 @@ class RunConfig:
         "data",
         "training rows, Parquet",
         "训练数据（Parquet）",
+        path=True,
         free_on_resume=True,
     )
     validation_file: str = setting(
@@ -52,6 +54,7 @@ class RunConfig:
         "data",
         "validation rows, Parquet",
         "验证数据（Parquet）",
+        path=True,
         free_on_resume=True,
     )
     test_file: str = setting(
@@ -59,6 +62,7 @@ class RunConfig:
         "data",
         "rows that `test` evaluates, Parquet",
         "test 命令评估的数据（Parquet）",
+        path=True,
         free_on_resume=True,
     )
     prompt_column: str = setting("prompt", "data", "column with the prompts", "提问所在的列")
@@ -71,6 +75,7 @@ class RunConfig:
         "data",
         "folder for the tokenized rows, reused while nothing changes",
         "分词结果的缓存目录",
+        path=True,
         free_on_resume=True,
     )
 
@@ -79,10 +84,11 @@ class RunConfig:
         "model",
         "a transformers folder or a state dict (.bin, .safetensors); empty: a new T5 with random weights",
         "transformers 目录或权重文件（.bin、.safetensors）；留空则随机初始化一个新的 T5",
+        path=True,
         free_on_resume=True,
     )
     tokenizer: str = setting(
-        "model_save/my_tokenizer_sp/", "model", "folder of the tokenizer", "分词器目录", free_on_resume=True
+        "model_save/my_tokenizer_sp/", "model", "folder of the tokenizer", "分词器目录", path=True, free_on_resume=True
     )
     freeze: str = setting(
         "encoder,embeddings",
@@ -237,6 +243,7 @@ class RunConfig:
         "saving",
         "folder for checkpoints and the best model",
         "检查点和最佳模型的目录",
+        path=True,
         free_on_resume=True,
     )
     logging_steps: int = setting(

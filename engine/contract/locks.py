@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract.messages import BusyError, InputError
-from engine.contract.rundir import OutputDir, read_json
+from engine.contract.rundir import OutputDir, read_json, why_unwritable
 from engine.contract.stream import last_step
 
 LOCK_NAME = ".lock"
@@ -117,7 +117,7 @@ class FolderLock:
 
 
 def _unwritable(folder: Path, error: OSError, setting: str) -> InputError:
-    return InputError("folder_unwritable", path=str(folder), why=error.strerror or str(error), setting=setting)
+    return InputError("folder_unwritable", path=str(folder), setting=setting, **why_unwritable(folder, error))
 
 
 def _locked_file(folder: Path) -> int:

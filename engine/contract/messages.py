@@ -264,6 +264,12 @@ MESSAGES: dict[str, Wording] = {
         "请用 `sft-tui run` 启动，或用 `accelerate launch --num_processes {promised}`。",
     ),
     # folders, space, locks
+    "working_folder_gone": Wording(
+        "The folder that this was called in no longer exists.",
+        "当前所在的目录已不存在。",
+        "Change to one that exists (cd), and call it again there.",
+        "请先用 cd 切换到存在的目录，再重新执行。",
+    ),
     "busy": Wording(
         "{path} is in use by {holder}.",
         "{path} 正被 {holder} 使用。",

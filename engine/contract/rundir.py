@@ -162,9 +162,25 @@ def create_run_dir(logs: Path, preset: str) -> RunDir:
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise InputError(
-            "folder_unwritable", path=str(logs), why=error.strerror or str(error), setting="logs"
-        ) from None
+        raise InputError("folder_unwritable", path=str(logs), setting="logs", **why_unwritable(logs, error)) from None
+
+
+def broken_link(path: Path) -> Path | None:
+    """The link among `path` and its parents that leads to nothing; None where there is none."""
+    return next((place for place in (path, *path.parents) if os.path.islink(place) and not os.path.exists(place)), None)
+
+
+def why_unwritable(path: Path, error: OSError) -> dict[str, str]:
+    """Why a folder could not be made or written, in both languages: {why, why_zh}."""
+    link = broken_link(path)
+    if link is None:
+        why = error.strerror or str(error)
+        return {"why": why, "why_zh": why}
+    target = os.readlink(link)
+    return {
+        "why": f"{link} is a link to {target}, which does not exist",
+        "why_zh": f"{link} 是指向 {target} 的链接，而后者不存在",
+    }
 
 
 def _number(name: str, preset: str) -> int:

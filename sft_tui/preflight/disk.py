@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import Lang
-from engine.contract.rundir import free_bytes
+from engine.contract.rundir import broken_link, free_bytes, why_unwritable
 from sft_tui.preflight.finding import Finding, item
 from sft_tui.text import size
 
@@ -57,8 +57,10 @@ def settings_of(config: RunConfig, logs: Path) -> dict[str, str]:
 def unwritable(config: RunConfig, logs: Path) -> Iterator[Finding]:
     """A finding for each folder that cannot be written."""
     for path, setting in settings_of(config, logs).items():
-        parent = _existing(Path(path))
-        if not parent.is_dir():
+        parent, link = _existing(Path(path)), broken_link(Path(path))
+        if link is not None:
+            why = why_unwritable(Path(path), FileNotFoundError())
+        elif not parent.is_dir():
             why = {"why": f"{parent} is not a folder", "why_zh": f"{parent} 不是目录"}
         elif not os.access(parent, os.W_OK | os.X_OK):
             why = {"why": "permission denied", "why_zh": "没有写入权限"}

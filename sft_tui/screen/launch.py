@@ -171,7 +171,7 @@ class LaunchScreen(Drawn):
 
     def _typed(self, name: str, typed: str) -> None:
         try:
-            value = parse(KINDS[name], typed)
+            value = parse(name, typed)
             check_value(name, value)
         except (ValueError, InputError) as error:
             words = error.message.what(self.desk.options.lang) if isinstance(error, InputError) else str(error)
@@ -273,9 +273,7 @@ class LaunchScreen(Drawn):
 
     def _values_of(self, words: list[str]) -> dict[str, Any]:
         names = [word.removeprefix("--") for word in words[::2]]
-        return {
-            name: parse(KINDS[name], value) for name, value in zip(names, words[1::2], strict=False) if name in KINDS
-        }
+        return {name: parse(name, value) for name, value in zip(names, words[1::2], strict=False) if name in KINDS}
 
     def _take_over(self, name: str, words: list[str]) -> None:
         self._choose(name, self._values_of(words))

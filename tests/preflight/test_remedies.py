@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.contract.config import KINDS, override
+from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check, check_file
@@ -22,7 +22,7 @@ def of_command(words: list[str], folder: Path) -> Report:
     """The report of a check that was given as a command."""
     assert words[:2] == ["check", "sft-small"]
     given = zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True)
-    values = {name: parse(KINDS[name], value) for name, value in given}
+    values = {name: parse(name, value) for name, value in given}
     config, _ = override(preset("sft-small").config, values)
     return check(Request("sft-small", values, config, folder / "logs"))
 

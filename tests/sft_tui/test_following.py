@@ -1,6 +1,8 @@
 """A viewer without a screen: to the end of a run, and no further than its user wants."""
 
+import errno
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,13 @@ def run_dir(tmp_path: Path) -> RunDir:
     return run_dir
 
 
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def put(run_dir: RunDir, record: Put, attempt: int, *story: Event) -> None:
     """Appends an attempt to the stream."""
     with run_dir.events.open("ab") as stream:
@@ -60,6 +69,14 @@ def test_the_history_of_all_attempts_is_shown_and_the_last_end_counts(run_dir: R
     assert code == 0
     assert text.index("step   1/100") < text.index("step  50/100")
     assert "step   1/100" not in shown(run_dir, attempt=2)[1]
+
+
+def test_a_viewer_whose_output_is_full_leaves_and_says_that_the_run_does_not(
+    run_dir: RunDir, record: Put, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(run_dir, record, 1, STARTED, PLAN, step(1))
+    assert follow(run_dir, PlainView("en", Full(), Full()), "en") == 0
+    assert "sft-tui attach sft-small-1" in capsys.readouterr().err
 
 
 def test_a_run_that_nobody_speaks_for_is_certified_and_shown(run_dir: RunDir, record: Put) -> None:

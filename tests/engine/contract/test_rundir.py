@@ -94,6 +94,19 @@ def test_runs_are_numbered_on_from_the_highest_of_their_preset(tmp_path: Path) -
     assert create_run_dir(tmp_path, "sft-small").path == tmp_path / "sft-small-41"
 
 
+@pytest.mark.parametrize("target", ["absent", "logs"])
+def test_a_link_that_leads_to_nothing_is_told_as_what_it_is(tmp_path: Path, target: str) -> None:
+    (tmp_path / "logs").symlink_to(target)
+    for opened in (
+        lambda: create_run_dir(tmp_path / "logs", "sft"),
+        lambda: FolderLock.acquire(tmp_path / "logs", "", tmp_path),
+    ):
+        with pytest.raises(InputError) as refused:
+            opened()
+        assert f"logs is a link to {target}, which does not exist" in refused.value.message.what()
+        assert f"指向 {target} 的链接" in refused.value.message.what("zh")
+
+
 def test_a_file_in_place_of_the_logs_is_named(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
 

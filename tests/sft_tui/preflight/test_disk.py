@@ -38,6 +38,15 @@ def test_a_token_store_too_large_for_its_disk_is_an_error(
     assert (finding.level, finding.code) == ("error", "space_short")
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_link_that_leads_to_nothing_cannot_be_written(config: RunConfig, tmp_path: Path, below: str) -> None:
+    (tmp_path / "logs").symlink_to("/absent/disk")
+    (finding,) = disk.unwritable(config, tmp_path / "logs" / below)
+    assert (finding.level, finding.subject) == ("error", "logs")
+    assert "logs is a link to /absent/disk, which does not exist" in finding.what("en")
+    assert "指向 /absent/disk 的链接" in finding.what("zh")
+
+
 def test_a_folder_below_a_file_cannot_be_written(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (finding,) = disk.unwritable(replace(config, output_dir=str(tmp_path / "file/out")), tmp_path / "logs")

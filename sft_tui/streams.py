@@ -1,0 +1,50 @@
+"""What a command needs to say anything: a folder to work in, and a standard output that takes what it says."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+import click
+
+from engine.contract.messages import InputError, Lang
+from sft_tui.locale import say
+
+
+def require_working_folder() -> None:
+    """Raises InputError where the folder that the command was called in was removed."""
+    try:
+        os.getcwd()
+    except OSError:
+        raise InputError("working_folder_gone") from None
+
+
+@contextlib.contextmanager
+def full_output_in_words(lang: Lang) -> Iterator[None]:
+    """Says on standard error that standard output took no more, and ends with 1; a closed pipe ends without a word."""
+    try:
+        yield
+    finally:
+        error = _last_write()
+        if error is not None:
+            with contextlib.suppress(OSError):
+                if error.errno != errno.EPIPE:
+                    why = say("stdout_unwritable", lang, why=error.strerror or str(error))
+                    click.echo(say("error", lang, text=why), err=True)
+            raise SystemExit(1)
+
+
+def _last_write() -> OSError | None:
+    """Writes what standard output still holds; the error where it cannot be written, which is then forgotten."""
+    if sys.stdout is None:
+        return None
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+        return error
+    except ValueError:  # closed
+        return None
+    return None

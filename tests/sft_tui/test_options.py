@@ -1,0 +1,105 @@
+"""Settings as people type them: `~`, the names that other programs have for them, values by other names."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from engine.contract.config import FIELDS, setting_of
+from sft_tui.cli import cli as app
+from sft_tui.options import ALIASES, HomePath, config_options, given, parse
+
+PATHS = [name for name in FIELDS if setting_of(name).path]
+
+
+def values(*arguments: str) -> dict[str, Any]:
+    """The settings that a command gets."""
+    got: dict[str, Any] = {}
+
+    @click.command()
+    @config_options("en")
+    def command(**settings: Any) -> None:
+        got.update(given(settings))
+
+    result = CliRunner().invoke(command, list(arguments))
+    assert result.exit_code == 0, result.output
+    return got
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_every_setting_that_names_a_file_is_known_to_be_a_path() -> None:
+    endings = ("_file", "_dir", "pretrained_model", "_store", "_dict", "tokenizer")
+    assert set(PATHS) == {name for name in FIELDS if name.endswith(endings)}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_tilde_is_the_home_folder_however_a_path_is_given(home: Path, name: str) -> None:
+    for arguments in ([f"--{name}=~/y z"], [f"--{name}", "~/y z"]):
+        assert values(*arguments) == {name: f"{home}/y z"}
+    assert parse(name, " ~/y z ") == f"{home}/y z"
+    assert parse(name, "~") == str(home)
+
+
+@pytest.mark.parametrize("typed", ["./~/x", "a~", "a/~/b", "~nobody-of-that-name/x", ""])
+def test_a_tilde_that_stands_for_no_home_folder_stays(typed: str) -> None:
+    assert parse("output_dir", typed) == typed
+
+
+def test_text_that_is_no_path_keeps_its_tilde() -> None:
+    assert values("--prompt_column=~") == {"prompt_column": "~"}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["runs", "--logs=~/kept"], "~/kept"),
+        (["status", "--logs", "~/kept"], "~/kept"),
+        (["data", "check", "~/rows.parquet"], "~/rows.parquet"),
+        (["reply", "--model=~/model", "x"], "~/model"),
+    ],
+)
+def test_options_that_are_no_settings_know_the_home_folder(home: Path, words: list[str], name: str) -> None:
+    result = CliRunner().invoke(app, words)
+    said = result.output + str(result.exception)
+    assert str(home / name.removeprefix("~/")) in said
+    assert "~" not in said.replace(str(home), "")
+
+
+def test_every_path_of_a_command_line_knows_the_home_folder() -> None:
+    def options(command: click.Command) -> list[click.Parameter]:
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        return [*command.params, *(parameter for each in below for parameter in options(each))]
+
+    plain = [p.name for p in options(app) if isinstance(p.type, click.Path) and not isinstance(p.type, HomePath)]
+    assert plain == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "value"),
+    [
+        ("--tokenizer_dir=tok", "tokenizer", "tok"),
+        ("--finetune_from_ckp_file=m.bin", "pretrained_model", "m.bin"),
+        ("--learning_rate=3e-5", "learn_rate", 3e-5),
+        ("--mixed_precision=no", "mixed_precision", "fp32"),
+    ],
+)
+def test_other_names_of_settings_and_values_are_understood(argument: str, name: str, value: object) -> None:
+    assert values(argument) == {name: value}
+
+
+def test_no_other_name_is_a_setting_itself() -> None:
+    others = [alias for aliases in ALIASES.values() for alias in aliases]
+    assert len(set(others)) == len(others)
+    assert not set(others) & set(FIELDS)
+
+
+def test_a_value_by_another_name_is_understood_on_the_screen() -> None:
+    assert parse("mixed_precision", "no") == "fp32"
+    assert parse("prompt_column", "no") == "no"

@@ -1,0 +1,49 @@
+"""Commands called where there is no folder any more, or whose output nobody takes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MAIN = "from sft_tui.cli import main; main()"
+
+
+def called(folder: Path, script: str, *, lang: str = "C.UTF-8") -> "subprocess.CompletedProcess[str]":
+    """A shell's line; `sft` is the command."""
+    line = f"sft() {{ '{sys.executable}' -P -c '{MAIN}' \"$@\"; }}; {script}"
+    env = {"LC_ALL": lang, "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("words", ["presets", "--help"])
+def test_a_full_standard_output_is_told_in_a_sentence(tmp_path: Path, words: str) -> None:
+    result = called(tmp_path, f"sft {words} > /dev/full")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "error: standard output cannot be written: No space left on device."
+    assert "Traceback" not in result.stderr
+    assert "Exception ignored" not in result.stderr
+
+
+def test_a_full_standard_output_is_told_in_chinese(tmp_path: Path) -> None:
+    assert "错误：无法写入标准输出：" in called(tmp_path, "sft presets > /dev/full", lang="zh_CN.UTF-8").stderr
+
+
+def test_a_reader_that_leaves_is_nothing_to_speak_of(tmp_path: Path) -> None:
+    assert called(tmp_path, "sft presets show sft | head -1 > /dev/null").stderr == ""
+
+
+@pytest.mark.parametrize("words", ["check sft-small", "run sft-small", "data check x.parquet"])
+def test_a_folder_that_was_removed_is_told_in_a_sentence(tmp_path: Path, words: str) -> None:
+    result = called(tmp_path, f"mkdir gone && cd gone && rmdir ../gone && sft {words}")
+    assert result.returncode == 2
+    assert "The folder that this was called in no longer exists." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_is_printed_in_a_folder_that_was_removed(tmp_path: Path) -> None:
+    result = called(tmp_path, "mkdir gone && cd gone && rmdir ../gone && sft --help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Commands" in result.stdout
