@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.contract.config import RunConfig
 from engine.network import kernels
 from engine.network.kernels import Matrix
+from engine.norms import norm
 
 
 def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -114,9 +115,9 @@ def _updated(matrix: Matrix) -> bool:
     matrix.row_var.copy_(row)
     matrix.col_var.copy_(column)
     size = parameter.numel() ** 0.5
-    alpha = max(matrix.smallest, float(torch.linalg.vector_norm(parameter)) / size) * matrix.rate
+    alpha = max(matrix.smallest, norm([parameter]) / size) * matrix.rate
     update = gradient.mul_((row / mean).rsqrt_()).mul_(column.rsqrt_())
-    clipped = max(1.0, float(torch.linalg.vector_norm(update)) / (size * matrix.most))
+    clipped = max(1.0, norm([update]) / (size * matrix.most))
     parameter.mul_(matrix.decay).add_(update, alpha=-alpha / clipped)
     return True
 

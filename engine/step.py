@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from engine import batching
 from engine.batching import Ids, Lengths
 from engine.network.network import Network
+from engine.norms import norm
 from engine.tokens import TokenStore
 from engine.world import World
 
@@ -85,11 +86,11 @@ class StepRunner:
         if not abandoned:
             self.world.sum_gradients(self.parameters)
         seconds_communication = time.perf_counter() - computed if self.world.size > 1 else 0.0
-        norm = math.nan if abandoned else self._clipped()
+        grad_norm = math.nan if abandoned else self._clipped()
         seconds = time.perf_counter() - began
         return StepResult(
             loss=totals[0],
-            grad_norm=norm,
+            grad_norm=grad_norm,
             label_tokens=cut.label_tokens,
             tokens=int(cut.lengths.total.sum()),
             padded_tokens=int(totals[1]),
@@ -104,10 +105,10 @@ class StepRunner:
     def _clipped(self) -> float:
         """The norm of the gradient, which is scaled down where that is too large; torch would multiply by 1 too."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if not float(norm) + CLIP_EPSILON <= self.max_grad_norm:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
-        return float(norm)
+        found = norm(gradients)
+        if found + CLIP_EPSILON > self.max_grad_norm:
+            torch._foreach_mul_(gradients, self.max_grad_norm / (found + CLIP_EPSILON))
+        return found
 
     def loss_of(self, samples: Ids) -> float:
         """The loss that `run` would find for these samples, by the same arithmetic and without a gradient kept."""

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Raised with every change of what a function takes or gives: kernels.py has the same number, or does without. */
-const int32_t interface = 5;
+/* The digest of this file, by setup.py: a library of another version is not used. */
+const char source[] = SOURCE_DIGEST;
 
 /* A vector of LANES floats is one register; ROWS × 4 of them hold the sums of a block of products, and a few are left. */
 #ifdef __AVX512F__
@@ -26,6 +26,7 @@ const int32_t interface = 5;
 #endif
 #define AHEAD 12 /* tokens */
 #define BLOCK_ROWS 64 /* whose squares are added up by themselves */
+#define SUMS 4 /* of squares, side by side: an addition takes four cycles */
 #define INLINE static inline __attribute__((always_inline))
 
 /* A function's `pieces` of work are cut into `parts`, one for each of torch's threads: torch brings the library that they are
@@ -51,6 +52,8 @@ typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
+typedef float narrow __attribute__((vector_size(2 * LANES)));
+typedef double dvec __attribute__((vector_size(4 * LANES))); /* of as many as `narrow` has */
 typedef uint64_t wvec __attribute__((vector_size(2 * LANES))); /* as many words as have the bits of LANES elements */
 
 INLINE int64_t rounded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
@@ -748,6 +751,34 @@ void add(float *to, const void *from, int64_t pieces, int64_t parts) {
         int64_t first = FIRST, last = LAST;
         for (int64_t i = first; i < last; i += LANES)
             write_some(to, i, last - i, read_some(to, i, last - i, 0) + read_some(from, i, last - i, 1), 0);
+    }
+}
+
+INLINE double squares_of(const float *x, int64_t count) {
+    const int64_t step = LANES / 2;
+    dvec sums[SUMS] = {};
+    int64_t i = 0;
+    for (; i + SUMS * step <= count; i += SUMS * step)
+        for (int64_t k = 0; k < SUMS; k++) {
+            narrow some;
+            memcpy(&some, x + i + k * step, sizeof some);
+            dvec exact = __builtin_convertvector(some, dvec);
+            sums[k] += exact * exact;
+        }
+    dvec all_sums = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    double total = 0.0;
+    for (int64_t k = 0; k < step; k++) total += all_sums[k];
+    for (; i < count; i++) total += (double)x[i] * x[i];
+    return total;
+}
+
+/* Sums of the squares of each `block` of `size` values, in double. */
+void squares(const float *x, double *found, int64_t size, int64_t block, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        for (int64_t piece = FIRST, last = LAST; piece < last; piece++) {
+            int64_t from = piece * block;
+            found[piece] = squares_of(x + from, size - from < block ? size - from : block);
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 """
 
 import ctypes
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.contract import compiled
 from engine.network.dropout import Draw, Rate, Source
 from engine.network.rows import Sight
 
-INTERFACE = 5  # of kernels.c; an older installation has another
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
 BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
+SQUARES = 1 << 14  # values whose squares are added up by themselves
 _VALUES = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value", "weights")
 _OTHERS = {"bias": torch.float32, "d_bias": torch.float32}
 _STRIDED = ("query", "key", "value")  # their tokens may be parts of longer rows
@@ -89,39 +89,36 @@ _SIGNATURES = {
     "losses": (_P, _P, _P, _I, _I, _I),
     "largest": (_P, _P, _I, _I),
     "add": (_P, _P),
+    "squares": (_P, _P, _I, _I),
     "adafactor": (_P, _P),
 }
 
 
 def kind() -> str:
     """The processors that the code in use was compiled for; "none" where there is none."""
-    return _instructions() if library() is not None else "none"
+    return next((each for each in _kinds() if _loaded(each) is not None), "none")
 
 
 def library() -> ctypes.CDLL | None:
     """The code that was compiled for processors like this one; None where there is none."""
-    return _loaded(_instructions())
+    return next((found for each in _kinds() if (found := _loaded(each)) is not None), None)
 
 
 @cache
-def _loaded(instructions: str) -> ctypes.CDLL | None:
-    found = importlib.util.find_spec(f"engine.network._kernels_{instructions}")
-    if found is None or found.origin is None:
-        return None
-    try:
-        library = ctypes.CDLL(found.origin)
-        if ctypes.c_int32.in_dll(library, "interface").value != INTERFACE:
-            return None
-    except (OSError, ValueError):  # a library of threads that is gone, or no number
+def _loaded(kind: str) -> ctypes.CDLL | None:
+    found = compiled.library(kind)
+    if isinstance(found, compiled.Fault):
         return None
     for name, signature in _SIGNATURES.items():
-        getattr(library, name).argtypes = (*signature, _I, _I)
-    return library
+        getattr(found, name).argtypes = (*signature, _I, _I)
+    return found
 
 
 @cache
-def _instructions() -> str:
-    return str(torch.backends.cpu.get_cpu_capability()).lower()
+def _kinds() -> tuple[str, ...]:
+    """Kinds of code for this processor, but for those that torch was told to do without (ATEN_CPU_CAPABILITY)."""
+    allowed = {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",)}.get(torch.backends.cpu.get_cpu_capability(), ())
+    return tuple(kind for kind in compiled.kinds() if kind in allowed)
 
 
 def serve(values: Tensor) -> bool:
@@ -321,6 +318,14 @@ def largest(logits: Tensor) -> Tensor:
 def add_(total: Tensor, part: Tensor) -> None:
     """Adds values in bf16 to a total in fp32."""
     _dealt("add", total.numel(), WORK_OF_AN_ELEMENT, _address(total, torch.float32), _address(part, torch.bfloat16))
+
+
+def squares(values: Tensor) -> float:
+    """The sum of the squares of values in fp32, in double; the same to the last bit with any number of threads."""
+    blocks = -(-values.numel() // SQUARES)
+    found = np.empty(blocks)
+    _dealt("squares", blocks, SQUARES, _address(values, torch.float32), found.ctypes.data, values.numel(), SQUARES)
+    return float(found.sum())
 
 
 @dataclass(frozen=True)

@@ -337,8 +337,8 @@ SAID: dict[str, Said] = {
     ),
     "uncompiled": Said(
         (
-            "The part of the trainer that is written in C is not there, or is older than its source.",
-            "训练程序中用 C 编写的部分不存在，或比其源文件旧。",
+            "The part of the trainer that is written in C {state}.",
+            "训练程序中用 C 编写的部分{state}。",
         ),
         (
             "gcc compiles it when sft-tui is installed. Without it, a small model trains half as long again.",
@@ -347,6 +347,34 @@ SAID: dict[str, Said] = {
         (
             "See that gcc is there (`gcc --version`), then install sft-tui again: `{command}`",
             "请确认已装有 gcc（`gcc --version`），再重新安装 sft-tui：`{command}`",
+        ),
+    ),
+    "uncompiled_wheel": Said(
+        (
+            "The part of the trainer that is written in C {state}.",
+            "训练程序中用 C 编写的部分{state}。",
+        ),
+        (
+            "gcc compiles it when sft-tui is installed. Without it, a small model trains half as long again.",
+            "它在安装 sft-tui 时用 gcc 编译；缺少它时，小模型的训练要多花一半时间。",
+        ),
+        (
+            "Build the wheel again where gcc is there (`gcc --version`), and install it with pip's --force-reinstall.",
+            "请在装有 gcc 的机器上（`gcc --version`）重新构建 wheel，并用 pip 的 --force-reinstall 安装。",
+        ),
+    ),
+    "unloadable": Said(
+        (
+            "The part of the trainer that is written in C cannot be loaded: {why}.",
+            "训练程序中用 C 编写的部分无法加载：{why}。",
+        ),
+        (
+            "torch computes the same in its place. A small model then trains half as long again.",
+            "训练会改由 torch 完成同样的计算，小模型要多花一半时间。",
+        ),
+        (
+            "Install the library that is named (libgomp.so.1 is in the package libgomp1 or libgomp).",
+            "请安装其中提到的库（libgomp.so.1 在软件包 libgomp1 或 libgomp 中）。",
         ),
     ),
     "logout_kills": Said(

@@ -1,8 +1,6 @@
 """Whether the machine can carry the run: processes and devices, limits, what a logout does, the clock."""
 
-import importlib.util
 import os
-import platform
 import resource
 import shlex
 import socket
@@ -12,12 +10,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.contract import compiled
 from engine.contract.config import RunConfig
 from sft_tui import gpus
 from sft_tui.preflight.finding import Finding
 from sft_tui.text import size
 
 HERE = str(Path(__file__).parents[2])  # where the package was installed from, by `pip install -e`
+STATES = {
+    "missing": {"state": "was not compiled", "state_zh": "没有编译"},
+    "stale": {"state": "was compiled from another version of its source", "state_zh": "是由其源文件的另一版本编译的"},
+}
 FEWEST_FILES = 256
 LEAST_SHM = 64 << 20  # bytes; what containers give by default
 CLOCK_SLACK = 3600.0  # seconds
@@ -50,8 +53,8 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
         yield Finding("warning", "files_few", "machine", {"limit": soft}, "ulimit -n 4096")
-    if not count and uncompiled():
-        yield Finding("warning", "uncompiled", "machine", {}, f"{sys.executable} -m pip install -e {shlex.quote(HERE)}")
+    if not count:
+        yield from _compiled()
     if logout_kills():
         wrapped = f"loginctl enable-linger && systemd-run --user --scope {command}"
         yield Finding("warning", "logout_kills", "machine", {}, wrapped)
@@ -78,15 +81,18 @@ def unreachable() -> str:
     return why
 
 
-def uncompiled() -> bool:
-    """Whether this processor could run the trainer's own code in C, which was not compiled since its source changed."""
-    if platform.machine() != "x86_64":
-        return False
-    found = importlib.util.find_spec("engine.network._kernels_avx2")
-    if found is None or found.origin is None:
-        return True
-    source = Path(HERE, "engine", "network", "kernels.c")
-    return source.exists() and Path(found.origin).stat().st_mtime < source.stat().st_mtime
+def _compiled() -> Iterator[Finding]:
+    """What keeps this processor from the trainer's own code in C."""
+    fault = compiled.fault()
+    if fault is None:
+        return
+    if fault.code == "unloadable":
+        yield Finding("warning", "unloadable", "machine", {"why": fault.why})
+    elif Path(HERE, "pyproject.toml").is_file():
+        command = f"{sys.executable} -m pip install -e {shlex.quote(HERE)}"
+        yield Finding("warning", "uncompiled", "machine", STATES[fault.code], command)
+    else:
+        yield Finding("warning", "uncompiled_wheel", "machine", STATES[fault.code])
 
 
 def _shared_memory() -> Iterator[Finding]:

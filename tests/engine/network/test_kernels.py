@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.contract import compiled
 from engine.network import attention, kernels, layers
 from engine.network.dropout import Rate, Source
 from engine.network.rows import Rows, Sight
@@ -24,9 +25,9 @@ SHAPES = [(4, 64), (3, 20), (5, 8)]
 @pytest.fixture(autouse=True, params=["avx2", "avx512"])
 def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kind of code that this processor can run."""
-    if request.param > kernels.kind():
+    if request.param not in kernels._kinds():
         pytest.skip(f"this processor has no {request.param}")
-    monkeypatch.setattr(kernels, "_instructions", lambda: request.param)
+    monkeypatch.setattr(kernels, "_kinds", lambda: (request.param,))
 
 
 @pytest.fixture
@@ -397,8 +398,23 @@ def test_moments_that_are_not_a_matrixs_are_refused() -> None:
         kernels.adafactor([replace(given, row_var=torch.zeros(4, 1))])
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, 100, 16_384, 40_001])
+@pytest.mark.parametrize("of", ["random", "equal"])
+def test_squares_are_added_up_in_double(size: int, of: str, threads: None) -> None:
+    values = (
+        torch.randn(size, generator=torch.Generator().manual_seed(1)) if of == "random" else torch.full((size,), 0.1)
+    )
+    assert threads is None
+    found = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(kernels.squares(values))
+    assert found == [found[0]] * 3
+    assert found[0] == pytest.approx(float(values.double().square().sum()), rel=1e-13)
+
+
 def test_code_of_another_time_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "INTERFACE", kernels.INTERFACE + 1)
+    monkeypatch.setattr(compiled, "library", lambda _kind: compiled.Fault("stale"))
     kernels._loaded.cache_clear()
     try:
         assert kernels.kind() == "none"

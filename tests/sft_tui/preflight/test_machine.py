@@ -6,10 +6,11 @@ import stat
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from engine.contract import compiled
+from engine.contract.compiled import Fault
 from engine.contract.presets import preset
 from sft_tui.preflight import machine
 from sft_tui.preflight.finding import Finding
@@ -91,28 +92,34 @@ def test_little_shared_memory_is_told_where_processes_share_gpus(
     assert (finding.level, finding.code) == ("warning", "shm_small")
 
 
-def test_a_trainer_without_its_own_c_is_told_with_the_command_that_brings_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "said"), [("missing", "was not compiled"), ("stale", "another version of its source")]
+)
+@pytest.mark.parametrize("checkout", [True, False])
+def test_c_that_cannot_be_used_is_told_with_what_to_do_where_it_was_installed(
+    code: str, said: str, checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    (finding,) = found("uncompiled", tmp_path)
-    assert "pip install -e" in finding.fix()
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert not found("uncompiled", tmp_path)
+    monkeypatch.setattr(compiled, "fault", lambda: Fault(code))
+    monkeypatch.setattr(machine, "HERE", str(tmp_path))
+    if checkout:
+        (tmp_path / "pyproject.toml").touch()
+    told = [*found("uncompiled", tmp_path), *found("uncompiled_wheel", tmp_path)]
+    assert [said in finding.what() for finding in told] == [True]
+    assert (f"-m pip install -e {tmp_path}" in told[0].fix()) == checkout
+    assert ("wheel" in told[0].fix()) != checkout
 
 
-@pytest.mark.parametrize("later", [-1, 1])
-def test_c_that_was_compiled_before_its_source_changed_is_told(
-    later: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiled = tmp_path / "_kernels_avx2.so"
-    compiled.touch()
-    changed = (Path(machine.HERE) / "engine" / "network" / "kernels.c").stat().st_mtime
-    os.utime(compiled, (changed + later, changed + later))
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: SimpleNamespace(origin=str(compiled)))
-    assert len(found("uncompiled", tmp_path)) == (later < 0)
+def test_c_that_cannot_be_loaded_is_told_in_the_loaders_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "libgomp.so.1: cannot open shared object file: No such file or directory"
+    monkeypatch.setattr(compiled, "fault", lambda: Fault("unloadable", why))
+    (finding,) = found("unloadable", tmp_path)
+    assert why in finding.what()
+    assert "libgomp1" in finding.fix()
+
+
+def test_c_that_can_be_used_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "fault", lambda: None)
+    assert not [code for code in ("uncompiled", "uncompiled_wheel", "unloadable") if found(code, tmp_path)]
 
 
 def test_few_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
