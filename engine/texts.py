@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract.messages import InputError
+from engine.contract.reasons import counted
 
 Text = str | bytes | None  # bytes where a text is not UTF-8
 
@@ -34,14 +35,14 @@ _RANGE_OF = np.repeat(
 
 
 def fault_of(prompt: Text, label: Text) -> str | None:
-    """Why a row cannot be used, or None where it can."""
+    """The reason (`engine.contract.reasons`) why a row cannot be used, or None where it can."""
     for name, text in (("prompt", prompt), ("response", label)):
         if text is None:
-            return f"{name} is null"
+            return f"{name}_null"
         if isinstance(text, bytes):
-            return f"{name} is not UTF-8"
+            return f"{name}_not_utf8"
         if not text.strip():
-            return f"{name} is empty"
+            return f"{name}_empty"
     return None
 
 
@@ -85,7 +86,7 @@ class TextTally:
     def require_rows(self, path: Path, prompt: str, response: str) -> None:
         """Raises InputError where no row can be used."""
         if self.rows == sum(self.dropped.values()):
-            args = {"path": str(path), "prompt": prompt, "response": response, "reasons": reasons(self.dropped)}
+            args = {"path": str(path), "prompt": prompt, "response": response, **counted(self.dropped)}
             raise InputError("rows_all_empty", dropped=self.rows, rows=self.rows, **args)
 
     def to_json(self) -> dict[str, Any]:
@@ -102,11 +103,6 @@ class TextTally:
             **{f"{what}_rows": count for what, count in self._odd.items()},
             "scripts": {script: round(count / letters, 4) for script, count in counts.most_common()},
         }
-
-
-def reasons(dropped: Mapping[str, int]) -> str:
-    """Reasons with their counts, for people."""
-    return ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items()))
 
 
 def row_hashes(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.uint64]:

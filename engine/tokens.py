@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract.messages import InputError, Message
+from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
 from engine.source import Source
-from engine.texts import Text, TextTally, reasons, row_hashes
+from engine.texts import Text, TextTally, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -164,9 +165,9 @@ class TokenStore:
         meta, notes = self.meta, []
         shown = {"path": str(path), "rows": meta["rows"]}
         if meta["dropped"]:
-            count, why = sum(meta["dropped"].values()), reasons(meta["dropped"])
+            count, why = sum(meta["dropped"].values()), counted(meta["dropped"])
             first = meta["first_dropped"]
-            notes.append(Message.of("rows_dropped", dropped=count, reasons=why, first=first, **shown))
+            notes.append(Message.of("rows_dropped", dropped=count, first=first, **why, **shown))
         cuts = self.cuts()
         if cuts["cut_rows"]:
             told = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}

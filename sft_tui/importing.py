@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.config import override
-from engine.contract.messages import InputError, Lang, reasons_in
+from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
+from engine.contract.reasons import reason_in
 from sft_tui.locale import say
 from sft_tui.preflight import probe
 from sft_tui.text import cut, safe
@@ -43,21 +44,31 @@ def _asked(
 
 def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     """What was read, a preview, what was refused and why, and what was written."""
-    for path, kind in found["formats"].items():
-        encoding = found["encodings"].get(path, "-")
-        yield say("import_read", lang, path=safe(path), kind=kind, encoding=encoding)
-    shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
-    yield say("import_counts", lang, records=found["records"], rows=found["rows"], shapes=shapes)
+    for file in found["files"]:
+        kind = ", ".join(filter(None, (file["format"], file["encoding"])))
+        counts = {name: file[name] for name in ("records", "used", "refused")}
+        yield say("import_read", lang, path=safe(file["path"]), kind=kind, **counts)
+    if found["records"]:
+        yield from _account(found, lang)
     for prompt, response in found["preview"]:
         yield cut(f"  {safe(prompt)}", COLUMNS)
         yield cut(f"    → {safe(response)}", COLUMNS)
-    for why, count in sorted(found["refused"].items()):
-        places = ", ".join(safe(place, 80) for place in found["refused_at"][why])
-        yield say("import_refused", lang, count=count, why=safe(reasons_in(why, lang)), places=places)
-    if found["duplicates"]:
-        yield say("import_duplicates", lang, count=found["duplicates"])
     for part in ("train", "valid"):
         if found[part]:
             yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
     if not found["train"]:
         yield say("import_dry", lang)
+
+
+def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+    """Records and rows so that the sums can be checked, and the reasons of what is missing."""
+    shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
+    refused = found["records"] - found["used"]
+    yield say("import_records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
+    for kind in ("refused", "noticed"):
+        for reason, entry in sorted(found[kind].items(), key=lambda item: -item[1]["count"]):
+            places = ", ".join(safe(place, 80) for place in entry["places"])
+            why = safe(reason_in(reason, lang), 300)
+            yield say(f"import_{kind}", lang, count=entry["count"], why=why, places=places)
+    rows = {name: found[name] for name in ("made", "repeated", "kept")}
+    yield say("import_rows", lang, **rows)

@@ -113,16 +113,26 @@ TEXTS: dict[str, tuple[str, str]] = {
         "运行未启动。请排除以上错误；若仍要继续，请加 --force。",
     ),
     "reading": ("reading {what} {done:,}/{total:,} …", "读取{what} {done:,}/{total:,} …"),
-    "import_read": ("{path}: {kind}, {encoding}", "{path}：{kind}，{encoding}"),
-    "import_counts": (
-        "{records:,} records make {rows:,} rows ({shapes})",
-        "{records:,} 条记录，得到 {rows:,} 行（{shapes}）",
+    "import_read": (
+        "{path}: {kind}; {records:,} records, {refused:,} refused",
+        "{path}：{kind}；{records:,} 条记录，{refused:,} 条无法使用",
+    ),
+    "import_records": (
+        "{records:,} records read = {used:,} used ({shapes}) + {refused:,} refused",
+        "读取 {records:,} 条记录 = 使用 {used:,} 条（{shapes}）+ 无法使用 {refused:,} 条",
     ),
     "import_refused": (
         "  {count:,} refused: {why} (first: {places})",
         "  {count:,} 条无法使用：{why}（最先见于 {places}）",
     ),
-    "import_duplicates": ("  {count:,} repeated rows left out", "  略去 {count:,} 行重复数据"),
+    "import_noticed": (
+        "  {count:,} noticed: {why} (first: {places})",
+        "  {count:,} 处提示：{why}（最先见于 {places}）",
+    ),
+    "import_rows": (
+        "{made:,} rows made = {kept:,} kept + {repeated:,} repeated and left out",
+        "得到 {made:,} 行 = 保留 {kept:,} 行 + 略去重复 {repeated:,} 行",
+    ),
     "import_written": ("{rows:,} rows written to {path}", "{rows:,} 行已写入 {path}"),
     "import_dry": ("Nothing was written (--preview).", "仅预览，没有写入（--preview）。"),
     "rehearsing": ("Rehearsing: {phase} …", "预演：{phase} …"),

@@ -681,41 +681,11 @@ PHASES_ZH = {
 }
 
 
-# Why rows and records cannot be used, as they are counted under in English.
-REASONS_ZH = {
-    "prompt is null": "提问为空值",
-    "response is null": "回答为空值",
-    "prompt is not UTF-8": "提问不是 UTF-8",
-    "response is not UTF-8": "回答不是 UTF-8",
-    "prompt is empty": "提问为空",
-    "response is empty": "回答为空",
-    "prompt is no text": "提问不是文本",
-    "response is no text": "回答不是文本",
-    "broken JSON": "JSON 有误",
-    "broken CSV": "CSV 有误",
-    "not an object": "不是 JSON 对象",
-    "no known columns": "没有可识别的列",
-    "a turn is not an object": "对话中有一项不是 JSON 对象",
-    "unknown role": "未知角色",
-    "no question with an answer": "没有成对的提问和回答",
-}
-
-
-def reasons_in(text: str, lang: Lang) -> str:
-    """Reasons with their counts, in a language."""
-    if lang == "zh":
-        for en, zh in REASONS_ZH.items():
-            text = text.replace(en, zh)
-    return text
-
-
 def localized(args: Mapping[str, Value], lang: Lang) -> dict[str, Value]:
-    """Arguments in a language: one that has a twin for Chinese, such as `why_zh`, and reasons that are counted."""
+    """Arguments in a language: one may have a twin for Chinese, such as `why_zh`."""
     found = dict(args)
     if lang == "zh":
         found |= {name.removesuffix("_zh"): value for name, value in args.items() if name.endswith("_zh")}
-    if "reasons" in found:
-        found["reasons"] = reasons_in(str(found["reasons"]), lang)
     return found
 
 

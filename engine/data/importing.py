@@ -6,9 +6,9 @@ rows go into a staged Parquet file first; sample and split are chosen by their h
 
 import contextlib
 import os
-from collections import Counter
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
+from engine.contract.reasons import counted
 from engine.contract.rundir import STAGED, sync
-from engine.data.readers import Progress, Sources, records
-from engine.data.shapes import RefusedError, shaped
+from engine.data.account import Account, FileAccount, RefusedError
+from engine.data.readers import Progress, records
+from engine.data.shapes import Pair, shaped
 from engine.data.split import split
 from engine.parquet import STREAMED
 from engine.texts import fault_of, row_hashes
 
 GROUP_ROWS = 10_000
-PLACES, PREVIEW, SHOWN = 3, 3, 200
+PREVIEW, SHOWN = 3, 200
+SURROGATE = re.compile("[\ud800-\udfff]")
 SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])
 
 
@@ -44,35 +47,17 @@ class Request:
     overwrite: bool = False
 
 
-@dataclass
-class _Found(Sources):
-    """What was found so far."""
-
-    shapes: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    refused_at: dict[str, list[str]] = field(default_factory=dict)
-    records: int = 0
-    duplicates: int = 0
-    preview: list[list[str]] = field(default_factory=list)
-
-    def refuse(self, why: str, place: str) -> None:
-        self.refused[why] += 1
-        places = self.refused_at.setdefault(why, [])
-        if len(places) < PLACES:
-            places.append(place)
-
-
 def import_files(request: Request, progress: Progress) -> dict[str, Any]:
     """Imports, and tells what came of it; raises InputError. `progress` is given a path, bytes done and in all."""
     require_plain(request.files)
-    found = _Found()
-    return _imported(request, found, _unique(_pairs(request, found, progress), found))
+    account = Account()
+    return _imported(request, account, _unique(_pairs(request, account, progress), account))
 
 
 def import_pairs(request: Request, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """The same for prompts and responses that are there already; raises InputError."""
-    found = _Found()
-    return _imported(request, found, _unique(iter(pairs), found))
+    account = Account()
+    return _imported(request, account, _unique(iter(pairs), account))
 
 
 def require_plain(names: Iterable[str]) -> None:
@@ -82,55 +67,58 @@ def require_plain(names: Iterable[str]) -> None:
             raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
 
 
-def _imported(request: Request, found: _Found, rows: Iterator[tuple[str, str]]) -> dict[str, Any]:
+def _imported(request: Request, account: Account, rows: Iterator[tuple[str, str]]) -> dict[str, Any]:
     targets = [Path(path) for path in (request.train, request.valid) if path]
     for path in targets:
         if path.exists() and not request.overwrite:
             raise InputError("import_exists", path=str(path))
     counts = {"rows": sum(1 for _ in rows)} if not targets else _write(request, rows)
     if not counts["rows"]:
-        reasons = ", ".join(f"{why}: {count}" for why, count in found.refused.most_common(3)) or "-"
-        raise InputError("import_nothing", path=", ".join(request.files), records=found.records, reasons=reasons)
-    return {**vars(found), **counts, "train": request.train, "valid": request.valid}
+        why = counted(account.refused.counts())
+        raise InputError("import_nothing", path=", ".join(request.files), records=account.records, **why)
+    return {**account.to_json(), **counts, "train": request.train, "valid": request.valid}
 
 
-def _pairs(request: Request, found: _Found, progress: Progress) -> Iterator[tuple[str, str]]:
+def _pairs(request: Request, account: Account, progress: Progress) -> Iterator[tuple[str, str]]:
     asked = (request.prompt_column, request.response_column)
     for name in request.files:
-        path = Path(name)
-        for place, record in records(path, asked, found, progress):
-            found.records += 1
+        path, file = Path(name), FileAccount(name)
+        account.files.append(file)
+        for place, record in records(path, asked, file, progress):
             try:
                 shape, pairs = shaped(record, asked)
-                for prompt, response in pairs:
-                    fault = _fault(prompt, response)
-                    if fault:
-                        raise RefusedError(fault)
-                    yield prompt, response
-                found.shapes[shape] += 1
+                usable = [_usable(pair) for pair in pairs]
             except RefusedError as refused:
-                found.refuse(str(refused), f"{path.name}:{place}")
+                account.refuse(file, refused, f"{path.name}:{place}")
+                continue
+            account.use(file, shape, len(usable))
+            yield from usable
 
 
-def _fault(prompt: Any, response: Any) -> str | None:
+def _usable(pair: Pair) -> tuple[str, str]:
+    """The pair, if both are texts with something in them; raises RefusedError."""
+    prompt, response = pair
     for name, text in (("prompt", prompt), ("response", response)):
         if text is not None and not isinstance(text, str | bytes):
-            return f"{name} is no text"
-        if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text):
-            return f"{name} is not UTF-8"
-    return fault_of(prompt, response)
+            raise RefusedError(f"{name}_not_text")
+        if isinstance(text, str) and SURROGATE.search(text):
+            raise RefusedError(f"{name}_not_utf8")
+    fault = fault_of(prompt, response)
+    if fault:
+        raise RefusedError(fault)
+    return prompt, response
 
 
-def _unique(pairs: Iterator[tuple[str, str]], found: _Found) -> Iterator[tuple[str, str]]:
+def _unique(pairs: Iterator[tuple[str, str]], account: Account) -> Iterator[tuple[str, str]]:
     seen: set[int] = set()
     for pair in pairs:
         (digest,) = row_hashes([pair]).tolist()
         if digest in seen:
-            found.duplicates += 1
+            account.repeated += 1
             continue
         seen.add(digest)
-        if len(found.preview) < PREVIEW:
-            found.preview.append([text[:SHOWN] for text in pair])
+        if len(account.preview) < PREVIEW:
+            account.preview.append([text[:SHOWN] for text in pair])
         yield pair
 
 

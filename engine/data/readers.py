@@ -9,13 +9,13 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from engine.data.shapes import COLUMNS, RefusedError
+from engine.data.account import FileAccount, RefusedError
+from engine.data.shapes import COLUMNS
 from engine.parquet import BATCH_ROWS, opened, unreadable
 
 CHUNK = 1 << 20  # characters read at a time
@@ -25,28 +25,20 @@ BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass
-class Sources:
-    """What each file turned out to be, by its path."""
-
-    formats: dict[str, str] = field(default_factory=dict)
-    encodings: dict[str, str] = field(default_factory=dict)
-
-
-def records(path: Path, asked: tuple[str, str], found: Sources, progress: Progress) -> Iterator[tuple[str, Any]]:
+def records(path: Path, asked: tuple[str, str], found: FileAccount, progress: Progress) -> Iterator[tuple[str, Any]]:
     """The records of a file with their places; an error in the place of a record that cannot be read."""
     with path.open("rb") as first:
         start = first.read(4)
     if start == b"PAR1" or path.suffix == ".parquet":
-        found.formats[str(path)] = "parquet"
+        found.format = "parquet"
         yield from _parquet(path, asked, progress)
         return
     encoding = _encoding(path)
-    found.encodings[str(path)] = encoding
+    found.encoding = encoding
     with path.open("rb") as raw, io.TextIOWrapper(raw, encoding, errors="surrogateescape", newline="") as file:
         head = file.read(CHUNK)
         kind = _format(path, head)
-        found.formats[str(path)] = kind
+        found.format = kind
         file.seek(0)
         reader = {"json": _array, "jsonl": _lines, "csv": _csv, "tsv": _csv}[kind]
         size = path.stat().st_size
@@ -105,7 +97,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return RefusedError("broken JSON")
+        return RefusedError("json_broken")
 
 
 def _array(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
@@ -121,12 +113,12 @@ def _array(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
         try:
             record, at = decode(window, at)
         except RecursionError:
-            yield str(number + 1), RefusedError("broken JSON")
+            yield str(number + 1), RefusedError("json_broken")
             return
         except ValueError:
             more = file.read(max(CHUNK, len(window) - at))
             if not more or len(window) - at > LONGEST_RECORD:
-                yield str(number + 1), RefusedError("broken JSON")
+                yield str(number + 1), RefusedError("json_broken")
                 return
             window, at = window[at:] + more, 0
             continue
@@ -149,8 +141,8 @@ def _csv(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
             record = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:
-            yield str(reader.line_num), RefusedError(f"broken CSV ({error})")
+        except csv.Error:
+            yield str(reader.line_num), RefusedError("csv_broken")
             continue
         yield str(reader.line_num), record
 

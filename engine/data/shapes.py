@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.data.account import RefusedError
+
 # Keys of a prompt and its response, first match wins; the columns that were asked for come before them.
 PAIRS = (
     ("prompt", "response"), ("prompt", "completion"), ("question", "answer"), ("query", "response"), ("问题", "回答"),
@@ -14,16 +16,12 @@ ASKING, ANSWERING = ("human", "user", "prompter"), ("gpt", "assistant", "bot", "
 Pair = tuple[Any, Any]
 
 
-class RefusedError(Exception):
-    """A record that cannot be used, and why."""
-
-
 def shaped(record: Any, asked: tuple[str, str]) -> tuple[str, list[Pair]]:
     """Name of the shape of a record, and its pairs; raises RefusedError."""
     if isinstance(record, RefusedError):
         raise record
     if not isinstance(record, Mapping):
-        raise RefusedError("not an object")
+        raise RefusedError("not_object")
     if all(name in record for name in asked):
         return "/".join(asked), [(record[asked[0]], record[asked[1]])]
     for name in ("conversations", "messages", "conversation"):
@@ -38,7 +36,7 @@ def shaped(record: Any, asked: tuple[str, str]) -> tuple[str, list[Pair]]:
     for first, second in PAIRS:
         if first in record and second in record:
             return f"{first}/{second}", [(record[first], record[second])]
-    raise RefusedError("no known columns")
+    raise RefusedError("no_known_columns", ", ".join(map(str, record)))
 
 
 def _turns(turns: list[Any], system: Any) -> list[Pair]:
@@ -47,7 +45,7 @@ def _turns(turns: list[Any], system: Any) -> list[Pair]:
     asked, before = None, system if isinstance(system, str) and system.strip() else ""
     for turn in turns:
         if not isinstance(turn, Mapping):
-            raise RefusedError("a turn is not an object")
+            raise RefusedError("turn_not_object")
         role = str(turn.get("from", turn.get("role", ""))).lower()
         text = _content(turn.get("value", turn.get("content")))
         if role == "system":
@@ -59,9 +57,9 @@ def _turns(turns: list[Any], system: Any) -> list[Pair]:
             pairs.append((asked, text))
             asked = None
         elif role not in ANSWERING:
-            raise RefusedError(f"unknown role {role[:20]}" if role.isprintable() else "unknown role")
+            raise RefusedError("unknown_role", role[:20])
     if not pairs:
-        raise RefusedError("no question with an answer")
+        raise RefusedError("no_answer")
     return pairs
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import Lang
+from engine.contract.reasons import counted
 from sft_tui.preflight.finding import Finding, of_error
 from sft_tui.preflight.missing import DEFAULTS, split_command
 from sft_tui.starting import options_text
@@ -71,8 +72,8 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
         yield Finding("ok", "rows_untokenized", name, {"path": path, "rows": rows, **written})
     dropped = sum(facts["dropped"].values())
     if dropped:
-        why = ", ".join(f"{reason}: {count}" for reason, count in sorted(facts["dropped"].items()))
-        args = {"path": path, "rows": rows, "dropped": dropped, "reasons": why, "first": facts["first_dropped"]}
+        why = counted(facts["dropped"])
+        args = {"path": path, "rows": rows, "dropped": dropped, "first": facts["first_dropped"], **why}
         yield Finding("warning", "rows_dropped", name, args, show_command(config, path, facts["first_dropped"]))
     for what in ("control", "replacement"):
         if facts[f"{what}_rows"]:

@@ -56,7 +56,7 @@ def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
 def test_rows_tokens_and_steps_are_counted(survey: Callable[..., dict[str, Any]]) -> None:
     facts = survey([*ROWS, (None, "x"), ("\x1b[2J", "y"), ROWS[0]], epochs=2, gradient_accumulation_steps=2)
     train = facts["train_file"]
-    assert (train["rows"], train["dropped"]) == (6, {"prompt is null": 1})
+    assert (train["rows"], train["dropped"]) == (6, {"prompt_null": 1})
     assert (train["control_rows"], train["first_control"]) == (1, 4)
     assert train["repeated"] == {"rows": 1, "first": 5}
     assert train["label"]["longest"] >= train["label"]["p95"] >= train["label"]["median"] > 1

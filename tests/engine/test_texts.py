@@ -36,7 +36,7 @@ def test_what_is_no_letter_counts_for_no_script(text: str) -> None:
 def test_control_characters_are_counted_with_the_first_row(char: str) -> None:
     told = tally_of(("a", "b"), (None, f"x{char}"), ("a", "b"), ("a", f"b{char}"), (f"{char}a", "b")).to_json()
     assert (told["control_rows"], told["first_control"]) == (2, 3)
-    assert (told["dropped"], told["first_dropped"]) == ({"prompt is null": 1}, 1)
+    assert (told["dropped"], told["first_dropped"]) == ({"prompt_null": 1}, 1)
 
 
 @pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\r\nb", "你\u3000好", "👩\u200d🚀"])

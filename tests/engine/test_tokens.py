@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from engine import parquet, tokens
 from engine.contract.messages import InputError
+from engine.contract.reasons import counted
 from engine.source import Source
 from engine.tokens import TokenStore, cut, encode, open_store
 
@@ -109,12 +110,12 @@ def not_utf8(values: list[bytes | None]) -> pa.Array:
 
 
 FAULTS = [
-    ([None], "prompt is null"),
-    ([""], "prompt is empty"),
-    ([" \t\n"], "prompt is empty"),
-    (["\u3000\u3000"], "prompt is empty"),
-    (not_utf8([b"\xff\xfe"]), "prompt is not UTF-8"),
-    (not_utf8([b"\xed\xa0\x80"]), "prompt is not UTF-8"),  # half of a surrogate pair
+    ([None], "prompt_null"),
+    ([""], "prompt_empty"),
+    ([" \t\n"], "prompt_empty"),
+    (["\u3000\u3000"], "prompt_empty"),
+    (not_utf8([b"\xff\xfe"]), "prompt_not_utf8"),
+    (not_utf8([b"\xed\xa0\x80"]), "prompt_not_utf8"),  # half of a surrogate pair
 ]
 
 
@@ -132,8 +133,8 @@ def test_a_row_without_text_is_left_out_with_its_reason(
     assert store.rows.tolist() == [0, 2]
     (notice,) = store.notices(Path("data/x.parquet"))
     assert notice.code == "rows_dropped"
-    counted = f"{reason.replace('prompt', column)}: 1"
-    assert notice.args == {"path": "data/x.parquet", "rows": 3, "dropped": 1, "reasons": counted, "first": 1}
+    told = {"path": "data/x.parquet", "rows": 3, "dropped": 1, "first": 1}
+    assert notice.args == {**told, **counted({reason.replace("prompt", column): 1})}
 
 
 def test_each_reason_is_counted(write: Any, store_of: Any) -> None:

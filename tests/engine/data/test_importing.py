@@ -46,6 +46,11 @@ def lines(*records: Any) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
+def counts(found: dict[str, Any]) -> dict[str, int]:
+    """What was refused, by reason."""
+    return {reason: entry["count"] for reason, entry in found["refused"].items()}
+
+
 SHAPES = [
     ({"prompt": "你好", "response": "你好！"}, "prompt/response", ONE),
     ({"question": "你好", "answer": "你好！", "id": 3}, "question/answer", ONE),
@@ -85,7 +90,9 @@ def test_each_shape_in_each_form(
     found, train, _ = bring_in(content, "rows.parquet" if form == "parquet" else "rows.json")
     assert train == rows
     assert found["shapes"] == {shape: 1}
-    assert list(found["formats"].values()) == ["jsonl" if form == "lines" else "json" if form != "parquet" else form]
+    assert [file["format"] for file in found["files"]] == [
+        "jsonl" if form == "lines" else "json" if form != "parquet" else form
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,22 +113,22 @@ def test_csv(bring_in: Importer, text: str, rows: Pairs) -> None:
 def test_other_encodings_are_found_out_and_told(bring_in: Importer, encoding: str) -> None:
     found, train, _ = bring_in("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
     assert train == ONE
-    assert list(found["encodings"].values()) == [encoding]
+    assert [file["encoding"] for file in found["files"]] == [encoding]
 
 
 GOOD = lines({"prompt": "a", "response": "b"})
 BAD = [
-    ('{"prompt": "x"\n', "broken JSON"),
-    ("[" * 100_000 + "\n", "broken JSON"),
-    ('"just text"\n', "not an object"),
-    (lines({"text": "x"}), "no known columns"),
-    (lines({"prompt": None, "response": "x"}), "prompt is null"),
-    (lines({"prompt": "x", "response": "  "}), "response is empty"),
-    (lines({"prompt": 3, "response": "x"}), "prompt is no text"),
-    ('{"prompt": "\\ud800", "response": "x"}\n', "prompt is not UTF-8"),
-    (lines({"messages": [{"role": "user", "content": "x"}]}), "no question with an answer"),
-    (lines({"messages": ["x"]}), "a turn is not an object"),
-    (lines({"conversations": [{"from": "tool", "value": "x"}]}), "unknown role tool"),
+    ('{"prompt": "x"\n', "json_broken"),
+    ("[" * 100_000 + "\n", "json_broken"),
+    ('"just text"\n', "not_object"),
+    (lines({"text": "x"}), "no_known_columns:text"),
+    (lines({"prompt": None, "response": "x"}), "prompt_null"),
+    (lines({"prompt": "x", "response": "  "}), "response_empty"),
+    (lines({"prompt": 3, "response": "x"}), "prompt_not_text"),
+    ('{"prompt": "\\ud800", "response": "x"}\n', "prompt_not_utf8"),
+    (lines({"messages": [{"role": "user", "content": "x"}]}), "no_answer"),
+    (lines({"messages": ["x"]}), "turn_not_object"),
+    (lines({"conversations": [{"from": "tool", "value": "x"}]}), "unknown_role:tool"),
 ]
 
 
@@ -129,20 +136,20 @@ BAD = [
 def test_what_cannot_be_used_is_counted_with_its_place(bring_in: Importer, line: str, why: str) -> None:
     found, train, _ = bring_in(GOOD + line + lines({"prompt": "c", "response": "d"}))
     assert train == [("a", "b"), ("c", "d")]
-    assert dict(found["refused"]) == {why: 1}
-    assert found["refused_at"] == {why: ["rows.jsonl:2"]}
+    assert found["refused"] == {why: {"count": 1, "first": "rows.jsonl:2", "places": ["rows.jsonl:2"]}}
+    assert (found["records"], found["used"]) == (3, 2)
 
 
 def test_bytes_that_are_no_text_refuse_their_line_alone(bring_in: Importer) -> None:
     found, train, _ = bring_in(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
     assert train == [("a", "b")]
-    assert dict(found["refused"]) == {"prompt is not UTF-8": 1}
+    assert counts(found) == {"prompt_not_utf8": 1}
 
 
 def test_an_array_that_breaks_off_gives_what_came_before(bring_in: Importer) -> None:
     found, train, _ = bring_in('[{"prompt": "a", "response": "b"}, {"prompt": "c", "resp', "rows.json")
     assert train == [("a", "b")]
-    assert dict(found["refused"]) == {"broken JSON": 1}
+    assert counts(found) == {"json_broken": 1}
 
 
 def test_an_array_longer_than_a_window_is_read_to_its_end(bring_in: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +162,7 @@ def test_an_array_longer_than_a_window_is_read_to_its_end(bring_in: Importer, mo
 def test_repeated_rows_are_left_out(bring_in: Importer) -> None:
     found, train, _ = bring_in(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
     assert train == [("a", "b"), ("a", "c")]
-    assert found["duplicates"] == 2
+    assert (found["made"], found["repeated"], found["kept"]) == (4, 2, 2)
 
 
 @pytest.fixture
@@ -207,7 +214,7 @@ def test_nothing_usable_writes_nothing_and_says_why(bring_in: Importer, tmp_path
     with pytest.raises(InputError) as refused:
         bring_in(lines({"text": "x"}))
     assert refused.value.message.code == "import_nothing"
-    assert "no known columns: 1" in refused.value.message.text()
+    assert "no known columns among text: 1" in refused.value.message.text()
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl"}
 
 

@@ -1,0 +1,117 @@
+"""The account of an import: every record read is used, or refused under a reason with its first places."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PLACES = 3  # kept of each reason
+DETAIL = 200  # characters of a name out of the file
+DETAILS = 20  # of one code that are counted apart; further ones are counted under the code alone
+
+
+class RefusedError(Exception):
+    """A record that cannot be used: a code of `engine.contract.reasons`, and what of the file belongs to it."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.code = code
+        self.detail = detail[:DETAIL]
+        super().__init__(f"{code}:{self.detail}" if self.detail else code)
+
+
+@dataclass
+class Count:
+    """How often something came, and where first."""
+
+    count: int = 0
+    places: list[str] = field(default_factory=list)
+
+
+class Reasons(dict[str, Count]):
+    """What was refused, or noticed, by reason."""
+
+    def add(self, why: RefusedError, place: str) -> None:
+        """Counts one more."""
+        reason = str(why)
+        if reason not in self and why.detail and self._details(why.code) >= DETAILS:
+            reason = why.code
+        entry = self.setdefault(reason, Count())
+        entry.count += 1
+        if len(entry.places) < PLACES:
+            entry.places.append(place)
+
+    def _details(self, code: str) -> int:
+        return sum(reason.startswith(f"{code}:") for reason in self)
+
+    def counts(self) -> dict[str, int]:
+        """Reasons and their counts."""
+        return {reason: entry.count for reason, entry in self.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Reasons as {reason: {count, first, places}}."""
+        return {
+            reason: {"count": entry.count, "first": entry.places[0], "places": entry.places}
+            for reason, entry in self.items()
+        }
+
+
+@dataclass
+class FileAccount:
+    """What one file turned out to be, and what came of its records."""
+
+    path: str
+    format: str = ""
+    encoding: str = ""
+    records: int = 0
+    used: int = 0
+    made: int = 0  # rows
+    refused: int = 0
+
+
+@dataclass
+class Account:
+    """What came of all files: records = used + refused, made = kept + repeated (rows)."""
+
+    files: list[FileAccount] = field(default_factory=list)
+    shapes: Counter[str] = field(default_factory=Counter)
+    refused: Reasons = field(default_factory=Reasons)
+    noticed: Reasons = field(default_factory=Reasons)
+    repeated: int = 0
+    preview: list[list[str]] = field(default_factory=list)
+
+    def use(self, file: FileAccount, shape: str, rows: int) -> None:
+        """Counts a record that made rows."""
+        file.records += 1
+        file.used += 1
+        file.made += rows
+        self.shapes[shape] += 1
+
+    def refuse(self, file: FileAccount, why: RefusedError, place: str) -> None:
+        """Counts a record that cannot be used."""
+        file.records += 1
+        file.refused += 1
+        self.refused.add(why, place)
+
+    @property
+    def records(self) -> int:
+        """Records read."""
+        return sum(file.records for file in self.files)
+
+    @property
+    def made(self) -> int:
+        """Rows made of them, repeated ones among them."""
+        return sum(file.made for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """The account as plain values."""
+        return {
+            "records": self.records,
+            "used": sum(file.used for file in self.files),
+            "made": self.made,
+            "repeated": self.repeated,
+            "kept": self.made - self.repeated,
+            "refused": self.refused.to_json(),
+            "noticed": self.noticed.to_json(),
+            "shapes": dict(self.shapes),
+            "files": [asdict(file) for file in self.files],
+            "preview": self.preview,
+        }
