@@ -3,15 +3,20 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from engine.contract import events
+from engine.contract.bounds import EXACT, LARGEST, Between, Count, Longest, Positive, Real, reader
 from engine.contract.events import Record
 
 MOST_BUCKETS = 2048
 MOST_EVALUATIONS = 512
 MOST_READINGS = 120
 METRICS = ("loss", "lr", "grad_norm", "rate", "padding")
+
+
+_Buckets = Annotated[list[list[Annotated[float, Between(-LARGEST * EXACT, LARGEST * EXACT)]]], Longest(MOST_BUCKETS)]
+_Evaluations = list[tuple[Real | None, ...]]
 
 
 class Bucket(NamedTuple):
@@ -82,10 +87,8 @@ class Curve:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Curve":
         """What `to_json` gave; raises KeyError, TypeError or ValueError."""
-        width, last = int(value["width"]), int(value["last"])
-        buckets = [_bucket(one) for one in value["buckets"]]
-        if width < 1 or len(buckets) > MOST_BUCKETS:
-            raise ValueError("no curve")
+        width, last = reader(Positive)(value["width"]), reader(Count)(value["last"])
+        buckets = [_bucket(one) for one in reader(_Buckets)(value["buckets"])]
         return cls(width, buckets, last)
 
 
@@ -97,7 +100,9 @@ def _bucket(value: list[float]) -> Bucket:
     if len(value) == 1:
         return EMPTY._replace(bad=int(value[0]))
     low, high, total, count, bad = value
-    return Bucket(float(low), float(high), float(total), int(count), int(bad))
+    if count < 1 or bad < 0 or low > high:
+        raise ValueError("not a bucket")
+    return Bucket(low, high, total, int(count), int(bad))
 
 
 @dataclass
@@ -128,7 +133,7 @@ class Curves:
             "loss": step.loss,
             "lr": step.lr,
             "grad_norm": step.grad_norm,
-            "rate": step.tokens / step.seconds if step.seconds > 0 else math.nan,
+            "rate": step.tokens_per_second or math.nan,
             "padding": 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else math.nan,
         }
         for name, value in values.items():
@@ -149,11 +154,11 @@ class Curves:
     def from_json(cls, value: Mapping[str, Any]) -> "Curves":
         """What `to_json` gave; raises KeyError, TypeError or ValueError."""
         curves = {name: Curve.from_json(value["of"][name]) for name in METRICS}
-        evaluations = [
-            (int(step), *(math.nan if x is None else float(x) for x in rest)) for step, *rest in value["evaluations"]
-        ]
-        if any(len(one) != 3 for one in evaluations):
-            raise ValueError("no evaluations")
-        memory = [[int(rank) for rank in ranks] for ranks in value["memory"]]
-        host = [int(used) for used in value.get("host", [])][-MOST_READINGS:]
-        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:], host)  # type: ignore[arg-type]
+        evaluations = [_evaluation(*one) for one in reader(_Evaluations)(value["evaluations"])]
+        memory = reader(list[list[Count]])(value["memory"])
+        host = reader(list[int])(value["host"])
+        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:], host[-MOST_READINGS:])
+
+
+def _evaluation(step: float | None, loss: float | None, bleu: float | None) -> tuple[int, float, float]:
+    return int(step or 0), math.nan if loss is None else loss, math.nan if bleu is None else bleu

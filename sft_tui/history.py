@@ -1,16 +1,18 @@
 """Follows the stream of a run to its state: from a snapshot where there is one, so that a long run opens at once."""
 
 import contextlib
+import hashlib
 import json
+from typing import Any
 
-from engine.contract.events import Record
+from engine.contract.events import Record, without_non_finite
 from engine.contract.rundir import RunDir, read_json, write_json
 from engine.contract.stream import EventReader, Place
 from sft_tui import run_state
 from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
 
-VERSION = 2  # of the snapshot
+VERSION = 3  # of the snapshot
 
 
 class Follower:
@@ -40,19 +42,26 @@ class Follower:
     def save(self) -> None:
         """Writes the snapshot; a disk that does not take it is no harm."""
         parts = {"state": run_state.to_json(self.state), "curves": self.curves.to_json()}
-        value = {"version": VERSION, "place": self._reader.place.to_json(), **parts}
+        value = without_non_finite({"version": VERSION, "place": self._reader.place.to_json(), **parts})
         with contextlib.suppress(OSError):
-            write_json(self._run_dir.snapshot, value, durable=False, compact=True)
+            write_json(self._run_dir.snapshot, {"sha256": _sha256(value), **value}, durable=False, compact=True)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
-    """State, curves and place of the snapshot, or those of a stream not read yet."""
+    """State, curves and place of the snapshot, or those of a stream not read yet.
+
+    A snapshot whose own hash does not fit is as good as none: the stream says the same.
+    """
+    value = read_json(run_dir.snapshot)
     try:
-        value = read_json(run_dir.snapshot)
-        if value["version"] != VERSION:
-            raise ValueError(value["version"])
+        if value.pop("sha256", "") != _sha256(value) or value["version"] != VERSION:
+            raise ValueError("not a snapshot of this version")
         return run_state.from_json(value["state"]), Curves.from_json(value["curves"]), Place.from_json(value["place"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return RunState(), Curves(), Place()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
-from engine.contract.rundir import OutputDir
 from sft_tui.runs import Run
 
 
@@ -18,7 +17,7 @@ def of(run: Run) -> list[tuple[Path, int]]:
 
 
 def _places(run: Run) -> list[Path]:
-    output = OutputDir(Path(str(run.record.config.get("output_dir", ""))))
+    output = run.record.output
     own = run.record.job == "train" and output.owner().get("run") == run.name
     return [run.run_dir.path, *([output.path] if own else [])]
 

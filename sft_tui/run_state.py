@@ -1,12 +1,12 @@
 """What is known of a run: a pure function from its events to one frozen state, shared by every view."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.contract import events
-from engine.contract.events import Event, Record, event_from_json, event_to_json
+from engine.contract.bounds import Count, Name, Seconds, read_as
+from engine.contract.events import Event, Record, event_to_json
 
 MOST_GPUS, MOST_SAMPLES = 64, 64
 EVALUATING = ("evaluating", "generating", "publishing")
@@ -16,13 +16,13 @@ EVALUATING = ("evaluating", "generating", "publishing")
 class Pace:
     """Seconds that this attempt spent on what its remaining time is made of, and how often it did so."""
 
-    training: float = 0.0
-    steps: int = 0
-    saving: float = 0.0
-    saves: int = 0
-    evaluating: float = 0.0
-    evaluations: int = 0
-    since: float = 0.0  # monotonic seconds up to which all is accounted for
+    training: Seconds = 0.0
+    steps: Count = 0
+    saving: Seconds = 0.0
+    saves: Count = 0
+    evaluating: Seconds = 0.0
+    evaluations: Count = 0
+    since: Seconds = 0.0  # monotonic seconds up to which all is accounted for
 
     def spend(self, phase: str, now: float) -> "Pace":
         """With the time since the last account put down to `phase`."""
@@ -48,9 +48,9 @@ class RunState:
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation, and of the one before
     samples_before: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
-    attempt: int = 0
-    began_at: str = ""  # wall clock of the run's first event, and of its newest
-    last_at: str = ""
+    attempt: Count = 0
+    began_at: Name = ""  # wall clock of the run's first event, and of its newest
+    last_at: Name = ""
     pace: Pace = field(default_factory=Pace)
 
     @property
@@ -61,9 +61,7 @@ class RunState:
     @property
     def tokens_per_second(self) -> float:
         """Prompt and label tokens a second in the newest step; 0 before the first."""
-        if self.step is None:
-            return 0.0
-        return self.step.tokens / self.step.seconds if self.step.seconds > 0 else 0.0
+        return self.step.tokens_per_second if self.step else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -175,18 +173,6 @@ def _plain(value: Any) -> Any:
     return event_to_json(value) if isinstance(value, Event) else value
 
 
-def from_json(values: Mapping[str, Any]) -> RunState:
-    """What `to_json` gave; raises TypeError, KeyError or ValueError where it is of another version."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found[name] = tuple(map(_read, value)) if isinstance(value, list) else _read(value)
-    return RunState(**{**found, "pace": Pace(**found["pace"])})
-
-
-def _read(value: Any) -> Any:
-    if not (isinstance(value, dict) and "kind" in value):
-        return value
-    event = event_from_json(value.pop("kind"), value)
-    if isinstance(event, events.Unknown):
-        raise ValueError("an event of another version")
-    return event
+def from_json(values: Any) -> RunState:
+    """What `to_json` gave; raises TypeError, ValueError or OverflowError where a value does not fit."""
+    return read_as(RunState, values)

@@ -151,7 +151,7 @@ def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
 
 
 def _trains(run_dir: RunDir, record: RunRecord) -> bool:
-    folder = Path(str(record.config.get("output_dir", "")))
+    folder = record.output.path
     return (
         record.job == "train" and holder_of(folder).get("run_dir") == str(run_dir.path.absolute()) and is_locked(folder)
     )

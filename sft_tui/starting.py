@@ -66,7 +66,7 @@ def plan_resume(
 
     `values` and `fix` go over the settings of before; a fix, and more epochs, may change what a resume may not.
     """
-    output = OutputDir(Path(str(record.config["output_dir"])))
+    output = record.output
     if record.job != "train":
         raise InputError("resume_not_training", run=record.run)
     if is_locked(output.path):
@@ -94,7 +94,7 @@ def plan_resume(
 
 def is_finished(record: RunRecord) -> bool:
     """Whether a run has done all it was asked for, and is not asked for more epochs now."""
-    owner = OutputDir(Path(str(record.config["output_dir"]))).owner()
+    owner = record.output.owner()
     had = owner.get("config", {})
     epochs = had.get("epochs", 0) if isinstance(had, dict) else 0
     return bool(owner.get("finished")) and not ("epochs" in record.accepted and record.config["epochs"] > epochs)
@@ -104,7 +104,7 @@ def nothing_left(record: RunRecord) -> Message | None:
     """What to say of a resume that would do nothing, because its run is finished; None where there is something."""
     if not (record.resume and is_finished(record)):
         return None
-    steps = int(OutputDir(Path(str(record.config["output_dir"]))).owner().get("steps_total") or 0)
+    steps = int(record.output.owner().get("steps_total") or 0)
     options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}
     return Message.of("resume_finished", run=record.run, steps_total=steps, **options)
 
@@ -133,7 +133,7 @@ def _earlier_record(output: OutputDir) -> RunRecord | None:
 
 def open_run_dir(logs: Path, record: RunRecord) -> tuple[RunDir, RunRecord]:
     """The folder of the run and its record, written there: a resumed run's own folder, else a new one."""
-    place = OutputDir(Path(str(record.config["output_dir"]))).owner().get("run_dir") if record.resume else None
+    place = record.output.owner().get("run_dir") if record.resume else None
     run_dir = RunDir(Path(place)) if isinstance(place, str) and Path(place).is_dir() else None
     if run_dir is None and record.resume and record.run and (logs / record.run).is_dir():
         run_dir = RunDir(logs / record.run)  # ended before it owned its output folder
@@ -173,7 +173,7 @@ def start(logs: Path, record: RunRecord) -> Started:
     """
     if not record.processes:
         record = replace(record, processes=processes_here())
-    folder = Path(str(record.config["output_dir"]))
+    folder = record.output.path
     output = FolderLock.acquire(folder, record.run or record.preset, logs) if record.job == "train" else None
     try:
         run_dir, record = open_run_dir(logs, record)

@@ -18,7 +18,7 @@ from engine.contract import environment, events
 from engine.contract.events import Record
 from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import Message
-from engine.contract.rundir import OutputDir, RunDir, write_json
+from engine.contract.rundir import RunDir, write_json
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, last_attempt
 from sft_tui.history import Follower
@@ -180,7 +180,7 @@ class Supervisor:
         self._ranks.clear_away(spared=self._machine.unreaped())
         if self._output_fd is not None:  # a rank may have been killed inside a save
             with contextlib.suppress(OSError):
-                OutputDir(Path(str(self._record.config["output_dir"]))).remove_staged()
+                self._record.output.remove_staged()
         self._listen()
         self._facts.state = self._follower.state
         self._facts.readings = tuple(self._readings)
@@ -226,7 +226,7 @@ def main(path: Path) -> int:
     supervisor = Supervisor(run_dir, int(output_fd) if output_fd else None)
     code = supervisor.run()
     if output_fd:
-        folder = Path(str(run_dir.read_record().config["output_dir"]))
+        folder = run_dir.read_record().output.path
         lock = FolderLock.inherited(folder, int(output_fd))
         lock.abandon() if supervisor.refused_at_once else lock.release()
     return code

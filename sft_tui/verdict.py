@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.contract import certificate, events
 from engine.contract.messages import Message
-from engine.contract.rundir import OutputDir, RunDir, RunRecord
+from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import text
 from sft_tui.ranks import Exit
 from sft_tui.run_state import RunState
@@ -108,7 +108,7 @@ def _memory(readings: Sequence[events.Host]) -> dict[str, str]:
 
 
 def _finished(record: RunRecord) -> bool:
-    return bool(OutputDir(Path(str(record.config.get("output_dir", "")))).owner().get("finished"))
+    return bool(record.output.owner().get("finished"))
 
 
 def _unlogged(record: RunRecord, step: int) -> events.RunEnded:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast, get_type_hints
 
@@ -308,15 +308,22 @@ def check_value(name: str, value: Any) -> None:
     rule = setting_of(name)
     if name == "mixed_precision" and value == "fp16":
         raise InputError("setting_fp16")
-    kind = KINDS[name]
-    sound = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if not sound:
-        raise InputError("setting_kind", name=name, value=repr(value), kind=kind.__name__)
+    check_kind(name, value)
     if rule.choices and value not in rule.choices:
         known = ", ".join(rule.choices)
         raise InputError("setting_range", name=name, value=value, rule=f"one of {known}", rule_zh=f"是 {known} 之一")
     if isinstance(value, int | float):
         _check_range(name, value, rule)
+
+
+def check_kind(name: str, value: Any) -> None:
+    """Raises InputError unless `value` is of the kind of the setting `name`, whatever its range."""
+    kind = KINDS[name]
+    sound = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if not sound:
+        raise InputError("setting_kind", name=name, value=repr(value), kind=kind.__name__)
+    if isinstance(value, str) and "\0" in value:  # which no path and no name of the system can hold
+        raise InputError("setting_nul", name=name)
 
 
 def _check_range(name: str, value: float, rule: Setting) -> None:
@@ -339,6 +346,24 @@ def _check_range(name: str, value: float, rule: Setting) -> None:
 
 def _exact(bound: float) -> str:
     return str(int(bound)) if bound == int(bound) else str(bound)
+
+
+def require_kinds(values: Mapping[str, Any]) -> None:
+    """Raises ValueError where a setting that this version knows is of another kind."""
+    _require(check_kind, values)
+
+
+def require_values(values: Mapping[str, Any]) -> None:
+    """Raises ValueError where a setting that this version knows is of another kind or out of its range."""
+    _require(check_value, values)
+
+
+def _require(check_one: Callable[[str, Any], None], values: Mapping[str, Any]) -> None:
+    for name in FIELDS.keys() & values.keys():
+        try:
+            check_one(name, values[name])
+        except InputError as error:
+            raise ValueError(error.message.what()) from None
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, list[JsonValue]]]:

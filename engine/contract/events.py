@@ -10,8 +10,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar
 
+from engine.contract.bounds import Between, Count, Name, Positive, Rate, Real, Score, Seconds, read_as
+from engine.contract.config import require_values
 from engine.contract.messages import Message
 
 SCHEMA = 1
@@ -19,6 +21,10 @@ MAX_LINE_BYTES = 64 * 1024
 LONGEST_TEXT = 4000  # characters a text field may keep when its line would be too long
 MOST_FIELDS = 64  # fields an event may keep then, and characters of their names
 DEEPEST = 32  # levels of nesting a line may have
+SHORTEST = 1e-9  # seconds of a step
+
+Settings = Annotated[dict[str, Any], require_values]
+ExitCode = Annotated[int, Between(-255, 255)]
 
 
 @dataclass(frozen=True)
@@ -36,15 +42,15 @@ class RunStarted(Event):
     run: str
     preset: str
     job: str  # "train", "test" or "rehearse"
-    config: dict[str, Any]
+    config: Settings
     overrides: dict[str, Any]  # {setting: [old, new]}
     versions: dict[str, str]
     git_revision: str
     data: dict[str, str]  # {setting: sha256 of the file}
-    world_size: int
+    world_size: Count
     device: str
-    memory_available: int
-    disk_available: int
+    memory_available: Count
+    disk_available: Count
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,15 @@ class Plan(Event):
     """What the attempt will do, known once model and data are read."""
 
     kind: ClassVar[str] = "plan"
-    rows: int
-    steps_per_epoch: int
-    steps_total: int
-    step: int  # steps done before this attempt
-    effective_batch: int
-    parameters: int
-    parameters_trained: int
+    rows: Count
+    steps_per_epoch: Positive
+    steps_total: Count
+    step: Count  # steps done before this attempt
+    effective_batch: Count
+    parameters: Count
+    parameters_trained: Count
     precision: str
-    micro_batch_tokens: int
+    micro_batch_tokens: Count
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,8 @@ class Phase(Event):
 
     kind: ClassVar[str] = "phase"
     name: str
-    done: int = 0
-    total: int = 0
+    done: Count = 0
+    total: Count = 0
 
 
 @dataclass(frozen=True)
@@ -78,21 +84,21 @@ class Step(Event):
     """One optimizer step: `loss` is the mean over all label tokens of the step, all ranks; times in seconds."""
 
     kind: ClassVar[str] = "step"
-    epoch: int
-    step: int
-    steps_total: int
-    loss: float
-    lr: float
-    grad_norm: float
-    label_tokens: int
-    tokens: int  # prompt and label tokens, padding not counted
-    padded_tokens: int  # the same with padding
-    seconds_data: float
-    seconds_forward_backward: float
-    seconds_optimizer: float
-    micro_batches: int
-    sample_ids: list[int]
-    seconds_communication: float = 0.0  # what several ranks wait for each other and add up
+    epoch: Count
+    step: Count
+    steps_total: Count
+    loss: Real
+    lr: Rate
+    grad_norm: Real
+    label_tokens: Count
+    tokens: Count  # prompt and label tokens, padding not counted
+    padded_tokens: Count  # the same with padding
+    seconds_data: Seconds
+    seconds_forward_backward: Seconds
+    seconds_optimizer: Seconds
+    micro_batches: Count
+    sample_ids: list[Count]
+    seconds_communication: Seconds = 0.0  # what several ranks wait for each other and add up
 
     @property
     def seconds(self) -> float:
@@ -100,20 +106,25 @@ class Step(Event):
         within = self.seconds_data + self.seconds_forward_backward + self.seconds_communication
         return within + self.seconds_optimizer
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Prompt and label tokens a second; 0 where the time is too short to be one."""
+        return self.tokens / self.seconds if self.seconds > SHORTEST else 0.0
+
 
 @dataclass(frozen=True)
 class Eval(Event):
     """One evaluation; `loss` is the mean over label tokens, `bleu` comes with its `signature`."""
 
     kind: ClassVar[str] = "eval"
-    epoch: int
-    step: int
-    rows: int
-    loss: float
-    bleu: float
-    bleu_rows: int
+    epoch: Count
+    step: Count
+    rows: Count
+    loss: Real
+    bleu: Score
+    bleu_rows: Count
     signature: str
-    seconds: float
+    seconds: Seconds
 
 
 @dataclass(frozen=True)
@@ -121,9 +132,9 @@ class Sample(Event):
     """One prediction of an evaluation beside its reference."""
 
     kind: ClassVar[str] = "sample"
-    epoch: int
-    step: int
-    row: int
+    epoch: Count
+    step: Count
+    row: Count
     prompt: str
     reference: str
     prediction: str
@@ -134,11 +145,11 @@ class Checkpoint(Event):
     """A checkpoint was published."""
 
     kind: ClassVar[str] = "checkpoint"
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     path: str
-    size: int
-    seconds: float
+    size: Count
+    seconds: Seconds
     pruned: list[str]
 
 
@@ -147,17 +158,17 @@ class Rehearsed(Event):
     """What a rehearsal found: bytes and seconds; three seconds are as expected, at least, and at most."""
 
     kind: ClassVar[str] = "rehearsed"
-    micro_batch_tokens: int  # the largest budget, up to the one asked for, that fits the limit
-    micro_batch_tokens_asked: int
-    memory_limit: int  # of all ranks together
-    peak_memory: list[int]  # of each rank, with every budget that was tried
-    peak_memory_found: int  # of all ranks, with the budget that was found
-    gpu_memory: list[int]  # of each rank; 0 where it has no GPU
-    steps_timed: int
-    seconds_step: list[float]  # of mean length
-    seconds_evaluation: list[float]
-    seconds_save: float
-    checkpoint_bytes: int
+    micro_batch_tokens: Count  # the largest budget, up to the one asked for, that fits the limit
+    micro_batch_tokens_asked: Count
+    memory_limit: Count  # of all ranks together
+    peak_memory: list[Count]  # of each rank, with every budget that was tried
+    peak_memory_found: Count  # of all ranks, with the budget that was found
+    gpu_memory: list[Count]  # of each rank; 0 where it has no GPU
+    steps_timed: Count
+    seconds_step: list[Seconds]  # of mean length
+    seconds_evaluation: list[Seconds]
+    seconds_save: Seconds
+    checkpoint_bytes: Count
 
 
 @dataclass(frozen=True)
@@ -165,11 +176,11 @@ class Host(Event):
     """Memory of the machine and of the run's processes, in bytes; CPU and disk."""
 
     kind: ClassVar[str] = "host"
-    memory_total: int
-    memory_available: int
-    rank_memory: list[int]
-    cpu_percent: float
-    disk_available: int
+    memory_total: Count
+    memory_available: Count
+    rank_memory: list[Count]
+    cpu_percent: Rate
+    disk_available: Count
 
 
 @dataclass(frozen=True)
@@ -177,7 +188,7 @@ class Gpu(Event):
     """One GPU's readings as text; what the driver cannot give is `N/A: reason`."""
 
     kind: ClassVar[str] = "gpu"
-    index: int
+    index: Count
     name: str
     readings: dict[str, str]
 
@@ -188,9 +199,9 @@ class Heartbeat(Event):
 
     kind: ClassVar[str] = "heartbeat"
     phase: str
-    progress: int = 0
+    progress: Count = 0
     waiting: bool = False  # for other ranks: standing still is then not this one's fault
-    pid: int = 0
+    pid: Count = 0
 
 
 @dataclass(frozen=True)
@@ -200,7 +211,7 @@ class RankFailed(Event):
     kind: ClassVar[str] = "rank_failed"
     reason: str  # failed, out_of_memory
     phase: str
-    step: int
+    step: Count
     why: str
     traceback: str
     waiting: bool
@@ -230,7 +241,7 @@ class RunEnded(Event):
     # finished, stopped, paused, orphaned, terminated, refused, busy, diverged, failed, killed, out_of_memory, hung,
     # machine_restarted, lost
     reason: str
-    exit_code: int
+    exit_code: ExitCode
     message: Message
     evidence: dict[str, str] = field(default_factory=dict)
     apply: dict[str, Any] = field(default_factory=dict)  # {setting: value} that mends the cause when it resumes
@@ -258,11 +269,14 @@ EVENT_TYPES: dict[str, type[Event]] = {
 class Envelope:
     """When and from where: order by (attempt, src, seq); `mono` is monotonic seconds on the writer's machine."""
 
-    at: str
-    mono: float
-    attempt: int
-    src: str
-    seq: int
+    at: Name
+    mono: Seconds
+    attempt: Count
+    src: Name
+    seq: Count
+
+
+_OUTSIDE = ("v", *(f.name for f in dataclasses.fields(Envelope)))
 
 
 @dataclass(frozen=True)
@@ -297,16 +311,17 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(_plain(body), allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    return json.dumps(without_non_finite(body), allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _plain(value: Any) -> Any:
+def without_non_finite(value: Any) -> Any:
+    """Plain values with NaN and infinities as the texts that stand for them in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): without_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [without_non_finite(item) for item in value]
     return value
 
 
@@ -328,14 +343,15 @@ def decode(line: bytes) -> Record | None:
         return None
     if not isinstance(body, dict) or not _shallow(body, DEEPEST):
         return None
+    kind = body.pop("kind", None)
     try:
-        envelope = Envelope(
-            **{name: _typed(body.pop(name), kind) for name, kind in _hints(Envelope).items()},
-        )
-        kind = _typed(body.pop("kind"), str)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        envelope = read_as(Envelope, body)
+    except (TypeError, ValueError, OverflowError):
         return None
-    body.pop("v", None)
+    if not isinstance(kind, str):
+        return None
+    for name in _OUTSIDE:
+        body.pop(name, None)
     return Record(envelope, event_from_json(kind, body))
 
 
@@ -350,42 +366,6 @@ def event_from_json(kind: str, body: dict[str, Any]) -> Event:
     if event_type is None:
         return Unknown(kind, body)
     try:
-        known = {name: _typed(body[name], hint) for name, hint in _hints(event_type).items() if name in body}
-        return event_type(**known)
+        return read_as(event_type, body)
     except (TypeError, ValueError, OverflowError):
         return Unknown(kind, body)
-
-
-_HINTS: dict[type, dict[str, Any]] = {}
-
-
-def _hints(event_type: type) -> dict[str, Any]:
-    if event_type not in _HINTS:
-        hints = get_type_hints(event_type)
-        _HINTS[event_type] = {f.name: hints[f.name] for f in dataclasses.fields(event_type)}
-    return _HINTS[event_type]
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """`value` as the type `hint`; raises TypeError or ValueError where it is of another."""
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
-            raise ValueError(value)
-        return float(value)
-    if hint is Message and isinstance(value, dict):
-        args = value.get("args")
-        if not isinstance(args, dict) or not all(isinstance(item, str | int | float) for item in args.values()):
-            raise TypeError("args")
-        return Message(_typed(value.get("code"), str), args, _typed(value.get("text", ""), str))
-    origin = get_origin(hint)
-    if origin is list and isinstance(value, list):
-        (inner,) = get_args(hint)
-        return [_typed(item, inner) for item in value]
-    if origin is dict and isinstance(value, dict):
-        inner = get_args(hint)[1]
-        return {key: _typed(item, inner) for key, item in value.items()}
-    if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
-        return value
-    raise TypeError(f"{value!r} is no {hint}")

@@ -30,6 +30,12 @@ MESSAGES: dict[str, Wording] = {
         "{name} = {value}: it must be {kind}.",
         "{name} = {value}：类型应为 {kind}。",
     ),
+    "setting_nul": Wording(
+        "{name} contains a NUL character.",
+        "{name} 含有 NUL 字符。",
+        "Type the value again without it.",
+        "请去掉该字符后重新输入。",
+    ),
     "setting_fp16": Wording(
         "mixed_precision = fp16: T5 diverges in fp16 (its activations leave the range).",
         "mixed_precision = fp16：T5 的激活值超出 fp16 的范围，训练会发散。",
@@ -724,7 +730,7 @@ class Message:
         what, fix = (wording.zh, wording.zh_fix) if lang == "zh" else (wording.en, wording.en_fix)
         try:
             return what.format_map(args), fix.format_map(args)
-        except (KeyError, IndexError, ValueError, RecursionError):  # the arguments of another version
+        except (KeyError, IndexError, ValueError, OverflowError, RecursionError):  # the arguments of another version
             return said
 
 

@@ -7,15 +7,27 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Annotated, Any
 
 from engine.contract import config as settings
+from engine.contract.bounds import Between, Count, read_as
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
 STAGED = ".tmp-"  # what is being written begins with it, until it gets its name
+
+
+def _settings_of_a_run(values: Mapping[str, Any]) -> None:
+    """Raises ValueError where a setting cannot be, or it is not said where the run writes."""
+    settings.require_kinds(values)
+    if "output_dir" not in values:
+        raise ValueError("its config has no output_dir")
+
+
+Settings = Annotated[dict[str, Any], _settings_of_a_run]
+Processes = Annotated[int, Between(0, settings.setting_of("num_processes").high or 0)]
 
 
 @dataclass(frozen=True)
@@ -25,12 +37,12 @@ class RunRecord:
     run: str
     preset: str
     job: str  # "train", "test" or "rehearse"
-    config: dict[str, Any]
+    config: Settings
     overrides: dict[str, Any] = field(default_factory=dict)
-    processes: int = 1
+    processes: Processes = 1
     resume: bool = False
     fresh: bool = False
-    memory_limit: int = 0  # bytes that the ranks of a rehearsal may take together; 0: not limited
+    memory_limit: Count = 0  # bytes that the ranks of a rehearsal may take together; 0: not limited
     force: bool = False  # goes on although the checkpoint was made with something else
     accepted: list[str] = field(default_factory=list)  # settings a resume was asked to change, though they matter
     resume_option: str = ""  # the command or option that resumes it, as its starter would say it
@@ -40,6 +52,11 @@ class RunRecord:
     def run_config(self) -> RunConfig:
         """The settings; raises InputError where one is out of range."""
         return settings.from_json(self.config)
+
+    @property
+    def output(self) -> "OutputDir":
+        """Where the run writes its model."""
+        return OutputDir(Path(str(self.config["output_dir"])))
 
 
 @dataclass(frozen=True)
@@ -105,12 +122,8 @@ class RunDir:
     def read_record(self) -> RunRecord:
         """The record; raises InputError where it is missing or not one."""
         try:
-            record = RunRecord(**json.loads(self.record.read_text(encoding="utf-8")))
-            for name, kind in get_type_hints(RunRecord).items():
-                if not isinstance(getattr(record, name), get_origin(kind) or kind):
-                    raise TypeError(f"{name} is not {kind.__name__}")
-            return record
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            return read_as(RunRecord, json.loads(self.record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
 
     def request_stop(self, why: str = "stop") -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from engine.contract.bounds import Count, Number64, read_as
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Step, Warning, decode, encode
 from engine.contract.messages import Message
 
@@ -83,9 +84,9 @@ def _ends_with_newline(fd: int) -> bool:
 class Place:
     """How far a stream was read: the file, the bytes of it, and the last of these, by which it is known again."""
 
-    device: int = 0
-    inode: int = 0
-    offset: int = 0
+    device: Number64 = 0
+    inode: Number64 = 0
+    offset: Count = 0
     seen: bytes = b""
 
     def to_json(self) -> dict[str, Any]:
@@ -95,8 +96,7 @@ class Place:
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """What `to_json` gave; raises ValueError, TypeError or KeyError."""
-        seen = bytes.fromhex(value["seen"])
-        return cls(int(value["device"]), int(value["inode"]), int(value["offset"]), seen)
+        return read_as(cls, {**value, "seen": bytes.fromhex(value["seen"])})
 
 
 class EventReader:

@@ -110,7 +110,7 @@ def _details(view: View, width: int) -> list[Line]:
         parts.append((say("column_ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
         parts += [("", words, "dim") for words in [safe(end.message.fix(lang), 600)] if words]
     parts += [(say("ui_folder", lang), safe(str(run.run_dir.path.absolute()), 400), "")]
-    parts += [(say("ui_model_folder", lang), safe(str(run.record.config.get("output_dir", "-")), 400), "")]
+    parts += [(say("ui_model_folder", lang), safe(str(run.record.output.path), 400), "")]
     indent = max(columns([(label, "")]) for label, _, _ in parts) + 2
     body: list[Line] = []
     for label, words, role in parts:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import events
+from engine.contract.bounds import LARGEST
 from engine.contract.events import Envelope, Record
 from sft_tui.curves import MOST_BUCKETS, MOST_EVALUATIONS, MOST_READINGS, Curve, Curves
 from tests.sft_tui.conftest import EVAL, step
@@ -50,7 +51,7 @@ def test_a_step_that_is_done_again_takes_the_place_of_what_it_repeats() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(), max_size=40))
+@given(st.lists(st.one_of(st.floats(-LARGEST, LARGEST), st.sampled_from([math.nan, math.inf, -math.inf])), max_size=40))
 def test_curves_come_back_from_a_snapshot(values: list[float]) -> None:
     curves = Curves()
     for number, value in enumerate(values, 1):

@@ -1,14 +1,19 @@
 """The state of a run, from a snapshot and the rest of its stream, is the one that the whole stream gives."""
 
+import functools
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from engine.contract.events import Event, Phase, Record, encode
 from engine.contract.rundir import RunDir
 from sft_tui.history import Follower, read_state
+from sft_tui.run_state import Pace, RunState
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
@@ -71,16 +76,67 @@ def test_a_snapshot_that_is_none_is_passed_over(run_dir: RunDir, lines: list[byt
     assert repr(read_state(run_dir)) == repr(whole)
 
 
-def test_a_snapshot_of_another_version_is_passed_over(run_dir: RunDir, lines: list[bytes]) -> None:
+@pytest.fixture
+def saved(run_dir: RunDir, lines: list[bytes]) -> RunState:
+    """The state of a run whose snapshot was written."""
     run_dir.events.write_bytes(b"".join(lines))
     follower = Follower(run_dir)
     follower.poll()
-    whole = follower.state
     follower.save()
+    return follower.state
+
+
+def test_a_snapshot_of_another_version_is_passed_over(run_dir: RunDir, saved: RunState) -> None:
+    rewrite(run_dir, lambda value: value.update(version=1))
+    assert repr(read_state(run_dir)) == repr(saved)
+
+
+def test_no_flipped_bit_of_a_snapshot_changes_what_is_shown(run_dir: RunDir, saved: RunState) -> None:
+    content, random = run_dir.snapshot.read_bytes(), Random(7)
+    for _ in range(100):
+        damaged = bytearray(content)
+        damaged[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        run_dir.snapshot.write_bytes(damaged)
+        assert repr(read_state(run_dir)) == repr(saved)
+
+
+WRONG: list[Any] = [None, True, -5, 1e308, 10**400, "x", [], [None], {}, {"kind": "step"}, {"kind": "kinf", "a": 1}]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.usefixtures("saved")
+def test_a_snapshot_with_a_value_of_another_type_is_passed_over(run_dir: RunDir, value: Any) -> None:
+    """Its hash fits, as it does where another program wrote it."""
+    content = json.loads(run_dir.snapshot.read_text())
+    for part in ("state", "curves", "place"):
+        for name in content[part]:
+            rewrite(run_dir, functools.partial(put, part=part, name=name, value=value))
+            state = read_state(run_dir)
+            assert isinstance(state.pace, Pace)
+            assert state.attempt >= 0
+            assert all(part is None or isinstance(part, Event) for part in (state.plan, state.step, state.ended))
+            run_dir.snapshot.write_text(json.dumps(content))
+
+
+def test_a_snapshot_of_another_stream_is_passed_over(run_dir: RunDir, lines: list[bytes], saved: RunState) -> None:
+    run_dir.events.unlink()
+    run_dir.events.write_bytes(lines[0])
+    assert (read_state(run_dir).attempt, read_state(run_dir).step) == (1, None)
+    assert saved.attempt == 2
+
+
+def put(whole: dict[str, Any], part: str, name: str, value: Any) -> None:
+    """Replaces one field of a part of a snapshot."""
+    whole[part][name] = value
+
+
+def rewrite(run_dir: RunDir, change: Callable[[dict[str, Any]], object]) -> None:
+    """Writes the snapshot again with something changed, and with the hash that fits."""
     value = json.loads(run_dir.snapshot.read_text())
-    value["state"]["step"]["loss"] = "high"
+    del value["sha256"]
+    change(value)
+    value["sha256"] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     run_dir.snapshot.write_text(json.dumps(value))
-    assert repr(read_state(run_dir)) == repr(whole)
 
 
 @pytest.mark.parametrize("how", ["replaced", "cut"])

@@ -4,13 +4,15 @@ import dataclasses
 import json
 import math
 import string
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import events
+from engine.contract.bounds import MOST_ITEMS, NON_FINITE, WIDEST, Between
 from engine.contract.events import EVENT_TYPES, MAX_LINE_BYTES, SCHEMA, Envelope, Event, Record, decode, encode
 from engine.contract.messages import MESSAGES, Message
 
@@ -30,12 +32,20 @@ TEXT = st.one_of(
     st.text(st.sampled_from('中文，。😀👩‍👩‍👧\ud83d\udc00\x00\x1b[31m\x7f\x9b\u2028\u2029\u202e"\\\n\r\t\ufeff')),
 ).map(joined)
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-WIDEST, WIDEST - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        TEXT,
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXT, inner, max_size=4)),
     max_leaves=8,
 )
 ARGS = st.dictionaries(
-    TEXT, st.one_of(TEXT, st.integers(), st.floats(allow_nan=False, allow_infinity=False)), max_size=4
+    TEXT,
+    st.one_of(TEXT, st.integers(-WIDEST, WIDEST - 1), st.floats(allow_nan=False, allow_infinity=False)),
+    max_size=4,
 )
 
 
@@ -52,8 +62,6 @@ MESSAGE = st.one_of(
 )
 OF_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXT,
-    int: st.integers(),
-    float: st.floats(),
     bool: st.booleans(),
     Any: JSON,
     Message: MESSAGE,
@@ -64,6 +72,9 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
     """Any value of a field."""
     if hint in OF_TYPE:
         return OF_TYPE[hint]
+    if get_origin(hint) is Annotated:
+        plain, check = get_args(hint)
+        return numbers(plain, check) if isinstance(check, Between) else of_type(plain).filter(passes(check))
     inner = [of_type(argument) for argument in get_args(hint)]
     if get_origin(hint) is list:
         return st.lists(*inner, max_size=5)
@@ -71,10 +82,38 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
     return st.dictionaries(*inner, max_size=4)
 
 
+def numbers(kind: Any, allowed: Between) -> st.SearchStrategy[Any]:
+    """Any number that a field may hold."""
+    if kind is int:
+        return st.integers(int(allowed.low), int(allowed.high))
+    finite = st.floats(allowed.low, allowed.high)
+    return st.one_of(finite, st.sampled_from([math.nan, math.inf, -math.inf])) if allowed.non_finite else finite
+
+
+def passes(check: Callable[[Any], None]) -> Callable[[Any], bool]:
+    """Whether a value is let through."""
+
+    def is_let_through(value: Any) -> bool:
+        try:
+            check(value)
+        except ValueError:
+            return False
+        return True
+
+    return is_let_through
+
+
 def hints(event_type: type[Any]) -> dict[str, Any]:
-    """The fields of a dataclass and their types."""
-    resolved = get_type_hints(event_type)
+    """The fields of a dataclass and their types, with the bounds that are declared for them."""
+    resolved = get_type_hints(event_type, include_extras=True)
     return {field.name: resolved[field.name] for field in dataclasses.fields(event_type)}
+
+
+def bare(hint: Any) -> Any:
+    """A type without its bounds."""
+    if get_origin(hint) is Annotated:
+        return bare(get_args(hint)[0])
+    return list[bare(get_args(hint)[0])] if get_origin(hint) is list else hint  # type: ignore[misc]
 
 
 def any_event(kind: str) -> st.SearchStrategy[Event]:
@@ -119,7 +158,9 @@ def simple(hint: Any) -> Any:
     """The plainest value of a type."""
     if hint is Message:
         return {"code": "head_frozen", "args": {}, "text": ""}
-    return (get_origin(hint) or hint)()
+    if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Between):
+        return bare(hint)(max(0, get_args(hint)[1].low))
+    return (get_origin(bare(hint)) or bare(hint))()
 
 
 def simple_fields(kind: str) -> dict[str, Any]:
@@ -310,6 +351,7 @@ def wrong_values(hint: Any) -> list[Any]:
             {"code": "x", "args": []},
             {"code": "x", "args": {}, "text": 1},
         ]
+    hint = bare(hint)
     if get_origin(hint) is dict:
         return [[], None, "text", 3, *([{"a": 1}] if get_args(hint)[1] is str else [])]
     plain: dict[Any, list[Any]] = {
@@ -333,6 +375,50 @@ def test_a_field_of_another_type_makes_the_event_unknown(kind: str) -> None:
 
             assert read(line) == events.Unknown(kind, fields)
             assert json.loads(encode(Record(ENVELOPE, read(line)))) == json.loads(line)
+
+
+def beyond(hint: Any) -> list[Any]:
+    """Values of the right type that are too large, too small or too long for a field."""
+    if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Between):
+        bound, kind = get_args(hint)[1], bare(hint)
+        huge: list[Any] = [10**400, -(10**400)] if kind is int else [1e308, -1e308]
+        strange = [] if kind is int or bound.non_finite else list(NON_FINITE)
+        return [kind(bound.low - 1 - abs(bound.low)), kind(bound.high * 2 + 1), *huge, *strange]
+    if get_origin(hint) is list:
+        return [[value] for value in beyond(get_args(hint)[0])] + [[simple(get_args(hint)[0])] * (MOST_ITEMS + 1)]
+    if hint is Message:
+        return [{"code": "x", "args": {"a": 10**400}, "text": ""}]
+    return [{"a": 10**400}, {"a": [{"b": 10**400}]}] if get_args(bare(hint))[1:] == (Any,) else []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_beyond_the_bounds_of_its_field_makes_the_event_unknown(kind: str) -> None:
+    for name, hint in hints(EVENT_TYPES[kind]).items():
+        for value in beyond(hint):
+            fields = {**simple_fields(kind), name: value}
+            assert events.event_from_json(kind, fields) == events.Unknown(kind, fields), (name, value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"save_steps": None}, {"logging_steps": 0}, {"epochs": "3"}, {"learn_rate": [1]}, {"output_dir": 5}],
+)
+def test_settings_that_no_run_can_have_make_the_event_unknown(config: dict[str, Any]) -> None:
+    fields = {**simple_fields("run_started"), "config": config}
+
+    assert type(read(wire("run_started", **fields))) is events.Unknown
+
+
+def test_settings_that_this_version_does_not_know_are_kept() -> None:
+    event = read(wire("run_started", **{**simple_fields("run_started"), "config": {"save_steps": 5, "warp": [1, "x"]}}))
+
+    assert isinstance(event, events.RunStarted)
+    assert event.config == {"save_steps": 5, "warp": [1, "x"]}
+
+
+@pytest.mark.parametrize("mono", [1e308, -1.0, "Infinity", "NaN"])
+def test_a_line_whose_time_cannot_be_is_no_event(mono: Any) -> None:
+    assert decode(json.dumps({**ON_THE_WIRE, "mono": mono, "kind": "heartbeat", "phase": "x"}).encode()) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -29,7 +29,7 @@ PASSED_ON = {
     "near",
     "code",
     "said['code']",
-    "_typed(value.get('code'), str)",
+    "_text(given.get('code'))",
 }
 CODES_OF = {
     "f'ended_{why}'": ["ended_still", "ended_silent", "ended_suspended"],

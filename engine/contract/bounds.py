@@ -1,0 +1,195 @@
+"""What a value that was read from a file may be: its type, range and size, declared at the field it is for.
+
+Events, records and snapshots come from files that anybody can have written. `read_as` makes one of a dataclass from
+plain JSON and raises where a value does not fit its field, so that whoever works with it need not ask again.
+"""
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Mapping, Sized
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from engine.contract.messages import Message
+
+EXACT = 2**53  # whole numbers up to here survive any reader of JSON, and any sum with fractions
+WIDEST = 2**63
+LARGEST = 1e60  # of a loss or a norm
+MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text: more than a line of a stream has
+NON_FINITE = ("NaN", "Infinity", "-Infinity")  # how they are written, as JSON has no number for them
+
+Made = TypeVar("Made")
+Reader = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Between:
+    """Numbers from `low` to `high`; where `non_finite`, NaN and the infinities too."""
+
+    low: float
+    high: float
+    non_finite: bool = False
+
+    def __call__(self, value: float) -> None:
+        """Raises ValueError for any other number."""
+        if not self.low <= value <= self.high and not (self.non_finite and not math.isfinite(value)):
+            raise ValueError("out of range")
+
+
+@dataclass(frozen=True)
+class Longest:
+    """Texts, lists and objects of at most so many characters or entries."""
+
+    most: int
+
+    def __call__(self, value: Sized) -> None:
+        """Raises ValueError for a longer one."""
+        if len(value) > self.most:
+            raise ValueError("too long")
+
+
+Count = Annotated[int, Between(0, EXACT)]  # of things, steps, tokens, bytes
+Number64 = Annotated[int, Between(0, 2**64)]  # of a file, as the system gives it
+Positive = Annotated[int, Between(1, EXACT)]  # of what something is divided by
+Seconds = Annotated[float, Between(0, 1e12)]
+Real = Annotated[float, Between(-LARGEST, LARGEST, non_finite=True)]  # losses and norms: what fp32 holds, squared
+Score = Annotated[float, Between(0, 100.01, non_finite=True)]  # BLEU, whose 100 is rounded up; NaN where none was taken
+Rate = Annotated[float, Between(0, 1e6)]  # learning rates, percentages of many processors
+Name = Annotated[str, Longest(200)]
+
+
+def read_as(kind: type[Made], values: Any) -> Made:
+    """An instance of the dataclass from an object of JSON; raises TypeError or ValueError where a value does not fit.
+
+    Fields that the dataclass does not have are passed over; those that the object lacks get their defaults.
+    """
+    hint: Any = kind
+    made: Made = reader(hint)(values)
+    return made
+
+
+@cache
+def reader(hint: Any) -> Reader:
+    """What makes a value of the type `hint` from one of JSON, or raises TypeError, ValueError or OverflowError."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _checked(reader(inner[0]), inner[1:])
+    if origin in (Union, types.UnionType):
+        return _optional(reader(next(one for one in inner if one is not types.NoneType)))
+    if origin in (list, tuple):
+        return _sequence(origin, reader(inner[0]))
+    if origin is dict:
+        return _mapping(reader(inner[1]))
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if dataclasses.is_dataclass(hint):
+        return _instance(hint)
+    return _of_type(hint)
+
+
+def _checked(read: Reader, checks: tuple[Callable[[Any], None], ...]) -> Reader:
+    def read_checked(value: Any) -> Any:
+        found = read(value)
+        for check in checks:
+            check(found)
+        return found
+
+    return read_checked
+
+
+def _optional(read: Reader) -> Reader:
+    return lambda value: None if value is None else read(value)
+
+
+def _sequence(kind: Any, read: Reader) -> Reader:
+    def read_sequence(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError("not a list")
+        _bounded(value)
+        return kind(map(read, value))
+
+    return read_sequence
+
+
+def _mapping(read: Reader) -> Reader:
+    def read_mapping(value: Any) -> dict[str, Any]:
+        return {_text(key): read(item) for key, item in _object(value).items()}
+
+    return read_mapping
+
+
+def _instance(kind: Any) -> Reader:
+    hints = get_type_hints(kind, include_extras=True)
+    readers = {field.name: reader(hints[field.name]) for field in dataclasses.fields(kind)}
+
+    def read_instance(value: Any) -> Any:
+        given = _object(value)
+        return kind(**{name: read(given[name]) for name, read in readers.items() if name in given})
+
+    return read_instance
+
+
+def _of_type(kind: Any) -> Reader:
+    def read_type(value: Any) -> Any:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"not {kind.__name__}")
+        return value
+
+    return read_type
+
+
+_bounded = Longest(MOST_ITEMS)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    _bounded(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    _bounded(value)
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and value not in NON_FINITE:
+        raise ValueError("not a number")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError("not a number")
+    return float(value)
+
+
+def _message(value: Any) -> Message:
+    given = _object(value)
+    args = {_text(name): _argument(one) for name, one in _object(given.get("args")).items()}
+    return Message(_text(given.get("code")), args, _text(given.get("text", "")))
+
+
+def _argument(value: Any) -> str | int | float:
+    if not isinstance(value, str | int | float):
+        raise TypeError("not an argument")
+    argument: str | int | float = plain(value)
+    return argument
+
+
+def plain(value: Any) -> Any:
+    """Any value of JSON whose whole numbers fit 64 bits; raises ValueError for another."""
+    if isinstance(value, dict):
+        return {_text(key): plain(item) for key, item in _object(value).items()}
+    if isinstance(value, list):
+        _bounded(value)
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int) and not -WIDEST <= value < WIDEST:
+        raise ValueError("out of range")
+    return value
+
+
+_PLAIN: dict[Any, Reader] = {Any: plain, str: _text, float: _number, Message: _message}
