@@ -194,6 +194,11 @@ NO_RECORDS = [
     b'{"run": 1, "preset": "b", "job": "train", "config": {}, "processes": "2"}',
     b'{"run": "a", "preset": "b", "job": "train", "config": {}, "accepted": "epochs"}',
     b"[" * 100_000,
+    b'{"run": "a", "preset": "b", "job": "train", "config": {}}',
+    b'{"run": "a", "preset": "b", "job": "train", "config": {"output_dir": 5}}',
+    b'{"run": "a", "preset": "b", "job": "train", "config": {"output_dir": "a\\u0000b"}}',
+    b'{"run": "a", "preset": "b", "job": "train", "config": {"output_dir": "o"}, "processes": 100000}',
+    b'{"run": "a", "preset": "b", "job": "train", "config": {"output_dir": "o"}, "memory_limit": -1}',
 ]
 
 
@@ -202,7 +207,7 @@ def test_what_is_no_record_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(content)
 
     with pytest.raises(InputError, match=re.escape("run.json")):
-        RunDir(tmp_path).read_record().run_config()
+        RunDir(tmp_path).read_record()
 
 
 # --- JSON files
