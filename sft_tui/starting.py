@@ -117,9 +117,14 @@ def fix_of(run: Run) -> dict[str, Any]:
     return end.apply
 
 
+def options(values: Mapping[str, Any]) -> list[str]:
+    """Settings as the words of a command line."""
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
 def options_text(values: Mapping[str, Any]) -> str:
-    """Settings as they are given on a command line, each with a space before it."""
-    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in values.items())
+    """Settings as they are typed on a command line, each with a space before it."""
+    return "".join(f" {shlex.quote(word)}" for word in options(values))
 
 
 def _earlier_record(output: OutputDir) -> RunRecord | None:

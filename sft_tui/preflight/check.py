@@ -1,6 +1,5 @@
 """The pre-flight: every check in the order in which its findings are to be mended."""
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +14,13 @@ from engine.contract.rundir import OutputDir, RunRecord, refuse_unfinished
 from sft_tui import gpus, rehearsal
 from sft_tui.monitor import HostReader
 from sft_tui.preflight import data, disk, machine, memory, missing, model, probe
-from sft_tui.preflight.finding import ORDER, Finding, item
+from sft_tui.preflight.finding import ORDER, Finding, item, of_error
+from sft_tui.preflight.fix import Command, Set, Start, as_path, command_of
 from sft_tui.preflight.memory import Batch, Plan, Prediction
 from sft_tui.preflight.probe import Progress
 from sft_tui.preflight.remedy import Run, remedied
 from sft_tui.rehearsal import Rehearsal, applied, estimate
-from sft_tui.starting import options_text, processes_here
+from sft_tui.starting import DEFAULT_LOGS, options, processes_here
 from sft_tui.text import size
 
 TIGHT = 0.85  # of the memory to be had
@@ -60,9 +60,20 @@ class Request:
         """How many ranks it will have."""
         return self.config.num_processes or processes_here()
 
-    def command(self, verb: str = "run", **changes: Any) -> str:
-        """The command of this run with other settings."""
-        return f"sft-tui {verb} {self.preset}{options_text({**self.values, **changes})}"
+    def but(self, **changes: Any) -> Set:
+        """Looks at this run again with other settings."""
+        return Set(self.preset, self.values, changes)
+
+    @property
+    def start(self) -> Start:
+        """Starts this run."""
+        return Start(self.preset, self.values)
+
+    @property
+    def rehearse(self) -> Command:
+        """Rehearses this run."""
+        logs = () if self.logs == DEFAULT_LOGS else ("--logs", str(self.logs))
+        return Command(("rehearse", self.preset, *logs, *options(self.values)))
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ def check(
     """Looks at everything; never raises for what it finds. `partly` is told what needs no file to be read."""
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
-    at_once = [*machine.findings(config, request.processes, request.command(), host.memory_total), _precision(config)]
+    at_once = [*machine.findings(config, request.processes, request.start, host.memory_total), _precision(config)]
     with ThreadPoolExecutor(2) as pool:
         asked = {
             "data": pool.submit(_asked, "data", config, progress, settings=DATA_FILES, processes=request.processes),
@@ -134,9 +145,9 @@ def check(
         plan = {"per_epoch": steps["per_epoch"], "total": steps["total"], "batch": batch}
         findings.append(Finding("ok", "plan", "time", {**plan, "peak": config.peak_learn_rate()}))
         findings += _time(request, steps["total"])
-    found = list(missing.mended(findings, config, lambda **changes: request.command("check", **changes)))
+    found = list(missing.mended(findings, config, request.but))
     pad = tokenizer.get("special", {}).get("pad")
-    found = sorted(remedied(Run(config, request.command, found, pad)), key=lambda finding: ORDER[finding.level])
+    found = sorted(remedied(Run(config, request.but, found, pad)), key=lambda finding: ORDER[finding.level])
     return Report(found, facts, prediction, on_gpu, request.processes)
 
 
@@ -144,7 +155,7 @@ def rehearse_request(request: Request, progress: rehearsal.Progress) -> Rehearsa
     """Carries out the rehearsal of a run that was looked at, and keeps what it finds; raises InputError."""
     config, processes = request.asked, request.processes
     free = HostReader().read([], Path(config.output_dir)).memory_available
-    elsewhere = f"ACCELERATE_USE_CPU=true {request.command('rehearse')}"
+    elsewhere = f"ACCELERATE_USE_CPU=true {command_of([request.rehearse])}"
     record = RunRecord("", request.preset, "rehearse", to_json(config), processes=processes, elsewhere=elsewhere)
     found = rehearsal.carry_out(record, min(free, request.memory_limit or free), progress)
     return rehearsal.keep(request.logs, config, processes, found)
@@ -156,12 +167,12 @@ def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
     if "died" in facts:
         return Report([_died(facts["died"], config)])
     findings = list(data.file_findings(config, "train_file", facts["train_file"]))
-    found = list(missing.mended(findings, config, lambda **_changes: ""))
 
-    def command(_verb: str, **changes: Any) -> str:
-        return f"sft-tui data check {shlex.quote(config.train_file)}{options_text(changes)}"
+    def but(**changes: Any) -> Command:
+        return Command(("data", "check", as_path(config.train_file), *options(changes)))
 
-    found = list(remedied(Run(config, command, found), OF_FILES))
+    found = list(missing.mended(findings, config, but))
+    found = list(remedied(Run(config, but, found), OF_FILES))
     return Report(sorted(found, key=lambda finding: ORDER[finding.level]), {"data": facts})
 
 
@@ -203,11 +214,10 @@ def _folders(request: Request) -> Iterator[Finding]:
             raise busy(output.path)
         if not request.fresh:
             resume = f"sft-tui resume {output.owner().get('run')}"
-            refuse_unfinished(output, resume_option=resume, fresh_option=f"{request.command()} --fresh")
+            fresh = command_of([replace(request.start, fresh=True)])
+            refuse_unfinished(output, resume_option=resume, fresh_option=fresh)
     except InputError as error:
-        command = error.message.args.get("resume_option", "")
-        args = dict(error.message.args)
-        yield Finding("error", error.message.code, "output_dir", args, str(command))
+        yield of_error(error, "output_dir")
 
 
 def _memory(
@@ -218,7 +228,7 @@ def _memory(
     shape = model.shape_of(config, facts, tokenizer)
     if shape is None:
         family = {"family": facts["settings"]["model_type"]}
-        return None, None, [Finding("warning", "memory_unknown", "memory", family, request.command("rehearse"))]
+        return None, None, [Finding("warning", "memory_unknown", "memory", family, (request.rehearse,))]
     validation = rows["validation_file"]
     limit = config.max_seq_len
     longest = {part: min(limit, validation.get(part, {}).get("longest", limit)) for part in ("prompt", "label")}
@@ -247,14 +257,14 @@ def _gpu_memory(request: Request, prediction: Prediction) -> Iterator[Finding]:
     for number, free in enumerate(gpus.free_memory()[: request.processes]):
         args = {"gpu": number, "total": size(prediction.total), **_items(prediction)}
         if free is None:
-            yield Finding("warning", "gpu_memory_unknown", "memory", args, request.command("rehearse"))
+            yield Finding("warning", "gpu_memory_unknown", "memory", args, (request.rehearse,))
             continue
         args["free"] = size(free)
         if prediction.total <= free:
             yield Finding("ok", "gpu_memory", "memory", args)
         else:
-            command = request.command(micro_batch_tokens=max(LEAST_BUDGET, request.config.micro_batch_tokens // 2))
-            yield Finding("error" if certain > free else "warning", "gpu_memory_short", "memory", args, command)
+            less = request.but(micro_batch_tokens=max(LEAST_BUDGET, request.config.micro_batch_tokens // 2))
+            yield Finding("error" if certain > free else "warning", "gpu_memory_short", "memory", args, (less,))
 
 
 def _items(prediction: Prediction, ranks: int = 1) -> dict[str, str]:
@@ -277,11 +287,11 @@ def _host_memory(request: Request, prediction: Prediction) -> Finding:
     args = {"total": size(total), "free": size(free), "budget": config.micro_batch_tokens}
     args |= _items(prediction, request.processes)
     if total > free:
-        advice = _advice(request, total, prediction)
-        return Finding("error", "memory_short", "memory", args | advice, advice["command"])
+        advice, less = _advice(request, total, prediction)
+        return Finding("error", "memory_short", "memory", args | advice, (less,))
     if total > TIGHT * free:
-        command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
-        return Finding("warning", "memory_tight", "memory", args, command)
+        less = request.but(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
+        return Finding("warning", "memory_tight", "memory", args, (less,))
     return Finding("ok", code, "memory", args)
 
 
@@ -291,20 +301,20 @@ def _time(request: Request, steps_total: int) -> Iterator[Finding]:
         yield Finding("ok", "rehearsed", "time", {**estimate(request.rehearsal, request.config, steps_total), "at": at})
 
 
-def _advice(request: Request, total: int, prediction: Prediction) -> dict[str, str]:
+def _advice(request: Request, total: int, prediction: Prediction) -> tuple[dict[str, str], Set]:
     """What to do where memory is short: smaller micro-batches where they are what is large, else fewer processes."""
     config = request.config
     activations = prediction.items.get("activations", 0) * request.processes
     if request.processes > 1:
-        command = request.command(num_processes=1, gradient_accumulation_steps=_same_batch(request))
+        less = request.but(num_processes=1, gradient_accumulation_steps=_same_batch(request))
         words = ("One process needs less, with the same effective batch", "单进程占用更少，有效批大小不变")
     elif activations > total // 4 and config.micro_batch_tokens > LEAST_BUDGET:
-        command = request.command(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
+        less = request.but(micro_batch_tokens=max(LEAST_BUDGET, config.micro_batch_tokens // 2))
         words = ("Halve the budget of a micro-batch; the gradient stays exact", "将微批预算减半，梯度仍然精确")
     else:
-        command = request.command(max_seq_len=max(2, config.max_seq_len // 2))
+        less = request.but(max_seq_len=max(2, config.max_seq_len // 2))
         words = ("Close other programs, or cut rows sooner", "请关闭其他程序，或截短数据")
-    return {"advice": f"{words[0]}: `{{command}}`", "advice_zh": f"{words[1]}：`{{command}}`", "command": command}
+    return {"advice": f"{words[0]}: `{{command}}`", "advice_zh": f"{words[1]}：`{{command}}`"}, less
 
 
 def _same_batch(request: Request) -> int:

@@ -1,6 +1,5 @@
 """What the facts on data files and tokenizer mean for a run."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,8 +7,9 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import Lang
 from engine.contract.reasons import counted
 from sft_tui.preflight.finding import Finding, of_error
-from sft_tui.preflight.missing import DEFAULTS, split_command
-from sft_tui.starting import options_text
+from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, as_path
+from sft_tui.preflight.missing import split_again
+from sft_tui.starting import options
 
 CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
@@ -45,16 +45,16 @@ def lengths(facts: Facts) -> str:
     return f"{bars} ≤ {facts['longest']:,} (50 % ≤ {facts['median']:,}, 95 % ≤ {facts['p95']:,})"
 
 
-def show_command(config: RunConfig, path: str, row: int) -> str:
-    """The command that shows what the model sees of a row."""
-    shown = f"sft-tui data show {shlex.quote(path)} --row {row} --tokenizer {shlex.quote(config.tokenizer)}"
-    return shown + _columns(config)
+def show(config: RunConfig, path: str, row: int) -> tuple[Action, ...]:
+    """Shows what the model sees of a row."""
+    more = {"row": row, "tokenizer": config.tokenizer, **_columns(config)}
+    return (Command(("data", "show", as_path(path), *options(more))),)
 
 
-def _columns(config: RunConfig) -> str:
+def _columns(config: RunConfig) -> dict[str, str]:
     """The options that name the columns, where they are not the usual ones."""
     columns = {"prompt_column": config.prompt_column, "response_column": config.response_column}
-    return options_text({name: column for name, column in columns.items() if column != getattr(DEFAULTS, name)})
+    return {name: column for name, column in columns.items() if column != getattr(DEFAULTS, name)}
 
 
 def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Finding]:
@@ -74,12 +74,12 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
     if dropped:
         why = counted(facts["dropped"])
         args = {"path": path, "rows": rows, "dropped": dropped, "first": facts["first_dropped"], **why}
-        yield Finding("warning", "rows_dropped", name, args, show_command(config, path, facts["first_dropped"]))
+        yield Finding("warning", "rows_dropped", name, args, show(config, path, facts["first_dropped"]))
     for what in ("control", "replacement"):
         if facts[f"{what}_rows"]:
             first = facts[f"first_{what}"]
             args = {"path": path, "rows": rows, "count": facts[f"{what}_rows"], "first": first}
-            yield Finding("warning", f"text_{what}", name, args, show_command(config, path, first))
+            yield Finding("warning", f"text_{what}", name, args, show(config, path, first))
     if "label" in facts:
         yield Finding("ok", "lengths", name, {part: lengths(facts[part]) for part in ("prompt", "label")})
         yield from _token_findings(config, name, path, facts)
@@ -95,23 +95,17 @@ def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> It
     empty = facts["labels_empty"]
     if empty["rows"]:
         args = {"path": path, "count": empty["rows"], "first": empty["first"]}
-        yield Finding("warning", "labels_empty", name, args, show_command(config, path, empty["first"]))
+        yield Finding("warning", "labels_empty", name, args, show(config, path, empty["first"]))
     repeated = facts["repeated"]
     if repeated["rows"]:
         args = {"path": path, "rows": facts["rows"], "count": repeated["rows"], "first": repeated["first"]}
-        quoted = shlex.quote(path)
-        yield Finding(
-            "warning",
-            "rows_duplicate",
-            name,
-            args,
-            f"sft-tui data import {quoted} --train {quoted} --valid '' --overwrite{_columns(config)}",
-        )
+        once = Import([path], path, "", _columns(config), overwrite=True)
+        yield Finding("warning", "rows_duplicate", name, args, (once,))
     share = facts["unknown_tokens"] / max(1, facts["tokens"])
     if share >= UNKNOWN_WARNING:
         args = {"path": path, "share": percent(share), "tokenizer": config.tokenizer}
         level = "error" if share >= UNKNOWN_ERROR else "warning"
-        yield Finding(level, "unknown_tokens", name, args, show_command(config, path, 0))  # type: ignore[arg-type]
+        yield Finding(level, "unknown_tokens", name, args, show(config, path, 0))  # type: ignore[arg-type]
 
 
 def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Finding]:
@@ -121,7 +115,7 @@ def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Findi
     if overlap:
         args = {"count": overlap, "rows": valid["rows"], "first": facts["overlap"]["first"]}
         args["path"] = config.validation_file
-        yield Finding("warning", "rows_overlap", "validation_file", args, split_command(config))
+        yield Finding("warning", "rows_overlap", "validation_file", args, (split_again(config),))
     if "error" in train:
         return
     usable = train["rows"] - sum(train["dropped"].values())
@@ -132,7 +126,7 @@ def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Findi
         if main[0] != main[1] and all(file["scripts"] for file in (train, valid)):
             args = {"train": main[0], "valid": main[1]}
             args |= {"train_zh": script_name(main[0], "zh"), "valid_zh": script_name(main[1], "zh")}
-            yield Finding("warning", "script_differs", "validation_file", args, split_command(config))
+            yield Finding("warning", "script_differs", "validation_file", args, (split_again(config),))
 
 
 def tokenizer_findings(config: RunConfig, facts: Facts) -> Iterator[Finding]:

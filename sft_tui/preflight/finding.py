@@ -1,10 +1,11 @@
-"""A finding of the pre-flight: how grave, of what, what was found, why it matters, and what mends it."""
+"""A finding of the pre-flight: how grave, of what, what was found, why it matters, and what fixes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.contract.messages import InputError, Lang, Message, Value, localized
+from sft_tui.preflight.fix import Action, command_of
 
 Level = Literal["ok", "warning", "error"]
 ORDER: dict[Level, int] = {"error": 0, "warning": 1, "ok": 2}
@@ -422,13 +423,18 @@ SAID: dict[str, Said] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `subject` is the setting or resource it is about, `command` mends it."""
+    """One thing that was looked at; `subject` is the setting or resource it is about, `actions` fix it, one by one."""
 
     level: Level
     code: str
     subject: str
     args: Mapping[str, Any] = field(default_factory=dict)
-    command: str = ""
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """What fixes it, as one line for a shell; empty where nothing does."""
+        return command_of(self.actions)
 
     def what(self, lang: Lang = "en") -> str:
         """What was found."""
@@ -443,7 +449,7 @@ class Finding:
         return self._part("fix", lang) or ("" if self.level == "ok" else self._message().fix(lang))
 
     def to_json(self, lang: Lang = "en") -> dict[str, str]:
-        """Its parts as plain values."""
+        """Its parts as plain values; `command` is for people, programs take the lists of words in `actions`."""
         texts = {"what": self.what(lang), "why": self.why(lang), "fix": self.fix(lang)}
         return {"level": self.level, "code": self.code, "subject": self.subject, **texts, "command": self.command}
 
@@ -474,10 +480,10 @@ def item(name: str, lang: Lang) -> str:
     return ITEMS_ZH.get(name, name) if lang == "zh" else name
 
 
-def of_error(error: InputError | Mapping[str, Any], subject: str = "", command: str = "") -> Finding:
+def of_error(error: InputError | Mapping[str, Any], subject: str = "", actions: tuple[Action, ...] = ()) -> Finding:
     """The finding that an error of the engine makes."""
     if isinstance(error, InputError):
         code, args = error.message.code, dict(error.message.args)
     else:
         code, args = str(error["code"]), dict(error["args"])
-    return Finding("error", code, subject or str(args.get("setting", "")), args, command)
+    return Finding("error", code, subject or str(args.get("setting", "")), args, actions)

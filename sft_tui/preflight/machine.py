@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from engine.contract import compiled
 from engine.contract.config import RunConfig
 from sft_tui import gpus
 from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Start, System
 from sft_tui.text import size
 
 HERE = str(Path(__file__).parents[2])  # where the package was installed from, by `pip install -e`
@@ -27,8 +27,8 @@ CLOCK_SLACK = 3600.0  # seconds
 BUS_SECONDS, PORT_SECONDS = 2.0, 2.0
 
 
-def findings(config: RunConfig, processes: int, command: str, memory: int) -> Iterator[Finding]:
-    """Findings on the machine; `command` starts the run, `memory` is what the machine has in bytes."""
+def findings(config: RunConfig, processes: int, start: Start, memory: int) -> Iterator[Finding]:
+    """Findings on the machine; `start` starts the run, `memory` is what the machine has in bytes."""
     count = 0 if gpus.cpu_asked() else gpus.gpu_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = f"{count} GPU(s)" if count else "CPU"
@@ -40,7 +40,7 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
             "processes_over_gpus",
             "num_processes",
             {"processes": processes, "gpus": count},
-            f"ACCELERATE_USE_CPU=true {command}",
+            (System(("env", "ACCELERATE_USE_CPU=true", *start.argv)),),
         )
     if not count and processes > cores:
         yield Finding("warning", "processes_over_cores", "num_processes", {"processes": processes, "cores": cores})
@@ -49,15 +49,15 @@ def findings(config: RunConfig, processes: int, command: str, memory: int) -> It
     if count and processes > 1:
         yield from _shared_memory()
     if processes > 1 and (why := unreachable()):
-        yield Finding("error", "ports_closed", "machine", {"why": why}, "ip link set lo up")
+        yield Finding("error", "ports_closed", "machine", {"why": why}, (System(("ip", "link", "set", "lo", "up")),))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
-        yield Finding("warning", "files_few", "machine", {"limit": soft}, "ulimit -n 4096")
+        yield Finding("warning", "files_few", "machine", {"limit": soft}, (System(("ulimit", "-n", "4096")),))
     if not count:
         yield from _compiled()
     if logout_kills():
-        wrapped = f"loginctl enable-linger && systemd-run --user --scope {command}"
-        yield Finding("warning", "logout_kills", "machine", {}, wrapped)
+        scoped = System(("systemd-run", "--user", "--scope", *start.argv))
+        yield Finding("warning", "logout_kills", "machine", {}, (System(("loginctl", "enable-linger")), scoped))
     yield from _clock([config.train_file, config.validation_file, config.pretrained_model])
 
 
@@ -89,8 +89,8 @@ def _compiled() -> Iterator[Finding]:
     if fault.code == "unloadable":
         yield Finding("warning", "unloadable", "machine", {"why": fault.why})
     elif Path(HERE, "pyproject.toml").is_file():
-        command = f"{sys.executable} -m pip install -e {shlex.quote(HERE)}"
-        yield Finding("warning", "uncompiled", "machine", STATES[fault.code], command)
+        install = System((sys.executable, "-m", "pip", "install", "-e", HERE))
+        yield Finding("warning", "uncompiled", "machine", STATES[fault.code], (install,))
     else:
         yield Finding("warning", "uncompiled_wheel", "machine", STATES[fault.code])
 
@@ -142,5 +142,6 @@ def _clock(paths: list[str]) -> Iterator[Finding]:
         if written > now + CLOCK_SLACK:
             shown = {key: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) for key, at in
                      (("now", now), ("then", written))}  # fmt: skip
-            yield Finding("warning", "clock_off", "machine", {"path": path, **shown}, "timedatectl set-ntp true")
+            set_it = System(("timedatectl", "set-ntp", "true"))
+            yield Finding("warning", "clock_off", "machine", {"path": path, **shown}, (set_it,))
             return

@@ -61,7 +61,7 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
     findings = []
     for finding in report.findings:
         parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
-        findings.append({**parts, "command": finding.command if finding.command.isprintable() else parts["command"]})
+        findings.append({**parts, "commands": [list(action.argv) for action in finding.actions]})
     data = {name: report.facts.get("data", {}).get(name, {}) for name in DATA_FILES}
     body = {
         "findings": findings,

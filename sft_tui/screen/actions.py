@@ -43,8 +43,8 @@ ACTIONS: tuple[Action, ...] = (
         ("enter",),
         "start",
         "启动",
-        "Start the run, or edit the setting under the cursor.",
-        "启动运行；光标在参数上时则修改该参数。",
+        "Start the run; on a problem: fix it; on a setting: edit it.",
+        "启动运行；光标在问题上则修复，在参数上则修改。",
     ),
     Action(
         "resume",
@@ -61,8 +61,8 @@ ACTIONS: tuple[Action, ...] = (
         ("f",),
         "fix",
         "修复",
-        "Run the command that mends the problem under the cursor, or the first one.",
-        "执行光标所在问题（或第一个问题）的修复命令。",
+        "Fix the problem under the cursor, or the first one; asks first.",
+        "修复光标所在的问题（或第一个问题）；会先询问。",
     ),
     Action("edit", LAUNCH, ("e",), "edit", "修改", "Edit the setting under the cursor.", "修改光标所在的参数。"),
     Action(

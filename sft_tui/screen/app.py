@@ -18,11 +18,13 @@ from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import starting, story, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, bottom, clipboard, help_view, terminal
+from sft_tui.screen.background import Background
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.ink import THEMES, Ink, Line, filled, wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
+MOST_NEWS = 800  # characters
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
@@ -110,7 +112,7 @@ class Drawn(Screen[None]):
 
     def tell(self, words: str, role: str = "accent") -> None:
         """Says something at the bottom, until the next key."""
-        self.news = (text.safe(words, 400), role)
+        self.news = (text.safe(words, MOST_NEWS), role)
         self.draw()
 
     def ask(self, question: Question) -> None:
@@ -135,12 +137,13 @@ class Drawn(Screen[None]):
         if event.key in ("escape", "ctrl+c"):
             self.question = None
         elif question.typed is None:
-            if (event.character or "").lower() in question.keys:
+            if event.character and event.character.lower() in question.keys:
                 self.question = None
-                question.answered((event.character or "").lower())
+                self.try_to(lambda: question.answered((event.character or "").lower()))
         elif event.key == "enter":
             self.question = None
-            question.answered(question.typed)
+            typed = question.typed
+            self.try_to(lambda: question.answered(typed))
         elif event.key == "backspace":
             question.typed = question.typed[:-1]
         elif event.key == "ctrl+u":
@@ -159,10 +162,13 @@ class Drawn(Screen[None]):
     def do(self, name: str) -> None:
         """Carries an action out: by the method of its name, here or in the app."""
         method = getattr(self, f"do_{name}", None) or getattr(self.desk, f"do_{name}", None)
-        if method is None:
-            return
+        if method is not None:
+            self.try_to(method)
+
+    def try_to(self, act: Callable[[], None]) -> None:
+        """Does something; tells why where it cannot be done."""
         try:
-            method()
+            act()
         except InputError as error:
             self.tell(error.message.text(self.desk.options.lang), "bad")
 
@@ -261,6 +267,7 @@ class Desk(App[int]):
     def __init__(self, options: Options) -> None:
         super().__init__(ansi_color=True)
         self.options = options
+        self.background: Background | None = None  # a command that runs behind the screen
         self.crash = ""
 
     def _handle_exception(self, error: Exception) -> None:
@@ -369,6 +376,11 @@ class Desk(App[int]):
             self.call_from_thread(self._told, say("ui_demo_done", self.options.lang, model=model))
         except InputError as error:
             self.call_from_thread(self._told, error.message.text(self.options.lang), "bad")
+
+    def notify_here(self, words: str, role: str = "accent") -> None:
+        """Tells something on whatever screen is in front."""
+        if isinstance(self.screen, Drawn):
+            self.screen.tell(words, role)
 
     def _told(self, words: str, role: str = "accent") -> None:
         if isinstance(self.screen, Drawn):

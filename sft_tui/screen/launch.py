@@ -1,8 +1,7 @@
-"""The screen before a run: looks at the preset under the cursor in a thread, edits settings, mends and starts."""
+"""The screen before a run: checks the preset under the cursor in a thread, edits settings, fixes and starts."""
 
-import shlex
-import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,28 @@ from typing import Any
 from textual import work
 from textual.worker import get_current_worker
 
-from engine.contract.config import FIELDS, KINDS, check_value, override
+from engine.contract.config import FIELDS, check_value, override
 from engine.contract.messages import InputError
 from engine.contract.presets import PRESETS, preset
-from engine.contract.rundir import OutputDir
+from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import runs, starting
-from sft_tui.child import module_command
-from sft_tui.locale import say
+from sft_tui.locale import TEXTS, say
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check
+from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
 from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
 from sft_tui.screen.app import Drawn
+from sft_tui.screen.background import Background, summary
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, Resumable, View
 from sft_tui.text import number, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
-PROGRAM = module_command("sft_tui")
+REFRESH_SECONDS = 3.0  # between two looks at what runs have left
+ERROR_STARTS = ("Error: ", *(text.partition("{")[0] for text in TEXTS["error"]))
 
 
 class LaunchScreen(Drawn):
@@ -78,7 +79,7 @@ class LaunchScreen(Drawn):
     def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
         self.state = replace(
             self.state, preset=name, values=values or {}, report=None, finding=0, fault=("", ""), doing="",
-            begins_demo=self._begins_demo(name),
+            queued=False, begins_demo=self._begins_demo(name),
         )  # fmt: skip
         self._settle()
 
@@ -110,10 +111,13 @@ class LaunchScreen(Drawn):
             if not worker.is_cancelled:
                 self.app.call_from_thread(self._partly, report)
 
-        request = Request.of(state.preset, dict(state.values), state.config, options.logs)
+        request = self._request(state)
         report = check(request, progress, partly)
         if not worker.is_cancelled:
             self.app.call_from_thread(self._looked, request, report)
+
+    def _request(self, state: View) -> Request:
+        return Request.of(state.preset, dict(state.values), state.config, self.desk.options.logs)
 
     def _doing(self, words: str) -> None:
         self.state = replace(self.state, doing=words)
@@ -128,6 +132,10 @@ class LaunchScreen(Drawn):
     def _looked(self, request: Request, report: Report) -> None:
         cursor = min(self.state.finding, max(0, len(report.findings) - 1))
         self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
+        self._resumables()
+        if self.state.queued and self.is_current:
+            self.state = replace(self.state, queued=False)
+            self.do("start")
         self._draw_here()
 
     def _draw_here(self) -> None:
@@ -181,7 +189,7 @@ class LaunchScreen(Drawn):
         values = {**self.state.values, name: value}
         if value == getattr(preset(self.state.preset).config, name):
             del values[name]
-        self.state = replace(self.state, values=values, fault=("", ""))
+        self.state = replace(self.state, values=values, fault=("", ""), queued=False)
         self._settle()
 
     def do_reset(self) -> None:
@@ -193,116 +201,137 @@ class LaunchScreen(Drawn):
             self._settle()
 
     def do_start(self) -> None:
-        """Starts the run, or edits the setting under the cursor."""
+        """Starts the run; edits the setting, or fixes the problem, under the cursor."""
         if self.state.panel == "settings":
             self.do_edit()
+            return
+        if self.state.panel == "findings":
+            self.do_fix()
             return
         lang, report = self.desk.options.lang, self.state.report
         if self._begins_demo(self.state.preset):
             self.desk.begin_demo()
             return
         if report is None or self.state.doing:
-            self.tell(say("ui_still_checking", lang), "warn")
+            self.state = replace(self.state, queued=True)
             return
         if report.exit_code:
             self.tell(say("ui_errors", lang, errors=report.count("error")), "bad")
             return
         values = dict(self.state.values)
-        request = Request.of(self.state.preset, values, self.state.config, self.desk.options.logs)
+        request = self._request(self.state)
         if request.config != request.asked:
             values["micro_batch_tokens"] = request.config.micro_batch_tokens
         self.desk.start_run(starting.plan_run(self.state.preset, values))
 
     def do_resume(self) -> None:
-        """Goes on with the unfinished run of this preset."""
+        """Resumes the unfinished run of this preset."""
         going = self.state.resumable.get(self.state.preset)
         if going is None:
             self.tell(say("ui_nothing_to_resume", self.desk.options.lang), "warn")
             return
-        one = runs.look(runs.find(self.desk.options.logs, going.run))
+        self._resume(going.run)
+
+    def _resume(self, name: str) -> None:
+        one = runs.look(runs.find(self.desk.options.logs, name))
         if one.alive:
             self.desk.open_run(one.name)
-            return
-        self.desk.start_run(starting.plan_resume(one.record, {}))
+        else:
+            self.desk.start_run(starting.plan_resume(one.record, {}))
 
     def do_rehearse(self) -> None:
-        """Rehearses the run, by the command: it ends and cleans up by itself, whatever becomes of this screen."""
+        """Rehearses the run, by the command: it cleans up by itself, however it ends."""
         report, lang = self.state.report, self.desk.options.lang
         if report is None or self.state.doing:
             self.tell(say("ui_still_checking", lang), "warn")
         elif not report.may_be_rehearsed:
             self.tell(say("ui_errors", lang, errors=report.count("error")), "bad")
         else:
-            logs = str(self.desk.options.logs)
-            options = shlex.split(starting.options_text(self.state.values))
-            self.mend(["rehearse", self.state.preset, "--logs", logs, *options])
+            self._run(self._request(self.state).rehearse, ())
 
     def do_fix(self) -> None:
-        """Runs what mends the finding under the cursor, or the first that a command mends; asks first."""
+        """Takes the actions that fix the problem under the cursor, or the first that has some; asks first."""
         findings = self.state.findings
         if self.state.panel == "findings" and findings:
             chosen = [findings[self.state.finding]]
         else:
-            chosen = [finding for finding in findings if finding.command and finding.level != "ok"]
-        command = next((finding.command for finding in chosen if finding.command), "")
+            chosen = [finding for finding in findings if finding.level != "ok"]
+        acts = next((finding.actions for finding in chosen if finding.actions), ())
         lang = self.desk.options.lang
-        if not command:
+        if not acts:
             self.tell(say("ui_no_command", lang), "warn")
-            return
-        if not command.startswith("sft-tui "):
-            self.copy(command)  # of the system: for a person to run
-            return
-        words = say("ui_ask_fix", lang, command=safe(command, 200))
-        self.ask(Question(words, lambda key: self._mend(command) if key == "y" else None))
-
-    def _mend(self, command: str) -> None:
-        """Takes over the settings of a check, starts a run, and does all else in a thread."""
-        part, _, rest = command.partition(" && ")
-        while part:
-            words = shlex.split(part)[1:]
-            if words[:1] == ["check"]:
-                self._take_over(words[1], words[2:])
-            elif words[:1] == ["run"]:
-                values = self._values_of(words[2:])
-                self.desk.start_run(starting.plan_run(words[1], values))
-                return  # the check comes when the run is done
-            else:
-                self.mend(words, rest)
-                return
-            part, _, rest = rest.partition(" && ")
-
-    def _values_of(self, words: list[str]) -> dict[str, Any]:
-        names = [word.removeprefix("--") for word in words[::2]]
-        return {name: parse(name, value) for name, value in zip(names, words[1::2], strict=False) if name in KINDS}
-
-    def _take_over(self, name: str, words: list[str]) -> None:
-        self._choose(name, self._values_of(words))
-
-    def mend(self, words: list[str], rest: str = "") -> None:
-        """Runs one of our own commands in a thread, one at a time, and then the rest, or looks again."""
-        command = f"sft-tui {shlex.join(words)}"
-        if self.state.mending:
-            self.tell(say("ui_mend_busy", self.desk.options.lang, command=self.state.mending), "warn")
-            return
-        self.state = replace(self.state, mending=command)
-        self._run(words, rest)
-
-    @work(thread=True, group="mend")
-    def _run(self, words: list[str], rest: str) -> None:
-        done = subprocess.run(
-            [*PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", check=False,
-        )  # fmt: skip
-        last = next((line for line in reversed(done.stdout.splitlines()) if line.strip()), "")
-        self.app.call_from_thread(self._mended, last, "bad" if done.returncode else "good", rest)
-
-    def _mended(self, words: str, role: str, rest: str) -> None:
-        self.state = replace(self.state, mending="")
-        self.tell(words, role)
-        if rest and role == "good":
-            self._mend(rest)
+        elif any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts):
+            self.copy(command_of(acts))  # not to be done from here: for a person to run
         else:
-            self.look()
+            words = say("fix_then", lang).join(action.words(lang) for action in acts)
+            ask = say("ui_ask_fix", lang, actions=words)
+            self.ask(Question(ask, lambda key: self._take(acts) if key == "y" else None))
+
+    def _take(self, acts: Sequence[Action]) -> None:
+        """Takes actions one after the other; what runs in the background is waited for with the rest."""
+        for place, action in enumerate(acts):
+            match action:
+                case Set():
+                    self._choose(action.preset, {**action.values, **action.changes})
+                case Open():
+                    self.desk.open_run(action.run)
+                case Resume():
+                    self._resume(action.run)
+                case Start():
+                    record = starting.plan_run(action.preset, action.values, fresh=action.fresh)
+                    self._take(acts[place + 1 :])  # what the run will make is chosen while it is made
+                    self._start(record)
+                    return
+                case Import() | Command():
+                    self._run(action, acts[place + 1 :])
+                    return
+                case System():
+                    self.copy(command_of([action]))
+
+    def _start(self, record: RunRecord) -> None:
+        """Starts a run, and shows it unless its user does something else meanwhile."""
+        if self.is_current and self.question is None:
+            self.desk.start_run(record)
+        else:
+            run = self.desk.begin(record).record.run
+            self.desk.notify_here(say("ui_begun", self.desk.options.lang, run=safe(run, 40)))
+
+    def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
+        """Runs one of our own commands behind the screen, one at a time, and then the rest."""
+        lang, shown = self.desk.options.lang, command_of([action])
+        if self.state.task:
+            self.tell(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
+            return
+
+        def done(code: int, printed: str) -> None:
+            self.app.call_from_thread(self._done, code, printed, rest)
+
+        self.state = replace(self.state, task=shown)
+        self.desk.background = Background(action.argv[1:], lang, done)
+
+    def _done(self, code: int, printed: str, rest: Sequence[Action]) -> None:
+        lang, task = self.desk.options.lang, self.desk.background
+        self.state = replace(self.state, task="")
+        self.desk.background = None
+        if task is not None and task.ended:
+            self.tell(say("ui_task_ended", lang), "warn")
+        elif code:
+            self.tell(summary(printed, ERROR_STARTS), "bad")
+        else:
+            self.tell(printed.strip().rpartition("\n")[2], "good")
+            if rest:
+                self.try_to(lambda: self._take(rest))
+                return
+        self.look()
+
+    def do_back(self) -> None:
+        """Ends what runs in the background, or takes back a start that waits for the check."""
+        if self.desk.background is not None and self.state.task:
+            self.desk.background.end()
+        elif self.state.queued:
+            self.state = replace(self.state, queued=False)
+        else:
+            self.desk.back()
 
     def _pointed(self, x: int, y: int) -> tuple[str, int]:
         width, height = self.app.size

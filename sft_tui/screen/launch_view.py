@@ -47,7 +47,8 @@ class View:
     processes: int = 1
     offer_demo: bool = False  # nothing was ever run here
     begins_demo: bool = False  # enter prepares the demo and carries out both halves
-    mending: str = ""  # the command that is being run
+    task: str = ""  # the command that runs in the background
+    queued: bool = False  # the run starts when the check is done
     ink: Ink = field(default_factory=Ink)
     lang: Lang = "en"
 
@@ -166,8 +167,11 @@ def _finding_items(view: View, width: int, room: int) -> list[Item]:
     head: list[Item] = []
     if view.begins_demo:
         head += [(-1, [(part, "accent")]) for part in wrap(say("ui_demo_begins", lang), width)]
-    if view.mending:
-        head.append((-1, [(f"… {say('ui_mending', lang, command=safe(view.mending, 200))}", "accent")]))
+    if view.task:
+        words = wrap(f"… {say('ui_task', lang, command=safe(view.task, 200))}", width)
+        head += [(-1, [(part, "accent")]) for part in words]
+    if view.queued:
+        head.append((-1, [(say("ui_queued", lang), "accent")]))
     if view.doing:
         head.append((-1, [(f"… {view.doing}", "dim")]))
     column = min(18, max((columns([(subject(f.subject, lang), "")]) for f in view.findings), default=0))

@@ -47,7 +47,10 @@ def run(app: object, lang: Lang) -> NoReturn:
     assert isinstance(app, Desk)
 
     sys.setswitchinterval(SWITCH_SECONDS)
-    code = app.run(mouse=True)
+    # A loop of our own: asyncio.run would wait for the threads that wait for files or processes.
+    code = app.run(mouse=True, loop=asyncio.new_event_loop())
+    if app.background is not None:
+        app.background.end()
     if app.crash:
         print(say("ui_crashed", lang, path=app.crash), file=sys.stderr)
         code = 1

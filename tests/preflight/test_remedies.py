@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check, check_file
+from sft_tui.preflight.fix import Action
 from tests.preflight.conftest import Checked
 from tests.preflight.zoo import ZOO, Files
 from tests.processes import SFT_TUI, run
@@ -27,11 +29,11 @@ def of_command(words: list[str], folder: Path) -> Report:
     return check(Request("sft-small", values, config, folder / "logs"))
 
 
-def carried_out(command: str, files: Files) -> Report | None:
-    """Runs the parts of a command; the report where a check is one of them."""
+def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
+    """Takes the actions by their commands; the report where a check is one of them."""
     report = None
-    for part in command.split(" && "):
-        program, *words = shlex.split(part)
+    for action in actions:
+        program, *words = action.argv
         if program != "sft-tui":
             subprocess.run([program, *words], check=True, timeout=60)
         elif words[0] == "check":
@@ -69,7 +71,7 @@ def test_the_command_mends_what_was_found(files: Files, checked: Checked, name: 
         files.change("tokenizer/tokenizer_config.json", eos_token="[UNK]")
     before = checked(**more)
     finding = next(finding for finding in before.findings if finding.code == inmate.code)
-    after = carried_out(finding.command, files) or checked(**more)
+    after = carried_out(finding.actions, files) or checked(**more)
     assert inmate.code not in {finding.code for finding in after.findings}
     assert after.exit_code == 0, [finding for finding in after.findings if finding.level == "error"]
 
@@ -80,7 +82,7 @@ def test_columns_of_another_name_are_named(files: Files, checked: Checked) -> No
         pq.write_table(table.append_column("id", pa.array(range(len(table)))), files.path(name))
     finding = checked().findings[0]
     assert finding.code == "column_missing"
-    after = carried_out(finding.command, files)
+    after = carried_out(finding.actions, files)
     assert after is not None
     assert after.exit_code == 0
     config, _ = override(preset("sft-small").config, files.settings)
@@ -93,7 +95,7 @@ def test_repeated_rows_leave_the_validation_file_alone(files: Files, checked: Ch
     files.write([*files.rows("validation_file"), *files.rows("validation_file")], "validation_file")
     before = files.path("train_file").read_bytes()
     (finding,) = [finding for finding in checked().findings if finding.code == "rows_duplicate"]
-    carried_out(finding.command, files)
+    carried_out(finding.actions, files)
     assert "rows_duplicate" not in {finding.code for finding in checked().findings}
     assert files.path("train_file").read_bytes() == before
     assert len(files.rows("validation_file")) == 10

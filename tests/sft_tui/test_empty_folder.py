@@ -30,8 +30,8 @@ def test_the_commands_of_the_check_lead_from_nothing_to_a_run(tmp_path: Path) ->
         errors = [finding for finding in check(tmp_path, *arguments)["findings"] if finding["level"] == "error"]
         if not errors:
             break
-        for command in errors[0]["command"].split(" && "):
-            program, *words = shlex.split(command)
+        for command in errors[0]["commands"]:
+            program, *words = command
             assert program == "sft-tui"
             ran.append(words[0] if words[0] != "data" else words[1])
             if words[0] == "check":

@@ -12,6 +12,7 @@ from engine.texts import _RANGES
 from sft_tui import preflight
 from sft_tui.preflight.data import SCRIPTS_ZH
 from sft_tui.preflight.finding import SAID, Finding, of_error
+from sft_tui.preflight.fix import Command
 
 CHINESE = re.compile("[一-鿿]")
 NEVER_GRAVE = {
@@ -81,6 +82,7 @@ def test_an_error_of_the_engine_is_told_in_its_own_words_and_with_a_reason() -> 
 
 
 def test_a_command_stands_in_the_remedy() -> None:
-    finding = Finding("warning", "text_control", "train_file", {"path": "x", "count": 2, "first": 7}, "sft-tui data …")
-    assert finding.fix() == "Look at it: `sft-tui data …`"
-    assert finding.to_json()["command"] == "sft-tui data …"
+    look = Command(("data", "show", "a && b.parquet"))
+    finding = Finding("warning", "text_control", "train_file", {"path": "x", "count": 2, "first": 7}, (look,))
+    assert finding.fix() == "Look at it: `sft-tui data show 'a && b.parquet'`"
+    assert finding.to_json()["command"] == "sft-tui data show 'a && b.parquet'"

@@ -14,6 +14,7 @@ from engine.contract.compiled import Fault
 from engine.contract.presets import preset
 from sft_tui.preflight import machine
 from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Start
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_logind_that_says_no_or_nothing_is_no_warning(
 
 def found(code: str, path: Path) -> list[Finding]:
     config = replace(preset("sft-small").config, train_file=str(path), validation_file=str(path))
-    findings = machine.findings(config, 1, "sft-tui run sft-small", 16_000_000_000)
+    findings = machine.findings(config, 1, Start("sft-small"), 16_000_000_000)
     return [finding for finding in findings if finding.code == code]
 
 
@@ -140,7 +141,7 @@ def test_a_machine_without_ports_is_an_error_for_several_processes(monkeypatch: 
     config = preset("sft-small").config
     codes = {
         processes: [
-            each.code for each in machine.findings(config, processes, "sft-tui run", 1) if each.level == "error"
+            each.code for each in machine.findings(config, processes, Start("sft-small"), 1) if each.level == "error"
         ]
         for processes in (1, 2)
     }

@@ -16,6 +16,7 @@ from sft_tui.curves import Curves
 from sft_tui.feed import LogLine
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Set, Start
 from sft_tui.preflight.memory import Prediction
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
@@ -106,7 +107,7 @@ FINDINGS = [
     Finding("error", "file_missing", "pretrained_model",
             {"what": "pretrained model", "what_zh": "预训练模型", "path": "model_save/chat_small_t5.best.bin",
              "setting": "pretrained_model", "advice": "Put it there.", "advice_zh": "请放入模型。"},
-            "sft-tui run pretrain && sft-tui check sft-small"),
+            (Start("pretrain"), Set("sft-small", {}, {}))),
     Finding("warning", "rows_truncated", "train_file",
             {"path": "data/train.parquet", "cut_rows": 212, "cut_tokens": 9_310, "rows": 5000, "limit": 512,
              "share": "3.1 %", "longest": 871}),

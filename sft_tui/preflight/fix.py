@@ -1,0 +1,163 @@
+"""What fixes a finding: typed actions. A terminal prints them as commands, the screen carries them out.
+
+Nothing is ever parsed back from a command: a path may hold spaces, quotes, ` && ` or line ends.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.contract.messages import Lang
+from engine.contract.presets import preset
+from sft_tui.locale import say
+from sft_tui.starting import options
+from sft_tui.text import number, safe
+
+PROGRAM = "sft-tui"
+DEFAULTS = preset("sft-small").config  # of the options of `data`, too
+
+
+@dataclass(frozen=True)
+class Set:
+    """Look again with other settings: `changes` over the `values` that were given over the preset's."""
+
+    preset: str
+    values: Mapping[str, Any]
+    changes: Mapping[str, Any]
+    logs: str = ""  # another folder of logs; empty: the same
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        logs = ("--logs", self.logs) if self.logs else ()
+        return (PROGRAM, "check", self.preset, *options({**self.values, **self.changes}), *logs)
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        base = preset(self.preset).config
+        changes = {name: (self.values.get(name, getattr(base, name)), new) for name, new in self.changes.items()}
+        shown = ", ".join(f"{name} {number(old)} → {number(new)}" for name, (old, new) in changes.items())
+        return say("fix_set", lang, changes=shown)
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make training and validation rows of other files; what is there is replaced only where `overwrite` says so."""
+
+    files: Sequence[str]
+    train: str
+    valid: str
+    more: Mapping[str, Any] = field(default_factory=dict)  # further options of `data import`
+    overwrite: bool = False
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        written = targets(train=self.train, valid=self.valid)
+        overwrite = ("--overwrite",) if self.overwrite else ()
+        return (PROGRAM, "data", "import", *map(as_path, self.files), *written, *overwrite, *options(self.more))
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        files, written = (
+            [safe(path, 80) for path in paths if path] for paths in (self.files, (self.train, self.valid))
+        )
+        key = "fix_overwrite" if self.overwrite else "fix_import"
+        return say(key, lang, files=", ".join(files), targets=", ".join(written))
+
+
+@dataclass(frozen=True)
+class Open:
+    """Look at a run."""
+
+    run: str
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        return (PROGRAM, "attach", as_path(self.run))
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        return say("fix_open", lang, run=safe(self.run, 40))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Resume a run that was cut."""
+
+    run: str
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        return (PROGRAM, "resume", as_path(self.run))
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        return say("fix_resume", lang, run=safe(self.run, 40))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start a run of a preset with `values` over its settings."""
+
+    preset: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    fresh: bool = False  # what an unfinished run left in its folder is kept aside
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        return (PROGRAM, "run", self.preset, *options(self.values), *(("--fresh",) if self.fresh else ()))
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        return say("fix_start", lang, preset=self.preset)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Another of the program's own commands; `arguments` are its words after the program's name."""
+
+    arguments: tuple[str, ...]
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        return (PROGRAM, *self.arguments)
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        return say("fix_command", lang, command=safe(shlex.join(self.argv), 200))
+
+
+@dataclass(frozen=True)
+class System:
+    """A command of the system, for a person to run."""
+
+    argv: tuple[str, ...]
+
+    def words(self, lang: Lang) -> str:
+        """What it does, for a question."""
+        return say("fix_command", lang, command=safe(shlex.join(self.argv), 200))
+
+
+Action = Set | Import | Open | Resume | Start | Command | System
+
+
+def as_path(name: str) -> str:
+    """A file's name where a command takes names: one that looks like an option is given with its folder."""
+    return f"./{name}" if name.startswith("-") else name
+
+
+def targets(**paths: str) -> list[str]:
+    """Options of `data` that name what to write, those left out that are so anyway."""
+    usual = {"train": DEFAULTS.train_file, "valid": DEFAULTS.validation_file, "output": DEFAULTS.tokenizer}
+    return options({name: path for name, path in paths.items() if path != usual[name]})
+
+
+def command_of(actions: Sequence[Action]) -> str:
+    """The actions as one line for a shell."""
+    return " && ".join(shlex.join(action.argv) for action in actions)

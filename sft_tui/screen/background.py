@@ -1,0 +1,74 @@
+"""One of our own commands, run behind the screen: it can be ended at any time, and never holds the screen's exit."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+
+from engine.contract.messages import Lang
+from sft_tui.child import module_command
+from sft_tui.locale import language
+
+PROGRAM = module_command("sft_tui")
+LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}
+PATIENCE = 5.0  # seconds that an ended command has to clean up
+MOST_OUTPUT = 64 << 10  # bytes of what it printed last
+Done = Callable[[int, str], None]
+
+
+class Background:
+    """A command in a session of its own; `done` is called in another thread with its exit code and output."""
+
+    def __init__(self, arguments: Sequence[str], lang: Lang, done: Done) -> None:
+        self.ended = False  # by `end`
+        self._done = done
+        # A file and not a pipe: the command can still print when nobody is left to read it.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the command runs
+        self._process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_environment(lang),
+        )
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def end(self) -> None:
+        """Asks it to end, and kills what is left of it a little later, where this process lives so long."""
+        self.ended = True
+        self._signal(signal.SIGTERM)
+        late = threading.Timer(PATIENCE, self._signal, (signal.SIGKILL,))
+        late.daemon = True
+        late.start()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - MOST_OUTPUT))
+        printed = self._output.read().decode("utf-8", "replace")
+        self._output.close()
+        with contextlib.suppress(RuntimeError):  # the screen is gone
+            self._done(code, printed)
+
+
+def _environment(lang: Lang) -> dict[str, str]:
+    """The environment in which a command speaks the language of the screen."""
+    if language() == lang:
+        return {**os.environ}
+    return {**os.environ, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
+
+
+def summary(printed: str, starts: tuple[str, ...]) -> str:
+    """What a person is told of a command that failed: from the error on, or else its last lines."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    first = next((place for place, line in enumerate(lines) if line.startswith(starts)), max(0, len(lines) - 3))
+    return " ".join(lines[first:])
