@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -31,9 +31,19 @@ class Stored:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
-    def copy(self, target: BinaryIO) -> None:
+    @property
+    def count(self) -> int:
+        """Number of its elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its content."""
+        return self.count * self.dtype.itemsize
+
+    def copy(self, target: IO[bytes]) -> None:
         """Writes the tensor's bytes to another file, a few at a time; raises OSError."""
-        left = _bytes_of(self)
+        left = self.size
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
             while left:

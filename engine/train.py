@@ -21,6 +21,7 @@ from engine.contract.config import to_json
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import STAGED, RunDir, free_bytes, read_json, write_json
 from engine.evaluate import Evaluator, Score
+from engine.exporting import export_best, warn_of_stranger
 from engine.foreign import one_line
 from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.prepare import Prepared, finished_owner, lock_output, prepare
@@ -169,6 +170,8 @@ class Training:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
         self.evaluations = job.world.from_main(read_json(job.output.evaluations))
+        if job.world.is_main:
+            warn_of_stranger(job)
         runner, samples = self.runner(), self.samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
             self._evaluate()  # the run was cut between the last step of an epoch and its score
@@ -359,6 +362,7 @@ class Training:
                 )
                 bleu, path = f"{score.bleu:.2f}", str(self.job.output.best)
                 self.job.notice(Message.of("best_published", bleu=bleu, epoch=epoch, path=path))
+                export_best(self.job, self.prepared.model)
             self.evaluations = {**others, str(self.step): {**entry, "published": published}}
             write_json(self.job.output.evaluations, self.evaluations)
         except SAVE_ERRORS as error:
@@ -403,6 +407,7 @@ class Training:
         job, (_, best) = self.job, self._best()
         loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
         if job.world.is_main and best:
+            export_best(job, self.prepared.model)
             try:
                 write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
             except OSError as error:

@@ -34,7 +34,7 @@ END_SECONDS = 20.0  # that a rehearsal is given to end when its viewer leaves
 INDIFFERENT = {
     "epochs", "learn_rate", "div_factor", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "logging_steps",
     "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store", "output_dir",
-    "num_processes",
+    "num_processes", "export_state_dict",
 }  # fmt: skip
 FILES = ("train_file", "validation_file", "tokenizer", "pretrained_model")
 Progress = Callable[[events.Phase], None]

@@ -246,6 +246,14 @@ class RunConfig:
         path=True,
         free_on_resume=True,
     )
+    export_state_dict: str = setting(
+        "",
+        "saving",
+        "file that the best model is also written to, as a plain state dict of torch (.bin); empty: none",
+        "最佳模型另存为 torch 权重文件（.bin）的路径；留空则不写",
+        path=True,
+        free_on_resume=True,
+    )
     logging_steps: int = setting(
         50,
         "saving",

@@ -404,6 +404,20 @@ MESSAGES: dict[str, Wording] = {
         "BLEU {bleu} is the best so far (epoch {epoch}); published in {path}.",
         "BLEU {bleu} 为目前最佳（第 {epoch} 轮），已写入 {path}。",
     ),
+    "exported": Wording(
+        "The best model is also in {path}, as a plain state dict.",
+        "最佳模型另存为权重文件：{path}。",
+    ),
+    "export_kept": Wording(
+        "{path} exists, and no run of this output folder wrote it: it is left as it is. The best model is in {best}.",
+        "{path} 已存在，且不是本输出目录的运行写入的，保持不变。最佳模型在 {best}。",
+        "Start from it with --pretrained_model {best}, or name another file with --export_state_dict PATH.",
+        "如需从它开始训练：--pretrained_model {best}；或用 --export_state_dict 路径 指定另一个文件。",
+    ),
+    "export_failed": Wording(
+        "The best model could not be written to {path}: {why}. Training goes on.",
+        "最佳模型无法写入 {path}：{why}。训练继续。",
+    ),
     "log_gap": Wording(
         "{lost} events could not be written to the log ({why}); training went on.",
         "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",

@@ -223,6 +223,11 @@ class OutputDir:
         return self.path / "evaluations.json"
 
     @property
+    def exported(self) -> Path:
+        """What was written of the best model as a state dict: {path, source, files}, as JSON."""
+        return self.path / "exported.json"
+
+    @property
     def owner_file(self) -> Path:
         """Which run the contents belong to, as JSON."""
         return self.path / "RUN.json"
@@ -254,7 +259,8 @@ class OutputDir:
 
     def set_aside(self) -> tuple[Path, int] | None:
         """Moves what an earlier run left to `earlier/`; its new place and size in bytes, None if there was nothing."""
-        parts = [p for p in (self.checkpoints, self.best, self.evaluations, self.owner_file) if p.exists()]
+        known = (self.checkpoints, self.best, self.evaluations, self.exported, self.owner_file)
+        parts = [p for p in known if p.exists()]
         if not parts:
             return None
         name = str(self.owner().get("run") or "unnamed")

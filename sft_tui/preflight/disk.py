@@ -43,7 +43,7 @@ def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: 
     kept = min(config.keep_latest_n_ckp + 2, max(1, -(-steps // config.save_steps) + config.epochs) + 1)
     return {
         "checkpoints": kept * checkpoint + 4 * (parameters - trained),
-        "best": 2 * (4 * parameters + SLACK),
+        "best": (4 if config.export_state_dict else 2) * (4 * parameters + SLACK),
         "log": LOG_BYTES + EVENT_BYTES * steps,
         "token store": store.to_write,
     }

@@ -1,0 +1,56 @@
+"""The state dict that a run leaves of its best model, and how it is told from a file that somebody else put there."""
+
+import hashlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.contract.rundir import OutputDir, read_json, write_json
+
+KEPT_HASHES = 2  # the newest, and the one that it replaces: a run may be cut between its record and its file
+
+
+def may_be_written(target: Path, output: OutputDir) -> bool:
+    """Whether a run of `output` may write the file: it does not exist, or is what a run of this folder wrote there."""
+    try:
+        status = target.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and is_exported(target, output)
+
+
+def is_exported(target: Path, output: OutputDir) -> bool:
+    """Whether the file is, byte for byte, what a run of this folder wrote; one that was set aside counts too."""
+    known = {(entry.get("size"), entry.get("sha256")) for entry in _entries(output)}
+    try:
+        size = target.stat().st_size
+        if size not in {size for size, _ in known}:
+            return False
+        with target.open("rb") as file:
+            return (size, hashlib.file_digest(file, "sha256").hexdigest()) in known
+    except OSError:
+        return False
+
+
+def source_of(output: OutputDir) -> str:
+    """The hash of the best model that the newest file was made of; empty where there is none."""
+    return str(read_json(output.exported).get("source", ""))
+
+
+def remember(output: OutputDir, target: Path, *, size: int, sha256: str, source: str) -> None:
+    """Writes down what is about to be written to `target`; raises OSError."""
+    files = [{"size": size, "sha256": sha256}, *_files(read_json(output.exported))][:KEPT_HASHES]
+    write_json(output.exported, {"path": str(target.absolute()), "source": source, "files": files})
+
+
+def _entries(output: OutputDir) -> Iterator[dict[str, Any]]:
+    for record in (output.exported, *output.path.glob(f"earlier/*/{output.exported.name}")):
+        yield from _files(read_json(record))
+
+
+def _files(record: dict[str, Any]) -> list[dict[str, Any]]:
+    files = record.get("files")
+    return [entry for entry in files if isinstance(entry, dict)] if isinstance(files, list) else []

@@ -1,0 +1,73 @@
+"""The best model of a run as a plain state dict, for programs that read nothing else; used by rank 0 alone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from engine import tensorfile
+from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
+from engine.contract import exports
+from engine.contract.messages import Message
+from engine.contract.rundir import STAGED, OutputDir, sync
+from engine.foreign import one_line
+from engine.job import Job
+from engine.statedict import write_state_dict
+
+
+def target_of(job: Job) -> Path | None:
+    """Where the state dict is to be; None where none is asked for."""
+    return Path(job.config.export_state_dict) if job.config.export_state_dict else None
+
+
+def warn_of_stranger(job: Job) -> None:
+    """Warns at the beginning where a file that no run of this folder wrote has the name."""
+    target = target_of(job)
+    if target is not None and not exports.may_be_written(target, job.output):
+        job.warn(Message.of("export_kept", path=str(target), best=str(job.output.best)))
+
+
+def export_best(job: Job, net: Any) -> None:
+    """Writes the published model, unless that was done; what stands in the way is a warning."""
+    target = target_of(job)
+    if target is None:
+        return
+    try:
+        source = _digest(job.output)
+        if source == exports.source_of(job.output) and exports.is_exported(target, job.output):
+            return
+        if not exports.may_be_written(target, job.output):
+            job.warn(Message.of("export_kept", path=str(target), best=str(job.output.best)))
+            return
+        _write(job.output, target, names_of(net), source)
+        job.notice(Message.of("exported", path=str(target)))
+    except SAVE_ERRORS as error:
+        job.warn(Message.of("export_failed", path=str(target), why=one_line(error)))
+
+
+def names_of(net: Any) -> dict[str, str]:
+    """Every name of a model's state dict, with the name under which the published model has the tensor."""
+    first: dict[int, str] = {id(parameter): name for name, parameter in net.named_parameters()}
+    names: dict[str, str] = {}
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        names[name] = first.setdefault(id(tensor), name)
+    return names
+
+
+def _digest(output: OutputDir) -> str:
+    """The hash that was published with the best model."""
+    return (output.best / f"{MODEL_WEIGHTS}.sha256").read_text(encoding="utf-8").split()[0]
+
+
+def _write(output: OutputDir, target: Path, names: dict[str, str], source: str) -> None:
+    """Writes next to the target and renames; the record comes first, so that a file is never without one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    same_disk = target.parent.stat().st_dev == output.path.stat().st_dev
+    folder = output.path if same_disk else target.parent  # what a killed run leaves in its own folder is removed
+    staged = folder / f"{STAGED}export-{os.getpid()}"
+    try:
+        write_state_dict(staged, tensorfile.stored(output.best / MODEL_WEIGHTS), names)
+        exports.remember(output, target, **describe(staged), source=source)
+        staged.rename(target)
+        sync(target.parent)
+    finally:
+        staged.unlink(missing_ok=True)

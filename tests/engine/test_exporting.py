@@ -1,0 +1,153 @@
+"""The best model as a plain state dict: what is in it, and what is never written over for it."""
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
+
+from engine import exporting
+from engine.contract import events, exports
+from engine.contract.rundir import OutputDir, read_json
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import Outcome, Runner
+
+Export = Callable[..., tuple["Outcome", Path]]
+
+
+@pytest.fixture(scope="module")
+def export(run_here: "Runner", tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """A run of one epoch that leaves its best model in a file, and the file."""
+
+    def train(folder: Path | None = None, **settings: object) -> tuple["Outcome", Path]:
+        folder = folder or tmp_path_factory.mktemp("export")
+        target = folder / "model save" / "chat_small_t5.best.bin"
+        values = {"epochs": 1, "export_state_dict": str(target), "bleu_rows": 2, **settings}
+        return run_here(folder=folder, **values), target
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def exported(export: Export) -> tuple["Outcome", Path]:
+    return export()
+
+
+def test_it_is_the_best_model_under_every_name(exported: tuple["Outcome", Path]) -> None:
+    run, target = exported
+    assert run.code == 0
+    best = T5ForConditionalGeneration.from_pretrained(run.output.best)
+    wanted, state = best.state_dict(), torch.load(target, weights_only=True)
+    assert set(state) == set(wanted) > {"shared.weight", "lm_head.weight", "encoder.embed_tokens.weight"}
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+    assert "exported" in run.codes(events.Notice)
+
+
+def test_its_hash_is_on_record(exported: tuple["Outcome", Path]) -> None:
+    run, target = exported
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    record = read_json(run.output.exported)
+    assert record["files"][0] == {"size": target.stat().st_size, "sha256": digest}
+    assert record["path"] == str(target)
+
+
+def test_another_run_starts_from_it(export: Export, exported: tuple["Outcome", Path]) -> None:
+    run, _ = export(pretrained_model=str(exported[1]))
+    assert run.code == 0
+
+
+def test_a_family_that_is_not_t5_is_written_whole(export: Export, tiny_bart: Path) -> None:
+    run, target = export(pretrained_model=str(tiny_bart), freeze="", eval_rows=2)
+    best = BartForConditionalGeneration.from_pretrained(run.output.best)
+    state, wanted = torch.load(target), best.state_dict()
+    assert set(state) == set(wanted)
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+
+
+def test_nothing_but_the_file_is_left_next_to_it(exported: tuple["Outcome", Path]) -> None:
+    run, target = exported
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert sorted(path.name for path in run.output.path.iterdir() if path.is_file()) == [
+        ".lock", "RUN.json", "evaluations.json", "exported.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_what_somebody_else_put_there_is_left_alone(export: Export, tmp_path: Path, kind: str) -> None:
+    target, mine = tmp_path / "model save/chat_small_t5.best.bin", tmp_path / "mine"
+    target.parent.mkdir()
+    mine.write_bytes(b"weights of weeks")
+    if kind == "file":
+        mine.rename(target)
+    elif kind == "link":
+        target.symlink_to(mine)
+    else:
+        target.mkdir()
+    run, _ = export(tmp_path)
+    assert run.code == 0
+    assert "export_kept" in run.codes(events.Warning)
+    if kind == "folder":
+        assert list(target.iterdir()) == []
+    else:
+        assert target.read_bytes() == b"weights of weeks"
+        assert target.is_symlink() is (kind == "link")
+
+
+def test_a_run_that_starts_again_replaces_what_the_one_before_wrote(export: Export, tmp_path: Path) -> None:
+    first, target = export(tmp_path)
+    before = target.read_bytes()
+    run, _ = export(tmp_path, fresh=True, seed=1)
+    assert run.code == 0
+    assert target.read_bytes() != before
+    assert (first.output.path / "earlier" / tmp_path.name / "best").is_dir()  # where the model of before is kept
+
+
+def test_a_file_that_was_changed_since_is_somebody_elses(export: Export, tmp_path: Path) -> None:
+    _, target = export(tmp_path)
+    target.write_bytes(target.read_bytes()[:-1] + b"x")
+    changed = target.read_bytes()
+    run, _ = export(tmp_path, fresh=True)
+    assert target.read_bytes() == changed
+    assert "export_kept" in run.codes(events.Warning)
+
+
+def test_a_full_disk_loses_the_file_and_not_the_run(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exporting, "write_state_dict", full)
+    run, target = export(tmp_path)
+    assert (run.code, target.exists()) == (0, False)
+    assert "export_failed" in run.codes(events.Warning)
+    assert run.output.best.is_dir()
+
+
+def test_a_run_that_is_resumed_writes_what_it_was_asked_for_only_then(export: Export, tmp_path: Path) -> None:
+    run, target = export(tmp_path, export_state_dict="")
+    assert not target.exists()
+    run, _ = export(tmp_path, resume=True, epochs=2, accepted=["epochs"])
+    assert run.code == 0
+    state, best = torch.load(target), load_file(run.output.best / "model.safetensors")
+    assert all(torch.equal(state[name], best[name]) for name in best)
+
+
+def test_a_record_of_nonsense_proves_nothing(tmp_path: Path) -> None:
+    output, target = OutputDir(tmp_path), tmp_path / "a.bin"
+    target.write_bytes(b"mine")
+    for text in ("[]", "{", '{"files": 3}', '{"files": [3, {"size": null}]}', '{"files": [{"size": 4}]}'):
+        output.exported.write_text(text)
+        assert not exports.may_be_written(target, output)
+
+
+def test_a_copy_in_another_folder_is_not_of_this_one(exported: tuple["Outcome", Path], tmp_path: Path) -> None:
+    shutil.copy(exported[1], tmp_path / "a.bin")
+    assert not exports.may_be_written(tmp_path / "a.bin", OutputDir(tmp_path / "other"))
