@@ -1,6 +1,7 @@
 """Columns of text out of a Parquet file, a batch at a time, with what is wrong with the file in a sentence."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,18 @@ BATCH_ROWS = 1024
 def opened(path: Path, columns: Mapping[str, str]) -> pq.ParquetFile:
     """The file with its columns checked, which are given by the settings that name them; raises InputError."""
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True, **STREAMED)
+        file = pq.ParquetFile(on_disk(path), page_checksum_verification=True, **STREAMED)
         schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
     for setting, column in columns.items():
         _check_column(path, schema, column, setting)
     return file
+
+
+def on_disk(path: Path, mode: str = "rb") -> pa.OSFile:
+    """The file for pyarrow, which takes a name given as text for UTF-8; raises OSError."""
+    return pa.OSFile(os.fsencode(path), mode)
 
 
 def _check_column(path: Path, schema: pa.Schema, column: str, setting: str) -> None:

@@ -42,7 +42,7 @@ TOKENIZER_ROWS, LONGEST_TEXT = 100_000, 2000  # rows that a tokenizer is trained
 
 def tell(**what: Any) -> None:
     """Writes one line of the answer."""
-    sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(what) + "\n")  # ASCII, whatever the locale
     sys.stdout.flush()
 
 
@@ -329,7 +329,7 @@ def _tell_again(doing: str, over: threading.Event) -> None:
 
 def main() -> int:
     """Answers the request on standard input; 2 where it cannot be answered for what was given."""
-    request = json.load(sys.stdin)
+    request = json.load(sys.stdin.buffer)
     limit_this_process()
     try:
         tell(facts=answer(request))

@@ -35,7 +35,7 @@ def _asked(
     try:
         found = probe.ask(task, config, progress, files=files, **how)
     except probe.ProbeDied as died:
-        raise InputError("reader_died", path=died.doing or ", ".join(files), why=died.why) from None
+        raise died.error(config, ", ".join(files) or task) from None
     if "error" in found:
         code, args = found["error"]["code"], found["error"]["args"]
         raise InputError(code, **args)

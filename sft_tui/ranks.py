@@ -21,7 +21,7 @@ import psutil
 
 from engine.contract import environment
 from engine.contract.rundir import RunDir, RunRecord
-from sft_tui.child import module_command
+from sft_tui.child import module_command, signal_of
 from sft_tui.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.score", "rehearse": "engine.rehearse"}
@@ -57,12 +57,7 @@ class Exit:
     @property
     def signal_name(self) -> str:
         """The signal that ended it; empty where none did."""
-        if self.code >= 0:
-            return ""
-        try:
-            return signal.Signals(-self.code).name
-        except ValueError:
-            return f"signal {-self.code}"
+        return signal_of(self.code)
 
 
 class Ranks:

@@ -16,7 +16,7 @@ def look(config: RunConfig, row: int) -> dict[str, Any]:
     try:
         found = probe.ask("row", config, setting="train_file", row=row)
     except probe.ProbeDied as died:
-        raise InputError("reader_died", path=config.train_file, why=died.why) from None
+        raise died.error(config, config.train_file) from None
     if "error" in found:
         code, args = found["error"]["code"], found["error"]["args"]
         raise InputError(code, **args)

@@ -295,6 +295,8 @@ class RunConfig:
         return self.learn_rate * self.div_factor
 
 
+# Folders that tokenizers and safetensors are given the names of; both take text alone, and a run would end there.
+UTF8_PATHS = ("output_dir", "pretrained_model", "tokenizer")
 FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 KINDS: dict[str, type] = get_type_hints(RunConfig)
 
@@ -322,6 +324,17 @@ def check_value(name: str, value: Any) -> None:
         raise InputError("setting_range", name=name, value=value, rule=f"one of {known}", rule_zh=f"是 {known} 之一")
     if isinstance(value, int | float):
         _check_range(name, value, rule)
+    if name in UTF8_PATHS and not _is_utf8(value):
+        raise InputError("setting_not_utf8", name=name, path=value)
+
+
+def _is_utf8(text: str) -> bool:
+    """False for a name of a file whose bytes are no text in the locale: Python holds them as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_kind(name: str, value: Any) -> None:

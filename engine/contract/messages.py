@@ -36,6 +36,12 @@ MESSAGES: dict[str, Wording] = {
         "Type the value again without it.",
         "请去掉该字符后重新输入。",
     ),
+    "setting_not_utf8": Wording(
+        "{name}: the bytes of the name {path} are not UTF-8, which the libraries of models and tokenizers need.",
+        "{name}：名称 {path} 的字节不是 UTF-8，而模型与分词器的库要求 UTF-8。",
+        "Rename the folder, or make a link to it under another name (ln -s).",
+        "请重命名该文件夹，或用另一个名称创建指向它的链接（ln -s）。",
+    ),
     "setting_fp16": Wording(
         "mixed_precision = fp16: T5 diverges in fp16 (its activations leave the range).",
         "mixed_precision = fp16：T5 的激活值超出 fp16 的范围，训练会发散。",
@@ -52,11 +58,23 @@ MESSAGES: dict[str, Wording] = {
         "{path} has no row {row}: its rows are 0 to {last}.",
         "{path} 没有第 {row} 行：行号为 0 到 {last}。",
     ),
-    "reader_died": Wording(
-        "The process that read {path} ended ({why}).",
-        "读取 {path} 的进程意外结束（{why}）。",
+    "reader_crash": Wording(
+        "Reading {path} crashed the reader ({why}).",
+        "读取 {path} 时读取进程崩溃（{why}）。",
         "The file is damaged or made to do harm: write it again.",
         "该文件已损坏或是恶意构造的：请重新生成。",
+    ),
+    "reader_memory": Wording(
+        "Reading {path} ran out of memory ({why}).",
+        "读取 {path} 时内存不足（{why}）。",
+        "Free memory, or raise the limit that this shell sets (ulimit -v, ulimit -m).",
+        "请释放内存，或放宽当前 shell 的限制（ulimit -v、ulimit -m）。",
+    ),
+    "reader_failed": Wording(
+        "The process that reads {path} failed ({why}).",
+        "读取 {path} 的进程出错（{why}）。",
+        "This says nothing about the file. If the error in brackets names sft-tui's own code, please report it.",
+        "这并不说明该文件有问题。若括号中的错误指向 sft-tui 自身的代码，请报告。",
     ),
     "preset_unknown": Wording(
         "There is no preset named {name}.",

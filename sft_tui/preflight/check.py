@@ -181,13 +181,13 @@ def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dic
     try:
         return probe.ask(task, config, progress, **more)
     except probe.ProbeDied as died:
-        return {"died": {"doing": died.doing, "why": died.why}}
+        return {"died": {"doing": died.doing, "why": died.why, "cause": died.cause}}
 
 
 def _died(died: Mapping[str, str], config: RunConfig) -> Finding:
     setting = died["doing"] or "train_file"
     args = {"path": str(getattr(config, setting, setting)), "why": died["why"], "setting": setting}
-    return Finding("error", "probe_died", setting, args)
+    return Finding("error", f"probe_{died['cause']}", setting, args)
 
 
 def _data(config: RunConfig, facts: Mapping[str, Any], processes: int) -> Iterator[Finding]:

@@ -410,12 +410,28 @@ SAID: dict[str, Said] = {
         )
     ),
     # the pre-flight itself
-    "probe_died": Said(
-        ("Reading {path} ended the reader ({why}).", "读取 {path} 时读取进程意外结束（{why}）。"),
+    "probe_crash": Said(
+        ("Reading {path} crashed the reader ({why}).", "读取 {path} 时读取进程崩溃（{why}）。"),
         ("The trainer would end in the same way.", "训练进程也会同样结束。"),
         (
             "The file is damaged or made to do harm: write it again, or name another with --{setting} PATH.",
             "该文件已损坏或是恶意构造的：请重新生成，或用 --{setting} 路径 指定另一个。",
+        ),
+    ),
+    "probe_memory": Said(
+        ("Reading {path} ran out of memory ({why}).", "读取 {path} 时内存不足（{why}）。"),
+        ("The trainer needs more than the reader.", "训练进程需要的内存比读取进程更多。"),
+        (
+            "Free memory, or raise the limit that this shell sets (ulimit -v, ulimit -m).",
+            "请释放内存，或放宽当前 shell 的限制（ulimit -v、ulimit -m）。",
+        ),
+    ),
+    "probe_failed": Said(
+        ("The process that reads {path} failed ({why}).", "读取 {path} 的进程出错（{why}）。"),
+        ("This says nothing about the file.", "这并不说明该文件有问题。"),
+        (
+            "Look at the error in brackets; if it names sft-tui's own code, please report it.",
+            "请查看括号中的错误；若指向 sft-tui 自身的代码，请报告。",
         ),
     ),
 }

@@ -3,28 +3,47 @@
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any
 
 from engine.contract.config import RunConfig, to_json
-from sft_tui.child import module_command
+from engine.contract.messages import InputError
+from sft_tui.child import module_command, signal_of
+from sft_tui.text import safe
 
 COMMAND = module_command("engine.survey")
+LAST_WORDS, SHOWN = 4000, 200  # bytes of its standard error that are read, and characters that are shown
+# How Python, C, C++ and Rust say that memory, or the address space, is used up.
+NO_MEMORY = re.compile(
+    r"MemoryError|cannot allocate memory|can't allocate memory|bad_alloc|failed to map|can't start new thread"
+    r"|memory allocation|out of memory|resource temporarily unavailable",
+    re.IGNORECASE,
+)
 SILENT_SECONDS = 60.0  # a reader that says nothing for so long is given up
 Progress = Callable[[str, int, int], None]  # setting, rows done, rows in all
 
 
 class ProbeDied(Exception):  # not an error of ours: it is a finding
-    """The process ended without an answer; carries what it was reading and how it ended."""
+    """The process ended without an answer; carries what it was reading, how it ended, and whose fault that was.
 
-    def __init__(self, doing: str, why: str) -> None:
-        self.doing, self.why = doing, why
+    `cause` is "memory" where it ran out of memory or was killed as if it had, "crash" where a reader crashed or hung,
+    which takes a file that is damaged or made to do it, and "failed" where it left by itself: no fault of the file.
+    """
+
+    def __init__(self, doing: str, why: str, cause: str) -> None:
+        self.doing, self.why, self.cause = doing, why, cause
         super().__init__(f"{doing}: {why}")
+
+    def error(self, config: RunConfig, otherwise: str) -> InputError:
+        """As the error of a command; `otherwise` is what was being read where the process never said it."""
+        path = str(getattr(config, self.doing, self.doing)) or otherwise
+        return InputError(f"reader_{self.cause}", path=path, why=self.why)
 
 
 def nothing(_setting: str, _done: int, _total: int) -> None:
@@ -41,7 +60,7 @@ def ask(task: str, config: RunConfig, progress: Progress = nothing, **more: Any)
             COMMAND, stdin=given, stdout=subprocess.PIPE, stderr=noise, start_new_session=True, bufsize=0
         )
         try:
-            return _listen(child, progress)
+            return _listen(child, progress, noise)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -50,16 +69,16 @@ def ask(task: str, config: RunConfig, progress: Progress = nothing, **more: Any)
                 child.stdout.close()
 
 
-def _listen(child: "subprocess.Popen[bytes]", progress: Progress) -> dict[str, Any]:
+def _listen(child: "subprocess.Popen[bytes]", progress: Progress, noise: IO[bytes]) -> dict[str, Any]:
     assert child.stdout
     doing, partial, heard = "", b"", time.monotonic()
     while True:
         ready, _, _ = select.select([child.stdout], [], [], 1.0)
         data = os.read(child.stdout.fileno(), 1 << 16) if ready else None
         if data == b"":
-            raise ProbeDied(doing, _end_in_words(child.wait()))
+            raise _died(doing, child.wait(), _last_line(noise))
         if data is None and time.monotonic() - heard > SILENT_SECONDS:
-            raise ProbeDied(doing, f"no answer for {SILENT_SECONDS:.0f} s")
+            raise ProbeDied(doing, f"no answer for {SILENT_SECONDS:.0f} s", "crash")
         if data:
             heard = time.monotonic()
             *lines, partial = (partial + data).split(b"\n")
@@ -80,9 +99,16 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _end_in_words(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
+def _last_line(noise: IO[bytes]) -> str:
+    """What the process said last on its standard error, which names the error of a traceback."""
+    noise.seek(max(0, noise.seek(0, os.SEEK_END) - LAST_WORDS))
+    lines = noise.read().decode("utf-8", "replace").strip().splitlines()
+    return safe(lines[-1], SHOWN) if lines else ""
+
+
+def _died(doing: str, code: int, said: str) -> ProbeDied:
+    end = signal_of(code) or f"exit code {code}"
+    why = f"{end}: {said}" if said else end
+    if code == -signal.SIGKILL or NO_MEMORY.search(said):
+        return ProbeDied(doing, why, "memory")
+    return ProbeDied(doing, why, "crash" if code < 0 else "failed")

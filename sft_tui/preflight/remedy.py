@@ -181,7 +181,7 @@ REMEDIES: dict[str, Remedy] = {
     "column_missing": _columns,
     "column_not_text": _preview,
     **dict.fromkeys(("parquet_bad", "rows_none", "rows_all_empty"), _rows),
-    "probe_died": lambda finding, run: (_another_model if finding.subject == "pretrained_model" else _rows)(
+    "probe_crash": lambda finding, run: (_another_model if finding.subject == "pretrained_model" else _rows)(
         finding, run
     ),
     "rows_few": _fewer_a_step,

@@ -325,3 +325,20 @@ def test_the_fix_for_a_lack_of_memory_is_one_that_a_resumed_run_may_make() -> No
 
     assert fix == {"micro_batch_tokens": config.micro_batch_tokens // 2}
     assert differences_on_resume(to_json(config), replace(config, **fix)) == {}
+
+
+@pytest.mark.parametrize("name", ["output_dir", "pretrained_model", "tokenizer"])
+def test_a_folder_whose_name_is_not_utf8_is_refused(name: str) -> None:
+    """tokenizers and safetensors take text alone, so that the run would end when it publishes its model."""
+    with pytest.raises(InputError, match="are not UTF-8"):
+        check_value(name, "model\udcb2")
+
+
+@pytest.mark.parametrize("name", ["train_file", "output_dir"])
+def test_a_path_with_a_nul_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} contains a NUL"):
+        check_value(name, "a\0b")
+
+
+def test_a_data_file_may_have_any_name() -> None:
+    check_value("train_file", "rows\udcb2.parquet")

@@ -32,6 +32,7 @@ PASSED_ON = {
     "_text(given.get('code'))",
 }
 CODES_OF = {
+    "f'reader_{self.cause}'": ["reader_crash", "reader_memory", "reader_failed"],
     "f'ended_{why}'": ["ended_still", "ended_silent", "ended_suspended"],
     "f'ended_{reason}'": ["ended_stopped", "ended_paused", "ended_orphaned"],
 }

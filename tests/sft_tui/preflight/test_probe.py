@@ -1,0 +1,60 @@
+"""How a reader ended says whose fault it was: only one that crashed or hung speaks against the file."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.contract.presets import preset
+from sft_tui.preflight import probe
+
+CONFIG = preset("sft-small").config
+SAYS = 'print(\'{"doing": "train_file"}\', flush=True); '
+ENDS = {
+    # what the child does, its cause, what is said of it
+    "a full address space": ("raise ImportError('libarrow.so: failed to map segment from shared object')", "memory"),
+    "Python's lack of memory": ("raise MemoryError", "memory"),
+    "the kernel's kill": ("import os; os.kill(os.getpid(), 9)", "memory"),
+    "an allocation of Rust": (
+        "import os, sys; print('memory allocation of 8 bytes failed', file=sys.stderr); os.abort()",
+        "memory",
+    ),
+    "a crash": ("import os; os.abort()", "crash"),
+    "an error of ours": ("raise LookupError('the shelf is empty \\x1b[31m')", "failed"),
+    "leaving without a word": ("raise SystemExit(0)", "failed"),
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Asks a child that does something else than to answer."""
+
+    def ask(code: str) -> Any:
+        monkeypatch.setattr(probe, "COMMAND", [sys.executable, "-P", "-c", SAYS + code])
+        return probe.ask("data", CONFIG)
+
+    return ask
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_cause_of_a_readers_end(asked: Callable[[str], Any], end: str) -> None:
+    code, cause = ENDS[end]
+    with pytest.raises(probe.ProbeDied) as died:
+        asked(code)
+    assert died.value.cause == cause
+    text = died.value.error(CONFIG, "-").message.text()
+    assert CONFIG.train_file in text
+    assert ("made to do harm" in text) == (cause == "crash")
+    assert "\x1b" not in text
+
+
+def test_the_last_line_of_an_error_is_shown(asked: Callable[[str], Any]) -> None:
+    with pytest.raises(probe.ProbeDied, match="exit code 1: LookupError: the shelf is empty"):
+        asked(ENDS["an error of ours"][0])
+
+
+def test_a_reader_that_never_said_what_it_reads_is_named_by_what_was_asked(asked: Callable[[str], Any]) -> None:
+    with pytest.raises(probe.ProbeDied) as died:
+        asked('print(\'{"doing": ""}\', flush=True); raise SystemExit(3)')
+    assert "The process that reads rows.csv failed (exit code 3)" in died.value.error(CONFIG, "rows.csv").message.what()
