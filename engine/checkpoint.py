@@ -24,8 +24,9 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from engine import optim, tensorfile
+from engine.contract.files import staged as staged_at
 from engine.contract.messages import Message
-from engine.contract.rundir import MANIFEST, STAGED, OutputDir, sync
+from engine.contract.rundir import MANIFEST, OutputDir, sync
 from engine.foreign import one_line, reading_foreign
 from engine.model import frozen_tensors, model_config_json, trained_parameters
 from engine.tensorfile import save_file
@@ -113,7 +114,7 @@ class CheckpointWriter:
         """
         began = time.perf_counter()
         final = self._output.checkpoint(int(about["step"]))
-        staged = final.with_name(f"{STAGED}{final.name}-{os.getpid()}")
+        staged = staged_at(final)
         try:
             staged.mkdir(parents=True)
             _sync_folder(self._output.path)  # the folder of the checkpoints may be new
@@ -195,7 +196,7 @@ def _make_room(path: Path) -> None:
 def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Writes the weights that do not learn under the hash of their file; their entry for manifests."""
     folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f"{STAGED}{os.getpid()}"
+    staged = staged_at(folder / "frozen")
     try:
         _write_tensors(staged, tensors)
         entry = describe(staged)
@@ -313,7 +314,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
 
     Weights that do not learn are taken from the file `frozen`, as they were loaded; without it from the model.
     """
-    staged = output.path / f"{STAGED}best-{os.getpid()}"
+    staged = staged_at(output.best)
     old = output.path / OLD_BEST
     try:
         staged.mkdir(parents=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from engine.contract import environment
 from engine.contract.events import Heartbeat
+from engine.contract.files import open_regular
 from engine.contract.stream import EventWriter
 
 BEAT_SECONDS = 2.0
@@ -116,4 +117,5 @@ def write_stacks_on_request(path: Path) -> None:
     """Lets SIGUSR1 write the stacks of all threads to `path`, also while the rank is inside a call that never ends."""
     faulthandler.enable()  # a crash of native code leaves its stacks in the trainer's output
     with contextlib.suppress(OSError):  # a full disk
-        faulthandler.register(signal.SIGUSR1, file=path.open("w", encoding="utf-8"), all_threads=True, chain=False)
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # for as long as this process lives
+        faulthandler.register(signal.SIGUSR1, file=fd, all_threads=True, chain=False)

@@ -1,7 +1,6 @@
 """The tokenizer: loaded and checked, or trained on rows of one's own; needs transformers, but no torch."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,8 +8,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError
-from engine.contract.rundir import STAGED
 from engine.foreign import one_line, reading_foreign
 
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
@@ -60,7 +59,7 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     tokenizer = _in_one_order(tokenizer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A [EOS]", special_tokens=[(SPECIAL[1], 1)])
     names = dict(zip(("pad_token", "eos_token", "unk_token"), SPECIAL, strict=True))
-    staged = folder.with_name(f"{STAGED}{folder.name}-{os.getpid()}")
+    staged = staged_at(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(staged)

@@ -18,8 +18,9 @@ from engine import batching, checkpoint, model, optim
 from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.contract import events
 from engine.contract.config import to_json
+from engine.contract.files import STAGED
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.rundir import STAGED, RunDir, free_bytes, read_json, write_json
+from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_best, warn_of_stranger
 from engine.foreign import one_line

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from engine.contract import events
 from engine.contract.events import Record, decode
+from engine.contract.files import read_piece
 from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from sft_tui import headless, runs
@@ -100,9 +101,7 @@ class Feed:
         """The newest lines before `offset`, which were taken in by somebody else."""
         begin = max(0, offset - TAIL_BYTES)
         try:
-            with self.run_dir.events.open("rb") as file:
-                file.seek(begin)
-                lines = file.read(offset - begin).split(b"\n")
+            lines = read_piece(self.run_dir.events, begin, offset - begin).split(b"\n")
         except OSError:
             return
         for line in lines[1:] if begin else lines:

@@ -4,6 +4,7 @@ import sys
 import time
 
 from engine.contract import events
+from engine.contract.files import open_regular, unreadable
 from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
@@ -66,13 +67,16 @@ def print_events(run_dir: RunDir, lang: Lang, *, json: bool) -> None:
 
 
 def print_output(run_dir: RunDir) -> None:
-    """What the trainer's processes wrote, line by line, made harmless."""
+    """What the trainer's processes wrote, line by line, made harmless; raises InputError."""
     try:
-        with run_dir.trainer_output.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                print(text.safe(line.rstrip("\n")))
+        fd = open_regular(run_dir.trainer_output)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise unreadable(run_dir.trainer_output, error) from None
+    with open(fd, encoding="utf-8", errors="replace") as lines:
+        while line := lines.readline(READ_BYTES):
+            print(text.safe(line.rstrip("\n")))
 
 
 def wait_for_end(run_dir: RunDir) -> events.RunEnded:

@@ -2,10 +2,10 @@
 
 import io
 import os
-import stat
 from pathlib import Path
 
 from engine.contract.events import Record
+from engine.contract.files import open_to_append
 from engine.contract.messages import Lang
 from sft_tui.headless import PlainView
 from sft_tui.locale import say
@@ -25,7 +25,7 @@ class PlainLog:
         self._buffer = io.StringIO()
         self._view = PlainView(lang, self._buffer, self._buffer)
         try:
-            self._fd = _opened(path)
+            self._fd = open_to_append(path)
             self._torn = not _ends_with_newline(self._fd)
         except OSError as error:
             self._fd, self.why = -1, error.strerror or str(error)
@@ -58,16 +58,6 @@ class PlainLog:
         if written:
             self._torn = data[written - 1] != ord("\n")
         return written == len(data)
-
-
-def _opened(path: Path) -> int:
-    """A descriptor of the file, made where it does not exist; raises OSError where a link or a pipe has its name."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o644)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(f"{path.name} is not a regular file")
-    return fd
 
 
 def _ends_with_newline(fd: int) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from engine.contract import environment
+from engine.contract.files import open_to_append
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui.child import module_command, signal_of
 from sft_tui.gpus import on_cpu
@@ -75,7 +76,7 @@ class Ranks:
         """Starts every rank; raises OSError where the system does not let one start."""
         run_dir, record, lock_fd = self._run_dir, self._record, self._lock_fd
         env = {**trainer_environment(record, lock_fd), environment.ATTEMPT: str(self._attempt)}
-        with run_dir.trainer_output.open("ab") as output:
+        with os.fdopen(open_to_append(run_dir.trainer_output), "ab") as output:
             for rank in range(record.processes):
                 self._processes.append(
                     subprocess.Popen(

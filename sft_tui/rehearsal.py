@@ -17,6 +17,7 @@ from engine.contract import config as settings
 from engine.contract import events
 from engine.contract.config import RunConfig
 from engine.contract.events import event_from_json, event_to_json
+from engine.contract.files import read_end
 from engine.contract.locks import is_locked
 from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import RunDir, RunRecord, read_json, write_json
@@ -29,6 +30,7 @@ from sft_tui.text import duration, size
 FOLDER = ".rehearsal-"
 KEPT = "rehearsals"  # folder beside the runs' logs
 POLL_SECONDS = 0.1
+LAST_BYTES = 4096  # of an output whose last line is wanted
 END_SECONDS = 20.0  # that a rehearsal is given to end when its viewer leaves
 # Settings with no part in what a step needs of memory and time.
 INDIFFERENT = {
@@ -174,7 +176,7 @@ def _outcome(run_dir: RunDir, found: events.Rehearsed | None, end: events.RunEnd
 
 def _last_line(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_end(path, LAST_BYTES).decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
     return next((line for line in reversed(lines) if line.strip()), "")

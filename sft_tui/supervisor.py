@@ -16,6 +16,7 @@ from types import FrameType
 
 from engine.contract import environment, events
 from engine.contract.events import Record
+from engine.contract.files import read_whole
 from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import Message
 from engine.contract.rundir import RunDir, write_json
@@ -206,7 +207,7 @@ class Supervisor:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_whole(path).decode("utf-8", "replace")
     except OSError:
         return ""
 

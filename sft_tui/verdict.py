@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.contract import certificate, events
+from engine.contract.files import read_end
 from engine.contract.messages import Message
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import text
@@ -119,9 +120,7 @@ def _unlogged(record: RunRecord, step: int) -> events.RunEnded:
 def _tail(path: Path) -> str:
     """The last lines of a file, on one line."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        lines = read_end(path, TAIL_BYTES).decode("utf-8", "replace").strip().splitlines()
     except OSError:
         return "-"
     return " | ".join(lines[-3:]) or "-"

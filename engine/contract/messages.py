@@ -88,6 +88,12 @@ MESSAGES: dict[str, Wording] = {
         "Start the run with `sft-tui run PRESET`.",
         "请用 `sft-tui run PRESET` 启动。",
     ),
+    "run_file_unreadable": Wording(
+        "{path} cannot be read: {why}.",
+        "{path} 无法读取：{why}。",
+        "`chmod -R u+rwX` on the run's folder gives you access; move away what is not a file of the run.",
+        "可对运行目录执行 `chmod -R u+rwX` 恢复权限；如果它不是运行自己的文件，请移走。",
+    ),
     # data
     "file_missing": Wording(
         "The {what} {path} is not there.",

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from engine.contract import config as settings
 from engine.contract.bounds import Between, Count, read_as
 from engine.contract.config import RunConfig
+from engine.contract.files import STAGED, STAGED_NAME, open_regular, read_whole, require_own_folder, staged, unreadable
 from engine.contract.messages import InputError
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
-STAGED = ".tmp-"  # what is being written begins with it, until it gets its name
 
 
 def _settings_of_a_run(values: Mapping[str, Any]) -> None:
@@ -122,9 +122,11 @@ class RunDir:
     def read_record(self) -> RunRecord:
         """The record; raises InputError where it is missing or not one."""
         try:
-            return read_as(RunRecord, json.loads(self.record.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            return read_as(RunRecord, json.loads(read_whole(self.record)))
+        except (FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
+        except OSError as error:
+            raise unreadable(self.record, error) from None
 
     def request_stop(self, why: str = "stop") -> None:
         """Asks the trainer to save and end at the next step; `why` is stop, or pause; raises OSError.
@@ -132,30 +134,39 @@ class RunDir:
         The file's being there is the request, and without a word in it it is one to stop: on a full disk a file can
         often be made and not be written to.
         """
-        self.stop_request.parent.mkdir(exist_ok=True)
-        self.stop_request.touch()
+        fd = self._requested(self.stop_request)
         try:
-            self.stop_request.write_text(why, encoding="utf-8")
+            os.write(fd, why.encode())
         except OSError:
             if why != "stop":
                 raise
+        finally:
+            os.close(fd)
 
     def stop_requested(self) -> str:
         """What was asked for: stop, pause, or nothing."""
         try:
-            return "pause" if self.stop_request.read_text(encoding="utf-8") == "pause" else "stop"
+            return "pause" if read_whole(self.stop_request) == b"pause" else "stop"
         except FileNotFoundError:
             return ""
-        except (OSError, ValueError):
+        except OSError:
             return "stop"
 
     def request_now(self) -> None:
         """Asks the supervisor to end the run without saving."""
-        self.now_request.parent.mkdir(exist_ok=True)
-        self.now_request.touch()
+        os.close(self._requested(self.now_request))
+
+    def _requested(self, path: Path) -> int:
+        """A descriptor of the file that is a request, empty and of now; raises OSError."""
+        path.parent.mkdir(exist_ok=True)
+        require_own_folder(path.parent)
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.utime(fd)
+        return fd
 
     def clear_requests(self) -> None:
-        """Takes back what an earlier attempt was asked to do."""
+        """Takes back what an earlier attempt was asked to do; raises OSError."""
+        require_own_folder(self.stop_request.parent)
         self.stop_request.unlink(missing_ok=True)
         self.now_request.unlink(missing_ok=True)
 
@@ -252,6 +263,8 @@ class OutputDir:
         """Removes what was being written when a process was killed; only to be called under the folder's lock."""
         for folder in (self.checkpoints, self.checkpoints / "frozen", self.path):
             for entry in folder.glob(f"{STAGED}*"):
+                if not STAGED_NAME.fullmatch(entry.name):
+                    continue
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
@@ -284,7 +297,7 @@ def _size(path: Path) -> int:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; {} where there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_whole(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -295,19 +308,19 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True, co
 
     `durable`: on the disk too; `compact`: on one line, for what nobody reads.
     """
-    staged = path.with_name(f"{STAGED}{path.name}-{os.getpid()}")
+    place = staged(path)
     try:
-        with staged.open("w", encoding="utf-8") as file:
+        with place.open("x", encoding="utf-8") as file:
             file.write(json.dumps(value, indent=None if compact else 1))
             file.write("\n")
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        staged.rename(path)
+        place.rename(path)
         if durable:
             sync(path.parent)
     finally:
-        staged.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

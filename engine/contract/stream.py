@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from engine.contract.bounds import Count, Number64, read_as
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Step, Warning, decode, encode
+from engine.contract.files import open_regular, open_to_append, read_end, unreadable
 from engine.contract.messages import Message
 
 READ_BYTES = 1 << 20
@@ -24,11 +25,12 @@ class EventWriter:
     """Appends events to a stream, each with one write.
 
     A write that fails (a full disk, say) stops the log and not the caller: the events are counted, and a warning
-    marks the gap as soon as writing works again.
+    marks the gap as soon as writing works again. Where the file cannot be opened, or is a link, the constructor raises
+    OSError.
     """
 
     def __init__(self, path: Path, src: str, attempt: int, listener: Listener | None = None) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = open_to_append(path)
         self._src, self._attempt, self._listener = src, attempt, listener
         self._seq = itertools.count(1)
         self._lost, self._why = 0, ""
@@ -118,12 +120,17 @@ class EventReader:
         return replace(self._place, offset=offset, seen=seen[: len(seen) - kept] if kept < len(seen) else b"")
 
     def poll(self, most: int = 1 << 62) -> list[Record]:
-        """The records written since the last call, of about `most` bytes at a time; [] where there is no file."""
+        """The records written since the last call, of about `most` bytes at a time; [] where there is no file.
+
+        Raises InputError where there is one that cannot be opened, or something else in its place.
+        """
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            fd = open_regular(self._path)
+        except FileNotFoundError:
             self._place = replace(self._place, device=0, inode=0)
             return []
+        except OSError as error:
+            raise unreadable(self._path, error) from None
         records: list[Record] = []
         try:
             self._know_again(fd)
@@ -132,6 +139,8 @@ class EventReader:
                 chunk := os.pread(fd, size, self._place.offset)
             ):
                 offset, seen = self._place.offset + len(chunk), (self._place.seen + chunk)[-SEEN_BYTES:]
+                if len(chunk) == size and not any(chunk):  # a hole, which may have terabytes, has no line
+                    offset = _end_of_hole(fd, offset)
                 self._place = replace(self._place, offset=offset, seen=seen)
                 records += self._take(chunk)
         except OSError:  # what was read before is not read again
@@ -167,13 +176,27 @@ class EventReader:
         return records
 
 
+def _end_of_hole(fd: int, offset: int) -> int:
+    """Where the data begin again after `offset`: the end of the file where there are no more."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError:
+        return os.fstat(fd).st_size
+
+
 def last_attempt(path: Path) -> int:
-    """The number of the newest attempt in a stream, 0 where there is none; reads the end of the file only."""
+    """The number of the newest attempt in a stream, 0 where there is none; reads the end of the file only.
+
+    Raises InputError where the file cannot be read.
+    """
     return max((record.envelope.attempt for record in _end_of(path)), default=0)
 
 
 def last_step(path: Path) -> int:
-    """The newest step in a stream, 0 where there is none near its end; reads the end of the file only."""
+    """The newest step in a stream, 0 where there is none near its end; reads the end of the file only.
+
+    Raises InputError where the file cannot be read.
+    """
     steps = [record.event.step for record in _end_of(path) if isinstance(record.event, Step)]
     return steps[-1] if steps else 0
 
@@ -192,9 +215,9 @@ def losses_after(path: Path, step: int) -> dict[int, float]:
 
 def _end_of(path: Path, window: int = 4 * MAX_LINE_BYTES) -> list[Record]:
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - window))
-            lines = file.read().split(b"\n")
-    except OSError:
+        lines = read_end(path, window).split(b"\n")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise unreadable(path, error) from None
     return [record for line in lines if (record := decode(line)) is not None]

@@ -16,9 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.files import STAGED
+from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
-from engine.contract.rundir import STAGED, sync
+from engine.contract.rundir import sync
 from engine.data.account import Account, FileAccount, RefusedError
 from engine.data.readers import Progress, records
 from engine.data.shapes import Pair, shaped
@@ -126,7 +128,7 @@ def _write(request: Request, rows: Iterator[tuple[str, str]]) -> dict[str, int]:
     """Writes the chosen rows; both files or none. Raises InputError."""
     targets = {"train": Path(request.train), "valid": Path(request.valid) if request.valid else None}
     folder = targets["train"].parent  # type: ignore[union-attr]  # the training file is always there
-    staged = {name: _staged(path) for name, path in targets.items() if path}
+    staged = {name: staged_at(path) for name, path in targets.items() if path}
     pool = folder / f"{STAGED}import-{os.getpid()}.parquet"
     try:
         for path in filter(None, targets.values()):
@@ -148,10 +150,6 @@ def _write(request: Request, rows: Iterator[tuple[str, str]]) -> dict[str, int]:
         for path in (pool, *staged.values()):
             with contextlib.suppress(OSError):  # its folder is none
                 path.unlink()
-
-
-def _staged(path: Path) -> Path:
-    return path.with_name(f"{STAGED}{path.name}-{os.getpid()}")
 
 
 def _stage(pool: Path, rows: Iterator[tuple[str, str]]) -> "np.ndarray[Any, np.dtype[np.uint64]]":

@@ -335,13 +335,13 @@ def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(
 
 def test_what_cut_off_saves_left_is_removed(three: OutputDir) -> None:
     kept = everything_in(three.path)
-    for path in (three.checkpoints / ".tmp-step-4-1" / "x", three.path / ".tmp-best-1" / "x"):
+    for path in (three.checkpoints / ".tmp-sft-step-00000004-1" / "x", three.path / ".tmp-sft-best-1" / "x"):
         path.parent.mkdir()
         path.touch()
-    (three.checkpoints / "frozen" / ".tmp-1").touch()
+    (three.checkpoints / "frozen" / ".tmp-sft-frozen-1").touch()
     checkpoint.remove_leftovers(three)
     assert everything_in(three.path) == kept
-    assert not (three.path / ".tmp-best-1").exists()
+    assert not (three.path / ".tmp-sft-best-1").exists()
 
 
 def logits(net: Any) -> torch.Tensor:

@@ -226,22 +226,27 @@ def test_what_lies_beside_the_checkpoints_is_neither_taken_nor_deleted(
 
 
 def test_only_what_saves_leave_is_removed(three: OutputDir, tmp_path: Path, ledger: Ledger) -> None:
-    """Folders, files and links that are named as stagings are; not what a link leads to."""
+    """Folders, files and links that are named as stagings are; not what a link leads to, nor like names."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "x").write_text("mine")
+    theirs = [".tmp-mine", ".tmp-1", ".tmp-sft-notes", ".tmp-sft-best", ".tmp-sft-step-9-1", ".tmpfiles"]
     for folder in (three.checkpoints, three.checkpoints / "frozen", three.path):
-        (folder / ".tmp-step-00000009-1").mkdir()
-        (folder / ".tmp-step-00000009-1" / "x").touch()
-        (folder / ".tmp-1").touch()
-        (folder / ".tmp-link").symlink_to(precious)
+        (folder / ".tmp-sft-step-00000009-1").mkdir()
+        (folder / ".tmp-sft-step-00000009-1" / "x").touch()
+        (folder / ".tmp-sft-RUN.json-1").touch()
+        (folder / ".tmp-sft-best-1").symlink_to(precious)
+        for name in theirs:
+            (folder / name).mkdir()
+            (folder / name / "x").write_text("mine")
     with ledger.scenario("what cut saves left is removed") as tries, tries.one("folders, files, links"):
         checkpoint.remove_leftovers(three)
-        left = [path.name for path in three.path.rglob(".tmp-*") if not path.is_symlink()]
-        assert left == []
+        left = [path.relative_to(three.path) for path in three.path.rglob(".tmp*")]
+        assert sorted(path.name for path in left) == sorted(3 * theirs)
+        assert {(three.path / path / "x").read_text() for path in left} == {"mine"}
         assert (precious / "x").read_text() == "mine"
-    for path in three.path.rglob(".tmp-link"):
-        path.unlink()
+    for path in left:
+        shutil.rmtree(three.path / path)
 
 
 def test_a_folder_of_checkpoints_that_is_no_folder_holds_none(tmp_path: Path, ledger: Ledger) -> None:

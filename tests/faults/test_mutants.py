@@ -13,8 +13,9 @@ from safetensors import torch as safetensors_torch
 
 from engine import checkpoint
 from engine.checkpoint import CheckpointWriter, Found, Saved
+from engine.contract.files import STAGED
 from engine.contract.messages import Message
-from engine.contract.rundir import MANIFEST, STAGED, OutputDir, write_json
+from engine.contract.rundir import MANIFEST, OutputDir, write_json
 from tests.faults import criteria
 from tests.faults.criteria import (
     OLD,

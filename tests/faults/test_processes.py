@@ -142,7 +142,7 @@ def killed_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int, seed: 
 
 def inside_a_save(one: Runs) -> bool:
     """Whether a save is under way."""
-    return any(one.output.checkpoints.glob(".tmp-step-*"))
+    return any(one.output.checkpoints.glob(".tmp-sft-step-*"))
 
 
 def what_was_lost(one: Runs) -> int:

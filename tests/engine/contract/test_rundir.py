@@ -438,11 +438,10 @@ def test_an_owner_that_cannot_be_read_is_none(content: bytes, output: OutputDir)
 def test_a_stop_is_asked_for_on_a_disk_that_takes_no_more_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, *_: object, **__: object) -> int:
-        path.touch()
+    def full(_fd: int, _data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "write", full)
     run_dir = RunDir(tmp_path)
     run_dir.request_stop()
     assert run_dir.stop_requested() == "stop"

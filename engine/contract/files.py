@@ -1,0 +1,115 @@
+"""Files of a run, opened so that what somebody put in their place does no harm.
+
+No link is followed, no pipe or device waited for, and no more is read than fits. A folder may be a link: people keep
+their logs and models on other disks.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+from engine.contract.messages import InputError
+
+MOST_BYTES = 16 << 20  # of a file that is read whole; the largest of ours, a snapshot, has half a megabyte
+STAGED = ".tmp-sft-"  # what is being written begins with it, until it gets its name
+# What a killed process may have left: only a name of this form is ever removed.
+STAGED_NAME = re.compile(
+    r"\.tmp-sft-(?:step-\d{8}|best|frozen|\w[\w.-]*\.(?:json|bin))-\d{1,9}|\.tmp-sft-encodings(?:-known)?"
+)
+HARMLESS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+LINKED = "it is a link, and links are not followed"
+WRITING = os.O_WRONLY | os.O_RDWR
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
+    """A descriptor of a regular file, opened as `flags` say; raises OSError where it is a link, a pipe or a device.
+
+    To be written to, it must have no second name: what is behind that would be changed too.
+    """
+    try:
+        fd = os.open(path, flags & ~os.O_TRUNC | HARMLESS, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, LINKED, str(path)) from None
+        raise
+    try:
+        _require_regular(path, os.fstat(fd), writing=bool(flags & WRITING))
+        if flags & os.O_TRUNC:
+            os.ftruncate(fd, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _require_regular(path: Path, status: os.stat_result, *, writing: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if writing and status.st_nlink > 1:
+        raise OSError(errno.EMLINK, "it is a hard link to a file that has another name too", str(path))
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor that appends to a regular file, made where it is not there yet; raises OSError."""
+    return open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+
+
+def require_own_folder(folder: Path) -> None:
+    """Raises OSError where a link stands in the place of a folder that a run makes for itself."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, LINKED, str(folder))
+
+
+def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The content of a regular file; raises OSError, also where it has more than `most` bytes."""
+    data = read_piece(path, 0, most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most >> 20} MB", str(path))
+    return data
+
+
+def read_end(path: Path, most: int) -> bytes:
+    """The last bytes of a regular file, at most so many; raises OSError."""
+    fd = open_regular(path)
+    try:
+        return _read(fd, max(0, os.fstat(fd).st_size - most), most)
+    finally:
+        os.close(fd)
+
+
+def read_piece(path: Path, offset: int, most: int) -> bytes:
+    """The bytes of a regular file from `offset` on, at most so many; raises OSError."""
+    fd = open_regular(path)
+    try:
+        return _read(fd, offset, most)
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int, offset: int, most: int) -> bytes:
+    parts: list[bytes] = []
+    while most > 0 and (part := os.pread(fd, min(most, 1 << 20), offset)):
+        parts.append(part)
+        offset, most = offset + len(part), most - len(part)
+    return b"".join(parts)
+
+
+def staged(path: Path) -> Path:
+    """Where what becomes `path` is written first, next to it; nothing stands there."""
+    place = path.with_name(f"{STAGED}{path.name}-{os.getpid()}")
+    with contextlib.suppress(OSError):  # of an earlier process with our pid; a folder has its own ways
+        place.unlink()
+    return place
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error that says why a file of a run cannot be read."""
+    return InputError("run_file_unreadable", path=str(path), why=error.strerror or str(error))
+
+
+def unwritable(path: Path, error: OSError, setting: str) -> InputError:
+    """The error that says why a file or a folder cannot be written, and which setting names another."""
+    return InputError("folder_unwritable", path=str(path), why=error.strerror or str(error), setting=setting)
