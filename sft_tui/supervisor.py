@@ -18,7 +18,7 @@ from engine.contract import environment, events
 from engine.contract.events import Record
 from engine.contract.files import read_whole
 from engine.contract.locks import FolderLock, ProcessId
-from engine.contract.messages import Message
+from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir, write_json
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, last_attempt
@@ -122,7 +122,11 @@ class Supervisor:
 
     def _take_in(self) -> list[Record]:
         """What was written in this attempt since the last call; it is in the plain log, too, then."""
-        records = [record for record in self._follower.poll() if record.envelope.attempt == self.attempt]
+        try:
+            found = self._follower.poll()
+        except InputError:  # its stream was made unreadable under it, which is no reason to end a run
+            return []
+        records = [record for record in found if record.envelope.attempt == self.attempt]
         for record in records:
             self._plain_log.show(record)
         return records
@@ -234,4 +238,11 @@ def main(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except InputError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(fault.exit_code)
+    except OSError as fault:
+        print(f"{fault.filename}: {fault.strerror}", file=sys.stderr)
+        sys.exit(1)
