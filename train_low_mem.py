@@ -31,6 +31,7 @@ from sft_tui.cli_common import LANG, LOGS
 from sft_tui.following import discard
 from sft_tui.headless import choose_view
 from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
+from sft_tui.output import Group, echo
 from sft_tui.ranks import LIBRARY_SETTINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,7 +45,7 @@ def switch(name: str, help_text: str) -> Callable[[F], F]:
     return click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, default=False, help=help_text)
 
 
-@click.group(context_settings=SETTINGS)
+@click.group(cls=Group, context_settings=SETTINGS)
 def cli() -> None:
     """Train or test as the original guide says; `sft-tui` is the fuller command."""
 
@@ -88,7 +89,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     name = preset_of(is_finetune=settings["is_finetune"], use_small_config=settings["use_small_config"])
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
-        click.echo(f"{'=' * 80}\n{ORIGINAL_NAMES[name]} = {name}\n{'=' * 80}")
+        echo(f"{'=' * 80}\n{ORIGINAL_NAMES[name]} = {name}\n{'=' * 80}")
     from engine.job import execute, leave
     from engine.score import score
     from engine.train import train as train_job

@@ -1,7 +1,6 @@
 """The command line: thin commands over the functions that do the work."""
 
 import importlib.metadata
-import json as jsonlib
 import shutil
 import sys
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sft_tui.cli_common import LANG, detach_option, json_option, logs_option, no
 from sft_tui.cli_data import data, presets
 from sft_tui.locale import say
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
+from sft_tui.output import Group, echo, echo_json
 
 
 def main() -> None:
@@ -40,10 +40,10 @@ def main() -> None:
 
 def tell(error: InputError, lang: Lang) -> None:
     """Prints an error and its fix on standard error."""
-    click.echo(say("error", lang, text=text.safe(error.message.what(lang))), err=True)
+    echo(say("error", lang, text=text.safe(error.message.what(lang))), err=True)
     fix = error.message.fix(lang)
     if fix:
-        click.echo(say("fix", lang, text=text.safe(fix)), err=True)
+        echo(say("fix", lang, text=text.safe(fix)), err=True)
 
 
 def show_screen(
@@ -54,7 +54,7 @@ def show_screen(
 
     chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
     if not terminal.there_is_one():
-        click.echo(say("ui_no_terminal", chosen), err=True)
+        echo(say("ui_no_terminal", chosen), err=True)
         return 2
     from sft_tui.screen.app import Desk, Options
 
@@ -69,7 +69,7 @@ def has_terminal() -> bool:
     return terminal.there_is_one()
 
 
-@click.group(context_settings=SETTINGS, invoke_without_command=True)
+@click.group(cls=Group, context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
 @click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help="Runs' logs.")
 @screen_options
@@ -168,13 +168,13 @@ def launch(record: RunRecord, logs: Path, view: View) -> None:
 
     message = starting.nothing_left(record)
     if message is not None:
-        click.echo(text.safe(message.what(LANG)))
-        click.echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
+        echo(text.safe(message.what(LANG)))
+        echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
         return
     started = starting.start(logs, record)
     if view.detach:
-        click.echo(started.record.run)
-        click.echo(say("left_running", LANG, run=text.safe(started.record.run)), err=True)
+        echo(started.record.run)
+        echo(say("left_running", LANG, run=text.safe(started.record.run)), err=True)
         return
     if view.screen and has_terminal():
         plain: dict[str, Any] = {"theme": "auto", "lang": None, "ascii_only": False, "slow_link": False}
@@ -197,13 +197,13 @@ def runs(json: bool, logs: Path) -> None:
 
     found = list(every(logs))
     if json:
-        click.echo(jsonlib.dumps([one.to_json() for one in found], ensure_ascii=False, indent=1))
+        echo_json([one.to_json() for one in found], indent=1)
     elif not found:
-        click.echo(say("no_runs", LANG, path=text.safe(str(logs))), err=True)
+        echo(say("no_runs", LANG, path=text.safe(str(logs))), err=True)
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         for line in listing.table(found, LANG, columns):
-            click.echo(line)
+            echo(line)
 
 
 @cli.command()
@@ -217,12 +217,12 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 
     one = look(find(logs, name))
     if json:
-        click.echo(jsonlib.dumps(one.to_json(), ensure_ascii=False))
+        echo_json(one.to_json())
         return
-    click.echo(listing.status_line(one, LANG))
+    echo(listing.status_line(one, LANG))
     if one.state.ended is not None and not one.alive:
         for _, line in headless.ended_lines(one.state.ended, LANG):
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 @cli.command()
@@ -287,12 +287,12 @@ def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: b
 
     one = look(find(logs, name))
     request(one, now=now, why=why)
-    click.echo(say(said, LANG), err=True)
+    echo(say(said, LANG), err=True)
     if not wait:
         return
     end = listing.wait_for_end(one.run_dir)
     for stream, line in headless.ended_lines(end, LANG):
-        click.echo(line, err=stream == "note")
+        echo(line, err=stream == "note")
     if end.reason not in ("stopped", "paused", "finished", *(["terminated", "killed"] if now else [])):
         sys.exit(end.exit_code)
 
@@ -345,7 +345,7 @@ def resume(
     fix = starting.fix_of(one) if apply_fix else {}
     if fix:
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
-        click.echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
+        echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
     record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
     launch(record, logs, View(json=json, detach=detach, screen=not (no_ui or json)))
 
@@ -372,4 +372,4 @@ def reply(model: str, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
     from sft_tui import story
 
     for answer in story.replies(model, list(prompts), max_new_tokens):
-        click.echo(text.safe(answer))
+        echo(text.safe(answer))

@@ -1,6 +1,5 @@
 """The commands that look before a run: check, rehearse, and what every run begins with."""
 
-import json as jsonlib
 import shutil
 import sys
 import time
@@ -16,6 +15,7 @@ from sft_tui import text
 from sft_tui.cli_common import LANG, logs_option, telling
 from sft_tui.locale import say
 from sft_tui.options import GroupedCommand, config_options, given
+from sft_tui.output import echo, echo_json, echo_over
 
 if TYPE_CHECKING:
     from sft_tui.preflight.check import Report, Request
@@ -47,13 +47,13 @@ def check_command(
         report = checked(request)
     found = request.rehearsal if rehearsing else None
     if json:
-        click.echo(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
+        echo_json(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
         sys.exit(report.exit_code)
     for line in reports.lines(report.findings, LANG):
-        click.echo(line)
+        echo(line)
     if found is not None:
         tell_rehearsed(request, report, found)
-    click.echo(reports.summary(report, LANG), err=True)
+    echo(reports.summary(report, LANG), err=True)
     sys.exit(report.exit_code)
 
 
@@ -74,12 +74,12 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
     report = checked(request)
     if not report.may_be_rehearsed:
         for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
-            click.echo(line, err=True)
-        click.echo(reports.summary(report, LANG), err=True)
+            echo(line, err=True)
+        echo(reports.summary(report, LANG), err=True)
         sys.exit(report.exit_code)
     found = rehearsed(request)
     if json:
-        click.echo(jsonlib.dumps(rehearsal_json(request, report, found)))
+        echo_json(rehearsal_json(request, report, found))
     else:
         tell_rehearsed(request, report, found)
 
@@ -109,13 +109,13 @@ def rehearsed(request: "Request") -> "Rehearsal":
     def tell_phase(phase: events.Phase) -> None:
         if sys.stderr.isatty() and phase.name != "training":
             line = say("rehearsing", LANG, phase=phase_line(phase, LANG))
-            click.echo(f"\r{text.cut(line, shutil.get_terminal_size().columns - 1)}\x1b[K", nl=False, err=True)
+            echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
 
     try:
         return rehearse_request(request, tell_phase)
     finally:
         if sys.stderr.isatty():
-            click.echo("\r\x1b[K", nl=False, err=True)
+            echo_over()
 
 
 def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> None:
@@ -123,14 +123,14 @@ def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> 
     from sft_tui import rehearsal
 
     for line in rehearsal.lines(found, request.config, report.steps, LANG):
-        click.echo(line)
+        echo(line)
 
 
 def tell_applied(found: "Rehearsal") -> None:
     """Says that the budget is not the preset's but the one that a rehearsal found."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
     budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
-    click.echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
+    echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
 
 
 def preflight(request: "Request", *, force: bool) -> None:
@@ -139,13 +139,13 @@ def preflight(request: "Request", *, force: bool) -> None:
 
     report = checked(request)
     for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
-        click.echo(line, err=True)
-    click.echo(reports.summary(report, LANG), err=True)
+        echo(line, err=True)
+    echo(reports.summary(report, LANG), err=True)
     if report.exit_code and not force:
-        click.echo(say("preflight_refused", LANG), err=True)
+        echo(say("preflight_refused", LANG), err=True)
         sys.exit(report.exit_code)
     if report.exit_code:
-        click.echo(say("preflight_forced", LANG), err=True)
+        echo(say("preflight_forced", LANG), err=True)
 
 
 def checked(request: "Request") -> "Report":

@@ -11,6 +11,7 @@ import click
 from engine.contract.messages import Lang
 from sft_tui.locale import language, say
 from sft_tui.options import HomePath
+from sft_tui.output import echo_over
 
 if TYPE_CHECKING:
     from sft_tui.preflight.probe import Progress
@@ -55,8 +56,8 @@ def telling() -> "Iterator[Progress]":
         if total and sys.stderr.isatty():
             shown = True
             line = say("reading", LANG, what=subject(setting, LANG), done=done, total=total)
-            click.echo(f"\r{line}\x1b[K", nl=False, err=True)
+            echo_over(line)
 
     yield tell_progress
     if shown:
-        click.echo("\r\x1b[K", nl=False, err=True)
+        echo_over()

@@ -1,6 +1,5 @@
 """The commands about presets, and about data of one's own."""
 
-import json as jsonlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from sft_tui import text
 from sft_tui.cli_common import LANG, telling
 from sft_tui.locale import say
 from sft_tui.options import HomePath, settings_table
+from sft_tui.output import echo, echo_json
 
 
 @click.group(invoke_without_command=True)
@@ -33,8 +33,8 @@ def list_presets() -> None:
     """Prints a line on each preset."""
     width = max(map(len, PRESETS))
     for entry in PRESETS.values():
-        click.echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
-    click.echo(say("presets_hint", LANG), err=True)
+        echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
+    echo(say("presets_hint", LANG), err=True)
 
 
 @presets.command("show")
@@ -44,14 +44,14 @@ def show_preset(name: str, json: bool) -> None:
     """Show every value of a preset."""
     entry = preset(name)
     if json:
-        click.echo(jsonlib.dumps(to_json(entry.config), ensure_ascii=False, indent=1))
+        echo_json(to_json(entry.config), indent=1)
         return
-    click.echo(f"{entry.name}: {entry.summary(LANG)}\n")
+    echo(f"{entry.name}: {entry.summary(LANG)}\n")
     for line in settings_table(entry.config, LANG):
-        click.echo(line)
+        echo(line)
     config = entry.config
     rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
-    click.echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
+    echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
 
 
 @click.group()
@@ -109,10 +109,10 @@ def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, v
     with telling() as progress:
         found = importing.bring_in(list(files), progress, **targets, **how)
     if json:
-        click.echo(jsonlib.dumps(found, ensure_ascii=False))
+        echo_json(found)
         return
     for line in importing.lines(found, LANG):
-        click.echo(line)
+        echo(line)
 
 
 @data.command("demo")
@@ -125,7 +125,7 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
 
     found = importing.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
     for line in importing.lines(found, LANG):
-        click.echo(line)
+        echo(line)
 
 
 @data.command("tokenizer")
@@ -146,7 +146,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 
     with telling() as progress:
         found = importing.train_tokenizer(list(files), output, vocabulary, progress, **columns)
-    click.echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
+    echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
 
 
 @data.command("check")
@@ -164,11 +164,11 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
     with telling() as progress:
         report = check_file(file_config(file, **values), progress)
     if json:
-        click.echo(reports.to_json(report, LANG))
+        echo_json(reports.to_json(report, LANG))
     else:
         for line in reports.lines(report.findings, LANG):
-            click.echo(line)
-        click.echo(reports.summary(report, LANG), err=True)
+            echo(line)
+        echo(reports.summary(report, LANG), err=True)
     sys.exit(report.exit_code)
 
 
@@ -186,7 +186,7 @@ def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
 
     found = rows.look(file_config(file, **values), row)
     if json:
-        click.echo(jsonlib.dumps(found, ensure_ascii=False))
+        echo_json(found)
         return
     for line in rows.lines(found, file, row, LANG):
-        click.echo(line)
+        echo(line)

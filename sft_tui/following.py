@@ -19,6 +19,7 @@ from engine.contract.stream import EventReader
 from sft_tui import runs, text
 from sft_tui.headless import View
 from sft_tui.locale import say
+from sft_tui.output import echo
 from sft_tui.starting import Started
 
 POLL_SECONDS = 0.2
@@ -36,12 +37,12 @@ def follow(run_dir: RunDir, view: View, lang: Lang, *, attempt: int = 0) -> int:
         try:
             end = _to_the_end(run_dir, view, lang, attempt)
         except LeftError:
-            print(say("left_running", lang, run=text.safe(run_dir.path.name)), file=sys.stderr)
+            echo(say("left_running", lang, run=text.safe(run_dir.path.name)), err=True)
             return 0
         finally:
             view.close()
     if end.exit_code and end.reason not in ("refused", "busy"):
-        print(say("log_place", lang, path=text.safe(str(run_dir.path))), file=sys.stderr)
+        echo(say("log_place", lang, path=text.safe(str(run_dir.path))), err=True)
     return end.exit_code
 
 
@@ -117,18 +118,18 @@ def _ask(run_dir: RunDir, lang: Lang) -> None:
     try:
         answer = input("\n" + say("ask_again" if stopping else "ask", lang)) if sys.stdin.isatty() else ""
     except (EOFError, KeyboardInterrupt):
-        print(file=sys.stderr)
+        echo(err=True)
         answer = ""
     choice = answer.strip().lower()[:1]
     if choice == "c":
         return
     if choice == "s" and not stopping:
         runs.ask(run_dir, "stop")
-        print(say("stopping", lang), file=sys.stderr)
+        echo(say("stopping", lang), err=True)
         return
     if choice == "n" and stopping:
         runs.ask(run_dir, "now")
-        print(say("ending", lang), file=sys.stderr)
+        echo(say("ending", lang), err=True)
         return
     raise LeftError
 

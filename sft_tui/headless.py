@@ -10,6 +10,7 @@ from engine.contract.messages import PHASES_ZH, Lang
 from engine.contract.presets import PRESETS
 from sft_tui import text
 from sft_tui.locale import say
+from sft_tui.output import write_line
 from sft_tui.run_state import RunState, reduce
 
 PHASE_LINE_SECONDS = 10.0
@@ -85,7 +86,7 @@ class PlainView(_Lines):
                 self._phase(phase)
             case event:
                 for stream, line in lines(event, self._state, self._lang):
-                    print(line, file=self._out if stream == "data" else self._notes, flush=True)
+                    write_line(line, self._out if stream == "data" else self._notes)
 
     def _step(self, step: events.Step) -> None:
         every = int(self._state.started.config.get("logging_steps", 50)) if self._state.started else 50
@@ -93,7 +94,7 @@ class PlainView(_Lines):
         due = step.step == 1 or step.step % every == 0 or step.step == step.steps_total
         if due or now - self._step_at > STEP_LINE_SECONDS:
             self._step_at = now
-            print(step_line(self._state, self._lang), file=self._out, flush=True)
+            write_line(step_line(self._state, self._lang), self._out)
 
     def _phase(self, phase: events.Phase) -> None:
         if phase.name in ("training", "saving", "publishing", "verifying"):
@@ -101,7 +102,7 @@ class PlainView(_Lines):
         now = time.monotonic()
         if phase.done == 0 or phase.done == phase.total or now - self._phase_at > PHASE_LINE_SECONDS:
             self._phase_at = now
-            print(phase_line(phase, self._lang), file=self._notes, flush=True)
+            write_line(phase_line(phase, self._lang), self._notes)
 
 
 class BarsView:
@@ -137,7 +138,7 @@ class BarsView:
         self._state = reduce(self._state, record)
         self._move(record)
         for _, line in lines(record.event, self._state, self._lang):
-            self._console.print(Text(line))
+            self._console.print(Text(text.harmless(line)))
 
     def close(self) -> None:
         """Takes the bars down."""
@@ -231,7 +232,7 @@ def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
         case events.RunStarted():
             return [("note", line) for line in started_lines(event, lang)]
         case events.Plan():
-            counts = {"rows": event.rows, "batch": event.effective_batch, "precision": event.precision}
+            counts = {"rows": event.rows, "batch": event.effective_batch, "precision": text.safe(event.precision, 40)}
             steps = {"per_epoch": event.steps_per_epoch, "total": event.steps_total}
             return [("note", say("plan", lang, **counts, **steps))]
         case events.Eval():

@@ -11,6 +11,7 @@ from engine.contract.stream import EventReader
 from sft_tui import runs, text
 from sft_tui.headless import JsonView, PlainView, time_left
 from sft_tui.locale import say, status_name
+from sft_tui.output import write_line
 from sft_tui.runs import Run
 
 COLUMNS = ("run", "preset", "status", "step", "loss", "bleu", "started", "ended")
@@ -76,7 +77,7 @@ def print_output(run_dir: RunDir) -> None:
         raise unreadable(run_dir.trainer_output, error) from None
     with open(fd, encoding="utf-8", errors="replace") as lines:
         while line := lines.readline(READ_BYTES):
-            print(text.safe(line.rstrip("\n")))
+            write_line(text.safe(line.rstrip("\n")), sys.stdout)
 
 
 def wait_for_end(run_dir: RunDir) -> events.RunEnded:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from engine.contract.messages import Lang
+from sft_tui.text import safe
 
 TEXTS: dict[str, tuple[str, str]] = {
     "using": ("Configuration {preset}: {summary}", "使用配置 {preset}：{summary}"),
@@ -373,4 +374,4 @@ STATUS_ZH = {
 
 def status_name(status: str, lang: Lang) -> str:
     """A run's state for people."""
-    return STATUS_ZH.get(status, status) if lang == "zh" else status.replace("_", " ")
+    return safe(STATUS_ZH.get(status, status) if lang == "zh" else status.replace("_", " "), 40)

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
-
 from engine.contract.locks import holder_of, is_locked
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
@@ -16,6 +14,7 @@ from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import importing, starting
 from sft_tui.child import module_command
 from sft_tui.locale import say
+from sft_tui.output import echo
 from sft_tui.text import duration, safe
 
 PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a joke")
@@ -28,7 +27,7 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
     """Data and tokenizer, pretraining, fine-tuning, and replies before and after; an unfinished demo goes on."""
     began = time.monotonic()
     config = preset("demo").config
-    click.echo(say("demo_data", lang), err=True)
+    echo(say("demo_data", lang), err=True)
     prepare()
     for name in HALVES:
         owner = _owner(name)
@@ -37,12 +36,12 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
             return  # stopped by its user, who was told how to go on
     before, after = config.pretrained_model, str(Path(config.output_dir) / "best")
     answers = [replies(model, list(PROMPTS), 40) for model in (before, after)]
-    click.echo("\n" + say("demo_replies", lang))
+    echo("\n" + say("demo_replies", lang))
     for prompt, first, second in zip(PROMPTS, *answers, strict=True):
-        click.echo(prompt)
-        click.echo(say("demo_before", lang, text=safe(first, 200)))
-        click.echo(say("demo_after", lang, text=safe(second, 200)))
-    click.echo("\n" + say("demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
+        echo(prompt)
+        echo(say("demo_before", lang, text=safe(first, 200)))
+        echo(say("demo_after", lang, text=safe(second, 200)))
+    echo("\n" + say("demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
 
 
 def prepare() -> None:

@@ -6,10 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 
-import click
-
 from engine.contract.messages import InputError, Lang
 from sft_tui.locale import say
+from sft_tui.output import echo
 
 
 def require_working_folder() -> None:
@@ -31,7 +30,7 @@ def full_output_in_words(lang: Lang) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 if error.errno != errno.EPIPE:
                     why = say("stdout_unwritable", lang, why=error.strerror or str(error))
-                    click.echo(say("error", lang, text=why), err=True)
+                    echo(say("error", lang, text=why), err=True)
             raise SystemExit(1)
 
 

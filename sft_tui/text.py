@@ -21,6 +21,25 @@ def safe(text: str, limit: int = 4000) -> str:
     return shown + "…" if len(text) > limit else shown
 
 
+def harmless(text: str) -> str:
+    """`text` as `safe` shows it, but whole and with its line ends and tabs."""
+    if text.isprintable():
+        return text
+    return "".join(char if char in "\n\t" else _visible(char) for char in text)
+
+
+def escaped(text: str) -> str:
+    """JSON with each character that a terminal would obey as its escape; line ends stand between values only."""
+    if text.isprintable():
+        return text
+    return "".join(char if char == "\n" or _visible(char) == char else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
+
+
 @lru_cache(maxsize=4096)
 def _visible(char: str) -> str:
     code = ord(char)

@@ -1,6 +1,5 @@
 """Findings as lines for a terminal, and as JSON."""
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -52,8 +51,8 @@ def summary(report: Report, lang: Lang) -> str:
     return say("preflight_bad" if counts["errors"] else "preflight_good", lang, **counts)
 
 
-def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = None) -> str:
-    """The whole report as one JSON object, with what a rehearsal found where there was one."""
+def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The whole report as plain values, with what a rehearsal found where there was one."""
     needed = report.prediction, report.gpu_prediction
     memory, on_gpu = (each and {"items": dict(each.items), "total": each.total} for each in needed)
     if report.prediction and memory:
@@ -63,7 +62,7 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
         parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
         findings.append({**parts, "commands": [list(action.argv) for action in finding.actions]})
     data = {name: report.facts.get("data", {}).get(name, {}) for name in DATA_FILES}
-    body = {
+    return {
         "findings": findings,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
@@ -73,4 +72,3 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
         "rehearsed": rehearsed,
         "steps": report.facts.get("data", {}).get("steps"),
     }
-    return json.dumps(body, ensure_ascii=False)

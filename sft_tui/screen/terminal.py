@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from engine.contract.messages import Lang
 from sft_tui.locale import say
+from sft_tui.output import echo
 from sft_tui.screen.ink import Ink
 
 LATEST_SECONDS = 2.0
@@ -52,7 +53,7 @@ def run(app: object, lang: Lang) -> NoReturn:
     if app.background is not None:
         app.background.end()
     if app.crash:
-        print(say("ui_crashed", lang, path=app.crash), file=sys.stderr)
+        echo(say("ui_crashed", lang, path=app.crash), err=True)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,0 +1,118 @@
+"""What is printed: nothing in it that a terminal would obey, whatever was typed or read."""
+
+import ast
+import json
+import unicodedata
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import sft_tui
+from engine.contract.messages import InputError
+from sft_tui.cli import cli, tell
+from sft_tui.output import Group, echo, echo_json
+
+HOSTILE = "中\x1b]0;pwn\x07\x9b31m\u202e\u2066\u2028\r\x00\x7f\U000e0001\ud800文"
+
+TYPED = HOSTILE.replace("\0", "").replace("\ud800", "\udcff")  # as far as a command line can hold it
+
+
+def obeyed(text: str) -> list[str]:
+    """The characters of a text that a terminal obeys, or that turn its lines round."""
+    return [
+        char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in "\n\t"
+    ]
+
+
+def printed(*arguments: str) -> str:
+    """What a command prints on both streams."""
+    return CliRunner().invoke(cli, arguments).output
+
+
+def test_a_text_is_printed_with_its_lines_and_nothing_else_that_is_obeyed(capfd: pytest.CaptureFixture[str]) -> None:
+    echo(f"one\n\ttwo {HOSTILE}")
+    echo(HOSTILE, err=True)
+    out, err = capfd.readouterr()
+    assert out.startswith("one\n\ttwo 中")
+    assert out.count("\n") == 2
+    assert not obeyed(out + err)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_is_read_back_as_it_was_and_is_escaped_on_the_way(
+    indent: int | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    value = {"text": HOSTILE, HOSTILE: ["中文", 1.5, None, True]}
+    echo_json(value, indent=indent)
+    out, _ = capfd.readouterr()
+    assert json.loads(out) == value
+    assert not obeyed(out)
+    assert "中文" in out
+
+
+def test_json_has_texts_for_what_it_has_no_numbers_for(capfd: pytest.CaptureFixture[str]) -> None:
+    echo_json({"loss": float("nan")})
+    assert capfd.readouterr().out == '{"loss": "NaN"}\n'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "a", TYPED),
+        ("status", "a", "b", TYPED),
+        ("status", f"--{TYPED}"),
+        ("status", f"--json={TYPED}"),
+        (TYPED,),
+        ("run", "sft-small", "--epochs", TYPED),
+        ("run", TYPED),
+        ("run", "sft-small", f"--epoch{TYPED}"),
+        ("status", TYPED),
+        ("logs", f"--logs={TYPED}", TYPED),
+        ("data", "import", TYPED),
+        ("presets", "show", TYPED),
+        ("check", "sft-small", "--memory-limit", TYPED),
+        ("attach", "--theme", TYPED),
+    ],
+    ids=ascii,
+)
+def test_an_error_repeats_what_was_typed_harmless(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, arguments)
+    if isinstance(result.exception, InputError):
+        tell(result.exception, "en")
+    said = result.output + capfd.readouterr().err
+    assert result.exit_code != 0
+    assert said
+    assert not obeyed(said)
+
+
+def test_an_error_of_a_group_keeps_its_usage_and_its_code() -> None:
+    @click.group(cls=Group)
+    def group() -> None:
+        """A group."""
+
+    @group.command()
+    def fails() -> None:
+        raise click.ClickException(HOSTILE)
+
+    wrong, failed = CliRunner().invoke(group, ["fails", "x\x1b"]), CliRunner().invoke(group, ["fails"])
+    assert (wrong.exit_code, failed.exit_code) == (2, 1)
+    assert "Usage: group fails" in wrong.output
+    assert not obeyed(wrong.output + failed.output)
+
+
+def test_nothing_prints_in_another_way() -> None:
+    """One of those that print makes its text harmless; all others are to go through it."""
+    root = Path(sft_tui.__file__).parent
+    calls = [
+        (path.relative_to(root).as_posix(), node.lineno)
+        for path in root.rglob("*.py")
+        if path.name != "output.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "click.echo", "click.secho")
+    ]
+    assert [place for place, _ in calls] == ["gpus.py"]  # which answers its parent in ASCII
