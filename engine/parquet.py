@@ -48,12 +48,20 @@ def _check_column(path: Path, schema: pa.Schema, column: str, setting: str) -> N
 def texts(
     path: Path, file: pq.ParquetFile, prompt_column: str, response_column: str
 ) -> Iterator[tuple[list[Text], list[Text]]]:
-    """Prompts and responses, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
+    """Prompts and responses, a batch at a time; bytes where a text is not UTF-8.
+
+    Raises InputError, also where the file ends before or after as many rows as it declares.
+    """
+    seen, declared = 0, file.metadata.num_rows
     try:
         for batch in file.iter_batches(BATCH_ROWS, columns=[prompt_column, response_column]):
+            seen += batch.num_rows
             yield _texts(batch.column(prompt_column)), _texts(batch.column(response_column))
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
+    if seen != declared:
+        why = f"it declares {declared:,} rows and holds {seen:,}"
+        raise InputError("parquet_bad", path=str(path), why=why, why_zh=f"声明有 {declared:,} 行，实际为 {seen:,} 行")
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

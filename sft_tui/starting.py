@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.contract import environment
-from engine.contract.config import from_json, override, to_json
+from engine.contract import certificate, environment
+from engine.contract.config import check_value, from_json, override, to_json
 from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
@@ -110,10 +110,21 @@ def nothing_left(record: RunRecord) -> Message | None:
 
 
 def fix_of(run: Run) -> dict[str, Any]:
-    """The settings that mend what ended a run; raises InputError where its end names none."""
+    """The settings that fix what ended a run; raises InputError where its end names none, or other settings.
+
+    The end is read from a log that anybody can have written, and nobody is asked before a fix is applied: so it may
+    lower the settings that a certificate names, and nothing else.
+    """
     end = run.state.ended
     if end is None or not end.apply:
         raise InputError("fix_none", run=run.name, status=run.status)
+    config = run.record.run_config()
+    for name, value in end.apply.items():
+        if name not in certificate.FIXABLE:
+            raise InputError("fix_foreign", run=run.name, name=name[:40])
+        check_value(name, value)
+        if value >= getattr(config, name):
+            raise InputError("fix_foreign", run=run.name, name=name)
     return end.apply
 
 

@@ -25,6 +25,7 @@ from engine.contract.stream import EventWriter, last_attempt
 from sft_tui.history import Follower
 from sft_tui.locale import language
 from sft_tui.monitor import SAMPLE_SECONDS, Readings, oom_kills
+from sft_tui.output import echo
 from sft_tui.plain_log import PlainLog
 from sft_tui.ranks import Ranks, adopt_orphans
 from sft_tui.verdict import Facts, judge
@@ -241,8 +242,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
     except InputError as fault:
-        print(fault, file=sys.stderr)
+        echo(str(fault), err=True)
         sys.exit(fault.exit_code)
     except OSError as fault:
-        print(f"{fault.filename}: {fault.strerror}", file=sys.stderr)
+        echo(f"{fault.filename}: {fault.strerror}", err=True)
         sys.exit(1)

@@ -525,6 +525,12 @@ MESSAGES: dict[str, Wording] = {
         "Go on with `sft-tui resume {run}`.",
         "继续训练：`sft-tui resume {run}`。",
     ),
+    "fix_foreign": Wording(
+        "The log of {run} proposes to change {name}, which a fix of ours never does: the log was changed.",
+        "{run} 的日志建议修改 {name}，而本程序的修正不会这样做：该日志已被改动。",
+        "Resume it with its own settings: `sft-tui resume {run}`.",
+        "请用原来的参数继续：`sft-tui resume {run}`。",
+    ),
     # how a run ends
     "ended_finished": Wording(
         "Finished: {steps_total} steps; loss {loss}, best BLEU {bleu} (epoch {epoch}); the model is in {path}.",

@@ -216,3 +216,27 @@ def test_the_fix_is_that_of_the_newest_end(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"out_of_memory.*names no setting"):
         fix_of(look(run_dir))
     assert record.run == "sft-small-1"
+
+
+@pytest.mark.parametrize(
+    "fix",
+    [
+        {"nonsense": 1},
+        {"output_dir": "/elsewhere"},
+        {"token_store": "/elsewhere"},
+        {"micro_batch_tokens": 64, "train_file": "/etc/passwd"},
+        {"micro_batch_tokens": 1 << 20},
+        {"learn_rate": 1.0},
+        {"learn_rate": "low"},
+        {"micro_batch_tokens": 0},
+    ],
+    ids=str,
+)
+def test_a_fix_that_no_certificate_proposes_is_refused(settings: dict[str, Any], fix: dict[str, Any]) -> None:
+    run_dir, _ = open_run_dir(Path("logs"), plan_run("sft-small", settings))
+    writer = EventWriter(run_dir.events, "supervisor", 1)
+    writer.write(events.RunEnded("failed", 1, Message("head_frozen"), apply=fix))
+    writer.close()
+    with pytest.raises(InputError) as refused:
+        fix_of(look(run_dir))
+    assert refused.value.message.code in ("fix_foreign", "setting_kind", "setting_range")
