@@ -26,6 +26,7 @@ from engine.contract.presets import preset
 from engine.evaluate import Evaluator
 from engine.loss import find_head
 from engine.network.network import network_of
+from engine.references import references, rows_replied
 from engine.source import Source
 from engine.tokens import open_store
 from engine.world import World
@@ -47,7 +48,8 @@ def ours(assets: Path) -> dict[str, Any]:
         store = open_store(source, tokenizer, config.max_seq_len, Path(folder), lambda _done, _total: None)
         net = models.load_model(config, tokenizer)
         network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)
-        evaluator = Evaluator(network, tokenizer, store, World(), config, lambda _name, _done, _total: None)
+        wanted = references(source, store, rows_replied(config, len(store)))
+        evaluator = Evaluator(network, tokenizer, store, wanted, World(), config, lambda _name, _done, _total: None)
         score = evaluator.run()
     replies = [prediction.reply for prediction in score.predictions]
     return {"rows": score.rows / score.seconds, "loss": score.loss, "replies": replies}

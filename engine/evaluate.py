@@ -6,7 +6,7 @@ there are; losses are added up in the order of the rows.
 
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,9 +14,10 @@ from sacrebleu.metrics.bleu import BLEU
 from transformers import PreTrainedTokenizerBase
 
 from engine import batching
-from engine.batching import Lengths
+from engine.batching import Ids, Lengths
 from engine.contract.config import RunConfig
 from engine.network.network import Network
+from engine.references import rows_replied, rows_scored
 from engine.step import rows_of
 from engine.tokens import TokenStore
 from engine.world import World
@@ -26,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Prediction:
-    """A generated reply beside its prompt and reference."""
+    """A generated reply next to its prompt, as the model sees it, and its reference, as the file has it."""
 
     row: int
     prompt: str
@@ -36,11 +37,16 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Score:
-    """The outcome of one evaluation; `loss` is the mean over label tokens, `bleu` is 0 to 100."""
+    """The outcome of one evaluation; `loss` is the mean over label tokens, `bleu` is 0 to 100.
+
+    `bleu_of_labels` is what replies would score that are the labels as the model learns them: cut, and in the
+    tokenizer's own spelling. More can hardly be reached.
+    """
 
     rows: int
     loss: float
     bleu: float
+    bleu_of_labels: float
     signature: str
     predictions: tuple[Prediction, ...]
     seconds: float
@@ -48,11 +54,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates one model on the rows of one store."""
+    """Evaluates one model on the rows of one store; `references` are those rows' responses, word for word."""
 
     network: Network
     tokenizer: PreTrainedTokenizerBase
     store: TokenStore
+    references: Sequence[str]
     world: World
     config: RunConfig
     progress: Progress
@@ -66,18 +73,20 @@ class Evaluator:
         loss = self._loss()
         replies = self._generate()
         predictions = tuple(self._prediction(index, ids) for index, ids in enumerate(replies))
-        bleu, signature = corpus_bleu([p.reply for p in predictions], [p.reference for p in predictions])
-        return Score(rows, loss, bleu, signature, predictions, time.perf_counter() - began)
+        references = [prediction.reference for prediction in predictions]
+        bleu, signature = corpus_bleu([prediction.reply for prediction in predictions], references)
+        of_labels = corpus_bleu([self._text(self.store.label(index)) for index in range(len(replies))], references)[0]
+        return Score(rows, loss, bleu, of_labels, signature, predictions, time.perf_counter() - began)
 
     @property
     def rows(self) -> int:
         """Rows whose loss is computed."""
-        return min(self.config.eval_rows or len(self.store), len(self.store))
+        return rows_scored(self.config, len(self.store))
 
     @property
     def rows_replied(self) -> int:
         """Rows, from the first on, that a reply is generated for."""
-        return min(self.config.bleu_rows or self.rows, self.rows)
+        return rows_replied(self.config, len(self.store))
 
     def lengths(self, rows: int) -> Lengths:
         """Lengths of the first rows."""
@@ -133,11 +142,11 @@ class Evaluator:
         return self.network.replies(rows_of(self.store, indices)[0], self.longest_reply)
 
     def _prediction(self, index: int, ids: list[int]) -> Prediction:
-        prompt, reference, reply = (
-            self.tokenizer.decode(part, skip_special_tokens=True)
-            for part in (self.store.prompt(index), self.store.label(index), ids)
-        )
-        return Prediction(self.store.row(index), str(prompt), str(reference), str(reply))
+        prompt, reply = self._text(self.store.prompt(index)), self._text(ids)
+        return Prediction(self.store.row(index), prompt, self.references[index], reply)
+
+    def _text(self, ids: Ids | list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:

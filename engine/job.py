@@ -39,6 +39,7 @@ from engine.pulse import (
     supervisor_died,
     write_stacks_on_request,
 )
+from engine.references import references, rows_replied
 from engine.source import Source
 from engine.tokens import TokenStore, fingerprint, is_stored, open_store
 from engine.world import World
@@ -180,6 +181,15 @@ class Job:
         for message in store.notices(source.path):
             self.notice(message)
         return store
+
+    def references(self, source: Source, store: TokenStore) -> list[str]:
+        """What replies to rows of `source` are scored against, read by one rank of each machine; raises InputError."""
+
+        def read() -> list[str]:
+            return references(source, store, rows_replied(self.config, len(store)))
+
+        self.world.together(read, chosen=self.world.is_local_main)
+        return read()  # what that one has written down
 
     def started(self, sources: list[Source]) -> dict[str, str]:
         """Announces the attempt; the fingerprints of its data."""

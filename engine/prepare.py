@@ -30,6 +30,7 @@ class Prepared:
     network: Network
     train_rows: TokenStore
     validation_rows: TokenStore
+    references: list[str]  # of the validation rows that replies are generated for
     start: Found | None
     data: dict[str, str]
     per_epoch: int
@@ -80,6 +81,7 @@ def prepare(job: Job) -> Prepared:
     model.detach_from_files(model.trained_parameters(net).values())  # the rest when it is written down
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
+    references = job.references(sources[1], validation_rows)
     job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
     net.to(world.device)
     head = find_head(net)
@@ -105,7 +107,16 @@ def prepare(job: Job) -> Prepared:
     )
     network = network_of(net, head, config.loss_chunk_tokens, bf16=precision == "bf16")
     return Prepared(
-        tokenizer, net, network, train_rows, validation_rows, start, data, per_epoch, per_epoch * config.epochs
+        tokenizer,
+        net,
+        network,
+        train_rows,
+        validation_rows,
+        references,
+        start,
+        data,
+        per_epoch,
+        per_epoch * config.epochs,
     )
 
 

@@ -12,7 +12,7 @@ from engine.job import Job, execute, leave
 from engine.loss import find_head
 from engine.network.network import network_of, packs
 from engine.tokenizer import load_tokenizer
-from engine.train import tell_score
+from engine.train import tell_ceiling, tell_score
 from engine.world import World
 
 
@@ -29,13 +29,15 @@ def score(job: Job) -> Message:
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
     net = model.load_model(own, tokenizer, packed=packs(job.world.device))
     rows = job.store(source, tokenizer)
+    wanted = job.references(source, rows)
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)
     job.notice(notice)
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=precision == "bf16")
-    evaluator = Evaluator(network, tokenizer, rows, job.world, config, job.phase)
+    evaluator = Evaluator(network, tokenizer, rows, wanted, job.world, config, job.phase)
     result = evaluator.run()
     tell_score(job, result, epoch=0, step=0)
+    tell_ceiling(job, result)
     loss, bleu = f"{result.loss:.4f}", f"{result.bleu:.2f} ({result.signature})"
     return Message.of("ended_tested", rows=result.rows, path=str(source.path), loss=loss, bleu=bleu)
 

@@ -27,6 +27,7 @@ from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
+from engine.references import references, rows_replied
 from engine.source import Source
 from engine.texts import TextTally
 from engine.tokens import TokenStore, cut, encode, open_store
@@ -144,9 +145,12 @@ def _file_facts(
 def _store(
     source: Source, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
 ) -> tuple[TokenStore, bool]:
-    """The store of a file, and whether it stays for the run."""
+    """The store of a file, and whether it stays for the run, with what replies will be scored against."""
     try:
-        return open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), report), True
+        store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), report)
+        if source.setting != "train_file":
+            references(source, store, rows_replied(config, len(store)))
+        return store, True
     except InputError as error:
         if error.message.code != "folder_unwritable":
             raise

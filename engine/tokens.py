@@ -70,7 +70,7 @@ class TokenStore:
     """The token ids of one data file, cut at `limit` tokens: `prompt(i)`, `label(i)`, lengths."""
 
     def __init__(self, folder: Path, limit: int) -> None:
-        self.limit = limit
+        self.folder, self.limit = folder, limit
         self.meta = read_json(folder / "meta.json")
         kind, wide = np.dtype(self.meta["dtype"]), np.dtype(np.int64)
         self._ids = {part: _Numbers(folder / f"{part}.ids", kind) for part in ("prompt", "label")}

@@ -21,6 +21,7 @@ from engine.contract.config import to_json
 from engine.contract.files import STAGED
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
+from engine.contract.scores import FILE, Merit
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_best, warn_of_stranger
 from engine.foreign import one_line
@@ -29,6 +30,9 @@ from engine.prepare import Prepared, finished_owner, lock_output, prepare
 from engine.resume import Proof
 from engine.step import StepResult, StepRunner
 from engine.world import World, seed_step
+
+SHOWN = 2000  # characters of a sample's texts
+LOW_CEILING = 90.0  # BLEU of the labels themselves, below which it is told
 
 
 def train(job: Job) -> Message:
@@ -160,6 +164,7 @@ class Training:
     prove_until: int = 0  # the last step that has to be repeated
     hurried: bool = False  # all ranks are to save and leave without another computation
     saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
+    ceiling_told: bool = False
     encodings: bool = False  # whether the encoder's output is kept across epochs
 
     @property
@@ -303,7 +308,7 @@ class Training:
         except SAVE_ERRORS as error:
             job.warn(Message.of("save_failed", step=self.step, path=str(place), why=one_line(error)))
             return None
-        pruned = self.writer.prune(self.step, self._best()[0])
+        pruned = self.writer.prune(self.step, _best(self.evaluations)[0])
         epoch, seconds = -(-self.step // self.prepared.per_epoch), round(saved.seconds, 3)
         job.emit(events.Checkpoint(epoch, self.step, str(saved.path), saved.size, seconds, pruned))
         return saved.path
@@ -330,6 +335,7 @@ class Training:
             prepared.network,
             prepared.tokenizer,
             prepared.validation_rows,
+            prepared.references,
             job.world,
             job.config,
             job.phase,
@@ -344,6 +350,9 @@ class Training:
         except StopAskedError:  # the steps are saved; the evaluation is repeated by whoever resumes
             raise self._stopped(self.saved[1] if self.saved else None) from None
         tell_score(job, score, epoch, self.step)
+        if not self.ceiling_told:
+            self.ceiling_told = True
+            tell_ceiling(job, score)
         if job.world.is_main:
             self._record(score, epoch)
         self.evaluations = job.world.from_main(self.evaluations)
@@ -351,10 +360,12 @@ class Training:
         job.phase("training", self.step, prepared.steps_total)
 
     def _record(self, score: Score, epoch: int) -> None:
-        entry = {"epoch": epoch, "loss": score.loss, "bleu": score.bleu, "signature": score.signature}
+        entry = {"epoch": epoch, "loss": score.loss, "bleu": score.bleu, "signature": score.signature, "against": FILE}
         others = {step: other for step, other in self.evaluations.items() if int(step) < self.step}
-        best = max((_merit(other) for other in others.values() if other["published"]), default=None)
-        published = best is None or _merit(entry) > best
+        _, best = _best(others)
+        published = not best or Merit.of(entry).beats(Merit.of(best))
+        if best and not Merit.of(entry).comparable(Merit.of(best)):
+            self.job.notice(Message.of("bleu_incomparable", epoch=best["epoch"]))
         try:
             if published:
                 self.job.phase("publishing")
@@ -370,14 +381,6 @@ class Training:
             path, why = str(self.job.output.best), one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
             self.evaluations = others  # repeated by whoever resumes from here
-
-    def _best(self) -> tuple[int, dict[str, Any]]:
-        """Step and entry of the best published evaluation; (-1, {}) where there is none."""
-        published = {int(step): entry for step, entry in self.evaluations.items() if entry["published"]}
-        if not published:
-            return -1, {}
-        step = max(published, key=lambda step: _merit(published[step]))
-        return step, published[step]
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
         job, reason = self.job, self.job.stop_asked.reason()
@@ -405,7 +408,7 @@ class Training:
         return {"learn_rate": self.job.config.learn_rate / 2}
 
     def _finished(self) -> Message:
-        job, (_, best) = self.job, self._best()
+        job, (_, best) = self.job, _best(self.evaluations)
         loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
         if job.world.is_main and best:
             export_best(job, self.prepared.model)
@@ -425,18 +428,30 @@ def _few(numbers: list[int], most: int) -> str:
     return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
 
 
-def _merit(entry: dict[str, Any]) -> tuple[float, float]:
-    """What makes an evaluation better than another: BLEU, and the loss where BLEU is the same."""
-    return float(entry["bleu"]), -float(entry["loss"])
+def _best(evaluations: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Step and entry of the best evaluation: the last one published, which beat those before; (-1, {}) without one."""
+    published = [int(step) for step, entry in evaluations.items() if entry["published"]]
+    return (max(published), evaluations[str(max(published))]) if published else (-1, {})
 
 
 def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
-    """The events of an evaluation: its score, and its first predictions as samples."""
+    """The events of an evaluation: its score, and its first predictions as samples, whose texts are bounded."""
     bleu_rows, seconds = len(score.predictions), round(score.seconds, 3)
-    job.emit(events.Eval(epoch, step, score.rows, score.loss, score.bleu, bleu_rows, score.signature, seconds))
+    job.emit(events.Eval(epoch, step, score.rows, score.loss, score.bleu, bleu_rows, score.signature, seconds, FILE))
     for prediction in score.predictions[: job.config.sample_rows]:
-        reference, reply = prediction.reference, prediction.reply
-        job.emit(events.Sample(epoch, step, prediction.row, prediction.prompt, reference, reply))
+        texts = (prediction.prompt, prediction.reference, prediction.reply)
+        job.emit(events.Sample(epoch, step, prediction.row, *map(_bounded, texts)))
+
+
+def tell_ceiling(job: Job, score: Score) -> None:
+    """Tells where the labels themselves are far from their texts: a low BLEU is then not the model's fault alone."""
+    if score.predictions and score.bleu_of_labels < LOW_CEILING:
+        limit = job.config.max_seq_len
+        job.notice(Message.of("bleu_ceiling", bleu=f"{score.bleu_of_labels:.1f}", limit=limit))
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def _applied(state: RunState, event: Event) -> RunState:
         case events.Step():
             return replace(state, step=event, pace=replace(pace, steps=pace.steps + 1))
         case events.Eval():
-            better = state.best is None or (event.bleu, -event.loss) > (state.best.bleu, -state.best.loss)
+            better = state.best is None or event.merit.beats(state.best.merit)
             done = replace(pace, evaluations=pace.evaluations + 1)
             return replace(state, evaluation=event, best=event if better else state.best, pace=done)
         case events.Checkpoint():

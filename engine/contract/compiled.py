@@ -1,4 +1,4 @@
-"""The trainer's own code in C (`network/kernels.c`): which library of it this machine can use, and why where it is none.
+"""The trainer's own code in C (`network/kernels.c`): which library of it this machine can use, or why none.
 
 A library carries the digest of the source that it was compiled from, and is used for that source alone: neither times
 of files nor a number that somebody has to raise say what is in it.

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 from engine.contract.bounds import Between, Count, Name, Positive, Rate, Real, Score, Seconds, read_as
 from engine.contract.config import require_values
 from engine.contract.messages import Message
+from engine.contract.scores import LABELS, Merit
 
 SCHEMA = 1
 MAX_LINE_BYTES = 64 * 1024
@@ -114,7 +115,10 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class Eval(Event):
-    """One evaluation; `loss` is the mean over label tokens, `bleu` comes with its `signature`."""
+    """One evaluation; `loss` is the mean over label tokens, `bleu` comes with its `signature`.
+
+    `against`: what replies were compared with, in the words of `contract.scores`.
+    """
 
     kind: ClassVar[str] = "eval"
     epoch: Count
@@ -125,6 +129,12 @@ class Eval(Event):
     bleu_rows: Count
     signature: str
     seconds: Seconds
+    against: Name = LABELS
+
+    @property
+    def merit(self) -> Merit:
+        """What it is judged by."""
+        return Merit(self.bleu, self.loss, self.signature, self.against)
 
 
 @dataclass(frozen=True)

@@ -442,6 +442,18 @@ MESSAGES: dict[str, Wording] = {
         "The best model could not be written to {path}: {why}. Training goes on.",
         "最佳模型无法写入 {path}：{why}。训练继续。",
     ),
+    "bleu_ceiling": Wording(
+        "The labels themselves, as the model learns them (cut at {limit} tokens, in the tokenizer's spelling), score "
+        "BLEU {bleu} against the texts of the file: replies can hardly score more.",
+        "标签本身（截至 {limit} 个词元，按分词器的写法还原）与文件原文相比的 BLEU 只有 {bleu}：模型的回答很难超过它。",
+        "Where rows are cut, raise --max_seq_len; where characters are unknown to the tokenizer, use another one.",
+        "若因截断所致，请调大 --max_seq_len；若因分词器缺字，请换用其他分词器。",
+    ),
+    "bleu_incomparable": Wording(
+        "The best model so far (epoch {epoch}) was scored in another way, and BLEU cannot be compared; the loss "
+        "decides between the two.",
+        "此前最佳模型（第 {epoch} 轮）的 BLEU 计算方式不同，无法比较；这一次按损失判断优劣。",
+    ),
     "log_gap": Wording(
         "{lost} events could not be written to the log ({why}); training went on.",
         "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",

@@ -16,9 +16,11 @@ from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import greedy_replies
+from engine.references import references, rows_replied
 from engine.source import Source
 from engine.tokens import TokenStore, open_store
 from engine.world import World
+from tests.conftest import VALIDATION_ROWS
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks
@@ -44,13 +46,21 @@ def evaluate(
     taught = net
 
     def run(
-        *, net: Any = taught, chunked: bool = True, store: TokenStore = rows, progress: Any = None, **changed: Any
+        *,
+        net: Any = taught,
+        chunked: bool = True,
+        store: TokenStore = rows,
+        path: str = scored_config.validation_file,
+        progress: Any = None,
+        **changed: Any,
     ) -> Score:
         config = dataclasses.replace(scored_config, **changed)
+        source = Source(Path(path), "validation_file", "prompt", "response")
         tell = progress or (lambda _name, _done, _total: None)
         head = find_head(net) if chunked else None
         network = network_of(net, head, config.loss_chunk_tokens, bf16=False)
-        return Evaluator(network, tokenizer, store, cpu_world, config, progress=tell).run()
+        wanted = references(source, store, rows_replied(config, len(store)))
+        return Evaluator(network, tokenizer, store, wanted, cpu_world, config, progress=tell).run()
 
     return run
 
@@ -104,13 +114,12 @@ def test_the_loss_is_the_mean_over_label_tokens_of_rows_taken_one_by_one(
 
 @pytest.mark.parametrize("size", [1, 2, 16, 17])
 def test_every_row_gets_the_reply_it_would_get_alone(
-    evaluate: Evaluate, row_replies: list[str], rows: TokenStore, tokenizer: PreTrainedTokenizerBase, size: int
+    evaluate: Evaluate, row_replies: list[str], rows: TokenStore, size: int
 ) -> None:
     predictions = evaluate(eval_rows=size, max_new_tokens=max(len(rows.label(i)) for i in range(17))).predictions
     assert [prediction.row for prediction in predictions] == list(range(size))
     assert [prediction.reply for prediction in predictions] == row_replies[:size]
-    references = [tokenizer.decode(rows.label(i), skip_special_tokens=True) for i in range(size)]
-    assert [prediction.reference for prediction in predictions] == references
+    assert [prediction.reference for prediction in predictions] == [response for _, response in VALIDATION_ROWS[:size]]
 
 
 def test_bleu_is_that_of_sacrebleu_over_the_replies(evaluate: Evaluate, row_replies: list[str]) -> None:
@@ -144,6 +153,60 @@ def test_two_ranks_give_the_score_of_one(two_ranks: "TwoRanks", evaluate: Evalua
         assert (score["bleu"], score["signature"]) == (alone["bleu"], alone["signature"])
 
 
+class Parrot:
+    """A network whose replies are what it is told to say."""
+
+    def __init__(self, replies: list[list[int]], net: Any) -> None:
+        self._replies, self.model = replies, net
+
+    def begin_step(self) -> None:
+        """Has nothing to lay out."""
+
+    def scored_together(self, budget: int) -> int:
+        """All that the budget allows."""
+        return budget
+
+    def row_losses(self, prompts: list[Any], _labels: list[Any]) -> list[float]:
+        """A loss for each."""
+        return [1.0] * len(prompts)
+
+    def replies(self, prompts: list[Any], _longest: int) -> list[list[int]]:
+        """The next of its replies."""
+        said, self._replies = self._replies[: len(prompts)], self._replies[len(prompts) :]
+        return said
+
+
+# Longer than the limit, full width where the tokenizer is not, characters that it does not know, white space.
+HARD = ["今天天气很好，我们一起去公园散步，然后回家吃饭吧。" * 3, "龘龘的ＡＢＣ，１２３。", "  两行\n  文字  ", "你好"]
+
+
+def scored_by_heart(
+    tokenizer: PreTrainedTokenizerBase, config: RunConfig, cpu_world: World, net: Any, folder: Path, limit: int
+) -> Score:
+    """The score of a model that replies with each label word for word, as far as the limit lets it."""
+    path = folder / "hard.parquet"
+    pq.write_table(pa.table({"prompt": ["问"] * len(HARD), "response": HARD}), path)
+    source = Source(path, "validation_file", "prompt", "response")
+    store = open_store(source, tokenizer, limit, folder, lambda _done, _total: None)
+    order = [[int(token) for token in store.label(index)] for index in range(len(HARD))]
+    config = dataclasses.replace(config, eval_batch_rows=32)
+    wanted = references(source, store, len(HARD))
+    network: Any = Parrot(order, net)
+    return Evaluator(network, tokenizer, store, wanted, cpu_world, config, lambda _name, _done, _total: None).run()
+
+
+@pytest.mark.parametrize("limit", [8, 32, 512])
+def test_replies_are_scored_against_the_text_of_the_file_however_rows_are_cut(
+    tokenizer: PreTrainedTokenizerBase, scored_config: RunConfig, cpu_world: World, net: Any, tmp_path: Path, limit: int
+) -> None:
+    score = scored_by_heart(tokenizer, scored_config, cpu_world, net, tmp_path, limit)
+    assert [prediction.reference for prediction in score.predictions] == HARD
+    replies = [prediction.reply for prediction in score.predictions]
+    assert score.bleu == corpus_bleu(replies, HARD)[0]
+    assert score.bleu < 90  # of the labels as the model has them, a hundred
+    assert score.bleu_of_labels == score.bleu
+
+
 def test_fewer_rows_may_get_replies_than_are_evaluated(evaluate: Evaluate) -> None:
     score = evaluate(eval_rows=9, bleu_rows=4)
     assert (score.rows, len(score.predictions)) == (9, 4)
@@ -169,7 +232,7 @@ def test_a_prediction_names_its_row_in_the_file(
     pq.write_table(pa.table({"prompt": ["", "你好", None, "谢谢"], "response": ["a", "hello", "c", "model"]}), path)
     source = Source(path, "validation_file", "prompt", "response")
     store = open_store(source, tokenizer, 32, tmp_path, lambda _done, _total: None)
-    found = [(p.row, p.prompt, p.reference) for p in evaluate(store=store).predictions]
+    found = [(p.row, p.prompt, p.reference) for p in evaluate(store=store, path=str(path)).predictions]
     assert found == [(1, "你好", "hello"), (3, "谢谢", "model")]
 
 

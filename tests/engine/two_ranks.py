@@ -24,6 +24,7 @@ from engine.evaluate import Evaluator
 from engine.job import execute
 from engine.loss import find_head
 from engine.network.network import network_of
+from engine.references import references, rows_replied
 from engine.source import Source
 from engine.step import StepRunner
 from engine.tokenizer import load_tokenizer
@@ -51,9 +52,12 @@ def main(folder: Path) -> None:
     (folder / f"{world.rank}.json").write_text(json.dumps(found))
 
 
+def source_of(config: RunConfig, setting: str) -> Source:
+    return Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+
+
 def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
-    tokenizer = load_tokenizer(config.tokenizer)
-    source = Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+    tokenizer, source = load_tokenizer(config.tokenizer), source_of(config, setting)
     store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
     return tokenizer, model.load_model(config, tokenizer), store
 
@@ -79,7 +83,8 @@ def score(world: World, config: RunConfig) -> dict[str, Any]:
     """Of the first rows of the validation file."""
     tokenizer, net, store = prepared(config, "validation_file")
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)
-    evaluator = Evaluator(network, tokenizer, store, world, config, progress=lambda _name, _done, _total: None)
+    wanted = references(source_of(config, "validation_file"), store, rows_replied(config, len(store)))
+    evaluator = Evaluator(network, tokenizer, store, wanted, world, config, progress=lambda _name, _done, _total: None)
     return dataclasses.asdict(evaluator.run())
 
 

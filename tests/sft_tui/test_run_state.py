@@ -76,8 +76,8 @@ def test_a_state_is_written_and_read_back(record: Put) -> None:
 
 
 def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:
-    worse = events.Eval(2, 100, 64, 9.0, 11.0, 64, "s", 3.0)
-    tied = events.Eval(2, 100, 64, 9.0, 12.25, 64, "s", 3.0)
+    worse = events.Eval(2, 100, 64, 9.0, 11.0, 64, EVAL.signature, 3.0)
+    tied = events.Eval(2, 100, 64, 9.0, 12.25, 64, EVAL.signature, 3.0)
     assert told(record(EVAL), record(worse)).best == EVAL
     assert told(record(EVAL), record(tied)).best == tied
 

@@ -1,0 +1,66 @@
+"""What replies are scored against: the texts of the response column as they stand in the file, neither cut nor decoded.
+
+They are read from the data file once, for the rows that replies are generated for, and kept in the token store's
+folder: a trainer whose rows are tokenized already reads no Parquet, which takes it 45 MB.
+"""
+
+import bisect
+import contextlib
+import hashlib
+import json
+
+from engine.contract.config import RunConfig
+from engine.contract.messages import InputError
+from engine.contract.rundir import read_json, write_json
+from engine.source import Source
+from engine.tokens import TokenStore
+
+NAME = "references.json"
+
+
+def rows_scored(config: RunConfig, rows: int) -> int:
+    """Of so many validation or test rows, those whose loss is computed: the first."""
+    return min(config.eval_rows or rows, rows)
+
+
+def rows_replied(config: RunConfig, rows: int) -> int:
+    """Of so many validation or test rows, those that a reply is generated for: the first."""
+    scored = rows_scored(config, rows)
+    return min(config.bleu_rows or scored, scored)
+
+
+def references(source: Source, store: TokenStore, count: int) -> list[str]:
+    """The responses of the first `count` rows of a store of `source`, word for word; raises InputError."""
+    kept = _kept(store)
+    if len(kept) < count:
+        kept = _read(source, [store.row(index) for index in range(count)])
+        with contextlib.suppress(OSError):  # where it cannot be written, it is read again the next time
+            write_json(store.folder / NAME, {"sha256": _digest(kept), "texts": kept})
+    return kept[:count]
+
+
+def _kept(store: TokenStore) -> list[str]:
+    """What was read before, unless it was damaged since."""
+    noted = read_json(store.folder / NAME)
+    texts = noted.get("texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return []
+    return texts if noted.get("sha256") == _digest(texts) else []
+
+
+def _digest(texts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
+
+
+def _read(source: Source, rows: list[int]) -> list[str]:
+    """The responses of these rows of the file, which are in order; it is read no further than the last of them."""
+    found: list[str] = []
+    with contextlib.closing(source.open()) as file:
+        start = 0
+        for _, responses in source.batches(file):
+            end = start + len(responses)
+            found += [str(responses[row - start]) for row in rows[len(found) : bisect.bisect_left(rows, end)]]
+            start = end
+            if len(found) == len(rows):
+                return found
+    raise InputError("parquet_bad", path=str(source.path), why="it was written to while it was read")

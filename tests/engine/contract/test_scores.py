@@ -1,0 +1,31 @@
+"""Which evaluation is the better one."""
+
+import pytest
+
+from engine.contract.events import Eval
+from engine.contract.scores import FILE, LABELS, Merit
+
+ZH, CHAR = "tok:zh", "tok:char"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "better"),
+    [
+        (Merit(5.0, 3.0, ZH, FILE), Merit(4.0, 2.0, ZH, FILE), True),
+        (Merit(4.0, 2.0, ZH, FILE), Merit(5.0, 3.0, ZH, FILE), False),
+        (Merit(5.0, 2.0, ZH, FILE), Merit(5.0, 3.0, ZH, FILE), True),
+        (Merit(5.0, 3.0, ZH, FILE), Merit(5.0, 3.0, ZH, FILE), False),
+        (Merit(1.0, 2.0, ZH, FILE), Merit(90.0, 3.0, ZH, LABELS), True),  # the loss decides
+        (Merit(90.0, 3.0, ZH, FILE), Merit(1.0, 2.0, ZH, LABELS), False),
+        (Merit(1.0, 2.0, CHAR, FILE), Merit(9.0, 3.0, ZH, FILE), True),
+    ],
+)
+def test_bleu_decides_where_it_is_counted_alike_and_else_the_loss(one: Merit, other: Merit, better: bool) -> None:
+    assert one.beats(other) == better
+
+
+def test_what_says_nothing_of_its_references_was_scored_against_labels() -> None:
+    """By a version that knew no others."""
+    entry = {"epoch": 1, "loss": 2.0, "bleu": 3.0, "signature": ZH, "published": True}
+    assert Merit.of(entry).against == Eval(1, 5, 9, 2.0, 3.0, 9, ZH, 0.1).merit.against == LABELS
+    assert Merit.of({**entry, "against": FILE}) == Eval(1, 5, 9, 2.0, 3.0, 9, ZH, 0.1, FILE).merit

@@ -1,0 +1,99 @@
+"""What replies are scored against, read from data files and kept next to the token store."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from engine.contract.messages import InputError
+from engine.contract.rundir import read_json, write_json
+from engine.parquet import BATCH_ROWS
+from engine.references import NAME, references, rows_replied
+from engine.source import Source
+from engine.tokens import TokenStore, open_store
+
+Opened = tuple[Source, TokenStore]
+# What decoding would change: spaces, line ends, full width, what the tokenizer does not know, and a long text.
+ODD = [" 前后有空格 ", "两行\n\n文字\t", "ＡＢＣ，！", "龘🙂é", "长" * 5000, "hello"]
+
+
+@pytest.fixture
+def opened(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., Opened]:
+    def make(responses: list[Any], prompts: list[Any] | None = None, **written: Any) -> Opened:
+        path = tmp_path / "rows.parquet"
+        pq.write_table(pa.table({"prompt": prompts or ["问"] * len(responses), "response": responses}), path, **written)
+        source = Source(path, "validation_file", "prompt", "response")
+        return source, open_store(source, tokenizer, 16, tmp_path / "store", lambda _done, _total: None)
+
+    return make
+
+
+@pytest.mark.parametrize("count", range(len(ODD) + 1))
+def test_they_are_the_texts_of_the_file_word_for_word(opened: Callable[..., Opened], count: int) -> None:
+    assert references(*opened(ODD), count) == ODD[:count]
+
+
+def test_rows_that_were_left_out_are_passed_over(opened: Callable[..., Opened]) -> None:
+    source, store = opened(["a", None, "", "b", "c", "d"], ["问", "问", "问", "", "问", "问"])
+    assert references(source, store, 3) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_columns_of_every_kind_of_text_are_read(opened: Callable[..., Opened], kind: pa.DataType) -> None:
+    assert references(*opened(pa.array(ODD, kind)), 6) == ODD
+
+
+def test_rows_are_found_in_any_batch_and_row_group(opened: Callable[..., Opened]) -> None:
+    texts = [f"回答{number}" for number in range(2 * BATCH_ROWS + 5)]
+    source, store = opened(texts, row_group_size=700)
+    assert references(source, store, len(texts)) == texts
+
+
+def test_they_are_read_from_the_file_once(opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, store = opened(ODD)
+    references(source, store, 4)
+    with monkeypatch.context() as closed:
+        closed.setattr(Source, "open", lambda _self: pytest.fail("the file was read again"))
+        assert references(source, store, 4) == ODD[:4]
+        assert references(source, store, 2) == ODD[:2]
+    assert references(source, store, 6) == ODD  # more than were kept
+
+
+@pytest.mark.parametrize("damage", ["text", "form", "gone"])
+def test_damaged_ones_are_read_again(opened: Callable[..., Opened], damage: str) -> None:
+    source, store = opened(ODD)
+    references(source, store, 6)
+    path = store.folder / NAME
+    kept = read_json(path)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "form":
+        path.write_text('{"texts": [1, 2, 3, 4, 5, 6]}')
+    else:
+        write_json(path, {**kept, "texts": [*kept["texts"][:-1], "hallo"]})
+    assert references(source, store, 6) == ODD
+
+
+def test_a_folder_that_cannot_be_written_is_no_hindrance(opened: Callable[..., Opened]) -> None:
+    source, store = opened(ODD)
+    (store.folder / NAME).mkdir()
+    assert references(source, store, 6) == ODD
+
+
+def test_a_file_that_lost_rows_since_is_refused(opened: Callable[..., Opened]) -> None:
+    source, store = opened(ODD)
+    pq.write_table(pa.table({"prompt": ["问"], "response": ["a"]}), source.path)
+    with pytest.raises(InputError, match=r"rows\.parquet"):
+        references(source, store, 6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"), [((0, 0), 17), ((5, 0), 5), ((0, 3), 3), ((5, 9), 5), ((99, 99), 17), ((2, 1), 1)]
+)
+def test_as_many_are_read_as_replies_are_made(scored_config: Any, asked: tuple[int, int], count: int) -> None:
+    scored_config = type(scored_config)(**{**vars(scored_config), "eval_rows": asked[0], "bleu_rows": asked[1]})
+    assert rows_replied(scored_config, 17) == count
