@@ -30,6 +30,7 @@ from engine.contract.rundir import MANIFEST, OutputDir, sync
 from engine.foreign import one_line, reading_foreign
 from engine.model import frozen_tensors, model_config_json, trained_parameters
 from engine.tensorfile import save_file
+from engine.tokenizer import save_tokenizer
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
@@ -325,10 +326,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         digest = describe(staged / MODEL_WEIGHTS)["sha256"]
         # As sha256sum writes it: whoever starts from this model finds out whether it is still the one published.
         _write_text(staged / f"{MODEL_WEIGHTS}.sha256", f"{digest}  {MODEL_WEIGHTS}\n")
-        try:
-            tokenizer.save_pretrained(staged)
-        except Exception as error:  # tokenizers raises its own where it cannot write
-            raise OSError(one_line(error)) from None
+        save_tokenizer(tokenizer, staged)
         for path in staged.iterdir():
             _sync_file(path)
         _sync_folder(staged)

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from engine.contract.config import RunConfig
+from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json
 from engine.foreign import reading_foreign
@@ -209,11 +210,11 @@ def _set_dropout(model: Any, rate: float) -> None:
 
 
 def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    name = config.pretrained_model or "new T5"
+    name, named = config.pretrained_model or "new T5", tokenizer_folder(config)
     rows = model.get_input_embeddings().weight.shape[0]
     highest = tokens_needed(tokenizer)
     if highest > rows:
-        raise InputError("vocabulary_mismatch", tokenizer=config.tokenizer, tokens=highest, model=name, rows=rows)
+        raise InputError("vocabulary_mismatch", tokenizer=named, tokens=highest, model=name, rows=rows)
     eos = model.config.eos_token_id
     if tokenizer.eos_token_id not in (eos if isinstance(eos, list) else [eos]):
         raise InputError(
@@ -221,7 +222,7 @@ def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokeni
             model=name,
             model_id=str(eos),
             token="eos",
-            tokenizer=config.tokenizer,
+            tokenizer=named,
             tokenizer_id=str(tokenizer.eos_token_id),
         )
     if model.config.decoder_start_token_id is None:

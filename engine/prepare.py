@@ -10,14 +10,14 @@ from transformers import PreTrainedTokenizerBase
 from engine import batching, checkpoint, model, resume
 from engine.checkpoint import Found
 from engine.contract import environment, events
-from engine.contract.inputs import require_files
+from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
 from engine.job import Job
 from engine.loss import find_head
 from engine.network.network import Network, network_of, packs
-from engine.tokenizer import load_tokenizer
+from engine.tokenizer import load_tokenizer, require_own_vocabulary
 from engine.tokens import TokenStore, tokenizer_sha256
 
 
@@ -60,7 +60,7 @@ def prepare(job: Job) -> Prepared:
     sources = [job.source("train_file"), job.source("validation_file")]
     require_files(config, "tokenizer")
     data = job.started(sources)
-    tokenizer = load_tokenizer(config.tokenizer)
+    tokenizer = load_tokenizer(tokenizer_folder(config))
     job.look_into(sources, tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
@@ -72,6 +72,7 @@ def prepare(job: Job) -> Prepared:
         net.generation_config = start.generation_config()
     else:
         require_files(config, "pretrained_model")
+        require_own_vocabulary(tokenizer, config)
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
         net = model.load_mapped(config, tokenizer, packed=packed)

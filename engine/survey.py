@@ -25,7 +25,7 @@ from engine import anatomy, batching, integrity
 from engine.batching import Lengths
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
-from engine.contract.inputs import require_files
+from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.references import references, rows_replied
 from engine.source import Source
@@ -72,15 +72,20 @@ def hide_torch() -> None:
     importlib.util.find_spec = lambda name, *rest: None if name == "torch" else found(name, *rest)
 
 
-def data_facts(config: RunConfig, names: Sequence[str], processes: int) -> dict[str, Any]:
-    """Facts on the data files of some settings, and on the tokenizer; an error in place of what cannot be read."""
+def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, tokenize: bool = True) -> dict[str, Any]:
+    """Facts on the data files of some settings, and on the tokenizer; an error in place of what cannot be read.
+
+    Without `tokenize` the rows alone are looked at.
+    """
     facts: dict[str, Any] = {}
     tokenizer = None
-    try:
-        require_files(config, "tokenizer")
-        tokenizer, facts["tokenizer"] = _tokenizer(config.tokenizer)
-    except InputError as error:
-        facts["tokenizer"] = _error(error)
+    if tokenize:
+        try:
+            require_files(config, "tokenizer")
+            tokenizer, facts["tokenizer"] = _tokenizer(tokenizer_folder(config))
+            facts["tokenizer"] |= _of_another_model(tokenizer, config)
+        except InputError as error:
+            facts["tokenizer"] = _error(error)
     stores: dict[str, TokenStore] = {}
     for name in names:
         try:
@@ -113,7 +118,19 @@ def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
 
     tokenizer = load_tokenizer(path)
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk")}
-    return tokenizer, {"tokens": tokens_needed(tokenizer), "special": special}
+    named = {str(number): tokenizer.convert_ids_to_tokens(number) for number in tokenizer.all_special_ids}
+    return tokenizer, {"tokens": tokens_needed(tokenizer), "special": special, "special_tokens": named}
+
+
+def _of_another_model(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> dict[str, Any]:
+    """The error of a tokenizer that is not the one of the model's folder, if it is another."""
+    from engine.tokenizer import require_own_vocabulary
+
+    try:
+        require_own_vocabulary(tokenizer, config)
+    except InputError as error:
+        return {"differs": _error(error)["error"]}
+    return {}
 
 
 def _file_facts(
@@ -231,7 +248,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     require_files(config, name, "tokenizer")
     path = Path(str(getattr(config, name)))
     anatomy.require_regular(path, name)
-    tokenizer, facts = _tokenizer(config.tokenizer)
+    tokenizer, facts = _tokenizer(tokenizer_folder(config))
     tell(doing=name)
     source = Source(path, name, config.prompt_column, config.response_column)
     seen = 0
@@ -277,7 +294,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return _new_tokenizer(config, request)
     if request["task"] == "row":
         return row_facts(config, request["setting"], int(request["row"]))
-    return data_facts(config, request["settings"], int(request["processes"]))
+    tokenize = bool(request.get("tokenize", True))
+    return data_facts(config, request["settings"], int(request["processes"]), tokenize=tokenize)
 
 
 def _import(request: dict[str, Any]) -> dict[str, Any]:

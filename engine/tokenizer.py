@@ -1,17 +1,36 @@
 """The tokenizer: loaded and checked, or trained on rows of one's own; needs transformers, but no torch."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from engine import spiece
+from engine.contract.config import RunConfig
 from engine.contract.files import staged as staged_at
-from engine.contract.messages import InputError
+from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
+from engine.contract.messages import InputError, Value
+from engine.contract.rundir import read_json, write_json
 from engine.foreign import one_line, reading_foreign
 
+T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
+PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of a family
+T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+ROLES = ("pad", "eos", "unk", "bos", "cls", "sep", "mask")
+# What a missing special token may be called: tokens that most vocabularies have anyway.
+LIKELY = {
+    "pad": ("<pad>", "[PAD]", "<|pad|>", "<unk>", "[UNK]"),
+    "eos": ("</s>", "[EOS]", "<eos>", "[SEP]", "<|endoftext|>", "<|im_end|>", "<sep>"),
+}
+RESERVED = re.compile(r"\[unused\d+\]|<unused_?\d+>|<extra_id_\d+>|madeupword\d+|<reserved_\d+>")
+PROBES = "a你1é。"  # characters that rows hold everywhere
+MOST_MADE = 1000  # characters or tokens of one character; the longest decomposition of Unicode has 18
+MOST_ADDED = 1 << 16  # tokens beyond the pieces of a vocabulary
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
 SCORE_DIGITS = 9  # the trainer's sums differ beyond them from one time to the next
 DROPPED_STEP = 1e-4
@@ -20,19 +39,171 @@ DROPPED_STEP = 1e-4
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
     with reading_foreign("tokenizer_bad", path):
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer = _loaded(Path(path))
         # As it will be used: some settings are found wanting only then.
         tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)
+        _require_tame(path, tokenizer)
     for name in ("pad", "eos"):
         if getattr(tokenizer, f"{name}_token_id") is None:
-            raise InputError("tokenizer_token_missing", path=path, token=name)
+            known = tokenizer.get_vocab()
+            likely = next((token for token in LIKELY[name] if token in known), "")
+            raise InputError("tokenizer_token_missing", path=path, token=name, likely=likely)
     return tokenizer
+
+
+def _loaded(folder: Path) -> PreTrainedTokenizerBase:
+    if not has_tokenizer(str(folder)):
+        why, why_zh = "it holds none of a tokenizer's files", "其中没有分词器的任何文件"
+        raise InputError("tokenizer_bad", path=str(folder), why=why, why_zh=why_zh)
+    settings = read_json(folder / "tokenizer_config.json")
+    kind = str(settings.get("tokenizer_class") or read_json(folder / "config.json").get("tokenizer_class") or "")
+    family = read_json(folder / "config.json").get("model_type", "t5")
+    pieces = spiece.spiece_file(folder)
+    ours = kind.removesuffix("Fast") in T5_CLASSES or (kind in PLAIN_CLASSES and family in T5_FAMILIES)
+    if ours and (folder / "tokenizer.json").is_file():
+        return _as_its_file_says(folder)
+    if ours and pieces is not None:
+        return _of_pieces(pieces, settings, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    _keep_unknown(tokenizer)
+    return tokenizer
+
+
+def _as_its_file_says(folder: Path) -> PreTrainedTokenizerBase:
+    """A T5's tokenizer.json as it stands: transformers' class for it writes another unknown id and another normalizer.
+
+    Special tokens that no setting names are T5's own, where the file has them.
+    """
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    known = tokenizer.get_vocab()
+    for name, token in {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}.items():
+        if getattr(tokenizer, f"{name}_token_id") is None and token in known:
+            setattr(tokenizer, f"{name}_token", token)
+    return tokenizer
+
+
+def _of_pieces(file: Path, settings: dict[str, Any], folder: Path) -> PreTrainedTokenizerBase:
+    """A T5's spiece.model with the tokens that its settings add."""
+    backend, special = spiece.read_spiece(file)
+    own_unknown = special.get("unk")
+    named = {**read_json(folder / "special_tokens_map.json"), **settings}
+    special |= {name: text for name in spiece.SPECIAL if (text := _content(named.get(f"{name}_token")))}
+    if own_unknown is not None:  # what the pieces make of an unknown character, whatever a setting calls it
+        special["unk"] = own_unknown
+    size = backend.get_vocab_size()
+    added = {number: token for number, token in _added(settings, folder).items() if number >= size}
+    sentinels = int(settings.get("extra_ids", 100 if settings else 0))
+    if sentinels and not added and "<extra_id_0>" not in backend.get_vocab():
+        added = {size + place: f"<extra_id_{sentinels - 1 - place}>" for place in range(sentinels)}
+    if added and max(added) > size + MOST_ADDED:
+        why, why_zh = (
+            f"it adds the id {max(added):,} to {size:,} pieces",
+            f"它在 {size:,} 个词元之外添加编号 {max(added):,}",
+        )
+        raise InputError("tokenizer_bad", path=str(folder), why=why, why_zh=why_zh)
+    for number in range(size, max(added, default=size - 1) + 1):
+        backend.add_special_tokens([AddedToken(added.get(number, f"<reserved_{number}>"), normalized=False)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        name_or_path=str(folder),
+        **{f"{name}_token": token for name, token in special.items()},
+    )
+    if tokenizer.eos_token is not None:
+        end = [(tokenizer.eos_token, tokenizer.eos_token_id)]
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=["$A", tokenizer.eos_token], special_tokens=end
+        )
+    return tokenizer
+
+
+def _content(token: Any) -> str:
+    """The text of a special token, which settings name plainly or with how it is looked for."""
+    return str(token.get("content", "")) if isinstance(token, dict) else token if isinstance(token, str) else ""
+
+
+def _added(settings: dict[str, Any], folder: Path) -> dict[int, str]:
+    """Tokens by id that were added to a vocabulary, as transformers 4 wrote them down, or earlier versions."""
+    listed = settings.get("added_tokens_decoder")
+    now = {int(number): _content(token) for number, token in listed.items()} if isinstance(listed, dict) else {}
+    before = {int(number): token for token, number in read_json(folder / "added_tokens.json").items()}
+    return {**before, **now}
+
+
+def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Has a unigram give the unknown token for what it does not know: transformers' classes have fixed ids for it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not isinstance(backend.model, models.Unigram) or tokenizer.unk_token_id is None:
+        return
+    content = json.loads(backend.to_str())
+    if content["model"]["unk_id"] != tokenizer.unk_token_id:
+        content["model"]["unk_id"] = tokenizer.unk_token_id
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
+
+
+def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises InputError where the tokenizer makes masses of text or tokens of a single character."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return
+    for character in PROBES:
+        text = backend.normalizer.normalize_str(character) if backend.normalizer is not None else ""
+        made = max(len(text), len(backend.encode(character).ids) if len(text) <= MOST_MADE else 0)
+        if made > MOST_MADE:
+            why, why_zh = (
+                f"it makes {made:,} characters or tokens of {character}",
+                f"它把 {character} 变成了 {made:,} 个字符",
+            )
+            raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
 
 
 def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:
     """How many rows of embeddings the tokenizer can ask for: its highest id and one."""
     used = tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)["input_ids"][0]
     return max((*tokenizer.get_vocab().values(), *used), default=0) + 1
+
+
+def require_own_vocabulary(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
+    """Raises InputError where the tokenizer numbers tokens otherwise than the one in the model's folder.
+
+    Tokens that one of the two has beyond the other's end, and places that were left free for such, may differ; so may
+    the names of special tokens that serve the same purpose.
+    """
+    theirs, ours = model_folder(config), tokenizer_folder(config)
+    if not has_tokenizer(theirs) or Path(theirs).resolve() == Path(ours).resolve():
+        return
+    try:
+        other = load_tokenizer(theirs)
+    except InputError:  # nothing can be said by it; the one that is named may be its repair
+        return
+    same = {getattr(other, f"{name}_token_id"): getattr(tokenizer, f"{name}_token_id") for name in ROLES}
+    here = {number: token for token, number in tokenizer.get_vocab().items()}
+    there = {number: token for token, number in other.get_vocab().items()}
+    wrong = sorted(
+        number
+        for number in here.keys() & there.keys()
+        if here[number] != there[number] and not RESERVED.fullmatch(there[number]) and same.get(number) != number
+    )
+    if wrong:
+        number, shared = wrong[0], len(here.keys() & there.keys())
+        first: dict[str, Value] = {"number": number, "token": here[number], "other": there[number]}
+        raise InputError("tokenizer_differs", tokenizer=ours, model=theirs, count=len(wrong), shared=shared, **first)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes the tokenizer for transformers 4 and 5: both know PreTrainedTokenizerFast; raises OSError."""
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # tokenizers raises its own where it cannot write
+        raise OSError(one_line(error)) from None
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path)
+    if settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        for name in ("backend", "is_local", "local_files_only"):  # how it was loaded here
+            settings.pop(name, None)
+        if isinstance(extra := settings.pop("extra_special_tokens", None), list) and extra:
+            settings["additional_special_tokens"] = extra  # a list by that name is an error to transformers 4
+        write_json(path, settings, durable=False)
 
 
 def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
@@ -62,11 +233,11 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     staged = staged_at(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(staged)
+        save_tokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names), staged)
         if folder.exists():
             folder.rmdir()
         staged.rename(folder)
-    except Exception as error:  # tokenizers raises its own where it cannot write
+    except OSError as error:
         why = one_line(error)
         raise InputError("folder_unwritable", path=str(folder), why=why, setting="output") from None
     finally:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
+from engine.foreign import reading_foreign
 from engine.source import Source
 from engine.texts import Text, TextTally, row_hashes
 
@@ -344,10 +345,16 @@ def _tokenized(
             encodings = pool.submit(_encodings, texts, tokenizer)
             after = (batch, row_hashes(batch.pairs), encodings)
             if before is not None:
-                yield before[0], before[1], _ids(before[2].result(), tokenizer)
+                yield before[0], before[1], _ids(_tokenizers(before[2], tokenizer), tokenizer)
             before = after
         if before is not None:
-            yield before[0], before[1], _ids(before[2].result(), tokenizer)
+            yield before[0], before[1], _ids(_tokenizers(before[2], tokenizer), tokenizer)
+
+
+def _tokenizers(encodings: "Future[list[Any]]", tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
+    """What the tokenizer made; whatever it raises is said of it, and not of the rows."""
+    with reading_foreign("tokenizer_bad", str(tokenizer.name_or_path)):
+        return encodings.result()
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

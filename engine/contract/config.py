@@ -88,7 +88,12 @@ class RunConfig:
         free_on_resume=True,
     )
     tokenizer: str = setting(
-        "model_save/my_tokenizer_sp/", "model", "folder of the tokenizer", "分词器目录", path=True, free_on_resume=True
+        "model_save/my_tokenizer_sp/",
+        "model",
+        "folder of the tokenizer; empty: the one in the model's folder",
+        "分词器目录；留空则使用模型目录中的分词器",
+        path=True,
+        free_on_resume=True,
     )
     freeze: str = setting(
         "encoder,embeddings",
@@ -100,8 +105,8 @@ class RunConfig:
     dropout_rate: float = setting(
         -1.0,
         "model",
-        "dropout; -1 keeps the model's own (0.1 for a new one)",
-        "dropout；-1 表示沿用模型自身的设置",
+        "dropout of every kind (attention, activations, layers); -1 keeps the model's own (0.1 for a new one)",
+        "各种 dropout（注意力、激活、整层）；-1 表示沿用模型自身的设置",
         low=-1,
         high=0.9,
     )

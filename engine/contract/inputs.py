@@ -14,11 +14,36 @@ FILES = {
     "pretrained_model": ("pretrained model", "预训练模型"),
 }
 
+# The files of a tokenizer, by each of which transformers finds one; those of SentencePiece have several names.
+PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json", *PIECES)
+
+
+def has_tokenizer(folder: str) -> bool:
+    """Whether the files of a tokenizer lie in a folder, as they do in many a model's."""
+    return bool(folder) and any((Path(folder) / name).is_file() for name in TOKENIZER_FILES)
+
+
+def model_folder(config: RunConfig) -> str:
+    """The folder that the model of a run lies in; empty for a new model."""
+    path = config.pretrained_model
+    return str(Path(path).parent) if path and Path(path).is_file() else path
+
+
+def tokenizer_folder(config: RunConfig) -> str:
+    """Where the tokenizer of a run lies: in the folder that is set, or in the model's where none is."""
+    return config.tokenizer or model_folder(config)
+
 
 def require_files(config: RunConfig, *settings: str) -> None:
-    """Raises InputError that names the first of `settings` whose file is missing; an empty setting names none."""
+    """Raises InputError that names the first of `settings` whose file is missing; an empty setting names none.
+
+    An empty tokenizer is the model's, and a new model has none.
+    """
     for setting in settings:
-        path = str(getattr(config, setting))
+        path = tokenizer_folder(config) if setting == "tokenizer" else str(getattr(config, setting))
+        if setting == "tokenizer" and not path:
+            raise InputError("tokenizer_unnamed")
         if path and not Path(path).exists():
             what, what_zh = FILES[setting]
             raise InputError("file_missing", what=what, what_zh=what_zh, path=path, setting=setting)

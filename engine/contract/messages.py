@@ -175,14 +175,34 @@ MESSAGES: dict[str, Wording] = {
     "tokenizer_bad": Wording(
         "No tokenizer can be loaded from {path}: {why}.",
         "无法从 {path} 加载分词器：{why}。",
-        "Name a tokenizer folder (with tokenizer.json or spiece.model) with --tokenizer PATH.",
-        "请用 --tokenizer 路径 指定分词器目录（含 tokenizer.json 或 spiece.model）。",
+        "Name a tokenizer folder (with tokenizer.json, spiece.model or vocab.txt) with --tokenizer PATH.",
+        "请用 --tokenizer 路径 指定分词器目录（含 tokenizer.json、spiece.model 或 vocab.txt）。",
     ),
     "tokenizer_token_missing": Wording(
         "The tokenizer {path} has no {token} token.",
         "分词器 {path} 没有 {token} 词元。",
-        "Add it to the tokenizer (special tokens pad and eos are needed) and save it again.",
-        "请为分词器加上该特殊词元（需要 pad 和 eos）后重新保存。",
+        'Name the one that it has: "{token}_token" in its tokenizer_config.json.',
+        "请在其 tokenizer_config.json 中用 {token}_token 指定已有的词元。",
+    ),
+    "tokenizer_died": Wording(
+        "The tokenizer {path} ended the process that used it on the rows of {rows} ({why}).",
+        "分词器 {path} 处理 {rows} 的数据时，其进程意外结束（{why}）。",
+        "Its patterns or its normalizer need endless time or memory: name another with --tokenizer PATH.",
+        "其正则或规范化规则会耗尽时间或内存：请用 --tokenizer 路径 指定另一个。",
+    ),
+    "tokenizer_unnamed": Wording(
+        "A new model has no tokenizer of its own, and none is named.",
+        "新模型没有自带的分词器，也没有指定分词器。",
+        "Train one on the rows (`sft-tui data tokenizer FILE`), and name it with --tokenizer PATH.",
+        "请先用数据训练一个（`sft-tui data tokenizer 文件`），再用 --tokenizer 路径 指定。",
+    ),
+    "tokenizer_differs": Wording(
+        "The tokenizer {tokenizer} is not the one that the model {model} was trained with: {count} of {shared} tokens "
+        "have other numbers; {number} is {token} here, and {other} there.",
+        "分词器 {tokenizer} 与模型 {model} 自带的不同：{shared} 个词元中有 {count} 个编号不一致；"
+        "编号 {number} 在前者为 {token}，在后者为 {other}。",
+        "Use the model's own: --tokenizer ''.",
+        "请使用模型自带的分词器：--tokenizer ''。",
     ),
     "model_bad": Wording(
         "No model can be loaded from {path}: {why}.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract.config import RunConfig, to_json
+from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
 from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import OutputDir, RunRecord, refuse_unfinished
@@ -181,7 +182,15 @@ def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dic
     try:
         return probe.ask(task, config, progress, **more)
     except probe.ProbeDied as died:
-        return {"died": {"doing": died.doing, "why": died.why, "cause": died.cause}}
+        how = {"doing": died.doing, "why": died.why, "cause": died.cause}
+    if task == "data" and how["doing"] in DATA_FILES and more.get("tokenize", True):
+        facts = _asked(task, config, progress, **more, tokenize=False)
+        if "died" not in facts:  # the rows can be read: it is the tokenizer that they are too much for
+            rows = str(getattr(config, how["doing"]))
+            error = InputError("tokenizer_died", path=tokenizer_folder(config), rows=rows, why=how["why"])
+            named = {"code": error.message.code, "args": dict(error.message.args)}
+            return {**facts, "tokenizer": {"error": named}}
+    return {"died": how}
 
 
 def _died(died: Mapping[str, str], config: RunConfig) -> Finding:

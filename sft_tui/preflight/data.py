@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.config import RunConfig
+from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import Lang
 from engine.contract.reasons import counted
 from sft_tui.preflight.finding import Finding, of_error
@@ -47,7 +48,7 @@ def lengths(facts: Facts) -> str:
 
 def show(config: RunConfig, path: str, row: int) -> tuple[Action, ...]:
     """Shows what the model sees of a row."""
-    more = {"row": row, "tokenizer": config.tokenizer, **_columns(config)}
+    more = {"row": row, "tokenizer": tokenizer_folder(config), **_columns(config)}
     return (Command(("data", "show", as_path(path), *options(more))),)
 
 
@@ -103,7 +104,7 @@ def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> It
         yield Finding("warning", "rows_duplicate", name, args, (once,))
     share = facts["unknown_tokens"] / max(1, facts["tokens"])
     if share >= UNKNOWN_WARNING:
-        args = {"path": path, "share": percent(share), "tokenizer": config.tokenizer}
+        args = {"path": path, "share": percent(share), "tokenizer": tokenizer_folder(config)}
         level = "error" if share >= UNKNOWN_ERROR else "warning"
         yield Finding(level, "unknown_tokens", name, args, show(config, path, 0))  # type: ignore[arg-type]
 
@@ -137,5 +138,5 @@ def tokenizer_findings(config: RunConfig, facts: Facts) -> Iterator[Finding]:
         return
     train = facts["train_file"]
     share = train["unknown_tokens"] / max(1, train["tokens"]) if "tokens" in train else 0.0
-    args = {"path": config.tokenizer, "tokens": about["tokens"], "unknown": percent(share)}
+    args = {"path": tokenizer_folder(config), "tokens": about["tokens"], "unknown": percent(share)}
     yield Finding("ok", "tokenizer", "tokenizer", args)

@@ -156,6 +156,14 @@ SAID: dict[str, Said] = {
         )
     ),
     "tokenizer_bad": Said(why=("Without it no text can be turned into tokens.", "没有分词器就无法处理文本。")),
+    "tokenizer_died": Said(why=("The trainer would end in the same way.", "训练进程也会同样结束。")),
+    "tokenizer_unnamed": Said(why=("Without it no text can be turned into tokens.", "没有分词器就无法处理文本。")),
+    "tokenizer_differs": Said(
+        why=(
+            "Each number would stand for another text than in the model's training: it would begin by unlearning.",
+            "同一编号代表的文字与模型训练时不同，模型原有的知识会作废。",
+        )
+    ),
     "tokenizer_token_missing": Said(
         why=("Rows are padded to one length, and replies must end.", "需要填充词元来对齐长度，需要结束词元来结束回答。")
     ),

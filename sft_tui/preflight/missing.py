@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.contract.config import RunConfig
+from engine.contract.inputs import has_tokenizer, model_folder
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
 from sft_tui.preflight.finding import Finding
@@ -38,7 +39,7 @@ def advice(subject: str, config: RunConfig, gone: set[str], check: Check) -> Adv
     if subject == "validation_file":
         return _validation(config, gone)
     if subject == "tokenizer":
-        return _tokenizer(config)
+        return _tokenizer(config, check)
     if subject == "pretrained_model":
         return _model(config, gone, check)
     return _rows(config)
@@ -93,7 +94,10 @@ def _validation(config: RunConfig, gone: set[str]) -> Advice:
     return words, (split_again(config),)
 
 
-def _tokenizer(config: RunConfig) -> Advice:
+def _tokenizer(config: RunConfig, check: Check) -> Advice:
+    if config.tokenizer and has_tokenizer(model_folder(config)):
+        words = ("The model's folder has its own: `{command}`", "模型目录中有配套的分词器：`{command}`")
+        return words, (check(tokenizer=""),)
     words = (
         "Put there the one that belongs to the model. For a new model, train one on the rows: `{command}`",
         "请放入与模型配套的分词器。若要新建模型，用数据训练一个：`{command}`",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
+from engine.contract.inputs import tokenizer_folder
 from sft_tui.preflight.finding import Finding, of_error
 from sft_tui.preflight.memory import Shape
 
@@ -37,9 +38,12 @@ def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Find
 
 
 def _together(config: RunConfig, name: str, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
-    rows, special = model["rows"], model["special"]
+    rows, special, own = model["rows"], model["special"], tokenizer_folder(config)
+    if "differs" in tokenizer:
+        yield of_error(tokenizer["differs"], "tokenizer")
+        return
     if rows and tokenizer["tokens"] > rows:
-        args = {"tokenizer": config.tokenizer, "tokens": tokenizer["tokens"], "model": name, "rows": rows}
+        args = {"tokenizer": own, "tokens": tokenizer["tokens"], "model": name, "rows": rows}
         yield Finding("error", "vocabulary_mismatch", "tokenizer", args)
         return
     if not special:
@@ -47,8 +51,9 @@ def _together(config: RunConfig, name: str, model: Facts, tokenizer: Facts) -> I
     theirs, ours = special["eos"], tokenizer["special"]["eos"]
     if ours not in (theirs if isinstance(theirs, list) else [theirs]):
         ids = {"model_id": str(theirs), "tokenizer_id": str(ours), "token": "eos"}
+        likely = tokenizer["special_tokens"].get(str(theirs), "")
         yield Finding(
-            "error", "special_token_mismatch", "tokenizer", {"model": name, "tokenizer": config.tokenizer, **ids}
+            "error", "special_token_mismatch", "tokenizer", {"model": name, "tokenizer": own, "likely": likely, **ids}
         )
     if special["decoder_start"] is None:
         yield Finding("error", "decoder_start_missing", "pretrained_model", {"model": name})

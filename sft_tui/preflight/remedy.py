@@ -1,5 +1,6 @@
 """Actions that fix what was found, worked out from the finding and the settings; each can be taken as it stands."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.contract.config import RunConfig
+from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.rundir import free_bytes
 from sft_tui.preflight import missing
 from sft_tui.preflight.finding import Finding
@@ -14,10 +16,10 @@ from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Open, Resum
 
 PAIRS = (("question", "answer"), ("instruction", "output"), ("query", "response"), ("input", "output"), ("问", "答"))
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
-TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 DEMO = {"train_file": "data/demo_train.parquet", "validation_file": "data/demo_valid.parquet"}
 SET_JSON = (
-    "import json,sys; path,name,value=sys.argv[1:]; whole=json.load(open(path)); whole[name]=int(value); "
+    "import json,os,sys; path,name,value=sys.argv[1:]; "
+    "whole=json.load(open(path)) if os.path.exists(path) else {}; whole[name]=json.loads(value); "
     "json.dump(whole,open(path,'w'),indent=1)"
 )
 
@@ -124,10 +126,10 @@ def _shape(finding: Finding, run: Run) -> Actions:
 def _another_tokenizer(_finding: Finding, run: Run) -> Actions:
     """The one in the model's folder, else a new one, and a new model where there is one that it does not fit."""
     config = run.config
-    own = Path(config.pretrained_model or "nowhere")
-    if any((own / name).is_file() for name in TOKENIZER_FILES) and own.resolve() != Path(config.tokenizer).resolve():
-        return (run.check(tokenizer=config.pretrained_model),)
-    new = f"{config.tokenizer.rstrip('/')}_new"
+    own, named = model_folder(config), tokenizer_folder(config)
+    if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():
+        return (run.check(tokenizer=""),)
+    new = f"{(named or DEFAULTS.tokenizer).rstrip('/')}_new"
     train = missing.new_tokenizer(config, new)
     if not config.pretrained_model:
         return train, run.check(tokenizer=new)
@@ -139,8 +141,26 @@ def _token(finding: Finding, run: Run) -> Actions:
     name = str(finding.args.get("token", "decoder_start"))
     if run.pad is None:
         return ()
-    path = str(Path(str(finding.args["model"])) / "config.json")
-    return (System((sys.executable, "-P", "-c", SET_JSON, path, f"{name}_token_id", str(run.pad))),)
+    return _set(Path(str(finding.args["model"])) / "config.json", f"{name}_token_id", run.pad)
+
+
+def _set(path: Path, name: str, value: object) -> Actions:
+    """Sets a value in a JSON file."""
+    text = json.dumps(value, ensure_ascii=False)
+    return (System((sys.executable, "-P", "-c", SET_JSON, str(path), name, text)),)
+
+
+def _special_token(finding: Finding, run: Run) -> Actions:
+    """One setting where that does: the model's own tokenizer, else the name of a token that the tokenizer has."""
+    own, named = model_folder(run.config), tokenizer_folder(run.config)
+    if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():
+        return (run.check(tokenizer=""),)
+    if likely := finding.args.get("likely"):
+        return _set(Path(named) / "tokenizer_config.json", f"{finding.args['token']}_token", likely)
+    if finding.code == "special_token_mismatch" and Path(run.config.pretrained_model).is_dir():
+        number = int(finding.args["tokenizer_id"])
+        return _set(Path(run.config.pretrained_model) / "config.json", f"{finding.args['token']}_token_id", number)
+    return _another_tokenizer(finding, run)
 
 
 def _fetch(finding: Finding, _run: Run) -> Actions:
@@ -190,9 +210,10 @@ REMEDIES: dict[str, Remedy] = {
     "model_keys": _shape,
     "model_lfs": _fetch,
     **dict.fromkeys(
-        ("tokenizer_bad", "tokenizer_token_missing", "vocabulary_mismatch", "special_token_mismatch"),
+        ("tokenizer_bad", "tokenizer_died", "tokenizer_differs", "tokenizer_unnamed", "vocabulary_mismatch"),
         _another_tokenizer,
     ),
+    **dict.fromkeys(("tokenizer_token_missing", "special_token_mismatch"), _special_token),
     **dict.fromkeys(("special_token_bad", "decoder_start_missing"), _token),
     "freeze_unknown": _freeze_known,
     "nothing_trainable": _freeze_less,

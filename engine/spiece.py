@@ -1,0 +1,100 @@
+"""A SentencePiece model (spiece.model) as a tokenizer of the tokenizers library that gives the same ids.
+
+transformers has a converter for each published family, with that family's own ids written into it: every T5's unknown
+token becomes 2, and every BPE a unigram. Here each value is the file's own.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers.convert_slow_tokenizer import import_protobuf
+
+from engine.contract.inputs import PIECES
+from engine.contract.messages import InputError
+
+SPACE = "▁"  # stands for a space within pieces
+UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4  # model types of sentencepiece_model.proto
+NORMAL, UNKNOWN, USER_DEFINED = 1, 2, 4  # likewise, of pieces
+SPECIAL = ("pad", "eos", "unk", "bos")
+
+
+def spiece_file(folder: Path) -> Path | None:
+    """The SentencePiece model in a folder, where there is one."""
+    return next((folder / name for name in PIECES if (folder / name).is_file()), None)
+
+
+def read_spiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
+    """The tokenizer, and its special tokens by name; raises InputError for what it cannot be, and protobuf's errors."""
+    proto = import_protobuf().ModelProto.FromString(path.read_bytes())
+    spec = proto.trainer_spec
+    if spec.model_type == WORD or spec.treat_whitespace_as_suffix:
+        kind = ("words", "整词") if spec.model_type == WORD else ("spaces as suffixes", "空格后缀")
+        why, why_zh = f"{path.name} is a model of {kind[0]}", f"{path.name} 是{kind[1]}模型"
+        raise InputError("tokenizer_bad", path=str(path.parent), why=why, why_zh=why_zh)
+    own = [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]
+    tokenizer = Tokenizer(_bpe(proto, own) if spec.model_type == BPE else _unigram(proto))
+    tokenizer.normalizer = _normalizer(proto.normalizer_spec)
+    if own and spec.model_type == BPE:  # whole whatever would be merged; a unigram keeps them so by their scores
+        longest_first = "|".join(map(re.escape, sorted(own, key=len, reverse=True)))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(longest_first), "isolated")
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    prefixed = [decoders.Strip(" ", 1, 0)] if proto.normalizer_spec.add_dummy_prefix else []
+    tokenizer.decoder = decoders.Sequence([*steps, *prefixed])
+    ids = {name: getattr(spec, f"{name}_id") for name in SPECIAL}
+    special = {name: proto.pieces[number].piece for name, number in ids.items() if 0 <= number < len(proto.pieces)}
+    return tokenizer, special
+
+
+def _unknown(proto: Any) -> int:
+    return next((number for number, piece in enumerate(proto.pieces) if piece.type == UNKNOWN), 0)
+
+
+def _unigram(proto: Any) -> models.Unigram:
+    highest = max((piece.score for piece in proto.pieces if piece.type == NORMAL), default=0.0)
+    pieces = [
+        # As SentencePiece scores them when it encodes: by their length in bytes.
+        (piece.piece, len(piece.piece.encode()) * highest - 0.1 if piece.type == USER_DEFINED else piece.score)
+        for piece in proto.pieces
+    ]
+    return models.Unigram(pieces, unk_id=_unknown(proto), byte_fallback=proto.trainer_spec.byte_fallback)
+
+
+def _bpe(proto: Any, own: list[str]) -> models.BPE:
+    ids = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    merges = sorted(_merges(proto, ids), key=lambda merge: (-merge[0], ids[merge[1]], ids[merge[2]]))
+    return models.BPE(
+        ids,
+        [(left, right) for _, left, right in merges],
+        unk_token=proto.pieces[_unknown(proto)].piece,
+        fuse_unk=True,
+        byte_fallback=proto.trainer_spec.byte_fallback,
+        ignore_merges=bool(own),
+    )
+
+
+def _merges(proto: Any, ids: dict[str, int]) -> Iterator[tuple[float, str, str]]:
+    """Every pair of pieces that makes a third, with the score of that one: SentencePiece merges by the result."""
+    for piece in proto.pieces:
+        if piece.type != NORMAL:
+            continue
+        for cut in range(1, len(piece.piece)):
+            left, right = piece.piece[:cut], piece.piece[cut:]
+            if left in ids and right in ids:
+                yield piece.score, left, right
+
+
+def _normalizer(spec: Any) -> normalizers.Normalizer:
+    steps: list[normalizers.Normalizer] = []
+    if spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+    if spec.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(" "))
+    if spec.escape_whitespaces:
+        steps.append(normalizers.Replace(" ", SPACE))
+    return normalizers.Sequence(steps)
