@@ -11,7 +11,7 @@ from engine.contract.inputs import has_tokenizer, model_folder
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import Action, Command, Import, Start, as_path, targets
+from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, targets
 
 Check = Callable[..., Action]  # with other settings
 Advice = tuple[tuple[str, str], tuple[Action, ...]]  # words in both languages, and what they stand for
@@ -102,7 +102,7 @@ def _tokenizer(config: RunConfig, check: Check) -> Advice:
         "Put there the one that belongs to the model. For a new model, train one on the rows: `{command}`",
         "请放入与模型配套的分词器。若要新建模型，用数据训练一个：`{command}`",
     )
-    return words, (new_tokenizer(config, config.tokenizer),)
+    return words, (new_tokenizer(config, config.tokenizer or DEFAULTS.tokenizer),)
 
 
 def new_tokenizer(config: RunConfig, output: str) -> Command:
