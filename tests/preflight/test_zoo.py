@@ -1,7 +1,6 @@
 """Each broken input is found before any model is loaded, by the right finding, and no sound one is suspected."""
 
 import contextlib
-import json
 import shutil
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ def test_each_inmate_is_found_out(files: Files, checked: Checked, inmate: Case) 
             assert "{" not in "".join(texts)
         for line in reports.lines(report.findings, lang):
             assert not any(unicodedata.category(char) == "Cc" for char in line)
-    assert len(json.loads(reports.to_json(report, "en"))["findings"]) == len(report.findings)
+    assert len(reports.to_json(report, "en")["findings"]) == len(report.findings)
 
 
 def can_be_run(actions: Sequence[Action]) -> bool:
