@@ -11,7 +11,7 @@ from engine.contract.presets import PRESETS, preset
 from sft_tui import text
 from sft_tui.cli_common import LANG, telling
 from sft_tui.locale import say
-from sft_tui.options import HomePath, settings_table
+from sft_tui.options import HomePath, SourcePath, settings_table
 from sft_tui.output import echo, echo_json
 
 
@@ -88,19 +88,24 @@ valid_option = click.option(
 
 
 @data.command("import")
-@click.argument("files", nargs=-1, required=True, type=HomePath(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=SourcePath(exists=True, allow_dash=True))
 @train_option
 @valid_option
 @click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
 @click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
 @click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
+@click.option("--prompt_column", default="", help="Column of the prompts, where no shape that is known has it.")
+@click.option("--response_column", default="", help="Column of the responses.")
+@click.option("--encoding", default="", help="Encoding of the text files, such as gb18030; else it is found out.")
 @click.option("--overwrite", is_flag=True, help="Write over files that are there.")
 @click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
 @click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
 def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, valid: str, **how: Any) -> None:
-    """Turn JSON, JSON Lines, CSV or Parquet FILES in the usual shapes into training and validation rows."""
+    """Turn FILES in the usual shapes into training and validation rows.
+
+    JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed too; folders of them, what `datasets` saves, and - for
+    standard input.
+    """
     from sft_tui import importing
 
     if not preview and not train:

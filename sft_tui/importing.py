@@ -1,5 +1,6 @@
 """Data of one's own, brought in by a process of the engine, and what is told of it."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.contract.presets import preset
 from engine.contract.reasons import reason_in
 from sft_tui.locale import say
 from sft_tui.preflight import probe
+from sft_tui.spool import is_stream, spooled
 from sft_tui.text import cut, safe
 
 COLUMNS = 100
@@ -18,7 +20,10 @@ def bring_in(
     files: list[str], progress: probe.Progress = probe.nothing, task: str = "import", **how: Any
 ) -> dict[str, Any]:
     """Imports files, or the demo's rows or texts (`task`), and what came of it; raises InputError."""
-    return _asked(task, progress, files, **how)
+    with contextlib.ExitStack() as stack:
+        kept = {name: spooled(name, stack) for name in files if is_stream(name)}
+        shown = {path: name for name, path in kept.items()}
+        return _asked(task, progress, [kept.get(name, name) for name in files], shown=shown, **how)
 
 
 def train_tokenizer(
@@ -44,8 +49,10 @@ def _asked(
 
 def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     """What was read, a preview, what was refused and why, and what was written."""
+    for path, why in found["passed_over"].items():
+        yield say("import_passed_over", lang, path=safe(path), why=safe(reason_in(why, lang), 100))
     for file in found["files"]:
-        kind = ", ".join(filter(None, (file["format"], file["encoding"])))
+        kind = ", ".join(filter(None, (file["format"], file["encoding"], file["compression"])))
         counts = {name: file[name] for name in ("records", "used", "refused")}
         yield say("import_read", lang, path=safe(file["path"]), kind=kind, **counts)
     if found["records"]:

@@ -79,6 +79,15 @@ class HomePath(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)
 
 
+class SourcePath(HomePath):
+    """A path of a file, or a pattern in quotes that names many."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path or pattern."""
+        pattern = any(char in value for char in "*?[") and not os.path.exists(os.path.expanduser(value))
+        return os.path.expanduser(value) if pattern else super().convert(value, param, ctx)
+
+
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among a command's arguments that were given."""
     return {name: values[name] for name in FIELDS if values.get(name) is not None}

@@ -77,8 +77,13 @@ HELP_ZH = {
     "Show every value of a preset.": "显示预设的全部参数。",
     "Print the values as JSON.": "以 JSON 输出参数。",
     "Bring in, look at and check data of your own.": "导入、查看和检查自己的数据。",
-    "Turn JSON, JSON Lines, CSV or Parquet FILES in the usual shapes into training and validation rows.":
-        "把常见格式的 JSON、JSON Lines、CSV 或 Parquet 文件转换为训练和验证数据。",
+    "Turn FILES in the usual shapes into training and validation rows. JSON, JSON Lines, CSV, TSV, Parquet and Arrow, "
+    "compressed too; folders of them, what `datasets` saves, and - for standard input.":
+        "把常见格式的文件转换为训练和验证数据：JSON、JSON Lines、CSV、TSV、Parquet 和 Arrow，可以是压缩过的；"
+        "也可以是目录、`datasets` 保存的数据集，或用 - 表示标准输入。",
+    "Column of the prompts, where no shape that is known has it.": "提问所在的列；常见格式无需指定。",
+    "Column of the responses.": "回答所在的列。",
+    "Encoding of the text files, such as gb18030; else it is found out.": "文本文件的编码，如 gb18030；默认自动识别。",
     "Training file to write.": "要写出的训练文件。",
     "Validation file; '' for none.": "要写出的验证文件；'' 表示不写。",
     "Share held out.": "划给验证的比例。",

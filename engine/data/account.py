@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 PLACES = 3  # kept of each reason
 DETAIL = 200  # characters of a name out of the file
@@ -18,6 +18,16 @@ class RefusedError(Exception):
         super().__init__(f"{code}:{self.detail}" if self.detail else code)
 
 
+class Notice(NamedTuple):
+    """Something that costs no record but should be known; comes in the place of a record."""
+
+    code: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code}:{self.detail}" if self.detail else self.code
+
+
 @dataclass
 class Count:
     """How often something came, and where first."""
@@ -29,7 +39,7 @@ class Count:
 class Reasons(dict[str, Count]):
     """What was refused, or noticed, by reason."""
 
-    def add(self, why: RefusedError, place: str) -> None:
+    def add(self, why: RefusedError | Notice, place: str) -> None:
         """Counts one more."""
         reason = str(why)
         if reason not in self and why.detail and self._details(why.code) >= DETAILS:
@@ -61,6 +71,8 @@ class FileAccount:
     path: str
     format: str = ""
     encoding: str = ""
+    compression: str = ""
+    columns: list[str] = field(default_factory=list)  # of a table, in their order
     records: int = 0
     used: int = 0
     made: int = 0  # rows
@@ -75,6 +87,7 @@ class Account:
     shapes: Counter[str] = field(default_factory=Counter)
     refused: Reasons = field(default_factory=Reasons)
     noticed: Reasons = field(default_factory=Reasons)
+    passed_over: dict[str, str] = field(default_factory=dict)  # files of a folder that are not rows: path and reason
     repeated: int = 0
     preview: list[list[str]] = field(default_factory=list)
 
@@ -112,6 +125,7 @@ class Account:
             "refused": self.refused.to_json(),
             "noticed": self.noticed.to_json(),
             "shapes": dict(self.shapes),
+            "passed_over": self.passed_over,
             "files": [asdict(file) for file in self.files],
             "preview": self.preview,
         }

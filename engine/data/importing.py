@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,18 @@ from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
 from engine.contract.rundir import sync
-from engine.data.account import Account, FileAccount, RefusedError
-from engine.data.readers import Progress, records
+from engine.data.account import Account, FileAccount, Notice, RefusedError
+from engine.data.charset import require_encoding
+from engine.data.readers import Progress, Wanted, missing_column, records
 from engine.data.shapes import Pair, shaped
+from engine.data.sources import sources_of
 from engine.data.split import split
 from engine.parquet import STREAMED
 from engine.texts import fault_of, row_hashes
 
 GROUP_ROWS = 10_000
 PREVIEW, SHOWN = 3, 200
+KEYS = 50  # of refused records, for the message that lists them
 SURROGATE = re.compile("[\ud800-\udfff]")
 SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])
 
@@ -41,8 +44,10 @@ class Request:
     files: list[str]
     train: str = ""
     valid: str = ""
-    prompt_column: str = "prompt"
-    response_column: str = "response"
+    prompt_column: str = ""  # none is named: the shape of each record tells
+    response_column: str = ""
+    encoding: str = ""  # of all text files; found out where it is empty
+    shown: dict[str, str] = field(default_factory=dict)  # names of files, where they are others than their paths
     valid_ratio: float = 0.1
     sample: int = 0  # rows; 0: all
     seed: int = 23333
@@ -51,7 +56,8 @@ class Request:
 
 def import_files(request: Request, progress: Progress) -> dict[str, Any]:
     """Imports, and tells what came of it; raises InputError. `progress` is given a path, bytes done and in all."""
-    require_plain(request.files)
+    if request.encoding:
+        require_encoding(request.encoding)
     account = Account()
     return _imported(request, account, _unique(_pairs(request, account, progress), account))
 
@@ -75,6 +81,8 @@ def _imported(request: Request, account: Account, rows: Iterator[tuple[str, str]
         if path.exists() and not request.overwrite:
             raise InputError("import_exists", path=str(path))
     counts = {"rows": sum(1 for _ in rows)} if not targets else _write(request, rows)
+    if not account.records and request.files:
+        raise InputError("rows_none", path=", ".join(file.path for file in account.files))
     if not counts["rows"]:
         why = counted(account.refused.counts())
         raise InputError("import_nothing", path=", ".join(request.files), records=account.records, **why)
@@ -82,19 +90,65 @@ def _imported(request: Request, account: Account, rows: Iterator[tuple[str, str]
 
 
 def _pairs(request: Request, account: Account, progress: Progress) -> Iterator[tuple[str, str]]:
-    asked = (request.prompt_column, request.response_column)
-    for name in request.files:
-        path, file = Path(name), FileAccount(name)
-        account.files.append(file)
-        for place, record in records(path, asked, file, progress):
-            try:
-                shape, pairs = shaped(record, asked)
-                usable = [_usable(pair) for pair in pairs]
-            except RefusedError as refused:
-                account.refuse(file, refused, f"{path.name}:{place}")
-                continue
-            account.use(file, shape, len(usable))
-            yield from usable
+    sources = sources_of(request.files)
+    account.passed_over = {request.shown.get(path, path): why for path, why in sources.passed_over.items()}
+    for path in sources.files:
+        yield from _file_pairs(path, request, account, progress)
+
+
+def _file_pairs(path: Path, request: Request, account: Account, progress: Progress) -> Iterator[tuple[str, str]]:
+    """The pairs of a file, which also go into the account; raises InputError."""
+    file = FileAccount(request.shown.get(str(path), str(path)))
+    account.files.append(file)
+    wanted = Wanted(_named(request), request.encoding)
+    keys: dict[str, None] = {}
+    progress(str(path), 0, 0)
+    for place, record in records(path, wanted, file, progress):
+        where = f"{Path(file.path).name}:{place}"
+        if isinstance(record, Notice):
+            account.noticed.add(record, where)
+            continue
+        try:
+            shape, pairs = _shaped(record, wanted)
+            usable = [_usable(pair) for pair in pairs]
+        except RefusedError as refused:
+            if isinstance(record, Mapping) and len(keys) < KEYS:
+                keys |= dict.fromkeys(map(str, record))
+            account.refuse(file, _explained(refused, file), where)
+            continue
+        account.use(file, shape, len(usable))
+        yield from usable
+    for setting, column in wanted.columns.items():
+        if file.records and not file.used and keys and column not in keys:
+            raise missing_column(file.path, setting, column, list(keys))
+
+
+def _named(request: Request) -> dict[str, str]:
+    """The columns by setting, if one at least was named."""
+    columns = {"prompt_column": request.prompt_column, "response_column": request.response_column}
+    if not any(columns.values()):
+        return {}
+    return {setting: name or setting.removesuffix("_column") for setting, name in columns.items()}
+
+
+def _shaped(record: Any, wanted: Wanted) -> tuple[str, list[Pair]]:
+    """Name of a record's shape, and its pairs; of the columns that were named, where they were; raises RefusedError."""
+    if isinstance(record, RefusedError):
+        raise record
+    if not wanted.columns or not isinstance(record, Mapping):
+        return shaped(record, ("prompt", "response"))
+    names = list(wanted.columns.values())
+    for name in names:
+        if name not in record:
+            raise RefusedError("column_missing", name)
+    return "/".join(names), [(record[names[0]], record[names[1]])]
+
+
+def _explained(refused: RefusedError, file: FileAccount) -> RefusedError:
+    """With all columns of a table, of which only those that some shape has were read."""
+    if refused.code == "no_known_columns" and file.columns:
+        return RefusedError(refused.code, ", ".join(file.columns))
+    return refused
 
 
 def _usable(pair: Pair) -> tuple[str, str]:

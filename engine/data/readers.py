@@ -1,162 +1,122 @@
 """Files as people have them, read one record at a time with each record's place, whatever their format or encoding.
 
-A record that cannot be read is yielded as `RefusedError` in its place, so that the reader of records can count it.
+What cannot be read as a record is yielded as `RefusedError` in its place, so that it is counted.
 """
 
-import codecs
-import csv
-import io
-import json
+import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import pyarrow as pa
-
-from engine.data.account import FileAccount, RefusedError
+from engine.contract.messages import InputError
+from engine.data import formats
+from engine.data.account import FileAccount, Notice
+from engine.data.charset import encoding_of
+from engine.data.columnar import Table
+from engine.data.compression import opened_raw, opened_stream
+from engine.data.csvfile import CsvFile
+from engine.data.jsonfile import JsonFile
 from engine.data.shapes import COLUMNS
-from engine.parquet import BATCH_ROWS, opened, unreadable
+from engine.data.text import CHUNK, decoded
+from engine.parquet import BATCH_ROWS
 
-CHUNK = 1 << 20  # characters read at a time
-LONGEST_RECORD = 64 << 20  # characters
-ENCODINGS = ("utf-8", "gb18030")
-BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+JSON_IN_TABLE = re.compile(r'\{\s*("\s*\w|$)|\[\s*([{\[]|$)')  # what no header of a CSV file begins with
 Progress = Callable[[str, int, int], None]
+Item = tuple[str, Any]  # place of a record, and the record
 
 
-def records(path: Path, asked: tuple[str, str], found: FileAccount, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """The records of a file with their places; an error in the place of a record that cannot be read."""
-    with path.open("rb") as first:
-        start = first.read(4)
-    if start == b"PAR1" or path.suffix == ".parquet":
-        found.format = "parquet"
-        yield from _parquet(path, asked, progress)
-        return
-    encoding = _encoding(path)
-    found.encoding = encoding
-    with path.open("rb") as raw, io.TextIOWrapper(raw, encoding, errors="surrogateescape", newline="") as file:
-        head = file.read(CHUNK)
-        kind = _format(path, head)
-        found.format = kind
-        file.seek(0)
-        reader = {"json": _array, "jsonl": _lines, "csv": _csv, "tsv": _csv}[kind]
-        size = path.stat().st_size
-        for number, item in enumerate(reader(file)):
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a file: its columns by setting, where they were named, and the encoding, where it was."""
+
+    columns: dict[str, str]
+    encoding: str = ""
+
+    @property
+    def names(self) -> Set[str]:
+        """The columns to read: those that were named, or all that some shape has."""
+        return set(self.columns.values()) or COLUMNS
+
+
+def records(path: Path, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:
+    """The records of a file with their places, an error in the place of one that cannot be read; raises InputError.
+
+    A `Notice` in the place of a record says what should be known and costs none.
+    """
+    content = formats.content_of(path)
+    formats.require_rows(path, content)
+    account.compression = content.compression
+    with contextlib.ExitStack() as stack:
+        if content.kind in formats.TABLES:
+            yield from _table(path, content, wanted, account, progress, stack)
+        else:
+            yield from _text(path, content.compression, wanted, account, progress)
+
+
+def _table(
+    path: Path, content: formats.Content, wanted: Wanted, account: FileAccount, progress: Progress,
+    stack: contextlib.ExitStack,
+) -> Iterator[Item]:  # fmt: skip
+    account.format = content.kind
+    table = Table(path, content, stack)
+    yield from _columns(table.columns, wanted, account)
+    names = sorted(wanted.names & set(table.columns)) or table.columns[:1]
+    for number, item in enumerate(table.records(names)):
+        if number % BATCH_ROWS == 0:
+            progress(str(path), number, table.total or number)
+        yield item
+
+
+def _columns(columns: list[str], wanted: Wanted, account: FileAccount) -> Iterator[Item]:
+    """Notes the columns of a table, with a notice for each that comes twice; raises InputError where it is wanted."""
+    account.columns = columns
+    shown = ", ".join(columns)[:1000]
+    for name in sorted({name for name in columns if name and columns.count(name) > 1}):
+        if name in wanted.names:
+            raise InputError("source_column_twice", path=account.path, column=name, columns=shown)
+        yield "1", Notice("column_repeated", name)
+    for setting, name in wanted.columns.items():
+        if name not in columns:
+            raise missing_column(account.path, setting, name, columns)
+
+
+def missing_column(path: str, setting: str, column: str, columns: list[str]) -> InputError:
+    """What to raise where a column that was named is in no record of a file."""
+    shown = ", ".join(columns)[:1000] or "-"
+    return InputError("source_column_missing", path=path, column=column, columns=shown, setting=setting)
+
+
+def _text(path: Path, compression: str, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:
+    account.encoding = wanted.encoding or encoding_of(str(path), lambda: opened_stream(path, compression))
+    size = path.stat().st_size
+    with opened_stream(path, compression) as stream, decoded(stream, account.encoding) as file:
+        start = _start(file)
+    with opened_raw(path, compression) as (stream, raw), decoded(stream, account.encoding) as file:
+        for number, item in enumerate(_records(path, file, start, wanted, account)):
             if number % BATCH_ROWS == 0:
                 progress(str(path), raw.tell(), size)
             yield item
 
 
-def _encoding(path: Path) -> str:
-    """The first encoding in which the whole file can be read; utf-8 where there is none."""
-    with path.open("rb") as file:
-        start = file.read(4)
-        for bom, name in BOMS.items():
-            if start.startswith(bom):
-                return name
-        for name in ENCODINGS:
-            file.seek(0)
-            decoder = codecs.getincrementaldecoder(name)()
-            try:
-                while data := file.read(CHUNK):
-                    decoder.decode(data)
-                decoder.decode(b"", final=True)
-                return name
-            except UnicodeDecodeError:
-                continue
-    return "utf-8"
+def _start(file: TextIO) -> str:
+    """The beginning of the first line that is neither blank nor a comment."""
+    while line := file.readline(CHUNK):
+        text = line.lstrip("\ufeff \t\r\n")
+        if text and not text.startswith(("#", "//")):
+            return text
+    return ""
 
 
-def _format(path: Path, head: str) -> str:
-    first = head.lstrip("\ufeff \t\r\n")[:1]
-    if path.suffix == ".tsv":
-        return "tsv"
-    if path.suffix == ".csv" or first not in ("[", "{"):
-        return "csv"
-    if first == "[":
-        return "json"
-    line = head.lstrip("\ufeff \t\r\n").splitlines()[0]
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return "json" if re.search(r'"data"\s*:\s*\[', head) else "jsonl"
-    return "json" if isinstance(value, dict) and isinstance(value.get("data"), list) else "jsonl"
-
-
-def _lines(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
-    number = 0
-    while line := file.readline(LONGEST_RECORD):
-        number += 1
-        text = line.strip("\ufeff \t\r\n")
-        if text:
-            yield str(number), _json(text)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return RefusedError("json_broken")
-
-
-def _array(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
-    """The members of an array, or of the array under "data": decoded one after the other from a window of the text."""
-    decode, window, number = json.JSONDecoder().raw_decode, file.read(CHUNK), 0
-    opening = re.search(r'"data"\s*:\s*\[', window) if window.lstrip("\ufeff \t\r\n").startswith("{") else None
-    at = opening.end() if opening else window.index("[") + 1
-    while True:
-        gap = re.compile(r"[\s,]*").match(window, at)
-        at = gap.end() if gap else at
-        if window[at : at + 1] == "]":
-            return
-        try:
-            record, at = decode(window, at)
-        except RecursionError:
-            yield str(number + 1), RefusedError("json_broken")
-            return
-        except ValueError:
-            more = file.read(max(CHUNK, len(window) - at))
-            if not more or len(window) - at > LONGEST_RECORD:
-                yield str(number + 1), RefusedError("json_broken")
-                return
-            window, at = window[at:] + more, 0
-            continue
-        number += 1
-        yield str(number), record
-        if at > CHUNK:
-            window, at = window[at:], 0
-
-
-def _csv(file: io.TextIOWrapper) -> Iterator[tuple[str, Any]]:
-    head = file.readline(CHUNK)
-    file.seek(0)
-    csv.field_size_limit(LONGEST_RECORD)
-    delimiter = max(",\t;", key=head.count)
-    reader = csv.DictReader((line.replace("\0", "") for line in file), delimiter=delimiter, strict=False)
-    if reader.fieldnames:
-        reader.fieldnames = [str(name).strip("\ufeff ") for name in reader.fieldnames]
-    while True:
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield str(reader.line_num), RefusedError("csv_broken")
-            continue
-        yield str(reader.line_num), record
-
-
-def _parquet(path: Path, asked: tuple[str, str], progress: Progress) -> Iterator[tuple[str, Any]]:
-    file = opened(path, {})
-    try:
-        names = set(file.schema_arrow.names)
-        columns = sorted(asked if names.issuperset(asked) else names & COLUMNS)
-        row, total = 0, file.metadata.num_rows
-        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-            progress(str(path), row, total)
-            for record in batch.to_pylist():
-                row += 1
-                yield str(row - 1), record
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from None
+def _records(path: Path, file: TextIO, start: str, wanted: Wanted, account: FileAccount) -> Iterator[Item]:
+    suffix = next((suffix for suffix in reversed(path.suffixes) if suffix in (".csv", ".tsv")), "")
+    if JSON_IN_TABLE.match(start) or (start.startswith(("{", "[")) and not suffix):
+        yield from JsonFile(file, wanted.names, account).records()
+        account.format = account.format or "json"
+        return
+    csv = CsvFile(file, tabs=suffix == ".tsv")
+    account.format = "tsv" if csv.delimiter == "\t" else "csv"
+    yield from csv.notices
+    yield from _columns(csv.columns, wanted, account)
+    yield from csv.records()

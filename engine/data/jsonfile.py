@@ -1,0 +1,283 @@
+"""JSON of any make: objects one a line or across lines, in arrays, in lists of an object, joined in any number.
+
+The file is cut into objects by its brackets and quotes, one at a time, and each is decoded by itself, so that a broken
+one costs itself alone: reading goes on where the next one begins. ijson was tried and is not used: its parser in C
+turns lone surrogates into question marks, refuses the NaN that Python writes and integers beyond 64 bits, and cannot go
+past an error.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Set
+from typing import Any, TextIO
+
+from engine.data.account import FileAccount, Notice, RefusedError
+from engine.data.text import CHUNK, LONGEST_RECORD
+
+BLANK = "\ufeff \t\r\n"
+WRAPPER = 1 << 20  # characters up to which an object is read whole before it is taken for a list of records
+INDENT = 200  # characters of a line that are kept
+DEEPEST, ARRAYS = 200, 20  # brackets in a record, and arrays around records
+TOKEN = re.compile(r'"(?:[^"\\\r\n]++|\\.)*+"|["\[\]{}]')  # a string ends on its line
+KEY = re.compile(r'"((?:[^"\\\r\n]++|\\.)*+)"\s*:\s*\Z')
+FIRST_KEY = re.compile(r'\{\s*"(?:[^"\\\r\n]++|\\.)*+"')
+SCALAR = re.compile(r'"(?:[^"\\\r\n]++|\\.)*+"|-?\d[\d.eE+-]*|-?[A-Za-z]+')
+BETWEEN = re.compile(rf"[,\s{BLANK}]*")
+COMMENT = re.compile(r"//|#|/\*")
+LINE_END, NEXT_THING = re.compile(r"[\r\n]"), re.compile(r"[\r\n]|(?=[{\[\]])")
+LINE_BEGINNING = re.compile(r"[^\r\n]*\Z")
+NEXT_OBJECT = r"(?<=\})\s*,\s*\{"
+SPLITS = {"validation", "valid", "val", "dev", "eval", "test"}
+# Keys under which an object holds a list of records; what else stands in it describes them.
+LISTS = {"data", "rows", "records", "examples", "samples", "instances", "items", "dataset", "train", *SPLITS}
+Item = tuple[str, Any]  # place of a record, and the record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if found[key] != value:
+                raise RefusedError("key_repeated", key)
+    return found
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object).decode
+
+
+def _decoded(text: str) -> Any:
+    """The value of a text; raises RefusedError."""
+    try:
+        return _decode(text)
+    except (ValueError, RecursionError):
+        raise RefusedError("json_broken") from None
+
+
+def _are_objects(entries: Any) -> bool:
+    return isinstance(entries, list) and bool(entries) and all(isinstance(entry, dict) for entry in entries)
+
+
+class JsonFile:
+    """The records of a JSON file; `known` are the keys that some shape of record has."""
+
+    def __init__(self, file: TextIO, known: Set[str], account: FileAccount) -> None:
+        self._read, self._known, self._account = file.readline, known, account
+        self._window, self._at, self._before = "", 0, ""  # `_before`: of the line that the window begins in
+        self._line, self._first = 1, (0, 0)  # line of `_at`; line of the last record, and how many began in it
+        self._lead = ""  # how the last sound record begins: its bracket and first key
+        self._around: list[tuple[str, int]] = []  # brackets open around the records, and their lines
+
+    def records(self) -> Iterator[Item]:
+        """Records, or in the place of one what is wrong with it."""
+        while self._next():
+            yield from self._from_line()
+            while self._at < len(self._window):
+                yield from self._step()
+        for bracket, line in self._around[:1]:
+            yield str(line), Notice("json_open", bracket)
+
+    def _next(self) -> bool:
+        self._at = len(self._window)
+        return self._more()
+
+    def _more(self) -> bool:
+        more = self._read(CHUNK)
+        self._before = self._line_so_far()
+        self._window = self._window[self._at :] + more
+        self._at = 0
+        return bool(more)
+
+    def _line_so_far(self) -> str:
+        """What stands on the line before `_at`; the end of it, where that is long."""
+        said = LINE_BEGINNING.search(self._before + self._window[max(0, self._at - INDENT) : self._at])
+        return said[0][-INDENT:] if said else ""
+
+    def _advance(self, to: int) -> None:
+        part = self._window[self._at : to]
+        self._line += part.count("\n") or part.count("\r")
+        self._at = to
+
+    def _place(self) -> str:
+        line, count = self._first
+        self._first = (self._line, count + 1 if line == self._line else 1)
+        return f"{self._line}" if self._first[1] == 1 else f"{self._line}#{self._first[1]}"
+
+    def _from_line(self) -> Iterator[Item]:
+        """The record of a line that is one object and nothing else."""
+        if self._around and self._around[-1][0] == "{":
+            return
+        text = self._window.strip(BLANK)
+        if not text.startswith("{") or not text.endswith(("}", "},")):
+            return
+        try:
+            value = _decoded(text.removesuffix(","))
+        except RefusedError:  # perhaps of one of the records in it only
+            return
+        self._account.format = self._account.format or ("jsonl" if not self._around else "json")
+        yield from self._members(value, self._place())
+        self._advance(len(self._window))
+
+    def _step(self) -> Iterator[Item]:
+        """One thing between records: an object, a bracket, or what should not stand there."""
+        between = BETWEEN.match(self._window, self._at)
+        self._advance(between.end() if between else self._at)
+        char = self._window[self._at : self._at + 1]
+        inside = self._around[-1][0] if self._around else ""
+        if char == "{":
+            yield from self._record()
+        elif char == "[" and len(self._around) < ARRAYS:
+            self._account.format = "json"
+            self._around.append((char, self._line))
+            self._advance(self._at + 1)
+        elif char and char == {"[": "]", "{": "}"}.get(inside):
+            self._around.pop()
+            self._advance(self._at + 1)
+        elif char:
+            yield from self._other(inside)
+
+    def _other(self, inside: str) -> Iterator[Item]:
+        """What is no object: a comment, a value by itself, a key of an object around records, or anything at all."""
+        if COMMENT.match(self._window, self._at):
+            yield self._place(), Notice("comment_line")
+            self._skip(LINE_END)
+            return
+        if not self._window.endswith(("\n", "\r")) and self._more():  # it may be cut
+            return
+        scalar = SCALAR.match(self._window, self._at)
+        if inside == "{":
+            self._advance(scalar.end() if scalar else self._at + 1)
+        elif scalar:
+            yield self._place(), RefusedError("not_object")
+            self._advance(scalar.end())
+        else:
+            yield self._place(), RefusedError("json_broken")
+            if self._window[self._at] == "[":  # too deep
+                self._around = [entry for entry in self._around if entry[1] < self._line]
+                self._skip(LINE_END)
+            else:
+                self._skip(NEXT_THING)
+
+    def _skip(self, to: re.Pattern[str]) -> None:
+        end = to.search(self._window, self._at + 1)
+        self._advance(end.end() if end else len(self._window))
+
+    def _record(self) -> Iterator[Item]:
+        """The object that begins here."""
+        place, beginning = self._place(), self._line
+        before = self._line_so_far()
+        end, members, refused = self._measured()
+        if end:
+            text = self._window[self._at : end]
+            try:
+                value = _decoded(text)
+            except RefusedError as error:
+                refused = error
+            else:
+                yield from self._whole(text, value, place)
+                self._advance(end)
+                return
+        if members:
+            self._account.format = "json"
+            self._first = (0, 0)
+            self._around += [("{", beginning), ("[", beginning)]
+            self._advance(self._at + members)
+            return
+        yield place, refused
+        if end:
+            self._advance(end)
+        else:
+            self._resume(before)
+
+    def _whole(self, text: str, value: dict[str, Any], place: str) -> Iterator[Item]:
+        self._account.format = self._account.format or ("jsonl" if text.isprintable() else "json")
+        if self._around and self._around[-1][0] == "{":  # a value of an object around records
+            return
+        lead = FIRST_KEY.match(text)
+        self._lead = lead[0] if lead else self._lead
+        yield from self._members(value, place)
+
+    def _measured(self) -> tuple[int, int, RefusedError | None]:
+        """Where the object ends, how far into it a list of objects begins, and what is wrong with it.
+
+        The end is 0 where something is wrong, and for an object with a list that is too long to be one record.
+        """
+        at, open_, members = self._at, "", 0
+        while True:
+            token = TOKEN.search(self._window, at)
+            start = token.start() if token else len(self._window)
+            bare = token is not None and token[0] == '"'
+            if token is None or (bare and not LINE_END.search(self._window, start)):
+                offset = start - self._at
+                if not self._more():
+                    return 0, members, RefusedError("json_broken")
+                at = self._at + offset
+                continue
+            at = token.end()
+            if bare or not self._may_stand(open_, token[0], start):
+                return 0, members, RefusedError("json_broken")
+            if token[0] in "{[":
+                open_ += token[0]
+                if open_ == "{[" and not members and self._lists_objects(start):
+                    members = at - self._at
+            elif token[0] in "}]":
+                open_ = open_[:-1]
+                if not open_:
+                    return at, members, None
+            if at - self._at > (WRAPPER if members else LONGEST_RECORD):
+                return 0, members, RefusedError("record_long")
+
+    def _may_stand(self, open_: str, token: str, start: int) -> bool:
+        """Whether a bracket may stand where it does, within these open ones."""
+        if token in "}]":
+            return open_[-1:] + token in ("{}", "[]")
+        if token not in "{[" or not open_:
+            return True
+        before = start - 1
+        while self._window[before] in " \t\r\n":
+            before -= 1
+        return len(open_) < DEEPEST and self._window[before] in {"{": ":", "[": "[,"}[open_[-1]]
+
+    def _lists_objects(self, start: int) -> bool:
+        """Whether the list that begins here is one of records."""
+        key = KEY.search(self._window, max(self._at, start - INDENT), start)
+        following = self._window[start + 1 : start + INDENT].lstrip()
+        return following[:1] in ("{", "") and key is not None and key[1] in LISTS
+
+    def _members(self, value: dict[str, Any], place: str) -> Iterator[Item]:
+        """The record itself, or the records in what is none but lists some."""
+        lists = {key: entries for key, entries in value.items() if key in LISTS and _are_objects(entries)}
+        if self._around or not lists or any(key in self._known and key not in LISTS for key in value):
+            yield place, value
+            return
+        self._account.format = "json"
+        for key, entries in lists.items():
+            other = "train" in lists and key in SPLITS
+            for number, entry in enumerate(entries, 1):
+                where = f"{place}#{key}.{number}"
+                yield where, RefusedError("other_split", key) if other else entry
+
+    def _resume(self, before: str) -> None:
+        """Goes on where the next record begins after a broken one, which had this before it on its line."""
+        start, where = self._at + 1, r"[ \t]*[{\[\]]"
+        if before.strip(BLANK) == "":
+            indent = before.strip("\ufeff")
+            where = rf"(?:{re.escape(indent)}[{{\[]|[ \t]{{0,{len(indent)}}}\])"
+        elif self._to(re.compile(re.escape(self._lead) if self._lead else NEXT_OBJECT), start, within_line=True):
+            return
+        if self._to(re.compile(rf"(?<=[\r\n]){where}"), start):
+            return
+        line_ended = self._window.endswith(("\n", "\r"))
+        self._advance(len(self._window))
+        while self._next():
+            if line_ended and re.match(where, self._window):
+                return
+            line_ended = self._window.endswith(("\n", "\r"))
+            self._advance(len(self._window))
+
+    def _to(self, pattern: re.Pattern[str], start: int, within_line: bool = False) -> bool:
+        """Goes to the next match, if there is one in the window, or in the rest of its line."""
+        found = pattern.search(self._window, start)
+        if found is None or (within_line and LINE_END.search(self._window[start : found.start()])):
+            return False
+        self._advance(found.start())
+        return True
