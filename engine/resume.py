@@ -134,7 +134,7 @@ class Proof:
         if loss != logged and not difference <= tolerance:  # a difference from what is no number is none
             self._refuse(step, loss, logged)
         elif step == self.first:
-            self._say("resume_proved", "resume_proved_within", step, loss=repr(loss))
+            self._say("resume_proved", "resume_proved_within", step, loss=f"{loss:.4f}")
         elif not self.expected:
             self._say("resume_repeated", "resume_repeated_within", step, steps=self.repeated)
 

@@ -181,7 +181,9 @@ def busy(folder: Path) -> BusyError:
     step = last_step(Path(run_dir) / "events.jsonl") if isinstance(run_dir, str) else 0
     saved = OutputDir(folder).checkpoint_steps()
     place = f", at step {step}" if step else f", last checkpoint at step {saved[0]}" if saved else ""
+    place_zh = f"，在第 {step} 步" if step else f"，最新检查点在第 {saved[0]} 步" if saved else ""
     pid = holder["pid"] if isinstance(holder.get("pid"), int) else "?"
     run = str(holder.get("run", "?"))
-    who = f"{run} (pid {pid}, since {holder.get('since', '?')}{place})"
-    return BusyError("busy", path=str(folder), holder=who, run=run)
+    since = holder.get("since", "?")
+    who, who_zh = f"{run} (pid {pid}, since {since}{place})", f"{run}（pid {pid}，始于 {since}{place_zh}）"
+    return BusyError("busy", path=str(folder), holder=who, holder_zh=who_zh, run=run)

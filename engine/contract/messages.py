@@ -30,6 +30,18 @@ MESSAGES: dict[str, Wording] = {
         "{name} = {value}: it must be {kind}.",
         "{name} = {value}：类型应为 {kind}。",
     ),
+    "setting_empty": Wording(
+        "{name} needs a value, such as {example}.",
+        "{name} 不能为空，例如 {example}。",
+    ),
+    "setting_not_number": Wording(
+        "{name} = {typed}: it must be a number, such as {example}.",
+        "{name} = {typed}：应为数字，例如 {example}。",
+    ),
+    "setting_not_whole": Wording(
+        "{name} = {typed}: it must be a whole number, such as {example}.",
+        "{name} = {typed}：应为整数，例如 {example}。",
+    ),
     "setting_nul": Wording(
         "{name} contains a NUL character.",
         "{name} 含有 NUL 字符。",
@@ -707,6 +719,12 @@ MESSAGES: dict[str, Wording] = {
         "已按要求停在第 {step} 步（共 {steps_total} 步）；该步未能保存。",
         "Free some space, then go on from the checkpoint before it with `{resume_option}`.",
         "请先腾出空间，再从之前的检查点继续：`{resume_option}`。",
+    ),
+    "ended_stopped_resuming": Wording(
+        "Stopped while {phase}, as asked; the checkpoint of step {step} is as it was.",
+        "已按要求在{phase}时停止；第 {step} 步的检查点没有变化。",
+        "Go on with `{resume_option}`.",
+        "继续训练：`{resume_option}`。",
     ),
     "ended_stopped_early": Wording(
         "Stopped while {phase}, as asked; there was nothing to save yet.",

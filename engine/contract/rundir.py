@@ -48,6 +48,7 @@ class RunRecord:
     resume_option: str = ""  # the command or option that resumes it, as its starter would say it
     fresh_option: str = ""  # likewise, begins anew
     elsewhere: str = ""  # the command that works where the launched processes do not find each other
+    continued: bool = False  # the first half of the demo: when it is finished, its supervisor starts the second
 
     def run_config(self) -> RunConfig:
         """The settings; raises InputError where one is out of range."""

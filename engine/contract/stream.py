@@ -104,8 +104,11 @@ class Place:
 class EventReader:
     """Reads a stream as it grows; starts over where the file was cut or replaced, skips what is no event."""
 
-    def __init__(self, path: Path, place: Place | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path, place: Place | None = None, wanted: Callable[[bytes], bool] = lambda _line: True
+    ) -> None:
+        """`wanted`: of a line as it stands there, whether it is decoded at all."""
+        self._path, self._wanted = path, wanted
         self._place = place or Place()
         self._rest = b""
         self._skipping = False  # inside a line longer than any event
@@ -163,6 +166,8 @@ class EventReader:
         for line in lines:
             if self._skipping:
                 self._skipping = False
+                continue
+            if not self._wanted(line):
                 continue
             record = decode(line) if len(line) < MAX_LINE_BYTES else None
             if record is not None:
