@@ -1,9 +1,7 @@
-"""One run as a screen shows it: its state, its curves and the newest lines of its log, brought up to date in pieces."""
+"""One run as a screen shows it: its state, its curves and its log, brought up to date in pieces."""
 
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from engine.contract import events
 from engine.contract.events import Record, decode
@@ -13,23 +11,15 @@ from engine.contract.rundir import RunDir
 from sft_tui import headless, runs
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
+from sft_tui.log import Earlier, Log, LogLine, Past
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.text import safe
 
 PIECE_BYTES = 128 << 10  # read at a time, so that whoever waits in between waits briefly
 TAIL_BYTES = 256 << 10  # of the log that is shown at first
-MOST_LINES = 5000
 LOOK_SECONDS = 2.0
 LEVELS = ("notes", "all", "warnings")
-
-
-class LogLine(NamedTuple):
-    """One line of the log: when (hours to seconds), how grave (step, note, data, warning, error), and the text."""
-
-    at: str
-    level: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -40,20 +30,20 @@ class Shot:
     curves: Curves
     log: tuple[LogLine, ...]
     behind: int  # bytes of the stream that are still to be read
-    noted: int = 0  # lines of the log that there ever were
+    earlier: Earlier = field(default_factory=Earlier)
 
 
 @dataclass
 class Feed:
-    """Follows a run; `poll` takes in a piece of what is new and says whether there was any."""
+    """Follows a run; `poll` takes in a piece of what is new, else of what came before."""
 
     run_dir: RunDir
     lang: Lang
     run: Run | None = None
-    log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
+    log: Log = field(default_factory=Log)
     behind: int = 0  # bytes of the stream that are still to be read
-    noted: int = 0  # lines of the log that there ever were
     _follower: Follower | None = None
+    _past: Past | None = None  # what somebody else took in, beyond the newest lines of it
     _looked_at: float = 0.0
 
     @property
@@ -66,27 +56,37 @@ class Feed:
         """The curves so far."""
         return self._follower.curves if self._follower else Curves()
 
+    @property
+    def reading(self) -> bool:
+        """Whether more of the log is to be read at once."""
+        return self.behind > 0 or self._past is not None
+
     def shot(self) -> Shot | None:
         """What is known now, for another thread; None before the first poll."""
         if self.run is None:
             return None
-        return Shot(replace(self.run, state=self.state), self.curves.copy(), tuple(self.log), self.behind, self.noted)
+        earlier = self.log.earlier(self._past.share if self._past else 1.0)
+        run = replace(self.run, state=self.state)
+        return Shot(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
 
     def poll(self) -> bool:
-        """Takes in what is new; whether anything was."""
+        """Takes in a piece; whether there was any."""
         fresh = self._follower is None
         if self._follower is None:
             self._follower = Follower(self.run_dir)
             self._read_tail(self._follower.offset)
         records = self._follower.poll(PIECE_BYTES)
         for record in records:
-            self._note(record, self._follower.state)
+            self.log.add(_lines(record, self._follower.state, self.lang))
         self.behind = max(0, runs.log_bytes(self.run_dir) - self._follower.offset)
         now = time.monotonic()
         if fresh or now - self._looked_at > LOOK_SECONDS or any(_ends(record) for record in records):
             self._looked_at = now
             before, self.run = self.run, self._look()
             fresh = fresh or _status(before) != _status(self.run)
+        if not fresh and not records and self._past is not None:
+            self._read_past(self._past)
+            return True
         return fresh or bool(records)
 
     def _look(self) -> Run:
@@ -98,22 +98,32 @@ class Feed:
         return Run(self.run_dir, record, self.state, alive)
 
     def _read_tail(self, offset: int) -> None:
-        """The newest lines before `offset`, which were taken in by somebody else."""
+        """The newest lines before `offset`, which were taken in by somebody else; what is before them comes later."""
         begin = max(0, offset - TAIL_BYTES)
         try:
-            lines = read_piece(self.run_dir.events, begin, offset - begin).split(b"\n")
+            tail = read_piece(self.run_dir.events, begin, offset - begin)
         except OSError:
             return
-        for line in lines[1:] if begin else lines:
+        if begin:
+            begin += tail.find(b"\n") + 1
+            tail = tail[tail.find(b"\n") + 1 :]
+            self._past = Past(self.run_dir, begin)
+        for line in tail.split(b"\n"):
             record = decode(line)
             if record is not None:
-                self._note(record, self.state)
+                self.log.add(_lines(record, self.state, self.lang))
 
-    def _note(self, record: Record, state: RunState) -> None:
-        at = safe(record.envelope.at[11:19], 8)
-        for level, text in _said(record.event, state, self.lang):
-            self.log.append(LogLine(at, level, text))
-            self.noted += 1
+    def _read_past(self, past: Past) -> None:
+        for record in past.read():
+            self.log.add_earlier(_lines(record, self.state, self.lang))
+        self.log.steps_passed = past.steps_passed
+        if past.share >= 1:
+            self._past = None
+
+
+def _lines(record: Record, state: RunState, lang: Lang) -> list[LogLine]:
+    at = safe(record.envelope.at[11:19], 8)
+    return [LogLine(at, level, text) for level, text in _said(record.event, state, lang)]
 
 
 def _status(run: Run | None) -> str:

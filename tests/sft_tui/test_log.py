@@ -1,0 +1,103 @@
+"""The log of a run: its beginning stays, whatever number of steps comes after, and memory is bounded."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from engine.contract import events
+from engine.contract.messages import Message
+from engine.contract.rundir import RunDir
+from engine.contract.stream import EventWriter
+from sft_tui import log as logs
+from sft_tui.feed import Feed
+from sft_tui.history import Follower
+from sft_tui.log import Log, LogLine, Past
+from tests.sft_tui.conftest import PLAN, STARTED, step
+from tests.sft_tui.screen.test_terminal import write_run
+
+WARNED = events.Warning(Message.of("gpu_unreadable", why="no driver"))
+
+
+def line(number: int, level: str = "step") -> LogLine:
+    return LogLine("", level, str(number))
+
+
+def texts(log: Log, level: str) -> list[int]:
+    return [int(one.text) for one in log.lines() if one.level == level]
+
+
+def test_steps_never_push_out_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_STEPS", 10)
+    log = Log()
+    log.add([line(0, "warning"), *map(line, range(1000)), line(1, "warning")])
+    assert texts(log, "warning") == [0, 1]
+    assert texts(log, "step") == list(range(990, 1000))
+    assert log.earlier(1.0).steps == 990
+
+
+def test_what_is_read_later_stands_before_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_STEPS", 10)
+    log = Log()
+    log.add(map(line, range(100, 105)))
+    log.add_earlier([line(0, "note"), *map(line, range(80, 100))])
+    assert [int(one.text) for one in log.lines()] == [0, *range(90, 105)]
+    assert log.earlier(1.0).steps == 10
+    log.add(map(line, range(105, 111)))  # there is no gap among the steps that are held
+    assert texts(log, "step") == list(range(101, 111))
+    assert log.earlier(1.0).steps == 21
+    assert texts(log, "note") == [0]
+
+
+def test_notes_are_bounded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_NOTES", 10)
+    log = Log()
+    log.add(line(number, "note") for number in range(30))
+    assert texts(log, "note") == list(range(20, 30))
+    assert log.earlier(1.0).notes == 20
+
+
+def long_run(folder: Path, steps: int) -> RunDir:
+    told = [STARTED, PLAN, *(step(number) for number in range(1, steps)), WARNED, step(steps)]
+    return write_run(folder / "logs", "one", *told)
+
+
+def test_the_first_lines_of_a_run_with_a_snapshot_are_there(tmp_path: Path) -> None:
+    run_dir = long_run(tmp_path, 3000)
+    follower = Follower(run_dir)
+    follower.poll()
+    follower.save()
+    feed = Feed(run_dir, "en")
+    while feed.poll() or feed.reading:
+        pass
+    shot = feed.shot()
+    assert shot is not None
+    assert "Configuration sft-small" in shot.log[0].text
+    assert sum(one.level == "warning" for one in shot.log) == 1
+    assert [one.number for one in shot.log] == sorted({one.number for one in shot.log})
+    assert shot.earlier == (0, 0, 1.0)
+
+
+def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = long_run(tmp_path, 2000)
+    size = run_dir.events.stat().st_size
+    monkeypatch.setattr(logs, "STEP_BYTES", size // 4)
+    monkeypatch.setattr(logs, "PAST_BYTES", size // 50)
+    past, records = Past(run_dir, size), []
+    while past.share < 1:
+        records += past.read()
+    steps = [one.event.step for one in records if isinstance(one.event, events.Step)]
+    assert steps == list(range(past.steps_passed + 1, 2001))
+    assert 1400 < past.steps_passed < 1600
+    assert isinstance(records[0].event, events.RunStarted)
+    assert any(isinstance(one.event, events.Warning) for one in records)
+
+
+def test_a_sample_that_looks_like_a_step_is_no_step(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    writer = EventWriter(run_dir.events, "rank0", 1)
+    told = events.Sample(1, 50, 0, 'kind":"step"', '"kind":"step"', "x")
+    writer.write(dataclasses.replace(told, prediction='"kind":"host"'))
+    writer.close()
+    (record,) = Past(run_dir, run_dir.events.stat().st_size).read()
+    assert isinstance(record.event, events.Sample)
