@@ -212,7 +212,7 @@ def runs(json: bool, logs: Path) -> None:
 @logs_option
 def status(name: str | None, json: bool, logs: Path) -> None:
     """Tell on one line how RUN is, or how it ended and what to do; the newest where none is named."""
-    from sft_tui import headless, listing
+    from sft_tui import headless, listing, story
     from sft_tui.runs import find, look
 
     one = look(find(logs, name))
@@ -220,6 +220,9 @@ def status(name: str | None, json: bool, logs: Path) -> None:
         echo_json(one.to_json())
         return
     echo(listing.status_line(one, LANG))
+    rest = story.left_undone(one, LANG)
+    if rest:
+        echo(rest, err=True)
     if one.state.ended is not None and not one.alive:
         for _, line in headless.ended_lines(one.state.ended, LANG):
             echo(line, err=True)
@@ -352,15 +355,25 @@ def resume(
 
 @cli.command()
 @no_ui_option
+@detach_option
 @logs_option
 @screen_options
-def demo(no_ui: bool, logs: Path, **screen: Any) -> None:
-    """Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes."""
-    from sft_tui import story
+def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
+    """Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes.
 
+    Both halves run on when this command is left; called again, it shows the one that runs, or continues what was cut.
+    """
+    from sft_tui import following, headless, story
+
+    if detach:
+        run = story.begin(logs)
+        if run:
+            echo(run)
+            echo(say("left_running", LANG, run=text.safe(run)), err=True)
+        return
     if not no_ui and has_terminal():
         sys.exit(show_screen(logs, demo=True, **screen))
-    story.tell(logs, LANG, start)
+    sys.exit(story.tell(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG)))
 
 
 @cli.command()

@@ -4,36 +4,45 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from engine.contract.locks import holder_of, is_locked
-from engine.contract.messages import InputError, Lang
+from engine.contract.locks import FolderLock, holder_of, is_locked
+from engine.contract.messages import BusyError, InputError, Lang
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunRecord
+from engine.contract.rundir import OutputDir, RunDir
 from sft_tui import importing, starting
 from sft_tui.child import module_command
 from sft_tui.locale import say
 from sft_tui.output import echo
+from sft_tui.runs import Run
 from sft_tui.text import duration, safe
 
 PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a joke")
 HALVES = ("demo-pretrain", "demo")
 REPLY_SECONDS = 600
 VOCABULARY = 4000
+LOOK_SECONDS, PATIENCE_SECONDS = 0.2, 20.0  # for a half to follow the one before it
+PREPARED_SECONDS = 120.0  # data and tokenizer take a few
+Stage = Literal["new", "first", "between", "second", "done"]
 
 
-def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
-    """Data and tokenizer, pretraining, fine-tuning, and replies before and after; an unfinished demo goes on."""
+def tell(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
+    """The demo as text, from where it is to its end, with replies before and after; the exit code.
+
+    `follow` shows a run to its end. Whoever stops following leaves all of the demo running.
+    """
     began = time.monotonic()
     config = preset("demo").config
     echo(say("demo_data", lang), err=True)
-    prepare()
-    for name in HALVES:
-        owner = _owner(name)
-        start(name, {}, job="train", logs=logs, resume=bool(owner) and not owner.get("finished"))
-        if not is_done(name):
-            return  # stopped by its user, who was told how to go on
+    run = begin(logs)
+    while run:
+        run_dir = RunDir(logs / run)
+        half, code = run_dir.read_record().preset, follow(run_dir)
+        if code or not is_done(half):
+            return code
+        run = await_next(logs) if half == HALVES[0] else ""
     before, after = config.pretrained_model, str(Path(config.output_dir) / "best")
     answers = [replies(model, list(PROMPTS), 40) for model in (before, after)]
     echo("\n" + say("demo_replies", lang))
@@ -42,6 +51,60 @@ def tell(logs: Path, lang: Lang, start: Callable[..., None]) -> None:
         echo(say("demo_before", lang, text=safe(first, 200)))
         echo(say("demo_after", lang, text=safe(second, 200)))
     echo("\n" + say("demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
+    return 0
+
+
+def begin(logs: Path) -> str:
+    """The run of the demo that trains now, started or resumed where none does; empty where all is done.
+
+    When the first half is finished its supervisor starts the second. Raises InputError.
+    """
+    lock = _one_at_a_time(logs)
+    try:
+        run = next(filter(None, map(running, HALVES)), "")
+        if run or stage() == "done":
+            return run
+        if not is_done(HALVES[0]):
+            prepare()
+        return _start(logs, HALVES[is_done(HALVES[0])])
+    finally:
+        lock.release()
+
+
+def _one_at_a_time(logs: Path) -> FolderLock:
+    """The lock of the demo's data; waits for another who prepares it."""
+    folder = Path(preset(HALVES[-1]).config.train_file).parent
+    deadline = time.monotonic() + PREPARED_SECONDS
+    while True:
+        try:
+            return FolderLock.acquire(folder, "demo", logs, "train_file")
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_SECONDS)
+
+
+def _start(logs: Path, half: str) -> str:
+    record = starting.plan_run(half, {}, resume=bool(_owner(half)))
+    return starting.start(logs, replace(record, continued=half == HALVES[0])).record.run
+
+
+def continue_after(run_dir: RunDir) -> None:
+    """Starts the second half of the demo where this run is its first and is finished; raises InputError."""
+    record = run_dir.read_record()
+    if record.continued and record.preset == HALVES[0] and stage() == "between" and not running(HALVES[1]):
+        _start(run_dir.path.parent, HALVES[1])
+
+
+def await_next(logs: Path) -> str:
+    """The run of the second half, once it is there; started here where nobody is left to start it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and not is_done(HALVES[1]):
+        run = running(HALVES[1])
+        if run:
+            return run
+        time.sleep(LOOK_SECONDS)
+    return begin(logs)
 
 
 def prepare() -> None:
@@ -54,11 +117,22 @@ def prepare() -> None:
         importing.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
 
 
-def next_record(name: str) -> RunRecord | None:
-    """What to start for a half of the demo: from its beginning, or on from where it was left; None where it is done."""
-    if is_done(name):
-        return None
-    return starting.plan_run(name, {}, resume=bool(_owner(name)))
+def stage() -> Stage:
+    """How far the demo is: `first` and `second` are halves that have begun and are not finished."""
+    first, second = (_owner(name) for name in HALVES)
+    if second:
+        return "done" if second.get("finished") else "second"
+    if first:
+        return "between" if first.get("finished") else "first"
+    return "new"
+
+
+def left_undone(run: Run, lang: Lang) -> str:
+    """What is to be said of a finished first half whose second one does not run; empty of any other run."""
+    over = run.record.continued and not run.alive and run.status == "finished"
+    if not over or stage() != "between" or running(HALVES[1]):
+        return ""
+    return say("demo_between", lang)
 
 
 def running(name: str) -> str:

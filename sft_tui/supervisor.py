@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +19,7 @@ from engine.contract import environment, events
 from engine.contract.events import Record
 from engine.contract.files import read_whole
 from engine.contract.locks import FolderLock, ProcessId
-from engine.contract.messages import InputError, Message
+from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.rundir import RunDir, write_json
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, last_attempt
@@ -204,6 +205,12 @@ class Supervisor:
         return end.exit_code
 
     @property
+    def finished(self) -> bool:
+        """Whether the run has done all that it was asked for."""
+        end = self._follower.state.ended
+        return end is not None and end.reason == "finished"
+
+    @property
     def refused_at_once(self) -> bool:
         """Whether the first attempt was refused, so that nothing of the run needs to stay."""
         end = self._follower.state.ended
@@ -230,12 +237,36 @@ def main(path: Path) -> int:
     for fd in filter(None, (run_fd, output_fd)):
         os.set_inheritable(int(fd), False)  # the ranks are given the one that is theirs
     supervisor = Supervisor(run_dir, int(output_fd) if output_fd else None)
+    following = continuation(run_dir)
     code = supervisor.run()
     if output_fd:
         folder = run_dir.read_record().output.path
         lock = FolderLock.inherited(folder, int(output_fd))
         lock.abandon() if supervisor.refused_at_once else lock.release()
+    if following is not None and supervisor.finished:
+        carry_on(following, run_dir, supervisor.attempt)
     return code
+
+
+def continuation(run_dir: RunDir) -> Callable[[RunDir], None] | None:
+    """What starts the demo's second half after its first; loaded at the beginning, as the ranks' own code is."""
+    if not run_dir.read_record().continued:
+        return None
+    from sft_tui import story  # no other run needs it
+
+    return story.continue_after
+
+
+def carry_on(start: Callable[[RunDir], None], run_dir: RunDir, attempt: int) -> None:
+    """Starts what comes after a run, whoever is looking; the run's own log has what prevents it."""
+    try:
+        start(run_dir)
+    except BusyError:  # somebody was quicker
+        pass
+    except InputError as error:
+        log = EventWriter(run_dir.events, "supervisor", attempt)
+        log.write(events.Warning(error.message))
+        log.close()
 
 
 if __name__ == "__main__":
