@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from engine.contract.config import FIELDS, KINDS, setting_of
-from engine.contract.messages import Lang
+from engine.contract.messages import InputError, Lang
 from sft_tui.locale import say
 from sft_tui.text import number
 
@@ -49,9 +49,18 @@ def config_options(lang: Lang) -> Callable[[F], F]:
 
 
 def parse(name: str, typed: str) -> Any:
-    """The value that a person typed for a setting; raises ValueError."""
-    kind = KINDS[name]
-    return meant(name, typed.strip()) if kind is str else kind(typed.strip().replace(",", ""))
+    """The value that a person typed for a setting; raises InputError."""
+    kind, typed = KINDS[name], typed.strip()
+    if kind is str:
+        return meant(name, typed)
+    example = number(FIELDS[name].default)
+    if not typed:
+        raise InputError("setting_empty", name=name, example=example)
+    try:
+        return kind(typed.replace(",", ""))
+    except ValueError:
+        code = "setting_not_whole" if kind is int else "setting_not_number"
+        raise InputError(code, name=name, typed=typed, example=example) from None
 
 
 def meant(name: str, typed: str) -> str:

@@ -42,12 +42,14 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One word: starting, running, stopping, pausing, or how it ended."""
+        """One word: starting, running, stopping, pausing, finishing, or how it ended."""
         if not self.alive:
             return self.state.ended.reason if self.state.ended else "starting"
         asked = self.run_dir.stop_requested()
         if asked:
             return "pausing" if asked == "pause" else "stopping"
+        if self.state.ended is not None and _newest_attempt(self.run_dir, self.state) == self.state.attempt:
+            return "finishing"  # all is said, and its processes are about to leave
         return "running" if self.state.plan and not self.state.ended else "starting"
 
     def to_json(self) -> dict[str, Any]:
@@ -157,10 +159,15 @@ def _trains(run_dir: RunDir, record: RunRecord) -> bool:
     )
 
 
+def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
+    """The number of the newest attempt that has begun, though it may have written nothing yet."""
+    begun = read_json(run_dir.processes).get("attempt")
+    return max(state.attempt, begun if isinstance(begun, int) else 0)
+
+
 def _unspoken(run_dir: RunDir, state: RunState) -> bool:
     """Whether the newest attempt has begun and not ended."""
-    begun = read_json(run_dir.processes).get("attempt")
-    attempt = max(state.attempt, begun if isinstance(begun, int) else 0)
+    attempt = _newest_attempt(run_dir, state)
     return attempt > 0 and (state.attempt < attempt or state.ended is None)
 
 
@@ -176,9 +183,8 @@ def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
         state = follower.state
         if not _unspoken(run_dir, state):
             return
-        begun = read_json(run_dir.processes).get("attempt")
         plain_log = PlainLog(run_dir.plain_log, language())
-        attempt = max(state.attempt, begun if isinstance(begun, int) else 0)
+        attempt = _newest_attempt(run_dir, state)
         log = EventWriter(run_dir.events, "app", attempt, plain_log.show)
         restarted = bool(boot) and boot != boot_id()
         step = state.step.step if state.step else 0

@@ -221,7 +221,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "quit",
         RUN,
-        ("q", "ctrl+c"),
+        ("q", "ctrl+c", "ctrl+q"),
         "leave it running",
         "离开，继续运行",
         "Detach: leave the screen; the run goes on.",
@@ -298,6 +298,16 @@ ACTIONS: tuple[Action, ...] = (
         footer=False,
     ),
     Action(
+        "suspend",
+        EVERYWHERE,
+        ("ctrl+z",),
+        "suspend",
+        "挂起",
+        "Back to the shell; `fg` brings the screen back. Runs are not suspended.",
+        "回到 shell；用 fg 返回界面。运行不受影响。",
+        footer=False,
+    ),
+    Action(
         "palette",
         EVERYWHERE,
         ("ctrl+p",),
@@ -311,7 +321,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "quit",
         EVERYWHERE,
-        ("q", "ctrl+c"),
+        ("q", "ctrl+c", "ctrl+q"),
         "quit",
         "退出",
         "Leave the screen; every run goes on.",
@@ -323,7 +333,7 @@ SHOWN = {
     "enter": "enter",
     "plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "space": "space",
     "left": "←", "right": "→", "up": "↑", "down": "↓", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
-    "ctrl+t": "^t", "ctrl+p": "^p", "ctrl+c": "^c", "backspace": "bksp", "tab": "tab",
+    "ctrl+t": "^t", "ctrl+p": "^p", "ctrl+c": "^c", "ctrl+q": "^q", "ctrl+z": "^z", "backspace": "bksp", "tab": "tab",
 }  # fmt: skip
 
 

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from textual import work
 from textual.app import App, ComposeResult
 from textual.events import Key, Resize
 from textual.screen import Screen
-from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
@@ -18,13 +16,15 @@ from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import starting, story, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, bottom, clipboard, help_view, terminal
-from sft_tui.screen.background import Background
+from sft_tui.screen.background import Background, summary
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
+from sft_tui.screen.editor import Editor
 from sft_tui.screen.ink import THEMES, Ink, Line, filled, wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 MOST_NEWS = 800  # characters
+LEAVING = ("escape", "ctrl+c", "tab")  # keys that the editor does not get
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
@@ -56,8 +56,10 @@ class Drawn(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self.canvas = Canvas()
+        self.editor = Editor()
         self.question: Question | None = None
         self.news: tuple[str, str] = ("", "")  # what to tell, and its role
+        self.pressed = 0.0  # when the last key was, on the monotonic clock
 
     @property
     def desk(self) -> "Desk":
@@ -66,7 +68,8 @@ class Drawn(Screen[None]):
         return self.app
 
     def compose(self) -> ComposeResult:
-        """One canvas."""
+        """One canvas, over the editor whose text it shows."""
+        yield self.editor
         yield self.canvas
 
     def on_mount(self) -> None:
@@ -104,11 +107,10 @@ class Drawn(Screen[None]):
 
     def _bottom(self, width: int) -> list[Line]:
         """The footer; in its place, and over as many lines above as it takes, what is asked or told."""
+        news = bottom.told(*self.news, width) if self.news[0] else []
         if self.question is not None:
-            return bottom.asked(self.question, width)
-        if self.news[0]:
-            return bottom.told(*self.news, width)
-        return [bottom.footer(self.scope, self.desk.options.lang, width, self.alive)]
+            return [*news, *bottom.asked(self.question, width)]
+        return news or [bottom.footer(self.scope, self.desk.options.lang, width, self.alive)]
 
     def tell(self, words: str, role: str = "accent") -> None:
         """Says something at the bottom, until the next key."""
@@ -118,46 +120,72 @@ class Drawn(Screen[None]):
     def ask(self, question: Question) -> None:
         """Asks something at the bottom."""
         self.question = question
+        if question.typed is not None:
+            self.editor.begin(question.typed, is_path=question.is_path)
         self.draw()
 
     def on_key(self, event: Key) -> None:
         """Answers a question, or does what the table says of the key."""
+        self.pressed = time.monotonic()
+        if self.question is not None and self.question.typed is not None and event.key not in LEAVING:
+            return  # the editor's
         event.stop()
         event.prevent_default()
-        self.news = ("", "")
         if self.question is not None:
-            self._answer(self.question, event)
+            self._answer(self.question, event)  # what was told meanwhile stays until it can be read
             return
+        self.news = ("", "")
         action = actions.by_key(self.scope, event.key)
         if action is not None:
             self.do(action.name)
         self.draw()
 
     def _answer(self, question: Question, event: Key) -> None:
-        if event.key in ("escape", "ctrl+c"):
-            self.question = None
-        elif question.typed is None:
-            if event.character and event.character.lower() in question.keys:
-                self.question = None
-                self.try_to(lambda: question.answered((event.character or "").lower()))
-        elif event.key == "enter":
-            self.question = None
-            typed = question.typed
-            self.try_to(lambda: question.answered(typed))
-        elif event.key == "backspace":
-            question.typed = question.typed[:-1]
-        elif event.key == "ctrl+u":
-            question.typed = ""
-        elif event.character and event.is_printable:
-            question.typed += event.character
+        if event.key in LEAVING:
+            self._close()
+        elif event.character and event.character.lower() in question.keys:
+            self._close()
+            self.try_to(lambda: question.answered((event.character or "").lower()))
         self.draw()
 
-    def on_paste(self, event: object) -> None:
-        """Takes a pasted text into the answer."""
-        pasted = str(getattr(event, "text", ""))
+    def _close(self) -> None:
+        """Takes the question away."""
         if self.question is not None and self.question.typed is not None:
-            self.question.typed += text.safe(pasted.replace("\n", " ").strip(), 400)
+            self.editor.end()
+            self.news = ("", "")  # what was wrong with the text
+        self.question = None
+
+    def on_input_changed(self, event: Editor.Changed) -> None:
+        """Shows what is typed."""
+        event.stop()
+        self.show_typed()
+
+    def on_editor_moved(self, event: Editor.Moved) -> None:
+        """Shows where the cursor is."""
+        event.stop()
+        self.show_typed()
+
+    def show_typed(self) -> None:
+        """Shows the text and the cursor in it."""
+        if self.question is not None and self.question.typed is not None:
+            self.question.typed, self.question.cursor = self.editor.value, self.editor.cursor_position
             self.draw()
+
+    def on_input_submitted(self, event: Editor.Submitted) -> None:
+        """Takes the text as the answer, or leaves it to be corrected."""
+        event.stop()
+        question = self.question
+        if question is None or question.typed is None:
+            return
+        self._close()
+        try:
+            question.answered(event.value)
+        except InputError as error:
+            question.typed = event.value
+            if self.question is None:
+                self.ask(question)
+                self.tell(error.message.text(self.desk.options.lang), "bad")
+        self.draw()
 
     def do(self, name: str) -> None:
         """Carries an action out: by the method of its name, here or in the app."""
@@ -234,6 +262,12 @@ class Drawn(Screen[None]):
         self.tell(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))
 
 
+def demo_done(lang: Lang) -> str:
+    """What is told when the demo is done."""
+    model = str(OutputDir(Path(preset(story.HALVES[-1]).config.output_dir)).best)
+    return say("ui_demo_done", lang, model=model)
+
+
 class HelpScreen(Drawn):
     """All keys."""
 
@@ -256,18 +290,19 @@ class HelpScreen(Drawn):
         self.do_back()
 
 
-class Desk(App[int]):
-    """The app; leaving it is never a failure, whatever the runs do."""
+class Desk(App[int], inherit_bindings=False):
+    """The app; leaving it is never a failure, whatever the runs do. All its keys are in the table of actions."""
 
     ENABLE_COMMAND_PALETTE = False  # ours has our languages, and characters that every terminal has
     TITLE = "sft-tui"
-    CSS = "Screen { background: ansi_default; }"
+    CSS = "Screen { background: ansi_default; layers: beneath above; }"
     INLINE_PADDING = 0
 
     def __init__(self, options: Options) -> None:
         super().__init__(ansi_color=True)
         self.options = options
         self.background: Background | None = None  # a command that runs behind the screen
+        self._demo_begins = False
         self.crash = ""
 
     def _handle_exception(self, error: Exception) -> None:
@@ -304,6 +339,10 @@ class Desk(App[int]):
     def do_quit(self) -> None:
         """Leaves; runs go on."""
         self.exit(0)
+
+    def do_suspend(self) -> None:
+        """Gives the terminal back to the shell until it is asked for again."""
+        self.action_suspend_process()
 
     def do_theme(self) -> None:
         """The next theme."""
@@ -349,40 +388,39 @@ class Desk(App[int]):
         """Starts a planned run, and shows it; raises InputError."""
         self.open_run(self.begin(record).record.run)
 
-    @work(thread=True, exclusive=True, group="demo")
     def begin_demo(self) -> None:
-        """Carries the demo out and shows its runs; goes on where an earlier one was left, or still is.
+        """Starts the demo, or finds where it is, by a command that does not depend on this screen."""
+        if self._demo_begins:
+            return
+        self._demo_begins = True
+        if not any(map(story.running, story.HALVES)):
+            self.notify_here(say("demo_data", self.options.lang))
 
-        What comes after a half that was stopped, or died, waits until it has been resumed and is done.
-        """
-        worker = get_current_worker()
-        try:
-            if not any(map(story.running, story.HALVES)):
-                self.call_from_thread(self._told, say("demo_data", self.options.lang))
-                story.prepare()
-            for name in story.HALVES:
-                run = story.running(name)
-                if not run:
-                    record = story.next_record(name)
-                    if record is None:
-                        continue
-                    run = starting.start(self.options.logs, record).record.run
-                self.call_from_thread(self.open_run, run)
-                while not worker.is_cancelled and not story.is_done(name):  # a half that stopped may be resumed here
-                    time.sleep(TICK_SECONDS)
-                if worker.is_cancelled:
-                    return
-            model = str(OutputDir(Path(preset(story.HALVES[-1]).config.output_dir)).best)
-            self.call_from_thread(self._told, say("ui_demo_done", self.options.lang, model=model))
-        except InputError as error:
-            self.call_from_thread(self._told, error.message.text(self.options.lang), "bad")
+        def done(code: int, printed: str) -> None:
+            self.call_from_thread(self._demo_begun, code, printed)
+
+        Background(["demo", "--detach", "--logs", str(self.options.logs)], self.options.lang, done)
+
+    def _demo_begun(self, code: int, printed: str) -> None:
+        self._demo_begins = False
+        if code:
+            self.notify_here(summary(printed), "bad")
+            return
+        run = next(filter(None, map(story.running, story.HALVES)), "")
+        if not run:
+            self.notify_here(demo_done(self.options.lang))
+        elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
+            self.open_run(run)
+        else:
+            self.notify_here(say("ui_begun", self.options.lang, run=text.safe(run, 40)))
+
+    @property
+    def typing(self) -> bool:
+        """Whether something is asked or edited on the screen in front, from which nobody is to be moved."""
+        return isinstance(self.screen, Drawn) and self.screen.question is not None
 
     def notify_here(self, words: str, role: str = "accent") -> None:
         """Tells something on whatever screen is in front."""
-        if isinstance(self.screen, Drawn):
-            self.screen.tell(words, role)
-
-    def _told(self, words: str, role: str = "accent") -> None:
         if isinstance(self.screen, Drawn):
             self.screen.tell(words, role)
 

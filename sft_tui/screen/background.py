@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 
 from engine.contract.messages import Lang
 from sft_tui.child import module_command
-from sft_tui.locale import language
+from sft_tui.locale import TEXTS, language
 
 PROGRAM = module_command("sft_tui")
 LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}
+LAST_LINES = 3
+ERROR_STARTS = ("Error: ", *(text.partition("{")[0] for text in TEXTS["error"]))
 PATIENCE = 5.0  # seconds that an ended command has to clean up
 MOST_OUTPUT = 64 << 10  # bytes of what it printed last
 Done = Callable[[int, str], None]
@@ -67,8 +69,9 @@ def _environment(lang: Lang) -> dict[str, str]:
     return {**os.environ, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
 
 
-def summary(printed: str, starts: tuple[str, ...]) -> str:
+def summary(printed: str) -> str:
     """What a person is told of a command that failed: from the error on, or else its last lines."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    first = next((place for place, line in enumerate(lines) if line.startswith(starts)), max(0, len(lines) - 3))
+    last = max(0, len(lines) - LAST_LINES)
+    first = next((place for place, line in enumerate(lines) if line.startswith(ERROR_STARTS)), last)
     return " ".join(lines[first:])

@@ -12,19 +12,28 @@ MOST_LINES = 6  # of news, or of a long text that is typed
 
 @dataclass
 class Question:
-    """What is asked at the bottom, and what is done with the answer: a key among `keys`, or a text."""
+    """What is asked at the bottom, and what is done with the answer: a key among `keys`, or a text.
+
+    A text that `answered` refuses with an InputError stays, for it to be corrected.
+    """
 
     text: str
     answered: Callable[[str], None]
     keys: str = "yn"
     typed: str | None = None  # the text so far, where one is asked for
+    cursor: int | None = None  # its place in that text; None: at the end
+    is_path: bool = False  # the text names a file
 
 
 def asked(question: Question, width: int) -> list[Line]:
-    """A question with what was typed so far: all of it, on as many lines as it takes, for it ends in what is asked."""
+    """A question with what was typed so far: on as many lines as it takes, or so many of them around the cursor."""
     if question.typed is None:
         return [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
-    first, *more = wrap(f"{question.text} {question.typed}▏", width - 2)[-MOST_LINES:]
+    place = len(question.typed) if question.cursor is None else question.cursor
+    lines = wrap(f"{question.text} {question.typed[:place]}▏{question.typed[place:]}", width - 2)
+    at = next(number for number, line in enumerate(lines) if "▏" in line)
+    begin = max(0, min(len(lines) - MOST_LINES, at - MOST_LINES + 2))
+    first, *more = lines[begin : begin + MOST_LINES]
     if not first.startswith(question.text):
         return [fit([(f" {part}", "head")], width) for part in (first, *more)]
     line: Line = [(f" {question.text}", "warn"), (first[len(question.text) :], "head")]

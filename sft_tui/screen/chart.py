@@ -24,7 +24,8 @@ class Plot:
     last: int
     log: bool = False
     ascii: bool = False
-    smooth: bool = True  # a line through what the values tend to, over the values themselves
+    smooth: bool = True  # the line goes through what the values tend to, else through the values themselves
+    scale: tuple[float, float] | None = None  # of shares, told in percent; None: as the values are
 
 
 def columns_of(width: int) -> int:
@@ -42,23 +43,28 @@ def draw(plot: Plot, width: int, height: int) -> list[Line]:
         return [[("", "")] for _ in range(height)]
     low, high = scale
     cells = _cells(plot, low, high, rows, across)
-    line = _line(plot, low, high, rows, across) if plot.smooth else [[0] * across for _ in range(rows)]
+    line = _line(plot, low, high, rows, across)
     marks = _marks(plot, low, high, rows, across)
     lines: list[Line] = []
     for row in range(rows):
-        label = _label(row, rows, low, high, log=plot.log)
+        label = _label(row, rows, low, high, log=plot.log, percent=plot.scale is not None)
         lines.append([(f"{label:>{LABEL - 1}} ", "dim"), *_row(cells[row], line[row], marks.get(row, {}), plot.ascii)])
     lines.append(_axis(plot.first, plot.last, across))
     return lines
 
 
-def _label(row: int, rows: int, low: float, high: float, *, log: bool = False) -> str:
+def _label(row: int, rows: int, low: float, high: float, *, log: bool = False, percent: bool = False) -> str:
     """What stands beside a row: the ends of the scale, and its middle where there is room."""
     at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
-    return number(_back(at[row], log)) if row in at and (rows > 4 or row != rows // 2) else ""
+    if row not in at or (rows <= 4 and row == rows // 2):
+        return ""
+    return f"{100 * at[row]:.0f} %" if percent else number(_back(at[row], log))
 
 
 def _scale(plot: Plot) -> tuple[float, float] | None:
+    """The lowest and the highest value that are drawn; None where there is none."""
+    if plot.scale is not None:
+        return plot.scale
     values = [_forth(x, plot.log) for b in plot.buckets if b.known for x in (b.low, b.high)]
     values += [_forth(y, plot.log) for _, y in plot.points]
     finite = [x for x in values if math.isfinite(x)]
@@ -66,7 +72,8 @@ def _scale(plot: Plot) -> tuple[float, float] | None:
         return None
     low, high = min(finite), max(finite)
     if high - low < 1e-12 * max(1.0, abs(high)):
-        low, high = low - max(abs(low) * 0.05, 1e-9), high + max(abs(high) * 0.05, 1e-9)
+        around = abs(low) * 0.05 or 1.0
+        low, high = low - around, high + around
     return low, high
 
 
@@ -101,7 +108,7 @@ def _cells(plot: Plot, low: float, high: float, rows: int, across: int) -> list[
 def _line(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
     """A line through the exponential mean of the values; broken where they were not finite."""
     cells = [[0] * across for _ in range(rows)]
-    share = max(1.0, 2 * across / SMOOTHED)
+    share = max(1.0, 2 * across / SMOOTHED) if plot.smooth else 1.0
     mean, before = math.nan, (-1, -1)
     for column, bucket in enumerate(plot.buckets[: 2 * across]):
         if bucket.bad and not bucket.known:

@@ -41,6 +41,9 @@ TO_ASCII = str.maketrans({
     "✓": "+", "✗": "x", "·": "-", "…": "~", "●": "o", "×": "x", "▏": "|", "→": ">", "█": "#", "▇": "#", "▆": "#",
     "▅": "=", "▄": "=", "▃": "-", "▂": "_", "▁": "_", "±": "~", "≤": "<", "↑": "^", "↓": "v", "–": "-", "°": " ",
 })  # fmt: skip
+# What closes stands at no line's beginning, what opens at no line's end.
+NEVER_FIRST = frozenset("，。、；：？！）》」』】〉〕”’…—～·％℃,.;:?!)]}%")
+NEVER_LAST = frozenset("（《「『【〈〔“‘([{")
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -99,7 +102,8 @@ def cut(text: str, width: int) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """`text` on lines of at most so many columns, broken at spaces where there are some, and anywhere in Chinese."""
+    """`text` on lines of at most so many columns, broken at spaces where there are some, and in Chinese anywhere but
+    before what closes and after what opens."""
     lines, line, size = [], "", 0
     for word in _words(text):
         length = cell_len(word)
@@ -110,12 +114,20 @@ def wrap(text: str, width: int) -> list[str]:
             length = cell_len(word)
         while length > width > 1:
             head = set_cell_size(word, width)
-            kept = len(head.rstrip()) or 1
+            kept = _before_what_closes(word, len(head.rstrip()) or 1)
             lines.append(word[:kept])
             word = word[kept:]
             length = cell_len(word)
         line, size = line + word, size + length
     return [*lines, line.rstrip()] if line.strip() or not lines else lines
+
+
+def _before_what_closes(word: str, place: int) -> int:
+    """Where a word that is too long is broken: at `place`, or a little earlier where what closes stands there."""
+    for earlier in range(place, max(0, place - 3), -1):
+        if word[earlier] not in NEVER_FIRST:
+            return earlier
+    return place
 
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
@@ -131,7 +143,8 @@ def _words(text: str) -> list[str]:
     words: list[str] = []
     for char in text:
         wide = cell_len(char) > 1
-        if words and not wide and char != " " and cell_len(words[-1][-1]) == 1:
+        bound = char in NEVER_FIRST or (words and words[-1][-1] in NEVER_LAST)
+        if words and words[-1] != " " and char != " " and (bound or (not wide and cell_len(words[-1][-1]) == 1)):
             words[-1] += char
         else:
             words.append(char)

@@ -9,12 +9,12 @@ from typing import Any
 from textual import work
 from textual.worker import get_current_worker
 
-from engine.contract.config import FIELDS, check_value, override
-from engine.contract.messages import InputError
+from engine.contract.config import FIELDS, check_value, override, setting_of
+from engine.contract.locks import is_locked
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import OutputDir, RunRecord
-from sft_tui import runs, starting
-from sft_tui.locale import TEXTS, say
+from sft_tui import runs, starting, story
+from sft_tui.locale import say
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
@@ -30,7 +30,6 @@ from sft_tui.text import number, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
 REFRESH_SECONDS = 3.0  # between two looks at what runs have left
-ERROR_STARTS = ("Error: ", *(text.partition("{")[0] for text in TEXTS["error"]))
 
 
 class LaunchScreen(Drawn):
@@ -44,15 +43,15 @@ class LaunchScreen(Drawn):
 
     def on_mount(self) -> None:
         """Looks at the first preset."""
-        self._resumables()
+        self._refresh()
+        self.set_interval(REFRESH_SECONDS, self._look_around)
         nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
         new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
         self._choose("demo" if new_here else self.state.preset)
 
     def on_screen_resume(self) -> None:
         """Looks again: a run may have made what was missing."""
-        self._resumables()
-        self.state = replace(self.state, begins_demo=self._begins_demo(self.state.preset))
+        self._refresh()
         if self.state.report is not None:
             self.look()
         self.draw()
@@ -62,24 +61,32 @@ class LaunchScreen(Drawn):
         options = self.desk.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
 
-    @staticmethod
-    def _begins_demo(name: str) -> bool:
-        """Whether starting this preset is to begin the demo with its first half."""
-        return name == "demo" and not Path(preset("demo").config.pretrained_model).is_dir()
-
-    def _resumables(self) -> None:
+    def _refresh(self) -> None:
+        """What runs have left in the presets' folders, and how far the demo is."""
         found = {}
         for name, entry in PRESETS.items():
             output = OutputDir(Path(entry.config.output_dir))
             owner, steps = output.owner(), output.checkpoint_steps()
             if owner and steps and not owner.get("finished"):
-                found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0))
-        self.state = replace(self.state, resumable=found, offer_demo=not runs.are_any(self.desk.options.logs))
+                alive = is_locked(output.path)
+                found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
+        new_here = not runs.are_any(self.desk.options.logs)
+        demo_runs = any(map(story.running, story.HALVES))
+        self.state = replace(self.state, resumable=found, offer_demo=new_here, demo=story.stage(), demo_runs=demo_runs)
+
+    def _look_around(self) -> None:
+        """Keeps that up to date while nothing is pressed; what a run made or finished is checked again."""
+        before = self.state
+        self._refresh()
+        if self.state != before and self.is_current:
+            if self.state.resumable.keys() != before.resumable.keys() or self.state.demo != before.demo:
+                self.look()
+            self.draw()
 
     def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
         self.state = replace(
-            self.state, preset=name, values=values or {}, report=None, finding=0, fault=("", ""), doing="",
-            queued=False, begins_demo=self._begins_demo(name),
+            self.state, preset=name, values=values or {}, report=None, finding=0, doing="",
+            queued=False,
         )  # fmt: skip
         self._settle()
 
@@ -132,7 +139,7 @@ class LaunchScreen(Drawn):
     def _looked(self, request: Request, report: Report) -> None:
         cursor = min(self.state.finding, max(0, len(report.findings) - 1))
         self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
-        self._resumables()
+        self._refresh()
         if self.state.queued and self.is_current:
             self.state = replace(self.state, queued=False)
             self.do("start")
@@ -175,21 +182,16 @@ class LaunchScreen(Drawn):
         name = list(FIELDS)[self.state.setting]
         value = getattr(self.state.config, name)
         shown = number(value) if value != "" else ""
-        self.ask(Question(f"{name} =", lambda typed: self._typed(name, typed), typed=shown))
+        is_path = setting_of(name).path
+        self.ask(Question(f"{name} =", lambda typed: self._typed(name, typed), typed=shown, is_path=is_path))
 
     def _typed(self, name: str, typed: str) -> None:
-        try:
-            value = parse(name, typed)
-            check_value(name, value)
-        except (ValueError, InputError) as error:
-            words = error.message.what(self.desk.options.lang) if isinstance(error, InputError) else str(error)
-            self.state = replace(self.state, fault=(name, words))
-            self.tell(words, "bad")
-            return
+        value = parse(name, typed)
+        check_value(name, value)
         values = {**self.state.values, name: value}
         if value == getattr(preset(self.state.preset).config, name):
             del values[name]
-        self.state = replace(self.state, values=values, fault=("", ""), queued=False)
+        self.state = replace(self.state, values=values, queued=False)
         self._settle()
 
     def do_reset(self) -> None:
@@ -197,7 +199,7 @@ class LaunchScreen(Drawn):
         if self.state.panel == "settings":
             name = list(FIELDS)[self.state.setting]
             values = {key: value for key, value in self.state.values.items() if key != name}
-            self.state = replace(self.state, values=values, fault=("", ""))
+            self.state = replace(self.state, values=values)
             self._settle()
 
     def do_start(self) -> None:
@@ -209,7 +211,7 @@ class LaunchScreen(Drawn):
             self.do_fix()
             return
         lang, report = self.desk.options.lang, self.state.report
-        if self._begins_demo(self.state.preset):
+        if self.state.continues_demo:
             self.desk.begin_demo()
             return
         if report is None or self.state.doing:
@@ -316,7 +318,7 @@ class LaunchScreen(Drawn):
         if task is not None and task.ended:
             self.tell(say("ui_task_ended", lang), "warn")
         elif code:
-            self.tell(summary(printed, ERROR_STARTS), "bad")
+            self.tell(summary(printed), "bad")
         else:
             self.tell(printed.strip().rpartition("\n")[2], "good")
             if rest:

@@ -7,6 +7,7 @@ from typing import Any
 from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.messages import Lang
 from engine.contract.presets import PRESETS, preset
+from sft_tui import story
 from sft_tui.locale import say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
@@ -28,6 +29,7 @@ class Resumable:
     run: str
     step: int
     steps_total: int
+    alive: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class View:
     panel: str = "presets"
     finding: int = 0
     setting: int = 0
-    fault: tuple[str, str] = ("", "")  # a setting, and what is wrong with what was typed there
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
     offer_demo: bool = False  # nothing was ever run here
-    begins_demo: bool = False  # enter prepares the demo and carries out both halves
+    demo: story.Stage = "new"  # how far the demo is
+    demo_runs: bool = False
     task: str = ""  # the command that runs in the background
     queued: bool = False  # the run starts when the check is done
     ink: Ink = field(default_factory=Ink)
@@ -56,7 +58,13 @@ class View:
     def findings(self) -> list[Finding]:
         """What was found so far; not what the demo is about to write."""
         found = self.report.findings if self.report else []
-        return [one for one in found if one.code != "file_missing"] if self.begins_demo else found
+        unmade = self.continues_demo and self.demo in ("new", "first")
+        return [one for one in found if one.code != "file_missing"] if unmade else found
+
+    @property
+    def continues_demo(self) -> bool:
+        """Whether enter starts or continues the whole demo."""
+        return self.preset == story.HALVES[-1] and not self.values and self.demo != "done"
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,8 @@ def _preset_lines(view: View, width: int, most: int) -> list[Item]:
         going = view.resumable.get(name)
         if going is not None:
             percent = 100 * going.step // max(1, going.steps_total)
-            shown = say("ui_resumable", view.lang, run=safe(going.run, 24), step=going.step, percent=percent)
+            key = "ui_running" if going.alive else "ui_resumable"
+            shown = say(key, view.lang, run=safe(going.run, 24), step=going.step, percent=percent)
             items += [(place, [(f"    {part}", "warn")]) for part in wrap(shown, width - 4)]
     return items
 
@@ -165,8 +174,9 @@ def _finding_items(view: View, width: int, room: int) -> list[Item]:
     """What is being done, and each finding: in full where all have room, else in brief but for the cursor's."""
     lang = view.lang
     head: list[Item] = []
-    if view.begins_demo:
-        head += [(-1, [(part, "accent")]) for part in wrap(say("ui_demo_begins", lang), width)]
+    if view.continues_demo:
+        key = "runs" if view.demo_runs else view.demo
+        head += [(-1, [(part, "accent")]) for part in wrap(say(f"ui_demo_{key}", lang), width)]
     if view.task:
         words = wrap(f"… {say('ui_task', lang, command=safe(view.task, 200))}", width)
         head += [(-1, [(part, "accent")]) for part in words]
@@ -238,9 +248,7 @@ def _settings(view: View, width: int, height: int) -> list[Line]:
         line: Line = [*fit([("▸" if here else " ", "accent"), (name, "select" if here else "")], column)]
         line += [(" ", ""), (value, "accent" if changed else "")]
         unit = setting_of(name).unit
-        if view.fault[0] == name:
-            line.append((f"  ✗ {safe(view.fault[1], 120)}", "bad"))
-        elif changed:
+        if changed:
             line.append((f"  {say('ui_was', view.lang, bleu=number(getattr(base, name)))}", "dim"))
         elif unit:
             line.append((f" {unit}", "dim"))
@@ -255,8 +263,6 @@ def _meaning(view: View, width: int, height: int) -> list[Line]:
     if view.panel == "settings":
         name = list(FIELDS)[view.setting]
         lines += [[(part, "")] for part in wrap(setting_of(name).help(lang), width - 4)[:2]]
-        if view.fault[0] == name:
-            lines += [[(part, "bad")] for part in wrap(f"✗ {safe(view.fault[1], 200)}", width - 4)]
     batch = config.effective_batch(view.processes)
     steps = (facts.get("data") or {}).get("steps")
     parts = f"{config.batch_size_per_gpu} × {config.gradient_accumulation_steps} × {view.processes}"

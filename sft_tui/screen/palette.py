@@ -85,6 +85,10 @@ class PaletteScreen(Drawn):
         super().on_key(event)
         if self.question is None and self.is_current:
             self.do_back()
+
+    def show_typed(self) -> None:
+        """Shows what is found by it."""
+        super().show_typed()
         self.move(0)
         self.draw()
 

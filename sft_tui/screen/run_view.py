@@ -10,8 +10,8 @@ from engine.contract import events
 from engine.contract.messages import Lang
 from sft_tui import headless
 from sft_tui.curves import Curves
-from sft_tui.feed import LogLine
 from sft_tui.locale import say, status_name
+from sft_tui.log import Earlier, LogLine
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.screen import chart, machine_view
@@ -20,6 +20,7 @@ from sft_tui.screen.machine_view import Machine
 from sft_tui.text import safe
 
 PAGES = ("all", "chart", "samples", "log", "machine")
+EXACT = ("lr",)  # metrics that are computed and not measured: nothing of them is noise
 SHORTEST_WINDOW = 16  # steps of a chart
 FIRST_EDGE = 64
 HEADER_LINES = 2  # as a rule; a certificate takes some more
@@ -89,6 +90,7 @@ class View:
     lang: Lang = "en"
     reading: float = 1.0  # share of the stream that was read
     now: float = 0.0  # seconds since 1970; 0: not to be told
+    earlier: Earlier = field(default_factory=Earlier)  # what the log does not hold
 
     @property
     def state(self) -> RunState:
@@ -161,8 +163,10 @@ def header(view: View, width: int) -> list[Line]:
 
 
 def _status(view: View) -> tuple[str, str]:
+    if view.reading < 1 and not view.run.alive:
+        return say("ui_reading_run", view.lang), "dim"
     status = view.run.status
-    good = status in ("running", "finished", "starting")
+    good = status in ("running", "finished", "starting", "finishing")
     role = "good" if good else "warn" if status in ("stopped", "paused", "stopping", "pausing", "orphaned") else "bad"
     sign = {"good": "✓ ", "warn": "! ", "bad": "✗ "}[role] if not view.run.alive else ""
     return sign + safe(status_name(status, view.lang), 40), role
@@ -172,7 +176,7 @@ def _times(view: View) -> list[str]:
     """When it began, the time left, and when it will be done: as much as is known, then less and less of it."""
     state, lang = view.state, view.lang
     began = say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
-    left = headless.time_left(state, lang) if view.run.alive else ""
+    left = headless.time_left(state, lang) if view.run.alive and state.ended is None else ""
     done = ""
     if left and view.now and state.seconds_left is not None and not state.evaluation_unknown:
         at = time.strftime("%m-%d %H:%M", time.localtime(view.now + state.seconds_left))
@@ -237,10 +241,13 @@ def chart_panel(view: View, width: int, height: int) -> list[Line]:
         if look.metric == "loss" and first <= step <= last
     ]
     log = look.log_scale and look.metric in ("loss", "grad_norm", "rate", "lr")
-    plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii)
+    share = (0.0, 1.0) if look.metric == "padding" else None
+    plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii, look.metric not in EXACT, share)
     body: list[Line] = chart.draw(plot, width - 4, inner)
     if not curve.last:
         body = [[(say("ui_no_steps", lang), "dim")]]
+    elif share and not any(bucket.known and bucket.high > 0 for bucket in buckets):
+        body = [[(say("ui_zero_throughout", lang), "dim")]]
     body = [*filled(body, width - 4, inner), figures(state, lang, width - 4)]
     note: Line = [(say("ui_log", lang), "accent")] if log else []
     if look.window:
@@ -350,19 +357,73 @@ def matching(log: Sequence[LogLine], look: Look) -> list[LogLine]:
     return [line for line in log if line.level in wanted[look.level] and words in line.text.lower()]
 
 
+def shown_lines(view: View) -> list[LogLine]:
+    """These lines, and in their places what is said of those that are not there."""
+    look, earlier, lang = view.look, view.earlier, view.lang
+    found = matching(view.log, look)
+    if not found and look.search:
+        found = [_gap(say("ui_no_line", lang, words=safe(look.search, 40)))]
+    if look.level == "all" and earlier.steps:
+        first = next((place for place, line in enumerate(found) if line.level == "step"), len(found))
+        name = safe(view.run.name, 40)
+        found.insert(first, _gap(say("ui_earlier_steps", lang, count=earlier.steps, run=name)))
+    if earlier.notes:
+        found.insert(0, _gap(say("ui_earlier_lines", lang, count=earlier.notes)))
+    if earlier.read < 1:
+        found.insert(0, _gap(say("ui_reading_earlier", lang, percent=f"{100 * earlier.read:.0f}")))
+    return found
+
+
+def _gap(words: str) -> LogLine:
+    return LogLine("", "gap", words)
+
+
 def log_lines(view: View, width: int, height: int) -> list[Line]:
     """So many of them, the newest last; in full where the log fills the screen, else a line each."""
-    found = matching(view.log, view.look)
+    found = shown_lines(view)
     end = max(0, len(found) - view.look.log_back)
-    most = MOST_LOG_LINES if view.look.page == "log" else 1
     lines: list[Line] = []
     for line in reversed(found[max(0, end - height) : end]):
-        indent = len(line.at) + 1
-        parts = wrapped(line.text, max(8, width - indent), most) if most > 1 else [line.text]
-        role = ROLES[line.level]
-        entry: list[Line] = [[(f"{line.at} ", "dim"), (parts[0], role)]]
-        entry += [[(" " * indent, ""), (part, role)] for part in parts[1:]]
-        lines = [*entry, *lines]
+        lines = [*_log_entry(view, line, width), *lines]
         if len(lines) >= height:
+            return [fit(part, width) for part in lines[-height:]]
+    for line in found[end : end + height - len(lines)]:  # above it nothing is left
+        lines += _log_entry(view, line, width)
+    return [fit(line, width) for line in lines[:height]]
+
+
+def _log_entry(view: View, line: LogLine, width: int) -> list[Line]:
+    most = MOST_LOG_LINES if view.look.page == "log" else 1
+    indent = len(line.at) + 1 if line.at else 0
+    parts = wrapped(line.text, max(8, width - indent), most) if most > 1 else [line.text]
+    role = ROLES.get(line.level, "dim")
+    at: Line = [(f"{line.at} ", "dim")] if line.at else []
+    return [[*at, (parts[0], role)], *([(" " * indent, ""), (part, role)] for part in parts[1:])]
+
+
+def _most_back(view: View, found: Sequence[LogLine], width: int, height: int) -> int:
+    """How many lines one can go back until the first one is shown in the first line."""
+    rows = 0
+    for place, line in enumerate(found):
+        rows += len(_log_entry(view, line, width))
+        if rows > height:
+            return len(found) - max(1, place)
+        if place >= height:
             break
-    return [fit(line, width) for line in lines[max(0, len(lines) - height) :]]
+    return 0
+
+
+def most_back(view: View, width: int, height: int) -> int:
+    """How many lines one can go back in the log, on a screen of this size without its footer."""
+    inner, rows = log_room(view, width, height)
+    return _most_back(view, shown_lines(view), inner, rows)
+
+
+def log_room(view: View, width: int, height: int) -> tuple[int, int]:
+    """Columns and lines within the panel of the log."""
+    body = height - len(header(view, width))
+    if view.look.page != "all":
+        return width - 4, body - 2
+    if width >= WIDE and height >= TALL:
+        return width - width // 2 - 4, body - body * 3 // 5 - 2
+    return width - 4, (5 if body >= 15 else 3) - 2

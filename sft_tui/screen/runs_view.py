@@ -1,9 +1,11 @@
 """The screen of all runs, as a pure function: their list, and a comparison of those that are marked."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.contract.config import FIELDS, setting_of
 from engine.contract.messages import Lang
 from sft_tui.curves import Curves
 from sft_tui.listing import COLUMNS, cells
@@ -147,7 +149,8 @@ def _differing(view: View, compared: Sequence[Run], width: int, height: int) -> 
         return [*fit([(mark, "warn"), name], names), *cells]
 
     alike = ["dim"] * len(compared)
-    titles = [f"{place + 1} {safe(run.name, 60)}" for place, run in enumerate(compared)]
+    # The number of a run is its own, the beginning of its name mostly the preset's.
+    titles = [f"{place + 1} {_end_of(safe(run.name, 60), column - 3)}" for place, run in enumerate(compared)]
     scores = [f"{run.state.best.bleu:.2f}" if run.state.best else "-" for run in compared]
     losses = [f"{run.state.step.loss:.4f}" if run.state.step else "-" for run in compared]
     body = [
@@ -158,7 +161,7 @@ def _differing(view: View, compared: Sequence[Run], width: int, height: int) -> 
     same: list[Line] = []
     for name, values in _settings(compared).items():
         shown = [number(value) for value in values]
-        if all(value == values[0] for value in values):
+        if len({_resolved(name, value) for value in values}) == 1:
             same.append(line((safe(name, 60), "dim"), shown, alike))
         elif name not in INDIFFERENT:
             body.append(line((safe(name, 60), ""), shown, [""] * len(compared), "! "))
@@ -175,9 +178,20 @@ def _settings(compared: Sequence[Run]) -> dict[str, list[Any]]:
     return {name: [config.get(name, "-") for config in configs] for name in names}
 
 
+def _resolved(name: str, value: Any) -> str:
+    """A value as it is compared: a path by the file it leads to, however it is written."""
+    is_path = name in FIELDS and setting_of(name).path and isinstance(value, str) and value
+    return os.path.realpath(os.path.expanduser(value)) if is_path else repr(value)
+
+
+def _end_of(words: str, width: int) -> str:
+    """A text within so many columns; of one that is too long its end."""
+    while columns([(words, "")]) > width and len(words) > 2:
+        words = "…" + words[2:]
+    return words
+
+
 def _cell(value: str, role: str, width: int) -> Line:
     """A value in its column; of a path that is too long the end is kept, for beginnings are mostly the same."""
     room = width - 1
-    while "/" in value and columns([(value, "")]) > room and len(value) > 2:
-        value = "…" + value[2:]
-    return [*fit([(value, role)], room), (" ", "")]
+    return [*fit([(_end_of(value, room) if "/" in value else value, role)], room), (" ", "")]

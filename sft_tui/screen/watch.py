@@ -8,17 +8,18 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
-from sft_tui import headless, runs, starting
+from sft_tui import headless, runs, starting, story
 from sft_tui.curves import METRICS
 from sft_tui.feed import LEVELS, Feed, Shot
 from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, run_view
-from sft_tui.screen.app import WHEEL_LINES, Drawn
+from sft_tui.screen.app import WHEEL_LINES, Drawn, demo_done
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line, filled
 from sft_tui.screen.run_view import Look, View
 from sft_tui.text import safe
 
+QUIET_SECONDS = 5.0  # without a key: who waits so long only watches
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, for whoever else waits for the processor
 
 
@@ -62,7 +63,7 @@ class RunScreen(Drawn):
             if changed and (now - drawn >= options.tick or not feed.behind or not drawn):
                 drawn = now
                 self.app.call_from_thread(self.told, feed.shot())
-            time.sleep(PIECE_PAUSE if feed.behind else options.tick)
+            time.sleep(PIECE_PAUSE if feed.reading else options.tick)
 
     def told(self, shot: Shot | None) -> None:
         """Draws what is new, and rings where the run has ended."""
@@ -72,17 +73,45 @@ class RunScreen(Drawn):
             self._keep_place(before, shot)
             if before.run.alive and not shot.run.alive:
                 self.news = ("", "")  # that it was asked to stop: it has
-        if before is not None and before.run.alive and shot is not None and not shot.run.alive:
-            self.ring(status_name(shot.run.status, self.desk.options.lang))
+                self._over(shot.run)
         if self.is_current:
             self.draw()
 
     def _keep_place(self, before: Shot, now: Shot) -> None:
         """What one has gone back to stays where it is while the run goes on."""
-        new = min(now.noted - before.noted, len(now.log))
-        lines = len(run_view.matching(now.log[len(now.log) - new :], self.look)) if new > 0 else 0
+        newest = before.log[-1].number if before.log else -1
+        lines = sum(line.number > newest for line in run_view.matching(now.log, self.look))
         steps = now.curves.of[self.look.metric].last - before.curves.of[self.look.metric].last
         self.look = self.look.kept(lines, max(0, steps))
+
+    def _over(self, run: runs.Run) -> None:
+        """Rings, and tells what comes after a half of the demo."""
+        lang = self.desk.options.lang
+        self.ring(status_name(run.status, lang))
+        if run.status != "finished":
+            return
+        if run.record.continued:
+            self.await_next()
+        elif run.record.preset == story.HALVES[-1] and story.stage() == "done":
+            self.news = (demo_done(lang), "accent")
+
+    @work(thread=True, exclusive=True, group="next")
+    def await_next(self) -> None:
+        """Waits for the demo's second half, which the supervisor of the first starts."""
+        try:
+            run = story.await_next(self.desk.options.logs)
+        except InputError as error:
+            self.app.call_from_thread(self.tell, error.message.text(self.desk.options.lang), "bad")
+            return
+        if run:
+            self.app.call_from_thread(self._continued, run)
+
+    def _continued(self, run: str) -> None:
+        """Goes with the demo to its second half, unless its user is doing something."""
+        if self.is_current and self.question is None and time.monotonic() - self.pressed > QUIET_SECONDS:
+            self.desk.open_run(run)
+        else:
+            self.desk.notify_here(say("ui_demo_next", self.desk.options.lang, run=safe(run, 40)))
 
     def ring(self, status: str) -> None:
         """A bell, and a notification for terminals that show them."""
@@ -91,15 +120,23 @@ class RunScreen(Drawn):
 
     def view(self, width: int, height: int) -> list[Line]:
         """The run, or why it cannot be shown."""
-        options, shot = self.desk.options, self.shot
+        shot = self.shot
         if self.fault:
             return filled([[(f" {safe(self.fault, 600)}", "bad")]], width, height)
         if shot is None:
             return filled([[(f" {safe(self.about, 60)} …", "dim")]], width, height)
         self._first_size = max(self._first_size, shot.behind)
         read = 1 - shot.behind / self._first_size if shot.behind else 1.0
-        shown = View(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, time.time())
-        return run_view.draw(shown, width, height)
+        shown = self._shown(shot, read)
+        if self.look.log_back:
+            back = min(self.look.log_back, run_view.most_back(shown, width, height))
+            self.look = replace(self.look, log_back=back)
+        return run_view.draw(replace(shown, look=self.look), width, height)
+
+    def _shown(self, shot: Shot, read: float = 1.0) -> View:
+        options = self.desk.options
+        now = time.time()
+        return View(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, now, shot.earlier)
 
     @property
     def _steps(self) -> int:

@@ -13,7 +13,7 @@ from engine.contract.messages import Lang, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui.curves import Curves
-from sft_tui.feed import LogLine
+from sft_tui.log import LogLine
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Set, Start

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from sft_tui.screen.ink import columns
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 
 
-def plot(values: list[float], width: int, **how: bool) -> chart.Plot:
+def plot(values: list[float], width: int, **how: Any) -> chart.Plot:
     curve = Curve()
     for number, value in enumerate(values, 1):
         curve.add(number, value)

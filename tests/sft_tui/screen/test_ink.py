@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -65,3 +66,25 @@ def test_no_theme_but_its_name_says_so_has_colours() -> None:
 def test_ascii_replaces_what_the_app_draws_with() -> None:
     drawn = "".join(map(chr, ink.TO_ASCII)) + ink.BLOCKS
     assert ink.Ink("16", ascii=True).text(drawn).isascii()
+
+
+@pytest.mark.parametrize("width", range(6, 40))
+def test_no_line_begins_with_what_closes_or_ends_with_what_opens(width: int) -> None:
+    texts = (
+        "没有可用的文件，请（放入）“模型”。结束……好：《书名》、‘甲’；乙！",
+        "model_save/sft_small 中有未完成的运行 sft-small-2，停在第 69 步（共 69 步）。",
+        "找不到预训练模型 model_save/chat_small_t5.best.bin。请用 f（修复）！",
+    )
+    for text in texts:
+        lines = ink.wrap(text, width)
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(cell_len(line) <= width for line in lines)
+        for line in lines[1:]:
+            assert line[0] not in "，。、；：？！）》”’…", lines
+        for line in lines[:-1]:
+            assert line[-1] not in "（《“‘", lines
+
+
+def test_a_text_of_nothing_but_commas_fills_its_lines() -> None:
+    assert ink.wrap("，" * 10, 6) == ["，，，"] * 3 + ["，"]
+    assert ink.wrap("," * 10, 6) == ["," * 6, "," * 4]

@@ -71,8 +71,7 @@ def test_a_setting_is_edited_and_its_effect_stands_beside_it(tmp_path: Path) -> 
         app.press("e")
         sees(app, "batch_size_per_gpu =")
         app.press("\x7f0\r")
-        sees(app, "it must be ≥ 1 rows")
-        app.press("e")
+        sees(app, "it must be ≥ 1 rows", "batch_size_per_gpu = 0")  # which stays to be corrected
         app.press("\x7f4\r")
         sees(app, "(was 1)", "32 = 4")
         app.press("\x7f")  # the preset's value again
@@ -89,7 +88,7 @@ def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
     with screen(tmp_path) as app:
         sees(app, "sft-tui data import mine.jsonl")
         app.press("f")
-        sees(app, "Run `sft-tui data import mine.jsonl`? y/n")
+        sees(app, "Import mine.jsonl into data/sft_train_small_train.parquet")
         app.press("y")
         until(lambda: (tmp_path / "data" / "sft_train_small_valid.parquet").is_file())
         sees(app, "54 rows can be read")

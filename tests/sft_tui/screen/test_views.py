@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.contract import events
 from engine.contract.messages import Lang
-from sft_tui.feed import LogLine
+from sft_tui.log import LogLine
 from sft_tui.screen import help_view, launch_view, run_view, runs_view
 from sft_tui.screen.ink import Ink, Line, columns
 from sft_tui.screen.run_view import Look
@@ -31,9 +31,7 @@ from tests.sft_tui.screen.conftest import (
 SCREENS: dict[str, Callable[[Lang, int, int], list[Line]]] = {
     "launch": lambda lang, w, h: launch_view.draw(launch_screen(lang), w, h),
     "launch-findings": lambda lang, w, h: launch_view.draw(launch_screen(lang, panel="findings"), w, h),
-    "launch-settings": lambda lang, w, h: launch_view.draw(
-        launch_screen(lang, panel="settings", setting=18, fault=("epochs", "epochs = 0")), w, h
-    ),
+    "launch-settings": lambda lang, w, h: launch_view.draw(launch_screen(lang, panel="settings", setting=18), w, h),
     "launch-first": lambda lang, w, h: launch_view.draw(
         launch_screen(lang, report=None, doing="…", resumable={}), w, h
     ),
@@ -296,7 +294,7 @@ def test_what_is_cut_says_so() -> None:
 
 
 def test_the_demo_says_what_enter_will_do() -> None:
-    view = launch_screen(begins_demo=True, report=None)
+    view = dataclasses.replace(launch_screen(report=None, values={}), preset="demo")
     assert "enter writes data and tokenizer" in plain(launch_view.draw(view, 80, 23))
 
 
