@@ -41,7 +41,7 @@ from engine.pulse import (
 )
 from engine.references import references, rows_replied
 from engine.source import Source
-from engine.tokens import TokenStore, fingerprint, is_stored, open_store
+from engine.tokens import TokenStore, fingerprint, is_stored, open_store, reopened
 from engine.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
@@ -167,17 +167,13 @@ class Job:
     def store(self, source: Source, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:
         """The token store of `source`, made by one rank of each machine; raises InputError."""
 
-        def build() -> TokenStore:
-            return open_store(
-                source,
-                tokenizer,
-                self.config.max_seq_len,
-                Path(self.config.token_store),
-                lambda done, total: self.phase("tokenizing", done, total),
-            )
+        where = (source, tokenizer, self.config.max_seq_len, Path(self.config.token_store))
 
-        self.world.together(build, chosen=self.world.is_local_main)
-        store = build()  # it is there now
+        def build() -> TokenStore:
+            return open_store(*where, partial(self.phase, "tokenizing"), partial(self.phase, "hashing"))
+
+        built = self.world.together(build, chosen=self.world.is_local_main)
+        store = reopened(*where) if built is None else built
         for message in store.notices(source.path):
             self.notice(message)
         return store

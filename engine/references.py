@@ -13,9 +13,8 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
 from engine.source import Source
+from engine.store_files import REFERENCES
 from engine.tokens import TokenStore
-
-NAME = "references.json"
 
 
 def rows_scored(config: RunConfig, rows: int) -> int:
@@ -35,13 +34,13 @@ def references(source: Source, store: TokenStore, count: int) -> list[str]:
     if len(kept) < count:
         kept = _read(source, [store.row(index) for index in range(count)])
         with contextlib.suppress(OSError):  # where it cannot be written, it is read again the next time
-            write_json(store.folder / NAME, {"sha256": _digest(kept), "texts": kept})
+            write_json(store.folder / REFERENCES, {"sha256": _digest(kept), "texts": kept})
     return kept[:count]
 
 
 def _kept(store: TokenStore) -> list[str]:
     """What was read before, unless it was damaged since."""
-    noted = read_json(store.folder / NAME)
+    noted = read_json(store.folder / REFERENCES)
     texts = noted.get("texts")
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return []

@@ -30,7 +30,7 @@ from engine.contract.messages import InputError
 from engine.references import references, rows_replied
 from engine.source import Source
 from engine.texts import TextTally
-from engine.tokens import TokenStore, cut, encode, open_store
+from engine.tokens import TokenStore, cut, encode, is_stored, open_store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -153,9 +153,13 @@ def _file_facts(
             report(tally.rows, outline["rows"])
         tally.require_rows(path, config.prompt_column, config.response_column)
         return {**outline, **tally.to_json()}
+    if is_stored(source, tokenizer, Path(config.token_store)):
+        tell(doing="token_store")  # what ends this process from here on is no fault of the data file
     store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
-    on_disk = {"store_bytes": _bytes_of(store), "store_kept": kept}
+    on_disk: dict[str, Any] = {"store_bytes": _bytes_of(store), "store_kept": kept}
+    if store.damage is not None:
+        on_disk["store_again"] = {"path": str(store.damage.path), "why": store.damage.why}
     return {**outline, **on_disk, **store.meta, **store.cuts(), **_length_facts(store)}
 
 
@@ -164,7 +168,8 @@ def _store(
 ) -> tuple[TokenStore, bool]:
     """The store of a file, and whether it stays for the run, with what replies will be scored against."""
     try:
-        store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), report)
+        root, looking = Path(config.token_store), _paced("token_store")
+        store = open_store(source, tokenizer, config.max_seq_len, root, report, looking)
         if source.setting != "train_file":
             references(source, store, rows_replied(config, len(store)))
         return store, True

@@ -21,18 +21,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.contract.files import open_regular
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
 from engine.foreign import reading_foreign
 from engine.source import Source
+from engine.store_files import META, DamagedError, StoreWriter, remove, require_sound
 from engine.texts import Text, TextTally, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # whose lengths are held at once, 8 bytes each
-FORMAT = 2
+FORMAT = 3
 REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
 HASHED_AT_ONCE = 4 << 20  # bytes
 Ids = npt.NDArray[np.int64]
@@ -48,7 +50,7 @@ class _Numbers:
 
     def __init__(self, path: Path, kind: np.dtype[Any]) -> None:
         self.kind = kind
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = open_regular(path)
         weakref.finalize(self, os.close, self._file)
         self.count = os.fstat(self._file).st_size // kind.itemsize
 
@@ -70,9 +72,10 @@ class _Numbers:
 class TokenStore:
     """The token ids of one data file, cut at `limit` tokens: `prompt(i)`, `label(i)`, lengths."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, damage: DamagedError | None = None) -> None:
         self.folder, self.limit = folder, limit
-        self.meta = read_json(folder / "meta.json")
+        self.damage = damage  # for which the store was made again
+        self.meta = read_json(folder / META)
         kind, wide = np.dtype(self.meta["dtype"]), np.dtype(np.int64)
         self._ids = {part: _Numbers(folder / f"{part}.ids", kind) for part in ("prompt", "label")}
         self._ends = {part: _Numbers(folder / f"{part}.ends", wide) for part in ("prompt", "label")}
@@ -164,6 +167,8 @@ class TokenStore:
     def notices(self, path: Path) -> list[Message]:
         """What was left out when the rows were tokenized, and what is cut off them."""
         meta, notes = self.meta, []
+        if self.damage is not None:
+            notes.append(Message.of("token_store_again", path=str(self.damage.path), why=self.damage.why))
         shown = {"path": str(path), "rows": meta["rows"]}
         if meta["dropped"]:
             count, why = sum(meta["dropped"].values()), counted(meta["dropped"])
@@ -177,28 +182,63 @@ class TokenStore:
 
 
 def open_store(
-    source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path, progress: Progress
+    source: Source,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_len: int,
+    root: Path,
+    progress: Progress,
+    looking: Progress = _silent,
 ) -> TokenStore:
-    """The store of `source`, made where it is not there yet; raises InputError.
+    """The store of `source`, made where it does not exist yet or is not as it was written; raises InputError.
 
-    `progress` is called with rows done and rows in all.
+    `progress` is called with rows done and rows in all while it is made, `looking` with megabytes while one that
+    exists is looked through.
     """
-    store = store_path(source, tokenizer, root)
-    if not (store / "meta.json").is_file():
-        staged = store.with_name(f".tmp-{store.name}-{os.getpid()}")
+    folder = store_path(source, tokenizer, root)
+    damage = _damage(folder, tokenizer, looking)
+    if damage is not None:
+        _remove_damaged(folder, damage)
+    if not folder.exists():
+        staged = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
         try:
             root.mkdir(parents=True, exist_ok=True)
             staged.mkdir()
             _build(source, tokenizer, staged, progress)
             with contextlib.suppress(OSError):  # another process was first: its store is the same
-                staged.rename(store)
+                staged.rename(folder)
         except OSError as error:
             why = error.strerror or str(error)
             raise InputError("folder_unwritable", path=str(root), why=why, setting="token_store") from None
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             _remove_if_empty(root)
-    return TokenStore(store, max_len)
+    return TokenStore(folder, max_len, damage)
+
+
+def reopened(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> TokenStore:
+    """The store that another rank of this machine has just opened, without looking through it again."""
+    return TokenStore(store_path(source, tokenizer, root), max_len)
+
+
+def _damage(folder: Path, tokenizer: "PreTrainedTokenizerBase", looking: Progress) -> DamagedError | None:
+    """What is wrong with a store that exists."""
+    from engine.tokenizer import tokens_needed  # transformers, which the tokenizer's owner has imported already
+
+    if not os.path.lexists(folder):
+        return None
+    try:
+        require_sound(folder, tokens_needed(tokenizer), looking)
+    except DamagedError as error:
+        return error
+    return None
+
+
+def _remove_damaged(folder: Path, damage: DamagedError) -> None:
+    try:
+        remove(folder)
+    except OSError as error:
+        why = f"{damage.why}; {error.strerror or error}"
+        raise InputError("token_store_bad", path=str(damage.path), folder=str(folder), why=why) from None
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -208,7 +248,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 def is_stored(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> bool:
     """Whether the store of `source` is there, which no broken file has."""
-    return (store_path(source, tokenizer, root) / "meta.json").is_file()
+    return (store_path(source, tokenizer, root) / META).is_file()
 
 
 def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> Path:
@@ -270,10 +310,7 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
     total = file.metadata.num_rows
     kind, ends = "", {"prompt": 0, "label": 0}
     texts, unk, unknown = TextTally(), tokenizer.unk_token_id, 0
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_no_search_for_cycles())
-        names = ("prompt.ids", "label.ids", "prompt.ends", "label.ends", "rows", "hashes")
-        out = {name: stack.enter_context((folder / name).open("wb")) for name in names}
+    with StoreWriter(folder) as out, _no_search_for_cycles():
         for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
             kind = kind or _id_kind(tokenizer)  # here, for the tokenizer is at work by now
             for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
@@ -284,17 +321,14 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
                     raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
                 unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
                 lengths = np.array([len(row) for row in rows], dtype=np.int64)
-                out[f"{part}.ids"].write(ids.tobytes())
-                out[f"{part}.ends"].write((np.cumsum(lengths) + ends[part]).tobytes())
+                out.append(f"{part}.ids", ids)
+                out.append(f"{part}.ends", np.cumsum(lengths) + ends[part])
                 ends[part] += len(ids)
-            out["rows"].write(np.array(batch.rows, dtype=np.int64).tobytes())
-            out["hashes"].write(hashes.tobytes())
+            out.append("rows", np.array(batch.rows, dtype=np.int64))
+            out.append("hashes", hashes)
             progress(batch.seen, total)
-        for written in out.values():  # on the disk before meta.json says that the store is whole
-            written.flush()
-            os.fsync(written.fileno())
-    texts.require_rows(source.path, source.prompt_column, source.response_column)
-    write_json(folder / "meta.json", {"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **texts.to_json()})
+        texts.require_rows(source.path, source.prompt_column, source.response_column)
+        out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **texts.to_json()})
 
 
 def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -248,6 +248,18 @@ MESSAGES: dict[str, Wording] = {
         "Fill the columns {prompt} and {response} with text.",
         "请在 {prompt} 和 {response} 两列中填入文本。",
     ),
+    "token_store_again": Wording(
+        "The tokenized rows were damaged ({path}: {why}); they were made again from the data file.",
+        "分词缓存已损坏（{path}：{why}），已根据数据文件重新生成。",
+        "Nothing is left to do; if it happens again, test the disk and the memory of this machine.",
+        "无需处理；如果再次发生，请检查这台机器的磁盘和内存。",
+    ),
+    "token_store_bad": Wording(
+        "The tokenized rows are damaged ({path}: {why}).",
+        "分词缓存已损坏（{path}：{why}）。",
+        "Remove the folder {folder}: it is made again from the data file. Or name another with --token_store PATH.",
+        "请删除目录 {folder}，它会根据数据文件重新生成；或用 --token_store 路径 指定另一个。",
+    ),
     "rows_dropped": Wording(
         "{path}: {dropped} of {rows} rows left out ({reasons}); the first is row {first}.",
         "{path}：共 {rows} 行，略过 {dropped} 行（{reasons}）；第一处在第 {first} 行。",

@@ -64,6 +64,8 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
     if "error" in facts:
         yield of_error(facts["error"], name)
         return
+    if "store_again" in facts:
+        yield Finding("warning", "token_store_again", "token_store", facts["store_again"])
     rows = facts["rows"]
     written = {"scripts": scripts(facts, "en"), "scripts_zh": scripts(facts, "zh")}
     if "label" in facts:

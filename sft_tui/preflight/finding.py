@@ -65,6 +65,15 @@ SAID: dict[str, Said] = {
         why=("They are left out of training and evaluation.", "这些行不会用于训练和评估。"),
         fix=("Fill them in, or remove them from the file.", "请补全这些行，或从文件中删除。"),
     ),
+    "token_store_again": Said(
+        why=(
+            "A run would have learnt other rows than those of the file. A disk or memory that fails does such damage.",
+            "否则训练用的将不是文件中的数据。磁盘或内存故障会造成这种损坏。",
+        ),
+    ),
+    "token_store_bad": Said(
+        why=("A run would learn other rows than those of the file.", "否则训练用的将不是文件中的数据。")
+    ),
     "rows_duplicate": Said(
         (
             "{path}: {count:,} of {rows:,} rows repeat another one; the first is row {first}.",

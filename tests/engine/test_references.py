@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
 from engine.parquet import BATCH_ROWS
-from engine.references import NAME, references, rows_replied
+from engine.references import references, rows_replied
 from engine.source import Source
+from engine.store_files import REFERENCES
 from engine.tokens import TokenStore, open_store
 
 Opened = tuple[Source, TokenStore]
@@ -67,7 +68,7 @@ def test_they_are_read_from_the_file_once(opened: Callable[..., Opened], monkeyp
 def test_damaged_ones_are_read_again(opened: Callable[..., Opened], damage: str) -> None:
     source, store = opened(ODD)
     references(source, store, 6)
-    path = store.folder / NAME
+    path = store.folder / REFERENCES
     kept = read_json(path)
     if damage == "gone":
         path.unlink()
@@ -80,7 +81,7 @@ def test_damaged_ones_are_read_again(opened: Callable[..., Opened], damage: str)
 
 def test_a_folder_that_cannot_be_written_is_no_hindrance(opened: Callable[..., Opened]) -> None:
     source, store = opened(ODD)
-    (store.folder / NAME).mkdir()
+    (store.folder / REFERENCES).mkdir()
     assert references(source, store, 6) == ODD
 
 

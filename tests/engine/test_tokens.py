@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine import parquet, tokens
+from engine import parquet, store_files, tokens
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
 from engine.source import Source
@@ -245,6 +247,99 @@ def test_a_store_is_made_once(write: Any, store_of: Any) -> None:
     assert not was_built(store_of, source)
 
 
+def files_of(store: Path) -> list[Path]:
+    """The files of the one store in a folder."""
+    (folder,) = store.iterdir()
+    return sorted(folder.iterdir())
+
+
+def flip(path: Path) -> None:
+    """Changes one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 2
+    path.write_bytes(content)
+
+
+def replace_by_a_pipe(path: Path) -> None:
+    """Puts a pipe that nobody writes to in the place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit": flip,
+    "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + bytes(8)),
+    "empty": lambda path: os.truncate(path, 0),
+    "gone": Path.unlink,
+    "a pipe": replace_by_a_pipe,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", [*store_files.NAMES, store_files.META])
+def test_a_damaged_store_is_made_again_and_said_so(
+    write: Any, store_of: Any, tmp_path: Path, name: str, damage: str
+) -> None:
+    source = write(prompt=TEXTS, response=REPLIES)
+    whole = contents(store_of(source))
+    DAMAGE[damage](next(path for path in files_of(tmp_path / "store") if path.name == name))
+    store = store_of(source)
+    assert (contents(store), store.rows.tolist()) == (whole, [0, 1, 2, 3])
+    (notice,) = store.notices(source.path)
+    assert notice.code == "token_store_again"
+    assert str(notice.args["path"]).endswith(name)
+    assert store_of(source).notices(source.path) == []
+
+
+FORGED: dict[str, Callable[[Path], object]] = {
+    "label.ids": lambda path: path.write_bytes(b"\xff" * path.stat().st_size),  # the highest id that there is
+    "prompt.ends": lambda path: path.write_bytes(np.frombuffer(path.read_bytes(), np.int64)[::-1].tobytes()),
+    "label.ends": lambda path: path.write_bytes((np.frombuffer(path.read_bytes(), np.int64) + 1).tobytes()),
+    "rows": lambda path: os.truncate(path, 8),
+    "hashes": lambda path: os.truncate(path, 8),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_store_that_no_run_could_use_is_made_again_though_its_hashes_fit(
+    write: Any, store_of: Any, tmp_path: Path, name: str
+) -> None:
+    source = write(prompt=TEXTS, response=REPLIES)
+    whole = contents(store_of(source))
+    path = next(path for path in files_of(tmp_path / "store") if path.name == name)
+    FORGED[name](path)
+    meta = json.loads((path.parent / store_files.META).read_text())
+    meta["files"][name] = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    del meta["own_sha256"]
+    own = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    (path.parent / store_files.META).write_text(json.dumps({**meta, "own_sha256": own}))
+    store = store_of(source)
+    assert contents(store) == whole
+    assert store.damage is not None
+
+
+@pytest.mark.parametrize("meta", ["{}", "[]", "", '{"dtype": "O"}', "9" * 5000])
+def test_a_store_that_describes_nothing_is_made_again(write: Any, store_of: Any, tmp_path: Path, meta: str) -> None:
+    source = write(prompt=TEXTS, response=REPLIES)
+    whole = contents(store_of(source))
+    next(path for path in files_of(tmp_path / "store") if path.name == store_files.META).write_text(meta)
+    assert contents(store_of(source)) == whole
+
+
+def test_a_damaged_store_that_cannot_be_removed_is_named(write: Any, store_of: Any, tmp_path: Path) -> None:
+    source = write(prompt=TEXTS, response=REPLIES)
+    store_of(source)
+    path = files_of(tmp_path / "store")[0]
+    (path.parent / "thesis.txt").write_text("mine")
+    flip(path)
+    with pytest.raises(InputError) as refused:
+        store_of(source)
+    assert refused.value.message.code == "token_store_bad"
+    assert str(path) in refused.value.message.what()
+    assert (path.parent / "thesis.txt").read_text() == "mine"
+
+
 def test_touching_a_file_is_no_change(write: Any, store_of: Any) -> None:
     source = write(prompt=TEXTS, response=REPLIES)
     store_of(source)
@@ -289,7 +384,7 @@ def test_a_store_that_was_cut_off_is_made_anew(
         raise KeyboardInterrupt
 
     source = write(prompt=TEXTS, response=REPLIES)
-    monkeypatch.setattr(tokens, "write_json", fail)
+    monkeypatch.setattr(store_files, "write_json", fail)
     with pytest.raises(KeyboardInterrupt):
         store_of(source)
     monkeypatch.undo()
