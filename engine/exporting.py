@@ -8,7 +8,7 @@ from engine import tensorfile
 from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
 from engine.contract import exports
 from engine.contract.messages import Message
-from engine.contract.rundir import STAGED, OutputDir, sync
+from engine.contract.rundir import OutputDir, sync
 from engine.foreign import one_line
 from engine.job import Job
 from engine.statedict import write_state_dict
