@@ -17,20 +17,22 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract import events
-from engine.contract.events import Envelope, Event, Record, encode, event_to_json
+from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
 from engine.contract.messages import MESSAGES, InputError, Lang, Message
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import cli, headless, listing
+from sft_tui.curves import Curves
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
+from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
 from sft_tui.screen import run_view
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.test_output import HOSTILE, obeyed
 
 PATH = HOSTILE.replace("\0", "").replace("\ud800", "")  # as far as a setting can hold it
-MUTANTS = 2000
-SEEN_BY_COMMANDS = 40  # of them
+MUTANTS = 1000  # and all that EXTREMES make of each field
+SEEN_BY_COMMANDS = 25  # of them
 LANGUAGES: tuple[Lang, Lang] = ("en", "zh")
 COMMANDS = (
     ("runs",), ("runs", "--json"), ("status",), ("status", "--json"), ("logs",), ("logs", "--json"),
@@ -42,6 +44,9 @@ WRONG: list[Any] = [
     {"logging_steps": 0}, {"output_dir": "/elsewhere"}, {"peak_rank0": "9" * 400}, {"epochs": [1, 2, 3]},
     {"code": HOSTILE, "args": {HOSTILE: HOSTILE}, "text": HOSTILE}, {"code": "ended_failed", "args": {}, "text": ""},
     *({"code": code, "args": dict.fromkeys(("rank", "step", "phase"), HOSTILE)} for code in sorted(MESSAGES)[::40]),
+]  # fmt: skip
+EXTREMES: list[Any] = [
+    None, True, -1, 0, 2**53 + 1, 10**400, 1e308, 1e-308, "NaN", "Infinity", HOSTILE, [], [10**400], {},
 ]  # fmt: skip
 STORY: list[Event] = [
     STARTED,
@@ -266,6 +271,41 @@ def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
         except Exception as error:
             raise AssertionError(f"mutant {seed}") from error
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def extreme_bodies(event: Event) -> Iterator[dict[str, Any]]:
+    """An event with an extreme value in each place of it and of its envelope, one at a time."""
+    body = json.loads(line_of(5, event))
+    if "config" in body:
+        body["config"] = {name: body["config"][name] for name in ("save_steps", "logging_steps", "output_dir")}
+    for place in range(len(list(places_in(body)))):
+        for value in EXTREMES:
+            changed = copy.deepcopy(body)
+            where, key = list(places_in(changed))[place]
+            where[key] = value
+            yield changed
+
+
+@pytest.mark.parametrize("kind", sorted({event.kind for event in STORY}))
+def test_no_extreme_value_in_any_place_of_an_event_makes_a_viewer_raise(files: Files, kind: str) -> None:
+    asked = RunRecord(**files.record)
+    sound = [decode(line) for line in LINES]
+    place = next(number for number, event in enumerate(STORY) if event.kind == kind)
+    for count, body in enumerate(extreme_bodies(STORY[place])):
+        lang, out, state, curves = LANGUAGES[count % 2], io.StringIO(), RunState(), Curves()
+        view = headless.PlainView(lang, out, out)
+        records = [*sound[:place], decode(json.dumps(body).encode()), *sound[place + 1 :]]
+        for record in filter(None, records):
+            state = reduce(state, record)
+            curves.take(record)
+            view.show(record)
+        for alive in (True, False):
+            run = Run(files.run_dir, asked, state, alive)
+            out.writelines([listing.status_line(run, lang), *listing.table([run], lang), json.dumps(run.to_json())])
+        if count % 4 == 0:
+            drawn = run_view.draw(run_view.View(run, curves, [], lang=lang), 100, 30)
+            out.writelines(text for line in drawn for text, _ in line)
+        assert not obeyed(out.getvalue()), body
 
 
 # --- every text of every event
