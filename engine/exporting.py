@@ -7,6 +7,7 @@ from typing import Any
 from engine import tensorfile
 from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
 from engine.contract import exports
+from engine.contract.files import STAGED
 from engine.contract.messages import Message
 from engine.contract.rundir import OutputDir, sync
 from engine.foreign import one_line
