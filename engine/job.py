@@ -150,7 +150,7 @@ class Job:
             self._phase_at = now
             self.emit(events.Phase(name, done, total))
         if name not in ("training", "saving", "publishing") and self.stop_asked():
-            raise StopAskedError(self.stopped_early())
+            raise StopAskedError(certificate.stopped_early(self.record, name))
 
     def source(self, setting: str) -> Source:
         """The data file of a setting, which is there; raises InputError."""
@@ -226,13 +226,6 @@ class Job:
         self.emit(events.RunEnded(reason, exit_code, message, evidence, dict(apply)))
         return exit_code
 
-    def stopped_early(self) -> Message:
-        """What to say of a stop before the first step: a run that was to be resumed still can be."""
-        steps = self.output.checkpoint_steps() if self.record.resume else []
-        if steps:
-            return Message.of("ended_stopped_resuming", phase=self.phase_name, step=steps[0], **self.options())
-        return Message.of("ended_stopped_early", phase=self.phase_name)
-
     def options(self) -> dict[str, Value]:
         """How this run is resumed or begun anew, for messages."""
         return {"resume_option": self.record.resume_option, "fresh_option": self.record.fresh_option}
@@ -299,7 +292,8 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         ):
             # Another rank stopped first and closed the line. A signal proves nothing: the launcher sends one too
             # when a rank has died.
-            return job.end(job.stop_asked.reason(), 0, job.stopped_early(), {})
+            message = certificate.stopped_early(job.record, job.phase_name)
+            return job.end(job.stop_asked.reason(), 0, message, {})
         return _failed(job, error)
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from engine import checkpoint
 from engine.checkpoint import Found
-from engine.contract.config import differences_on_resume
+from engine.contract.config import differences_on_resume, from_json
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import refuse_unfinished
 from engine.contract.stream import losses_after
 from engine.job import Job, versions
+from engine.optim import learning_rate
 from engine.tokens import file_sha256
 
 # How far a repeated loss may be from the logged one where it cannot be the same to the last bit: with other versions
@@ -79,6 +80,21 @@ def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
 
 def _listed(differences: dict[str, list[Any]]) -> str:
     return ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences.items())
+
+
+def longer_schedule(job: Job, found: Found, steps_total: int) -> Message | None:
+    """What to say of a learning rate that goes on elsewhere than it was, because the run has got more steps."""
+    before = int(found.manifest.get("steps_total", steps_total))
+    if before == steps_total or not found.step:
+        return None
+    last = learning_rate(from_json(found.manifest["config"]), found.step - 1, before)
+    rate = learning_rate(job.config, found.step, steps_total)
+    shown = {"last": f"{last:.2g}", "rate": f"{rate:.2g}"}
+    if shown["last"] == shown["rate"]:
+        return None
+    return Message.of(
+        "resume_schedule", before=before, steps_total=steps_total, epochs=job.config.epochs, **shown, **job.options()
+    )
 
 
 @dataclass

@@ -11,8 +11,8 @@ from engine.evaluate import Evaluator
 from engine.job import Job, execute, leave
 from engine.loss import find_head
 from engine.network.network import network_of, packs
+from engine.score_events import tell_ceiling, tell_score
 from engine.tokenizer import load_tokenizer
-from engine.train import tell_ceiling, tell_score
 from engine.world import World
 
 

@@ -16,23 +16,22 @@ import torch
 
 from engine import batching, checkpoint, model, optim
 from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
-from engine.contract import events
+from engine.contract import certificate, events
 from engine.contract.config import to_json
 from engine.contract.files import STAGED
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
 from engine.contract.scores import FILE, Merit
+from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_best, warn_of_stranger
 from engine.foreign import one_line
 from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.prepare import Prepared, finished_owner, lock_output, prepare
-from engine.resume import Proof
+from engine.resume import Proof, longer_schedule
+from engine.score_events import tell_ceiling, tell_score
 from engine.step import StepResult, StepRunner
 from engine.world import World, seed_step
-
-SHOWN = 2000  # characters of a sample's texts
-LOW_CEILING = 90.0  # BLEU of the labels themselves, below which it is told
 
 
 def train(job: Job) -> Message:
@@ -80,6 +79,7 @@ def begin(job: Job, prepared: Prepared) -> "Training":
         training.saved = (start.step, start.path)
         if job.world.is_main:
             training.proof = Proof.of(job, start)
+        job.notice(longer_schedule(job, start, prepared.steps_total))
         training.prove_until = job.world.from_main(training.proof.last if training.proof else 0)
     return training
 
@@ -160,6 +160,7 @@ class Training:
     writer: CheckpointWriter
     evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
     last_loss: float = float("nan")
+    epoch_losses: EpochLosses = field(default_factory=EpochLosses)
     proof: Proof | None = None  # rank 0's, after a resume
     prove_until: int = 0  # the last step that has to be repeated
     hurried: bool = False  # all ranks are to save and leave without another computation
@@ -176,6 +177,9 @@ class Training:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
         self.evaluations = job.world.from_main(read_json(job.output.evaluations))
+        self.epoch_losses.resume(
+            {e["epoch"]: e["train_loss"] for e in self.evaluations.values() if e.get("train_loss")}
+        )
         if job.world.is_main:
             warn_of_stranger(job)
         runner, samples = self.runner(), self.samples()
@@ -191,8 +195,19 @@ class Training:
                 if stop:
                     raise self._stopped(saved)
             if epoch_done:
+                self._judge_epoch()
                 self._evaluate()
         return self._finished()
+
+    def _judge_epoch(self) -> None:
+        """Warns where the loss of the epoch that has ended is above that of before."""
+        epoch, job = self.step // self.prepared.per_epoch, self.job
+        rise = self.epoch_losses.end(epoch)
+        if rise is None:
+            return
+        shown = {"loss": f"{rise.loss:.4f}", "before": f"{rise.before:.4f}", "rate": f"{job.config.learn_rate:g}"}
+        since = (f"epoch {rise.since}", f"第 {rise.since} 轮") if rise.since else ("its first step", "第一步")
+        job.warn(Message.of("loss_rose", epoch=epoch, since=since[0], since_zh=since[1], **shown))
 
     def samples(self) -> Callable[[int], batching.Ids]:
         """The samples of the step after so many, over all ranks."""
@@ -242,6 +257,7 @@ class Training:
         seconds_optimizer = time.perf_counter() - began
         job.step += 1
         self.last_loss = result.loss
+        self.epoch_losses.take(result.loss, result.label_tokens, first=job.step == 1)
         job.emit(
             events.Step(
                 epoch=1 + (self.step - 1) // self.prepared.per_epoch,
@@ -361,6 +377,7 @@ class Training:
 
     def _record(self, score: Score, epoch: int) -> None:
         entry = {"epoch": epoch, "loss": score.loss, "bleu": score.bleu, "signature": score.signature, "against": FILE}
+        entry["train_loss"] = self.epoch_losses.means.get(epoch)
         others = {step: other for step, other in self.evaluations.items() if int(step) < self.step}
         _, best = _best(others)
         published = not best or Merit.of(entry).beats(Merit.of(best))
@@ -386,7 +403,7 @@ class Training:
         job, reason = self.job, self.job.stop_asked.reason()
         args = {"step": self.step, "steps_total": self.prepared.steps_total, "run": job.record.run, **job.options()}
         if not self.step:
-            return StopAskedError(job.stopped_early())
+            return StopAskedError(certificate.stopped_early(job.record, job.phase_name))
         if job.world.is_main and saved is None:
             return StopAskedError(Message.of("ended_stopped_unsaved", **args))
         return StopAskedError(Message.of(f"ended_{reason}", checkpoint=str(saved), **args))
@@ -420,7 +437,7 @@ class Training:
             raise UnpublishedError(
                 Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
             )
-        bleu, epoch = f"{best['bleu']:.2f}", best["epoch"]
+        bleu, loss, epoch = f"{best['bleu']:.2f}", f"{best['loss']:.4f}", best["epoch"]
         return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 
 
@@ -432,26 +449,6 @@ def _best(evaluations: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Step and entry of the best evaluation: the last one published, which beat those before; (-1, {}) without one."""
     published = [int(step) for step, entry in evaluations.items() if entry["published"]]
     return (max(published), evaluations[str(max(published))]) if published else (-1, {})
-
-
-def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
-    """The events of an evaluation: its score, and its first predictions as samples, whose texts are bounded."""
-    bleu_rows, seconds = len(score.predictions), round(score.seconds, 3)
-    job.emit(events.Eval(epoch, step, score.rows, score.loss, score.bleu, bleu_rows, score.signature, seconds, FILE))
-    for prediction in score.predictions[: job.config.sample_rows]:
-        texts = (prediction.prompt, prediction.reference, prediction.reply)
-        job.emit(events.Sample(epoch, step, prediction.row, *map(_bounded, texts)))
-
-
-def tell_ceiling(job: Job, score: Score) -> None:
-    """Tells where the labels themselves are far from their texts: a low BLEU is then not the model's fault alone."""
-    if score.predictions and score.bleu_of_labels < LOW_CEILING:
-        limit = job.config.max_seq_len
-        job.notice(Message.of("bleu_ceiling", bleu=f"{score.bleu_of_labels:.1f}", limit=limit))
-
-
-def _bounded(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 if __name__ == "__main__":

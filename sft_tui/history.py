@@ -12,7 +12,7 @@ from sft_tui import run_state
 from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
 
-VERSION = 3  # of the snapshot
+VERSION = 4  # of the snapshot
 
 
 class Follower:

@@ -9,12 +9,12 @@ from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, text
-from sft_tui.headless import JsonView, PlainView, time_left
+from sft_tui.headless import JsonView, PlainView, phase_name, time_left
 from sft_tui.locale import say, status_name
 from sft_tui.output import write_line
 from sft_tui.runs import Run
 
-COLUMNS = ("run", "preset", "status", "step", "loss", "bleu", "started", "ended")
+COLUMNS = ("run", "preset", "status", "step", "eval", "best", "started", "ended")
 POLL_SECONDS = 0.2
 READ_BYTES = 4 << 20
 
@@ -36,26 +36,40 @@ def cells(run: Run, lang: Lang) -> list[str]:
         text.safe(run.record.preset, 30),
         status_name(run.status, lang),
         f"{step.step}/{step.steps_total}" if step else "-",
-        f"{step.loss:.4f}" if step else "-",
-        f"{state.best.bleu:.2f}" if state.best else "-",
+        eval_loss(run),
+        best_bleu(run),
         text.safe(state.began_at[:16].replace("T", " ")) or "-",
         text.safe(ended, 120),
     ]
 
 
+def eval_loss(run: Run) -> str:
+    """The loss of its newest evaluation."""
+    return f"{run.state.evaluation.loss:.4f}" if run.state.evaluation else "-"
+
+
+def best_bleu(run: Run) -> str:
+    """The BLEU of its best evaluation."""
+    return f"{run.state.best.bleu:.2f}" if run.state.best else "-"
+
+
 def status_line(run: Run, lang: Lang) -> str:
     """How a run is, on one line."""
     state, step = run.state, run.state.step
-    shown = {"run": text.safe(run.name), "status": status_name(run.status, lang)}
-    if step is None:
-        line = say("status_early", lang, **shown, phase=text.safe(state.phase.name) if run.alive else "-")
-    else:
+    parts = [f"{text.safe(run.name)} {status_name(run.status, lang)}"]
+    if run.alive and not state.under_way:
+        parts.append(phase_name(state.phase.name, lang))
+    if step is not None:
         percent = f"{100 * step.step / step.steps_total:.0f} %" if step.steps_total else ""
-        numbers = {"loss": f"{step.loss:.4f}", "bleu": f"{state.best.bleu:.2f}" if state.best else "-"}
         place = {"epoch": step.epoch, "epochs": state.epochs, "step": step.step, "total": step.steps_total}
-        line = say("status", lang, **shown, **place, percent=percent, **numbers)
-    left = time_left(state, lang) if run.alive else ""
-    return f"{line} · {left}" if left else line
+        parts.append(say("status_place", lang, **place, percent=percent))
+    if step is not None and run.alive:
+        parts.append(say("status_train", lang, loss=f"{step.loss:.4f}"))
+    if state.evaluation is not None:
+        parts.append(say("status_scores", lang, loss=eval_loss(run), bleu=best_bleu(run)))
+    if run.alive:
+        parts.append(time_left(state, lang))
+    return " · ".join(filter(None, parts))
 
 
 def print_events(run_dir: RunDir, lang: Lang, *, json: bool) -> None:

@@ -34,7 +34,11 @@ class Pace:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as its events tell it; of the newest attempt where attempts differ."""
+    """A run as its events tell it; of the newest attempt where attempts differ.
+
+    What was planned and done stays until an attempt plans and does something itself: one that was stopped while it
+    was loading, or found nothing left to do, changes nothing of it.
+    """
 
     started: events.RunStarted | None = None
     plan: events.Plan | None = None
@@ -49,9 +53,15 @@ class RunState:
     samples_before: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
     attempt: Count = 0
+    planned: Count = 0  # the attempt that the plan is of
     began_at: Name = ""  # wall clock of the run's first event, and of its newest
     last_at: Name = ""
     pace: Pace = field(default_factory=Pace)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the newest attempt has read its model and data, and trains or has done so."""
+        return self.plan is not None and self.planned == self.attempt
 
     @property
     def epochs(self) -> int:
@@ -105,6 +115,10 @@ def reduce(state: RunState, record: Record) -> RunState:
     envelope = record.envelope
     if envelope.attempt > state.attempt:
         state = RunState(
+            started=state.started,
+            plan=state.plan,
+            planned=state.planned,
+            step=state.step,
             best=state.best,
             evaluation=state.evaluation,
             checkpoint=state.checkpoint,
@@ -124,7 +138,8 @@ def _applied(state: RunState, event: Event) -> RunState:
         case events.RunStarted():
             return replace(state, started=event)
         case events.Plan():
-            return replace(state, plan=event)
+            # A run that begins anew has done nothing; one that is resumed has done what it did before.
+            return replace(state, plan=event, planned=state.attempt, step=state.step if event.step else None)
         case events.Phase():
             return replace(state, phase=event)
         case events.Step():

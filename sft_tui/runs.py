@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,8 +13,8 @@ import psutil
 
 from engine.contract import certificate
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked
-from engine.contract.messages import InputError
-from engine.contract.rundir import RunDir, RunRecord, read_json
+from engine.contract.messages import InputError, Value
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json
 from engine.contract.stream import EventWriter
 from sft_tui import text
 from sft_tui.history import Follower
@@ -34,6 +34,7 @@ class Run:
     state: RunState
     alive: bool  # some process of it is there
     log_bytes: int = 0  # of its log when it was looked at
+    output: OutputDir | None = None  # where its checkpoints and its model are now; None where there are none
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Run:
             return "pausing" if asked == "pause" else "stopping"
         if self.state.ended is not None and _newest_attempt(self.run_dir, self.state) == self.state.attempt:
             return "finishing"  # all is said, and its processes are about to leave
-        return "running" if self.state.plan and not self.state.ended else "starting"
+        return "running" if self.state.under_way and not self.state.ended else "starting"
 
     def to_json(self) -> dict[str, Any]:
         """What `status --json` prints; times in seconds, None where a thing is not known."""
@@ -67,7 +68,11 @@ class Run:
             "epochs": state.epochs or None,
             "step": step.step if step else None,
             "steps_total": step.steps_total if step else None,
-            "loss": step.loss if step else None,
+            "train_loss": step.loss if step else None,  # of that step alone
+            "eval_loss": state.evaluation.loss if state.evaluation else None,
+            "eval_bleu": state.evaluation.bleu if state.evaluation else None,
+            "best_epoch": state.best.epoch if state.best else None,
+            "best_loss": state.best.loss if state.best else None,
             "best_bleu": state.best.bleu if state.best else None,
             "bleu_signature": state.best.signature if state.best else None,
             "checkpoint": state.checkpoint.step if state.checkpoint else None,
@@ -79,6 +84,7 @@ class Run:
             "fix": state.ended.message.fix() if state.ended and not self.alive else None,
             "exit_code": state.ended.exit_code if state.ended and not self.alive else None,
             "folder": str(self.run_dir.path),
+            "model": str(self.output.best) if self.output and self.output.best.is_dir() else None,
         }
 
 
@@ -110,7 +116,7 @@ def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterat
     for run_dir in _folders(logs):
         before = known.get(run_dir.path.name)
         if before is not None and not before.alive and before.log_bytes == log_bytes(run_dir):
-            yield before
+            yield located(before)
             continue
         with contextlib.suppress(InputError):
             yield look(run_dir)
@@ -144,7 +150,23 @@ def look(run_dir: RunDir) -> Run:
         follower.poll()  # its last words may have come in between
         if _unspoken(run_dir, follower.state):
             _certify(run_dir, record, follower)
-    return Run(run_dir, record, follower.state, alive, written)
+    return located(Run(run_dir, record, follower.state, alive, written))
+
+
+def located(run: Run) -> Run:
+    """The run with its model's place as of now, in the words of its end too: another run may have moved it aside."""
+    home, end = run.record.output, run.state.ended
+    output = home.of_run(run.name)
+    if output is None or output == home or end is None:
+        return replace(run, output=output)
+
+    def moved(value: Value) -> Value:
+        kept = (str(home.best), str(home.checkpoints))
+        return f"{output.path}{str(value)[len(str(home.path)) :]}" if str(value).startswith(kept) else value
+
+    args = {name: moved(value) for name, value in end.message.args.items()}
+    end = replace(end, message=replace(end.message, args=args))
+    return replace(run, output=output, state=replace(run.state, ended=end))
 
 
 def is_alive(run_dir: RunDir, record: RunRecord) -> bool:

@@ -76,7 +76,7 @@ def _by_signal(record: RunRecord, one: Exit, facts: Facts, log: str) -> events.R
     phase, step = facts.state.phase.name, facts.state.step.step if facts.state.step else 0
     if facts.stop_asked and one.signal_name in ("SIGTERM", "SIGINT"):
         # The whole group was signalled while this rank was still loading its libraries: it had nothing to save yet.
-        return events.RunEnded("stopped", 0, Message.of("ended_stopped_early", phase=phase))
+        return events.RunEnded("stopped", 0, certificate.stopped_early(record, phase))
     evidence = {"rank": str(one.rank), "signal": one.signal_name, **_memory(facts.readings)}
     if one.signal_name == "SIGKILL" and (why := _memory_ran_out(facts)):
         return certificate.out_of_memory(record, one.rank, phase, step, why, evidence)

@@ -28,6 +28,14 @@ def failed(record: RunRecord, rank: int, failure: RankFailed, log: str) -> RunEn
     return RunEnded("failed", 1, message, evidence)
 
 
+def stopped_early(record: RunRecord, phase: str) -> Message:
+    """Stopped as asked before there was a step to save; a run that was to be resumed has its checkpoint still."""
+    steps = record.output.checkpoint_steps() if record.resume else []
+    if not steps:
+        return Message.of("ended_stopped_early", phase=phase)
+    return Message.of("ended_stopped_resuming", phase=phase, step=steps[0], resume_option=record.resume_option)
+
+
 def out_of_memory(
     record: RunRecord, rank: int, phase: str, step: int, why: str, evidence: Mapping[str, str]
 ) -> RunEnded:

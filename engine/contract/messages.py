@@ -525,6 +525,19 @@ MESSAGES: dict[str, Wording] = {
         "run goes on.",
         "第 {step} 步未能重现：损失为 {loss}，日志中为 {logged}（不同之处：{changed}）；训练继续。",
     ),
+    "resume_schedule": Wording(
+        "With {steps_total} steps instead of {before} the learning rate follows a longer curve: it goes on at {rate}, "
+        "and was {last} in the last step.",
+        "总步数由 {before} 增至 {steps_total}，学习率改走更长的曲线：从 {rate} 继续，而上一步为 {last}。",
+        "A lower one from here on: `{resume_option} --epochs {epochs} --learn_rate RATE --force`.",
+        "如需更低的学习率：`{resume_option} --epochs {epochs} --learn_rate 数值 --force`。",
+    ),
+    "loss_rose": Wording(
+        "The loss rose: {loss} on average in epoch {epoch}, and {before} in {since}.",
+        "损失上升：第 {epoch} 轮平均为 {loss}，而{since_zh}为 {before}。",
+        "The learning rate ({rate}) may be too high: stop the run, and start anew with a lower --learn_rate.",
+        "学习率（{rate}）可能过高：请停止运行，并以更小的 --learn_rate 重新开始。",
+    ),
     "save_no_space": Wording(
         "No checkpoint of step {step}: {path} has {free} free, and it needs {need}. Training goes on, and tries "
         "again after the next interval; the checkpoints saved before are untouched.",
@@ -662,8 +675,9 @@ MESSAGES: dict[str, Wording] = {
     ),
     # how a run ends
     "ended_finished": Wording(
-        "Finished: {steps_total} steps; loss {loss}, best BLEU {bleu} (epoch {epoch}); the model is in {path}.",
-        "训练完成：共 {steps_total} 步；损失 {loss}，最佳 BLEU {bleu}（第 {epoch} 轮）；模型在 {path}。",
+        "Finished: {steps_total} steps; best BLEU {bleu}, evaluation loss {loss} (epoch {epoch}); the model is in "
+        "{path}.",
+        "训练完成：共 {steps_total} 步；最佳 BLEU {bleu}，评估损失 {loss}（第 {epoch} 轮）；模型在 {path}。",
     ),
     "ended_finished_unpublished": Wording(
         "All {steps_total} steps are done, loss {loss}, but no model could be published in {path}: see the warnings.",

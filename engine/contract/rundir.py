@@ -17,6 +17,7 @@ from engine.contract.messages import InputError
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
+EARLIER, UNNAMED = "earlier", "unnamed"  # where runs are moved to when others take their place
 
 
 def _settings_of_a_run(values: Mapping[str, Any]) -> None:
@@ -248,6 +249,19 @@ class OutputDir:
         """The run these contents belong to: {run, run_dir, steps_total, config, finished}; {} where there is none."""
         return read_json(self.owner_file)
 
+    def of_run(self, run: str) -> "OutputDir | None":
+        """Where the contents of a run are: here, or in `earlier/` once another one took its place; None if nowhere."""
+        if self.owner().get("run") == run:
+            return self
+        try:
+            aside = [
+                OutputDir(path) for path in (self.path / EARLIER).iterdir() if path.name.startswith((run, UNNAMED))
+            ]
+        except OSError:
+            return None
+        mine = [one for one in aside if one.owner().get("run") == run]
+        return max(mine, key=lambda one: one.owner_file.stat().st_mtime_ns, default=None)
+
     def checkpoint_steps(self) -> list[int]:
         """Steps of the published checkpoints, newest first; other names in the folder are passed over."""
         try:
@@ -277,8 +291,8 @@ class OutputDir:
         parts = [p for p in known if p.exists()]
         if not parts:
             return None
-        name = str(self.owner().get("run") or "unnamed")
-        base = self.path / "earlier" / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else "unnamed")
+        name = str(self.owner().get("run") or UNNAMED)
+        base = self.path / EARLIER / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else UNNAMED)
         aside, number = base, 2
         while aside.exists():
             aside, number = base.with_name(f"{base.name}.{number}"), number + 1

@@ -8,7 +8,7 @@ from typing import Any
 from engine.contract.config import FIELDS, setting_of
 from engine.contract.messages import Lang
 from sft_tui.curves import Curves
-from sft_tui.listing import COLUMNS, cells
+from sft_tui.listing import COLUMNS, best_bleu, cells, eval_loss
 from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import chart
@@ -112,7 +112,7 @@ def _details(view: View, width: int) -> list[Line]:
         parts.append((say("column_ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
         parts += [("", words, "dim") for words in [safe(end.message.fix(lang), 600)] if words]
     parts += [(say("ui_folder", lang), safe(str(run.run_dir.path.absolute()), 400), "")]
-    parts += [(say("ui_model_folder", lang), safe(str(run.record.output.path), 400), "")]
+    parts += [(say("ui_model_folder", lang), safe(str((run.output or run.record.output).path), 400), "")]
     indent = max(columns([(label, "")]) for label, _, _ in parts) + 2
     body: list[Line] = []
     for label, words, role in parts:
@@ -151,12 +151,10 @@ def _differing(view: View, compared: Sequence[Run], width: int, height: int) -> 
     alike = ["dim"] * len(compared)
     # The number of a run is its own, the beginning of its name mostly the preset's.
     titles = [f"{place + 1} {_end_of(safe(run.name, 60), column - 3)}" for place, run in enumerate(compared)]
-    scores = [f"{run.state.best.bleu:.2f}" if run.state.best else "-" for run in compared]
-    losses = [f"{run.state.step.loss:.4f}" if run.state.step else "-" for run in compared]
     body = [
         line(("", ""), titles, STYLES[: len(compared)]),
-        line(("BLEU", "head"), scores, ["head"] * len(compared)),
-        line((say("column_loss", lang).lower(), "head"), losses, ["head"] * len(compared)),
+        line((say("compared_best", lang), "head"), [best_bleu(run) for run in compared], ["head"] * len(compared)),
+        line((say("compared_eval", lang), "head"), [eval_loss(run) for run in compared], ["head"] * len(compared)),
     ]
     same: list[Line] = []
     for name, values in _settings(compared).items():

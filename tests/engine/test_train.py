@@ -358,6 +358,37 @@ def test_a_stop_before_training_leaves_nothing(run_here: "Runner", tmp_path: Pat
     assert not run.output.path.exists()
 
 
+@pytest.mark.parametrize("phase", ["loading", "verifying", "tokenizing"])
+def test_a_stop_while_a_resumed_attempt_is_loading_names_its_checkpoint(
+    run_here: "Runner", tmp_path: Path, phase: str
+) -> None:
+    cut = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
+    cut.run_dir.stop_request.unlink()
+
+    def listener(record: Record) -> None:
+        if record.event == events.Phase(phase):
+            RunDir(tmp_path / "log").request_stop()
+
+    run = run_here(folder=tmp_path, listener=listener, resume=True)
+    assert (run.code, run.ended.reason) == (0, "stopped")
+    assert "the checkpoint of step 3 is as it was" in run.ended.message.what()
+    assert "--resume" in run.ended.message.fix()
+
+
+def test_an_epoch_that_got_worse_is_warned_of_once(run_here: "Runner", tmp_path: Path) -> None:
+    wild = {"learn_rate": 1.0, "div_factor": 1000, "optimizer": "adamw", "max_grad_norm": 1e9, "freeze": ""}
+    run = run_here(folder=tmp_path, bleu_rows=1, **wild)
+    warned = [event.message for event in run.all(events.Warning) if event.message.code == "loss_rose"]
+    assert warned[0].args["epoch"] == 1
+    assert "in its first step" in warned[0].what()
+    assert len({message.args["epoch"] for message in warned}) == len(warned)
+    assert "--learn_rate" in warned[0].fix()
+
+
+def test_an_ordinary_run_is_not_warned_of(finished: "Outcome") -> None:
+    assert "loss_rose" not in finished.codes(events.Warning)
+
+
 def test_an_error_of_our_own_is_told_with_its_traceback(monkeypatch: pytest.MonkeyPatch, run_here: "Runner") -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("by zero\nand more")

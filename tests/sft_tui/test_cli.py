@@ -316,7 +316,7 @@ def test_what_a_run_wrote_can_be_read_again(tmp_path: Path, tiny_settings: dict[
     assert called(tmp_path, "logs", "--trainer").out == "one\n␛[31mtwo\n"
 
     status = called(tmp_path, "status")
-    assert status.out.startswith("sft-small-1 finished · epoch 1/1 · step 5/5 100 % · loss ")
+    assert status.out.startswith("sft-small-1 finished · epoch 1/1 · step 5/5 100 % · eval loss ")
     assert "Finished: 5 steps" in status.err
     (listed,) = json.loads(called(tmp_path, "runs", "--json").out)
     assert listed == json.loads(called(tmp_path, "status", "--json").out)

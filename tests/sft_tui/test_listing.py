@@ -43,10 +43,14 @@ def ended(run: Run, end: events.RunEnded = STOPPED) -> Run:
 
 
 def test_a_running_one_is_told_on_one_line(run: Run) -> None:
-    line = "sft-small-1 running · epoch 2/2 · step 52/100 52 % · loss 10.2500 · BLEU 12.25 · 48 s left"
-    assert status_line(run, "en").replace("1 min 36 s", "48 s").split(" · ")[:5] == line.split(" · ")[:5]
+    line = (
+        "sft-small-1 running · epoch 2/2 · step 52/100 52 % · train loss 10.2500 · eval loss 9.5000 · best BLEU 12.25"
+    )
+    assert status_line(run, "en").startswith(line)
     assert status_line(run, "en").endswith(" left")
-    assert status_line(run, "zh").startswith("sft-small-1 运行中 · 轮 2/2 · 步 52/100 52 % · 损失 10.2500")
+    assert status_line(run, "zh").startswith(
+        "sft-small-1 运行中 · 轮 2/2 · 步 52/100 52 % · 训练损失 10.2500 · 评估损失 9.5000 ·"
+    )
 
 
 def test_one_that_has_done_no_step_yet_tells_its_phase(run: Run) -> None:
@@ -54,8 +58,27 @@ def test_one_that_has_done_no_step_yet_tells_its_phase(run: Run) -> None:
     assert status_line(early, "en") == "sft-small-1 starting · tokenizing"
 
 
-def test_one_that_is_over_has_no_time_left(run: Run) -> None:
-    assert status_line(ended(run), "en").endswith("BLEU 12.25")
+def test_one_that_is_loading_again_tells_its_phase_and_what_was_done(run: Run) -> None:
+    state = dataclasses.replace(run.state, attempt=2, phase=events.Phase("loading"))
+    line = status_line(dataclasses.replace(run, state=state), "en")
+    assert line.startswith("sft-small-1 starting · loading · epoch 2/2 · step 52/100 52 %")
+
+
+def test_one_that_is_over_has_no_time_left_and_tells_its_scores_rather_than_its_last_step(run: Run) -> None:
+    line = status_line(ended(run), "en")
+    assert line == "sft-small-1 stopped · epoch 2/2 · step 52/100 52 % · eval loss 9.5000 · best BLEU 12.25"
+
+
+def test_a_test_tells_its_scores_though_it_has_no_steps(run: Run) -> None:
+    tested = dataclasses.replace(run, alive=False, state=RunState(evaluation=EVAL, best=EVAL, ended=STOPPED))
+    assert status_line(tested, "en") == "sft-small-1 stopped · eval loss 9.5000 · best BLEU 12.25"
+
+
+def test_the_table_has_the_evaluations_loss_and_the_best_score(run: Run) -> None:
+    head, row = table([run], "en")
+    assert row[head.index("EVAL") :].startswith("9.5000")
+    assert row[head.index("BEST") :].startswith("12.25")
+    assert "10.2500" not in row  # of the last step alone
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
@@ -78,7 +101,7 @@ def test_one_that_was_asked_to_end_says_so_until_it_has(run: Run, asked: str, en
 def test_the_columns_stand_under_their_headings(run: Run, lang: Lang) -> None:
     wide = dataclasses.replace(run, run_dir=RunDir(Path("logs/微调-1")))
     head, *rows = table([run, wide, ended(run)], lang)
-    place = cell_len(head[: head.index("BLEU")])
+    place = cell_len(head[: head.index("BEST" if lang == "en" else "最佳 BLEU")])
     for row in rows:
         cells = row[: len(row)]
         before = next(cells[:end] for end in range(len(cells)) if cell_len(cells[:end]) == place)

@@ -85,8 +85,29 @@ def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:
 def test_a_new_attempt_forgets_how_the_last_one_ended(record: Put) -> None:
     state = told(record(PLAN), record(step(9)), record(EVAL), record(ENDED), record(STARTED, 2))
     assert state.ended is None
-    assert state.step is None
     assert state.best == EVAL
+
+
+RESUMED = dataclasses.replace(PLAN, step=50)
+
+
+def test_an_attempt_that_did_nothing_changes_nothing_of_what_was_done(record: Put) -> None:
+    """One that found nothing left to do, one that was stopped while it was loading, one that was refused."""
+    done = told(record(STARTED), record(PLAN), record(step(50)), record(EVAL), record(SAVED), record(ENDED))
+    for ended in (ENDED, events.RunEnded("stopped", 0, Message("ended_stopped_resuming"))):
+        state = done
+        for event in (events.Phase("loading"), ended):
+            state = reduce(state, record(event, 2))
+        assert (state.step, state.evaluation, state.best, state.epochs) == (step(50), EVAL, EVAL, 2)
+        assert (state.checkpoint, state.ended, state.seconds_left) == (SAVED, ended, None)
+        assert not state.under_way
+
+
+def test_a_resumed_attempt_goes_on_from_what_was_done_and_a_fresh_one_from_nothing(record: Put) -> None:
+    before = (record(STARTED), record(PLAN), record(step(50)), record(ENDED))
+    resumed = told(*before, record(STARTED, 2), record(RESUMED, 2))
+    assert (resumed.step, resumed.under_way) == (step(50), True)
+    assert told(*before, record(STARTED, 2), record(PLAN, 2)).step is None
 
 
 @pytest.mark.parametrize("name", ["heartbeat", "from_the_future"])

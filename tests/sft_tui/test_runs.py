@@ -12,9 +12,9 @@ from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record, encode
 from engine.contract.locks import FolderLock, holder_of
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord, write_json
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventReader
 from sft_tui import removal
 from sft_tui.runs import every, find, look, stop
@@ -186,3 +186,73 @@ def test_ending_at_once_leaves_later_processes_with_the_same_pids_alone(
     stop(dataclasses.replace(look(run_dir), alive=True), now=True)
     assert run_dir.now_request.exists()
     assert signalled == []
+
+
+MODEL_IN = events.RunEnded("finished", 0, Message("ended_finished", {
+    "steps_total": 9, "loss": "1.0", "bleu": "2.00", "epoch": 1, "path": "",
+}))  # fmt: skip
+
+
+@pytest.fixture
+def two_of_one_preset(tmp_path: Path, new_run: NewRun) -> tuple[RunDir, RunDir, OutputDir]:
+    """Two finished runs into one folder, the first of which was moved aside, and the folder."""
+    output = OutputDir(tmp_path / "out")
+    for name in ("sft-small-1", "sft-small-2"):
+        run_dir = new_run(name)
+        end = dataclasses.replace(
+            MODEL_IN, message=Message("ended_finished", {**MODEL_IN.message.args, "path": str(output.best)})
+        )
+        put = [
+            Record(Envelope("2026-01-01T00:00:00+00:00", 1.0, 1, "rank0", n), e)
+            for n, e in enumerate((STARTED, PLAN, step(9), end))
+        ]
+        run_dir.events.write_bytes(b"".join(map(encode, put)))
+        record = run_dir.read_record()
+        run_dir.write_record(dataclasses.replace(record, config={**record.config, "output_dir": str(output.path)}))
+        output.set_aside()
+        output.best.mkdir(parents=True)
+        write_json(output.owner_file, {"run": name, "finished": True})
+    return RunDir(tmp_path / "logs" / "sft-small-1"), RunDir(tmp_path / "logs" / "sft-small-2"), output
+
+
+def test_the_model_of_an_older_run_is_where_it_was_moved(two_of_one_preset: tuple[RunDir, RunDir, OutputDir]) -> None:
+    older, newer, output = two_of_one_preset
+    aside = output.path / "earlier" / "sft-small-1" / "best"
+    for run_dir, best in ((older, aside), (newer, output.best)):
+        run = look(run_dir)
+        assert run.to_json()["model"] == str(best)
+        assert run.state.ended is not None
+        assert run.state.ended.message.what().endswith(f"the model is in {best}.")
+        (cached,) = [one for one in every(run_dir.path.parent, {run.name: run}) if one.name == run.name]
+        assert cached == run
+
+
+def test_a_model_that_is_moved_aside_later_is_found_though_the_log_is_not_read_again(
+    new_run: NewRun, tmp_path: Path
+) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(9), ENDED])
+    output = run_dir.read_record().output
+    output.best.mkdir(parents=True)
+    write_json(output.owner_file, {"run": "sft-1"})
+    known = {run.name: run for run in every(tmp_path / "logs")}
+    output.set_aside()
+    (run,) = every(tmp_path / "logs", known)
+    assert run.to_json()["model"] == str(output.path / "earlier" / "sft-1" / "best")
+
+
+def test_a_model_that_is_gone_is_not_told(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(9), ENDED])
+    assert look(run_dir).to_json()["model"] is None
+
+
+@pytest.mark.parametrize("others", [["sft-1"], ["sft-1", "sft-1", "sft-10"], ["sft-10"], []])
+def test_of_several_moved_aside_the_newest_of_that_name_is_meant(tmp_path: Path, others: list[str]) -> None:
+    output = OutputDir(tmp_path / "out")
+    for number, name in enumerate([*others, "sft-2"]):
+        output.set_aside()
+        output.checkpoint(number).mkdir(parents=True)
+        write_json(output.owner_file, {"run": name})
+        os.utime(output.owner_file, (number, number))
+    found = output.of_run("sft-1")
+    steps = found.checkpoint_steps() if found else []
+    assert steps == [number for number, name in enumerate(others) if name == "sft-1"][-1:]

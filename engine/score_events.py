@@ -1,0 +1,30 @@
+"""What a run tells of an evaluation: its score, some of its predictions, and how far BLEU could have gone."""
+
+from engine.contract import events
+from engine.contract.messages import Message
+from engine.contract.scores import FILE
+from engine.evaluate import Score
+from engine.job import Job
+
+SHOWN = 2000  # characters of a sample's texts
+LOW_CEILING = 90.0  # BLEU of the labels themselves, below which it is told
+
+
+def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
+    """The events of an evaluation: its score, and its first predictions as samples, whose texts are bounded."""
+    bleu_rows, seconds = len(score.predictions), round(score.seconds, 3)
+    job.emit(events.Eval(epoch, step, score.rows, score.loss, score.bleu, bleu_rows, score.signature, seconds, FILE))
+    for prediction in score.predictions[: job.config.sample_rows]:
+        texts = (prediction.prompt, prediction.reference, prediction.reply)
+        job.emit(events.Sample(epoch, step, prediction.row, *map(_bounded, texts)))
+
+
+def tell_ceiling(job: Job, score: Score) -> None:
+    """Tells where the labels themselves are far from their texts: a low BLEU is then not the model's fault alone."""
+    if score.predictions and score.bleu_of_labels < LOW_CEILING:
+        limit = job.config.max_seq_len
+        job.notice(Message.of("bleu_ceiling", bleu=f"{score.bleu_of_labels:.1f}", limit=limit))
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"

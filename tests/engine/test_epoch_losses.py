@@ -1,0 +1,62 @@
+"""Whether an epoch got worse: told where it did, and not where chance would do it."""
+
+import random
+
+import pytest
+
+from engine.epoch_losses import EpochLosses, Rise
+
+
+def rises(*epochs: list[float], tokens: int = 800) -> list[Rise | None]:
+    """What is found at the end of each epoch of steps with these losses."""
+    losses, step, found = EpochLosses(), 0, []
+    for number, steps in enumerate(epochs, 1):
+        for loss in steps:
+            step += 1
+            losses.take(loss, tokens, first=step == 1)
+        found.append(losses.end(number))
+    return found
+
+
+def test_a_run_that_blows_up_is_told_every_epoch_that_it_does() -> None:
+    assert rises([10.0, 400.0, 9000.0, 3066.0], [3100.0] * 4, [4000.0] * 4, [5.0] * 4) == [
+        Rise(3119.0, 10.0, 0), None, Rise(4000.0, 3100.0, 2), None,
+    ]  # fmt: skip
+
+
+def test_a_small_rise_over_many_tokens_is_told() -> None:
+    assert rises([2.0] * 500, [2.2] * 500, tokens=4000) == [None, Rise(pytest.approx(2.2), pytest.approx(2.0), 1)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(("tokens", "spread"), [(24, 1.0), (800, 0.2), (5000, 0.08)])
+def test_ordinary_noise_is_no_rise(seed: int, tokens: int, spread: float) -> None:
+    """Losses that do not fall at all, of steps with few and with many label tokens, spread more than real ones."""
+    chance = random.Random(seed)
+    epochs = [[3.0 + chance.gauss(0, spread) for _ in range(100)] for _ in range(4)]
+    assert rises(*epochs, tokens=tokens) == [None] * 4
+
+
+def test_a_falling_loss_is_no_rise() -> None:
+    assert rises([10.0, 8.0, 6.0], [5.0, 4.0], [3.9, 3.9]) == [None, None, None]
+
+
+def test_what_an_earlier_attempt_found_counts() -> None:
+    losses = EpochLosses()
+    losses.resume({1: 2.0})
+    for _ in range(100):
+        losses.take(3.0, 800, first=False)
+    assert losses.end(2) == Rise(pytest.approx(3.0), 2.0, 1)
+
+
+def test_an_epoch_that_nothing_was_seen_of_is_not_judged() -> None:
+    losses = EpochLosses()
+    losses.resume({1: 2.0})
+    assert losses.end(2) is None
+    assert 2 not in losses.means
+
+
+def test_a_run_resumed_in_its_first_epoch_has_nothing_to_compare() -> None:
+    losses = EpochLosses()
+    losses.take(9.0, 800, first=False)
+    assert losses.end(1) is None
