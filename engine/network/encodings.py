@@ -8,6 +8,7 @@ computed again.
 import contextlib
 import mmap
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.tokens import TokenStore
 # Rows encoded together. More would fill matrix products better, and make the first steps of a run encode more rows
 # that they do not need: with 8 the first of 16 rows encodes up to 128.
 NEIGHBOURS = 8
+MARK_BYTES = 8
 
 Encode = Callable[[Sequence[Tensor]], list[Tensor]]
 
@@ -50,9 +52,11 @@ class Encodings:
     def __init__(self, store: TokenStore, shape: Shape, encode: Encode, values: int, flags: int) -> None:
         self._store, self._shape, self._encode, self._values = store, shape, encode, values
         self.writes = True  # or rows are encoded each time anew, to the same bits
-        groups = -(-len(store) // NEIGHBOURS)
-        os.ftruncate(flags, groups)
-        self._known = mmap.mmap(flags, groups)  # a byte for each group, 1 when all its rows are written
+        size = len(store) * MARK_BYTES
+        os.ftruncate(flags, size)
+        # For each row the checksum of its encoding and one, once that is written: a disk that returns something else
+        # would train another model without a word.
+        self._marks = memoryview(mmap.mmap(flags, size)).cast("Q")
 
     @classmethod
     def open(cls, store: TokenStore, shape: Shape, encode: Encode, base: Path) -> Self:
@@ -69,11 +73,12 @@ class Encodings:
 
     def of(self, samples: Sequence[int]) -> list[Tensor]:
         """The encodings of some rows, (prompt tokens, width) each."""
-        computed: dict[int, Tensor] = {}
-        for group in dict.fromkeys(sample // NEIGHBOURS for sample in samples):
-            if not self._known[group]:
-                computed |= self._compute(group)
-        return [computed[sample] if sample in computed else self._read(sample) for sample in samples]
+        found: dict[int, Tensor] = {}
+        for sample in samples:
+            if sample not in found:
+                kept = self._read(sample)
+                found |= self._compute(sample // NEIGHBOURS) if kept is None else {sample: kept}
+        return [found[sample] for sample in samples]
 
     def _compute(self, group: int) -> dict[int, Tensor]:
         first = group * NEIGHBOURS
@@ -84,24 +89,34 @@ class Encodings:
             try:
                 for row, values in encoded.items():
                     self._write(row, values)
-                self._known[group] = 1
             except OSError:  # a full disk, which is for the checkpoints: rows are encoded again instead
                 self.writes = False
         return encoded
 
     def _write(self, row: int, values: Tensor) -> None:
-        data = values.contiguous().view(torch.uint8).numpy().data.cast("B")
+        data = _bytes_of(values.contiguous())
         place = self._store.start("prompt", row) * self._shape.row_bytes
         if os.pwrite(self._values, data, place) != len(data):
             raise OSError("written in part")
+        self._marks[row] = zlib.crc32(data) + 1
 
-    def _read(self, row: int) -> Tensor:
+    def _read(self, row: int) -> Tensor | None:
+        """What was written of a row; None where nothing was, or what is there now is something else."""
+        mark = self._marks[row]
+        if not mark:
+            return None
         tokens = int(self._store.lengths("prompt", [row])[0])
         found = torch.empty(tokens, self._shape.width, dtype=self._shape.kind)
-        data = found.view(torch.uint8).numpy().data.cast("B")
-        if os.preadv(self._values, [data], self._store.start("prompt", row) * self._shape.row_bytes) != len(data):
-            raise OSError(f"the encoding of row {row} is cut short")
-        return found
+        data = _bytes_of(found)
+        try:
+            size = os.preadv(self._values, [data], self._store.start("prompt", row) * self._shape.row_bytes)
+        except OSError:
+            return None
+        return found if size == len(data) and zlib.crc32(data) + 1 == mark else None
+
+
+def _bytes_of(values: Tensor) -> memoryview:
+    return values.view(torch.uint8).numpy().data.cast("B")
 
 
 def files_of(base: Path) -> tuple[Path, Path]:

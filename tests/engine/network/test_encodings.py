@@ -1,6 +1,6 @@
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,25 @@ def test_what_one_rank_has_encoded_another_reads(tmp_path: Path) -> None:
     (found,) = other.of([5])
     assert torch.equal(found, expected(5, torch.bfloat16))
     assert second.groups == []
+
+
+def flip(values: Path) -> None:
+    """Changes one bit of what is kept of row 5."""
+    content = bytearray(values.read_bytes())
+    content[sum(LENGTHS[:5]) * WIDTH * 4 + 3] ^= 8
+    values.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [flip, lambda values: os.truncate(values, sum(LENGTHS[:5]) * WIDTH * 4 + 3)])
+def test_what_a_disk_returns_changed_is_encoded_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    encoder = Encoder(torch.float32)
+    encodings = opened(tmp_path, encoder)
+    encodings.of(list(range(10)))
+    damage(tmp_path / "encodings")
+    for _ in range(2):
+        found = encodings.of([5, 0])
+        assert all(torch.equal(ours, expected(row, torch.float32)) for ours, row in zip(found, [5, 0], strict=True))
+    assert encoder.groups[3:] == [[4, 5, 6, 7]]  # once: it is kept anew
 
 
 def test_on_a_full_disk_rows_are_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
