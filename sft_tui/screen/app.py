@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from textual.app import App, ComposeResult
-from textual.events import Key, Resize
+from textual.events import Key, Paste, Resize
 from textual.screen import Screen
 
 from engine.contract.messages import InputError, Lang
@@ -24,7 +24,7 @@ from sft_tui.screen.ink import THEMES, Ink, Line, filled, wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 MOST_NEWS = 800  # characters
-LEAVING = ("escape", "ctrl+c", "tab")  # keys that the editor does not get
+LEAVING = ("escape", "ctrl+c")  # keys that take a question away
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
@@ -68,7 +68,7 @@ class Drawn(Screen[None]):
         return self.app
 
     def compose(self) -> ComposeResult:
-        """One canvas, over the editor whose text it shows."""
+        """One canvas, and the editor whose text it shows."""
         yield self.editor
         yield self.canvas
 
@@ -121,16 +121,14 @@ class Drawn(Screen[None]):
         """Asks something at the bottom."""
         self.question = question
         if question.typed is not None:
-            self.editor.begin(question.typed, is_path=question.is_path)
+            self.editor.begin(question.typed)
         self.draw()
 
     def on_key(self, event: Key) -> None:
         """Answers a question, or does what the table says of the key."""
-        self.pressed = time.monotonic()
-        if self.question is not None and self.question.typed is not None and event.key not in LEAVING:
-            return  # the editor's
         event.stop()
         event.prevent_default()
+        self.pressed = time.monotonic()
         if self.question is not None:
             self._answer(self.question, event)  # what was told meanwhile stays until it can be read
             return
@@ -143,6 +141,8 @@ class Drawn(Screen[None]):
     def _answer(self, question: Question, event: Key) -> None:
         if event.key in LEAVING:
             self._close()
+        elif question.typed is not None:
+            self._edit(question, event)
         elif event.character and event.character.lower() in question.keys:
             self._close()
             self.try_to(lambda: question.answered((event.character or "").lower()))
@@ -151,41 +151,35 @@ class Drawn(Screen[None]):
     def _close(self) -> None:
         """Takes the question away."""
         if self.question is not None and self.question.typed is not None:
-            self.editor.end()
             self.news = ("", "")  # what was wrong with the text
         self.question = None
 
-    def on_input_changed(self, event: Editor.Changed) -> None:
-        """Shows what is typed."""
-        event.stop()
-        self.show_typed()
-
-    def on_editor_moved(self, event: Editor.Moved) -> None:
-        """Shows where the cursor is."""
-        event.stop()
-        self.show_typed()
+    def _edit(self, question: Question, event: Key) -> None:
+        """Takes a key into the text; with enter the text is the answer, or stays to be corrected."""
+        if event.key != "enter":
+            self.editor.take(event)
+            self.show_typed()
+            return
+        self._close()
+        try:
+            question.answered(question.typed or "")
+        except InputError as error:
+            if self.question is None:
+                self.ask(question)
+                self.tell(error.message.text(self.desk.options.lang), "bad")
 
     def show_typed(self) -> None:
         """Shows the text and the cursor in it."""
         if self.question is not None and self.question.typed is not None:
             self.question.typed, self.question.cursor = self.editor.value, self.editor.cursor_position
-            self.draw()
 
-    def on_input_submitted(self, event: Editor.Submitted) -> None:
-        """Takes the text as the answer, or leaves it to be corrected."""
+    def on_paste(self, event: Paste) -> None:
+        """Takes a pasted text into the answer."""
         event.stop()
-        question = self.question
-        if question is None or question.typed is None:
-            return
-        self._close()
-        try:
-            question.answered(event.value)
-        except InputError as error:
-            question.typed = event.value
-            if self.question is None:
-                self.ask(question)
-                self.tell(error.message.text(self.desk.options.lang), "bad")
-        self.draw()
+        if self.question is not None and self.question.typed is not None:
+            self.editor.paste(event.text, is_path=self.question.is_path)
+            self.show_typed()
+            self.draw()
 
     def do(self, name: str) -> None:
         """Carries an action out: by the method of its name, here or in the app."""
@@ -295,7 +289,7 @@ class Desk(App[int], inherit_bindings=False):
 
     ENABLE_COMMAND_PALETTE = False  # ours has our languages, and characters that every terminal has
     TITLE = "sft-tui"
-    CSS = "Screen { background: ansi_default; layers: beneath above; }"
+    CSS = "Screen { background: ansi_default; }"
     INLINE_PADDING = 0
 
     def __init__(self, options: Options) -> None:

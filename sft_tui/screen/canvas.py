@@ -18,7 +18,7 @@ Cell = tuple[str, str]  # a character and its role; the second half of a wide on
 class Canvas(Widget):
     """Shows lines as they are; nothing in them is markup."""
 
-    DEFAULT_CSS = "Canvas { width: 100%; height: 100%; layer: above; }"
+    DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
 
     class Clicked(Message):
         """Somebody pressed the mouse on a cell."""

@@ -1,12 +1,9 @@
-"""What a person types on the bottom line: Textual's Input does the editing, the canvas over it shows the text."""
+"""What a person types on the bottom line: Textual's Input does the editing, the canvas shows the text."""
 
 import os
 import shlex
-from typing import ClassVar
 
-from textual.binding import Binding, BindingType
-from textual.events import Paste
-from textual.message import Message
+from textual.events import Key
 from textual.widgets import Input
 
 from sft_tui.text import safe
@@ -14,55 +11,38 @@ from sft_tui.text import safe
 MOST_PASTED = 4000  # characters
 
 
-class Editor(Input, inherit_bindings=False):
-    """Takes the keys while a text is asked for; it lies beneath the canvas, which draws it."""
+# What keys do, by the names of Input's actions.
+KEYS = {
+    "left": "cursor_left", "right": "cursor_right", "ctrl+left": "cursor_left_word",
+    "ctrl+right": "cursor_right_word", "home": "home", "ctrl+a": "home", "end": "end", "ctrl+e": "end",
+    "backspace": "delete_left", "delete": "delete_right", "ctrl+d": "delete_right", "ctrl+w": "delete_left_word",
+    "ctrl+u": "delete_left_all", "ctrl+k": "delete_right_all",
+}  # fmt: skip
 
-    DEFAULT_CSS = "Editor { layer: beneath; dock: bottom; width: 100%; height: 1; border: none; padding: 0; }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "cursor_left"),
-        Binding("right", "cursor_right"),
-        Binding("ctrl+left", "cursor_left_word"),
-        Binding("ctrl+right", "cursor_right_word"),
-        Binding("home,ctrl+a", "home"),
-        Binding("end,ctrl+e", "end"),
-        Binding("backspace", "delete_left"),
-        Binding("delete,ctrl+d", "delete_right"),
-        Binding("ctrl+w", "delete_left_word"),
-        Binding("ctrl+u", "delete_left_all"),
-        Binding("ctrl+k", "delete_right_all"),
-        Binding("enter", "submit"),
-    ]
 
-    class Moved(Message):
-        """The cursor is at another place."""
+class Editor(Input, inherit_bindings=False, can_focus=False):
+    """The text that is asked for. It is not shown itself, and takes keys from its screen, one after the other.
 
-    def __init__(self) -> None:
-        super().__init__(disabled=True, select_on_focus=False)
-        self.cursor_blink = False
-        self.is_path = False
+    With the focus it would be given keys only some time after it was opened, and lose what was typed meanwhile.
+    """
 
-    def watch_selection(self) -> None:
-        """Tells of the cursor."""
-        self.post_message(self.Moved())
+    DEFAULT_CSS = "Editor { display: none; }"
 
-    def begin(self, text: str, *, is_path: bool = False) -> None:
-        """Takes the keys from now on; `is_path`: what is pasted is the name of a file."""
-        self.is_path = is_path
-        self.disabled = False
-        with self.prevent(Input.Changed):
-            self.value = text
+    def begin(self, text: str) -> None:
+        """Edits this text from now on, from its end."""
+        self.value = text
         self.cursor_position = len(text)
-        self.focus()
 
-    def end(self) -> None:
-        """Leaves the keys to the screen."""
-        self.disabled = True
-        self.screen.set_focus(None)
+    def take(self, event: Key) -> None:
+        """Does what a key does."""
+        if event.key in KEYS:
+            getattr(self, f"action_{KEYS[event.key]}")()
+        elif event.is_printable and event.character:
+            self.insert_text_at_cursor(event.character)
 
-    def _on_paste(self, event: Paste) -> None:
-        event.stop()
-        event.prevent_default()
-        self.insert_text_at_cursor(pasted(event.text, is_path=self.is_path))
+    def paste(self, text: str, *, is_path: bool) -> None:
+        """Takes a pasted text in."""
+        self.insert_text_at_cursor(pasted(text, is_path=is_path))
 
 
 def pasted(text: str, *, is_path: bool) -> str:

@@ -124,7 +124,8 @@ Item = tuple[int, Line]  # a line, and which of the items of its panel it belong
 def _shown(items: list[Item], cursor: int, room: int) -> list[Item]:
     """The lines that there is room for, with all of the item under the cursor where that is possible."""
     places = [place for place, (owner, _) in enumerate(items) if owner == cursor] or [0]
-    first = max(0, min(places[-1] + 2 - room, places[0] - 1), min(places[0] - 1, len(items) - room))
+    above = places[0] - 1 if cursor else 0  # what stands above the first item is of all of them
+    first = max(0, min(places[-1] + 2 - room, above), min(above, len(items) - room))
     first = min(first, max(0, len(items) - room))
     return items[first : first + room]
 

@@ -90,7 +90,6 @@ class PaletteScreen(Drawn):
         """Shows what is found by it."""
         super().show_typed()
         self.move(0)
-        self.draw()
 
     def clicked(self, _x: int, y: int) -> None:
         """A press on an action does it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from engine.contract.config import FIELDS
@@ -302,7 +302,7 @@ def test_a_path_is_pasted_as_it_is_meant(
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("tab", "tab", "e", "ctrl+u")
-        screen.editor.post_message(Paste(text))
+        screen.post_message(Paste(text))
         await pilot.pause()
         assert screen.question is not None
         assert screen.question.typed == typed
@@ -356,5 +356,16 @@ def test_an_error_in_an_answer_is_told_on_every_screen(played: Callable[..., Non
         screen.ask(Question("Well? y/n", refuse))
         await pilot.press("y")
         assert "logs" in screen.news[0]
+
+    played(SOUND, steps)
+
+
+def test_keys_that_come_at_once_are_all_taken(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await pilot.press("tab", "tab")
+        for key in ("e", "ctrl+u", *"/tmp/q.parquet"):  # without a pause in between, as a terminal sends what is pasted
+            names = {"/": "slash", ".": "full_stop"}
+            screen.app.post_message(Key(names.get(key, key), key if len(key) == 1 else None))
+        await until(pilot, lambda: screen.question is not None and screen.question.typed == "/tmp/q.parquet")
 
     played(SOUND, steps)

@@ -1,8 +1,10 @@
 """Every screen at two sizes in both languages as it was kept, and at any size with anything in it."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.contract import events
 from engine.contract.messages import Lang
-from sft_tui.log import LogLine
+from sft_tui.log import Earlier, LogLine
 from sft_tui.screen import help_view, launch_view, run_view, runs_view
 from sft_tui.screen.ink import Ink, Line, columns
 from sft_tui.screen.run_view import Look
@@ -329,3 +331,89 @@ def test_a_press_finds_the_run_that_is_shown_there(width: int, height: int, mark
 def test_help_can_be_turned_to_its_last_line() -> None:
     shown = plain(help_view.draw("runs", "en", 80, 12, 999))
     assert "Leave the screen" in shown
+
+
+def log_of(count: int) -> list[LogLine]:
+    return [LogLine("09:14:07", "note", f"line {number}.", number) for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("page", ["all", "log"])
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
+def test_the_beginning_of_the_log_fills_a_page(page: str, width: int, height: int) -> None:
+    view = dataclasses.replace(run_screen(page=page), log=log_of(300))
+    back = run_view.most_back(view, width, height - 1)
+    first = dataclasses.replace(view, look=dataclasses.replace(view.look, log_back=back))
+    shown = plain(run_view.draw(first, width, height - 1))
+    _, rows = run_view.log_room(view, width, height - 1)
+    assert [number for number in range(1, 301) if f"line {number}." in shown] == list(range(1, rows + 1))
+    one_less = dataclasses.replace(view, look=dataclasses.replace(view.look, log_back=back - 1))
+    assert "line 1." not in plain(run_view.draw(one_less, width, height - 1))
+
+
+def test_what_the_log_does_not_hold_is_said_in_its_place() -> None:
+    steps = [LogLine("09:14:07", "step", f"{number}/100", number) for number in range(90, 100)]
+    view = dataclasses.replace(
+        run_screen(page="log", level="all"), log=[*log_of(3), *steps], earlier=Earlier(412, 94_120, 0.34)
+    )
+    lines = [line.text for line in run_view.shown_lines(view)]
+    assert lines[:2] == ["… reading what is before, 34 %", "… 412 earlier lines"]
+    assert lines[5] == "… 94,120 earlier steps: `sft-tui logs sft-small-3` prints them"
+    assert lines[6] == "90/100"
+
+
+def test_a_search_that_finds_nothing_says_so() -> None:
+    view = run_screen(page="log", search="confguration")
+    assert "No line has “confguration”." in plain(run_view.draw(view, 80, 23))
+    view = run_screen("zh", page="log", search="confguration")
+    assert "没有含“confguration”的行。" in plain(run_view.draw(view, 80, 23))
+
+
+def curve_screen(metric: str, **step_values: Any) -> run_view.View:
+    told = [STARTED, PLAN, *(step(number, lr=1e-3 / number, **step_values) for number in range(1, 30))]
+    run, curves = run_of(iter(told))
+    return run_view.View(run, curves, [], run_view.Look(metric=metric, page="chart"))
+
+
+def test_a_run_without_padding_is_said_to_have_none() -> None:
+    shown = plain(run_view.draw(curve_screen("padding", tokens=64, padded_tokens=64), 80, 23))
+    assert "0 throughout" in shown
+    assert "e-09" not in shown
+
+
+def test_shares_of_padding_stand_between_0_and_100_percent() -> None:
+    lines = plain(run_view.draw(curve_screen("padding", tokens=48, padded_tokens=64), 80, 23)).splitlines()
+    assert any(line.startswith("│   100 %") for line in lines)
+    assert any(line.startswith("│     0 %") for line in lines)
+
+
+def test_the_learning_rate_is_one_curve_and_it_is_the_true_one() -> None:
+    lines = chart_rows(curve_screen("lr"))
+    assert not any(role == "dim" and any(char > "\u2800" for char in text) for line in lines for text, role in line)
+    highest = next(number for number, line in enumerate(lines) if any(role == "chart" for _, role in line))
+    assert highest == 1  # its first value is its highest: a smoothed curve lies below it
+
+
+def chart_rows(view: run_view.View) -> list[Line]:
+    return run_view.chart_panel(view, 80, 20)[:-2]
+
+
+@pytest.mark.parametrize(("lang", "word"), [("en", "reading"), ("zh", "读取中")])
+def test_a_log_that_is_still_read_does_not_say_how_the_run_is(lang: Lang, word: str) -> None:
+    run, curves = run_of(story(), alive=False)
+    shown = plain(run_view.draw(run_view.View(run, curves, [], lang=lang, reading=0.5), 120, 39)).splitlines()[0]
+    assert word in shown
+    assert "starting" not in shown
+    assert "✓" not in shown
+
+
+def test_compared_runs_are_told_apart_by_the_ends_of_their_names_and_paths_by_where_they_lead() -> None:
+    runs, curves = zip(*(run_of(story(), name=f"sft-small-of-the-second-try-{n}") for n in (1, 2, 3)), strict=True)
+    places = ("model_save/model", os.path.abspath("model_save/model"), "./model_save/model")
+    for run, place in zip(runs, places, strict=True):
+        run.record.config["pretrained_model"] = place
+    names = frozenset(run.name for run in runs)
+    view = runs_view.View(list(runs), 0, names, dict(zip(names, curves, strict=True)))
+    shown = plain(runs_view.draw(view, 120, 39))
+    for number in (1, 2, 3):
+        assert re.search(rf"{number} …\S*try-{number} ", shown), shown
+    assert "! pretrained_model" not in shown

@@ -1,0 +1,150 @@
+"""The demo's two halves: who starts the second, where it is continued, and what is said where it was not."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.events import Event
+from engine.contract.locks import FolderLock
+from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.presets import preset
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.stream import EventReader, EventWriter
+from sft_tui import runs, starting, story, supervisor
+from tests.sft_tui.conftest import PLAN, STARTED, step
+
+FIRST, SECOND = story.HALVES
+FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """In an empty folder: the runs that are started, in place of starting them, and whether they are continued."""
+    found: list[tuple[str, bool]] = []
+
+    def start(_logs: Path, record: RunRecord) -> Any:
+        found.append((record.preset, record.continued))
+        run = replace(record, run=f"{record.preset}-1")
+        return type("Started", (), {"record": run})
+
+    def plan(name: str, _values: Any, **_how: Any) -> RunRecord:
+        return RunRecord("", name, "train", to_json(preset(name).config))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(starting, "start", start)
+    monkeypatch.setattr(starting, "plan_run", plan)
+    monkeypatch.setattr(story, "prepare", lambda: found.append(("prepare", False)))
+    return found
+
+
+def own(half: str, *, finished: bool) -> None:
+    output = OutputDir(Path(preset(half).config.output_dir))
+    output.path.mkdir(parents=True, exist_ok=True)
+    write_json(output.owner_file, {"run": f"{half}-1", "finished": finished})
+
+
+def half_of_the_demo(*told: Event, continued: bool = True) -> RunDir:
+    run_dir = RunDir(Path("logs") / f"{FIRST}-1")
+    run_dir.path.mkdir(parents=True)
+    run_dir.write_record(
+        RunRecord(run_dir.path.name, FIRST, "train", to_json(preset(FIRST).config), continued=continued)
+    )
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for event in told:
+        log.write(event)
+    log.close()
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stage", "started"),
+    [
+        (None, None, "new", [("prepare", False), (FIRST, True)]),
+        (False, None, "first", [("prepare", False), (FIRST, True)]),
+        (True, None, "between", [(SECOND, False)]),
+        (True, False, "second", [(SECOND, False)]),
+        (True, True, "done", []),
+    ],
+)
+def test_the_demo_is_continued_where_it_is(
+    begun: list[tuple[str, bool]], first: bool | None, second: bool | None, stage: str, started: list[Any]
+) -> None:
+    for half, finished in ((FIRST, first), (SECOND, second)):
+        if finished is not None:
+            own(half, finished=finished)
+    assert story.stage() == stage
+    run = story.begin(Path("logs"))
+    assert begun == started
+    assert run == (f"{started[-1][0]}-1" if started else "")
+
+
+def test_a_demo_that_runs_is_found_and_not_started_again(begun: list[tuple[str, bool]]) -> None:
+    output = Path(preset(FIRST).config.output_dir)
+    lock = FolderLock.acquire(output, "demo-pretrain-7", Path("logs/demo-pretrain-7"))
+    try:
+        assert story.begin(Path("logs")) == "demo-pretrain-7"
+    finally:
+        lock.release()
+    assert begun == []
+
+
+def test_of_two_that_begin_the_demo_one_waits_for_the_other(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story, "PREPARED_SECONDS", 0.0)
+    lock = FolderLock.acquire(Path("data/demo"), "demo", Path("logs"))
+    with pytest.raises(BusyError):
+        story.begin(Path("logs"))
+    lock.release()
+    assert begun == []
+    assert story.begin(Path("logs")) == f"{FIRST}-1"
+
+
+@pytest.mark.parametrize(("finished", "continued", "started"), [(True, True, 1), (False, True, 0), (True, False, 0)])
+def test_the_second_half_follows_a_first_one_that_is_finished_and_of_the_demo(
+    begun: list[tuple[str, bool]], finished: bool, continued: bool, started: int
+) -> None:
+    own(FIRST, finished=finished)
+    run_dir = half_of_the_demo(STARTED, PLAN, step(1), continued=continued)
+    start = supervisor.continuation(run_dir)
+    assert (start is not None) is continued
+    if start is not None:
+        supervisor.carry_on(start, run_dir, 1)
+    assert begun == [(SECOND, False)] * started
+
+
+def test_what_keeps_the_second_half_from_starting_is_in_the_log_of_the_first(begun: list[tuple[str, bool]]) -> None:
+    assert begun == []
+    run_dir = half_of_the_demo(STARTED, PLAN, step(1), FINISHED)
+
+    def refuse(_run_dir: RunDir) -> None:
+        raise InputError("file_missing", what="tokenizer", what_zh="分词器", path="x", setting="tokenizer")
+
+    supervisor.carry_on(refuse, run_dir, 1)
+    last = EventReader(run_dir.events).poll()[-1].event
+    assert isinstance(last, events.Warning)
+    assert last.message.code == "file_missing"
+    assert runs.look(run_dir).status == "finished"
+
+
+def test_half_a_demo_says_that_it_is_half(begun: list[tuple[str, bool]]) -> None:
+    assert begun == []
+    own(FIRST, finished=True)
+    one = runs.look(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
+    assert "`sft-tui demo`" in story.left_undone(one, "en")
+    assert "`sft-tui demo`" in story.left_undone(one, "zh")
+    own(SECOND, finished=False)
+    assert story.left_undone(one, "en") == ""
+
+
+def test_who_waits_for_the_second_half_starts_it_where_nobody_else_does(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story, "PATIENCE_SECONDS", 0.0)
+    own(FIRST, finished=True)
+    assert story.await_next(Path("logs")) == f"{SECOND}-1"
+    assert begun == [(SECOND, False)]
