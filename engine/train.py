@@ -20,8 +20,8 @@ from engine.contract import certificate, events
 from engine.contract.config import to_json
 from engine.contract.files import STAGED
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.rundir import RunDir, free_bytes, read_json, write_json
-from engine.contract.scores import FILE, Merit
+from engine.contract.rundir import RunDir, free_bytes, write_json
+from engine.contract.scores import FILE, Merit, read_evaluations
 from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_best, warn_of_stranger
@@ -176,7 +176,7 @@ class Training:
     def run(self) -> Message:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
-        self.evaluations = job.world.from_main(read_json(job.output.evaluations))
+        self.evaluations = job.world.from_main(read_evaluations(job.output))
         self.epoch_losses.resume(
             {e["epoch"]: e["train_loss"] for e in self.evaluations.values() if e.get("train_loss")}
         )

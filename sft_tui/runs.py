@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 
 from engine.contract import certificate
+from engine.contract.bounds import Count
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked
 from engine.contract.messages import InputError, Value
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
 from engine.contract.stream import EventWriter
 from sft_tui import text
 from sft_tui.history import Follower
@@ -181,10 +182,17 @@ def _trains(run_dir: RunDir, record: RunRecord) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Announced:
+    """What a supervisor says of the attempt that it has begun."""
+
+    attempt: Count = 0
+
+
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
     """The number of the newest attempt that has begun, though it may have written nothing yet."""
-    begun = read_json(run_dir.processes).get("attempt")
-    return max(state.attempt, begun if isinstance(begun, int) else 0)
+    begun: int = read_json_as(_Announced, run_dir.processes).get("attempt", 0)
+    return max(state.attempt, begun)
 
 
 def _unspoken(run_dir: RunDir, state: RunState) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from engine.contract import config as settings
-from engine.contract.bounds import Between, Count, read_as
+from engine.contract.bounds import Between, Count, read_as, reader
 from engine.contract.config import RunConfig
 from engine.contract.files import STAGED, STAGED_NAME, open_regular, read_whole, require_own_folder, staged, unreadable
 from engine.contract.messages import InputError
@@ -59,6 +59,17 @@ class RunRecord:
     def output(self) -> "OutputDir":
         """Where the run writes its model."""
         return OutputDir(Path(str(self.config["output_dir"])))
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What the owner file of an output folder says, by which other files are found and numbers compared."""
+
+    run: str = ""
+    run_dir: str = ""
+    steps_total: Count = 0
+    config: Annotated[dict[str, Any], settings.require_kinds] = field(default_factory=dict)
+    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,7 +258,7 @@ class OutputDir:
 
     def owner(self) -> dict[str, Any]:
         """The run these contents belong to: {run, run_dir, steps_total, config, finished}; {} where there is none."""
-        return read_json(self.owner_file)
+        return read_json_as(Owner, self.owner_file)
 
     def of_run(self, run: str) -> "OutputDir | None":
         """Where the contents of a run are: here, or in `earlier/` once another one took its place; None if nowhere."""
@@ -316,6 +327,16 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def read_json_as(kind: Any, path: Path) -> dict[str, Any]:
+    """The object in a JSON file where it has the types and bounds of `kind`; {} where there is none such."""
+    found = read_json(path)
+    try:
+        reader(kind)(found)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return {}
+    return found
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True, compact: bool = False) -> None:

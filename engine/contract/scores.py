@@ -1,7 +1,11 @@
 """Which of two evaluations is better: what the trainer publishes by, and what its viewers call the best so far."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
+
+from engine.contract.bounds import Count, Real, Score
+from engine.contract.rundir import OutputDir, read_json_as
 
 FILE = "file"  # the responses word for word
 LABELS = "labels"  # decoded, and cut where the model's are: versions before counted so
@@ -30,3 +34,22 @@ class Merit(NamedTuple):
         if not self.comparable(other) or self.bleu == other.bleu:
             return self.loss < other.loss
         return self.bleu > other.bleu
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluations.json keeps of one."""
+
+    epoch: Count
+    loss: Real
+    bleu: Score
+    signature: str = ""
+    against: str = ""
+    published: bool = False
+    train_loss: Real | None = None
+
+
+def read_evaluations(output: OutputDir) -> dict[str, Any]:
+    """The evaluations of a run so far, by step; {} where the file does not hold such."""
+    found = read_json_as(dict[str, Evaluation], output.evaluations)
+    return found if all(step.isdecimal() for step in found) else {}

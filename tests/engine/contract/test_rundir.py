@@ -447,3 +447,28 @@ def test_a_stop_is_asked_for_on_a_disk_that_takes_no_more_bytes(
     assert run_dir.stop_requested() == "stop"
     with pytest.raises(OSError, match="No space left"):
         run_dir.request_stop("pause")
+
+
+NO_OWNERS: list[Any] = [
+    {"run": 5},
+    {"steps_total": "many"},
+    {"steps_total": -1},
+    {"steps_total": 10**400},
+    {"config": {"epochs": "3"}},
+    {"config": {"output_dir": "a\0b"}},
+    {"config": []},
+    {"finished": 1},
+    {"run_dir": ["/"]},
+]
+
+
+@pytest.mark.parametrize("change", NO_OWNERS, ids=repr)
+def test_an_owner_file_with_a_value_that_cannot_be_names_no_owner(tmp_path: Path, change: dict[str, Any]) -> None:
+    sound = {"run": "a-1", "run_dir": "logs/a-1", "steps_total": 9, "config": to_json(RunConfig()), "finished": False}
+    output = OutputDir(tmp_path)
+    write_json(output.owner_file, sound)
+    assert output.owner() == sound
+
+    write_json(output.owner_file, {**sound, **change})
+
+    assert output.owner() == {}

@@ -1,9 +1,13 @@
 """Which evaluation is the better one."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from engine.contract.events import Eval
-from engine.contract.scores import FILE, LABELS, Merit
+from engine.contract.rundir import OutputDir, write_json
+from engine.contract.scores import FILE, LABELS, Merit, read_evaluations
 
 ZH, CHAR = "tok:zh", "tok:char"
 
@@ -29,3 +33,28 @@ def test_what_says_nothing_of_its_references_was_scored_against_labels() -> None
     entry = {"epoch": 1, "loss": 2.0, "bleu": 3.0, "signature": ZH, "published": True}
     assert Merit.of(entry).against == Eval(1, 5, 9, 2.0, 3.0, 9, ZH, 0.1).merit.against == LABELS
     assert Merit.of({**entry, "against": FILE}) == Eval(1, 5, 9, 2.0, 3.0, 9, ZH, 0.1, FILE).merit
+
+
+SOUND = {"epoch": 1, "loss": 2.0, "bleu": 3.0, "signature": ZH, "published": True, "train_loss": None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"5": {**SOUND, "loss": "low"}},
+        {"5": {**SOUND, "bleu": 10**400}},
+        {"5": {**SOUND, "epoch": -1}},
+        {"5": []},
+        {"five": SOUND},
+        {"5": {"epoch": 1}},
+    ],
+    ids=repr,
+)
+def test_evaluations_that_cannot_be_are_taken_for_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    output = OutputDir(tmp_path)
+    write_json(output.evaluations, {"4": SOUND})
+    assert read_evaluations(output) == {"4": SOUND}
+
+    write_json(output.evaluations, {"4": SOUND, **change})
+
+    assert read_evaluations(output) == {}
