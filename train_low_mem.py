@@ -17,27 +17,37 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.contract.locks import FolderLock
-from engine.contract.messages import InputError
+from engine.contract.config import override
+from engine.contract.locks import FolderLock, boot_id
+from engine.contract.messages import InputError, Message
+from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
-from sft_tui import starting
+from sft_tui import starting, streams, usage
 from sft_tui.cli import tell
 from sft_tui.cli_common import LANG, LOGS
 from sft_tui.following import discard
+from sft_tui.guide import config_file, launcher
+from sft_tui.guide.configurations import banner, preset_of, state_dict_of
+from sft_tui.guide.unsupervised import Attendant
 from sft_tui.headless import choose_view
-from sft_tui.options import SETTINGS, GroupedCommand, config_options, given
+from sft_tui.locale import say
+from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo
+from sft_tui.preflight import missing
+from sft_tui.preflight.fix import System
 from sft_tui.ranks import LIBRARY_SETTINGS
+from sft_tui.text import safe
+
+if TYPE_CHECKING:
+    from engine.job import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# What the original scripts called the configuration of each preset.
-ORIGINAL_NAMES = {"sft-small": "TrainConfigSFTSmall", "sft": "TrainConfigSFT", "pretrain": "TrainConfig"}
 
 
 def switch(name: str, help_text: str) -> Callable[[F], F]:
@@ -45,51 +55,65 @@ def switch(name: str, help_text: str) -> Callable[[F], F]:
     return click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, default=False, help=help_text)
 
 
+def refused(name: str, key: str) -> Callable[[F], F]:
+    """An option of the original scripts that has no place here; `key` is the text that says what to do instead."""
+
+    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(say(key, LANG))
+
+    return click.option(f"--{name}", hidden=True, expose_value=False, callback=refuse)
+
+
+def configurations(function: F) -> F:
+    """A decorator that adds what both commands take."""
+    for option in (
+        config_options(LANG),
+        # torchrun takes the beginning of its own --logs-specs for itself, even behind the script.
+        click.option(
+            "--logs", "--log_dir", "logs", type=HomePath(path_type=Path), default="logs", show_default=True, help=LOGS
+        ),
+        refused("best_epoch", "guide_best_epoch"),
+        switch("use_large_config", "Pretraining: the preset for 6 million rows."),
+        switch("use_fast_config", "Fine-tuning: the preset for two GPUs of 20 GB."),
+        switch("use_small_config", "Fine-tuning: the preset for small data and 16 GB of memory."),
+        switch("is_finetune", "Fine-tune: encoder and embeddings do not learn."),
+    ):
+        function = option(function)
+    return function
+
+
 @click.group(cls=Group, context_settings=SETTINGS)
 def cli() -> None:
     """Train or test as the original guide says; `sft-tui` is the fuller command."""
+    streams.require_working_folder()
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
-@switch("is_finetune", "Fine-tune: encoder and embeddings do not learn.")
-@switch("use_small_config", "With --is_finetune: the preset for small data and 16 GB of memory.")
-@switch("is_keep_training", "Go on from the newest checkpoint.")
-@switch("fresh", "Start anew where an unfinished run lies, and keep that aside.")
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
-@config_options(LANG)
+@configurations
+@switch("is_keep_training", "Resume from the newest checkpoint.")
+@switch("fresh", "Start again where an unfinished run is, and keep that aside.")
 def train(is_keep_training: bool, fresh: bool, **settings: Any) -> None:
     """Train."""
     if is_keep_training and fresh:
-        raise click.UsageError("--is_keep_training goes on with a run, --fresh starts anew: give one of them.")
+        raise click.UsageError(say("guide_resume_fresh", LANG))
     run("train", settings, resume=is_keep_training, fresh=fresh)
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
-@switch("is_finetune", "The fine-tuned model.")
-@switch("use_small_config", "With --is_finetune: the preset for small data and 16 GB of memory.")
-@click.option("--logs", type=click.Path(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
-@config_options(LANG)
+@configurations
 def test(**settings: Any) -> None:
     """Evaluate the best model on the test file."""
     run("test", settings)
 
 
-def preset_of(*, is_finetune: bool, use_small_config: bool) -> str:
-    """The preset that the guide's switches name."""
-    if use_small_config and not is_finetune:
-        raise click.UsageError("--use_small_config is a fine-tuning configuration: add --is_finetune=True.")
-    if not is_finetune:
-        return "pretrain"
-    return "sft-small" if use_small_config else "sft"
-
-
 def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool = False) -> None:
     """Runs the job in this process, one rank of however many the launcher started; ends the process."""
     with_library_settings()
-    name = preset_of(is_finetune=settings["is_finetune"], use_small_config=settings["use_small_config"])
+    name = preset_of(job, settings, LANG)
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
-        echo(f"{'=' * 80}\n{ORIGINAL_NAMES[name]} = {name}\n{'=' * 80}")
+        introduce(name, settings)
     from engine.job import execute, leave
     from engine.score import score
     from engine.train import train as train_job
@@ -103,43 +127,100 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
         if main_rank:
             tell(error, LANG)
         leave(error.exit_code)
-    view = choose_view(LANG, json=False) if main_rank else None
-    code = execute(world, run_dir, train_job if job == "train" else score, view.show if view else None)
-    if view is not None:
-        view.close()
+    attendant = attend(world, run_dir)
+    work = partial(noticed, train_job if job == "train" else score, attendant)
+    code = execute(world, run_dir, work, attendant.show if attendant else None)
+    if attendant is not None:
+        attendant.close()
     if main_rank and code in (2, 3) and not resume:
         discard(run_dir)  # refused: nothing was done, and nothing is left behind
     leave(code)
 
 
 def with_library_settings() -> None:
-    """Begins this process anew with what torch and its libraries are to find: glibc looks when a process begins."""
-    missing = {setting: value for setting, value in LIBRARY_SETTINGS.items() if setting not in os.environ}
-    if missing:
+    """Starts this process again with what torch and its libraries are to find: glibc looks when a process begins."""
+    unset = {setting: value for setting, value in LIBRARY_SETTINGS.items() if setting not in os.environ}
+    if unset:
         sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **unset})
+
+
+def introduce(name: str, settings: dict[str, Any]) -> None:
+    """Says which configuration is used, and what is not: on standard error, as all that is no data."""
+    echo(banner(name, LANG), err=True)
+    message = config_file.answer([Path(sys.argv[0]).parent, Path()], name, given(settings))
+    if message is not None:
+        echo(say("notice", LANG, text=safe(message.what(LANG))), err=True)
+        if message.fix(LANG):
+            echo(say("fix", LANG, text=safe(message.fix(LANG))), err=True)
+
+
+def attend(world: Any, run_dir: RunDir) -> Attendant | None:
+    """What rank 0 does besides training; None on the others. Called by all ranks."""
+    here = boot_id()
+    pids = [pid if boot == here else 0 for boot, pid in world.gather([(here, os.getpid())])]  # 0: on another machine
+    if not world.is_main:
+        return None
+    disk = Path(run_dir.read_record().run_config().output_dir)
+    return Attendant(run_dir, pids, disk, choose_view(LANG, json=False), LANG)
+
+
+def noticed(work: "Callable[[Job], Message]", attendant: Attendant | None, job: "Job") -> Message:
+    """Does the work, after the warnings that belong to how it was started."""
+    if attendant is not None and attendant.why_no_log:
+        path, why = str(job.run_dir.plain_log), attendant.why_no_log
+        job.warn(Message.of("plain_log_unwritable", path=path, why=why))
+    if job.world.size == 1:
+        script, *arguments = sys.argv
+        on_cpu = job.world.device.type == "cpu"
+        message = launcher.alone(script, arguments, job.config.effective_batch(1), on_cpu=on_cpu)
+        if message is not None:
+            job.warn(message)
+    return work(job)
 
 
 def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -> RunDir:
     """The run's folder, opened by rank 0 and named to all; raises InputError on every rank."""
 
     def open_it() -> Path:
-        record = starting.plan_run(name, given(settings), **how)
-        told = told_as_here(replace(record, processes=world.size))
-        run_dir, named = starting.open_run_dir(settings["logs"], told)
+        record = told_as_here(replace(planned(name, settings, world.size, **how), processes=world.size))
+        run_dir, named = starting.open_run_dir(settings["logs"], record)
         FolderLock.acquire(run_dir.path, named.run, run_dir.path, "logs")  # until this process ends
         return run_dir.path
 
     return RunDir(world.from_main(world.together(open_it, chosen=world.is_main)))
 
 
+def planned(name: str, settings: dict[str, Any], processes: int, **how: Any) -> RunRecord:
+    """The record of the run, which leaves its best model where the original scripts look for it."""
+    values = given(settings)
+    try:
+        record = starting.plan_run(name, values, **how)
+    except InputError as error:
+        config, _ = override(preset(name).config, values)
+        raise missing.advised(error, config, lambda **changes: System(launched_with(changes, processes))) from None
+    if record.job != "train" or "export_state_dict" in values:
+        return record
+    return replace(record, config={**record.config, "export_state_dict": state_dict_of(name, record.config)})
+
+
+def launched_with(changes: dict[str, Any], processes: int) -> tuple[str, ...]:
+    """This command with other settings, as words."""
+    return (*launched(processes), *sys.argv[1:], *(f"--{name}={value}" for name, value in changes.items()))
+
+
+def launched(processes: int) -> list[str]:
+    """What starts this script on so many processes, as words."""
+    if processes < 2:
+        return ["python", sys.argv[0]]
+    on_cpu = ["ACCELERATE_USE_CPU=true"] if os.environ.get("ACCELERATE_USE_CPU") else []
+    return [*on_cpu, "accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), sys.argv[0]]
+
+
 def told_as_here(record: RunRecord) -> RunRecord:
-    """The record with the ways to go on spelt as this script takes them."""
-    script, *arguments = sys.argv
-    kept = shlex.join(without_switches(arguments, "--is_keep_training", "--fresh"))
-    on_cpu = "ACCELERATE_USE_CPU=true " if os.environ.get("ACCELERATE_USE_CPU") else ""
-    launch = f"{on_cpu}accelerate launch --multi_gpu --num_processes {record.processes}"
-    command = f"{launch if record.processes > 1 else 'python'} {script} {kept}"
+    """The record with the ways to resume it spelt as this script takes them."""
+    kept = without_switches(sys.argv[1:], "--is_keep_training", "--fresh")
+    command = shlex.join([*launched(record.processes), *kept])
     return replace(record, resume_option=f"{command} --is_keep_training=True", fresh_option=f"{command} --fresh=True")
 
 
@@ -162,8 +243,11 @@ def elsewhere(processes: int) -> str:
 
 
 if __name__ == "__main__":
+    if LANG == "zh":
+        usage.in_chinese(cli)
     try:
-        cli()
+        with streams.full_output_in_words(LANG):
+            cli()
     except InputError as fault:
         tell(fault, LANG)
         sys.exit(fault.exit_code)

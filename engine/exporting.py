@@ -1,13 +1,12 @@
 """The best model of a run as a plain state dict, for programs that read nothing else; used by rank 0 alone."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from engine import tensorfile
 from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
 from engine.contract import exports
-from engine.contract.files import STAGED
+from engine.contract.files import staged as staged_at
 from engine.contract.messages import Message
 from engine.contract.rundir import OutputDir, sync
 from engine.foreign import one_line
@@ -64,7 +63,7 @@ def _write(output: OutputDir, target: Path, names: dict[str, str], source: str) 
     target.parent.mkdir(parents=True, exist_ok=True)
     same_disk = target.parent.stat().st_dev == output.path.stat().st_dev
     folder = output.path if same_disk else target.parent  # what a killed run leaves in its own folder is removed
-    staged = folder / f"{STAGED}export-{os.getpid()}"
+    staged = staged_at(folder / "export.bin")
     try:
         write_state_dict(staged, tensorfile.stored(output.best / MODEL_WEIGHTS), names)
         exports.remember(output, target, **describe(staged), source=source)

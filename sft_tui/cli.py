@@ -10,7 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from engine.contract.config import override
 from engine.contract.messages import InputError, Lang
+from engine.contract.presets import preset
 from engine.contract.rundir import RunRecord
 from sft_tui import streams, text
 from sft_tui.cli_check import check_command, preflight, rehearse, tell_applied
@@ -151,7 +153,7 @@ def start(
     from sft_tui import starting
     from sft_tui.preflight.check import Request
 
-    record = starting.plan_run(name, values, **how)
+    record = planned(name, values, **how)
     if record.job == "train" and not record.resume:
         request = Request.of(name, values, record.run_config(), logs, fresh=record.fresh)
         if request.rehearsal is not None and request.config != request.asked:
@@ -160,6 +162,23 @@ def start(
             record = starting.plan_run(name, values, **how)
         preflight(request, force=force)
     launch(record, logs, view)
+
+
+def planned(name: str, values: dict[str, Any], **how: Any) -> RunRecord:
+    """The record of a run; the refusal of one whose file is missing says how to get it."""
+    from sft_tui import starting
+    from sft_tui.preflight import missing
+    from sft_tui.preflight.fix import Command, Start
+
+    def again(**changes: Any) -> Command | Start:
+        settings = {**values, **changes}
+        return Start(name, settings) if job == "train" else Command((job, name, *starting.options(settings)))
+
+    job = how["job"]
+    try:
+        return starting.plan_run(name, values, **how)
+    except InputError as error:
+        raise missing.advised(error, override(preset(name).config, values)[0], again) from None
 
 
 def launch(record: RunRecord, logs: Path, view: View) -> None:

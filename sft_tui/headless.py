@@ -257,7 +257,8 @@ def started_lines(event: events.RunStarted, lang: Lang) -> list[str]:
     """Which configuration is used, what was overridden, and what the machine has."""
     known = PRESETS.get(event.preset)
     summary = known.summary(lang) if known else "-"
-    first = say("using", lang, preset=text.safe(event.preset), summary=summary)
+    name = f"{event.preset} ({known.original})" if known and known.original else event.preset
+    first = say("using", lang, preset=text.safe(name), summary=summary)
     overrides = [
         say("override", lang, name=text.safe(name), old=text.number(pair[0]), new=text.number(pair[1]))
         for name, pair in event.overrides.items()
@@ -271,7 +272,12 @@ def started_lines(event: events.RunStarted, lang: Lang) -> list[str]:
         processes=event.world_size,
         device=text.safe(event.device),
     )
-    return [first, *(overrides or [say("no_overrides", lang)]), machine]
+    custom = [say("overrides", lang), *overrides] if overrides else [say("no_overrides", lang)]
+    store = text.safe(str(event.config.get("token_store", "-")), 200)
+    if event.job == "test":
+        return [first, *custom, machine]
+    mode = say("low_memory_16" if event.preset == "sft-small" else "low_memory", lang)
+    return [first, *custom, mode, machine, say("low_mem_dataset", lang, store=store)]
 
 
 def _eval_line(event: events.Eval, state: RunState, lang: Lang) -> str:

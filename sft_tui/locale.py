@@ -8,8 +8,16 @@ from sft_tui.text import safe
 
 TEXTS: dict[str, tuple[str, str]] = {
     "using": ("Configuration {preset}: {summary}", "使用配置 {preset}：{summary}"),
+    "guide_using": ("Using {original} ({summary})", "使用 {original} 配置（{summary}）"),
+    "overrides": ("Custom parameters:", "自定义参数："),
     "override": ("  {name}: {old} -> {new}", "  {name}：{old} -> {new}"),
-    "no_overrides": ("  no parameter overridden", "  没有自定义参数"),
+    "no_overrides": ("Custom parameters: none", "自定义参数：无"),
+    "low_memory": ("Low-memory training", "低内存模式训练"),
+    "low_memory_16": ("Low-memory training, made for 16 GB of memory", "低内存模式训练 - 针对16G内存优化"),
+    "low_mem_dataset": (
+        "Using LowMemDataset: any number of GPUs, little memory; rows are read from disk as needed ({store})",
+        "使用LowMemDataset: 支持多GPU + 低内存模式，按需从磁盘读取数据（{store}）",
+    ),
     "machine": (
         "Memory available: {memory}, disk space available: {disk}; {processes} process(es) on {device}",
         "可用内存：{memory}，可用磁盘：{disk}；{processes} 个进程，设备 {device}",
@@ -330,6 +338,26 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage_screen": (
         "{option} before a command is the screen's alone: give it behind {command}.",
         "命令之前的 {option} 只对界面有效：请写在 {command} 之后。",
+    ),
+    "guide_two": (
+        "--{one} and --{other} are two configurations: give one of them.",
+        "--{one} 和 --{other} 是两套配置：只能选其一。",
+    ),
+    "guide_finetuning": (
+        "--{switch} is a fine-tuning configuration: add --is_finetune=True.",
+        "--{switch} 是微调配置：请加上 --is_finetune=True。",
+    ),
+    "guide_pretraining": (
+        "--{switch} is a pretraining configuration: leave --is_finetune out.",
+        "--{switch} 是预训练配置：请去掉 --is_finetune。",
+    ),
+    "guide_resume_fresh": (
+        "--is_keep_training resumes a run, --fresh starts again: give one of them.",
+        "--is_keep_training 继续训练，--fresh 重新开始：只能选其一。",
+    ),
+    "guide_best_epoch": (
+        "There is no --best_epoch: of all epochs the model with the highest BLEU is kept, and `test` evaluates it.",
+        "没有 --best_epoch：各轮中保留 BLEU 最高的模型，test 评估的就是它。",
     ),
     "usage_resume_fresh": (
         "--resume goes on with a run, --fresh starts anew: give one of them.",

@@ -19,6 +19,7 @@ ALIASES = {
     "pretrained_model": ("finetune_from_ckp_file",),
     "learn_rate": ("learning_rate",),
 }
+FIELD_OF = {name: name for name in FIELDS} | {alias: name for name, others in ALIASES.items() for alias in others}
 SYNONYMS = {"mixed_precision": {"no": "fp32"}}
 
 # --learn-rate and --learn_rate are one option.

@@ -1,11 +1,12 @@
 """The state dict that a run leaves of its best model, and how it is told from a file that somebody else put there."""
 
 import hashlib
-import stat
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.contract.files import open_regular
 from engine.contract.rundir import OutputDir, read_json, write_json
 
 KEPT_HASHES = 2  # the newest, and the one that it replaces: a run may be cut between its record and its file
@@ -13,23 +14,17 @@ KEPT_HASHES = 2  # the newest, and the one that it replaces: a run may be cut be
 
 def may_be_written(target: Path, output: OutputDir) -> bool:
     """Whether a run of `output` may write the file: it does not exist, or is what a run of this folder wrote there."""
-    try:
-        status = target.lstat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return stat.S_ISREG(status.st_mode) and is_exported(target, output)
+    return not os.path.lexists(target) or is_exported(target, output)
 
 
 def is_exported(target: Path, output: OutputDir) -> bool:
     """Whether the file is, byte for byte, what a run of this folder wrote; one that was set aside counts too."""
     known = {(entry.get("size"), entry.get("sha256")) for entry in _entries(output)}
     try:
-        size = target.stat().st_size
-        if size not in {size for size, _ in known}:
-            return False
-        with target.open("rb") as file:
+        with os.fdopen(open_regular(target), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size not in {size for size, _ in known}:
+                return False
             return (size, hashlib.file_digest(file, "sha256").hexdigest()) in known
     except OSError:
         return False

@@ -113,6 +113,12 @@ MESSAGES: dict[str, Wording] = {
         "Put it there, or name another with --{setting} PATH.",
         "请把文件放到该处，或用 --{setting} 路径 指定另一个。",
     ),
+    "file_missing_advised": Wording(
+        "The {what} {path} does not exist.",
+        "找不到{what_zh} {path}。",
+        "{advice}",
+        "{advice}",
+    ),
     "file_unreadable": Wording(
         "{path} cannot be read: {why}.",
         "{path} 无法读取：{why}。",
@@ -409,6 +415,34 @@ MESSAGES: dict[str, Wording] = {
         "该运行应有 {promised} 个进程，实际有 {found} 个。",
         "Start it with `sft-tui run`, or with `accelerate launch --num_processes {promised}`.",
         "请用 `sft-tui run` 启动，或用 `accelerate launch --num_processes {promised}`。",
+    ),
+    "launched_alone": Wording(
+        "The launcher was asked for {asked} processes and started this one alone: the effective batch is {batch}, not "
+        "{wanted}.",
+        "启动器应启动 {asked} 个进程，实际只有当前一个：有效批大小为 {batch}，而不是 {wanted}。",
+        "For {asked} processes: `{several}`. For one: `{one}`.",
+        "{asked} 个进程：`{several}`；单进程：`{one}`。",
+    ),
+    # a config.py as the original scripts had it
+    "config_file_unread": Wording(
+        "{path} is not read, and not run: settings come from the preset {preset} and from the command line.",
+        "{path} 不会被读取或执行：参数来自预设 {preset} 和命令行。",
+        "Give what you changed there as options, such as --train_file=PATH or --max_seq_len=256; "
+        "`sft-tui presets show {preset}` lists all.",
+        "请把在其中改过的内容写成选项，如 --train_file=路径、--max_seq_len=256；`sft-tui presets show {preset}` "
+        "列出全部。",
+    ),
+    "config_file_same": Wording(
+        "{path} is not read, and not run; its {original} has the values of the preset {preset}, as far as it can be "
+        "compared.",
+        "{path} 不会被读取或执行；其中 {original} 的值与预设 {preset} 相同（就可比较的部分而言）。",
+    ),
+    "config_file_differs": Wording(
+        "{path} is not read, and not run; its {original} is not the preset {preset}: {settings} (in brackets: what is "
+        "used).",
+        "{path} 不会被读取或执行；其中 {original} 与预设 {preset} 不同：{settings}（括号内为实际使用的值）。",
+        "To use its values: {options}",
+        "如需使用其中的值：{options}",
     ),
     # folders, space, locks
     "working_folder_gone": Wording(

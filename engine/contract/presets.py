@@ -16,6 +16,9 @@ class Preset:
     zh: str
     config: RunConfig
     finetunes: bool = True
+    original: str = ""  # the class of the original scripts that it is
+    note_en: str = ""  # what the original guide says of that, where it says something else
+    note_zh: str = ""
 
     def summary(self, lang: Lang = "en") -> str:
         """What it is for, in `lang`."""
@@ -80,6 +83,9 @@ PRESETS: dict[str, Preset] = {
             "fine-tune on a small data set; for 16 GB of memory and small GPUs, or none",
             "小数据集微调，适合 16 GB 内存和小显存，无 GPU 亦可",
             _SFT_SMALL,
+            original="TrainConfigSFTSmall",
+            note_en="small data set - for 16 GB of memory",
+            note_zh="小数据集 - 适合16G内存",
         ),
         Preset(
             "sft",
@@ -100,6 +106,7 @@ PRESETS: dict[str, Preset] = {
                 save_steps=83,
                 keep_latest_n_ckp=5,
             ),
+            original="TrainConfigSFT",
         ),
         Preset(
             "sft-fast",
@@ -116,6 +123,7 @@ PRESETS: dict[str, Preset] = {
                 logging_steps=100,
                 save_steps=521,
             ),
+            original="TrainConfigSFTFast",
         ),
         Preset(
             "pretrain",
@@ -123,6 +131,7 @@ PRESETS: dict[str, Preset] = {
             "从随机权重开始预训练 T5",
             _PRETRAIN,
             finetunes=False,
+            original="TrainConfig",
         ),
         Preset(
             "pretrain-large",
@@ -136,6 +145,7 @@ PRESETS: dict[str, Preset] = {
                 keep_latest_n_ckp=5,
             ),
             finetunes=False,
+            original="TrainConfigPretrainLarge",
         ),
         Preset(
             "demo-pretrain",

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.contract.config import RunConfig
-from engine.contract.inputs import has_tokenizer, model_folder
+from engine.contract.inputs import FILES, has_tokenizer, model_folder
+from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, targets
+from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
 
 Check = Callable[..., Action]  # with other settings
 Advice = tuple[tuple[str, str], tuple[Action, ...]]  # words in both languages, and what they stand for
@@ -42,6 +43,8 @@ def advice(subject: str, config: RunConfig, gone: set[str], check: Check) -> Adv
         return _tokenizer(config, check)
     if subject == "pretrained_model":
         return _model(config, gone, check)
+    if subject == "test_file":
+        return _test(config, check)
     return _rows(config)
 
 
@@ -125,6 +128,30 @@ def _model(config: RunConfig, gone: set[str], check: Check) -> Advice:
         "请放入模型，或用 --pretrained_model 指定另一个。若没有模型，先预训练一个小模型：`{command}`",
     )
     return words, new_model(config, check)
+
+
+def _test(config: RunConfig, check: Check) -> Advice:
+    if Path(config.validation_file).is_file():
+        words = (
+            "Name one with --test_file, or evaluate on the validation rows: `{command}`",
+            "请用 --test_file 指定一个，或用验证数据评估：`{command}`",
+        )
+        return words, (check(test_file=config.validation_file),)
+    return ("Name one with --test_file PATH.", "请用 --test_file 路径 指定。"), ()
+
+
+def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
+    """The refusal of a run whose file is missing, with what the pre-flight would advise; any other as it is.
+
+    `again` is the refused command with other settings.
+    """
+    if error.message.code != "file_missing":
+        return error
+    gone = {name for name in FILES if (path := str(getattr(config, name))) and not Path(path).exists()}
+    words, actions = advice(str(error.message.args["setting"]), config, gone, again)
+    command = command_of(actions)
+    shown = {key: text.format(command=command) for key, text in zip(("advice", "advice_zh"), words, strict=True)}
+    return InputError("file_missing_advised", **error.message.args, **shown)
 
 
 def new_model(config: RunConfig, check: Check) -> tuple[Action, ...]:

@@ -1,0 +1,1 @@
+"""What the commands of the original guide have over those of `sft-tui`."""

@@ -1,0 +1,179 @@
+"""A `config.py` as the original scripts had one: never run, and no source of settings; what it says is compared."""
+
+import ast
+import os
+import shlex
+import stat
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.contract.config import RunConfig, check_value, setting_of
+from engine.contract.messages import InputError, Message
+from engine.contract.presets import preset
+from sft_tui.options import FIELD_OF, meant
+from sft_tui.text import number
+
+NAME = "config.py"
+SHAPE_CLASS = "T5ModelConfig"
+LONGEST = 1 << 20  # bytes
+MOST_TERMS = 1000  # of one value
+LONGEST_TEXT, MOST_BITS = 4096, 1024  # that a value may grow to
+
+Values = dict[str, Any]  # what names stand for, as far as that can be told without running anything
+
+
+def answer(folders: list[Path], name: str, given: Mapping[str, Any]) -> Message | None:
+    """What to say of the first `config.py` in the folders; None where there is none with anything of a training.
+
+    `name` is the preset that is used, `given` the settings that the command line has.
+    """
+    for folder in dict.fromkeys(folder.absolute() for folder in folders):
+        source = _source(folder / NAME)
+        if "TrainConfig" in source:
+            return _told(folder, source, name, given)
+    return None
+
+
+def _told(folder: Path, source: str, name: str, given: Mapping[str, Any]) -> Message:
+    known, path = preset(name), str(folder / NAME)
+    classes = _classes(source, folder)
+    if classes is None or known.original not in classes:
+        return Message.of("config_file_unread", path=path, preset=name)
+    found = {**classes.get(SHAPE_CLASS, {}), **classes[known.original]}
+    other = dict(_differences(found, known.config, given))
+    if not other:
+        return Message.of("config_file_same", path=path, original=known.original, preset=name)
+    shown = ", ".join(
+        f"{field} = {number(value)} ({number(getattr(known.config, field))})" for field, value in other.items()
+    )
+    options = " ".join(shlex.quote(f"--{field}={value}") for field, value in other.items())
+    return Message.of(
+        "config_file_differs", path=path, original=known.original, preset=name, settings=shown, options=options
+    )
+
+
+def _differences(found: Values, config: RunConfig, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings in which a class is not the preset, with its values; those that the command line gives left out."""
+    for spelt, raw in found.items():
+        field = FIELD_OF.get(spelt)
+        if field is None or field in given:
+            continue
+        value = meant(field, raw) if isinstance(raw, str) else raw
+        try:
+            check_value(field, value)
+        except InputError:  # what no setting can be, here, is no setting of ours
+            continue
+        ours = getattr(config, field)
+        if setting_of(field).path:
+            if _same_path(value, ours):
+                continue
+            value = os.path.relpath(value) if Path(value).is_relative_to(Path.cwd()) else value
+        if value != ours:
+            yield field, value
+
+
+def _same_path(one: str, other: str) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other) if one and other else one == other
+
+
+def _source(path: Path) -> str:
+    """The text of a regular file, empty where there is none that can be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return file.read(LONGEST).decode("utf-8", "replace")
+
+
+def _classes(source: str, folder: Path) -> dict[str, Values] | None:
+    """The values of every class of a module, those of its bases included; None where it is no Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    names: Values = {}
+    classes: dict[str, Values] = {}
+    for node in module.body:
+        if isinstance(node, ast.ClassDef):
+            own: Values = {}
+            for base in node.bases:
+                own |= classes.get(base.id, {}) if isinstance(base, ast.Name) else {}
+            for field, value in _assigned(node.body):
+                own |= _value_of(value, {**names, **own}, field)
+            classes[node.name] = own
+        else:
+            for field, value in _assigned([node]):
+                names |= _value_of(value, names, field)
+                if field == "PROJECT_ROOT":  # the scripts make it from the place of the file
+                    names[field] = str(folder)
+    return classes
+
+
+def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+    for node in body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        for target in targets:
+            if isinstance(target, ast.Name) and value is not None:
+                yield target.id, value
+
+
+def _value_of(node: ast.expr, names: Values, field: str) -> Values:
+    """{field: value}; {} where only running the file would tell."""
+    try:
+        if sum(1 for _ in ast.walk(node)) > MOST_TERMS:
+            return {}
+        value = _evaluated(node, names)
+        long = len(value) > LONGEST_TEXT if isinstance(value, str) else int(value).bit_length() > MOST_BITS
+    except (_UnknownError, RecursionError, ArithmeticError, TypeError, ValueError):
+        return {}
+    return {} if long else {field: value}
+
+
+class _UnknownError(Exception):
+    """A value that only running the file would tell."""
+
+
+def _evaluated(node: ast.expr, names: Values) -> Any:
+    """A value written down, or put together of some that are: numbers, texts, their sums and products, paths."""
+    match node:
+        case ast.Constant(value=str() | int() | float() as value):
+            return value
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_evaluated(operand, names)
+        case ast.BinOp(left=left, op=op, right=right):
+            return _combined(_evaluated(left, names), op, _evaluated(right, names))
+        case ast.JoinedStr(values=parts):
+            return "".join(str(_evaluated(part, names)) for part in parts)
+        case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
+            return _evaluated(value, names)
+        case ast.Call(func=ast.Attribute(attr="join", value=ast.Attribute(attr="path")), args=parts, keywords=[]):
+            return os.path.join(*(str(_evaluated(part, names)) for part in parts))
+    raise _UnknownError
+
+
+def _combined(left: Any, op: ast.operator, right: Any) -> Any:
+    if isinstance(left, str) and isinstance(right, str) and isinstance(op, ast.Add):
+        return left + right
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        match op:
+            case ast.Add():
+                return left + right
+            case ast.Sub():
+                return left - right
+            case ast.Mult():
+                return left * right
+            case ast.Div():
+                return left / right
+    raise _UnknownError

@@ -1,0 +1,53 @@
+"""The configurations of the original scripts: which preset each one is, and what a run of theirs leaves where."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.contract.messages import Lang
+from engine.contract.presets import PRESETS, preset
+from sft_tui.locale import say
+
+# The switches that choose a configuration, as options of the scripts.
+CONFIGURATIONS = {
+    "use_small_config": "sft-small",
+    "use_fast_config": "sft-fast",
+    "use_large_config": "pretrain-large",
+}
+STATE_DICT = "chat_small_t5.best.bin"
+RULE = "=" * 80
+
+
+def preset_of(job: str, switches: Mapping[str, bool], lang: Lang) -> str:
+    """The preset that the switches name; raises UsageError where they contradict each other."""
+    chosen = [switch for switch in CONFIGURATIONS if switches.get(switch)]
+    if len(chosen) > 1:
+        raise click.UsageError(say("guide_two", lang, one=chosen[0], other=chosen[1]))
+    if not chosen:
+        return "sft" if switches.get("is_finetune") else "pretrain"
+    name = CONFIGURATIONS[chosen[0]]
+    if PRESETS[name].finetunes and not switches.get("is_finetune") and job == "train":
+        raise click.UsageError(say("guide_finetuning", lang, switch=chosen[0]))
+    if not PRESETS[name].finetunes and switches.get("is_finetune"):
+        raise click.UsageError(say("guide_pretraining", lang, switch=chosen[0]))
+    return name
+
+
+def banner(name: str, lang: Lang) -> str:
+    """Which configuration is used, in the guide's words."""
+    known = preset(name)
+    words = known.note_zh if lang == "zh" else known.note_en
+    return f"{RULE}\n{say('guide_using', lang, original=known.original, summary=words or known.summary(lang))}\n{RULE}"
+
+
+def state_dict_of(name: str, config: Mapping[str, Any]) -> str:
+    """Where the stages that come after look for the best model of a run.
+
+    Fine-tuning starts from what a pretraining left in `model_save/`, the others read what is in the output folder.
+    """
+    base = preset(name)
+    if not base.finetunes and config["output_dir"] == base.config.output_dir:
+        return preset("sft").config.pretrained_model
+    return str(Path(str(config["output_dir"])) / STATE_DICT)
