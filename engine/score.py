@@ -39,7 +39,7 @@ def score(job: Job) -> Message:
     tell_score(job, result, epoch=0, step=0)
     tell_ceiling(job, result)
     loss, bleu = f"{result.loss:.4f}", f"{result.bleu:.2f} ({result.signature})"
-    return Message.of("ended_tested", rows=result.rows, path=str(source.path), loss=loss, bleu=bleu)
+    return Message.of("ended_tested", model=best, rows=result.rows, path=str(source.path), loss=loss, bleu=bleu)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def launch(record: RunRecord, logs: Path, view: View) -> None:
     started = starting.start(logs, record)
     if view.detach:
         echo(started.record.run)
-        echo(say("left_running", LANG, run=text.safe(started.record.run)), err=True)
+        key = "detached_resumed" if record.resume else "detached_started"
+        echo(say(key, LANG, run=text.safe(started.record.run)), err=True)
         return
     if view.screen and has_terminal():
         plain: dict[str, Any] = {"theme": "auto", "lang": None, "ascii_only": False, "slow_link": False}

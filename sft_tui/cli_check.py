@@ -1,5 +1,6 @@
 """The commands that look before a run: check, rehearse, and what every run begins with."""
 
+import shlex
 import shutil
 import sys
 import time
@@ -54,6 +55,8 @@ def check_command(
     if found is not None:
         tell_rehearsed(request, report, found)
     echo(reports.summary(report, LANG), err=True)
+    if not report.exit_code:
+        tell_next(request, rehearsed=found is not None)
     sys.exit(report.exit_code)
 
 
@@ -82,6 +85,19 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
         echo_json(rehearsal_json(request, report, found))
     else:
         tell_rehearsed(request, report, found)
+        tell_next(request, rehearsed=True)
+
+
+def tell_next(request: "Request", *, rehearsed: bool) -> None:
+    """Says by which command the run that was looked at is started."""
+    from sft_tui.preflight.fix import command_of
+    from sft_tui.starting import DEFAULT_LOGS
+
+    if not rehearsed:
+        echo(say("next_rehearsal", LANG, rehearse=text.safe(command_of([request.rehearse]))), err=True)
+    run = command_of([request.start])
+    logs = "" if request.logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(request.logs))}"
+    echo(say("next_run", LANG, run=text.safe(run + logs)), err=True)
 
 
 def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "Request":

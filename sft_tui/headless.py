@@ -236,7 +236,8 @@ def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
             steps = {"per_epoch": event.steps_per_epoch, "total": event.steps_total}
             return [("note", say("plan", lang, **counts, **steps))]
         case events.Eval():
-            return [("data", _eval_line(event, state, lang))]
+            scale = [("note", say("bleu_scale", lang))] if state.pace.evaluations == 1 else []  # once
+            return [("data", _eval_line(event, state, lang)), *scale]
         case events.Sample():
             parts = {"prompt": event.prompt, "reference": event.reference, "prediction": event.prediction}
             return [

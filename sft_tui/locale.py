@@ -83,8 +83,22 @@ TEXTS: dict[str, tuple[str, str]] = {
     "pausing": ("Asked the run to save and pause …", "已请求保存并暂停 …"),
     "ending": ("Asked the run to end at once …", "已请求立即结束 …"),
     "left_running": (
-        "{run} goes on. Look at it: sft-tui attach {run} · sft-tui status {run} · Stop it: sft-tui stop {run}",
+        "{run} keeps running. Look at it: sft-tui attach {run} · sft-tui status {run} · Stop it: sft-tui stop {run}",
         "{run} 继续运行。查看：sft-tui attach {run} · sft-tui status {run} · 停止：sft-tui stop {run}",
+    ),
+    "detached_started": (
+        "{run} has started. Look at it: sft-tui attach {run} · sft-tui status {run} · Stop it: sft-tui stop {run}",
+        "{run} 已启动。查看：sft-tui attach {run} · sft-tui status {run} · 停止：sft-tui stop {run}",
+    ),
+    "detached_resumed": (
+        "{run} was resumed. Look at it: sft-tui attach {run} · sft-tui status {run} · Stop it: sft-tui stop {run}",
+        "{run} 已继续。查看：sft-tui attach {run} · sft-tui status {run} · 停止：sft-tui stop {run}",
+    ),
+    "next_run": ("Start it: {run}", "启动：{run}"),
+    "next_rehearsal": ("See what it takes first: {rehearse}", "先预演，看需要多少内存和时间：{rehearse}"),
+    "bleu_scale": (
+        "BLEU is on a scale of 0 to 100 here: what is written as 0.3 elsewhere is 30.",
+        "这里的 BLEU 以 0 到 100 计：别处写作 0.3 的，这里是 30。",
     ),
     "fixing": ("Applying the fix: {settings}", "应用修正：{settings}"),
     "no_runs": (

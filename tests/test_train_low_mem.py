@@ -4,17 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.contract.rundir import OutputDir
+from engine.contract import events
+from engine.contract.rundir import OutputDir, RunDir
+from engine.contract.stream import EventReader
 from sft_tui.ranks import LIBRARY_SETTINGS
 from tests.conftest import TRAIN_ROWS
 from tests.processes import SFT_TUI, Result, kill_tree, options, run, until
-from train_low_mem import without_switches
+from train_low_mem import cli, without_switches
 
 SCRIPT = Path(__file__).parents[1] / "train_low_mem.py"
 LAUNCH = (sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2")
@@ -65,26 +68,45 @@ def finished(result: Result, project: Path, output: str) -> None:
 
 
 def test_one_process_trains_the_small_configuration(project: Path, shape: list[str]) -> None:
-    result = python(project, "train", *SMALL, *shape, "--learn_rate=3e-5")
+    (project / "config.py").write_text("class TrainConfigSFTSmall:\n    max_seq_len = 99\nraise SystemExit\n")
+    result = python(project, "train", *SMALL, *shape, "--learn_rate=3e-5", "--mixed_precision=no")
     finished(result, project, "sft_small")
-    assert "TrainConfigSFTSmall = sft-small" in result.out
+    assert "Using TrainConfigSFTSmall" in result.err.splitlines()[1]
+    assert "To use its values: --max_seq_len=99" in result.err
+    assert "Custom parameters:" in result.err
     assert "learn_rate: 5e-05 -> 3e-05" in result.err
+    assert "Low-memory training, made for 16 GB of memory" in result.err
     assert "Memory available:" in result.err
+    assert "Using LowMemDataset" in result.err
+    assert "Using" not in result.out  # which is data
+
+    run_dir = RunDir(project / "logs/sft-small-1")
+    assert run_dir.plain_log.read_text() == run(*SFT_TUI, "logs", folder=project).out
+    readings = [r.event for r in EventReader(run_dir.events).poll() if isinstance(r.event, events.Host)]
+    assert readings[0].rank_memory[0] > 10_000_000
+    state = project / "model_save/sft_small/chat_small_t5.best.bin"
+    with zipfile.ZipFile(state) as archive:  # as torch.save writes it
+        assert archive.testzip() is None
+
     again = python(project, "train", *SMALL, "--is_keep_training=True")
     assert again.code == 0
     assert "is finished (5 steps)" in again.out
 
 
-@pytest.mark.parametrize(
-    ("switches", "original", "output"),
-    [(["--is_finetune=True"], "TrainConfigSFT = sft", "sft"), ([], "TrainConfig = pretrain", "pretrain")],
-)
-def test_the_other_configurations(
-    project: Path, shape: list[str], switches: list[str], original: str, output: str
-) -> None:
-    result = python(project, "train", *switches, *shape)
-    finished(result, project, output)
-    assert original in result.out.splitlines()
+def test_fine_tuning_starts_from_what_was_pretrained(project: Path, shape: list[str]) -> None:
+    """The guide's two stages one after the other: the second finds the model of the first."""
+    model = project / "model_save/chat_small_t5.best.bin"
+    model.unlink()
+    refused = python(project, "train", *SMALL, *shape)
+    assert refused.code == 2
+    assert "sft-tui run pretrain" in refused.err
+    result = python(project, "train", *shape)
+    finished(result, project, "pretrain")
+    assert "Using TrainConfig (" in result.err
+    assert model.is_file()
+    result = python(project, "train", "--is_finetune=True", *shape)
+    finished(result, project, "sft")
+    assert "Using TrainConfigSFT (" in result.err
 
 
 def test_the_multi_gpu_form_without_gpus_is_refused_and_says_what_works(project: Path) -> None:
@@ -108,9 +130,9 @@ def test_the_multi_gpu_form_on_the_cpu_is_one_training(project: Path, shape: lis
 
 def test_the_best_model_is_tested(project: Path, shape: list[str]) -> None:
     python(project, "train", *SMALL, *shape)
-    result = python(project, "test", *SMALL, "--max_new_tokens=4")
+    result = python(project, "test", "--use_small_config=True", "--max_new_tokens=4")
     assert result.code == 0, result.err
-    assert "Evaluated 8 rows of data/my_test_dataset.parquet" in result.out
+    assert "Evaluated model_save/sft_small/best on 8 rows of data/my_test_dataset.parquet" in result.out
 
 
 @pytest.mark.parametrize(
@@ -152,6 +174,7 @@ def test_a_run_that_was_started_so_is_seen_and_stopped_by_the_app(
         (["train", *SMALL, "--epoch=5"], "--epochs"),
         (["train", *SMALL, "--epochs=0"], "epochs = 0"),
         (["train", *SMALL, "--is_keep_training=True", "--fresh=True"], "give one of them"),
+        (["test", *SMALL, "--best_epoch=3"], "the model with the highest BLEU is kept"),
     ],
 )
 def test_wrong_use_is_refused(project: Path, arguments: list[str], said: str) -> None:
@@ -163,9 +186,12 @@ def test_wrong_use_is_refused(project: Path, arguments: list[str], said: str) ->
 
 def test_a_missing_model_is_refused_by_name(project: Path) -> None:
     (project / "model_save/chat_small_t5.best.bin").unlink()
+    (project / "model_save/pretrain/best").mkdir(parents=True)
     result = python(project, "train", *SMALL)
     assert result.code == 2
     assert "model_save/chat_small_t5.best.bin" in result.err
+    words = [*SMALL, "--pretrained_model=model_save/pretrain/best"]
+    assert f"`python train_low_mem.py train {' '.join(words)}`" in result.err
     assert not (project / "model_save/sft_small").exists()
 
 
@@ -187,3 +213,27 @@ def test_a_run_refused_by_the_trainer_leaves_no_log(project: Path) -> None:
 )
 def test_the_command_to_go_on_names_each_switch_once(arguments: list[str], kept: list[str]) -> None:
     assert without_switches(arguments, "--is_keep_training", "--fresh") == kept
+
+
+def test_no_option_of_ours_is_taken_by_a_launcher() -> None:
+    """argparse takes the beginning of an option's name for the option, even behind the script."""
+    from accelerate.commands.launch import launch_command_parser
+    from torch.distributed.run import get_args_parser
+
+    ours = [option for command in cli.commands.values() for parameter in command.params for option in parameter.opts]
+    ours.remove("--logs")  # which has another name for this
+    ours.remove("--logs")
+    for parser in (launch_command_parser(), get_args_parser()):
+        for option in {*ours, "--log_dir"}:
+            given = parser.parse_args(["train_low_mem.py", "train", f"{option}=x"])
+            assert given.training_script_args == ["train", f"{option}=x"]
+
+
+def test_a_launcher_that_starts_one_process_for_two_is_noticed(project: Path, shape: list[str]) -> None:
+    """accelerate does so without --multi_gpu, and says nothing of it."""
+    launch = [word for word in LAUNCH if word != "--multi_gpu"]
+    result = run(*launch, "./train_low_mem.py", "train", *SMALL, *shape, folder=project, env=ON_CPU)
+    finished(result, project, "sft_small")
+    assert "asked for 2 processes and started this one alone: the effective batch is 8, not 16" in result.err
+    assert "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 ./train_low_mem.py" in result.err
+    assert "started this one alone" in (project / "logs/sft-small-1.log").read_text()

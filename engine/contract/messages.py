@@ -712,6 +712,8 @@ MESSAGES: dict[str, Wording] = {
         "Finished: {steps_total} steps; best BLEU {bleu}, evaluation loss {loss} (epoch {epoch}); the model is in "
         "{path}.",
         "训练完成：共 {steps_total} 步；最佳 BLEU {bleu}，评估损失 {loss}（第 {epoch} 轮）；模型在 {path}。",
+        "Try it: {reply}",
+        "试一试：{reply}",
     ),
     "ended_finished_unpublished": Wording(
         "All {steps_total} steps are done, loss {loss}, but no model could be published in {path}: see the warnings.",
@@ -720,8 +722,8 @@ MESSAGES: dict[str, Wording] = {
         "权重在最后一个检查点中：排除原因后用 `{resume_option}` 发布。",
     ),
     "ended_tested": Wording(
-        "Evaluated {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
-        "已评估 {path} 的 {rows} 行：损失 {loss}，BLEU {bleu}。",
+        "Evaluated {model} on {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
+        "已用 {path} 的 {rows} 行评估 {model}：损失 {loss}，BLEU {bleu}。",
     ),
     "ended_rehearsed": Wording(
         "Rehearsed: the run fits with micro-batches of {budget} tokens.",
@@ -956,7 +958,8 @@ class Message:
             args["phase"] = PHASES_ZH.get(phase, phase)
         what, fix = (wording.zh, wording.zh_fix) if lang == "zh" else (wording.en, wording.en_fix)
         try:
-            return what.format_map(args), fix.format_map(args)
+            said = what.format_map(args), ""
+            return said[0], fix.format_map(args)
         except (KeyError, IndexError, ValueError, OverflowError, RecursionError):  # the arguments of another version
             return said
 

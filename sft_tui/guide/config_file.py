@@ -3,13 +3,13 @@
 import ast
 import os
 import shlex
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig, check_value, setting_of
+from engine.contract.files import read_piece
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from sft_tui.options import FIELD_OF, meant
@@ -81,13 +81,9 @@ def _same_path(one: str, other: str) -> bool:
 def _source(path: Path) -> str:
     """The text of a regular file, empty where there is none that can be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        return read_piece(path.resolve(), 0, LONGEST).decode("utf-8", "replace")
+    except (OSError, RuntimeError):  # the latter where links lead in a circle
         return ""
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return file.read(LONGEST).decode("utf-8", "replace")
 
 
 def _classes(source: str, folder: Path) -> dict[str, Values] | None:
@@ -106,11 +102,11 @@ def _classes(source: str, folder: Path) -> dict[str, Values] | None:
             for base in node.bases:
                 own |= classes.get(base.id, {}) if isinstance(base, ast.Name) else {}
             for field, value in _assigned(node.body):
-                own |= _value_of(value, {**names, **own}, field)
+                _assign(own, field, value, {**names, **own})
             classes[node.name] = own
         else:
             for field, value in _assigned([node]):
-                names |= _value_of(value, names, field)
+                _assign(names, field, value, names)
                 if field == "PROJECT_ROOT":  # the scripts make it from the place of the file
                     names[field] = str(folder)
     return classes
@@ -127,16 +123,21 @@ def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
                 yield target.id, value
 
 
-def _value_of(node: ast.expr, names: Values, field: str) -> Values:
-    """{field: value}; {} where only running the file would tell."""
+def _assign(values: Values, field: str, node: ast.expr, names: Values) -> None:
+    """Gives the field its value, or none where only running the file would tell."""
     try:
-        if sum(1 for _ in ast.walk(node)) > MOST_TERMS:
-            return {}
-        value = _evaluated(node, names)
-        long = len(value) > LONGEST_TEXT if isinstance(value, str) else int(value).bit_length() > MOST_BITS
+        values[field] = _value_of(node, names)
     except (_UnknownError, RecursionError, ArithmeticError, TypeError, ValueError):
-        return {}
-    return {} if long else {field: value}
+        values.pop(field, None)
+
+
+def _value_of(node: ast.expr, names: Values) -> Any:
+    if sum(1 for _ in ast.walk(node)) > MOST_TERMS:
+        raise _UnknownError
+    value = _evaluated(node, names)
+    if len(value) > LONGEST_TEXT if isinstance(value, str) else int(value).bit_length() > MOST_BITS:
+        raise _UnknownError
+    return value
 
 
 class _UnknownError(Exception):

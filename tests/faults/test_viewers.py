@@ -106,7 +106,7 @@ def test_ctrl_c_in_a_viewer_that_nobody_can_answer_leaves_the_run_running(one: R
         until(one.trains(1, 2), 60)
         viewer.send_signal(signal.SIGINT)
         assert viewer.wait(30) == 0
-    assert "sft-small-1 goes on" in (one.folder / "notes").read_text()
+    assert "sft-small-1 keeps running" in (one.folder / "notes").read_text()
     sound = goes_on(one)
     ledger.add("Ctrl-C in a viewer", 1, not sound)
     assert sound

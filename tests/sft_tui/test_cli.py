@@ -236,7 +236,7 @@ def test_a_run_is_detached_looked_at_paused_continued_stopped_and_resumed(
     log, output = RunDir(tmp_path / "logs/sft-small-1"), OutputDir(tmp_path / "model_save/sft_small")
     started = called(tmp_path, "run", "sft-small", "--detach", *settings)
     assert (started.code, started.out) == (0, "sft-small-1\n")
-    assert "sft-tui attach sft-small-1" in started.err
+    assert "sft-small-1 has started. Look at it: sft-tui attach sft-small-1" in started.err
     until(lambda: 3 in steps(log))
     told = json.loads(called(tmp_path, "status", "--json").out)
     assert (told["run"], told["status"], told["epochs"]) == ("sft-small-1", "running", 2000)

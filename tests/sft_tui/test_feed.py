@@ -12,7 +12,7 @@ from sft_tui.history import Follower
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.screen.test_terminal import write_run
 
-END = events.RunEnded("finished", 0, Message("ended_tested", {"rows": 3, "path": "x", "loss": "1", "bleu": "2"}))
+END = events.RunEnded("finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"}))
 
 
 def all_of(run_dir: RunDir) -> tuple[Feed, int]:
@@ -42,7 +42,7 @@ def test_a_snapshot_saves_the_reading_and_the_newest_lines_are_there(tmp_path: P
     feed, pieces = all_of(run_dir)
     assert feed.curves.of["loss"].last == 2999
     lines = feed.log.lines()
-    assert "Evaluated 3 rows" in lines[-1].text
+    assert "Evaluated m on 3 rows" in lines[-1].text
     assert "Configuration sft-small" in lines[0].text
     assert sum(line.level == "step" for line in lines) == 2999
     assert pieces > 1

@@ -113,7 +113,7 @@ def test_ctrl_c_asks_and_leaves_the_run_running_unless_told_otherwise(
     assert follow(run_dir, Again(out, run_dir, record), "en") == 0
     assert run_dir.stop_requested() == asked
     assert run_dir.now_request.exists() == ("n" in answers)
-    assert ("sft-small-1 goes on" in capsys.readouterr().err) == left
+    assert ("sft-small-1 keeps running" in capsys.readouterr().err) == left
     lock.release()
 
 

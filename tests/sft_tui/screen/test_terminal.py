@@ -41,7 +41,9 @@ def write_run(logs: Path, name: str, *told: events.Event) -> RunDir:
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
-    ended = events.RunEnded("finished", 0, Message("ended_tested", {"rows": 3, "path": "x", "loss": "1", "bleu": "2"}))
+    ended = events.RunEnded(
+        "finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"})
+    )
     write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, ended)
     return tmp_path / "logs"
 
@@ -113,11 +115,11 @@ def test_an_action_is_found_by_its_name_in_the_language_of_the_screen(logs: Path
 
 def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
     with screen(logs.parent, "attach", "sft-small-1") as app:
-        app.read(lambda raw: b"Evaluated 3 rows" in raw)
+        app.read(lambda raw: b"Evaluated m on 3 rows" in raw)
         app.press("y")
         app.read(lambda raw: b"\x1b]52;c;" in raw)
         (file,) = logs.glob("copied-*.txt")
-        assert "Evaluated 3 rows" in file.read_text()
+        assert "Evaluated m on 3 rows" in file.read_text()
         app.press("q")
 
 

@@ -1,0 +1,165 @@
+"""A `config.py` of the original scripts: compared as data, never run, whatever it holds."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract.messages import Message
+from sft_tui.guide import config_file
+
+HEAD = """
+from dataclasses import dataclass
+from os.path import dirname, abspath
+PROJECT_ROOT: str = '/'.join(abspath(dirname(__file__)).split('\\\\')) if '\\\\' in __file__ else dirname(__file__)
+open("executed", "w")
+"""
+SMALL = """
+@dataclass
+class TrainConfigSFTSmall:
+    epochs: int = 3
+    batch_size_per_gpu: int = 1
+    train_file: str = PROJECT_ROOT + '/data/sft_train_small_train.parquet'
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def answered(folder: Path, source: str, **given: Any) -> Message | None:
+    (folder / "config.py").write_text(source)
+    message = config_file.answer([folder], "sft-small", given)
+    assert not (folder / "executed").exists()
+    return message
+
+
+def options(message: Message | None) -> list[str]:
+    """The options that the answer proposes."""
+    assert message is not None
+    assert message.code == "config_file_differs", message
+    return shlex.split(str(message.args["options"]))
+
+
+def test_the_guides_own_file_says_nothing_else(folder: Path) -> None:
+    message = answered(folder, HEAD + SMALL)
+    assert message is not None
+    assert message.code == "config_file_same"
+    assert "not read, and not run" in message.what()
+    assert "不会被读取或执行" in message.what("zh")
+
+
+def test_what_was_changed_is_named_with_the_options_that_do_the_same(folder: Path) -> None:
+    changed = SMALL.replace("= 3", "= 5").replace("sft_train_small_train", "我的 rows") + "    max_seq_len: int = 256\n"
+    message = answered(folder, HEAD + changed)
+    assert options(message) == ["--epochs=5", "--train_file=data/我的 rows.parquet", "--max_seq_len=256"]
+    assert message is not None
+    assert "epochs = 5 (3)" in message.what()
+    for lang in ("en", "zh"):
+        assert "--max_seq_len=256" in message.fix(lang)
+
+
+def test_what_the_command_line_gives_is_not_compared(folder: Path) -> None:
+    message = answered(folder, HEAD + SMALL.replace("= 3", "= 5"), epochs=7)
+    assert message is not None
+    assert message.code == "config_file_same"
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("learn_rate = 3e-5", "--learn_rate=3e-05"),
+        ("learn_rate = 6 / 200_000", "--learn_rate=3e-05"),
+        ("dropout_rate = -1 + 1.5", "--dropout_rate=0.5"),
+        ("epochs: int = 2 * 4", "--epochs=8"),
+        ("tokenizer_dir: str = 'tok'", "--tokenizer=tok"),
+        ("finetune_from_ckp_file = f'{PROJECT_ROOT}/m.bin'", "--pretrained_model=m.bin"),
+        ("output_dir = os.path.join(PROJECT_ROOT, 'out', 'x')", "--output_dir=out/x"),
+        ("train_file = '/mnt/disk/a.parquet'", "--train_file=/mnt/disk/a.parquet"),
+        ("mixed_precision = 'no'", "--mixed_precision=fp32"),
+        ("seed = SEED", "--seed=7"),
+    ],
+)
+def test_values_are_told_in_every_form_that_is_data(folder: Path, line: str, option: str) -> None:
+    assert options(answered(folder, f"{HEAD}SEED = 7\nclass TrainConfigSFTSmall:\n    {line}\n")) == [option]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "epochs = int(open('executed', 'w').write('x'))",
+        "epochs = [5][0]",
+        "epochs = True",
+        "epochs = 'many'",
+        "epochs = 10 ** 10 ** 10",
+        "epochs = 0",
+        "train_file = None",
+        "unheard_of = 5",
+        "mixed_precision = 'bf17'",
+        "learn_rate = 1 / 0",
+    ],
+)
+def test_what_only_running_it_would_tell_or_no_setting_can_be_is_left_out(folder: Path, line: str) -> None:
+    message = answered(folder, f"{HEAD}class TrainConfigSFTSmall:\n    {line}\n")
+    assert message is not None
+    assert message.code == "config_file_same"
+
+
+def test_a_class_has_what_its_bases_have(folder: Path) -> None:
+    base = "class TrainConfigSFT:\n    epochs = 9\n    seed = 5\n"
+    own = "class TrainConfigSFTSmall(TrainConfigSFT):\n    seed = 6\n"
+    assert options(answered(folder, base + own)) == ["--epochs=9", "--seed=6"]
+
+
+def test_the_shape_of_the_model_is_compared_too(folder: Path) -> None:
+    assert options(answered(folder, HEAD + "class T5ModelConfig:\n    d_ff: int = 2048\n" + SMALL)) == ["--d_ff=2048"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class TrainConfigSFTSmall:\n  epochs = = 5\n",
+        "TrainConfig\0",
+        "TrainConfig = " + "(" * 5000,
+        "class TrainConfig:\n  pass\n",
+        "# TrainConfig\n" + "x = 1 " + "+ 1" * 20000,
+    ],
+)
+def test_what_cannot_be_compared_is_told_to_be_unread(folder: Path, source: str) -> None:
+    message = answered(folder, source)
+    assert message is not None
+    assert message.code == "config_file_unread"
+    assert "--train_file" in message.fix("zh")
+
+
+def test_values_that_would_grow_without_end_are_left_out(folder: Path) -> None:
+    doubled = "A = 'aaaa'\nB = 7\n" + "A = A + A\nB = B * B\n" * 60
+    message = answered(folder, f"{doubled}class TrainConfigSFTSmall:\n    train_file = A\n    seed = B\n")
+    assert message is not None
+    assert message.code == "config_file_same"
+
+
+@pytest.mark.parametrize("kind", ["none", "of something else", "folder", "fifo", "unreadable link"])
+def test_where_there_is_nothing_of_a_training_nothing_is_said(folder: Path, kind: str) -> None:
+    path = folder / "config.py"
+    if kind == "of something else":
+        path.write_text("DEBUG = True\n")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "unreadable link":
+        path.symlink_to("absent")
+    assert config_file.answer([folder], "sft-small", {}) is None
+
+
+def test_the_file_next_to_the_script_goes_before_that_of_the_working_folder(folder: Path) -> None:
+    for name, epochs in (("script", 4), ("work", 5)):
+        (folder / name).mkdir()
+        (folder / name / "config.py").write_text(f"class TrainConfigSFTSmall:\n    epochs = {epochs}\n")
+    message = config_file.answer([folder / "script", folder / "work"], "sft-small", {})
+    assert options(message) == ["--epochs=4"]
