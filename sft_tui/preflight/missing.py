@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.contract.config import RunConfig
-from engine.contract.inputs import FILES, has_tokenizer, model_folder
+from engine.contract.inputs import FILES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
@@ -147,7 +147,8 @@ def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
     """
     if error.message.code != "file_missing":
         return error
-    gone = {name for name in FILES if (path := str(getattr(config, name))) and not Path(path).exists()}
+    paths = {**{name: str(getattr(config, name)) for name in FILES}, "tokenizer": tokenizer_folder(config)}
+    gone = {name for name, path in paths.items() if path and not Path(path).exists()}
     words, actions = advice(str(error.message.args["setting"]), config, gone, again)
     command = command_of(actions)
     shown = {key: text.format(command=command) for key, text in zip(("advice", "advice_zh"), words, strict=True)}

@@ -12,7 +12,9 @@ from sft_tui.history import Follower
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.screen.test_terminal import write_run
 
-END = events.RunEnded("finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"}))
+END = events.RunEnded(
+    "finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"})
+)
 
 
 def all_of(run_dir: RunDir) -> tuple[Feed, int]:
