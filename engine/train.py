@@ -5,7 +5,6 @@ resumed run computes its position from the number of steps behind it, so it need
 nothing.
 """
 
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -439,9 +438,7 @@ class Training:
                 Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
             )
         bleu, loss, epoch = f"{best['bleu']:.2f}", f"{best['loss']:.4f}", best["epoch"]
-        reply = f"sft-tui reply --model {shlex.quote(path)} '你好'"
-        counts: dict[str, Value] = {"steps_total": total, "loss": loss, "bleu": bleu, "epoch": epoch}
-        return Message.of("ended_finished", path=path, reply=reply, **counts)
+        return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 
 
 def _few(numbers: list[int], most: int) -> str:

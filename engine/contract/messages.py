@@ -3,6 +3,7 @@
 An event or an error carries a code and its arguments; whoever shows it renders it in the reader's language.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
@@ -12,7 +13,10 @@ Value = str | int | float
 
 
 class Wording(NamedTuple):
-    """What happened and what to do about it, in both languages; `{name}` stands for an argument."""
+    """What happened and what to do about it, in both languages.
+
+    `{name}` stands for an argument, `{name_in_shell}` for it as a shell takes it.
+    """
 
     en: str
     zh: str
@@ -712,8 +716,8 @@ MESSAGES: dict[str, Wording] = {
         "Finished: {steps_total} steps; best BLEU {bleu}, evaluation loss {loss} (epoch {epoch}); the model is in "
         "{path}.",
         "训练完成：共 {steps_total} 步；最佳 BLEU {bleu}，评估损失 {loss}（第 {epoch} 轮）；模型在 {path}。",
-        "Try it: {reply}",
-        "试一试：{reply}",
+        "Try it: sft-tui reply --model {path_in_shell} 'hello'",
+        "试一试：sft-tui reply --model {path_in_shell} '你好'",
     ),
     "ended_finished_unpublished": Wording(
         "All {steps_total} steps are done, loss {loss}, but no model could be published in {path}: see the warnings.",
@@ -956,6 +960,7 @@ class Message:
         args, phase = localized(self.args, lang), self.args.get("phase")
         if lang == "zh" and isinstance(phase, str):
             args["phase"] = PHASES_ZH.get(phase, phase)
+        args |= {f"{name}_in_shell": shlex.quote(value) for name, value in args.items() if isinstance(value, str)}
         what, fix = (wording.zh, wording.zh_fix) if lang == "zh" else (wording.en, wording.en_fix)
         try:
             said = what.format_map(args), ""

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import engine
 import sft_tui
-from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Wording
+from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Value, Wording
 from engine.contract.reasons import REASONS, counted
 from engine.texts import fault_of
 from sft_tui import cli, cli_data
@@ -50,8 +51,9 @@ class Use(NamedTuple):
 
 
 def placeholders(template: str) -> list[str]:
-    """The arguments that a template shows, sorted."""
-    return sorted(name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+    """The arguments that a template shows, as they are or as a shell takes them, sorted."""
+    names = (name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
+    return sorted(name.removesuffix("_in_shell") for name in names)
 
 
 def sources() -> list[Path]:
@@ -314,3 +316,14 @@ def test_why_rows_are_left_out_is_said_in_both_languages(prompt: str | bytes | N
     message = Message.of("rows_dropped", path="x", rows=9, dropped=3, first=1, **counted({reason: 3}))
     assert f"{REASONS[reason].en}: 3" in message.what("en")
     assert f"{REASONS[reason].zh}：3" in message.what("zh")
+
+
+def test_what_is_to_be_typed_is_quoted_as_a_shell_needs_it() -> None:
+    args: dict[str, Value] = {"steps_total": 5, "loss": "1", "bleu": "2", "epoch": 1, "path": "a b'/best"}
+    assert shlex.split(Message.of("ended_finished", **args).fix().removeprefix("Try it: "))[3] == "a b'/best"
+    assert Message.of("ended_finished", **args).what().endswith("the model is in a b'/best.")
+
+
+def test_the_arguments_of_another_version_take_no_more_than_the_advice() -> None:
+    message = Message.of("unfinished_run", path="out", run="sft-1", step=3, steps_total="9")
+    assert (message.what(), message.fix()) == ("out holds the run sft-1, cut at step 3 of 9.", "")
