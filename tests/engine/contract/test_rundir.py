@@ -159,12 +159,12 @@ def test_a_stop_file_that_says_nothing_is_a_stop(content: bytes, tmp_path: Path)
 def test_a_record_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> None:
     resumed = {"resume": True, "force": True, "accepted": ["epochs", text], "resume_option": f"sft-tui {text}"}
     written = record(overrides={"seed": [1, 2]}, processes=2, **resumed)
-    written = replace(written, config=to_json(replace(RunConfig(), output_dir=text, seed=3)))
+    written = replace(written, config=to_json(replace(RunConfig(), train_file=text, seed=3)))
 
     RunDir(tmp_path).write_record(written)
 
     assert RunDir(tmp_path).read_record() == written
-    assert RunDir(tmp_path).read_record().run_config() == replace(RunConfig(), output_dir=text, seed=3)
+    assert RunDir(tmp_path).read_record().run_config() == replace(RunConfig(), train_file=text, seed=3)
 
 
 def test_a_record_that_is_not_there_is_named(tmp_path: Path) -> None:
