@@ -67,6 +67,8 @@ class Feed:
             return None
         earlier = self.log.earlier(self._past.share if self._past else 1.0)
         run = replace(self.run, state=self.state)
+        if not run.alive:
+            run = runs.located(run)
         return Shot(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
 
     def poll(self) -> bool:

@@ -81,7 +81,7 @@ def _imported(request: Request, account: Account, rows: Iterator[tuple[str, str]
         if path.exists() and not request.overwrite:
             raise InputError("import_exists", path=str(path))
     counts = {"rows": sum(1 for _ in rows)} if not targets else _write(request, rows)
-    if not account.records and request.files:
+    if account.files and not account.records:
         raise InputError("rows_none", path=", ".join(file.path for file in account.files))
     if not counts["rows"]:
         why = counted(account.refused.counts())

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_files
+from engine.data.importing import Request, import_files, import_pairs
 from engine.source import Source
 
 Pairs = list[tuple[str, str]]
@@ -230,3 +230,12 @@ def test_a_folder_that_cannot_be_written_is_named(bring_in: Importer) -> None:
     with pytest.raises(InputError) as refused:
         bring_in(GOOD, train="/dev/null/train.parquet")
     assert refused.value.message.code == "folder_unwritable"
+
+
+def test_pairs_that_were_made_of_files_are_written_like_any(tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    found = import_pairs(
+        Request(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
+    )
+    assert (found["rows"], found["duplicates"]) == (1, 1)
+    assert target.is_file()

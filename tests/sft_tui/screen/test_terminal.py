@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.contract import events
@@ -83,6 +85,46 @@ def test_the_demo_that_is_under_way_is_shown_and_not_started_again(tmp_path: Pat
     finally:
         lock.release()
     assert [path.name for path in (tmp_path / "logs").iterdir() if path.is_dir()] == ["demo-pretrain-7"]
+
+
+SLEEPING = """
+import sys
+from sft_tui.screen import background
+sleep = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+background.PROGRAM = [sys.executable, "-c", sleep]
+from sft_tui.cli import main
+main()
+"""
+
+
+def test_what_runs_behind_the_screen_does_not_hold_its_exit(tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')
+    with screen(tmp_path, program=[sys.executable, "-c", SLEEPING]) as app:
+        app.read(lambda raw: b"data import mine.jsonl" in raw)
+        app.press("f")
+        app.read(lambda raw: b"Import mine.jsonl into" in raw)
+        app.press("y")
+        until((tmp_path / "pid").is_file, 20)
+        until(lambda: bool((tmp_path / "pid").read_text()), 5)
+        process = psutil.Process(int((tmp_path / "pid").read_text()))
+        app.press("q")
+        assert app.wait(5.0) == 0
+        left_clean(app)
+    process.wait(10)
+
+
+def test_the_screen_is_suspended_and_comes_back(logs: Path) -> None:
+    job = f"set -m; {shlex.join(PROGRAM)} attach sft-small-1; echo IN THE SHELL; read _; fg"
+    with screen(logs.parent, program=["/bin/sh", "-c", job]) as app:
+        app.read(lambda raw: b"Loss" in raw)
+        app.press("\x1a")
+        app.read(lambda raw: b"IN THE SHELL" in raw)
+        left_clean(app)
+        begin = len(app.raw)
+        app.press("\r")
+        app.read(lambda raw: b"Loss" in raw[begin:])
+        app.press("\x11")
+        assert app.wait() == 0
 
 
 def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None:
