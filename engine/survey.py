@@ -171,6 +171,7 @@ def _store(
         root, looking = Path(config.token_store), _paced("token_store")
         store = open_store(source, tokenizer, config.max_seq_len, root, report, looking)
         if source.setting != "train_file":
+            tell(doing=source.setting)
             references(source, store, rows_replied(config, len(store)))
         return store, True
     except InputError as error:

@@ -96,6 +96,10 @@ def _rows(finding: Finding, run: Run) -> Actions:
     return Command(("data", "demo", "--train", train, "--valid", valid)), run.check(**DEMO)
 
 
+def _another_store(_finding: Finding, run: Run) -> Actions:
+    return (run.check(token_store=f"{run.config.token_store.rstrip('/')}_new"),)
+
+
 def _fewer_a_step(finding: Finding, run: Run) -> Actions:
     rows, accumulated = int(finding.args["rows"]), run.config.gradient_accumulation_steps
     of_one = int(finding.args["batch"]) // accumulated
@@ -196,14 +200,14 @@ def _elsewhere(finding: Finding, run: Run) -> Actions:
     return (run.check(**{setting: str(other)}),)
 
 
+OF_SUBJECTS: dict[str, Remedy] = {"pretrained_model": _another_model, "token_store": _another_store}
 REMEDIES: dict[str, Remedy] = {
     "file_unreadable": _look,
     "column_missing": _columns,
     "column_not_text": _preview,
     **dict.fromkeys(("parquet_bad", "rows_none", "rows_all_empty"), _rows),
-    "probe_crash": lambda finding, run: (_another_model if finding.subject == "pretrained_model" else _rows)(
-        finding, run
-    ),
+    "probe_crash": lambda finding, run: OF_SUBJECTS.get(finding.subject, _rows)(finding, run),
+    "token_store_bad": _another_store,
     "rows_few": _fewer_a_step,
     "rows_truncated": _longer,
     **dict.fromkeys(("model_bad", "model_pickle", "model_hash", "model_checksum"), _another_model),

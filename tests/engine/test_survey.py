@@ -53,6 +53,17 @@ def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
     return facts
 
 
+def test_a_damaged_token_store_is_made_again_and_told_once(
+    survey: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    sound = survey()["train_file"]
+    (damaged,) = (tmp_path / "store").glob("train-*/label.ids")
+    damaged.write_bytes(bytes([damaged.read_bytes()[0] ^ 2]) + damaged.read_bytes()[1:])
+    again = survey()["train_file"]
+    assert again.pop("store_again")["path"] == str(damaged)
+    assert again == sound == survey()["train_file"]
+
+
 def test_rows_tokens_and_steps_are_counted(survey: Callable[..., dict[str, Any]]) -> None:
     facts = survey([*ROWS, (None, "x"), ("\x1b[2J", "y"), ROWS[0]], epochs=2, gradient_accumulation_steps=2)
     train = facts["train_file"]

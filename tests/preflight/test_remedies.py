@@ -14,7 +14,9 @@ from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check, check_file
-from sft_tui.preflight.fix import Action
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Action, Set
+from sft_tui.preflight.remedy import Run, remedied
 from tests.preflight.conftest import Checked
 from tests.preflight.zoo import ZOO, Files
 from tests.processes import SFT_TUI, run
@@ -100,3 +102,15 @@ def test_repeated_rows_leave_the_validation_file_alone(files: Files, checked: Ch
     assert files.path("train_file").read_bytes() == before
     assert len(files.rows("validation_file")) == 10
     assert not (files.folder / "data").exists()
+
+
+@pytest.mark.parametrize("code", ["probe_crash", "token_store_bad"])
+def test_a_token_store_that_cannot_be_read_is_left_for_another_and_no_rows_are_replaced(
+    files: Files, code: str
+) -> None:
+    request = Request("sft-small", {}, preset("sft-small").config, files.folder / "logs")
+    finding = Finding("error", code, "token_store", {"path": "data/token_store", "why": "SIGBUS"})
+    (remedied_finding,) = remedied(Run(request.config, request.but, [finding]))
+    (action,) = remedied_finding.actions
+    assert isinstance(action, Set)
+    assert dict(action.changes) == {"token_store": "data/token_store_new"}
