@@ -1,39 +1,19 @@
-"""What a model on disk is made of: names, shapes and kinds of its tensors, without torch and executing nothing.
+"""What a model on disk is made of: whether all its weights are there, and what it comes to; a T5's without torch."""
 
-A safetensors file says so in its header, a torch file in a pickle that is read here by an unpickler that knows only
-the few names a state dict needs and answers them with descriptions of its own.
-"""
-
-import collections
-import io
 import json
-import math
-import pickle
-import stat
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.finite import same_content
 from engine.foreign import reading_foreign
+from engine.kinds import require_file, require_folder
+from engine.sizes import check_sizes
+from engine.weightfile import T5_NAMES, Tensor, Tensors, bad, require_regular, tensors_of, weight_files, wrapper_of
 
-ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
-    "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8,
-}  # fmt: skip
-_STORAGES = {
-    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}  # fmt: skip
-LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 LONGEST_CONFIG = 10_000_000  # bytes
-MOST_LAYERS, WIDEST = 512, 1 << 24  # beyond any model that could be trained here, and within what arithmetic bears
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-GIT_LFS = b"version https://git-lfs"
 # Families of sequence-to-sequence models; a folder of any other is refused by transformers, after a while.
 SEQ2SEQ = {
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "fsmt", "led", "longt5", "m2m_100",
@@ -41,24 +21,11 @@ SEQ2SEQ = {
     "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "umt5", "xlm-prophetnet",
 }  # fmt: skip
 T5_FAMILY = {"t5", "mt5"}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor as its file describes it; tensors of one `storage` share their memory, of `stored` elements."""
-
-    kind: str
-    shape: tuple[int, ...]
-    storage: str
-    stored: int = 0
-
-    @property
-    def count(self) -> int:
-        """Number of its elements."""
-        return math.prod(self.shape)
-
-
-Tensors = dict[str, Tensor]
+GATE, GATED = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", "gated-gelu"  # of T5 1.1, mT5 and Flan
+NO_T5 = (
+    "its names are not those of a T5; a model of another family is named by its folder, with its config.json",
+    "其中的名称不是 T5 的；其他模型请指定含 config.json 的目录",
+)
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
@@ -72,245 +39,86 @@ def describe(config: RunConfig) -> dict[str, Any]:
         return _facts(_new_config(config), _t5_tensors(_new_config(config)), 0, config.freeze, {})
     if path.is_dir():
         return _folder(path, config.freeze)
-    tensors = _tensors_of(path)
+    require_regular(path, "pretrained_model")
+    require_file(path)
+    tensors, wrapper = unwrapped(tensors_of(path), T5_NAMES)
     shared = tensors.get("shared.weight")
-    if shared is None or len(shared.shape) != 2:
-        raise _bad(path, "it has no matrix shared.weight, so it is no T5", "其中没有矩阵 shared.weight，不是 T5")
+    if shared is None or len(shared.shape) != 2 or not T5_NAMES & tensors.keys() - {"shared.weight"}:
+        raise bad(path, *NO_T5)
     settings = {**_new_config(config), "vocab_size": shared.shape[0]}
+    if GATE in tensors:
+        settings["feed_forward_proj"] = GATED
     head = tensors.get("lm_head.weight")
-    settings["tie_word_embeddings"] = head is None or head.storage == shared.storage or head.shape == shared.shape
+    tied = head is None or head.storage == shared.storage or same_content(path, head, shared)
+    settings["tie_word_embeddings"] = tied
     _check_fit(path, tensors, settings)
-    return _facts(settings, tensors, path.stat().st_size, config.freeze, {})
+    facts = _facts(settings, tensors, path.stat().st_size, config.freeze, {})
+    return {**facts, "wrapper": wrapper}
 
 
-def _bad(path: Path, why: str, why_zh: str) -> InputError:
-    return InputError("model_bad", path=str(path), why=why, why_zh=why_zh)
+def unwrapped(tensors: Tensors, wanted: Iterable[str]) -> tuple[Tensors, str]:
+    """The tensors by their own names, and what was taken off these."""
+    wrapper = wrapper_of(tensors, wanted)
+    return {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}, wrapper
 
 
 def _new_config(config: RunConfig) -> dict[str, Any]:
     """What config.json would say of a T5 with the settings of a run; its special tokens are the tokenizer's."""
     names = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
     shape = {name: getattr(config, name) for name in names}
-    _check_sizes(Path("--num_layers …"), shape)
+    check_sizes(Path("--num_layers …"), shape)
     return {"model_type": "t5", "vocab_size": 0, "tie_word_embeddings": True, **shape}
-
-
-def require_regular(path: Path, setting: str) -> None:
-    """Raises InputError where `path` is something else than a plain file that can be read."""
-    try:
-        kind = stat.S_IFMT(path.stat().st_mode)
-        if kind == stat.S_IFREG:
-            with path.open("rb"):
-                return
-        kinds = {stat.S_IFDIR: ("it is a folder", "它是目录"), stat.S_IFIFO: ("it is a pipe", "它是管道")}
-        why, why_zh = kinds.get(kind, ("it is a device or a socket", "它是设备或套接字"))
-    except OSError as error:
-        why = why_zh = error.strerror or str(error)
-    raise InputError("file_unreadable", path=str(path), why=why, why_zh=why_zh, setting=setting)
 
 
 # --- folders
 
 
 def _folder(path: Path, freeze: str) -> dict[str, Any]:
+    require_folder(path)
     settings = _read_config(path / "config.json")
     family = str(settings.get("model_type"))
     if family not in SEQ2SEQ:
         why = f"its model_type is {family}, which is no sequence-to-sequence model"
-        raise _bad(path, why, f"其 model_type 为 {family}，不是序列到序列模型")
-    tensors: Tensors = {}
+        raise bad(path, why, f"其 model_type 为 {family}，不是序列到序列模型")
     files = weight_files(path)
+    tensors: Tensors = {}
     for file in files:
-        tensors.update(_tensors_of(file))
-    if family in T5_FAMILY:
-        _check_fit(path, tensors, settings)
-    default = {"pad": 0, "eos": 1} if family in T5_FAMILY else {}
+        tensors.update(tensors_of(file))
+    size = sum(file.stat().st_size for file in files)
+    if family not in T5_FAMILY:
+        from engine import family as others  # with torch, which takes seconds
+
+        kinds = sorted({tensor.kind for tensor in tensors.values()})
+        known = {"settings": _plain(settings), "weights_bytes": size, "kinds": kinds}
+        return {**known, **others.describe(path, freeze, tensors)}
+    tensors, wrapper = unwrapped(tensors, T5_NAMES)
+    _check_fit(path, tensors, settings)
+    default = {"pad": 0, "eos": 1}
     special = {name: settings.get(f"{name}_token_id", default.get(name)) for name in ("pad", "eos", "decoder_start")}
-    return _facts(settings, tensors, sum(file.stat().st_size for file in files), freeze, special)
+    return {**_facts(settings, tensors, size, freeze, special), "wrapper": wrapper}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if isinstance(value, int | str | bool)}
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise _bad(path.parent, "it has no config.json", "其中没有 config.json")
+        raise bad(path.parent, "it has no config.json", "其中没有 config.json")
     if path.stat().st_size > LONGEST_CONFIG:
         size = f"{path.stat().st_size:,}"
-        raise _bad(path.parent, f"its config.json has {size} bytes", f"其 config.json 有 {size} 字节")
+        raise bad(path.parent, f"its config.json has {size} bytes", f"其 config.json 有 {size} 字节")
     with reading_foreign("model_bad", path.parent):
         settings = json.loads(path.read_bytes())
     if not isinstance(settings, dict):
-        raise _bad(path.parent, "its config.json is no JSON object", "其 config.json 不是 JSON 对象")
+        raise bad(path.parent, "its config.json is no JSON object", "其 config.json 不是 JSON 对象")
     for name, value in settings.items():
         if name.endswith("implementation") and "/" in json.dumps(value):
-            raise _bad(
+            raise bad(
                 path.parent, f"its config.json names foreign code: {name}", f"其 config.json 引用外部代码：{name}"
             )
-    _check_sizes(path.parent, settings)
+    check_sizes(path.parent, settings)
     return settings
-
-
-def _check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
-    """Raises InputError for sizes that no model can have, before anything is built of them."""
-    for name, value in settings.items():
-        if isinstance(value, int) and not isinstance(value, bool):
-            layers = "layers" in name and not name.startswith("max_")
-            most = MOST_LAYERS if layers else WIDEST
-            if name.startswith(("num_", "d_", "vocab", "hidden", "encoder_", "decoder_", "rel")) and value > most:
-                raise _bad(
-                    path, f"{name} = {value:,}, and at most {most:,} can be meant", f"{name} = {value:,}，至多 {most:,}"
-                )
-            if name in ("num_labels", "max_length") and value > WIDEST:
-                raise _bad(path, *[f"{name} = {value:,}"] * 2)
-    labels = settings.get("num_labels")
-    if isinstance(labels, int) and labels > 1 << 16:
-        raise _bad(path, *[f"num_labels = {labels:,}"] * 2)
-
-
-def weight_files(path: Path) -> list[Path]:
-    """The files that hold the weights of a model; raises InputError."""
-    if not path.is_dir():
-        return [path]
-    for name in WEIGHT_FILES:
-        index = path / f"{name}.index.json"
-        if (path / name).exists():
-            return [path / name]
-        if index.exists():
-            with reading_foreign("model_bad", path):
-                shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-            for shard in shards:
-                if Path(shard).name != shard or not (path / shard).is_file():
-                    raise _bad(
-                        path, f"{index.name} names {shard}, which is not there", f"{index.name} 列出的 {shard} 不存在"
-                    )
-            return [path / shard for shard in shards]
-    raise _bad(path, f"it has neither {' nor '.join(WEIGHT_FILES)}", f"其中既没有 {'，也没有 '.join(WEIGHT_FILES)}")
-
-
-# --- files
-
-
-def _tensors_of(path: Path) -> Tensors:
-    require_regular(path, "pretrained_model")
-    with path.open("rb") as file:
-        start = file.read(len(GIT_LFS))
-    if start == GIT_LFS:
-        raise InputError("model_lfs", path=str(path))
-    if not start:
-        raise _bad(path, "it is empty", "文件为空")
-    with reading_foreign("model_bad", path):
-        if path.suffix == ".safetensors":
-            return _safetensors(path)
-        if start[:2] == b"PK":
-            return _torch_zip(path)
-        if start[:1] == b"\x80":
-            return _torch_pickle(path)
-        why = "it is no torch file: neither a zip archive nor a pickle"
-        raise _bad(path, why, "不是 torch 文件：既不是 zip 归档，也不是 pickle")
-
-
-def _safetensors(path: Path) -> Tensors:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LONGEST_HEADER):
-            why = f"its header should have {length:,} bytes, and the file has {size:,}"
-            raise _bad(path, why, f"文件头应有 {length:,} 字节，而文件共 {size:,} 字节")
-        header = json.loads(file.read(length))
-    if not isinstance(header, dict):
-        raise _bad(path, "its header is no JSON object", "文件头不是 JSON 对象")
-    tensors, spans = {}, []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if kind not in ITEM_BYTES or not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
-            raise _bad(path, f"its header describes {name} as {kind} {shape}", f"文件头称 {name} 为 {kind} {shape}")
-        if end - start != math.prod(shape) * ITEM_BYTES[kind]:
-            why = f"{name} has {end - start:,} bytes, which do not make {kind} {shape}"
-            raise _bad(path, why, f"{name} 有 {end - start:,} 字节，与 {kind} {shape} 不符")
-        tensors[name] = Tensor(kind, tuple(shape), name)
-        spans.append((start, end))
-    reached = 0
-    for start, end in sorted(spans):
-        if start != reached:
-            raise _bad(path, "its tensors overlap or leave gaps", "张量相互重叠或留有空隙")
-        reached = end
-    if 8 + length + reached != size:
-        wanted = f"{8 + length + reached:,}"
-        why = f"it should have {wanted} bytes, and has {size:,}: it was cut or damaged"
-        raise _bad(path, why, f"应有 {wanted} 字节，实有 {size:,} 字节：文件被截断或损坏")
-    return tensors
-
-
-@dataclass(frozen=True)
-class _Storage:
-    kind: str
-    key: str
-    count: int
-
-
-class _Names(pickle.Unpickler):
-    """Reads the names and shapes of a state dict; every name it does not know is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return _rebuilt if name == "_rebuild_tensor_v2" else _parameter
-        raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> Any:
-        _, kind, key, _, count, *_ = pid
-        return _Storage(str(kind), str(key), int(count))
-
-
-def _rebuilt(storage: _Storage, offset: int, shape: tuple[int, ...], *_: Any) -> Tensor:
-    return Tensor(storage.kind, tuple(int(n) for n in shape), f"{storage.key}+{int(offset)}", storage.count)
-
-
-def _parameter(data: Tensor, *_: Any) -> Tensor:
-    return data
-
-
-def _torch_zip(path: Path) -> Tensors:
-    with zipfile.ZipFile(path) as archive:
-        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        (pickled,) = (name for name in sizes if name.endswith("/data.pkl"))
-        if sizes[pickled] > LONGEST_HEADER:
-            size = f"{sizes[pickled]:,}"
-            raise _bad(path, f"its list of tensors has {size} bytes", f"其张量列表有 {size} 字节")
-        if not archive.getinfo(pickled).CRC:
-            del archive.getinfo(pickled).CRC  # torch can write archives without checksums; zipfile asks for none then
-        state = _Names(io.BytesIO(archive.read(pickled))).load()
-        _require_tensors(path, state)
-        folder = pickled.removesuffix("data.pkl") + "data/"
-        for name, tensor in state.items():
-            key = tensor.storage.partition("+")[0]
-            if sizes.get(folder + key, -1) < tensor.count * ITEM_BYTES.get(tensor.kind, 1):
-                raise _bad(path, f"the content of {name} is not all there", f"{name} 的内容不完整")
-    return {str(name): tensor for name, tensor in state.items()}
-
-
-def _torch_pickle(path: Path) -> Tensors:
-    """The form that torch wrote before 1.6, and still reads: pickles one after the other, then the content."""
-    with path.open("rb") as file:
-        for _ in range(3):  # a magic number, the version, the machine
-            _Names(file).load()
-        state = _Names(file).load()
-        _require_tensors(path, state)
-        keys = set(_Names(file).load())
-        counts = {tensor.storage.partition("+")[0]: (tensor.kind, tensor.stored) for tensor in state.values()}
-        needed = sum(8 + count * ITEM_BYTES.get(kind, 1) for kind, count in counts.values())
-        if not counts.keys() <= keys or path.stat().st_size - file.tell() < needed:
-            raise _bad(path, "the content of its tensors is not all there", "张量的内容不完整")
-    return {str(name): tensor for name, tensor in state.items()}
-
-
-def _require_tensors(path: Path, state: Any) -> None:
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
-        why, why_zh = "it holds something other than named tensors", "其中有具名张量以外的内容"
-        raise InputError("model_pickle", path=str(path), why=why, why_zh=why_zh)
 
 
 # --- T5
@@ -349,7 +157,7 @@ def _shape_in(tensors: Tensors) -> dict[str, int]:
         d_model = tensors["shared.weight"].shape[1]
         heads = tensors[f"{first}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
         inner = tensors[f"{first}.0.SelfAttention.q.weight"].shape[0]
-        d_ff = tensors[f"{first}.1.DenseReluDense.wi.weight"].shape[0]
+        d_ff = tensors[GATE if GATE in tensors else f"{first}.1.DenseReluDense.wi.weight"].shape[0]
         layers = {
             stack: 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith(f"{stack}.block."))
             for stack in ("encoder", "decoder")
@@ -422,10 +230,9 @@ def _facts(
     trained = sum(tensor.count for name, tensor in once.values() if not _is_frozen(name, parts))
     if not trained and total:
         raise InputError("nothing_trainable", freeze=freeze)
-    pick = {name: value for name, value in settings.items() if isinstance(value, int | str | bool)}
     embedded = next((t for n, t in tensors.items() if n.removeprefix("model.") in ("shared.weight", *_ALIASES)), None)
     return {
-        "settings": pick,
+        "settings": _plain(settings),
         "special": special,
         "rows": embedded.shape[0] if embedded is not None and embedded.shape else 0,
         "parameters": total,

@@ -1,9 +1,10 @@
 """Load weights, freeze what shall not learn, choose the precision."""
 
 import json
+import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -20,13 +22,32 @@ from transformers import (
     T5Config,
 )
 
+from engine.anatomy import GATE, GATED, NO_T5, T5_FAMILY
 from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import read_json
 from engine.foreign import reading_foreign
+from engine.generation import read_generation
+from engine.kinds import require_file, require_folder
 from engine.network.modules import T5Modules, is_known
 from engine.tokenizer import tokens_needed
+from engine.weightfile import (
+    T5_NAMES,
+    Tensors,
+    bad,
+    require_regular,
+    state_within,
+    tensors_of,
+    weight_files,
+    wrapper_of,
+)
+
+Tell = Callable[[Message], None]
+
+
+def _tell_nobody(_message: Message) -> None:
+    """A notice that nobody asked for."""
 
 
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:
@@ -39,8 +60,13 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed:
     return model
 
 
-def load_mapped(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:
-    """The same with weights that may still be those of a mapped file: they are to be detached before they are used."""
+def load_mapped(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, tell: Tell = _tell_nobody
+) -> Any:
+    """The same with weights that may still be those of a mapped file: they are to be detached before they are used.
+
+    `tell` is told what was made of the files that they do not say.
+    """
     path = config.pretrained_model
     if not path:
         from transformers import T5ForConditionalGeneration
@@ -48,10 +74,10 @@ def load_mapped(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed
         torch.manual_seed(config.seed)
         model: Any = T5ForConditionalGeneration(_t5_config(config, tokenizer, len(tokenizer), tied=True))
     elif Path(path).is_dir():
-        model = (_modules_of_folder(Path(path)) if packed else None) or _from_folder(Path(path))
+        model = _from_folder(Path(path), packed=packed, tell=tell)
     else:
-        model = _from_state_dict(Path(path), config, tokenizer, packed=packed)
-    _set_dropout(model, config.dropout_rate)
+        model = _from_state_dict(Path(path), config, tokenizer, packed=packed, tell=tell)
+    set_dropout(model, config.dropout_rate)
     _check_vocabulary(model, config, tokenizer)
     return model
 
@@ -78,19 +104,18 @@ def _modules(parsed: Any, state: Mapping[str, Tensor], generation_config: Any = 
         return None
 
 
-def _modules_of_folder(path: Path) -> T5Modules | None:
-    _refuse_foreign_code(path)
+def _modules_of_folder(path: Path, wrapper: str, settings: GenerationConfig) -> T5Modules | None:
     try:
         parsed = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         state = load_file(path / "model.safetensors")
-        own = (path / "generation_config.json").exists()
-        settings = GenerationConfig.from_pretrained(path, local_files_only=True) if own else None
     except Exception:  # likewise
         return None
-    return _modules(parsed, state, settings)
+    return _modules(parsed, {name.removeprefix(wrapper): tensor for name, tensor in state.items()}, settings)
 
 
-def _t5_config(config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: int, *, tied: bool) -> T5Config:
+def _t5_config(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: int, *, tied: bool, gated: bool = False
+) -> T5Config:
     return T5Config(  # type: ignore[call-arg]  # the fields of its base class
         vocab_size=vocabulary,
         d_model=config.d_model,
@@ -104,11 +129,39 @@ def _t5_config(config: RunConfig, tokenizer: PreTrainedTokenizerBase, vocabulary
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=tied,
+        feed_forward_proj=GATED if gated else "relu",
     )
 
 
-def _from_folder(path: Path) -> Any:
+def _from_folder(path: Path, *, packed: bool, tell: Tell) -> Any:
+    require_folder(path)
     _refuse_foreign_code(path)
+    names: Tensors = {}
+    for file in weight_files(path):
+        names.update(tensors_of(file))
+    generation = read_generation(path)
+    if read_json(path / "config.json").get("model_type") in T5_FAMILY:
+        wrapper = wrapper_of(names, T5_NAMES)
+    else:
+        from engine.family import wrapper_in
+
+        wrapper = wrapper_in(path, names)
+    _tell_wrapper(wrapper, path, tell)
+    if packed and (modules := _modules_of_folder(path, wrapper, generation)):
+        return modules
+    model = loaded(path, wrapper)
+    model.generation_config = generation
+    return model
+
+
+def _tell_wrapper(wrapper: str, path: Path, tell: Tell) -> None:
+    if wrapper:
+        tell(Message.of("model_wrapped", path=str(path), prefix=wrapper))
+
+
+def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
+    """transformers' model of a folder, without `wrapper` before its weights' names; raises InputError."""
+    renamed = {"key_mapping": {f"^{re.escape(wrapper)}": ""}} if wrapper else {}
     with reading_foreign("model_bad", path), warnings.catch_warnings(action="ignore"):  # said in our own words
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             path,
@@ -117,6 +170,8 @@ def _from_folder(path: Path) -> Any:
             trust_remote_code=False,  # its default asks on standard input, and a "y" there would run the folder's code
             ignore_mismatched_sizes=True,  # they are told in our own words
             output_loading_info=True,
+            **renamed,
+            **more,
         )
     _check_keys(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model
@@ -129,14 +184,21 @@ def _refuse_foreign_code(path: Path) -> None:
             raise InputError("model_bad", path=str(path), why=f"its config.json names foreign code: {name}")
 
 
-def _from_state_dict(path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool) -> Any:
+def _from_state_dict(
+    path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool, tell: Tell
+) -> Any:
     state = _read_state_dict(path)
+    wrapper = wrapper_of(state, T5_NAMES)
+    _tell_wrapper(wrapper, path, tell)
+    state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     shared = state.get("shared.weight")
-    if shared is None or shared.dim() != 2:
-        raise InputError("model_bad", path=str(path), why="it has no matrix shared.weight, so it is no T5")
+    if shared is None or shared.dim() != 2 or not T5_NAMES & state.keys() - {"shared.weight"}:
+        raise bad(path, *NO_T5)
     head = state.get("lm_head.weight")
     tied = head is None or (head.shape == shared.shape and bool(torch.equal(head, shared)))
-    parsed = _t5_config(config, tokenizer, shared.shape[0], tied=tied)
+    parsed = _t5_config(config, tokenizer, shared.shape[0], tied=tied, gated=GATE in state)
+    if GATE in state:
+        tell(Message.of("model_gated", path=str(path)))
     if packed and (modules := _modules(parsed, state)):
         return modules
     from transformers import T5ForConditionalGeneration
@@ -165,18 +227,19 @@ def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> 
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    require_regular(path, "pretrained_model")
+    require_file(path)
+    tensors_of(path)  # in our own words, whatever is wrong with it
     with reading_foreign("model_bad", path):
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
             with warnings.catch_warnings(action="ignore"):  # on pickles' protocols: they are refused in our own words
                 state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    sound = isinstance(state, Mapping) and all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    )
-    if not sound or not state:
+    found = state_within(state, Tensor)
+    if found is None:
         raise InputError("model_pickle", path=str(path), why="it holds something other than named tensors")
-    return dict(state)
+    return dict(found)
 
 
 def _check_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
@@ -196,17 +259,22 @@ def detach_from_files(tensors: Iterable[Tensor]) -> None:
         tensor.data = tensor.data.clone()
 
 
-def _set_dropout(model: Any, rate: float) -> None:
+def set_dropout(model: Any, rate: float) -> None:
+    """Sets every rate of dropout, of whatever kind and name, in the model and its configuration; below 0: none."""
     if rate < 0:
         return
-    for name in ("dropout_rate", "dropout", "attention_dropout"):
-        if hasattr(model.config, name):
-            setattr(model.config, name, rate)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = rate
-        elif isinstance(getattr(module, "dropout", None), float):  # attention and BART keep the number itself
-            module.dropout = rate
+    parts = [getattr(model.config, name, None) for name in ("encoder", "decoder")]
+    for holder in (model.config, *(part for part in parts if hasattr(part, "to_dict")), *model.modules()):
+        if isinstance(holder, _DropoutNd):
+            holder.p = rate
+        for name, value in list(vars(holder).items()):
+            if _is_rate(name, value):
+                setattr(holder, name, rate)
+
+
+def _is_rate(name: str, value: Any) -> bool:
+    dropped = "dropout" in name or "layerdrop" in name
+    return dropped and isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:

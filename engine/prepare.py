@@ -10,15 +10,19 @@ from transformers import PreTrainedTokenizerBase
 from engine import batching, checkpoint, model, resume
 from engine.checkpoint import Found
 from engine.contract import environment, events
-from engine.contract.inputs import require_files, tokenizer_folder
+from engine.contract.config import RunConfig
+from engine.contract.inputs import require_files, require_positions, tokenizer_folder
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
+from engine.family import positions
+from engine.finite import require_numbers
 from engine.job import Job
 from engine.loss import find_head
 from engine.network.network import Network, network_of, packs
 from engine.tokenizer import load_tokenizer, require_own_vocabulary
 from engine.tokens import TokenStore, tokenizer_sha256
+from engine.weightfile import weight_files
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ def prepare(job: Job) -> Prepared:
     else:
         require_files(config, "pretrained_model")
         require_own_vocabulary(tokenizer, config)
+        world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
-        net = model.load_mapped(config, tokenizer, packed=packed)
+        net = model.load_mapped(config, tokenizer, packed=packed, tell=job.notice)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
     frozen = model.freeze(net, config.freeze)
@@ -83,6 +88,9 @@ def prepare(job: Job) -> Prepared:
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     references = job.references(sources[1], validation_rows)
+    places = positions(net)
+    for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
+        require_positions(str(source.path), config, rows.longest(), places)
     job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
     net.to(world.device)
     head = find_head(net)
@@ -119,6 +127,11 @@ def prepare(job: Job) -> Prepared:
         per_epoch,
         per_epoch * config.epochs,
     )
+
+
+def _require_numbers(config: RunConfig) -> None:
+    if config.pretrained_model:
+        require_numbers(weight_files(Path(config.pretrained_model)), Path(config.token_store))
 
 
 def _check_space(job: Job, net: Any) -> None:

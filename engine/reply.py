@@ -10,6 +10,7 @@ import transformers
 from engine import model
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.family import positions
 from engine.loss import find_head
 from engine.network.network import network_of, packs
 from engine.tokenizer import load_tokenizer
@@ -26,7 +27,8 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     tokenizer = load_tokenizer(folder)
     net = model.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
     net.eval()
-    ids = [torch.tensor(cut(row, LONGEST_PROMPT)) for row in encode(prompts, tokenizer)]
+    longest = min(LONGEST_PROMPT, positions(net).get("prompt", LONGEST_PROMPT))
+    ids = [torch.tensor(cut(row, longest)) for row in encode(prompts, tokenizer)]
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)
     found = network.replies(ids, max_new_tokens)
     return [str(tokenizer.decode(reply, skip_special_tokens=True)) for reply in found]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from engine import model
 from engine.contract.config import override
+from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.evaluate import Evaluator
+from engine.family import positions
 from engine.job import Job, execute, leave
 from engine.loss import find_head
 from engine.network.network import network_of, packs
@@ -29,6 +31,7 @@ def score(job: Job) -> Message:
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
     net = model.load_model(own, tokenizer, packed=packs(job.world.device))
     rows = job.store(source, tokenizer)
+    require_positions(str(source.path), config, rows.longest(), positions(net))
     wanted = job.references(source, rows)
     net.to(job.world.device)
     precision, notice = model.choose_precision(config.mixed_precision, job.world.device)

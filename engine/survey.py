@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import anatomy, batching, integrity
+from engine import anatomy, batching, integrity, weightfile
 from engine.batching import Lengths
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
+from engine.finite import require_numbers
 from engine.references import references, rows_replied
 from engine.source import Source
 from engine.texts import TextTally
@@ -138,7 +139,7 @@ def _file_facts(
 ) -> dict[str, Any]:
     require_files(config, name)
     path = Path(str(getattr(config, name)))
-    anatomy.require_regular(path, name)
+    weightfile.require_regular(path, name)
     tell(doing=name)
     source = Source(path, name, config.prompt_column, config.response_column)
     file = source.open()
@@ -253,7 +254,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     """What the model sees of one row of a file: its pieces, and how many are kept; raises InputError."""
     require_files(config, name, "tokenizer")
     path = Path(str(getattr(config, name)))
-    anatomy.require_regular(path, name)
+    weightfile.require_regular(path, name)
     tokenizer, facts = _tokenizer(tokenizer_folder(config))
     tell(doing=name)
     source = Source(path, name, config.prompt_column, config.response_column)
@@ -284,9 +285,22 @@ def model_facts(config: RunConfig) -> dict[str, Any]:
     require_files(config, "pretrained_model")
     facts = anatomy.describe(config)
     if config.pretrained_model:
-        files = anatomy.weight_files(Path(config.pretrained_model))
+        path = Path(config.pretrained_model)
+        files = weightfile.weight_files(path)
         facts["verified"] = integrity.verify(files, Path(config.token_store), _paced("pretrained_model"))
+        require_numbers(files, Path(config.token_store))
+        if path.is_dir():
+            _require_generation(path)
     return facts
+
+
+def _require_generation(path: Path) -> None:
+    """Raises InputError where the generation settings of a model could not be saved with it again."""
+    if "torch" not in sys.modules:
+        hide_torch()
+    from engine.generation import read_generation
+
+    read_generation(path)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

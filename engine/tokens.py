@@ -139,6 +139,10 @@ class TokenStore:
         """Lengths in tokens of the parts of all samples before they are cut."""
         return np.diff(self._ends[part].mapped(), prepend=0)
 
+    def longest(self) -> dict[str, int]:
+        """Tokens of the longest prompt and of the longest label before they are cut."""
+        return {part: int(self.whole_lengths(part).max(initial=0)) for part in ("prompt", "label")}
+
     def _slice(self, part: str, index: int) -> Ids:
         start, end = self._place(part, index)
         ids = self._ids[part].part(start, min(end, start + self.limit)).astype(np.int64)

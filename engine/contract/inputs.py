@@ -1,5 +1,6 @@
 """Whether the files that a run reads are there; what is in them is for the trainer to find out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.contract.config import RunConfig
@@ -33,6 +34,25 @@ def model_folder(config: RunConfig) -> str:
 def tokenizer_folder(config: RunConfig) -> str:
     """Where the tokenizer of a run lies: in the folder that is set, or in the model's where none is."""
     return config.tokenizer or model_folder(config)
+
+
+# What the two texts of a row are called, in English and Chinese.
+PARTS = {"prompt": ("prompt", "提问"), "label": ("response", "回答")}
+
+
+def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], positions: Mapping[str, int]) -> None:
+    """Raises InputError where a row of `path`, or a reply that is asked for, has more tokens than a model has places.
+
+    `longest` has the tokens of the longest prompt and label before any cut, `positions` the model's places for each.
+    """
+    over = [part for part in PARTS if part in positions and min(longest[part], config.max_seq_len) > positions[part]]
+    if over:
+        part, part_zh = PARTS[over[0]]
+        tokens, places = min(longest[over[0]], config.max_seq_len), min(positions[name] for name in over)
+        raise InputError("positions_short", path=path, part=part, part_zh=part_zh, longest=tokens, positions=places)
+    places = positions.get("label", config.max_new_tokens)
+    if config.max_new_tokens > places:
+        raise InputError("replies_long", longest=config.max_new_tokens, positions=places)
 
 
 def require_files(config: RunConfig, *settings: str) -> None:

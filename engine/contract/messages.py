@@ -317,6 +317,45 @@ MESSAGES: dict[str, Wording] = {
         "Name a transformers folder or a state dict with --pretrained_model PATH.",
         "请用 --pretrained_model 路径 指定 transformers 目录或权重文件。",
     ),
+    "model_kind": Wording(
+        "{path} is {kind}.",
+        "{path} 是{kind}。",
+        "{advice}",
+        "{advice}",
+    ),
+    "model_wrapped": Wording(
+        "The names of the weights in {path} begin with {prefix}, which a program that wrapped the model put before "
+        "them: it was taken off.",
+        "{path} 中的权重名都以 {prefix} 开头，这是训练程序包装模型时加上的：已去掉。",
+    ),
+    "model_gated": Wording(
+        "The feed-forward layers in {path} have gates: it is taken for a T5 1.1 (gated-gelu), as mT5 and Flan are.",
+        "{path} 的前馈层带门控：按 T5 1.1（gated-gelu）处理，mT5 和 Flan 也是如此。",
+    ),
+    "weights_not_numbers": Wording(
+        "{tensor} in {path} holds NaN or infinity.",
+        "{path} 中的 {tensor} 含有 NaN 或无穷大。",
+        "The model was damaged when it was trained or converted (often by fp16): use an earlier one.",
+        "该模型在训练或转换时已损坏（常因 fp16）：请换用更早的版本。",
+    ),
+    "generation_bad": Wording(
+        "The generation settings in {path} cannot be used: {why}.",
+        "{path} 中的生成设置无法使用：{why}。",
+        "Correct or remove that setting; replies are greedy here, and the settings are kept for the model's users.",
+        "请修正或删除该项；这里用贪心生成，这些设置只是随模型保留。",
+    ),
+    "positions_short": Wording(
+        "{path} has rows whose {part} is {longest} tokens long, and the model has places for {positions}.",
+        "{path} 中有行的{part}长 {longest} 个词元，而模型只有 {positions} 个位置。",
+        "Cut rows at what the model can take: --max_seq_len {positions}.",
+        "请按模型的上限截短：--max_seq_len {positions}。",
+    ),
+    "replies_long": Wording(
+        "Replies of {longest} tokens are asked for, and the model has places for {positions}.",
+        "要求生成 {longest} 个词元的回答，而模型只有 {positions} 个位置。",
+        "Use --max_new_tokens {positions}.",
+        "请用 --max_new_tokens {positions}。",
+    ),
     "model_lfs": Wording(
         "{path} is a pointer of Git LFS, not the file itself.",
         "{path} 只是 Git LFS 指针，不是文件本身。",

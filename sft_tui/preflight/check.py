@@ -137,6 +137,8 @@ def check(
         store = disk.Store.of(facts["data"].get(name, {}) for name in DATA_FILES)
         need = disk.writes(config, counts["parameters"], counts["trained"], total, store)
         findings += disk.findings(config, need, request.logs, store)
+        if "error" not in tokenizer:
+            findings += model.lengths(config, facts["model"], facts["data"])
         if steps and "error" not in tokenizer:
             prediction, on_gpu, found = _memory(request, facts["model"], tokenizer, facts["data"])
             findings += found

@@ -178,8 +178,8 @@ SAID: dict[str, Said] = {
     ),
     "model": Said(
         (
-            "{path}: {family}, {trained} of {total} parameters learn (frozen: {frozen}){verified}.",
-            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）{verified_zh}。",
+            "{path}: {family}, {trained} of {total} parameters learn (frozen: {frozen}){verified}{wrapped}.",
+            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）{verified_zh}{wrapped_zh}。",
         )
     ),
     "model_bad": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
@@ -190,6 +190,18 @@ SAID: dict[str, Said] = {
     "model_hash": Said(
         why=("A damaged weight shows in nothing but bad replies.", "损坏的权重不会报错，只会使回答变差。")
     ),
+    "model_kind": Said(
+        why=("A run needs all weights and the configuration they belong to.", "训练需要全部权重及其配置。"),
+        fix=("{advice}", "{advice_zh}"),
+    ),
+    "weights_not_numbers": Said(
+        why=("Every loss would be NaN, from the first step on.", "从第一步起，所有损失都会是 NaN。")
+    ),
+    "generation_bad": Said(why=("The model could be trained and not be published.", "模型可以训练，但无法发布。")),
+    "positions_short": Said(
+        why=("The first such row ends the run with an index error.", "遇到第一条这样的数据，运行就会中断。")
+    ),
+    "replies_long": Said(why=("The first evaluation would end the run.", "第一次评估就会使运行中断。")),
     "model_pickle": Said(
         why=(
             "A pickle can run any program; only named tensors are read.",

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
-from engine.contract.inputs import tokenizer_folder
+from engine.contract.inputs import require_positions, tokenizer_folder
+from engine.contract.messages import InputError
 from sft_tui.preflight.finding import Finding, of_error
 from sft_tui.preflight.memory import Shape
 
@@ -17,6 +18,7 @@ VERIFIED = {
     "crc32": ("; checksums verified", "；校验和无误"),
     "": ("", ""),
 }
+WRAPPED = ("; {} before the names of its weights is taken off", "；权重名前的 {} 已去掉")
 CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo, x86 and ARM
 
 
@@ -31,10 +33,25 @@ def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Find
     name = config.pretrained_model or "new T5"
     args = {"path": name, "family": model["settings"]["model_type"], "frozen": config.freeze or "-"}
     args |= {"trained": f"{shape['trained']:,}", "total": f"{shape['parameters']:,}"}
+    wrapper = model.get("wrapper", "")
+    told = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
+    args |= dict(zip(("wrapped", "wrapped_zh"), told, strict=True))
     args |= dict(zip(("verified", "verified_zh"), VERIFIED[model.get("verified", "")], strict=True))
     yield Finding("ok", "model", "pretrained_model", args)
     if "error" not in tokenizer:
         yield from _together(config, name, model, tokenizer)
+
+
+def lengths(config: RunConfig, model: Facts, rows: Facts) -> Iterator[Finding]:
+    """Findings on rows that are longer than the model has places for."""
+    for name in ("train_file", "validation_file"):
+        if "prompt" in rows[name]:
+            longest = {part: int(rows[name][part]["longest"]) for part in ("prompt", "label")}
+            try:
+                require_positions(str(getattr(config, name)), config, longest, model.get("positions", {}))
+            except InputError as error:
+                yield of_error(error, "max_new_tokens" if error.message.code == "replies_long" else name)
+                return
 
 
 def _together(config: RunConfig, name: str, model: Facts, tokenizer: Facts) -> Iterator[Finding]:

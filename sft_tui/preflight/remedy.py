@@ -23,6 +23,11 @@ SET_JSON = (
     "json.dump(whole,open(path,'w'),indent=1)"
 )
 
+DROP_JSON = (
+    "import json,sys; path,name=sys.argv[1:]; whole=json.load(open(path)); whole.pop(name); "
+    "json.dump(whole,open(path,'w'),indent=1)"
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -120,6 +125,20 @@ def _another_model(_finding: Finding, run: Run) -> Actions:
     return missing.advice("pretrained_model", run.config, run.subjects("file_missing"), run.check)[1]
 
 
+def _what_it_is(finding: Finding, run: Run) -> Actions:
+    """The path to name in its place, where what was named holds one, else another model."""
+    instead = str(finding.args.get("instead", ""))
+    return (run.check(pretrained_model=instead),) if instead else _another_model(finding, run)
+
+
+def _generation(finding: Finding, _run: Run) -> Actions:
+    """The file without the setting that is wrong, or out of the way where more than one is."""
+    path, key = str(finding.args["path"]), str(finding.args["key"])
+    if key:
+        return (System((sys.executable, "-P", "-c", DROP_JSON, path, key)),)
+    return (System(("mv", path, f"{path}.bad")),)
+
+
 def _shape(finding: Finding, run: Run) -> Actions:
     """The shape that the weights have, where the settings say another."""
     shape = {name: finding.args[name] for name in SHAPE if name in finding.args}
@@ -210,8 +229,14 @@ REMEDIES: dict[str, Remedy] = {
     "token_store_bad": _another_store,
     "rows_few": _fewer_a_step,
     "rows_truncated": _longer,
-    **dict.fromkeys(("model_bad", "model_pickle", "model_hash", "model_checksum"), _another_model),
+    **dict.fromkeys(
+        ("model_bad", "model_pickle", "model_hash", "model_checksum", "weights_not_numbers"), _another_model
+    ),
     "model_keys": _shape,
+    "model_kind": _what_it_is,
+    "generation_bad": _generation,
+    "positions_short": lambda finding, run: (run.check(max_seq_len=finding.args["positions"]),),
+    "replies_long": lambda finding, run: (run.check(max_new_tokens=finding.args["positions"]),),
     "model_lfs": _fetch,
     **dict.fromkeys(
         ("tokenizer_bad", "tokenizer_died", "tokenizer_differs", "tokenizer_unnamed", "vocabulary_mismatch"),

@@ -270,7 +270,6 @@ def _changed(name: str, **values: Any) -> Break:
 
 
 for _name, _break in {
-    "no configuration": lambda files: (files.folder / CONFIG).unlink(),
     "a configuration that is no JSON": _written(CONFIG, "{"),
     "a configuration that is a list": _written(CONFIG, "[]"),
     "a configuration nested deep": _written(CONFIG, "[" * 200_000),
@@ -289,6 +288,11 @@ for _name, _break in {
     "a header nested deep": _written(WEIGHTS, struct.pack("<Q", 100_000) + b"[" * 100_000),
 }.items():
     case("model_bad", "pretrained_model", name=f"model: {_name}")(_break)
+
+
+case("model_kind", "pretrained_model", name="model: no configuration")(
+    lambda files: (files.folder / CONFIG).unlink()
+)
 
 
 @case("model_bad", "pretrained_model", name="model: an empty folder")

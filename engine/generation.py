@@ -1,0 +1,58 @@
+"""The generation settings that come with a model: kept for its users, and published with the best model."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers.generation.configuration_utils import GenerationConfig
+
+from engine.contract.messages import InputError
+from engine.foreign import one_line
+
+OWN, OF_MODEL = "generation_config.json", "config.json"
+LONGEST = 10_000_000  # bytes
+
+
+def read_generation(folder: Path) -> GenerationConfig:
+    """The settings in generation_config.json, or in config.json where older versions kept them; raises InputError.
+
+    What could not be saved again is refused: a model could not be published with it.
+    """
+    path = folder / (OWN if (folder / OWN).exists() else OF_MODEL)
+    try:
+        if path.stat().st_size > LONGEST:
+            raise ValueError(f"{path.stat().st_size:,} bytes")
+        whole = json.loads(path.read_bytes())
+        if not isinstance(whole, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise InputError("generation_bad", path=str(path), why=why, key="") from None
+    try:
+        return _settings(whole, path.name)
+    except Exception as error:  # whatever its many validations raise
+        key = _culprit(whole, path.name)
+        why = f"{key} = {json.dumps(whole[key], ensure_ascii=False)[:60]}" if key else one_line(error, 200).rstrip(".")
+        raise InputError("generation_bad", path=str(path), why=why, key=key) from None
+
+
+def _settings(whole: Mapping[str, Any], name: str) -> GenerationConfig:
+    with tempfile.TemporaryDirectory() as folder:  # what is asked of settings shows only when they are saved
+        (Path(folder) / name).write_text(json.dumps(whole, allow_nan=False), encoding="utf-8")
+        older = {"_from_model_config": True} if name == OF_MODEL else {}
+        found = GenerationConfig.from_pretrained(folder, config_file_name=name, local_files_only=True, **older)
+        found.save_pretrained(folder)
+    return found
+
+
+def _culprit(whole: Mapping[str, Any], name: str) -> str:
+    """The one setting without which the others can be saved; empty where there is none such."""
+    for key in whole:
+        try:
+            _settings({other: value for other, value in whole.items() if other != key}, name)
+        except Exception:  # likewise
+            continue
+        return key
+    return ""

@@ -1,0 +1,284 @@
+"""The tensors of a file of weights as the file describes them: without torch, executing nothing.
+
+A safetensors file says so in its header, a torch file in a pickle that is read here by an unpickler that knows only
+the few names a state dict needs and answers them with descriptions of its own.
+"""
+
+import collections
+import io
+import itertools
+import json
+import math
+import pickle
+import stat
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from engine.contract.messages import InputError
+from engine.foreign import reading_foreign
+
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8,
+}  # fmt: skip
+_STORAGES = {
+    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
+    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}  # fmt: skip
+LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+# Of any T5; by these one is told from other families, and its names from what a program put before them.
+T5_NAMES = {
+    "shared.weight", "encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight",
+    "encoder.block.0.layer.0.SelfAttention.q.weight", "decoder.block.0.layer.1.EncDecAttention.q.weight",
+}  # fmt: skip
+GIT_LFS = b"version https://git-lfs"
+# Under what the programs that save more than weights keep them, the likeliest first.
+NESTS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+MOST_NESTED = 3
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as its file describes it; tensors of one `storage` share their memory.
+
+    That has `stored` elements from byte `at` of the file on.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    storage: str
+    stored: int = 0
+    at: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of its elements."""
+        return math.prod(self.shape)
+
+
+Tensors = dict[str, Tensor]
+
+
+def bad(path: Path, why: str, why_zh: str) -> InputError:
+    """The error of a model that cannot be loaded."""
+    return InputError("model_bad", path=str(path), why=why, why_zh=why_zh)
+
+
+def require_regular(path: Path, setting: str) -> None:
+    """Raises InputError where `path` is something else than a plain file that can be read."""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind == stat.S_IFREG:
+            with path.open("rb"):
+                return
+        kinds = {stat.S_IFDIR: ("it is a folder", "它是目录"), stat.S_IFIFO: ("it is a pipe", "它是管道")}
+        why, why_zh = kinds.get(kind, ("it is a device or a socket", "它是设备或套接字"))
+    except OSError as error:
+        why = why_zh = error.strerror or str(error)
+    raise InputError("file_unreadable", path=str(path), why=why, why_zh=why_zh, setting=setting)
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights of a model; raises InputError."""
+    if not path.is_dir():
+        return [path]
+    for name in WEIGHT_FILES:
+        index = path / f"{name}.index.json"
+        if (path / name).exists():
+            return [path / name]
+        if index.exists():
+            with reading_foreign("model_bad", path):
+                shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+            for shard in shards:
+                if Path(shard).name != shard or not (path / shard).is_file():
+                    raise bad(
+                        path, f"{index.name} names {shard}, which is not there", f"{index.name} 列出的 {shard} 不存在"
+                    )
+            return [path / shard for shard in shards]
+    raise bad(path, f"it has neither {' nor '.join(WEIGHT_FILES)}", f"其中既没有 {'，也没有 '.join(WEIGHT_FILES)}")
+
+
+def wrapper_of(names: Iterable[str], wanted: Iterable[str]) -> str:
+    """What a program that wraps a model (`module.`, `_orig_mod.`, `model.`) put before its names; empty where nothing.
+
+    A family's own beginning is no wrapper: of all beginnings that the names share, the one is taken without which the
+    most of them are `wanted`.
+    """
+    names, wanted = list(names), set(wanted)
+    first, last = min(names).split("."), max(names).split(".")
+    shared = [
+        one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False))
+    ]
+    beginnings = ["".join(f"{part}." for part in shared[:count]) for count in range(len(shared) + 1)]
+    return max(beginnings, key=lambda one: (sum(name.removeprefix(one) in wanted for name in names), -len(one)))
+
+
+def state_within(loaded: Any, kind: type) -> Mapping[str, Any] | None:
+    """The named tensors, of a `kind`, that a file holds, by themselves or beside what else a program saves of a run."""
+    for _ in range(MOST_NESTED):
+        if not isinstance(loaded, Mapping) or not loaded:
+            return None
+        if all(isinstance(name, str) and isinstance(tensor, kind) for name, tensor in loaded.items()):
+            return loaded
+        loaded = next((loaded[name] for name in NESTS if isinstance(loaded.get(name), Mapping)), None)
+    return None
+
+
+def tensors_of(path: Path) -> Tensors:
+    """The tensors of a file by name; raises InputError where it is none, is not whole, or holds anything else."""
+    require_regular(path, "pretrained_model")
+    with path.open("rb") as file:
+        start = file.read(len(GIT_LFS))
+    if start == GIT_LFS:
+        raise InputError("model_lfs", path=str(path))
+    if not start:
+        raise bad(path, "it is empty", "文件为空")
+    with reading_foreign("model_bad", path):
+        if path.suffix == ".safetensors":
+            return _safetensors(path)
+        if start[:2] == b"PK":
+            return _torch_zip(path)
+        if start[:1] == b"\x80":
+            return _torch_pickle(path)
+        why = "it is no torch file: neither a zip archive nor a pickle"
+        raise bad(path, why, "不是 torch 文件：既不是 zip 归档，也不是 pickle")
+
+
+def _safetensors(path: Path) -> Tensors:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, LONGEST_HEADER):
+            why = f"its header should have {length:,} bytes, and the file has {size:,}"
+            raise bad(path, why, f"文件头应有 {length:,} 字节，而文件共 {size:,} 字节")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise bad(path, "its header is no JSON object", "文件头不是 JSON 对象")
+    tensors, spans = {}, []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if kind not in ITEM_BYTES or not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
+            raise bad(path, f"its header describes {name} as {kind} {shape}", f"文件头称 {name} 为 {kind} {shape}")
+        if end - start != math.prod(shape) * ITEM_BYTES[kind]:
+            why = f"{name} has {end - start:,} bytes, which do not make {kind} {shape}"
+            raise bad(path, why, f"{name} 有 {end - start:,} 字节，与 {kind} {shape} 不符")
+        tensors[name] = Tensor(kind, tuple(shape), name, math.prod(shape), 8 + length + start)
+        spans.append((start, end))
+    reached = 0
+    for start, end in sorted(spans):
+        if start != reached:
+            raise bad(path, "its tensors overlap or leave gaps", "张量相互重叠或留有空隙")
+        reached = end
+    if 8 + length + reached != size:
+        wanted = f"{8 + length + reached:,}"
+        why = f"it should have {wanted} bytes, and has {size:,}: it was cut or damaged"
+        raise bad(path, why, f"应有 {wanted} 字节，实有 {size:,} 字节：文件被截断或损坏")
+    return tensors
+
+
+@dataclass(frozen=True)
+class _Storage:
+    kind: str
+    key: str
+    count: int
+
+
+class _Names(pickle.Unpickler):
+    """Reads the names and shapes of a state dict; every name it does not know is refused."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
+            return _rebuilt if name == "_rebuild_tensor_v2" else _parameter
+        raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        _, kind, key, _, count, *_ = pid
+        return self.storages.setdefault(str(key), _Storage(str(kind), str(key), int(count)))
+
+
+def _rebuilt(storage: _Storage, offset: int, shape: tuple[int, ...], *_: Any) -> Tensor:
+    return Tensor(storage.kind, tuple(int(n) for n in shape), f"{storage.key}+{int(offset)}", storage.count)
+
+
+def _parameter(data: Tensor, *_: Any) -> Tensor:
+    return data
+
+
+def _torch_zip(path: Path) -> Tensors:
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.filename: entry for entry in archive.infolist()}
+        (pickled,) = (name for name in parts if name.endswith("/data.pkl"))
+        packed = next((entry for entry in parts.values() if entry.compress_type != zipfile.ZIP_STORED), None)
+        if packed is not None:  # it may unfold to any size
+            why = f"its part {packed.filename} is compressed, as torch never writes them"
+            raise bad(path, why, f"其中 {packed.filename} 是压缩的，而 torch 从不这样写")
+        if parts[pickled].file_size > LONGEST_HEADER:
+            size = f"{parts[pickled].file_size:,}"
+            raise bad(path, f"its list of tensors has {size} bytes", f"其张量列表有 {size} 字节")
+        if not parts[pickled].CRC:
+            del parts[pickled].CRC  # torch can write archives without checksums; zipfile asks for none then
+        state = _required(path, _Names(io.BytesIO(archive.read(pickled))).load())
+    folder = pickled.removesuffix("data.pkl") + "data/"
+    places = dict[str, int]()
+    with path.open("rb") as file:
+        for name, tensor in state.items():
+            key = tensor.storage.partition("+")[0]
+            part = parts.get(folder + key)
+            if part is None or part.file_size < tensor.count * ITEM_BYTES.get(tensor.kind, 1):
+                raise bad(path, f"the content of {name} is not all there", f"{name} 的内容不完整")
+            places[key] = places.get(key) or _content_of(file, part)
+    return _placed(state, places)
+
+
+def _content_of(file: IO[bytes], part: zipfile.ZipInfo) -> int:
+    """The byte that the content of an uncompressed part begins at: behind its header, its name and its padding."""
+    file.seek(part.header_offset + 26)
+    name, extra = struct.unpack("<HH", file.read(4))
+    return int(part.header_offset + 30 + name + extra)
+
+
+def _torch_pickle(path: Path) -> Tensors:
+    """The form that torch wrote before 1.6, and still reads: pickles one after the other, then the content."""
+    with path.open("rb") as file:
+        for _ in range(3):  # a magic number, the version, the machine
+            _Names(file).load()
+        names = _Names(file)
+        state = _required(path, names.load())
+        keys = [str(key) for key in _Names(file).load()]
+        at, places = file.tell(), dict[str, int]()
+        for key in keys:  # each after the number of its elements
+            storage = names.storages.get(key)
+            places[key] = at + 8
+            at += 8 + (storage.count * ITEM_BYTES.get(storage.kind, 1) if storage else 0)
+        needed = {tensor.storage.partition("+")[0] for tensor in state.values()}
+        if not needed <= places.keys() or path.stat().st_size < at:
+            raise bad(path, "the content of its tensors is not all there", "张量的内容不完整")
+    return _placed(state, places)
+
+
+def _placed(state: Mapping[str, Tensor], places: Mapping[str, int]) -> Tensors:
+    return {name: replace(tensor, at=places[tensor.storage.partition("+")[0]]) for name, tensor in state.items()}
+
+
+def _required(path: Path, loaded: Any) -> Mapping[str, Tensor]:
+    state = state_within(loaded, Tensor)
+    if state is None:
+        why, why_zh = "it holds something other than named tensors", "其中有具名张量以外的内容"
+        raise InputError("model_pickle", path=str(path), why=why, why_zh=why_zh)
+    return state
