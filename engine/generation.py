@@ -41,7 +41,7 @@ def read_generation(folder: Path) -> GenerationConfig:
 def _settings(whole: Mapping[str, Any], name: str) -> GenerationConfig:
     with tempfile.TemporaryDirectory() as folder:  # what is asked of settings shows only when they are saved
         (Path(folder) / name).write_text(json.dumps(whole, allow_nan=False), encoding="utf-8")
-        older = {"_from_model_config": True} if name == OF_MODEL else {}
+        older: dict[str, Any] = {"_from_model_config": True} if name == OF_MODEL else {}
         found = GenerationConfig.from_pretrained(folder, config_file_name=name, local_files_only=True, **older)
         found.save_pretrained(folder)
     return found

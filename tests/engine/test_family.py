@@ -72,14 +72,16 @@ def rates_of(net: Any) -> set[float]:
     return {float(value) for value in [*named, *inner] if isinstance(value, int | float)}
 
 
-RATES = {"activation_dropout": 0.2, "attention_dropout": 0.3, "dropout": 0.1, "classifier_dropout": 0.4}
+RATES: dict[str, Any] = {"activation_dropout": 0.2, "attention_dropout": 0.3, "dropout": 0.1, "classifier_dropout": 0.4}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("rate", [0.0, 0.25])
 def test_a_rate_of_dropout_reaches_every_place(name: str, rate: float) -> None:
-    layers = {"encoder_layerdrop": 0.1, "decoder_layerdrop": 0.1} if "T5" not in name and "Prophet" not in name else {}
-    own = {"dropout_rate": 0.1} if "T5" in name else {**RATES, **layers}
+    layers: dict[str, Any] = (
+        {"encoder_layerdrop": 0.1, "decoder_layerdrop": 0.1} if "T5" not in name and "Prophet" not in name else {}
+    )
+    own: dict[str, Any] = {"dropout_rate": 0.1} if "T5" in name else {**RATES, **layers}
     net = small(name, **own)
     assert len(rates_of(net)) > 1 or "T5" in name
     model.set_dropout(net, rate)
@@ -88,7 +90,7 @@ def test_a_rate_of_dropout_reaches_every_place(name: str, rate: float) -> None:
 
 @pytest.mark.parametrize("name", ["BartForConditionalGeneration", "PegasusForConditionalGeneration"])
 def test_without_dropout_training_has_the_gradient_of_float64_in_eval_mode(name: str) -> None:
-    layers = {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}
+    layers: dict[str, Any] = {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}
     net, exact = small(name, **RATES, **layers), small(name).double().eval()
     exact.load_state_dict({key: tensor.double() for key, tensor in net.state_dict().items()})
     model.set_dropout(net, 0.0)

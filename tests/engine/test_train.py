@@ -168,7 +168,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_the_update(
     poisoned = tmp_path / "poisoned"
     shutil.copytree(tiny_t5, poisoned)
     state = load_file(poisoned / "model.safetensors")
-    state[weight].view(-1)[0] = float("inf")
+    state[weight].view(-1)[0] = 3e38  # a number, and its products are none
     save_file(state, poisoned / "model.safetensors", metadata={"format": "pt"})
     run = run_here(pretrained_model=str(poisoned))
     assert (run.code, run.ended.reason, run.ended.message.code) == (1, "diverged", "ended_diverged")
