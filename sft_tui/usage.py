@@ -134,6 +134,16 @@ HELP_ZH = {
     "Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes.":
         "用 chatterbot-corpus 预训练并微调一个小模型：几分钟走完全程。",
     "Print the replies of a trained model to PROMPTS, one a line.": "显示训练好的模型对各个提问的回答，每行一个。",
+    "Train or test as the original guide says; `sft-tui` is the fuller command.":
+        "按原指南训练或测试；功能更全的命令是 `sft-tui`。",
+    "Train.": "训练。",
+    "Evaluate the best model on the test file.": "用测试文件评估最佳模型。",
+    "Fine-tune: encoder and embeddings do not learn.": "微调：编码器和词嵌入不参与训练。",
+    "Fine-tuning: the preset for small data and 16 GB of memory.": "微调：适合小数据集和 16 GB 内存的预设。",
+    "Fine-tuning: the preset for two GPUs of 20 GB.": "微调：适合两块 20 GB 显卡的预设。",
+    "Pretraining: the preset for 6 million rows.": "预训练：适合 600 万行数据的预设。",
+    "Resume from the newest checkpoint.": "从最新的检查点继续。",
+    "Start again where an unfinished run is, and keep that aside.": "重新开始，并把未完成的运行移到一旁。",
     "Model folder.": "模型目录。",
     "Longest reply.": "最长的回答。",
 }  # fmt: skip

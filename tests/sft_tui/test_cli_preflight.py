@@ -54,6 +54,7 @@ def test_it_speaks_chinese(tmp_path: Path) -> None:
 def test_a_limit_of_memory_may_be_stated(tmp_path: Path, tiny_settings: dict[str, Any], limit: str, code: int) -> None:
     result = run(*SFT_TUI, "check", "sft-small", "--memory-limit", limit, *options(tiny_settings), folder=tmp_path)
     assert result.code == code
+    assert ("Start it: sft-tui run sft-small --train_file" in result.err) == (code == 0)
     if limit == "100MB":
         assert "100.00 MB are available" in result.out
     if limit == "much":

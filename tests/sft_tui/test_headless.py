@@ -47,6 +47,31 @@ def test_the_start_tells_configuration_overrides_memory_and_disk(record: Put) ->
     assert "使用配置 sft-small" in plain("zh", record(STARTED))[1]
 
 
+def test_the_start_has_the_guides_lines(record: Put) -> None:
+    chinese, english = plain("zh", record(STARTED))[1], plain("en", record(STARTED))[1]
+    for line in (
+        "自定义参数：",
+        "低内存模式训练 - 针对16G内存优化",
+        "使用LowMemDataset: 支持多GPU + 低内存模式，按需从磁盘读取数据",
+    ):
+        assert line in chinese
+    for line in ("TrainConfigSFTSmall", "Custom parameters:", "Low-memory training", "Using LowMemDataset"):
+        assert line in english
+    tested = plain("en", record(dataclasses.replace(STARTED, job="test", overrides={})))[1]
+    assert "Custom parameters: none" in tested
+    assert "Low-memory training" not in tested  # nothing is trained
+    larger = plain("zh", record(dataclasses.replace(STARTED, preset="sft")))[1]
+    assert "16G" not in larger  # which that preset is not made for
+
+
+def test_the_scale_of_bleu_is_told_once(record: Put) -> None:
+    records = [record(STARTED), record(PLAN), record(EVAL), record(dataclasses.replace(EVAL, epoch=2, step=100))]
+    out, notes = plain("en", *records)
+    assert notes.count("0 to 100") == 1
+    assert "0 to 100" not in out
+    assert "以 0 到 100 计" in plain("zh", *records)[1]
+
+
 def test_steps_are_lines_at_the_pace_of_logging_steps(record: Put) -> None:
     steps = [record(step(n)) for n in range(1, 101)]
     lines = plain("en", record(STARTED), record(PLAN), *steps)[0].splitlines()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+import train_low_mem
 from engine.contract.config import FIELDS, setting_of
 from sft_tui import cli
 from sft_tui.usage import CLICK_ZH, HELP_ZH, MODULES, one_line
@@ -32,7 +33,7 @@ def helps(command: click.Command) -> Iterator[str]:
 
 
 def test_every_help_text_has_its_chinese() -> None:
-    found = {one_line(text) for text in helps(cli.cli)}
+    found = {one_line(text) for command in (cli.cli, train_low_mem.cli) for text in helps(command)}
     assert found == HELP_ZH.keys()
 
 

@@ -1,0 +1,71 @@
+"""The refusal of a run whose file is missing says what the pre-flight would: the command that gets it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from engine.contract.messages import InputError
+from sft_tui.cli import cli
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all that the small preset needs, empty files but for their names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train", "valid"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / f"data/sft_train_small_{name}.parquet").touch()
+    (tmp_path / "model_save/my_tokenizer_sp").mkdir(parents=True)
+    (tmp_path / "model_save/chat_small_t5.best.bin").touch()
+    return tmp_path
+
+
+def refusal(*words: str) -> InputError:
+    error = CliRunner().invoke(cli, list(words)).exception
+    assert isinstance(error, InputError)
+    return error
+
+
+def test_a_missing_model_is_the_one_that_was_pretrained_here(folder: Path) -> None:
+    (folder / "model_save/chat_small_t5.best.bin").unlink()
+    (folder / "model_save/pretrain/best").mkdir(parents=True)
+    error = refusal("run", "sft-small", "--epochs", "5")
+    command = "`sft-tui run sft-small --epochs 5 --pretrained_model model_save/pretrain/best`"
+    for lang in ("en", "zh"):
+        assert "model_save/chat_small_t5.best.bin" in error.message.what(lang)
+        assert command in error.message.fix(lang)
+
+
+@pytest.mark.parametrize(
+    ("gone", "advised"),
+    [
+        ("model_save/chat_small_t5.best.bin", "sft-tui run pretrain"),
+        ("model_save/my_tokenizer_sp", "sft-tui data tokenizer"),
+        ("data/sft_train_small_valid.parquet", "sft-tui data import"),
+        ("data/sft_train_small_train.parquet", "sft-tui data demo"),
+    ],
+)
+def test_whatever_is_missing_there_is_a_command_for_it(folder: Path, gone: str, advised: str) -> None:
+    place = folder / gone
+    place.rmdir() if place.is_dir() else place.unlink()
+    error = refusal("run", "sft-small")
+    assert gone in error.message.what()
+    assert f"`{advised}" in error.message.fix()
+
+
+def test_a_test_without_a_test_file_may_take_the_validation_rows(folder: Path) -> None:
+    error = refusal("test", "sft-small", "--bleu_rows", "5")
+    assert "data/my_test_dataset.parquet" in error.message.what()
+    command = "sft-tui test sft-small --bleu_rows 5 --test_file data/sft_train_small_valid.parquet"
+    assert f"`{command}`" in error.message.fix()
+    (folder / "data/sft_train_small_valid.parquet").unlink()
+    assert "--test_file" in refusal("test", "sft-small").message.fix()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("odd", ["{x}", "a b", "'; rm x; '", "{0}{advice}"])
+def test_names_with_anything_in_them_are_shown_as_they_are(odd: str) -> None:
+    error = refusal("run", "sft-small", "--tokenizer", f"{odd}/tok")
+    assert f"{odd}/tok" in error.message.what()
+    assert "sft-tui data tokenizer" in error.message.fix()
