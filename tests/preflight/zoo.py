@@ -290,9 +290,7 @@ for _name, _break in {
     case("model_bad", "pretrained_model", name=f"model: {_name}")(_break)
 
 
-case("model_kind", "pretrained_model", name="model: no configuration")(
-    lambda files: (files.folder / CONFIG).unlink()
-)
+case("model_kind", "pretrained_model", name="model: no configuration")(lambda files: (files.folder / CONFIG).unlink())
 
 
 @case("model_bad", "pretrained_model", name="model: an empty folder")
