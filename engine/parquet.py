@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
+from engine.data.kinds import require_parquet
+from engine.data.shapes import suggested
 from engine.texts import Text
 
 # A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
@@ -23,6 +25,7 @@ def opened(path: Path, columns: Mapping[str, str]) -> pq.ParquetFile:
         file = pq.ParquetFile(on_disk(path), page_checksum_verification=True, **STREAMED)
         schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
+        require_parquet(path)
         raise unreadable(path, error) from None
     for setting, column in columns.items():
         _check_column(path, schema, column, setting)
@@ -36,8 +39,8 @@ def on_disk(path: Path, mode: str = "rb") -> pa.OSFile:
 
 def _check_column(path: Path, schema: pa.Schema, column: str, setting: str) -> None:
     if schema.get_field_index(column) < 0:
-        names = ", ".join(schema.names)
-        raise InputError("column_missing", path=str(path), column=column, columns=names, setting=setting)
+        args = {"path": str(path), "column": column, "columns": ", ".join(schema.names), "setting": setting}
+        raise InputError("column_missing", **args, **suggested(schema.names))
     kind = schema.field(column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

@@ -1,10 +1,12 @@
 """The commands about presets, and about data of one's own."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from engine.contract.config import RunConfig, override, to_json
 from engine.contract.presets import PRESETS, preset
@@ -71,6 +73,10 @@ def file_config(file: Path, **values: Any) -> RunConfig:
     return config
 
 
+TEST_FILE, TEST_SHARE = preset("sft-small").config.test_file, 0.05
+TEST_HELP = "Test file; '' for none. Where no file is named, the preset's too."
+TEST_SHARE_HELP = f"Share held out for the test file; {TEST_SHARE} where there is one."
+HISTORY_HELP = "Earlier turns of a conversation in the prompts of its later answers."
 train_option = click.option(
     "--train",
     type=HomePath(),
@@ -92,15 +98,21 @@ valid_option = click.option(
 @train_option
 @valid_option
 @click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
+@click.option("--test", type=HomePath(), default=None, help=TEST_HELP)
+@click.option("--test-ratio", type=click.FloatRange(0, 0.9), default=None, help=TEST_SHARE_HELP)
+@click.option("--history", type=click.Choice(["all", "none"]), default="all", show_default=True, help=HISTORY_HELP)
 @click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
 @click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
 @click.option("--prompt_column", default="", help="Column of the prompts, where no shape that is known has it.")
 @click.option("--response_column", default="", help="Column of the responses.")
 @click.option("--encoding", default="", help="Encoding of the text files, such as gb18030; else it is found out.")
-@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
 @click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
 @click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
-def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, valid: str, **how: Any) -> None:
+@click.pass_context
+def data_import(
+    context: click.Context, /, files: tuple[str, ...], preview: bool, json: bool, history: str, **how: Any
+) -> None:
     """Turn FILES in the usual shapes into training and validation rows.
 
     JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed too; folders of them, what `datasets` saves, and - for
@@ -108,11 +120,15 @@ def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, v
     """
     from sft_tui import importing
 
-    if not preview and not train:
+    if not preview and not how["train"]:
         raise click.UsageError(say("usage_train", LANG))
-    targets = {"train": "", "valid": ""} if preview else {"train": train, "valid": valid}
+    how |= _test_of(context, how)
+    if how["valid_ratio"] + how["test_ratio"] >= 1:
+        raise click.UsageError(say("usage_shares", LANG))
+    if preview:
+        how |= dict.fromkeys(("train", "valid", "test"), "")
     with telling() as progress:
-        found = importing.bring_in(list(files), progress, **targets, **how)
+        found = importing.bring_in(list(files), progress, history=history == "all", **how)
     if json:
         echo_json(found)
         return
@@ -120,10 +136,25 @@ def data_import(files: tuple[str, ...], preview: bool, json: bool, train: str, v
         echo(line)
 
 
+def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The test file to write, and its share.
+
+    Who names no file at all gets all three of the preset, so that `sft-tui test` finds its own; a test file that is
+    there from elsewhere is spared then. Who names others gets those.
+    """
+    given = {name for name in ("train", "valid") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    test, share = how["test"], how["test_ratio"]
+    spare = test is None and share is None
+    if test is None:
+        test = "" if given and not share else TEST_FILE
+    share = TEST_SHARE if share is None else share
+    return {"test": test if share else "", "test_ratio": share if test else 0.0, "spare_test": spare}
+
+
 @data.command("demo")
 @train_option
 @valid_option
-@click.option("--overwrite", is_flag=True, help="Write over files that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
 def data_demo(train: str, valid: str, overwrite: bool) -> None:
     """Write the rows of chatterbot-corpus, Chinese and English, to try things with."""
     from sft_tui import importing

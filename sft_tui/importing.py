@@ -1,6 +1,7 @@
 """Data of one's own, brought in by a process of the engine, and what is told of it."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,9 +12,11 @@ from engine.contract.reasons import reason_in
 from sft_tui.locale import say
 from sft_tui.preflight import probe
 from sft_tui.spool import is_stream, spooled
+from sft_tui.starting import options
 from sft_tui.text import cut, safe
 
 COLUMNS = 100
+PARTS = ("train", "valid", "test")
 
 
 def bring_in(
@@ -60,11 +63,30 @@ def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     for prompt, response in found["preview"]:
         yield cut(f"  {safe(prompt)}", COLUMNS)
         yield cut(f"    → {safe(response)}", COLUMNS)
-    for part in ("train", "valid"):
-        if found[part]:
-            yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
     if not found["train"]:
         yield say("import_dry", lang)
+        return
+    yield from _written(found, lang)
+    yield say("import_next", lang, command=safe(check_command(found), 500))
+
+
+def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+    """The files with their rows, what was divided between them, and what was spared."""
+    for part in PARTS:
+        if found[part]:
+            yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
+    if found["divided"]:
+        yield say("import_divided", lang, count=found["divided"], largest=found["divided_largest"])
+    if found["spared"]:
+        yield say("import_spared", lang, path=safe(found["spared"]))
+
+
+def check_command(found: Mapping[str, Any]) -> str:
+    """The command that checks a run with the files that were written."""
+    usual = preset("sft-small").config
+    files = {"train_file": found["train"], "validation_file": found["valid"]}
+    named = {name: path for name, path in files.items() if path and path != getattr(usual, name)}
+    return shlex.join(["sft-tui", "check", "sft-small", *options(named)])
 
 
 def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
@@ -79,3 +101,9 @@ def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
             yield say(f"import_{kind}", lang, count=entry["count"], why=why, places=places)
     rows = {name: found[name] for name in ("made", "repeated", "kept")}
     yield say("import_rows", lang, **rows)
+    if found["with_history"]:
+        counts = {"made": found["made"], "conversations": found["conversations"], "earlier": found["with_history"]}
+        yield say("import_turns" if found["history"] else "import_last_turns", lang, **counts)
+    unused = dict.fromkeys(safe(name, 60) for file in found["files"] for name in file["unused"])
+    if unused:
+        yield say("import_unused", lang, columns=", ".join(unused))

@@ -160,6 +160,27 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{made:,} rows made = {kept:,} kept + {repeated:,} repeated and left out",
         "得到 {made:,} 行 = 保留 {kept:,} 行 + 略去重复 {repeated:,} 行",
     ),
+    "import_turns": (
+        "  {made:,} answers of {conversations:,} conversations; {earlier:,} prompts hold the turns before them "
+        "(Q: …, A: …); --history none leaves those out",
+        "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问带有此前的对话（Q: …，A: …）；"
+        "--history none 则不带",
+    ),
+    "import_last_turns": (
+        "  {made:,} answers of {conversations:,} conversations; {earlier:,} prompts lack the turns before them "
+        "(--history none)",
+        "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问略去了此前的对话（--history none）",
+    ),
+    "import_unused": ("  columns that are not used: {columns}", "  未使用的列：{columns}"),
+    "import_divided": (
+        "  {count:,} prompt(s) with very many rows (up to {largest:,}) are in more than one of the files",
+        "  {count:,} 个提问的行数过多（最多 {largest:,} 行），分在了多个文件中",
+    ),
+    "import_spared": (
+        "  {path} is not from an import and stays as it is; --test FILE holds out rows for a test",
+        "  {path} 并非由导入生成，保持不变；可用 --test 文件 另外划出测试数据",
+    ),
+    "import_next": ("Next: `{command}`", "下一步：`{command}`"),
     "import_written": ("{rows:,} rows written to {path}", "{rows:,} 行已写入 {path}"),
     "import_dry": ("Nothing was written (--preview).", "仅预览，没有写入（--preview）。"),
     "rehearsing": ("Rehearsing: {phase} …", "预演：{phase} …"),
@@ -303,7 +324,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_ask_fix": ("{actions}? y/n", "{actions}？y/n"),
     "fix_set": ("Set {changes}", "设置 {changes}"),
     "fix_import": ("Import {files} into {targets}", "将 {files} 导入 {targets}"),
-    "fix_overwrite": ("Write {targets} again from {files}", "用 {files} 重新生成 {targets}"),
     "fix_open": ("Open {run}", "打开 {run}"),
     "fix_resume": ("Resume {run}", "继续 {run}"),
     "fix_start": ("Start {preset}", "启动 {preset}"),
@@ -376,6 +396,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage_resume_fresh": (
         "--resume goes on with a run, --fresh starts anew: give one of them.",
         "--resume 继续运行，--fresh 重新开始：只能选其一。",
+    ),
+    "usage_shares": (
+        "--valid-ratio and --test-ratio together leave nothing to train on.",
+        "--valid-ratio 与 --test-ratio 之和过大，没有剩下训练数据。",
     ),
     "usage_train": (
         "--train names the file to write; --preview writes none.",

@@ -203,10 +203,28 @@ MESSAGES: dict[str, Wording] = {
         "请用 --encoding 名称 指明编码，或另存为 UTF-8。",
     ),
     "import_exists": Wording(
-        "{path} is there already.",
+        "{path} already exists.",
         "{path} 已存在。",
-        "Write over it with --overwrite, or name another file.",
+        "Replace it with --overwrite, or name another file.",
         "如需覆盖请加 --overwrite，或指定另一个文件名。",
+    ),
+    "targets_equal": Wording(
+        "--{one} and --{other} are the same file, {path}.",
+        "--{one} 与 --{other} 是同一个文件 {path}。",
+        "Name a file of its own for each.",
+        "请分别指定不同的文件。",
+    ),
+    "target_is_source": Wording(
+        "{path} is a file that the rows are read from.",
+        "{path} 正是要读取数据的文件。",
+        "Name another file with --{setting}.",
+        "请用 --{setting} 指定另一个文件。",
+    ),
+    "target_not_file": Wording(
+        "{path} is a folder or a device, not a file.",
+        "{path} 是目录或设备，不是文件。",
+        "Name a file with --{setting}.",
+        "请用 --{setting} 指定一个文件。",
     ),
     "tokenizer_exists": Wording(
         "{path} is there already, and is not empty.",
@@ -223,16 +241,20 @@ MESSAGES: dict[str, Wording] = {
     "import_nothing": Wording(
         "None of the {records} records of {path} can be used ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
-        "Name the columns with --prompt_column and --response_column; known shapes are prompt/response, alpaca, "
-        "sharegpt and messages.",
-        "请用 --prompt_column 和 --response_column 指定列名；可识别的格式有 prompt/response、alpaca、sharegpt 和 "
-        "messages。",
+        "Name the columns with --prompt_column and --response_column; known shapes: {shapes}.",
+        "请用 --prompt_column 和 --response_column 指定列名；可识别的格式：{shapes}。",
     ),
     "rows_none": Wording(
         "{path} has no rows.",
         "{path} 没有任何行。",
         "Write it again with rows, or name another file.",
         "请重新生成该文件，或指定另一个文件。",
+    ),
+    "not_parquet": Wording(
+        "{path} is not Parquet, but {kind}.",
+        "{path} 不是 Parquet 文件，而是 {kind}。",
+        "Import it: `{command}`.",
+        "请导入：`{command}`。",
     ),
     "parquet_bad": Wording(
         "{path} cannot be read as Parquet: {why}.",

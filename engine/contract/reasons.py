@@ -25,8 +25,8 @@ REASONS: dict[str, Reason] = {
     "response_not_utf8": Reason("response is not UTF-8", "回答不是 UTF-8"),
     "prompt_empty": Reason("prompt is empty", "提问为空"),
     "response_empty": Reason("response is empty", "回答为空"),
-    "prompt_not_text": Reason("prompt is not text", "提问不是文本"),
-    "response_not_text": Reason("response is not text", "回答不是文本"),
+    "prompt_not_text": Reason("prompt is not text: {detail}", "提问不是文本：{detail}"),
+    "response_not_text": Reason("response is not text: {detail}", "回答不是文本：{detail}"),
     # what a file holds
     "json_broken": Reason("broken JSON", "JSON 有误"),
     "json_open": Reason("an array does not end: the file may be cut short", "数组没有结束：文件可能不完整"),
@@ -50,9 +50,35 @@ REASONS: dict[str, Reason] = {
     "not_object": Reason("not an object", "不是 JSON 对象"),
     "no_known_columns": Reason("no known columns among {detail}", "其中没有可识别的列：{detail}"),
     "column_missing": Reason("no column {detail}", "没有 {detail} 列"),
+    "columns_ambiguous": Reason(
+        "columns of one meaning with different contents: {detail}", "含义相同而内容不同的列：{detail}"
+    ),
+    "column_beyond_text": Reason("column {detail}: only text can be learned from", "{detail} 列：只能学习文本"),
+    "column_not_list": Reason("column {detail} is not a list", "{detail} 列不是列表"),
     "turn_not_object": Reason("a turn is not an object", "对话中有一项不是 JSON 对象"),
+    "turn_without_role": Reason("a turn without a role, with {detail}", "对话中有一项没有角色，只有 {detail}"),
+    "turn_part": Reason("a turn with a part that is not text: {detail}", "对话中含有非文本内容：{detail}"),
+    "turn_calls_tools": Reason("a turn that calls tools ({detail})", "对话中有工具调用（{detail}）"),
+    "turn_not_text": Reason("a turn is not text: {detail}", "对话中有一项不是文本：{detail}"),
+    "turn_not_utf8": Reason("a turn is not UTF-8", "对话中有一项不是 UTF-8"),
     "unknown_role": Reason("unknown role {detail}", "未知角色 {detail}"),
+    "role_of_tools": Reason(
+        "role {detail}: conversations with tools are not supported", "角色 {detail}：不支持带工具的对话"
+    ),
     "no_answer": Reason("no question with an answer", "没有成对的提问和回答"),
+    # what was left out of records that are used
+    "question_unanswered": Reason("a question without an answer is left out", "没有回答的提问被略去"),
+    "turn_empty": Reason(
+        "a conversation ends at an empty turn; later turns are left out", "对话在空的一项处结束，其后的被略去"
+    ),
+    "answer_first": Reason(
+        "a conversation begins with an answer, which only stands before later questions",
+        "对话以回答开头，该回答只出现在后面的提问之前",
+    ),
+    "answer_unlearned": Reason("an answer is marked as not to be learned", "回答被标记为不学习"),
+    "answers_further": Reason("more than one answer; the first is taken", "有多个回答，取第一个"),
+    "thoughts_left_out": Reason("an answer's reasoning is left out", "回答的思考过程被略去"),
+    "number_as_text": Reason("a number is taken as text", "数字按文本处理"),
 }
 
 

@@ -1,11 +1,13 @@
 """The account of an import: every record read is used, or refused under a reason with its first places."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 PLACES = 3  # kept of each reason
 DETAIL = 200  # characters of a name out of the file
+COLUMNS = 50  # of a file that are named as not used
 DETAILS = 20  # of one code that are counted apart; further ones are counted under the code alone
 
 
@@ -77,6 +79,13 @@ class FileAccount:
     used: int = 0
     made: int = 0  # rows
     refused: int = 0
+    unused: list[str] = field(default_factory=list)  # columns with something in them that no shape reads
+
+    def leave_out(self, columns: Iterable[str]) -> None:
+        """Names columns that are not used, once."""
+        for name in columns:
+            if name[:DETAIL] not in self.unused and len(self.unused) < COLUMNS:
+                self.unused.append(name[:DETAIL])
 
 
 @dataclass
@@ -89,6 +98,8 @@ class Account:
     noticed: Reasons = field(default_factory=Reasons)
     passed_over: dict[str, str] = field(default_factory=dict)  # files of a folder that are not rows: path and reason
     repeated: int = 0
+    conversations: int = 0
+    with_history: int = 0  # rows whose question has turns before it
     preview: list[list[str]] = field(default_factory=list)
 
     def use(self, file: FileAccount, shape: str, rows: int) -> None:
@@ -122,6 +133,8 @@ class Account:
             "made": self.made,
             "repeated": self.repeated,
             "kept": self.made - self.repeated,
+            "conversations": self.conversations,
+            "with_history": self.with_history,
             "refused": self.refused.to_json(),
             "noticed": self.noticed.to_json(),
             "shapes": dict(self.shapes),

@@ -8,7 +8,7 @@ past an error.
 
 import json
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Container, Iterator
 from typing import Any, TextIO
 
 from engine.data.account import FileAccount, Notice, RefusedError
@@ -60,7 +60,7 @@ def _are_objects(entries: Any) -> bool:
 class JsonFile:
     """The records of a JSON file; `known` are the keys that some shape of record has."""
 
-    def __init__(self, file: TextIO, known: Set[str], account: FileAccount) -> None:
+    def __init__(self, file: TextIO, known: Container[object], account: FileAccount) -> None:
         self._read, self._known, self._account = file.readline, known, account
         self._window, self._at, self._before = "", 0, ""  # `_before`: of the line that the window begins in
         self._line, self._first = 1, (0, 0)  # line of `_at`; line of the last record, and how many began in it

@@ -5,7 +5,7 @@ What cannot be read as a record is yielded as `RefusedError` in its place, so th
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,10 +15,10 @@ from engine.data import formats
 from engine.data.account import FileAccount, Notice
 from engine.data.charset import encoding_of
 from engine.data.columnar import Table
+from engine.data.columns import Read
 from engine.data.compression import opened_raw, opened_stream
 from engine.data.csvfile import CsvFile
 from engine.data.jsonfile import JsonFile
-from engine.data.shapes import COLUMNS
 from engine.data.text import CHUNK, decoded
 from engine.parquet import BATCH_ROWS
 
@@ -35,9 +35,9 @@ class Wanted:
     encoding: str = ""
 
     @property
-    def names(self) -> Set[str]:
-        """The columns to read: those that were named, or all that some shape has."""
-        return set(self.columns.values()) or COLUMNS
+    def names(self) -> Read:
+        """The columns to read."""
+        return Read(self.columns.values())
 
 
 def records(path: Path, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:
@@ -62,7 +62,9 @@ def _table(
     account.format = content.kind
     table = Table(path, content, stack)
     yield from _columns(table.columns, wanted, account)
-    names = sorted(wanted.names & set(table.columns)) or table.columns[:1]
+    names = [name for name in dict.fromkeys(table.columns) if name in wanted.names]
+    account.leave_out(name for name in table.columns if name not in names)
+    names = names or table.columns[:1]
     for number, item in enumerate(table.records(names)):
         if number % BATCH_ROWS == 0:
             progress(str(path), number, table.total or number)

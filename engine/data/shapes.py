@@ -1,71 +1,239 @@
-"""The shapes that records come in, and the pairs of prompt and response that each one makes."""
+"""The shapes that records come in, one entry each: the columns it reads, and how it makes conversations of a record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from engine.data.account import RefusedError
+from engine.data.columns import Columns
+from engine.data.conversation import Conversation, Row, Turn
+from engine.data.turns import is_turns, listed, turns_of
+from engine.data.values import text_of
 
-# Keys of a prompt and its response, first match wins; the columns that were asked for come before them.
-PAIRS = (
-    ("prompt", "response"), ("prompt", "completion"), ("question", "answer"), ("query", "response"), ("问题", "回答"),
-    ("问", "答"), ("input", "output"), ("instruction", "response"), ("prompt", "chosen"),
-)  # fmt: skip
-# Every column that some shape reads.
-COLUMNS = {"instruction", "conversations", "messages", "conversation"}.union(*PAIRS)
-ASKING, ANSWERING = ("human", "user", "prompter"), ("gpt", "assistant", "bot", "chatgpt", "model")
-Pair = tuple[Any, Any]
+PROMPT_PARTS = ("instruction", "question", "input", "context")  # in the order in which they stand in a prompt
+Notices = list[str]
+Reader = Callable[[Columns, Notices], Iterator[Conversation]]
 
 
-def shaped(record: Any, asked: tuple[str, str]) -> tuple[str, list[Pair]]:
-    """Name of the shape of a record, and its pairs; raises RefusedError."""
+@dataclass(frozen=True)
+class Shape:
+    """A shape by its name in accounts and documents.
+
+    A record of it has something in a column of each of `needs`; of `reads` too it takes in what is there (both are keys
+    of NAMES, `a|b` where one of several will do). `example` is a record in short.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    reads: tuple[str, ...]
+    conversations: Reader
+    example: str
+
+
+@dataclass
+class Shaped:
+    """What a record makes: rows, codes about what was left out of them, and the names of columns that were not read."""
+
+    shape: str
+    rows: list[Row]
+    conversations: int
+    notices: Notices
+    unused: list[str]
+
+
+def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: bool = True) -> Shaped:
+    """The rows of a record; `asked` are the columns that were named for prompt and response. Raises RefusedError."""
     if isinstance(record, RefusedError):
         raise record
     if not isinstance(record, Mapping):
         raise RefusedError("not_object")
-    if all(name in record for name in asked):
-        return "/".join(asked), [(record[asked[0]], record[asked[1]])]
-    for name in ("conversations", "messages", "conversation"):
-        if isinstance(record.get(name), list):
-            shape = "sharegpt" if name.startswith("conv") else "messages"
-            return shape, _turns(record[name], record.get("system"))
-    if "instruction" in record and "output" in record:
-        prompt, more = record["instruction"], record.get("input")
-        if isinstance(prompt, str) and isinstance(more, str) and more.strip():
-            prompt = f"{prompt}\n{more}"
-        return "alpaca", [(prompt, record["output"])]
-    for first, second in PAIRS:
-        if first in record and second in record:
-            return f"{first}/{second}", [(record[first], record[second])]
-    raise RefusedError("no_known_columns", ", ".join(map(str, record)))
-
-
-def _turns(turns: list[Any], system: Any) -> list[Pair]:
-    """One pair for each answer, with the question before it; a system's text goes before the first question."""
-    pairs: list[Pair] = []
-    asked, before = None, system if isinstance(system, str) and system.strip() else ""
-    for turn in turns:
-        if not isinstance(turn, Mapping):
-            raise RefusedError("turn_not_object")
-        role = str(turn.get("from", turn.get("role", ""))).lower()
-        text = _content(turn.get("value", turn.get("content")))
-        if role == "system":
-            before = text
-        elif role in ASKING:
-            asked = f"{before}\n{text}" if before and isinstance(text, str) else text
-            before = ""
-        elif role in ANSWERING and asked is not None:
-            pairs.append((asked, text))
-            asked = None
-        elif role not in ANSWERING:
-            raise RefusedError("unknown_role", role[:20])
-    if not pairs:
+    columns = Columns(record, asked)
+    notices: Notices = []
+    columns.beyond_text()
+    shape = PAIR if any(asked) else _shape_of(columns)
+    made = list(shape.conversations(columns, notices))
+    if not made:
         raise RefusedError("no_answer")
-    return pairs
+    rows = [row for conversation in made for row in conversation.rows(history)]
+    notices += [code for conversation in made for code in conversation.notices]
+    name = _pair_name(columns) if shape is PAIR else shape.name
+    return Shaped(name, rows, len(made), notices, columns.unused())
 
 
-def _content(content: Any) -> Any:
-    """The text of a message, which may come in parts."""
-    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
-        parts = [part.get("text") for part in content if part.get("type", "text") == "text"]
-        return "".join(part for part in parts if isinstance(part, str))
-    return content
+def _shape_of(columns: Columns) -> Shape:
+    """The first shape whose columns have something in them, else the first whose columns are there."""
+    for there in (columns.has, lambda part: columns.name(part) is not None):
+        for shape in SHAPES:
+            if all(any(map(there, parts.split("|"))) for parts in shape.needs):
+                return shape
+    raise RefusedError("no_known_columns", columns.listed())
+
+
+def shape_names() -> list[str]:
+    """The names of all shapes."""
+    return list(dict.fromkeys(shape.name for shape in SHAPES))
+
+
+def suggested(names: Sequence[str]) -> dict[str, str | int]:
+    """What to do about a file with these columns, none of which is the one that was asked for.
+
+    `importable` is 1 where an import knows its shape; `prompt_column` and `response_column` are there where two of the
+    columns are all that the shape reads, so that they can be named instead.
+    """
+    columns = Columns({name: [name] for name in names})
+    try:
+        shape = _shape_of(columns)
+        if shape is not PAIR:
+            return {"importable": 1}
+        parts = [part for part in shape.reads if columns.has(part)]
+        asking, answering = columns.first(*PROMPT_PARTS, "asker"), columns.first("answer", "answerer")
+    except RefusedError:
+        return {"importable": 0}
+    if parts not in ([asking], []):
+        return {"importable": 1}
+    return {"importable": 1, "prompt_column": columns.name(asking), "response_column": columns.name(answering)}
+
+
+# --- how each makes conversations
+
+
+def _turns_in(part: str) -> Reader:
+    """Reads the turns in the column of a part, with the system text in a column of its own before them."""
+
+    def read(columns: Columns, notices: Notices) -> Iterator[Conversation]:
+        turns = turns_of(columns.get(part), str(columns.name(part)), notices)
+        yield Conversation.of(chain(_system(columns, notices), turns))
+
+    return read
+
+
+def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
+    """A question, put together from its parts, and its answer; either may be a list of turns."""
+    answer = columns.get(columns.first("answer", "answerer"))
+    asked = columns.get("question")
+    turns = list(chain(_system(columns, notices), _history(columns, notices)))
+    if is_turns(answer):
+        answered = list(turns_of(answer, "answer", notices))
+        if answered and answered[0].role != "assistant":  # which has the question in it, as preference pairs do
+            yield Conversation.of(turns + answered)
+            return
+    else:
+        answered = [Turn("assistant", _one_text(answer, "response", notices))]
+    if is_turns(asked):
+        yield Conversation.of([*turns, *turns_of(asked, "question", notices), *answered])
+        return
+    yield Conversation.of([*turns, Turn("user", _prompt(columns, notices)), *answered])
+
+
+def _prompt(columns: Columns, notices: Notices) -> str:
+    """The parts of a question, each on lines of its own; raises RefusedError where there is none."""
+    values = [columns.get(part) for part in PROMPT_PARTS if columns.has(part)]
+    if not values and columns.has("asker"):
+        values = [columns.get("asker")]
+    if not values:
+        empty = any(isinstance(columns.get(part), str) for part in (*PROMPT_PARTS, "asker"))
+        raise RefusedError("prompt_empty" if empty else "prompt_null")
+    return "\n".join(_texts(value, "prompt", notices) for value in values)
+
+
+def _texts(value: Any, what: str, notices: Notices) -> str:
+    """The text of a value, of a list of texts one a line."""
+    if isinstance(value, list | tuple):
+        return "\n".join(text_of(item, what, notices) or "" for item in value)
+    return text_of(value, what, notices) or ""
+
+
+def _one_text(value: Any, what: str, notices: Notices) -> str:
+    """The text of a value, or of a list that holds nothing else; raises RefusedError."""
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise RefusedError(f"{what}_not_text", f"list of {len(value)}")
+        value = value[0]
+    text = text_of(value, what, notices)
+    if text is None:
+        raise RefusedError(f"{what}_null")
+    return text
+
+
+def _system(columns: Columns, notices: Notices) -> Iterator[Turn]:
+    if columns.has("system"):
+        yield Turn("system", _texts(columns.get("system"), "prompt", notices))
+
+
+def _history(columns: Columns, notices: Notices) -> Iterator[Turn]:
+    if columns.has("history"):
+        yield from turns_of(columns.get("history"), str(columns.name("history")), notices)
+
+
+def _answered_from_context(columns: Columns, notices: Notices) -> Iterator[Conversation]:
+    """A question about a text, and the first of its answers, as SQuAD has them."""
+    answers = _answers(columns.get("answers"), notices)
+    if answers:
+        turns = [Turn("user", _prompt(columns, notices)), Turn("assistant", answers[0])]
+        yield Conversation.of(chain(_system(columns, notices), turns))
+
+
+def _answers(value: Any, notices: Notices) -> list[str]:
+    """The texts of `{"text": [...]}`, of a list of texts or of `{"text": ...}`; further ones are noticed."""
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    items = value if isinstance(value, list | tuple) else [value]
+    texts = [text_of(item.get("text") if isinstance(item, Mapping) else item, "response", notices) for item in items]
+    found = list(dict.fromkeys(text for text in texts if text and text.strip()))
+    notices += ["answers_further"] * (len(found) > 1)
+    return found
+
+
+def _paragraphs(columns: Columns, notices: Notices) -> Iterator[Conversation]:
+    """All questions of an article, as SQuAD's own files have them."""
+    for paragraph in _objects(columns, "paragraphs"):
+        about = Columns(paragraph)
+        for asked in _listed_objects(paragraph.get("qas"), "qas"):
+            merged = Columns({**{name: value for name, value in paragraph.items() if name != "qas"}, **asked})
+            made = list(_answered_from_context(merged, notices)) if about.has("context") else []
+            notices += ["question_unanswered"] * (not made)
+            yield from made
+
+
+def _objects(columns: Columns, part: str) -> list[Mapping[str, Any]]:
+    return _listed_objects(columns.get(part), part)
+
+
+def _listed_objects(value: Any, name: str) -> list[Mapping[str, Any]]:
+    items = listed(value, name)
+    if not all(isinstance(item, Mapping) for item in items):
+        raise RefusedError("column_not_list", name)
+    return items
+
+
+def _pair_name(columns: Columns) -> str:
+    """The columns of a pair, as the record calls them."""
+    asking, answering = columns.first(*PROMPT_PARTS, "asker"), columns.first("answer", "answerer")
+    return f"{columns.name(asking)}/{columns.name(answering)}"
+
+
+PAIR = Shape(
+    "prompt/response",
+    ("question|input|context|asker", "answer|answerer"),
+    ("system", "history", "instruction", *PROMPT_PARTS),
+    _pair,
+    '{"prompt": "…", "response": "…"}',
+)
+SHAPES = (
+    Shape("messages", ("messages",), ("system",), _turns_in("messages"),
+          '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'),
+    Shape("sharegpt", ("conversations",), ("system",), _turns_in("conversations"),
+          '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'),
+    Shape("conversation", ("conversation",), ("system",), _turns_in("conversation"),
+          '{"conversation": [{"human": "…", "assistant": "…"}]}'),
+    Shape("contents", ("contents",), ("system",), _turns_in("contents"),
+          '{"contents": [{"role": "user", "parts": [{"text": "…"}]}, …]}'),
+    Shape("squad", ("question", "context", "answers"), ("system",), _answered_from_context,
+          '{"context": "…", "question": "…", "answers": {"text": ["…"]}}'),
+    Shape("squad", ("paragraphs",), (), _paragraphs, '{"paragraphs": [{"context": "…", "qas": […]}]}'),
+    Shape("alpaca", ("instruction", "answer"), ("system", "history", *PROMPT_PARTS), _pair,
+          '{"instruction": "…", "input": "…", "output": "…", "system": "…", "history": [["…", "…"]]}'),
+    PAIR,
+    Shape("ultrachat", ("data",), ("system",), _turns_in("data"), '{"data": ["…", "…"]}'),
+)  # fmt: skip

@@ -1,25 +1,126 @@
-"""Which rows are sampled, and which of those are held out for validation."""
+"""Which rows are sampled, and which of those are held out for validation and for a test.
 
-from typing import Any
+Rows of one group (equal prompts, or answers of one conversation) stay on one side. Groups are drawn in random order,
+each as likely as any other, and one that would hold out more than was asked for is passed over. A group of more than
+twice the rows that were asked for is divided by the share: held out whole it would be too much, and left whole for
+training the evaluation would not see a large part of the data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+TRAIN, UNUSED = 0, -1  # parts; held out parts are 1, 2, … in the order of their shares
+Hashes = npt.NDArray[np.uint64]
+Sizes = npt.NDArray[np.intp]
 
 
-def split(prompts: Any, seed: int, sample: int, share: float) -> tuple[Any, Any]:
-    """Which rows are held out and which are chosen at all, as masks; the same for the same seed and rows."""
-    count = len(prompts)
-    order = np.random.Generator(np.random.Philox(key=seed)).permutation(count)
-    chosen = np.ones(count, dtype=bool)
-    if sample:
-        chosen[order[sample:]] = False
-    held = np.zeros(count, dtype=bool)
-    wanted = round(share * int(chosen.sum()))
-    if wanted:
-        kinds, kind_of, sizes = np.unique(prompts[chosen], return_inverse=True, return_counts=True)
-        places = np.flatnonzero(chosen)
-        rank = np.full(len(kinds), count)
-        np.minimum.at(rank, kind_of, np.argsort(order)[places])
-        by_rank = np.argsort(rank)
-        enough = int(np.searchsorted(np.cumsum(sizes[by_rank]), wanted)) + 1
-        held[places] = np.isin(kind_of, by_rank[: min(enough, len(kinds) - 1)])
-    return held, chosen
+@dataclass(frozen=True)
+class Split:
+    """The part of each row, and what was divided among several parts: how many groups, and rows of the largest."""
+
+    parts: npt.NDArray[np.int8]
+    divided: int = 0
+    largest: int = 0
+
+    def rows(self, part: int) -> int:
+        """How many rows a part has."""
+        return int((self.parts == part).sum())
+
+
+def split(prompts: Hashes, groups: Hashes, seed: int, sample: int, shares: Sequence[float]) -> Split:
+    """The parts of rows by the hashes of their prompts and groups; the same for the same seed and rows.
+
+    `sample` rows are taken at random, all where it is 0. At least one row stays for training, and each share above 0
+    holds out at least one row where there are enough.
+    """
+    chance = np.random.Generator(np.random.Philox(key=seed))
+    order = chance.permutation(len(prompts))
+    places = np.sort(order[:sample]) if sample else np.arange(len(prompts))
+    parts = np.full(len(prompts), UNUSED, dtype=np.int8)
+    parts[places] = TRAIN
+    if not len(places):
+        return Split(parts)
+    chosen, kinds = np.full(len(places), TRAIN, dtype=np.int8), _kinds(prompts[places], groups[places])
+    for part, wanted in enumerate(_wanted(shares, len(places)), 1):
+        if wanted:
+            chosen[_held_out(kinds, chosen == TRAIN, wanted, chance)] = part
+    parts[places] = chosen
+    return Split(parts, *_divided(kinds, chosen))
+
+
+def _kinds(prompts: Hashes, groups: Hashes) -> npt.NDArray[np.intp]:
+    """A number for each row, equal for rows that must stay together: those linked by equal prompts or equal groups."""
+    _, prompt = np.unique(prompts, return_inverse=True)
+    _, kind = np.unique(groups, return_inverse=True)
+    while True:
+        before = kind
+        for link in (prompt, kind):
+            lowest = np.full(int(link.max()) + 1, len(prompts))
+            np.minimum.at(lowest, link, kind)
+            kind = lowest[link]
+        if (kind == before).all():
+            return np.unique(kind, return_inverse=True)[1]
+
+
+def _wanted(shares: Sequence[float], count: int) -> list[int]:
+    """Rows of each share; one at least is left over."""
+    wanted, left = [], count - 1
+    for share in shares:
+        wanted.append(min(max(1, round(share * count)), left) if share else 0)
+        left -= wanted[-1]
+    return wanted
+
+
+def _held_out(
+    kinds: npt.NDArray[np.intp], free: npt.NDArray[np.bool_], wanted: int, chance: np.random.Generator
+) -> npt.NDArray[np.intp]:
+    """Places of the rows to hold out of those that are free."""
+    everywhere, sizes = np.bincount(kinds), np.bincount(kinds[free], minlength=int(kinds.max()) + 1)
+    order = chance.permutation(len(sizes))
+    order = order[sizes[order] > 0]
+    # Those that an earlier part has rows of are on both sides anyway.
+    large = (sizes > 2 * wanted) | (sizes < everywhere) | (len(order) == 1)
+    shared = int(sizes[large].sum())
+    some = round(wanted * shared / int(sizes.sum()))
+    small = order[~large[order]]
+    whole = _that_fit(sizes, small.tolist(), wanted - some)
+    missing = wanted - some - int(sizes[whole].sum())
+    some += min(shared - some, missing)
+    if wanted - some > int(sizes[whole].sum()):
+        whole += _nearest(sizes, small[~np.isin(small, whole)], wanted - some, whole)
+    divided = chance.permutation(np.flatnonzero(free & large[kinds]))[:some]
+    return np.concatenate([np.flatnonzero(free & np.isin(kinds, whole)), divided])
+
+
+def _that_fit(sizes: Sizes, order: list[int], wanted: int) -> list[int]:
+    """The first groups in the order that do not go beyond what is wanted."""
+    chosen: list[int] = []
+    for kind in order:
+        if wanted <= 0:
+            break
+        if sizes[kind] <= wanted:
+            chosen.append(kind)
+            wanted -= int(sizes[kind])
+    return chosen
+
+
+def _nearest(sizes: Sizes, others: Sizes, wanted: int, chosen: list[int]) -> list[int]:
+    """The smallest other group, where that comes nearer to what is wanted and is not the last one."""
+    missing = wanted - int(sizes[chosen].sum())
+    if len(others) < 2:
+        return []
+    smallest = int(others[np.argmin(sizes[others])])
+    return [smallest] if sizes[smallest] - missing < missing or not chosen else []
+
+
+def _divided(kinds: npt.NDArray[np.intp], parts: npt.NDArray[np.int8]) -> tuple[int, int]:
+    """How many groups are in several parts, and the rows of the largest of them."""
+    count = int(kinds.max()) + 1
+    lowest, highest = np.full(count, 127, dtype=np.int8), np.full(count, -1, dtype=np.int8)
+    np.minimum.at(lowest, kinds, parts)
+    np.maximum.at(highest, kinds, parts)
+    sizes = np.bincount(kinds)[lowest != highest]
+    return len(sizes), int(sizes.max(initial=0))

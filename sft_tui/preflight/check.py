@@ -18,6 +18,7 @@ from sft_tui.preflight import data, disk, machine, memory, missing, model, probe
 from sft_tui.preflight.finding import ORDER, Finding, item, of_error
 from sft_tui.preflight.fix import Command, Set, Start, as_path, command_of
 from sft_tui.preflight.memory import Batch, Plan, Prediction
+from sft_tui.preflight.missing import DATA_FILES
 from sft_tui.preflight.probe import Progress
 from sft_tui.preflight.remedy import Run, remedied
 from sft_tui.rehearsal import Rehearsal, applied, estimate
@@ -26,8 +27,10 @@ from sft_tui.text import size
 
 TIGHT = 0.85  # of the memory to be had
 LEAST_BUDGET = 64  # tokens of a micro-batch
-OF_FILES = {"file_unreadable", "column_missing", "column_not_text", "rows_truncated"}  # mended without a run
-DATA_FILES = ("train_file", "validation_file")
+# Fixed without a run.
+OF_FILES = {
+    "file_unreadable", "not_parquet", "column_missing", "column_not_text", "rows_truncated", "rows_duplicate",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,9 @@ def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
     findings = list(data.file_findings(config, "train_file", facts["train_file"]))
 
     def but(**changes: Any) -> Command:
-        return Command(("data", "check", as_path(config.train_file), *options(changes)))
+        path = str(changes.pop("train_file", config.train_file))
+        changes.pop("validation_file", None)
+        return Command(("data", "check", as_path(path), *options(changes)))
 
     found = list(missing.mended(findings, config, but))
     found = list(remedied(Run(config, but, found), OF_FILES))

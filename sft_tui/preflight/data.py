@@ -8,8 +8,8 @@ from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import Lang
 from engine.contract.reasons import counted
 from sft_tui.preflight.finding import Finding, of_error
-from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, as_path
-from sft_tui.preflight.missing import split_again
+from sft_tui.preflight.fix import Action, Command, as_path
+from sft_tui.preflight.missing import named_columns
 from sft_tui.starting import options
 
 CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
@@ -48,14 +48,8 @@ def lengths(facts: Facts) -> str:
 
 def show(config: RunConfig, path: str, row: int) -> tuple[Action, ...]:
     """Shows what the model sees of a row."""
-    more = {"row": row, "tokenizer": tokenizer_folder(config), **_columns(config)}
+    more = {"row": row, "tokenizer": tokenizer_folder(config), **named_columns(config)}
     return (Command(("data", "show", as_path(path), *options(more))),)
-
-
-def _columns(config: RunConfig) -> dict[str, str]:
-    """The options that name the columns, where they are not the usual ones."""
-    columns = {"prompt_column": config.prompt_column, "response_column": config.response_column}
-    return {name: column for name, column in columns.items() if column != getattr(DEFAULTS, name)}
 
 
 def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Finding]:
@@ -102,8 +96,7 @@ def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> It
     repeated = facts["repeated"]
     if repeated["rows"]:
         args = {"path": path, "rows": facts["rows"], "count": repeated["rows"], "first": repeated["first"]}
-        once = Import([path], path, "", _columns(config), overwrite=True)
-        yield Finding("warning", "rows_duplicate", name, args, (once,))
+        yield Finding("warning", "rows_duplicate", name, args)
     share = facts["unknown_tokens"] / max(1, facts["tokens"])
     if share >= UNKNOWN_WARNING:
         args = {"path": path, "share": percent(share), "tokenizer": tokenizer_folder(config)}
@@ -118,7 +111,7 @@ def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Findi
     if overlap:
         args = {"count": overlap, "rows": valid["rows"], "first": facts["overlap"]["first"]}
         args["path"] = config.validation_file
-        yield Finding("warning", "rows_overlap", "validation_file", args, (split_again(config),))
+        yield Finding("warning", "rows_overlap", "validation_file", args)
     if "error" in train:
         return
     usable = train["rows"] - sum(train["dropped"].values())
@@ -129,7 +122,7 @@ def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Findi
         if main[0] != main[1] and all(file["scripts"] for file in (train, valid)):
             args = {"train": main[0], "valid": main[1]}
             args |= {"train_zh": script_name(main[0], "zh"), "valid_zh": script_name(main[1], "zh")}
-            yield Finding("warning", "script_differs", "validation_file", args, (split_again(config),))
+            yield Finding("warning", "script_differs", "validation_file", args)
 
 
 def tokenizer_findings(config: RunConfig, facts: Facts) -> Iterator[Finding]:

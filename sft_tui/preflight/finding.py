@@ -41,6 +41,11 @@ SAID: dict[str, Said] = {
         why=("The run cannot begin without it.", "没有它，运行无法开始。"), fix=("{advice}", "{advice_zh}")
     ),
     "file_unreadable": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
+    "not_parquet": Said(
+        why=("Training reads Parquet alone.", "训练只读取 Parquet。"),
+        fix=("Import it: `{command}`", "请导入：`{command}`"),
+    ),
+    "source_foreign": Said(why=("Training reads Parquet alone.", "训练只读取 Parquet。")),
     "parquet_bad": Said(why=("Rows that cannot be read cannot be trained on.", "读不出的数据无法用于训练。")),
     "column_missing": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
     "column_not_text": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
@@ -95,7 +100,7 @@ SAID: dict[str, Said] = {
             "训练过的数据得分虚高，选出的“最佳”模型并不可靠。",
         ),
         (
-            "Split the data anew, no prompt on both sides: `{command}`",
+            "Split the rows again, no prompt on both sides: `{command}`",
             "请重新划分数据，使同一提问不同时出现在两边：`{command}`",
         ),
     ),

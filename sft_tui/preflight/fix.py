@@ -43,28 +43,25 @@ class Set:
 
 @dataclass(frozen=True)
 class Import:
-    """Make training and validation rows of other files; what is there is replaced only where `overwrite` says so."""
+    """Make training and validation rows of other files; what exists is never replaced."""
 
     files: Sequence[str]
     train: str
     valid: str
     more: Mapping[str, Any] = field(default_factory=dict)  # further options of `data import`
-    overwrite: bool = False
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The command as a list of words."""
         written = targets(train=self.train, valid=self.valid)
-        overwrite = ("--overwrite",) if self.overwrite else ()
-        return (PROGRAM, "data", "import", *map(as_path, self.files), *written, *overwrite, *options(self.more))
+        return (PROGRAM, "data", "import", *map(as_path, self.files), *written, *options(self.more))
 
     def words(self, lang: Lang) -> str:
         """What it does, for a question."""
         files, written = (
             [safe(path, 80) for path in paths if path] for paths in (self.files, (self.train, self.valid))
         )
-        key = "fix_overwrite" if self.overwrite else "fix_import"
-        return say(key, lang, files=", ".join(files), targets=", ".join(written))
+        return say("fix_import", lang, files=", ".join(files), targets=", ".join(written))
 
 
 @dataclass(frozen=True)

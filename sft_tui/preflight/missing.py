@@ -1,9 +1,11 @@
 """What to do about files that are not there: actions that can be taken, whatever else there is or is not."""
 
 import contextlib
+import itertools
 import json
+import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.config import RunConfig
@@ -16,7 +18,10 @@ from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_p
 
 Check = Callable[..., Action]  # with other settings
 Advice = tuple[tuple[str, str], tuple[Action, ...]]  # words in both languages, and what they stand for
-ROWS = ("*.jsonl", "*.json", "*.csv", "*.tsv", "*.parquet", "data/*.jsonl", "data/*.json", "data/*.csv", "data/*.tsv")
+KINDS = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "json.gz", "csv.gz", "jsonl.zst", "arrow")
+ROWS = (*(f"*.{kind}" for kind in (*KINDS, "parquet")), *(f"data/*.{kind}" for kind in KINDS))
+DATA_FILES, PARTS = ("train_file", "validation_file"), ("train", "valid")
+USUAL_COLUMNS = {"prompt_column": DEFAULTS.prompt_column, "response_column": DEFAULTS.response_column}
 SNIFFED = 64 << 10  # bytes
 SMALL = {
     "d_model": 192, "d_kv": 48, "d_ff": 768, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "bleu_rows": 64,
@@ -38,19 +43,87 @@ def mended(findings: list[Finding], config: RunConfig, check: Check) -> Iterator
 def advice(subject: str, config: RunConfig, gone: set[str], check: Check) -> Advice:
     """What to do about the missing file of a setting."""
     if subject == "validation_file":
-        return _validation(config, gone)
+        return _validation(config, gone, check)
     if subject == "tokenizer":
         return _tokenizer(config, check)
     if subject == "pretrained_model":
         return _model(config, gone, check)
     if subject == "test_file":
         return _test(config, check)
-    return _rows(config)
+    return _rows(config, check)
 
 
-def split_again(config: RunConfig) -> Import:
-    """Splits the training file again into both files, without repetitions."""
-    return Import([config.train_file], config.train_file, config.validation_file, overwrite=True)
+def split_again(config: RunConfig, check: Check) -> tuple[Action, ...]:
+    """Splits the training rows into two new files, without repetitions, and checks those."""
+    source = Path(config.train_file)
+    new = free_names(source, PARTS)
+    pairs = [(new["train"], config.validation_file), (new["train"], new["valid"])]
+    return _import(source, _first_free(pairs), config, check, named_columns(config))
+
+
+def import_of(source: Path, config: RunConfig, check: Check) -> tuple[Action, ...]:
+    """Makes training and validation file of another, and checks them where they get other names.
+
+    The files are those of the settings or of the preset where neither is there yet, else new ones: what a person has is
+    never written over.
+    """
+    new = free_names(source, PARTS)
+    usual = (DEFAULTS.train_file, DEFAULTS.validation_file)
+    pairs = [(config.train_file, config.validation_file), usual, (new["train"], new["valid"])]
+    own = source.absolute() in {Path(str(getattr(config, name))).absolute() for name in DATA_FILES}
+    return _import(source, _first_free(pairs), config, check, named_columns(config) if own else {})
+
+
+def rewritten(settings: Iterable[str], config: RunConfig, check: Check) -> tuple[Action, ...]:
+    """Writes the usable rows of data files to new files, each row once, and checks those."""
+    changes: dict[str, str] = {}
+    imports: list[Action] = []
+    for setting in settings:
+        path = Path(str(getattr(config, setting)))
+        changes[setting] = free_names(path, ("clean",))["clean"]
+        imports.append(Import([str(path)], changes[setting], "", named_columns(config)))
+    return *imports, check(**changes, **_usual_columns(config))
+
+
+def free_names(source: Path, parts: Sequence[str]) -> dict[str, str]:
+    """A name for a file of each part of a source's rows, next to it where that can be written, that nothing has yet."""
+    folder = source.parent if os.access(source.parent, os.W_OK) else Path(DEFAULTS.train_file).parent
+    stem = source.name.split(".")[0] or "rows"
+    for part in parts:
+        stem = stem.removesuffix(f"_{part}")
+    names: dict[str, Path] = {}
+    for number in itertools.count(1):
+        names = {part: folder / f"{stem}_{part}{f'_{number}' if number > 1 else ''}.parquet" for part in parts}
+        if not any(map(os.path.lexists, names.values())):
+            break
+    return {part: str(name) for part, name in names.items()}
+
+
+def named_columns(config: RunConfig) -> dict[str, str]:
+    """The columns that are not the usual ones, by setting."""
+    columns = {name: str(getattr(config, name)) for name in USUAL_COLUMNS}
+    return {name: column for name, column in columns.items() if column != USUAL_COLUMNS[name]}
+
+
+def _usual_columns(config: RunConfig) -> dict[str, str]:
+    """The settings of the columns that an import writes, where they are others now."""
+    return USUAL_COLUMNS if named_columns(config) else {}
+
+
+def _first_free(pairs: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """The first pair of different names that nothing has yet; the last one is."""
+    *some, last = pairs
+    free = (pair for pair in some if all(pair) and not any(map(os.path.lexists, pair)) and len(set(pair)) == 2)
+    return next(free, last)
+
+
+def _import(
+    source: Path, files: tuple[str, str], config: RunConfig, check: Check, columns: Mapping[str, str]
+) -> tuple[Action, ...]:
+    made = Import([str(source)], *files, columns)
+    changes = {**dict(zip(DATA_FILES, files, strict=True)), **_usual_columns(config)}
+    same = all(getattr(config, name) == value for name, value in changes.items())
+    return (made,) if same else (made, check(**changes))
 
 
 def source_of_rows(config: RunConfig) -> Path | None:
@@ -76,12 +149,11 @@ def _looks_like_rows(path: Path) -> bool:
     return False
 
 
-def _rows(config: RunConfig) -> Advice:
+def _rows(config: RunConfig, check: Check) -> Advice:
     both = targets(train=config.train_file, valid=config.validation_file)
     source = source_of_rows(config)
     if source is not None:
-        own_rows = Import([str(source)], config.train_file, config.validation_file)
-        return ("Import the rows: `{command}`", "导入数据：`{command}`"), (own_rows,)
+        return ("Import the rows: `{command}`", "导入数据：`{command}`"), import_of(source, config, check)
     own = f"`{shlex.join(['sft-tui', 'data', 'import', 'FILE', *both])}`".replace("{", "{{").replace("}", "}}")
     words = (
         f"Import your own rows with {own}, or try a small corpus: `{{command}}`",
@@ -90,11 +162,11 @@ def _rows(config: RunConfig) -> Advice:
     return words, (Command(("data", "demo", *both)),)
 
 
-def _validation(config: RunConfig, gone: set[str]) -> Advice:
+def _validation(config: RunConfig, gone: set[str], check: Check) -> Advice:
     if "train_file" in gone:
         return ("The same command writes it.", "同一命令会写出它。"), ()
     words = ("Hold out some of the training rows: `{command}`", "从训练数据中划出一部分：`{command}`")
-    return words, (split_again(config),)
+    return words, split_again(config, check)
 
 
 def _tokenizer(config: RunConfig, check: Check) -> Advice:

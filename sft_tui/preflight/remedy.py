@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, override
 from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.rundir import free_bytes
 from sft_tui.preflight import missing
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Open, Resume, Set, System, as_path
+from sft_tui.preflight.fix import DEFAULTS, Action, Command, Open, Resume, Set, System, as_path
+from sft_tui.starting import options
 
-PAIRS = (("question", "answer"), ("instruction", "output"), ("query", "response"), ("input", "output"), ("问", "答"))
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
-DEMO = {"train_file": "data/demo_train.parquet", "validation_file": "data/demo_valid.parquet"}
 SET_JSON = (
     "import json,os,sys; path,name,value=sys.argv[1:]; "
     "whole=json.load(open(path)) if os.path.exists(path) else {}; whole[name]=json.loads(value); "
@@ -71,34 +70,55 @@ def _look(finding: Finding, _run: Run) -> Actions:
     return (System(("ls", "-ld", _path(finding))),)
 
 
-def _preview(finding: Finding, _run: Run) -> Actions:
-    return (Command(("data", "import", _path(finding), "--preview")),)
+def _preview(finding: Finding, _run: Run, **columns: str) -> Actions:
+    return (Command(("data", "import", _path(finding), "--preview", *options(columns))),)
 
 
 def _columns(finding: Finding, run: Run) -> Actions:
     """The columns by their names where all files have them, else the file turned into the usual ones."""
-    names = str(finding.args["columns"]).split(", ")
-    pair = next((pair for pair in PAIRS if set(pair) <= set(names)), names if len(names) == 2 else None)
-    if pair is None:
-        return _preview(finding, run)
-    columns = {"prompt_column": pair[0], "response_column": pair[1]}
-    looked_at = {finding.subject for finding in run.findings} & DEMO.keys()
-    if looked_at == run.subjects("column_missing"):
+    if not finding.args.get("importable"):
+        names = str(finding.args["columns"]).split(", ")
+        guess = dict(zip(missing.USUAL_COLUMNS, names, strict=False)) if len(names) == 2 else {}
+        return _preview(finding, run, **guess)  # for a person to look at
+    columns = {name: str(finding.args.get(name, "")) for name in missing.USUAL_COLUMNS}
+    looked_at = {finding.subject for finding in run.findings} & set(missing.DATA_FILES)
+    if all(columns.values()) and looked_at == run.subjects("column_missing"):
         return (run.check(**columns),)
-    path = str(finding.args["path"])
-    return (Import([path], path, "", columns, overwrite=True),)
+    plain = override(run.config, missing.USUAL_COLUMNS)[0]
+    if looked_at == {finding.subject}:
+        return missing.import_of(Path(str(finding.args["path"])), plain, run.check)
+    if run.subjects("column_missing") == looked_at:
+        return missing.rewritten(missing.DATA_FILES, plain, run.check)
+    return missing.rewritten([finding.subject], plain, run.check)
+
+
+def _import_it(finding: Finding, run: Run) -> Actions:
+    """The file itself imported, whatever else there is."""
+    return missing.import_of(Path(str(finding.args["path"])), run.config, run.check)
+
+
+def _unreadable(finding: Finding, run: Run) -> Actions:
+    """A folder holds rows as well as a file does."""
+    return _import_it(finding, run) if Path(str(finding.args["path"])).is_dir() else _look(finding, run)
+
+
+def _split(_finding: Finding, run: Run) -> Actions:
+    return missing.split_again(run.config, run.check)
+
+
+def _without_repetitions(finding: Finding, run: Run) -> Actions:
+    """The file without repetitions; both files where the columns get other names by that."""
+    both = {finding.subject for finding in run.findings}.issuperset(missing.DATA_FILES)
+    again = missing.DATA_FILES if both and missing.named_columns(run.config) else (finding.subject,)
+    return missing.rewritten(again, run.config, run.check)
 
 
 def _rows(finding: Finding, run: Run) -> Actions:
-    """Rows in the place of those that cannot be used: held out, brought in from another file, or the demo's."""
-    config = run.config
+    """Rows in place of those that cannot be used: held out, or of another file; else a look at them."""
     if finding.subject == "validation_file" and "train_file" not in run.broken:
-        return (missing.split_again(config),)
-    source = missing.source_of_rows(config)
-    if source is not None:
-        return (Import([str(source)], config.train_file, config.validation_file, overwrite=True),)
-    train, valid = DEMO.values()
-    return Command(("data", "demo", "--train", train, "--valid", valid)), run.check(**DEMO)
+        return missing.split_again(run.config, run.check)
+    source = missing.source_of_rows(run.config)
+    return missing.import_of(source, run.config, run.check) if source else _preview(finding, run)
 
 
 def _another_store(_finding: Finding, run: Run) -> Actions:
@@ -221,8 +241,11 @@ def _elsewhere(finding: Finding, run: Run) -> Actions:
 
 OF_SUBJECTS: dict[str, Remedy] = {"pretrained_model": _another_model, "token_store": _another_store}
 REMEDIES: dict[str, Remedy] = {
-    "file_unreadable": _look,
+    "file_unreadable": _unreadable,
+    "not_parquet": _import_it,
     "column_missing": _columns,
+    "rows_duplicate": _without_repetitions,
+    **dict.fromkeys(("rows_overlap", "script_differs"), _split),
     "column_not_text": _preview,
     **dict.fromkeys(("parquet_bad", "rows_none", "rows_all_empty"), _rows),
     "probe_crash": lambda finding, run: OF_SUBJECTS.get(finding.subject, _rows)(finding, run),

@@ -6,8 +6,9 @@ from typing import Any
 from engine.contract.inputs import FILES
 from engine.contract.messages import Lang
 from sft_tui.locale import say
-from sft_tui.preflight.check import DATA_FILES, Report
+from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.missing import DATA_FILES
 from sft_tui.text import pad, safe, width
 
 PARTS = ("prompt", "label")

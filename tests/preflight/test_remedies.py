@@ -1,5 +1,7 @@
 """The commands that go with findings mend them: run as they stand, the finding is gone."""
 
+import gzip
+import json
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -93,14 +95,15 @@ def test_columns_of_another_name_are_named(files: Files, checked: Checked) -> No
     assert run("sh", "-c", f"{shlex.join(SFT_TUI)} {alone.removeprefix('sft-tui ')}", folder=files.folder).code == 0
 
 
-def test_repeated_rows_leave_the_validation_file_alone(files: Files, checked: Checked) -> None:
+def test_repeated_rows_go_into_a_new_file_and_no_file_of_the_user_is_changed(files: Files, checked: Checked) -> None:
     files.write([*files.rows("validation_file"), *files.rows("validation_file")], "validation_file")
-    before = files.path("train_file").read_bytes()
+    before = {name: files.path(name).read_bytes() for name in ("train_file", "validation_file")}
     (finding,) = [finding for finding in checked().findings if finding.code == "rows_duplicate"]
-    carried_out(finding.actions, files)
-    assert "rows_duplicate" not in {finding.code for finding in checked().findings}
-    assert files.path("train_file").read_bytes() == before
-    assert len(files.rows("validation_file")) == 10
+    after = carried_out(finding.actions, files)
+    assert after is not None
+    assert "rows_duplicate" not in {finding.code for finding in after.findings}
+    assert {name: files.path(name).read_bytes() for name in before} == before
+    assert len(pq.read_table(files.folder / "validation_file_clean.parquet")) == 10
     assert not (files.folder / "data").exists()
 
 
@@ -114,3 +117,44 @@ def test_a_token_store_that_cannot_be_read_is_left_for_another_and_no_rows_are_r
     (action,) = remedied_finding.actions
     assert isinstance(action, Set)
     assert dict(action.changes) == {"token_store": "data/token_store_new"}
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl.gz", "shards"])
+def test_a_file_that_is_not_parquet_is_imported_and_never_replaced(
+    files: Files, checked: Checked, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else is there: rows of another kind next to it, and the validation file that the settings name."""
+    monkeypatch.chdir(files.folder)
+    rows = files.rows("train_file")
+    source = files.folder / name
+    place = source / "1.jsonl" if name == "shards" else source
+    place.parent.mkdir(exist_ok=True)
+    text = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    content = gzip.compress(text) if name.endswith("gz") else text
+    place.write_bytes(content)
+    (files.folder / "other.jsonl").write_text('{"prompt": "x", "response": "y"}\n')
+    (finding,) = [f for f in checked(train_file=str(source)).findings if f.subject == "train_file"]
+    assert finding.code == ("file_unreadable" if name == "shards" else "not_parquet")
+    assert "demo" not in finding.command
+    after = carried_out(finding.actions, files)
+    assert after is not None
+    assert not {"train_file", "validation_file"} & {f.subject for f in after.findings if f.level == "error"}
+    assert place.read_bytes() == content
+    written = [len(pq.read_table(path)) for path in (files.folder / "data").glob("*.parquet")]
+    assert sum(written) == len({tuple(row.values()) for row in rows})
+
+
+def test_one_file_for_training_and_validation_is_split_into_two_new_ones(files: Files, checked: Checked) -> None:
+    path = files.path("train_file")
+    before = path.read_bytes()
+    (finding,) = [f for f in checked(validation_file=str(path)).findings if f.code == "rows_overlap"]
+    after = carried_out(finding.actions, files)
+    assert after is not None
+    assert "rows_overlap" not in {f.code for f in after.findings}
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_not_exchanged_for_the_demo(files: Files, checked: Checked) -> None:
+    files.path("train_file").write_bytes(files.path("train_file").read_bytes()[:-20])
+    (finding,) = [f for f in checked().findings if f.code == "parquet_bad"]
+    assert "demo" not in finding.command

@@ -66,7 +66,7 @@ SHAPES = [
             {"role": "assistant", "content": "2"},
         ]},
         "messages",
-        [("简短\n一", "1"), ("二", "2")],
+        [("简短\n一", "1"), ("简短\nQ: 一\nA: 1\nQ: 二", "2")],
     ),
 ]  # fmt: skip
 
@@ -124,11 +124,11 @@ BAD = [
     (lines({"text": "x"}), "no_known_columns:text"),
     (lines({"prompt": None, "response": "x"}), "prompt_null"),
     (lines({"prompt": "x", "response": "  "}), "response_empty"),
-    (lines({"prompt": 3, "response": "x"}), "prompt_not_text"),
+    (lines({"prompt": True, "response": "x"}), "prompt_not_text:true"),
     ('{"prompt": "\\ud800", "response": "x"}\n', "prompt_not_utf8"),
     (lines({"messages": [{"role": "user", "content": "x"}]}), "no_answer"),
-    (lines({"messages": ["x"]}), "turn_not_object"),
-    (lines({"conversations": [{"from": "tool", "value": "x"}]}), "unknown_role:tool"),
+    (lines({"messages": [3]}), "turn_not_object"),
+    (lines({"conversations": [{"from": "tool", "value": "x"}]}), "role_of_tools:tool"),
 ]
 
 

@@ -23,7 +23,7 @@ HOSTILE = [
 def every(name: str) -> list[Action]:
     return [
         Set("sft-small", {"train_file": name}, {"validation_file": name}),
-        Import([as_path(name)], name, name, {"prompt_column": name}, overwrite=True),
+        Import([as_path(name)], name, name, {"prompt_column": name}),
         Open(name),
         Resume(name),
         Start("pretrain", {"tokenizer": name}, fresh=True),
@@ -55,6 +55,6 @@ def test_targets_that_are_usual_are_not_spelt_out(tmp_path: Path) -> None:
     usual = Import(["a.jsonl"], "data/sft_train_small_train.parquet", "data/sft_train_small_valid.parquet")
     assert usual.argv == ("sft-tui", "data", "import", "a.jsonl")
     assert usual.words("en").startswith("Import a.jsonl into data/sft_train_small_train.parquet")
-    other = Import([str(tmp_path)], "x", "", overwrite=True)
-    assert other.argv[3:] == (str(tmp_path), "--train", "x", "--valid", "", "--overwrite")
-    assert other.words("en") == f"Write x again from {tmp_path}"
+    other = Import([str(tmp_path)], "x", "")
+    assert other.argv[3:] == (str(tmp_path), "--train", "x", "--valid", "")
+    assert other.words("en") == f"Import {tmp_path} into x"

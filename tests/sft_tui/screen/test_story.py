@@ -91,11 +91,11 @@ def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
         sees(app, "Import mine.jsonl into data/sft_train_small_train.parquet")
         app.press("y")
         until(lambda: (tmp_path / "data" / "sft_train_small_valid.parquet").is_file())
-        sees(app, "54 rows can be read")
+        sees(app, "51 rows can be read")
         app.press("q")
     table = pq.read_table(tmp_path / "data" / "sft_train_small_train.parquet")
     assert isinstance(table, pa.Table)
-    assert len(table) == 54
+    assert len(table) == 51
 
 
 def test_on_an_empty_machine_enter_takes_the_demo(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""What columns are called in data sets, by what they hold, and the values of a record under such names.
+
+Names are compared without case, outer spaces, full-width forms, and with `_` for spaces and hyphens.
+"""
+
+import unicodedata
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+from engine.data.account import RefusedError
+
+# For each part of a conversation the names that its column has.
+NAMES: dict[str, tuple[str, ...]] = {
+    "system": ("system", "system_prompt", "系统", "系统提示", "系统提示词"),
+    "history": ("history", "历史", "历史对话"),
+    "instruction": ("instruction", "指令"),
+    "question": ("prompt", "question", "query", "提问", "问题", "问"),
+    "input": ("input", "输入"),
+    "context": ("context", "passage", "上下文", "背景"),
+    "answer": ("response", "completion", "answer", "output", "chosen", "回复", "回答", "答案", "答", "输出"),
+    # read where the ones above are not there: elsewhere they are columns about something else
+    "asker": ("user", "human", "ask", "q", "用户"),
+    "answerer": ("assistant", "gpt", "bot", "target", "reply", "a", "助手"),
+    "answers": ("answers",),
+    "paragraphs": ("paragraphs",),
+    "messages": ("messages",),
+    "conversations": ("conversations",),
+    "conversation": ("conversation", "dialogue", "dialog", "对话"),
+    "contents": ("contents",),
+    "data": ("data",),
+    # what no prompt of text can hold
+    "beyond_text": ("tools", "functions", "image", "images", "audio", "audios", "video", "videos"),
+}
+
+
+LISTS = ("messages", "conversations", "conversation", "contents", "data", "paragraphs")
+
+
+def canonical(name: object) -> str:
+    """A name as it is compared."""
+    text = unicodedata.normalize("NFKC", str(name)).strip("\ufeff \t\r\n").casefold()
+    return text.replace(" ", "_").replace("-", "_")
+
+
+KNOWN = frozenset(name for names in NAMES.values() for name in names)
+
+
+class Read(Container[object]):
+    """The columns that are read: those that were named, and those that some shape has."""
+
+    def __init__(self, named: Iterable[str]) -> None:
+        self._named = frozenset(named)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._named or canonical(name) in KNOWN
+
+
+def listlike(value: Any) -> bool:
+    """Whether a value is a list, the JSON text of one, or an object of lists that are as long as each other."""
+    if isinstance(value, Mapping):
+        return (
+            bool(value)
+            and all(isinstance(part, list) for part in value.values())
+            and len(set(map(len, value.values()))) == 1
+        )
+    return isinstance(value, list | tuple) or (isinstance(value, str) and value.lstrip()[:1] == "[")
+
+
+def blank(value: Any) -> bool:
+    """Whether a value says nothing: null, NaN, nothing but spaces, an empty list or object, or the text of one."""
+    if isinstance(value, str):
+        return value.strip() in ("", "[]", "{}")
+    if isinstance(value, float):
+        return value != value
+    return value is None or (isinstance(value, list | tuple | Mapping) and not value)
+
+
+class Columns:
+    """The values of a record by what they hold; `asked` are the columns that were named for prompt and response."""
+
+    def __init__(self, record: Mapping[Any, Any], asked: tuple[str, str] = ("", "")) -> None:
+        for name in filter(None, asked):
+            if name not in record:
+                raise RefusedError("column_missing", name)
+        self._record = record
+        self._asked = {part: name for part, name in zip(("question", "answer"), asked, strict=True) if name}
+        self._names: dict[str, list[Any]] = {}
+        for name in record:
+            self._names.setdefault(canonical(name), []).append(name)
+        self.used: set[Any] = set()
+
+    def name(self, part: str) -> Any:
+        """The name of the column that holds a part, the first with something in it; None where there is no such column.
+
+        Raises RefusedError where two have different contents: which of them is meant is for a person to say.
+        """
+        if part in self._asked:
+            return self._asked[part]
+        found = [name for known in NAMES[part] for name in self._names.get(known, ())]
+        found = [name for name in found if name not in self._asked.values()]
+        filled = [name for name in found if not blank(self._record[name])]
+        if filled:
+            self._require_one(filled)
+        return next(iter(filled or found), None)
+
+    def _require_one(self, names: list[Any]) -> None:
+        if any(self._record[name] != self._record[names[0]] for name in names[1:]):
+            raise RefusedError("columns_ambiguous", ", ".join(map(str, names)))
+
+    def has(self, part: str) -> bool:
+        """Whether there is a column for a part with something in it: a list where it is to be one."""
+        name = self.name(part)
+        if name is None or blank(self._record[name]):
+            return False
+        return part not in LISTS or listlike(self._record[name])
+
+    def get(self, part: str) -> Any:
+        """The value of a part; None where there is none."""
+        name = self.name(part)
+        if name is None:
+            return None
+        self.used.add(name)
+        return self._record[name]
+
+    def first(self, *parts: str) -> str:
+        """The first of some parts with something in its column, else the first that has a column, else the first."""
+        return next(filter(self.has, parts), next((part for part in parts if self.name(part) is not None), parts[0]))
+
+    def beyond_text(self) -> None:
+        """Raises RefusedError where the record has something that no prompt of text can hold."""
+        for name, value in self._record.items():
+            if canonical(name) in NAMES["beyond_text"] and name not in self._asked.values() and not blank(value):
+                raise RefusedError("column_beyond_text", str(name))
+
+    def listed(self) -> str:
+        """The names of all columns, for people."""
+        return ", ".join(map(str, self._record))
+
+    def unused(self) -> list[str]:
+        """The columns with something in them that were not asked for."""
+        return [str(name) for name, value in self._record.items() if name not in self.used and not blank(value)]

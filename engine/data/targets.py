@@ -1,0 +1,143 @@
+"""The files that an import writes: what may be written is asked before anything is, and all are replaced or none."""
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import psutil
+
+from engine.contract.files import STAGED
+from engine.contract.messages import InputError
+from engine.contract.rundir import sync
+
+HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One file to write: the part of the rows that goes there, the path as it was given, and where that leads to."""
+
+    part: str
+    given: str
+    path: Path
+
+    @property
+    def staged(self) -> Path:
+        """The file before it gets its name."""
+        return self._other("")
+
+    @property
+    def before(self) -> Path:
+        """What was there before, until all files have their names."""
+        return self._other("before-")
+
+    def _other(self, what: str) -> Path:
+        return self.path.with_name(f"{STAGED}{what}{self.path.name}-{os.getpid()}")
+
+    def clear_stale(self) -> None:
+        """Removes what a killed import left of this file."""
+        stale = re.compile(re.escape(f"{STAGED}{self.path.name}-") + r"(\d+)")
+        for path in self.path.parent.iterdir():
+            match = stale.fullmatch(path.name)
+            if match and not psutil.pid_exists(int(match[1])):
+                path.unlink(missing_ok=True)
+
+
+def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: bool) -> list[Target]:
+    """The targets by their parts; raises InputError where one is no file, equal to another, a source, or exists."""
+    targets = [Target(part, path, Path(path).resolve()) for part, path in given.items() if path]
+    for target in targets:
+        if target.path.exists() and not target.path.is_file():
+            raise InputError("target_not_file", path=target.given, setting=target.part)
+    for one, other in combinations(targets, 2):
+        if _same(one.path, other.path):
+            raise InputError("targets_equal", path=one.given, one=one.part, other=other.part)
+    known = list(sources)
+    for target in targets:
+        if any(_same(target.path, source) for source in known):
+            raise InputError("target_is_source", path=target.given, setting=target.part)
+    for target in targets:
+        if target.path.exists() and not overwrite:
+            raise InputError("import_exists", path=target.given)
+    return targets
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both lead to one file, through links of either kind too."""
+    if one.resolve() == other.resolve():
+        return True
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    return False
+
+
+@contextlib.contextmanager
+def folders_of(targets: Sequence[Target]) -> Iterator[None]:
+    """Has the folders of the targets, and removes those that it made where what follows fails; raises OSError."""
+    made: list[Path] = []
+    try:
+        for target in targets:
+            folder = target.path.parent
+            missing = [place for place in (folder, *folder.parents) if not place.exists()]
+            for place in reversed(missing):
+                place.mkdir(exist_ok=True)
+                made.append(place)
+            if not folder.is_dir():
+                folder.mkdir()  # which says why it cannot be
+        yield
+    except BaseException:
+        for place in reversed(made):
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                place.rmdir()
+        raise
+
+
+def replace_all(targets: Sequence[Target]) -> None:
+    """Gives every staged file its name, or leaves all as it was; raises OSError.
+
+    Nothing but SIGKILL and a power cut can come between the renames, which follow each other at once.
+    """
+    for target in targets:
+        sync(target.staged)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        _replace(targets)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    for folder in {target.path.parent for target in targets}:
+        sync(folder)
+
+
+def _replace(targets: Sequence[Target]) -> None:
+    begun: list[Target] = []
+    try:
+        for target in targets:
+            begun.append(target)
+            _keep(target)
+        for target in targets:
+            target.staged.rename(target.path)
+    except OSError:
+        for target in begun:
+            if target.before.exists():
+                target.before.rename(target.path)
+            elif not target.staged.exists():  # it has its name, and nothing was there before
+                target.path.unlink(missing_ok=True)
+        raise
+    for target in targets:
+        target.before.unlink(missing_ok=True)
+
+
+def _keep(target: Target) -> None:
+    """Keeps what is there under another name too, by a link where the file system has them."""
+    if not target.path.exists():
+        return
+    target.before.unlink(missing_ok=True)
+    try:
+        os.link(target.path, target.before)
+    except OSError:
+        target.path.rename(target.before)

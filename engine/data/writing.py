@@ -1,0 +1,122 @@
+"""Rows into files: all of them into one without a name first, then those of each part into its own.
+
+The first file takes the rows as they come; sample and split are chosen by their hashes, and the rows copied out of it.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.contract.messages import InputError
+from engine.data.conversation import Row
+from engine.data.split import Hashes, Split, split
+from engine.data.targets import Target, folders_of, replace_all
+from engine.parquet import STREAMED
+from engine.texts import row_hashes
+
+GROUP_ROWS = 10_000
+SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])
+WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file that is written
+PARTS = ("train", "valid", "test")  # numbered as in a Split
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the rows are taken, and which share of them goes into the files after the first."""
+
+    seed: int
+    sample: int = 0  # rows; 0: all
+    shares: dict[str, float] = field(default_factory=dict)  # by part
+
+
+def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dict[str, int]:
+    """Writes the rows, all files or none, and counts them by part; raises InputError.
+
+    Where there are no rows, nothing is written.
+    """
+    try:
+        with folders_of(targets), ExitStack() as stack:
+            pool = stack.enter_context(tempfile.TemporaryFile(dir=targets[0].path.parent))
+            for target in targets:
+                target.clear_stale()
+                stack.callback(_drop, target)
+            hashes = _stage(pool, rows)
+            shares = [choice.shares.get(part, 0.0) for part in PARTS[1:]]
+            parts = split(*hashes, choice.seed, choice.sample, shares)
+            counts = _counts(parts)
+            if counts["rows"]:
+                _copy(pool, targets, parts)
+                replace_all(targets)
+            return counts
+    except OSError as error:
+        raise _unwritable(error, targets) from None
+
+
+def written_by_import(path: Path) -> bool:
+    """Whether a file is one that an import wrote."""
+    with suppress(pa.ArrowException, OSError):
+        return (pq.read_schema(path).metadata or {}).get(b"sft-tui") == WRITTEN_BY[b"sft-tui"]
+    return False
+
+
+def _unwritable(error: OSError, targets: Sequence[Target]) -> InputError:
+    folder = targets[0].path.parent
+    path = str(error.filename or folder)
+    target = next((target for target in targets if path.startswith(str(target.path.parent))), targets[0])
+    return InputError("folder_unwritable", path=path, why=error.strerror or str(error), setting=target.part)
+
+
+def _drop(target: Target) -> None:
+    with suppress(OSError):  # it has its name by now, or its folder is none
+        target.staged.unlink()
+
+
+def _counts(parts: Split) -> dict[str, int]:
+    by_part = {f"{part}_rows": parts.rows(number) for number, part in enumerate(PARTS)}
+    return {"rows": sum(by_part.values()), **by_part, "divided": parts.divided, "divided_largest": parts.largest}
+
+
+def _stage(pool: IO[bytes], rows: Iterator[Row]) -> tuple[Hashes, Hashes]:
+    """Writes all rows to `pool`; the hashes of their prompts and of their groups."""
+    prompts, groups = [], []
+    batch: list[Row] = []
+    with pq.ParquetWriter(pool, SCHEMA, compression="snappy") as writer:
+
+        def put() -> None:
+            writer.write_table(pa.table([[r.prompt for r in batch], [r.response for r in batch]], schema=SCHEMA))
+            prompts.append(row_hashes([(row.prompt, "") for row in batch]))
+            groups.append(row_hashes([(row.opening, "") for row in batch]))
+            batch.clear()
+
+        for row in rows:
+            batch.append(row)
+            if len(batch) == GROUP_ROWS:
+                put()
+        put()
+    return np.concatenate(prompts), np.concatenate(groups)
+
+
+def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split) -> None:
+    schema = SCHEMA.with_metadata(WRITTEN_BY)
+    with ExitStack() as stack:
+        writers: dict[str, Any] = {}
+        for target in targets:
+            file = stack.enter_context(target.staged.open("xb"))  # never through a link that somebody put there
+            made = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+            writers[target.part] = stack.enter_context(made)
+        start = 0
+        pool.seek(0)
+        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS):
+            here = parts.parts[start : start + len(batch)]
+            start += len(batch)
+            for part, writer in writers.items():
+                table = pa.Table.from_batches([batch]).filter(pa.array(here == PARTS.index(part)))
+                if len(table):
+                    writer.write_table(table.replace_schema_metadata(WRITTEN_BY))
