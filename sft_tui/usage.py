@@ -136,9 +136,10 @@ HELP_ZH = {
     "Go on although the checkpoint was made with something else.": "即使检查点的条件不同也继续。",
     "Change what the end of the run said should be changed.": "按运行结束时的建议修改参数。",
     "Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes. "
-    "Both halves run on when this command is left; called again, it shows the one that runs, or continues what was cut.":
-        "用 chatterbot-corpus 预训练并微调一个小模型：几分钟走完全程。退出本命令后两半照常运行；再次执行则显示正在运行的一半，"
-        "或继续中断处。",
+    "Both halves run on when this command is left; called again, it shows the one that runs, or continues what was "
+    "cut.":
+        "用 chatterbot-corpus 预训练并微调一个小模型：几分钟走完全程。退出本命令后两半照常运行；"
+        "再次执行则显示正在运行的，或从中断处继续。",
     "Print the replies of a trained model to PROMPTS, one a line.": "显示训练好的模型对各个提问的回答，每行一个。",
     "Train or test as the original guide says; `sft-tui` is the fuller command.":
         "按原指南训练或测试；功能更全的命令是 `sft-tui`。",
