@@ -161,6 +161,28 @@ def test_a_finished_run_goes_on_for_more_epochs(run_here: "Runner", finished: "O
     assert run.output.owner()["finished"]
 
 
+def test_a_learning_rate_that_jumps_with_more_epochs_is_told_before_the_first_step(
+    run_here: "Runner", finished: "Outcome", tmp_path: Path
+) -> None:
+    shutil.copytree(finished.output.path, tmp_path / "output")
+    run = run_here(folder=tmp_path, resume=True, accepted=["epochs"], dropout_rate=0.0, epochs=4)
+    told = run.all(events.Event)
+    (notice,) = [event for event in run.all(events.Notice) if event.message.code == "resume_schedule"]
+    last, first = steps(finished)[-1].lr, steps(run)[0].lr
+    assert first > 2 * last
+    assert (notice.message.args["last"], notice.message.args["rate"]) == (f"{last:.2g}", f"{first:.2g}")
+    assert told.index(notice) < told.index(steps(run)[0])
+    assert "--epochs 4" in notice.message.fix()
+
+
+def test_a_run_that_goes_on_as_planned_tells_nothing_of_its_learning_rate(
+    run_here: "Runner", cut: "Outcome", tmp_path: Path
+) -> None:
+    run = run_here(folder=tmp_path, resume=True)
+    assert (run.code, run.output) == (0, cut.output)
+    assert "resume_schedule" not in run.codes(events.Notice)
+
+
 def test_a_resume_where_there_is_nothing_starts_at_the_beginning(run_here: "Runner") -> None:
     run = run_here(resume=True, epochs=1)
     assert (run.code, [event.step for event in steps(run)]) == (0, [1, 2, 3, 4, 5])
