@@ -151,7 +151,7 @@ def test_a_resume_repeats_that_loss_to_the_last_bit_and_says_so(run_here: "Runne
     (message,) = said(run).values()
     assert message.code == "resume_proved"
     assert message.args["step"] == CUT + 1
-    assert message.args["loss"] == repr(manifest_of(stopped)["next_loss"])
+    assert message.args["loss"] == f"{manifest_of(stopped)['next_loss']:.4f}"
     assert "to the last bit" in message.text()
 
 

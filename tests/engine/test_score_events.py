@@ -1,0 +1,69 @@
+"""What a run tells of an evaluation."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.contract import events
+from engine.contract.events import Event, Notice, Sample
+from engine.evaluate import Prediction, Score
+from engine.score_events import LOW_CEILING, SHOWN, tell_ceiling, tell_score
+
+
+class Told:
+    """A job that keeps what it is told."""
+
+    def __init__(self, sample_rows: int = 3) -> None:
+        self.events: list[Event] = []
+        self.config = SimpleNamespace(sample_rows=sample_rows, max_seq_len=64)
+
+    def emit(self, event: Event) -> None:
+        """Keeps an event."""
+        self.events.append(event)
+
+    def notice(self, message: Any) -> None:
+        """Keeps a notice."""
+        self.emit(Notice(message))
+
+
+def score(*texts: str, of_labels: float = 100.0) -> Score:
+    """A score over rows whose prompt, reference and reply are these."""
+    rows = tuple(Prediction(number, text, text, text) for number, text in enumerate(texts))
+    return Score(9, 2.5, 12.25, of_labels, "tok:zh", rows, 1.0)
+
+
+def test_an_evaluation_says_what_replies_were_compared_with() -> None:
+    job: Any = Told()
+    tell_score(job, score("a", "b"), 1, 5)
+    assert job.events[0] == events.Eval(1, 5, 9, 2.5, 12.25, 2, "tok:zh", 1.0, "file")
+
+
+@pytest.mark.parametrize(("length", "shown"), [(5, 5), (SHOWN, SHOWN), (SHOWN + 1, SHOWN + 1), (10**6, SHOWN + 1)])
+def test_samples_are_the_texts_as_they_are_up_to_a_length(length: int, shown: int) -> None:
+    job: Any = Told()
+    tell_score(job, score("长" * length), 1, 5)
+    (sample,) = [event for event in job.events if isinstance(event, Sample)]
+    assert {len(sample.prompt), len(sample.reference), len(sample.prediction)} == {shown}
+    assert sample.reference.endswith("…") == (length > SHOWN)
+
+
+def test_no_more_samples_are_told_than_were_asked_for() -> None:
+    job: Any = Told(sample_rows=1)
+    tell_score(job, score("a", "b", "c"), 1, 5)
+    assert [type(event) for event in job.events] == [events.Eval, Sample]
+
+
+@pytest.mark.parametrize(("of_labels", "told"), [(33.5, 1), (LOW_CEILING, 0), (100.0, 0)])
+def test_labels_that_are_far_from_their_texts_are_told(of_labels: float, told: int) -> None:
+    job: Any = Told()
+    tell_ceiling(job, score("a", of_labels=of_labels))
+    said = [event.message for event in job.events]
+    assert [message.code for message in said] == ["bleu_ceiling"] * told
+    assert all("33.5" in message.what() and "--max_seq_len" in message.fix() for message in said)
+
+
+def test_a_run_without_replies_has_no_ceiling() -> None:
+    job: Any = Told()
+    tell_ceiling(job, score(of_labels=0.0))
+    assert job.events == []
