@@ -27,7 +27,7 @@ from engine.contract.inputs import require_files
 from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
-from engine.contract.stream import EventWriter, Listener, last_attempt
+from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.foreign import one_line
 from engine.network import kernels
 from engine.pulse import (
@@ -238,7 +238,7 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    attempt = attempt_told() or world.from_main(last_attempt(run_dir.events)) + 1
+    attempt = attempt_told() or world.from_main(next_attempt(run_dir.events))
     log = EventWriter(run_dir.events, f"rank{world.rank}", attempt, listener)
     pulse = Pulse(world.life, log, parent_to_watch())
     pulse.start()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.contract import events
-from engine.contract.bounds import Count, Name, Seconds, read_as
+from engine.contract.bounds import Attempt, Count, Name, Seconds, read_as
 from engine.contract.events import Event, Record, event_to_json
 
 MOST_GPUS, MOST_SAMPLES = 64, 64
@@ -52,7 +52,7 @@ class RunState:
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation, and of the one before
     samples_before: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
-    attempt: Count = 0
+    attempt: Attempt = 0
     planned: Count = 0  # the attempt that the plan is of
     began_at: Name = ""  # wall clock of the run's first event, and of its newest
     last_at: Name = ""

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from engine.contract import certificate
-from engine.contract.bounds import Count
+from engine.contract.bounds import Attempt
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
@@ -186,7 +186,7 @@ def _trains(run_dir: RunDir, record: RunRecord) -> bool:
 class _Announced:
     """What a supervisor says of the attempt that it has begun."""
 
-    attempt: Count = 0
+    attempt: Attempt = 0
 
 
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:

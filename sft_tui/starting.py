@@ -15,7 +15,7 @@ from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, refuse_unfinished
-from engine.contract.stream import last_attempt
+from engine.contract.stream import next_attempt
 from sft_tui import gpus
 from sft_tui.child import module_command
 from sft_tui.runs import Run
@@ -190,19 +190,21 @@ def start(logs: Path, record: RunRecord) -> Started:
     if not record.processes:
         record = replace(record, processes=processes_here())
     folder = record.output.path
-    output = FolderLock.acquire(folder, record.run or record.preset, logs) if record.job == "train" else None
+    locks = [FolderLock.acquire(folder, record.run or record.preset, logs)] if record.job == "train" else []
+    output = locks[0] if locks else None
     try:
         run_dir, record = open_run_dir(logs, record)
         mine = FolderLock.acquire(run_dir.path, record.run, run_dir.path, "logs")
+        locks.append(mine)
+        attempt = next_attempt(run_dir.events)
     except InputError:
-        if output is not None:
-            output.abandon()
+        for lock in locks:
+            lock.abandon()
         raise
-    return _launch(run_dir, record, mine, output)
+    return _launch(run_dir, record, attempt, mine, output)
 
 
-def _launch(run_dir: RunDir, record: RunRecord, mine: FolderLock, output: FolderLock | None) -> Started:
-    attempt = last_attempt(run_dir.events) + 1
+def _launch(run_dir: RunDir, record: RunRecord, attempt: int, mine: FolderLock, output: FolderLock | None) -> Started:
     env = {**os.environ, environment.RUN_LOCK_FD: str(mine.fd)}
     if output is not None:
         env[environment.LOCK_FD] = str(output.fd)

@@ -22,7 +22,7 @@ from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.rundir import RunDir, write_json
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
-from engine.contract.stream import EventWriter, last_attempt
+from engine.contract.stream import EventWriter, next_attempt
 from sft_tui.history import Follower
 from sft_tui.locale import language
 from sft_tui.monitor import SAMPLE_SECONDS, Readings, oom_kills
@@ -45,7 +45,7 @@ class Supervisor:
 
     def __init__(self, run_dir: RunDir, output_fd: int | None) -> None:
         self.run_dir, self._record = run_dir, run_dir.read_record()
-        self.attempt = last_attempt(run_dir.events) + 1
+        self.attempt = next_attempt(run_dir.events)
         self._output_fd = output_fd
         self._follower = Follower(run_dir)
         self._follower.poll()  # of earlier attempts

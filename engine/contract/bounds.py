@@ -16,6 +16,7 @@ from engine.contract.messages import Message
 
 EXACT = 2**53  # whole numbers up to here survive any reader of JSON, and any sum with fractions
 WIDEST = 2**63
+MOST_ATTEMPTS = 10**6  # of a run
 LARGEST = 1e60  # of a loss or a norm
 MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text: more than a line of a stream has
 NON_FINITE = ("NaN", "Infinity", "-Infinity")  # how they are written, as JSON has no number for them
@@ -52,6 +53,7 @@ class Longest:
 
 Count = Annotated[int, Between(0, EXACT)]  # of things, steps, tokens, bytes
 Number64 = Annotated[int, Between(0, 2**64)]  # of a file, as the system gives it
+Attempt = Annotated[int, Between(0, MOST_ATTEMPTS)]
 Positive = Annotated[int, Between(1, EXACT)]  # of what something is divided by
 Seconds = Annotated[float, Between(0, 1e12)]
 Real = Annotated[float, Between(-LARGEST, LARGEST, non_finite=True)]  # losses and norms: what fp32 holds, squared

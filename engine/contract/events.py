@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from engine.contract.bounds import Between, Count, Name, Positive, Rate, Real, Score, Seconds, read_as
+from engine.contract.bounds import Attempt, Between, Count, Name, Positive, Rate, Real, Score, Seconds, read_as
 from engine.contract.config import require_values
 from engine.contract.messages import Message
 from engine.contract.scores import LABELS, Merit
@@ -281,7 +281,7 @@ class Envelope:
 
     at: Name
     mono: Seconds
-    attempt: Count
+    attempt: Attempt
     src: Name
     seq: Count
 

@@ -766,6 +766,12 @@ MESSAGES: dict[str, Wording] = {
         "Go on with `sft-tui resume {run}`.",
         "继续训练：`sft-tui resume {run}`。",
     ),
+    "attempts_spent": Wording(
+        "{path} has attempts up to number {most}: nobody made so many, the log was changed.",
+        "{path} 中的尝试次数已到 {most}：这不可能是真实的，该日志已被改动。",
+        "Move the log elsewhere: the run then resumes from its newest checkpoint.",
+        "请把该日志移到别处，运行随后会从最新的检查点继续。",
+    ),
     "fix_foreign": Wording(
         "The log of {run} proposes to change {name}, which a fix of ours never does: the log was changed.",
         "{run} 的日志建议修改 {name}，而本程序的修正不会这样做：该日志已被改动。",

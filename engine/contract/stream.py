@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from engine.contract.bounds import Count, Number64, read_as
+from engine.contract.bounds import MOST_ATTEMPTS, Count, Number64, read_as
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Step, Warning, decode, encode
 from engine.contract.files import open_regular, open_to_append, read_end, unreadable
-from engine.contract.messages import Message
+from engine.contract.messages import InputError, Message
 
 READ_BYTES = 1 << 20
 SEEN_BYTES = 256  # an inode may come back with another file
@@ -187,6 +187,14 @@ def _end_of_hole(fd: int, offset: int) -> int:
         return os.lseek(fd, offset, os.SEEK_DATA)
     except OSError:
         return os.fstat(fd).st_size
+
+
+def next_attempt(path: Path) -> int:
+    """The number of an attempt that begins now; raises InputError where the stream leaves none to give it."""
+    number = last_attempt(path) + 1
+    if number > MOST_ATTEMPTS:
+        raise InputError("attempts_spent", path=str(path), most=MOST_ATTEMPTS)
+    return number
 
 
 def last_attempt(path: Path) -> int:

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import events, stream
+from engine.contract.bounds import MOST_ATTEMPTS
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Heartbeat, Record, decode, encode
-from engine.contract.stream import EventReader, EventWriter, Place, last_attempt, last_step, losses_after
+from engine.contract.messages import InputError
+from engine.contract.stream import EventReader, EventWriter, Place, last_attempt, last_step, losses_after, next_attempt
 
 Patch = pytest.MonkeyPatch
 
@@ -626,6 +629,16 @@ def test_the_newest_attempt_is_found(content: bytes, expected: int, path: Path) 
     path.write_bytes(content)
 
     assert last_attempt(path) == expected
+
+
+def test_a_stream_that_leaves_no_number_for_another_attempt_is_named(path: Path) -> None:
+    path.write_bytes(lines(1, attempt=MOST_ATTEMPTS - 1))
+    assert next_attempt(path) == MOST_ATTEMPTS
+    append(path, lines(1, attempt=MOST_ATTEMPTS))
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        next_attempt(path)
+    append(path, lines(1, attempt=MOST_ATTEMPTS + 1))  # which is no event
+    assert last_attempt(path) == MOST_ATTEMPTS
 
 
 def test_there_is_no_attempt_where_there_is_no_stream(path: Path) -> None:
