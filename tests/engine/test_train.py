@@ -484,3 +484,15 @@ def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transforme
         run_dir = make_run(epochs=1, optimizer=optimizer, token_store=str(tmp_path / "token_store"))
         trained = start(sys.executable, "-c", code, str(run_dir.path))
         assert trained.out == expected, trained.err
+
+
+def test_a_stop_before_the_first_step_of_a_resume_says_that_its_checkpoint_stays(
+    run_here: "Runner", tmp_path: Path
+) -> None:
+    first = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
+    saved = first.output.checkpoint_steps()[0]
+    RunDir(tmp_path / "log").clear_requests()
+    run = run_here(folder=tmp_path, resume=True, listener=ask_to_stop(tmp_path, events.Phase, 1))
+    assert (run.code, run.ended.reason, run.ended.message.code) == (0, "stopped", "ended_stopped_resuming")
+    assert f"the checkpoint of step {saved} is as it was" in run.ended.message.what()
+    assert run.output.checkpoint_steps()[0] == saved

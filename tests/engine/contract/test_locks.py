@@ -398,7 +398,8 @@ def test_who_holds_a_folder_is_told_with_the_last_step_of_its_stream(folder: Pat
     told = busy(folder).message
 
     assert "at step 43)" in told.what()
-    assert "43" in told.what("zh")
+    assert "在第 43 步）" in told.what("zh")
+    assert "since" not in told.what("zh")
     assert told.args["run"] == "sft-1"
     lock.abandon()
 
