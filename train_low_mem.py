@@ -11,7 +11,10 @@ Any setting that `sft-tui presets show` lists can be overridden with --name=valu
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    sys.path.append(sys.path.pop(0))  # this folder last: a data set unpacked here may hold a `json.py` or `torch.py`
+    # This folder last: a data set unpacked here may hold a `json.py` or `torch.py`. It is relative only where the
+    # working folder was removed, and then nothing can be imported by it.
+    here = sys.path.pop(0)
+    sys.path += [here] * here.startswith("/")
 
 import os
 import shlex

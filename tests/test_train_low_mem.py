@@ -124,7 +124,11 @@ def test_the_multi_gpu_form_on_the_cpu_is_one_training(project: Path, shape: lis
     result = run(*command, folder=project, env=ON_CPU)
     finished(result, project, "sft_small")
     assert "40 rows, effective batch 16: 3 steps an epoch, 6 in all" in result.err
-    assert [path.name for path in (project / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
+    assert sorted(path.name for path in (project / "logs").iterdir()) == ["sft-small-1", "sft-small-1.log"]
+    stream = EventReader(RunDir(project / "logs/sft-small-1").events).poll()
+    memory = [record.event.rank_memory for record in stream if isinstance(record.event, events.Host)]
+    assert all(each > 10_000_000 for each in memory[0])  # of both ranks
+    assert len(memory[0]) == 2
     assert OutputDir(project / "model_save/sft_small").checkpoint_steps()[0] == 6
 
 

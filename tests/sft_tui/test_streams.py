@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import train_low_mem
+
 MAIN = "from sft_tui.cli import main; main()"
 
 
@@ -38,6 +40,16 @@ def test_a_reader_that_leaves_is_nothing_to_speak_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", ["check sft-small", "run sft-small", "data check x.parquet"])
 def test_a_folder_that_was_removed_is_told_in_a_sentence(tmp_path: Path, words: str) -> None:
     result = called(tmp_path, f"mkdir gone && cd gone && rmdir ../gone && sft {words}")
+    assert result.returncode == 2
+    assert "The folder that this was called in no longer exists." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_guides_script_tells_of_a_removed_folder_too(tmp_path: Path) -> None:
+    script = Path(train_low_mem.__file__)
+    (tmp_path / script.name).symlink_to(script)
+    line = f"mkdir gone && cd gone && rmdir ../gone && '{sys.executable}' ../{script.name} train"
+    result = called(tmp_path, line)
     assert result.returncode == 2
     assert "The folder that this was called in no longer exists." in result.stderr
     assert "Traceback" not in result.stderr
