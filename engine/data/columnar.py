@@ -1,6 +1,7 @@
 """Tables of columns: Parquet, and Arrow as file, stream or Feather, a few rows at a time."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class Table:
                 self.total = self._source.metadata.num_rows
                 self.columns: list[str] = self._source.schema_arrow.names
             elif content.kind == "arrow":
-                self._source = stack.enter_context(pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path)))))
+                self._source = stack.enter_context(
+                    pa.ipc.open_file(stack.enter_context(pa.memory_map(os.fsencode(path))))
+                )
                 self.columns = self._source.schema.names
             else:
                 stream = stack.enter_context(opened_stream(path, content.compression))

@@ -18,7 +18,7 @@ from engine.contract.messages import InputError
 from engine.data.conversation import Row
 from engine.data.split import Hashes, Split, split
 from engine.data.targets import Target, folders_of, replace_all
-from engine.parquet import STREAMED
+from engine.parquet import STREAMED, on_disk
 from engine.texts import row_hashes
 
 GROUP_ROWS = 10_000
@@ -62,7 +62,7 @@ def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dic
 def written_by_import(path: Path) -> bool:
     """Whether a file is one that an import wrote."""
     with suppress(pa.ArrowException, OSError):
-        return (pq.read_schema(path).metadata or {}).get(b"sft-tui") == WRITTEN_BY[b"sft-tui"]
+        return (pq.read_schema(on_disk(path)).metadata or {}).get(b"sft-tui") == WRITTEN_BY[b"sft-tui"]
     return False
 
 

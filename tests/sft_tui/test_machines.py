@@ -54,16 +54,15 @@ def gbk_locale(tmp_path: Path) -> dict[str, str]:
 
 def test_a_gbk_locale_works_with_names_in_chinese(tmp_path: Path, gbk_locale: dict[str, str]) -> None:
     (tmp_path / f"{UNNAMED}.jsonl").write_text(ROWS, encoding="utf-8")
-    words = ["data", "import", f"{UNNAMED}.jsonl", "--train=t.parquet", "--valid="]
+    words = ["data", "import", f"{UNNAMED}.jsonl", f"--train={UNNAMED}.parquet", "--valid="]
     assert called(tmp_path, *words, **gbk_locale).code == 0
-    assert len(rows_of(tmp_path / "t.parquet")) == 2
+    assert len(rows_of(tmp_path / f"{UNNAMED}.parquet")) == 2
 
 
-def test_names_that_are_no_text_in_the_locale_are_read(tmp_path: Path, tiny_tokenizer: Path) -> None:
+def test_names_that_are_no_text_in_the_locale_are_read_and_written(tmp_path: Path, tiny_tokenizer: Path) -> None:
     (tmp_path / f"{UNNAMED}.jsonl").write_text(ROWS, encoding="utf-8")
-    imported = called(tmp_path, "data", "import", f"{UNNAMED}.jsonl", "--train=t.parquet", "--valid=")
+    imported = called(tmp_path, "data", "import", f"{UNNAMED}.jsonl", f"--train={UNNAMED}.parquet", "--valid=")
     assert imported.code == 0
-    (tmp_path / "t.parquet").rename(tmp_path / f"{UNNAMED}.parquet")
     checked = called(tmp_path, "data", "check", f"{UNNAMED}.parquet", "--tokenizer", str(tiny_tokenizer))
     assert checked.code == 0
     assert "2 rows" in checked.out
