@@ -34,7 +34,6 @@ from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import starting, streams, usage
 from sft_tui.cli import tell
 from sft_tui.cli_common import LANG, LOGS
-from sft_tui.following import discard
 from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
 from sft_tui.guide.unsupervised import Attendant
@@ -45,6 +44,7 @@ from sft_tui.output import Group, echo
 from sft_tui.preflight import missing
 from sft_tui.preflight.fix import System
 from sft_tui.ranks import LIBRARY_SETTINGS
+from sft_tui.removal import discard
 from sft_tui.text import safe
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     try:
         world = World()
         world.check(given(settings).get("num_processes", 0), elsewhere(world.launched))
-        run_dir = open_together(world, name, settings, job=job, resume=resume, fresh=fresh)
+        run_dir, made = open_together(world, name, settings, job=job, resume=resume, fresh=fresh)
     except InputError as error:
         if main_rank:
             tell(error, LANG)
@@ -135,8 +135,8 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     code = execute(world, run_dir, work, attendant.show if attendant else None)
     if attendant is not None:
         attendant.close()
-    if main_rank and code in (2, 3) and not resume:
-        discard(run_dir)  # refused: nothing was done, and nothing is left behind
+    if main_rank and code in (2, 3) and made:
+        discard(run_dir, made)  # refused: nothing was done, and nothing is left behind
     leave(code)
 
 
@@ -182,16 +182,18 @@ def noticed(work: "Callable[[Job], Message]", attendant: Attendant | None, job: 
     return work(job)
 
 
-def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -> RunDir:
-    """The run's folder, opened by rank 0 and named to all; raises InputError on every rank."""
+def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -> tuple[RunDir, int]:
+    """The run's folder, opened by rank 0, and how many folders it made for it; raises InputError on every rank."""
 
-    def open_it() -> Path:
+    def open_it() -> tuple[Path, int]:
         record = told_as_here(replace(planned(name, settings, world.size, **how), processes=world.size))
-        run_dir, named = starting.open_run_dir(settings["logs"], record)
-        FolderLock.acquire(run_dir.path, named.run, run_dir.path, "logs")  # until this process ends
-        return run_dir.path
+        opened = starting.open_run_dir(settings["logs"], record)
+        place = opened.run_dir.path
+        FolderLock.acquire(place, opened.record.run, place, "logs")  # until this process ends
+        return place, opened.made
 
-    return RunDir(world.from_main(world.together(open_it, chosen=world.is_main)))
+    place, made = world.from_main(world.together(open_it, chosen=world.is_main))
+    return RunDir(place), made
 
 
 def planned(name: str, settings: dict[str, Any], processes: int, **how: Any) -> RunRecord:

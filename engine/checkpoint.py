@@ -35,7 +35,7 @@ from engine.tokenizer import save_tokenizer
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 MODEL_WEIGHTS = "model.safetensors"  # of a transformers folder
-OLD_BEST = ".old-best"
+OLD_BEST = ".sft-old-best"
 SLACK = 1 << 20  # bytes for configurations, headers, and what the file system adds
 SAVE_ERRORS = (OSError, SafetensorError)
 
@@ -330,6 +330,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         for path in staged.iterdir():
             _sync_file(path)
         _sync_folder(staged)
+        output.note_best(path.name for path in staged.iterdir())
         if output.best.exists():
             shutil.rmtree(old, ignore_errors=True)
             output.best.rename(old)

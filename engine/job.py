@@ -68,6 +68,10 @@ class DivergedError(EndError):
         self.evidence, self.apply = evidence, apply
 
 
+class FolderLostError(EndError):
+    """The output folder belongs to another run by now: nothing more may be written."""
+
+
 class UnpublishedError(EndError):
     """All steps are done, and no model could be published."""
 
@@ -278,7 +282,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return job.end("terminated", 1, message, {})
     except DivergedError as error:
         return job.end("diverged", 1, error.message, error.evidence, error.apply)
-    except UnpublishedError as error:
+    except (UnpublishedError, FolderLostError) as error:
         return job.end("failed", 1, error.message, {})
     except InputError as error:
         if not job.world.is_main:

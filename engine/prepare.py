@@ -41,11 +41,18 @@ class Prepared:
     steps_total: int
 
 
-def lock_output(job: Job) -> FolderLock | None:
-    """The lock of the output folder, for the one who must give it back; None where a supervisor holds it for us."""
+def lock_output(job: Job) -> FolderLock:
+    """The lock of the output folder: our supervisor's, which it passed on, or one of our own; raises InputError."""
+    folder, run, run_dir = job.output.path, job.record.run, job.run_dir.path
     if environment.LOCK_FD in os.environ:
-        return None
-    return FolderLock.acquire(job.output.path, job.record.run, job.run_dir.path)
+        return FolderLock.inherited(folder, int(os.environ[environment.LOCK_FD]), run, run_dir)
+    return FolderLock.acquire(folder, run, run_dir)
+
+
+def give_up_output(lock: FolderLock | None) -> None:
+    """Gives the output folder back where nothing was done; what a supervisor passed on is the supervisor's to give."""
+    if lock is not None and environment.LOCK_FD not in os.environ:
+        lock.abandon()
 
 
 def finished_owner(job: Job) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from engine import batching, checkpoint, model, optim
 from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.contract import certificate, events
 from engine.contract.config import to_json
-from engine.contract.files import STAGED
+from engine.contract.files import STAGED, reason, require_own_folder
+from engine.contract.locks import FolderLock, holder_of
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import RunDir, free_bytes, write_json
 from engine.contract.scores import FILE, Merit, read_evaluations
@@ -26,8 +27,8 @@ from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_best, warn_of_stranger
 from engine.foreign import one_line
-from engine.job import DivergedError, Job, StopAskedError, UnpublishedError, execute, leave, versions
-from engine.prepare import Prepared, finished_owner, lock_output, prepare
+from engine.job import DivergedError, FolderLostError, Job, StopAskedError, UnpublishedError, execute, leave, versions
+from engine.prepare import Prepared, finished_owner, give_up_output, lock_output, prepare
 from engine.resume import Proof, longer_schedule
 from engine.score_events import tell_ceiling, tell_score
 from engine.step import StepResult, StepRunner
@@ -42,20 +43,19 @@ def train(job: Job) -> Message:
     try:
         prepared = prepare(job)
     except (InputError, StopAskedError):
-        if lock is not None:
-            lock.abandon()
+        give_up_output(lock)
         raise
     owner = job.output.owner()
     try:
-        return begin(job, prepared).run()
+        return begin(job, prepared, lock).run()
     except InputError:  # the proof of the resume failed: the folder is as it was
-        if job.world.is_main and owner:
+        if lock is not None and owner and lock.hold():
             write_json(job.output.owner_file, owner)
         raise
 
 
-def begin(job: Job, prepared: Prepared) -> "Training":
-    """Takes the output folder over and puts optimizer and position in place."""
+def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Training":
+    """Takes the output folder over and puts optimizer and position in place; `lock` is that folder's, on rank 0."""
     start = prepared.start
     parameters = model.trained_parameters(prepared.model)
     optimizer = optim.make_optimizer(job.config, parameters.values())
@@ -73,7 +73,7 @@ def begin(job: Job, prepared: Prepared) -> "Training":
         frozen=start.manifest["frozen"] if start else None,
     )
     _hold_frozen(job, prepared, writer)
-    training = Training(job, prepared, optimizer, writer, encodings=_keep_encodings(job, prepared))
+    training = Training(job, prepared, optimizer, writer, lock, encodings=_keep_encodings(job, prepared))
     if start is not None:
         job.step, training.last_loss = start.step, float(start.manifest["loss"])
         training.saved = (start.step, start.path)
@@ -86,6 +86,11 @@ def begin(job: Job, prepared: Prepared) -> "Training":
 
 def _take_over(job: Job, prepared: Prepared) -> None:
     output = job.output
+    for folder in (output.checkpoints, output.checkpoints / "frozen", output.earlier):
+        try:
+            require_own_folder(folder)  # or another run's checkpoints were pruned
+        except OSError as error:
+            raise InputError("folder_unwritable", path=str(folder), setting="output_dir", **reason(error)) from None
     checkpoint.remove_leftovers(output)
     if prepared.start is None:
         old = str(output.owner().get("run", "?"))
@@ -143,10 +148,13 @@ def _keep_encodings(job: Job, prepared: Prepared) -> bool:
 def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
     return {
         "run": job.record.run,
+        "id": job.record.id,
         "run_dir": str(job.run_dir.path.absolute()),
+        "output_dir": str(job.output.path.resolve()),
         "steps_total": prepared.steps_total,
         "config": to_json(job.config),
         "finished": finished,
+        "best": job.output.files_of_best(),
     }
 
 
@@ -158,6 +166,7 @@ class Training:
     prepared: Prepared
     optimizer: torch.optim.Optimizer
     writer: CheckpointWriter
+    lock: FolderLock | None = None  # of the output folder; rank 0's
     evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
     last_loss: float = float("nan")
     epoch_losses: EpochLosses = field(default_factory=EpochLosses)
@@ -303,6 +312,7 @@ class Training:
         about = self._about()
         if loss_ahead is not None:
             about["next_loss"] = loss_ahead()
+        self._require_folder()
         job.phase("saving", self.step, self.prepared.steps_total)
         job.world.wait()
         saved = self._write(about) if job.world.is_main else None
@@ -311,6 +321,15 @@ class Training:
         if saved is not None:
             self.saved = (self.step, saved)
         return saved
+
+    def _require_folder(self) -> None:
+        """Raises FolderLostError on every rank where another run has taken the output folder over."""
+        job = self.job
+        if job.world.from_main(self.lock is None or self.lock.hold()):
+            return
+        holder = str(holder_of(job.output.path).get("run", "?"))
+        message = Message.of("ended_folder_lost", path=str(job.output.path), run=holder, step=self.step)
+        raise FolderLostError(message)
 
     def _write(self, about: dict[str, Any]) -> Path | None:
         job, place = self.job, self.job.output.checkpoints
@@ -369,6 +388,7 @@ class Training:
         if not self.ceiling_told:
             self.ceiling_told = True
             tell_ceiling(job, score)
+        self._require_folder()
         if job.world.is_main:
             self._record(score, epoch)
         self.evaluations = job.world.from_main(self.evaluations)
@@ -427,6 +447,7 @@ class Training:
     def _finished(self) -> Message:
         job, (_, best) = self.job, _best(self.evaluations)
         loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
+        self._require_folder()
         if job.world.is_main and best:
             export_best(job, self.prepared.model)
             try:

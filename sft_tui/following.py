@@ -1,13 +1,11 @@
 """Follows a run in this terminal until it ends or its viewer leaves; nothing that happens here reaches the run."""
 
 import contextlib
-import shutil
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -20,6 +18,7 @@ from sft_tui import runs, text
 from sft_tui.headless import View
 from sft_tui.locale import say
 from sft_tui.output import echo
+from sft_tui.removal import discard
 from sft_tui.starting import Started
 
 POLL_SECONDS = 0.2
@@ -49,19 +48,10 @@ def follow(run_dir: RunDir, view: View, lang: Lang, *, attempt: int = 0) -> int:
 def follow_started(started: Started, view: View, lang: Lang) -> int:
     """Shows a run that was just started; one that was refused at once leaves nothing behind."""
     code = follow(started.run_dir, view, lang, attempt=started.attempt)
-    if code in (2, 3) and started.attempt == 1:
+    if code in (2, 3) and started.made:
         started.supervisor.wait()
-        discard(started.run_dir)
+        discard(started.run_dir, started.made)
     return code
-
-
-def discard(run_dir: RunDir) -> None:
-    """Removes the folder and the plain log of a run that never began."""
-    shutil.rmtree(run_dir.path, ignore_errors=True)
-    run_dir.plain_log.unlink(missing_ok=True)
-    parent = Path(run_dir.path).parent
-    if parent.is_dir() and not any(parent.iterdir()):
-        parent.rmdir()
 
 
 def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events.RunEnded:

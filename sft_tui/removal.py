@@ -1,37 +1,121 @@
-"""Deleting a run: what would go, and its going."""
+"""Deleting a run: exactly the files that it wrote, wherever others lie among them."""
 
 import contextlib
-import shutil
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from engine.contract.locks import FolderLock
+from engine.contract.exports import is_exported
+from engine.contract.files import reason
+from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.messages import InputError
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json
 from sft_tui.runs import Run
+
+Files = list[Path]
 
 
 def of(run: Run) -> list[tuple[Path, int]]:
-    """What would go, with sizes in bytes: the log, and the output where it is this run's own."""
-    sizes = [(path, sum(f.stat().st_size for f in path.rglob("*") if f.is_file())) for path in _places(run)]
-    plain = run.run_dir.plain_log
-    return [*sizes, *([(plain, plain.stat().st_size)] if plain.is_file() else [])]
+    """What would go, with sizes in bytes: the log, and of the output folder what this run wrote there."""
+    parts: dict[Path, int] = {}
+    for folder, files in _all(run).items():
+        whole = _holds_nothing_else(folder, files)
+        for file in files:
+            inside = folder in file.parents
+            place = file if not inside else folder if whole else folder / file.relative_to(folder).parts[0]
+            parts[place] = parts.get(place, 0) + _size(file)
+    return list(parts.items())
 
 
-def _places(run: Run) -> list[Path]:
-    output = run.record.output
-    own = run.record.job == "train" and output.owner().get("run") == run.name
-    return [run.run_dir.path, *([output.path] if own else [])]
+def remove(run: Run) -> list[Path]:
+    """Removes them under their locks; what is left in the run's folders, for it is none of the run's.
 
-
-def remove(run: Run) -> None:
-    """Removes them, under their locks; raises InputError, or BusyError where one is in use."""
-    places = _places(run)
+    Raises InputError, or BusyError where one is in use. The locks last until nothing of the run is left.
+    """
+    output, own = run.record.output, run.run_dir.path
     with contextlib.ExitStack() as held:
-        for path in places:
-            held.callback(FolderLock.acquire(path, run.name, run.run_dir.path).release)
+        locks = [FolderLock.acquire(path, run.name, own) for path in ([output.path] if _outputs(run) else []) + [own]]
+        for lock in locks:
+            held.callback(lock.release)
+        places, left = _all(run), list[Path]()
+        for folder, files in places.items():
+            _unlink(files)
+            left += _left(folder, files)
+        held.pop_all()
+        for lock in locks:
+            lock.remove() if lock.folder in places else lock.release()
+    with contextlib.suppress(OSError):
+        output.earlier.rmdir()
+    return left
+
+
+def discard(run_dir: RunDir, made: int) -> None:
+    """Removes a run that never began: its files, and of the folder and those above it as many as were made for it."""
+    with contextlib.suppress(InputError):
+        _unlink([*run_dir.files(), run_dir.path / LOCK_NAME])
+    with contextlib.suppress(OSError):
+        for folder in (run_dir.path, *run_dir.path.parents)[:made]:
+            folder.rmdir()
+
+
+def _all(run: Run) -> dict[Path, Files]:
+    """The files of the run, folder by folder; what says whose they are comes last, so that it can be done again."""
+    found = {output.path: [*_exported(output), *output.files()] for output in _outputs(run)}
+    return {**found, run.run_dir.path: list(run.run_dir.files())}
+
+
+def _outputs(run: Run) -> list[OutputDir]:
+    """The folders with what the run wrote: its output folder, or where a later run has moved it."""
+    output = run.record.output
+    earlier = output.earlier
+    aside = sorted(earlier.iterdir()) if earlier.is_dir() and not earlier.is_symlink() else []
+    candidates = [output, *(OutputDir(place) for place in aside if not place.is_symlink())]
+    return [one for one in candidates if run.record.job == "train" and _belongs(one, run.record, run.run_dir)]
+
+
+def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
+    """Whether output folder and run name each other; a copy of the run's folder is not the run."""
+    owner = output.owner()
+    if not record.id or owner.get("id") != record.id:
+        return False
+    named = output.run_dir()
+    return named is None or named.path.resolve() == run_dir.path.resolve()
+
+
+def _exported(output: OutputDir) -> Files:
+    target = read_json(output.exported).get("path")
+    return [Path(target)] if isinstance(target, str) and is_exported(Path(target), output) else []
+
+
+def _holds_nothing_else(folder: Path, files: Files) -> bool:
+    known = {*files, folder / LOCK_NAME}
+    return all(Path(place, name) in known for place, _, names in os.walk(folder) for name in names)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _unlink(files: Iterable[Path]) -> None:
+    for file in files:
         try:
-            for path in reversed(places):
-                shutil.rmtree(path)
-            run.run_dir.plain_log.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         except OSError as error:
-            why, where = error.strerror or str(error), str(error.filename or places[0])
-            raise InputError("folder_unwritable", path=where, why=why, setting="logs") from None
+            raise InputError("folder_unwritable", path=str(file), setting="logs", **reason(error)) from None
+
+
+def _left(folder: Path, files: Files) -> list[Path]:
+    """Removes the folders that are empty now; those that are not hold what the run did not write."""
+    inside = {parent for file in files for parent in file.parents if folder in parent.parents}
+    for place in sorted(inside, key=lambda place: len(place.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            place.rmdir()
+    left = sorted(place / name for place in {folder, *inside} if place.is_dir() for name in os.listdir(place))
+    others = [path for path in left if path not in inside and path != folder / LOCK_NAME]
+    if not (folder / LOCK_NAME).exists():  # of an earlier run, which has no lock of its own
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return others

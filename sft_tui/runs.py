@@ -205,7 +205,7 @@ def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
     """Writes how the newest attempt ended, under the run's lock, so that it is written once."""
     boot = str(holder_of(run_dir.path).get("boot") or "")
     try:
-        lock = FolderLock.acquire(run_dir.path, run_dir.path.name, run_dir.path, "logs")
+        lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
     except InputError:  # somebody else is at it, or the disk does not take it: the next one who looks writes it
         return
     try:

@@ -1,23 +1,26 @@
 """From a preset, or from a run that ended, to a run that is under way; refuses at once what would fail later."""
 
+import contextlib
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.contract import certificate, environment
 from engine.contract.config import check_value, from_json, override, to_json
+from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, refuse_unfinished
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, refuse_unfinished
 from engine.contract.stream import next_attempt
 from sft_tui import gpus
 from sft_tui.child import module_command
+from sft_tui.removal import discard
 from sft_tui.runs import Run
 
 COMMAND = module_command("sft_tui.supervisor")
@@ -72,8 +75,9 @@ def plan_resume(
     if is_locked(output.path):
         raise busy(output.path)
     owner = output.owner()
-    if owner and record.run and owner.get("run") != record.run:
-        raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=str(owner.get("run")))
+    if owner and record.run and (owner.get("run"), owner.get("id", "")) != (record.run, record.id):
+        other = str(owner.get("run")) if owner.get("run") != record.run else str(owner.get("run_dir"))
+        raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
     # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
     accepted = owner.get("config")
     base = from_json(accepted if isinstance(accepted, dict) else record.config)
@@ -140,41 +144,66 @@ def options_text(values: Mapping[str, Any]) -> str:
 
 def _earlier_record(output: OutputDir) -> RunRecord | None:
     """The record of the run that `output` belongs to, where it can still be read."""
-    place = output.owner().get("run_dir")
-    try:
-        return RunDir(Path(place)).read_record() if isinstance(place, str) else None
-    except InputError:
-        return None
+    run_dir = output.run_dir()
+    return None if run_dir is None else run_dir.read_record()
 
 
-def open_run_dir(logs: Path, record: RunRecord) -> tuple[RunDir, RunRecord]:
-    """The folder of the run and its record, written there: a resumed run's own folder, else a new one."""
-    place = record.output.owner().get("run_dir") if record.resume else None
-    run_dir = RunDir(Path(place)) if isinstance(place, str) and Path(place).is_dir() else None
-    if run_dir is None and record.resume and record.run and (logs / record.run).is_dir():
-        run_dir = RunDir(logs / record.run)  # ended before it owned its output folder
-    if run_dir is None:
-        run_dir = create_run_dir(logs, record.preset if record.job == "train" else f"{record.preset}-{record.job}")
+@dataclass(frozen=True)
+class Opened:
+    """The folder of a run and its record, written there.
+
+    `made`: how many folders were made for it, the run's own and those above; 0 where it existed.
+    """
+
+    run_dir: RunDir
+    record: RunRecord
+    made: int
+
+
+def open_run_dir(logs: Path, record: RunRecord) -> Opened:
+    """Opens a resumed run's own folder, else a new one; raises InputError."""
+    earlier = _own_folder(logs, record) if record.resume else None
+    made = 0 if earlier else 1 + sum(not path.exists() for path in (logs, *logs.parents))
+    begins = record.preset if record.job == "train" else f"{record.preset}-{record.job}"
+    run_dir = earlier or create_run_dir(logs, begins)
     name = run_dir.path.name
     where = "" if logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(logs))}"
-    named = replace(record, run=name, resume_option=record.resume_option or f"sft-tui resume {name}{where}")
+    named = replace(
+        record,
+        run=name,
+        id=record.id if earlier and record.id else new_id(),
+        resume_option=record.resume_option or f"sft-tui resume {name}{where}",
+    )
     try:
         run_dir.write_record(named)
         run_dir.clear_requests()
     except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError("folder_unwritable", path=str(run_dir.path), why=why, setting="logs") from None
-    return run_dir, named
+        raise InputError("folder_unwritable", path=str(run_dir.path), setting="logs", **reason(error)) from None
+    return Opened(run_dir, named, made)
+
+
+def _own_folder(logs: Path, record: RunRecord) -> RunDir | None:
+    """The folder of a run that is resumed; None where nothing proves that one is its own."""
+    known = record.output.run_dir()
+    if known is not None and known.belongs_to(record.id):
+        return known
+    named = RunDir(logs / record.run)  # ended before it owned its output folder
+    plain = record.run == Path(record.run).name not in ("", "..")
+    return named if plain and named.belongs_to(record.id) else None
 
 
 @dataclass(frozen=True)
 class Started:
-    """A run under way: its folder, its record, the number of this attempt, and its supervisor, our child."""
+    """A run under way: its folder, its record, the number of this attempt, and its supervisor, our child.
+
+    `made`: how many folders were made for this attempt, which go where the run is refused.
+    """
 
     run_dir: RunDir
     record: RunRecord
     attempt: int
     supervisor: "subprocess.Popen[bytes]"
+    made: int = 0
 
 
 def processes_here() -> int:
@@ -190,26 +219,29 @@ def start(logs: Path, record: RunRecord) -> Started:
     if not record.processes:
         record = replace(record, processes=processes_here())
     folder = record.output.path
-    locks = [FolderLock.acquire(folder, record.run or record.preset, logs)] if record.job == "train" else []
-    output = locks[0] if locks else None
+    output = FolderLock.acquire(folder, record.run or record.preset, logs) if record.job == "train" else None
+    opened: Opened | None = None
+    mine: FolderLock | None = None
     try:
-        run_dir, record = open_run_dir(logs, record)
-        mine = FolderLock.acquire(run_dir.path, record.run, run_dir.path, "logs")
-        locks.append(mine)
-        attempt = next_attempt(run_dir.events)
+        opened = open_run_dir(logs, record)
+        mine = FolderLock.acquire(opened.run_dir.path, opened.record.run, opened.run_dir.path, "logs")
+        return _launch(opened, mine, output)
     except InputError:
-        for lock in locks:
+        for lock in filter(None, (mine, output)):
             lock.abandon()
+        if opened is not None and opened.made:
+            discard(opened.run_dir, opened.made)
         raise
-    return _launch(run_dir, record, attempt, mine, output)
 
 
-def _launch(run_dir: RunDir, record: RunRecord, attempt: int, mine: FolderLock, output: FolderLock | None) -> Started:
+def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Started:
+    run_dir, record = opened.run_dir, opened.record
+    attempt = next_attempt(run_dir.events)
     env = {**os.environ, environment.RUN_LOCK_FD: str(mine.fd)}
     if output is not None:
-        env[environment.LOCK_FD] = str(output.fd)
+        env |= {environment.LOCK_FD: str(output.fd), environment.LOCK_MADE: str(output.made)}
     locks = [lock for lock in (mine, output) if lock is not None]
-    with run_dir.supervisor_output.open("ab") as log:
+    with _outputs(run_dir) as log:
         supervisor = subprocess.Popen(
             [*COMMAND, str(run_dir.path)],
             env=env,
@@ -222,4 +254,17 @@ def _launch(run_dir: RunDir, record: RunRecord, attempt: int, mine: FolderLock, 
     for lock in locks:
         lock.sign(supervisor.pid, record.run, run_dir.path)
         lock.release()
-    return Started(run_dir, record, attempt, supervisor)
+    return Started(run_dir, record, attempt, supervisor, opened.made)
+
+
+@contextlib.contextmanager
+def _outputs(run_dir: RunDir) -> Iterator[int]:
+    """The file for the supervisor's output; raises InputError where it, or what the run writes later, cannot be."""
+    with contextlib.ExitStack() as opened:
+        for path in (run_dir.events, run_dir.trainer_output, run_dir.supervisor_output):
+            try:
+                fd = open_to_append(path)
+            except OSError as error:
+                raise InputError("folder_unwritable", path=str(path), setting="logs", **reason(error)) from None
+            opened.callback(os.close, fd)
+        yield fd

@@ -43,10 +43,10 @@ STACKS_SECONDS = 2.0
 class Supervisor:
     """One attempt of a run."""
 
-    def __init__(self, run_dir: RunDir, output_fd: int | None) -> None:
+    def __init__(self, run_dir: RunDir, run_lock: FolderLock | None, output_lock: FolderLock | None) -> None:
         self.run_dir, self._record = run_dir, run_dir.read_record()
         self.attempt = next_attempt(run_dir.events)
-        self._output_fd = output_fd
+        self._run_lock, self._output_lock = run_lock, output_lock
         self._follower = Follower(run_dir)
         self._follower.poll()  # of earlier attempts
         self._log = EventWriter(run_dir.events, "supervisor", self.attempt)
@@ -66,7 +66,9 @@ class Supervisor:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         self._machine = Readings(self._log, Path(str(self._record.config.get("output_dir", "."))))
-        self._ranks = Ranks(self.run_dir, self._record, self.attempt, self._output_fd)
+        self._ranks = Ranks(
+            self.run_dir, self._record, self.attempt, self._output_lock.fd if self._output_lock else None
+        )
         try:
             self._ranks.start()
         except OSError as error:
@@ -111,6 +113,8 @@ class Supervisor:
         if now - self._sampled_at >= SAMPLE_SECONDS:
             self._sampled_at = now
             self._sample()
+            for lock in filter(None, (self._run_lock, self._output_lock)):
+                lock.hold()  # where somebody removed its file: the rank itself stops where another run was faster
         if now - self._saved_at >= SNAPSHOT_SECONDS:
             self._saved_at = now
             self._follower.save()
@@ -185,7 +189,7 @@ class Supervisor:
     def _finish(self) -> int:
         self._machine.close()
         self._ranks.clear_away(spared=self._machine.unreaped())
-        if self._output_fd is not None:  # a rank may have been killed inside a save
+        if self._output_lock is not None and self._output_lock.hold():  # a rank may have been killed inside a save
             with contextlib.suppress(OSError):
                 self._record.output.remove_staged()
         self._listen()
@@ -232,20 +236,31 @@ def _complete(stacks: str) -> bool:
 def main(path: Path) -> int:
     """Supervises one attempt of the run in the folder `path`; the exit code of the run."""
     run_dir = RunDir(path)
-    run_fd = os.environ.pop(environment.RUN_LOCK_FD, "")
-    output_fd = os.environ.pop(environment.LOCK_FD, "")
-    for fd in filter(None, (run_fd, output_fd)):
-        os.set_inheritable(int(fd), False)  # the ranks are given the one that is theirs
-    supervisor = Supervisor(run_dir, int(output_fd) if output_fd else None)
+    run, output = _locks(run_dir)
+    supervisor = Supervisor(run_dir, run, output)
     following = continuation(run_dir)
     code = supervisor.run()
-    if output_fd:
-        folder = run_dir.read_record().output.path
-        lock = FolderLock.inherited(folder, int(output_fd))
-        lock.abandon() if supervisor.refused_at_once else lock.release()
+    if output is not None:
+        output.abandon() if supervisor.refused_at_once else output.release()
     if following is not None and supervisor.finished:
         carry_on(following, run_dir, supervisor.attempt)
     return code
+
+
+def _locks(run_dir: RunDir) -> tuple[FolderLock | None, FolderLock | None]:
+    """The locks that the starter took and passed on: of the run's folder and of the output folder."""
+    record = run_dir.read_record()
+    made = int(os.environ.pop(environment.LOCK_MADE, "0"))
+    found: list[FolderLock | None] = []
+    for name, folder, its in (
+        (environment.RUN_LOCK_FD, run_dir.path, 0),
+        (environment.LOCK_FD, record.output.path, made),
+    ):
+        fd = os.environ.pop(name, "")
+        if fd:
+            os.set_inheritable(int(fd), False)  # the ranks are given the one that is theirs
+        found.append(FolderLock.inherited(folder, int(fd), record.run, run_dir.path, its) if fd else None)
+    return found[0], found[1]
 
 
 def continuation(run_dir: RunDir) -> Callable[[RunDir], None] | None:

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.contract.messages import InputError
@@ -21,6 +22,15 @@ STAGED_NAME = re.compile(
 )
 HARMLESS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LINKED = "it is a link, and links are not followed"
+IRREGULAR = "it is not a regular file"
+HARD_LINKED = "it is a hard link to a file that has another name too"
+FOREIGN = "a file of this name exists that no run wrote"
+OURS_ZH = {
+    LINKED: "它是链接，而链接不会被跟随",
+    IRREGULAR: "它不是普通文件",
+    HARD_LINKED: "它是硬链接，该文件还有其他名字",
+    FOREIGN: "已有同名文件，且不是运行写下的",
+}
 WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -47,9 +57,9 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int
 
 def _require_regular(path: Path, status: os.stat_result, *, writing: bool) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise OSError(errno.EINVAL, IRREGULAR, str(path))
     if writing and status.st_nlink > 1:
-        raise OSError(errno.EMLINK, "it is a hard link to a file that has another name too", str(path))
+        raise OSError(errno.EMLINK, HARD_LINKED, str(path))
 
 
 def open_to_append(path: Path) -> int:
@@ -105,11 +115,36 @@ def staged(path: Path) -> Path:
     return place
 
 
+def named(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """The files of a folder with one of these names."""
+    return _chosen(folder, [name for name in names if name == Path(name).name])
+
+
+def matching(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    """The files of a folder whose name is of this form."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return iter(())
+    return _chosen(folder, [name for name in names if pattern.fullmatch(name)])
+
+
+def _chosen(folder: Path, names: list[str]) -> Iterator[Path]:
+    """Those that exist; none where a link stands in the folder's place. A link in a file's place is a file."""
+    if folder.is_symlink() or (folder.parent.name == "checkpoints" and folder.parent.is_symlink()):
+        return
+    for name in names:
+        path = folder / name
+        if path.is_symlink() or path.is_file():
+            yield path
+
+
+def reason(error: OSError) -> dict[str, str]:
+    """Why a file cannot be used, in both languages: {why, why_zh}."""
+    why = error.strerror or str(error)
+    return {"why": why, "why_zh": OURS_ZH.get(why, why)}
+
+
 def unreadable(path: Path, error: OSError) -> InputError:
     """The error that says why a file of a run cannot be read."""
-    return InputError("run_file_unreadable", path=str(path), why=error.strerror or str(error))
-
-
-def unwritable(path: Path, error: OSError, setting: str) -> InputError:
-    """The error that says why a file or a folder cannot be written, and which setting names another."""
-    return InputError("folder_unwritable", path=str(path), why=error.strerror or str(error), setting=setting)
+    return InputError("run_file_unreadable", path=str(path), **reason(error))

@@ -5,6 +5,7 @@ before; the signature (pid, start time of that process, boot of the machine) tel
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from engine.contract.files import FOREIGN, open_regular
 from engine.contract.messages import BusyError, InputError
 from engine.contract.rundir import OutputDir, read_json, why_unwritable
 from engine.contract.stream import last_step
 
 LOCK_NAME = ".lock"
+SIGNED = b'{"run": '  # what a lock file begins with
 PATIENCE = 0.5  # seconds that a lock whose holder cannot be told is asked for again
 
 
@@ -32,11 +35,8 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The process that has `pid` now; None where there is none, or the system does not tell its start."""
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] == "Z" else cls(pid, fields[19], boot_id())
+        fields = _status_of(pid)
+        return None if not fields or fields[0] == "Z" else cls(pid, fields[19], boot_id())
 
     @classmethod
     def from_json(cls, value: Any) -> Self | None:
@@ -50,6 +50,20 @@ class ProcessId:
         return ProcessId.of(self.pid) == self
 
 
+def _status_of(pid: int) -> list[str]:
+    """What the system tells of a process after its name: state, parent, …; [] where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _parent_of(pid: int) -> int:
+    """The pid of the parent of a process; 0 where there is no such process."""
+    fields = _status_of(pid)
+    return int(fields[1]) if fields else 0
+
+
 def boot_id() -> str:
     """What tells this boot of the machine from others; empty where the system does not say."""
     try:
@@ -61,35 +75,55 @@ def boot_id() -> str:
 class FolderLock:
     """The right to write into a folder; processes that inherit its descriptor share it."""
 
-    def __init__(self, folder: Path, fd: int, made: list[Path]) -> None:
-        self._folder, self.fd, self._made = folder, fd, made
+    def __init__(self, folder: Path, fd: int, made: int, run: str, run_dir: Path) -> None:
+        self.folder, self.fd, self.made = folder, fd, made
+        self._run, self._run_dir = run, run_dir
 
     @classmethod
     def acquire(cls, folder: Path, run: str, run_dir: Path, setting: str = "output_dir") -> Self:
         """Takes the lock; raises BusyError that names the holder, InputError where the folder cannot be written."""
-        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        made = sum(not path.exists() for path in (folder, *folder.parents))
+        lock = cls._taken(folder, made, run, run_dir, setting)
         try:
-            fd = _locked_file(folder)
-        except BlockingIOError:
-            raise busy(folder) from None
-        except OSError as error:
-            raise _unwritable(folder, error, setting) from None
-        lock = cls(folder, fd, [folder / LOCK_NAME, *made] if made else [])
-        try:
+            alive = _alive_without_lock(folder)
+            if alive is not None:
+                raise alive
             lock.sign(os.getpid(), run, run_dir)
+        except InputError:
+            lock.abandon()
+            raise
         except OSError as error:
             lock.abandon()
             raise _unwritable(folder, error, setting) from None
         return lock
 
     @classmethod
-    def inherited(cls, folder: Path, fd: int) -> Self:
-        """The lock that the process which started this one took and passed on."""
-        made = read_json(folder / LOCK_NAME).get("made")
-        return cls(folder, fd, [Path(path) for path in made] if isinstance(made, list) else [])
+    def inherited(cls, folder: Path, fd: int, run: str, run_dir: Path, made: int = 0) -> Self:
+        """The lock that the process which started this one took and passed on; `made`: folders that it made for it."""
+        return cls(folder, fd, made, run, run_dir)
+
+    @classmethod
+    def borrowed(cls, folder: Path, run: str, run_dir: Path) -> Self:
+        """The lock of a folder that exists, for a moment and unsigned: its holder was another, and is dead.
+
+        Raises InputError, also where the folder is gone.
+        """
+        if not folder.is_dir():
+            raise _unwritable(folder, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "logs")
+        return cls._taken(folder, 0, run, run_dir, "logs")
+
+    @classmethod
+    def _taken(cls, folder: Path, made: int, run: str, run_dir: Path, setting: str) -> Self:
+        try:
+            return cls(folder, _locked_file(folder), made, run, run_dir)
+        except BlockingIOError:
+            raise busy(folder) from None
+        except OSError as error:
+            raise _unwritable(folder, error, setting) from None
 
     def sign(self, pid: int, run: str, run_dir: Path) -> None:
-        """Writes into the lock file who holds it; raises OSError."""
+        """Writes into the lock file who holds it; raises OSError, also where the file is somebody else's."""
+        self._run, self._run_dir = run, run_dir
         process = ProcessId.of(pid) or ProcessId(pid, "", "")
         holder = {
             "run": run,
@@ -98,10 +132,36 @@ class FolderLock:
             "pid": pid,
             "start": process.start,
             "boot": process.boot,
-            "made": [str(path) for path in self._made],
         }
+        if not _is_ours(os.pread(self.fd, len(SIGNED), 0)):
+            raise OSError(errno.EEXIST, FOREIGN, LOCK_NAME)
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, json.dumps(holder).encode(), 0)
+
+    def hold(self) -> bool:
+        """Whether this is still the lock of its folder; where its file was removed, it is taken again.
+
+        False where a process of another run has it by now: nothing more must be written.
+        """
+        try:
+            if self._is_in_place() or not self.folder.is_dir():
+                return True
+            fd = _locked_file(self.folder)
+        except BlockingIOError:
+            return _is_kin(holder_of(self.folder), self._run_dir)
+        except OSError:  # where we cannot lock, nobody can
+            return True
+        os.dup2(fd, self.fd, inheritable=os.get_inheritable(self.fd))
+        os.close(fd)
+        with contextlib.suppress(OSError):  # a full disk
+            self.sign(os.getpid(), self._run, self._run_dir)
+        return True
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.lstat(self.folder / LOCK_NAME))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Gives this process's share back; the lock lasts while another process shares it."""
@@ -110,10 +170,58 @@ class FolderLock:
     def abandon(self) -> None:
         """Gives the lock back and removes the folders that taking it made, where they are still empty."""
         with contextlib.suppress(OSError):
-            os.ftruncate(self.fd, 0)  # where the file stays, it names nobody
-            for path in self._made:
-                path.rmdir() if path.is_dir() else path.unlink()
+            if _is_ours(os.pread(self.fd, len(SIGNED), 0)):
+                os.ftruncate(self.fd, 0)  # where the file stays, it names nobody
+            if self.made:
+                self._unlink()
+            for path in (self.folder, *self.folder.parents)[: self.made]:
+                path.rmdir()
         self.release()
+
+    def remove(self) -> None:
+        """Removes the lock file, and the folder where nothing else is left in it, and gives the lock back.
+
+        Whoever waits for the lock finds that the file which it then has is not the folder's any more, and asks again.
+        """
+        with contextlib.suppress(OSError):
+            self._unlink()
+            self.folder.rmdir()
+        self.release()
+
+    def _unlink(self) -> None:
+        if self._is_in_place():
+            (self.folder / LOCK_NAME).unlink()
+
+
+def _is_ours(content: bytes) -> bool:
+    """Whether a lock file may be written over: it is empty, or signed, or its content was lost with the power."""
+    begun = content.strip(b"\0")
+    return SIGNED.startswith(begun) or begun.startswith(SIGNED)
+
+
+def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
+    """Whether who signed a lock is the supervisor, or another process, of this very attempt."""
+    pid = holder.get("pid")
+    if holder.get("run_dir") != str(run_dir.absolute()) or not isinstance(pid, int):
+        return False
+    return pid in (os.getpid(), os.getppid()) or _parent_of(pid) in (os.getpid(), os.getppid())
+
+
+def _alive_without_lock(folder: Path) -> BusyError | None:
+    """The error for a folder whose lock file was removed while a run is at work in it; None where none is."""
+    output = OutputDir(folder)
+    owner, theirs = output.owner(), output.run_dir()
+    if theirs is None or owner.get("output_dir") != str(folder.resolve()):  # a copy of the folder is nobody's
+        return None
+    told = read_json(theirs.processes)
+    ranks = told.get("ranks")
+    named = [told.get("supervisor"), *(ranks if isinstance(ranks, list) else [])]
+    signed = holder_of(theirs.path) if is_locked(theirs.path) else {}
+    for value in (signed, *named):
+        process = ProcessId.from_json(value)
+        if process is not None and process.pid != os.getpid() and process.alive():
+            return busy(folder, {**signed, "run": theirs.path.name, "run_dir": str(theirs.path), "pid": process.pid})
+    return None
 
 
 def _unwritable(folder: Path, error: OSError, setting: str) -> InputError:
@@ -138,10 +246,10 @@ def _locked_file(folder: Path) -> int:
 def _try_to_lock(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(fd), os.stat(path)):
+        if not os.path.samestat(os.fstat(fd), os.lstat(path)):
             raise FileNotFoundError
     except OSError:
         os.close(fd)
@@ -162,7 +270,7 @@ def holder_of(folder: Path) -> dict[str, Any]:
 def is_locked(folder: Path) -> bool:
     """Whether some process holds the lock of `folder` now."""
     try:
-        fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_regular(folder / LOCK_NAME)
     except OSError:
         return False
     try:
@@ -174,11 +282,11 @@ def is_locked(folder: Path) -> bool:
         os.close(fd)
 
 
-def busy(folder: Path) -> BusyError:
-    """The error that says who holds `folder`, since when, and at which step."""
-    holder = holder_of(folder)
+def busy(folder: Path, holder: dict[str, Any] | None = None) -> BusyError:
+    """The error that says who holds `folder`, since when, and at which step; `holder` is who signed its lock."""
+    holder = holder_of(folder) if holder is None else holder
     run_dir = holder.get("run_dir")
-    step = last_step(Path(run_dir) / "events.jsonl") if isinstance(run_dir, str) else 0
+    step = _step_of(Path(run_dir)) if isinstance(run_dir, str) else 0
     saved = OutputDir(folder).checkpoint_steps()
     place = f", at step {step}" if step else f", last checkpoint at step {saved[0]}" if saved else ""
     place_zh = f"，在第 {step} 步" if step else f"，最新检查点在第 {saved[0]} 步" if saved else ""
@@ -187,3 +295,10 @@ def busy(folder: Path) -> BusyError:
     since = holder.get("since", "?")
     who, who_zh = f"{run} (pid {pid}, since {since}{place})", f"{run}（pid {pid}，始于 {since}{place_zh}）"
     return BusyError("busy", path=str(folder), holder=who, holder_zh=who_zh, run=run)
+
+
+def _step_of(run_dir: Path) -> int:
+    try:
+        return last_step(run_dir / "events.jsonl")
+    except (InputError, ValueError):
+        return 0

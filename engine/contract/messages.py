@@ -792,6 +792,12 @@ MESSAGES: dict[str, Wording] = {
         "The last checkpoint holds the weights: mend the cause, then publish them with `{resume_option}`.",
         "权重在最后一个检查点中：排除原因后用 `{resume_option}` 发布。",
     ),
+    "ended_folder_lost": Wording(
+        "Nothing more is saved: the lock file of {path} was removed, and {run} took the folder over (step {step}).",
+        "不再保存：{path} 的锁文件被删除，该目录已由 {run} 接管（第 {step} 步）。",
+        "Leave `.lock` where it is while a run is at work. Earlier checkpoints are in earlier/ there.",
+        "运行期间请保留 `.lock` 文件。此前的检查点在该目录的 earlier/ 中。",
+    ),
     "ended_tested": Wording(
         "Evaluated {model} on {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
         "已用 {path} 的 {rows} 行评估 {model}：损失 {loss}，BLEU {bleu}。",

@@ -3,8 +3,9 @@
 import json
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,27 @@ from typing import Annotated, Any
 from engine.contract import config as settings
 from engine.contract.bounds import Between, Count, read_as, reader
 from engine.contract.config import RunConfig
-from engine.contract.files import STAGED, STAGED_NAME, open_regular, read_whole, require_own_folder, staged, unreadable
+from engine.contract.files import (
+    STAGED,
+    STAGED_NAME,
+    matching,
+    named,
+    open_regular,
+    read_whole,
+    reason,
+    require_own_folder,
+    staged,
+    unreadable,
+)
 from engine.contract.messages import InputError
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
 EARLIER, UNNAMED = "earlier", "unnamed"  # where runs are moved to when others take their place
+# Of a checkpoint whose manifest cannot be read.
+CHECKPOINT_FILES = ("trained.safetensors", "optimizer.safetensors", "config.json", "generation_config.json")
+FROZEN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+STACKS_NAME = re.compile(r"stacks-rank\d{1,4}\.txt")
 
 
 def _settings_of_a_run(values: Mapping[str, Any]) -> None:
@@ -27,6 +43,13 @@ def _settings_of_a_run(values: Mapping[str, Any]) -> None:
         raise ValueError("its config has no output_dir")
 
 
+def _id_of_a_run(value: str) -> None:
+    """Raises ValueError where it is none that `new_id` makes."""
+    if value and not re.fullmatch("[0-9a-f]{32}", value):
+        raise ValueError("no id of a run")
+
+
+Id = Annotated[str, _id_of_a_run]
 Settings = Annotated[dict[str, Any], _settings_of_a_run]
 Processes = Annotated[int, Between(0, settings.setting_of("num_processes").high or 0)]
 
@@ -50,6 +73,7 @@ class RunRecord:
     fresh_option: str = ""  # likewise, begins anew
     elsewhere: str = ""  # the command that works where the launched processes do not find each other
     continued: bool = False  # the first half of the demo: when it is finished, its supervisor starts the second
+    id: Id = ""  # of this run alone; the output folder that belongs to it has the same
 
     def run_config(self) -> RunConfig:
         """The settings; raises InputError where one is out of range."""
@@ -66,10 +90,13 @@ class Owner:
     """What the owner file of an output folder says, by which other files are found and numbers compared."""
 
     run: str = ""
+    id: Id = ""
     run_dir: str = ""
+    output_dir: str = ""
     steps_total: Count = 0
     config: Annotated[dict[str, Any], settings.require_kinds] = field(default_factory=dict)
     finished: bool = False
+    best: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -128,6 +155,16 @@ class RunDir:
         """Where a rank writes its stacks when it is asked to."""
         return self.path / f"stacks-rank{rank}.txt"
 
+    def files(self) -> Iterator[Path]:
+        """Every file that the run wrote and that still exists, its record last; no link is followed."""
+        if self.plain_log.is_file() and not self.plain_log.is_symlink():
+            yield self.plain_log
+        yield from named(self.stop_request.parent, [self.stop_request.name, self.now_request.name])
+        yield from matching(self.path, STACKS_NAME)
+        yield from matching(self.path, STAGED_NAME)
+        known = (self.events, self.snapshot, self.processes, self.trainer_output, self.supervisor_output, self.record)
+        yield from named(self.path, [path.name for path in known])
+
     def write_record(self, record: RunRecord) -> None:
         """Writes `run.json` in one piece."""
         write_json(self.record, asdict(record))
@@ -140,6 +177,13 @@ class RunDir:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
         except OSError as error:
             raise unreadable(self.record, error) from None
+
+    def belongs_to(self, id: object) -> bool:
+        """Whether the record in this folder is that of the run with this id."""
+        try:
+            return bool(id) and self.read_record().id == id
+        except InputError:
+            return False
 
     def request_stop(self, why: str = "stop") -> None:
         """Asks the trainer to save and end at the next step; `why` is stop, or pause; raises OSError.
@@ -184,6 +228,11 @@ class RunDir:
         self.now_request.unlink(missing_ok=True)
 
 
+def new_id() -> str:
+    """What no other run has."""
+    return secrets.token_hex(16)
+
+
 def create_run_dir(logs: Path, preset: str) -> RunDir:
     """A new folder `logs/<preset>-<number>`; two callers never get the same one; raises InputError.
 
@@ -211,8 +260,7 @@ def why_unwritable(path: Path, error: OSError) -> dict[str, str]:
     """Why a folder could not be made or written, in both languages: {why, why_zh}."""
     link = broken_link(path)
     if link is None:
-        why = error.strerror or str(error)
-        return {"why": why, "why_zh": why}
+        return reason(error)
     target = os.readlink(link)
     return {
         "why": f"{link} is a link to {target}, which does not exist",
@@ -257,7 +305,10 @@ class OutputDir:
         return self.path / "RUN.json"
 
     def owner(self) -> dict[str, Any]:
-        """The run these contents belong to: {run, run_dir, steps_total, config, finished}; {} where there is none."""
+        """The run these contents belong to, {} where there is none.
+
+        {run, id, run_dir, output_dir, steps_total, config, finished, best: names of files}; paths are absolute.
+        """
         return read_json_as(Owner, self.owner_file)
 
     def of_run(self, run: str) -> "OutputDir | None":
@@ -265,13 +316,33 @@ class OutputDir:
         if self.owner().get("run") == run:
             return self
         try:
-            aside = [
-                OutputDir(path) for path in (self.path / EARLIER).iterdir() if path.name.startswith((run, UNNAMED))
-            ]
+            aside = [OutputDir(path) for path in self.earlier.iterdir() if path.name.startswith((run, UNNAMED))]
         except OSError:
             return None
         mine = [one for one in aside if one.owner().get("run") == run]
         return max(mine, key=lambda one: one.owner_file.stat().st_mtime_ns, default=None)
+
+    def run_dir(self) -> "RunDir | None":
+        """The folder of the run that these contents belong to; None where nothing proves it.
+
+        A copied or downloaded owner file can name any folder. What it names counts where the record there has the
+        same id, which only the two of them have.
+        """
+        owner = self.owner()
+        place = owner.get("run_dir")
+        run_dir = RunDir(Path(place)) if isinstance(place, str) else None
+        return run_dir if run_dir is not None and run_dir.belongs_to(owner.get("id")) else None
+
+    def files_of_best(self) -> list[str]:
+        """Names of the files that the run wrote into `best/`."""
+        return list(self.owner().get("best", []))
+
+    def note_best(self, names: Iterable[str]) -> None:
+        """Notes what the run is about to write into `best/`, so that deleting it takes that and nothing else."""
+        owner, known = self.owner(), self.files_of_best()
+        every = sorted({*known, *names})
+        if owner.get("id") and every != known:
+            write_json(self.owner_file, {**owner, "best": every})
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the published checkpoints, newest first; other names in the folder are passed over."""
@@ -296,14 +367,29 @@ class OutputDir:
                 else:
                     entry.unlink(missing_ok=True)
 
+    @property
+    def earlier(self) -> Path:
+        """Folder of what earlier runs left here, each with its own owner file."""
+        return self.path / EARLIER
+
+    def files(self) -> Iterator[Path]:
+        """Every file that the run wrote here and that still exists, the owner file last; no link is followed."""
+        for step in self.checkpoint_steps():
+            folder = self.checkpoint(step)
+            yield from named(folder, [*sorted({*CHECKPOINT_FILES, *_promised(folder)} - {MANIFEST}), MANIFEST])
+        yield from matching(self.checkpoints / "frozen", FROZEN_NAME)
+        yield from named(self.best, self.files_of_best())
+        yield from named(self.path, [self.evaluations.name, self.exported.name, self.owner_file.name])
+
     def set_aside(self) -> tuple[Path, int] | None:
         """Moves what an earlier run left to `earlier/`; its new place and size in bytes, None if there was nothing."""
         known = (self.checkpoints, self.best, self.evaluations, self.exported, self.owner_file)
+        require_own_folder(self.earlier)
         parts = [p for p in known if p.exists()]
         if not parts:
             return None
         name = str(self.owner().get("run") or UNNAMED)
-        base = self.path / EARLIER / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else UNNAMED)
+        base = self.earlier / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else UNNAMED)
         aside, number = base, 2
         while aside.exists():
             aside, number = base.with_name(f"{base.name}.{number}"), number + 1
@@ -312,6 +398,12 @@ class OutputDir:
         for part in parts:
             part.rename(aside / part.name)
         return aside, size
+
+
+def _promised(checkpoint: Path) -> list[str]:
+    """The names of the files in a checkpoint's manifest."""
+    files = read_json(checkpoint / MANIFEST).get("files")
+    return list(files) if isinstance(files, dict) else []
 
 
 def _size(path: Path) -> int:

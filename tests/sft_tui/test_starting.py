@@ -1,17 +1,20 @@
 """A run is planned from preset and overrides, and refused at once where it would fail."""
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.contract import events
-from engine.contract.locks import FolderLock
+from engine.contract.locks import FolderLock, is_locked
 from engine.contract.messages import BusyError, InputError, Message
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
 from engine.contract.stream import EventWriter
+from sft_tui.removal import discard
 from sft_tui.runs import look
-from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run
+from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run, start
 
 
 @pytest.fixture
@@ -31,10 +34,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def cut_run(settings: dict[str, Any], finished: bool = False) -> OutputDir:
     """Leaves what a run leaves that was cut at step 5 of 10."""
-    run_dir, record = open_run_dir(Path("logs"), plan_run("sft-small", {**settings, "epochs": 7}))
+    opened = open_run_dir(Path("logs"), plan_run("sft-small", {**settings, "epochs": 7}))
+    run_dir, record = opened.run_dir, opened.record
     output = OutputDir(Path("out"))
     output.checkpoint(5).mkdir(parents=True)
-    owner = {"run": record.run, "run_dir": str(run_dir.path), "steps_total": 10, "finished": finished}
+    owner = {"run": record.run, "id": record.id, "run_dir": str(run_dir.path), "steps_total": 10, "finished": finished}
     write_json(output.owner_file, owner)
     return output
 
@@ -71,8 +75,9 @@ def test_a_resumed_run_keeps_its_settings_and_its_folder(settings: dict[str, Any
     record = plan_run("sft-small", {"output_dir": "out"}, resume=True)
     assert record.config["epochs"] == 7
     assert record.config["train_file"] == "train"
-    run_dir, named = open_run_dir(Path("elsewhere"), record)
-    assert (run_dir.path, named.run) == (Path("logs/sft-small-1"), "sft-small-1")
+    opened = open_run_dir(Path("elsewhere"), record)
+    assert (opened.run_dir.path, opened.record.run) == (Path("logs/sft-small-1"), "sft-small-1")
+    assert opened.made == 0
 
 
 def test_a_resumed_run_needs_no_pretrained_model(settings: dict[str, Any]) -> None:
@@ -90,9 +95,9 @@ def test_a_run_in_a_used_folder_is_refused(settings: dict[str, Any]) -> None:
 
 def test_runs_are_numbered(settings: dict[str, Any]) -> None:
     record = plan_run("sft-small", settings)
-    assert [open_run_dir(Path("logs"), record)[1].run for _ in range(2)] == ["sft-small-1", "sft-small-2"]
+    assert [open_run_dir(Path("logs"), record).record.run for _ in range(2)] == ["sft-small-1", "sft-small-2"]
     tested = plan_run("sft-small", {**settings, "test_file": "valid"}, job="test")
-    assert open_run_dir(Path("logs"), tested)[1].run == "sft-small-test-1"
+    assert open_run_dir(Path("logs"), tested).record.run == "sft-small-test-1"
 
 
 def test_a_refused_resume_does_not_change_what_the_next_one_takes(settings: dict[str, Any]) -> None:
@@ -191,21 +196,22 @@ def test_what_an_earlier_attempt_was_asked_for_is_not_asked_of_the_next(settings
     run_dir = RunDir(Path("logs/sft-small-1"))
     run_dir.request_stop("pause")
     run_dir.request_now()
-    opened, named = open_run_dir(Path("logs"), plan_resume(record, {}))
-    assert opened.path.absolute() == run_dir.path.absolute()
+    opened = open_run_dir(Path("logs"), plan_resume(record, {}))
+    assert opened.run_dir.path.absolute() == run_dir.path.absolute()
     assert (run_dir.stop_requested(), run_dir.now_request.exists()) == ("", False)
-    assert named.resume_option == record.resume_option == "sft-tui resume sft-small-1"
+    assert opened.record.resume_option == record.resume_option == "sft-tui resume sft-small-1"
 
 
 def test_the_command_that_goes_on_names_the_folder_of_the_logs_where_it_is_not_the_usual_one(
     settings: dict[str, Any],
 ) -> None:
-    _, record = open_run_dir(Path("my logs"), plan_run("sft-small", settings))
+    record = open_run_dir(Path("my logs"), plan_run("sft-small", settings)).record
     assert record.resume_option == "sft-tui resume sft-small-1 --logs 'my logs'"
 
 
 def test_the_fix_is_that_of_the_newest_end(settings: dict[str, Any]) -> None:
-    run_dir, record = open_run_dir(Path("logs"), plan_run("sft-small", settings))
+    opened = open_run_dir(Path("logs"), plan_run("sft-small", settings))
+    run_dir, record = opened.run_dir, opened.record
     fixes: list[dict[str, Any]] = [{"learn_rate": 1e-5}, {"micro_batch_tokens": 64}, {}]
     for attempt, fix in enumerate(fixes, 1):
         writer = EventWriter(run_dir.events, "supervisor", attempt)
@@ -233,10 +239,77 @@ def test_the_fix_is_that_of_the_newest_end(settings: dict[str, Any]) -> None:
     ids=str,
 )
 def test_a_fix_that_no_certificate_proposes_is_refused(settings: dict[str, Any], fix: dict[str, Any]) -> None:
-    run_dir, _ = open_run_dir(Path("logs"), plan_run("sft-small", settings))
+    run_dir = open_run_dir(Path("logs"), plan_run("sft-small", settings)).run_dir
     writer = EventWriter(run_dir.events, "supervisor", 1)
     writer.write(events.RunEnded("failed", 1, Message("head_frozen"), apply=fix))
     writer.close()
     with pytest.raises(InputError) as refused:
         fix_of(look(run_dir))
     assert refused.value.message.code in ("fix_foreign", "setting_kind", "setting_range")
+
+
+# Which folder is the run's own.
+
+
+NAMED: dict[str, str] = {
+    "a folder of photographs": "{}",
+    "a folder with a record that is none": '{"run": 1}',
+    "the folder of another run": "another",
+}
+
+
+@pytest.mark.parametrize("named", NAMED)
+def test_an_owner_file_that_names_a_foreign_folder_has_it_left_alone(settings: dict[str, Any], named: str) -> None:
+    output, theirs = cut_run(settings), Path("theirs")
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("precious")
+    other = replace(RunDir(Path("logs/sft-small-1")).read_record(), id=new_id())
+    (theirs / "run.json").write_text(json.dumps(asdict(other)) if named.startswith("the") else NAMED[named])
+    before = {path: path.read_bytes() for path in theirs.iterdir()}
+    write_json(output.owner_file, {**output.owner(), "run_dir": str(theirs.absolute())})
+    opened = open_run_dir(Path("logs"), plan_run("sft-small", {**settings, "output_dir": "out"}, resume=True))
+    assert opened.run_dir.path == Path("logs/sft-small-2")
+    assert opened.made == 1
+    discard(opened.run_dir, opened.made)
+    assert {path: path.read_bytes() for path in theirs.iterdir()} == before
+    assert Path("logs/sft-small-1/run.json").exists()
+
+
+@pytest.mark.parametrize("name", ["../theirs", "..", "", "sub/../../theirs"])
+def test_a_record_whose_name_leads_elsewhere_opens_nothing_there(settings: dict[str, Any], name: str) -> None:
+    record = replace(plan_run("sft-small", settings), run=name, resume=True)
+    for folder in ("theirs", "logs/sub"):
+        Path(folder).mkdir(parents=True)
+    write_json(Path("theirs/run.json"), asdict(record))
+    opened = open_run_dir(Path("logs"), record)
+    assert opened.run_dir.path == Path("logs/sft-small-1")
+    assert json.loads(Path("theirs/run.json").read_text()) == asdict(record)
+
+
+def test_a_run_of_the_same_name_from_another_folder_of_logs_is_not_taken_for_this_one(settings: dict[str, Any]) -> None:
+    record = cut_record(settings)
+    RunDir(Path("logs/sft-small-1")).write_record(replace(record, id=new_id()))
+    with pytest.raises(InputError, match=r"no longer in out: the folder belongs to .*logs/sft-small-1"):
+        plan_resume(look(RunDir(Path("logs/sft-small-1"))).record, {})
+
+
+def test_a_run_that_cannot_be_started_leaves_nothing(settings: dict[str, Any]) -> None:
+    record = plan_run("sft-small", settings)
+    Path("outputs").touch()
+    with pytest.raises(InputError, match="outputs"):
+        start(Path("logs"), replace(record, config={**record.config, "output_dir": "outputs"}))
+    assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "trainer.log", "supervisor.log"])
+def test_a_file_that_a_resumed_run_could_not_write_is_named_before_it_starts(
+    settings: dict[str, Any], name: str
+) -> None:
+    record = cut_record(settings)
+    Path("logs/sft-small-1", name).unlink(missing_ok=True)
+    Path("logs/sft-small-1", name).symlink_to("../../train")
+    with pytest.raises(InputError, match=rf"{name} cannot be .*link"):
+        start(Path("logs"), plan_resume(record, {}))
+    assert Path("train").read_bytes() == b""
+    assert not is_locked(Path("out"))
+    assert Path("logs/sft-small-1/run.json").exists()

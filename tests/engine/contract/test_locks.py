@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 from engine.contract import events
 from engine.contract.locks import LOCK_NAME, FolderLock, ProcessId, boot_id, busy, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
-from engine.contract.rundir import OutputDir, RunDir, read_json
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, read_json, write_json
 from engine.contract.stream import EventWriter
 from tests.processes import until
 
@@ -270,14 +271,14 @@ INHERITING = """
 import engine.contract.locks as locks
 from pathlib import Path
 import sys
-locks.FolderLock.inherited(Path(sys.argv[1]), int(sys.argv[2])).abandon()
+locks.FolderLock.inherited(Path(sys.argv[1]), int(sys.argv[2]), "sft-1", Path("logs"), int(sys.argv[3])).abandon()
 """
 
 
 def test_who_inherits_a_lock_can_give_it_up_with_the_folders_that_taking_it_made(folder: Path, tmp_path: Path) -> None:
     """As the supervisor does for a run that was refused: whoever started it may be gone."""
     lock = take(folder, "sft-1")
-    command = [sys.executable, "-c", INHERITING, str(folder), str(lock.fd)]
+    command = [sys.executable, "-c", INHERITING, str(folder), str(lock.fd), str(lock.made)]
     subprocess.run(command, pass_fds=[lock.fd], check=True, timeout=60)
     lock.release()
 
@@ -515,3 +516,194 @@ def test_a_full_disk_is_named_and_leaves_the_folder_free(folder: Path, monkeypat
         take(folder, "sft-1")
 
     assert not is_locked(folder)
+
+
+# --- the lock file itself: removed, replaced, or somebody else's
+
+
+def test_a_lock_whose_file_was_removed_is_taken_again(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    (folder / LOCK_NAME).unlink()
+    assert not is_locked(folder)
+
+    assert lock.hold()
+
+    assert is_locked(folder)
+    assert holder_of(folder)["run"] == "sft-1"
+    with pytest.raises(BusyError, match="sft-1"):
+        take(folder, "sft-2")
+    lock.abandon()
+
+
+def test_a_lock_in_place_is_held_as_it_is(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    before = (folder / LOCK_NAME).stat()
+    assert lock.hold()
+    assert os.path.samestat((folder / LOCK_NAME).stat(), before)
+    lock.abandon()
+
+
+def test_who_lost_the_folder_to_another_run_is_told_so(start: Start, folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    (folder / LOCK_NAME).unlink()
+    holder = start(HOLDING, folder, "sft-2")
+    assert holder.stdout.readline() == "ready\n"
+
+    assert not lock.hold()
+
+    assert holder_of(folder)["run"] == "sft-2"
+    lock.release()
+
+
+HOLDING_AGAIN = """
+import signal, sys
+from pathlib import Path
+from engine.contract import locks
+lock = locks.FolderLock.inherited(Path(sys.argv[1]), int(sys.argv[2]), "sft-1", Path(sys.argv[1]) / "log")
+print(lock.hold(), flush=True)
+signal.pause()
+"""
+
+
+def test_a_lock_that_our_supervisor_or_our_rank_took_again_is_ours(folder: Path) -> None:
+    """Whichever of the two notices first has it; the other is not ended by that, and takes it over when it is alone."""
+    lock = FolderLock.acquire(folder, "sft-1", folder / "log")
+    (folder / LOCK_NAME).unlink()
+    command = [
+        sys.executable,
+        "-c",
+        "import sys\nfrom pathlib import Path\nfrom engine.contract import locks" + HOLDING_AGAIN,
+    ]
+    child = subprocess.Popen(
+        [*command, str(folder), str(lock.fd)], pass_fds=[lock.fd], stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "True\n"
+        assert holder_of(folder)["pid"] == child.pid
+        assert lock.hold()
+        assert holder_of(folder)["pid"] == child.pid
+        child.kill()
+    assert lock.hold()
+    assert holder_of(folder)["pid"] == os.getpid()
+    lock.abandon()
+
+
+def test_a_folder_that_is_gone_is_not_made_for_its_lock(folder: Path) -> None:
+    lock = take(folder, "sft-1")
+    (folder / LOCK_NAME).unlink()
+    folder.rmdir()
+    assert lock.hold()
+    assert not folder.exists()
+    lock.release()
+
+
+@pytest.fixture
+def running(folder: Path, tmp_path: Path) -> RunDir:
+    """A run at work in the folder, as its files tell: the process is our parent."""
+    run_dir, id = RunDir(tmp_path / "logs" / "sft-1"), new_id()
+    run_dir.path.mkdir(parents=True)
+    folder.mkdir(parents=True)
+    run_dir.write_record(RunRecord("sft-1", "sft", "train", {"output_dir": str(folder)}, id=id))
+    owner = {"run": "sft-1", "id": id, "run_dir": str(run_dir.path), "output_dir": str(folder.resolve())}
+    write_json(OutputDir(folder).owner_file, owner)
+    alive = ProcessId.of(os.getppid())
+    assert alive is not None
+    write_json(run_dir.processes, {"attempt": 1, "supervisor": {}, "ranks": [vars(alive)]})
+    return run_dir
+
+
+@pytest.mark.usefixtures("running")
+def test_no_second_run_starts_where_the_lock_file_of_a_living_one_was_removed(folder: Path) -> None:
+    with pytest.raises(BusyError, match=rf"sft-1 \(pid {os.getppid()}"):
+        take(folder, "sft-2")
+    assert not is_locked(folder)
+
+
+@pytest.mark.usefixtures("running")
+def test_a_run_at_work_does_not_hold_a_copy_of_its_folder(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    take(tmp_path / "copy", "sft-2").release()
+
+
+def test_a_run_that_is_over_holds_nothing(running: RunDir, folder: Path) -> None:
+    write_json(running.processes, {"supervisor": {"pid": os.getppid(), "start": "1", "boot": "x"}, "ranks": [None, 3]})
+    take(folder, "sft-2").release()
+
+
+@pytest.mark.parametrize("content", ["mine", '{"packages": []}', "[1]", " "])
+def test_a_lock_file_of_somebody_else_is_not_written_over(content: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).write_text(content)
+    with pytest.raises(InputError, match="no run wrote"):
+        take(folder, "sft-1")
+    assert (folder / LOCK_NAME).read_text() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 90, b'{"ru', b'{"run": "x", "pid"'])
+def test_a_lock_file_that_was_cut_is_taken(content: bytes, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).write_bytes(content)
+    take(folder, "sft-1").release()
+
+
+@pytest.mark.parametrize("planted", ["link", "broken link", "hard link", "pipe", "device"])
+def test_what_stands_in_the_place_of_a_lock_is_neither_followed_nor_waited_for(planted: str, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    victim, place = folder / "victim", folder / LOCK_NAME
+    victim.write_text("precious")
+    match planted:
+        case "link":
+            place.symlink_to("victim")
+        case "broken link":
+            place.symlink_to("made")
+        case "hard link":
+            place.hardlink_to(victim)
+        case "pipe":
+            os.mkfifo(place)
+        case "device":
+            place.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="cannot be written"):
+        take(folder, "sft-1")
+    assert not is_locked(folder)
+    assert (victim.read_text(), (folder / "made").exists()) == ("precious", False)
+
+
+def test_what_a_lock_file_says_has_nothing_deleted(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "thesis.txt").write_text("precious")
+    lock = take(folder, "sft-1")
+    made = [str(tmp_path / "thesis.txt"), str(tmp_path / "theirs")]
+    (folder / LOCK_NAME).write_text(json.dumps({**holder_of(folder), "made": made}))
+
+    lock.abandon()
+
+    assert sorted(os.listdir(tmp_path)) == ["theirs", "thesis.txt"]
+
+
+TAKING_AND_REMOVING = """
+path, inside = sys.argv[1:]
+gate()
+taken = 0
+for number in range(200):
+    try:
+        lock = locks.FolderLock.acquire(Path(path), "sft", Path("logs"))
+    except BusyError:
+        continue
+    os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where another is inside
+    (Path(path) / "RUN.json").touch()
+    (Path(path) / "RUN.json").unlink()
+    os.unlink(inside)
+    lock.remove()
+    taken += 1
+print(taken)
+"""
+
+
+def test_no_two_are_in_a_folder_while_it_is_removed_and_made_again(
+    together: Together, folder: Path, tmp_path: Path
+) -> None:
+    taken = together(TAKING_AND_REMOVING, [[folder, tmp_path / "inside"]] * 4)
+
+    assert sum(map(int, taken)) > 4
+    assert not folder.exists()
