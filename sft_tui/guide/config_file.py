@@ -81,7 +81,7 @@ def _same_path(one: str, other: str) -> bool:
 def _source(path: Path) -> str:
     """The text of a regular file, empty where there is none that can be read."""
     try:
-        return read_piece(path.resolve(), 0, LONGEST).decode("utf-8", "replace")
+        return read_piece(path.resolve(), 0, LONGEST).decode("utf-8-sig", "replace")
     except (OSError, RuntimeError):  # the latter where links lead in a circle
         return ""
 
@@ -94,7 +94,7 @@ def _classes(source: str, folder: Path) -> dict[str, Values] | None:
             module = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    names: Values = {}
+    names: Values = {"__file__": str(folder / NAME)}
     classes: dict[str, Values] = {}
     for node in module.body:
         if isinstance(node, ast.ClassDef):
@@ -108,7 +108,7 @@ def _classes(source: str, folder: Path) -> dict[str, Values] | None:
             for field, value in _assigned([node]):
                 _assign(names, field, value, names)
                 if field == "PROJECT_ROOT":  # the scripts make it from the place of the file
-                    names[field] = str(folder)
+                    names.setdefault(field, str(folder))
     return classes
 
 
@@ -159,14 +159,31 @@ def _evaluated(node: ast.expr, names: Values) -> Any:
             return "".join(str(_evaluated(part, names)) for part in parts)
         case ast.FormattedValue(value=value, conversion=-1, format_spec=None):
             return _evaluated(value, names)
-        case ast.Call(func=ast.Attribute(attr="join", value=ast.Attribute(attr="path")), args=parts, keywords=[]):
-            return os.path.join(*(str(_evaluated(part, names)) for part in parts))
+        case ast.Call(func=ast.Name(id="field"), args=[], keywords=[ast.keyword(arg="default", value=value)]):
+            return _evaluated(value, names)
+        case ast.Call(func=called, args=parts, keywords=[]):
+            return _path(ast.unparse(called), [_evaluated(part, names) for part in parts])
+    raise _UnknownError
+
+
+def _path(called: str, parts: list[Any]) -> str:
+    """What a function of `os.path`, or the class `Path`, makes of texts."""
+    module, _, function = called.rpartition(".")
+    if module not in ("", "os.path", "path", "osp", "pathlib") or not all(isinstance(part, str) for part in parts):
+        raise _UnknownError
+    match function, parts:
+        case (("join" | "Path"), [first, *more]):
+            return os.path.join(str(first), *more)
+        case (("abspath" | "realpath"), [path]):
+            return os.path.abspath(str(path))
+        case "dirname", [path]:
+            return os.path.dirname(str(path))
     raise _UnknownError
 
 
 def _combined(left: Any, op: ast.operator, right: Any) -> Any:
-    if isinstance(left, str) and isinstance(right, str) and isinstance(op, ast.Add):
-        return left + right
+    if isinstance(left, str) and isinstance(right, str) and isinstance(op, ast.Add | ast.Div):
+        return left + right if isinstance(op, ast.Add) else os.path.join(left, right)
     if isinstance(left, int | float) and isinstance(right, int | float):
         match op:
             case ast.Add():

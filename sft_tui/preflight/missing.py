@@ -205,8 +205,10 @@ def _model(config: RunConfig, gone: set[str], check: Check) -> Advice:
 def _test(config: RunConfig, check: Check) -> Advice:
     if Path(config.validation_file).is_file():
         words = (
-            "Name one with --test_file, or evaluate on the validation rows: `{command}`",
-            "请用 --test_file 指定一个，或用验证数据评估：`{command}`",
+            "Name one with --test_file, hold rows out for it with `sft-tui data import FILE --test-ratio 0.1`, or "
+            "evaluate on the validation rows: `{command}`",
+            "请用 --test_file 指定一个，导入时用 `sft-tui data import 文件 --test-ratio 0.1` 划出一份，"
+            "或用验证数据评估：`{command}`",
         )
         return words, (check(test_file=config.validation_file),)
     return ("Name one with --test_file PATH.", "请用 --test_file 路径 指定。"), ()

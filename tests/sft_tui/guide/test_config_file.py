@@ -82,6 +82,9 @@ def test_what_the_command_line_gives_is_not_compared(folder: Path) -> None:
         ("train_file = '/mnt/disk/a.parquet'", "--train_file=/mnt/disk/a.parquet"),
         ("mixed_precision = 'no'", "--mixed_precision=fp32"),
         ("seed = SEED", "--seed=7"),
+        ("epochs: int = field(default=8)", "--epochs=8"),
+        ("output_dir = Path(PROJECT_ROOT) / 'out'", "--output_dir=out"),
+        ("output_dir = join(dirname(abspath(__file__)), 'out')", "--output_dir=out"),
     ],
 )
 def test_values_are_told_in_every_form_that_is_data(folder: Path, line: str, option: str) -> None:
@@ -98,6 +101,8 @@ def test_values_are_told_in_every_form_that_is_data(folder: Path, line: str, opt
         "epochs = 10 ** 10 ** 10",
         "epochs = 0",
         "train_file = None",
+        "train_file = getenv('HOME')",
+        "train_file = 'a'.join('bc')",
         "unheard_of = 5",
         "mixed_precision = 'bf17'",
         "learn_rate = 1 / 0",
@@ -163,3 +168,8 @@ def test_the_file_next_to_the_script_goes_before_that_of_the_working_folder(fold
         (folder / name / "config.py").write_text(f"class TrainConfigSFTSmall:\n    epochs = {epochs}\n")
     message = config_file.answer([folder / "script", folder / "work"], "sft-small", {})
     assert options(message) == ["--epochs=4"]
+
+
+def test_a_root_that_is_written_down_is_taken_as_it_is(folder: Path) -> None:
+    own = "class TrainConfigSFTSmall:\n    train_file = PROJECT_ROOT + '/a.parquet'\n"
+    assert options(answered(folder, "PROJECT_ROOT = '/data/root'\n" + own)) == ["--train_file=/data/root/a.parquet"]
