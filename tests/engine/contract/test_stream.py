@@ -643,7 +643,11 @@ def test_a_stream_that_leaves_no_number_for_another_attempt_is_named(path: Path)
 
 def test_there_is_no_attempt_where_there_is_no_stream(path: Path) -> None:
     assert last_attempt(path) == 0
-    assert last_attempt(path.parent) == 0
+
+
+def test_a_folder_in_the_place_of_a_stream_is_refused_in_a_sentence(path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(str(path.parent))):
+        last_attempt(path.parent)
 
 
 def test_the_newest_attempt_is_found_without_reading_a_long_stream(path: Path) -> None:
