@@ -61,7 +61,7 @@ def begin(logs: Path) -> str:
     """
     lock = _one_at_a_time(logs)
     try:
-        run = next(filter(None, map(running, HALVES)), "")
+        run = current()
         if run or stage() == "done":
             return run
         if not is_done(HALVES[0]):
@@ -133,6 +133,11 @@ def left_undone(run: Run, lang: Lang) -> str:
     if not over or stage() != "between" or running(HALVES[1]):
         return ""
     return say("demo_between", lang)
+
+
+def current() -> str:
+    """The run of the demo that trains at this moment; empty where none does."""
+    return next(filter(None, map(running, HALVES)), "")
 
 
 def running(name: str) -> str:

@@ -37,7 +37,7 @@ class Set:
         """What it does, for a question."""
         base = preset(self.preset).config
         changes = {name: (self.values.get(name, getattr(base, name)), new) for name, new in self.changes.items()}
-        shown = ", ".join(f"{name} {number(old)} → {number(new)}" for name, (old, new) in changes.items())
+        shown = ", ".join(f"{name} {_value(old)} → {_value(new)}" for name, (old, new) in changes.items())
         return say("fix_set", lang, changes=shown)
 
 
@@ -142,6 +142,11 @@ class System:
 
 
 Action = Set | Import | Open | Resume | Start | Command | System
+
+
+def _value(value: object) -> str:
+    """A value in a question; one that is empty can be seen."""
+    return number(value) if value != "" else "''"
 
 
 def as_path(name: str) -> str:

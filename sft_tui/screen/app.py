@@ -386,9 +386,12 @@ class Desk(App[int], inherit_bindings=False):
         """Starts the demo, or finds where it is, by a command that does not depend on this screen."""
         if self._demo_begins:
             return
+        run = story.current()
+        if run:
+            self.open_run(run)
+            return
         self._demo_begins = True
-        if not any(map(story.running, story.HALVES)):
-            self.notify_here(say("demo_data", self.options.lang))
+        self.notify_here(say("demo_data", self.options.lang))
 
         def done(code: int, printed: str) -> None:
             self.call_from_thread(self._demo_begun, code, printed)
@@ -400,7 +403,7 @@ class Desk(App[int], inherit_bindings=False):
         if code:
             self.notify_here(summary(printed), "bad")
             return
-        run = next(filter(None, map(story.running, story.HALVES)), "")
+        run = story.current()
         if not run:
             self.notify_here(demo_done(self.options.lang))
         elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:

@@ -71,7 +71,7 @@ class LaunchScreen(Drawn):
                 alive = is_locked(output.path)
                 found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
         new_here = not runs.are_any(self.desk.options.logs)
-        demo_runs = any(map(story.running, story.HALVES))
+        demo_runs = bool(story.current())
         self.state = replace(self.state, resumable=found, offer_demo=new_here, demo=story.stage(), demo_runs=demo_runs)
 
     def _look_around(self) -> None:

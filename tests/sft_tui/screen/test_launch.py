@@ -328,7 +328,8 @@ def test_a_run_that_ends_is_no_longer_offered(played: Callable[..., None], monke
 def test_the_demo_does_not_take_the_screen_from_who_types(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(story, "running", lambda half: "demo-pretrain-1" if half == "demo-pretrain" else "")
+    begun: list[bool] = []
+    monkeypatch.setattr(story, "current", lambda: "demo-pretrain-1" if begun else "")
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         screen._choose("demo")
@@ -336,14 +337,15 @@ def test_the_demo_does_not_take_the_screen_from_who_types(
         (command,) = commands  # once, whatever is pressed
         assert command.arguments == ("demo", "--detach", "--logs", "logs")
         await pilot.press("tab", "tab", "e", "ctrl+u", "a")
+        begun.append(True)
         await asyncio.to_thread(command.done, 0, "demo-pretrain-1")
         assert started == []
         assert "demo-pretrain-1 has begun" in shown(screen)
         await pilot.press("escape", "enter")
         assert len(commands) == 1  # on a setting, enter edits
         await pilot.press("escape", "tab", "enter")
-        await asyncio.to_thread(commands[1].done, 0, "demo-pretrain-1")
-        assert started == ["demo-pretrain-1"]
+        assert started == ["demo-pretrain-1"]  # which runs: it is opened at once
+        assert len(commands) == 1
 
     played(SOUND, steps)
 
