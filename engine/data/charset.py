@@ -16,7 +16,6 @@ from engine.contract.messages import InputError
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
 CHUNK = 1 << 20
 SAMPLE = 1 << 16  # bytes that are judged
-LEAST, MARGIN = 0.25, 0.15  # score of what is taken for certain, and its distance to the next
 FEW = 8  # bytes that prove nothing
 UNNATURAL = 0.3  # share of odd neighbours of characters from which on an encoding is out of the question
 UNDECODED = re.compile("[\udc80-\udcff]")
@@ -46,7 +45,7 @@ FAMILIAR: dict[str, frozenset[str]] = {
         "이가는을를의에다고하지한은로도기사어나요니서자해것있수게만일들인시아그대리라전면안보정주부과성여제장적상습세구으까님우내스"
         "무원국없거화소조할공연문경더마간동방년중신때학생회저미물실발말음모된되및오와요좋날씨떻울천감함께"
     ),
-    "cp1252": frozenset("éèàçùâêîôûëïœæÉÀÈÇüöäßÜÖÄñáíóúãõ¿¡ÁÓÍÚÑåÅ“”‘’–—…£€«»°"),
+    "cp1252": frozenset("éèàçùâêîôûëïœæÉÀÈÇüöäßÜÖÄñáíóúã¿¡ÁÓÍÚÑåÅ“”‘’–—…£€«»°"),
     "cp1250": frozenset("ąćęłńóśźżĄĆĘŁŃŚŹŻáčďéěíňřšťúůýžőűČĎĚŇŘŠŤŮŽŐŰöüä„”–"),
     "iso8859_2": frozenset("ąćęłńóśźżĄĆĘŁŃŚŹŻáčďéěíňřšťúůýžőűČĎĚŇŘŠŤŮŽŐŰöüä"),
     "cp1251": frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїє«»—№"),
@@ -61,6 +60,11 @@ COMMON = {
     "gb18030": range(0xB0, 0xD8), "big5hkscs": range(0xA4, 0xC7), "cp932": range(0x88, 0x98),
     "euc_jp": range(0xB0, 0xD0), "cp949": range(0xB0, 0xC9),
 }  # fmt: skip
+
+
+# Encodings that are taken without asking, and from which score on; the others are too many and too much alike.
+CERTAIN = {"gb18030": 0.25, "big5hkscs": 0.25, "cp932": 0.25, "euc_jp": 0.25, "cp949": 0.25, "cp1252": 0.8}
+MARGIN = 0.15  # between the score of what is taken and that of the next
 
 
 def require_encoding(name: str) -> None:
@@ -146,11 +150,13 @@ def _bad_lines(file: BinaryIO) -> bytes | None:
 def _legacy(path: str, sample: bytes) -> str:
     """One of the encodings before Unicode, if the sample leaves no doubt; raises InputError."""
     scored = _scored(sample)
+    if not scored and _is_chinese(sample):
+        return "gb18030"
     if not scored:
         raise InputError("encoding_none", path=path)
     (best, name, text), *others = scored
     rival = next((score for score, _, other in others if other != text), 0.0)
-    if best >= LEAST and best - rival >= MARGIN:
+    if best >= CERTAIN.get(name, 1.1) and best - rival >= MARGIN:
         return name
     raise InputError("encoding_doubt", path=path, candidates=_shown(scored), encoding=name)
 
@@ -161,10 +167,21 @@ def _scored(sample: bytes) -> list[tuple[float, str, str]]:
     found = []
     for match in from_bytes(whole, threshold=UNNATURAL, cp_isolation=list(FAMILIAR)):
         text = str(match)
+        name = next((name for name in match.could_be_from_charset if name in CERTAIN), match.encoding)
         counts = Counter(char for char in MIXED.sub("\ufffd", text) if char > "\x7f")
-        familiar = sum(_familiar(match.encoding, char) * count for char, count in counts.items())
-        found.append((familiar / max(counts.total(), 1) - match.chaos, match.encoding, text))
+        familiar = sum(_familiar(name, char) * count for char, count in counts.items())
+        found.append((familiar / max(counts.total(), 1) - match.chaos, name, text))
     return sorted(found, reverse=True)
+
+
+def _is_chinese(sample: bytes) -> bool:
+    """Whether GB18030 makes much common Chinese of a sample that is odd in other ways, as with emoji."""
+    try:
+        text = sample[: sample.rfind(b"\n") + 1].decode("gb18030")
+    except UnicodeDecodeError:
+        return False
+    foreign = [char for char in text if char > "\x7f"]
+    return sum(char in FAMILIAR["gb18030"] for char in foreign) > 0.4 * len(foreign)
 
 
 def _familiar(encoding: str, char: str) -> float:

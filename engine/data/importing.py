@@ -101,23 +101,22 @@ def _rows(path: Path, request: Request, account: Account, progress: Progress) ->
     """The rows of a file, which also go into the account; raises InputError."""
     file = FileAccount(request.shown.get(str(path), str(path)))
     account.files.append(file)
-    wanted = Wanted(_named(request), request.encoding)
+    name, wanted = Path(file.path).name, Wanted(_named(request), request.encoding)
     asked = (request.prompt_column, request.response_column)
     keys: dict[str, None] = {}
     progress(str(path), 0, 0)
     for place, record in records(path, wanted, file, progress):
-        where = f"{Path(file.path).name}:{place}"
         if isinstance(record, Notice):
-            account.noticed.add(record, where)
+            account.noticed.add(record, f"{name}:{place}")
             continue
         try:
             made = shaped(record, asked, request.history)
         except RefusedError as refused:
             if isinstance(record, Mapping) and len(keys) < KEYS:
                 keys |= dict.fromkeys(map(str, record))
-            account.refuse(file, _explained(refused, file), where)
+            account.refuse(file, _explained(refused, file), f"{name}:{place}")
             continue
-        _use(made, file, account, where)
+        _use(made, file, account, f"{name}:{place}")
         yield from made.rows
     for setting, column in wanted.columns.items():
         if file.records and not file.used and keys and column not in keys:

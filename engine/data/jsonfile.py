@@ -25,7 +25,6 @@ SCALAR = re.compile(r'"(?:[^"\\\r\n]++|\\.)*+"|-?\d[\d.eE+-]*|-?[A-Za-z]+')
 BETWEEN = re.compile(rf"[,\s{BLANK}]*")
 COMMENT = re.compile(r"//|#|/\*")
 LINE_END, NEXT_THING = re.compile(r"[\r\n]"), re.compile(r"[\r\n]|(?=[{\[\]])")
-LINE_BEGINNING = re.compile(r"[^\r\n]*\Z")
 NEXT_OBJECT = r"(?<=\})\s*,\s*\{"
 SPLITS = {"validation", "valid", "val", "dev", "eval", "test"}
 # Keys under which an object holds a list of records; what else stands in it describes them.
@@ -89,8 +88,8 @@ class JsonFile:
 
     def _line_so_far(self) -> str:
         """What stands on the line before `_at`; the end of it, where that is long."""
-        said = LINE_BEGINNING.search(self._before + self._window[max(0, self._at - INDENT) : self._at])
-        return said[0][-INDENT:] if said else ""
+        said = self._before + self._window[max(0, self._at - INDENT) : self._at]
+        return said[max(said.rfind("\n"), said.rfind("\r")) + 1 :][-INDENT:]
 
     def _advance(self, to: int) -> None:
         part = self._window[self._at : to]
