@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,6 +23,7 @@ from engine.data.jsonfile import JsonFile
 from engine.data.text import CHUNK, decoded
 from engine.parquet import BATCH_ROWS
 
+LOOKED_AT = 20  # lines by which a file is told to be JSON or CSV
 JSON_IN_TABLE = re.compile(r'\{\s*("\s*\w|$)|\[\s*([{\[]|$)')  # what no header of a CSV file begins with
 Progress = Callable[[str, int, int], None]
 Item = tuple[str, Any]  # place of a record, and the record
@@ -94,26 +96,31 @@ def _text(path: Path, compression: str, wanted: Wanted, account: FileAccount, pr
     account.encoding = wanted.encoding or encoding_of(str(path), lambda: opened_stream(path, compression))
     size = path.stat().st_size
     with opened_stream(path, compression) as stream, decoded(stream, account.encoding) as file:
-        start = _start(file)
+        first = _first_lines(file)
     with opened_raw(path, compression) as (stream, raw), decoded(stream, account.encoding) as file:
-        for number, item in enumerate(_records(path, file, start, wanted, account)):
+        for number, item in enumerate(_records(path, file, first, wanted, account)):
             if number % BATCH_ROWS == 0:
                 progress(str(path), raw.tell(), size)
             yield item
 
 
-def _start(file: TextIO) -> str:
-    """The beginning of the first line that is neither blank nor a comment."""
-    while line := file.readline(CHUNK):
-        text = line.lstrip("\ufeff \t\r\n")
-        if text and not text.startswith(("#", "//")):
-            return text
-    return ""
+def _first_lines(file: TextIO) -> list[str]:
+    """The first lines that are neither blank nor comments."""
+    lines = (line.lstrip("\ufeff \t\r\n") for line in iter(lambda: file.readline(CHUNK), ""))
+    return list(islice((line for line in lines if line and not line.startswith(("#", "//"))), LOOKED_AT))
 
 
-def _records(path: Path, file: TextIO, start: str, wanted: Wanted, account: FileAccount) -> Iterator[Item]:
+def _is_json(first: list[str], suffix: str) -> bool:
+    """By its first line; by most of the others where that is damaged."""
+    if any(map(JSON_IN_TABLE.match, first[:1])) or (not suffix and first and first[0][0] in "{["):
+        return True
+    whole = sum(line.startswith('{"') and line.rstrip().endswith(("}", "},")) for line in first[1:])
+    return 2 * whole >= len(first) > 1
+
+
+def _records(path: Path, file: TextIO, first: list[str], wanted: Wanted, account: FileAccount) -> Iterator[Item]:
     suffix = next((suffix for suffix in reversed(path.suffixes) if suffix in (".csv", ".tsv")), "")
-    if JSON_IN_TABLE.match(start) or (start.startswith(("{", "[")) and not suffix):
+    if _is_json(first, suffix):
         yield from JsonFile(file, wanted.names, account).records()
         account.format = account.format or "json"
         return
