@@ -78,7 +78,7 @@ def _same(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def folders_of(targets: Sequence[Target]) -> Iterator[None]:
-    """Has the folders of the targets, and removes those that it made where what follows fails; raises OSError."""
+    """Has the folders of the targets, and removes those that it made and nothing came into; raises OSError."""
     made: list[Path] = []
     try:
         for target in targets:
@@ -90,11 +90,10 @@ def folders_of(targets: Sequence[Target]) -> Iterator[None]:
             if not folder.is_dir():
                 folder.mkdir()  # which says why it cannot be
         yield
-    except BaseException:
+    finally:
         for place in reversed(made):
-            with contextlib.suppress(OSError):  # somebody else has put something there
+            with contextlib.suppress(OSError):  # something is in it
                 place.rmdir()
-        raise
 
 
 def replace_all(targets: Sequence[Target]) -> None:
@@ -125,6 +124,7 @@ def _replace(targets: Sequence[Target]) -> None:
         for target in begun:
             if target.before.exists():
                 target.before.rename(target.path)
+                target.before.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
             elif not target.staged.exists():  # it has its name, and nothing was there before
                 target.path.unlink(missing_ok=True)
         raise

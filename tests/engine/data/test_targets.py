@@ -1,0 +1,152 @@
+"""What may be written is asked before anything is, and all files are replaced or none."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.contract.messages import InputError
+from engine.data.importing import Request, import_files
+
+Import = Callable[..., dict[str, Any]]
+FILES = {"train": "train.parquet", "valid": "valid.parquet", "test": "test.parquet"}
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Import]:
+    """Imports a hundred rows of a name from `rows.jsonl` in a folder of its own; nothing but files by name stays."""
+    monkeypatch.chdir(tmp_path)
+
+    def bring_in(name: str = "a", source: str = "rows.jsonl", **how: Any) -> dict[str, Any]:
+        if not os.path.lexists(source):
+            lines = (f'{{"prompt": "{name}{n}", "response": "x"}}\n' for n in range(100))
+            Path(source).write_text("".join(lines))
+        request = Request([source], **{**FILES, "valid_ratio": 0.2, "test_ratio": 0.1, **how})
+        return import_files(request, lambda *_: None)
+
+    yield bring_in
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def prompts(path: str) -> set[str]:
+    """The prompts of a file."""
+    return set(pq.read_table(path).column("prompt").to_pylist())
+
+
+def contents() -> dict[str, bytes]:
+    """All files below the current folder."""
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_three_files_share_no_prompt_and_leave_none_out(imported: Import) -> None:
+    found = imported()
+    parts = [prompts(path) for path in FILES.values()]
+    assert [len(part) for part in parts] == [70, 20, 10] == [found[f"{part}_rows"] for part in FILES]
+    assert len(set.union(*parts)) == 100
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ({"valid": "train.parquet"}, "targets_equal"),
+        ({"valid": "./x/../train.parquet"}, "targets_equal"),
+        ({"test": "link.parquet"}, "targets_equal"),
+        ({"train": "rows.jsonl"}, "target_is_source"),
+        ({"valid": "x/../rows.jsonl"}, "target_is_source"),
+        ({"test": "soft.jsonl"}, "target_is_source"),
+        ({"test": "hard.jsonl"}, "target_is_source"),
+        ({"train": "folder"}, "target_not_file"),
+        ({"valid": "/dev/null"}, "target_not_file"),
+        ({"test": "there.parquet", "overwrite": False}, "import_exists"),
+        ({"train": "/dev/null/x.parquet"}, "folder_unwritable"),
+        ({"train": "new/folder/x.parquet", "valid": "there.parquet/x.parquet"}, "folder_unwritable"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_before_anything_is_written(
+    imported: Import, how: dict[str, Any], code: str
+) -> None:
+    imported(train="", valid="", test="")
+    Path("folder").mkdir()
+    Path("there.parquet").write_text("mine")
+    Path("link.parquet").symlink_to("train.parquet")
+    Path("soft.jsonl").symlink_to("rows.jsonl")
+    os.link("rows.jsonl", "hard.jsonl")
+    before = contents()
+    with pytest.raises(InputError) as refused:
+        imported(**{"overwrite": True, **how})
+    assert refused.value.message.code == code
+    assert contents() == before
+    assert not Path("new").exists()
+
+
+def test_folders_are_made_and_a_link_is_written_through(imported: Import) -> None:
+    Path("disk").mkdir()
+    Path("train.parquet").symlink_to("disk/big.parquet")
+    imported(valid="missing/../a/b/valid.parquet")
+    assert Path("train.parquet").is_symlink()
+    assert len(prompts("disk/big.parquet")) == 70
+    assert len(prompts("a/b/valid.parquet")) == 20
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("failing", [1, 2, 3])
+@pytest.mark.parametrize("known", ["train.parquet", "valid.parquet", "all", "none"])
+def test_where_one_file_cannot_get_its_name_all_is_as_it_was(
+    imported: Import, monkeypatch: pytest.MonkeyPatch, failing: int, known: str, links: bool
+) -> None:
+    imported("a", train="", valid="", test="")
+    for path in FILES.values() if known == "all" else [known] if known != "none" else []:
+        Path(path).write_text(f"old {path}")
+    before, rename, done = contents(), Path.rename, 0
+
+    def some(self: Path, target: Path) -> Path:
+        nonlocal done
+        done += Path(target).name in FILES.values()
+        if done == failing:
+            done += 1
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    def without_links(*_: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", some)
+    if not links:
+        monkeypatch.setattr(os, "link", without_links)
+    with pytest.raises(InputError) as refused:
+        imported(overwrite=True)
+    assert refused.value.message.code == "folder_unwritable"
+    assert "No space left" in refused.value.message.text()
+    assert contents() == before
+
+
+def test_an_import_of_nothing_leaves_files_and_folders_alone(imported: Import) -> None:
+    Path("train.parquet").write_text("mine")
+    Path("bad.jsonl").write_text('{"prompt": 1}\n')
+    before = contents()
+    with pytest.raises(InputError):
+        imported(source="bad.jsonl", valid="new/valid.parquet", overwrite=True)
+    assert contents() == before
+    assert not Path("new").exists()
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next(imported: Import) -> None:
+    Path(".tmp-sft-train.parquet-999999999").write_text("half")
+    Path(".tmp-sft-train.parquet-99999999x").write_text("somebody's")
+    imported()
+    assert not Path(".tmp-sft-train.parquet-999999999").exists()
+    Path(".tmp-sft-train.parquet-99999999x").unlink()
+
+
+def test_a_test_file_from_elsewhere_is_spared_and_one_of_an_import_replaced(imported: Import) -> None:
+    Path("test.parquet").write_text("the project's own")
+    found = imported(spare_test=True)
+    assert (found["spared"], found["test"], found["train_rows"]) == ("test.parquet", "", 80)
+    assert Path("test.parquet").read_text() == "the project's own"
+    Path("test.parquet").unlink()
+    imported(overwrite=True, spare_test=True)
+    again = imported(overwrite=True, spare_test=True, seed=5)
+    assert (again["spared"], again["test_rows"]) == ("", 10)
