@@ -20,13 +20,12 @@ Reader = Callable[[Columns, Notices], Iterator[Conversation]]
 class Shape:
     """A shape by its name in accounts and documents.
 
-    A record of it has something in a column of each of `needs`; of `reads` too it takes in what is there (both are keys
-    of NAMES, `a|b` where one of several will do). `example` is a record in short.
+    A record of it has something in a column of each of `needs` (keys of NAMES, `a|b` where one of several will do).
+    `example` is a record in short.
     """
 
     name: str
     needs: tuple[str, ...]
-    reads: tuple[str, ...]
     conversations: Reader
     example: str
 
@@ -86,7 +85,7 @@ def suggested(names: Sequence[str]) -> dict[str, str | int]:
         shape = _shape_of(columns)
         if shape is not PAIR:
             return {"importable": 1}
-        parts = [part for part in shape.reads if columns.has(part)]
+        parts = [part for part in ("system", "history", *PROMPT_PARTS) if columns.has(part)]
         asking, answering = columns.first(*PROMPT_PARTS, "asker"), columns.first("answer", "answerer")
     except RefusedError:
         return {"importable": 0}
@@ -214,26 +213,24 @@ def _pair_name(columns: Columns) -> str:
 
 
 PAIR = Shape(
-    "prompt/response",
-    ("question|input|context|asker", "answer|answerer"),
-    ("system", "history", "instruction", *PROMPT_PARTS),
-    _pair,
-    '{"prompt": "…", "response": "…"}',
+    "prompt/response", ("question|input|context|asker", "answer|answerer"), _pair, '{"prompt": "…", "response": "…"}'
 )
 SHAPES = (
-    Shape("messages", ("messages",), ("system",), _turns_in("messages"),
+    Shape("messages", ("messages",), _turns_in("messages"),
           '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'),
-    Shape("sharegpt", ("conversations",), ("system",), _turns_in("conversations"),
+    Shape("sharegpt", ("conversations",), _turns_in("conversations"),
           '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'),
-    Shape("conversation", ("conversation",), ("system",), _turns_in("conversation"),
+    Shape("conversation", ("conversation",), _turns_in("conversation"),
           '{"conversation": [{"human": "…", "assistant": "…"}]}'),
-    Shape("contents", ("contents",), ("system",), _turns_in("contents"),
+    Shape("contents", ("contents",), _turns_in("contents"),
           '{"contents": [{"role": "user", "parts": [{"text": "…"}]}, …]}'),
-    Shape("squad", ("question", "context", "answers"), ("system",), _answered_from_context,
+    Shape("squad", ("question", "context", "answers"), _answered_from_context,
           '{"context": "…", "question": "…", "answers": {"text": ["…"]}}'),
-    Shape("squad", ("paragraphs",), (), _paragraphs, '{"paragraphs": [{"context": "…", "qas": […]}]}'),
-    Shape("alpaca", ("instruction", "answer"), ("system", "history", *PROMPT_PARTS), _pair,
+    Shape("squad", ("paragraphs",), _paragraphs, '{"paragraphs": [{"context": "…", "qas": […]}]}'),
+    Shape("dolly", ("instruction", "context", "answer"), _pair,
+          '{"instruction": "…", "context": "…", "response": "…"}'),
+    Shape("alpaca", ("instruction", "answer"), _pair,
           '{"instruction": "…", "input": "…", "output": "…", "system": "…", "history": [["…", "…"]]}'),
     PAIR,
-    Shape("ultrachat", ("data",), ("system",), _turns_in("data"), '{"data": ["…", "…"]}'),
+    Shape("ultrachat", ("data",), _turns_in("data"), '{"data": ["…", "…"]}'),
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.data.account import RefusedError
+from engine.data.columns import LISTS, NAMES
 from engine.data.importing import Request, import_files
 from engine.data.shapes import SHAPES, shaped, suggested
 
@@ -44,7 +45,7 @@ RECORDS: list[tuple[str, Record, Pairs]] = [
     ("alpaca", {"instruction": "你好", "input": "", "output": "你好！"}, ONE),
     ("alpaca", {"指令": "翻译", "输入": "hello", "输出": "你好"}, [("翻译\nhello", "你好")]),
     ("input/output", {"instruction": "", "input": "你好", "output": "你好！", "history": []}, ONE),
-    ("alpaca", {"instruction": "谁？", "context": "他来了", "response": "他"}, [("谁？\n他来了", "他")]),
+    ("dolly", {"instruction": "谁？", "context": "他来了", "response": "他"}, [("谁？\n他来了", "他")]),
     ("alpaca", {"instruction": "乙", "input": "", "output": "2", "history": [["甲", "1"]]}, TWO),
     ("alpaca", {"instruction": "乙", "output": "2", "history": '[["甲", "1"]]'}, TWO),
     ("alpaca", {"instruction": "译", "input": ["一", "二"], "output": "1 2"}, [("译\n一\n二", "1 2")]),
@@ -222,3 +223,17 @@ def test_columns_that_are_named_win_over_every_shape_and_the_others_are_named() 
 )
 def test_two_columns_are_suggested_only_where_they_are_all_that_is_read(names: list[str], found: Record) -> None:
     assert suggested(names) == found
+
+
+README = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_the_readme_lists_the_shapes_and_names_that_are_read(name: str) -> None:
+    text = (README / name).read_text(encoding="utf-8")
+    shapes = [f"| {shape.name} | `{shape.example}` |" for shape in SHAPES]
+    names = [f"| {part} | {', '.join(f'`{known}`' for known in NAMES[part])} |" for part in NAMES if part not in LISTS]
+    listed = [line for line in text.splitlines() if line.startswith("| ") and line in {*shapes, *names}]
+    assert listed == [*shapes, *names]
+    table = text.split(shapes[0])[1].split("\n\n")[0]
+    assert table.count("\n") == len(shapes) - 1
