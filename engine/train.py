@@ -214,7 +214,11 @@ class Training:
         rise = self.epoch_losses.end(epoch)
         if rise is None:
             return
-        shown = {"loss": f"{rise.loss:.4f}", "before": f"{rise.before:.4f}", "rate": f"{job.config.learn_rate:g}"}
+        shown = {
+            "loss": f"{rise.loss:.4f}",
+            "before": f"{rise.before:.4f}",
+            "rate": f"{job.config.peak_learn_rate():g}",
+        }
         since = (f"epoch {rise.since}", f"第 {rise.since} 轮") if rise.since else ("its first step", "第一步")
         job.warn(Message.of("loss_rose", epoch=epoch, since=since[0], since_zh=since[1], **shown))
 

@@ -52,8 +52,9 @@ class RunState:
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation, and of the one before
     samples_before: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
+    ended_before: events.RunEnded | None = None  # the attempt before
     attempt: Attempt = 0
-    planned: Count = 0  # the attempt that the plan is of
+    planned: Attempt = 0  # the attempt that the plan is of
     began_at: Name = ""  # wall clock of the run's first event, and of its newest
     last_at: Name = ""
     pace: Pace = field(default_factory=Pace)
@@ -124,6 +125,7 @@ def reduce(state: RunState, record: Record) -> RunState:
             checkpoint=state.checkpoint,
             samples=state.samples,
             samples_before=state.samples_before,
+            ended_before=state.ended,
             attempt=envelope.attempt,
             began_at=state.began_at or envelope.at,
         )
@@ -153,9 +155,15 @@ def _applied(state: RunState, event: Event) -> RunState:
         case events.Host():
             return replace(state, host=event)
         case events.RunEnded():
-            return replace(state, ended=event)
+            # One that found all done says so to who asked; of the run, the end remains that told what came of it.
+            return replace(state, ended=state.ended_before if _found_all_done(event, state) else event)
         case _:
             return _seen(state, event)
+
+
+def _found_all_done(event: events.RunEnded, state: RunState) -> bool:
+    before = state.ended_before
+    return event.message.code == "resume_finished" and before is not None and before.reason == "finished"
 
 
 def _seen(state: RunState, event: Event) -> RunState:

@@ -634,8 +634,8 @@ MESSAGES: dict[str, Wording] = {
     "loss_rose": Wording(
         "The loss rose: {loss} on average in epoch {epoch}, and {before} in {since}.",
         "损失上升：第 {epoch} 轮平均为 {loss}，而{since_zh}为 {before}。",
-        "The learning rate ({rate}) may be too high: stop the run, and start anew with a lower --learn_rate.",
-        "学习率（{rate}）可能过高：请停止运行，并以更小的 --learn_rate 重新开始。",
+        "The learning rate (up to {rate}) may be too high: stop the run, and start anew with a lower --learn_rate.",
+        "学习率（最高 {rate}）可能过高：请停止运行，并以更小的 --learn_rate 重新开始。",
     ),
     "save_no_space": Wording(
         "No checkpoint of step {step}: {path} has {free} free, and it needs {need}. Training goes on, and tries "

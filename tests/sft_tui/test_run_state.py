@@ -103,6 +103,13 @@ def test_an_attempt_that_did_nothing_changes_nothing_of_what_was_done(record: Pu
         assert not state.under_way
 
 
+def test_how_a_finished_run_ended_outlasts_a_resume_that_found_nothing_to_do(record: Put) -> None:
+    nothing = events.RunEnded("finished", 0, Message("resume_finished", {"run": "sft-small-1", "steps_total": 50}))
+    state = told(record(PLAN), record(step(50)), record(ENDED), record(nothing, 2), record(nothing, 3))
+    assert (state.ended, state.attempt) == (ENDED, 3)
+    assert told(record(nothing)).ended == nothing  # where nothing else is known
+
+
 def test_a_resumed_attempt_goes_on_from_what_was_done_and_a_fresh_one_from_nothing(record: Put) -> None:
     before = (record(STARTED), record(PLAN), record(step(50)), record(ENDED))
     resumed = told(*before, record(STARTED, 2), record(RESUMED, 2))
