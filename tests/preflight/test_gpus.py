@@ -1,6 +1,5 @@
 """What the pre-flight says of GPUs, over a driver library made for tests: two of 12 GB, of which 6 and 5 are free."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def test_the_peak_is_compared_with_what_is_free_on_each_gpu(checked: Checked, dr
     assert "5.37 GB free" in second_says
     assert "context 600.00 MB" in first_says
     assert about(report, "memory")["memory"][0] == "ok"  # of the host
-    body = json.loads(reports.to_json(report, "en"))
+    body = reports.to_json(report, "en")
     assert body["gpu_memory"]["total"] == sum(body["gpu_memory"]["items"].values())
     assert body["memory"]["host"] == 2 * body["memory"]["total"]
 
