@@ -322,6 +322,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "无法在此自动修复；请按说明处理。",
     ),
     "ui_ask_fix": ("{actions}? y/n", "{actions}？y/n"),
+    "fix_check": ("Check again", "重新检查"),
     "fix_set": ("Set {changes}", "设置 {changes}"),
     "fix_import": ("Import {files} into {targets}", "将 {files} 导入 {targets}"),
     "fix_open": ("Open {run}", "打开 {run}"),

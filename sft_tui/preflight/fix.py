@@ -37,8 +37,8 @@ class Set:
         """What it does, for a question."""
         base = preset(self.preset).config
         changes = {name: (self.values.get(name, getattr(base, name)), new) for name, new in self.changes.items()}
-        shown = ", ".join(f"{name} {_value(old)} → {_value(new)}" for name, (old, new) in changes.items())
-        return say("fix_set", lang, changes=shown)
+        shown = [f"{name} {_value(old)} → {_value(new)}" for name, (old, new) in changes.items() if old != new]
+        return say("fix_set", lang, changes=", ".join(shown)) if shown else say("fix_check", lang)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ PROGRAM = module_command("sft_tui")
 LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}
 LAST_LINES = 3
 ERROR_STARTS = ("Error: ", *(text.partition("{")[0] for text in TEXTS["error"]))
+NEXT_STARTS = tuple(text.partition("{")[0] for text in TEXTS["import_next"])
 PATIENCE = 5.0  # seconds that an ended command has to clean up
 MOST_OUTPUT = 64 << 10  # bytes of what it printed last
 Done = Callable[[int, str], None]
@@ -67,6 +68,12 @@ def _environment(lang: Lang) -> dict[str, str]:
     if language() == lang:
         return {**os.environ}
     return {**os.environ, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
+
+
+def account(printed: str) -> str:
+    """What a person is told of a command that went well: its lines, but for examples and the next command."""
+    lines = [line for line in printed.splitlines() if line.strip() and not line.startswith((" ", *NEXT_STARTS))]
+    return " · ".join(lines)
 
 
 def summary(printed: str) -> str:

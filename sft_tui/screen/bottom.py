@@ -7,7 +7,7 @@ from engine.contract.messages import Lang
 from sft_tui.screen import actions
 from sft_tui.screen.ink import Line, columns, fit, wrap
 
-MOST_LINES = 6  # of news, or of a long text that is typed
+MOST_LINES = 8  # of news, or of a long text that is typed
 
 
 @dataclass

@@ -22,7 +22,7 @@ from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
 from sft_tui.screen.app import Drawn
-from sft_tui.screen.background import Background, summary
+from sft_tui.screen.background import Background, account, summary
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, Resumable, View
@@ -265,7 +265,8 @@ class LaunchScreen(Drawn):
         elif any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts):
             self.copy(command_of(acts))  # not to be done from here: for a person to run
         else:
-            words = say("fix_then", lang).join(action.words(lang) for action in acts)
+            first, *more = (action.words(lang) for action in acts)
+            words = say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
             ask = say("ui_ask_fix", lang, actions=words)
             self.ask(Question(ask, lambda key: self._take(acts) if key == "y" else None))
 
@@ -274,7 +275,9 @@ class LaunchScreen(Drawn):
         for place, action in enumerate(acts):
             match action:
                 case Set():
-                    self._choose(action.preset, {**action.values, **action.changes})
+                    base = preset(action.preset).config
+                    wanted = {**action.values, **action.changes}
+                    self._choose(action.preset, {k: v for k, v in wanted.items() if v != getattr(base, k)})
                 case Open():
                     self.desk.open_run(action.run)
                 case Resume():
@@ -320,7 +323,7 @@ class LaunchScreen(Drawn):
         elif code:
             self.tell(summary(printed), "bad")
         else:
-            self.tell(printed.strip().rpartition("\n")[2], "good")
+            self.tell(account(printed), "good")
             if rest:
                 self.try_to(lambda: self._take(rest))
                 return
