@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch._utils import _rebuild_tensor_v2
 
+from engine.contract.exports import MARK
 from engine.contract.rundir import sync
 from engine.tensorfile import Stored
 
@@ -76,8 +77,9 @@ def write_state_dict(path: Path, tensors: Mapping[str, Stored], names: Mapping[s
             entry = _part(archive, f"data/{number}", tensors[source].size)
             with archive.open(entry, "w") as file:
                 tensors[source].copy(file)
-        with archive.open(_part(archive, "version", len(VERSION)), "w") as file:
-            file.write(VERSION)
+        for part, data in (("version", VERSION), (Path(MARK).name, b"")):
+            with archive.open(_part(archive, part, len(data)), "w") as file:
+                file.write(data)
     sync(path)
 
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from engine.contract.files import open_regular
 from engine.contract.rundir import OutputDir, read_json, write_json
 
+MARK = "archive/sft-tui"  # a part of every file that we write, which nobody else's has, whatever a record says
 KEPT_HASHES = 2  # the newest, and the one that it replaces: a run may be cut between its record and its file
 
 
@@ -25,8 +27,16 @@ def is_exported(target: Path, output: OutputDir) -> bool:
             size = os.fstat(file.fileno()).st_size
             if size not in {size for size, _ in known}:
                 return False
-            return (size, hashlib.file_digest(file, "sha256").hexdigest()) in known
+            return (size, hashlib.file_digest(file, "sha256").hexdigest()) in known and _has_mark(file)
     except OSError:
+        return False
+
+
+def _has_mark(file: BinaryIO) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return MARK in archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError):
         return False
 
 

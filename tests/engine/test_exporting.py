@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
 
 from engine import exporting
+from engine.checkpoint import describe
 from engine.contract import events, exports
 from engine.contract.rundir import OutputDir, read_json
 
@@ -146,6 +148,18 @@ def test_a_record_of_nonsense_proves_nothing(tmp_path: Path) -> None:
     for text in ("[]", "{", '{"files": 3}', '{"files": [3, {"size": null}]}', '{"files": [{"size": 4}]}'):
         output.exported.write_text(text)
         assert not exports.may_be_written(target, output)
+
+
+def test_a_record_that_names_a_file_of_somebody_elses_with_its_hash_proves_nothing(tmp_path: Path) -> None:
+    output, target = OutputDir(tmp_path / "out"), tmp_path / ".bashrc"
+    output.path.mkdir()
+    target.write_bytes(b"well known")
+    exports.remember(output, target, **describe(target), source="")
+    assert not exports.is_exported(target, output)
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    exports.remember(output, target, **describe(target), source="")
+    assert not exports.may_be_written(target, output)
 
 
 def test_a_copy_in_another_folder_is_not_of_this_one(exported: tuple["Outcome", Path], tmp_path: Path) -> None:
