@@ -259,9 +259,10 @@ def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any)
     from sft_tui import following, headless
     from sft_tui.runs import find
 
+    run_dir = find(logs, name)
     if not (no_ui or json) and has_terminal():
-        sys.exit(show_screen(logs, run=find(logs, name).path.name, **screen))
-    code = following.follow(find(logs, name), headless.choose_view(LANG, json=json), LANG)
+        sys.exit(show_screen(run_dir.path.parent, run=run_dir.path.name, **screen))
+    code = following.follow(run_dir, headless.choose_view(LANG, json=json), LANG)
     if code:
         sys.exit(code)
 
@@ -336,7 +337,11 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
         raise InputError("run_running", run=one.name)
     if one.status != known.PAUSED:
         raise InputError("run_not_paused", run=one.name, status=one.status)
-    launch(starting.plan_resume(one.record, {}), logs, View(json=json, detach=detach, screen=not (no_ui or json)))
+    launch(
+        starting.plan_resume(one.record, {}),
+        one.run_dir.path.parent,
+        View(json=json, detach=detach, screen=not (no_ui or json)),
+    )
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
@@ -370,7 +375,7 @@ def resume(
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
         echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
     record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
-    launch(record, logs, View(json=json, detach=detach, screen=not (no_ui or json)))
+    launch(record, one.run_dir.path.parent, View(json=json, detach=detach, screen=not (no_ui or json)))
 
 
 @cli.command()

@@ -354,6 +354,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_differences": ("What differs", "差异"),
     "ui_ask_delete": ("Delete {places} ({size})? y/n", "删除 {places}（{size}）？y/n"),
     "ui_deleted": ("{run} is deleted.", "已删除 {run}。"),
+    "ui_delete_left": ("Left, as the run did not write it: {places}.", "以下内容不是该运行写下的，已保留：{places}。"),
     "ui_crashed": (
         "The screen broke off; runs go on. What happened is in {path}",
         "界面意外退出；运行不受影响。详情见 {path}",
@@ -455,6 +456,7 @@ def say(key: str, lang: Lang, **args: object) -> str:
 
 STATUS_ZH = {
     "starting": "启动中",
+    "unreadable": "无法读取",
     "running": "运行中",
     "finishing": "即将结束",
     "stopping": "停止中",

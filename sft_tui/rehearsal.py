@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -17,7 +18,7 @@ from engine.contract import config as settings
 from engine.contract import events
 from engine.contract.config import RunConfig
 from engine.contract.events import event_from_json, event_to_json
-from engine.contract.files import read_end
+from engine.contract.files import STAGED, read_end
 from engine.contract.locks import is_locked
 from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import RunDir, RunRecord, read_json, write_json
@@ -27,7 +28,8 @@ from sft_tui.following import ended_in_order
 from sft_tui.locale import say
 from sft_tui.text import duration, size
 
-FOLDER = ".rehearsal-"
+FOLDER = f"{STAGED}rehearsal-"
+FOLDER_NAME = re.compile(re.escape(FOLDER) + r"[a-z0-9_]{8}")  # as tempfile makes it
 KEPT = "rehearsals"  # folder beside the runs' logs
 POLL_SECONDS = 0.1
 LAST_BYTES = 4096  # of an output whose last line is wanted
@@ -138,7 +140,7 @@ def _existing(path: Path) -> Path:
 def _sweep(place: Path) -> None:
     """Removes what rehearsals left whose viewer was killed."""
     for folder in place.glob(f"{FOLDER}*"):
-        if not any(is_locked(run) for run in (folder / "logs").glob("*")):
+        if FOLDER_NAME.fullmatch(folder.name) and not any(is_locked(run) for run in (folder / "logs").glob("*")):
             shutil.rmtree(folder, ignore_errors=True)
 
 

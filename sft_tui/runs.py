@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import psutil
 
 from engine.contract import certificate
 from engine.contract.bounds import Attempt
+from engine.contract.events import RunEnded
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
@@ -23,7 +25,7 @@ from sft_tui.locale import language
 from sft_tui.plain_log import PlainLog
 from sft_tui.run_state import RunState
 
-PAUSED = "paused"
+PAUSED, UNREADABLE = "paused", "unreadable"
 
 
 @dataclass(frozen=True)
@@ -90,18 +92,26 @@ class Run:
 
 
 def find(logs: Path, name: str | None) -> RunDir:
-    """The run of that name, or the newest; raises InputError."""
+    """The run of that name or in that folder, or the newest; raises InputError."""
     known = _folders(logs)
     if name is None:
         if not known:
             raise InputError("run_none", path=str(logs))
         return known[0]
-    for run_dir in (RunDir(logs / name), RunDir(Path(name))):
-        if run_dir.record.is_file():
+    places = [RunDir(logs / name), RunDir(Path(os.path.abspath(name)))]
+    for run_dir in reversed(places) if os.sep in name else places:  # with a separator it is a path
+        if _dated(run_dir.path) is not None:
             return run_dir
     names = [run_dir.path.name for run_dir in known]
     near = difflib.get_close_matches(name, names, n=3) or names[:3]
     raise InputError("run_unknown", name=name, path=str(logs), known=", ".join(near) or "-")
+
+
+def require_readable(run: Run) -> None:
+    """Raises InputError with the reason why nothing is known of the run, where that is so."""
+    end = run.state.ended
+    if end is not None and end.reason == UNREADABLE:
+        raise InputError(end.message.code, **end.message.args)
 
 
 def are_any(logs: Path) -> bool:
@@ -110,7 +120,7 @@ def are_any(logs: Path) -> bool:
 
 
 def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterator[Run]:
-    """All runs, the newest first; one whose record cannot be read is passed over.
+    """All runs, the newest first; one that cannot be read has the reason as its end.
 
     Of those that are `known` to have ended, and have written nothing since, the log is not read again.
     """
@@ -119,8 +129,17 @@ def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterat
         if before is not None and not before.alive and before.log_bytes == log_bytes(run_dir):
             yield located(before)
             continue
-        with contextlib.suppress(InputError):
+        try:
             yield look(run_dir)
+        except InputError as error:
+            yield _unreadable(run_dir, error)
+
+
+def _unreadable(run_dir: RunDir, error: InputError) -> Run:
+    """A run of which nothing is known but why."""
+    record = RunRecord(run_dir.path.name, "-", "", {"output_dir": os.devnull})
+    end = RunEnded(UNREADABLE, error.exit_code, error.message)
+    return Run(run_dir, record, RunState(ended=end), alive=False, log_bytes=-1)
 
 
 def log_bytes(run_dir: RunDir) -> int:
@@ -134,11 +153,21 @@ def log_bytes(run_dir: RunDir) -> int:
 def _folders(logs: Path) -> list[RunDir]:
     """The runs' folders, the one that was started or resumed last first."""
     try:
-        records = [path / "run.json" for path in logs.iterdir()]
-        dated = [(path.stat().st_mtime_ns, path.parent.name, path.parent) for path in records if path.is_file()]
+        dated = [(_dated(path), path.name, path) for path in logs.iterdir()]
     except OSError:
         return []
-    return [RunDir(folder) for _, _, folder in sorted(dated, reverse=True)]
+    known = sorted(((at, name, path) for at, name, path in dated if at is not None), reverse=True)
+    return [RunDir(path) for _, _, path in known]
+
+
+def _dated(folder: Path) -> int | None:
+    """When the record in a folder was written; None where there is none, the folder's time where nobody may look."""
+    try:
+        return RunDir(folder).record.lstat().st_mtime_ns
+    except PermissionError:
+        return folder.lstat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
 
 
 def look(run_dir: RunDir) -> Run:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +28,10 @@ def copy(text: str, folder: Path, osc52: Callable[[str], None]) -> Path | None:
 
 
 def _written(text: str, folder: Path) -> Path | None:
-    path = folder / f"copied-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-    try:
-        path.write_text(text, encoding="utf-8")
+    try:  # a name of its own: no link is followed, and no other file written over
+        fd, path = tempfile.mkstemp(".txt", f"copied-{time.strftime('%Y%m%d-%H%M%S')}-", folder)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError:
         return None
-    return path
+    return Path(path)

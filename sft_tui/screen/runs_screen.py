@@ -1,12 +1,14 @@
 """The screen of all runs: reads their states in a thread, opens, compares, resumes and deletes."""
 
+import contextlib
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from textual import work
 from textual.worker import get_current_worker
 
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Lang
 from sft_tui import removal, runs, starting
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
@@ -20,6 +22,7 @@ from sft_tui.screen.runs_view import View
 from sft_tui.text import safe, size
 
 LOOK_SECONDS = 2.0
+MOST_NAMED = 5  # of the files that a deletion left
 
 
 class RunsScreen(Drawn):
@@ -49,7 +52,8 @@ class RunsScreen(Drawn):
                 curves: dict[str, Curves] = {}
                 for name in self.state.marked & known.keys():
                     follower = followers.setdefault(name, Follower(known[name].run_dir))
-                    follower.poll()
+                    with contextlib.suppress(InputError):  # the list says why it cannot be read
+                        follower.poll()
                     curves[name] = follower.curves.copy()
                 self.app.call_from_thread(self._looked, found, curves)
             time.sleep(LOOK_SECONDS)
@@ -109,6 +113,7 @@ class RunsScreen(Drawn):
         run = self._here
         if run.alive:
             raise InputError("run_running", run=run.name)
+        runs.require_readable(run)
         self.desk.start_run(starting.plan_resume(run.record, {}))
 
     def do_copy(self) -> None:
@@ -128,13 +133,20 @@ class RunsScreen(Drawn):
             if key != "y":
                 return
             try:
-                removal.remove(run)
+                left = removal.remove(run)
             except InputError as error:
                 self.tell(error.message.text(lang), "bad")
                 return
-            left = [one for one in self.state.runs if one.name != run.name]
-            self.state = replace(self.state, runs=left, marked=self.state.marked - {run.name})
+            others = [one for one in self.state.runs if one.name != run.name]
+            self.state = replace(self.state, runs=others, marked=self.state.marked - {run.name})
             self.move(0)
-            self.tell(say("ui_deleted", lang, run=safe(run.name, 40)))
+            self.tell(say("ui_deleted", lang, run=safe(run.name, 40)) + _left_text(left, lang))
 
         self.ask(Question(words, answered))
+
+
+def _left_text(left: list[Path], lang: Lang) -> str:
+    """What a deletion left, for it was none of the run's; empty where that is nothing."""
+    named = ", ".join(safe(str(path), 60) for path in left[:MOST_NAMED])
+    more = f", … ({len(left)})" if len(left) > MOST_NAMED else ""
+    return " " + say("ui_delete_left", lang, places=named + more) if left else ""

@@ -78,10 +78,11 @@ def write_crash(error: BaseException) -> str:
     """Writes where the app broke, without values of variables; the path of the file."""
     trace = "".join(traceback.format_exception(error))
     for folder in (Path.cwd() / "logs", Path(tempfile.gettempdir())):
-        path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-        try:
-            path.write_text(trace, encoding="utf-8", errors="backslashreplace")
+        try:  # for this user alone, under a name that nobody can foresee
+            fd, path = tempfile.mkstemp(".txt", f"crash-{time.strftime('%Y%m%d-%H%M%S')}-", folder)
+            with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(trace)
         except OSError:
             continue
-        return str(path)
+        return path
     return "-"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,9 @@ from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventReader
-from sft_tui import removal
-from sft_tui.runs import every, find, look, stop
+from sft_tui import listing, removal
+from sft_tui.runs import every, find, look, require_readable, stop
+from tests.permissions import enforced
 
 from .conftest import ENDED, PLAN, STARTED, step
 
@@ -95,7 +97,8 @@ def test_an_unknown_name_is_refused_with_the_nearest(new_run: NewRun, tmp_path: 
 def test_a_record_that_cannot_be_read_hides_no_other(new_run: NewRun, tmp_path: Path) -> None:
     new_run("sft-1", [ENDED]).record.write_text("{")
     new_run("sft-2", [ENDED])
-    assert [run.name for run in every(tmp_path / "logs")] == ["sft-2"]
+    found = {run.name: run for run in every(tmp_path / "logs")}
+    assert (found["sft-1"].status, found["sft-2"].status) == ("unreadable", "finished")
 
 
 def test_a_run_that_ended_in_words_is_left_alone(new_run: NewRun) -> None:
@@ -256,3 +259,88 @@ def test_of_several_moved_aside_the_newest_of_that_name_is_meant(tmp_path: Path,
     found = output.of_run("sft-1")
     steps = found.checkpoint_steps() if found else []
     assert steps == [number for number, name in enumerate(others) if name == "sft-1"][-1:]
+
+
+# What may not be read, or is something else.
+
+
+@pytest.mark.parametrize("closed", ["", "run.json", "events.jsonl"])
+def test_a_run_that_may_not_be_read_is_listed_with_the_reason(new_run: NewRun, tmp_path: Path, closed: str) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED])
+    new_run("sft-2", [ENDED])
+    (run_dir.path / closed).chmod(0)
+    try:
+        with enforced():
+            found = {run.name: run for run in every(tmp_path / "logs")}
+            lines = listing.table(list(found.values()), "en")
+            with pytest.raises(InputError, match="Permission denied"):
+                look(find(tmp_path / "logs", "sft-1"))
+    finally:
+        (run_dir.path / closed).chmod(0o755)
+    assert (found["sft-1"].status, found["sft-2"].status) == ("unreadable", "finished")
+    assert any("sft-1" in line and "Permission denied" in line for line in lines)
+    assert found["sft-1"].to_json()["exit_code"] == 2
+    with pytest.raises(InputError, match="Permission denied"):
+        require_readable(found["sft-1"])
+    assert {run.name: run.status for run in every(tmp_path / "logs", found)} == dict.fromkeys(found, "finished")
+
+
+def test_output_that_may_not_be_read_is_an_error(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [ENDED])
+    run_dir.trainer_output.touch(0)
+    with enforced(), pytest.raises(InputError, match=r"trainer\.log cannot be read: Permission denied"):
+        listing.print_output(run_dir)
+
+
+PLANTED: dict[str, Callable[[Path], None]] = {
+    "a pipe": os.mkfifo,
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a link": lambda path: path.symlink_to("../../victim"),
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "run.json", "snapshot.json", "processes.json", ".lock", "control"])
+@pytest.mark.parametrize("planted", PLANTED)
+def test_looking_at_runs_neither_waits_nor_writes_elsewhere(
+    new_run: NewRun, tmp_path: Path, name: str, planted: str
+) -> None:
+    """The attempt has no end, so that whoever looks would write one."""
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(5)])
+    (tmp_path / "victim").write_text("precious")
+    if name in ("events.jsonl", "run.json"):
+        (run_dir.path / name).unlink()
+    PLANTED[planted](run_dir.path / name)
+    for run in every(tmp_path / "logs"):
+        assert run.to_json()["run"] == "sft-1"
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "victim"]
+
+
+def test_a_run_is_the_one_in_the_folder_that_was_named_though_one_here_has_its_name(
+    new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = new_run("sft-1", [ENDED])
+    (tmp_path / "here" / "logs" / "sft-1").mkdir(parents=True)
+    (tmp_path / "here" / "logs" / "sft-1" / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "here")
+    for name in (str(theirs.path), "../logs/sft-1", "../logs/../logs/sft-1/"):
+        found = find(Path("logs"), name)
+        assert found.path.resolve() == theirs.path
+        assert find(found.path.parent, found.path.name).path.resolve() == theirs.path  # as the screen asks
+    monkeypatch.chdir(theirs.path)
+    assert find(Path("logs"), ".").path == theirs.path
+
+
+def test_looking_at_a_run_that_was_just_deleted_does_not_make_it_again(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(5)])
+
+    def deleted(*_: object) -> bool:
+        shutil.rmtree(run_dir.path)
+        return False
+
+    monkeypatch.setattr("sft_tui.runs.is_alive", deleted)
+    look(run_dir)
+    assert not run_dir.path.exists()
