@@ -89,13 +89,10 @@ def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, token
             facts["tokenizer"] = _error(error)
     stores: dict[str, TokenStore] = {}
     for name in names:
-        try:
-            facts[name] = _file_facts(config, name, tokenizer, stores)
-        except InputError as error:
-            facts[name] = _error(error)
-        except MemoryError:
-            why = f"its content does not fit {MEMORY_LIMIT >> 30} GB of memory"
-            facts[name] = _error(InputError("parquet_bad", path=str(getattr(config, name)), why=why))
+        facts[name] = _facts_or_error(config, name, tokenizer, stores)
+        if facts[name].get("error", {}).get("code") == "tokenizer_bad":  # which shows only when it meets the rows
+            facts["tokenizer"], tokenizer = facts[name], None
+            facts[name] = _facts_or_error(config, name, None, stores)
     if len(stores) > 1:
         first, second = (store.hashes for store in stores.values())
         both = np.isin(second, first)
@@ -106,6 +103,18 @@ def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, token
     if "train_file" in stores:
         facts["steps"] = _steps(stores["train_file"], config, processes)
     return facts
+
+
+def _facts_or_error(
+    config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
+) -> dict[str, Any]:
+    try:
+        return _file_facts(config, name, tokenizer, stores)
+    except InputError as error:
+        return _error(error)
+    except MemoryError:
+        why = f"its content does not fit {MEMORY_LIMIT >> 30} GB of memory"
+        return _error(InputError("parquet_bad", path=str(getattr(config, name)), why=why))
 
 
 def _error(error: InputError) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def parse(name: str, typed: str) -> Any:
         raise InputError(code, name=name, typed=typed, example=example) from None
 
 
+def setting_text(name: str, value: object, lang: Lang) -> str:
+    """A setting's value for a person: an empty one as what it means."""
+    return number(value) if value != "" else setting_of(name).empty(lang) or number(value)
+
+
 def meant(name: str, typed: str) -> str:
     """What a person means by the text of a setting: a value by another name, a path in their home folder."""
     value = SYNONYMS.get(name, {}).get(typed, typed)
@@ -135,6 +140,6 @@ def settings_table(config: Any, lang: Lang) -> list[str]:
         if rule.group != group:
             group = rule.group
             rows += ["", say(f"group_{group}", lang)]
-        value = number(getattr(config, name)) + (f" {rule.unit}" if rule.unit else "")
+        value = setting_text(name, getattr(config, name), lang) + (f" {rule.unit}" if rule.unit else "")
         rows.append(f"  {name:<{width}}  {value:<42}  {rule.help(lang)}".rstrip())
     return rows[1:]

@@ -23,9 +23,14 @@ class Setting:
     high: float | None = None
     low_open: bool = False  # the lower bound itself is not allowed
     choices: tuple[str, ...] = ()
+    when_empty: tuple[str, str] | None = None  # in English and Chinese
     path: bool = False  # a file or folder: `~` at its beginning is the home folder where a person types it
     # Whether a resumed run may change it: such a setting has no part in what a step computes.
     free_on_resume: bool = False
+
+    def empty(self, lang: Lang = "en") -> str:
+        """What an empty value means, in `lang`; empty where it means nothing of its own."""
+        return self.when_empty[lang == "zh"] if self.when_empty else ""
 
     def help(self, lang: Lang = "en") -> str:
         """The help text in `lang`."""
@@ -84,6 +89,7 @@ class RunConfig:
         "model",
         "a transformers folder or a state dict (.bin, .safetensors); empty: a new T5 with random weights",
         "transformers 目录或权重文件（.bin、.safetensors）；留空则随机初始化一个新的 T5",
+        when_empty=("a new T5", "新建 T5"),
         path=True,
         free_on_resume=True,
     )
@@ -92,6 +98,7 @@ class RunConfig:
         "model",
         "folder of the tokenizer; empty: the one in the model's folder",
         "分词器目录；留空则使用模型目录中的分词器",
+        when_empty=("from the model", "随模型"),
         path=True,
         free_on_resume=True,
     )

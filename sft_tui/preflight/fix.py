@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.contract.config import setting_of
 from engine.contract.messages import Lang
 from engine.contract.presets import preset
 from sft_tui.locale import say
+from sft_tui.options import setting_text
 from sft_tui.starting import options
-from sft_tui.text import number, safe
+from sft_tui.text import safe
 
 PROGRAM = "sft-tui"
 DEFAULTS = preset("sft-small").config  # of the options of `data`, too
@@ -37,7 +39,8 @@ class Set:
         """What it does, for a question."""
         base = preset(self.preset).config
         changes = {name: (self.values.get(name, getattr(base, name)), new) for name, new in self.changes.items()}
-        shown = [f"{name} {_value(old)} → {_value(new)}" for name, (old, new) in changes.items() if old != new]
+        pairs = [(name, *pair) for name, pair in changes.items() if pair[0] != pair[1]]
+        shown = [f"{name} {_value(name, old, lang)} → {_value(name, new, lang)}" for name, old, new in pairs]
         return say("fix_set", lang, changes=", ".join(shown)) if shown else say("fix_check", lang)
 
 
@@ -144,9 +147,9 @@ class System:
 Action = Set | Import | Open | Resume | Start | Command | System
 
 
-def _value(value: object) -> str:
+def _value(name: str, value: object, lang: Lang) -> str:
     """A value in a question; one that is empty can be seen."""
-    return number(value) if value != "" else "''"
+    return setting_text(name, value, lang) if value != "" or setting_of(name).empty() else "''"
 
 
 def as_path(name: str) -> str:

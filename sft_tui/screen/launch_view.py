@@ -9,11 +9,12 @@ from engine.contract.messages import Lang
 from engine.contract.presets import PRESETS, preset
 from sft_tui import story
 from sft_tui.locale import say
+from sft_tui.options import setting_text
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject
 from sft_tui.screen.ink import BLOCKS, Ink, Line, beside, columns, filled, fit, frame, wrap, wrapped
-from sft_tui.text import number, safe, size
+from sft_tui.text import safe, size
 
 PANELS = ("presets", "findings", "settings")
 ROLES = {"error": "bad", "warning": "warn", "ok": "good"}
@@ -245,12 +246,14 @@ def _settings(view: View, width: int, height: int) -> list[Line]:
         name = names[place]
         here = view.panel == "settings" and place == view.setting
         changed = name in view.values
-        value = number(getattr(view.config, name))
+        value = setting_text(name, getattr(view.config, name), view.lang)
         line: Line = [*fit([("▸" if here else " ", "accent"), (name, "select" if here else "")], column)]
         line += [(" ", ""), (value, "accent" if changed else "")]
         unit = setting_of(name).unit
         if changed:
-            line.append((f"  {say('ui_was', view.lang, bleu=number(getattr(base, name)))}", "dim"))
+            line.append(
+                (f"  {say('ui_was', view.lang, bleu=setting_text(name, getattr(base, name), view.lang))}", "dim")
+            )
         elif unit:
             line.append((f" {unit}", "dim"))
         lines.append(line)

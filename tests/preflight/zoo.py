@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
+
+from tests.engine.families import saved
 
 
 @dataclass
@@ -373,7 +376,51 @@ def _another_hash(files: Files) -> None:
     (files.folder / f"{WEIGHTS}.sha256").write_text(f"{'0' * 64}  model.safetensors\n")
 
 
+@case("weights_not_numbers", "pretrained_model", name="model: NaN in a weight")
+def _nan(files: Files) -> None:
+    state = load_file(files.folder / WEIGHTS)
+    state["decoder.final_layer_norm.weight"][3] = float("nan")
+    save_file(state, files.folder / WEIGHTS, {"format": "pt"})
+
+
+case("model_bad", "pretrained_model", name="model: a distance of 0")(
+    _changed(CONFIG, relative_attention_max_distance=0)
+)
+case("generation_bad", "pretrained_model", name="model: settings that cannot be saved")(
+    _changed("pretrained_model/generation_config.json", cache_implementation="evil")
+)
+
+
+@case("model_kind", "pretrained_model", name="a LoRA adapter")
+def _adapter(files: Files) -> dict[str, Any]:
+    folder = files.folder / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "t5-small"}')
+    save_file({"base_model.model.shared.lora_A.weight": torch.zeros(2, 2)}, folder / "adapter_model.safetensors")
+    return {"pretrained_model": str(folder)}
+
+
+def _bart(**more: Any) -> Break:
+    def broken(files: Files) -> dict[str, Any]:
+        saved("BartForConditionalGeneration", files.folder / "bart", **more)
+        return {"pretrained_model": str(files.folder / "bart"), "freeze": ""}
+
+    return broken
+
+
+case("positions_short", "train_file", name="rows longer than a BART has places for")(_bart(max_position_embeddings=12))
+
+
 # --- bare state dicts
+
+
+def _squeezed(path: Path) -> None:
+    """An archive that unfolds to more than it says, as torch never writes one."""
+    with zipfile.ZipFile(path) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for name, content in parts.items():
+            small.writestr(name, content)
 
 
 def _bin(change: Callable[[Path], Any]) -> Break:
@@ -421,6 +468,7 @@ for _name, _harm in {
     "a zip of something else": lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"),
     "without the content of a tensor": _without_storage,
     "of the old form, cut short": lambda path: _in_the_old_form(path, 40),
+    "compressed": _squeezed,
     "no T5": lambda path: torch.save({"weight": torch.zeros(3)}, path),
 }.items():
     case("model_bad", "pretrained_model", name=f"state dict: {_name}")(_bin(_harm))
@@ -454,6 +502,28 @@ for _name, _break in {
 def _no_tokenizer(files: Files) -> dict[str, Any]:
     (files.folder / "nothing").mkdir()
     return {"tokenizer": str(files.folder / "nothing")}
+
+
+@case("tokenizer_differs", "tokenizer", name="tokenizer: another than the model's own")
+def _another_vocabulary(files: Files) -> None:
+    for part in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(files.folder / "tokenizer" / part, files.folder / "pretrained_model" / part)
+    path = files.folder / "tokenizer/tokenizer.json"
+    whole = json.loads(path.read_text())
+    words = whole["model"]["vocab"]
+    whole["model"]["vocab"] = {**words, "你": words["好"], "好": words["你"]}
+    path.write_text(json.dumps(whole))
+
+
+@case("tokenizer_bad", "tokenizer", name="tokenizer: a pattern that backtracks for ever")
+def _endless_pattern(files: Files) -> None:
+    path = files.folder / "tokenizer/tokenizer.json"
+    whole = json.loads(path.read_text())
+    whole["pre_tokenizer"] = {
+        "type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False,
+    }  # fmt: skip
+    path.write_text(json.dumps(whole))
+    files.write([{"prompt": f"{number}" + "a" * 40 + "b", "response": "你好"} for number in range(20)])
 
 
 for _token in ("pad", "eos"):
