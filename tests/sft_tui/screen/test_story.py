@@ -144,7 +144,7 @@ def test_a_run_is_deleted_after_it_was_said_what_would_go(tmp_path: Path, tiny_s
             app.press("l")
             sees(app, "HOW IT ENDED")
             app.press("d")
-            sees(app, "Delete logs/sft-small-1, model_save/sft_small")
+            sees(app, "Delete model_save/sft_small, ", "logs/sft-small-1")
             app.press("n")
             app.settle(0.5)
             assert (tmp_path / "logs" / "sft-small-1").is_dir()
