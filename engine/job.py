@@ -23,6 +23,7 @@ import transformers
 from engine.contract import certificate, events
 from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Event
+from engine.contract.harmless import harmless
 from engine.contract.inputs import require_files
 from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
@@ -286,7 +287,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return job.end("failed", 1, error.message, {})
     except InputError as error:
         if not job.world.is_main:
-            print(error, file=sys.stderr)  # rank 0 says it too, unless only this rank met with it
+            print(harmless(str(error)), file=sys.stderr)  # rank 0 says it too, unless only this rank met with it
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
         if (
@@ -303,7 +304,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
 
 def _failed(job: Job, error: Exception) -> int:
     with contextlib.suppress(OSError):  # a full disk
-        traceback.print_exc(file=sys.stderr)
+        print(harmless(traceback.format_exc()), file=sys.stderr)
     why = f"{type(error).__name__}: {one_line(error, 600)}"
     failure = events.RankFailed(
         reason="out_of_memory" if out_of_memory(error) else "failed",

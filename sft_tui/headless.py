@@ -6,6 +6,7 @@ from typing import IO, Protocol
 
 from engine.contract import events
 from engine.contract.events import Record, encode
+from engine.contract.harmless import harmless
 from engine.contract.messages import PHASES_ZH, Lang
 from engine.contract.presets import PRESETS
 from sft_tui import text
@@ -138,7 +139,7 @@ class BarsView:
         self._state = reduce(self._state, record)
         self._move(record)
         for _, line in lines(record.event, self._state, self._lang):
-            self._console.print(Text(text.harmless(line)))
+            self._console.print(Text(harmless(line)))
 
     def close(self) -> None:
         """Takes the bars down."""

@@ -8,7 +8,8 @@ from typing import IO, Any
 import click
 
 from engine.contract.events import without_non_finite
-from sft_tui.text import escaped, harmless
+from engine.contract.harmless import harmless
+from sft_tui.text import escaped
 
 CLEAR_REST = "\x1b[K"
 

@@ -1,13 +1,9 @@
 """Text for a terminal: foreign text made harmless, and sizes, durations and numbers as people read them."""
 
 import re
-import unicodedata
-from functools import lru_cache
 
+from engine.contract.harmless import visible
 from engine.contract.messages import InputError
-
-# Joiners that emoji sequences and some scripts need; every other format character is shown as a code.
-KEPT_FORMAT = {"\u200c", "\u200d"}
 
 
 def safe(text: str, limit: int = 4000) -> str:
@@ -17,39 +13,20 @@ def safe(text: str, limit: int = 4000) -> str:
     characters, and lone surrogates become visible; everything else stays, the wide space U+3000 included. Longer
     texts are cut at `limit` characters.
     """
-    shown = "".join(map(_visible, text[:limit]))
+    shown = "".join(map(visible, text[:limit]))
     return shown + "…" if len(text) > limit else shown
-
-
-def harmless(text: str) -> str:
-    """`text` as `safe` shows it, but whole and with its line ends and tabs."""
-    if text.isprintable():
-        return text
-    return "".join(char if char in "\n\t" else _visible(char) for char in text)
 
 
 def escaped(text: str) -> str:
     """JSON with each character that a terminal would obey as its escape; line ends stand between values only."""
     if text.isprintable():
         return text
-    return "".join(char if char == "\n" or _visible(char) == char else _escape(char) for char in text)
+    return "".join(char if char == "\n" or visible(char) == char else _escape(char) for char in text)
 
 
 def _escape(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
-
-
-@lru_cache(maxsize=4096)
-def _visible(char: str) -> str:
-    code = ord(char)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in KEPT_FORMAT:
-        return f"<U+{code:04X}>"
-    return char
 
 
 def size(count: float) -> str:

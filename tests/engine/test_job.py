@@ -65,6 +65,17 @@ def test_a_failure_names_the_error_where_it_happened(run_here: "Runner") -> None
     assert "in work" in run.ended.evidence["traceback"]
 
 
+def test_a_failure_is_printed_without_what_a_terminal_would_obey(
+    run_here: "Runner", capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Errors repeat names of tensors and texts of rows."""
+    run_here(work=raising(ValueError("no tensor \x1b]0;pwn\x07\x9b31m")))
+    err = capfd.readouterr().err
+    assert "Traceback" in err
+    assert "no tensor ␛]0;pwn␇<U+009B>31m" in err
+    assert not set(err) & set("\x1b\x07\x9b")
+
+
 def test_a_divergence_keeps_its_evidence_and_the_settings_that_may_mend_it(run_here: "Runner") -> None:
     error = job.DivergedError(Message("head_frozen"), {"rows_rank0": "4, 9"}, {"learn_rate": 5e-4})
     end = run_here(work=raising(error)).ended
