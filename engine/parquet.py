@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
-from engine.data.kinds import require_parquet
+from engine.data.not_parquet import require_parquet
 from engine.data.shapes import suggested
 from engine.texts import Text
 

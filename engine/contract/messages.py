@@ -253,8 +253,8 @@ MESSAGES: dict[str, Wording] = {
     "not_parquet": Wording(
         "{path} is not Parquet, but {kind}.",
         "{path} 不是 Parquet 文件，而是 {kind}。",
-        "Import it: `{command}`.",
-        "请导入：`{command}`。",
+        "Import it: `{import_command}`.",
+        "请导入：`{import_command}`。",
     ),
     "parquet_bad": Wording(
         "{path} cannot be read as Parquet: {why}.",

@@ -51,8 +51,9 @@ class Target:
 def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: bool) -> list[Target]:
     """The targets by their parts; raises InputError where one is no file, equal to another, a source, or exists."""
     targets = [Target(part, path, Path(path).resolve()) for part, path in given.items() if path]
+    folders = {folder for target in targets for folder in target.path.parents}
     for target in targets:
-        if target.path.exists() and not target.path.is_file():
+        if target.path in folders or (target.path.exists() and not target.path.is_file()):
             raise InputError("target_not_file", path=target.given, setting=target.part)
     for one, other in combinations(targets, 2):
         if _same(one.path, other.path):

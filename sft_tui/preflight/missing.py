@@ -30,7 +30,7 @@ SMALL = {
 
 def mended(findings: list[Finding], config: RunConfig, check: Check) -> Iterator[Finding]:
     """The findings, those on missing files with what to do about them."""
-    gone = {finding.subject for finding in findings if finding.code == "file_missing"}
+    gone = {finding.subject for finding in findings if finding.code in ("file_missing", "not_parquet")}
     for finding in findings:
         if finding.code != "file_missing":
             yield finding

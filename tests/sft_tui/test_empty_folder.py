@@ -54,7 +54,7 @@ def test_rows_that_are_there_are_brought_in_and_split(tmp_path: Path) -> None:
     (tmp_path / "data" / "sft_train_small_valid.parquet").unlink()
     (second, *_) = check(tmp_path, "check", "sft-small")["findings"]
     assert second["subject"] == "validation_file"
-    assert run(*SFT_TUI, *shlex.split(second["command"])[1:], folder=tmp_path).code == 0
+    assert run(*SFT_TUI, *second["commands"][0][1:], folder=tmp_path).code == 0
     assert (tmp_path / "data" / "sft_train_small_valid.parquet").is_file()
 
 

@@ -59,6 +59,7 @@ def test_three_files_share_no_prompt_and_leave_none_out(imported: Import) -> Non
         ({"test": "soft.jsonl"}, "target_is_source"),
         ({"test": "hard.jsonl"}, "target_is_source"),
         ({"train": "folder"}, "target_not_file"),
+        ({"train": "new/x.parquet", "valid": "new"}, "target_not_file"),
         ({"valid": "/dev/null"}, "target_not_file"),
         ({"test": "there.parquet", "overwrite": False}, "import_exists"),
         ({"train": "/dev/null/x.parquet"}, "folder_unwritable"),

@@ -27,7 +27,7 @@ def require_parquet(path: Path) -> None:
         kind = (named, "文本" if named == "text" else named)
     if kind[0]:
         command = f"sft-tui data import {shlex.quote(str(path))}"
-        raise InputError("not_parquet", path=str(path), kind=kind[0], kind_zh=kind[1], command=command)
+        raise InputError("not_parquet", path=str(path), kind=kind[0], kind_zh=kind[1], import_command=command)
 
 
 def _text(path: Path) -> str:
