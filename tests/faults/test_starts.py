@@ -1,5 +1,6 @@
 """Many starts into one folder at once: exactly one gets through, and the others say who holds it."""
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from engine.contract.locks import LOCK_NAME, FolderLock, holder_of, is_locked
+from engine.contract.messages import BusyError, InputError
+from sft_tui import starting
 from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.processes import SFT_TUI, end_runs, options, until
@@ -44,3 +48,45 @@ def test_of_fifty_starts_at_once_exactly_one_wins(one: Runs, ledger: Ledger) -> 
     assert "at step" in again.stderr.decode()
     one.run_dir.request_stop()
     until(lambda: not one.look().alive, 60)
+
+
+def test_no_second_run_starts_when_the_lock_files_of_a_run_at_work_are_removed(one: Runs, ledger: Ledger) -> None:
+    """As `git clean` does. Its processes tell that it is alive, and it takes its locks again."""
+    started = one.start()
+    until(one.trains(1, 2), 60)
+    places = (one.output.path, one.run_dir.path)
+    with ledger.scenario("the lock files of a run at work are removed") as tries, tries.one("git clean"):
+        for place in places:
+            (place / LOCK_NAME).unlink()
+        record = starting.plan_run("sft-small", {**one.settings, "output_dir": str(one.output.path)}, fresh=True)
+        with pytest.raises(BusyError, match="sft-small-1"):
+            starting.start(one.folder / "logs", record)
+        until(lambda: all(is_locked(place) for place in places), 60)
+        until(lambda: {holder_of(place).get("run") for place in places} == {"sft-small-1"}, 20)
+        one.run_dir.request_stop()
+        until(lambda: not one.look().alive, 60)
+        started.supervisor.wait(30)
+        assert one.look().status == "stopped"
+        assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
+
+
+def test_a_run_whose_folder_another_took_over_saves_nothing_more(one: Runs, ledger: Ledger) -> None:
+    """The lock file was removed before the run owned the folder, so that nothing told of it."""
+    started = one.start(save_steps=100_000)
+    until(one.trains(1, 2), 60)
+    with ledger.scenario("another run takes the folder over") as tries, tries.one("its lock file was removed"):
+        one.output.owner_file.unlink()
+        lock = None
+        while lock is None:  # the run takes its lock again every two seconds
+            (one.output.path / LOCK_NAME).unlink(missing_ok=True)
+            with contextlib.suppress(InputError):
+                lock = FolderLock.acquire(one.output.path, "other", one.folder / "other")
+        one.run_dir.request_stop()
+        until(lambda: not one.look().alive, 60)
+        started.supervisor.wait(30)
+        end = one.look().state.ended
+        assert end is not None
+        assert (end.reason, end.message.code) == ("failed", "ended_folder_lost")
+        assert "other took the folder over" in end.message.what()
+        assert one.output.checkpoint_steps() == []
+        lock.release()
