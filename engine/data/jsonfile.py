@@ -24,7 +24,7 @@ FIRST_KEY = re.compile(r'\{\s*"(?:[^"\\\r\n]++|\\.)*+"')
 SCALAR = re.compile(r'"(?:[^"\\\r\n]++|\\.)*+"|-?\d[\d.eE+-]*|-?[A-Za-z]+')
 BETWEEN = re.compile(rf"[,\s{BLANK}]*")
 COMMENT = re.compile(r"//|#|/\*")
-LINE_END, NEXT_THING = re.compile(r"[\r\n]"), re.compile(r"[\r\n]|(?=[{\[\]])")
+LINE_END, NEXT_THING = re.compile(r"[\r\n]"), re.compile(r"[\r\n{\[\]]")
 NEXT_OBJECT = r"(?<=\})\s*,\s*\{"
 SPLITS = {"validation", "valid", "val", "dev", "eval", "test"}
 # Keys under which an object holds a list of records; what else stands in it describes them.
@@ -80,7 +80,7 @@ class JsonFile:
         return self._more()
 
     def _more(self) -> bool:
-        more = self._read(CHUNK)
+        more = self._read(max(CHUNK, len(self._window) - self._at))  # twice as much, or long records are seen too often
         self._before = self._line_so_far()
         self._window = self._window[self._at :] + more
         self._at = 0
@@ -140,7 +140,8 @@ class JsonFile:
             yield self._place(), Notice("comment_line")
             self._skip(LINE_END)
             return
-        if not self._window.endswith(("\n", "\r")) and self._more():  # it may be cut
+        short = len(self._window) - self._at < CHUNK
+        if short and not self._window.endswith(("\n", "\r")) and self._more():  # it may be cut
             return
         scalar = SCALAR.match(self._window, self._at)
         if inside == "{":
@@ -157,8 +158,14 @@ class JsonFile:
                 self._skip(NEXT_THING)
 
     def _skip(self, to: re.Pattern[str]) -> None:
+        """Goes behind the end of the line, or to a bracket that is looked for and comes before."""
         end = to.search(self._window, self._at + 1)
-        self._advance(end.end() if end else len(self._window))
+        while end is None and self._next():
+            end = to.search(self._window)
+        if end is None:
+            self._advance(len(self._window))
+        else:
+            self._advance(end.end() if end[0] in "\r\n" else end.start())
 
     def _record(self) -> Iterator[Item]:
         """The object that begins here."""
