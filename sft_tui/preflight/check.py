@@ -153,7 +153,8 @@ def check(
         findings += _time(request, steps["total"])
     found = list(missing.mended(findings, config, request.but))
     pad = tokenizer.get("special", {}).get("pad")
-    found = sorted(remedied(Run(config, request.but, found, pad)), key=lambda finding: ORDER[finding.level])
+    places = min(facts["model"].get("positions", {}).values(), default=0)
+    found = sorted(remedied(Run(config, request.but, found, pad, places)), key=lambda finding: ORDER[finding.level])
     return Report(found, facts, prediction, on_gpu, request.processes)
 
 

@@ -36,6 +36,7 @@ class Run:
     check: missing.Check
     findings: list[Finding]
     pad: int | None = None  # the tokenizer's pad token
+    places: int = 0  # tokens that a row may have at most in this model; 0: any number
 
     def subjects(self, *codes: str) -> set[str]:
         """What findings with these codes are about."""
@@ -134,8 +135,10 @@ def _fewer_a_step(finding: Finding, run: Run) -> Actions:
 
 
 def _longer(_finding: Finding, run: Run) -> Actions:
-    cut = [finding for finding in run.findings if finding.code == "rows_truncated"]
-    return (run.check(max_seq_len=max(int(finding.args["longest"]) for finding in cut)),)
+    """As long as the longest row, or as the model has places for; nothing where they are as long already."""
+    longest = max(int(finding.args["longest"]) for finding in run.findings if finding.code == "rows_truncated")
+    wanted = min(longest, run.places or longest)
+    return (run.check(max_seq_len=wanted),) if wanted > run.config.max_seq_len else ()
 
 
 # --- model and tokenizer

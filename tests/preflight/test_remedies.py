@@ -19,6 +19,7 @@ from sft_tui.preflight.check import Report, Request, check, check_file
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set
 from sft_tui.preflight.remedy import Run, remedied
+from tests.engine.families import saved
 from tests.preflight.conftest import Checked
 from tests.preflight.zoo import ZOO, Files
 from tests.processes import SFT_TUI, run
@@ -161,3 +162,12 @@ def test_a_damaged_file_is_not_exchanged_for_the_demo(files: Files, checked: Che
     files.path("train_file").write_bytes(files.path("train_file").read_bytes()[:-20])
     (finding,) = [f for f in checked().findings if f.code == "parquet_bad"]
     assert "demo" not in finding.command
+
+
+def test_rows_are_not_to_be_longer_than_the_model_has_places_for(files: Files, checked: Checked) -> None:
+    saved("BartForConditionalGeneration", files.folder / "bart", max_position_embeddings=12)
+    more = {"pretrained_model": str(files.folder / "bart"), "freeze": "", "max_seq_len": 8}
+    (finding, *_) = [finding for finding in checked(**more).findings if finding.code == "rows_truncated"]
+    assert "--max_seq_len 12" in finding.command
+    cut = [finding for finding in checked(**{**more, "max_seq_len": 12}).findings if finding.code == "rows_truncated"]
+    assert [finding.command for finding in cut] == [""] * len(cut) != []
