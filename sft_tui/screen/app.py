@@ -112,9 +112,10 @@ class Drawn(Screen[None]):
             return [*news, *bottom.asked(self.question, width)]
         return news or [bottom.footer(self.scope, self.desk.options.lang, width, self.alive)]
 
-    def tell(self, words: str, role: str = "accent") -> None:
-        """Says something at the bottom, until the next key."""
-        self.news = (text.safe(words, MOST_NEWS), role)
+    def tell(self, words: str | list[str], role: str = "accent") -> None:
+        """Says something at the bottom, on a line or several, until the next key."""
+        lines = [words] if isinstance(words, str) else words
+        self.news = ("\n".join(text.safe(line, MOST_NEWS) for line in lines), role)
         self.draw()
 
     def ask(self, question: Question) -> None:

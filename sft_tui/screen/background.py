@@ -70,10 +70,9 @@ def _environment(lang: Lang) -> dict[str, str]:
     return {**os.environ, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
 
 
-def account(printed: str) -> str:
+def account(printed: str) -> list[str]:
     """What a person is told of a command that went well: its lines, but for examples and the next command."""
-    lines = [line for line in printed.splitlines() if line.strip() and not line.startswith((" ", *NEXT_STARTS))]
-    return " · ".join(lines)
+    return [line for line in printed.splitlines() if line.strip() and not line.startswith((" ", *NEXT_STARTS))]
 
 
 def summary(printed: str) -> str:

@@ -42,7 +42,8 @@ def asked(question: Question, width: int) -> list[Line]:
 
 def told(words: str, role: str, width: int) -> list[Line]:
     """News, all of it where that is possible."""
-    return [fit([(f" {part}", role)], width) for part in wrap(words, width - 2)[:MOST_LINES]]
+    parts = [part for line in words.split("\n") for part in wrap(line, width - 2)]
+    return [fit([(f" {part}", role)], width) for part in parts[:MOST_LINES]]
 
 
 def footer(scope: str, lang: Lang, width: int, alive: bool | None = None) -> Line:

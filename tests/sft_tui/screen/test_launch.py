@@ -143,7 +143,7 @@ def test_rows_are_imported_word_by_word_and_then_the_rest_is_done(
         assert len(commands) == 1
         printed = "60 records read = 60 used\n  an example\n54 rows written\nNext: `sft-tui check`\n"
         await asyncio.to_thread(command.done, 0, printed)
-        assert screen.news == ("60 records read = 60 used · 54 rows written", "good")
+        assert screen.news == ("60 records read = 60 used\n54 rows written", "good")
         assert screen.state.values == {"pretrained_model": "best"}
         assert started == [("pretrain", {"epochs": 1}, {"fresh": False})]
 
