@@ -5,6 +5,7 @@ Names are compared without case, outer spaces, full-width forms, and with `_` fo
 
 import unicodedata
 from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from engine.data.account import RefusedError
@@ -42,7 +43,19 @@ def canonical(name: object) -> str:
     return text.replace(" ", "_").replace("-", "_")
 
 
-KNOWN = frozenset(name for names in NAMES.values() for name in names)
+PART_OF = {name: part for part, names in NAMES.items() for name in names}
+LONGEST_NAME = 64  # characters; no name that is known is as long
+
+
+def part_of(name: object) -> str:
+    """The part that a column of this name holds; empty where it is not known."""
+    text = str(name)
+    return _part_of(text) if len(text) <= LONGEST_NAME else ""
+
+
+@lru_cache(4096)
+def _part_of(name: str) -> str:
+    return PART_OF.get(canonical(name), "")
 
 
 class Read(Container[object]):
@@ -52,7 +65,7 @@ class Read(Container[object]):
         self._named = frozenset(named)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._named or canonical(name) in KNOWN
+        return name in self._named or part_of(name) != ""
 
 
 def listlike(value: Any) -> bool:
@@ -84,9 +97,11 @@ class Columns:
                 raise RefusedError("column_missing", name)
         self._record = record
         self._asked = {part: name for part, name in zip(("question", "answer"), asked, strict=True) if name}
-        self._names: dict[str, list[Any]] = {}
+        self._names: dict[str, list[Any]] = {}  # by part
         for name in record:
-            self._names.setdefault(canonical(name), []).append(name)
+            part = part_of(name)
+            if part and name not in asked:
+                self._names.setdefault(part, []).append(name)
         self.used: set[Any] = set()
 
     def name(self, part: str) -> Any:
@@ -96,12 +111,13 @@ class Columns:
         """
         if part in self._asked:
             return self._asked[part]
-        found = [name for known in NAMES[part] for name in self._names.get(known, ())]
-        found = [name for name in found if name not in self._asked.values()]
+        found = self._names.get(part)
+        if found is None:
+            return None
         filled = [name for name in found if not blank(self._record[name])]
-        if filled:
+        if len(filled) > 1:
             self._require_one(filled)
-        return next(iter(filled or found), None)
+        return (filled or found)[0]
 
     def _require_one(self, names: list[Any]) -> None:
         if any(self._record[name] != self._record[names[0]] for name in names[1:]):
@@ -128,8 +144,8 @@ class Columns:
 
     def beyond_text(self) -> None:
         """Raises RefusedError where the record has something that no prompt of text can hold."""
-        for name, value in self._record.items():
-            if canonical(name) in NAMES["beyond_text"] and name not in self._asked.values() and not blank(value):
+        for name in self._names.get("beyond_text", ()):
+            if not blank(self._record[name]):
                 raise RefusedError("column_beyond_text", str(name))
 
     def listed(self) -> str:
