@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from engine.contract import events
 from engine.contract.config import to_json
@@ -17,7 +18,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventReader
-from sft_tui import listing, removal
+from sft_tui import cli, listing, removal
 from sft_tui.runs import every, find, look, require_readable, stop
 from tests.permissions import enforced
 
@@ -344,3 +345,16 @@ def test_looking_at_a_run_that_was_just_deleted_does_not_make_it_again(
     monkeypatch.setattr("sft_tui.runs.is_alive", deleted)
     look(run_dir)
     assert not run_dir.path.exists()
+
+
+def test_the_screen_is_opened_on_the_run_in_the_folder_that_was_named(
+    new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, opened = new_run("sft-1", [ENDED]), list[Path]()
+    (tmp_path / "here" / "logs" / "sft-1").mkdir(parents=True)
+    (tmp_path / "here" / "logs" / "sft-1" / "run.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(cli, "has_terminal", lambda: True)
+    monkeypatch.setattr(cli, "show_screen", lambda logs, run, **_: opened.append(find(logs, run).path))
+    CliRunner().invoke(cli.cli, ["attach", str(theirs.path)])
+    assert opened == [theirs.path]
