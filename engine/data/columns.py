@@ -103,12 +103,19 @@ class Columns:
             if part and name not in asked:
                 self._names.setdefault(part, []).append(name)
         self.used: set[Any] = set()
+        self._chosen: dict[str, Any] = {}  # what was found out before
+        self._filled: dict[str, bool] = {}
 
     def name(self, part: str) -> Any:
         """The name of the column that holds a part, the first with something in it; None where there is no such column.
 
         Raises RefusedError where two have different contents: which of them is meant is for a person to say.
         """
+        if part not in self._chosen:
+            self._chosen[part] = self._choice(part)
+        return self._chosen[part]
+
+    def _choice(self, part: str) -> Any:
         if part in self._asked:
             return self._asked[part]
         found = self._names.get(part)
@@ -125,6 +132,11 @@ class Columns:
 
     def has(self, part: str) -> bool:
         """Whether there is a column for a part with something in it: a list where it is to be one."""
+        if part not in self._filled:
+            self._filled[part] = self._is_filled(part)
+        return self._filled[part]
+
+    def _is_filled(self, part: str) -> bool:
         name = self.name(part)
         if name is None or blank(self._record[name]):
             return False
