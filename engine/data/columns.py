@@ -106,6 +106,11 @@ class Columns:
         self._chosen: dict[str, Any] = {}  # what was found out before
         self._filled: dict[str, bool] = {}
 
+    @property
+    def parts(self) -> frozenset[str]:
+        """The parts that have a column."""
+        return frozenset((*self._names, *self._asked))
+
     def name(self, part: str) -> Any:
         """The name of the column that holds a part, the first with something in it; None where there is no such column.
 
@@ -132,13 +137,16 @@ class Columns:
 
     def has(self, part: str) -> bool:
         """Whether there is a column for a part with something in it: a list where it is to be one."""
-        if part not in self._filled:
-            self._filled[part] = self._is_filled(part)
-        return self._filled[part]
+        filled = self._filled.get(part)
+        if filled is None:
+            filled = self._filled[part] = self._is_filled(part)
+        return filled
 
     def _is_filled(self, part: str) -> bool:
+        if part not in self._names and part not in self._asked:
+            return False
         name = self.name(part)
-        if name is None or blank(self._record[name]):
+        if blank(self._record[name]):
             return False
         return part not in LISTS or listlike(self._record[name])
 
@@ -152,7 +160,11 @@ class Columns:
 
     def first(self, *parts: str) -> str:
         """The first of some parts with something in its column, else the first that has a column, else the first."""
-        return next(filter(self.has, parts), next((part for part in parts if self.name(part) is not None), parts[0]))
+        for there in (self.has, self.parts.__contains__):
+            for part in parts:
+                if there(part):
+                    return part
+        return parts[0]
 
     def beyond_text(self) -> None:
         """Raises RefusedError where the record has something that no prompt of text can hold."""

@@ -10,8 +10,8 @@ and a line end before it. Where turns came earlier it is a transcript, in which 
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from engine.data.account import RefusedError
 
@@ -19,8 +19,7 @@ Role = Literal["system", "user", "assistant"]
 MARKS: dict[Role, str] = {"user": "Q: ", "assistant": "A: "}
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """What one side says; an answer that is not to be learned is only read by later ones."""
 
     role: Role
@@ -28,8 +27,7 @@ class Turn:
     learned: bool = True
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """What is written, and how many turns came before the question.
 
     Rows of one conversation, and of others that begin with the same prompt, have an equal `opening`.
@@ -85,7 +83,7 @@ class Conversation:
             if not self.turns:
                 self.system = _joined(self.system, turn.text)
                 return
-            turn = replace(turn, role="user")
+            turn = turn._replace(role="user")
         last = self.turns[-1] if self.turns else None
         if last is None or last.role != turn.role:
             self.turns.append(turn)
@@ -105,10 +103,10 @@ class Conversation:
         if self.turns and self.turns[-1].role == "user":
             self.notices.append("question_unanswered")
             del self.turns[-1]
-        if not any(self.rows()):
-            answers = [turn for turn in self.turns if turn.role == "assistant"]
-            raise RefusedError("answer_unlearned" if answers and not any(a.learned for a in answers) else "no_answer")
         answers = [turn for turn in self.turns if turn.role == "assistant"]
+        asked = answers if self.system or (self.turns and self.turns[0].role == "user") else answers[1:]
+        if not any(answer.learned for answer in asked):
+            raise RefusedError("answer_unlearned" if answers and not any(a.learned for a in answers) else "no_answer")
         self.notices += ["answer_unlearned"] * sum(not answer.learned for answer in answers)
         if self.turns[0].role == "assistant" and not self.system:
             self.notices.append("answer_first")

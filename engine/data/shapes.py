@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -28,6 +29,11 @@ class Shape:
     needs: tuple[str, ...]
     conversations: Reader
     example: str
+
+    @cached_property
+    def any_of(self) -> tuple[tuple[str, ...], ...]:
+        """Of each of these parts one is needed."""
+        return tuple(tuple(parts.split("|")) for parts in self.needs)
 
 
 @dataclass
@@ -62,11 +68,19 @@ def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: bool = True)
 
 def _shape_of(columns: Columns) -> Shape:
     """The first shape whose columns have something in them, else the first whose columns are there."""
-    for there in (columns.has, lambda part: columns.name(part) is not None):
-        for shape in SHAPES:
-            if all(any(map(there, parts.split("|"))) for parts in shape.needs):
-                return shape
+    possible = _possible(columns.parts)
+    for shape in possible:
+        if all(any(map(columns.has, parts)) for parts in shape.any_of):
+            return shape
+    if possible:
+        return possible[0]
     raise RefusedError("no_known_columns", columns.listed())
+
+
+@lru_cache(256)
+def _possible(there: frozenset[str]) -> tuple["Shape", ...]:
+    """The shapes that a record with columns for these parts may have: few records of a file differ in that."""
+    return tuple(shape for shape in SHAPES if all(there.intersection(parts) for parts in shape.any_of))
 
 
 def shape_names() -> list[str]:
