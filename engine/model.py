@@ -140,7 +140,7 @@ def _from_folder(path: Path, *, packed: bool, tell: Tell) -> Any:
     for file in weight_files(path):
         names.update(tensors_of(file))
     generation = read_generation(path)
-    if read_json(path / "config.json").get("model_type") in T5_FAMILY:
+    if str(read_json(path / "config.json").get("model_type")) in T5_FAMILY:
         wrapper = wrapper_of(names, T5_NAMES)
     else:
         from engine.family import wrapper_in

@@ -84,10 +84,11 @@ def prepare(job: Job) -> Prepared:
     else:
         require_files(config, "pretrained_model")
         require_own_vocabulary(tokenizer, config)
-        world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
         net = model.load_mapped(config, tokenizer, packed=packed, tell=job.notice)
+        # It notes what it found, and a run that is refused leaves nothing behind.
+        world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
     frozen = model.freeze(net, config.freeze)

@@ -111,6 +111,8 @@ def wrapper_of(names: Iterable[str], wanted: Iterable[str]) -> str:
     most of them are `wanted`.
     """
     names, wanted = list(names), set(wanted)
+    if not names:
+        return ""
     first, last = min(names).split("."), max(names).split(".")
     shared = [
         one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False))

@@ -411,13 +411,22 @@ def bad_file(path: Path, kind: str) -> None:
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "empty_file", "not_parquet", "truncated"])
+UNREADABLE = {
+    "missing": "source_unreadable",
+    "folder": "source_unreadable",
+    "empty_file": "parquet_bad",
+    "not_parquet": "not_parquet",
+    "truncated": "parquet_bad",
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "rows.parquet"
     bad_file(path, kind)
     with pytest.raises(InputError) as refused:
         Source(path, "train_file", "prompt", "response").open()
-    assert refused.value.message.code == "parquet_bad"
+    assert refused.value.message.code == UNREADABLE[kind]
     assert str(path) in refused.value.message.text()
 
 

@@ -42,7 +42,7 @@ def broken(name: str, folder: Path, source: Path) -> str:
 
 REFUSALS = [
     ("train_file", "missing", "file_missing"),
-    ("train_file", "text.parquet", "parquet_bad"),
+    ("train_file", "text.parquet", "not_parquet"),
     ("train_file", "numbers.parquet", "column_not_text"),
     ("train_file", "empty.parquet", "rows_all_empty"),
     ("validation_file", "missing", "file_missing"),
@@ -51,7 +51,7 @@ REFUSALS = [
     ("tokenizer", "folder", "tokenizer_bad"),
     ("pretrained_model", "missing", "file_missing"),
     ("pretrained_model", "folder", "model_bad"),
-    ("pretrained_model", "garbage.bin", "model_pickle"),
+    ("pretrained_model", "garbage.bin", "model_bad"),
     ("pretrained_model", "poor", "model_keys"),
 ]
 

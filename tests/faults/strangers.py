@@ -80,7 +80,7 @@ class Stranger:
         assert len(said) < LONGEST, said
         assert str(named) in said
         self._assert_no_traceback(run_dir)
-        assert self.there() == before, "something was left"
+        assert self.there() == before, f"something was left: {sorted(set(self.there()) ^ set(before))[:8]}"
 
     def assert_skipped(self, name: str, skipped: Sequence[int] = (2,)) -> None:
         """A resume passes these checkpoints over, names the file, and trains from the one before them to the end."""

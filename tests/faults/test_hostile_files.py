@@ -256,7 +256,6 @@ NO_SETTINGS: dict[str, dict[str, Any]] = {
     "a longest text that is a text": {"model_max_length": "x"},
     "a side that there is not": {"padding_side": "up"},
     "added tokens that are a number": {"added_tokens_decoder": 5},
-    "code that is a number": {"auto_map": {"AutoTokenizer": 5}},
     "an object of a tokenizer": {"tokenizer_object": 5},
 }
 IMPOSSIBLE = {

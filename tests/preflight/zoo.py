@@ -139,9 +139,15 @@ for _name, _change in {
     "without its first byte": lambda data: data.pop(0),
     "empty": lambda data: data.clear(),
     "zeros": lambda data: data.__setitem__(slice(None), bytes(len(data))),
-    "a CSV under its name": lambda data: data.__setitem__(slice(None), b"prompt,response\na,b\n"),
 }.items():
     case("parquet_bad", "train_file", name=f"rows: {_name}")(_bytes(_change))
+
+
+def _csv(data: bytearray) -> None:
+    data[:] = b"prompt,response\na,b\n"
+
+
+case("not_parquet", "train_file", name="rows: a CSV under its name")(_bytes(_csv))
 case("parquet_bad", "validation_file", name="validation rows cut in half")(_bytes(_cut, "validation_file"))
 
 

@@ -125,10 +125,11 @@ def test_nothing_is_read_where_there_is_no_stream(reader: EventReader, path: Pat
     assert reader.poll() == []
 
 
-def test_a_folder_in_place_of_the_stream_is_no_stream(reader: EventReader, path: Path) -> None:
+def test_a_folder_in_place_of_the_stream_is_refused_in_a_sentence(reader: EventReader, path: Path) -> None:
     path.mkdir()
 
-    assert reader.poll() == []
+    with pytest.raises(InputError, match="it is not a regular file"):
+        reader.poll()
 
 
 def test_half_a_line_waits_for_its_other_half(reader: EventReader, path: Path) -> None:
@@ -575,13 +576,19 @@ def test_a_file_that_may_not_grow_stops_the_log_and_not_the_writer(
     assert reader.malformed <= 1
 
 
-def test_the_listener_hears_every_event_while_the_disk_is_full() -> None:
+def test_the_listener_hears_every_event_while_the_disk_is_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Record] = []
-    writer = EventWriter(Path("/dev/full"), "rank0", 2, heard.append)
+    writer = EventWriter(path, "rank0", 2, heard.append)
 
-    write_each(writer, "a", "b", "c")
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.contract.stream.os.write", full)
+        write_each(writer, "a", "b", "c")
     writer.close()
 
+    assert path.read_bytes() == b""
     assert [each.event for each in heard] == [Heartbeat("a"), Heartbeat("b"), Heartbeat("c")]
     assert {each.envelope.attempt for each in heard} == {2}
 

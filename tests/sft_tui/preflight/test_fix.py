@@ -49,7 +49,7 @@ def test_a_question_says_what_changes_from_what_to_what() -> None:
     action = Set("sft-small", {"max_seq_len": 64}, {"max_seq_len": 118})
     assert action.words("en") == "Set max_seq_len 64 → 118"
     assert action.argv == ("sft-tui", "check", "sft-small", "--max_seq_len", "118")
-    assert Set("sft-small", {"epochs": 5}, {"epochs": 5, "tokenizer": ""}).words("en").endswith("_sp/ → ''")
+    assert Set("sft-small", {"epochs": 5}, {"epochs": 5, "tokenizer": ""}).words("en").endswith("_sp/ → from the model")
     assert Set("sft-small", {}, {"epochs": 3}).words("en") == "Check again"
 
 
