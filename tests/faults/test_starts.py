@@ -81,12 +81,11 @@ def test_a_run_whose_folder_another_took_over_saves_nothing_more(one: Runs, ledg
             (one.output.path / LOCK_NAME).unlink(missing_ok=True)
             with contextlib.suppress(InputError):
                 lock = FolderLock.acquire(one.output.path, "other", one.folder / "other")
-        one.run_dir.request_stop()
-        until(lambda: not one.look().alive, 60)
+        until(lambda: not one.look().alive, 60)  # by itself, where it would save at an epoch's end
         started.supervisor.wait(30)
         end = one.look().state.ended
         assert end is not None
         assert (end.reason, end.message.code) == ("failed", "ended_folder_lost")
         assert "other took the folder over" in end.message.what()
-        assert one.output.checkpoint_steps() == []
+        assert max(one.output.checkpoint_steps(), default=0) < max(one.steps())
         lock.release()
