@@ -93,6 +93,7 @@ def test_one_process_trains_the_small_configuration(project: Path, shape: list[s
     assert "is finished (5 steps)" in again.out
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_what_was_pretrained(project: Path, shape: list[str]) -> None:
     """The guide's two stages one after the other: the second finds the model of the first."""
     model = project / "model_save/chat_small_t5.best.bin"

@@ -234,7 +234,7 @@ def shut_down_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int) -> 
 
 
 def test_a_shutdown_that_signals_every_process_at_once_saves(new_runs: NewRuns, ledger: Ledger) -> None:
-    shut_down_again_and_again(new_runs, ledger, tries=len(ORDERS))
+    shut_down_again_and_again(new_runs, ledger, tries=2)  # in either order
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
         "another end token",
         "tokenizer: another than the model's own",
         "model: settings that cannot be saved",
-        "rows longer than a BART has places for",
+        pytest.param("rows longer than a BART has places for", marks=pytest.mark.slow),
         "fewer_rows_than_a_step",
         "repeated_rows",
     ],
@@ -164,6 +164,7 @@ def test_a_damaged_file_is_not_exchanged_for_the_demo(files: Files, checked: Che
     assert "demo" not in finding.command
 
 
+@pytest.mark.slow
 def test_rows_are_not_to_be_longer_than_the_model_has_places_for(files: Files, checked: Checked) -> None:
     saved("BartForConditionalGeneration", files.folder / "bart", max_position_embeddings=12)
     more = {"pretrained_model": str(files.folder / "bart"), "freeze": "", "max_seq_len": 8}
