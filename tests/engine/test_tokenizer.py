@@ -235,3 +235,16 @@ def test_places_that_were_left_free_may_be_used(tmp_path: Path) -> None:
         (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "eos_token": "[SEP]"}')
     mine = load_tokenizer(str(tmp_path / "mine"))
     require_own_vocabulary(mine, of_model(tmp_path / "model", tmp_path / "mine"))
+
+
+@pytest.mark.parametrize("named", [5, None, ["a", "b"], {"AutoTokenizer": 5}, {"AutoTokenizer": ["evil.Evil", None]}])
+def test_code_that_a_tokenizer_names_is_neither_run_nor_in_the_way(
+    tiny_tokenizer: Path, tmp_path: Path, named: object
+) -> None:
+    folder = shutil.copytree(tiny_tokenizer, tmp_path / "tokenizer")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass Evil: ...\n")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "auto_map": named}))
+    (found,), (sound,) = (encode(["你好"], load_tokenizer(str(place))) for place in (folder, tiny_tokenizer))
+    assert found == sound
+    assert not (tmp_path / "canary").exists()

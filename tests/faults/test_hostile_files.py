@@ -207,6 +207,8 @@ NO_MODELS: dict[str, dict[str, Any]] = {
     "a start before the vocabulary": {"decoder_start_token_id": -5},
     "an end that is an object": {"eos_token_id": {"a": 1}},
     "a type that is a list": {"model_type": ["t5"]},
+    "a type that is an object": {"model_type": {"t5": 1}},
+    "a type that is a number": {"model_type": 5},
     "a class that is a text": {"__class__": "x"},
     "a method that is a number": {"to_dict": 5},
     "attention that is downloaded": {"_attn_implementation": "evil/kernel"},

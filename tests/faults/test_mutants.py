@@ -379,7 +379,7 @@ MUTANTS = {
         lambda patch: patch.setattr(CheckpointWriter, "prune", prune_by_count), two_are_left, "^step-00000002 is lost"
     ),
     "a record is written in place": Mutant(record_in_place, record_survives, "^the record is cut"),
-    "the best model is not put back": Mutant(best_not_restored, best_survives(2), "left behind"),
+    "the best model is not put back": Mutant(best_not_restored, best_survives(3), "no best model any more"),
     "the best model is removed first": Mutant(best_in_place, best_survives(1), "no best model any more"),
 }
 
