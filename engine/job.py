@@ -333,7 +333,7 @@ def out_of_memory(error: BaseException) -> bool:
 def leave(code: int) -> NoReturn:
     """Ends this process at once with `code`: collectives that others left must not hold it at exit."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # full or closed: what was done is done all the same
+        with contextlib.suppress(OSError, ValueError):  # full or closed: what was done is still done
             stream.flush()
     os._exit(code)
 

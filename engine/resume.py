@@ -83,7 +83,7 @@ def _listed(differences: dict[str, list[Any]]) -> str:
 
 
 def longer_schedule(job: Job, found: Found, steps_total: int) -> Message | None:
-    """What to say of a learning rate that goes on elsewhere than it was, because the run has got more steps."""
+    """What to say of a learning rate that continues elsewhere than it was, because the run has got more steps."""
     before = int(found.manifest.get("steps_total", steps_total))
     if before == steps_total or not found.step:
         return None

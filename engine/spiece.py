@@ -17,7 +17,7 @@ from engine.contract.messages import InputError
 
 SPACE = "▁"  # stands for a space within pieces
 UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4  # model types of sentencepiece_model.proto
-NORMAL, UNKNOWN, USER_DEFINED = 1, 2, 4  # likewise, of pieces
+NORMAL, UNKNOWN, USER_DEFINED = 1, 2, 4  # types of pieces
 SPECIAL = ("pad", "eos", "unk", "bos")
 
 

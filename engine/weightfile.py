@@ -122,7 +122,7 @@ def wrapper_of(names: Iterable[str], wanted: Iterable[str]) -> str:
 
 
 def state_within(loaded: Any, kind: type) -> Mapping[str, Any] | None:
-    """The named tensors, of a `kind`, that a file holds, by themselves or beside what else a program saves of a run."""
+    """Named tensors, of a `kind`, that a file holds, by themselves or next to what else a program saves of a run."""
     for _ in range(MOST_NESTED):
         if not isinstance(loaded, Mapping) or not loaded:
             return None

@@ -140,7 +140,7 @@ def _applied(state: RunState, event: Event) -> RunState:
         case events.RunStarted():
             return replace(state, started=event)
         case events.Plan():
-            # A run that begins anew has done nothing; one that is resumed has done what it did before.
+            # A run that begins again has done nothing; one that is resumed has done what it did before.
             return replace(state, plan=event, planned=state.attempt, step=state.step if event.step else None)
         case events.Phase():
             return replace(state, phase=event)

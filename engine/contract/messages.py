@@ -625,8 +625,8 @@ MESSAGES: dict[str, Wording] = {
         "第 {step} 步未能重现：损失为 {loss}，日志中为 {logged}（不同之处：{changed}）；训练继续。",
     ),
     "resume_schedule": Wording(
-        "With {steps_total} steps instead of {before} the learning rate follows a longer curve: it goes on at {rate}, "
-        "and was {last} in the last step.",
+        "With {steps_total} steps instead of {before} the learning rate follows a longer curve: it continues at "
+        "{rate}, and was {last} in the last step.",
         "总步数由 {before} 增至 {steps_total}，学习率改走更长的曲线：从 {rate} 继续，而上一步为 {last}。",
         "A lower one from here on: `{resume_option} --epochs {epochs} --learn_rate RATE --force`.",
         "如需更低的学习率：`{resume_option} --epochs {epochs} --learn_rate 数值 --force`。",
@@ -634,7 +634,7 @@ MESSAGES: dict[str, Wording] = {
     "loss_rose": Wording(
         "The loss rose: {loss} on average in epoch {epoch}, and {before} in {since}.",
         "损失上升：第 {epoch} 轮平均为 {loss}，而{since_zh}为 {before}。",
-        "The learning rate (up to {rate}) may be too high: stop the run, and start anew with a lower --learn_rate.",
+        "The learning rate (up to {rate}) may be too high: stop the run, and start again with a lower --learn_rate.",
         "学习率（最高 {rate}）可能过高：请停止运行，并以更小的 --learn_rate 重新开始。",
     ),
     "save_no_space": Wording(
@@ -668,7 +668,7 @@ MESSAGES: dict[str, Wording] = {
         "如需从它开始训练：--pretrained_model {best}；或用 --export_state_dict 路径 指定另一个文件。",
     ),
     "export_failed": Wording(
-        "The best model could not be written to {path}: {why}. Training goes on.",
+        "The best model could not be written to {path}: {why}. Training continues.",
         "最佳模型无法写入 {path}：{why}。训练继续。",
     ),
     "bleu_ceiling": Wording(
@@ -688,7 +688,7 @@ MESSAGES: dict[str, Wording] = {
         "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",
     ),
     "plain_log_unwritable": Wording(
-        "{path} cannot be written: {why}. The run has its events all the same: `sft-tui logs` prints them.",
+        "{path} cannot be written: {why}. The run still has its events: `sft-tui logs` prints them.",
         "{path} 无法写入：{why}。运行的事件照常记录：用 `sft-tui logs` 查看。",
     ),
     "demo_missing": Wording(

@@ -93,7 +93,7 @@ def encoding_of(path: str, opener: Opener) -> str:
 
 
 def _wide(sample: bytes) -> str:
-    """UTF-16 or UTF-32 without a mark: then the first line, which is ASCII in part, has a zero beside each letter."""
+    """UTF-16 or UTF-32 without a mark: then the first line, which is ASCII in part, has a zero next to each letter."""
     first = sample[:CHUNK].partition(b"\n")[0]
     if b"\0" not in first:
         return ""

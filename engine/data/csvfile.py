@@ -1,7 +1,7 @@
 """CSV and its kin, read strictly: where the dialect is in doubt, the number of fields that the header has decides.
 
 What a strict reader reads comes in as it reads it. A record that does not fit is tried in the dialects that programs
-write by mistake, and refused by its line where none fits; then reading goes on at the next physical line, so that a
+write by mistake, and refused by its line where none fits; then reading continues at the next physical line, so that a
 quote that never closes costs its own line and no other.
 """
 

@@ -1,7 +1,7 @@
 """JSON of any make: objects one a line or across lines, in arrays, in lists of an object, joined in any number.
 
 The file is cut into objects by its brackets and quotes, one at a time, and each is decoded by itself, so that a broken
-one costs itself alone: reading goes on where the next one begins. ijson was tried and is not used: its parser in C
+one costs itself alone: reading continues where the next one begins. ijson was tried and is not used: its parser in C
 turns lone surrogates into question marks, refuses the NaN that Python writes and integers beyond 64 bits, and cannot go
 past an error.
 """
@@ -263,7 +263,7 @@ class JsonFile:
                 yield where, RefusedError("other_split", key) if other else entry
 
     def _resume(self, before: str) -> None:
-        """Goes on where the next record begins after a broken one, which had this before it on its line."""
+        """Continues where the next record begins after a broken one, which had this before it on its line."""
         start, where = self._at + 1, r"[ \t]*[{\[\]]"
         if before.strip(BLANK) == "":
             indent = before.strip("\ufeff")
