@@ -11,6 +11,7 @@ from engine.contract.presets import preset
 from engine.contract.reasons import reason_in
 from sft_tui.locale import say
 from sft_tui.preflight import probe
+from sft_tui.preflight.fix import as_path
 from sft_tui.spool import is_stream, spooled
 from sft_tui.starting import options
 from sft_tui.text import cut, safe
@@ -67,6 +68,8 @@ def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
         yield say("import_dry", lang)
         return
     yield from _written(found, lang)
+    if not found["valid"]:
+        yield say("import_unvalidated", lang)
     yield say("import_next", lang, command=safe(check_command(found), 500))
 
 
@@ -75,6 +78,8 @@ def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     for part in PARTS:
         if found[part]:
             yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
+    for path in found["unfilled"].values():
+        yield say("import_unfilled", lang, path=safe(path))
     if found["divided"]:
         yield say("import_divided", lang, count=found["divided"], largest=found["divided_largest"])
     if found["spared"]:
@@ -82,7 +87,9 @@ def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
 
 
 def check_command(found: Mapping[str, Any]) -> str:
-    """The command that checks a run with the files that were written."""
+    """The command that checks a run with the files that were written, or the rows where none are held out."""
+    if not found["valid"]:
+        return shlex.join(["sft-tui", "data", "check", as_path(found["train"])])
     usual = preset("sft-small").config
     files = {"train_file": found["train"], "validation_file": found["valid"]}
     named = {name: path for name, path in files.items() if path and path != getattr(usual, name)}

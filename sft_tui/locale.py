@@ -180,6 +180,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "  {path} is not from an import and stays as it is; --test FILE holds out rows for a test",
         "  {path} 并非由导入生成，保持不变；可用 --test 文件 另外划出测试数据",
     ),
+    "import_unfilled": (
+        "{path} was not written: no rows are held out for it",
+        "没有为 {path} 划出数据，因此没有写入",
+    ),
+    "import_unvalidated": (
+        "A run needs validation rows too: name a file of them with --validation_file",
+        "训练还需要验证数据：请用 --validation_file 指定一个文件",
+    ),
     "import_next": ("Next: `{command}`", "下一步：`{command}`"),
     "import_written": ("{rows:,} rows written to {path}", "{rows:,} 行已写入 {path}"),
     "import_dry": ("Nothing was written (--preview).", "仅预览，没有写入（--preview）。"),

@@ -208,6 +208,12 @@ MESSAGES: dict[str, Wording] = {
         "Replace it with --overwrite, or name another file.",
         "如需覆盖请加 --overwrite，或指定另一个文件名。",
     ),
+    "target_without_rows": Wording(
+        "{path} exists, but no rows are held out for it now. If it stayed, it might hold rows that are trained on.",
+        "{path} 已存在，但这次没有为它划出数据；若保留，其中可能有用于训练的数据。",
+        "Move it away, hold out more rows with --{setting}-ratio, or keep it with --{setting} ''.",
+        "请移走该文件，或用 --{setting}-ratio 划出更多数据；若要保留它，请用 --{setting} ''。",
+    ),
     "targets_equal": Wording(
         "--{one} and --{other} are the same file, {path}.",
         "--{one} 与 --{other} 是同一个文件 {path}。",

@@ -78,8 +78,11 @@ def _imported(request: Request, account: Account, sources: list[Path], rows: Ite
         why = counted(account.refused.counts())
         path, shapes = ", ".join(request.files), ", ".join(shape_names())
         raise InputError("import_nothing", path=path, records=account.records, shapes=shapes, **why)
-    written = dict.fromkeys(PARTS, "") | {target.part: target.given for target in targets}
-    return {**account.to_json(), "history": request.history, **counts, **written, "spared": spared}
+    written, unfilled = dict.fromkeys(PARTS, ""), dict[str, str]()
+    for target in targets:
+        (written if counts[f"{target.part}_rows"] else unfilled)[target.part] = target.given
+    told = {"history": request.history, "spared": spared, "unfilled": unfilled}
+    return {**account.to_json(), **told, **counts, **written}
 
 
 def _targets(request: Request, sources: list[Path]) -> tuple[list[Target], str]:

@@ -4,7 +4,7 @@ The first file takes the rows as they come; sample and split are chosen by their
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,7 @@ class Choice:
 def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dict[str, int]:
     """Writes the rows, all files or none, and counts them by part; raises InputError.
 
-    Where there are no rows, nothing is written.
+    A part without rows is not written; where its file exists, nothing is: it may hold rows that are now trained on.
     """
     try:
         with folders_of(targets), ExitStack() as stack:
@@ -51,12 +51,20 @@ def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dic
             shares = [choice.shares.get(part, 0.0) for part in PARTS[1:]]
             parts = split(*hashes, choice.seed, choice.sample, shares)
             counts = _counts(parts)
-            if counts["rows"]:
-                _copy(pool, targets, parts)
-                replace_all(targets)
+            filled = [target for target in targets if counts[f"{target.part}_rows"]]
+            if filled:
+                _require_absent(target for target in targets if target not in filled)
+                _copy(pool, filled, parts)
+                replace_all(filled)
             return counts
     except OSError as error:
         raise _unwritable(error, targets) from None
+
+
+def _require_absent(targets: Iterable[Target]) -> None:
+    for target in targets:
+        if target.path.exists():
+            raise InputError("target_without_rows", path=target.given, setting=target.part)
 
 
 def written_by_import(path: Path) -> bool:

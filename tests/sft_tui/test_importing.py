@@ -49,3 +49,16 @@ def test_a_pipe_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     with ExitStack() as stack, pytest.raises(InputError) as refused:
         spool.spooled("/dev/zero", stack)
     assert refused.value.message.code == "source_endless"
+
+
+def test_a_file_without_rows_is_told_and_the_next_command_does_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(LINES)
+    found = import_files(Request(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)
+    *_, written, unfilled, unvalidated, following = importing.lines(found, "en")
+    assert written == "1 rows written to -t.parquet"
+    assert unfilled == "v.parquet was not written: no rows are held out for it"
+    assert "--validation_file" in unvalidated
+    assert following == "Next: `sft-tui data check ./-t.parquet`"

@@ -151,3 +151,25 @@ def test_a_test_file_from_elsewhere_is_spared_and_one_of_an_import_replaced(impo
     imported(overwrite=True, spare_test=True)
     again = imported(overwrite=True, spare_test=True, seed=5)
     assert (again["spared"], again["test_rows"]) == ("", 10)
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(1, ["train"]), (2, ["train", "valid"]), (3, ["train", "valid", "test"])])
+def test_a_part_without_rows_is_not_written(imported: Import, rows: int, parts: list[str]) -> None:
+    Path("few.jsonl").write_text("".join(f'{{"prompt": "{n}", "response": "x"}}\n' for n in range(rows)))
+    found = imported(source="few.jsonl")
+    assert [part for part in FILES if found[part]] == parts
+    assert found["unfilled"] == {part: path for part, path in FILES.items() if part not in parts}
+    assert [part for part, path in FILES.items() if Path(path).exists()] == parts
+    assert all(prompts(FILES[part]) for part in parts)
+
+
+def test_an_old_file_that_would_get_no_rows_is_not_left_next_to_new_training_rows(imported: Import) -> None:
+    imported()
+    before = contents()
+    with pytest.raises(InputError) as refused:
+        imported(overwrite=True, valid_ratio=0.0)
+    assert refused.value.message.code == "target_without_rows"
+    assert "--valid ''" in refused.value.message.text()
+    assert contents() == before
+    imported(overwrite=True, valid="")
+    assert Path("valid.parquet").read_bytes() == before["valid.parquet"]
