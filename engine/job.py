@@ -166,7 +166,7 @@ class Job:
     def look_into(self, sources: list[Source], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
         """Refuses files that cannot be read, before anything is made of any of them; raises InputError."""
         for source in sources:
-            if not is_stored(source, tokenizer, Path(self.config.token_store)):
+            if not is_stored(source, tokenizer, self.config.max_seq_len, Path(self.config.token_store)):
                 source.open().close()
 
     def store(self, source: Source, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:

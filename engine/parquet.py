@@ -49,22 +49,34 @@ def _check_column(path: Path, schema: pa.Schema, column: str, setting: str) -> N
 
 
 def texts(
-    path: Path, file: pq.ParquetFile, prompt_column: str, response_column: str
-) -> Iterator[tuple[list[Text], list[Text]]]:
-    """Prompts and responses, a batch at a time; bytes where a text is not UTF-8.
+    path: Path, file: pq.ParquetFile, prompt_column: str, response_column: str, turns: str
+) -> Iterator[tuple[list[Text], list[Text], list[list[int] | None]]]:
+    """Prompts, responses and where turns begin, a batch at a time; bytes where a text is not UTF-8.
 
     Raises InputError, also where the file ends before or after as many rows as it declares.
     """
     seen, declared = 0, file.metadata.num_rows
+    names = [prompt_column, response_column, *([turns] if has_starts(file, turns) else [])]
     try:
-        for batch in file.iter_batches(BATCH_ROWS, columns=[prompt_column, response_column]):
+        for batch in file.iter_batches(BATCH_ROWS, columns=names):
             seen += batch.num_rows
-            yield _texts(batch.column(prompt_column)), _texts(batch.column(response_column))
+            starts = batch.column(turns).to_pylist() if len(names) > 2 else [None] * len(batch)
+            yield _texts(batch.column(prompt_column)), _texts(batch.column(response_column)), starts
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
     if seen != declared:
         why = f"it declares {declared:,} rows and holds {seen:,}"
         raise InputError("parquet_bad", path=str(path), why=why, why_zh=f"声明有 {declared:,} 行，实际为 {seen:,} 行")
+
+
+def has_starts(file: pq.ParquetFile, column: str) -> bool:
+    """Whether a file has this column, and it holds lists of whole numbers, as an import writes them."""
+    schema = file.schema_arrow
+    if schema.get_field_index(column) < 0:
+        return False
+    kind = schema.field(column).type
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return listed and bool(pa.types.is_integer(kind.value_type))
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

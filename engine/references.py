@@ -56,7 +56,7 @@ def _read(source: Source, rows: list[int]) -> list[str]:
     found: list[str] = []
     with contextlib.closing(source.open()) as file:
         start = 0
-        for _, responses in source.batches(file):
+        for _, responses, _ in source.batches(file):
             end = start + len(responses)
             found += [str(responses[row - start]) for row in rows[len(found) : bisect.bisect_left(rows, end)]]
             start = end

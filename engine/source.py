@@ -3,12 +3,25 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.texts import Text
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
+
+
+def turns_column(prompt_column: str) -> str:
+    """The column that says where turns begin in the prompts of another, as `data import` writes it."""
+    return f"{prompt_column}_turns"
+
+
+class Batch(NamedTuple):
+    """Prompts and responses of some rows, and the places where the turns of each prompt begin."""
+
+    prompts: Sequence[Text]
+    responses: Sequence[Text]
+    starts: Sequence[Sequence[int] | None]
 
 
 @dataclass(frozen=True)
@@ -26,8 +39,15 @@ class Source:
 
         return parquet.opened(self.path, {"prompt_column": self.prompt_column, "response_column": self.response_column})
 
-    def batches(self, file: "pq.ParquetFile") -> Iterator[tuple[Sequence[Text], Sequence[Text]]]:
-        """Prompts and responses, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
+    def batches(self, file: "pq.ParquetFile") -> Iterator[Batch]:
+        """The rows, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
         from engine import parquet
 
-        return parquet.texts(self.path, file, self.prompt_column, self.response_column)
+        columns = (self.prompt_column, self.response_column, turns_column(self.prompt_column))
+        return (Batch(*batch) for batch in parquet.texts(self.path, file, *columns))
+
+    def has_turns(self, file: "pq.ParquetFile") -> bool:
+        """Whether the file says where turns begin in its prompts."""
+        from engine import parquet
+
+        return parquet.has_starts(file, turns_column(self.prompt_column))

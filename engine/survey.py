@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,9 @@ from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.finite import require_numbers
 from engine.references import references, rows_replied
+from engine.shorten import Encode, Prompt, require_turns, shortened
 from engine.source import Source
-from engine.texts import TextTally
+from engine.texts import Text, TextTally
 from engine.tokens import TokenStore, cut, encode, is_stored, open_store
 
 if TYPE_CHECKING:
@@ -158,12 +160,12 @@ def _file_facts(
     if tokenizer is None:
         tally = TextTally()
         report = _paced(name)
-        for prompts, labels in source.batches(file):
+        for prompts, labels, _ in source.batches(file):
             tally.count(prompts, labels)
             report(tally.rows, outline["rows"])
         tally.require_rows(path, config.prompt_column, config.response_column)
         return {**outline, **tally.to_json()}
-    if is_stored(source, tokenizer, Path(config.token_store)):
+    if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
         tell(doing="token_store")  # what ends this process from here on is no fault of the data file
     store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
@@ -267,15 +269,33 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     tokenizer, facts = _tokenizer(tokenizer_folder(config))
     tell(doing=name)
     source = Source(path, name, config.prompt_column, config.response_column)
-    seen = 0
+    seen, limit = 0, config.max_seq_len
     file = source.open()
-    for prompts, labels in source.batches(file):
+    for prompts, labels, starts in source.batches(file):
         if row < seen + len(prompts):
-            pair = {"prompt": prompts[row - seen], "response": labels[row - seen]}
-            shown = {part: _pieces(text, tokenizer, config.max_seq_len) for part, text in pair.items()}
+            prompt, response = prompts[row - seen], labels[row - seen]
+            kept = _kept_turns(source, row, prompt, starts[row - seen], partial(encode, tokenizer=tokenizer), limit)
+            shown = {"prompt": _pieces(kept.pop("text"), tokenizer, limit) | kept}
+            shown["response"] = _pieces(response, tokenizer, limit)
             return {**facts, "rows": file.metadata.num_rows, **shown}
         seen += len(prompts)
     raise InputError("row_unknown", path=str(path), row=row, last=seen - 1)
+
+
+def _kept_turns(
+    source: Source, row: int, prompt: Text, starts: Sequence[int] | None, encode: Encode, limit: int
+) -> dict[str, Any]:
+    """The text of a prompt that is kept, how many of its oldest turns are left out, and their text."""
+    whole = {"text": prompt, "turns_left_out": 0, "left_out": ""}
+    if not starts or not isinstance(prompt, str):
+        return whole
+    asked = Prompt(prompt, starts)
+    require_turns(source, row, asked)
+    if len(starts) == 1 or len(encode([prompt])[0]) <= limit:
+        return whole
+    (found,) = shortened([asked], limit, encode)
+    left_out = prompt[starts[0] : starts[found.turns] - 1]
+    return {"text": found.text, "turns_left_out": found.turns, "left_out": left_out}
 
 
 def _pieces(text: str | bytes | None, tokenizer: "PreTrainedTokenizerBase", limit: int) -> dict[str, Any]:
@@ -355,7 +375,7 @@ def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]
         source = Source(Path(name), "train_file", config.prompt_column, config.response_column)
         file, seen, report = source.open(), 0, _paced(name)
         every = 1 + file.metadata.num_rows * len(request["files"]) // TOKENIZER_ROWS
-        for prompts, labels in source.batches(file):
+        for prompts, labels, _ in source.batches(file):
             pairs = list(zip(prompts, labels, strict=True))[-seen % every :: every]
             texts += [text[:LONGEST_TEXT] for pair in pairs for text in pair if isinstance(text, str)]
             seen += len(prompts)

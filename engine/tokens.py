@@ -2,7 +2,9 @@
 
 Rows are streamed one batch at a time and left out where prompt or response is empty. The ids are kept
 whole and cut at `max_seq_len` (the end token included) when they are read, so that another length needs no other
-store. It is named after the content of file and tokenizer: a change of either makes a new one.
+store. It is named after the content of file and tokenizer: a change of either makes a new one. Of a file that says
+where turns begin in its prompts there is a store for each length: prompts that are longer lose their oldest turns
+before they are tokenized.
 """
 
 import contextlib
@@ -26,15 +28,16 @@ from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
 from engine.foreign import reading_foreign
-from engine.source import Source
+from engine.shorten import Prompt, Shortening
+from engine.source import Batch, Source
 from engine.store_files import META, DamagedError, StoreWriter, remove, require_sound
-from engine.texts import Text, TextTally, row_hashes
+from engine.texts import TextTally, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # whose lengths are held at once, 8 bytes each
-FORMAT = 3
+FORMAT = 4
 REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
 HASHED_AT_ONCE = 4 << 20  # bytes
 Ids = npt.NDArray[np.int64]
@@ -174,6 +177,9 @@ class TokenStore:
         if self.damage is not None:
             notes.append(Message.of("token_store_again", path=str(self.damage.path), why=self.damage.why))
         shown = {"path": str(path), "rows": meta["rows"]}
+        if meta["turns_rows"]:
+            left_out = {name: meta[name] for name in ("turns_rows", "turns_left_out")}
+            notes.append(Message.of("turns_left_out", limit=self.limit, **shown, **left_out))
         if meta["dropped"]:
             count, why = sum(meta["dropped"].values()), counted(meta["dropped"])
             first = meta["first_dropped"]
@@ -198,16 +204,18 @@ def open_store(
     `progress` is called with rows done and rows in all while it is made, `looking` with megabytes while one that
     exists is looked through.
     """
-    folder = store_path(source, tokenizer, root)
+    folder = store_path(source, tokenizer, max_len, root)
     damage = _damage(folder, tokenizer, looking)
     if damage is not None:
         _remove_damaged(folder, damage)
     if not folder.exists():
+        with contextlib.closing(source.open()) as file:
+            folder = _named(source, tokenizer, root, max_len if source.has_turns(file) else None)
         staged = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
         try:
             root.mkdir(parents=True, exist_ok=True)
             staged.mkdir()
-            _build(source, tokenizer, staged, progress)
+            _build(source, tokenizer, max_len, staged, progress)
             with contextlib.suppress(OSError):  # another process was first: its store is the same
                 staged.rename(folder)
         except OSError as error:
@@ -221,7 +229,7 @@ def open_store(
 
 def reopened(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> TokenStore:
     """The store that another rank of this machine has just opened, without looking through it again."""
-    return TokenStore(store_path(source, tokenizer, root), max_len)
+    return TokenStore(store_path(source, tokenizer, max_len, root), max_len)
 
 
 def _damage(folder: Path, tokenizer: "PreTrainedTokenizerBase", looking: Progress) -> DamagedError | None:
@@ -250,19 +258,28 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def is_stored(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> bool:
+def is_stored(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> bool:
     """Whether the store of `source` is there, which no broken file has."""
-    return (store_path(source, tokenizer, root) / META).is_file()
+    return (store_path(source, tokenizer, max_len, root) / META).is_file()
 
 
-def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path) -> Path:
-    """The folder of the store of this content: data, columns and tokenizer."""
+def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> Path:
+    """The folder of the store of this content: of all lengths, or where that does not exist, of this length.
+
+    Which of them a file has is known without opening it: its content decides which one is made, and is in both names.
+    """
+    for_all = _named(source, tokenizer, root, None)
+    return for_all if os.path.lexists(for_all) else _named(source, tokenizer, root, max_len)
+
+
+def _named(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path, max_len: int | None) -> Path:
     parts = (
         FORMAT,
         fingerprint(source.path, root),
         source.prompt_column,
         source.response_column,
         tokenizer_sha256(tokenizer),
+        max_len,
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return root / f"{source.path.stem}-{name}"
@@ -309,13 +326,15 @@ def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
     return hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, progress: Progress) -> None:
+def _build(
+    source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, folder: Path, progress: Progress
+) -> None:
     file = source.open()
     total = file.metadata.num_rows
     kind, ends = "", {"prompt": 0, "label": 0}
-    texts, unk, unknown = TextTally(), tokenizer.unk_token_id, 0
+    texts, turns, unk, unknown = TextTally(), Shortening(source, max_len), tokenizer.unk_token_id, 0
     with StoreWriter(folder) as out, _no_search_for_cycles():
-        for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer):
+        for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns):
             kind = kind or _id_kind(tokenizer)  # here, for the tokenizer is at work by now
             for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
                 try:
@@ -332,7 +351,7 @@ def _build(source: Source, tokenizer: "PreTrainedTokenizerBase", folder: Path, p
             out.append("hashes", hashes)
             progress(batch.seen, total)
         texts.require_rows(source.path, source.prompt_column, source.response_column)
-        out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **texts.to_json()})
+        out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **turns.to_json(), **texts.to_json()})
 
 
 def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -359,23 +378,38 @@ class _Batch:
     rows: list[int]
     pairs: list[tuple[str, str]]
     seen: int
+    starts: list[Sequence[int] | None]
+
+    def conversations(self) -> dict[int, Prompt]:
+        """The prompts that the file says turns of, by their places in this batch."""
+        return {at: Prompt(self.pairs[at][0], starts) for at, starts in enumerate(self.starts) if starts}
 
 
-def _usable(batches: Iterator[tuple[Sequence[Text], Sequence[Text]]], texts: TextTally) -> Iterator[_Batch]:
-    for prompts, labels in batches:
+def _usable(batches: Iterator[Batch], texts: TextTally) -> Iterator[_Batch]:
+    for prompts, labels, starts in batches:
         before = texts.rows
         kept = texts.count(prompts, labels)
-        yield _Batch([before + i for i in kept], [(str(prompts[i]), str(labels[i])) for i in kept], texts.rows)
+        pairs = [(str(prompts[i]), str(labels[i])) for i in kept]
+        yield _Batch([before + i for i in kept], pairs, texts.rows, [starts[i] for i in kept])
 
 
 def _tokenized(
-    batches: Iterator[_Batch], tokenizer: "PreTrainedTokenizerBase"
+    batches: Iterator[_Batch], tokenizer: "PreTrainedTokenizerBase", turns: Shortening
 ) -> Iterator[tuple[_Batch, npt.NDArray[np.uint64], list[list[int]]]]:
     """Each batch with its rows' hashes, and the ids of all its prompts and then of all its labels.
 
     While the tokenizer is at one batch, whose work needs no Python, this hashes it, the caller has the one before, and
     the next is read.
     """
+
+    def finished(batch: _Batch, encodings: "Future[list[Any]]") -> list[list[int]]:
+        ids = _ids(_tokenizers(encodings, tokenizer), tokenizer)
+        turns.shorten(batch.rows, batch.conversations(), ids, again)
+        return ids
+
+    def again(texts: list[str]) -> list[list[int]]:  # in that thread, for not every tokenizer takes two at once
+        return _ids(_tokenizers(pool.submit(_encodings, texts, tokenizer), tokenizer), tokenizer)
+
     with ThreadPoolExecutor(1, "tokenizer") as pool:
         before: tuple[_Batch, npt.NDArray[np.uint64], Future[list[Any]]] | None = None
         for batch in batches:
@@ -383,10 +417,10 @@ def _tokenized(
             encodings = pool.submit(_encodings, texts, tokenizer)
             after = (batch, row_hashes(batch.pairs), encodings)
             if before is not None:
-                yield before[0], before[1], _ids(_tokenizers(before[2], tokenizer), tokenizer)
+                yield before[0], before[1], finished(before[0], before[2])
             before = after
         if before is not None:
-            yield before[0], before[1], _ids(_tokenizers(before[2], tokenizer), tokenizer)
+            yield before[0], before[1], finished(before[0], before[2])
 
 
 def _tokenizers(encodings: "Future[list[Any]]", tokenizer: "PreTrainedTokenizerBase") -> list[Any]:

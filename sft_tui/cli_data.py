@@ -76,7 +76,25 @@ def file_config(file: Path, **values: Any) -> RunConfig:
 TEST_FILE, TEST_SHARE = preset("sft-small").config.test_file, 0.05
 TEST_HELP = "Test file; '' for none. Where no file is named, the preset's too."
 TEST_SHARE_HELP = f"Share held out for the test file; {TEST_SHARE} where there is one."
-HISTORY_HELP = "Earlier turns of a conversation in the prompts of its later answers."
+HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all, none, or at most so many."
+
+
+class History(click.ParamType[int | None]):
+    """`all`, `none` or a number of turns; as a value None, 0 or that number."""
+
+    name = "all|none|N"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> int | None:
+        """The number of turns."""
+        if value is None or isinstance(value, int) or value == "all":
+            return None if value == "all" else value
+        if value == "none":
+            return 0
+        if not (value.isascii() and value.isdigit() and len(value) <= 9):
+            self.fail(say("usage_history", LANG, value=text.safe(value, 60)))
+        return int(value)
+
+
 train_option = click.option(
     "--train",
     type=HomePath(),
@@ -100,7 +118,7 @@ valid_option = click.option(
 @click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
 @click.option("--test", type=HomePath(), default=None, help=TEST_HELP)
 @click.option("--test-ratio", type=click.FloatRange(0, 0.9), default=None, help=TEST_SHARE_HELP)
-@click.option("--history", type=click.Choice(["all", "none"]), default="all", show_default=True, help=HISTORY_HELP)
+@click.option("--history", type=History(), default="all", show_default=True, help=HISTORY_HELP)
 @click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
 @click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
 @click.option("--prompt_column", default="", help="Column of the prompts, where no shape that is known has it.")
@@ -110,9 +128,7 @@ valid_option = click.option(
 @click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
 @click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
 @click.pass_context
-def data_import(
-    context: click.Context, /, files: tuple[str, ...], preview: bool, json: bool, history: str, **how: Any
-) -> None:
+def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool, json: bool, **how: Any) -> None:
     """Turn FILES in the usual shapes into training and validation rows.
 
     JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed too; folders of them, what `datasets` saves, and - for
@@ -128,7 +144,7 @@ def data_import(
     if preview:
         how |= dict.fromkeys(("train", "valid", "test"), "")
     with telling() as progress:
-        found = importing.bring_in(list(files), progress, history=history == "all", **how)
+        found = importing.bring_in(list(files), progress, **how)
     if json:
         echo_json(found)
         return

@@ -110,7 +110,7 @@ def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     yield say("import_rows", lang, **rows)
     if found["with_history"]:
         counts = {"made": found["made"], "conversations": found["conversations"], "earlier": found["with_history"]}
-        yield say("import_turns" if found["history"] else "import_last_turns", lang, **counts)
+        yield say("import_turns" if found["history"] != 0 else "import_last_turns", lang, **counts)
     unused = dict.fromkeys(safe(name, 60) for file in found["files"] for name in file["unused"])
     if unused:
         yield say("import_unused", lang, columns=", ".join(unused))

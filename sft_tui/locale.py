@@ -162,14 +162,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "import_turns": (
         "  {made:,} answers of {conversations:,} conversations; {earlier:,} prompts hold the turns before them "
-        "(Q: …, A: …); --history none leaves those out",
+        "(Q: …, A: …); --history says how many",
         "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问带有此前的对话（Q: …，A: …）；"
-        "--history none 则不带",
+        "--history 设定轮数",
     ),
     "import_last_turns": (
         "  {made:,} answers of {conversations:,} conversations; {earlier:,} prompts lack the turns before them "
-        "(--history none)",
-        "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问略去了此前的对话（--history none）",
+        "(--history)",
+        "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问略去了此前的对话（--history）",
     ),
     "import_unused": ("  columns that are not used: {columns}", "  未使用的列：{columns}"),
     "import_divided": (
@@ -231,6 +231,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "row_prompt": ("prompt", "提问"),
     "row_response": ("response", "回答"),
+    "row_turns": ("{count:,} earlier turns left out:", "略去此前 {count:,} 轮："),
     "row_null": ("null", "空值"),
     "row_cut": ("cut off:", "截去："),
     "demo_data": ("Preparing the demo's data and tokenizer …", "正在准备演示数据和分词器 …"),
@@ -406,6 +407,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "usage_resume_fresh": (
         "--resume goes on with a run, --fresh starts anew: give one of them.",
         "--resume 继续运行，--fresh 重新开始：只能选其一。",
+    ),
+    "usage_history": (
+        "{value} is not a number of turns; name all, none, or a number.",
+        "{value} 不是轮数；可用 all、none 或一个数字。",
     ),
     "usage_shares": (
         "--valid-ratio and --test-ratio together leave nothing to train on.",

@@ -32,6 +32,8 @@ def lines(found: Mapping[str, Any], file: Path, row: int, lang: Lang) -> Iterato
         yield ""
         counts = {"count": count, "kept": kept, "cut": count - kept, "unknown": about["unknown"]}
         yield say("row_part", lang, part=say(f"row_{part}", lang), **counts)
+        if about.get("turns_left_out"):
+            yield f"  {say('row_turns', lang, count=about['turns_left_out'])} {safe(about['left_out'])}"
         yield f"  {say('row_null', lang) if about['text'] is None else safe(about['text'])}"
         pieces = [f"{safe(piece)}={number}" for piece, number in zip(about["pieces"], about["ids"], strict=True)]
         # The end token stays when a row is cut.

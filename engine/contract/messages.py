@@ -306,6 +306,15 @@ MESSAGES: dict[str, Wording] = {
         "{path}: {cut_rows} of {rows} rows are longer than {limit} tokens; {cut_tokens} of {tokens} tokens were cut.",
         "{path}：共 {rows} 行，其中 {cut_rows} 行超过 {limit} 个词元；{tokens} 个词元中截去 {cut_tokens} 个。",
     ),
+    "turns_left_out": Wording(
+        "{path}: {turns_rows} of {rows} rows lost {turns_left_out} earlier turns, to fit {limit} tokens.",
+        "{path}：共 {rows} 行，其中 {turns_rows} 行为不超过 {limit} 个词元而略去了此前的 {turns_left_out} 轮对话。",
+    ),
+    "turns_elsewhere": Wording(
+        "{path}: row {row}: the turns of its {prompt} do not begin where {column} says. "
+        "Either was changed after the import.",
+        "{path}：第 {row} 行 {prompt} 中各轮的起始位置与 {column} 列不符：导入后其中之一被改动过。",
+    ),
     # model and tokenizer
     "tokenizer_bad": Wording(
         "No tokenizer can be loaded from {path}: {why}.",

@@ -55,6 +55,9 @@ REASONS: dict[str, Reason] = {
     ),
     "column_beyond_text": Reason("column {detail}: only text can be learned from", "{detail} 列：只能学习文本"),
     "column_not_list": Reason("column {detail} is not a list", "{detail} 列不是列表"),
+    "turns_elsewhere": Reason(
+        "column {detail} does not say where the turns of the prompt begin", "{detail} 列与提问中各轮的起始位置不符"
+    ),
     "turn_not_object": Reason("a turn is not an object", "对话中有一项不是 JSON 对象"),
     "turn_without_role": Reason("a turn without a role, with {detail}", "对话中有一项没有角色，只有 {detail}"),
     "turn_part": Reason("a turn with a part that is not text: {detail}", "对话中含有非文本内容：{detail}"),

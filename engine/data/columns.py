@@ -28,13 +28,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "conversations": ("conversations",),
     "conversation": ("conversation", "dialogue", "dialog", "对话"),
     "contents": ("contents",),
+    "prompt_turns": ("prompt_turns",),  # where turns begin in a prompt that an import wrote
     "data": ("data",),
     # what no prompt of text can hold
     "beyond_text": ("tools", "functions", "image", "images", "audio", "audios", "video", "videos"),
 }
 
 
-LISTS = ("messages", "conversations", "conversation", "contents", "data", "paragraphs")
+LISTS = ("messages", "conversations", "conversation", "contents", "data", "paragraphs", "prompt_turns")
 
 
 def canonical(name: object) -> str:

@@ -9,7 +9,7 @@ and a line end before it. Where turns came earlier it is a transcript, in which 
     Q: second question
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -28,15 +28,17 @@ class Turn(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is written, and how many turns came before the question.
+    """What is written, and how many turns came before the question, whether the prompt has them or not.
 
-    Rows of one conversation, and of others that begin with the same prompt, have an equal `opening`.
+    Rows of one conversation, and of others that begin with the same prompt, have an equal `opening`. `starts` are the
+    places in the prompt, in characters, where its turns begin; none where it has no earlier ones.
     """
 
     prompt: str
     response: str
     opening: str
     earlier: int = 0
+    starts: tuple[int, ...] = ()
 
 
 @dataclass
@@ -61,22 +63,17 @@ class Conversation:
         made._require_answer()
         return made
 
-    def rows(self, history: bool = True) -> Iterator[Row]:
-        """A row for each answer that is to be learned; without `history` its prompt has no earlier turns."""
+    def rows(self, history: int | None = None) -> Iterator[Row]:
+        """A row for each answer that is to be learned; `history` is how many earlier turns its prompt has at most."""
         opening = ""
         for place, turn in enumerate(self.turns):
             if turn.role != "assistant":
                 continue
-            before = self.turns[:place] if history else self.turns[max(0, place - 1) : place]
-            prompt = self._prompt(before)
-            opening = (opening or prompt) if history else prompt
+            first = 0 if history is None else max(0, place - 1 - history)
+            prompt, starts = prompt_of(self.system, self.turns[first:place])
+            opening = prompt if history == 0 else opening or prompt
             if turn.learned and prompt:
-                yield Row(prompt, turn.text, opening, max(0, place - 1))
-
-    def _prompt(self, turns: list[Turn]) -> str:
-        alone = len(turns) == 1 and turns[0].role == "user"
-        texts = [turn.text if alone else f"{MARKS[turn.role]}{turn.text}" for turn in turns]
-        return "\n".join([self.system] * bool(self.system) + texts)
+                yield Row(prompt, turn.text, opening, max(0, place - 1), starts)
 
     def _add(self, turn: Turn) -> None:
         if turn.role == "system":
@@ -110,6 +107,34 @@ class Conversation:
         self.notices += ["answer_unlearned"] * sum(not answer.learned for answer in answers)
         if self.turns[0].role == "assistant" and not self.system:
             self.notices.append("answer_first")
+
+
+def prompt_of(system: str, turns: Sequence[Turn]) -> tuple[str, tuple[int, ...]]:
+    """The prompt of a system text and turns, and where in it the turns begin; nowhere where one question is all."""
+    if len(turns) <= 1 and all(turn.role == "user" for turn in turns):
+        return "\n".join([system] * bool(system) + [turn.text for turn in turns]), ()
+    prompt, starts = system, []
+    for turn in turns:
+        prompt += "\n" * bool(prompt)
+        starts.append(len(prompt))
+        prompt += f"{MARKS[turn.role]}{turn.text}"
+    return prompt, tuple(starts)
+
+
+def parsed(prompt: str, starts: Sequence[int]) -> tuple[str, list[Turn]]:
+    """The system text and the turns of a prompt; raises ValueError where its turns do not begin at `starts`."""
+    turns = []
+    for start, end in zip(starts, [*starts[1:], len(prompt) + 1], strict=True):
+        if start < 0 or end <= start:
+            raise ValueError("the places of turns are out of order")
+        role = next((role for role, mark in MARKS.items() if prompt.startswith(mark, start)), None)
+        if role is None:
+            raise ValueError("no turn begins there")
+        turns.append(Turn(role, prompt[start + len(MARKS[role]) : end - 1], learned=False))
+    system = prompt[: max(0, starts[0] - 1)] if starts else prompt
+    if not starts or turns[-1].role != "user" or prompt_of(system, turns) != (prompt, tuple(starts)):
+        raise ValueError("its turns begin elsewhere")
+    return system, turns
 
 
 def _joined(first: str, second: str) -> str:

@@ -36,7 +36,7 @@ class Request:
     response_column: str = ""
     encoding: str = ""  # of all text files; found out where it is empty
     shown: dict[str, str] = field(default_factory=dict)  # names of files, where they are others than their paths
-    history: bool = True  # earlier turns of a conversation are in the prompts of its later answers
+    history: int | None = None  # earlier turns in the prompt of an answer, at most; all where it is None
     valid_ratio: float = 0.1
     test_ratio: float = 0.0
     spare_test: bool = False  # a test file that no import wrote stays as it is, and no rows are held out for it

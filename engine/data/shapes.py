@@ -8,9 +8,10 @@ from typing import Any
 
 from engine.data.account import RefusedError
 from engine.data.columns import Columns
-from engine.data.conversation import Conversation, Row, Turn
+from engine.data.conversation import Conversation, Row, Turn, parsed
 from engine.data.turns import is_turns, listed, turns_of
 from engine.data.values import text_of
+from engine.source import turns_column
 
 PROMPT_PARTS = ("instruction", "question", "input", "context")  # in the order in which they stand in a prompt
 Notices = list[str]
@@ -47,8 +48,11 @@ class Shaped:
     unused: list[str]
 
 
-def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: bool = True) -> Shaped:
-    """The rows of a record; `asked` are the columns that were named for prompt and response. Raises RefusedError."""
+def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None = None) -> Shaped:
+    """The rows of a record; raises RefusedError.
+
+    `asked` are the columns that were named for prompt and response, `history` how many earlier turns prompts have.
+    """
     if isinstance(record, RefusedError):
         raise record
     if not isinstance(record, Mapping):
@@ -123,6 +127,9 @@ def _turns_in(part: str) -> Reader:
 
 def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     """A question, put together from its parts, and its answer; either may be a list of turns."""
+    if columns.has("prompt_turns") and columns.name("prompt_turns") == turns_column(str(columns.name("question"))):
+        yield _of_import(columns, notices)
+        return
     answer = columns.get(columns.first("answer", "answerer"))
     asked = columns.get("question")
     turns = list(chain(_system(columns, notices), _history(columns, notices)))
@@ -137,6 +144,20 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
         yield Conversation.of([*turns, *turns_of(asked, "question", notices), *answered])
         return
     yield Conversation.of([*turns, Turn("user", _prompt(columns, notices)), *answered])
+
+
+def _of_import(columns: Columns, notices: Notices) -> Conversation:
+    """A row of a file that an import wrote: only its answer makes a row again."""
+    prompt = _one_text(columns.get("question"), "prompt", notices)
+    answer = _one_text(columns.get("answer"), "response", notices)
+    if not answer.strip():
+        raise RefusedError("response_empty")
+    starts = listed(columns.get("prompt_turns"), str(columns.name("prompt_turns")))
+    try:
+        system, turns = parsed(prompt, starts)
+    except (TypeError, ValueError):
+        raise RefusedError("turns_elsewhere", str(columns.name("prompt_turns"))) from None
+    return Conversation(system, [*turns, Turn("assistant", answer)])
 
 
 def _prompt(columns: Columns, notices: Notices) -> str:

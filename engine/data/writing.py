@@ -19,10 +19,12 @@ from engine.data.conversation import Row
 from engine.data.split import Hashes, Split, split
 from engine.data.targets import Target, folders_of, replace_all
 from engine.parquet import STREAMED, on_disk
+from engine.source import turns_column
 from engine.texts import row_hashes
 
 GROUP_ROWS = 10_000
 SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])
+WITH_TURNS = SCHEMA.append(pa.field(turns_column("prompt"), pa.list_(pa.int32())))  # null where there is one turn
 WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file that is written
 PARTS = ("train", "valid", "test")  # numbered as in a Split
 
@@ -47,14 +49,14 @@ def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dic
             for target in targets:
                 target.clear_stale()
                 stack.callback(_drop, target)
-            hashes = _stage(pool, rows)
+            prompts, groups, with_turns = _stage(pool, rows)
             shares = [choice.shares.get(part, 0.0) for part in PARTS[1:]]
-            parts = split(*hashes, choice.seed, choice.sample, shares)
+            parts = split(prompts, groups, choice.seed, choice.sample, shares)
             counts = _counts(parts)
             filled = [target for target in targets if counts[f"{target.part}_rows"]]
             if filled:
                 _require_absent(target for target in targets if target not in filled)
-                _copy(pool, filled, parts)
+                _copy(pool, filled, parts, WITH_TURNS if with_turns else SCHEMA)
                 replace_all(filled)
             return counts
     except OSError as error:
@@ -91,28 +93,31 @@ def _counts(parts: Split) -> dict[str, int]:
     return {"rows": sum(by_part.values()), **by_part, "divided": parts.divided, "divided_largest": parts.largest}
 
 
-def _stage(pool: IO[bytes], rows: Iterator[Row]) -> tuple[Hashes, Hashes]:
-    """Writes all rows to `pool`; the hashes of their prompts and of their groups."""
-    prompts, groups = [], []
+def _stage(pool: IO[bytes], rows: Iterator[Row]) -> tuple[Hashes, Hashes, bool]:
+    """Writes all rows to `pool`; the hashes of their prompts and of their groups, and whether any has earlier turns."""
+    prompts, groups, with_turns = [], [], False
     batch: list[Row] = []
-    with pq.ParquetWriter(pool, SCHEMA, compression="snappy") as writer:
+    with pq.ParquetWriter(pool, WITH_TURNS, compression="snappy") as writer:
 
         def put() -> None:
-            writer.write_table(pa.table([[r.prompt for r in batch], [r.response for r in batch]], schema=SCHEMA))
+            starts = [row.starts or None for row in batch]
+            columns = [[row.prompt for row in batch], [row.response for row in batch], starts]
+            writer.write_table(pa.table(columns, schema=WITH_TURNS))
             prompts.append(row_hashes([(row.prompt, "") for row in batch]))
             groups.append(row_hashes([(row.opening, "") for row in batch]))
             batch.clear()
 
         for row in rows:
             batch.append(row)
+            with_turns = with_turns or bool(row.starts)
             if len(batch) == GROUP_ROWS:
                 put()
         put()
-    return np.concatenate(prompts), np.concatenate(groups)
+    return np.concatenate(prompts), np.concatenate(groups), with_turns
 
 
-def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split) -> None:
-    schema = SCHEMA.with_metadata(WRITTEN_BY)
+def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split, columns: pa.Schema) -> None:
+    schema = columns.with_metadata(WRITTEN_BY)
     with ExitStack() as stack:
         writers: dict[str, Any] = {}
         for target in targets:
@@ -121,7 +126,7 @@ def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split) -> None:
             writers[target.part] = stack.enter_context(made)
         start = 0
         pool.seek(0)
-        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS):
+        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS, columns=columns.names):
             here = parts.parts[start : start + len(batch)]
             start += len(batch)
             for part, writer in writers.items():

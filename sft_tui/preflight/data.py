@@ -83,9 +83,12 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
 
 
 def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> Iterator[Finding]:
+    longest = max(facts["turns_longest"], *(facts[part]["longest"] for part in ("prompt", "label")))
+    if facts["turns_rows"]:
+        args = {name: facts[name] for name in ("turns_rows", "turns_left_out", "rows", "limit")}
+        yield Finding("ok", "turns_left_out", name, {"path": path, "longest": longest, **args})
     if facts["cut_rows"]:
         share = facts["cut_label_tokens"] / max(1, facts["label_tokens"])
-        longest = max(facts[part]["longest"] for part in ("prompt", "label"))
         args = {name: facts[name] for name in ("cut_rows", "cut_tokens", "rows", "limit")}
         args |= {"path": path, "share": percent(share), "longest": longest}
         yield Finding("warning" if share >= CUT_SHARE else "ok", "rows_truncated", name, args)

@@ -124,6 +124,27 @@ SAID: dict[str, Said] = {
         ("Export the rows again as UTF-8. Look at one: `{command}`", "请以 UTF-8 重新导出。查看该行：`{command}`"),
     ),
     "rows_truncated": _TRUNCATED,
+    "turns_left_out": Said(
+        (
+            "{path}: {turns_rows:,} of {rows:,} rows lost {turns_left_out:,} earlier turns, to fit {limit} tokens.",
+            "{path}：{rows:,} 行中有 {turns_rows:,} 行为不超过 {limit} 个词元，略去此前 {turns_left_out:,} 轮。",
+        ),
+        ("The oldest turns go first.", "最早的几轮最先略去。"),
+        (
+            "Raise --max_seq_len to keep more of them (the longest row has {longest} tokens).",
+            "调大 --max_seq_len 可保留更多（最长的一行有 {longest} 个词元）。",
+        ),
+    ),
+    "turns_elsewhere": Said(
+        why=(
+            "A prompt that is too long loses its oldest turns, so it must be known where they begin.",
+            "提问过长时会略去最早的几轮，因此必须知道各轮从哪里开始。",
+        ),
+        fix=(
+            "Import the rows again, or remove the column {column}: long prompts then lose their end.",
+            "请重新导入数据，或删除 {column} 列：此时过长的提问会从末尾截去。",
+        ),
+    ),
     "labels_empty": Said(
         (
             "{path}: the response of {count:,} rows has no token but the end; the first is row {first}.",

@@ -29,11 +29,11 @@ def test_a_file_that_holds_fewer_rows_than_it_declares_is_refused(tmp_path: Path
     file = parquet.opened(path, COLUMNS)
     assert file.metadata.num_rows == rows
     with pytest.raises(InputError) as refused:
-        list(parquet.texts(path, file, "prompt", "response"))
+        list(parquet.texts(path, file, "prompt", "response", "prompt_turns"))
     assert (refused.value.message.code, refused.value.message.args["path"]) == ("parquet_bad", str(path))
 
 
 def test_a_file_that_holds_what_it_declares_is_read(tmp_path: Path) -> None:
     path = declaring(tmp_path / "rows.parquet", 20)
-    read = list(parquet.texts(path, parquet.opened(path, COLUMNS), "prompt", "response"))
-    assert sum(len(prompts) for prompts, _ in read) == 20
+    read = list(parquet.texts(path, parquet.opened(path, COLUMNS), "prompt", "response", "prompt_turns"))
+    assert sum(len(prompts) for prompts, *_ in read) == 20

@@ -147,6 +147,19 @@ def test_a_row_is_shown_with_what_is_cut(
     assert beyond["error"]["args"]["last"] == 2
 
 
+def test_turns_that_do_not_fit_are_counted_and_shown_apart(tmp_path: Path, tiny_tokenizer: Path) -> None:
+    row = {"prompt": "系统\nQ: 你好\nA: 谢谢\nQ: 怎么样？", "response": "好", "prompt_turns": [3, 9, 15]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train.parquet")
+    values = {"train_file": str(tmp_path / "train.parquet"), "tokenizer": str(tiny_tokenizer), "max_seq_len": 12}
+    config, _ = override(preset("sft-small").config, {**values, "token_store": str(tmp_path / "store")})
+    facts = answer("data", config, settings=["train_file"], processes=1)["train_file"]
+    assert (facts["turns_rows"], facts["turns_left_out"], facts["cut_rows"]) == (1, 2, 0)
+    assert facts["turns_longest"] > 12 >= facts["prompt"]["longest"]
+    shown = answer("row", config, setting="train_file", row=0)["prompt"]
+    assert (shown["text"], shown["turns_left_out"]) == ("系统\n怎么样？", 2)
+    assert shown["left_out"] == "Q: 你好\nA: 谢谢"
+
+
 def every_micro_batch(lengths: Lengths, config: RunConfig, world: int) -> Iterator[tuple[int, int, int]]:
     """All micro-batches of a run as (rows, longest prompt, longest label)."""
     rows, batch = len(lengths.prompt), config.effective_batch(world)

@@ -60,6 +60,7 @@ def test_clicks_texts_are_those_that_click_looks_up() -> None:
         (["check", "sft-small", "--memory_limt", "8GB"], 2, "没有选项 '--memory_limt'"),
         (["chek"], 2, "没有命令 'chek'"),
         (["data", "import", "nowhere.json"], 2, "'nowhere.json' 不存在"),
+        (["data", "import", "x", "--history", "two"], 2, "two 不是轮数；可用 all、none 或一个数字"),
         (["data", "show", "x", "--row", "-1"], 2, "不在范围 x>=0 内"),
         (["run", "sft-small", "--resume", "--fresh"], 2, "只能选其一"),
         (["data", "import", __file__, "--train", ""], 2, "指定要写出的文件"),

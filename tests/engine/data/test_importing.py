@@ -1,6 +1,7 @@
 """Files in the usual shapes become two columns; what cannot be used is counted with its reason, whatever it is."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ def rows_of(path: str | None) -> Pairs:
     if not path or not Path(path).exists():
         return []
     table = pq.read_table(path)
-    assert table.column_names == ["prompt", "response"]
-    return list(zip(*(table.column(name).to_pylist() for name in ("prompt", "response")), strict=True))
+    prompts, responses, *turns = (column.to_pylist() for column in table.columns)
+    assert table.column_names == ["prompt", "response", "prompt_turns"][: 2 + len(turns)]
+    begin = [[turn.start() for turn in re.finditer("^[QA]: ", prompt, re.MULTILINE)] for prompt in prompts]
+    assert begin == ([places or [] for places in turns[0]] if turns else [[]] * len(prompts))
+    return list(zip(prompts, responses, strict=True))
 
 
 def lines(*records: Any) -> str:
@@ -239,3 +243,43 @@ def test_pairs_that_were_made_of_files_are_written_like_any(tmp_path: Path) -> N
     )
     assert found["rows"] == 1
     assert target.is_file()
+
+
+LONG_TALK = {
+    "system": "简短",
+    "conversations": [
+        {"from": role, "value": text}
+        for text, role in zip(["甲", "1", "乙", "2", "丙", "3"], ["human", "gpt"] * 3, strict=True)
+    ],
+}
+
+
+def test_the_column_of_turns_is_written_only_where_a_row_has_earlier_ones(bring_in: Importer, tmp_path: Path) -> None:
+    bring_in(lines(LONG_TALK), history=0)
+    assert pq.read_schema(tmp_path / "train.parquet").names == ["prompt", "response"]
+    bring_in(lines(LONG_TALK, {"prompt": "你好", "response": "你好！"}))
+    written = pq.read_table(tmp_path / "train.parquet")
+    assert written.schema.names == ["prompt", "response", "prompt_turns"]
+    starts = dict(zip(written["prompt"].to_pylist(), written["prompt_turns"].to_pylist(), strict=True))
+    assert starts["你好"] is starts["简短\n甲"] is None
+    assert starts["简短\nQ: 甲\nA: 1\nQ: 乙"] == [3, 8, 13]
+
+
+def test_what_an_import_wrote_can_be_imported_again_and_keeps_its_turns(bring_in: Importer, tmp_path: Path) -> None:
+    bring_in(lines(LONG_TALK))
+    first = pq.read_table(tmp_path / "train.parquet")
+    again = (tmp_path / "train.parquet").read_bytes()
+    _, rows, _ = bring_in(again, "again.parquet", train=str(tmp_path / "second.parquet"))
+    assert len(rows) == 3
+    assert pq.read_table(tmp_path / "second.parquet").equals(first)
+    _, fewer, _ = bring_in(again, "again.parquet", train=str(tmp_path / "fewer.parquet"), history=1)
+    assert sorted(prompt for prompt, _ in fewer) == ["简短\nA: 1\nQ: 乙", "简短\nA: 2\nQ: 丙", "简短\n甲"]
+
+
+def test_an_imported_row_that_was_edited_since_is_refused_by_name(bring_in: Importer, tmp_path: Path) -> None:
+    bring_in(lines(LONG_TALK))
+    table = pq.read_table(tmp_path / "train.parquet")
+    edited = [f"！{prompt}" for prompt in table["prompt"].to_pylist()]
+    pq.write_table(table.set_column(0, "prompt", [edited]), tmp_path / "edited.parquet")
+    found, rows, _ = bring_in((tmp_path / "edited.parquet").read_bytes(), "edited.parquet")
+    assert (len(rows), counts(found)) == (1, {"turns_elsewhere:prompt_turns": 2})

@@ -194,9 +194,20 @@ def test_turns_of_one_role_are_joined_and_a_system_text_stands_first(said: Pairs
 
 def test_without_history_the_prompt_is_the_last_question_with_the_system_text() -> None:
     record = {"system": "简短", "messages": turns("甲", "1", "乙", "2")}
-    found = shaped(record, history=False)
+    found = shaped(record, history=0)
     assert [(row.prompt, row.response) for row in found.rows] == [("简短\n甲", "1"), ("简短\n乙", "2")]
     assert [row.earlier for row in found.rows] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("history", "last"),
+    [(1, "简短\nA: 2\nQ: 丙"), (2, "简短\nQ: 乙\nA: 2\nQ: 丙"), (9, "简短\nQ: 甲\nA: 1\nQ: 乙\nA: 2\nQ: 丙")],
+)
+def test_a_prompt_has_at_most_as_many_earlier_turns_as_asked_for(history: int, last: str) -> None:
+    record = {"system": "简短", "messages": turns("甲", "1", "乙", "2", "丙", "3")}
+    found = shaped(record, history=history)
+    assert (len(found.rows), found.rows[0].prompt, found.rows[-1].prompt) == (3, "简短\n甲", last)
+    assert len({row.opening for row in found.rows}) == 1
 
 
 def test_columns_that_are_named_win_over_every_shape_and_the_others_are_named() -> None:
