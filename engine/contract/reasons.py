@@ -68,6 +68,9 @@ REASONS: dict[str, Reason] = {
     "role_of_tools": Reason(
         "role {detail}: conversations with tools are not supported", "角色 {detail}：不支持带工具的对话"
     ),
+    "answer_unwanted": Reason(
+        "{detail} is false: the answer is an example of what not to say", "{detail} 为 false：该回答是反面例子"
+    ),
     "no_answer": Reason("no question with an answer", "没有成对的提问和回答"),
     # what was left out of records that are used
     "question_unanswered": Reason("a question without an answer is left out", "没有回答的提问被略去"),

@@ -30,6 +30,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "contents": ("contents",),
     "prompt_turns": ("prompt_turns",),  # where turns begin in a prompt that an import wrote
     "data": ("data",),
+    "label": ("label",),  # false where an answer is one not to be given
     # what no prompt of text can hold
     "beyond_text": ("tools", "functions", "image", "images", "audio", "audios", "video", "videos"),
 }

@@ -130,6 +130,7 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     if columns.has("prompt_turns") and columns.name("prompt_turns") == turns_column(str(columns.name("question"))):
         yield _of_import(columns, notices)
         return
+    _require_wanted(columns)
     answer = columns.get(columns.first("answer", "answerer"))
     asked = columns.get("question")
     turns = list(chain(_system(columns, notices), _history(columns, notices)))
@@ -144,6 +145,12 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
         yield Conversation.of([*turns, *turns_of(asked, "question", notices), *answered])
         return
     yield Conversation.of([*turns, Turn("user", _prompt(columns, notices)), *answered])
+
+
+def _require_wanted(columns: Columns) -> None:
+    """Raises RefusedError where the answer is marked as a bad example, as data sets of preferences do."""
+    if columns.has("label") and columns.get("label") is False:
+        raise RefusedError("answer_unwanted", str(columns.name("label")))
 
 
 def _of_import(columns: Columns, notices: Notices) -> Conversation:

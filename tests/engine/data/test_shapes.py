@@ -124,6 +124,8 @@ REFUSED = [
     ({"text": "x", "标题": "y"}, "no_known_columns:text, 标题"),
     ({"prompt": "a", "question": "b", "response": "c"}, "columns_ambiguous:prompt, question"),
     ({"prompt": "a", "response": "b", "answer": "c"}, "columns_ambiguous:response, answer"),
+    ({"prompt": "a", "completion": "b", "label": False}, "answer_unwanted:label"),
+    ({"prompt": turns("a"), "completion": "b", "label": False}, "answer_unwanted:label"),
     ({"prompt": "a", "response": "b", "images": ["x.png"]}, "column_beyond_text:images"),
     ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, "column_beyond_text:tools"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "role_of_tools:tool"),
@@ -248,3 +250,9 @@ def test_the_readme_lists_the_shapes_and_names_that_are_read(name: str) -> None:
     assert listed == [*shapes, *names]
     table = text.split(shapes[0])[1].split("\n\n")[0]
     assert table.count("\n") == len(shapes) - 1
+
+
+@pytest.mark.parametrize("label", [True, 0, 1, None, "news"])
+def test_an_answer_is_learned_under_any_label_but_false(label: object) -> None:
+    found = shaped({"prompt": "你好", "completion": "你好！", "label": label})
+    assert [(row.prompt, row.response) for row in found.rows] == ONE
