@@ -285,14 +285,19 @@ def _end_unsupervised(run_dir: RunDir) -> None:
     if not is_locked(run_dir.path):
         ranks = processes.get("ranks")
         for value in ranks if isinstance(ranks, list) else []:
-            _signal(ProcessId.from_json(value), signal.SIGKILL)
+            _signal(ProcessId.from_json(value), signal.SIGKILL, run_dir)
     elif holder is not None and holder != ProcessId.from_json(processes.get("supervisor")):
         ask(run_dir, "stop")
-        _signal(holder, signal.SIGTERM)  # beside the request to stop it means now
+        _signal(holder, signal.SIGTERM, run_dir)  # after the request to stop it means now
 
 
-def _signal(process: ProcessId | None, number: int) -> None:
-    """Signals this very process, and no later one with its pid."""
+def _signal(process: ProcessId | None, number: int, run_dir: RunDir) -> None:
+    """Signals this very process, and no later one with its pid, if it has a file of the run open.
+
+    What a file of the run names may be any process of the user: others may have written that file.
+    """
     if process is not None and process.alive():
         with contextlib.suppress(psutil.Error):
-            psutil.Process(process.pid).send_signal(number)
+            found, folder = psutil.Process(process.pid), run_dir.path.resolve()
+            if any(folder in Path(file.path).parents for file in found.open_files()):
+                found.send_signal(number)

@@ -5,10 +5,9 @@ import copy
 import hashlib
 import io
 import json
-import os
-import sys
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,30 +17,34 @@ from click.testing import CliRunner
 
 from engine.contract import events
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
+from engine.contract.locks import LOCK_NAME
 from engine.contract.messages import MESSAGES, InputError, Lang, Message
-from engine.contract.rundir import RunDir, RunRecord
-from sft_tui import cli, headless, listing
+from engine.contract.rundir import MANIFEST, OutputDir, RunDir, RunRecord, new_id
+from sft_tui import cli, headless, listing, removal, starting
 from sft_tui.curves import Curves
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
 from sft_tui.run_state import RunState, reduce
-from sft_tui.runs import Run
+from sft_tui.runs import Run, look
 from sft_tui.screen import run_view
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.test_output import HOSTILE, obeyed
+from tests.writes import Watch
 
 PATH = HOSTILE.replace("\0", "").replace("\ud800", "")  # as far as a setting can hold it
-MUTANTS = 1000  # and all that EXTREMES make of each field
-SEEN_BY_COMMANDS = 25  # of them
+MUTANTS = 2000  # and all that EXTREMES make of each field
+SEEN_BY_COMMANDS = 40  # of them, by each command that shows runs and each that acts on one
 LANGUAGES: tuple[Lang, Lang] = ("en", "zh")
 COMMANDS = (
     ("runs",), ("runs", "--json"), ("status",), ("status", "--json"), ("logs",), ("logs", "--json"),
     ("attach", "--no-ui"), ("attach", "--json"),
 )  # fmt: skip
+ACTING = (("stop",), ("stop", "--now"), ("pause",), ("continue", "--detach"), ("resume", "--detach"))
 WRONG: list[Any] = [
     None, True, -1, 0, 1, 7.5, 2**53 + 1, 10**400, -(10**400), 1e308, -1e308, 1e-308, "", "NaN", "Infinity", HOSTILE,
     "x" * 5000, [], [None], [HOSTILE], [10**400], {}, {"a": 1}, {HOSTILE: HOSTILE}, {"save_steps": None},
-    {"logging_steps": 0}, {"output_dir": "/elsewhere"}, {"peak_rank0": "9" * 400}, {"epochs": [1, 2, 3]},
+    {"logging_steps": 0}, {"output_dir": "/elsewhere"}, {"output_dir": "elsewhere"},
+    "elsewhere", "../elsewhere", ".", {"peak_rank0": "9" * 400}, {"epochs": [1, 2, 3]},
     {"code": HOSTILE, "args": {HOSTILE: HOSTILE}, "text": HOSTILE}, {"code": "ended_failed", "args": {}, "text": ""},
     *({"code": code, "args": dict.fromkeys(("rank", "step", "phase"), HOSTILE)} for code in sorted(MESSAGES)[::40]),
 ]  # fmt: skip
@@ -81,17 +84,43 @@ def line_of(number: int, event: Event) -> bytes:
 LINES = [line_of(number, event) for number, event in enumerate(STORY)]
 
 
-class Files:
-    """The files of one run, and what a mutation made of them."""
+MINE = hashlib.sha256(b"mine").hexdigest()  # of a file that is nobody's but its owner's
+PROCESS = {"pid": 999_999_999, "start": "1", "boot": "none"}  # none that is alive
 
-    def __init__(self, run_dir: RunDir, record: dict[str, Any]) -> None:
-        self.run_dir, self.lines, self.record = run_dir, list(LINES), copy.deepcopy(record)
+
+class Files:
+    """The files of one run and of its output folder, and what a mutation made of them."""
+
+    def __init__(self, run_dir: RunDir, output: OutputDir, record: dict[str, Any]) -> None:
+        self.run_dir, self.output = run_dir, output
+        self._record = record
+        weights = output.checkpoint(50) / "trained.safetensors"
+        owner = {"run": record["run"], "id": record["id"], "run_dir": str(run_dir.path), "best": ["config.json"]}
+        self._others = {
+            output.owner_file: owner,
+            output.evaluations: {"1": {"loss": 2.5, "bleu": 3.5}},
+            output.exported: {"path": str(output.best / "x.bin"), "size": 3, "sha256": "0" * 64},
+            output.checkpoint(50) / MANIFEST: {"step": 50, "files": {weights.name: {"size": 3, "sha256": "0" * 64}}},
+            output.best / "config.json": {},
+            run_dir.processes: {"supervisor": PROCESS, "ranks": [PROCESS]},
+            run_dir.path / LOCK_NAME: {"run": record["run"], "run_dir": str(run_dir.path), "since": "", **PROCESS},
+        }
+        self.sound()
+
+    def sound(self) -> None:
+        """Forgets what mutations made."""
+        self.lines, self.record = list(LINES), copy.deepcopy(self._record)
         self.snapshot: bytes | None = None
+        self.others = {path: json.dumps(value).encode() for path, value in self._others.items()}
 
     def write(self) -> None:
-        """Puts them where the run is."""
-        for path in self.run_dir.path.iterdir():
-            path.unlink()
+        """Puts them where the run is, and nothing else."""
+        for folder in (self.run_dir.path, self.output.path):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        for path, content in self.others.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         self.run_dir.events.write_bytes(b"".join(self.lines))
         self.run_dir.record.write_text(json.dumps(self.record), encoding="utf-8")
         if self.snapshot is not None:
@@ -100,14 +129,21 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
-    """A sound run, and a folder elsewhere that it names."""
+    """A sound run in a folder with another run, its output, and a folder of somebody else's."""
     monkeypatch.chdir(tmp_path)
-    run_dir = RunDir(tmp_path / "logs" / "sft-small-1")
-    run_dir.path.mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    config = {**STARTED.config, "output_dir": str(tmp_path / "elsewhere")}
-    asked = RunRecord("sft-small-1", "sft-small", "train", config, resume_option="sft-tui resume sft-small-1")
-    return Files(run_dir, vars(asked))
+    for name in ("home", "tmp", "elsewhere", "logs/other-1", "model_save/other"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "RUN.json").write_text('{"run": "other-1", "id": "1"}')
+        (tmp_path / name / "mine.txt").write_text("mine")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    run_dir, output = RunDir(tmp_path / "logs" / "sft-small-1"), OutputDir(tmp_path / "model_save" / "small")
+    rows = {name: str(tmp_path / "elsewhere" / "mine.txt") for name in ("train_file", "validation_file")}
+    inputs = {**rows, "tokenizer": str(tmp_path / "elsewhere"), "pretrained_model": ""}
+    config = {**STARTED.config, **inputs, "output_dir": str(output.path)}
+    option = "sft-tui resume sft-small-1"
+    asked = RunRecord("sft-small-1", "sft-small", "train", config, resume_option=option, id=new_id())
+    return Files(run_dir, output, vars(asked))
 
 
 # --- mutations
@@ -180,8 +216,45 @@ def mutate_snapshot(files: Files, random: Random) -> None:
     files.snapshot = json.dumps({"sha256": own if random.random() < 0.7 else "0" * 64, **value}).encode()
 
 
+def mutate_another(files: Files, random: Random) -> None:
+    """Changes what a run and its output folder have next to these: owner, scores, manifest, processes, lock, export."""
+    path = random.choice(list(files.others))
+    if random.random() < 0.2:
+        files.others[path] = noise(files.others[path], random)
+        return
+    body = json.loads(files.others[path]) or {"a": 1}
+    change(body, random)
+    files.others[path] = json.dumps(body).encode()
+
+
+PLACES = (
+    "elsewhere",
+    "model_save/other",
+    "logs/other-1",
+    "logs",
+    "home",
+    ".",
+    "..",
+    "model_save",
+    "elsewhere/mine.txt",
+)
+
+
+def mutate_place(files: Files, random: Random) -> None:
+    """Has a file of the run name somebody else's place: as its output folder, its run, a best model or an export."""
+    place, what = str(Path(random.choice(PLACES)).absolute()), random.random()
+    if what < 0.6:
+        files.record["config"] = {**files.record["config"], "output_dir": place}
+    elif what < 0.8:
+        files.others[files.output.exported] = json.dumps({"path": place, "size": 4, "sha256": MINE}).encode()
+    else:
+        owner = json.loads(files.others[files.output.owner_file])
+        change = {"run_dir": place} if what < 0.9 else {"best": ["config.json", f"../../../{random.choice(PLACES)}"]}
+        files.others[files.output.owner_file] = json.dumps(owner | change).encode()
+
+
 MUTATIONS: tuple[Callable[[Files, Random], None], ...] = (
-    mutate_event, mutate_event, mutate_event, mutate_record, mutate_snapshot,
+    mutate_event, mutate_event, mutate_event, mutate_record, mutate_snapshot, mutate_another,
 )  # fmt: skip
 
 
@@ -209,68 +282,91 @@ def shown(files: Files, lang: Lang) -> str:
     return out.getvalue()
 
 
-def commanded(lang: Lang, monkeypatch: pytest.MonkeyPatch) -> str:
+def commanded(lang: Lang, monkeypatch: pytest.MonkeyPatch, commands: tuple[tuple[str, ...], ...] = COMMANDS) -> str:
     """What the commands print; an error of ours is one of their answers."""
     monkeypatch.setattr(cli, "LANG", lang)
     said = []
-    for command in COMMANDS:
+    for command in commands:
         result = CliRunner().invoke(cli.cli, command)
         if not isinstance(result.exception, InputError | SystemExit | None):
             raise result.exception
-        said.append(result.output)
+        error = result.exception.message.text(lang) if isinstance(result.exception, InputError) else ""
+        said.append(result.output + error)
     return "".join(said)
 
 
-WATCHED = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod"}
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-touched: list[str] | None = None  # what is written to, while somebody watches
-
-
-def note(event: str, args: tuple[Any, ...]) -> None:
-    """Notes what Python writes to, opens for writing, makes, renames or removes."""
-    if touched is None:
-        return
-    if event == "open" and isinstance(args[0], str | bytes) and isinstance(args[2], int) and args[2] & WRITING:
-        touched.append(os.fsdecode(args[0]))
-    elif event in WATCHED:
-        touched.extend(os.fsdecode(path) for path in args[:2] if isinstance(path, str | bytes | os.PathLike))
-
-
-sys.addaudithook(note)
-
-
-@contextmanager
-def writes_only_in(run_dir: RunDir) -> Iterator[None]:
-    """Fails where anything but what belongs to the run is written to meanwhile."""
-    global touched  # a hook stays for good and knows no one else
-    touched = []
+def acted_on(files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the commands that act on a run print, each with the run as it was written, and then its deletion."""
+    said = ""
+    for command in ACTING:
+        said += commanded(lang, monkeypatch, (command,))
+        files.write()
     try:
-        yield
-        outside = {path for path in touched if not Path(path).absolute().is_relative_to(run_dir.path)}
-        assert not {path for path in outside if "__pycache__" not in path} - {os.devnull, str(run_dir.plain_log)}
-    finally:
-        touched = None
+        removal.remove(look(files.run_dir))
+    except InputError as error:
+        said += error.message.text(lang).replace(str(files.run_dir.path), "")
+    return said
+
+
+HELD = "the place of a supervisor"
+
+
+def not_started(*_: object) -> None:
+    """Ends a command where it would start a supervisor."""
+    raise InputError("busy", path=HELD, holder="", holder_zh="", run="")
+
+
+def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:
+    """What was changed outside the run's log and output folder."""
+    own = {files.run_dir.path, files.run_dir.plain_log, files.output.path}
+    return sorted(change for change in watch.changes() if change[0] not in own)
 
 
 def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = files.lines, files.record
-    for seed in range(MUTANTS):
-        random = Random(seed)
-        files.lines, files.record, files.snapshot = list(sound[0]), copy.deepcopy(sound[1]), None
-        random.choice(MUTATIONS)(files, random)
-        files.write()
-        lang = LANGUAGES[seed % 2]
-        try:
-            with writes_only_in(files.run_dir):
+    monkeypatch.setattr(starting, "start", not_started)
+    files.write()
+    with Watch([tmp_path], own=[files.run_dir.path, files.output.path]) as watch:
+        for seed in range(MUTANTS):
+            random = Random(seed)
+            files.sound()
+            random.choice(MUTATIONS)(files, random)
+            seen = seed % (MUTANTS // SEEN_BY_COMMANDS)  # by commands that show runs, by those that act, or by none
+            if seen == 0:
+                mutate_place(files, random)
+            files.write()
+            lang = random.choice(LANGUAGES)
+            try:
                 text = shown(files, lang)
-                if seed % (MUTANTS // SEEN_BY_COMMANDS) == 0:
-                    text += commanded(lang, monkeypatch)
-            assert not obeyed(text)
-        except Exception as error:
-            raise AssertionError(f"mutant {seed}") from error
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+                if seen < 2:
+                    text += commanded(lang, monkeypatch) if seen else acted_on(files, lang, monkeypatch)
+                assert not obeyed(text)
+                assert elsewhere(watch, files) == []
+            except Exception as error:
+                raise AssertionError(f"mutant {seed}") from error
+
+
+def test_a_sound_run_is_found_by_the_commands_that_act_and_deleted_whole(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "start", not_started)
+    files.write()
+    said = acted_on(files, "en", monkeypatch)
+    assert said.count("sft-small-1") >= len(ACTING) - 1
+    assert HELD in said  # as far as the start of a supervisor
+    assert not files.run_dir.path.exists()
+    assert not files.output.path.exists()
+
+
+def test_the_watch_sees_what_a_child_writes_removes_or_changes(files: Files, tmp_path: Path) -> None:
+    files.write()
+    with Watch([tmp_path], own=[files.run_dir.path, files.output.path]) as watch:
+        assert elsewhere(watch, files) == []
+        subprocess.run(["touch", files.run_dir.events, tmp_path / "home" / "new"], check=True)
+        subprocess.run(["rm", tmp_path / "logs" / "other-1" / "mine.txt"], check=True)
+        changed = dict(elsewhere(watch, files))
+    assert set(changed) == {tmp_path / "home" / "new", tmp_path / "logs" / "other-1" / "mine.txt"}
 
 
 def extreme_bodies(event: Event) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import shutil
+import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from click.testing import CliRunner
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record, encode
-from engine.contract.locks import FolderLock, holder_of
+from engine.contract.locks import FolderLock, ProcessId, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
@@ -190,6 +192,23 @@ def test_ending_at_once_leaves_later_processes_with_the_same_pids_alone(
     stop(dataclasses.replace(look(run_dir), alive=True), now=True)
     assert run_dir.now_request.exists()
     assert signalled == []
+
+
+def test_ending_at_once_leaves_a_process_alone_that_has_no_file_of_the_run_open(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
+    stranger = subprocess.Popen(["sleep", "60"])
+    with run_dir.trainer_output.open("w") as output:
+        rank = subprocess.Popen(["sleep", "60"], stdout=output)
+    try:
+        named = [ProcessId.of(process.pid) for process in (stranger, rank)]
+        write_json(run_dir.processes, {"ranks": [vars(process) for process in named if process is not None]})
+        stop(dataclasses.replace(look(run_dir), alive=True), now=True)
+        assert rank.wait(10) == -signal.SIGKILL
+        assert stranger.poll() is None
+    finally:
+        for process in (stranger, rank):
+            process.kill()
+            process.wait()
 
 
 MODEL_IN = events.RunEnded("finished", 0, Message("ended_finished", {
