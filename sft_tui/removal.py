@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from engine.contract.exports import is_exported
-from engine.contract.files import reason
+from engine.contract.files import reason, remove_below
 from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.messages import InputError
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json
@@ -39,7 +39,7 @@ def remove(run: Run) -> list[Path]:
             held.callback(lock.release)
         places, left = _all(run), list[Path]()
         for folder, files in places.items():
-            _unlink(files)
+            _unlink(folder, files)
             left += _left(folder, files)
         held.pop_all()
         for lock in locks:
@@ -52,7 +52,7 @@ def remove(run: Run) -> list[Path]:
 def discard(run_dir: RunDir, made: int) -> None:
     """Removes a run that never began: its files, and of the folder and those above it as many as were made for it."""
     with contextlib.suppress(InputError):
-        _unlink([*run_dir.files(), run_dir.path / LOCK_NAME])
+        _unlink(run_dir.path, [*run_dir.files(), run_dir.path / LOCK_NAME])
     with contextlib.suppress(OSError):
         for folder in (run_dir.path, *run_dir.path.parents)[:made]:
             folder.rmdir()
@@ -83,8 +83,12 @@ def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
 
 
 def _exported(output: OutputDir) -> Files:
-    target = read_json(output.exported).get("path")
-    return [Path(target)] if isinstance(target, str) and is_exported(Path(target), output) else []
+    """The state dict of the run; what a copy of an output folder names belongs to the original."""
+    target, wrote = read_json(output.exported).get("path"), output.owner().get("output_dir")
+    here = output.path.resolve()
+    if not isinstance(target, str) or wrote not in (str(here), str(here.parent.parent)):  # the latter in `earlier/`
+        return []
+    return [Path(target)] if is_exported(Path(target), output) else []
 
 
 def _holds_nothing_else(folder: Path, files: Files) -> bool:
@@ -99,10 +103,10 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _unlink(files: Iterable[Path]) -> None:
+def _unlink(folder: Path, files: Iterable[Path]) -> None:
     for file in files:
         try:
-            file.unlink(missing_ok=True)
+            remove_below(folder if folder in file.parents else file.parent, file)
         except OSError as error:
             raise InputError("folder_unwritable", path=str(file), setting="logs", **reason(error)) from None
 

@@ -15,7 +15,7 @@ import psutil
 from engine.contract import certificate
 from engine.contract.bounds import Attempt
 from engine.contract.events import RunEnded
-from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked
+from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked, shares_lock
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
 from engine.contract.stream import EventWriter
@@ -267,7 +267,7 @@ def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:
         raise InputError("run_not_pausable", run=run.name)
     ask(run.run_dir, why="now" if now else why)
     if now:
-        _end_unsupervised(run.run_dir)
+        _end_unsupervised(run.run_dir, run.record.output.path)
 
 
 def ask(run_dir: RunDir, why: str) -> None:
@@ -279,25 +279,20 @@ def ask(run_dir: RunDir, why: str) -> None:
         raise InputError("folder_unwritable", path=str(run_dir.path), why=reason, setting="logs") from None
 
 
-def _end_unsupervised(run_dir: RunDir) -> None:
+def _end_unsupervised(run_dir: RunDir, output: Path) -> None:
     """Ends a run that has no supervisor to do it: it outlived its own, or was started without one."""
     processes, holder = read_json(run_dir.processes), ProcessId.from_json(holder_of(run_dir.path))
     if not is_locked(run_dir.path):
         ranks = processes.get("ranks")
         for value in ranks if isinstance(ranks, list) else []:
-            _signal(ProcessId.from_json(value), signal.SIGKILL, run_dir)
+            _signal(ProcessId.from_json(value), signal.SIGKILL, output)
     elif holder is not None and holder != ProcessId.from_json(processes.get("supervisor")):
         ask(run_dir, "stop")
-        _signal(holder, signal.SIGTERM, run_dir)  # after the request to stop it means now
+        _signal(holder, signal.SIGTERM, run_dir.path)  # after the request to stop it means now
 
 
-def _signal(process: ProcessId | None, number: int, run_dir: RunDir) -> None:
-    """Signals this very process, and no later one with its pid, if it has a file of the run open.
-
-    What a file of the run names may be any process of the user: others may have written that file.
-    """
-    if process is not None and process.alive():
+def _signal(process: ProcessId | None, number: int, locked: Path) -> None:
+    """Signals this very process, and no later one with its pid, if it has the lock of the folder `locked`."""
+    if process is not None and process.alive() and shares_lock(process, locked):
         with contextlib.suppress(psutil.Error):
-            found, folder = psutil.Process(process.pid), run_dir.path.resolve()
-            if any(folder in Path(file.path).parents for file in found.open_files()):
-                found.send_signal(number)
+            psutil.Process(process.pid).send_signal(number)

@@ -20,6 +20,7 @@ STAGED = ".tmp-sft-"  # what is being written begins with it, until it gets its 
 STAGED_NAME = re.compile(
     r"\.tmp-sft-(?:step-\d{8}|best|frozen|\w[\w.-]*\.(?:json|bin))-\d{1,9}|\.tmp-sft-encodings(?:-known)?"
 )
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 HARMLESS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 LINKED = "it is a link, and links are not followed"
 IRREGULAR = "it is not a regular file"
@@ -137,6 +138,30 @@ def _chosen(folder: Path, names: list[str]) -> Iterator[Path]:
         path = folder / name
         if path.is_symlink() or path.is_file():
             yield path
+
+
+def remove_below(folder: Path, file: Path) -> None:
+    """Removes a file below `folder`, where it exists.
+
+    Raises OSError, also where a link has meanwhile taken the place of a folder on the way to it.
+    """
+    *way, name = file.relative_to(folder).parts
+    try:
+        fd = os.open(folder, FOLDER)
+    except FileNotFoundError:
+        return
+    try:
+        for part in way:
+            inner = os.open(part, FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise OSError(errno.ELOOP, LINKED, str(file)) from None
+    finally:
+        os.close(fd)
 
 
 def reason(error: OSError) -> dict[str, str]:

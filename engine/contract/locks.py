@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,6 +281,22 @@ def is_locked(folder: Path) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def shares_lock(process: ProcessId, folder: Path) -> bool:
+    """Whether a process that lives has the lock of `folder`, also one whose file was removed since.
+
+    What a file says of a process proves nothing: others may have written it. This the kernel says.
+    """
+    lock, fds = str(folder.resolve() / LOCK_NAME), Path(f"/proc/{process.pid}/fd")
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(fds):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if os.readlink(fds / fd).removesuffix(" (deleted)") == lock:
+                    locked = Path(f"/proc/{process.pid}/fdinfo/{fd}").read_text()
+                    if re.search(r"^lock:.*FLOCK.*WRITE", locked, re.MULTILINE):  # who just looks has a shared one
+                        return True
+    return False
 
 
 def busy(folder: Path, holder: dict[str, Any] | None = None) -> BusyError:

@@ -1,7 +1,9 @@
 """Runs whose files somebody else wrote: no viewer raises, nothing of them reaches a terminal raw, nothing is written
 outside the run's own folder."""
 
+import contextlib
 import copy
+import fcntl
 import hashlib
 import io
 import json
@@ -17,7 +19,7 @@ from click.testing import CliRunner
 
 from engine.contract import events
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
-from engine.contract.locks import LOCK_NAME
+from engine.contract.locks import LOCK_NAME, ProcessId
 from engine.contract.messages import MESSAGES, InputError, Lang, Message
 from engine.contract.rundir import MANIFEST, OutputDir, RunDir, RunRecord, new_id
 from sft_tui import cli, headless, listing, removal, starting
@@ -39,7 +41,10 @@ COMMANDS = (
     ("runs",), ("runs", "--json"), ("status",), ("status", "--json"), ("logs",), ("logs", "--json"),
     ("attach", "--no-ui"), ("attach", "--json"),
 )  # fmt: skip
-ACTING = (("stop",), ("stop", "--now"), ("pause",), ("continue", "--detach"), ("resume", "--detach"))
+ACTING = (
+    ("stop", "--no-wait"), ("stop", "--now", "--no-wait"), ("pause", "--no-wait"),
+    ("continue", "--detach"), ("resume", "--detach"),
+)  # fmt: skip
 WRONG: list[Any] = [
     None, True, -1, 0, 1, 7.5, 2**53 + 1, 10**400, -(10**400), 1e308, -1e308, 1e-308, "", "NaN", "Infinity", HOSTILE,
     "x" * 5000, [], [None], [HOSTILE], [10**400], {}, {"a": 1}, {HOSTILE: HOSTILE}, {"save_steps": None},
@@ -84,14 +89,19 @@ def line_of(number: int, event: Event) -> bytes:
 LINES = [line_of(number, event) for number, event in enumerate(STORY)]
 
 
+ZEROS = {"size": 3, "sha256": "0" * 64}
 MINE = hashlib.sha256(b"mine").hexdigest()  # of a file that is nobody's but its owner's
-PROCESS = {"pid": 999_999_999, "start": "1", "boot": "none"}  # none that is alive
 
 
 class Files:
     """The files of one run and of its output folder, and what a mutation made of them."""
 
-    def __init__(self, run_dir: RunDir, output: OutputDir, record: dict[str, Any]) -> None:
+    def __init__(
+        self, run_dir: RunDir, output: OutputDir, record: dict[str, Any], stranger: "subprocess.Popen[bytes]"
+    ) -> None:
+        self.stranger = stranger
+        named = vars(ProcessId.of(stranger.pid))
+        holder = {"run": record["run"], "run_dir": str(run_dir.path), "since": "", **named}
         self.run_dir, self.output = run_dir, output
         self._record = record
         weights = output.checkpoint(50) / "trained.safetensors"
@@ -99,11 +109,12 @@ class Files:
         self._others = {
             output.owner_file: owner,
             output.evaluations: {"1": {"loss": 2.5, "bleu": 3.5}},
-            output.exported: {"path": str(output.best / "x.bin"), "size": 3, "sha256": "0" * 64},
-            output.checkpoint(50) / MANIFEST: {"step": 50, "files": {weights.name: {"size": 3, "sha256": "0" * 64}}},
+            output.exported: {"path": str(output.best / "x.bin"), "source": "", "files": [ZEROS]},
+            output.checkpoint(50) / MANIFEST: {"step": 50, "files": {weights.name: ZEROS}},
             output.best / "config.json": {},
-            run_dir.processes: {"supervisor": PROCESS, "ranks": [PROCESS]},
-            run_dir.path / LOCK_NAME: {"run": record["run"], "run_dir": str(run_dir.path), "since": "", **PROCESS},
+            run_dir.processes: {"supervisor": {}, "ranks": [named]},
+            run_dir.path / LOCK_NAME: holder,
+            output.path / LOCK_NAME: holder,
         }
         self.sound()
 
@@ -128,8 +139,8 @@ class Files:
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
-    """A sound run in a folder with another run, its output, and a folder of somebody else's."""
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
+    """A sound run in a folder with another run, its output, and a folder of somebody else's; it names a stranger."""
     monkeypatch.chdir(tmp_path)
     for name in ("home", "tmp", "elsewhere", "logs/other-1", "model_save/other"):
         (tmp_path / name).mkdir(parents=True)
@@ -143,7 +154,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
     config = {**STARTED.config, **inputs, "output_dir": str(output.path)}
     option = "sft-tui resume sft-small-1"
     asked = RunRecord("sft-small-1", "sft-small", "train", config, resume_option=option, id=new_id())
-    return Files(run_dir, output, vars(asked))
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        yield Files(run_dir, output, vars(asked), stranger)
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 # --- mutations
@@ -246,7 +262,9 @@ def mutate_place(files: Files, random: Random) -> None:
     if what < 0.6:
         files.record["config"] = {**files.record["config"], "output_dir": place}
     elif what < 0.8:
-        files.others[files.output.exported] = json.dumps({"path": place, "size": 4, "sha256": MINE}).encode()
+        files.others[files.output.exported] = json.dumps(
+            {"path": place, "source": "", "files": [{"size": 4, "sha256": MINE}]}
+        ).encode()
     else:
         owner = json.loads(files.others[files.output.owner_file])
         change = {"run_dir": place} if what < 0.9 else {"best": ["config.json", f"../../../{random.choice(PLACES)}"]}
@@ -295,11 +313,25 @@ def commanded(lang: Lang, monkeypatch: pytest.MonkeyPatch, commands: tuple[tuple
     return "".join(said)
 
 
-def acted_on(files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the commands that act on a run print, each with the run as it was written, and then its deletion."""
+@contextlib.contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """The lock of a folder as a process of the run would hold it, so that the run counts as alive."""
+    with contextlib.ExitStack() as opened:
+        if folder is not None:
+            file = opened.enter_context((folder / LOCK_NAME).open("rb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def acted_on(files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch, locked: Path | None = None) -> str:
+    """What the commands that act on a run print, each with the run as it was written, and then its deletion.
+
+    `locked`: the folder whose lock somebody holds while they act: the run's, its output folder, or none.
+    """
     said = ""
     for command in ACTING:
-        said += commanded(lang, monkeypatch, (command,))
+        with held(locked):
+            said += commanded(lang, monkeypatch, (command,))
         files.write()
     try:
         removal.remove(look(files.run_dir))
@@ -340,9 +372,11 @@ def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
             try:
                 text = shown(files, lang)
                 if seen < 2:
-                    text += commanded(lang, monkeypatch) if seen else acted_on(files, lang, monkeypatch)
+                    locked = random.choice([None, files.run_dir.path, files.output.path])
+                    text += commanded(lang, monkeypatch) if seen else acted_on(files, lang, monkeypatch, locked)
                 assert not obeyed(text)
                 assert elsewhere(watch, files) == []
+                assert files.stranger.poll() is None
             except Exception as error:
                 raise AssertionError(f"mutant {seed}") from error
 
@@ -357,6 +391,19 @@ def test_a_sound_run_is_found_by_the_commands_that_act_and_deleted_whole(
     assert HELD in said  # as far as the start of a supervisor
     assert not files.run_dir.path.exists()
     assert not files.output.path.exists()
+
+
+@pytest.mark.parametrize("place", ["run_dir", "output"])
+def test_a_run_that_lives_is_asked_to_end_and_the_stranger_that_it_names_is_left_alone(
+    files: Files, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    files.write()
+    locked = files.run_dir.path if place == "run_dir" else files.output.path
+    with held(locked):
+        commanded("en", monkeypatch, ACTING[1:3])
+    assert files.run_dir.now_request.exists()
+    assert files.run_dir.stop_requested() == "pause"
+    assert files.stranger.poll() is None
 
 
 def test_the_watch_sees_what_a_child_writes_removes_or_changes(files: Files, tmp_path: Path) -> None:

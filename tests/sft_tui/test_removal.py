@@ -1,9 +1,11 @@
 """Deleting a run takes exactly what the run wrote, and says what it left."""
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from engine.contract.config import to_json
+from engine.contract.exports import MARK, remember
+from engine.contract.files import remove_below
 from engine.contract.locks import LOCK_NAME, FolderLock, is_locked
 from engine.contract.messages import BusyError, InputError
 from engine.contract.presets import preset
@@ -192,6 +196,58 @@ def test_names_in_a_manifest_lead_nowhere_else(made: Made, tmp_path: Path, names
     assert not output.owner_file.exists()
 
 
+@pytest.fixture
+def project(made: Made, tmp_path: Path) -> tuple[Run, Path]:
+    """A run that also left a state dict of its best model outside its folders, and that file."""
+    run, target = made(), tmp_path / "model.bin"
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr(MARK, "")
+    content, output = target.read_bytes(), run.record.output
+    remember(output, target, size=len(content), sha256=hashlib.sha256(content).hexdigest(), source="")
+    write_json(output.owner_file, {**output.owner(), "output_dir": str(output.path.resolve())})
+    return run, target
+
+
+def test_a_state_dict_goes_with_its_run(project: tuple[Run, Path], made: Made) -> None:
+    run, target = project
+    made(name="sft-small-2")
+    removal.remove(run)  # which was moved to earlier/ by then
+    assert not target.exists()
+
+
+def test_a_copy_of_a_project_does_not_take_the_state_dict_of_the_original(
+    project: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, target = project
+    for name in ("logs", "out"):
+        shutil.copytree(name, tmp_path / "copy" / name)
+    shutil.rmtree("logs")
+    monkeypatch.chdir("copy")
+    assert removal.remove(look(RunDir(tmp_path / "copy" / "logs" / "sft-small-1"))) == []
+    assert target.exists()
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("swapped", ["checkpoints", "checkpoints/step-00000005", "best"])
+def test_a_link_that_takes_the_place_of_a_folder_during_the_deletion_is_not_followed(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    run, place, real = made(), tmp_path / "out" / swapped, remove_below
+    shutil.copytree(place, tmp_path / "theirs")
+    before = everything(tmp_path / "theirs")
+
+    def swap_and_remove(folder: Path, file: Path) -> None:
+        if not place.is_symlink():
+            place.rename(tmp_path / "moved")
+            place.symlink_to(tmp_path / "theirs")
+        real(folder, file)
+
+    monkeypatch.setattr(removal, "remove_below", swap_and_remove)
+    with pytest.raises(InputError, match="links are not followed"):
+        removal.remove(run)
+    assert everything(tmp_path / "theirs") == before
+
+
 def test_nothing_goes_while_another_run_holds_the_folder(made: Made, tmp_path: Path) -> None:
     run = made()
     before = everything(tmp_path)
@@ -206,15 +262,15 @@ def test_what_cannot_be_deleted_is_said_and_the_rest_can_be_deleted_later(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = made()
-    real = Path.unlink
+    real = remove_below
 
-    def unlink(path: Path, missing_ok: bool = False) -> None:
-        if path.name == WEIGHTS:
-            raise PermissionError(13, "Permission denied", str(path))
-        real(path, missing_ok)
+    def refuse(folder: Path, file: Path) -> None:
+        if file.name == WEIGHTS:
+            raise PermissionError(13, "Permission denied", str(file))
+        real(folder, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", unlink)
+        patch.setattr(removal, "remove_below", refuse)
         with pytest.raises(InputError, match=r"step-00000010/trained\.safetensors .*Permission denied"):
             removal.remove(run)
     assert not is_locked(Path("out"))

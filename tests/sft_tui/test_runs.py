@@ -194,19 +194,28 @@ def test_ending_at_once_leaves_later_processes_with_the_same_pids_alone(
     assert signalled == []
 
 
-def test_ending_at_once_leaves_a_process_alone_that_has_no_file_of_the_run_open(new_run: NewRun) -> None:
+@pytest.mark.parametrize("removed", [False, True])
+def test_ending_at_once_leaves_a_process_alone_that_does_not_have_the_lock(new_run: NewRun, removed: bool) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
-    stranger = subprocess.Popen(["sleep", "60"])
-    with run_dir.trainer_output.open("w") as output:
-        rank = subprocess.Popen(["sleep", "60"], stdout=output)
+    run_dir.trainer_output.touch()
+    output = run_dir.read_record().output.path
+    lock = FolderLock.acquire(output, "sft-1", run_dir.path)
+    with (output / ".lock").open() as looked_at, run_dir.trainer_output.open() as read:
+        others = [subprocess.Popen(["sleep", "60"], stdin=open_file) for open_file in (looked_at, read)]
+    rank = subprocess.Popen(["sleep", "60"], pass_fds=[lock.fd])
+    lock.release()
     try:
-        named = [ProcessId.of(process.pid) for process in (stranger, rank)]
+        named = [ProcessId.of(process.pid) for process in (*others, rank)]
         write_json(run_dir.processes, {"ranks": [vars(process) for process in named if process is not None]})
-        stop(dataclasses.replace(look(run_dir), alive=True), now=True)
+        run = look(run_dir)
+        assert run.alive
+        if removed:
+            (output / ".lock").unlink()
+        stop(run, now=True)
         assert rank.wait(10) == -signal.SIGKILL
-        assert stranger.poll() is None
+        assert [process.poll() for process in others] == [None, None]
     finally:
-        for process in (stranger, rank):
+        for process in (*others, rank):
             process.kill()
             process.wait()
 
