@@ -26,7 +26,7 @@ class Shortened(NamedTuple):
 
 
 def without_oldest(prompt: Prompt, turns: int) -> str:
-    """The prompt as an import would have written it without so many of its oldest turns; raises ValueError."""
+    """The prompt as an import would have written it without its `turns` oldest turns; raises ValueError."""
     system, parts = parsed(prompt.text, prompt.starts)
     return prompt_of(system, parts[turns:])[0]
 

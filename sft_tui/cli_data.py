@@ -76,7 +76,7 @@ def file_config(file: Path, **values: Any) -> RunConfig:
 TEST_FILE, TEST_SHARE = preset("sft-small").config.test_file, 0.05
 TEST_HELP = "Test file; '' for none. Where no file is named, the preset's too."
 TEST_SHARE_HELP = f"Share held out for the test file; {TEST_SHARE} where there is one."
-HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all, none, or at most so many."
+HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all, none, or at most N."
 
 
 class History(click.ParamType[int | None]):

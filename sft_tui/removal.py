@@ -84,9 +84,8 @@ def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
 
 def _exported(output: OutputDir) -> Files:
     """The state dict of the run; what a copy of an output folder names belongs to the original."""
-    target, wrote = read_json(output.exported).get("path"), output.owner().get("output_dir")
-    here = output.path.resolve()
-    if not isinstance(target, str) or wrote not in (str(here), str(here.parent.parent)):  # the latter in `earlier/`
+    target = read_json(output.exported).get("path")
+    if not isinstance(target, str) or not output.was_written_here():
         return []
     return [Path(target)] if is_exported(Path(target), output) else []
 

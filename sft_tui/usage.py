@@ -92,7 +92,7 @@ HELP_ZH = {
     "Test file; '' for none. Where no file is named, the preset's too.":
         "测试文件；'' 表示不写。未指定任何文件时，也写出预设的测试文件。",
     "Share held out for the test file; 0.05 where there is one.": "划给测试文件的比例；有测试文件时默认 0.05。",
-    "Earlier turns of a conversation in the prompt of an answer: all, none, or at most so many.": (
+    "Earlier turns of a conversation in the prompt of an answer: all, none, or at most N.": (
         "每个回答的提问中带有此前几轮对话：all 全部，none 不带，或最多几轮。"
     ),
     "Replace files that exist, all of them or none.": "替换已有文件，要么全部替换，要么都不变。",

@@ -211,8 +211,8 @@ def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
 def _alive_without_lock(folder: Path) -> BusyError | None:
     """The error for a folder whose lock file was removed while a run is at work in it; None where none is."""
     output = OutputDir(folder)
-    owner, theirs = output.owner(), output.run_dir()
-    if theirs is None or owner.get("output_dir") != str(folder.resolve()):  # a copy of the folder is nobody's
+    theirs = output.run_dir()
+    if theirs is None or not output.was_written_here():  # a copy of the folder is nobody's
         return None
     told = read_json(theirs.processes)
     ranks = told.get("ranks")

@@ -326,12 +326,41 @@ class OutputDir:
         """The folder of the run that these contents belong to; None where nothing proves it.
 
         A copied or downloaded owner file can name any folder. What it names counts where the record there has the
-        same id, which only the two of them have.
+        same id, which only the two of them have. Where a whole project was moved or copied, the run's folder is where
+        it lay as seen from the output folder; that of the original is never a copy's.
         """
         owner = self.owner()
-        place = owner.get("run_dir")
-        run_dir = RunDir(Path(place)) if isinstance(place, str) else None
-        return run_dir if run_dir is not None and run_dir.belongs_to(owner.get("id")) else None
+        place, home, wrote = owner.get("run_dir"), self._home(), self._written_in(owner)
+        if not isinstance(place, str):
+            return None
+        moved = wrote is not None and wrote != home
+        along = [home / os.path.relpath(place, wrote)] if moved else []
+        original = [Path(place)] if not moved or not self._is_copy(owner) else []
+        candidates = (RunDir(path) for path in (*along, *original))
+        return next((run_dir for run_dir in candidates if run_dir.belongs_to(owner.get("id"))), None)
+
+    def was_written_here(self) -> bool:
+        """Whether the run wrote these contents here, or they were set aside here; not so of a copy."""
+        return self._written_in(self.owner()) == self._home()
+
+    def _home(self) -> Path:
+        """The output folder of the run: this one, or the one in whose `earlier/` this is."""
+        here = self.path.resolve()
+        return here.parent.parent if here.parent.name == self.earlier.name else here
+
+    @staticmethod
+    def _written_in(owner: Mapping[str, Any]) -> Path | None:
+        """Where the run wrote; None where an owner file of before does not say."""
+        wrote = owner.get("output_dir")
+        return Path(wrote).resolve() if isinstance(wrote, str) and wrote else None
+
+    def _is_copy(self, owner: Mapping[str, Any]) -> bool:
+        """Whether the contents of the same run are also where the run wrote them."""
+        wrote = self._written_in(owner)
+        if wrote is None or wrote == self._home():
+            return False
+        original = OutputDir(wrote)
+        return bool(owner.get("id")) and owner.get("id") == original.owner().get("id")
 
     def files_of_best(self) -> list[str]:
         """Names of the files that the run wrote into `best/`."""

@@ -1,6 +1,7 @@
 """A run is planned from preset and overrides, and refused at once where it would fail."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,49 @@ def test_a_run_of_the_same_name_from_another_folder_of_logs_is_not_taken_for_thi
     RunDir(Path("logs/sft-small-1")).write_record(replace(record, id=new_id()))
     with pytest.raises(InputError, match=r"no longer in out: the folder belongs to .*logs/sft-small-1"):
         plan_resume(look(RunDir(Path("logs/sft-small-1"))).record, {})
+
+
+@pytest.fixture
+def project(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose run was cut, as a trainer leaves it."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("train", "valid", "model", "tokenizer"):
+        (tmp_path / name).rename(project / name)
+    monkeypatch.chdir(project)
+    output = cut_run(settings)
+    places = {"run_dir": str(project / "logs" / "sft-small-1"), "output_dir": str(project / "out")}
+    write_json(output.owner_file, {**output.owner(), **places})
+    return project
+
+
+def resumed_in(project: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """The folder that a resume by its name opens in a project."""
+    monkeypatch.chdir(project)
+    record = RunDir(Path("logs/sft-small-1")).read_record()
+    return open_run_dir(Path("logs"), plan_resume(record, {})).run_dir
+
+
+@pytest.mark.parametrize("original", ["stays", "without its logs", "moved"])
+def test_a_project_that_was_copied_or_moved_resumes_in_its_own_folders(
+    tmp_path: Path, project: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, original: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.move(project, copy) if original == "moved" else shutil.copytree(project, copy)
+    if original == "without its logs":
+        shutil.rmtree(project / "logs")
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert resumed_in(copy, monkeypatch).path.resolve() == copy / "logs" / "sft-small-1"
+    assert plan_run("sft-small", settings, resume=True).config["epochs"] == 7
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_an_output_folder_that_was_copied_alone_is_not_the_originals(tmp_path: Path, project: Path) -> None:
+    shutil.copytree(project / "out", tmp_path / "copy" / "out")
+    assert OutputDir(project / "out").run_dir() is not None
+    assert OutputDir(tmp_path / "copy" / "out").run_dir() is None
+    shutil.rmtree(project / "out")  # then it was moved there
+    assert OutputDir(tmp_path / "copy" / "out").run_dir() == RunDir(project / "logs" / "sft-small-1")
 
 
 def test_a_run_that_cannot_be_started_leaves_nothing(settings: dict[str, Any]) -> None:
