@@ -24,7 +24,6 @@ from engine.contract import certificate, events
 from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Event
 from engine.contract.harmless import harmless
-from engine.contract.inputs import require_files
 from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
@@ -159,9 +158,7 @@ class Job:
 
     def source(self, setting: str) -> Source:
         """The data file of a setting, which is there; raises InputError."""
-        config = self.config
-        require_files(config, setting)
-        return Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+        return Source.of(self.config, setting)
 
     def look_into(self, sources: list[Source], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
         """Refuses files that cannot be read, before anything is made of any of them; raises InputError."""

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
+from engine.contract.config import RunConfig
+from engine.contract.inputs import require_files
+from engine.data import journal
 from engine.texts import Text
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ class Source:
     setting: str
     prompt_column: str
     response_column: str
+
+    @classmethod
+    def of(cls, config: RunConfig, setting: str) -> Self:
+        """The file of a setting, which exists, after what a killed import left there is settled; raises InputError."""
+        path = Path(str(getattr(config, setting)))
+        journal.settle([path])
+        require_files(config, setting)
+        return cls(path, setting, config.prompt_column, config.response_column)
 
     def open(self) -> "pq.ParquetFile":
         """The file with both columns checked; raises InputError."""

@@ -28,6 +28,7 @@ from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
+from engine.data import journal
 from engine.finite import require_numbers
 from engine.references import references, rows_replied
 from engine.shorten import Encode, Prompt, require_turns, shortened
@@ -148,22 +149,20 @@ def _of_another_model(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -
 def _file_facts(
     config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
 ) -> dict[str, Any]:
-    require_files(config, name)
-    path = Path(str(getattr(config, name)))
-    weightfile.require_regular(path, name)
+    source = Source.of(config, name)
+    weightfile.require_regular(source.path, name)
     tell(doing=name)
-    source = Source(path, name, config.prompt_column, config.response_column)
     file = source.open()
-    outline = {"rows": file.metadata.num_rows, "bytes": path.stat().st_size}
+    outline = {"rows": file.metadata.num_rows, "bytes": source.path.stat().st_size}
     if not outline["rows"]:
-        raise InputError("rows_none", path=str(path))
+        raise InputError("rows_none", path=str(source.path))
     if tokenizer is None:
         tally = TextTally()
         report = _paced(name)
         for prompts, labels, _ in source.batches(file):
             tally.count(prompts, labels)
             report(tally.rows, outline["rows"])
-        tally.require_rows(path, config.prompt_column, config.response_column)
+        tally.require_rows(source.path, config.prompt_column, config.response_column)
         return {**outline, **tally.to_json()}
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
         tell(doing="token_store")  # what ends this process from here on is no fault of the data file
@@ -263,12 +262,11 @@ def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, An
 
 def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     """What the model sees of one row of a file: its pieces, and how many are kept; raises InputError."""
-    require_files(config, name, "tokenizer")
-    path = Path(str(getattr(config, name)))
-    weightfile.require_regular(path, name)
+    source = Source.of(config, name)
+    require_files(config, "tokenizer")
+    weightfile.require_regular(source.path, name)
     tokenizer, facts = _tokenizer(tokenizer_folder(config))
     tell(doing=name)
-    source = Source(path, name, config.prompt_column, config.response_column)
     seen, limit = 0, config.max_seq_len
     file = source.open()
     for prompts, labels, starts in source.batches(file):
@@ -279,7 +277,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
             shown["response"] = _pieces(response, tokenizer, limit)
             return {**facts, "rows": file.metadata.num_rows, **shown}
         seen += len(prompts)
-    raise InputError("row_unknown", path=str(path), row=row, last=seen - 1)
+    raise InputError("row_unknown", path=str(source.path), row=row, last=seen - 1)
 
 
 def _kept_turns(
@@ -359,6 +357,7 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
         tell(doing="chatterbot-corpus")
         return importing.import_pairs(wanted, demo.pairs())
     if request["task"] == "demo-texts":
+        journal.settle(map(Path, wanted.files))
         tables = [pq.read_table(path, columns=["prompt", "response"]).to_pydict() for path in wanted.files]
         pairs = (pair for table in tables for pair in zip(table["prompt"], table["response"], strict=True))
         return importing.import_pairs(wanted, demo.continuations(pairs))
@@ -369,6 +368,7 @@ def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]
     """Trains a tokenizer on the rows of Parquet files; of large ones on rows evenly taken from all of them."""
     from engine.data.importing import require_plain
 
+    journal.settle(map(Path, request["files"]))
     require_plain(request["files"])
     texts: list[str] = []
     for name in request["files"]:

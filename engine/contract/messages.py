@@ -208,6 +208,18 @@ MESSAGES: dict[str, Wording] = {
         "Replace it with --overwrite, or name another file.",
         "如需覆盖请加 --overwrite，或指定另一个文件名。",
     ),
+    "import_cut_off": Wording(
+        "An import was killed, and what it left cannot be put in order ({path}: {why}).",
+        "一次导入被强行终止，其遗留的文件无法整理（{path}：{why_zh}）。",
+        "Import again with --overwrite, as a user who may write there.",
+        "请以有写入权限的用户用 --overwrite 重新导入。",
+    ),
+    "import_busy": Wording(
+        "Another import is writing into {path}.",
+        "另一个导入正在写入 {path}。",
+        "Wait until it has ended, then try again.",
+        "请等它结束后再试。",
+    ),
     "target_without_rows": Wording(
         "{path} exists, but no rows are held out for it now. If it stayed, it might hold rows that are trained on.",
         "{path} 已存在，但这次没有为它划出数据；若保留，其中可能有用于训练的数据。",

@@ -5,11 +5,13 @@ Records are streamed, so that a file of any length takes the memory of one recor
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
+from engine.data import journal
 from engine.data.account import Account, FileAccount, Notice, RefusedError
 from engine.data.charset import require_encoding
 from engine.data.conversation import Row
@@ -69,6 +71,7 @@ def require_plain(names: Iterable[str]) -> None:
 
 
 def _imported(request: Request, account: Account, sources: list[Path], rows: Iterator[Row]) -> dict[str, Any]:
+    journal.settle(chain(sources, (Path(path) for path in _given(request).values() if path)))
     targets, spared = _targets(request, sources)
     rows = _unique(rows, account)
     counts = write(rows, targets, _choice(request, targets)) if targets else {"rows": sum(1 for _ in rows)}
@@ -85,9 +88,14 @@ def _imported(request: Request, account: Account, sources: list[Path], rows: Ite
     return {**account.to_json(), **told, **counts, **written}
 
 
+def _given(request: Request) -> dict[str, str]:
+    """The files to write by their parts, as they were given."""
+    return {part: str(getattr(request, part)) for part in PARTS}
+
+
 def _targets(request: Request, sources: list[Path]) -> tuple[list[Target], str]:
     """The files to write, and the test file that is spared; raises InputError."""
-    given = {part: str(getattr(request, part)) for part in PARTS}
+    given = _given(request)
     spared = ""
     if request.spare_test and Path(given["test"]).exists() and not written_by_import(Path(given["test"])):
         spared = given.pop("test")

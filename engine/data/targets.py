@@ -14,6 +14,7 @@ import psutil
 from engine.contract.files import STAGED
 from engine.contract.messages import InputError
 from engine.contract.rundir import sync
+from engine.data import journal
 
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -25,22 +26,20 @@ class Target:
     part: str
     given: str
     path: Path
+    overwrite: bool = False
 
     @property
     def staged(self) -> Path:
         """The file before it gets its name."""
-        return self._other("")
+        return self.path.with_name(journal.staged_name(self.path.name, os.getpid()))
 
     @property
     def before(self) -> Path:
         """What was there before, until all files have their names."""
-        return self._other("before-")
-
-    def _other(self, what: str) -> Path:
-        return self.path.with_name(f"{STAGED}{what}{self.path.name}-{os.getpid()}")
+        return self.path.with_name(journal.before_name(self.path.name, os.getpid()))
 
     def clear_stale(self) -> None:
-        """Removes what a killed import left of this file."""
+        """Removes what an import left of this file that was killed before it replaced any."""
         stale = re.compile(re.escape(f"{STAGED}{self.path.name}-") + r"(\d+)")
         for path in self.path.parent.iterdir():
             match = stale.fullmatch(path.name)
@@ -50,7 +49,7 @@ class Target:
 
 def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: bool) -> list[Target]:
     """The targets by their parts; raises InputError where one is no file, equal to another, a source, or exists."""
-    targets = [Target(part, path, Path(path).resolve()) for part, path in given.items() if path]
+    targets = [Target(part, path, Path(path).resolve(), overwrite) for part, path in given.items() if path]
     folders = {folder for target in targets for folder in target.path.parents}
     for target in targets:
         if target.path in folders or (target.path.exists() and not target.path.is_file()):
@@ -100,37 +99,36 @@ def folders_of(targets: Sequence[Target]) -> Iterator[None]:
 def replace_all(targets: Sequence[Target]) -> None:
     """Gives every staged file its name, or leaves all as it was; raises OSError.
 
-    Nothing but SIGKILL and a power cut can come between the renames, which follow each other at once.
+    A process that is killed between the renames leaves journals, by which the next one settles what it left.
     """
     for target in targets:
         sync(target.staged)
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
-    try:
-        _replace(targets)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-    for folder in {target.path.parent for target in targets}:
-        sync(folder)
+    with journal.held({target.path.parent for target in targets}):
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        try:
+            _replace(targets)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _replace(targets: Sequence[Target]) -> None:
-    begun: list[Target] = []
+    for target in targets:
+        if target.path.exists() and not target.overwrite:  # it came since that was asked
+            raise InputError("import_exists", path=target.given)
+    folders = sorted({target.path.parent for target in targets})
     try:
+        journal.begin([(target.path, target.staged) for target in targets])
         for target in targets:
-            begun.append(target)
             _keep(target)
+        for folder in folders:
+            sync(folder)
         for target in targets:
             target.staged.rename(target.path)
-    except OSError:
-        for target in begun:
-            if target.before.exists():
-                target.before.rename(target.path)
-                target.before.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
-            elif not target.staged.exists():  # it has its name, and nothing was there before
-                target.path.unlink(missing_ok=True)
-        raise
-    for target in targets:
-        target.before.unlink(missing_ok=True)
+        for folder in folders:
+            sync(folder)
+        journal.commit(folders)
+    finally:
+        journal.finish(folders)
 
 
 def _keep(target: Target) -> None:
