@@ -11,12 +11,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine import spiece
+from engine.bounded import done_in_time
 from engine.contract.config import RunConfig
 from engine.contract.files import staged as staged_at
 from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import read_json, write_json
 from engine.foreign import one_line, reading_foreign
+from engine.growth import MOST_MADE, most_made
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of a family
@@ -29,7 +31,6 @@ LIKELY = {
 }
 RESERVED = re.compile(r"\[unused\d+\]|<unused_?\d+>|<extra_id_\d+>|madeupword\d+|<reserved_\d+>")
 PROBES = "a你1é。"  # characters that rows hold everywhere
-MOST_MADE = 1000  # characters or tokens of one character; the longest decomposition of Unicode has 18
 MOST_ADDED = 1 << 16  # tokens beyond the pieces of a vocabulary
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
 SCORE_DIGITS = 9  # the trainer's sums differ beyond them from one time to the next
@@ -40,8 +41,6 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
     with reading_foreign("tokenizer_bad", path):
         tokenizer = _loaded(Path(path))
-        # As it will be used: some settings are found wanting only then.
-        tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)
         _require_tame(path, tokenizer)
     for name in ("pad", "eos"):
         if getattr(tokenizer, f"{name}_token_id") is None:
@@ -141,19 +140,23 @@ def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises InputError where the tokenizer makes masses of text or tokens of a single character."""
+    """Raises InputError where the tokenizer makes masses of text or tokens of a single character, or never ends."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return
-    for character in PROBES:
-        text = backend.normalizer.normalize_str(character) if backend.normalizer is not None else ""
-        made = max(len(text), len(backend.encode(character).ids) if len(text) <= MOST_MADE else 0)
-        if made > MOST_MADE:
-            why, why_zh = (
-                f"it makes {made:,} characters or tokens of {character}",
-                f"它把 {character} 变成了 {made:,} 个字符",
-            )
-            raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
+    made, character = (most_made(backend.normalizer) if backend is not None else 0), ""
+    if made <= MOST_MADE:
+        made, character = done_in_time(lambda: _most_tokens(tokenizer), path, len(PROBES))
+    if made > MOST_MADE:
+        why, why_zh = (
+            f"it makes {made:,} characters or tokens of {character or 'one'}",
+            f"它把{f' {character} ' if character else '一个字符'}变成了 {made:,} 个字符或词元",
+        )
+        raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
+
+
+def _most_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
+    """The most tokens of one of the probes, and that one; used as it will be, for some settings fail only then."""
+    made = tokenizer([*PROBES], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
+    return max(zip(map(len, made), PROBES, strict=True))
 
 
 def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -15,19 +15,20 @@ import shutil
 import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.bounded import Worker, done_in_time, in_time
 from engine.contract.files import open_regular
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
-from engine.foreign import reading_foreign
 from engine.shorten import Prompt, Shortening
 from engine.source import Batch, Source
 from engine.store_files import META, DamagedError, StoreWriter, remove, require_sound
@@ -330,11 +331,16 @@ def _build(
     source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, folder: Path, progress: Progress
 ) -> None:
     file = source.open()
-    total = file.metadata.num_rows
+    seen, total = 0, file.metadata.num_rows
     kind, ends = "", {"prompt": 0, "label": 0}
     texts, turns, unk, unknown = TextTally(), Shortening(source, max_len), tokenizer.unk_token_id, 0
+
+    def waiting() -> None:
+        progress(seen, total)
+
     with StoreWriter(folder) as out, _no_search_for_cycles():
-        for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns):
+        for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns, waiting):
+            seen = batch.seen
             kind = kind or _id_kind(tokenizer)  # here, for the tokenizer is at work by now
             for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
                 try:
@@ -349,7 +355,7 @@ def _build(
                 ends[part] += len(ids)
             out.append("rows", np.array(batch.rows, dtype=np.int64))
             out.append("hashes", hashes)
-            progress(batch.seen, total)
+            progress(seen, total)
         texts.require_rows(source.path, source.prompt_column, source.response_column)
         out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **turns.to_json(), **texts.to_json()})
 
@@ -380,6 +386,10 @@ class _Batch:
     seen: int
     starts: list[Sequence[int] | None]
 
+    def texts(self) -> list[str]:
+        """All prompts, and then all labels."""
+        return [prompt for prompt, _ in self.pairs] + [label for _, label in self.pairs]
+
     def conversations(self) -> dict[int, Prompt]:
         """The prompts that the file says turns of, by their places in this batch."""
         return {at: Prompt(self.pairs[at][0], starts) for at, starts in enumerate(self.starts) if starts}
@@ -394,44 +404,55 @@ def _usable(batches: Iterator[Batch], texts: TextTally) -> Iterator[_Batch]:
 
 
 def _tokenized(
-    batches: Iterator[_Batch], tokenizer: "PreTrainedTokenizerBase", turns: Shortening
+    batches: Iterator[_Batch],
+    tokenizer: "PreTrainedTokenizerBase",
+    turns: Shortening,
+    waiting: Callable[[], None],
 ) -> Iterator[tuple[_Batch, npt.NDArray[np.uint64], list[list[int]]]]:
     """Each batch with its rows' hashes, and the ids of all its prompts and then of all its labels.
 
     While the tokenizer is at one batch, whose work needs no Python, this hashes it, the caller has the one before, and
-    the next is read.
+    the next is read. Where the tokenizer is waited for, `waiting` is called once a second.
     """
+    worker, asked = Worker("tokenizer"), 0  # characters whose ids have not come
 
-    def finished(batch: _Batch, encodings: "Future[list[Any]]") -> list[list[int]]:
-        ids = _ids(_tokenizers(encodings, tokenizer), tokenizer)
-        turns.shorten(batch.rows, batch.conversations(), ids, again)
+    def ask(texts: list[str]) -> "Future[list[Any]]":
+        nonlocal asked
+        asked += sum(map(len, texts))
+        return worker.submit(partial(_encodings, texts, tokenizer))
+
+    def answer(encodings: "Future[list[Any]]", texts: list[str]) -> list[list[int]]:
+        nonlocal asked
+        ids = _ids(in_time(encodings, str(tokenizer.name_or_path), asked, waiting), tokenizer)
+        asked -= sum(map(len, texts))
         return ids
 
     def again(texts: list[str]) -> list[list[int]]:  # in that thread, for not every tokenizer takes two at once
-        return _ids(_tokenizers(pool.submit(_encodings, texts, tokenizer), tokenizer), tokenizer)
+        return answer(ask(texts), texts)
 
-    with ThreadPoolExecutor(1, "tokenizer") as pool:
+    def finished(batch: _Batch, encodings: "Future[list[Any]]") -> list[list[int]]:
+        ids = answer(encodings, batch.texts())
+        turns.shorten(batch.rows, batch.conversations(), ids, again)
+        return ids
+
+    try:
         before: tuple[_Batch, npt.NDArray[np.uint64], Future[list[Any]]] | None = None
         for batch in batches:
-            texts = [prompt for prompt, _ in batch.pairs] + [label for _, label in batch.pairs]
-            encodings = pool.submit(_encodings, texts, tokenizer)
+            encodings = ask(batch.texts())
             after = (batch, row_hashes(batch.pairs), encodings)
             if before is not None:
                 yield before[0], before[1], finished(before[0], before[2])
             before = after
         if before is not None:
             yield before[0], before[1], finished(before[0], before[2])
-
-
-def _tokenizers(encodings: "Future[list[Any]]", tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
-    """What the tokenizer made; whatever it raises is said of it, and not of the rows."""
-    with reading_foreign("tokenizer_bad", str(tokenizer.name_or_path)):
-        return encodings.result()
+    finally:
+        worker.close()
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Token ids of `texts`, each ending in the end token."""
-    return _ids(_encodings(texts, tokenizer), tokenizer)
+    """Token ids of `texts`, each ending in the end token; raises InputError where the tokenizer does not end."""
+    characters = sum(map(len, texts))
+    return _ids(done_in_time(partial(_encodings, texts, tokenizer), str(tokenizer.name_or_path), characters), tokenizer)
 
 
 def _encodings(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[Any]:

@@ -329,8 +329,8 @@ MESSAGES: dict[str, Wording] = {
     ),
     # model and tokenizer
     "tokenizer_bad": Wording(
-        "No tokenizer can be loaded from {path}: {why}.",
-        "无法从 {path} 加载分词器：{why}。",
+        "The tokenizer {path} cannot be used: {why}.",
+        "无法使用分词器 {path}：{why}。",
         "Name a tokenizer folder (with tokenizer.json, spiece.model or vocab.txt) with --tokenizer PATH.",
         "请用 --tokenizer 路径 指定分词器目录（含 tokenizer.json、spiece.model 或 vocab.txt）。",
     ),

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine import parquet, store_files, tokens
+from engine import bounded, parquet, store_files, tokens
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
 from engine.source import Source
@@ -555,3 +556,18 @@ def test_a_damaged_note_of_a_hash_is_not_believed(tmp_path: Path, monkeypatch: p
     for damage in ("", "[]", "{}", '{"status": null, "sha256": "0"}'):
         note.write_text(damage)
         assert tokens.fingerprint(path, root) == right
+
+
+def test_a_tokenizer_that_never_ends_is_refused_by_its_name_while_the_run_can_be_stopped(
+    write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stuck, waits = threading.Event(), list[tuple[int, int]]()
+    monkeypatch.setattr(bounded, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(tokens, "_encodings", lambda _texts, _tokenizer: stuck.wait())
+    with pytest.raises(InputError) as refused:
+        store_of(write(prompt=["你好"], response=["再见"]), progress=lambda done, total: waits.append((done, total)))
+    stuck.set()
+    assert refused.value.message.code == "tokenizer_bad"
+    assert refused.value.message.args["path"] == str(tokenizer.name_or_path)
+    assert waits == [(0, 1)] * bounded.POLLS
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,77 @@
+"""A tokenizer's work, which may never end: done in a thread that the process does not wait for."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
+from typing import TypeVar
+
+from engine.contract.messages import InputError
+from engine.foreign import reading_foreign
+
+POLL_SECONDS = 1.0
+POLLS = 30  # for work of any length
+CHARACTERS_A_POLL = 5000  # tokenizers written in Python do 50,000 a second on a quiet core
+Result = TypeVar("Result")
+
+
+class Worker:
+    """A thread that does one piece of work after the other; what never ends does not keep the process alive."""
+
+    def __init__(self, name: str) -> None:
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def submit(self, work: Callable[[], Result]) -> "Future[Result]":
+        """What will be the result of `work`."""
+        future: Future[Result] = Future()
+
+        def task() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # a panic of Rust is no Exception
+                future.set_exception(error)
+
+        self._tasks.put(task)
+        return future
+
+    def close(self) -> None:
+        """Ends the thread after the work that it has."""
+        self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+
+def _nothing() -> None:
+    """What is done while waiting where there is nothing to do."""
+
+
+def in_time(future: "Future[Result]", path: str, characters: int, waiting: Callable[[], None] = _nothing) -> Result:
+    """What the tokenizer in `path` made of so many characters; raises InputError where it has not ended in time.
+
+    `waiting` is called once a second. Waits are counted, not time: a process that was suspended has not waited.
+    """
+    polls = POLLS + characters // CHARACTERS_A_POLL
+    for _ in range(polls):
+        if wait([future], POLL_SECONDS).done:
+            break
+        waiting()
+    else:
+        why, why_zh = (
+            f"it has not encoded {characters:,} characters in {polls} s; its patterns or its normalizer may never end",
+            f"它在 {polls} 秒内未能编码 {characters:,} 个字符，其正则或规范化规则可能永不结束",
+        )
+        raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
+    with reading_foreign("tokenizer_bad", path):  # whatever it raises is said of it, and not of the rows
+        return future.result()
+
+
+def done_in_time(work: Callable[[], Result], path: str, characters: int) -> Result:
+    """The result of `work`, a tokenizer's on so many characters; raises InputError where it has not ended in time."""
+    worker = Worker("tokenizer")
+    try:
+        return in_time(worker.submit(work), path, characters)
+    finally:
+        worker.close()

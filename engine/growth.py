@@ -1,0 +1,62 @@
+"""How much text a tokenizer's normalizer can make of a single character, whichever that is."""
+
+import json
+import struct
+from base64 import b64decode
+from collections.abc import Iterator
+from typing import Any
+
+from tokenizers import normalizers
+
+MOST_MADE = 1000  # characters of one; the longest decomposition of Unicode has 18
+
+
+def most_made(normalizer: normalizers.Normalizer | None) -> int:
+    """Characters of the longest text that a rule puts in the place of a character, once the rules after it had it too.
+
+    Exact up to `MOST_MADE`, beyond which it stops. Decompositions of Unicode, which are short, are not counted.
+    """
+    steps = list(_steps(json.loads(normalizer.__getstate__()))) if normalizer is not None else []
+    while steps and not _lengthens(steps[-1]):
+        steps.pop()
+    made = {"a"}
+    for step in steps:
+        rule = normalizers.Sequence([])
+        rule.__setstate__(json.dumps(step).encode())
+        made = {str(rule.normalize_str(text)) for text in made} | _contents(step)
+        if max(map(len, made)) > MOST_MADE:
+            break
+    return max(map(len, made))
+
+
+def _steps(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rules of a normalizer, one after the other."""
+    if state.get("type") == "Sequence":
+        for inner in state["normalizers"]:
+            yield from _steps(inner)
+    elif state:
+        yield state
+
+
+def _lengthens(step: dict[str, Any]) -> bool:
+    """Whether a rule makes more than one character of one."""
+    return any(len(content) > 1 for content in _contents(step))
+
+
+def _contents(step: dict[str, Any]) -> set[str]:
+    """The texts that a rule puts in the place of others, or before them."""
+    kind = step.get("type")
+    if kind == "Replace":
+        return {step["content"]}
+    if kind == "Prepend":
+        return {step["prepend"]}
+    return _of_charsmap(step["precompiled_charsmap"]) if kind == "Precompiled" else set()
+
+
+def _of_charsmap(coded: str) -> set[str]:
+    """The texts of SentencePiece's table: the size of an index, the index, and texts that each end in a NUL."""
+    table = b64decode(coded)
+    if len(table) < 4:
+        return set()
+    start = 4 + struct.unpack_from("<I", table)[0]
+    return {text.decode("utf-8", "replace") for text in table[start:].split(b"\0")}
