@@ -141,10 +141,7 @@ def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises InputError where the tokenizer makes masses of text or tokens of a single character, or never ends."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    made, character = (most_made(backend.normalizer) if backend is not None else 0), ""
-    if made <= MOST_MADE:
-        made, character = done_in_time(lambda: _most_tokens(tokenizer), path, len(PROBES))
+    made, character = done_in_time(lambda: _most_of_one(tokenizer), path, len(PROBES))
     if made > MOST_MADE:
         why, why_zh = (
             f"it makes {made:,} characters or tokens of {character or 'one'}",
@@ -153,10 +150,17 @@ def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
         raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
 
 
-def _most_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
-    """The most tokens of one of the probes, and that one; used as it will be, for some settings fail only then."""
-    made = tokenizer([*PROBES], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-    return max(zip(map(len, made), PROBES, strict=True))
+def _most_of_one(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
+    """The most characters that its rules make of one, or tokens of one of the probes, and that one where it is known.
+
+    It is used as it will be, for some settings fail only then.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    made = most_made(backend.normalizer) if backend is not None else 0
+    if made > MOST_MADE:
+        return made, ""
+    encoded = tokenizer([*PROBES], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
+    return max(zip(map(len, encoded), PROBES, strict=True))
 
 
 def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:
