@@ -186,7 +186,7 @@ def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -
     """The run's folder, opened by rank 0, and how many folders it made for it; raises InputError on every rank."""
 
     def open_it() -> tuple[Path, int]:
-        record = told_as_here(replace(planned(name, settings, world.size, **how), processes=world.size))
+        record = told_as_here(planned(name, settings, world.size, **how))
         opened = starting.open_run_dir(settings["logs"], record)
         place = opened.run_dir.path
         FolderLock.acquire(place, opened.record.run, place, "logs")  # until this process ends
@@ -200,7 +200,7 @@ def planned(name: str, settings: dict[str, Any], processes: int, **how: Any) -> 
     """The record of the run, which leaves its best model where the original scripts look for it."""
     values = given(settings)
     try:
-        record = starting.plan_run(name, values, **how)
+        record = starting.plan_run(name, values, launched=processes, **how)
     except InputError as error:
         config, _ = override(preset(name).config, values)
         raise missing.advised(error, config, lambda **changes: System(launched_with(changes, processes))) from None

@@ -186,7 +186,7 @@ def look(run_dir: RunDir) -> Run:
 def located(run: Run) -> Run:
     """The run with its model's place as of now, in the words of its end too: another run may have moved it aside."""
     home, end = run.record.output, run.state.ended
-    output = home.of_run(run.name)
+    output = home.of_run(run.name, run.record.id)
     if output is None or output == home or end is None:
         return replace(run, output=output)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract import certificate, environment
-from engine.contract.config import check_value, from_json, override, to_json
+from engine.contract.config import FIELDS, RunConfig, check_value, from_json, override, to_json
 from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
@@ -25,25 +25,34 @@ from sft_tui.runs import Run
 
 COMMAND = module_command("sft_tui.supervisor")
 DEFAULT_LOGS = Path("logs")
+WRITTEN = ("output_dir", "token_store", "export_state_dict")  # settings that name where a run writes
 
 
 def plan_run(
-    name: str, values: Mapping[str, Any], *, job: str = "train", resume: bool = False, fresh: bool = False
+    name: str,
+    values: Mapping[str, Any],
+    *,
+    job: str = "train",
+    resume: bool = False,
+    fresh: bool = False,
+    launched: int = 0,
 ) -> RunRecord:
     """The record of a run, not yet named; raises InputError, or BusyError where another run holds the folder.
 
-    A resumed run takes the settings it was started with, not the preset's; `values` go over either.
+    A resumed run takes the settings it was started with, not the preset's; `values` go over either. `launched`: the
+    number of processes that a launcher has started already; 0: they are ours to start.
     """
     base = preset(name).config
     output = OutputDir(Path(str(values.get("output_dir", base.output_dir))))
     if job == "train" and is_locked(output.path):
         raise busy(output.path)
-    earlier = _earlier_record(output) if resume else None
+    earlier = _earlier_record(output) or _record_of_contents(name, output) if resume else None
     if earlier is not None:
-        return plan_resume(replace(earlier, config={**earlier.config, "output_dir": str(output.path)}), values)
-    config, overrides = override(base, values)
+        config = {**earlier.config, "output_dir": str(output.path)}
+        return plan_resume(replace(earlier, config=config), values, launched=launched)
+    settings, overrides = override(base, values)
     needed = ["train_file", "validation_file", "tokenizer"] if job == "train" else ["test_file"]
-    require_files(config, *needed, *(["pretrained_model"] if job == "train" and not resume else []))
+    require_files(settings, *needed, *(["pretrained_model"] if job == "train" and not resume else []))
     fresh_option = f"sft-tui run {name}{options_text(values)} --fresh"
     if job == "train" and not resume and not fresh:
         resume_option = f"sft-tui resume {output.owner().get('run')}"
@@ -52,9 +61,9 @@ def plan_run(
         run="",
         preset=name,
         job=job,
-        config=to_json(config),
+        config=to_json(settings),
         overrides=overrides,
-        processes=config.num_processes,
+        processes=launched or settings.num_processes,
         resume=resume,
         fresh=fresh,
         fresh_option=fresh_option,
@@ -63,7 +72,12 @@ def plan_run(
 
 
 def plan_resume(
-    record: RunRecord, values: Mapping[str, Any], *, force: bool = False, fix: Mapping[str, Any] | None = None
+    record: RunRecord,
+    values: Mapping[str, Any],
+    *,
+    force: bool = False,
+    fix: Mapping[str, Any] | None = None,
+    launched: int = 0,
 ) -> RunRecord:
     """The record of the next attempt of a run; raises InputError, or BusyError where its folder is in use.
 
@@ -75,11 +89,11 @@ def plan_resume(
     if is_locked(output.path):
         raise busy(output.path)
     owner = output.owner()
-    if owner and record.run and (owner.get("run"), owner.get("id", "")) != (record.run, record.id):
+    if owner and record.run and not output.is_of(record.run, record.id):
         other = str(owner.get("run")) if owner.get("run") != record.run else str(owner.get("run_dir"))
         raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
     # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
-    accepted = owner.get("config")
+    accepted = owner.get("config") if record.run else None
     base = from_json(accepted if isinstance(accepted, dict) else record.config)
     config, overrides = override(replace(base, output_dir=str(output.path)), {**(fix or {}), **values})
     require_files(config, "train_file", "validation_file", "tokenizer")
@@ -88,12 +102,25 @@ def plan_resume(
         record,
         config=to_json(config),
         overrides={**record.overrides, **overrides},
-        processes=config.num_processes or record.processes,
+        processes=launched or values.get("num_processes") or _processes_before(record, config),
         resume=True,
         fresh=False,
         force=force,
         accepted=may_change,
     )
+
+
+def _processes_before(record: RunRecord, config: RunConfig) -> int:
+    """As many processes as the newest checkpoint was made by, else as the run was started with.
+
+    Raises InputError where the machine has no place for them: a number in a file starts nothing by itself.
+    """
+    processes = record.output.world_size() or config.num_processes or record.processes
+    cores = len(os.sched_getaffinity(0))
+    if processes > cores and processes > gpus.gpu_count():
+        run = record.run or str(record.output.path)
+        raise InputError("resume_processes", run=run, processes=processes, cores=cores, gpus=gpus.gpu_count())
+    return processes
 
 
 def is_finished(record: RunRecord) -> bool:
@@ -148,6 +175,19 @@ def _earlier_record(output: OutputDir) -> RunRecord | None:
     return None if run_dir is None else run_dir.read_record()
 
 
+def _record_of_contents(name: str, output: OutputDir) -> RunRecord | None:
+    """The record of a run that goes on from contents alone, as its own is not there; None where nothing is said.
+
+    Where it writes, besides its output folder, is the preset's to say: the contents may be anybody's.
+    """
+    said = {setting: value for setting, value in output.settings().items() if setting in FIELDS}
+    if not said:
+        return None
+    base = preset(name).config
+    config, overrides = override(base, said | {setting: getattr(base, setting) for setting in WRITTEN})
+    return RunRecord("", name, "train", to_json(config), overrides, processes=0)
+
+
 @dataclass(frozen=True)
 class Opened:
     """The folder of a run and its record, written there.
@@ -185,11 +225,12 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
 def _own_folder(logs: Path, record: RunRecord) -> RunDir | None:
     """The folder of a run that is resumed; None where nothing proves that one is its own."""
     known = record.output.run_dir()
-    if known is not None and known.belongs_to(record.id):
+    if known is not None and known.read_record().id == record.id:
         return known
-    named = RunDir(logs / record.run)  # ended before it owned its output folder
+    named = RunDir(logs / record.run)
     plain = record.run == Path(record.run).name not in ("", "..")
-    return named if plain and named.belongs_to(record.id) else None
+    # It ended before it owned its output folder, or its project was moved before runs had ids.
+    return named if plain and (named.belongs_to(record.id) or record.output.is_named_by(named)) else None
 
 
 @dataclass(frozen=True)

@@ -787,6 +787,12 @@ MESSAGES: dict[str, Wording] = {
         "They were moved to earlier/{run} there; to go on with them, move them back, or name another --output_dir.",
         "它们已移到该目录的 earlier/{run}；如需继续，请移回原处，或指定另一个 --output_dir。",
     ),
+    "resume_processes": Wording(
+        "{run} was trained by {processes} processes, and this machine has {cores} cores and {gpus} GPUs.",
+        "{run} 由 {processes} 个进程训练，而本机只有 {cores} 个核心和 {gpus} 个 GPU。",
+        "Resume it on a machine with as many, or add --num_processes {processes} to start them all here.",
+        "请在有足够核心或 GPU 的机器上继续，或加上 --num_processes {processes}，仍在本机启动这么多进程。",
+    ),
     "fix_none": Wording(
         "The end of {run} ({status}) names no setting to change.",
         "{run} 的结束原因（{status}）没有可自动应用的修正。",

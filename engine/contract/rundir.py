@@ -100,6 +100,13 @@ class Owner:
 
 
 @dataclass(frozen=True)
+class _Manifest:
+    """What the app wants of a checkpoint's manifest."""
+
+    world_size: Count = 0
+
+
+@dataclass(frozen=True)
 class RunDir:
     """`logs/<run>/`: what a run writes about itself."""
 
@@ -311,23 +318,30 @@ class OutputDir:
         """
         return read_json_as(Owner, self.owner_file)
 
-    def of_run(self, run: str) -> "OutputDir | None":
+    def is_of(self, run: str, id: str) -> bool:
+        """Whether the contents are those of a run; from before runs had ids, of the run of that name."""
+        owner = self.owner()
+        known = owner.get("id")
+        return bool(known == id if known else run and owner.get("run") == run)
+
+    def of_run(self, run: str, id: str) -> "OutputDir | None":
         """Where the contents of a run are: here, or in `earlier/` once another one took its place; None if nowhere."""
-        if self.owner().get("run") == run:
+        if self.is_of(run, id):
             return self
         try:
             aside = [OutputDir(path) for path in self.earlier.iterdir() if path.name.startswith((run, UNNAMED))]
         except OSError:
             return None
-        mine = [one for one in aside if one.owner().get("run") == run]
+        mine = [one for one in aside if one.is_of(run, id)]
         return max(mine, key=lambda one: one.owner_file.stat().st_mtime_ns, default=None)
 
     def run_dir(self) -> "RunDir | None":
         """The folder of the run that these contents belong to; None where nothing proves it.
 
         A copied or downloaded owner file can name any folder. What it names counts where the record there has the
-        same id, which only the two of them have. Where a whole project was moved or copied, the run's folder is where
-        it lay as seen from the output folder; that of the original is never a copy's.
+        same id, which only the two of them have; contents from before there were ids, where the record there names
+        this folder. Where a whole project was moved or copied, the run's folder is where it lay as seen from the output
+        folder; that of the original is never a copy's.
         """
         owner = self.owner()
         place, home, wrote = owner.get("run_dir"), self._home(), self._written_in(owner)
@@ -337,7 +351,30 @@ class OutputDir:
         along = [home / os.path.relpath(place, wrote)] if moved else []
         original = [Path(place)] if not moved or not self._is_copy(owner) else []
         candidates = (RunDir(path) for path in (*along, *original))
-        return next((run_dir for run_dir in candidates if run_dir.belongs_to(owner.get("id"))), None)
+        return next((run_dir for run_dir in candidates if self.is_named_by(run_dir)), None)
+
+    def is_named_by(self, run_dir: "RunDir") -> bool:
+        """Whether these contents and the run in a folder name each other, by its id or, from before ids, by place."""
+        owner = self.owner()
+        try:
+            record = run_dir.read_record()
+        except InputError:
+            return False
+        if owner.get("id"):
+            return bool(record.id == owner["id"])
+        return self.is_of(record.run, record.id) and record.output.path.resolve() == self.path.resolve()
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the contents were made with: their owner's, or the newest checkpoint's; {} if unknown."""
+        steps = self.checkpoint_steps()
+        manifest = read_json(self.checkpoint(steps[0]) / MANIFEST) if steps else {}
+        said = self.owner().get("config") or manifest.get("config")
+        return said if isinstance(said, dict) else {}
+
+    def world_size(self) -> int:
+        """The processes that the newest checkpoint was made by; 0 where there is none that says it."""
+        steps = self.checkpoint_steps()
+        return int(read_json_as(_Manifest, self.checkpoint(steps[0]) / MANIFEST).get("world_size", 0)) if steps else 0
 
     def was_written_here(self) -> bool:
         """Whether the run wrote these contents here, or they were set aside here; not so of a copy."""

@@ -18,7 +18,7 @@ from engine.contract.events import Envelope, Event, Record, encode
 from engine.contract.locks import FolderLock, ProcessId, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
 from engine.contract.stream import EventReader
 from sft_tui import cli, listing, removal
 from sft_tui.runs import every, find, look, require_readable, stop
@@ -278,16 +278,26 @@ def test_a_model_that_is_gone_is_not_told(new_run: NewRun) -> None:
 
 
 @pytest.mark.parametrize("others", [["sft-1"], ["sft-1", "sft-1", "sft-10"], ["sft-10"], []])
-def test_of_several_moved_aside_the_newest_of_that_name_is_meant(tmp_path: Path, others: list[str]) -> None:
+def test_of_several_moved_aside_before_ids_the_newest_of_that_name_is_meant(tmp_path: Path, others: list[str]) -> None:
     output = OutputDir(tmp_path / "out")
     for number, name in enumerate([*others, "sft-2"]):
         output.set_aside()
         output.checkpoint(number).mkdir(parents=True)
         write_json(output.owner_file, {"run": name})
         os.utime(output.owner_file, (number, number))
-    found = output.of_run("sft-1")
+    found = output.of_run("sft-1", "")
     steps = found.checkpoint_steps() if found else []
     assert steps == [number for number, name in enumerate(others) if name == "sft-1"][-1:]
+
+
+def test_of_several_of_one_name_that_were_moved_aside_the_one_with_the_runs_id_is_meant(tmp_path: Path) -> None:
+    output, ids = OutputDir(tmp_path / "out"), [new_id() for _ in range(3)]
+    for number, id in enumerate(ids):  # of runs in other folders of logs
+        output.set_aside()
+        output.checkpoint(number).mkdir(parents=True)
+        write_json(output.owner_file, {"run": "sft-1", "id": id})
+    found = [output.of_run("sft-1", id) for id in (*ids, new_id())]
+    assert [one and one.checkpoint_steps() for one in found] == [[0], [1], [2], None]
 
 
 # What may not be read, or is something else.

@@ -169,7 +169,7 @@ def test_a_run_whose_folder_is_in_use_does_not_go_on(settings: dict[str, Any]) -
 def test_a_run_whose_checkpoints_were_set_aside_does_not_go_on_with_those_of_another(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     output = OutputDir(Path("out"))
-    write_json(output.owner_file, {**output.owner(), "run": "sft-small-2"})
+    write_json(output.owner_file, {**output.owner(), "run": "sft-small-2", "id": new_id()})
     with pytest.raises(InputError, match=r"belongs to sft-small-2.*earlier/sft-small-1"):
         plan_resume(record, {})
 
@@ -292,6 +292,118 @@ def test_a_run_of_the_same_name_from_another_folder_of_logs_is_not_taken_for_thi
     RunDir(Path("logs/sft-small-1")).write_record(replace(record, id=new_id()))
     with pytest.raises(InputError, match=r"no longer in out: the folder belongs to .*logs/sft-small-1"):
         plan_resume(look(RunDir(Path("logs/sft-small-1"))).record, {})
+
+
+# Contents from before runs had ids, or whose run's folder is gone.
+
+
+def without_ids(output: OutputDir) -> RunDir:
+    """The folder of the run as a version left it that knew no ids; the owner has the settings it was trained with."""
+    run_dir = RunDir(Path("logs/sft-small-1"))
+    record, owner = json.loads(run_dir.record.read_text()), output.owner()
+    for values in (record, owner):
+        del values["id"]
+    write_json(run_dir.record, record)
+    write_json(output.owner_file, {**owner, "config": record["config"] | {"save_steps": 11}})
+    return run_dir
+
+
+@pytest.mark.parametrize("again", ["by its preset", "by its name", "after a refusal"])
+def test_a_run_from_before_ids_resumes_in_its_own_folder_with_its_own_settings(
+    settings: dict[str, Any], again: str
+) -> None:
+    run_dir = without_ids(cut_run(settings))
+    if again == "by its preset":
+        record = plan_run("sft-small", {"output_dir": "out"}, resume=True)
+    else:
+        record = plan_resume(run_dir.read_record(), {})
+    if again == "after a refusal":  # the record has its id, and the output folder was never taken over
+        open_run_dir(Path("logs"), record)
+        record = plan_resume(look(run_dir).record, {})
+    assert (record.config["epochs"], record.config["save_steps"], record.config["train_file"]) == (7, 11, "train")
+    opened = open_run_dir(Path("logs"), record)
+    assert (opened.run_dir.path.absolute(), opened.made) == (run_dir.path.absolute(), 0)
+    assert opened.record.id
+    found = look(run_dir).output
+    assert found is not None
+    assert found.path == Path("out")
+
+
+def test_a_run_from_before_ids_is_not_taken_for_one_of_its_name_in_other_logs(settings: dict[str, Any]) -> None:
+    run_dir = without_ids(cut_run(settings))
+    shutil.copytree("logs", "other logs")
+    record = plan_run("sft-small", {"output_dir": "out"}, resume=True)
+    assert open_run_dir(Path("other logs"), record).run_dir.path.resolve() == run_dir.path.resolve()
+
+
+@pytest.mark.parametrize("said_by", ["its owner file", "its newest checkpoint"])
+def test_contents_without_their_run_resume_with_the_settings_they_were_made_with_and_write_where_the_preset_says(
+    settings: dict[str, Any], said_by: str
+) -> None:
+    output = cut_run(settings)
+    made_with = RunDir(Path("logs/sft-small-1")).read_record().config | {
+        "save_steps": 11, "seed": 5, "token_store": "/elsewhere", "export_state_dict": "/elsewhere/x.bin",
+    }  # fmt: skip
+    shutil.rmtree("logs")
+    if said_by == "its owner file":
+        write_json(output.owner_file, {**output.owner(), "config": made_with})
+    else:
+        write_json(output.checkpoint(5) / "MANIFEST.json", {"config": made_with})
+    record = plan_run("sft-small", {"output_dir": "out", "seed": 6}, resume=True)
+    config = record.run_config()
+    assert (config.epochs, config.save_steps, config.seed, config.train_file) == (7, 11, 6, "train")
+    assert (config.token_store, config.export_state_dict, config.output_dir) == ("data/token_store", "", "out")
+    assert record.overrides["epochs"] == [3, 7]
+    assert open_run_dir(Path("logs"), record).record.run == "sft-small-1"
+
+
+# How many processes a resume starts.
+
+
+def made_by(output: OutputDir, processes: Any) -> None:
+    """Has the checkpoint say how many processes made it."""
+    write_json(output.checkpoint(5) / "MANIFEST.json", {"world_size": processes})
+
+
+def test_a_resume_starts_as_many_processes_as_made_the_checkpoint(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(4))
+    record = cut_record(settings)
+    made_by(record.output, 3)
+    for said in (0, 1, 4, 1024):
+        untrusted = replace(record, processes=said, config={**record.config, "num_processes": said})
+        write_json(record.output.owner_file, {**record.output.owner(), "config": untrusted.config})
+        assert plan_resume(untrusted, {}).processes == 3
+    assert plan_resume(record, {"num_processes": 2}).processes == 2  # what the trainer will refuse by name
+    assert plan_resume(record, {}, launched=6).processes == 6
+
+
+@pytest.mark.parametrize("said_by", ["the record", "the settings", "the checkpoint"])
+@pytest.mark.parametrize("processes", [12, 1024])
+def test_a_number_in_a_file_starts_no_more_processes_than_the_machine_has_room_for(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, said_by: str, processes: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(4))
+    monkeypatch.setattr("sft_tui.gpus.gpu_count", lambda: 2)
+    record = cut_record(settings)
+    if said_by == "the checkpoint":
+        made_by(record.output, processes)
+    elif said_by == "the record":
+        record = replace(record, processes=processes)
+    else:
+        changed = {**record.config, "num_processes": processes}
+        write_json(record.output.owner_file, {**record.output.owner(), "config": changed})
+    with pytest.raises(InputError, match=rf"trained by {processes} processes.* 4 cores and 2 GPUs.*--num_processes"):
+        plan_resume(record, {})
+    assert plan_resume(record, {"num_processes": processes}).processes == processes  # a person says it
+
+
+@pytest.mark.parametrize("said", [-1, 0, True, "12", 1e400, None, [12]])
+def test_what_is_no_number_of_processes_in_a_checkpoint_is_passed_over(settings: dict[str, Any], said: Any) -> None:
+    record = cut_record(settings)
+    made_by(record.output, said)
+    assert plan_resume(replace(record, processes=1), {}).processes == 1
 
 
 @pytest.fixture
