@@ -53,8 +53,7 @@ def _asked(
 
 def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     """What was read, a preview, what was refused and why, and what was written."""
-    for path, why in found["passed_over"].items():
-        yield say("import_passed_over", lang, path=safe(path), why=safe(reason_in(why, lang), 100))
+    yield from _reasons(found, "passed_over", lang)
     for file in found["files"]:
         kind = ", ".join(filter(None, (file["format"], file["encoding"], file["compression"])))
         counts = {name: file[name] for name in ("records", "used", "refused")}
@@ -101,11 +100,8 @@ def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
     refused = found["records"] - found["used"]
     yield say("import_records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
-    for kind in ("refused", "noticed"):
-        for reason, entry in sorted(found[kind].items(), key=lambda item: -item[1]["count"]):
-            places = ", ".join(safe(place, 80) for place in entry["places"])
-            why = safe(reason_in(reason, lang), 300)
-            yield say(f"import_{kind}", lang, count=entry["count"], why=why, places=places)
+    yield from _reasons(found, "refused", lang)
+    yield from _reasons(found, "noticed", lang)
     rows = {name: found[name] for name in ("made", "repeated", "kept")}
     yield say("import_rows", lang, **rows)
     if found["with_history"]:
@@ -114,3 +110,12 @@ def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     unused = dict.fromkeys(safe(name, 60) for file in found["files"] for name in file["unused"])
     if unused:
         yield say("import_unused", lang, columns=", ".join(unused))
+
+
+def _reasons(found: Mapping[str, Any], kind: str, lang: Lang) -> Iterator[str]:
+    """A line on each reason, most frequent first."""
+    counted = [(code, part) for code, entry in found[kind].items() for part in entry["details"]]
+    for code, part in sorted(counted, key=lambda reason: -reason[1]["count"]):
+        places = ", ".join(safe(place, 80) for place in part["places"])
+        why = safe(reason_in(f"{code}:{part['detail']}", lang), 300)
+        yield say(f"import_{kind}", lang, count=part["count"], why=why, places=places)

@@ -143,7 +143,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{path}: {kind}; {records:,} records, {refused:,} refused",
         "{path}：{kind}；{records:,} 条记录，{refused:,} 条无法使用",
     ),
-    "import_passed_over": ("{path}: passed over ({why})", "{path}：略过（{why}）"),
+    "import_passed_over": (
+        "{count:,} passed over: {why} (first: {places})",
+        "略过 {count:,} 个：{why}（最先是 {places}）",
+    ),
     "import_records": (
         "{records:,} records read = {used:,} used ({shapes}) + {refused:,} refused",
         "读取 {records:,} 条记录 = 使用 {used:,} 条（{shapes}）+ 无法使用 {refused:,} 条",

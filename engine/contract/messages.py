@@ -142,6 +142,18 @@ MESSAGES: dict[str, Wording] = {
         "Check its permissions and its disk.",
         "请检查其权限和磁盘。",
     ),
+    "source_folder_large": Wording(
+        "The folder {path} holds more than {most} files and folders.",
+        "目录 {path} 中的文件和子目录超过 {most} 个。",
+        "Name a smaller folder, or the files themselves by a pattern in quotes, such as '{pattern}'.",
+        "请指定更小的目录，或用带引号的通配符直接指定文件，例如 '{pattern}'。",
+    ),
+    "source_bomb": Wording(
+        "{path} was given up: decompressed ({compression}), it is more than {ratio} times as long, {made} so far.",
+        "已放弃读取 {path}：解压后（{compression}）超过原大小的 {ratio} 倍，目前已有 {made}。",
+        "If its rows are real, decompress it yourself, and import what comes of it.",
+        "如果其中确有数据，请先自行解压，再导入解压后的文件。",
+    ),
     "source_compressed": Wording(
         "{path} is damaged or cut short ({compression}): {why}.",
         "{path} 已损坏或不完整（{compression}）：{why}。",
@@ -261,6 +273,20 @@ MESSAGES: dict[str, Wording] = {
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Name the columns with --prompt_column and --response_column; known shapes: {shapes}.",
         "请用 --prompt_column 和 --response_column 指定列名；可识别的格式：{shapes}。",
+    ),
+    "import_nothing_records": Wording(
+        "None of the {records} records of {path} can be used ({reasons}).",
+        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
+        "Write each record on a line of its own as a JSON object; pandas does so with "
+        '`df.to_json(path, orient="records", lines=True, force_ascii=False)`.',
+        "请把每条数据作为一个 JSON 对象单独写成一行；用 pandas 时："
+        '`df.to_json(path, orient="records", lines=True, force_ascii=False)`。',
+    ),
+    "import_nothing_utf8": Wording(
+        "None of the {records} records of {path} can be used ({reasons}).",
+        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
+        "Name the encoding that the file is in with --encoding, such as gb18030 or big5.",
+        "请用 --encoding 指定文件的编码，例如 gb18030 或 big5。",
     ),
     "rows_none": Wording(
         "{path} has no rows.",

@@ -48,6 +48,10 @@ REASONS: dict[str, Reason] = {
     "foreign": Reason("no rows are read from {detail}", "无法从 {detail} 读取数据"),
     # shapes of records
     "not_object": Reason("not an object", "不是 JSON 对象"),
+    "table_not_record": Reason(
+        "a whole table in one object (pandas: orient {detail}), not a record",
+        "一个对象装下了整张表（pandas 的 orient {detail}），不是一条数据",
+    ),
     "no_known_columns": Reason("no known columns among {detail}", "其中没有可识别的列：{detail}"),
     "column_missing": Reason("no column {detail}", "没有 {detail} 列"),
     "columns_ambiguous": Reason(

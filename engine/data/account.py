@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
-PLACES = 3  # kept of each reason
+PLACES, FILES = 3, 20  # kept of each reason: of records, and of files
 DETAIL = 200  # characters of a name out of the file
 COLUMNS = 50  # of a file that are named as not used
 DETAILS = 20  # of one code that are counted apart; further ones are counted under the code alone
@@ -39,7 +40,11 @@ class Count:
 
 
 class Reasons(dict[str, Count]):
-    """What was refused, or noticed, by reason."""
+    """What was refused, or noticed, by reason; of each the first places are kept, as many as `places` says."""
+
+    def __init__(self, places: int = PLACES) -> None:
+        super().__init__()
+        self._places = places
 
     def add(self, why: RefusedError | Notice, place: str) -> None:
         """Counts one more."""
@@ -48,7 +53,7 @@ class Reasons(dict[str, Count]):
             reason = why.code
         entry = self.setdefault(reason, Count())
         entry.count += 1
-        if len(entry.places) < PLACES:
+        if len(entry.places) < self._places:
             entry.places.append(place)
 
     def _details(self, code: str) -> int:
@@ -59,11 +64,14 @@ class Reasons(dict[str, Count]):
         return {reason: entry.count for reason, entry in self.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Reasons as {reason: {count, first, places}}."""
-        return {
-            reason: {"count": entry.count, "first": entry.places[0], "places": entry.places}
-            for reason, entry in self.items()
-        }
+        """Codes as {code: {count, first, details: [{detail, count, places}]}}."""
+        codes: dict[str, Any] = {}
+        for reason, entry in self.items():
+            code, _, detail = reason.partition(":")
+            told = codes.setdefault(code, {"count": 0, "first": entry.places[0], "details": []})
+            told["count"] += entry.count
+            told["details"].append({"detail": detail, "count": entry.count, "places": entry.places})
+        return codes
 
 
 @dataclass
@@ -96,7 +104,7 @@ class Account:
     shapes: Counter[str] = field(default_factory=Counter)
     refused: Reasons = field(default_factory=Reasons)
     noticed: Reasons = field(default_factory=Reasons)
-    passed_over: dict[str, str] = field(default_factory=dict)  # files of a folder that are not rows: path and reason
+    passed_over: Reasons = field(default_factory=partial(Reasons, FILES))  # files of a folder that are not rows
     repeated: int = 0
     conversations: int = 0
     with_history: int = 0  # rows whose question has turns before it
@@ -138,7 +146,7 @@ class Account:
             "refused": self.refused.to_json(),
             "noticed": self.noticed.to_json(),
             "shapes": dict(self.shapes),
-            "passed_over": self.passed_over,
+            "passed_over": self.passed_over.to_json(),
             "files": [asdict(file) for file in self.files],
             "preview": self.preview,
         }

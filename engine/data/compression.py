@@ -5,8 +5,9 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -19,6 +20,8 @@ COMPRESSIONS = {
     "gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0", "lz4": b"\x04\x22\x4d\x18",
 }  # fmt: skip
 BUFFER = 1 << 18
+FREE, MOST_TIMES = 1 << 30, 200  # bytes that any file may expand to, and from there on how many times its size
+Tell = Callable[[int], None]
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
@@ -41,19 +44,42 @@ class _Arrow(io.RawIOBase):
         super().close()
 
 
-@contextlib.contextmanager
-def opened_stream(path: Path, compression: str = "") -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed as they are read; raises InputError where they are damaged."""
-    with opened_raw(path, compression) as (stream, _):
-        yield stream
+class _Watched(io.RawIOBase):
+    """What comes out of a stream, which tells how far into the file it is and is given up where it is a bomb."""
+
+    def __init__(self, stream: BinaryIO, raw: BinaryIO, path: Path, compression: str, tell: Tell) -> None:
+        self._stream, self._raw, self._tell = stream, raw, tell
+        self._path, self._compression = path, compression
+        self._made, self._most = 0, max(FREE, MOST_TIMES * os.fstat(raw.fileno()).st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._made += len(data)
+        if self._compression and self._made > self._most:
+            made = f"{self._made / 1e9:,.1f} GB"
+            path, compression = str(self._path), self._compression
+            raise InputError("source_bomb", path=path, compression=compression, ratio=MOST_TIMES, made=made)
+        self._tell(self._raw.tell())
+        return len(data)
+
+
+def _silent(_done: int) -> None:
+    """Tells nobody."""
 
 
 @contextlib.contextmanager
-def opened_raw(path: Path, compression: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """The same, and the file itself, whose position tells how far the reading is."""
+def opened_stream(path: Path, compression: str = "", tell: Tell = _silent) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed as they are read; `tell` is given how many of its own bytes are read.
+
+    Raises InputError where they are damaged, or come to far more than a file of that size has.
+    """
     try:
         with path.open("rb") as raw, _stream(raw, compression) as stream:
-            yield stream, raw
+            yield io.BufferedReader(_Watched(stream, raw, path, compression, tell), BUFFER)
     except DAMAGED as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         code = "source_compressed" if compression else "source_unreadable"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from engine.data.account import Notice, RefusedError
-from engine.data.text import LONGEST_RECORD, TextLines
+from engine.data.text import LONGEST_RECORD, TOO_LONG, TextLines
 
 DELIMITERS = ",\t;|"
 SAMPLE_LINES = 200
@@ -73,6 +73,8 @@ class CsvFile:
                 return
             except csv.Error:
                 row = None
+            if TOO_LONG in lines.taken:
+                row = None
             if row == []:
                 continue
             if self.damaged or row is None or len(row) != width or not self._plain():
@@ -107,6 +109,9 @@ class CsvFile:
         The next line to be read is then the one after the record, or after its first line where it is refused.
         """
         taken, width = list(self.lines.taken), len(self.columns)
+        if taken[:1] == [TOO_LONG]:
+            self.lines.back(taken[1:])
+            raise RefusedError("record_long")
         text = "".join(taken)
         odd = text.count('"') % 2 == 1
         if row is not None and len(row) == width and not (self.damaged and odd):
@@ -151,7 +156,7 @@ class CsvFile:
         self.lines.back(taken)
         for trial in trials:
             row = self._trial(**trial)
-            if row is not None and len(row) == len(self.columns):
+            if row is not None and len(row) == len(self.columns) and TOO_LONG not in self.lines.taken:
                 return row
             self.lines.back(self.lines.taken)
         next(self.lines)

@@ -3,6 +3,7 @@
 Records are streamed, so that a file of any length takes the memory of one record and a few bytes for each row.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -23,6 +24,11 @@ from engine.data.writing import PARTS, Choice, write, written_by_import
 from engine.texts import row_hashes
 
 PREVIEW, SHOWN = 3, 200
+# By why most records were refused, where that has another remedy than naming the columns.
+REMEDIES = {
+    **dict.fromkeys(("table_not_record", "not_object", "record_long"), "import_nothing_records"),
+    "not_utf8": "import_nothing_utf8",
+}
 KEYS = 50  # of refused records, for the message that lists them
 
 
@@ -53,7 +59,9 @@ def import_files(request: Request, progress: Progress) -> dict[str, Any]:
         require_encoding(request.encoding)
     account = Account()
     sources = sources_of(request.files)
-    account.passed_over = {request.shown.get(path, path): why for path, why in sources.passed_over.items()}
+    for path, why in sources.passed_over.items():
+        code, _, detail = why.partition(":")
+        account.passed_over.add(Notice(code, detail), request.shown.get(path, path))
     rows = (row for path in sources.files for row in _rows(path, request, account, progress))
     return _imported(request, account, sources.files, rows)
 
@@ -80,12 +88,20 @@ def _imported(request: Request, account: Account, sources: list[Path], rows: Ite
     if not counts["rows"]:
         why = counted(account.refused.counts())
         path, shapes = ", ".join(request.files), ", ".join(shape_names())
-        raise InputError("import_nothing", path=path, records=account.records, shapes=shapes, **why)
+        raise InputError(_remedy(account), path=path, records=account.records, shapes=shapes, **why)
     written, unfilled = dict.fromkeys(PARTS, ""), dict[str, str]()
     for target in targets:
         (written if counts[f"{target.part}_rows"] else unfilled)[target.part] = target.given
     told = {"history": request.history, "spared": spared, "unfilled": unfilled}
     return {**account.to_json(), **told, **counts, **written}
+
+
+def _remedy(account: Account) -> str:
+    """The message with the remedy for what most records were refused for."""
+    codes = Counter[str]()
+    for reason, count in account.refused.counts().items():
+        codes["not_utf8" if reason.endswith("_not_utf8") else reason.partition(":")[0]] += count
+    return REMEDIES.get(codes.most_common(1)[0][0], "import_nothing")
 
 
 def _given(request: Request) -> dict[str, str]:

@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +18,7 @@ from engine.data.account import FileAccount, Notice
 from engine.data.charset import encoding_of
 from engine.data.columnar import Table
 from engine.data.columns import Read
-from engine.data.compression import opened_raw, opened_stream
+from engine.data.compression import opened_stream
 from engine.data.csvfile import CsvFile
 from engine.data.jsonfile import JsonFile
 from engine.data.text import CHUNK, decoded
@@ -93,15 +94,13 @@ def missing_column(path: str, setting: str, column: str, columns: list[str]) -> 
 
 
 def _text(path: Path, compression: str, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:
-    account.encoding = wanted.encoding or encoding_of(str(path), lambda: opened_stream(path, compression))
     size = path.stat().st_size
-    with opened_stream(path, compression) as stream, decoded(stream, account.encoding) as file:
+    opener = partial(opened_stream, path, compression, lambda done: progress(str(path), done, size))
+    account.encoding = wanted.encoding or encoding_of(str(path), opener)
+    with opener() as stream, decoded(stream, account.encoding) as file:
         first = _first_lines(file)
-    with opened_raw(path, compression) as (stream, raw), decoded(stream, account.encoding) as file:
-        for number, item in enumerate(_records(path, file, first, wanted, account)):
-            if number % BATCH_ROWS == 0:
-                progress(str(path), raw.tell(), size)
-            yield item
+    with opener() as stream, decoded(stream, account.encoding) as file:
+        yield from _records(path, file, first, wanted, account)
 
 
 def _first_lines(file: TextIO) -> list[str]:

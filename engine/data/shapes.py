@@ -9,6 +9,7 @@ from typing import Any
 from engine.data.account import RefusedError
 from engine.data.columns import Columns
 from engine.data.conversation import Conversation, Row, Turn, parsed
+from engine.data.orient import orient_of
 from engine.data.turns import is_turns, listed, turns_of
 from engine.data.values import text_of
 from engine.source import turns_column
@@ -57,6 +58,9 @@ def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None =
         raise record
     if not isinstance(record, Mapping):
         raise RefusedError("not_object")
+    orient = orient_of(record)
+    if orient:
+        raise RefusedError("table_not_record", orient)
     columns = Columns(record, asked)
     notices: Notices = []
     columns.beyond_text()

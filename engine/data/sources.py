@@ -5,12 +5,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from engine.contract.messages import InputError
 from engine.data.formats import FOREIGN, content_of
 
-MOST = 100_000  # files of a folder
+MOST = 100_000  # files and folders in a folder
 SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather"}
 PACKED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".lz4"}
 METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -72,11 +73,10 @@ def _folder(folder: Path, passed: dict[str, str]) -> list[Path]:
 
 def _walked(folder: Path) -> Iterator[Path]:
     """The files below a folder by their names; links to folders are not followed."""
-    for number, path in enumerate(sorted(folder.rglob("*"))):
-        if number >= MOST:
-            raise InputError("source_unreadable", path=str(folder), why=f"more than {MOST:,} files")
-        if not path.is_dir():
-            yield path
+    found = list(islice(folder.rglob("*"), MOST + 1))
+    if len(found) > MOST:
+        raise InputError("source_folder_large", path=str(folder), most=f"{MOST:,}", pattern=str(folder / "*.jsonl"))
+    return (path for path in sorted(found) if not path.is_dir())
 
 
 def _saved(folder: Path, passed: dict[str, str]) -> list[Path] | None:

@@ -8,6 +8,7 @@ from typing import BinaryIO, TextIO
 
 CHUNK = 1 << 20  # characters read at a time
 LONGEST_RECORD = 64 << 20  # characters
+TOO_LONG = "\0TOO LONG\n"
 
 
 def _undecoded(error: UnicodeError) -> tuple[str, int]:
@@ -25,7 +26,10 @@ def decoded(stream: BinaryIO, encoding: str) -> io.TextIOWrapper:
 
 
 class TextLines(Iterator[str]):
-    """The physical lines of a file, with their ends; `taken` holds those since it was last cleared."""
+    """The physical lines of a file, with their ends; `taken` holds those since it was last cleared.
+
+    What stands for a line that is too long is TOO_LONG.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -34,12 +38,20 @@ class TextLines(Iterator[str]):
         self.taken: list[str] = []
 
     def __next__(self) -> str:
-        line = self._waiting.popleft() if self._waiting else self._file.readline(LONGEST_RECORD)
+        line = self._waiting.popleft() if self._waiting else self._read()
         if not line:
             raise StopIteration
         self.number += 1
         self.taken.append(line)
         return line
+
+    def _read(self) -> str:
+        line = self._file.readline(LONGEST_RECORD)
+        if len(line) < LONGEST_RECORD or line.endswith(("\n", "\r")):
+            return line
+        while line and not line.endswith(("\n", "\r")):
+            line = self._file.readline(CHUNK)
+        return TOO_LONG
 
     def back(self, lines: Iterable[str]) -> None:
         """Has these lines, which were given out last, come again."""
@@ -49,6 +61,6 @@ class TextLines(Iterator[str]):
 
     def ahead(self, count: int) -> list[str]:
         """Up to so many of the next lines, which come all the same."""
-        while len(self._waiting) < count and (line := self._file.readline(LONGEST_RECORD)):
+        while len(self._waiting) < count and (line := self._read()):
             self._waiting.append(line)
         return [self._waiting[place] for place in range(min(count, len(self._waiting)))]

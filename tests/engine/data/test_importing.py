@@ -52,7 +52,11 @@ def lines(*records: Any) -> str:
 
 def counts(found: dict[str, Any]) -> dict[str, int]:
     """What was refused, by reason."""
-    return {reason: entry["count"] for reason, entry in found["refused"].items()}
+    return {
+        ":".join(filter(None, (code, part["detail"]))): part["count"]
+        for code, entry in found["refused"].items()
+        for part in entry["details"]
+    }
 
 
 SHAPES = [
@@ -140,7 +144,9 @@ BAD = [
 def test_what_cannot_be_used_is_counted_with_its_place(bring_in: Importer, line: str, why: str) -> None:
     found, train, _ = bring_in(GOOD + line + lines({"prompt": "c", "response": "d"}))
     assert train == [("a", "b"), ("c", "d")]
-    assert found["refused"] == {why: {"count": 1, "first": "rows.jsonl:2", "places": ["rows.jsonl:2"]}}
+    code, _, detail = why.partition(":")
+    details = [{"detail": detail, "count": 1, "places": ["rows.jsonl:2"]}]
+    assert found["refused"] == {code: {"count": 1, "first": "rows.jsonl:2", "details": details}}
     assert (found["records"], found["used"]) == (3, 2)
 
 

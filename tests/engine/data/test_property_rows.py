@@ -38,7 +38,7 @@ def imported(content: bytes, name: str) -> tuple[dict[str, Any], Pairs]:
         try:
             found = import_files(Request([str(path)], train=target, valid="", encoding="utf-8"), lambda *_: None)
         except InputError as error:
-            if error.message.code not in ("import_nothing", "rows_none"):
+            if not error.message.code.startswith(("import_nothing", "rows_none")):
                 raise
             return {}, []
         table = pq.read_table(target).to_pylist()

@@ -45,8 +45,12 @@ def read(tmp_path: Path) -> Reader:
 
 
 def places(found: dict[str, Any], kind: str = "refused") -> dict[str, list[str]]:
-    """Reasons with the lines that they were first met in."""
-    return {reason: [place.split(":")[1] for place in entry["places"]] for reason, entry in found[kind].items()}
+    """Reasons, `code:detail`, with the lines that they were first met in."""
+    return {
+        ":".join(filter(None, (code, part["detail"]))): [place.split(":")[1] for place in part["places"]]
+        for code, entry in found[kind].items()
+        for part in entry["details"]
+    }
 
 
 def csv_text(*lines: str, delimiter: str = ",") -> str:
@@ -208,6 +212,12 @@ def test_text_in_binary_columns_of_parquet_is_read_and_other_bytes_are_refused(r
     assert places(found) == {"prompt_not_utf8": ["2"]}
 
 
+def passed_over(found: dict[str, Any]) -> dict[str, str]:
+    """The files of a folder that were not read, and why."""
+    reasons = ((code, part) for code, entry in found["passed_over"].items() for part in entry["details"])
+    return {Path(path).name: f"{code} {part['detail']}".rstrip() for code, part in reasons for path in part["places"]}
+
+
 def test_a_folder_of_shards_is_read_in_order_and_what_is_no_shard_is_named(read: Reader, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     (folder / "data").mkdir(parents=True)
@@ -219,9 +229,9 @@ def test_a_folder_of_shards_is_read_in_order_and_what_is_no_shard_is_named(read:
     found, came = read(folder)
     assert came == ROWS
     assert [file["records"] for file in found["files"]] == [7, 7, 6]
-    assert {Path(path).name: why for path, why in found["passed_over"].items()} == {
+    assert passed_over(found) == {
         "README.md": "other_name", ".gitattributes": "hidden", "dataset_infos.json": "metadata", "empty.csv": "empty",
-        "test-00000-of-00001.parquet": "other_split:test",
+        "test-00000-of-00001.parquet": "other_split test",
     }  # fmt: skip
     assert read(Path(f"{folder}/data/t*t-*.parquet"))[1] == ROWS
 
@@ -244,13 +254,13 @@ def test_what_save_to_disk_left_is_read(read: Reader, tmp_path: Path) -> None:
     saved(tmp_path / "one", TABLE)
     found, came = read(tmp_path / "one")
     assert came == ROWS
-    assert {Path(path).name for path in found["passed_over"]} == {"cache-1234.arrow"}
+    assert passed_over(found) == {"cache-1234.arrow": "not_listed"}
     saved(tmp_path / "splits" / "train", TABLE)
     saved(tmp_path / "splits" / "test", TABLE)
     (tmp_path / "splits" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     found, came = read(tmp_path / "splits")
     assert (came, found["repeated"]) == (ROWS, 0)
-    assert "other_split:test" in found["passed_over"].values()
+    assert passed_over(found)["test"] == "other_split test"
 
 
 CHINESE = ["请问今天天气怎么样", "今天天气很好", "北京在哪里", "我很好谢谢"]
@@ -382,3 +392,91 @@ def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monke
     found, came = read(ONE + "\n" + endless + TWO + "\n", "rows.jsonl")
     assert came == BOTH
     assert places(found) == {"record_long": ["2"]}
+
+
+@pytest.mark.parametrize(
+    ("before", "refused"),
+    [
+        ("", {"record_long": ["2"]}),
+        ("甲,乙\n", {"record_long": ["3"]}),
+        ('甲,"乙\n', {"quote_stray": ["2"], "record_long": ["3"]}),
+        ('甲, "乙 \\" 丙\n', {"quote_stray": ["2"], "record_long": ["3"]}),
+    ],
+)
+def test_a_line_of_a_csv_that_is_too_long_costs_itself_alone(
+    read: Reader, monkeypatch: pytest.MonkeyPatch, before: str, refused: Any
+) -> None:
+    for name in ("text.LONGEST_RECORD", "csvfile.LONGEST_RECORD", "text.CHUNK"):
+        monkeypatch.setattr(f"engine.data.{name}", 100 if name.startswith("text") else 10_000)
+    long = f"长,{'x' * 5000}"
+    for end in ("\n", "\r", "\r\n"):
+        found, came = read("prompt,response\n" + before + f"{long}\n一,1\n二,2\n{long}".replace("\n", end))
+        assert came == [("甲", "乙")] * (before == "甲,乙\n") + BOTH
+        assert places(found) == {**refused, "record_long": [last := refused["record_long"][0], str(int(last) + 3)]}
+
+
+def test_a_bomb_is_given_up_and_what_is_merely_repetitive_is_read(
+    read: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, came = read(gzip.compress(LINES.encode() * 500, 1), "rows.jsonl")
+    assert (came, found["records"]) == (ROWS, 10_000)
+    monkeypatch.setattr("engine.data.compression.FREE", 1 << 20)
+    for content in (b"\0" * (20 << 20), b'{"prompt": "' + b"x" * (20 << 20), b'a,"' + b"x,y\n" * (5 << 20)):
+        with pytest.raises(InputError) as refused:
+            read(gzip.compress(content, 1), "rows.csv")
+        assert refused.value.message.code == "source_bomb"
+        assert "200 times" in refused.value.message.text()
+
+
+def test_a_reader_tells_how_far_it_is_also_within_a_record(tmp_path: Path) -> None:
+    path, told = tmp_path / "rows.jsonl", []
+    path.write_text('{"prompt": "' + "x" * (4 << 20) + '"\n' + LINES)
+    import_files(Request([str(path)]), lambda _path, done, _total: told.append(done))
+    assert len(set(told)) > 10
+
+
+FRAME = {"prompt": ["一", "二"], "response": ["1", "2"]}
+TABLES = [
+    ("columns", {name: dict(enumerate(cells)) for name, cells in FRAME.items()}),
+    ("columns", {name: dict(zip("xy", cells, strict=True)) for name, cells in FRAME.items()}),
+    ("columns", {"messages": {"0": [{"role": "user", "content": "一"}, {"role": "assistant", "content": "1"}]}}),
+    ("index", {"0": json.loads(ONE), "1": json.loads(TWO)}),
+    ("index", {"q-17": {"messages": []}}),
+    ("split", {"columns": list(FRAME), "index": [0, 1], "data": [["一", "1"], ["二", "2"]]}),
+    ("split", {"columns": list(FRAME), "data": [["一", "1"]]}),
+    ("list", FRAME),
+    ("list", {"id": [1, 2], **FRAME}),
+    ("list", {"messages": [[{"role": "user", "content": "一"}], [{"role": "user", "content": "二"}]]}),
+    ("list", {"question": ["谁", "何"], "context": ["他", "它"], "answers": [{"text": ["他"]}, {"text": ["它"]}]}),
+]
+
+
+@pytest.mark.parametrize(("orient", "table"), TABLES)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_whole_table_in_one_object_is_refused_by_its_name_with_what_to_write_instead(
+    read: Reader, orient: str, table: Any, indent: int | None
+) -> None:
+    text = json.dumps(table, indent=indent, ensure_ascii=False)
+    with pytest.raises(InputError) as refused:
+        read(text, "rows.json")
+    assert f"orient {orient}" in refused.value.message.text()
+    assert 'df.to_json(path, orient="records", lines=True, force_ascii=False)' in refused.value.message.text("zh")
+    found, came = read(text + "\n" + ONE, "rows.json")
+    assert (came, places(found)) == ([("一", "1")], {f"table_not_record:{orient}": ["1"]})
+
+
+def test_where_nothing_is_in_the_encoding_that_was_named_another_is_asked_for(read: Reader) -> None:
+    for encoding in ("utf-8", "ascii"):
+        with pytest.raises(InputError) as refused:
+            read(csv_text("请问,今天", "北京,在哪").encode("gbk"), encoding=encoding)
+        assert "--encoding" in refused.value.message.fix("en")
+
+
+def test_a_folder_with_too_many_files_is_said_to_be_that(read: Reader, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("engine.data.sources.MOST", 3)
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").write_text(LINES)
+    with pytest.raises(InputError) as refused:
+        read(tmp_path)
+    assert "more than 3 files" in refused.value.message.what()
+    assert "*.jsonl" in refused.value.message.fix("en")

@@ -1,0 +1,58 @@
+"""JSON objects that are whole tables, as pandas writes them, and no records: they are refused by their name.
+
+They are not read, for all of a file would have to be held at once, and a table of lists can be told from a record with
+lists in it by nothing but its looks.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.data.columns import listlike, part_of
+
+Object = Mapping[Any, Any]
+
+
+def orient_of(record: Object) -> str:
+    """What pandas calls the way in which an object is a table (`split`, `index`, `columns`, `list`); empty for none."""
+    if not record or not all(isinstance(value, list | Mapping) for value in record.values()):
+        return ""
+    return next((name for name, is_one in ORIENTS.items() if is_one(record)), "")
+
+
+def _is_split(record: Object) -> bool:
+    """`{"columns": ["prompt", …], "index": [0, …], "data": [["…", …], …]}`."""
+    names, rows = record.get("columns"), record.get("data")
+    if not isinstance(names, list) or not isinstance(rows, list) or not all(isinstance(name, str) for name in names):
+        return False
+    return all(isinstance(row, list) and len(row) == len(names) for row in rows)
+
+
+def _is_index(record: Object) -> bool:
+    """`{"0": {"prompt": "…", …}, …}`: records under their numbers, or under names of their own."""
+    return all(
+        isinstance(value, Mapping) and not part_of(name) and any(map(part_of, value)) for name, value in record.items()
+    )
+
+
+def _is_columns(record: Object) -> bool:
+    """`{"prompt": {"0": "…", …}, …}`: the cells of each column under the same names, most often numbers."""
+    cells = list(record.values())
+    if not all(isinstance(value, Mapping) and value and value.keys() == cells[0].keys() for value in cells):
+        return False
+    numbered = all(str(name).isdecimal() for name in cells[0])
+    return numbered or (len(cells) > 1 and not any(map(listlike, cells)))
+
+
+def _is_list(record: Object) -> bool:
+    """`{"prompt": ["…", …], …}`: as many cells in each column, among them texts, or conversations."""
+    cells = list(record.values())
+    if not all(isinstance(value, list) and len(value) == len(cells[0]) for value in cells) or len(cells[0]) < 2:
+        return False
+    if any(isinstance(cell, list) and any(isinstance(turn, Mapping) for turn in cell) for cell in cells[0]):
+        return True
+    return len(cells) > 1 and any(not isinstance(cell, list | Mapping) for value in cells for cell in value)
+
+
+ORIENTS: dict[str, Callable[[Object], bool]] = {
+    "split": _is_split, "index": _is_index, "columns": _is_columns, "list": _is_list,
+}  # fmt: skip
