@@ -400,7 +400,7 @@ def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monke
         ("", {"record_long": ["2"]}),
         ("甲,乙\n", {"record_long": ["3"]}),
         ('甲,"乙\n', {"quote_stray": ["2"], "record_long": ["3"]}),
-        ('甲, "乙 \\" 丙\n', {"quote_stray": ["2"], "record_long": ["3"]}),
+        ('甲,"乙 \\" 丙\n', {"quote_stray": ["2"], "record_long": ["3"]}),
     ],
 )
 def test_a_line_of_a_csv_that_is_too_long_costs_itself_alone(
