@@ -16,6 +16,7 @@ from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
+from engine.contract.project import is_here, place_of, seen_from
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, refuse_unfinished
 from engine.contract.stream import next_attempt
 from sft_tui import gpus
@@ -48,7 +49,8 @@ def plan_run(
         raise busy(output.path)
     earlier = _earlier_record(output) or _record_of_contents(name, output) if resume else None
     if earlier is not None:
-        config = {**earlier.config, "output_dir": str(output.path)}
+        place = output.path if is_here(earlier.project) else output.path.absolute()
+        config = {**earlier.config, "output_dir": str(place)}
         return plan_resume(replace(earlier, config=config), values, launched=launched)
     settings, overrides = override(base, values)
     needed = ["train_file", "validation_file", "tokenizer"] if job == "train" else ["test_file"]
@@ -94,7 +96,7 @@ def plan_resume(
         raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
     # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
     accepted = owner.get("config") if record.run else None
-    base = from_json(accepted if isinstance(accepted, dict) else record.config)
+    base = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
     config, overrides = override(replace(base, output_dir=str(output.path)), {**(fix or {}), **values})
     require_files(config, "train_file", "validation_file", "tokenizer")
     may_change = [*(fix or {}), *(["epochs"] if "epochs" in values else [])]
@@ -212,6 +214,7 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
         record,
         run=name,
         id=record.id if earlier and record.id else new_id(),
+        project=record.project or os.getcwd(),
         resume_option=record.resume_option or f"sft-tui resume {name}{where}",
     )
     try:
@@ -282,9 +285,11 @@ def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Star
     if output is not None:
         env |= {environment.LOCK_FD: str(output.fd), environment.LOCK_MADE: str(output.made)}
     locks = [lock for lock in (mine, output) if lock is not None]
+    folder, project = place_of(run_dir.path, record.project)
     with _outputs(run_dir) as log:
         supervisor = subprocess.Popen(
-            [*COMMAND, str(run_dir.path)],
+            [*COMMAND, folder],
+            cwd=project,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from engine.contract.files import (
     unreadable,
 )
 from engine.contract.messages import InputError
+from engine.contract.project import Project, is_here, kept_in, seen_from
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
@@ -74,6 +75,7 @@ class RunRecord:
     elsewhere: str = ""  # the command that works where the launched processes do not find each other
     continued: bool = False  # the first half of the demo: when it is finished, its supervisor starts the second
     id: Id = ""  # of this run alone; the output folder that belongs to it has the same
+    project: Project = ""  # the folder it was started in; in the file as seen from the run's own, or not known
 
     def run_config(self) -> RunConfig:
         """The settings; raises InputError where one is out of range."""
@@ -173,17 +175,34 @@ class RunDir:
         yield from named(self.path, [path.name for path in known])
 
     def write_record(self, record: RunRecord) -> None:
-        """Writes `run.json` in one piece."""
-        write_json(self.record, asdict(record))
+        """Writes `run.json` in one piece, with paths as seen from the run's project."""
+        home = os.path.relpath(record.project, self.path.absolute()) if record.project else ""
+        write_json(self.record, asdict(replace(record, project=home, config=kept_in(record.project, record.config))))
 
     def read_record(self) -> RunRecord:
-        """The record; raises InputError where it is missing or not one."""
+        """The record, with paths as seen from the current folder; raises InputError where it is missing or not one."""
         try:
-            return read_as(RunRecord, json.loads(read_whole(self.record)))
+            return self._seen_from_here(read_as(RunRecord, json.loads(read_whole(self.record))))
         except (FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InputError("run_record_bad", path=str(self.record), why=str(error)) from None
         except OSError as error:
             raise unreadable(self.record, error) from None
+
+    def _seen_from_here(self, record: RunRecord) -> RunRecord:
+        """The record of a run of another project with the paths of that.
+
+        One from before records named their project, or whose logs are reached by another way, lies in the project
+        whose output folder is the run's.
+        """
+        home = os.path.normpath(self.path.absolute() / (record.project or "../.."))
+        if is_here(home):
+            return replace(record, project=home if record.project else "")
+        there = replace(record, project=home, config=seen_from(home, record.config))
+        relative = record.output.path != there.output.path
+        if relative and record.output.is_of(record.run, record.id):
+            return replace(record, project="")
+        known = record.project or (relative and there.output.is_of(record.run, record.id))
+        return there if known else record
 
     def belongs_to(self, id: object) -> bool:
         """Whether the record in this folder is that of the run with this id."""

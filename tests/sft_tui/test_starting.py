@@ -1,5 +1,6 @@
 """A run is planned from preset and overrides, and refused at once where it would fail."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -14,7 +15,7 @@ from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
 from engine.contract.stream import EventWriter
 from sft_tui.removal import discard
-from sft_tui.runs import look
+from sft_tui.runs import find, look
 from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run, start
 
 
@@ -439,6 +440,58 @@ def test_a_project_that_was_copied_or_moved_resumes_in_its_own_folders(
     assert resumed_in(copy, monkeypatch).path.resolve() == copy / "logs" / "sft-small-1"
     assert plan_run("sft-small", settings, resume=True).config["epochs"] == 7
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def kept(run_dir: RunDir) -> dict[str, Any]:
+    """The record as it is in its file."""
+    found: dict[str, Any] = json.loads(run_dir.record.read_text())
+    return found
+
+
+@pytest.mark.parametrize("record", ["of now", "of before"])
+def test_a_run_of_another_project_resumes_there_with_the_files_of_that_project(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    run_dir = RunDir(project / "logs" / "sft-small-1")
+    if record == "of before":
+        write_json(run_dir.record, {name: value for name, value in kept(run_dir).items() if name != "project"})
+    before = kept(run_dir)["config"]
+    write_json(project / "out" / "RUN.json", {**OutputDir(project / "out").owner(), "config": before})
+    place = tmp_path / "elsewhere"
+    (place / "out").mkdir(parents=True)
+    (place / "new rows").touch()
+    monkeypatch.chdir(place)
+    one = look(find(Path("logs"), str(run_dir.path)))
+    assert one.output is not None
+    assert one.output.path == project / "out"
+    again = plan_resume(one.record, {"validation_file": "new rows"})
+    assert again.config["output_dir"] == str(project / "out")
+    assert again.config["train_file"] == str(project / "train")
+    started: dict[str, Any] = {}
+    monkeypatch.setattr("sft_tui.starting.processes_here", lambda: 1)
+    monkeypatch.setattr(
+        "sft_tui.starting.subprocess.Popen", lambda command, **how: started.update(how, run=command[-1])
+    )
+    monkeypatch.setattr("sft_tui.starting.FolderLock.sign", lambda *_: None)
+    with contextlib.suppress(AttributeError):  # what was started has no pid
+        start(run_dir.path.parent, again)
+    assert (Path(started["cwd"]), started["run"]) == (project, "logs/sft-small-1")
+    assert kept(run_dir)["config"] == {**before, "validation_file": str(place / "new rows")}
+    assert list((place / "out").iterdir()) == []
+    assert not Path("logs").exists()
+    monkeypatch.chdir(project)
+    assert run_dir.read_record().config["output_dir"] == "out"
+
+
+def test_a_run_whose_logs_are_in_another_folder_keeps_the_files_of_where_it_was_started(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = open_run_dir(tmp_path / "far" / "logs", plan_run("sft-small", settings)).run_dir
+    assert run_dir.read_record().config["train_file"] == "train"
+    monkeypatch.chdir("far")
+    record = run_dir.read_record()
+    assert Path(record.config["train_file"]).samefile(tmp_path / "train")
+    assert plan_resume(record, {}).config == record.config
 
 
 def test_an_output_folder_that_was_copied_alone_is_not_the_originals(tmp_path: Path, project: Path) -> None:
