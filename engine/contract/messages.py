@@ -287,7 +287,8 @@ MESSAGES: dict[str, Wording] = {
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Choose one reply to each message, and write each conversation that comes of it on a line: an object whose "
         "`messages` are a list of objects with `role` and `content`.",
-        "请为每条消息选定一个回复，把由此得到的每段对话写成一行：一个对象，其 `messages` 是由含 `role` 和 `content` 的对象组成的列表。",
+        "请为每条消息选定一个回复，把由此得到的每段对话写成一行："
+        "一个对象，其 `messages` 是由含 `role` 和 `content` 的对象组成的列表。",
     ),
     "import_nothing_options": Wording(
         "None of the {records} records of {path} can be used ({reasons}).",
