@@ -78,7 +78,7 @@ def _folder(path: Path, freeze: str) -> dict[str, Any]:
     settings = _read_config(path / "config.json")
     family = str(settings.get("model_type"))
     if family not in SEQ2SEQ:
-        why = f"its model_type is {family}, which is no sequence-to-sequence model"
+        why = f"its model_type is {family}, which is not a sequence-to-sequence model"
         raise bad(path, why, f"其 model_type 为 {family}，不是序列到序列模型")
     files = weight_files(path)
     tensors: Tensors = {}
@@ -111,7 +111,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     with reading_foreign("model_bad", path.parent):
         settings = json.loads(path.read_bytes())
     if not isinstance(settings, dict):
-        raise bad(path.parent, "its config.json is no JSON object", "其 config.json 不是 JSON 对象")
+        raise bad(path.parent, "its config.json is not a JSON object", "其 config.json 不是 JSON 对象")
     for name, value in settings.items():
         if name.endswith("implementation") and "/" in json.dumps(value):
             raise bad(

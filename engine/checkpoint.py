@@ -285,7 +285,7 @@ def _regular(path: Path, name: str) -> os.stat_result:
     """The status of a file; raises ValueError where it is anything else: a pipe would be waited for."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{name} is no regular file")
+        raise ValueError(f"{name} is not a regular file")
     return status
 
 

@@ -26,7 +26,7 @@ def read_generation(folder: Path) -> GenerationConfig:
             raise ValueError(f"{path.stat().st_size:,} bytes")
         whole = json.loads(path.read_bytes())
         if not isinstance(whole, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise InputError("generation_bad", path=str(path), why=why, key="") from None

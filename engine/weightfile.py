@@ -98,7 +98,7 @@ def weight_files(path: Path) -> list[Path]:
             for shard in shards:
                 if Path(shard).name != shard or not (path / shard).is_file():
                     raise bad(
-                        path, f"{index.name} names {shard}, which is not there", f"{index.name} 列出的 {shard} 不存在"
+                        path, f"{index.name} names {shard}, which does not exist", f"{index.name} 列出的 {shard} 不存在"
                     )
             return [path / shard for shard in shards]
     raise bad(path, f"it has neither {' nor '.join(WEIGHT_FILES)}", f"其中既没有 {'，也没有 '.join(WEIGHT_FILES)}")
@@ -148,7 +148,7 @@ def tensors_of(path: Path) -> Tensors:
             return _torch_zip(path)
         if start[:1] == b"\x80":
             return _torch_pickle(path)
-        why = "it is no torch file: neither a zip archive nor a pickle"
+        why = "it is not a torch file: neither a zip archive nor a pickle"
         raise bad(path, why, "不是 torch 文件：既不是 zip 归档，也不是 pickle")
 
 
@@ -161,7 +161,7 @@ def _safetensors(path: Path) -> Tensors:
             raise bad(path, why, f"文件头应有 {length:,} 字节，而文件共 {size:,} 字节")
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
-        raise bad(path, "its header is no JSON object", "文件头不是 JSON 对象")
+        raise bad(path, "its header is not a JSON object", "文件头不是 JSON 对象")
     tensors, spans = {}, []
     for name, entry in header.items():
         if name == "__metadata__":

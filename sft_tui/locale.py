@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from engine.contract.messages import Lang
+from engine.contract.messages import Lang, filled
 from sft_tui.text import safe
 
 TEXTS: dict[str, tuple[str, str]] = {
@@ -23,11 +23,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "可用内存：{memory}，可用磁盘：{disk}；{processes} 个进程，设备 {device}",
     ),
     "plan": (
-        "{rows:,} rows, effective batch {batch}: {per_epoch:,} steps an epoch, {total:,} in all; {precision}",
+        "{rows:,} row(s), effective batch {batch}: {per_epoch:,} step(s) an epoch, {total:,} in all; {precision}",
         "{rows:,} 行，有效批大小 {batch}：每轮 {per_epoch:,} 步，共 {total:,} 步；{precision}",
     ),
     "peak_rate": (
-        "Learning rate: {start:g} rising over {warmup} steps (at most 30 % of the run) to {peak:g} "
+        "Learning rate: {start:g} rising over {warmup} step(s) (at most 30 % of the run) to {peak:g} "
         "({factor:g} × learn_rate), then falling along a cosine",
         "学习率：从 {start:g} 起，在 {warmup} 步内（至多为总步数的 30 %）升到 {peak:g}"
         "（{factor:g} × learn_rate），然后按余弦下降",
@@ -43,11 +43,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "left_open": ("{time} + evaluation left", "剩余 {time}，另加评估"),
     "left": ("{time} left", "剩余 {time}"),
     "eval": (
-        "evaluation of epoch {epoch}: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} rows in {time}",
+        "evaluation of epoch {epoch}: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} row(s) in {time}",
         "第 {epoch} 轮评估：损失 {loss:.4f}，BLEU {bleu:.2f}（{signature}），{rows:,} 行，用时 {time}",
     ),
     "test": (
-        "test: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} rows in {time}",
+        "test: loss {loss:.4f}, BLEU {bleu:.2f} ({signature}), {rows:,} row(s) in {time}",
         "测试：损失 {loss:.4f}，BLEU {bleu:.2f}（{signature}），{rows:,} 行，用时 {time}",
     ),
     "sample_prompt": ("  prompt     {text}", "  提问  {text}"),
@@ -67,12 +67,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "无法写入标准输出：{why}。",
     ),
     "plain_log_gap": (
-        "{lost} lines could not be written here; `sft-tui logs` prints all.",
+        "{lost} line(s) could not be written here; `sft-tui logs` prints all.",
         "此处有 {lost} 行未能写入；用 `sft-tui logs` 可查看全部。",
     ),
     "log_place": ("Log of this run: {path}", "本次运行的日志：{path}"),
     "ask": (
-        "The run goes on without this view. [Enter] leave it running · s stop and save · c cancel: ",
+        "The run continues without this view. [Enter] leave it running · s stop and save · c cancel: ",
         "关闭本窗口不影响运行。[回车] 让它继续运行 · s 保存并停止 · c 取消：",
     ),
     "ask_again": (
@@ -126,21 +126,21 @@ TEXTS: dict[str, tuple[str, str]] = {
     "bar_loss": ("loss {loss:.4f}", "损失 {loss:.4f}"),
     "command": ("`{command}`", "`{command}`"),
     "preflight_good": (
-        "Pre-flight: nothing stands in the way; {warnings} warning(s), {oks} checks in order.",
+        "Pre-flight: nothing stands in the way; {warnings} warning(s), {oks} check(s) passed.",
         "预检：没有阻碍；{warnings} 个警告，{oks} 项正常。",
     ),
     "preflight_bad": (
-        "Pre-flight: {errors} error(s), {warnings} warning(s), {oks} checks in order.",
+        "Pre-flight: {errors} error(s), {warnings} warning(s), {oks} check(s) passed.",
         "预检：{errors} 个错误，{warnings} 个警告，{oks} 项正常。",
     ),
-    "preflight_forced": ("Going on all the same, as told (--force).", "已按 --force 继续。"),
+    "preflight_forced": ("Continuing anyway (--force).", "已按 --force 继续。"),
     "preflight_refused": (
-        "The run was not started. Mend the errors, or go on all the same with --force.",
+        "The run was not started. Fix the errors, or start it anyway with --force.",
         "运行未启动。请排除以上错误；若仍要继续，请加 --force。",
     ),
     "reading": ("reading {what} {done:,}/{total:,} …", "读取{what} {done:,}/{total:,} …"),
     "import_read": (
-        "{path}: {kind}; {records:,} records, {refused:,} refused",
+        "{path}: {kind}; {records:,} record(s), {refused:,} refused",
         "{path}：{kind}；{records:,} 条记录，{refused:,} 条无法使用",
     ),
     "import_passed_over": (
@@ -148,7 +148,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "略过 {count:,} 个：{why}（最先是 {places}）",
     ),
     "import_records": (
-        "{records:,} records read = {used:,} used ({shapes}) + {refused:,} refused",
+        "{records:,} record(s) read = {used:,} used ({shapes}) + {refused:,} refused",
         "读取 {records:,} 条记录 = 使用 {used:,} 条（{shapes}）+ 无法使用 {refused:,} 条",
     ),
     "import_refused": (
@@ -160,23 +160,23 @@ TEXTS: dict[str, tuple[str, str]] = {
         "  {count:,} 处提示：{why}（最先见于 {places}）",
     ),
     "import_rows": (
-        "{made:,} rows made = {kept:,} kept + {repeated:,} repeated and left out",
+        "{made:,} row(s) made = {kept:,} kept + {repeated:,} repeated and left out",
         "得到 {made:,} 行 = 保留 {kept:,} 行 + 略去重复 {repeated:,} 行",
     ),
     "import_turns": (
-        "  {made:,} answers of {conversations:,} conversations; {earlier:,} prompts hold the turns before them "
-        "(Q: …, A: …); --history says how many",
+        "  {made:,} answer(s) of {conversations:,} conversation(s); {earlier:,} prompt(s) with the "
+        "turns before them (Q: …, A: …); --history sets how many",
         "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问带有此前的对话（Q: …，A: …）；"
         "--history 设定轮数",
     ),
     "import_last_turns": (
-        "  {made:,} answers of {conversations:,} conversations; {earlier:,} prompts lack the turns before them "
-        "(--history)",
+        "  {made:,} answer(s) of {conversations:,} conversation(s); {earlier:,} prompt(s) without the "
+        "turns before them (--history)",
         "  {conversations:,} 段对话，共 {made:,} 个回答；其中 {earlier:,} 个提问略去了此前的对话（--history）",
     ),
     "import_unused": ("  columns that are not used: {columns}", "  未使用的列：{columns}"),
     "import_divided": (
-        "  {count:,} prompt(s) with very many rows (up to {largest:,}) are in more than one of the files",
+        "  in more than one of the files: {count:,} prompt(s) with very many rows (up to {largest:,})",
         "  {count:,} 个提问的行数过多（最多 {largest:,} 行），分在了多个文件中",
     ),
     "import_spared": (
@@ -192,16 +192,16 @@ TEXTS: dict[str, tuple[str, str]] = {
         "训练还需要验证数据：请用 --validation_file 指定一个文件",
     ),
     "import_next": ("Next: `{command}`", "下一步：`{command}`"),
-    "import_written": ("{rows:,} rows written to {path}", "{rows:,} 行已写入 {path}"),
+    "import_written": ("{rows:,} row(s) written to {path}", "{rows:,} 行已写入 {path}"),
     "import_dry": ("Nothing was written (--preview).", "仅预览，没有写入（--preview）。"),
     "rehearsing": ("Rehearsing: {phase} …", "预演：{phase} …"),
     "rehearsed_memory": (
-        "memory      peak {peaks} with micro-batches of at most {budget} tokens; limit {limit}",
+        "memory      peak {peaks} with micro-batches of at most {budget} token(s); limit {limit}",
         "内存    峰值 {peaks}，微批最多 {budget} 个词元；上限 {limit}",
     ),
     "rehearsed_gpu": ("GPU memory  peak {peaks}", "显存    峰值 {peaks}"),
     "rehearsed_budget": (
-        "budget      {asked} tokens do not fit, {budget} do: `run` uses them, the gradient stays exact",
+        "budget      {asked} token(s) too many, {budget} fit: `run` uses them, the gradient stays exact",
         "预算    {asked} 个词元放不下，{budget} 个可以：run 会采用，梯度仍然精确",
     ),
     "rehearsed_step": (
@@ -213,7 +213,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "检查点  {size} 已写入、读回并比对；保存用时 {time}",
     ),
     "rehearsed_run": (
-        "run         {steps:,} steps with evaluations in about {expected} ({least} to {most}): {when} if started now",
+        "run         {steps:,} step(s) with evaluations in about {expected} ({least} to {most}): {when} if started now",
         "运行    {steps:,} 步（含评估）约 {expected}（{least} 至 {most}）：现在开始则 {when} 结束",
     ),
     "rehearsal_applied": (
@@ -221,20 +221,20 @@ TEXTS: dict[str, tuple[str, str]] = {
         "micro_batch_tokens {asked} -> {budget}（{when} 的预演结果）",
     ),
     "tokenizer_trained": (
-        "{tokens:,} tokens learnt from {texts:,} texts, written to {output}",
+        "{tokens:,} token(s) learned from {texts:,} text(s), written to {output}",
         "从 {texts:,} 段文本学得 {tokens:,} 个词元，已写入 {output}",
     ),
     "row_head": (
-        "row {row} of {path} ({rows:,} rows), as the model sees it:",
+        "row {row} of {path} ({rows:,} row(s)), as the model sees it:",
         "{path} 第 {row} 行（共 {rows:,} 行），模型看到的内容：",
     ),
     "row_part": (
-        "{part}: {count} tokens, {kept} kept, {cut} cut, {unknown} unknown",
+        "{part}: {count} token(s), {kept} kept, {cut} cut, {unknown} unknown",
         "{part}：{count} 个词元，保留 {kept}，截去 {cut}，未知 {unknown}",
     ),
     "row_prompt": ("prompt", "提问"),
     "row_response": ("response", "回答"),
-    "row_turns": ("{count:,} earlier turns left out:", "略去此前 {count:,} 轮："),
+    "row_turns": ("{count:,} earlier turn(s) left out:", "略去此前 {count:,} 轮："),
     "row_null": ("null", "空值"),
     "row_cut": ("cut off:", "截去："),
     "demo_data": ("Preparing the demo's data and tokenizer …", "正在准备演示数据和分词器 …"),
@@ -250,14 +250,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "完成，用时 {time}。试着问它：sft-tui reply --model {model} '你好'",
     ),
     "presets_hint": (
-        "sft-tui presets show NAME tells every value; sft-tui run NAME starts one.",
+        "sft-tui presets show NAME lists every value; sft-tui run NAME starts a run.",
         "sft-tui presets show 名称 查看全部参数；sft-tui run 名称 开始训练。",
     ),
     "ui_reading": ("reading the log, {percent} %", "读取日志 {percent} %"),
     "ui_started": ("started {at}", "开始于 {at}"),
     "ui_done": ("done about {at}", "约 {at} 完成"),
     "ui_epoch": ("epoch", "本轮"),
-    "ui_apply": ("apply {settings} and go on", "应用 {settings} 并继续"),
+    "ui_apply": ("apply {settings} and resume", "应用 {settings} 并继续"),
     "ui_zero_throughout": ("0 throughout: no step had any.", "始终为 0：没有任何填充。"),
     "ui_reading_run": ("reading", "读取中"),
     "ui_no_steps": ("No step is done yet.", "尚未完成任何一步。"),
@@ -291,9 +291,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_after": ("now", "今"),
     "ui_no_samples": ("Samples come with the first evaluation.", "第一次评估后显示样例。"),
     "ui_no_line": ("No line has “{words}”.", "没有含“{words}”的行。"),
-    "ui_earlier_lines": ("… {count:,} earlier lines", "… 此前还有 {count:,} 行"),
+    "ui_earlier_lines": ("… {count:,} earlier line(s)", "… 此前还有 {count:,} 行"),
     "ui_earlier_steps": (
-        "… {count:,} earlier steps: `sft-tui logs {run}` prints them",
+        "… {count:,} earlier step(s): see `sft-tui logs {run}`",
         "… 此前还有 {count:,} 步：用 `sft-tui logs {run}` 查看",
     ),
     "ui_reading_earlier": ("… reading what is before, {percent} %", "… 正在读取此前的内容，{percent} %"),
@@ -313,7 +313,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_checking": ("checking …", "检查中 …"),
     "ui_all_good": ("ready", "就绪"),
     "ui_batch": ("effective batch {batch} = {parts}", "有效批大小 {batch} = {parts}"),
-    "ui_steps": ("{per_epoch:,} steps an epoch, {total:,} in all", "每轮 {per_epoch:,} 步，共 {total:,} 步"),
+    "ui_steps": ("{per_epoch:,} step(s) an epoch, {total:,} in all", "每轮 {per_epoch:,} 步，共 {total:,} 步"),
     "ui_peak_rate": ("peak learning rate {peak}", "峰值学习率 {peak}"),
     "ui_needs_memory": ("memory {size}", "内存 {size}"),
     "ui_needs_disk": ("disk {size}", "磁盘 {size}"),
@@ -323,14 +323,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "median {median}, max {longest}, cut at {limit}",
         "中位 {median}，最长 {longest}，截于 {limit}",
     ),
-    "ui_still_checking": ("Still looking; a moment.", "仍在检查，请稍候。"),
+    "ui_still_checking": ("Still checking; one moment.", "仍在检查，请稍候。"),
     "ui_errors": (
-        "{errors} error(s) stand in the way: f fixes the first one.",
+        "{errors} error(s) in the way: f fixes the first one.",
         "有 {errors} 个错误：按 f 修复第一个。",
     ),
     "ui_nothing_to_resume": ("This preset has no unfinished run.", "该预设没有未完成的运行。"),
     "ui_no_command": (
-        "Nothing to be done from here; the text says what to do.",
+        "This cannot be fixed from here; the text says what to do.",
         "无法在此自动修复；请按说明处理。",
     ),
     "ui_ask_fix": ("{actions}? y/n", "{actions}？y/n"),
@@ -350,13 +350,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_copied_only": ("Copied.", "已复制。"),
     "ui_commands": ("Commands", "命令"),
     "ui_find": ("Find:", "查找："),
-    "ui_nothing_found": ("Nothing is called that.", "没有匹配的命令。"),
+    "ui_nothing_found": ("Nothing has that name.", "没有匹配的命令。"),
     "ui_help": ("Keys", "按键"),
     "ui_search": ("Show lines with:", "显示包含以下文字的行："),
     "ui_ask_stop": ("Save {run} and stop it? y/n", "保存并停止 {run}？y/n"),
     "ui_ask_now": ("End {run} at once, WITHOUT saving? y/n", "立即结束 {run}，不保存？y/n"),
     "ui_ask_pause": ("Save {run} and free its memory? y/n", "保存 {run} 并释放内存？y/n"),
-    "ui_going_on": ("{run} goes on.", "{run} 已继续。"),
+    "ui_going_on": ("{run} continues.", "{run} 已继续。"),
     "ui_runs": ("Runs", "运行列表"),
     "ui_no_runs": ("No runs yet: n starts one.", "还没有运行：按 n 新建。"),
     "ui_same_settings": ("All settings are the same.", "所有参数相同。"),
@@ -368,7 +368,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_deleted": ("{run} is deleted.", "已删除 {run}。"),
     "ui_delete_left": ("Left, as the run did not write it: {places}.", "以下内容不是该运行写下的，已保留：{places}。"),
     "ui_crashed": (
-        "The screen broke off; runs go on. What happened is in {path}",
+        "The screen crashed; runs are not affected. Details are in {path}",
         "界面意外退出；运行不受影响。详情见 {path}",
     ),
     "ui_no_terminal": (
@@ -408,7 +408,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "没有 --best_epoch：各轮中保留 BLEU 最高的模型，test 评估的就是它。",
     ),
     "usage_resume_fresh": (
-        "--resume goes on with a run, --fresh starts anew: give one of them.",
+        "--resume resumes a run, --fresh starts over: give only one of them.",
         "--resume 继续运行，--fresh 重新开始：只能选其一。",
     ),
     "usage_history": (
@@ -467,7 +467,7 @@ def language(env: Mapping[str, str] = os.environ) -> Lang:
 
 def say(key: str, lang: Lang, **args: object) -> str:
     """The text `key` with its arguments."""
-    return TEXTS[key][lang == "zh"].format_map(args)
+    return filled(TEXTS[key][lang == "zh"], args)
 
 
 STATUS_ZH = {

@@ -16,7 +16,7 @@ from engine.contract import certificate
 from engine.contract.bounds import Attempt
 from engine.contract.events import RunEnded
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked, shares_lock
-from engine.contract.messages import BusyError, InputError, Value
+from engine.contract.messages import InputError, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
 from engine.contract.stream import EventWriter
 from sft_tui import text
@@ -175,11 +175,12 @@ def look(run_dir: RunDir) -> Run:
     record, written = run_dir.read_record(), log_bytes(run_dir)
     follower = Follower(run_dir)
     follower.poll()
-    alive, state = is_alive(run_dir, record), follower.state
+    alive = is_alive(run_dir, record)
     if not alive:
         follower.poll()  # its last words may have come in between
-        state = _certified(run_dir, record, follower)
-    return located(Run(run_dir, record, state, alive, written))
+        if _unspoken(run_dir, follower.state):
+            _certify(run_dir, record, follower)
+    return located(Run(run_dir, record, follower.state, alive, written))
 
 
 def located(run: Run) -> Run:
@@ -229,50 +230,33 @@ def _unspoken(run_dir: RunDir, state: RunState) -> bool:
     return attempt > 0 and (state.attempt < attempt or state.ended is None)
 
 
-def _certified(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState:
-    """The state with how the newest attempt ended, which is written under the run's lock, so that it is written once.
-
-    Where nothing can be written (logs of somebody else, a full disk) it is only told.
-    """
-    if not _unspoken(run_dir, follower.state):
-        return follower.state
+def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
+    """Writes how the newest attempt ended, under the run's lock, so that it is written once."""
     boot = str(holder_of(run_dir.path).get("boot") or "")
-    with contextlib.ExitStack() as held:
-        try:
-            lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
-            held.callback(lock.release)
-        except BusyError:  # somebody else is at it
-            return follower.state
-        except InputError:
-            return _with_end(run_dir, record, follower.state, boot)
+    try:
+        lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
+    except InputError:  # somebody else is at it, or the disk does not take it: the next one who looks writes it
+        return
+    try:
         follower.poll()
-        if _unspoken(run_dir, follower.state):
-            state = _with_end(run_dir, record, follower.state, boot)
-            _write_end(run_dir, state)
-            follower.poll()
-            follower.save()
-            return state if _unspoken(run_dir, follower.state) else follower.state
-        return follower.state
-
-
-def _with_end(run_dir: RunDir, record: RunRecord, state: RunState, boot: str) -> RunState:
-    """The state of a run that nobody is left to speak for, with its certificate; `boot`: of the machine as it ran."""
-    restarted = bool(boot) and boot != boot_id()
-    step = state.step.step if state.step else 0
-    evidence = {"last_event": state.last_at}
-    if state.host is not None:
-        evidence["memory_available"] = text.size(state.host.memory_available)
-    end = certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence)
-    return replace(state, attempt=_newest_attempt(run_dir, state), ended=end)
-
-
-def _write_end(run_dir: RunDir, state: RunState) -> None:
-    """Writes the end into the stream and the plain log, where these can be written."""
-    with contextlib.suppress(OSError), contextlib.closing(PlainLog(run_dir.plain_log, language())) as plain_log:
-        log = EventWriter(run_dir.events, "app", state.attempt, plain_log.show)
-        if state.ended is not None:
-            log.write(state.ended)
+        state = follower.state
+        if not _unspoken(run_dir, state):
+            return
+        plain_log = PlainLog(run_dir.plain_log, language())
+        attempt = _newest_attempt(run_dir, state)
+        log = EventWriter(run_dir.events, "app", attempt, plain_log.show)
+        restarted = bool(boot) and boot != boot_id()
+        step = state.step.step if state.step else 0
+        evidence = {"last_event": state.last_at}
+        if state.host is not None:
+            evidence["memory_available"] = text.size(state.host.memory_available)
+        log.write(certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence))
         log.close()
+        plain_log.close()
+        follower.poll()
+        follower.save()
+    finally:
+        lock.release()
 
 
 def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.contract import certificate, events
 from engine.contract.files import read_end
-from engine.contract.messages import Message
+from engine.contract.messages import Message, filled
 from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import text
 from sft_tui.ranks import Exit
@@ -88,7 +88,8 @@ def _by_signal(record: RunRecord, one: Exit, facts: Facts, log: str) -> events.R
 def _memory_ran_out(facts: Facts) -> str:
     """Why a kill was almost surely the kernel's, for lack of memory; empty where nothing says so."""
     if facts.oom_kills:
-        return f"SIGKILL; the kernel counts {facts.oom_kills} kill(s) for lack of memory since the start"
+        said = "SIGKILL; the kernel counts {kills} kill(s) for lack of memory since the start"
+        return filled(said, {"kills": facts.oom_kills})
     low = [reading for reading in facts.readings if reading.memory_available < LITTLE_MEMORY * reading.memory_total]
     if low:
         free, total = low[-1].memory_available, low[-1].memory_total

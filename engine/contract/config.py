@@ -120,11 +120,11 @@ class RunConfig:
     d_model: int = setting(
         768, "model", "width, for a new model or a bare state dict", "模型宽度（新模型或权重文件）", low=8
     )
-    d_kv: int = setting(64, "model", "width of one attention head, likewise", "每个注意力头的宽度（同上）", low=4)
-    d_ff: int = setting(3072, "model", "width of the feed-forward layers, likewise", "前馈层宽度（同上）", low=8)
-    num_layers: int = setting(10, "model", "encoder layers, likewise", "编码器层数（同上）", low=1)
-    num_decoder_layers: int = setting(10, "model", "decoder layers, likewise", "解码器层数（同上）", low=1)
-    num_heads: int = setting(12, "model", "attention heads, likewise", "注意力头数（同上）", low=1)
+    d_kv: int = setting(64, "model", "width of one attention head, for the same", "每个注意力头的宽度（同上）", low=4)
+    d_ff: int = setting(3072, "model", "width of the feed-forward layers, for the same", "前馈层宽度（同上）", low=8)
+    num_layers: int = setting(10, "model", "encoder layers, for the same", "编码器层数（同上）", low=1)
+    num_decoder_layers: int = setting(10, "model", "decoder layers, for the same", "解码器层数（同上）", low=1)
+    num_heads: int = setting(12, "model", "attention heads, for the same", "注意力头数（同上）", low=1)
 
     epochs: int = setting(3, "training", "passes over the training rows", "训练轮数", low=1)
     batch_size_per_gpu: int = setting(
@@ -269,7 +269,7 @@ class RunConfig:
     logging_steps: int = setting(
         50,
         "saving",
-        "a line of plain output every so many steps; the event log has every step",
+        "steps between lines of plain output; the event log has every step",
         "每隔多少步输出一行；事件日志记录每一步",
         unit="steps",
         low=1,
@@ -278,14 +278,19 @@ class RunConfig:
     save_steps: int = setting(
         312,
         "saving",
-        "a checkpoint every so many steps",
+        "steps between checkpoints",
         "每隔多少步保存检查点",
         unit="steps",
         low=1,
         free_on_resume=True,
     )
     keep_latest_n_ckp: int = setting(
-        3, "saving", "checkpoints kept, besides the best", "保留的检查点数（最佳的另计）", low=2, free_on_resume=True
+        3,
+        "saving",
+        "checkpoints to keep, not counting the best",
+        "保留的检查点数（最佳的另计）",
+        low=2,
+        free_on_resume=True,
     )
 
     hang_seconds: float = setting(

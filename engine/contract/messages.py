@@ -3,6 +3,7 @@
 An event or an error carries a code and its arguments; whoever shows it renders it in the reader's language.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ MESSAGES: dict[str, Wording] = {
         "请用 --mixed_precision auto：硬件支持则用 bf16，否则用 fp32。",
     ),
     "size_bad": Wording(
-        "{text} is no size.",
+        '"{text}" is not a valid size.',
         "{text} 不是有效的大小。",
         "Give it as 8GB or 800MB.",
         "请写成 8GB 或 800MB 的形式。",
@@ -77,7 +78,7 @@ MESSAGES: dict[str, Wording] = {
     "reader_crash": Wording(
         "Reading {path} crashed the reader ({why}).",
         "读取 {path} 时读取进程崩溃（{why}）。",
-        "The file is damaged or made to do harm: write it again.",
+        "The file is corrupt or malicious: regenerate it.",
         "该文件已损坏或是恶意构造的：请重新生成。",
     ),
     "reader_memory": Wording(
@@ -112,7 +113,7 @@ MESSAGES: dict[str, Wording] = {
     ),
     # data
     "file_missing": Wording(
-        "The {what} {path} is not there.",
+        "The {what} {path} does not exist.",
         "找不到{what_zh} {path}。",
         "Put it there, or name another with --{setting} PATH.",
         "请把文件放到该处，或用 --{setting} 路径 指定另一个。",
@@ -126,7 +127,7 @@ MESSAGES: dict[str, Wording] = {
     "file_unreadable": Wording(
         "{path} cannot be read: {why}.",
         "{path} 无法读取：{why}。",
-        "Put a plain file there, or name another with --{setting} PATH.",
+        "Replace it with a regular file, or name another with --{setting} PATH.",
         "请在该处放置普通文件，或用 --{setting} 路径 指定另一个。",
     ),
     # people's files
@@ -161,7 +162,7 @@ MESSAGES: dict[str, Wording] = {
         "请重新拷贝或下载。",
     ),
     "source_foreign": Wording(
-        "{path} is {what}: no rows are read from it.",
+        "{path} is {what}: no rows can be read from it.",
         "{path} 是{what}，无法从中读取数据。",
         "{advice}",
         "{advice}",
@@ -169,7 +170,7 @@ MESSAGES: dict[str, Wording] = {
     "source_table": Wording(
         "{path} cannot be read as {format}: {why}.",
         "{path} 无法按 {format} 读取：{why}。",
-        "Write it again, or copy it again if it was cut short.",
+        "Regenerate it, or copy it again if it was cut short.",
         "请重新生成；若传输中断，请重新拷贝。",
     ),
     "source_none": Wording(
@@ -179,7 +180,7 @@ MESSAGES: dict[str, Wording] = {
         "请直接指定文件，或指定含有 .jsonl、.json、.csv、.tsv、.parquet 或 .arrow 文件的目录。",
     ),
     "source_endless": Wording(
-        "{path} is longer than {limit}, which is what the temporary folder has room for.",
+        "{path} is longer than {limit}, which is all the temporary folder has room for.",
         "{path} 超过 {limit}，临时目录放不下。",
         "Write it to a file, and name that; or set TMPDIR to a folder with more room.",
         "请先写入文件再指定该文件；或把 TMPDIR 设为空间更大的目录。",
@@ -197,9 +198,9 @@ MESSAGES: dict[str, Wording] = {
         "请只保留一个，将其余的改名。",
     ),
     "encoding_unknown": Wording(
-        "{encoding} is no encoding that is known.",
+        "{encoding} is not a known encoding.",
         "没有名为 {encoding} 的编码。",
-        "Known are utf-8, gb18030, big5, shift_jis, euc_kr, cp1252 and many more.",
+        "Known encodings include utf-8, gb18030, big5, shift_jis, euc_kr, cp1252 and many more.",
         "可用的编码有 utf-8、gb18030、big5、shift_jis、euc_kr、cp1252 等。",
     ),
     "encoding_doubt": Wording(
@@ -209,7 +210,7 @@ MESSAGES: dict[str, Wording] = {
         "请指明编码，如 --encoding {encoding}，或另存为 UTF-8。",
     ),
     "encoding_none": Wording(
-        "{path} is not text in any encoding that is known.",
+        "{path} is not text in any known encoding.",
         "{path} 不是任何已知编码的文本。",
         "Say which encoding it is in with --encoding NAME, or save it as UTF-8.",
         "请用 --encoding 名称 指明编码，或另存为 UTF-8。",
@@ -257,47 +258,33 @@ MESSAGES: dict[str, Wording] = {
         "请用 --{setting} 指定一个文件。",
     ),
     "tokenizer_exists": Wording(
-        "{path} is there already, and is not empty.",
+        "{path} already exists and is not empty.",
         "{path} 已存在且不为空。",
         "A model needs the tokenizer it was trained with: name another folder with --output.",
         "模型只能与训练它的分词器配套：请用 --output 指定另一个目录。",
     ),
     "vocabulary_small": Wording(
-        "{vocabulary} tokens are too few: each character of the texts needs one.",
+        "A vocabulary of {vocabulary} is too small: each character of the texts needs a token.",
         "{vocabulary} 个词元太少：文本中的每个字符都需要一个。",
-        "Allow for more with --vocabulary; 4000 do for a few thousand Chinese rows.",
+        "Raise --vocabulary; 4000 are enough for a few thousand Chinese rows.",
         "请用 --vocabulary 调高；几千行中文数据 4000 就够。",
     ),
     "import_nothing": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
+        "No usable record in {path}; {records} read ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Name the columns with --prompt_column and --response_column; known shapes: {shapes}.",
         "请用 --prompt_column 和 --response_column 指定列名；可识别的格式：{shapes}。",
     ),
     "import_nothing_records": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
+        "No usable record in {path}; {records} read ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Write each record on a line of its own as a JSON object; pandas does so with "
         '`df.to_json(path, orient="records", lines=True, force_ascii=False)`.',
         "请把每条数据作为一个 JSON 对象单独写成一行；用 pandas 时："
         '`df.to_json(path, orient="records", lines=True, force_ascii=False)`。',
     ),
-    "import_nothing_trees": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
-        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
-        "Choose one reply to each message, and write each conversation that comes of it on a line: an object whose "
-        "`messages` are a list of objects with `role` and `content`.",
-        "请为每条消息选定一个回复，把由此得到的每段对话写成一行："
-        "一个对象，其 `messages` 是由含 `role` 和 `content` 的对象组成的列表。",
-    ),
-    "import_nothing_options": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
-        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
-        "Write the letter or the text of the right option as the answer.",
-        "请把正确选项的字母或文本写作回答。",
-    ),
     "import_nothing_utf8": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
+        "No usable record in {path}; {records} read ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Name the encoding that the file is in with --encoding, such as gb18030 or big5.",
         "请用 --encoding 指定文件的编码，例如 gb18030 或 big5。",
@@ -305,7 +292,7 @@ MESSAGES: dict[str, Wording] = {
     "rows_none": Wording(
         "{path} has no rows.",
         "{path} 没有任何行。",
-        "Write it again with rows, or name another file.",
+        "Regenerate it with rows, or name another file.",
         "请重新生成该文件，或指定另一个文件。",
     ),
     "not_parquet": Wording(
@@ -317,7 +304,7 @@ MESSAGES: dict[str, Wording] = {
     "parquet_bad": Wording(
         "{path} cannot be read as Parquet: {why}.",
         "{path} 无法按 Parquet 读取：{why}。",
-        "Write it again (pyarrow or pandas: to_parquet), or copy it again if it was cut short.",
+        "Regenerate it (pyarrow or pandas: to_parquet), or copy it again if it was cut short.",
         "请重新生成（pyarrow 或 pandas 的 to_parquet）；若传输中断，请重新拷贝。",
     ),
     "column_missing": Wording(
@@ -333,38 +320,38 @@ MESSAGES: dict[str, Wording] = {
         "请把该列转换为字符串，或用 --{setting} 列名 指定另一列。",
     ),
     "rows_all_empty": Wording(
-        "{path} has no row to train on: {dropped} of {rows} rows were dropped ({reasons}).",
+        "{path} has no row to train on; {dropped} of {rows} dropped ({reasons}).",
         "{path} 没有可用的行：共 {rows} 行，丢弃了 {dropped} 行（{reasons}）。",
         "Fill the columns {prompt} and {response} with text.",
         "请在 {prompt} 和 {response} 两列中填入文本。",
     ),
     "token_store_again": Wording(
-        "The tokenized rows were damaged ({path}: {why}); they were made again from the data file.",
+        "The tokenized rows were damaged ({path}: {why}); they were rebuilt from the data file.",
         "分词缓存已损坏（{path}：{why}），已根据数据文件重新生成。",
-        "Nothing is left to do; if it happens again, test the disk and the memory of this machine.",
+        "No action is needed; if it happens again, test the disk and the memory of this machine.",
         "无需处理；如果再次发生，请检查这台机器的磁盘和内存。",
     ),
     "token_store_bad": Wording(
         "The tokenized rows are damaged ({path}: {why}).",
         "分词缓存已损坏（{path}：{why}）。",
-        "Remove the folder {folder}: it is made again from the data file. Or name another with --token_store PATH.",
+        "Remove the folder {folder}: it is rebuilt from the data file. Or name another with --token_store PATH.",
         "请删除目录 {folder}，它会根据数据文件重新生成；或用 --token_store 路径 指定另一个。",
     ),
     "rows_dropped": Wording(
-        "{path}: {dropped} of {rows} rows left out ({reasons}); the first is row {first}.",
+        "{path}: {dropped} of {rows} row(s) left out ({reasons}); the first is row {first}.",
         "{path}：共 {rows} 行，略过 {dropped} 行（{reasons}）；第一处在第 {first} 行。",
     ),
     "rows_truncated": Wording(
-        "{path}: {cut_rows} of {rows} rows are longer than {limit} tokens; {cut_tokens} of {tokens} tokens were cut.",
+        "{path}: {cut_rows} of {rows} row(s) cut to {limit} token(s); {cut_tokens} of {tokens} token(s) left out.",
         "{path}：共 {rows} 行，其中 {cut_rows} 行超过 {limit} 个词元；{tokens} 个词元中截去 {cut_tokens} 个。",
     ),
     "turns_left_out": Wording(
-        "{path}: {turns_rows} of {rows} rows lost {turns_left_out} earlier turns, to fit {limit} tokens.",
+        "{path}: {turns_left_out} earlier turn(s) left out of {turns_rows} of {rows} row(s), to fit {limit} token(s).",
         "{path}：共 {rows} 行，其中 {turns_rows} 行为不超过 {limit} 个词元而略去了此前的 {turns_left_out} 轮对话。",
     ),
     "turns_elsewhere": Wording(
-        "{path}: row {row}: the turns of its {prompt} do not begin where {column} says. "
-        "Either was changed after the import.",
+        "{path}: row {row}: the turns of its {prompt} do not begin where {column} says. One of the two "
+        "was changed after the import.",
         "{path}：第 {row} 行 {prompt} 中各轮的起始位置与 {column} 列不符：导入后其中之一被改动过。",
     ),
     # model and tokenizer
@@ -381,9 +368,9 @@ MESSAGES: dict[str, Wording] = {
         "请在其 tokenizer_config.json 中用 {token}_token 指定已有的词元。",
     ),
     "tokenizer_died": Wording(
-        "The tokenizer {path} ended the process that used it on the rows of {rows} ({why}).",
+        "The process that used the tokenizer {path} on the rows of {rows} died ({why}).",
         "分词器 {path} 处理 {rows} 的数据时，其进程意外结束（{why}）。",
-        "Its patterns or its normalizer need endless time or memory: name another with --tokenizer PATH.",
+        "Its patterns or its normalizer take unbounded time or memory: name another with --tokenizer PATH.",
         "其正则或规范化规则会耗尽时间或内存：请用 --tokenizer 路径 指定另一个。",
     ),
     "tokenizer_unnamed": Wording(
@@ -393,8 +380,8 @@ MESSAGES: dict[str, Wording] = {
         "请先用数据训练一个（`sft-tui data tokenizer 文件`），再用 --tokenizer 路径 指定。",
     ),
     "tokenizer_differs": Wording(
-        "The tokenizer {tokenizer} is not the one that the model {model} was trained with: {count} of {shared} tokens "
-        "have other numbers; {number} is {token} here, and {other} there.",
+        "The tokenizer {tokenizer} is not the one that the model {model} was trained with: {count} of "
+        "{shared} token(s) have another id; {number} is {token} here and {other} there.",
         "分词器 {tokenizer} 与模型 {model} 自带的不同：{shared} 个词元中有 {count} 个编号不一致；"
         "编号 {number} 在前者为 {token}，在后者为 {other}。",
         "Use the model's own: --tokenizer ''.",
@@ -413,12 +400,12 @@ MESSAGES: dict[str, Wording] = {
         "{advice}",
     ),
     "model_wrapped": Wording(
-        "The names of the weights in {path} begin with {prefix}, which a program that wrapped the model put before "
-        "them: it was taken off.",
+        "The names of the weights in {path} began with {prefix}, added by a program that wrapped the "
+        "model; the prefix was removed.",
         "{path} 中的权重名都以 {prefix} 开头，这是训练程序包装模型时加上的：已去掉。",
     ),
     "model_gated": Wording(
-        "The feed-forward layers in {path} have gates: it is taken for a T5 1.1 (gated-gelu), as mT5 and Flan are.",
+        "The feed-forward layers in {path} have gates: it is treated as T5 1.1 (gated-gelu), like mT5 and Flan.",
         "{path} 的前馈层带门控：按 T5 1.1（gated-gelu）处理，mT5 和 Flan 也是如此。",
     ),
     "weights_not_numbers": Wording(
@@ -434,13 +421,13 @@ MESSAGES: dict[str, Wording] = {
         "请修正或删除该项；这里用贪心生成，这些设置只是随模型保留。",
     ),
     "positions_short": Wording(
-        "{path} has rows whose {part} is {longest} tokens long, and the model has places for {positions}.",
+        "{path} has rows whose {part} is {longest} token(s) long, and the model has {positions} position(s).",
         "{path} 中有行的{part}长 {longest} 个词元，而模型只有 {positions} 个位置。",
-        "Cut rows at what the model can take: --max_seq_len {positions}.",
+        "Cut rows to what the model can take: --max_seq_len {positions}.",
         "请按模型的上限截短：--max_seq_len {positions}。",
     ),
     "replies_long": Wording(
-        "Replies of {longest} tokens are asked for, and the model has places for {positions}.",
+        "Replies of {longest} token(s) were requested, and the model has {positions} position(s).",
         "要求生成 {longest} 个词元的回答，而模型只有 {positions} 个位置。",
         "Use --max_new_tokens {positions}.",
         "请用 --max_new_tokens {positions}。",
@@ -454,13 +441,13 @@ MESSAGES: dict[str, Wording] = {
     "model_checksum": Wording(
         "{path} is damaged: the checksum of {part} is not the one it was written with.",
         "{path} 已损坏：其中 {part} 的校验和与写入时不同。",
-        "It was damaged on its way: copy or download it again.",
+        "It was damaged in transit: copy or download it again.",
         "文件在传输中损坏：请重新拷贝或下载。",
     ),
     "model_hash": Wording(
         "{path} is not the file that it should be: its SHA-256 is {found}, and {source} says {wanted}.",
         "{path} 不是原来的文件：其 SHA-256 为 {found}，而 {source} 记录的是 {wanted}。",
-        "It was damaged or changed on its way: copy or download it again.",
+        "It was damaged or changed in transit: copy or download it again.",
         "文件在传输中损坏或被改动：请重新拷贝或下载。",
     ),
     "model_pickle": Wording(
@@ -478,7 +465,7 @@ MESSAGES: dict[str, Wording] = {
         "请设置与权重一致的模型形状（--d_model、--d_ff、--num_layers 等），或换用其他文件。",
     ),
     "vocabulary_mismatch": Wording(
-        "The tokenizer {tokenizer} has {tokens} tokens, the model {model} has room for {rows}.",
+        "The tokenizer {tokenizer} has {tokens} token(s), the model {model} has room for {rows}.",
         "分词器 {tokenizer} 有 {tokens} 个词元，模型 {model} 只容得下 {rows} 个。",
         "Use the tokenizer the model was trained with: --tokenizer PATH.",
         "请使用与模型配套的分词器：--tokenizer 路径。",
@@ -490,7 +477,7 @@ MESSAGES: dict[str, Wording] = {
         "请使用与模型配套的分词器：--tokenizer 路径。",
     ),
     "special_token_bad": Wording(
-        "The model {model} says that its {token} token is {number}, and it has only the tokens from 0 to below {rows}.",
+        "The model {model} says that its {token} token is {number}, and its token ids run only from 0 to below {rows}.",
         "模型 {model} 的 {token} 词元为 {number}，而它的词元编号从 0 起，小于 {rows}。",
         "Set {token}_token_id in its config.json to a token that it has.",
         "请将其 config.json 中的 {token}_token_id 改为存在的词元。",
@@ -543,7 +530,7 @@ MESSAGES: dict[str, Wording] = {
         "在这台机器上可用：`{command}`",
     ),
     "world_promised": Wording(
-        "The run was set up for {promised} process(es), and {found} are running.",
+        "The run was set up for {promised} process(es), not for {found}.",
         "该运行应有 {promised} 个进程，实际有 {found} 个。",
         "Start it with `sft-tui run`, or with `accelerate launch --num_processes {promised}`.",
         "请用 `sft-tui run` 启动，或用 `accelerate launch --num_processes {promised}`。",
@@ -557,7 +544,7 @@ MESSAGES: dict[str, Wording] = {
     ),
     # a config.py as the original scripts had it
     "config_file_unread": Wording(
-        "{path} is not read, and not run: settings come from the preset {preset} and from the command line.",
+        "{path} is neither read nor executed: settings come from the preset {preset} and from the command line.",
         "{path} 不会被读取或执行：参数来自预设 {preset} 和命令行。",
         "Give what you changed there as options, such as --train_file=PATH or --max_seq_len=256; "
         "`sft-tui presets show {preset}` lists all.",
@@ -565,13 +552,13 @@ MESSAGES: dict[str, Wording] = {
         "列出全部。",
     ),
     "config_file_same": Wording(
-        "{path} is not read, and not run; its {original} has the values of the preset {preset}, as far as it can be "
-        "compared.",
+        "{path} is neither read nor executed; its {original} has the values of the preset {preset}, as "
+        "far as it can be compared.",
         "{path} 不会被读取或执行；其中 {original} 的值与预设 {preset} 相同（就可比较的部分而言）。",
     ),
     "config_file_differs": Wording(
-        "{path} is not read, and not run; its {original} is not the preset {preset}: {settings} (in brackets: what is "
-        "used).",
+        "{path} is neither read nor executed; its {original} is not the preset {preset}: {settings} (in "
+        "brackets: what is used).",
         "{path} 不会被读取或执行；其中 {original} 与预设 {preset} 不同：{settings}（括号内为实际使用的值）。",
         "To use its values: {options}",
         "如需使用其中的值：{options}",
@@ -598,14 +585,14 @@ MESSAGES: dict[str, Wording] = {
     "folder_unwritable": Wording(
         "{path} cannot be written: {why}.",
         "{path} 无法写入：{why}。",
-        "Mend its permissions or its disk, or name another folder with --{setting} PATH.",
+        "Fix its permissions or its disk, or name another folder with --{setting} PATH.",
         "请修正其权限或磁盘，或用 --{setting} 路径 指定另一个目录。",
     ),
     "unfinished_run": Wording(
         "{path} holds the run {run}, cut at step {step} of {steps_total}.",
         "{path} 中有未完成的运行 {run}，停在第 {step} 步（共 {steps_total} 步）。",
-        "Go on with it: `{resume_option}`. Start anew and keep it aside: `{fresh_option}`.",
-        "继续训练：`{resume_option}`。重新开始并把它移到一旁：`{fresh_option}`。",
+        "Resume it: `{resume_option}`. Start over, and keep it under earlier/: `{fresh_option}`.",
+        "继续训练：`{resume_option}`。重新开始，并把它保留在 earlier/ 下：`{fresh_option}`。",
     ),
     "set_aside": Wording(
         "What the run {run} left in {path} was moved to {aside} ({size}); delete it when you no longer need it.",
@@ -625,24 +612,23 @@ MESSAGES: dict[str, Wording] = {
     ),
     # checkpoints and resume
     "resumed": Wording(
-        "Going on from {checkpoint}: epoch {epoch}, step {step} of {steps_total}; every hash was verified.",
+        "Resuming from {checkpoint}: epoch {epoch}, step {step} of {steps_total}; every hash was verified.",
         "从 {checkpoint} 继续：第 {epoch} 轮，第 {step} 步，共 {steps_total} 步；所有哈希均已校验。",
     ),
     "resume_nothing": Wording(
-        "{path} has no checkpoint to go on from; starting at step 0.",
+        "{path} has no checkpoint to resume from; starting at step 0.",
         "{path} 中没有可继续的检查点，从第 0 步开始。",
     ),
     "resume_finished": Wording(
-        "The run {run} is finished ({steps_total} steps); there is nothing left to train.",
+        "The run {run} is finished ({steps_total} step(s)); there is nothing left to train.",
         "运行 {run} 已经完成（共 {steps_total} 步），无需再训练。",
-        "For more epochs: `{resume_option} --epochs N`. Anew: `{fresh_option}`.",
+        "For more epochs: `{resume_option} --epochs N`. To start over: `{fresh_option}`.",
         "继续更多轮：`{resume_option} --epochs N`；重新训练：`{fresh_option}`。",
     ),
     "resume_differs": Wording(
         "The checkpoint {checkpoint} was made with other settings: {differences}.",
         "检查点 {checkpoint} 的设置与现在不同：{differences}。",
-        "Use what it was made with, go on all the same with `{resume_option} --force`, or start anew with "
-        "`{fresh_option}`.",
+        "Restore those settings, resume anyway with `{resume_option} --force`, or start over with `{fresh_option}`.",
         "请恢复当时的条件；若仍要继续：`{resume_option} --force`；重新开始：`{fresh_option}`。",
     ),
     "checkpoint_skipped": Wording(
@@ -650,8 +636,7 @@ MESSAGES: dict[str, Wording] = {
         "跳过检查点 {checkpoint}：{why}。",
     ),
     "resume_accepted": Wording(
-        "The checkpoint {checkpoint} was made with something else, and the run goes on as it was told to: "
-        "{differences}.",
+        "The checkpoint {checkpoint} was made under other conditions; resuming anyway, as requested: {differences}.",
         "检查点 {checkpoint} 的条件与现在不同，已按要求继续：{differences}。",
     ),
     "resume_proved": Wording(
@@ -663,11 +648,11 @@ MESSAGES: dict[str, Wording] = {
         "重复第 {step} 步：损失 {loss} 与中断前相差不超过 {worst}（{why}）。",
     ),
     "resume_repeated": Wording(
-        "Steps {first} to {step} of the log repeated: {steps} losses are the logged ones, to the last bit.",
+        "Steps {first} to {step} of the log repeated: {steps} loss(es) as logged, to the last bit.",
         "已重复日志中的第 {first} 至 {step} 步：{steps} 个损失与记录逐位相同。",
     ),
     "resume_repeated_within": Wording(
-        "Steps {first} to {step} of the log repeated: {steps} losses are the logged ones within {worst} ({why}).",
+        "Steps {first} to {step} of the log repeated: {steps} loss(es) as logged within {worst} ({why}).",
         "已重复日志中的第 {first} 至 {step} 步：{steps} 个损失与记录相差不超过 {worst}（{why}）。",
     ),
     "resume_unproved": Wording(
@@ -675,25 +660,25 @@ MESSAGES: dict[str, Wording] = {
         "日志和检查点都止于第 {step} 步，没有之后的损失可供重复；所有哈希均已校验。",
     ),
     "resume_other_cut": Wording(
-        "The micro-batch budget changes from {old} to {new} tokens, and with it what dropout draws: no loss can be "
-        "repeated; every hash was verified.",
+        "The micro-batch budget changes from {old} to {new} token(s), and with it what dropout draws: "
+        "no loss can be repeated; every hash was verified.",
         "微批预算由 {old} 改为 {new} 个词元，dropout 的随机数随之不同，无法重复此前的损失；所有哈希均已校验。",
     ),
     "resume_disproved": Wording(
         "Step {step} does not repeat: its loss is {loss}, before the cut it was {logged}. What differs from "
         "then: {changed}.",
         "第 {step} 步未能重现：损失为 {loss}，中断前为 {logged}。与当时的不同：{changed}。",
-        "Put back what differs, or go on all the same with `{resume_option} --force`.",
+        "Restore what differs, or resume anyway with `{resume_option} --force`.",
         "请恢复这些条件；若仍要继续：`{resume_option} --force`。",
     ),
     "resume_drift": Wording(
-        "Step {step} does not repeat: its loss is {loss}, the log has {logged} (what differs: {changed}); the "
-        "run goes on.",
+        "Step {step} does not repeat: its loss is {loss}, the log has {logged} (what differs: "
+        "{changed}); training continues.",
         "第 {step} 步未能重现：损失为 {loss}，日志中为 {logged}（不同之处：{changed}）；训练继续。",
     ),
     "resume_schedule": Wording(
-        "With {steps_total} steps instead of {before} the learning rate follows a longer curve: it continues at "
-        "{rate}, and was {last} in the last step.",
+        "With {steps_total} step(s) instead of {before} the learning rate follows a longer curve: it "
+        "continues at {rate}, and was {last} in the last step.",
         "总步数由 {before} 增至 {steps_total}，学习率改走更长的曲线：从 {rate} 继续，而上一步为 {last}。",
         "A lower one from here on: `{resume_option} --epochs {epochs} --learn_rate RATE --force`.",
         "如需更低的学习率：`{resume_option} --epochs {epochs} --learn_rate 数值 --force`。",
@@ -705,19 +690,19 @@ MESSAGES: dict[str, Wording] = {
         "学习率（最高 {rate}）可能过高：请停止运行，并以更小的 --learn_rate 重新开始。",
     ),
     "save_no_space": Wording(
-        "No checkpoint of step {step}: {path} has {free} free, and it needs {need}. Training goes on, and tries "
-        "again after the next interval; the checkpoints saved before are untouched.",
+        "No checkpoint of step {step}: {path} has {free} free, and it needs {need}. Training continues "
+        "and tries again after the next interval; the checkpoints saved before are untouched.",
         "第 {step} 步未保存检查点：{path} 可用 {free}，需要 {need}。训练继续，下一个间隔再试；此前的检查点不受影响。",
         "Free some space.",
         "请腾出空间。",
     ),
     "save_failed": Wording(
-        "The checkpoint of step {step} could not be saved in {path}: {why}. Training goes on; "
-        "the checkpoints saved before are untouched.",
+        "The checkpoint of step {step} could not be saved in {path}: {why}. Training continues; the "
+        "checkpoints saved before are untouched.",
         "第 {step} 步的检查点无法保存到 {path}：{why}。训练继续，此前的检查点不受影响。",
     ),
     "publish_failed": Wording(
-        "The best model could not be published in {path}: {why}. Training goes on.",
+        "The best model could not be published in {path}: {why}. Training continues.",
         "最佳模型无法写入 {path}：{why}。训练继续。",
     ),
     "best_published": Wording(
@@ -739,8 +724,8 @@ MESSAGES: dict[str, Wording] = {
         "最佳模型无法写入 {path}：{why}。训练继续。",
     ),
     "bleu_ceiling": Wording(
-        "The labels themselves, as the model learns them (cut at {limit} tokens, in the tokenizer's spelling), score "
-        "BLEU {bleu} against the texts of the file: replies can hardly score more.",
+        "The labels themselves, as the model learns them (cut at {limit} token(s), in the tokenizer's "
+        "spelling), score BLEU {bleu} against the texts of the file: replies can hardly score more.",
         "标签本身（截至 {limit} 个词元，按分词器的写法还原）与文件原文相比的 BLEU 只有 {bleu}：模型的回答很难超过它。",
         "Where rows are cut, raise --max_seq_len; where characters are unknown to the tokenizer, use another one.",
         "若因截断所致，请调大 --max_seq_len；若因分词器缺字，请换用其他分词器。",
@@ -751,7 +736,7 @@ MESSAGES: dict[str, Wording] = {
         "此前最佳模型（第 {epoch} 轮）的 BLEU 计算方式不同，无法比较；这一次按损失判断优劣。",
     ),
     "log_gap": Wording(
-        "{lost} events could not be written to the log ({why}); training went on.",
+        "{lost} event(s) could not be written to the log ({why}); training continued.",
         "有 {lost} 条事件未能写入日志（{why}）；训练没有中断。",
     ),
     "plain_log_unwritable": Wording(
@@ -769,7 +754,7 @@ MESSAGES: dict[str, Wording] = {
         "无法读取 GPU 状态：{why}。训练不受影响。",
     ),
     "engine_failed": Wording(
-        "{what} ended with exit code {code}; what it said stands above.",
+        "{what} ended with exit code {code}; its output is above.",
         "{what} 以退出码 {code} 结束；它的输出见上文。",
     ),
     # what runs are asked to do
@@ -794,17 +779,17 @@ MESSAGES: dict[str, Wording] = {
     "run_not_running": Wording(
         "The run {run} is not running ({status}).",
         "运行 {run} 不在运行中（{status}）。",
-        "`sft-tui status {run}` tells how it ended, `sft-tui resume {run}` goes on with it.",
+        "`sft-tui status {run}` shows how it ended, `sft-tui resume {run}` resumes it.",
         "`sft-tui status {run}` 查看结束原因，`sft-tui resume {run}` 继续训练。",
     ),
     "run_running": Wording(
-        "The run {run} is running already.",
+        "The run {run} is already running.",
         "运行 {run} 已在运行中。",
         "Look at it: `sft-tui attach {run}`.",
         "查看：`sft-tui attach {run}`。",
     ),
     "run_not_pausable": Wording(
-        "{run} is a test: there is nothing of it that could go on later.",
+        "{run} is a test: it could not be continued after a pause.",
         "{run} 是测试，暂停后无法继续。",
         "Stop it: `sft-tui stop {run}`.",
         "停止：`sft-tui stop {run}`。",
@@ -812,7 +797,7 @@ MESSAGES: dict[str, Wording] = {
     "run_not_paused": Wording(
         "The run {run} is not paused ({status}).",
         "运行 {run} 没有暂停（{status}）。",
-        "Go on with `sft-tui resume {run}`.",
+        "Resume it with `sft-tui resume {run}`.",
         "继续训练：`sft-tui resume {run}`。",
     ),
     "resume_not_training": Wording(
@@ -824,77 +809,77 @@ MESSAGES: dict[str, Wording] = {
     "resume_set_aside": Wording(
         "The checkpoints of {run} are no longer in {path}: the folder belongs to {owner} now.",
         "{run} 的检查点已不在 {path}：该目录现属于 {owner}。",
-        "They were moved to earlier/{run} there; to go on with them, move them back, or name another --output_dir.",
+        "They were moved to earlier/{run} there; to resume from them, move them back, or name another --output_dir.",
         "它们已移到该目录的 earlier/{run}；如需继续，请移回原处，或指定另一个 --output_dir。",
     ),
     "resume_processes": Wording(
-        "{run} was trained by {processes} processes, and this machine has {cores} cores and {gpus} GPUs.",
+        "{run} was trained by {processes} process(es), and this machine has {cores} core(s) and {gpus} GPU(s).",
         "{run} 由 {processes} 个进程训练，而本机只有 {cores} 个核心和 {gpus} 个 GPU。",
         "Resume it on a machine with as many, or add --num_processes {processes} to start them all here.",
         "请在有足够核心或 GPU 的机器上继续，或加上 --num_processes {processes}，仍在本机启动这么多进程。",
     ),
     "fix_none": Wording(
-        "The end of {run} ({status}) names no setting to change.",
+        "There is no automatic fix for how {run} ended ({status}).",
         "{run} 的结束原因（{status}）没有可自动应用的修正。",
-        "Go on with `sft-tui resume {run}`.",
+        "Resume it with `sft-tui resume {run}`.",
         "继续训练：`sft-tui resume {run}`。",
     ),
     "attempts_spent": Wording(
-        "{path} has attempts up to number {most}: nobody made so many, the log was changed.",
+        "{path} records {most} attempts, which is not plausible: the log was modified.",
         "{path} 中的尝试次数已到 {most}：这不可能是真实的，该日志已被改动。",
         "Move the log elsewhere: the run then resumes from its newest checkpoint.",
         "请把该日志移到别处，运行随后会从最新的检查点继续。",
     ),
     "fix_foreign": Wording(
-        "The log of {run} proposes to change {name}, which a fix of ours never does: the log was changed.",
+        "The log of {run} proposes to change {name}, which no automatic fix does: the log was modified.",
         "{run} 的日志建议修改 {name}，而本程序的修正不会这样做：该日志已被改动。",
         "Resume it with its own settings: `sft-tui resume {run}`.",
         "请用原来的参数继续：`sft-tui resume {run}`。",
     ),
     # how a run ends
     "ended_finished": Wording(
-        "Finished: {steps_total} steps; best BLEU {bleu}, evaluation loss {loss} (epoch {epoch}); the model is in "
-        "{path}.",
+        "Finished: {steps_total} step(s); best BLEU {bleu}, evaluation loss {loss} (epoch {epoch}); the "
+        "model is in {path}.",
         "训练完成：共 {steps_total} 步；最佳 BLEU {bleu}，评估损失 {loss}（第 {epoch} 轮）；模型在 {path}。",
         "Try it: sft-tui reply --model {path_in_shell} 'hello'",
         "试一试：sft-tui reply --model {path_in_shell} '你好'",
     ),
     "ended_finished_unpublished": Wording(
-        "All {steps_total} steps are done, loss {loss}, but no model could be published in {path}: see the warnings.",
+        "Finished: {steps_total} step(s), loss {loss}, but no model could be published in {path}: see the warnings.",
         "训练完成：共 {steps_total} 步；损失 {loss}。模型未能写入 {path}，原因见上面的警告。",
-        "The last checkpoint holds the weights: mend the cause, then publish them with `{resume_option}`.",
+        "The last checkpoint holds the weights: fix the cause, then publish them with `{resume_option}`.",
         "权重在最后一个检查点中：排除原因后用 `{resume_option}` 发布。",
     ),
     "ended_folder_lost": Wording(
         "Nothing more is saved: the lock file of {path} was removed, and {run} took the folder over (step {step}).",
         "不再保存：{path} 的锁文件被删除，该目录已由 {run} 接管（第 {step} 步）。",
-        "Leave `.lock` where it is while a run is at work. Earlier checkpoints are in earlier/ there.",
+        "Leave `.lock` where it is while a run is active. Earlier checkpoints are in earlier/ there.",
         "运行期间请保留 `.lock` 文件。此前的检查点在该目录的 earlier/ 中。",
     ),
     "ended_tested": Wording(
-        "Evaluated {model} on {rows} rows of {path}: loss {loss}, BLEU {bleu}.",
+        "Evaluated {model} on {rows} row(s) of {path}: loss {loss}, BLEU {bleu}.",
         "已用 {path} 的 {rows} 行评估 {model}：损失 {loss}，BLEU {bleu}。",
     ),
     "ended_rehearsed": Wording(
-        "Rehearsed: the run fits with micro-batches of {budget} tokens.",
+        "Rehearsed: the run fits with micro-batches of {budget} token(s).",
         "预演完成：微批为 {budget} 个词元时放得下。",
     ),
     "rehearsal_short": Wording(
-        "With micro-batches of {budget} tokens the run needs {need}, and it may take {limit}.",
+        "With micro-batches of {budget} token(s) the run needs {need}; the limit is {limit}.",
         "即使微批只有 {budget} 个词元，运行也需要 {need}，而上限为 {limit}。",
-        "Cut rows sooner with --max_seq_len, lower --eval_batch_rows, or raise --memory-limit.",
+        "Lower --max_seq_len or --eval_batch_rows, or raise --memory-limit.",
         "请用 --max_seq_len 截短数据，调小 --eval_batch_rows，或提高 --memory-limit。",
     ),
     "rehearsal_out_of_memory": Wording(
-        "The longest rows do not fit in memory, even with micro-batches of {budget} tokens.",
+        "The longest rows do not fit in memory, even with micro-batches of {budget} token(s).",
         "即使微批只有 {budget} 个词元，最长的数据也放不进内存。",
-        "Cut them sooner with --max_seq_len, or free memory.",
+        "Lower --max_seq_len, or free memory.",
         "请用 --max_seq_len 截短数据，或释放内存。",
     ),
     "rehearsal_unsaved": Wording(
         "No checkpoint could be written in {path}.",
         "无法在 {path} 写入检查点。",
-        "The reason is above; mend it, or use a folder on another disk with --output_dir.",
+        "The reason is above; fix it, or use a folder on another disk with --output_dir.",
         "原因见上；请排除，或用 --output_dir 换到其他磁盘。",
     ),
     "rehearsal_checkpoint": Wording(
@@ -910,32 +895,32 @@ MESSAGES: dict[str, Wording] = {
     "ended_stopped": Wording(
         "Stopped at step {step} of {steps_total}, as asked; saved in {checkpoint}.",
         "已按要求停在第 {step} 步（共 {steps_total} 步）；已保存到 {checkpoint}。",
-        "Go on with `{resume_option}`.",
+        "Resume with `{resume_option}`.",
         "继续训练：`{resume_option}`。",
     ),
     "ended_paused": Wording(
         "Paused at step {step} of {steps_total}; saved in {checkpoint}, and memory and GPUs are free.",
         "已暂停在第 {step} 步（共 {steps_total} 步）；已保存到 {checkpoint}，内存和 GPU 已释放。",
-        "Go on with `sft-tui continue {run}`.",
+        "Continue with `sft-tui continue {run}`.",
         "继续训练：`sft-tui continue {run}`。",
     ),
     "ended_orphaned": Wording(
         "The supervisor or launcher of the run was killed; its ranks stopped at step {step} of {steps_total} "
         "and saved in {checkpoint}.",
         "运行的监管进程或启动器被终止；训练停在第 {step} 步（共 {steps_total} 步），已保存到 {checkpoint}。",
-        "Go on with `{resume_option}`.",
+        "Resume with `{resume_option}`.",
         "继续训练：`{resume_option}`。",
     ),
     "ended_stopped_unsaved": Wording(
         "Stopped at step {step} of {steps_total}, as asked; this step could not be saved.",
         "已按要求停在第 {step} 步（共 {steps_total} 步）；该步未能保存。",
-        "Free some space, then go on from the checkpoint before it with `{resume_option}`.",
+        "Free some space, then resume from the checkpoint before it with `{resume_option}`.",
         "请先腾出空间，再从之前的检查点继续：`{resume_option}`。",
     ),
     "ended_stopped_resuming": Wording(
         "Stopped while {phase}, as asked; the checkpoint of step {step} is as it was.",
         "已按要求在{phase}时停止；第 {step} 步的检查点没有变化。",
-        "Go on with `{resume_option}`.",
+        "Resume with `{resume_option}`.",
         "继续训练：`{resume_option}`。",
     ),
     "ended_stopped_early": Wording(
@@ -947,7 +932,7 @@ MESSAGES: dict[str, Wording] = {
     "ended_terminated": Wording(
         "Terminated while {phase}, as asked; steps since the last checkpoint are lost.",
         "已按要求在{phase}时终止；上一个检查点之后的步数已丢失。",
-        "Go on from that checkpoint with `{resume_option}`.",
+        "Resume from that checkpoint with `{resume_option}`.",
         "从该检查点继续：`{resume_option}`。",
     ),
     "ended_diverged": Wording(
@@ -955,48 +940,48 @@ MESSAGES: dict[str, Wording] = {
         "updated. Rows of the training file in question: {rows}.",
         "第 {step} 步在进程 {rank} 上发散：损失 {loss}，梯度范数 {grad_norm}；权重未被更新。训练文件中相关的行："
         "{rows}。",
-        "Look at these rows, or go on with half the learning rate: `{resume_option} --apply-fix`.",
+        "Look at these rows, or resume with half the learning rate: `{resume_option} --apply-fix`.",
         "请检查这些行，或将学习率减半后继续：`{resume_option} --apply-fix`。",
     ),
     "ended_diverged_weights": Wording(
         "After step {step} some weights are not finite; they were not saved.",
         "第 {step} 步之后部分权重不是有限值，未予保存。",
-        "Go on from the checkpoint before it with half the learning rate: `{resume_option} --apply-fix`.",
+        "Resume from the checkpoint before it with half the learning rate: `{resume_option} --apply-fix`.",
         "从之前的检查点以减半的学习率继续：`{resume_option} --apply-fix`。",
     ),
     "ended_failed": Wording(
         "Rank {rank} failed while {phase}: {why}",
         "进程 {rank} 在{phase}时出错：{why}",
-        "The whole account is in {log}; after mending the cause, go on with `{resume_option}`.",
+        "The full traceback is in {log}; after fixing the cause, resume with `{resume_option}`.",
         "完整记录见 {log}；排除原因后继续：`{resume_option}`。",
     ),
     "ended_memory": Wording(
         "Rank {rank} ran out of memory while {phase}, at step {step}: {why}",
         "进程 {rank} 在{phase}时内存不足（第 {step} 步）：{why}",
-        "Go on with micro-batches of at most {budget} tokens, half of before; the effective batch stays the "
+        "Resume with half the micro-batch budget, {budget} token(s); the effective batch stays the "
         "same: `{resume_option} --apply-fix`.",
         "将微批预算减半为 {budget} 个词元后继续（有效批大小不变）：`{resume_option} --apply-fix`。",
     ),
     "ended_memory_least": Wording(
         "Rank {rank} ran out of memory while {phase}, at step {step}, with the smallest micro-batches: {why}",
         "进程 {rank} 在{phase}时内存不足（第 {step} 步），微批已是最小：{why}",
-        "Close other programs, or start anew with a lower --max_seq_len; go on with `{resume_option}`.",
+        "Close other programs, or start over with a lower --max_seq_len; resume with `{resume_option}`.",
         "请关闭其他程序，或以更小的 --max_seq_len 重新开始；继续训练：`{resume_option}`。",
     ),
     "ended_killed": Wording(
         "Rank {rank} was killed by {signal} (last seen while {phase}, step {step}).",
         "进程 {rank} 被 {signal} 终止（最后状态：{phase}，第 {step} 步）。",
-        "Memory was not short by its readings, so somebody did it. Go on with `{resume_option}`.",
+        "Memory was not low, so the signal came from outside (a user or the system). Resume with `{resume_option}`.",
         "从读数看内存并不紧张，应为人为终止。继续训练：`{resume_option}`。",
     ),
     "ended_unstartable": Wording(
         "The trainer could not be started: {why}.",
         "无法启动训练进程：{why}。",
-        "Mend the cause (memory, limits on processes, the Python environment), then go on with `{resume_option}`.",
+        "Fix the cause (memory, limits on processes, the Python environment), then resume with `{resume_option}`.",
         "请排除原因（内存、进程数限制、Python 环境），再用 `{resume_option}` 继续。",
     ),
     "supervisor_failed": Wording(
-        "The supervisor of {run} ended without a word.",
+        "The supervisor of {run} exited without giving a reason.",
         "{run} 的监管进程没有说明原因就结束了。",
         "What it wrote is in {log}.",
         "其输出见 {log}。",
@@ -1004,49 +989,49 @@ MESSAGES: dict[str, Wording] = {
     "ended_crashed": Wording(
         "Rank {rank} crashed while {phase} ({signal}): a fault of native code, not of the data.",
         "进程 {rank} 在{phase}时崩溃（{signal}）：这是底层代码的错误，与数据无关。",
-        "Its stacks are in {log}; go on with `{resume_option}`.",
+        "Its stacks are in {log}; resume with `{resume_option}`.",
         "调用栈见 {log}；继续训练：`{resume_option}`。",
     ),
     "ended_unlogged": Wording(
-        "The trainer ended in order, and its last words could not be written to the log (step {step} or later).",
+        "The trainer ended normally, but its last events could not be written to the log (step {step} or later).",
         "训练正常结束，但最后的事件未能写入日志（第 {step} 步或之后）。",
-        "Free some space on the disk of the log; `{resume_option}` tells whether anything is left to train.",
+        "Free some space on the disk of the log; `{resume_option}` says whether anything is left to train.",
         "请在日志所在的磁盘上腾出空间；`{resume_option}` 会说明是否还有未完成的训练。",
     ),
     "ended_vanished": Wording(
-        "Rank {rank} ended with exit code {code} and without a word; its last lines: {tail}",
+        "Rank {rank} exited with code {code} without giving a reason; its last lines: {tail}",
         "进程 {rank} 以退出码 {code} 结束，没有说明原因；最后的输出：{tail}",
-        "The whole account is in {log}; go on with `{resume_option}`.",
+        "The full output is in {log}; resume with `{resume_option}`.",
         "完整记录见 {log}；继续训练：`{resume_option}`。",
     ),
     "ended_still": Wording(
         "Rank {rank} hung while {phase}: no progress for {seconds} s. Its stacks are with the evidence.",
         "进程 {rank} 在{phase}时停滞：{seconds} 秒没有进展。调用栈见证据。",
-        "Go on from the last checkpoint with `{resume_option}`.",
+        "Resume from the last checkpoint with `{resume_option}`.",
         "从上一个检查点继续：`{resume_option}`。",
     ),
     "ended_suspended": Wording(
         "Rank {rank} was suspended by a stop signal while {phase}, for {seconds} s.",
         "进程 {rank} 在{phase}时被信号挂起，已 {seconds} 秒。",
-        "Go on from the last checkpoint with `{resume_option}`.",
+        "Resume from the last checkpoint with `{resume_option}`.",
         "从上一个检查点继续：`{resume_option}`。",
     ),
     "ended_silent": Wording(
         "Rank {rank} gave no sign of life for {seconds} s while {phase}. Its stacks are with the evidence.",
         "进程 {rank} 在{phase}时 {seconds} 秒没有任何响应。调用栈见证据。",
-        "Go on from the last checkpoint with `{resume_option}`.",
+        "Resume from the last checkpoint with `{resume_option}`.",
         "从上一个检查点继续：`{resume_option}`。",
     ),
     "ended_lost": Wording(
         "Every process of the run was killed at once (last seen while {phase}, step {step}).",
         "运行的所有进程同时被终止（最后状态：{phase}，第 {step} 步）。",
-        "Go on from the last checkpoint with `{resume_option}`.",
+        "Resume from the last checkpoint with `{resume_option}`.",
         "从上一个检查点继续：`{resume_option}`。",
     ),
     "ended_restarted": Wording(
         "The machine restarted during the run (last seen while {phase}, step {step}).",
         "运行期间机器重启（最后状态：{phase}，第 {step} 步）。",
-        "Go on from the last checkpoint with `{resume_option}`.",
+        "Resume from the last checkpoint with `{resume_option}`.",
         "从上一个检查点继续：`{resume_option}`。",
     ),
 }
@@ -1064,6 +1049,19 @@ PHASES_ZH = {
     "saving": "保存",
     "publishing": "发布",
 }
+
+
+COUNTED = re.compile(r"\{(\w+)[^{}]*\}[^{}]*?\((?:s|es)\)")
+
+
+def filled(template: str, args: Mapping[str, object]) -> str:
+    """A text with its arguments; `{rows} row(s)` is one row, or several. Raises what `str.format_map` raises."""
+    return COUNTED.sub(lambda found: _one_or_many(found[0], args[found[1]]), template).format_map(args)
+
+
+def _one_or_many(counted: str, count: object) -> str:
+    noun, _, ending = counted.removesuffix(")").rpartition("(")
+    return noun if str(count) == "1" else noun + ending
 
 
 def localized(args: Mapping[str, Value], lang: Lang) -> dict[str, Value]:
@@ -1109,8 +1107,8 @@ class Message:
         args |= {f"{name}_in_shell": shlex.quote(value) for name, value in args.items() if isinstance(value, str)}
         what, fix = (wording.zh, wording.zh_fix) if lang == "zh" else (wording.en, wording.en_fix)
         try:
-            said = what.format_map(args), ""
-            return said[0], fix.format_map(args)
+            said = filled(what, args), ""
+            return said[0], filled(fix, args)
         except (KeyError, IndexError, ValueError, OverflowError, RecursionError):  # the arguments of another version
             return said
 

@@ -149,7 +149,7 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "demo-pretrain",
-            "first half of the demo: a small T5 learns from random weights to go on with texts of chatterbot-corpus",
+            "first half of the demo: a small T5 learns from random weights to continue texts of chatterbot-corpus",
             "演示的前半：从随机权重预训练一个小 T5，学习续写 chatterbot-corpus 的文本",
             replace(
                 _DEMO,

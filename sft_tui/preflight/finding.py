@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from engine.contract.messages import InputError, Lang, Message, Value, localized
+from engine.contract.messages import InputError, Lang, Message, Value, filled, localized
 from sft_tui.preflight.fix import Action, command_of
 
 Level = Literal["ok", "warning", "error"]
@@ -21,8 +21,8 @@ class Said(NamedTuple):
 
 _TRUNCATED = Said(
     (
-        "{path}: {cut_rows:,} of {rows:,} rows are longer than {limit} tokens; {cut_tokens:,} tokens cut, "
-        "{share} of the labels.",
+        "{path}: {cut_rows:,} of {rows:,} row(s) cut to {limit} token(s); {cut_tokens:,} token(s) left "
+        "out, {share} of the labels.",
         "{path}：{rows:,} 行中有 {cut_rows:,} 行超过 {limit} 个词元；截去 {cut_tokens:,} 个词元，占标签的 {share}。",
     ),
     (
@@ -30,7 +30,7 @@ _TRUNCATED = Said(
         "模型看不到被截去的部分，并会学到在句子中间结束。",
     ),
     (
-        "Raise --max_seq_len (the longest row has {longest} tokens), or shorten the rows.",
+        "Raise --max_seq_len (the longest row has {longest} token(s)), or shorten the rows.",
         "请调大 --max_seq_len（最长的一行有 {longest} 个词元），或缩短数据。",
     ),
 )
@@ -53,7 +53,7 @@ SAID: dict[str, Said] = {
     "rows_all_empty": Said(why=("There is nothing to train on or to evaluate.", "没有可供训练或评估的数据。")),
     "rows": Said(
         (
-            "{path}: {rows:,} rows; prompts of {prompt} tokens, responses of {label} (median); {scripts}.",
+            "{path}: {rows:,} row(s); prompts of {prompt} token(s), responses of {label} (median); {scripts}.",
             "{path}：{rows:,} 行；提问中位数 {prompt} 个词元，回答 {label} 个；{scripts}。",
         )
     ),
@@ -64,7 +64,7 @@ SAID: dict[str, Said] = {
         )
     ),
     "rows_untokenized": Said(
-        ("{path}: {rows:,} rows can be read; {scripts}.", "{path}：可读取 {rows:,} 行；{scripts}。")
+        ("{path}: {rows:,} readable row(s); {scripts}.", "{path}：可读取 {rows:,} 行；{scripts}。")
     ),
     "rows_dropped": Said(
         why=("They are left out of training and evaluation.", "这些行不会用于训练和评估。"),
@@ -72,27 +72,28 @@ SAID: dict[str, Said] = {
     ),
     "token_store_again": Said(
         why=(
-            "A run would have learnt other rows than those of the file. A disk or memory that fails does such damage.",
+            "A run would have learned from other rows than those of the file. A disk or memory that fails "
+            "does such damage.",
             "否则训练用的将不是文件中的数据。磁盘或内存故障会造成这种损坏。",
         ),
     ),
     "token_store_bad": Said(
-        why=("A run would learn other rows than those of the file.", "否则训练用的将不是文件中的数据。")
+        why=("A run would learn from other rows than those of the file.", "否则训练用的将不是文件中的数据。")
     ),
     "rows_duplicate": Said(
         (
-            "{path}: {count:,} of {rows:,} rows repeat another one; the first is row {first}.",
+            "{path}: {count:,} of {rows:,} row(s) repeated; the first is row {first}.",
             "{path}：{rows:,} 行中有 {count:,} 行与其他行重复；第一处在第 {first} 行。",
         ),
         (
-            "A repeated row counts as often as it stands there, and is learnt by heart.",
+            "A repeated row is trained on several times and tends to be memorized.",
             "重复的行会被多次训练，容易被死记。",
         ),
         ("Remove the repetitions: `{command}`", "请去除重复行：`{command}`"),
     ),
     "rows_overlap": Said(
         (
-            "{count:,} of {rows:,} validation rows are training rows too; the first is row {first} of {path}.",
+            "{count:,} of {rows:,} validation row(s) also in the training rows; the first is row {first} of {path}.",
             "{rows:,} 行验证数据中有 {count:,} 行也在训练数据中；第一处在 {path} 的第 {first} 行。",
         ),
         (
@@ -106,7 +107,7 @@ SAID: dict[str, Said] = {
     ),
     "text_control": Said(
         (
-            "{path}: {count:,} rows have control characters; the first is row {first}.",
+            "{path}: {count:,} row(s) with control characters; the first is row {first}.",
             "{path}：{count:,} 行含有控制字符；第一处在第 {first} 行。",
         ),
         ("The model learns to write them, and terminals obey them.", "模型会学会输出它们，而终端会执行它们。"),
@@ -114,11 +115,11 @@ SAID: dict[str, Said] = {
     ),
     "text_replacement": Said(
         (
-            "{path}: {count:,} rows have the character U+FFFD; the first is row {first}.",
+            "{path}: {count:,} row(s) with the character U+FFFD; the first is row {first}.",
             "{path}：{count:,} 行含有字符 U+FFFD；第一处在第 {first} 行。",
         ),
         (
-            "It stands where a text was decoded with the wrong encoding and lost.",
+            "It marks text that was lost by decoding it with the wrong encoding.",
             "它表明文本曾用错误的编码解码，原文已丢失。",
         ),
         ("Export the rows again as UTF-8. Look at one: `{command}`", "请以 UTF-8 重新导出。查看该行：`{command}`"),
@@ -126,12 +127,13 @@ SAID: dict[str, Said] = {
     "rows_truncated": _TRUNCATED,
     "turns_left_out": Said(
         (
-            "{path}: {turns_rows:,} of {rows:,} rows lost {turns_left_out:,} earlier turns, to fit {limit} tokens.",
+            "{path}: {turns_left_out:,} earlier turn(s) left out of {turns_rows:,} of {rows:,} row(s), to "
+            "fit {limit} token(s).",
             "{path}：{rows:,} 行中有 {turns_rows:,} 行为不超过 {limit} 个词元，略去此前 {turns_left_out:,} 轮。",
         ),
         ("The oldest turns go first.", "最早的几轮最先略去。"),
         (
-            "Raise --max_seq_len to keep more of them (the longest row has {longest} tokens).",
+            "Raise --max_seq_len to keep more of them (the longest row has {longest} token(s)).",
             "调大 --max_seq_len 可保留更多（最长的一行有 {longest} 个词元）。",
         ),
     ),
@@ -147,7 +149,7 @@ SAID: dict[str, Said] = {
     ),
     "labels_empty": Said(
         (
-            "{path}: the response of {count:,} rows has no token but the end; the first is row {first}.",
+            "{path}: {count:,} row(s) whose response has no token but the end; the first is row {first}.",
             "{path}：{count:,} 行的回答除结束符外没有任何词元；第一处在第 {first} 行。",
         ),
         ("From these the model learns to answer nothing.", "模型会由此学会不作回答。"),
@@ -177,16 +179,16 @@ SAID: dict[str, Said] = {
     ),
     "rows_few": Said(
         (
-            "{path}: {rows:,} rows make less than one step of {batch}.",
+            "{path}: {rows:,} row(s), less than one step of {batch}.",
             "{path}：{rows:,} 行不足一步（有效批大小 {batch}）。",
         ),
-        ("Every epoch is a single short step; hardly anything is learnt.", "每轮只有不完整的一步，几乎学不到东西。"),
+        ("Every epoch is a single short step; hardly anything is learned.", "每轮只有不完整的一步，几乎学不到东西。"),
         ("Add rows, or lower --gradient_accumulation_steps.", "请增加数据，或调小 --gradient_accumulation_steps。"),
     ),
     # model and tokenizer
     "tokenizer": Said(
         (
-            "{path}: {tokens:,} tokens, {unknown} unknown in the training rows.",
+            "{path}: {tokens:,} token(s), {unknown} unknown in the training rows.",
             "{path}：{tokens:,} 个词元，训练数据中未知词元占 {unknown}。",
         )
     ),
@@ -268,14 +270,14 @@ SAID: dict[str, Said] = {
     ),
     "memory_rehearsed": Said(
         (
-            "Peak of {total} in the rehearsal, of {free} available; micro-batches of {budget} tokens.",
+            "Peak of {total} in the rehearsal, of {free} available; micro-batches of {budget} token(s).",
             "预演峰值 {total}，可用 {free}；微批 {budget} 个词元。",
         ),
     ),
     "memory_tight": Said(
         ("Peak of {total} of {free} available: {items}.", "峰值约 {total}，可用 {free}：{items}。"),
         (
-            "Little is left for other programs; a kernel short of memory kills without a word.",
+            "Little is left for other programs; a kernel that runs out of memory kills processes without warning.",
             "给其他程序的余量很小；内存不足时内核会直接杀掉进程。",
         ),
         (
@@ -285,7 +287,7 @@ SAID: dict[str, Said] = {
     ),
     "memory_short": Said(
         ("Peak of {total}, and {free} are available: {items}.", "峰值约 {total}，而可用内存只有 {free}：{items}。"),
-        ("The kernel would kill the run, without a word.", "内核会直接杀掉该运行。"),
+        ("The kernel would kill the run without warning.", "内核会直接杀掉该运行。"),
         ("{advice}", "{advice_zh}"),
     ),
     "gpu_memory": Said(
@@ -307,7 +309,7 @@ SAID: dict[str, Said] = {
     ),
     "gpu_memory_unknown": Said(
         (
-            "GPU {gpu}: peak of about {total}, and it does not tell what is free: {items}.",
+            "GPU {gpu}: peak of about {total}, and the driver does not report what is free: {items}.",
             "GPU {gpu}：显存峰值约 {total}（{items}），而驱动不报告可用显存。",
         ),
         ("Whether it fits shows when the run begins.", "是否放得下要到运行时才知道。"),
@@ -343,13 +345,13 @@ SAID: dict[str, Said] = {
     # machine
     "machine": Said(
         (
-            "{processes} process(es) on {device}; {memory} of memory, {cores} cores.",
+            "{processes} process(es) on {device}; {memory} of memory, {cores} core(s).",
             "{processes} 个进程，设备 {device}；内存 {memory}，{cores} 核。",
         )
     ),
     "processes_over_gpus": Said(
         (
-            "{processes} processes are asked for, and this machine has {gpus} GPU(s).",
+            "{processes} processes were requested, and this machine has {gpus} GPU(s).",
             "要求 {processes} 个进程，而这台机器有 {gpus} 个 GPU。",
         ),
         (
@@ -360,7 +362,7 @@ SAID: dict[str, Said] = {
     ),
     "processes_over_cores": Said(
         (
-            "{processes} processes are asked for, and this machine has {cores} core(s).",
+            "{processes} processes were requested, and this machine has {cores} core(s).",
             "要求 {processes} 个进程，而这台机器只有 {cores} 个核。",
         ),
         (
@@ -371,7 +373,7 @@ SAID: dict[str, Said] = {
     ),
     "gpu_unreadable": Said(
         why=("Whether the GPU is in use cannot be seen.", "无法得知 GPU 的使用情况。"),
-        fix=("Mend the driver: nvidia-smi should list the GPUs.", "请修复驱动：nvidia-smi 应能列出 GPU。"),
+        fix=("Fix the driver: nvidia-smi should list the GPUs.", "请修复驱动：nvidia-smi 应能列出 GPU。"),
     ),
     "shm_small": Said(
         ("/dev/shm has {free} free.", "/dev/shm 可用 {free}。"),
@@ -397,11 +399,11 @@ SAID: dict[str, Said] = {
             "训练程序中用 C 编写的部分{state}。",
         ),
         (
-            "gcc compiles it when sft-tui is installed. Without it, a small model trains half as long again.",
+            "gcc compiles it when sft-tui is installed. Without it, a small model takes half as long again to train.",
             "它在安装 sft-tui 时用 gcc 编译；缺少它时，小模型的训练要多花一半时间。",
         ),
         (
-            "See that gcc is there (`gcc --version`), then install sft-tui again: `{command}`",
+            "Make sure that gcc is installed (`gcc --version`), then install sft-tui again: `{command}`",
             "请确认已装有 gcc（`gcc --version`），再重新安装 sft-tui：`{command}`",
         ),
     ),
@@ -411,11 +413,12 @@ SAID: dict[str, Said] = {
             "训练程序中用 C 编写的部分{state}。",
         ),
         (
-            "gcc compiles it when sft-tui is installed. Without it, a small model trains half as long again.",
+            "gcc compiles it when sft-tui is installed. Without it, a small model takes half as long again to train.",
             "它在安装 sft-tui 时用 gcc 编译；缺少它时，小模型的训练要多花一半时间。",
         ),
         (
-            "Build the wheel again where gcc is there (`gcc --version`), and install it with pip's --force-reinstall.",
+            "Build the wheel again where gcc is installed (`gcc --version`), and install it with pip's "
+            "--force-reinstall.",
             "请在装有 gcc 的机器上（`gcc --version`）重新构建 wheel，并用 pip 的 --force-reinstall 安装。",
         ),
     ),
@@ -425,7 +428,7 @@ SAID: dict[str, Said] = {
             "训练程序中用 C 编写的部分无法加载：{why}。",
         ),
         (
-            "torch computes the same in its place. A small model then trains half as long again.",
+            "torch computes the same in its place. A small model then takes half as long again to train.",
             "训练会改由 torch 完成同样的计算，小模型要多花一半时间。",
         ),
         (
@@ -450,11 +453,11 @@ SAID: dict[str, Said] = {
         ("Set the clock: `timedatectl set-ntp true`", "请校准时钟：`timedatectl set-ntp true`"),
     ),
     "busy": Said(why=("Two runs would write over each other's checkpoints.", "两个运行会互相覆盖检查点。")),
-    "unfinished_run": Said(why=("What it has learnt must not be lost unawares.", "它已学到的内容不应在不知情时丢失。")),
+    "unfinished_run": Said(why=("Starting over would discard what it has learned.", "重新开始会丢弃它已学到的内容。")),
     # time
     "plan": Said(
         (
-            "{per_epoch:,} steps an epoch, {total:,} in all; effective batch {batch}; peak learning rate {peak:g}.",
+            "{per_epoch:,} step(s) an epoch, {total:,} in all; effective batch {batch}; peak learning rate {peak:g}.",
             "每轮 {per_epoch:,} 步，共 {total:,} 步；有效批大小 {batch}；峰值学习率 {peak:g}。",
         )
     ),
@@ -469,7 +472,7 @@ SAID: dict[str, Said] = {
         ("Reading {path} crashed the reader ({why}).", "读取 {path} 时读取进程崩溃（{why}）。"),
         ("The trainer would end in the same way.", "训练进程也会同样结束。"),
         (
-            "The file is damaged or made to do harm: write it again, or name another with --{setting} PATH.",
+            "The file is corrupt or malicious: regenerate it, or name another with --{setting} PATH.",
             "该文件已损坏或是恶意构造的：请重新生成，或用 --{setting} 路径 指定另一个。",
         ),
     ),
@@ -530,7 +533,7 @@ class Finding:
         args = {"command": self.command, **localized(self.args, lang)}
         if text.startswith("{advice"):  # which is a text with places of its own
             text = str(args[text.strip("{}")])
-        return text.format_map(args)
+        return filled(text, args)
 
     def _message(self) -> Message:
         code = self.code

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.contract import compiled
 from engine.contract.config import RunConfig
+from engine.contract.messages import filled
 from sft_tui import gpus
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Start, System
@@ -31,7 +32,7 @@ def findings(config: RunConfig, processes: int, start: Start, memory: int) -> It
     """Findings on the machine; `start` starts the run, `memory` is what the machine has in bytes."""
     count = 0 if gpus.cpu_asked() else gpus.gpu_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    device = f"{count} GPU(s)" if count else "CPU"
+    device = filled("{count} GPU(s)", {"count": count}) if count else "CPU"
     about = {"processes": processes, "device": device, "memory": size(memory), "cores": cores}
     yield Finding("ok", "machine", "machine", about)
     if count and processes > count:

@@ -83,7 +83,7 @@ def test_turns_that_went_are_counted_and_said_in_both_languages(
 ) -> None:
     limit = len(tokenizer(candidates()[3])["input_ids"])
     (notice,) = open_at(source, limit).notices(source.path)
-    assert f"2 of 3 rows lost 4 earlier turns, to fit {limit} tokens" in notice.what("en")
+    assert f"4 earlier turns left out of 2 of 3 rows, to fit {limit} tokens" in notice.what("en")
     assert f"共 3 行，其中 2 行为不超过 {limit} 个词元而略去了此前的 4 轮对话" in notice.what("zh")
 
 

@@ -58,7 +58,7 @@ def test_a_file_without_rows_is_told_and_the_next_command_does_without_it(
     Path("rows.jsonl").write_text(LINES)
     found = import_files(Request(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)
     *_, written, unfilled, unvalidated, following = importing.lines(found, "en")
-    assert written == "1 rows written to -t.parquet"
+    assert written == "1 row written to -t.parquet"
     assert unfilled == "v.parquet was not written: no rows are held out for it"
     assert "--validation_file" in unvalidated
     assert following == "Next: `sft-tui data check ./-t.parquet`"

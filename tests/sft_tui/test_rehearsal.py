@@ -106,7 +106,7 @@ def test_the_check_can_rehearse_on_two_processes(tmp_path: Path, tiny_settings: 
 def test_a_limit_that_cannot_be_kept_is_told_with_what_to_do(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     result = run(*SFT_TUI, "rehearse", "sft-small", "--memory-limit", "100MB", *options(tiny_settings), folder=tmp_path)
     assert result.code == 2
-    assert "it may take 0.10 GB" in result.err
+    assert "the limit is 0.10 GB" in result.err
     assert "--max_seq_len" in result.err
     assert left(tmp_path) <= {"logs"}
 

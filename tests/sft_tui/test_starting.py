@@ -221,7 +221,7 @@ def test_the_fix_is_that_of_the_newest_end(settings: dict[str, Any]) -> None:
         writer.close()
         if fix:
             assert fix_of(look(run_dir)) == fix
-    with pytest.raises(InputError, match=r"out_of_memory.*names no setting"):
+    with pytest.raises(InputError, match=r"no automatic fix.*out_of_memory"):
         fix_of(look(run_dir))
     assert record.run == "sft-small-1"
 

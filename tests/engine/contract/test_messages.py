@@ -17,6 +17,7 @@ import engine
 import sft_tui
 from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Value, Wording
 from engine.contract.reasons import REASONS, counted
+from engine.data.importing import REMEDIES
 from engine.texts import fault_of
 from sft_tui import cli, cli_data
 
@@ -35,10 +36,8 @@ PASSED_ON = {
 CODES_OF = {
     "f'reader_{self.cause}'": ["reader_crash", "reader_memory", "reader_failed"],
     "f'ended_{why}'": ["ended_still", "ended_silent", "ended_suspended"],
-    "f'import_nothing{_remedy(account)}'": [
-        f"import_nothing{remedy}" for remedy in ("", "_records", "_trees", "_options", "_utf8")
-    ],
     "f'ended_{reason}'": ["ended_stopped", "ended_paused", "ended_orphaned"],
+    "_remedy(account)": ["import_nothing", *REMEDIES.values()],
 }
 CHINESE = re.compile("[一-鿿]")
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text())
@@ -91,7 +90,7 @@ def codes(first: ast.expr) -> list[str]:
     """The codes that the first argument of a call may be."""
     if isinstance(first, ast.IfExp):
         return [*codes(first.body), *codes(first.orelse)]
-    if isinstance(first, ast.JoinedStr):
+    if ast.unparse(first) in CODES_OF:
         return CODES_OF[ast.unparse(first)]
     if isinstance(first, ast.Constant) and isinstance(first.value, str):
         return [first.value]

@@ -49,7 +49,7 @@ def test_the_guides_own_file_says_nothing_else(folder: Path) -> None:
     message = answered(folder, HEAD + SMALL)
     assert message is not None
     assert message.code == "config_file_same"
-    assert "not read, and not run" in message.what()
+    assert "neither read nor executed" in message.what()
     assert "不会被读取或执行" in message.what("zh")
 
 

@@ -15,7 +15,7 @@ def test_turns_that_prompts_lost_are_said_with_the_length_that_keeps_all_of_them
     }  # fmt: skip
     turns, cut = _token_findings(preset("sft-small").config, "train_file", "a.parquet", facts)
     assert (turns.level, turns.what("en")) == (
-        "ok", "a.parquet: 4 of 9 rows lost 11 earlier turns, to fit 64 tokens."
+        "ok", "a.parquet: 11 earlier turns left out of 4 of 9 rows, to fit 64 tokens."
     )  # fmt: skip
     assert turns.what("zh") == "a.parquet：9 行中有 4 行为不超过 64 个词元，略去此前 11 轮。"
     assert "300 tokens" in turns.fix("en")

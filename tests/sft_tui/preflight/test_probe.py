@@ -45,7 +45,7 @@ def test_the_cause_of_a_readers_end(asked: Callable[[str], Any], end: str) -> No
     assert died.value.cause == cause
     text = died.value.error(CONFIG, "-").message.text()
     assert CONFIG.train_file in text
-    assert ("made to do harm" in text) == (cause == "crash")
+    assert ("corrupt or malicious" in text) == (cause == "crash")
     assert "\x1b" not in text
 
 

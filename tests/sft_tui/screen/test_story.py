@@ -91,7 +91,7 @@ def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
         sees(app, "Import mine.jsonl into data/sft_train_small_train.parquet")
         app.press("y")
         until(lambda: (tmp_path / "data" / "sft_train_small_valid.parquet").is_file())
-        sees(app, "51 rows can be read")
+        sees(app, "51 readable rows")
         app.press("q")
     table = pq.read_table(tmp_path / "data" / "sft_train_small_train.parquet")
     assert isinstance(table, pa.Table)
@@ -132,7 +132,7 @@ def test_what_is_in_error_is_not_started(tmp_path: Path) -> None:
         app.press("\x1b[A" * 6)
         sees(app, "✗ 4")
         app.press("\r")
-        sees(app, "4 error(s) stand in the way")
+        sees(app, "4 errors in the way")
         app.press("q")
     assert not (tmp_path / "logs").exists()
 

@@ -119,7 +119,7 @@ def test_nan_is_a_gap_that_is_marked() -> None:
 def test_the_certificate_takes_the_place_of_the_bars() -> None:
     shown = plain(run_view.draw(run_screen(ended=KILLED), 120, 39))
     assert "━" not in "".join(shown.splitlines()[:3])
-    assert "f apply learn_rate = 2.5e-05 and go on" in shown
+    assert "f apply learn_rate = 2.5e-05 and resume" in shown
 
 
 def test_memory_that_runs_short_is_marked() -> None:
@@ -357,7 +357,7 @@ def test_what_the_log_does_not_hold_is_said_in_its_place() -> None:
     )
     lines = [line.text for line in run_view.shown_lines(view)]
     assert lines[:2] == ["… reading what is before, 34 %", "… 412 earlier lines"]
-    assert lines[5] == "… 94,120 earlier steps: `sft-tui logs sft-small-3` prints them"
+    assert lines[5] == "… 94,120 earlier steps: see `sft-tui logs sft-small-3`"
     assert lines[6] == "90/100"
 
 
