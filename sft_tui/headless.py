@@ -1,7 +1,7 @@
 """What --no-ui prints of a run: plain lines, bars or raw events; standard output is data, standard error is notes."""
 
+import math
 import sys
-import time
 from typing import IO, Protocol
 
 from engine.contract import events
@@ -70,37 +70,41 @@ class JsonView(_Lines):
 
 
 class PlainView(_Lines):
-    """Lines: steps, scores and samples to `out`; everything else to `notes`."""
+    """Lines: steps, scores and samples to `out`; everything else to `notes`.
 
-    def __init__(self, lang: Lang, out: IO[str], notes: IO[str]) -> None:
+    What is said from time to time is said by the clock of the events: a log that is read later has the same lines.
+    """
+
+    def __init__(self, lang: Lang, out: IO[str], notes: IO[str], state: RunState | None = None) -> None:
+        """`state`: of the run before the first event that is shown."""
         self._lang, self._out, self._notes = lang, out, notes
-        self._state = RunState()
-        self._phase_at = self._step_at = time.monotonic()
+        self._state = state or RunState()
+        self._phase_at = self._step_at = math.inf
 
     def show(self, record: Record) -> None:
         """Prints what there is to say of an event."""
         self._state = reduce(self._state, record)
+        now = record.envelope.mono
+        self._phase_at, self._step_at = min(self._phase_at, now), min(self._step_at, now)  # the clock starts at a boot
         match record.event:
             case events.Step() as step:
-                self._step(step)
+                self._step(step, now)
             case events.Phase() as phase:
-                self._phase(phase)
+                self._phase(phase, now)
             case event:
                 for stream, line in lines(event, self._state, self._lang):
                     write_line(line, self._out if stream == "data" else self._notes)
 
-    def _step(self, step: events.Step) -> None:
+    def _step(self, step: events.Step, now: float) -> None:
         every = int(self._state.started.config.get("logging_steps", 50)) if self._state.started else 50
-        now = time.monotonic()
         due = step.step == 1 or step.step % every == 0 or step.step == step.steps_total
         if due or now - self._step_at > STEP_LINE_SECONDS:
             self._step_at = now
             write_line(step_line(self._state, self._lang), self._out)
 
-    def _phase(self, phase: events.Phase) -> None:
+    def _phase(self, phase: events.Phase, now: float) -> None:
         if phase.name in ("training", "saving", "publishing", "verifying"):
             return
-        now = time.monotonic()
         if phase.done == 0 or phase.done == phase.total or now - self._phase_at > PHASE_LINE_SECONDS:
             self._phase_at = now
             write_line(phase_line(phase, self._lang), self._notes)

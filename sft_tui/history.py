@@ -21,6 +21,7 @@ class Follower:
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
         self.state, self.curves, place = _snapshot(run_dir)
+        self._saved = place.offset
         self._reader = EventReader(run_dir.events, place)
 
     def poll(self, most: int = 1 << 62) -> list[Record]:
@@ -39,12 +40,18 @@ class Follower:
         """Bytes of the stream that were taken in."""
         return self._reader.place.offset
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the stream has more than the snapshot, as where the supervisor did not live to write its last one."""
+        return self.offset != self._saved
+
     def save(self) -> None:
         """Writes the snapshot; a disk that does not take it is no harm."""
         parts = {"state": run_state.to_json(self.state), "curves": self.curves.to_json()}
         value = without_non_finite({"version": VERSION, "place": self._reader.place.to_json(), **parts})
         with contextlib.suppress(OSError):
             write_json(self._run_dir.snapshot, {"sha256": _sha256(value), **value}, durable=False, compact=True)
+            self._saved = self.offset
 
 
 def _sha256(value: Any) -> str:

@@ -1,14 +1,20 @@
 """`logs/<run>.log`: what `sft-tui logs` prints, written while the run writes it, for `tail -f`."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
 
 from engine.contract.events import Record
-from engine.contract.files import open_to_append
+from engine.contract.files import open_to_append, read_end
 from engine.contract.messages import Lang
+from engine.contract.rundir import RunDir
 from sft_tui.headless import PlainView
+from sft_tui.history import Follower
 from sft_tui.locale import say
+
+MOST_MISSED = 16 << 20  # bytes of a stream: what its writer can have left out since the snapshot, which is 20 s old
+TAIL_BYTES = 64 << 10  # of the log, in which its place in the stream is looked for
 
 
 class PlainLog:
@@ -58,6 +64,44 @@ class PlainLog:
         if written:
             self._torn = data[written - 1] != ord("\n")
         return written == len(data)
+
+
+def complete(run_dir: RunDir, lang: Lang) -> None:
+    """Appends what the stream has and the log lacks, because its writer was killed; to be called under the run's lock.
+
+    The writer saves the snapshot when the log has all that is in it, so that what is missing comes after that. A log
+    that does not exist is not made: whoever removed it does not miss it.
+    """
+    try:
+        *had, _torn = read_end(run_dir.plain_log, TAIL_BYTES).decode("utf-8", "replace").split("\n")
+    except OSError:
+        return
+    both: tuple[Lang, Lang] = ("zh", "en") if lang == "zh" else ("en", "zh")
+    missing = min((_missing(run_dir, one, had) for one in both), key=len)
+    if missing:
+        with contextlib.suppress(OSError):
+            fd = open_to_append(run_dir.plain_log)
+            try:
+                text = "".join(f"{line}\n" for line in missing)
+                os.write(fd, b"\n" * (not _ends_with_newline(fd)) + text.encode("utf-8", "backslashreplace"))
+            finally:
+                os.close(fd)
+
+
+def _missing(run_dir: RunDir, lang: Lang, had: list[str]) -> list[str]:
+    """The lines in `lang` of what comes after the snapshot, without those that the log `had` at its end."""
+    follower, out = Follower(run_dir), io.StringIO()
+    view = PlainView(lang, out, out, follower.state)
+    for record in follower.poll(MOST_MISSED):
+        view.show(record)
+    lines = out.getvalue().split("\n")[:-1]
+    return lines[max(range(len(lines) + 1), key=lambda place: _in_common(lines, place, had)) :]
+
+
+def _in_common(lines: list[str], place: int, had: list[str]) -> int:
+    """How many of the lines before `place` are also the last ones of the log."""
+    most = min(place, len(had))
+    return next((count for count in range(most) if lines[place - 1 - count] != had[-1 - count]), most)
 
 
 def _ends_with_newline(fd: int) -> bool:

@@ -15,6 +15,7 @@ import psutil
 from engine.contract import certificate
 from engine.contract.bounds import Attempt
 from engine.contract.events import RunEnded
+from engine.contract.files import read_end
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked, shares_lock
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
@@ -22,10 +23,11 @@ from engine.contract.stream import EventWriter
 from sft_tui import text
 from sft_tui.history import Follower
 from sft_tui.locale import language
-from sft_tui.plain_log import PlainLog
+from sft_tui.plain_log import PlainLog, complete
 from sft_tui.run_state import RunState
 
 PAUSED, UNREADABLE = "paused", "unreadable"
+LAST_BYTES = 2000  # of what a supervisor wrote to its output
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,8 @@ def look(run_dir: RunDir) -> Run:
     alive = is_alive(run_dir, record)
     if not alive:
         follower.poll()  # its last words may have come in between
-        if _unspoken(run_dir, follower.state):
-            _certify(run_dir, record, follower)
+        if follower.is_behind or _unspoken(run_dir, follower.state):
+            _settle(run_dir, record, follower)
     return located(Run(run_dir, record, follower.state, alive, written))
 
 
@@ -225,38 +227,66 @@ def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
 
 
 def _unspoken(run_dir: RunDir, state: RunState) -> bool:
-    """Whether the newest attempt has begun and not ended."""
+    """Whether the newest attempt has begun and not ended; the first has begun where somebody signed its lock."""
     attempt = _newest_attempt(run_dir, state)
-    return attempt > 0 and (state.attempt < attempt or state.ended is None)
+    if not attempt:
+        return bool(holder_of(run_dir.path))
+    return state.attempt < attempt or state.ended is None
 
 
-def _certify(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
-    """Writes how the newest attempt ended, under the run's lock, so that it is written once."""
+def _settle(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
+    """Does what a supervisor did not live to do, under the run's lock, so that it is done once.
+
+    The plain log gets the lines that it lacks, and the newest attempt its certificate where it has not ended in words.
+    """
     boot = str(holder_of(run_dir.path).get("boot") or "")
     try:
         lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
     except InputError:  # somebody else is at it, or the disk does not take it: the next one who looks writes it
         return
     try:
+        complete(run_dir, language())
         follower.poll()
-        state = follower.state
-        if not _unspoken(run_dir, state):
-            return
-        plain_log = PlainLog(run_dir.plain_log, language())
-        attempt = _newest_attempt(run_dir, state)
-        log = EventWriter(run_dir.events, "app", attempt, plain_log.show)
-        restarted = bool(boot) and boot != boot_id()
-        step = state.step.step if state.step else 0
-        evidence = {"last_event": state.last_at}
-        if state.host is not None:
-            evidence["memory_available"] = text.size(state.host.memory_available)
-        log.write(certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence))
-        log.close()
-        plain_log.close()
-        follower.poll()
+        if _unspoken(run_dir, follower.state):
+            restarted = bool(boot) and boot != boot_id()
+            _certify(run_dir, _end_of_lost(run_dir, record, follower.state, restarted=restarted), follower)
         follower.save()
+    except (OSError, InputError):  # of its log, which nobody can write or read any more
+        return
     finally:
         lock.release()
+
+
+def _certify(run_dir: RunDir, end: RunEnded, follower: Follower) -> None:
+    """Writes how the newest attempt ended; raises OSError."""
+    plain_log = PlainLog(run_dir.plain_log, language())
+    try:
+        log = EventWriter(run_dir.events, "app", max(1, _newest_attempt(run_dir, follower.state)), plain_log.show)
+        log.write(end)
+        log.close()
+    finally:
+        plain_log.close()
+    follower.poll()
+
+
+def _end_of_lost(run_dir: RunDir, record: RunRecord, state: RunState, *, restarted: bool) -> RunEnded:
+    """The end of an attempt that nobody is left to speak for."""
+    said = _last_line(run_dir.supervisor_output)
+    if not _newest_attempt(run_dir, state) and said and not restarted:  # it could not even begin
+        return certificate.unstartable(record, said)
+    evidence = {"last_event": state.last_at}
+    if state.host is not None:
+        evidence["memory_available"] = text.size(state.host.memory_available)
+    step = state.step.step if state.step else 0
+    return certificate.lost(record, state.phase.name, step, restarted=restarted, evidence=evidence)
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = read_end(path, LAST_BYTES).decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
 
 
 def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:

@@ -287,18 +287,23 @@ def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Star
     locks = [lock for lock in (mine, output) if lock is not None]
     folder, project = place_of(run_dir.path, record.project)
     with _outputs(run_dir) as log:
-        supervisor = subprocess.Popen(
-            [*COMMAND, folder],
-            cwd=project,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=[lock.fd for lock in locks],
-        )
+        try:
+            supervisor = subprocess.Popen(
+                [*COMMAND, folder],
+                cwd=project,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fd for lock in locks],
+            )
+        except OSError as error:  # no memory or no processes left, or the Python environment is gone
+            where = f": {error.filename}" if error.filename else ""
+            raise InputError("start_failed", run=record.run, why=f"{reason(error)['why']}{where}") from None
     for lock in locks:
-        lock.sign(supervisor.pid, record.run, run_dir.path)
+        with contextlib.suppress(OSError):  # a full disk: who holds the lock is not said then, and it is held
+            lock.sign(supervisor.pid, record.run, run_dir.path)
         lock.release()
     return Started(run_dir, record, attempt, supervisor, opened.made)
 

@@ -27,7 +27,7 @@ from sft_tui.history import Follower
 from sft_tui.locale import language
 from sft_tui.monitor import SAMPLE_SECONDS, Readings, oom_kills
 from sft_tui.output import echo
-from sft_tui.plain_log import PlainLog
+from sft_tui.plain_log import PlainLog, complete
 from sft_tui.ranks import Ranks, adopt_orphans
 from sft_tui.verdict import Facts, judge
 from sft_tui.watch import Watch
@@ -47,6 +47,7 @@ class Supervisor:
         self.run_dir, self._record = run_dir, run_dir.read_record()
         self.attempt = next_attempt(run_dir.events)
         self._run_lock, self._output_lock = run_lock, output_lock
+        complete(run_dir, language())  # what the supervisor of the attempt before was killed over
         self._follower = Follower(run_dir)
         self._follower.poll()  # of earlier attempts
         self._log = EventWriter(run_dir.events, "supervisor", self.attempt)

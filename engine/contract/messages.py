@@ -980,6 +980,12 @@ MESSAGES: dict[str, Wording] = {
         "Fix the cause (memory, limits on processes, the Python environment), then resume with `{resume_option}`.",
         "请排除原因（内存、进程数限制、Python 环境），再用 `{resume_option}` 继续。",
     ),
+    "start_failed": Wording(
+        "The process that is to look after {run} could not be started ({why}).",
+        "无法启动 {run} 的监管进程（{why}）。",
+        "Fix the cause (memory, limits on processes, the Python environment), then give the command again.",
+        "请排除原因（内存、进程数限制、Python 环境），再重新执行该命令。",
+    ),
     "supervisor_failed": Wording(
         "The supervisor of {run} exited without giving a reason.",
         "{run} 的监管进程没有说明原因就结束了。",

@@ -2,18 +2,23 @@
 
 import os
 import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.contract import events
-from engine.contract.events import Record
-from engine.contract.messages import Message
-from engine.contract.rundir import RunDir, create_run_dir
+from engine.contract.config import to_json
+from engine.contract.events import Event, Record
+from engine.contract.messages import Lang, Message
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord, create_run_dir
 from engine.contract.stream import EventWriter
 from sft_tui import listing
-from sft_tui.plain_log import PlainLog
+from sft_tui.history import Follower
+from sft_tui.plain_log import PlainLog, complete
+from sft_tui.runs import look
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
@@ -114,3 +119,92 @@ def test_it_lies_next_to_the_folder_however_that_is_named(tmp_path: Path, monkey
 def test_a_message_of_the_run_is_one_line(tmp_path: Path, record: Put) -> None:
     message = Message("folder_unwritable", {"path": "a\nb", "why": "no", "setting": "logs"})
     assert len(written(tmp_path / "a.log", record(events.Warning(message))).splitlines()) == 1
+
+
+# A log whose writer was killed.
+
+STORY = [
+    STARTED,
+    PLAN,
+    *(step(number) for number in range(1, 61)),
+    EVAL,
+    events.Checkpoint(1, 60, "out/checkpoints/step-00000060", 240_000_000, 1.4, []),
+]
+
+
+def killed_after(
+    run_dir: RunDir, lines: int, snapshot: int, *story: Event, lang: Lang = "en", torn: bool = False
+) -> None:
+    """Leaves what a supervisor leaves that was killed so far: its log, its older snapshot, and ranks that went on."""
+    log, follower = PlainLog(run_dir.plain_log, lang), Follower(run_dir)
+    stream = EventWriter(run_dir.events, "rank0", 1)
+    for number, event in enumerate(story):
+        stream.write(event)
+        (record,) = follower.poll()
+        if number < lines:
+            log.show(record)
+        if number == snapshot:
+            follower.save()
+    log.close()
+    if torn:
+        run_dir.plain_log.write_bytes(run_dir.plain_log.read_bytes()[:-9])
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    """The folder of a new run with its record."""
+    run_dir = create_run_dir(tmp_path / "logs", "sft-small")
+    config = {**to_json(preset("sft-small").config), "output_dir": str(tmp_path / "out")}
+    run_dir.write_record(RunRecord("sft-small-1", "sft-small", "train", config))
+    return run_dir
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(("lines", "snapshot"), [(0, -1), (5, -1), (20, 3), (55, 54), (60, 30), (100, 30)])
+def test_the_next_look_completes_the_log_of_a_run_whose_supervisor_was_killed(
+    run_dir: RunDir, capsys: pytest.CaptureFixture[str], lines: int, snapshot: int, ended: bool
+) -> None:
+    killed_after(run_dir, lines, snapshot, *STORY, *([ENDED] * ended))  # by its ranks' word, or by nobody's
+    looking = [threading.Thread(target=look, args=(run_dir,)) for _ in range(4)]
+    for thread in looking:
+        thread.start()
+    for thread in looking:
+        thread.join()
+    look(run_dir)
+    listing.print_events(run_dir, "en", json=False)
+    assert run_dir.plain_log.read_text(encoding="utf-8") == capsys.readouterr().out
+
+
+def test_a_log_is_completed_in_the_language_that_it_is_in(run_dir: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    killed_after(run_dir, 63, 30, *STORY, ENDED, lang="zh")
+    look(run_dir)
+    listing.print_events(run_dir, "zh", json=False)
+    assert run_dir.plain_log.read_text(encoding="utf-8") == capsys.readouterr().out
+
+
+def test_the_resume_completes_it_and_a_torn_line_is_written_whole(
+    run_dir: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_after(run_dir, 55, 2, *STORY, torn=True)
+    torn = run_dir.plain_log.read_text()
+    complete(run_dir, "en")
+    listing.print_events(run_dir, "en", json=False)
+    whole = capsys.readouterr().out
+    cut = len(torn) - len(torn.splitlines()[-1])
+    assert run_dir.plain_log.read_text() == torn + "\n" + whole[cut:]
+
+
+@pytest.mark.parametrize("place", ["removed", "a link", "a second name"])
+def test_a_log_that_is_not_there_or_cannot_be_written_stays_as_it_is(
+    run_dir: RunDir, tmp_path: Path, place: str
+) -> None:
+    killed_after(run_dir, 5, 2, *STORY, ENDED)
+    before = run_dir.plain_log.read_bytes()
+    run_dir.plain_log.rename(tmp_path / "mine")
+    if place == "a link":
+        run_dir.plain_log.symlink_to(tmp_path / "mine")
+    if place == "a second name":
+        os.link(tmp_path / "mine", run_dir.plain_log)
+    assert look(run_dir).status == "finished"
+    assert (tmp_path / "mine").read_bytes() == before
+    assert run_dir.plain_log.exists() == (place != "removed")

@@ -139,6 +139,21 @@ def test_an_attempt_that_never_wrote_a_word_is_certified_too(new_run: NewRun) ->
     assert len(ends(run_dir)) == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "status"), [("logs/sft-1/events.jsonl: Too many open files\n", "failed"), ("", "killed")]
+)
+def test_a_run_whose_supervisor_ended_before_its_first_event_has_ended(new_run: NewRun, said: str, status: str) -> None:
+    run_dir = new_run("sft-1")
+    FolderLock.acquire(run_dir.path, "sft-1", run_dir.path).release()  # as a start signs it
+    run_dir.supervisor_output.write_text(f"Traceback\n{said}" if said else "")
+    run = look(run_dir)
+    assert (run.status, len(ends(run_dir))) == (status, 1)
+    assert run.state.ended is not None
+    assert said.strip() in run.state.ended.message.what()
+    assert look(run_dir).status == status
+    assert len(ends(run_dir)) == 1
+
+
 def test_a_run_that_was_never_started_has_no_certificate(new_run: NewRun) -> None:
     run_dir = new_run("sft-1")
     assert look(run_dir).status == "starting"

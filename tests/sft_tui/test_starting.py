@@ -1,7 +1,9 @@
 """A run is planned from preset and overrides, and refused at once where it would fail."""
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -508,6 +510,31 @@ def test_a_run_that_cannot_be_started_leaves_nothing(settings: dict[str, Any]) -
     with pytest.raises(InputError, match="outputs"):
         start(Path("logs"), replace(record, config={**record.config, "output_dir": "outputs"}))
     assert not Path("logs").exists()
+
+
+@pytest.mark.parametrize("fault", [errno.ENOMEM, errno.EAGAIN, errno.ENOENT, errno.EMFILE])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_supervisor_that_the_system_does_not_start_is_said_in_a_sentence_and_leaves_nothing_running(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fault: int, resumed: bool
+) -> None:
+    record = plan_resume(cut_record(settings), {}) if resumed else plan_run("sft-small", settings)
+
+    def refused(*_: object, **_how: object) -> None:
+        raise OSError(fault, os.strerror(fault), "/gone/python" if fault == errno.ENOENT else None)
+
+    monkeypatch.setattr("sft_tui.starting.processes_here", lambda: 1)
+    monkeypatch.setattr("sft_tui.starting.subprocess.Popen", refused)
+    words = os.strerror(fault) + (": /gone/python" if fault == errno.ENOENT else "")
+    with pytest.raises(InputError, match=rf"sft-small-1 could not be started \({words}\)"):
+        start(Path("logs"), record)
+    assert not is_locked(Path("out"))
+    if not resumed:
+        assert not Path("logs").exists()
+        assert not Path("out").exists()
+        return
+    run = look(RunDir(Path("logs/sft-small-1")))
+    assert not run.alive
+    assert plan_resume(run.record, {}).config == record.config
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "trainer.log", "supervisor.log"])
