@@ -1,17 +1,25 @@
-"""What the launcher of this process was asked for, by its command line; it may have started something else."""
+"""What the launcher of this process was asked for, by its command line and the file of settings that it reads.
+
+It may have started something else.
+"""
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from engine.contract.files import read_whole
 from engine.contract.messages import Message
 
+ACCELERATE = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "accelerate.commands.accelerate_cli")
 COUNTS = ("--num_processes", "--nproc_per_node")  # of accelerate and of torchrun; hyphens do as well
 GENERATIONS = 4  # of parents that are asked
 MOST_WORDS = 500  # of a command line
+MOST_BYTES = 1 << 20  # of a file of settings
 
 
 def alone(script: str, arguments: Sequence[str], batch: int, *, on_cpu: bool) -> Message | None:
@@ -35,23 +43,56 @@ def alone(script: str, arguments: Sequence[str], batch: int, *, on_cpu: bool) ->
 
 
 def processes_asked(script: str, commands: Iterable[Sequence[str]]) -> int:
-    """The number of processes in the first command line that launches the script; 0 where none names one."""
+    """The number of processes that the first launcher of the script was asked for; 0 where none was asked for one."""
     name = Path(script).name
     for words in commands:
         places = [place for place, word in enumerate(words) if Path(word).name == name]
-        count = _count(words[: places[0]]) if places else 0
+        before = words[: places[0]] if places else []
+        count = _number(_value(before, COUNTS)) or _configured(before)
         if count:
             return count
     return 0
 
 
-def _count(words: Sequence[str]) -> int:
+def _value(words: Sequence[str], options: Sequence[str]) -> str | None:
+    """What one of these options is given; None where none is there. Hyphens in its name do as well as underscores."""
+    names = {option.lstrip("-") for option in options}
     for place, word in enumerate(words):
         option, _, value = word.partition("=")
-        if option.replace("-", "_").lstrip("_") in {count.lstrip("-") for count in COUNTS}:
-            value = value or (words[place + 1] if place + 1 < len(words) else "")
-            return int(value) if value.isdecimal() and len(value) < 6 else 0
-    return 0
+        if word.startswith("-") and option.replace("-", "_").lstrip("_") in names:
+            return value or (words[place + 1] if place + 1 < len(words) else "")
+    return None
+
+
+def _number(value: object) -> int:
+    text = str(value)
+    return int(text) if text.isdecimal() and len(text) < 6 else 0
+
+
+def _configured(words: Sequence[str]) -> int:
+    """The number of processes in the file that accelerate takes its settings from; 0 where it takes none from there."""
+    if not any(Path(word).name in ACCELERATE for word in words) or _value(words, COUNTS) is not None:
+        return 0
+    named = _value(words, ["--config_file"])
+    if named is None and "--cpu" in words:  # then it does not look for the usual one
+        return 0
+    return _number(_settings(Path(named) if named else _usual_file()).get("num_processes"))
+
+
+def _usual_file() -> Path:
+    """Where `accelerate config` writes, as accelerate looks for it."""
+    cache = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
+    return Path(os.path.expanduser(cache)) / "accelerate" / "default_config.yaml"
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    import yaml  # JSON is YAML too
+
+    try:
+        found = yaml.safe_load(read_whole(file, MOST_BYTES))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _parents() -> Iterator[list[str]]:

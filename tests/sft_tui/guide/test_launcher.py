@@ -34,6 +34,62 @@ def test_the_words_before_the_script_count(command: list[str], asked: int) -> No
     assert processes_asked(SCRIPT, [["python", SCRIPT, *AFTER], command, ["bash"]]) == asked
 
 
+CONFIG = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: {}\nuse_cpu: true\n"
+
+
+@pytest.fixture
+def accelerate_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with files of accelerate's settings; the one it looks for by itself has 2 processes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    usual = tmp_path / "hf" / "accelerate" / "default_config.yaml"
+    usual.parent.mkdir(parents=True)
+    usual.write_text(CONFIG.format(2))
+    (tmp_path / "three.yaml").write_text(CONFIG.format(3))
+    (tmp_path / "four.json").write_text('{"num_processes": 4}')
+    for number, content in enumerate(
+        ["[1, 2]", "num_processes: -1", "num_processes: [", "a: &a [*a, 2]", "\0\xff", ""]
+    ):
+        (tmp_path / f"odd{number}.yaml").write_text(content)
+
+
+@pytest.mark.usefixtures("accelerate_files")
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        (["python", "/venv/bin/accelerate", "launch", SCRIPT, *AFTER], 2),
+        (["python", "-m", "accelerate.commands.launch", SCRIPT], 2),
+        (["/venv/bin/accelerate-launch", SCRIPT], 2),
+        (["accelerate", "launch", "--config_file", "three.yaml", SCRIPT], 3),
+        (["accelerate", "launch", "--config-file=three.yaml", "--cpu", SCRIPT], 3),
+        (["accelerate", "launch", "--config_file", "four.json", SCRIPT], 4),
+        (["accelerate", "launch", "--config_file", "three.yaml", "--num_processes", "1", SCRIPT], 1),
+        (["accelerate", "launch", "--cpu", SCRIPT], 0),
+        (["accelerate", "launch", "--config_file", "absent.yaml", SCRIPT], 0),
+        *((["accelerate", "launch", "--config_file", f"odd{number}.yaml", SCRIPT], 0) for number in range(6)),
+        (["torchrun", SCRIPT], 0),
+        (["python", SCRIPT], 0),
+    ],
+)
+def test_the_settings_of_accelerate_count_where_its_command_line_names_no_number(
+    command: list[str], asked: int
+) -> None:
+    assert processes_asked(SCRIPT, [["python", SCRIPT, *AFTER], command, ["bash"]]) == asked
+
+
+@pytest.mark.parametrize(("name", "below"), [("XDG_CACHE_HOME", "huggingface"), ("HOME", ".cache/huggingface")])
+def test_the_usual_settings_lie_where_accelerate_keeps_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, below: str
+) -> None:
+    for variable in ("HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, str(tmp_path))
+    file = tmp_path / below / "accelerate" / "default_config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(CONFIG.format(5))
+    assert processes_asked(SCRIPT, [["accelerate", "launch", SCRIPT]]) == 5
+
+
 def test_a_parent_that_asked_for_more_is_noticed_with_both_commands_that_work(tmp_path: Path) -> None:
     child = tmp_path / "train_low_mem.py"
     child.write_text(
