@@ -335,7 +335,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     config = settings.from_json(request["config"])
     if request["task"] == "model":
         return model_facts(config)
-    if request["task"] in ("import", "demo", "demo-texts"):
+    if request["task"] in ("import", "columns", "demo", "demo-texts"):
         return _import(request)
     if request["task"] == "tokenizer":
         return _new_tokenizer(config, request)
@@ -353,6 +353,8 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
 
     known = importing.Request.__dataclass_fields__
     wanted = importing.Request(**{"files": [], **{name: value for name, value in request.items() if name in known}})
+    if request["task"] == "columns":
+        return {"columns": importing.columns_to_name(wanted, _paced_files())}
     if request["task"] == "demo":
         tell(doing="chatterbot-corpus")
         return importing.import_pairs(wanted, demo.pairs())

@@ -30,6 +30,15 @@ def bring_in(
         return _asked(task, progress, [kept.get(name, name) for name in files], shown=shown, **how)
 
 
+def columns_to_name(files: list[str], prompt_column: str = "", response_column: str = "") -> dict[str, str]:
+    """The columns of files of which an import does not know which ones are prompt and response, with a value of each.
+
+    Empty where that is not what it lacks; raises InputError. The columns are those that the import was given.
+    """
+    found = _asked("columns", probe.nothing, files, prompt_column=prompt_column, response_column=response_column)
+    return {str(name): str(value) for name, value in found["columns"].items()}
+
+
 def train_tokenizer(
     files: list[str], output: str, vocabulary: int, progress: probe.Progress = probe.nothing, **columns: str
 ) -> dict[str, Any]:

@@ -302,7 +302,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_level_all": ("with steps", "含每步"),
     "ui_level_warnings": ("warnings", "警告"),
     "ui_log_panel": ("Log", "日志"),
-    "ui_small": ("This terminal is too small: {width}×{height} at least.", "终端太小：至少需要 {width}×{height}。"),
+    "ui_small": (
+        "This terminal is too small: make it {width}×{height} at least. Until then only q does something: it quits.",
+        "终端太小：请放大到至少 {width}×{height}。在此之前只有 q 有效：退出界面。",
+    ),
     "ui_launch": ("fine-tune small chat models", "微调小型对话模型"),
     "ui_presets": ("Presets", "预设"),
     "ui_ready": ("Ready?", "就绪？"),
@@ -328,6 +331,25 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{errors} error(s) in the way: f fixes the first one.",
         "有 {errors} 个错误：按 f 修复第一个。",
     ),
+    "ui_no_chart": ("The chart is not on the screen: tab shows it.", "图表不在屏幕上：按 tab 切换到它。"),
+    "ui_no_log": ("The log is not on the screen: tab shows it.", "日志不在屏幕上：按 tab 切换到它。"),
+    "ui_nothing_to_reset": (
+        "Only a setting that was changed can be reset: tab leads to the settings.",
+        "只有改过的参数可以还原：按 tab 切换到参数栏。",
+    ),
+    "ui_ask_way": (
+        "Which way? ↑ ↓ and enter, or its number; esc: none of them.",
+        "选择哪种办法？用 ↑ ↓ 和回车，或按数字；esc 放弃。",
+    ),
+    "ui_ways": ("{count} ways, such as ", "共 {count} 种办法，例如 "),
+    "ui_ask_prompt_column": (
+        "{path}: which column are the prompts? ↑ ↓ and enter, or its number; esc: none.",
+        "{path}：哪一列是提问？用 ↑ ↓ 和回车，或按数字；esc 放弃。",
+    ),
+    "ui_ask_response_column": (
+        "{path}: which column are the responses? ↑ ↓ and enter, or its number; esc: none.",
+        "{path}：哪一列是回答？用 ↑ ↓ 和回车，或按数字；esc 放弃。",
+    ),
     "ui_nothing_to_resume": ("This preset has no unfinished run.", "该预设没有未完成的运行。"),
     "ui_no_command": (
         "This cannot be fixed from here; the text says what to do.",
@@ -340,6 +362,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "fix_open": ("Open {run}", "打开 {run}"),
     "fix_resume": ("Resume {run}", "继续 {run}"),
     "fix_start": ("Start {preset}", "启动 {preset}"),
+    "fix_start_fresh": (
+        "Start {preset} anew and keep what is in its folder aside",
+        "重新启动 {preset}，并将其目录中已有的内容移到一旁",
+    ),
     "fix_command": ("Run `{command}`", "执行 `{command}`"),
     "fix_then": (", then ", "，然后"),
     "ui_task": ("Running {command} … (esc ends it)", "正在执行 {command} …（esc 终止）"),

@@ -86,16 +86,9 @@ def plan_resume(
     `values` and `fix` go over the settings of before; a fix, and more epochs, may change what a resume may not.
     """
     output = record.output
-    if record.job != "train":
-        raise InputError("resume_not_training", run=record.run)
-    if is_locked(output.path):
-        raise busy(output.path)
-    owner = output.owner()
-    if owner and record.run and not output.is_of(record.run, record.id):
-        other = str(owner.get("run")) if owner.get("run") != record.run else str(owner.get("run_dir"))
-        raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
+    require_resumable(record)
     # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
-    accepted = owner.get("config") if record.run else None
+    accepted = output.owner().get("config") if record.run else None
     base = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
     config, overrides = override(replace(base, output_dir=str(output.path)), {**(fix or {}), **values})
     require_files(config, "train_file", "validation_file", "tokenizer")
@@ -123,6 +116,30 @@ def _processes_before(record: RunRecord, config: RunConfig) -> int:
         run = record.run or str(record.output.path)
         raise InputError("resume_processes", run=run, processes=processes, cores=cores, gpus=gpus.gpu_count())
     return processes
+
+
+def require_resumable(record: RunRecord) -> None:
+    """Raises InputError where a run is none that can be resumed, BusyError where its folder is in use."""
+    output = record.output
+    if record.job != "train":
+        raise InputError("resume_not_training", run=record.run)
+    if is_locked(output.path):
+        raise busy(output.path)
+    owner = output.owner()
+    if owner and record.run and not output.is_of(record.run, record.id):
+        other = str(owner.get("run")) if owner.get("run") != record.run else str(owner.get("run_dir"))
+        raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
+
+
+def no_resume(run: Run) -> Message | None:
+    """Why a run cannot be resumed, also where nothing of it is left to do; None where it can. Reads two small files."""
+    try:
+        if run.alive:
+            raise InputError("run_running", run=run.name)
+        require_resumable(run.record)
+    except InputError as error:
+        return error.message
+    return nothing_left(replace(run.record, resume=True))
 
 
 def is_finished(record: RunRecord) -> bool:

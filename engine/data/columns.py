@@ -61,13 +61,13 @@ def _part_of(name: str) -> str:
 
 
 class Read(Container[object]):
-    """The columns that are read: those that were named, and those that some shape has."""
+    """The columns that are read: those that were named, and those that some shape has; with `every` all of them."""
 
-    def __init__(self, named: Iterable[str]) -> None:
-        self._named = frozenset(named)
+    def __init__(self, named: Iterable[str], *, every: bool = False) -> None:
+        self._named, self._every = frozenset(named), every
 
     def __contains__(self, name: object) -> bool:
-        return name in self._named or part_of(name) != ""
+        return self._every or name in self._named or part_of(name) != ""
 
 
 def listlike(value: Any) -> bool:

@@ -6,7 +6,7 @@ Records are streamed, so that a file of any length takes the memory of one recor
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ REMEDIES = {
     **dict.fromkeys(("table_not_record", "not_object", "record_long"), "import_nothing_records"),
     "not_utf8": "import_nothing_utf8",
 }
+LOOKED_AT = 50  # records in which columns are looked for
+UNNAMED = ("no_known_columns", "columns_ambiguous", "column_missing")  # what a person can say better
 KEYS = 50  # of refused records, for the message that lists them
 
 
@@ -64,6 +66,29 @@ def import_files(request: Request, progress: Progress) -> dict[str, Any]:
         account.passed_over.add(Notice(code, detail), request.shown.get(path, path))
     rows = (row for path in sources.files for row in _rows(path, request, account, progress))
     return _imported(request, account, sources.files, rows)
+
+
+def columns_to_name(request: Request, progress: Progress) -> dict[str, str]:
+    """The columns of files in whose first records no shape finds prompt and response, with a value of each.
+
+    Empty where one does, or where something else is wrong with the records; raises InputError.
+    """
+    asked, found = (request.prompt_column, request.response_column), dict[str, str]()
+    for path in sources_of(request.files).files:
+        every = records(path, Wanted({}, request.encoding, every=True), FileAccount(str(path)), progress)
+        for _, record in islice(every, LOOKED_AT):
+            if not isinstance(record, Mapping):
+                continue
+            try:
+                shaped(record, asked)
+            except RefusedError as refused:
+                if refused.code not in UNNAMED:
+                    continue
+            else:
+                return {}
+            for name, value in islice(record.items(), KEYS):
+                found[str(name)] = found.get(str(name)) or str(value)[:SHOWN]
+    return found
 
 
 def import_pairs(request: Request, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:

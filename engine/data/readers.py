@@ -36,11 +36,12 @@ class Wanted:
 
     columns: dict[str, str]
     encoding: str = ""
+    every: bool = False  # read all columns
 
     @property
     def names(self) -> Read:
         """The columns to read."""
-        return Read(self.columns.values())
+        return Read(self.columns.values(), every=self.every)
 
 
 def records(path: Path, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:

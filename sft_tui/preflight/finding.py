@@ -497,13 +497,23 @@ SAID: dict[str, Said] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `subject` is the setting or resource it is about, `actions` fix it, one by one."""
+    """One thing that was looked at; `subject` is the setting or resource it is about, `actions` fix it, one by one.
+
+    `others` are further ways to fix it, each with its actions.
+    """
 
     level: Level
     code: str
     subject: str
     args: Mapping[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
+    others: tuple[tuple[Action, ...], ...] = ()
+
+    @property
+    def ways(self) -> tuple[tuple[Action, ...], ...]:
+        """All ways to fix it, the one that is advised first."""
+        found = [way for way in (self.actions, *self.others) if way]
+        return tuple(way for place, way in enumerate(found) if way not in found[:place])
 
     @property
     def command(self) -> str:

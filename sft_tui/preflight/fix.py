@@ -114,7 +114,7 @@ class Start:
 
     def words(self, lang: Lang) -> str:
         """What it does, for a question."""
-        return say("fix_start", lang, preset=self.preset)
+        return say("fix_start_fresh" if self.fresh else "fix_start", lang, preset=self.preset)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ KINDS = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "json.gz", "csv.gz", "jsonl.
 ROWS = (*(f"*.{kind}" for kind in (*KINDS, "parquet")), *(f"data/*.{kind}" for kind in KINDS))
 DATA_FILES, PARTS = ("train_file", "validation_file"), ("train", "valid")
 USUAL_COLUMNS = {"prompt_column": DEFAULTS.prompt_column, "response_column": DEFAULTS.response_column}
+MODELS = ("*/config.json", "model_save/*/config.json", "model_save/*/best/config.json")
+WEIGHTS = ("*.safetensors", "*.bin")
+MOST_SOURCES = 12  # files or models that are offered
 SNIFFED = 64 << 10  # bytes
 SMALL = {
     "d_model": 192, "d_kv": 48, "d_ff": 768, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "bleu_rows": 64,
@@ -126,11 +129,37 @@ def _import(
     return (made,) if same else (made, check(**changes))
 
 
-def source_of_rows(config: RunConfig) -> Path | None:
-    """A file here that may hold rows of one's own."""
+def sources_of_rows(config: RunConfig) -> Iterator[Path]:
+    """Files here that may hold rows of one's own."""
     own = {Path(path).absolute() for path in (config.train_file, config.validation_file)}
     found = (path for pattern in ROWS for path in sorted(Path().glob(pattern)))
-    return next((path for path in found if path.absolute() not in own and _looks_like_rows(path)), None)
+    return (path for path in found if path.absolute() not in own and _looks_like_rows(path))
+
+
+def source_of_rows(config: RunConfig) -> Path | None:
+    """The first of them."""
+    return next(sources_of_rows(config), None)
+
+
+def other_ways(subject: str, config: RunConfig, gone: set[str], check: Check) -> Iterator[tuple[Action, ...]]:
+    """Further ways to get the missing file of a setting: what else there is here that may take its place."""
+    if subject == "pretrained_model":
+        for folder in models_here():
+            own = {"tokenizer": ""} if config.tokenizer and has_tokenizer(folder) else {}
+            yield (check(pretrained_model=folder, **own),)
+        yield new_model(config, check)
+    if subject == "train_file" or (subject in DATA_FILES and "train_file" in gone):
+        for source in itertools.islice(sources_of_rows(config), MOST_SOURCES):
+            yield import_of(source, config, check)
+        if not any(os.path.lexists(getattr(config, name)) for name in DATA_FILES):
+            yield (Command(("data", "demo", *targets(train=config.train_file, valid=config.validation_file))),)
+
+
+def models_here() -> list[str]:
+    """Folders here that hold a model in transformers' files."""
+    found = (path.parent for pattern in MODELS for path in sorted(Path().glob(pattern)))
+    weighty = (folder for folder in found if any(itertools.chain.from_iterable(map(folder.glob, WEIGHTS))))
+    return [str(folder) for folder in itertools.islice(weighty, MOST_SOURCES)]
 
 
 def _looks_like_rows(path: Path) -> bool:

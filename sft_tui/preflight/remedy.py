@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from engine.contract.config import RunConfig, override
@@ -12,7 +13,7 @@ from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.rundir import free_bytes
 from sft_tui.preflight import missing
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import DEFAULTS, Action, Command, Open, Resume, Set, System, as_path
+from sft_tui.preflight.fix import DEFAULTS, Action, Command, Open, Resume, Set, Start, System, as_path
 from sft_tui.starting import options
 
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
@@ -57,7 +58,9 @@ def remedied(run: Run, only: set[str] | None = None) -> Iterator[Finding]:
     for finding in run.findings:
         known = REMEDIES.get(finding.code)
         wanted = finding.level != "ok" and not finding.actions and (only is None or finding.code in only)
-        yield replace(finding, actions=known(finding, run)) if known and wanted else finding
+        fixed = replace(finding, actions=known(finding, run)) if known and wanted else finding
+        others = OTHERS.get(finding.code) if fixed.actions else None
+        yield replace(fixed, others=tuple(others(finding, run))) if others else fixed
 
 
 def _path(finding: Finding) -> str:
@@ -242,6 +245,27 @@ def _elsewhere(finding: Finding, run: Run) -> Actions:
     return (run.check(**{setting: str(other)}),)
 
 
+# --- further ways
+
+
+def _instead(finding: Finding, run: Run) -> Iterator[Actions]:
+    gone = run.subjects("file_missing", "not_parquet")
+    return missing.other_ways(finding.subject, run.config, gone, run.check)
+
+
+def _afresh(finding: Finding, run: Run) -> Iterator[Actions]:
+    """Another folder; for a run that was cut also the same one, where what it left is kept aside."""
+    look = run.check()
+    if isinstance(look, Set) and finding.code == "unfinished_run":
+        yield (Start(look.preset, look.values, fresh=True),)
+    folder = run.config.output_dir.rstrip("/")
+    yield (run.check(output_dir=next(f"{folder}_{n}" for n in count(2) if not os.path.lexists(f"{folder}_{n}"))),)
+
+
+OTHERS: dict[str, Callable[[Finding, Run], Iterator[Actions]]] = {
+    **dict.fromkeys(("file_missing", "model_bad", "model_kind", "parquet_bad", "rows_none"), _instead),
+    **dict.fromkeys(("unfinished_run", "busy"), _afresh),
+}
 OF_SUBJECTS: dict[str, Remedy] = {"pretrained_model": _another_model, "token_store": _another_store}
 REMEDIES: dict[str, Remedy] = {
     "file_unreadable": _unreadable,

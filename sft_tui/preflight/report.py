@@ -61,7 +61,8 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
     findings = []
     for finding in report.findings:
         parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
-        findings.append({**parts, "commands": [list(action.argv) for action in finding.actions]})
+        commands, *others = [[list(action.argv) for action in way] for way in finding.ways] or [[]]
+        findings.append({**parts, "commands": commands, "others": others})
     data = {name: report.facts.get("data", {}).get(name, {}) for name in DATA_FILES}
     return {
         "findings": findings,

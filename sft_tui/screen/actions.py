@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from engine.contract.messages import Lang
 
+UNSEEN = ("quit", "suspend")  # what is obeyed where the terminal is too small to show what it would do
 EVERYWHERE, LAUNCH, RUN, RUNS = "everywhere", "launch", "run", "runs"
 SCOPES = {
     LAUNCH: ("Launch", "启动"),
@@ -25,7 +26,7 @@ class Action:
     help_en: str
     help_zh: str
     footer: bool = True
-    alive: bool | None = None  # of a run: offered in the footer only while it lives, or only after its end
+    alive: bool | None = None  # of a run: in the footer only while it lives
 
     def label(self, lang: Lang) -> str:
         """A word or two."""
@@ -94,7 +95,6 @@ ACTIONS: tuple[Action, ...] = (
         "保存并停止",
         "Save and end the run; asks first.",
         "保存并结束运行；会先询问。",
-        alive=True,
     ),
     Action(
         "pause",
@@ -104,7 +104,6 @@ ACTIONS: tuple[Action, ...] = (
         "暂停",
         "Save and free memory and GPUs; asks first. Press again to continue.",
         "保存并释放内存和 GPU；会先询问。再按一次则继续。",
-        alive=True,
     ),
     Action(
         "now",
@@ -116,7 +115,7 @@ ACTIONS: tuple[Action, ...] = (
         "不保存，立即结束；会先询问。",
         footer=False,
     ),
-    Action("resume", RUN, ("r",), "resume", "继续", "Resume a run that ended.", "继续已结束的运行。", alive=False),
+    Action("resume", RUN, ("r",), "resume", "继续", "Resume a run that ended.", "继续已结束的运行。"),
     Action(
         "fix",
         RUN,

@@ -46,6 +46,11 @@ class Options:
         return SLOW_TICK_SECONDS if self.slow_link else TICK_SECONDS
 
 
+def too_small(width: int, height: int) -> bool:
+    """Whether a terminal has no room for a screen."""
+    return width < LEAST_WIDTH or height < LEAST_HEIGHT
+
+
 class Drawn(Screen[None]):
     """A screen that is one canvas, with a footer and a line for questions and news."""
 
@@ -98,7 +103,7 @@ class Drawn(Screen[None]):
     def lines(self, width: int, height: int) -> list[Line]:
         """The whole screen."""
         lang = self.desk.options.lang
-        if width < LEAST_WIDTH or height < LEAST_HEIGHT:
+        if too_small(width, height):
             small = say("ui_small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
             return filled([[(part, "warn")] for part in wrap(small, width)], width, height)
         below = self._bottom(width)
@@ -110,7 +115,20 @@ class Drawn(Screen[None]):
         news = bottom.told(*self.news, width) if self.news[0] else []
         if self.question is not None:
             return [*news, *bottom.asked(self.question, width)]
-        return news or [bottom.footer(self.scope, self.desk.options.lang, width, self.alive)]
+        return news or [bottom.footer(self.scope, self.desk.options.lang, width, self.offered)]
+
+    def hindrance(self, _name: str) -> str:
+        """Why an action cannot be carried out now, in a sentence; empty where it can. Keys and footer go by this."""
+        return ""
+
+    def offered(self, action: actions.Action) -> bool:
+        """Whether the footer shows an action."""
+        return action.alive in (None, self.alive) and not self.hindrance(action.name)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether the terminal is too small to show the screen, so that nothing is to be done on it."""
+        return too_small(*self.app.size)
 
     def tell(self, words: str | list[str], role: str = "accent") -> None:
         """Says something at the bottom, on a line or several, until the next key."""
@@ -130,6 +148,11 @@ class Drawn(Screen[None]):
         event.stop()
         event.prevent_default()
         self.pressed = time.monotonic()
+        if self.unseen:
+            action = actions.by_key(self.scope, event.key)
+            if action is not None and action.name in actions.UNSEEN:
+                self.do(action.name)
+            return
         if self.question is not None:
             self._answer(self.question, event)  # what was told meanwhile stays until it can be read
             return
@@ -144,6 +167,11 @@ class Drawn(Screen[None]):
             self._close()
         elif question.typed is not None:
             self._edit(question, event)
+        elif question.choices:
+            number = question.pressed(event.key)
+            if number:
+                self._close()
+                self.try_to(lambda: question.answered(str(number)))
         elif event.character and event.character.lower() in question.keys:
             self._close()
             self.try_to(lambda: question.answered((event.character or "").lower()))
@@ -177,13 +205,17 @@ class Drawn(Screen[None]):
     def on_paste(self, event: Paste) -> None:
         """Takes a pasted text into the answer."""
         event.stop()
-        if self.question is not None and self.question.typed is not None:
+        if self.question is not None and self.question.typed is not None and not self.unseen:
             self.editor.paste(event.text, is_path=self.question.is_path)
             self.show_typed()
             self.draw()
 
     def do(self, name: str) -> None:
-        """Carries an action out: by the method of its name, here or in the app."""
+        """Carries an action out, by the method of its name, here or in the app; tells why where that cannot be."""
+        hindrance = self.hindrance(name)
+        if hindrance:
+            self.tell(hindrance, "warn")
+            return
         method = getattr(self, f"do_{name}", None) or getattr(self.desk, f"do_{name}", None)
         if method is not None:
             self.try_to(method)
@@ -228,10 +260,12 @@ class Drawn(Screen[None]):
 
     def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
         """A press on the footer is a press of its key."""
+        if self.unseen:
+            return
         if event.y != self.app.size.height - 1 or self.question is not None:
             self.clicked(event.x, event.y)
             return
-        name = bottom.footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x, self.alive)
+        name = bottom.footer_at(self.scope, self.desk.options.lang, self.app.size.width, event.x, self.offered)
         if name:
             self.news = ("", "")
             self.do(name)
@@ -242,7 +276,7 @@ class Drawn(Screen[None]):
 
     def on_canvas_wheeled(self, event: Canvas.Wheeled) -> None:
         """The wheel moves what is under it."""
-        if self.question is None:
+        if self.question is None and not self.unseen:
             self.wheeled(event.x, event.y, event.by)
 
     def wheeled(self, _x: int, _y: int, by: int) -> None:

@@ -1,20 +1,23 @@
 """The bottom of a screen: its keys, and in their place what is asked or told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.contract.messages import Lang
 from sft_tui.screen import actions
-from sft_tui.screen.ink import Line, columns, fit, wrap
+from sft_tui.screen.ink import Line, columns, fit, wrap, wrapped
 
 MOST_LINES = 8  # of news, or of a long text that is typed
+DIGITS = "123456789"  # the keys of the first choices
+MOST_CHOICES = len(DIGITS)  # shown at a time
+MOVES = {"up": -1, "down": 1, "pageup": -MOST_CHOICES, "pagedown": MOST_CHOICES, "home": -(1 << 20), "end": 1 << 20}
 
 
 @dataclass
 class Question:
-    """What is asked at the bottom, and what is done with the answer: a key among `keys`, or a text.
+    """What is asked at the bottom, and what is done with the answer: a key among `keys`, a text, or a choice's number.
 
-    A text that `answered` refuses with an InputError stays, for it to be corrected.
+    A text that `answered` refuses with an InputError stays, for it to be corrected. Choices are numbered from 1.
     """
 
     text: str
@@ -23,10 +26,27 @@ class Question:
     typed: str | None = None  # the text so far, where one is asked for
     cursor: int | None = None  # its place in that text; None: at the end
     is_path: bool = False  # the text names a file
+    choices: Sequence[tuple[str, str]] = ()  # what there is to choose from, and what more is to be said of each
+    chosen: int = 0  # the choice under the cursor
+
+    def pressed(self, key: str) -> int:
+        """Moves the cursor in the choices; the number of the one that a key takes, 0 while none is taken."""
+        count = len(self.choices)
+        self.chosen = min(count - 1, max(0, self.chosen + MOVES.get(key, 0)))
+        if key == "enter":
+            return self.chosen + 1
+        return DIGITS.index(key) + 1 if key in DIGITS[:count] else 0
+
+    @property
+    def first(self) -> int:
+        """The first choice that is shown."""
+        return max(0, min(self.chosen - MOST_CHOICES // 2, len(self.choices) - MOST_CHOICES))
 
 
 def asked(question: Question, width: int) -> list[Line]:
     """A question with what was typed so far: on as many lines as it takes, or so many of them around the cursor."""
+    if question.choices:
+        return _to_choose(question, width)
     if question.typed is None:
         return [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
     place = len(question.typed) if question.cursor is None else question.cursor
@@ -40,19 +60,40 @@ def asked(question: Question, width: int) -> list[Line]:
     return [fit(line, width), *(fit([(f" {part}", "head")], width) for part in more)]
 
 
+def _to_choose(question: Question, width: int) -> list[Line]:
+    """A question with its choices, a line each and of the one under the cursor all; the digit of each is its key."""
+    lines = [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
+    shown = range(question.first, min(len(question.choices), question.first + MOST_CHOICES))
+    for place in shown:
+        (words, more), here = question.choices[place], place == question.chosen
+        number = f"{place + 1} " if place < MOST_CHOICES else "  "
+        head: Line = [(" ▸ " if here else "   ", "accent"), (number, "key")]
+        parts = wrapped(words, width - 6, 3 if here else 1)
+        indent = " " * (3 + len(number))
+        rest: Line = [] if here else [(f"  {more}", "dim")]
+        lines.append(fit([*head, (parts[0], "select" if here else ""), *rest], width))
+        if here:
+            lines += [fit([(indent + part, "select")], width) for part in parts[1:]]
+            lines += [fit([(indent + part, "dim")], width) for part in wrapped(more, width - 6, 3) if part]
+    return lines
+
+
 def told(words: str, role: str, width: int) -> list[Line]:
     """News, all of it where that is possible."""
     parts = [part for line in words.split("\n") for part in wrap(line, width - 2)]
     return [fit([(f" {part}", role)], width) for part in parts[:MOST_LINES]]
 
 
-def footer(scope: str, lang: Lang, width: int, alive: bool | None = None) -> Line:
-    """The keys of a screen, as many as there is room for; help and quit always. `alive`: of a run that it shows."""
-    return fit([span for spans, _ in _footer(scope, lang, width, alive) for span in spans], width)
+Offered = Callable[[actions.Action], bool]  # whether an action can be carried out now
 
 
-def _footer(scope: str, lang: Lang, width: int, alive: bool | None) -> list[tuple[Line, str]]:
-    shown = [a for a in actions.of_scope(scope) if a.footer and (a.alive is None or alive in (None, a.alive))]
+def footer(scope: str, lang: Lang, width: int, offered: Offered) -> Line:
+    """The keys of a screen that act now, as many as there is room for; help and quit always."""
+    return fit([span for spans, _ in _footer(scope, lang, width, offered) for span in spans], width)
+
+
+def _footer(scope: str, lang: Lang, width: int, offered: Offered) -> list[tuple[Line, str]]:
+    shown = [action for action in actions.of_scope(scope) if action.footer and offered(action)]
     if not any(action.name == "quit" for action in shown):
         shown += [action for action in actions.ACTIONS if action.name == "quit" and action.scope == actions.EVERYWHERE]
     ends = [action for action in shown if action.name in ("help", "quit")]
@@ -67,9 +108,9 @@ def _footer(scope: str, lang: Lang, width: int, alive: bool | None) -> list[tupl
     return [*kept, *(part for part in parts if part[1] == "help"), *(part for part in parts if part[1] == "quit")]
 
 
-def footer_at(scope: str, lang: Lang, width: int, x: int, alive: bool | None = None) -> str:
+def footer_at(scope: str, lang: Lang, width: int, x: int, offered: Offered) -> str:
     """The action whose key stands in a column of the footer; empty where none does."""
-    for part, name in _footer(scope, lang, width, alive):
+    for part, name in _footer(scope, lang, width, offered):
         x -= columns(part)
         if x < 0:
             return name

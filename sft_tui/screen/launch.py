@@ -1,7 +1,7 @@
 """The screen before a run: checks the preset under the cursor in a thread, edits settings, fixes and starts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from textual.worker import get_current_worker
 
 from engine.contract.config import FIELDS, check_value, override, setting_of
 from engine.contract.locks import is_locked
+from engine.contract.messages import InputError
 from engine.contract.presets import PRESETS, preset
 from engine.contract.rundir import OutputDir, RunRecord
-from sft_tui import runs, starting, story
+from sft_tui import importing, runs, starting, story
 from sft_tui.locale import say
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, Request, check
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
-from sft_tui.preflight.missing import ROWS
+from sft_tui.preflight.missing import ROWS, USUAL_COLUMNS
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
 from sft_tui.screen.app import Drawn
@@ -30,6 +31,11 @@ from sft_tui.text import number, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
 REFRESH_SECONDS = 3.0  # between two looks at what runs have left
+
+
+def is_for_a_person(acts: Sequence[Action]) -> bool:
+    """Whether actions are not to be done from here: they are copied for a person to run."""
+    return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
 
 
 class LaunchScreen(Drawn):
@@ -60,6 +66,50 @@ class LaunchScreen(Drawn):
         """The screen as it is now."""
         options = self.desk.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
+
+    def hindrance(self, name: str) -> str:
+        """Why an action cannot be carried out: what is under the cursor, or the check, stands against it."""
+        lang, state = self.desk.options.lang, self.state
+        if name == "start" and state.panel == "findings":
+            return self.hindrance("fix")
+        if name == "start" and state.panel == "presets" and not state.continues_demo:
+            return self._errors() if state.report is not None and not state.doing else ""
+        if name == "resume" and state.preset not in state.resumable:
+            return say("ui_nothing_to_resume", lang)
+        if name == "fix" and not self._ways:
+            return say("ui_no_command" if state.report is not None else "ui_still_checking", lang)
+        if name == "reset" and (state.panel != "settings" or list(FIELDS)[state.setting] not in state.values):
+            return say("ui_nothing_to_reset", lang)
+        if name == "rehearse":
+            return self._no_rehearsal()
+        return ""
+
+    def _errors(self) -> str:
+        report = self.state.report
+        failed = report is not None and report.exit_code
+        return say("ui_errors", self.desk.options.lang, errors=report.count("error")) if report and failed else ""
+
+    def _no_rehearsal(self) -> str:
+        lang, report = self.desk.options.lang, self.state.report
+        if report is None or self.state.doing:
+            return say("ui_still_checking", lang)
+        if self.state.task:
+            return say("ui_task_busy", lang, command=safe(self.state.task, 200))
+        return "" if report.may_be_rehearsed else self._errors()
+
+    def offered(self, action: actions.Action) -> bool:
+        """As everywhere; enter has a key of its own name where it edits or fixes."""
+        return super().offered(action) and (action.name != "start" or self.state.panel == "presets")
+
+    @property
+    def _ways(self) -> tuple[Sequence[Action], ...]:
+        """What fixes the problem under the cursor, or the first that can be fixed."""
+        findings = self.state.findings
+        if self.state.panel == "findings" and findings:
+            chosen = [findings[self.state.finding]]
+        else:
+            chosen = [finding for finding in findings if finding.level != "ok"]
+        return next((finding.ways for finding in chosen if finding.ways), ())
 
     def _refresh(self) -> None:
         """What runs have left in the presets' folders, and how far the demo is."""
@@ -142,7 +192,10 @@ class LaunchScreen(Drawn):
         self._refresh()
         if self.state.queued and self.is_current:
             self.state = replace(self.state, queued=False)
-            self.do("start")
+            if errors := self._errors():
+                self.tell(errors, "bad")
+            else:
+                self.try_to(self._launch)
         self._draw_here()
 
     def _draw_here(self) -> None:
@@ -196,30 +249,25 @@ class LaunchScreen(Drawn):
 
     def do_reset(self) -> None:
         """The preset's value again."""
-        if self.state.panel == "settings":
-            name = list(FIELDS)[self.state.setting]
-            values = {key: value for key, value in self.state.values.items() if key != name}
-            self.state = replace(self.state, values=values)
-            self._settle()
+        name = list(FIELDS)[self.state.setting]
+        values = {key: value for key, value in self.state.values.items() if key != name}
+        self.state = replace(self.state, values=values)
+        self._settle()
 
     def do_start(self) -> None:
         """Starts the run; edits the setting, or fixes the problem, under the cursor."""
         if self.state.panel == "settings":
             self.do_edit()
-            return
-        if self.state.panel == "findings":
+        elif self.state.panel == "findings":
             self.do_fix()
-            return
-        lang, report = self.desk.options.lang, self.state.report
-        if self.state.continues_demo:
+        elif self.state.continues_demo:
             self.desk.begin_demo()
-            return
-        if report is None or self.state.doing:
+        elif self.state.report is None or self.state.doing:
             self.state = replace(self.state, queued=True)
-            return
-        if report.exit_code:
-            self.tell(say("ui_errors", lang, errors=report.count("error")), "bad")
-            return
+        else:
+            self._launch()
+
+    def _launch(self) -> None:
         values = dict(self.state.values)
         request = self._request(self.state)
         if request.config != request.asked:
@@ -228,11 +276,7 @@ class LaunchScreen(Drawn):
 
     def do_resume(self) -> None:
         """Resumes the unfinished run of this preset."""
-        going = self.state.resumable.get(self.state.preset)
-        if going is None:
-            self.tell(say("ui_nothing_to_resume", self.desk.options.lang), "warn")
-            return
-        self._resume(going.run)
+        self._resume(self.state.resumable[self.state.preset].run)
 
     def _resume(self, name: str) -> None:
         one = runs.look(runs.find(self.desk.options.logs, name))
@@ -243,32 +287,30 @@ class LaunchScreen(Drawn):
 
     def do_rehearse(self) -> None:
         """Rehearses the run, by the command: it cleans up by itself, however it ends."""
-        report, lang = self.state.report, self.desk.options.lang
-        if report is None or self.state.doing:
-            self.tell(say("ui_still_checking", lang), "warn")
-        elif not report.may_be_rehearsed:
-            self.tell(say("ui_errors", lang, errors=report.count("error")), "bad")
-        else:
-            self._run(self._request(self.state).rehearse, ())
+        self._run(self._request(self.state).rehearse, ())
 
     def do_fix(self) -> None:
-        """Takes the actions that fix the problem under the cursor, or the first that has some; asks first."""
-        findings = self.state.findings
-        if self.state.panel == "findings" and findings:
-            chosen = [findings[self.state.finding]]
+        """Fixes the problem under the cursor, or the first that can be fixed; asks first, or which way."""
+        lang, ways = self.desk.options.lang, self._ways
+        if len(ways) > 1:
+            choices = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
+            self.ask(Question(say("ui_ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
+        elif is_for_a_person(ways[0]):
+            self._fix(ways[0])
         else:
-            chosen = [finding for finding in findings if finding.level != "ok"]
-        acts = next((finding.actions for finding in chosen if finding.actions), ())
+            ask = say("ui_ask_fix", lang, actions=self._words(ways[0]))
+            self.ask(Question(ask, lambda key: self._fix(ways[0]) if key == "y" else None))
+
+    def _words(self, acts: Sequence[Action]) -> str:
         lang = self.desk.options.lang
-        if not acts:
-            self.tell(say("ui_no_command", lang), "warn")
-        elif any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts):
-            self.copy(command_of(acts))  # not to be done from here: for a person to run
+        first, *more = (action.words(lang) for action in acts)
+        return say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
+
+    def _fix(self, acts: Sequence[Action]) -> None:
+        if is_for_a_person(acts):
+            self.copy(command_of(acts))
         else:
-            first, *more = (action.words(lang) for action in acts)
-            words = say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
-            ask = say("ui_ask_fix", lang, actions=words)
-            self.ask(Question(ask, lambda key: self._take(acts) if key == "y" else None))
+            self._take(acts)
 
     def _take(self, acts: Sequence[Action]) -> None:
         """Takes actions one after the other; what runs in the background is waited for with the rest."""
@@ -309,12 +351,12 @@ class LaunchScreen(Drawn):
             return
 
         def done(code: int, printed: str) -> None:
-            self.app.call_from_thread(self._done, code, printed, rest)
+            self.app.call_from_thread(self._done, action, code, printed, rest)
 
         self.state = replace(self.state, task=shown)
         self.desk.background = Background(action.argv[1:], lang, done)
 
-    def _done(self, code: int, printed: str, rest: Sequence[Action]) -> None:
+    def _done(self, action: Import | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
         lang, task = self.desk.options.lang, self.desk.background
         self.state = replace(self.state, task="")
         self.desk.background = None
@@ -322,12 +364,49 @@ class LaunchScreen(Drawn):
             self.tell(say("ui_task_ended", lang), "warn")
         elif code:
             self.tell(summary(printed), "bad")
+            if isinstance(action, Import):
+                self._find_columns(action, rest)
         else:
             self.tell(account(printed), "good")
             if rest:
                 self.try_to(lambda: self._take(rest))
                 return
         self.look()
+
+    @work(thread=True, exclusive=True, group="columns")
+    def _find_columns(self, action: Import, rest: Sequence[Action]) -> None:
+        """Looks whether an import failed because it does not know which columns are meant, and asks then."""
+        named = {name: str(action.more.get(name, "")) for name in USUAL_COLUMNS}
+        try:
+            columns = importing.columns_to_name(list(action.files), **named)
+        except InputError:  # the import has told what is wrong
+            return
+        if len(columns) >= len(USUAL_COLUMNS):
+            self.app.call_from_thread(self._ask_columns, action, rest, columns)
+
+    def _ask_columns(
+        self, action: Import, rest: Sequence[Action], columns: Mapping[str, str], named: Mapping[str, str] | None = None
+    ) -> None:
+        """Asks for one column after the other, and imports with them."""
+        if not self.is_current or self.question is not None:
+            return
+        named = named or {}
+        setting, *more = [name for name in USUAL_COLUMNS if name not in named]
+        left = [name for name in columns if name not in named.values()]
+
+        def answered(number: str) -> None:
+            now = {**named, setting: left[int(number) - 1]}
+            if more:
+                self._ask_columns(action, rest, columns, now)
+            else:
+                self._run(replace(action, more={**action.more, **now}), rest)
+
+        wanted = getattr(self.state.config, setting)
+        self.news = ("", "")  # the question says it
+        asked = say(f"ui_ask_{setting}", self.desk.options.lang, path=safe(", ".join(action.files), 60))
+        choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
+        chosen = left.index(wanted) if wanted in left else 0
+        self.ask(Question(asked, answered, choices=choices, chosen=chosen))
 
     def do_back(self) -> None:
         """Ends what runs in the background, or takes back a start that waits for the check."""

@@ -218,7 +218,8 @@ def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: boo
     if full:
         lines += [[(" " * indent + part, "dim")] for part in wrap(safe(finding.why(lang), 400), room) if part]
     if finding.command:
-        shown = wrapped(safe(finding.command, 800), room - 2, most if full else 1)
+        several = say("ui_ways", lang, count=len(finding.ways)) if len(finding.ways) > 1 else ""
+        shown = wrapped(several + safe(finding.command, 800), room - 2, most if full else 1)
         lines.append([(" " * indent, ""), ("f ", "key"), (shown[0], "accent")])
         lines += [[(" " * (indent + 2) + part, "accent")] for part in shown[1:]]
     else:

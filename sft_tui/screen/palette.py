@@ -75,7 +75,7 @@ class PaletteScreen(Drawn):
 
     def on_key(self, event: Key) -> None:
         """Moves, or takes the key as the next of the words."""
-        action = actions.by_key(self.scope, event.key)
+        action = None if self.unseen else actions.by_key(self.scope, event.key)
         if action is not None and action.name in ("up", "down", "page_up", "page_down") and not event.is_printable:
             event.stop()
             event.prevent_default()
@@ -83,7 +83,7 @@ class PaletteScreen(Drawn):
             self.draw()
             return
         super().on_key(event)
-        if self.question is None and self.is_current:
+        if self.question is None and not self.unseen and self.is_current:
             self.do_back()
 
     def show_typed(self) -> None:
@@ -101,7 +101,8 @@ class PaletteScreen(Drawn):
     def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
         """A press anywhere, also while words are asked for."""
         event.prevent_default()
-        self.clicked(event.x, event.y)
+        if not self.unseen:
+            self.clicked(event.x, event.y)
 
     def _chosen(self, words: str) -> None:
         listed = found(self._below.scope, self.desk.options.lang, words) if words else self._found

@@ -22,6 +22,7 @@ from sft_tui.screen.runs_view import View
 from sft_tui.text import safe, size
 
 LOOK_SECONDS = 2.0
+OF_RUN = ("open", "mark", "resume", "delete", "copy")  # actions on the run under the cursor
 MOST_NAMED = 5  # of the files that a deletion left
 
 
@@ -78,6 +79,30 @@ class RunsScreen(Drawn):
             raise InputError("run_none", path=str(self.desk.options.logs))
         return self.state.runs[self.state.cursor]
 
+    def hindrance(self, name: str) -> str:
+        """Why nothing can be done with the run under the cursor, where that is so."""
+        lang = self.desk.options.lang
+        try:
+            if name in OF_RUN:
+                self._require(name, self._here)
+        except InputError as error:
+            return error.message.text(lang)
+        if name == "mark" and self._is_full:
+            return say("ui_compare_few", lang, most=len(runs_view.STYLES))
+        message = starting.no_resume(self._here) if name == "resume" else None
+        return message.text(lang) if message is not None else ""
+
+    def _require(self, name: str, run: Run) -> None:
+        if name == "resume":
+            runs.require_readable(run)
+        if name == "delete" and run.alive:
+            raise InputError("run_running", run=run.name)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether no further run can be compared, and the one under the cursor is none of them."""
+        return self._here.name not in self.state.marked and len(self.state.marked) >= len(runs_view.STYLES)
+
     def move(self, by: int) -> None:
         """Moves the cursor."""
         self.state = replace(self.state, cursor=min(max(0, len(self.state.runs) - 1), max(0, self.state.cursor + by)))
@@ -100,9 +125,6 @@ class RunsScreen(Drawn):
     def do_mark(self) -> None:
         """Marks the run, or takes the mark away."""
         run = self._here
-        if run.name not in self.state.marked and len(self.state.marked) >= len(runs_view.STYLES):
-            self.tell(say("ui_compare_few", self.desk.options.lang, most=len(runs_view.STYLES)), "warn")
-            return
         self.state = replace(self.state, marked=self.state.marked ^ {run.name})
         if run.name in self.state.marked and run.name not in self.state.curves:
             follower = Follower(run.run_dir)  # its snapshot; what is behind it comes with the next look
@@ -111,9 +133,6 @@ class RunsScreen(Drawn):
     def do_resume(self) -> None:
         """Goes on with the run."""
         run = self._here
-        if run.alive:
-            raise InputError("run_running", run=run.name)
-        runs.require_readable(run)
         self.desk.start_run(starting.plan_resume(run.record, {}))
 
     def do_copy(self) -> None:
@@ -123,8 +142,6 @@ class RunsScreen(Drawn):
     def do_delete(self) -> None:
         """Says what would go, and asks."""
         run = self._here
-        if run.alive:
-            raise InputError("run_running", run=run.name)
         lang, going = self.desk.options.lang, removal.of(run)
         places = ", ".join(safe(str(path), 60) for path, _ in going)
         words = say("ui_ask_delete", lang, places=places, size=size(sum(count for _, count in going)))

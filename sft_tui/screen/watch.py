@@ -20,6 +20,11 @@ from sft_tui.screen.run_view import Look, View
 from sft_tui.text import safe
 
 QUIET_SECONDS = 5.0  # without a key: who waits so long only watches
+OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page")  # actions that a run has to be known for
+OF_PANEL = {
+    **dict.fromkeys(("metric", "log_scale", "zoom_in", "zoom_out", "pan_left", "pan_right", "tail"), "chart"),
+    **dict.fromkeys(("search", "level"), "log"),
+}  # actions whose effect is seen on one panel alone
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, for whoever else waits for the processor
 
 
@@ -64,6 +69,29 @@ class RunScreen(Drawn):
                 drawn = now
                 self.app.call_from_thread(self.told, feed.shot())
             time.sleep(PIECE_PAUSE if feed.reading else options.tick)
+
+    def hindrance(self, name: str) -> str:
+        """Why an action cannot be carried out: the run is not known or not in the right state, its panel not shown."""
+        lang, shot, page = self.desk.options.lang, self.shot, self.look.page
+        if name not in (*OF_RUN, *OF_PANEL):
+            return ""
+        if shot is None:
+            return self.fault or InputError("run_unread", name=self.about).message.text(lang)
+        panel = OF_PANEL.get(name, page)
+        if page not in ("all", panel):
+            return say(f"ui_no_{panel}", lang)
+        return self._refusal(name, shot.run)
+
+    def _refusal(self, name: str, run: runs.Run) -> str:
+        """Why a run in its state cannot be asked for something; empty where it can."""
+        lang, paused = self.desk.options.lang, not run.alive and run.status == runs.PAUSED
+        if name in ("stop", "now") or (name == "pause" and not paused):
+            ended = InputError("run_not_running", run=run.name, status=run.status)
+            return "" if run.alive else ended.message.text(lang)
+        if name in ("resume", "fix", "pause"):
+            message = starting.no_resume(run)
+            return message.text(lang) if message is not None else ""
+        return ""
 
     def told(self, shot: Shot | None) -> None:
         """Draws what is new, and rings where the run has ended."""
@@ -272,9 +300,6 @@ class RunScreen(Drawn):
 
     def do_resume(self) -> None:
         """Goes on with a run that ended."""
-        run = self._living()
-        if run.alive:
-            raise InputError("run_running", run=run.name)
         self._go_on({})
 
     def do_fix(self) -> None:
@@ -283,6 +308,8 @@ class RunScreen(Drawn):
 
     def _go_on(self, fix: dict[str, object]) -> None:
         run = self._living()
+        if run.alive:
+            raise InputError("run_running", run=run.name)
         self.desk.begin(starting.plan_resume(run.record, {}, fix=fix))
         self.tell(say("ui_going_on", self.desk.options.lang, run=safe(run.name, 40)))
 

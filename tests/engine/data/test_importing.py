@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_files, import_pairs
+from engine.data.importing import Request, columns_to_name, import_files, import_pairs
 from engine.source import Source
 
 Pairs = list[tuple[str, str]]
@@ -289,3 +289,20 @@ def test_an_imported_row_that_was_edited_since_is_refused_by_name(bring_in: Impo
     pq.write_table(table.set_column(0, "prompt", [edited]), tmp_path / "edited.parquet")
     found, rows, _ = bring_in((tmp_path / "edited.parquet").read_bytes(), "edited.parquet")
     assert (len(rows), counts(found)) == (1, {"turns_elsewhere:prompt_turns": 2})
+
+
+@pytest.mark.parametrize(("name", "content", "asked", "named"), [
+    ("a.csv", "id,frage,antwort\n1,hi,ja\n2,yo,nein\n", {}, {"id": "1", "frage": "hi", "antwort": "ja"}),
+    ("a.jsonl", lines({"frage": "", "n": 3}, {"frage": "yo", "error": "x"}), {},
+     {"frage": "yo", "n": "3", "error": "x"}),
+    ("a.tsv", "question\tquery\tanswer\na\tb\tc\n", {}, {"question": "a", "query": "b", "answer": "c"}),
+    ("a.csv", "问题,回答\n你好,好\n", {"prompt_column": "frage"}, {"问题": "你好", "回答": "好"}),
+    ("a.csv", "question,answer\nhi,yes\n", {}, {}),
+    ("a.csv", "question,answer\nhi,\n", {}, {}),
+    ("a.json", "[1, 2]", {}, {}),
+])  # fmt: skip
+def test_columns_are_to_be_named_where_no_shape_finds_them(
+    tmp_path: Path, name: str, content: str, asked: dict[str, Any], named: dict[str, str]
+) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert columns_to_name(Request([str(tmp_path / name)], **asked), lambda *_: None) == named

@@ -1,12 +1,20 @@
 """The refusal of a run whose file is missing says what the pre-flight would: the command that gets it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from engine.contract.messages import InputError
+from engine.contract.presets import preset
 from sft_tui.cli import cli
+from sft_tui.preflight.check import Report
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Resume, Set, Start
+from sft_tui.preflight.missing import other_ways
+from sft_tui.preflight.remedy import Run, remedied
+from sft_tui.preflight.report import to_json
 
 
 @pytest.fixture
@@ -69,3 +77,42 @@ def test_names_with_anything_in_them_are_shown_as_they_are(odd: str) -> None:
     error = refusal("run", "sft-small", "--tokenizer", f"{odd}/tok")
     assert f"{odd}/tok" in error.message.what()
     assert "sft-tui data tokenizer" in error.message.fix()
+
+
+def test_every_file_and_model_that_may_do_is_a_way_out(folder: Path) -> None:
+    for name in ("a.jsonl", "b c.csv", "data/d.tsv"):
+        (folder / name).touch()
+    for name in ("smollm", "model_save/mine/best", "empty"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").touch()
+    (folder / "smollm/model.safetensors").touch()
+    (folder / "model_save/mine/best/pytorch_model.bin").touch()
+    config = replace(preset("sft-small").config, train_file="t.parquet", validation_file="v.parquet")
+
+    def check(**changes: str) -> Set:
+        return Set("sft-small", {}, changes)
+
+    gone = {"train_file", "validation_file", "pretrained_model"}
+    rows = list(other_ways("train_file", config, gone, check))
+    assert [way[0].argv[3] for way in rows[:-1]] == ["a.jsonl", "b c.csv", "data/d.tsv"]
+    assert rows[-1][0].argv[:3] == ("sft-tui", "data", "demo")
+    models = [way[0].changes["pretrained_model"] for way in other_ways("pretrained_model", config, gone, check)
+              if isinstance(way[0], Set)]  # fmt: skip
+    assert models == ["smollm", "model_save/mine/best"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_run_in_the_way_leaves_three_ways_out() -> None:
+    Path("model_save/sft_small_2").mkdir()
+    config, asked = preset("sft-small").config, {"epochs": 2}
+    found = Finding("error", "unfinished_run", "output_dir", {"run": "sft-small-1"})
+    look = Run(config, lambda **changes: Set("sft-small", asked, changes), [found])
+    (finding,) = remedied(look)
+    assert finding.ways == (
+        (Resume("sft-small-1"),),
+        (Start("sft-small", asked, fresh=True),),
+        (Set("sft-small", asked, {"output_dir": "model_save/sft_small_3"}),),
+    )
+    shown = to_json(Report([finding]), "en")["findings"][0]
+    assert shown["commands"] == [["sft-tui", "resume", "sft-small-1"]]
+    assert shown["others"][0] == [["sft-tui", "run", "sft-small", "--epochs", "2", "--fresh"]]

@@ -38,7 +38,7 @@ def test_everything_in_the_table_can_be_done(scope: str) -> None:
 def test_the_footer_is_as_wide_as_the_screen_and_always_tells_of_help_and_the_way_out(
     scope: str, lang: Lang, width: int
 ) -> None:
-    line = footer(scope, lang, width)
+    line = footer(scope, lang, width, lambda _: True)
     assert columns(line) == width
     shown = "".join(text for text, _ in line)
     assert "? " in shown
@@ -46,19 +46,13 @@ def test_the_footer_is_as_wide_as_the_screen_and_always_tells_of_help_and_the_wa
 
 
 def test_the_footer_can_be_pressed() -> None:
-    shown = "".join(text for text, _ in footer(actions.RUN, "en", 120))
-    assert footer_at(actions.RUN, "en", 120, shown.index("pause")) == "pause"
-    assert footer_at(actions.RUN, "en", 300, 299) == ""
+    def offered(action: actions.Action) -> bool:
+        return action.name != "stop"
 
-
-def test_the_footer_of_a_run_offers_what_can_be_done_with_it() -> None:
-    alive, ended = ("".join(text for text, _ in footer(actions.RUN, "en", 120, state)) for state in (True, False))
-    assert "stop & save" in alive
-    assert "q leave it running" in alive
-    assert "resume" not in alive
-    assert "r resume" in ended
-    assert "stop" not in ended
-    assert "q quit" in ended
+    shown = "".join(text for text, _ in footer(actions.RUN, "en", 120, offered))
+    assert "stop" not in shown
+    assert footer_at(actions.RUN, "en", 120, shown.index("pause"), offered) == "pause"
+    assert footer_at(actions.RUN, "en", 300, 299, offered) == ""
 
 
 @pytest.mark.parametrize(("words", "lang", "first"), [
@@ -101,6 +95,21 @@ def test_the_end_of_what_is_typed_stays_in_sight() -> None:
     shown = ["".join(text for text, _ in line) for line in lines]
     assert shown[0].startswith(" train_file = 数据")
     assert shown[-1].rstrip().endswith("end▏")
+
+
+def test_choices_can_be_reached_however_many_there_are() -> None:
+    question = Question("Which one?", print, choices=[(f"choice {n}", "what it does " * 20) for n in range(1, 31)])
+    assert question.pressed("3") == 3
+    assert question.pressed("x") == question.pressed("0") == 0
+    assert question.pressed("end") == 0
+    shown = "".join(text for line in asked(question, 60) for text, _ in line)
+    assert "▸   choice 30" in shown
+    assert "choice 22" in shown
+    assert "choice 21" not in shown
+    assert question.pressed("down") == 0
+    assert question.pressed("enter") == 30
+    assert len(asked(question, 60)) <= 14
+    assert {columns(line) for line in asked(question, 60)} == {60}
 
 
 @pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh")])

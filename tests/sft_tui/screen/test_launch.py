@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from textual.pilot import Pilot
 from engine.contract.config import FIELDS
 from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import OutputDir, write_json
-from sft_tui import starting, story
+from sft_tui import importing, starting, story
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System
@@ -176,8 +177,10 @@ def test_a_run_that_follows_a_command_does_not_take_the_screen_from_who_types(
 
 
 def test_the_reason_of_a_failure_is_told_before_its_remedy(
-    played: Callable[..., None], commands: list[FakeCommand]
+    played: Callable[..., None], commands: list[FakeCommand], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(importing, "columns_to_name", lambda *_, **__: {})
+
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("f", "y")
         printed = "reading …\nerror: None of the 3 records can be used.\n  Name the columns.\n"
@@ -196,6 +199,141 @@ def test_escape_ends_what_runs_behind_the_screen(played: Callable[..., None], co
         assert not screen.state.task
 
     played(report(Command(("rehearse", "sft-small"))), steps)
+
+
+def test_several_ways_out_are_listed_and_one_is_chosen(played: Callable[..., None], started: list[Any]) -> None:
+    ways = (Start("sft-small", {"epochs": 2}, fresh=True),), (Set("sft-small", {}, {"output_dir": "out_2"}),)
+    found = Report([replace(report(Resume("mine-1")).findings[0], others=ways)])
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        assert "3 ways, such as sft-tui resume mine-1" in shown(screen)
+        await pilot.press("f")
+        for words in (
+            "1 Resume mine-1",
+            "2 Start sft-small anew and keep what is in its folder aside  sft-tui run sft-small --epochs 2 --fresh",
+            "3 Set output_dir model_save/sft_small → out_2",
+        ):
+            assert words in shown(screen)
+        await pilot.press("escape", "y")
+        assert started == []
+        await pilot.press("f", "4", "2")
+        assert started == [("sft-small", {"epochs": 2}, {"fresh": True})]
+        await pilot.press("f", "down", "down", "enter")
+        assert screen.state.values == {"output_dir": "out_2"}
+
+    played(found, steps)
+
+
+@pytest.mark.parametrize(("lang", "asked"), [("en", "which column are the prompts?"), ("zh", "哪一列是提问？")])
+def test_columns_that_are_not_known_are_chosen_on_the_screen(
+    played: Callable[..., None],
+    commands: list[FakeCommand],
+    monkeypatch: pytest.MonkeyPatch,
+    lang: Lang,
+    asked: str,
+) -> None:
+    looked: list[Any] = []
+
+    def columns(files: list[str], **named: str) -> dict[str, str]:
+        looked.append((files, named))
+        return {"id": "7", "a b": "hi", "--reply": "yes"}
+
+    monkeypatch.setattr(importing, "columns_to_name", columns)
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await pilot.press("f", "y")
+        await asyncio.to_thread(commands[0].done, 2, "error: None of the 3 records can be used.\n")
+        await until(pilot, lambda: screen.question is not None)
+        assert asked in shown(screen)
+        assert "2 a b  hi" in shown(screen)
+        await pilot.press("2")
+        assert "2 --reply  yes" in shown(screen)  # without the one that is taken
+        assert "a b  hi" not in shown(screen)
+        await pilot.press("2")
+        assert commands[1].arguments[-4:] == ("--prompt_column", "a b", "--response_column", "--reply")
+        await asyncio.to_thread(commands[1].done, 0, "3 rows written\n")
+        assert screen.state.values == {"epochs": 7}
+
+    played(report(Import(["x.csv"], "t", "v"), Set("sft-small", {}, {"epochs": 7})), steps, lang)
+    assert looked == [(["x.csv"], {"prompt_column": "", "response_column": ""})]
+
+
+def test_an_import_that_fails_for_something_else_asks_for_no_columns(
+    played: Callable[..., None], commands: list[FakeCommand], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Any] = []
+
+    def columns(files: list[str], **_: str) -> dict[str, str]:
+        looked.append(files)
+        return {}
+
+    monkeypatch.setattr(importing, "columns_to_name", columns)
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await pilot.press("f", "y")
+        await asyncio.to_thread(commands[0].done, 2, "error: the disk is full\n")
+        await until(pilot, lambda: looked)
+        await pilot.pause(0.05)
+        assert screen.question is None
+        assert screen.news == ("error: the disk is full", "bad")
+
+    played(report(Import(["x.csv"], "t", "v")), steps)
+
+
+def test_the_footer_has_the_keys_that_act_and_the_others_say_why_they_do_not(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        footer = shown(screen).splitlines()[-1]
+        assert "start" in footer
+        assert "rehearse" in footer
+        assert "resume" not in footer
+        assert "fix" not in footer
+        for key, words in (
+            ("r", "no unfinished run"),
+            ("f", "Nothing to be done from here"),
+            ("backspace", "Only a setting that was changed can be reset"),
+        ):
+            await pilot.press(key)
+            assert words in shown(screen)
+        await pilot.press("tab", "tab")
+        assert "enter start" not in shown(screen).splitlines()[-1]
+
+    played(Report([*SOUND.findings], {"data": {"steps": {"total": 10, "per_epoch": 5}}}), steps)
+
+
+def test_what_stands_in_the_way_of_a_start_is_not_offered_to_be_started(played: Callable[..., None]) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        assert "start" not in shown(screen).splitlines()[-1]
+        assert "f fix" in shown(screen).splitlines()[-1]
+        await pilot.press("enter")
+        assert "1 error(s) stand in the way" in screen.news[0]
+        await pilot.press("h")
+        assert "1 error(s) stand in the way" in screen.news[0]
+
+    played(report(Resume("mine-1")), steps)
+
+
+def test_a_screen_that_is_too_small_to_be_seen_obeys_no_key_but_those_that_leave_it(
+    played: Callable[..., None], started: list[Any]
+) -> None:
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        await pilot.press("f")
+        await pilot.resize_terminal(59, 20)
+        assert screen.unseen
+        before = screen.state
+        await pilot.press("y", "enter", "tab", "down", "escape", "ctrl+p", "l", "question_mark")
+        await pilot.click(offset=(5, 5))
+        screen.post_message(Paste("y"))
+        await pilot.pause()
+        assert screen.state == before
+        assert screen.is_current
+        await pilot.resize_terminal(60, 20)
+        assert "Resume mine-1? y/n" in "".join(text for line in screen.lines(60, 20) for text, _ in line)
+        await pilot.resize_terminal(60, 19)
+        await pilot.press("q")
+        assert screen.app._exit
+
+    played(report(Resume("mine-1")), steps)
+    assert started == []
 
 
 def test_a_command_of_the_system_is_copied_and_not_run(
@@ -255,7 +393,8 @@ def test_enter_while_checking_starts_when_the_check_is_done(played: Callable[...
 )
 def test_what_was_typed_stays_to_be_corrected(played: Callable[..., None], lang: Lang, typed: str, told: str) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        await pilot.press("tab", "tab", *["down"] * list(FIELDS).index("epochs"), "e", "ctrl+u", *typed, "enter")
+        screen.state = replace(screen.state, panel="settings", setting=list(FIELDS).index("epochs"))
+        await pilot.press("e", "ctrl+u", *typed, "enter")
         await pilot.pause()
         assert screen.news == (told, "bad")
         assert screen.question is not None

@@ -13,7 +13,7 @@ from engine.contract.config import to_json
 from engine.contract.events import Event
 from engine.contract.messages import Message
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventWriter
 from sft_tui import runs, story
 from sft_tui.curves import Curves
@@ -148,3 +148,38 @@ def test_the_beginning_of_the_log_is_a_key_away(tmp_path: Path, monkeypatch: pyt
         assert "No line has “nowhere”." in shown(screen)
 
     play("demo-1", steps)
+
+
+def test_the_footer_of_a_run_has_the_keys_that_act_and_the_others_say_why_they_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("mine-1", SECOND, STARTED, PLAN, step(1), FINISHED)
+    home = preset(SECOND).config.output_dir
+    Path(home).mkdir(parents=True)
+    owner = {"run": "mine-1", "steps_total": 9, "finished": True}
+    write_json(OutputDir(Path(home)).owner_file, owner)
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        assert shown(screen).splitlines()[-1].split() == [
+            "m", "metric", "g", "log", "scale", "/", "search", "tab", "panels", "l", "runs", "?", "help", "q", "quit",
+        ]  # fmt: skip
+        for key, words in (("s", "is not running"), ("p", "is not running"), ("X", "is not running"),
+                           ("r", "9 steps")):  # fmt: skip
+            await pilot.press(key)
+            assert words in shown(screen).split("\n\n")[-1]
+        write_json(OutputDir(Path(home)).owner_file, {**owner, "finished": False})
+        await pilot.press("tab")  # the chart alone
+        assert "r resume" in shown(screen).splitlines()[-1]
+        assert "/ search" not in shown(screen).splitlines()[-1]
+        await pilot.press("slash")
+        assert screen.question is None
+        assert "The log is not on the screen" in shown(screen)
+        screen.told(replace(screen.shot, run=replace(screen.shot.run, alive=True)) if screen.shot else None)
+        await pilot.press("m")
+        footer = shown(screen).splitlines()[-1]
+        assert "s stop & save" in footer
+        assert "q leave it running" in footer
+        assert "resume" not in footer
+
+    play("mine-1", steps)
