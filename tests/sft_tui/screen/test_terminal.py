@@ -103,7 +103,7 @@ def test_what_runs_behind_the_screen_does_not_hold_its_exit(tmp_path: Path) -> N
         app.read(lambda raw: b"data import mine.jsonl" in raw)
         app.press("f")
         app.read(lambda raw: b"Import mine.jsonl into" in raw)
-        app.press("y")
+        app.press("1")
         until((tmp_path / "pid").is_file, 20)
         until(lambda: bool((tmp_path / "pid").read_text()), 5)
         process = psutil.Process(int((tmp_path / "pid").read_text()))
