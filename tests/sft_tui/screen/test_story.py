@@ -89,7 +89,7 @@ def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
         sees(app, "sft-tui data import mine.jsonl")
         app.press("f")
         sees(app, "Import mine.jsonl into data/sft_train_small_train.parquet")
-        app.press("y")
+        app.press("1")
         until(lambda: (tmp_path / "data" / "sft_train_small_valid.parquet").is_file())
         sees(app, "51 readable rows")
         app.press("q")
