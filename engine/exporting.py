@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from engine import tensorfile
+from engine import model, tensorfile
 from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
 from engine.contract import exports
+from engine.contract.config import override
 from engine.contract.files import staged as staged_at
-from engine.contract.messages import Message
+from engine.contract.messages import InputError, Message
 from engine.contract.rundir import OutputDir, sync
 from engine.foreign import one_line
 from engine.job import Job
+from engine.network.network import packs
 from engine.statedict import write_state_dict
+from engine.tokenizer import load_tokenizer
 
 
 def target_of(job: Job) -> Path | None:
@@ -32,16 +35,34 @@ def export_best(job: Job, net: Any) -> None:
     if target is None:
         return
     try:
-        source = _digest(job.output)
-        if source == exports.source_of(job.output) and exports.is_exported(target, job.output):
+        if not exports.is_due(target, job.output):
             return
         if not exports.may_be_written(target, job.output):
             job.warn(Message.of("export_kept", path=str(target), best=str(job.output.best)))
             return
-        _write(job.output, target, names_of(net), source)
+        _write(job.output, target, names_of(net))
         job.notice(Message.of("exported", path=str(target)))
     except SAVE_ERRORS as error:
         job.warn(Message.of("export_failed", path=str(target), why=one_line(error)))
+
+
+def export_again(job: Job) -> None:
+    """Writes the best model of a finished run, where that is asked for now and was not done; raises InputError."""
+    target, best = target_of(job), str(job.output.best)
+    if target is None or not exports.is_due(target, job.output):
+        return
+    if not exports.may_be_written(target, job.output):
+        raise InputError("export_kept", path=str(target), best=best)
+    job.phase("publishing")
+    own = override(job.config, {"pretrained_model": best, "tokenizer": best})[0]
+    net = model.load_mapped(own, load_tokenizer(best), packed=packs(job.world.device))
+    try:
+        _write(job.output, target, names_of(net))
+    except SAVE_ERRORS as error:
+        raise InputError(
+            "folder_unwritable", path=str(target), setting="export_state_dict", why=one_line(error)
+        ) from None
+    job.notice(Message.of("exported", path=str(target)))
 
 
 def names_of(net: Any) -> dict[str, str]:
@@ -53,13 +74,9 @@ def names_of(net: Any) -> dict[str, str]:
     return names
 
 
-def _digest(output: OutputDir) -> str:
-    """The hash that was published with the best model."""
-    return (output.best / f"{MODEL_WEIGHTS}.sha256").read_text(encoding="utf-8").split()[0]
-
-
-def _write(output: OutputDir, target: Path, names: dict[str, str], source: str) -> None:
+def _write(output: OutputDir, target: Path, names: dict[str, str]) -> None:
     """Writes next to the target and renames; the record comes first, so that a file is never without one."""
+    source = exports.digest_of_best(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     same_disk = target.parent.stat().st_dev == output.path.stat().st_dev
     folder = output.path if same_disk else target.parent  # what a killed run leaves in its own folder is removed

@@ -25,7 +25,7 @@ from engine.contract.rundir import RunDir, free_bytes, write_json
 from engine.contract.scores import FILE, Merit, read_evaluations
 from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
-from engine.exporting import export_best, warn_of_stranger
+from engine.exporting import export_again, export_best, warn_of_stranger
 from engine.foreign import one_line
 from engine.job import DivergedError, FolderLostError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.prepare import Prepared, finished_owner, give_up_output, lock_output, prepare
@@ -39,6 +39,7 @@ def train(job: Job) -> Message:
     """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
     lock = job.world.together(lambda: lock_output(job), chosen=job.world.is_main)
     if job.record.resume and (owner := finished_owner(job)):
+        job.world.together(lambda: export_again(job), chosen=job.world.is_main)
         return Message.of("resume_finished", run=owner["run"], steps_total=owner["steps_total"], **job.options())
     try:
         prepared = prepare(job)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.contract import certificate, environment
+from engine.contract import certificate, environment, exports
 from engine.contract.config import FIELDS, RunConfig, check_value, from_json, override, to_json
 from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
@@ -151,8 +151,16 @@ def is_finished(record: RunRecord) -> bool:
 
 
 def nothing_left(record: RunRecord) -> Message | None:
-    """What to say of a resume that would do nothing, because its run is finished; None where there is something."""
+    """What to say of a resume that would do nothing, because its run is finished; None where there is something.
+
+    A finished run may still be exported; raises InputError where somebody else's file has the name.
+    """
     if not (record.resume and is_finished(record)):
+        return None
+    target, output = Path(str(record.config.get("export_state_dict", ""))), record.output
+    if target.name and exports.is_due(target, output):
+        if not exports.may_be_written(target, output):
+            raise InputError("export_kept", path=str(target), best=str(output.best))
         return None
     steps = int(record.output.owner().get("steps_total") or 0)
     options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}

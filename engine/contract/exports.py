@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engine.contract.files import open_regular
+from engine.contract.files import open_regular, read_whole
 from engine.contract.rundir import OutputDir, read_json, write_json
 
 MARK = "archive/sft-tui"  # a part of every file that we write, which nobody else's has, whatever a record says
+DIGEST = "model.safetensors.sha256"  # next to the weights of a best model
 KEPT_HASHES = 2  # the newest, and the one that it replaces: a run may be cut between its record and its file
 
 
@@ -40,9 +41,19 @@ def _has_mark(file: BinaryIO) -> bool:
         return False
 
 
-def source_of(output: OutputDir) -> str:
-    """The hash of the best model that the newest file was made of; empty where there is none."""
-    return str(read_json(output.exported).get("source", ""))
+def is_due(target: Path, output: OutputDir) -> bool:
+    """Whether the file is still to be made of the best model; not so where there is no best model."""
+    made_of = read_json(output.exported).get("source")
+    return output.best.is_dir() and not (made_of == digest_of_best(output) and is_exported(target, output))
+
+
+def digest_of_best(output: OutputDir) -> str:
+    """The hash that was published with the best model; empty where there is none."""
+    try:
+        words = read_whole(output.best / DIGEST).decode("utf-8", "replace").split()
+    except OSError:
+        return ""
+    return words[0] if words else ""
 
 
 def remember(output: OutputDir, target: Path, *, size: int, sha256: str, source: str) -> None:

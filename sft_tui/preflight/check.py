@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from engine.contract import exports
 from engine.contract.config import RunConfig, to_json
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
@@ -235,6 +236,9 @@ def _folders(request: Request) -> Iterator[Finding]:
             refuse_unfinished(output, resume_option=resume, fresh_option=fresh)
     except InputError as error:
         yield of_error(error, "output_dir")
+    export = request.config.export_state_dict
+    if export and not exports.may_be_written(Path(export), output):
+        yield Finding("warning", "export_kept", "export_state_dict", {"path": export, "best": str(output.best)})
 
 
 def _memory(

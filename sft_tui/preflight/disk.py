@@ -51,7 +51,9 @@ def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: 
 
 def settings_of(config: RunConfig, logs: Path) -> dict[str, str]:
     """The folders that a run writes to, each with the setting that names it."""
-    return {config.output_dir: "output_dir", str(logs): "logs", config.token_store: "token_store"}
+    export = config.export_state_dict
+    exported = {str(Path(export).parent): "export_state_dict"} if export else {}
+    return {**exported, config.output_dir: "output_dir", str(logs): "logs", config.token_store: "token_store"}
 
 
 def unwritable(config: RunConfig, logs: Path) -> Iterator[Finding]:

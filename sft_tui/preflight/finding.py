@@ -49,6 +49,9 @@ SAID: dict[str, Said] = {
     "parquet_bad": Said(why=("Rows that cannot be read cannot be trained on.", "读不出的数据无法用于训练。")),
     "column_missing": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
     "column_not_text": Said(why=("Prompts and responses come from two columns of text.", "提问和回答来自两列文本。")),
+    "export_kept": Said(
+        why=("The run trains, and leaves no state dict there.", "训练照常进行，但不会在该处写出权重文件。")
+    ),
     "rows_none": Said(why=("There is nothing to train on or to evaluate.", "没有可供训练或评估的数据。")),
     "rows_all_empty": Said(why=("There is nothing to train on or to evaluate.", "没有可供训练或评估的数据。")),
     "rows": Said(

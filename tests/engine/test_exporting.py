@@ -165,3 +165,39 @@ def test_a_record_that_names_a_file_of_somebody_elses_with_its_hash_proves_nothi
 def test_a_copy_in_another_folder_is_not_of_this_one(exported: tuple["Outcome", Path], tmp_path: Path) -> None:
     shutil.copy(exported[1], tmp_path / "a.bin")
     assert not exports.may_be_written(tmp_path / "a.bin", OutputDir(tmp_path / "other"))
+
+
+# A run that is finished already.
+
+
+def test_a_finished_run_is_exported_by_a_resume_and_once(
+    exported: tuple["Outcome", Path], export: Export, tmp_path: Path
+) -> None:
+    run, first = exported
+    shutil.copytree(run.output.path, tmp_path / "output")
+    target = tmp_path / "new folder" / "again.bin"
+    for codes in (["exported"], []):
+        again, _ = export(tmp_path, resume=True, export_state_dict=str(target))
+        assert (again.code, again.ended.message.code, again.all(events.Step)) == (0, "resume_finished", [])
+        assert again.codes(events.Notice)[-1:] == codes
+        again.run_dir.events.unlink()
+        assert target.read_bytes() == first.read_bytes()
+
+
+def test_a_finished_run_of_another_family_is_exported_whole(export: Export, tmp_path: Path, tiny_bart: Path) -> None:
+    settings = {"pretrained_model": str(tiny_bart), "freeze": "", "eval_rows": 2}
+    _, first = export(tmp_path, **settings)
+    target = tmp_path / "again.bin"
+    export(tmp_path, resume=True, export_state_dict=str(target), **settings)
+    assert target.read_bytes() == first.read_bytes()
+
+
+def test_a_finished_run_is_not_exported_over_somebody_elses_file(
+    exported: tuple["Outcome", Path], export: Export, tmp_path: Path
+) -> None:
+    shutil.copytree(exported[0].output.path, tmp_path / "output")
+    mine = tmp_path / "mine.bin"
+    mine.write_bytes(b"weights of weeks")
+    again, _ = export(tmp_path, resume=True, export_state_dict=str(mine))
+    assert (again.code, again.ended.message.code) == (2, "export_kept")
+    assert mine.read_bytes() == b"weights of weeks"

@@ -18,7 +18,7 @@ from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_j
 from engine.contract.stream import EventWriter
 from sft_tui.removal import discard
 from sft_tui.runs import find, look
-from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run, start
+from sft_tui.starting import fix_of, is_finished, nothing_left, open_run_dir, plan_resume, plan_run, start
 
 
 @pytest.fixture
@@ -193,6 +193,20 @@ def test_a_finished_run_is_over_unless_it_is_asked_for_more_epochs(
 
 def test_a_run_that_was_cut_is_not_finished(settings: dict[str, Any]) -> None:
     assert not is_finished(plan_resume(cut_record(settings), {}))
+
+
+def test_a_finished_run_has_something_left_while_it_is_to_be_exported(settings: dict[str, Any]) -> None:
+    record = cut_record(settings, finished=True)
+    said = nothing_left(plan_resume(record, {}))
+    assert said is not None
+    assert said.code == "resume_finished"
+    asked = plan_resume(record, {"export_state_dict": "x.bin"})
+    assert nothing_left(asked) is not None  # there is no best model
+    OutputDir(Path("out")).best.mkdir()
+    assert nothing_left(asked) is None
+    Path("x.bin").write_text("mine")
+    with pytest.raises(InputError, match=r"x\.bin exists, and no run of this output folder wrote it"):
+        nothing_left(asked)
 
 
 def test_what_an_earlier_attempt_was_asked_for_is_not_asked_of_the_next(settings: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.presets import preset
-from sft_tui.preflight import disk
+from sft_tui.preflight import check, disk
+from sft_tui.preflight.check import Request
 from sft_tui.preflight.disk import Store
 
 FACTS = [{"store_kept": True, "store_bytes": 3_000_000}, {"store_kept": False, "store_bytes": 2_000_000}, {}]
@@ -53,3 +54,33 @@ def test_a_folder_below_a_file_cannot_be_written(config: RunConfig, tmp_path: Pa
     assert (finding.level, finding.subject) == ("error", "output_dir")
     assert "is not a folder" in finding.what("en")
     assert "不是目录" in finding.what("zh")
+
+
+def test_a_state_dict_that_could_not_be_written_is_an_error_of_its_setting(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    exported = replace(config, export_state_dict=str(tmp_path / "file" / "x.bin"))
+    (finding,) = disk.unwritable(exported, tmp_path / "logs")
+    assert (finding.level, finding.subject) == ("error", "export_state_dict")
+    inside = replace(config, export_state_dict=str(Path(config.output_dir) / "x.bin"))
+    assert [finding.subject for finding in disk.unwritable(inside, tmp_path / "logs")] == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_a_name_of_a_state_dict_that_somebody_elses_file_has_is_warned_of(
+    config: RunConfig, tmp_path: Path, kind: str
+) -> None:
+    target = tmp_path / "x.bin"
+    exported = replace(config, export_state_dict=str(target))
+    request = Request.of("sft-small", {}, exported, tmp_path / "logs")
+    assert list(check._folders(request)) == []
+    if kind == "file":
+        target.touch()
+    elif kind == "folder":
+        target.mkdir()
+    else:
+        target.symlink_to("gone")
+    (finding,) = check._folders(request)
+    assert (finding.level, finding.code, finding.subject) == ("warning", "export_kept", "export_state_dict")
+    assert "x.bin exists, and no run of this output folder wrote it" in finding.what("en")
+    assert finding.why("en")
+    assert finding.why("zh")
