@@ -12,6 +12,7 @@ from typing import BinaryIO
 from charset_normalizer import from_bytes
 
 from engine.contract.messages import InputError
+from engine.data.text import decoded
 
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
 CHUNK = 1 << 20
@@ -68,10 +69,10 @@ MARGIN = 0.15  # between the score of what is taken and that of the next
 
 
 def require_encoding(name: str) -> None:
-    """Raises InputError unless Python knows an encoding of texts by this name."""
+    """Raises InputError unless Python reads texts in an encoding of this name, whatever bytes there are."""
     try:
-        "".encode(name)
-    except LookupError:
+        decoded(io.BytesIO(b"text\xff"), name).read()
+    except (LookupError, ValueError):
         raise InputError("encoding_unknown", encoding=name) from None
 
 

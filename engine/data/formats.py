@@ -118,6 +118,8 @@ def content_of(path: Path) -> Content:
                 inside = stream.read(HEAD)
             kind = _kind(inside)
             return Content("parquet-inside" if kind in ("parquet", "arrow") else kind, compression)
+    if head and not any(head):  # a hole, which may have terabytes
+        return Content("binary")
     kind = _kind(head)
     return Content(_of_zip(path, head) if kind == "zip" else kind)
 

@@ -214,8 +214,9 @@ class JsonFile:
             bare = token is not None and token[0] == '"'
             if token is None or (bare and not LINE_END.search(self._window, start)):
                 offset = start - self._at
-                if not self._more():
-                    return 0, members, RefusedError("json_broken")
+                long = len(self._window) - self._at > LONGEST_RECORD
+                if long or not self._more():
+                    return 0, members, RefusedError("record_long" if long else "json_broken")
                 at = self._at + offset
                 continue
             at = token.end()

@@ -5,6 +5,7 @@ What cannot be read as a record is yielded as `RefusedError` in its place, so th
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +80,7 @@ def _columns(columns: list[str], wanted: Wanted, account: FileAccount) -> Iterat
     """Notes the columns of a table, with a notice for each that comes twice; raises InputError where it is wanted."""
     account.columns = columns
     shown = ", ".join(columns)[:1000]
-    for name in sorted({name for name in columns if name and columns.count(name) > 1}):
+    for name in sorted(name for name, count in Counter(columns).items() if name and count > 1):
         if name in wanted.names:
             raise InputError("source_column_twice", path=account.path, column=name, columns=shown)
         yield "1", Notice("column_repeated", name)

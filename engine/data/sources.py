@@ -2,12 +2,13 @@
 
 import glob
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
+from engine.contract.files import read_whole
 from engine.contract.messages import InputError
 from engine.data.formats import FOREIGN, content_of
 
@@ -73,10 +74,18 @@ def _folder(folder: Path, passed: dict[str, str]) -> list[Path]:
 
 def _walked(folder: Path) -> Iterator[Path]:
     """The files below a folder by their names; links to folders are not followed."""
-    found = list(islice(folder.rglob("*"), MOST + 1))
-    if len(found) > MOST:
-        raise InputError("source_folder_large", path=str(folder), most=f"{MOST:,}", pattern=str(folder / "*.jsonl"))
-    return (path for path in sorted(found) if not path.is_dir())
+    found: list[Path] = []
+    count = 0
+    for place, folders, names in os.walk(folder, onerror=_unreadable):
+        found += [Path(place, name) for name in names]
+        count += len(folders) + len(names)
+        if count > MOST:
+            raise InputError("source_folder_large", path=str(folder), most=f"{MOST:,}", pattern=str(folder / "*.jsonl"))
+    return iter(sorted(found))
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError("source_unreadable", path=str(error.filename), why=error.strerror or str(error))
 
 
 def _saved(folder: Path, passed: dict[str, str]) -> list[Path] | None:
@@ -102,7 +111,7 @@ def _saved(folder: Path, passed: dict[str, str]) -> list[Path] | None:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        said = json.loads(path.read_text("utf-8"))
+        said = json.loads(read_whole(Path(os.path.realpath(path))))
     except (OSError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.contract.files import STAGED
+from engine.contract.files import STAGED, reason
 from engine.contract.messages import InputError
 from engine.contract.rundir import sync
 from engine.data import journal
@@ -52,7 +52,7 @@ def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: 
     targets = [Target(part, path, Path(path).resolve(), overwrite) for part, path in given.items() if path]
     folders = {folder for target in targets for folder in target.path.parents}
     for target in targets:
-        if target.path in folders or (target.path.exists() and not target.path.is_file()):
+        if target.path in folders or _is_no_file(target):
             raise InputError("target_not_file", path=target.given, setting=target.part)
     for one, other in combinations(targets, 2):
         if _same(one.path, other.path):
@@ -65,6 +65,15 @@ def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: 
         if target.path.exists() and not overwrite:
             raise InputError("import_exists", path=target.given)
     return targets
+
+
+def _is_no_file(target: Target) -> bool:
+    """Whether something stands there that is no file; raises InputError where none can have such a name."""
+    given = Path(target.given)  # `/dev/stdout` leads to no path
+    try:
+        return any(path.exists() and not path.is_file() for path in (given, target.path))
+    except OSError as error:
+        raise InputError("folder_unwritable", path=target.given, setting=target.part, **reason(error)) from None
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -4,8 +4,10 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import pickle
 import sqlite3
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
+from engine.data.charset import require_encoding
 from engine.data.formats import content_of
 from engine.data.importing import Request, import_files
+from tests.permissions import enforced
 
 Pairs = list[tuple[str, str]]
 Reader = Callable[..., tuple[dict[str, Any], Pairs]]
@@ -385,13 +389,58 @@ def test_what_holds_no_rows_is_named_for_what_it_is_with_what_to_do(read: Reader
     assert refused.value.message.code == "source_missing"
 
 
+def test_a_hole_of_a_terabyte_is_refused_at_once(tmp_path: Path, read: Reader) -> None:
+    for name in ("rows.jsonl", "rows.csv", "rows.parquet"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 1 << 40)
+        with pytest.raises(InputError) as refused:
+            read(tmp_path / name)
+        assert refused.value.message.code == "source_foreign"
+
+
+def test_what_describes_a_folder_is_neither_waited_for_nor_read_without_end(tmp_path: Path, read: Reader) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text(LINES)
+    os.mkfifo(folder / "state.json")
+    (folder / "dataset_dict.json").symlink_to("/dev/zero")
+    found, came = read(folder)
+    assert came == ROWS
+    assert passed_over(found) == {"state.json": "metadata", "dataset_dict.json": "metadata"}
+
+
+def test_a_folder_in_a_folder_that_may_not_be_read_is_named(tmp_path: Path, read: Reader) -> None:
+    closed = tmp_path / "set/closed"
+    closed.mkdir(parents=True)
+    (tmp_path / "set/rows.jsonl").write_text(LINES)
+    closed.chmod(0)
+    with enforced(), pytest.raises(InputError, match="set/closed cannot be read: Permission denied"):
+        read(tmp_path / "set")
+
+
+def test_many_columns_take_no_longer_than_their_number(read: Reader) -> None:
+    names = ["prompt", "response", *(f"c{number}" for number in range(30_000))]
+    before = time.process_time()
+    _, came = read(f"{','.join(names)}\n{','.join('1' for _ in names)}\n")
+    assert came == [("1", "1")]
+    assert time.process_time() - before < 10  # where each was looked for among all, it took a minute
+
+
+@pytest.mark.parametrize("name", ["idna", "undefined", "zip", "rot13", "no such", "../x"])
+def test_what_is_no_encoding_of_texts_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(InputError) as refused:
+        require_encoding(name)
+    assert refused.value.message.code == "encoding_unknown"
+
+
 def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.data.jsonfile.LONGEST_RECORD", 1000)
     monkeypatch.setattr("engine.data.jsonfile.CHUNK", 100)
-    endless = '{"prompt": "' + "x" * 5000 + '", "response": "y"}\n'
-    found, came = read(ONE + "\n" + endless + TWO + "\n", "rows.jsonl")
-    assert came == BOTH
-    assert places(found) == {"record_long": ["2"]}
+    whole = '{"prompt": "' + "x" * 5000 + '", "response": "y"}'
+    for endless in (whole, whole[:3000], whole[:3000] + '"'):  # a text that ends nowhere
+        found, came = read(ONE + "\n" + endless + "\n" + TWO + "\n", "rows.jsonl")
+        assert came == BOTH
+        assert places(found) == {"record_long": ["2"]}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_three_files_share_no_prompt_and_leave_none_out(imported: Import) -> Non
         ({"valid": "/dev/null"}, "target_not_file"),
         ({"test": "there.parquet", "overwrite": False}, "import_exists"),
         ({"train": "/dev/null/x.parquet"}, "folder_unwritable"),
+        ({"train": "x" * 300}, "folder_unwritable"),
         ({"train": "new/folder/x.parquet", "valid": "there.parquet/x.parquet"}, "folder_unwritable"),
     ],
 )
