@@ -283,6 +283,20 @@ MESSAGES: dict[str, Wording] = {
         "请把每条数据作为一个 JSON 对象单独写成一行；用 pandas 时："
         '`df.to_json(path, orient="records", lines=True, force_ascii=False)`。',
     ),
+    "import_nothing_trees": Wording(
+        "None of the {records} records of {path} can be used ({reasons}).",
+        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
+        "Choose one reply to each message, and write each conversation that comes of it on a line: an object whose "
+        "`messages` are a list of objects with `role` and `content`.",
+        "请为每条消息选定一个回复，把由此得到的每段对话写成一行："
+        "一个对象，其 `messages` 是由含 `role` 和 `content` 的对象组成的列表。",
+    ),
+    "import_nothing_options": Wording(
+        "None of the {records} records of {path} can be used ({reasons}).",
+        "{path} 的 {records} 条记录都无法使用（{reasons}）。",
+        "Write the letter or the text of the right option as the answer.",
+        "请把正确选项的字母或文本写作回答。",
+    ),
     "import_nothing_utf8": Wording(
         "No usable record in {path}; {records} read ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",

@@ -75,6 +75,15 @@ REASONS: dict[str, Reason] = {
     "answer_unwanted": Reason(
         "{detail} is false: the answer is an example of what not to say", "{detail} 为 false：该回答是反面例子"
     ),
+    "answer_is_number": Reason(
+        "{detail} is the number of an option, from 0 or from 1", "{detail} 是选项的序号，不知从 0 还是从 1 数起"
+    ),
+    "options_unclear": Reason(
+        "column {detail}: options that are neither a list nor under letters", "{detail} 列：选项既不是列表，也没有字母"
+    ),
+    "message_tree": Reason(
+        "messages with replies ({detail}), not one conversation", "是带回复的消息（{detail}），不是一段对话"
+    ),
     "no_answer": Reason("no question with an answer", "没有成对的提问和回答"),
     # what was left out of records that are used
     "question_unanswered": Reason("a question without an answer is left out", "没有回答的提问被略去"),

@@ -3,6 +3,7 @@
 Names are compared without case, outer spaces, full-width forms, and with `_` for spaces and hyphens.
 """
 
+import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
@@ -12,13 +13,15 @@ from engine.data.account import RefusedError
 
 # For each part of a conversation the names that its column has.
 NAMES: dict[str, tuple[str, ...]] = {
-    "system": ("system", "system_prompt", "系统", "系统提示", "系统提示词"),
+    "system": ("system", "system_prompt", "meta_instruction", "系统", "系统提示", "系统提示词"),
     "history": ("history", "历史", "历史对话"),
     "instruction": ("instruction", "指令"),
     "question": ("prompt", "question", "query", "提问", "问题", "问"),
     "input": ("input", "输入"),
     "context": ("context", "passage", "上下文", "背景"),
-    "answer": ("response", "completion", "answer", "output", "chosen", "回复", "回答", "答案", "答", "输出"),
+    "answer": (
+        "response", "completion", "answer", "output", "chosen", "answerkey", "回复", "回答", "答案", "答", "输出",
+    ),
     # read where the ones above are not there: elsewhere they are columns about something else
     "asker": ("user", "human", "ask", "q", "用户"),
     "answerer": ("assistant", "gpt", "bot", "target", "reply", "a", "助手"),
@@ -30,10 +33,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "contents": ("contents",),
     "prompt_turns": ("prompt_turns",),  # where turns begin in a prompt that an import wrote
     "data": ("data",),
-    "label": ("label",),  # false where an answer is one not to be given
+    "chat": ("chat",),
+    "choices": ("choices", "options", "选项"),
+    # false where an answer is one not to be given: the first in data of preferences only
+    "label": ("label",),
+    "kto_tag": ("kto_tag",),
+    # of single messages, and of messages with all replies to them
+    "tree": ("parent_id", "message_tree_id", "replies"),
     # what no prompt of text can hold
     "beyond_text": ("tools", "functions", "image", "images", "audio", "audios", "video", "videos"),
-}
+}  # fmt: skip
 
 
 LISTS = ("messages", "conversations", "conversation", "contents", "data", "paragraphs", "prompt_turns")
@@ -46,6 +55,7 @@ def canonical(name: object) -> str:
 
 
 PART_OF = {name: part for part, names in NAMES.items() for name in names}
+OPTION = re.compile("(?:option|choice|选项)?_?([a-h])")  # as a canonical name; `a` alone has a meaning of its own
 LONGEST_NAME = 64  # characters; no name that is known is as long
 
 
@@ -57,7 +67,8 @@ def part_of(name: object) -> str:
 
 @lru_cache(4096)
 def _part_of(name: str) -> str:
-    return PART_OF.get(canonical(name), "")
+    known = canonical(name)
+    return PART_OF.get(known) or ("option" if OPTION.fullmatch(known) else "")
 
 
 class Read(Container[object]):
@@ -104,9 +115,26 @@ class Columns:
             part = part_of(name)
             if part and name not in asked:
                 self._names.setdefault(part, []).append(name)
+        self._options = self._letters() if "option" in self._names else {}
         self.used: set[Any] = set()
         self._chosen: dict[str, Any] = {}  # what was found out before
         self._filled: dict[str, bool] = {}
+
+    def _letters(self) -> dict[str, Any]:
+        """The columns of options by their letters, which then are nothing else: two and an answer, or more."""
+        names = [*self._names.pop("option"), *self._names.get("answerer", ())]
+        found = {letter[1]: name for name in names if (letter := OPTION.fullmatch(canonical(name)))}
+        if not {"a", "b"} <= found.keys() or (len(found) == 2 and "answer" not in self._names):
+            return {}
+        others = [name for name in self._names.pop("answerer", ()) if name not in found.values()]
+        if others:
+            self._names["answerer"] = others
+        return dict(sorted(found.items()))
+
+    def options(self) -> list[tuple[str, Any]]:
+        """The options of a question that stand in columns of their own, by their letters."""
+        self.used |= set(self._options.values())
+        return [(letter.upper(), self._record[name]) for letter, name in self._options.items()]
 
     @property
     def parts(self) -> frozenset[str]:

@@ -26,8 +26,10 @@ from engine.texts import row_hashes
 PREVIEW, SHOWN = 3, 200
 # By why most records were refused, where that has another remedy than naming the columns.
 REMEDIES = {
-    **dict.fromkeys(("table_not_record", "not_object", "record_long"), "import_nothing_records"),
-    "not_utf8": "import_nothing_utf8",
+    **dict.fromkeys(("table_not_record", "not_object", "record_long"), "_records"),
+    "message_tree": "_trees",
+    "answer_is_number": "_options",
+    "not_utf8": "_utf8",
 }
 LOOKED_AT = 50  # records in which columns are looked for
 UNNAMED = ("no_known_columns", "columns_ambiguous", "column_missing")  # what a person can say better
@@ -113,7 +115,7 @@ def _imported(request: Request, account: Account, sources: list[Path], rows: Ite
     if not counts["rows"]:
         why = counted(account.refused.counts())
         path, shapes = ", ".join(request.files), ", ".join(shape_names())
-        raise InputError(_remedy(account), path=path, records=account.records, shapes=shapes, **why)
+        raise InputError(f"import_nothing{_remedy(account)}", path=path, records=account.records, shapes=shapes, **why)
     written, unfilled = dict.fromkeys(PARTS, ""), dict[str, str]()
     for target in targets:
         (written if counts[f"{target.part}_rows"] else unfilled)[target.part] = target.given
@@ -122,11 +124,11 @@ def _imported(request: Request, account: Account, sources: list[Path], rows: Ite
 
 
 def _remedy(account: Account) -> str:
-    """The message with the remedy for what most records were refused for."""
+    """Which of the messages has the remedy for what most records were refused for."""
     codes = Counter[str]()
     for reason, count in account.refused.counts().items():
         codes["not_utf8" if reason.endswith("_not_utf8") else reason.partition(":")[0]] += count
-    return REMEDIES.get(codes.most_common(1)[0][0], "import_nothing")
+    return REMEDIES.get(codes.most_common(1)[0][0], "")
 
 
 def _given(request: Request) -> dict[str, str]:

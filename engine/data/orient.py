@@ -10,6 +10,7 @@ from typing import Any
 from engine.data.columns import listlike, part_of
 
 Object = Mapping[Any, Any]
+TEXTS = ("instruction", "question", "input", "context", "answer", "asker", "answerer")  # parts that are texts
 
 
 def orient_of(record: Object) -> str:
@@ -44,13 +45,14 @@ def _is_columns(record: Object) -> bool:
 
 
 def _is_list(record: Object) -> bool:
-    """`{"prompt": ["…", …], …}`: as many cells in each column, among them texts, or conversations."""
+    """`{"prompt": ["…", …], …}`: as many cells in each column, one of which is of texts, or of conversations."""
     cells = list(record.values())
     if not all(isinstance(value, list) and len(value) == len(cells[0]) for value in cells) or len(cells[0]) < 2:
         return False
     if any(isinstance(cell, list) and any(isinstance(turn, Mapping) for turn in cell) for cell in cells[0]):
         return True
-    return len(cells) > 1 and any(not isinstance(cell, list | Mapping) for value in cells for cell in value)
+    texts = [value for name, value in record.items() if part_of(name) in TEXTS]
+    return len(cells) > 1 and any(not isinstance(cell, list | Mapping) for value in texts for cell in value)
 
 
 ORIENTS: dict[str, Callable[[Object], bool]] = {

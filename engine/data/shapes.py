@@ -7,13 +7,16 @@ from itertools import chain
 from typing import Any
 
 from engine.data.account import RefusedError
-from engine.data.columns import Columns
+from engine.data.columns import Columns, canonical, listlike
 from engine.data.conversation import Conversation, Row, Turn, parsed
+from engine.data.moss import moss_turns
+from engine.data.options import options_of
 from engine.data.orient import orient_of
 from engine.data.turns import is_turns, listed, turns_of
 from engine.data.values import text_of
 from engine.source import turns_column
 
+FALSE = ("false", "0", "0.0")
 PROMPT_PARTS = ("instruction", "question", "input", "context")  # in the order in which they stand in a prompt
 Notices = list[str]
 Reader = Callable[[Columns, Notices], Iterator[Conversation]]
@@ -82,6 +85,8 @@ def _shape_of(columns: Columns) -> Shape:
             return shape
     if possible:
         return possible[0]
+    if "tree" in columns.parts:
+        raise RefusedError("message_tree", str(columns.name("tree")))
     raise RefusedError("no_known_columns", columns.listed())
 
 
@@ -107,11 +112,11 @@ def suggested(names: Sequence[str]) -> dict[str, str | int]:
         shape = _shape_of(columns)
         if shape is not PAIR:
             return {"importable": 1}
-        parts = [part for part in ("system", "history", *PROMPT_PARTS) if columns.has(part)]
+        parts = [part for part in ("system", "history", *PROMPT_PARTS, "choices") if columns.has(part)]
         asking, answering = columns.first(*PROMPT_PARTS, "asker"), columns.first("answer", "answerer")
     except RefusedError:
         return {"importable": 0}
-    if parts not in ([asking], []):
+    if parts not in ([asking], []) or columns.options():
         return {"importable": 1}
     return {"importable": 1, "prompt_column": columns.name(asking), "response_column": columns.name(answering)}
 
@@ -123,10 +128,18 @@ def _turns_in(part: str) -> Reader:
     """Reads the turns in the column of a part, with the system text in a column of its own before them."""
 
     def read(columns: Columns, notices: Notices) -> Iterator[Conversation]:
+        _require_wanted(columns, feedback="label" in columns.parts and isinstance(columns.get("label"), bool))
         turns = turns_of(columns.get(part), str(columns.name(part)), notices)
         yield Conversation.of(chain(_system(columns, notices), turns))
 
     return read
+
+
+def _moss(columns: Columns, notices: Notices) -> Iterator[Conversation]:
+    """The turns of MOSS, or of a list in a column of the same name, with the system text before them."""
+    value, name = columns.get("chat"), str(columns.name("chat"))
+    turns = turns_of(value, name, notices) if listlike(value) else moss_turns(value, name, notices)
+    yield Conversation.of(chain(_system(columns, notices), turns))
 
 
 def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
@@ -134,7 +147,7 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     if columns.has("prompt_turns") and columns.name("prompt_turns") == turns_column(str(columns.name("question"))):
         yield _of_import(columns, notices)
         return
-    _require_wanted(columns)
+    _require_wanted(columns, feedback=canonical(columns.name("answer")) == "completion")
     answer = columns.get(columns.first("answer", "answerer"))
     asked = columns.get("question")
     turns = list(chain(_system(columns, notices), _history(columns, notices)))
@@ -151,10 +164,14 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     yield Conversation.of([*turns, Turn("user", _prompt(columns, notices)), *answered])
 
 
-def _require_wanted(columns: Columns) -> None:
-    """Raises RefusedError where the answer is marked as a bad example, as data sets of preferences do."""
-    if columns.has("label") and columns.get("label") is False:
-        raise RefusedError("answer_unwanted", str(columns.name("label")))
+def _require_wanted(columns: Columns, *, feedback: bool) -> None:
+    """Raises RefusedError where the answer is marked as a bad example.
+
+    A `label` says that where the record is one of `feedback`; elsewhere it is the class of something.
+    """
+    for part in ("kto_tag", "label") if feedback else ("kto_tag",):
+        if part in columns.parts and str(columns.get(part)).strip().casefold() in FALSE:
+            raise RefusedError("answer_unwanted", str(columns.name(part)))
 
 
 def _of_import(columns: Columns, notices: Notices) -> Conversation:
@@ -179,7 +196,7 @@ def _prompt(columns: Columns, notices: Notices) -> str:
     if not values:
         empty = any(isinstance(columns.get(part), str) for part in (*PROMPT_PARTS, "asker"))
         raise RefusedError("prompt_empty" if empty else "prompt_null")
-    return "\n".join(_texts(value, "prompt", notices) for value in values)
+    return "\n".join([*(_texts(value, "prompt", notices) for value in values), *options_of(columns, notices)])
 
 
 def _texts(value: Any, what: str, notices: Notices) -> str:
@@ -278,5 +295,6 @@ SHAPES = (
     Shape("alpaca", ("instruction", "answer"), _pair,
           '{"instruction": "…", "input": "…", "output": "…", "system": "…", "history": [["…", "…"]]}'),
     PAIR,
+    Shape("moss", ("chat",), _moss, '{"chat": {"turn_1": {"Human": "…", "MOSS": "…"}}}'),
     Shape("ultrachat", ("data",), _turns_in("data"), '{"data": ["…", "…"]}'),
 )  # fmt: skip

@@ -150,6 +150,22 @@ def test_what_cannot_be_used_is_counted_with_its_place(bring_in: Importer, line:
     assert (found["records"], found["used"]) == (3, 2)
 
 
+@pytest.mark.parametrize(
+    ("record", "remedy"),
+    [
+        ({"text": "x"}, "--prompt_column"),
+        ({"parent_id": None, "role": "prompter", "text": "x"}, "`role` and `content`"),
+        ({"question": "x", "choices": ["y", "z"], "answer": 1}, "letter or the text"),
+        (["text"], 'orient="records"'),
+    ],
+)
+def test_what_nothing_came_of_has_the_remedy_for_why(bring_in: Importer, record: Any, remedy: str) -> None:
+    with pytest.raises(InputError) as refused:
+        bring_in(lines(record, record))
+    assert remedy in refused.value.message.fix("en")
+    assert refused.value.message.fix("zh")
+
+
 def test_bytes_that_are_no_text_refuse_their_line_alone(bring_in: Importer) -> None:
     found, train, _ = bring_in(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
     assert train == [("a", "b")]

@@ -62,6 +62,27 @@ RECORDS: list[tuple[str, Record, Pairs]] = [
      [("简短\n你好", "你好！")]),
     ("conversation", {"dialog": ["甲", "1", "乙", "2"]}, TWO),
     ("ultrachat", {"id": "7", "data": ["甲", "1", "乙", "2"]}, TWO),
+    ("moss", {"chat": {"turn_2": {"Human": "<|Human|>: 乙<eoh>\n", "MOSS": "<|MOSS|>: 2<eom>\n"},
+                       "turn_1": {"Human": "<|Human|>: 甲<eoh>\n", "MOSS": "<|MOSS|>: 1<eom>\n"}}}, TWO),
+    ("moss", {"meta_instruction": "简短", "num_turns": 1, "chat": {"turn_1": {
+        "Human": "你好", "Inner Thoughts": "<|Inner Thoughts|>: None<eot>", "Commands": "<|Commands|>: None<eoc>",
+        "Tool Responses": "<|Results|>: None<eor>", "MOSS": "你好！"}}}, [("简短\n你好", "你好！")]),
+    ("moss", {"chat": turns("甲", "1", "乙", "2")}, TWO),
+    ("question/answer", {"id": "7", "question": "首都？", "A": "上海", "B": "北京", "C": "", "answer": "B"},
+     [("首都？\nA. 上海\nB. 北京", "B")]),
+    ("Question/Answer", {"Question": "首都？", "A": "上海", "B": "北京", "Answer": "B"},
+     [("首都？\nA. 上海\nB. 北京", "B")]),
+    ("问题/答案", {"问题": "首都？", "选项A": "上海", "选项B": "北京", "选项C": "天津", "答案": "B"},
+     [("首都？\nA. 上海\nB. 北京\nC. 天津", "B")]),
+    ("question/answer", {"question": "首都？", "choices": ["上海", "北京"], "answer": "北京"},
+     [("首都？\nA. 上海\nB. 北京", "北京")]),
+    ("question/answer", {"question": "首都？", "choices": '["上海", "北京"]', "answer": "B"},
+     [("首都？\nA. 上海\nB. 北京", "B")]),
+    ("question/answerKey", {"question": "首都？", "choices": {"text": ["上海", "北京"], "label": ["A", "B"]},
+                            "answerKey": "B"}, [("首都？\nA. 上海\nB. 北京", "B")]),
+    ("question/answer", {"question": "多少？", "options": {"A": "30", "B": "50"}, "answer": "50"},
+     [("多少？\nA. 30\nB. 50", "50")]),
+    ("q/a", {"q": "你好", "a": "你好！", "b": "再见"}, ONE),
     ("contents", {"contents": [{"role": "user", "parts": [{"text": "你好"}]},
                                {"role": "model", "parts": [{"text": "你好！"}]}]}, ONE),
     ("squad", {"context": "长江长6300公里", "question": "多长？",
@@ -124,7 +145,19 @@ REFUSED = [
     ({"text": "x", "标题": "y"}, "no_known_columns:text, 标题"),
     ({"prompt": "a", "question": "b", "response": "c"}, "columns_ambiguous:prompt, question"),
     ({"prompt": "a", "response": "b", "answer": "c"}, "columns_ambiguous:response, answer"),
-    ({"prompt": "a", "completion": "b", "label": False}, "answer_unwanted:label"),
+    *(({"prompt": "a", "completion": "b", "label": label}, "answer_unwanted:label")
+      for label in (False, "false", " False", "0", 0, 0.0)),
+    ({"instruction": "a", "output": "b", "kto_tag": "False"}, "answer_unwanted:kto_tag"),
+    ({"messages": turns("a", "b"), "label": False}, "answer_unwanted:label"),
+    ({"message_id": "7", "parent_id": None, "role": "prompter", "text": "a"}, "message_tree:parent_id"),
+    ({"message_tree_id": "7", "prompt": {"text": "a", "role": "prompter", "replies": []}},
+     "message_tree:message_tree_id"),
+    ({"chat": {"turn_1": {"Human": "a", "Commands": "Search('b')", "MOSS": "c"}}}, "turn_calls_tools:Commands"),
+    ({"chat": "USER: a ASSISTANT: b"}, "column_not_list:chat"),
+    ({"question": "a", "choices": ["b", "c"], "answer": 1}, "answer_is_number:answer"),
+    ({"question": "a", "A": "2", "B": "3", "C": "4", "answer": "2"}, "answer_is_number:answer"),
+    ({"question": "a", "options": "b or c", "answer": "b"}, "options_unclear:options"),
+    ({"question": "a", "A": "b", "B": "c", "C": "d"}, "no_known_columns:question, A, B, C"),
     ({"prompt": turns("a"), "completion": "b", "label": False}, "answer_unwanted:label"),
     ({"prompt": "a", "response": "b", "images": ["x.png"]}, "column_beyond_text:images"),
     ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, "column_beyond_text:tools"),
@@ -230,6 +263,8 @@ def test_columns_that_are_named_win_over_every_shape_and_the_others_are_named() 
         (["问", "答"], {"importable": 1, "prompt_column": "问", "response_column": "答"}),
         (["instruction", "input", "output"], {"importable": 1}),
         (["question", "context", "answer"], {"importable": 1}),
+        (["question", "A", "B", "answer"], {"importable": 1}),
+        (["question", "choices", "answer"], {"importable": 1}),
         (["messages", "id"], {"importable": 1}),
         (["text", "label"], {"importable": 0}),
     ],
@@ -252,7 +287,27 @@ def test_the_readme_lists_the_shapes_and_names_that_are_read(name: str) -> None:
     assert table.count("\n") == len(shapes) - 1
 
 
-@pytest.mark.parametrize("label", [True, 0, 1, None, "news"])
-def test_an_answer_is_learned_under_any_label_but_false(label: object) -> None:
+@pytest.mark.parametrize("label", [True, 1, None, "news", "true", "1"])
+def test_an_answer_in_data_of_preferences_is_learned_under_any_label_but_false(label: object) -> None:
     found = shaped({"prompt": "你好", "completion": "你好！", "label": label})
     assert [(row.prompt, row.response) for row in found.rows] == ONE
+
+
+@pytest.mark.parametrize("label", [False, 0, "0", "false"])
+def test_a_label_that_is_the_class_of_something_refuses_no_answer(label: object) -> None:
+    found = shaped({"instruction": "你好", "output": "你好！", "label": label})
+    assert [(row.prompt, row.response) for row in found.rows] == ONE
+    assert found.unused == ["label"]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": turns("你好", "你好！"), "tags": ["x", "y"]},
+        {"conversations": turns("你好", "你好！"), "id": ["x", "y"]},
+        {"messages": {"role": ["user", "assistant"], "content": ["你好", "你好！"]}},
+        {"prompt": ["你好"], "response": ["你好！"]},
+    ],
+)
+def test_a_record_that_is_made_of_lists_is_no_table(record: Record) -> None:
+    assert [(row.prompt, row.response) for row in shaped(record).rows] == ONE
