@@ -11,21 +11,26 @@ from engine.finite import same_content
 from engine.foreign import reading_foreign
 from engine.kinds import require_file, require_folder
 from engine.sizes import check_sizes
+from engine.structure import require_file_of_text, tensors_in
 from engine.weightfile import T5_NAMES, Tensor, Tensors, bad, require_regular, tensors_of, weight_files, wrapper_of
 
 LONGEST_CONFIG = 10_000_000  # bytes
-# Families of sequence-to-sequence models; a folder of any other is refused by transformers, after a while.
-SEQ2SEQ = {
-    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "fsmt", "led", "longt5", "m2m_100",
-    "marian", "mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t",
-    "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "umt5", "xlm-prophetnet",
-}  # fmt: skip
 T5_FAMILY = {"t5", "mt5"}
 GATE, GATED = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", "gated-gelu"  # of T5 1.1, mT5 and Flan
 NO_T5 = (
     "its names are not those of a T5; a model of another family is named by its folder, with its config.json",
     "其中的名称不是 T5 的；其他模型请指定含 config.json 的目录",
 )
+
+OF_A_FILE = (
+    "Set the shape the weights were trained with (--d_model, --d_ff, --num_layers, …), or name another file.",
+    "请设置与权重一致的模型形状（--d_model、--d_ff、--num_layers 等），或换用其他文件。",
+)
+OF_A_FOLDER = (
+    "Put the config.json that was saved with these weights next to them, or name another model.",
+    "请放回与这些权重一同保存的 config.json，或换用其他模型。",
+)
+SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 
 
 def describe(config: RunConfig) -> dict[str, Any]:
@@ -42,6 +47,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
     require_regular(path, "pretrained_model")
     require_file(path)
     tensors, wrapper = unwrapped(tensors_of(path), T5_NAMES)
+    require_file_of_text(path, tensors)
     shared = tensors.get("shared.weight")
     if shared is None or len(shared.shape) != 2 or not T5_NAMES & tensors.keys() - {"shared.weight"}:
         raise bad(path, *NO_T5)
@@ -75,17 +81,10 @@ def _new_config(config: RunConfig) -> dict[str, Any]:
 
 def _folder(path: Path, freeze: str) -> dict[str, Any]:
     require_folder(path)
-    settings = _read_config(path / "config.json")
-    family = str(settings.get("model_type"))
-    if family not in SEQ2SEQ:
-        why = f"its model_type is {family}, which is not a sequence-to-sequence model"
-        raise bad(path, why, f"其 model_type 为 {family}，不是序列到序列模型")
-    files = weight_files(path)
-    tensors: Tensors = {}
-    for file in files:
-        tensors.update(tensors_of(file))
-    size = sum(file.stat().st_size for file in files)
-    if family not in T5_FAMILY:
+    settings = read_config(path / "config.json")
+    tensors = tensors_in(path, settings)
+    size = sum(file.stat().st_size for file in weight_files(path))
+    if settings["model_type"] not in T5_FAMILY:
         from engine import family as others  # with torch, which takes seconds
 
         kinds = sorted({tensor.kind for tensor in tensors.values()})
@@ -102,7 +101,8 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if isinstance(value, int | str | bool)}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a model's config.json; raises InputError where it is none, or names what is never run or built."""
     if not path.is_file():
         raise bad(path.parent, "it has no config.json", "其中没有 config.json")
     if path.stat().st_size > LONGEST_CONFIG:
@@ -168,11 +168,25 @@ def _shape_in(tensors: Tensors) -> dict[str, int]:
     return {**shape, "num_layers": layers["encoder"], "num_decoder_layers": layers["decoder"]}
 
 
+def misfit(
+    path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str], shape: dict[str, int]
+) -> InputError:
+    """The error of weights that are not those of the model: how many, the first of each kind, and their shape."""
+    groups = {"missing": sorted(missing), "unexpected": sorted(unexpected), "mismatched": sorted(mismatched)}
+    counts = {f"{name}_count": len(group) for name, group in groups.items()}
+    shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
+    advice, advice_zh = OF_A_FOLDER if path.is_dir() else OF_A_FILE  # a folder says its shape itself
+    texts = {"advice": advice, "advice_zh": advice_zh}
+    return InputError("model_keys", path=str(path), **counts, **shown, **shape, **texts)
+
+
 _ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
 
 
 def _check_fit(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> None:
     """Raises InputError where names or shapes are not those of a T5 of that configuration."""
+    if unsaid := ", ".join(name for name in SIZES if name not in settings):
+        raise bad(path, f"its config.json does not say {unsaid}", f"其 config.json 没有 {unsaid}")
     with reading_foreign("model_bad", path):
         wanted = _t5_tensors(settings)
     have = dict(tensors)
@@ -181,12 +195,8 @@ def _check_fit(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> Non
     missing = sorted(wanted.keys() - have.keys())
     unexpected = sorted(have.keys() - wanted.keys() - _ALIASES)
     mismatched = sorted(name for name in wanted.keys() & have.keys() if wanted[name].shape != have[name].shape)
-    shape = {} if path.is_dir() else _shape_in(have)  # a folder says its shape itself
-    groups = {"missing": missing, "unexpected": unexpected, "mismatched": mismatched}
     if missing or unexpected or mismatched:
-        counts = {f"{name}_count": len(group) for name, group in groups.items()}
-        shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
-        raise InputError("model_keys", path=str(path), **counts, **shown, **shape)
+        raise misfit(path, missing, unexpected, mismatched, {} if path.is_dir() else _shape_in(have))
 
 
 # --- what it comes to

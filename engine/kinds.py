@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Value
 from engine.contract.rundir import CHECKPOINT_NAME, read_json
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.bin")
@@ -185,7 +185,7 @@ def require_folder(path: Path) -> None:
     if not whole:
         for look in FOLDERS:
             if kind := look(path):
-                raise _error(path, kind)
+                raise error_of(path, kind)
 
 
 def require_file(path: Path) -> None:
@@ -196,11 +196,12 @@ def require_file(path: Path) -> None:
     name = next((name for first, name in FIRST_BYTES.items() if start.startswith(first)), "")
     by_suffix = {".gguf": "GGUF (llama.cpp)", ".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax", ".npz": "NumPy"}
     if name := name or by_suffix.get(suffix, ""):
-        raise _error(path, _of_format(name))
+        raise error_of(path, _of_format(name))
     if path.name.startswith("adapter_model") and (kind := _adapter(path.parent)):
-        raise _error(path, kind)
+        raise error_of(path, kind)
 
 
-def _error(path: Path, kind: Kind) -> InputError:
+def error_of(path: Path, kind: Kind, **more: Value) -> InputError:
+    """The error that says what a folder or a file is; `more` is for the remedies."""
     texts = {"kind": kind.what, "kind_zh": kind.what_zh, "advice": kind.fix, "advice_zh": kind.fix_zh}
-    return InputError("model_kind", path=str(path), instead=kind.instead, **texts)
+    return InputError("model_kind", path=str(path), instead=kind.instead, **texts, **more)

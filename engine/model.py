@@ -22,24 +22,22 @@ from transformers import (
     T5Config,
 )
 
-from engine.anatomy import GATE, GATED, NO_T5, T5_FAMILY
+from engine.anatomy import GATE, GATED, NO_T5, T5_FAMILY, misfit, read_config
 from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
-from engine.contract.rundir import read_json
 from engine.foreign import reading_foreign
 from engine.generation import read_generation
 from engine.kinds import require_file, require_folder
 from engine.network.modules import T5Modules, is_known
-from engine.tokenizer import tokens_needed
+from engine.structure import require_file_of_text, tensors_in
+from engine.tokenizer import load_tokenizer, tokens_needed
 from engine.weightfile import (
     T5_NAMES,
-    Tensors,
     bad,
     require_regular,
     state_within,
     tensors_of,
-    weight_files,
     wrapper_of,
 )
 
@@ -48,6 +46,21 @@ Tell = Callable[[Message], None]
 
 def _tell_nobody(_message: Message) -> None:
     """A notice that nobody asked for."""
+
+
+def load_tokenizer_of(config: RunConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run; raises InputError, of the model first where that is none and the tokenizer in its folder.
+
+    A tokenizer of another kind of model has other faults, which are not worth fixing.
+    """
+    folder = tokenizer_folder(config)
+    try:
+        return load_tokenizer(folder)
+    except InputError:
+        if Path(folder).is_dir() and folder == config.pretrained_model:
+            require_folder(Path(folder))
+            tensors_in(Path(folder), read_config(Path(folder) / "config.json"))
+        raise
 
 
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:
@@ -135,12 +148,10 @@ def _t5_config(
 
 def _from_folder(path: Path, *, packed: bool, tell: Tell) -> Any:
     require_folder(path)
-    _refuse_foreign_code(path)
-    names: Tensors = {}
-    for file in weight_files(path):
-        names.update(tensors_of(file))
+    settings = read_config(path / "config.json")
+    names = tensors_in(path, settings)
     generation = read_generation(path)
-    if str(read_json(path / "config.json").get("model_type")) in T5_FAMILY:
+    if settings["model_type"] in T5_FAMILY:
         wrapper = wrapper_of(names, T5_NAMES)
     else:
         from engine.family import wrapper_in
@@ -175,13 +186,6 @@ def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
         )
     _check_keys(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model
-
-
-def _refuse_foreign_code(path: Path) -> None:
-    """Raises InputError where a configuration names an implementation that transformers would fetch and run."""
-    for name, value in read_json(path / "config.json").items():
-        if name.endswith("implementation") and "/" in json.dumps(value):
-            raise InputError("model_bad", path=str(path), why=f"its config.json names foreign code: {name}")
 
 
 def _from_state_dict(
@@ -229,7 +233,7 @@ def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     require_regular(path, "pretrained_model")
     require_file(path)
-    tensors_of(path)  # in our own words, whatever is wrong with it
+    require_file_of_text(path, tensors_of(path))  # in our own words, whatever is wrong with it
     with reading_foreign("model_bad", path):
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
@@ -243,14 +247,9 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _check_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
-    groups = [sorted(missing), sorted(unexpected), sorted(str(m[0] if isinstance(m, tuple) else m) for m in mismatched)]
+    groups = (list(missing), list(unexpected), [str(m[0] if isinstance(m, tuple) else m) for m in mismatched])
     if any(groups):
-        counts = {f"{n}_count": len(g) for n, g in zip(("missing", "unexpected", "mismatched"), groups, strict=True)}
-        names = {
-            n: ", ".join(g[:3]) + (", …" if len(g) > 3 else "") or "-"
-            for n, g in zip(("missing", "unexpected", "mismatched"), groups, strict=True)
-        }
-        raise InputError("model_keys", path=str(path), **counts, **names)
+        raise misfit(path, *groups, {})
 
 
 def detach_from_files(tensors: Iterable[Tensor]) -> None:

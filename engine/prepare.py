@@ -11,7 +11,7 @@ from engine import batching, checkpoint, model, resume
 from engine.checkpoint import Found
 from engine.contract import environment, events
 from engine.contract.config import RunConfig
-from engine.contract.inputs import require_files, require_positions, tokenizer_folder
+from engine.contract.inputs import require_files, require_positions
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
@@ -20,7 +20,7 @@ from engine.finite import require_numbers
 from engine.job import Job
 from engine.loss import find_head
 from engine.network.network import Network, network_of, packs
-from engine.tokenizer import load_tokenizer, require_own_vocabulary
+from engine.tokenizer import require_own_vocabulary
 from engine.tokens import TokenStore, tokenizer_sha256
 from engine.weightfile import weight_files
 
@@ -71,7 +71,7 @@ def prepare(job: Job) -> Prepared:
     sources = [job.source("train_file"), job.source("validation_file")]
     require_files(config, "tokenizer")
     data = job.started(sources)
-    tokenizer = load_tokenizer(tokenizer_folder(config))
+    tokenizer = model.load_tokenizer_of(config)
     job.look_into(sources, tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)

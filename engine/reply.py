@@ -13,7 +13,6 @@ from engine.contract.messages import InputError
 from engine.family import positions
 from engine.loss import find_head
 from engine.network.network import network_of, packs
-from engine.tokenizer import load_tokenizer
 from engine.tokens import cut, encode
 
 LONGEST_PROMPT = 512
@@ -24,7 +23,7 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     config = RunConfig(pretrained_model=folder, tokenizer=folder)
     if not Path(folder).is_dir():
         raise InputError("reply_missing", path=folder)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = model.load_tokenizer_of(config)
     net = model.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
     net.eval()
     longest = min(LONGEST_PROMPT, positions(net).get("prompt", LONGEST_PROMPT))

@@ -19,10 +19,10 @@ from engine.contract.messages import InputError, Value
 from engine.contract.rundir import read_json, write_json
 from engine.foreign import one_line, reading_foreign
 from engine.growth import MOST_MADE, most_made
+from engine.structure import T5_FAMILIES
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of a family
-T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 ROLES = ("pad", "eos", "unk", "bos", "cls", "sep", "mask")
 # What a missing special token may be called: tokens that most vocabularies have anyway.
 LIKELY = {

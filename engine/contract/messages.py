@@ -475,8 +475,8 @@ MESSAGES: dict[str, Wording] = {
         "{unexpected_count} unexpected ({unexpected}), {mismatched_count} of another shape ({mismatched}).",
         "{path} 中的权重与模型不符：缺少 {missing_count} 个（{missing}），"
         "多出 {unexpected_count} 个（{unexpected}），形状不符 {mismatched_count} 个（{mismatched}）。",
-        "Set the shape the weights were trained with (--d_model, --d_ff, --num_layers, …), or name another file.",
-        "请设置与权重一致的模型形状（--d_model、--d_ff、--num_layers 等），或换用其他文件。",
+        "{advice}",
+        "{advice}",
     ),
     "vocabulary_mismatch": Wording(
         "The tokenizer {tokenizer} has {tokens} token(s), the model {model} has room for {rows}.",

@@ -152,7 +152,12 @@ def _another_model(_finding: Finding, run: Run) -> Actions:
 
 
 def _what_it_is(finding: Finding, run: Run) -> Actions:
-    """The path to name in its place, where what was named holds one, else another model."""
+    """The path to name in its place, or what its configuration should say, else another model."""
+    file = Path(str(finding.args["path"])) / "config.json"
+    if named := finding.args.get("model_type"):
+        return _set(file, "model_type", named)
+    if key := finding.args.get("drop"):
+        return (System((sys.executable, "-P", "-c", DROP_JSON, str(file), str(key))),)
     instead = str(finding.args.get("instead", ""))
     return (run.check(pretrained_model=instead),) if instead else _another_model(finding, run)
 

@@ -59,6 +59,7 @@ def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
         "a part that is not there",
         "everything frozen",
         "no decoder start",
+        "model: called a BERT",
         "a pad token beyond the vocabulary",
         "another end token",
         "tokenizer: another than the model's own",

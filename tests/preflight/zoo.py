@@ -283,8 +283,6 @@ for _name, _break in {
     "a configuration that is a list": _written(CONFIG, "[]"),
     "a configuration nested deep": _written(CONFIG, "[" * 200_000),
     "a configuration of 11 MB": _written(CONFIG, '{"a": "' + "x" * 11_000_000 + '"}'),
-    "a BERT": _changed(CONFIG, model_type="bert"),
-    "no kind": _changed(CONFIG, model_type=None),
     "foreign code": _changed(CONFIG, attn_implementation="evil/kernel"),
     "a hundred thousand layers": _changed(CONFIG, num_layers=100_000),
     "a vocabulary of a billion": _changed(CONFIG, vocab_size=10**9),
@@ -299,6 +297,10 @@ for _name, _break in {
     case("model_bad", "pretrained_model", name=f"model: {_name}")(_break)
 
 
+case("model_kind", "pretrained_model", name="model: called a BERT")(_changed(CONFIG, model_type="bert"))
+case("model_kind", "pretrained_model", name="model: called quantized")(
+    _changed(CONFIG, quantization_config={"quant_method": "gptq"})
+)
 case("model_kind", "pretrained_model", name="model: no configuration")(lambda files: (files.folder / CONFIG).unlink())
 
 
