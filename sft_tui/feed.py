@@ -68,6 +68,8 @@ class Feed:
         earlier = self.log.earlier(self._past.share if self._past else 1.0)
         run = replace(self.run, state=self.state)
         if not run.alive:
+            if self.state.ended is None:  # and it could not be written how it ended
+                run = replace(run, state=replace(self.state, ended=self.run.state.ended))
             run = runs.located(run)
         return Shot(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
 

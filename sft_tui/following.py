@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType
 from typing import NoReturn
 
@@ -58,13 +59,14 @@ def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events
     reader, looked_at, dead = EventReader(run_dir.events), 0.0, 0
     pending: deque[Record] = deque()  # a Ctrl-C loses none of them
     end: tuple[int, events.RunEnded] | None = None  # with its attempt
+    last: Record | None = None
     while True:
         try:
             pending.extend(reader.poll(READ_BYTES))
             if pending:
                 dead = 0
             while pending:
-                record = pending.popleft()
+                record = last = pending.popleft()
                 end = _end_so_far(end, record)
                 if record.envelope.attempt >= attempt:
                     _show(view, record)
@@ -78,12 +80,21 @@ def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events
                     return end[1]
                 dead = 0 if run.alive or over else dead + 1
                 if dead > 1:  # and nothing came in between
-                    raise InputError("supervisor_failed", run=run.name, log=str(run_dir.supervisor_output))
+                    return _unwritten(run, attempt, view, last)
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             view.suspend()
             _ask(run_dir, lang)
             view.restore()
+
+
+def _unwritten(run: runs.Run, attempt: int, view: View, last: Record | None) -> events.RunEnded:
+    """The end of an attempt that its stream could not take; raises InputError where nothing is known of one."""
+    end = run.state.ended
+    if last is None or end is None or run.state.attempt < attempt:
+        raise InputError("supervisor_failed", run=run.name, log=str(run.run_dir.supervisor_output))
+    _show(view, replace(last, event=end))
+    return end
 
 
 def _show(view: View, record: Record) -> None:

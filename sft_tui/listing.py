@@ -4,7 +4,7 @@ import sys
 import time
 
 from engine.contract import events
-from engine.contract.files import open_regular, unreadable
+from engine.contract.files import end_of_hole, open_regular, unreadable
 from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
@@ -89,9 +89,12 @@ def print_output(run_dir: RunDir) -> None:
         return
     except OSError as error:
         raise unreadable(run_dir.trainer_output, error) from None
-    with open(fd, encoding="utf-8", errors="replace") as lines:
+    with open(fd, "rb") as lines:
         while line := lines.readline(READ_BYTES):
-            write_line(text.safe(line.rstrip("\n")), sys.stdout)
+            if len(line) == READ_BYTES and not any(line):  # a hole, which may have terabytes
+                lines.seek(end_of_hole(fd, lines.tell()))
+                continue
+            write_line(text.safe(line.decode("utf-8", "replace").rstrip("\n")), sys.stdout)
 
 
 def wait_for_end(run_dir: RunDir) -> events.RunEnded:

@@ -17,7 +17,7 @@ from engine.contract.bounds import Attempt
 from engine.contract.events import RunEnded
 from engine.contract.files import read_end
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked, shares_lock
-from engine.contract.messages import InputError, Value
+from engine.contract.messages import BusyError, InputError, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
 from engine.contract.stream import EventWriter
 from sft_tui import text
@@ -177,12 +177,13 @@ def look(run_dir: RunDir) -> Run:
     record, written = run_dir.read_record(), log_bytes(run_dir)
     follower = Follower(run_dir)
     follower.poll()
-    alive = is_alive(run_dir, record)
+    alive, state = is_alive(run_dir, record), follower.state
     if not alive:
         follower.poll()  # its last words may have come in between
-        if follower.is_behind or _unspoken(run_dir, follower.state):
-            _settle(run_dir, record, follower)
-    return located(Run(run_dir, record, follower.state, alive, written))
+        state = follower.state
+        if follower.is_behind or _unspoken(run_dir, state):
+            state = _settled(run_dir, record, follower)
+    return located(Run(run_dir, record, state, alive, written))
 
 
 def located(run: Run) -> Run:
@@ -234,27 +235,40 @@ def _unspoken(run_dir: RunDir, state: RunState) -> bool:
     return state.attempt < attempt or state.ended is None
 
 
-def _settle(run_dir: RunDir, record: RunRecord, follower: Follower) -> None:
-    """Does what a supervisor did not live to do, under the run's lock, so that it is done once.
+def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState:
+    """Does what a supervisor did not live to do, under the run's lock, so that it is done once; the state with that.
 
     The plain log gets the lines that it lacks, and the newest attempt its certificate where it has not ended in words.
+    Where nothing can be written (logs of somebody else, a full disk) it is only told.
     """
     boot = str(holder_of(run_dir.path).get("boot") or "")
     try:
         lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
-    except InputError:  # somebody else is at it, or the disk does not take it: the next one who looks writes it
-        return
+    except BusyError:  # somebody else is at it
+        return follower.state
+    except InputError:
+        return _with_end(run_dir, record, follower.state, boot)
     try:
         complete(run_dir, language())
         follower.poll()
-        if _unspoken(run_dir, follower.state):
-            restarted = bool(boot) and boot != boot_id()
-            _certify(run_dir, _end_of_lost(run_dir, record, follower.state, restarted=restarted), follower)
+        end = _with_end(run_dir, record, follower.state, boot).ended
+        if end is not None and _unspoken(run_dir, follower.state):
+            _certify(run_dir, end, follower)
         follower.save()
     except (OSError, InputError):  # of its log, which nobody can write or read any more
-        return
+        pass
     finally:
         lock.release()
+    return _with_end(run_dir, record, follower.state, boot)
+
+
+def _with_end(run_dir: RunDir, record: RunRecord, state: RunState, boot: str) -> RunState:
+    """The state with the end of an attempt that nobody is left to speak for; `boot`: of the machine as it ran."""
+    if not _unspoken(run_dir, state):
+        return state
+    restarted = bool(boot) and boot != boot_id()
+    end = _end_of_lost(run_dir, record, state, restarted=restarted)
+    return replace(state, attempt=max(1, _newest_attempt(run_dir, state)), ended=end)
 
 
 def _certify(run_dir: RunDir, end: RunEnded, follower: Follower) -> None:

@@ -108,6 +108,14 @@ def _read(fd: int, offset: int, most: int) -> bytes:
     return b"".join(parts)
 
 
+def end_of_hole(fd: int, offset: int) -> int:
+    """Where the data begin again after `offset`: the end of the file where there are no more."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError:
+        return os.fstat(fd).st_size
+
+
 def staged(path: Path) -> Path:
     """Where what becomes `path` is written first, next to it; nothing stands there."""
     place = path.with_name(f"{STAGED}{path.name}-{os.getpid()}")

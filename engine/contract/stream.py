@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from engine.contract.bounds import MOST_ATTEMPTS, Count, Number64, read_as
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Step, Warning, decode, encode
-from engine.contract.files import open_regular, open_to_append, read_end, unreadable
+from engine.contract.files import end_of_hole, open_regular, open_to_append, read_end, unreadable
 from engine.contract.messages import InputError, Message
 
 READ_BYTES = 1 << 20
@@ -143,7 +143,7 @@ class EventReader:
             ):
                 offset, seen = self._place.offset + len(chunk), (self._place.seen + chunk)[-SEEN_BYTES:]
                 if len(chunk) == size and not any(chunk):  # a hole, which may have terabytes, has no line
-                    offset = _end_of_hole(fd, offset)
+                    offset = end_of_hole(fd, offset)
                 self._place = replace(self._place, offset=offset, seen=seen)
                 records += self._take(chunk)
         except OSError:  # what was read before is not read again
@@ -179,14 +179,6 @@ class EventReader:
             self._skipping, rest = True, b""
         self._rest = rest
         return records
-
-
-def _end_of_hole(fd: int, offset: int) -> int:
-    """Where the data begin again after `offset`: the end of the file where there are no more."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError:
-        return os.fstat(fd).st_size
 
 
 def next_attempt(path: Path) -> int:

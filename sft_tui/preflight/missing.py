@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.config import RunConfig
+from engine.contract.files import read_piece
 from engine.contract.inputs import FILES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
@@ -164,16 +165,16 @@ def models_here() -> list[str]:
 
 def _looks_like_rows(path: Path) -> bool:
     """Whether a file may hold rows; of the JSON files in a folder many are settings of something."""
+    try:
+        head = read_piece(Path(os.path.realpath(path)), 0, SNIFFED).split(b"\n")
+    except OSError:  # also where it is a folder, a pipe or a device
+        return False
     if path.suffix != ".json":
         return True
-    try:
-        with path.open("rb") as file:
-            head = file.read(SNIFFED).split(b"\n")
-    except OSError:
-        return False
     if b"".join(head).lstrip(b"\xef\xbb\xbf \t\r").startswith(b"["):
         return True
-    with contextlib.suppress(ValueError):  # JSON Lines by another name: a whole object on the first line, and more
+    # JSON Lines by another name: a whole object on the first line, and more
+    with contextlib.suppress(ValueError, RecursionError):
         return len(head) > 1 and isinstance(json.loads(head[0]), dict) and head[1].startswith(b"{")
     return False
 

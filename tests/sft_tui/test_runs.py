@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
 from engine.contract.stream import EventReader
 from sft_tui import cli, listing, removal
+from sft_tui.feed import Feed
+from sft_tui.following import follow
+from sft_tui.headless import PlainView
 from sft_tui.runs import every, find, look, require_readable, stop
 from tests.permissions import enforced
 
@@ -347,6 +351,55 @@ def test_output_that_may_not_be_read_is_an_error(new_run: NewRun) -> None:
     run_dir.trainer_output.touch(0)
     with enforced(), pytest.raises(InputError, match=r"trainer\.log cannot be read: Permission denied"):
         listing.print_output(run_dir)
+
+
+def test_output_with_a_hole_of_a_terabyte_is_printed_at_once(
+    new_run: NewRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = new_run("sft-1", [ENDED])
+    run_dir.trainer_output.write_text("before\n")
+    with run_dir.trainer_output.open("r+b") as file:
+        file.seek(1 << 40)
+        file.write("\n之后\n".encode())
+    listing.print_output(run_dir)
+    printed = capsys.readouterr().out.splitlines()
+    assert (printed[0], printed[-1]) == ("before", "之后")
+    assert sum(map(len, printed)) < 10 << 20
+
+
+def _linked(run_dir: RunDir) -> None:
+    os.link(run_dir.events, run_dir.path / "backup")
+
+
+def _closed(run_dir: RunDir) -> None:
+    for path in (run_dir.events, run_dir.path, run_dir.path.parent):
+        path.chmod(0o555)
+
+
+@pytest.mark.parametrize("made_so", [_linked, _closed, lambda run_dir: run_dir.events.chmod(0o444)])
+def test_how_a_run_ended_is_told_where_it_cannot_be_written(
+    new_run: NewRun,
+    made_so: Callable[[RunDir], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sft_tui.following.LOOK_SECONDS", 0.1)
+    run_dir = new_run("sft-1", [STARTED, PLAN, step(5)])
+    made_so(run_dir)
+    before = run_dir.events.read_bytes()
+    feed = Feed(run_dir, "en")
+    with enforced():
+        assert look(run_dir).status == "killed"
+        assert follow(run_dir, PlainView("en", sys.stdout, sys.stdout), "en") == 1
+        while feed.poll():
+            pass
+    shot = feed.shot()
+    assert shot is not None
+    assert shot.run.status == "killed"
+    assert "sft-tui resume sft-1" in capsys.readouterr().out
+    assert run_dir.events.read_bytes() == before
+    run_dir.path.parent.chmod(0o755)
+    run_dir.path.chmod(0o755)
 
 
 PLANTED: dict[str, Callable[[Path], None]] = {

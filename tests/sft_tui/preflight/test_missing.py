@@ -1,5 +1,6 @@
 """The refusal of a run whose file is missing says what the pre-flight would: the command that gets it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_a_test_without_a_test_file_may_take_the_validation_rows(folder: Path) -
     assert f"`{command}`" in error.message.fix()
     (folder / "data/sft_train_small_valid.parquet").unlink()
     assert "--test_file" in refusal("test", "sft-small").message.fix()
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv.gz"])
+def test_only_a_file_that_may_hold_rows_is_offered_and_nothing_is_waited_for(folder: Path, kind: str) -> None:
+    (folder / "data/sft_train_small_train.parquet").unlink()
+    os.mkfifo(folder / f"a.{kind}")
+    (folder / f"b.{kind}").mkdir()
+    (folder / f"c.{kind}").symlink_to(f"c.{kind}")
+    (folder / "d.json").write_text('{"a":' * 10_000 + "\n{")
+    assert "`sft-tui data demo" in refusal("run", "sft-small").message.fix()
+    (folder / "theirs").write_text('[{"prompt": "a", "response": "b"}]')
+    (folder / f"e.{kind}").symlink_to("theirs")
+    assert f"`sft-tui data import e.{kind}" in refusal("run", "sft-small").message.fix()
 
 
 @pytest.mark.usefixtures("folder")
