@@ -13,10 +13,19 @@ from click.core import ParameterSource
 from engine.contract.config import override
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
-from engine.contract.rundir import RunRecord
+from engine.contract.rundir import RunDir, RunRecord
 from sft_tui import streams, text
 from sft_tui.cli_check import check_command, preflight, rehearse, tell_applied
-from sft_tui.cli_common import LANG, detach_option, json_option, logs_option, no_ui_option, screen_options
+from sft_tui.cli_common import (
+    LANG,
+    detach_option,
+    json_option,
+    logs_option,
+    no_ui_option,
+    run_argument,
+    run_option,
+    screen_options,
+)
 from sft_tui.cli_data import data, presets
 from sft_tui.locale import say
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
@@ -130,14 +139,25 @@ def run(
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
-@click.argument("preset_name", metavar="PRESET")
+@click.argument("preset_name", metavar="[PRESET]", required=False)
+@run_option
 @json_option
 @detach_option
 @logs_option
 @config_options(LANG)
-def test(preset_name: str, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
-    """Evaluate the best model of PRESET's output folder on its test file."""
-    start(preset_name, given(settings), job="test", view=View(json=json, detach=detach), logs=logs)
+def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
+    """Evaluate a best model on its test file: that of PRESET's output folder, or of the run that --run names."""
+    view = View(json=json, detach=detach)
+    if (preset_name is None) == (of_run is None):
+        raise click.UsageError(say("usage_test", LANG))
+    if preset_name is not None:
+        start(preset_name, given(settings), job="test", view=view, logs=logs)
+        return
+    from sft_tui import runs as known
+    from sft_tui import starting
+
+    one = known.look(known.find(logs, of_run))
+    launch(starting.plan_test(one, given(settings)), one.run_dir.path.parent, view)
 
 
 def start(
@@ -204,7 +224,16 @@ def launch(record: RunRecord, logs: Path, view: View) -> None:
         sys.exit(code)
 
 
-run_argument = click.argument("name", metavar="[RUN]", required=False)
+def meant(name: str | None, logs: Path) -> RunDir:
+    """The run that a command is about; where none is named, it is said which others are at work. Raises InputError."""
+    from sft_tui import runs as known
+
+    run_dir = known.find(logs, name)
+    others = known.at_work(logs, but=run_dir) if name is None else []
+    if others:
+        shown = ", ".join(text.safe(other, 60) for other in others)
+        echo(say("others_at_work", LANG, run=text.safe(run_dir.path.name, 60), others=shown), err=True)
+    return run_dir
 
 
 @cli.command()
@@ -233,9 +262,9 @@ def runs(json: bool, logs: Path) -> None:
 def status(name: str | None, json: bool, logs: Path) -> None:
     """Tell on one line how RUN is, or how it ended and what to do; the newest where none is named."""
     from sft_tui import headless, listing, story
-    from sft_tui.runs import find, look
+    from sft_tui.runs import look
 
-    one = look(find(logs, name))
+    one = look(meant(name, logs))
     if json:
         echo_json(one.to_json())
         return
@@ -257,9 +286,8 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any) -> None:
     """Open the screen on RUN; with --no-ui, or where there is no terminal, follow it as text to its end."""
     from sft_tui import following, headless
-    from sft_tui.runs import find
 
-    run_dir = find(logs, name)
+    run_dir = meant(name, logs)
     if not (no_ui or json) and has_terminal():
         sys.exit(show_screen(run_dir.path.parent, run=run_dir.path.name, **screen))
     code = following.follow(run_dir, headless.choose_view(LANG, json=json), LANG)
@@ -275,9 +303,8 @@ def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any)
 def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
     """Print what RUN has written so far."""
     from sft_tui import listing
-    from sft_tui.runs import find
 
-    run_dir = find(logs, name)
+    run_dir = meant(name, logs)
     if trainer:
         listing.print_output(run_dir)
     else:
@@ -306,10 +333,10 @@ def pause(name: str | None, no_wait: bool, logs: Path) -> None:
 def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
     """Asks a run to end, and waits until it has; exits with its code unless it is 0."""
     from sft_tui import headless, listing
-    from sft_tui.runs import find, look
+    from sft_tui.runs import look
     from sft_tui.runs import stop as request
 
-    one = look(find(logs, name))
+    one = look(meant(name, logs))
     request(one, now=now, why=why)
     echo(say(said, LANG), err=True)
     if not wait:
@@ -332,7 +359,7 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
     from sft_tui import runs as known
     from sft_tui import starting
 
-    one = known.look(known.find(logs, name))
+    one = known.look(meant(name, logs))
     if one.alive:
         raise InputError("run_running", run=one.name)
     if one.status != known.PAUSED:
@@ -367,7 +394,7 @@ def resume(
     from sft_tui import runs as known
     from sft_tui import starting
 
-    one = known.look(known.find(logs, name))
+    one = known.look(meant(name, logs))
     if one.alive:
         raise InputError("run_running", run=one.name)
     fix = starting.fix_of(one) if apply_fix else {}
@@ -403,11 +430,18 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
 
 @cli.command()
 @click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True, help="Model folder.")
+@run_option
+@logs_option
 @click.option("--max-new-tokens", type=click.IntRange(1), default=128, show_default=True, help="Longest reply.")
 @click.argument("prompts", nargs=-1, required=True)
-def reply(model: str, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
+def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
     """Print the replies of a trained model to PROMPTS, one a line."""
+    from sft_tui import runs as known
     from sft_tui import story
 
+    if of_run is not None:
+        if click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
+            raise click.UsageError(say("usage_reply", LANG))
+        model = str(known.model_of(known.look(known.find(logs, of_run))).best)
     for answer in story.replies(model, list(prompts), max_new_tokens):
         echo(text.safe(answer))

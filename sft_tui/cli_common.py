@@ -36,12 +36,30 @@ def screen_options(function: Command) -> Command:
 NO_UI = "Follow the run as text: bars on a terminal, plain lines elsewhere."
 JSON = "Print the run's events, one JSON object a line."
 DETACH = "Start it, print its name, and return at once."
+OF_RUN = "Take the best model of RUN, wherever it is now."
 LOGS = "Folder of the runs' logs."
 
 logs_option = click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
 json_option = click.option("--json", is_flag=True, help=JSON)
 detach_option = click.option("--detach", is_flag=True, help=DETACH)
 no_ui_option = click.option("--no-ui", is_flag=True, help=NO_UI)
+
+
+def complete_run(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+    """The names of runs that a shell may complete what is typed to, the newest first."""
+    from sft_tui.runs import names
+
+    return [name for name in names(Path(context.params.get("logs") or "logs")) if name.startswith(typed)]
+
+
+run_argument = click.argument("name", metavar="[RUN]", required=False, shell_complete=complete_run)
+run_option = click.option(
+    "--run",
+    "of_run",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help=OF_RUN,
+)
 
 
 @contextlib.contextmanager

@@ -437,6 +437,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "--resume resumes a run, --fresh starts over: give only one of them.",
         "--resume 继续运行，--fresh 重新开始：只能选其一。",
     ),
+    "usage_test": (
+        "Name what to test: a PRESET, or a run with --run RUN, and only one of them.",
+        "请指定要测试的对象：预设，或用 --run 指定运行，二者选一。",
+    ),
+    "usage_reply": (
+        "--run and --model both name a model: give only one of them.",
+        "--run 与 --model 都指定模型：只能选其一。",
+    ),
+    "others_at_work": (
+        "This is {run}, the run started or resumed last. Also at work: {others}. Name a run to choose another.",
+        "这是最近启动或继续的运行 {run}。正在运行的还有：{others}。如需其他运行，请写明名称。",
+    ),
     "usage_history": (
         "{value} is not a number of turns; name all, none, or a number.",
         "{value} 不是轮数；可用 all、none 或一个数字。",

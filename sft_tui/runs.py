@@ -109,6 +109,29 @@ def find(logs: Path, name: str | None) -> RunDir:
     raise InputError("run_unknown", name=name, path=str(logs), known=", ".join(near) or "-")
 
 
+def names(logs: Path) -> list[str]:
+    """The names of all runs, the one that was started or resumed last first."""
+    return [run_dir.path.name for run_dir in _folders(logs)]
+
+
+def at_work(logs: Path, but: RunDir) -> list[str]:
+    """The names of the other runs that are alive."""
+    found = []
+    for run_dir in _folders(logs):
+        with contextlib.suppress(InputError):
+            if run_dir != but and is_alive(run_dir, run_dir.read_record()):
+                found.append(run_dir.path.name)
+    return found
+
+
+def model_of(run: Run) -> OutputDir:
+    """Where the best model of a run is now, or the one that a test has looked at; raises InputError without one."""
+    output = run.output if run.record.job == "train" else run.record.output
+    if output is None or not output.best.is_dir():
+        raise InputError("run_no_model", run=run.name, path=str((output or run.record.output).best))
+    return output
+
+
 def require_readable(run: Run) -> None:
     """Raises InputError with the reason why nothing is known of the run, where that is so."""
     end = run.state.ended

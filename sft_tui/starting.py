@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from engine.contract.stream import next_attempt
 from sft_tui import gpus
 from sft_tui.child import module_command
 from sft_tui.removal import discard
-from sft_tui.runs import Run
+from sft_tui.runs import Run, model_of
 
 COMMAND = module_command("sft_tui.supervisor")
 DEFAULT_LOGS = Path("logs")
@@ -102,6 +103,24 @@ def plan_resume(
         fresh=False,
         force=force,
         accepted=may_change,
+    )
+
+
+def plan_test(run: Run, values: Mapping[str, Any]) -> RunRecord:
+    """The record of a test of a run's best model with the run's settings, and `values` over them; raises InputError."""
+    output, record = model_of(run), run.record
+    accepted = output.owner().get("config") if record.job == "train" else None
+    had = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
+    config, overrides = override(replace(had, output_dir=str(output.path), num_processes=0), values)
+    require_files(config, "test_file")
+    return RunRecord(
+        "",
+        record.preset,
+        "test",
+        to_json(config),
+        {**record.overrides, **overrides},
+        processes=config.num_processes,
+        project=record.project,
     )
 
 
@@ -231,7 +250,8 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
     """Opens a resumed run's own folder, else a new one; raises InputError."""
     earlier = _own_folder(logs, record) if record.resume else None
     made = 0 if earlier else 1 + sum(not path.exists() for path in (logs, *logs.parents))
-    begins = record.preset if record.job == "train" else f"{record.preset}-{record.job}"
+    plain = record.preset if re.fullmatch(r"\w[\w.-]{,59}", record.preset) else "run"  # it may be out of a file
+    begins = plain if record.job == "train" else f"{plain}-{record.job}"
     run_dir = earlier or create_run_dir(logs, begins)
     name = run_dir.path.name
     where = "" if logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(logs))}"

@@ -117,7 +117,9 @@ HELP_ZH = {
     "Go on from the newest checkpoint in the output folder.": "从输出目录中最新的检查点继续。",
     "Start anew where an unfinished run lies, and keep that aside.": "重新开始，并把未完成的运行移到一旁。",
     "Start although the pre-flight found errors.": "即使预检有错误也启动。",
-    "Evaluate the best model of PRESET's output folder on its test file.": "用测试文件评估预设输出目录中的最佳模型。",
+    "Evaluate a best model on its test file: that of PRESET's output folder, or of the run that --run names.":
+        "用测试文件评估最佳模型：预设输出目录中的，或由 --run 指定的运行的。",
+    "Take the best model of RUN, wherever it is now.": "使用该运行的最佳模型，无论它现在位于何处。",
     "List the runs, the newest first.": "列出运行，最新的在前。",
     "Tell on one line how RUN is, or how it ended and what to do; the newest where none is named.":
         "用一行说明运行的状态，或它如何结束、该怎么办；不指定时为最新的运行。",

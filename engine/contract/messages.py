@@ -790,6 +790,12 @@ MESSAGES: dict[str, Wording] = {
         "Runs with a name like it: {known}. `sft-tui runs` lists all.",
         "名称相近的运行：{known}。`sft-tui runs` 列出全部。",
     ),
+    "run_no_model": Wording(
+        "The run {run} has no best model: {path} does not exist.",
+        "运行 {run} 没有最佳模型：{path} 不存在。",
+        "A run publishes one after its first evaluation; `sft-tui status {run_in_shell}` says how far it is.",
+        "运行在首次评估后才会发布最佳模型；`sft-tui status {run_in_shell}` 可查看进度。",
+    ),
     "run_not_running": Wording(
         "The run {run} is not running ({status}).",
         "运行 {run} 不在运行中（{status}）。",

@@ -1,0 +1,136 @@
+"""Commands on runs by their names: whose model is tested and asked, what a shell completes, and whom no name means."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+
+from engine.contract.config import to_json
+from engine.contract.events import Envelope, Record, encode
+from engine.contract.locks import FolderLock
+from engine.contract.messages import InputError
+from engine.contract.presets import preset
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, write_json
+from sft_tui import cli
+from tests.sft_tui.conftest import ENDED
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutputDir:
+    """A project with two finished runs in one output folder, the older one set aside, and a run without a model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "LANG", "en")
+    (tmp_path / "rows").touch()
+    output = OutputDir(Path("out"))
+    for name in ("sft-small-1", "sft-small-2"):
+        id, run_dir = new_id(), create_run_dir(Path("logs"), "sft-small")
+        config = {**to_json(preset("sft-small").config), "output_dir": "out", "test_file": "rows", "max_seq_len": 33}
+        run_dir.write_record(RunRecord(name, "sft-small", "train", config, id=id, processes=1024))
+        output.set_aside()
+        output.best.mkdir(parents=True)
+        write_json(output.owner_file, {"run": name, "id": id, "config": config | {"seed": int(name[-1])}})
+    RunDir(Path("logs/other-1")).path.mkdir()
+    RunDir(Path("logs/other-1")).write_record(RunRecord("other-1", "sft-small", "train", config, id=new_id()))
+    return output
+
+
+def said(*words: str) -> tuple[int, str]:
+    """Exit code and output of a command, called in this process; an error of ours is part of its output."""
+    result = CliRunner().invoke(cli.cli, words)
+    error = result.exception
+    if isinstance(error, InputError):
+        return error.exit_code, result.output + error.message.text("en")
+    assert isinstance(error, SystemExit | None), error
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(("name", "place"), [("sft-small-2", "out"), ("sft-small-1", "out/earlier/sft-small-1")])
+def test_the_best_model_of_a_run_is_tested_and_answers_by_the_runs_name(
+    trained: OutputDir, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    asked: list[Any] = []
+
+    def replies(*how: object) -> list[str]:
+        asked.append(how)
+        return ["yes"]
+
+    monkeypatch.setattr("sft_tui.story.replies", replies)
+    assert said("reply", "--run", name, "hello") == (0, "yes\n")
+    assert asked == [(f"{place}/best", ["hello"], 128)]
+    monkeypatch.setattr(cli, "launch", lambda record, logs, _view: asked.append((record, logs)))
+    assert said("test", "--run", name, "--eval_rows", "5") == (0, "")
+    record, logs = asked[-1]
+    assert (record.job, record.run, record.processes, logs) == ("test", "", 0, Path("logs"))
+    config = record.run_config()
+    assert (config.output_dir, config.seed, config.max_seq_len, config.eval_rows) == (place, int(name[-1]), 33, 5)
+    assert (trained.path / "RUN.json").exists()
+
+
+@pytest.mark.parametrize("command", [("test",), ("reply", "hello")])
+def test_what_names_no_run_with_a_model_is_said_with_the_names_that_there_are(
+    trained: OutputDir, command: tuple[str, ...]
+) -> None:
+    code, text = said(*command, "--run", "sft-smal-1")
+    assert code == 2
+    assert "no run named sft-smal-1" in text
+    assert "sft-small-1" in text.split("like it")[1]
+    code, text = said(*command, "--run", "other-1")  # the folder that it names has the model of another run
+    assert code == 2
+    assert f"other-1 has no best model: {trained.best} does not exist" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["test"], "Name what to test"),
+        (["test", "sft-small", "--run", "sft-small-1"], "Name what to test"),
+        (["reply", "hello", "--run", "sft-small-1", "--model", "x"], "only one of them"),
+    ],
+)
+def test_one_thing_is_tested_or_asked(trained: OutputDir, words: list[str], why: str) -> None:
+    code, text = said(*words)
+    assert code == 2
+    assert why in text
+    assert trained.best.exists()
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("words", "typed", "offered"),
+    [
+        (["status"], "sft", {"sft-small-1", "sft-small-2"}),
+        (["resume"], "sft-small-1", {"sft-small-1"}),
+        (["test", "--run"], "", {"sft-small-1", "sft-small-2", "other-1"}),
+        (["reply", "--run"], "o", {"other-1"}),
+        (["stop", "--logs", "absent"], "", set()),
+    ],
+)
+def test_a_shell_completes_the_names_of_runs(words: list[str], typed: str, offered: set[str]) -> None:
+    found = ShellComplete(cli.cli, {}, "sft-tui", "_SFT_TUI_COMPLETE").get_completions(words, typed)
+    assert {one.value for one in found} == offered
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "pause", "attach", "logs"])
+def test_without_a_name_the_run_started_or_resumed_last_is_meant_and_others_at_work_are_named(
+    trained: OutputDir, command: str
+) -> None:
+    last = RunDir(Path("logs/sft-small-1"))
+    last.write_record(last.read_record())  # as a resume does
+    locks = [FolderLock.acquire(Path("logs", name), name, Path("logs", name)) for name in ("sft-small-2", "other-1")]
+    words = (command, *(["--no-wait"] if command in ("stop", "pause") else ["--no-ui"] * (command == "attach")))
+    stopping = command in ("stop", "pause")
+    if command == "attach":
+        last.events.write_bytes(encode(Record(Envelope("", 1.0, 1, "rank0", 1), ENDED)))
+    code, text = said(*words)
+    assert "This is sft-small-1" in text
+    assert "Also at work: " in text
+    assert set(text.split("Also at work: ")[1].split(". ")[0].split(", ")) == {"sft-small-2", "other-1"}
+    assert code == (2 if stopping else 0)  # it is not running, and no other is asked in its place
+    assert not any(RunDir(Path("logs", name)).stop_requested() for name in ("sft-small-2", "other-1"))
+    assert "Also at work" not in said(command, "sft-small-1", *words[1:])[1]
+    for lock in locks:
+        lock.release()
+    assert "Also at work" not in said(*words)[1]
+    assert trained.best.exists()
