@@ -111,7 +111,7 @@ class Feed:
         if begin:
             begin += tail.find(b"\n") + 1
             tail = tail[tail.find(b"\n") + 1 :]
-            self._past = Past(self.run_dir, begin)
+            self._past, self.log.begun = Past(self.run_dir, begin), False
         for line in tail.split(b"\n"):
             record = decode(line)
             if record is not None:
@@ -122,7 +122,7 @@ class Feed:
             self.log.add_earlier(_lines(record, self.state, self.lang))
         self.log.steps_passed = past.steps_passed
         if past.share >= 1:
-            self._past = None
+            self._past, self.log.begun = None, True
 
 
 def _lines(record: Record, state: RunState, lang: Lang) -> list[LogLine]:

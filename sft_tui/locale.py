@@ -291,10 +291,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui_after": ("now", "今"),
     "ui_no_samples": ("Samples come with the first evaluation.", "第一次评估后显示样例。"),
     "ui_no_line": ("No line has “{words}”.", "没有含“{words}”的行。"),
-    "ui_earlier_lines": ("… {count:,} earlier line(s)", "… 此前还有 {count:,} 行"),
-    "ui_earlier_steps": (
-        "… {count:,} earlier step(s): see `sft-tui logs {run}`",
-        "… 此前还有 {count:,} 步：用 `sft-tui logs {run}` 查看",
+    "ui_gap_lines": (
+        "… {count:,} line(s) left out: see `sft-tui logs {run}`",
+        "… 此处略去 {count:,} 行：用 `sft-tui logs {run}` 查看",
+    ),
+    "ui_gap_steps": (
+        "… {count:,} step(s) left out: see `sft-tui logs {run}`",
+        "… 此处略去 {count:,} 步：用 `sft-tui logs {run}` 查看",
     ),
     "ui_reading_earlier": ("… reading what is before, {percent} %", "… 正在读取此前的内容，{percent} %"),
     "ui_follow": ("follow", "跟随"),
@@ -343,11 +346,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "ui_ways": ("{count} ways, such as ", "共 {count} 种办法，例如 "),
     "ui_ask_prompt_column": (
-        "{path}: which column are the prompts? ↑ ↓ and enter, or its number; esc: none.",
+        "{path}: which column holds the prompts? ↑ ↓ and enter, or its number; esc: none.",
         "{path}：哪一列是提问？用 ↑ ↓ 和回车，或按数字；esc 放弃。",
     ),
     "ui_ask_response_column": (
-        "{path}: which column are the responses? ↑ ↓ and enter, or its number; esc: none.",
+        "{path}: which column holds the responses? ↑ ↓ and enter, or its number; esc: none.",
         "{path}：哪一列是回答？用 ↑ ↓ 和回车，或按数字；esc 放弃。",
     ),
     "ui_nothing_to_resume": ("This preset has no unfinished run.", "该预设没有未完成的运行。"),

@@ -1,4 +1,4 @@
-"""The lines of a run's log that a screen holds: all notes and warnings of the run, and the newest of its steps."""
+"""The lines of a log that a screen holds: all notes and warnings of the run, the first of its steps and the newest."""
 
 import heapq
 from collections import deque
@@ -10,10 +10,10 @@ from engine.contract.events import Record
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 
-MOST_STEPS = 5000
+MOST_STEPS = 5000  # of the first, and of the newest
 MOST_NOTES = 20_000  # of a run of a million steps there are about 5,000
 PAST_BYTES = 1 << 20  # read at a time
-STEP_BYTES = 2 << 20  # before what was read first: steps in it are shown, those further back are counted
+STEP_BYTES = 2 << 20  # before what was read first: steps in it are shown; those between it and the first are counted
 KIND_WITHIN = 400  # bytes of a line
 STEP, UNSHOWN = b'"kind":"step"', (b'"kind":"host"', b'"kind":"gpu"', b'"kind":"heartbeat"', b'"kind":"phase"')
 
@@ -27,60 +27,87 @@ class LogLine(NamedTuple):
     number: int = 0  # grows from line to line
 
 
-class Earlier(NamedTuple):
-    """What of a log is not held: notes and steps, and how much of it was read so far."""
+class Gap(NamedTuple):
+    """Lines that are not held: how many, and the number of the first line after them."""
 
-    notes: int = 0
-    steps: int = 0
+    count: int = 0
+    before: int = 0
+
+
+class Earlier(NamedTuple):
+    """What of a log is not held: of notes and of steps, and how much of it was read so far."""
+
+    notes: Gap = Gap()
+    steps: Gap = Gap()
     read: float = 1.0
 
 
 class Held:
-    """Lines of one kind: those that came, and those from before them that were read later; the oldest go first."""
+    """Lines of one kind in their order: the first ones, a gap where there were too many, and the newest ones.
+
+    They may come in two parts: newer ones by `add`, and those from before all of them by `add_earlier`.
+    """
 
     def __init__(self, most: int) -> None:
-        self._new: deque[LogLine] = deque(maxlen=most)
-        self._past: deque[LogLine] = deque(maxlen=most)
-        self._full = False  # so that nothing from before has room
+        self._most = most  # of the first, and of the newest
+        self._first: list[LogLine] = []
+        self._past: deque[LogLine] = deque()  # after the gap, and before all that `add` was given
+        self._new: deque[LogLine] = deque()
         self.dropped = 0
 
-    def add(self, line: LogLine) -> None:
-        """Appends a newer line."""
-        if len(self._new) == self._new.maxlen:
-            self.dropped += 1 + len(self._past)
-            self._past.clear()
-            self._full = True
+    def add(self, line: LogLine, *, begun: bool) -> None:
+        """Appends a newer line; `begun`: none is still to come from before."""
         self._new.append(line)
+        oldest = self._over()
+        if oldest is not None and begun and not self.dropped and len(self._first) < self._most:
+            self._first.append(oldest)
+        else:
+            self.dropped += oldest is not None
 
-    def add_earlier(self, line: LogLine) -> None:
-        """Appends a line from before all that `add` was given."""
-        self.dropped += self._full or len(self._past) == self._past.maxlen
-        if not self._full:
-            self._past.append(line)
+    def add_earlier(self, line: LogLine, *, behind: bool) -> None:
+        """Appends a line from before all that `add` was given; `behind`: it comes after some that were left out."""
+        if not self.dropped and not behind and len(self._first) < self._most:
+            self._first.append(line)
+            return
+        self._past.append(line)
+        self.dropped += self._over() is not None
+
+    def _over(self) -> LogLine | None:
+        """Takes the oldest line after the gap, where there are too many."""
+        if len(self._past) + len(self._new) <= self._most:
+            return None
+        return (self._past or self._new).popleft()
 
     def lines(self) -> list[LogLine]:
-        """All of them, in their order."""
-        return [*self._past, *self._new]
+        """All of them."""
+        return [*self._first, *self._past, *self._new]
+
+    def gap(self, more: int = 0) -> Gap:
+        """The gap, with `more` lines that were never given."""
+        after = next(iter((*self._past, *self._new)), None)
+        return Gap(self.dropped + more, after.number if after else 1 << 60)
 
 
 class Log:
-    """Lines of bounded number: steps never push out a note or a warning."""
+    """Lines of bounded number: steps never push out a note or a warning, nor anything the beginning."""
 
     def __init__(self) -> None:
         self._notes, self._steps = Held(MOST_NOTES), Held(MOST_STEPS)
         self._next, self._next_past = 0, -(1 << 60)
+        self.begun = True  # nothing from before what is added is still to come
         self.steps_passed = 0  # of what was read later, that were only counted
 
     def add(self, lines: Iterable[LogLine]) -> None:
         """Appends newer lines."""
         for line in lines:
-            self._of(line).add(line._replace(number=self._next))
+            self._of(line).add(line._replace(number=self._next), begun=self.begun)
             self._next += 1
 
     def add_earlier(self, lines: Iterable[LogLine]) -> None:
         """Appends lines that come before all that `add` was given, in their own order."""
         for line in lines:
-            self._of(line).add_earlier(line._replace(number=self._next_past))
+            behind = line.level == "step" and self.steps_passed > 0
+            self._of(line).add_earlier(line._replace(number=self._next_past), behind=behind)
             self._next_past += 1
 
     def _of(self, line: LogLine) -> Held:
@@ -92,7 +119,7 @@ class Log:
 
     def earlier(self, read: float) -> Earlier:
         """What is not held, where `read` of the whole was read."""
-        return Earlier(self._notes.dropped, self._steps.dropped + self.steps_passed, read)
+        return Earlier(self._notes.gap(), self._steps.gap(self.steps_passed), read)
 
 
 class Past:
@@ -102,6 +129,7 @@ class Past:
         self._until = until
         self._reader = EventReader(run_dir.events, wanted=self._wanted)
         self._offset = 0
+        self._steps = 0  # that were read
         self.steps_passed = 0
 
     @property
@@ -110,7 +138,7 @@ class Past:
         return min(1.0, self._offset / self._until) if self._until else 1.0
 
     def read(self) -> list[Record]:
-        """The next piece; its steps only where they are near the end."""
+        """The next piece; its steps only where they are the first ones, or near the end."""
         piece = min(PAST_BYTES, self._until - self._offset)
         records = self._reader.poll(piece)
         self._offset += piece
@@ -118,7 +146,9 @@ class Past:
 
     def _wanted(self, line: bytes) -> bool:
         head = line[:KIND_WITHIN]
-        if STEP in head and self._until - self._offset > STEP_BYTES:
-            self.steps_passed += 1
-            return False
+        if STEP in head:
+            if self._steps >= MOST_STEPS and self._until - self._offset > STEP_BYTES:
+                self.steps_passed += 1
+                return False
+            self._steps += 1
         return not any(kind in head for kind in UNSHOWN)

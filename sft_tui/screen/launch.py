@@ -293,7 +293,8 @@ class LaunchScreen(Drawn):
         """Fixes the problem under the cursor, or the first that can be fixed; asks first, or which way."""
         lang, ways = self.desk.options.lang, self._ways
         if len(ways) > 1:
-            choices = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
+            named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
+            choices = [(words, "" if command in words else command) for words, command in named]
             self.ask(Question(say("ui_ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
         elif is_for_a_person(ways[0]):
             self._fix(ways[0])

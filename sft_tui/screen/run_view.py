@@ -2,8 +2,10 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from engine.contract import events
@@ -363,19 +365,18 @@ def shown_lines(view: View) -> list[LogLine]:
     found = matching(view.log, look)
     if not found and look.search:
         found = [_gap(say("ui_no_line", lang, words=safe(look.search, 40)))]
-    if look.level == "all" and earlier.steps:
-        first = next((place for place, line in enumerate(found) if line.level == "step"), len(found))
-        name = safe(view.run.name, 40)
-        found.insert(first, _gap(say("ui_earlier_steps", lang, count=earlier.steps, run=name)))
-    if earlier.notes:
-        found.insert(0, _gap(say("ui_earlier_lines", lang, count=earlier.notes)))
+    for key, gap in (("ui_gap_steps", earlier.steps), ("ui_gap_lines", earlier.notes)):
+        if gap.count and (look.level == "all" or gap is earlier.notes):
+            place = bisect_left(found, gap.before, key=attrgetter("number"))
+            words = say(key, lang, count=gap.count, run=safe(view.run.name, 40))
+            found.insert(place, _gap(words, gap.before))
     if earlier.read < 1:
-        found.insert(0, _gap(say("ui_reading_earlier", lang, percent=f"{100 * earlier.read:.0f}")))
+        found.insert(0, _gap(say("ui_reading_earlier", lang, percent=f"{100 * earlier.read:.0f}"), -(1 << 62)))
     return found
 
 
-def _gap(words: str) -> LogLine:
-    return LogLine("", "gap", words)
+def _gap(words: str, number: int = 0) -> LogLine:
+    return LogLine("", "gap", words, number)
 
 
 def log_lines(view: View, width: int, height: int) -> list[Line]:

@@ -107,8 +107,11 @@ class RunScreen(Drawn):
 
     def _keep_place(self, before: Shot, now: Shot) -> None:
         """What one has gone back to stays where it is while the run goes on."""
-        newest = before.log[-1].number if before.log else -1
-        lines = sum(line.number > newest for line in run_view.matching(now.log, self.look))
+        lines = 0
+        if self.look.log_back:
+            was = run_view.shown_lines(self._shown(before))
+            last = was[max(0, len(was) - 1 - self.look.log_back)].number
+            lines = sum(line.number > last for line in run_view.shown_lines(self._shown(now))) - self.look.log_back
         steps = now.curves.of[self.look.metric].last - before.curves.of[self.look.metric].last
         self.look = self.look.kept(lines, max(0, steps))
 
@@ -218,7 +221,7 @@ class RunScreen(Drawn):
     def move(self, by: int) -> None:
         """Back and on in the log, or from sample to sample."""
         if self.shot is not None:
-            lines = len(run_view.matching(self.shot.log, self.look))
+            lines = len(run_view.shown_lines(self._shown(self.shot)))
             self.look = self.look.moved(by, lines, len(self.shot.run.state.samples))
 
     def do_back(self) -> None:

@@ -32,29 +32,55 @@ def test_steps_never_push_out_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     log = Log()
     log.add([line(0, "warning"), *map(line, range(1000)), line(1, "warning")])
     assert texts(log, "warning") == [0, 1]
-    assert texts(log, "step") == list(range(990, 1000))
-    assert log.earlier(1.0).steps == 990
+    assert texts(log, "step") == [*range(10), *range(990, 1000)]
+    gap = log.earlier(1.0).steps
+    assert gap.count == 980
+    assert [one.text for one in log.lines() if one.number == gap.before] == ["990"]
 
 
 def test_what_is_read_later_stands_before_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_STEPS", 10)
     log = Log()
+    log.begun = False
     log.add(map(line, range(100, 105)))
     log.add_earlier([line(0, "note"), *map(line, range(80, 100))])
-    assert [int(one.text) for one in log.lines()] == [0, *range(90, 105)]
-    assert log.earlier(1.0).steps == 10
-    log.add(map(line, range(105, 111)))  # there is no gap among the steps that are held
-    assert texts(log, "step") == list(range(101, 111))
-    assert log.earlier(1.0).steps == 21
+    assert [int(one.text) for one in log.lines()] == [0, *range(80, 90), *range(95, 105)]
+    assert log.earlier(1.0).steps.count == 5
+    log.begun = True
+    log.add(map(line, range(105, 111)))  # there is one gap among the steps that are held
+    assert texts(log, "step") == [*range(80, 90), *range(101, 111)]
+    assert log.earlier(1.0).steps.count == 11
     assert texts(log, "note") == [0]
+
+
+@pytest.mark.parametrize("steps", [3, 10, 11, 19, 20, 21, 500])
+@pytest.mark.parametrize("later", [0, 1, 15])  # so many are read later than the newest
+def test_the_first_lines_and_the_newest_stay_and_what_is_between_is_counted(
+    monkeypatch: pytest.MonkeyPatch, steps: int, later: int
+) -> None:
+    monkeypatch.setattr(logs, "MOST_STEPS", 10)
+    log = Log()
+    if later:
+        log.begun = False
+        log.add(map(line, range(later, min(steps, later + 5))))
+        log.add_earlier(map(line, range(min(steps, later))))
+        log.begun = True
+        log.add(map(line, range(later + 5, steps)))
+    else:
+        log.add(map(line, range(steps)))
+    held, gap = texts(log, "step"), log.earlier(1.0).steps
+    assert held[: min(steps, 10)] == list(range(min(steps, 10)))
+    assert held[-min(steps, 10) :] == list(range(max(0, steps - 10), steps))
+    assert len(held) + gap.count == steps
+    assert [one.number for one in log.lines()] == sorted({one.number for one in log.lines()})
 
 
 def test_notes_are_bounded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_NOTES", 10)
     log = Log()
     log.add(line(number, "note") for number in range(30))
-    assert texts(log, "note") == list(range(20, 30))
-    assert log.earlier(1.0).notes == 20
+    assert texts(log, "note") == [*range(10), *range(20, 30)]
+    assert log.earlier(1.0).notes.count == 10
 
 
 def long_run(folder: Path, steps: int) -> RunDir:
@@ -75,7 +101,7 @@ def test_the_first_lines_of_a_run_with_a_snapshot_are_there(tmp_path: Path) -> N
     assert "Configuration sft-small" in shot.log[0].text
     assert sum(one.level == "warning" for one in shot.log) == 1
     assert [one.number for one in shot.log] == sorted({one.number for one in shot.log})
-    assert shot.earlier == (0, 0, 1.0)
+    assert (shot.earlier.notes.count, shot.earlier.steps.count, shot.earlier.read) == (0, 0, 1.0)
 
 
 def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,12 +109,13 @@ def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch:
     size = run_dir.events.stat().st_size
     monkeypatch.setattr(logs, "STEP_BYTES", size // 4)
     monkeypatch.setattr(logs, "PAST_BYTES", size // 50)
+    monkeypatch.setattr(logs, "MOST_STEPS", 100)
     past, records = Past(run_dir, size), []
     while past.share < 1:
         records += past.read()
     steps = [one.event.step for one in records if isinstance(one.event, events.Step)]
-    assert steps == list(range(past.steps_passed + 1, 2001))
-    assert 1400 < past.steps_passed < 1600
+    assert steps == [*range(1, 101), *range(past.steps_passed + 101, 2001)]
+    assert 1300 < past.steps_passed < 1500
     assert isinstance(records[0].event, events.RunStarted)
     assert any(isinstance(one.event, events.Warning) for one in records)
 

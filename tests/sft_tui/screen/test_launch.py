@@ -224,7 +224,7 @@ def test_several_ways_out_are_listed_and_one_is_chosen(played: Callable[..., Non
     played(found, steps)
 
 
-@pytest.mark.parametrize(("lang", "asked"), [("en", "which column are the prompts?"), ("zh", "哪一列是提问？")])
+@pytest.mark.parametrize(("lang", "asked"), [("en", "which column holds the prompts?"), ("zh", "哪一列是提问？")])
 def test_columns_that_are_not_known_are_chosen_on_the_screen(
     played: Callable[..., None],
     commands: list[FakeCommand],

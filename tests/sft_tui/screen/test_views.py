@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.contract import events
 from engine.contract.messages import Lang
-from sft_tui.log import Earlier, LogLine
+from sft_tui.log import Earlier, Gap, LogLine
 from sft_tui.screen import help_view, launch_view, run_view, runs_view
 from sft_tui.screen.ink import Ink, Line, columns
 from sft_tui.screen.run_view import Look
@@ -352,13 +352,19 @@ def test_the_beginning_of_the_log_fills_a_page(page: str, width: int, height: in
 
 def test_what_the_log_does_not_hold_is_said_in_its_place() -> None:
     steps = [LogLine("09:14:07", "step", f"{number}/100", number) for number in range(90, 100)]
-    view = dataclasses.replace(
-        run_screen(page="log", level="all"), log=[*log_of(3), *steps], earlier=Earlier(412, 94_120, 0.34)
-    )
+    first = [LogLine("09:14:07", "step", f"{number}/100", number) for number in (1, 2)]
+    earlier = Earlier(Gap(412, 3), Gap(94_120, 90), 0.34)
+    view = dataclasses.replace(run_screen(page="log", level="all"), log=[*first, *steps], earlier=earlier)
     lines = [line.text for line in run_view.shown_lines(view)]
-    assert lines[:2] == ["… reading what is before, 34 %", "… 412 earlier lines"]
-    assert lines[5] == "… 94,120 earlier steps: see `sft-tui logs sft-small-3`"
-    assert lines[6] == "90/100"
+    assert lines[:3] == ["… reading what is before, 34 %", "1/100", "2/100"]
+    gaps = [
+        "… 412 lines left out: see `sft-tui logs sft-small-3`",
+        "… 94,120 steps left out: see `sft-tui logs sft-small-3`",
+    ]
+    assert sorted(lines[3:5]) == gaps
+    assert lines[5] == "90/100"
+    notes = dataclasses.replace(view, look=dataclasses.replace(view.look, level="notes"))
+    assert [line.text for line in run_view.shown_lines(notes)] == [lines[0], gaps[0]]
 
 
 def test_a_search_that_finds_nothing_says_so() -> None:

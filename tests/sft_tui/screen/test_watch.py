@@ -15,9 +15,10 @@ from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventWriter
-from sft_tui import runs, story
+from sft_tui import log, runs, story
 from sft_tui.curves import Curves
 from sft_tui.feed import Shot
+from sft_tui.history import Follower
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.screen.app import Desk, Options
@@ -148,6 +149,36 @@ def test_the_beginning_of_the_log_is_a_key_away(tmp_path: Path, monkeypatch: pyt
         assert "No line has “nowhere”." in shown(screen)
 
     play("demo-1", steps)
+
+
+def test_the_beginning_can_be_reached_at_every_level_and_stays_while_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(log, "MOST_STEPS", 50)
+    monkeypatch.setattr(runs, "is_alive", lambda *_: True)
+    run_dir = write("mine-1", SECOND, STARTED, PLAN, *(step(number) for number in range(1, 300)))
+    Follower(run_dir).save()
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        await pilot.press("tab", "tab", "tab", "v", "home")
+        assert screen.look.level == "all"
+        assert "Configuration sft-small" in shown(screen)
+        assert "1/100 " in shown(screen)
+        writer = EventWriter(run_dir.events, "rank0", 1)
+        for number in range(300, 340):
+            writer.write(step(number))
+        writer.close()
+        await until(pilot, lambda: screen.shot is not None and "339/" in screen.shot.log[-1].text)
+        assert "Configuration sft-small" in shown(screen)
+        assert "1/100 " in shown(screen)
+        await pilot.press("end", *["pageup"] * 3)
+        assert "steps left out" in shown(screen)
+        await pilot.press("v", "home")
+        assert screen.look.level == "warnings"
+        assert "Configuration sft-small" not in shown(screen)
+
+    play("mine-1", steps)
 
 
 def test_the_footer_of_a_run_has_the_keys_that_act_and_the_others_say_why_they_do_not(
