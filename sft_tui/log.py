@@ -30,7 +30,7 @@ class LogLine(NamedTuple):
 class Gap(NamedTuple):
     """Lines that are not held: how many, and the number of the first line after them."""
 
-    count: int = 0
+    lines: int = 0
     before: int = 0
 
 

@@ -366,9 +366,9 @@ def shown_lines(view: View) -> list[LogLine]:
     if not found and look.search:
         found = [_gap(say("ui_no_line", lang, words=safe(look.search, 40)))]
     for key, gap in (("ui_gap_steps", earlier.steps), ("ui_gap_lines", earlier.notes)):
-        if gap.count and (look.level == "all" or gap is earlier.notes):
+        if gap.lines and (look.level == "all" or gap is earlier.notes):
             place = bisect_left(found, gap.before, key=attrgetter("number"))
-            words = say(key, lang, count=gap.count, run=safe(view.run.name, 40))
+            words = say(key, lang, count=gap.lines, run=safe(view.run.name, 40))
             found.insert(place, _gap(words, gap.before))
     if earlier.read < 1:
         found.insert(0, _gap(say("ui_reading_earlier", lang, percent=f"{100 * earlier.read:.0f}"), -(1 << 62)))

@@ -34,7 +34,7 @@ def test_steps_never_push_out_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     assert texts(log, "warning") == [0, 1]
     assert texts(log, "step") == [*range(10), *range(990, 1000)]
     gap = log.earlier(1.0).steps
-    assert gap.count == 980
+    assert gap.lines == 980
     assert [one.text for one in log.lines() if one.number == gap.before] == ["990"]
 
 
@@ -45,11 +45,11 @@ def test_what_is_read_later_stands_before_what_came_first(monkeypatch: pytest.Mo
     log.add(map(line, range(100, 105)))
     log.add_earlier([line(0, "note"), *map(line, range(80, 100))])
     assert [int(one.text) for one in log.lines()] == [0, *range(80, 90), *range(95, 105)]
-    assert log.earlier(1.0).steps.count == 5
+    assert log.earlier(1.0).steps.lines == 5
     log.begun = True
     log.add(map(line, range(105, 111)))  # there is one gap among the steps that are held
     assert texts(log, "step") == [*range(80, 90), *range(101, 111)]
-    assert log.earlier(1.0).steps.count == 11
+    assert log.earlier(1.0).steps.lines == 11
     assert texts(log, "note") == [0]
 
 
@@ -71,7 +71,7 @@ def test_the_first_lines_and_the_newest_stay_and_what_is_between_is_counted(
     held, gap = texts(log, "step"), log.earlier(1.0).steps
     assert held[: min(steps, 10)] == list(range(min(steps, 10)))
     assert held[-min(steps, 10) :] == list(range(max(0, steps - 10), steps))
-    assert len(held) + gap.count == steps
+    assert len(held) + gap.lines == steps
     assert [one.number for one in log.lines()] == sorted({one.number for one in log.lines()})
 
 
@@ -80,7 +80,7 @@ def test_notes_are_bounded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log()
     log.add(line(number, "note") for number in range(30))
     assert texts(log, "note") == [*range(10), *range(20, 30)]
-    assert log.earlier(1.0).notes.count == 10
+    assert log.earlier(1.0).notes.lines == 10
 
 
 def long_run(folder: Path, steps: int) -> RunDir:
@@ -101,7 +101,7 @@ def test_the_first_lines_of_a_run_with_a_snapshot_are_there(tmp_path: Path) -> N
     assert "Configuration sft-small" in shot.log[0].text
     assert sum(one.level == "warning" for one in shot.log) == 1
     assert [one.number for one in shot.log] == sorted({one.number for one in shot.log})
-    assert (shot.earlier.notes.count, shot.earlier.steps.count, shot.earlier.read) == (0, 0, 1.0)
+    assert (shot.earlier.notes.lines, shot.earlier.steps.lines, shot.earlier.read) == (0, 0, 1.0)
 
 
 def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,7 +289,7 @@ def test_the_footer_has_the_keys_that_act_and_the_others_say_why_they_do_not(pla
         assert "fix" not in footer
         for key, words in (
             ("r", "no unfinished run"),
-            ("f", "Nothing to be done from here"),
+            ("f", "This cannot be fixed from here"),
             ("backspace", "Only a setting that was changed can be reset"),
         ):
             await pilot.press(key)
@@ -305,9 +305,9 @@ def test_what_stands_in_the_way_of_a_start_is_not_offered_to_be_started(played: 
         assert "start" not in shown(screen).splitlines()[-1]
         assert "f fix" in shown(screen).splitlines()[-1]
         await pilot.press("enter")
-        assert "1 error(s) stand in the way" in screen.news[0]
+        assert "1 error in the way" in screen.news[0]
         await pilot.press("h")
-        assert "1 error(s) stand in the way" in screen.news[0]
+        assert "1 error in the way" in screen.news[0]
 
     played(report(Resume("mine-1")), steps)
 
