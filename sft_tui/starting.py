@@ -151,14 +151,17 @@ def require_resumable(record: RunRecord) -> None:
 
 
 def no_resume(run: Run) -> Message | None:
-    """Why a run cannot be resumed, also where nothing of it is left to do; None where it can. Reads two small files."""
+    """Why a run cannot be resumed, also where nothing of it is left to do; None where it may be. Reads two small files.
+
+    Whether a finished run is still to be exported is not looked at: that takes the hash of a whole model.
+    """
     try:
         if run.alive:
             raise InputError("run_running", run=run.name)
         require_resumable(run.record)
     except InputError as error:
         return error.message
-    return nothing_left(replace(run.record, resume=True))
+    return None if run.record.config.get("export_state_dict") else nothing_left(replace(run.record, resume=True))
 
 
 def is_finished(record: RunRecord) -> bool:
