@@ -11,10 +11,13 @@ Any setting that `sft-tui presets show` lists can be overridden with --name=valu
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    # This folder last: a data set unpacked here may hold a `json.py` or `torch.py`. It is relative only where the
-    # working folder was removed, and then nothing can be imported by it.
+    # Not this folder: a data set unpacked here may hold a `json.py`, and a `google.py` would win from the last place
+    # too, against what is spread over several folders. Where nothing is installed our packages lie here. The folder is
+    # relative only where the working folder was removed, and then nothing can be imported by it.
     here = sys.path.pop(0)
-    sys.path += [here] * here.startswith("/")
+    from importlib.util import find_spec
+
+    sys.path += [here] * (here.startswith("/") and find_spec("sft_tui") is None)
 
 import os
 import shlex

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers.generation.configuration_utils import GenerationConfig
 
+from engine.contract.files import read_linked
 from engine.contract.messages import InputError
 from engine.foreign import one_line
 
@@ -22,9 +23,7 @@ def read_generation(folder: Path) -> GenerationConfig:
     """
     path = folder / (OWN if (folder / OWN).exists() else OF_MODEL)
     try:
-        if path.stat().st_size > LONGEST:
-            raise ValueError(f"{path.stat().st_size:,} bytes")
-        whole = json.loads(path.read_bytes())
+        whole = json.loads(read_linked(path, LONGEST))
         if not isinstance(whole, dict):
             raise ValueError("it is not a JSON object")
     except (OSError, ValueError, RecursionError) as error:

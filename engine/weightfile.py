@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from engine.contract.files import read_linked
 from engine.contract.messages import InputError
 from engine.foreign import reading_foreign
 
@@ -94,7 +95,7 @@ def weight_files(path: Path) -> list[Path]:
             return [path / name]
         if index.exists():
             with reading_foreign("model_bad", path):
-                shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+                shards = sorted(set(json.loads(read_linked(index, LONGEST_HEADER))["weight_map"].values()))
             for shard in shards:
                 if Path(shard).name != shard or not (path / shard).is_file():
                     raise bad(

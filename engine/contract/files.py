@@ -82,6 +82,11 @@ def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
+def read_linked(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The same of a file that people have, which may be behind links."""
+    return read_whole(Path(os.path.realpath(path)), most)
+
+
 def read_end(path: Path, most: int) -> bytes:
     """The last bytes of a regular file, at most so many; raises OSError."""
     fd = open_regular(path)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.contract.files import read_whole
+from engine.contract.files import read_linked
 from engine.contract.messages import InputError
 from engine.data.formats import FOREIGN, content_of
 
@@ -111,7 +111,7 @@ def _saved(folder: Path, passed: dict[str, str]) -> list[Path] | None:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        said = json.loads(read_whole(Path(os.path.realpath(path))))
+        said = json.loads(read_linked(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

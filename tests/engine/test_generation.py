@@ -1,6 +1,7 @@
 """Generation settings stay with the model, and what could not be published is found before."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def test_a_file_that_is_no_settings_is_refused(content: str, tmp_path: Path) -> 
     with pytest.raises(InputError) as refused:
         read_generation(tmp_path)
     assert len(refused.value.message.what("en")) < 400
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero", "/dev/ptmx", "generation_config.json"])
+def test_what_is_no_file_is_not_waited_for(target: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "generation_config.json").symlink_to(target)
+    (tmp_path / "config.json").symlink_to(target)
+    with pytest.raises(InputError) as refused:
+        read_generation(tmp_path)
+    assert refused.value.message.code == "generation_bad"
 
 
 def test_settings_of_an_older_config_are_the_models_own(tmp_path: Path) -> None:

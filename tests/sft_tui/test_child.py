@@ -69,7 +69,10 @@ def test_what_a_command_starts_imports_nothing_of_the_folder(trapped: Path, tiny
 
 
 def test_the_script_of_the_guide_imports_nothing_that_lies_next_to_it(trapped: Path) -> None:
-    shutil.copy(ROOT / "train_low_mem.py", trapped)
+    source = (ROOT / "train_low_mem.py").read_text()
+    imports = "import google.protobuf\nimport os\n"  # as libraries do later: a package spread over several folders
+    (trapped / "train_low_mem.py").write_text(source.replace("import os\n", imports, 1))
+    (trapped / "google.py").write_text((trapped / "json.py").read_text())
     shutil.rmtree(trapped / "engine")  # which would be its own
     assert "--epochs" in run(sys.executable, "train_low_mem.py", "train", "--help", folder=trapped).out
     assert marks(trapped) == ""
