@@ -22,7 +22,7 @@ from engine.contract.events import Envelope, Event, Record, decode, encode, even
 from engine.contract.locks import LOCK_NAME, ProcessId
 from engine.contract.messages import MESSAGES, InputError, Lang, Message
 from engine.contract.rundir import MANIFEST, OutputDir, RunDir, RunRecord, new_id
-from sft_tui import cli, headless, listing, removal, starting
+from sft_tui import cli, headless, listing, removal, starting, story
 from sft_tui.curves import Curves
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
@@ -43,7 +43,9 @@ COMMANDS = (
 )  # fmt: skip
 ACTING = (
     ("stop", "--no-wait"), ("stop", "--now", "--no-wait"), ("pause", "--no-wait"),
-    ("continue", "--detach"), ("resume", "--detach"),
+    ("continue", "--detach"), ("resume", "--detach"), ("resume", "--apply-fix", "--detach"),
+    ("run", "sft-small", "--resume", "--detach", "--output_dir", "model_save/small"),
+    ("test", "--run", "sft-small-1", "--detach"), ("reply", "--run", "sft-small-1", "hello"),
 )  # fmt: skip
 WRONG: list[Any] = [
     None, True, -1, 0, 1, 7.5, 2**53 + 1, 10**400, -(10**400), 1e308, -1e308, 1e-308, "", "NaN", "Infinity", HOSTILE,
@@ -149,7 +151,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     run_dir, output = RunDir(tmp_path / "logs" / "sft-small-1"), OutputDir(tmp_path / "model_save" / "small")
-    rows = {name: str(tmp_path / "elsewhere" / "mine.txt") for name in ("train_file", "validation_file")}
+    rows = {name: str(tmp_path / "elsewhere" / "mine.txt") for name in ("train_file", "validation_file", "test_file")}
     inputs = {**rows, "tokenizer": str(tmp_path / "elsewhere"), "pretrained_model": ""}
     config = {**STARTED.config, **inputs, "output_dir": str(output.path)}
     option = "sft-tui resume sft-small-1"
@@ -343,9 +345,15 @@ def acted_on(files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch, locked: 
 HELD = "the place of a supervisor"
 
 
-def not_started(*_: object) -> None:
-    """Ends a command where it would start a supervisor."""
-    raise InputError("busy", path=HELD, holder="", holder_zh="", run="")
+@pytest.fixture
+def not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends a command where it would start a process: a supervisor, or what replies."""
+
+    def refuse(*_: object) -> None:
+        raise InputError("busy", path=HELD, holder="", holder_zh="", run="")
+
+    monkeypatch.setattr(starting, "start", refuse)
+    monkeypatch.setattr(story, "_engine", refuse)
 
 
 def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:
@@ -354,10 +362,10 @@ def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:
     return sorted(change for change in watch.changes() if change[0] not in own)
 
 
+@pytest.mark.usefixtures("not_started")
 def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "start", not_started)
     files.write()
     with Watch([tmp_path], own=[files.run_dir.path, files.output.path]) as watch:
         for seed in range(MUTANTS):
@@ -381,14 +389,17 @@ def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
                 raise AssertionError(f"mutant {seed}") from error
 
 
+@pytest.mark.usefixtures("not_started")
 def test_a_sound_run_is_found_by_the_commands_that_act_and_deleted_whole(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "start", not_started)
+    ended = events.RunEnded("out_of_memory", 1, Message("ended_failed", {}), apply={"micro_batch_tokens": 64})
+    files.lines[-1] = line_of(len(STORY), ended)
     files.write()
     said = acted_on(files, "en", monkeypatch)
-    assert said.count("sft-small-1") >= len(ACTING) - 1
-    assert HELD in said  # as far as the start of a supervisor
+    assert said.count("sft-small-1") >= 5
+    assert said.count(HELD) == 5  # as far as the start of a supervisor, or of what replies
+    assert said.count("micro_batch_tokens = 64") == 1
     assert not files.run_dir.path.exists()
     assert not files.output.path.exists()
 
