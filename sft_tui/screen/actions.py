@@ -127,6 +127,15 @@ ACTIONS: tuple[Action, ...] = (
         footer=False,  # the certificate names the key where there is a fix
     ),
     Action(
+        "page",
+        RUN,
+        ("tab",),
+        "panels",
+        "面板",
+        "The next panel: where there is room for one, or to fill the screen.",
+        "切换面板；空间不足时逐页显示。",
+    ),
+    Action(
         "metric",
         RUN,
         ("m",),
@@ -196,15 +205,6 @@ ACTIONS: tuple[Action, ...] = (
         "Which lines of the log: all, without steps, warnings.",
         "日志级别：全部、不含步、仅警告。",
         footer=False,
-    ),
-    Action(
-        "page",
-        RUN,
-        ("tab",),
-        "panels",
-        "面板",
-        "The next panel: where there is room for one, or to fill the screen.",
-        "切换面板；空间不足时逐页显示。",
     ),
     Action(
         "copy",

@@ -18,6 +18,7 @@ from sft_tui.text import number, safe
 STYLES = ("chart", "chart2", "good", "warn")
 WIDE = 100  # columns, from which on the comparison stands side by side
 LEAST_LIST = 8  # lines of the list
+LEAST_NAME, LEAST_END = 12, 16  # columns of a run's name, and of how it ended
 NAME = 30  # columns of a setting's name
 INDIFFERENT = {"output_dir", "token_store", "logging_steps", "sample_rows"}
 
@@ -83,7 +84,8 @@ def _list(view: View, width: int, height: int) -> list[Line]:
         return frame([(say("ui_runs", lang), "head")], body, width, height)
     rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in view.runs)]
     widths = [max(columns([(row[place], "")]) for row in rows) for place in range(len(COLUMNS))]
-    body = [_row(rows[0], widths, "dim", (" ", ""), " ")]
+    widths = _fitting(widths, width - 4 - len("▸1 "))
+    body = [fit(_row(rows[0], widths, "dim", (" ", ""), " "), width - 4)]
     room = height - 3
     first = _first(view, height)
     compared = [run.name for run in view.compared]
@@ -97,10 +99,22 @@ def _list(view: View, width: int, height: int) -> list[Line]:
 
 def _row(row: Sequence[str], widths: Sequence[int], role: str, mark: Span, cursor: str) -> Line:
     line: Line = [(cursor, "accent"), mark, (" ", "")]
-    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+    for place, (cell, width) in enumerate(zip(row, widths, strict=False)):
         of = role if place == 0 or role == "dim" else ""
-        line += [*fit([(cell, of)], width), ("  ", "")] if place < len(row) - 1 else [(cell, of)]
+        line += [*fit([(cell, of)], width), ("  ", "")]
     return line
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[int]:
+    """Columns as wide as their cells, as many as there is room for; a long name is cut, and how a run ended too."""
+    kept = widths[1 : COLUMNS.index("best") + 1]
+    shown = [min(widths[0], max(LEAST_NAME, room - sum(2 + width for width in kept)))]
+    for place, width in enumerate(widths[1:], 1):
+        left = room - sum(2 + one for one in shown)
+        if left < (min(width, LEAST_END) if place == len(widths) - 1 else width):
+            break
+        shown.append(min(width, left))
+    return shown
 
 
 def _details(view: View, width: int) -> list[Line]:

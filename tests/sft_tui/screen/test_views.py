@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from engine.contract import events
 from engine.contract.messages import Lang
+from engine.contract.rundir import RunDir
+from sft_tui.listing import COLUMNS
+from sft_tui.locale import say
 from sft_tui.log import Earlier, Gap, LogLine
 from sft_tui.screen import help_view, launch_view, run_view, runs_view
 from sft_tui.screen.ink import Ink, Line, columns
@@ -423,3 +427,16 @@ def test_compared_runs_are_told_apart_by_the_ends_of_their_names_and_paths_by_wh
     for number in (1, 2, 3):
         assert re.search(rf"{number} …\S*try-{number} ", shown), shown
     assert "! pretrained_model" not in shown
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(("width", "shown"), [(60, 5), (80, 6), (92, 7), (160, 8)])
+def test_a_list_of_runs_has_whole_columns(lang: Lang, width: int, shown: int) -> None:
+    view = runs_screen(lang)
+    long = dataclasses.replace(view.runs[0], run_dir=RunDir(Path("logs") / ("sft-small-" + "long" * 12)))
+    head, *rows = plain(runs_view.draw(view, width, 30)).splitlines()[1:4]
+    titles = [say(f"column_{column}", lang) for column in COLUMNS]
+    assert [title in head for title in titles] == [place < shown for place in range(len(titles))]
+    assert "…" not in "".join([head, *rows]) or shown == 8
+    longer = plain(runs_view.draw(dataclasses.replace(view, runs=[long], cursor=0), width, 30)).splitlines()[2]
+    assert "71/100" in longer

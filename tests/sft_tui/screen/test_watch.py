@@ -193,7 +193,7 @@ def test_the_footer_of_a_run_has_the_keys_that_act_and_the_others_say_why_they_d
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         assert shown(screen).splitlines()[-1].split() == [
-            "m", "metric", "g", "log", "scale", "/", "search", "tab", "panels", "l", "runs", "?", "help", "q", "quit",
+            "tab", "panels", "m", "metric", "g", "log", "scale", "/", "search", "l", "runs", "?", "help", "q", "quit",
         ]  # fmt: skip
         for key, words in (("s", "is not running"), ("p", "is not running"), ("X", "is not running"),
                            ("r", "9 steps")):  # fmt: skip
