@@ -98,7 +98,7 @@ def cli() -> None:
 @cli.command(cls=GroupedCommand, lang=LANG)
 @configurations
 @switch("is_keep_training", "Resume from the newest checkpoint.")
-@switch("fresh", "Start again where an unfinished run is, and keep that aside.")
+@switch("fresh", "Start over, and keep the unfinished run under earlier/.")
 def train(is_keep_training: bool, fresh: bool, **settings: Any) -> None:
     """Train."""
     if is_keep_training and fresh:

@@ -18,6 +18,7 @@ from sft_tui import streams, text
 from sft_tui.cli_check import check_command, preflight, rehearse, tell_applied
 from sft_tui.cli_common import (
     LANG,
+    LOGS,
     detach_option,
     json_option,
     logs_option,
@@ -82,7 +83,7 @@ def has_terminal() -> bool:
 
 @click.group(cls=Group, context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
-@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help="Runs' logs.")
+@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
 @screen_options
 def cli(logs: Path, **screen: Any) -> None:
     """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
@@ -93,7 +94,10 @@ def cli(logs: Path, **screen: Any) -> None:
     told = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
     if told:
         option = "--ascii" if told[0] == "ascii_only" else f"--{told[0].replace('_', '-')}"
-        raise click.UsageError(say("usage_screen", LANG, option=option, command=context.invoked_subcommand))
+        name = context.invoked_subcommand
+        known = any(option in parameter.opts for parameter in cli.commands[name].params)
+        key = "usage_screen" if known else "usage_screen_only"
+        raise click.UsageError(say(key, LANG, option=option, command=name))
 
 
 for command in (check_command, rehearse, presets, data):
@@ -114,8 +118,8 @@ class View:
 @no_ui_option
 @json_option
 @detach_option
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in the output folder.")
-@click.option("--fresh", is_flag=True, help="Start anew where an unfinished run lies, and keep that aside.")
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the output folder.")
+@click.option("--fresh", is_flag=True, help="Start over, and keep the unfinished run under earlier/.")
 @click.option("--force", is_flag=True, help="Start although the pre-flight found errors.")
 @logs_option
 @config_options(LANG)
@@ -130,7 +134,10 @@ def run(
     logs: Path,
     **settings: Any,
 ) -> None:
-    """Train as PRESET says, with any of its settings overridden; the run outlives this command."""
+    """Train with a PRESET; any of its settings can be overridden.
+
+    The run does not end with this command or its terminal. `sft-tui presets` lists the presets.
+    """
     if resume and fresh:
         raise click.UsageError(say("usage_resume_fresh", LANG))
     how = {"resume": resume, "fresh": fresh}
@@ -146,7 +153,10 @@ def run(
 @logs_option
 @config_options(LANG)
 def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
-    """Evaluate a best model on its test file: that of PRESET's output folder, or of the run that --run names."""
+    """Evaluate a trained model on its test file.
+
+    The model is the best of PRESET's output folder, or of the run that --run names.
+    """
     view = View(json=json, detach=detach)
     if (preset_name is None) == (of_run is None):
         raise click.UsageError(say("usage_test", LANG))
@@ -237,7 +247,7 @@ def meant(name: str | None, logs: Path) -> RunDir:
 
 
 @cli.command()
-@json_option
+@click.option("--json", is_flag=True, help="Print what is known of the runs as a JSON array.")
 @logs_option
 def runs(json: bool, logs: Path) -> None:
     """List the runs, the newest first."""
@@ -260,7 +270,10 @@ def runs(json: bool, logs: Path) -> None:
 @click.option("--json", is_flag=True, help="Print what is known of the run as one JSON object.")
 @logs_option
 def status(name: str | None, json: bool, logs: Path) -> None:
-    """Tell on one line how RUN is, or how it ended and what to do; the newest where none is named."""
+    """Print the state of RUN on one line, or how it ended.
+
+    What to do next is said too. Without RUN, the newest is taken.
+    """
     from sft_tui import headless, listing, story
     from sft_tui.runs import look
 
@@ -284,7 +297,10 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 @logs_option
 @screen_options
 def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any) -> None:
-    """Open the screen on RUN; with --no-ui, or where there is no terminal, follow it as text to its end."""
+    """Open the screen on RUN, or follow it as text.
+
+    It is followed as text, to its end, with --no-ui or without a terminal.
+    """
     from sft_tui import following, headless
 
     run_dir = meant(name, logs)
@@ -314,19 +330,22 @@ def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
 @cli.command()
 @run_argument
 @click.option("--now", is_flag=True, help="End it at once, without saving.")
-@click.option("--no-wait", is_flag=True, help="Return as soon as it is asked.")
+@click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the end.")
 @logs_option
 def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
-    """Save and end RUN; what it says at its end is printed here."""
+    """Save and end RUN, and print how it ended."""
     ask(name, logs, now=now, why="stop", said="ending" if now else "stopping", wait=not no_wait)
 
 
 @cli.command()
 @run_argument
-@click.option("--no-wait", is_flag=True, help="Return as soon as it is asked.")
+@click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the end.")
 @logs_option
 def pause(name: str | None, no_wait: bool, logs: Path) -> None:
-    """Save RUN and end its processes, so that memory and GPUs are free; `continue` goes on with it."""
+    """Save RUN and end its processes, to free memory and GPUs.
+
+    `continue` resumes it.
+    """
     ask(name, logs, why="pause", said="pausing", wait=not no_wait)
 
 
@@ -355,7 +374,7 @@ def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: b
 @detach_option
 @logs_option
 def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Path) -> None:
-    """Go on with RUN, which was paused."""
+    """Continue a paused RUN."""
     from sft_tui import runs as known
     from sft_tui import starting
 
@@ -376,8 +395,8 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
 @no_ui_option
 @json_option
 @detach_option
-@click.option("--force", is_flag=True, help="Go on although the checkpoint was made with something else.")
-@click.option("--apply-fix", is_flag=True, help="Change what the end of the run said should be changed.")
+@click.option("--force", is_flag=True, help="Resume although the conditions differ from the checkpoint's.")
+@click.option("--apply-fix", is_flag=True, help="Apply the change that was proposed when the run ended.")
 @logs_option
 @config_options(LANG)
 def resume(
@@ -390,7 +409,10 @@ def resume(
     logs: Path,
     **settings: Any,
 ) -> None:
-    """Go on with RUN from its newest sound checkpoint; with --epochs N a finished run goes on for more."""
+    """Resume RUN from its newest valid checkpoint.
+
+    With --epochs N, a finished run is trained for more epochs.
+    """
     from sft_tui import runs as known
     from sft_tui import starting
 
@@ -411,9 +433,10 @@ def resume(
 @logs_option
 @screen_options
 def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
-    """Pretrain and fine-tune a small model on chatterbot-corpus: the whole story in a few minutes.
+    """Pretrain and fine-tune a small model, in a few minutes.
 
-    Both halves run on when this command is left; called again, it shows the one that runs, or continues what was cut.
+    Its data is chatterbot-corpus. Both halves keep running when this command is left; called again, it shows the one
+    that runs, or continues what was stopped.
     """
     from sft_tui import following, headless, story
 
@@ -432,7 +455,14 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
 @click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True, help="Model folder.")
 @run_option
 @logs_option
-@click.option("--max-new-tokens", type=click.IntRange(1), default=128, show_default=True, help="Longest reply.")
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    default=128,
+    show_default=True,
+    help="Longest reply, in tokens.",
+)
 @click.argument("prompts", nargs=-1, required=True)
 def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
     """Print the replies of a trained model to PROMPTS, one a line."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sft_tui.rehearsal import Rehearsal
 
 memory_limit_option = click.option(
-    "--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; else what is free."
+    "--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; by default what is free."
 )
 
 
@@ -37,7 +37,7 @@ memory_limit_option = click.option(
 def check_command(
     preset_name: str, json: bool, rehearsing: bool, memory_limit: str | None, logs: Path, **settings: Any
 ) -> None:
-    """Tell before a run what would fail: data, model, memory, disk and machine."""
+    """Find what would make a run fail: data, model, memory, disk."""
     from sft_tui.preflight import report as reports
 
     request = asked(preset_name, settings, memory_limit, logs)
@@ -62,14 +62,15 @@ def check_command(
 
 @click.command(cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
-@click.option("--json", is_flag=True, help="Print what was found as one JSON object.")
+@click.option("--json", is_flag=True, help="Print the result as one JSON object.")
 @memory_limit_option
 @logs_option
 @config_options(LANG)
 def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
-    """Do everything of a run once, on its longest rows, and tell what it takes: memory, time, and the budget that fits.
+    """Do each part of a run once, and measure what the run takes.
 
-    Nothing of it is kept but what was found, which `run` uses.
+    The longest rows are used. It reports memory, time, and the micro-batch budget that fits; only this is kept, and
+    `run` uses it.
     """
     from sft_tui.preflight import report as reports
 

@@ -24,7 +24,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def screen_options(function: Command) -> Command:
     """A decorator that adds the options of the screen."""
     for option in (
-        click.option("--slow-link", is_flag=True, help="Draw seldom, for slow connections."),
+        click.option("--slow-link", is_flag=True, help="Redraw less often, for slow connections."),
         click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only."),
         click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True, help="Colours."),
         click.option("--lang", type=click.Choice(["en", "zh"]), default=None, help="Language of the screen."),

@@ -1,17 +1,17 @@
 """The commands about presets, and about data of one's own."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from engine.contract.config import RunConfig, override, to_json
+from engine.contract.config import RunConfig, override, setting_of, to_json
 from engine.contract.presets import PRESETS, preset
 from sft_tui import text
-from sft_tui.cli_common import LANG, telling
+from sft_tui.cli_common import LANG, Command, telling
 from sft_tui.locale import say
 from sft_tui.options import HomePath, SourcePath, settings_table
 from sft_tui.output import echo, echo_json
@@ -58,13 +58,21 @@ def show_preset(name: str, json: bool) -> None:
 
 @click.group()
 def data() -> None:
-    """Bring in, look at and check data of your own."""
+    """Import, look at and check your own data."""
 
 
-tokenizer_option = click.option(
-    "--tokenizer", type=HomePath(), default=preset("sft-small").config.tokenizer, show_default=True
-)
-length_option = click.option("--max_seq_len", type=click.IntRange(2), default=512, show_default=True)
+def setting_option(name: str, kind: click.ParamType[Any] | None = None, **how: Any) -> Callable[[Command], Command]:
+    """A decorator that adds the option of a setting, with its help, and its value in `sft-small` unless given none."""
+    value = getattr(preset("sft-small").config, name)
+    return click.option(
+        f"--{name}", type=kind, default=value, show_default=True, help=setting_of(name).help(LANG), **how
+    )
+
+
+tokenizer_option = setting_option("tokenizer", HomePath())
+length_option = setting_option("max_seq_len", click.IntRange(2), metavar="N")
+prompt_option, response_option = setting_option("prompt_column"), setting_option("response_column")
+file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False, path_type=Path))
 
 
 def file_config(file: Path, **values: Any) -> RunConfig:
@@ -74,8 +82,8 @@ def file_config(file: Path, **values: Any) -> RunConfig:
 
 
 TEST_FILE, TEST_SHARE = preset("sft-small").config.test_file, 0.05
-TEST_HELP = "Test file; '' for none. Where no file is named, the preset's too."
-TEST_SHARE_HELP = f"Share held out for the test file; {TEST_SHARE} where there is one."
+TEST_HELP = "Test file; '' for none. By default the preset's, unless --train or --valid is given."
+TEST_SHARE_HELP = f"Share of the rows for the test file; {TEST_SHARE} if there is one."
 HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all, none, or at most N."
 
 
@@ -115,24 +123,35 @@ valid_option = click.option(
 @click.argument("files", nargs=-1, required=True, type=SourcePath(exists=True, allow_dash=True))
 @train_option
 @valid_option
-@click.option("--valid-ratio", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share held out.")
+@click.option(
+    "--valid-ratio",
+    type=click.FloatRange(0, 0.9),
+    metavar="SHARE",
+    default=0.1,
+    show_default=True,
+    help="Share of the rows for the validation file.",
+)
 @click.option("--test", type=HomePath(), default=None, help=TEST_HELP)
-@click.option("--test-ratio", type=click.FloatRange(0, 0.9), default=None, help=TEST_SHARE_HELP)
-@click.option("--history", type=History(), default="all", show_default=True, help=HISTORY_HELP)
-@click.option("--sample", type=click.IntRange(0), default=0, help="Take so many rows at random; 0: all.")
-@click.option("--seed", type=click.IntRange(0), default=23333, show_default=True, help="Seed of sample and split.")
-@click.option("--prompt_column", default="", help="Column of the prompts, where no shape that is known has it.")
-@click.option("--response_column", default="", help="Column of the responses.")
-@click.option("--encoding", default="", help="Encoding of the text files, such as gb18030; else it is found out.")
+@click.option("--test-ratio", type=click.FloatRange(0, 0.9), metavar="SHARE", default=None, help=TEST_SHARE_HELP)
+@click.option("--history", type=History(), metavar="all|none|N", default="all", show_default=True, help=HISTORY_HELP)
+@click.option(
+    "--sample", type=click.IntRange(0), metavar="N", default=0, help="Number of rows to draw at random; 0: all."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", default=23333, show_default=True, help="Seed of sample and split."
+)
+@click.option("--prompt_column", default="", help="Column with the prompts, if the format is not recognized.")
+@click.option("--response_column", default="", help="Column with the responses.")
+@click.option("--encoding", default="", help="Encoding of the text files, such as gb18030; by default detected.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
-@click.option("--preview", is_flag=True, help="Write nothing; tell what would come of it.")
-@click.option("--json", is_flag=True, help="Print what came of it as one JSON object.")
+@click.option("--preview", is_flag=True, help="Write nothing; show what would be imported.")
+@click.option("--json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool, json: bool, **how: Any) -> None:
-    """Turn FILES in the usual shapes into training and validation rows.
+    """Turn FILES into training, validation and test rows.
 
-    JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed too; folders of them, what `datasets` saves, and - for
-    standard input.
+    Read are JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed or not; folders of them, what `datasets` saves,
+    and - for standard input.
     """
     from sft_tui import importing
 
@@ -172,7 +191,7 @@ def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
 @valid_option
 @click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
 def data_demo(train: str, valid: str, overwrite: bool) -> None:
-    """Write the rows of chatterbot-corpus, Chinese and English, to try things with."""
+    """Write the rows of chatterbot-corpus, to try things out."""
     from sft_tui import importing
 
     found = importing.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
@@ -189,9 +208,16 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
     show_default=True,
     help="Folder to write.",
 )
-@click.option("--vocabulary", type=click.IntRange(300), default=4000, show_default=True, help="Tokens at most.")
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
+@click.option(
+    "--vocabulary",
+    type=click.IntRange(300),
+    metavar="N",
+    default=4000,
+    show_default=True,
+    help="Number of tokens at most.",
+)
+@prompt_option
+@response_option
 def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
     """Train a tokenizer for a new model on the rows of Parquet FILES."""
     from sft_tui import importing
@@ -202,14 +228,14 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 
 
 @data.command("check")
-@click.argument("file", type=HomePath(path_type=Path))
+@file_argument
 @tokenizer_option
 @length_option
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
+@prompt_option
+@response_option
 @click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
 def data_check(file: Path, json: bool, **values: Any) -> None:
-    """Tell what is wrong with the rows of a Parquet FILE."""
+    """Check the rows of a Parquet FILE."""
     from sft_tui.preflight import report as reports
     from sft_tui.preflight.check import check_file
 
@@ -225,15 +251,17 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
 
 
 @data.command("show")
-@click.argument("file", type=HomePath(path_type=Path))
-@click.option("--row", type=click.IntRange(0), default=0, show_default=True, help="Number of the row, from 0.")
+@file_argument
+@click.option(
+    "--row", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Number of the row, from 0."
+)
 @tokenizer_option
 @length_option
-@click.option("--prompt_column", default="prompt", show_default=True)
-@click.option("--response_column", default="response", show_default=True)
+@prompt_option
+@response_option
 @click.option("--json", is_flag=True, help="Print the tokens as one JSON object.")
 def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
-    """Print what the model really sees of a row: its tokens, what is cut, and what is unknown."""
+    """Show a row as the model sees it: tokens, cuts, unknowns."""
     from sft_tui import rows
 
     found = rows.look(file_config(file, **values), row)

@@ -80,6 +80,7 @@ class PlainView(_Lines):
         self._lang, self._out, self._notes = lang, out, notes
         self._state = state or RunState()
         self._phase_at = self._step_at = math.inf
+        self._phase_name = ""
 
     def show(self, record: Record) -> None:
         """Prints what there is to say of an event."""
@@ -103,9 +104,10 @@ class PlainView(_Lines):
             write_line(step_line(self._state, self._lang), self._out)
 
     def _phase(self, phase: events.Phase, now: float) -> None:
+        changed, self._phase_name = phase.name != self._phase_name, phase.name
         if phase.name in ("training", "saving", "publishing", "verifying"):
             return
-        if phase.done == 0 or phase.done == phase.total or now - self._phase_at > PHASE_LINE_SECONDS:
+        if changed or now - self._phase_at > PHASE_LINE_SECONDS:  # a file after another is the same phase
             self._phase_at = now
             write_line(phase_line(phase, self._lang), self._notes)
 

@@ -413,8 +413,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "初次使用？demo 无需数据：选中并按回车。",
     ),
     "usage_screen": (
-        "{option} before a command is the screen's alone: give it behind {command}.",
-        "命令之前的 {option} 只对界面有效：请写在 {command} 之后。",
+        "Before a command, {option} only applies to the screen: put it after {command}.",
+        "写在命令之前的 {option} 只对界面有效：请写在 {command} 之后。",
+    ),
+    "usage_screen_only": (
+        "{option} only applies to the screen, and {command} has no such option: leave it out.",
+        "{option} 只对界面有效，{command} 没有这个选项：请去掉。",
     ),
     "guide_two": (
         "--{one} and --{other} are two configurations: give one of them.",
@@ -449,7 +453,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "--run 与 --model 都指定模型：只能选其一。",
     ),
     "others_at_work": (
-        "This is {run}, the run started or resumed last. Also at work: {others}. Name a run to choose another.",
+        "This is {run}, the run started or resumed last. Also running: {others}. Name a run to choose another.",
         "这是最近启动或继续的运行 {run}。正在运行的还有：{others}。如需其他运行，请写明名称。",
     ),
     "usage_history": (

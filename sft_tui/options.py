@@ -35,7 +35,7 @@ def config_options(lang: Lang) -> Callable[[F], F]:
     def add(function: F) -> F:
         for name in reversed(FIELDS):
             rule = setting_of(name)
-            unit = f" [{rule.unit}]" if rule.unit else ""
+            unit = f" [{rule.unit_in(lang)}]" if rule.unit else ""
             option = click.option(
                 *(f"--{spelt}" for spelt in (name, *ALIASES.get(name, ()))),
                 name,
@@ -121,7 +121,7 @@ class GroupedCommand(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {own: []}
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)
-            if row is not None:
+            if row is not None and not isinstance(parameter, click.Argument):
                 name = parameter.name or ""
                 title = say(f"group_{setting_of(name).group}", self._lang) if name in FIELDS else own
                 sections.setdefault(title, []).append(row)
@@ -140,6 +140,6 @@ def settings_table(config: Any, lang: Lang) -> list[str]:
         if rule.group != group:
             group = rule.group
             rows += ["", say(f"group_{group}", lang)]
-        value = setting_text(name, getattr(config, name), lang) + (f" {rule.unit}" if rule.unit else "")
+        value = setting_text(name, getattr(config, name), lang) + (f" {rule.unit_in(lang)}" if rule.unit else "")
         rows.append(f"  {name:<{width}}  {value:<42}  {rule.help(lang)}".rstrip())
     return rows[1:]

@@ -1,11 +1,12 @@
 """The one way text and JSON are printed: with nothing in them that a terminal would obey."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from engine.contract.events import without_non_finite
 from engine.contract.harmless import harmless
@@ -35,24 +36,28 @@ def write_line(text: str, file: IO[str]) -> None:
 
 
 class Group(click.Group):
-    """A group of commands whose errors, which repeat what was typed, are printed harmless."""
+    """A group of commands whose errors, which repeat what was typed, are printed harmless, in `wording`."""
+
+    wording: Callable[[str], str] = staticmethod(str)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """The context of the whole command line; raises ClickException."""
-        with _harmless_errors():
+        with _harmless_errors(self.wording):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command that was chosen; raises ClickException."""
-        with _harmless_errors():
+        with _harmless_errors(self.wording):
             return super().invoke(ctx)
 
 
 @contextmanager
-def _harmless_errors() -> Iterator[None]:
+def _harmless_errors(wording: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
+    except NoArgsIsHelpError:  # whose message is the help: nothing that was typed
+        raise
     except click.UsageError as error:
-        raise click.UsageError(harmless(error.format_message()), error.ctx) from None
+        raise click.UsageError(harmless(wording(error.format_message())), error.ctx) from None
     except click.ClickException as error:
-        raise click.ClickException(harmless(error.format_message())) from None
+        raise click.ClickException(harmless(wording(error.format_message()))) from None

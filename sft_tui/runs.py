@@ -76,7 +76,7 @@ class Run:
             "train_loss": step.loss if step else None,  # of that step alone
             "eval_loss": state.evaluation.loss if state.evaluation else None,
             "eval_bleu": state.evaluation.bleu if state.evaluation else None,
-            "best_epoch": state.best.epoch if state.best else None,
+            "best_epoch": (state.best.epoch or None) if state.best else None,  # a test has none
             "best_loss": state.best.loss if state.best else None,
             "best_bleu": state.best.bleu if state.best else None,
             "bleu_signature": state.best.signature if state.best else None,
@@ -105,8 +105,11 @@ def find(logs: Path, name: str | None) -> RunDir:
         if _dated(run_dir.path) is not None:
             return run_dir
     names = [run_dir.path.name for run_dir in known]
-    near = difflib.get_close_matches(name, names, n=3) or names[:3]
-    raise InputError("run_unknown", name=name, path=str(logs), known=", ".join(near) or "-")
+    if not names:
+        raise InputError("run_none", path=str(logs))
+    near = difflib.get_close_matches(name, names, n=3)
+    shown = ", ".join(near or names[:3])
+    raise InputError("run_unknown" if near else "run_unlike", name=name, path=str(logs), known=shown)
 
 
 def names(logs: Path) -> list[str]:

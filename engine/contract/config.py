@@ -11,6 +11,9 @@ from engine.contract.messages import InputError, Lang
 JsonValue = str | int | float | bool | list[str]
 
 
+UNITS_ZH = {"tokens": "词元", "rows": "行", "steps": "步", "seconds": "秒"}
+
+
 @dataclass(frozen=True)
 class Setting:
     """What is to be known of one field: help in both languages, unit, allowed values, and its group."""
@@ -31,6 +34,10 @@ class Setting:
     def empty(self, lang: Lang = "en") -> str:
         """What an empty value means, in `lang`; empty where it means nothing of its own."""
         return self.when_empty[lang == "zh"] if self.when_empty else ""
+
+    def unit_in(self, lang: Lang = "en") -> str:
+        """The unit in `lang`; empty where there is none."""
+        return UNITS_ZH.get(self.unit, self.unit) if lang == "zh" else self.unit
 
     def help(self, lang: Lang = "en") -> str:
         """The help text in `lang`."""
@@ -374,12 +381,14 @@ def _check_range(name: str, value: float, rule: Setting) -> None:
         finite = False
     if finite and not too_low and not too_high:
         return
-    unit = f" {rule.unit}" if rule.unit else ""
-    parts = ([f"{'>' if rule.low_open else '≥'} {_exact(low)}{unit}"] if low is not None else []) + (
-        [f"≤ {_exact(high)}{unit}"] if high is not None else ["finite"] if not finite else []
+    bounds = ([f"{'>' if rule.low_open else '≥'} {_exact(low)}"] if low is not None else []) + (
+        [f"≤ {_exact(high)}"] if high is not None else []
     )
-    text = ", ".join(parts) or "finite"
-    raise InputError("setting_range", name=name, value=value, rule=text, rule_zh=f"满足 {text}")
+    endless = not finite and high is None
+    text = ", ".join([f"{bound} {rule.unit}".rstrip() for bound in bounds] + ["finite"] * (endless or not bounds))
+    unit = rule.unit_in("zh")
+    text_zh = "、".join([f"{bound} {unit}".rstrip() for bound in bounds] + ["有限"] * (endless or not bounds))
+    raise InputError("setting_range", name=name, value=value, rule=text, rule_zh=f"满足 {text_zh}")
 
 
 def _exact(bound: float) -> str:

@@ -29,7 +29,7 @@ MESSAGES: dict[str, Wording] = {
     # settings
     "setting_range": Wording(
         "{name} = {value}: it must be {rule}.",
-        "{name} = {value}：必须{rule_zh}。",
+        "{name} = {value}：应{rule_zh}。",
     ),
     "setting_kind": Wording(
         "{name} = {value}: it must be {kind}.",
@@ -284,7 +284,7 @@ MESSAGES: dict[str, Wording] = {
         '`df.to_json(path, orient="records", lines=True, force_ascii=False)`。',
     ),
     "import_nothing_trees": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
+        "No usable record in {path}; {records} read ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Choose one reply to each message, and write each conversation that comes of it on a line: an object whose "
         "`messages` are a list of objects with `role` and `content`.",
@@ -292,7 +292,7 @@ MESSAGES: dict[str, Wording] = {
         "一个对象，其 `messages` 是由含 `role` 和 `content` 的对象组成的列表。",
     ),
     "import_nothing_options": Wording(
-        "None of the {records} records of {path} can be used ({reasons}).",
+        "No usable record in {path}; {records} read ({reasons}).",
         "{path} 的 {records} 条记录都无法使用（{reasons}）。",
         "Write the letter or the text of the right option as the answer.",
         "请把正确选项的字母或文本写作回答。",
@@ -787,8 +787,14 @@ MESSAGES: dict[str, Wording] = {
     "run_unknown": Wording(
         "There is no run named {name} in {path}.",
         "{path} 中没有名为 {name} 的运行。",
-        "Runs with a name like it: {known}. `sft-tui runs` lists all.",
-        "名称相近的运行：{known}。`sft-tui runs` 列出全部。",
+        "Did you mean {known}? `sft-tui runs` lists all.",
+        "是否想用 {known}？`sft-tui runs` 列出全部。",
+    ),
+    "run_unlike": Wording(
+        "There is no run named {name} in {path}.",
+        "{path} 中没有名为 {name} 的运行。",
+        "The newest there: {known}. `sft-tui runs` lists all.",
+        "其中最新的：{known}。`sft-tui runs` 列出全部。",
     ),
     "run_no_model": Wording(
         "The run {run} has no best model: {path} does not exist.",

@@ -250,7 +250,7 @@ def _settings(view: View, width: int, height: int) -> list[Line]:
         value = setting_text(name, getattr(view.config, name), view.lang)
         line: Line = [*fit([("▸" if here else " ", "accent"), (name, "select" if here else "")], column)]
         line += [(" ", ""), (value, "accent" if changed else "")]
-        unit = setting_of(name).unit
+        unit = setting_of(name).unit_in(view.lang)
         if changed:
             line.append(
                 (f"  {say('ui_was', view.lang, bleu=setting_text(name, getattr(base, name), view.lang))}", "dim")

@@ -75,7 +75,7 @@ def test_what_names_no_run_with_a_model_is_said_with_the_names_that_there_are(
     code, text = said(*command, "--run", "sft-smal-1")
     assert code == 2
     assert "no run named sft-smal-1" in text
-    assert "sft-small-1" in text.split("like it")[1]
+    assert "sft-small-1" in text.split("Did you mean")[1]
     code, text = said(*command, "--run", "other-1")  # the folder that it names has the model of another run
     assert code == 2
     assert f"other-1 has no best model: {trained.best} does not exist" in text
@@ -125,12 +125,12 @@ def test_without_a_name_the_run_started_or_resumed_last_is_meant_and_others_at_w
         last.events.write_bytes(encode(Record(Envelope("", 1.0, 1, "rank0", 1), ENDED)))
     code, text = said(*words)
     assert "This is sft-small-1" in text
-    assert "Also at work: " in text
-    assert set(text.split("Also at work: ")[1].split(". ")[0].split(", ")) == {"sft-small-2", "other-1"}
+    assert "Also running: " in text
+    assert set(text.split("Also running: ")[1].split(". ")[0].split(", ")) == {"sft-small-2", "other-1"}
     assert code == (2 if stopping else 0)  # it is not running, and no other is asked in its place
     assert not any(RunDir(Path("logs", name)).stop_requested() for name in ("sft-small-2", "other-1"))
-    assert "Also at work" not in said(command, "sft-small-1", *words[1:])[1]
+    assert "Also running" not in said(command, "sft-small-1", *words[1:])[1]
     for lock in locks:
         lock.release()
-    assert "Also at work" not in said(*words)[1]
+    assert "Also running" not in said(*words)[1]
     assert trained.best.exists()

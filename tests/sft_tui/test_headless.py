@@ -152,3 +152,10 @@ def test_json_prints_the_events_as_they_are(record: Put) -> None:
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -1.0, 1e300])
 def test_any_loss_can_be_printed(record: Put, loss: float) -> None:
     assert "loss" in plain("en", record(PLAN), record(step(1, loss=loss, grad_norm=loss)))[0]
+
+
+def test_a_phase_is_said_once_for_all_files_and_again_when_it_comes_back(record: Put) -> None:
+    files = [record(events.Phase("hashing", done, 5)) for _ in range(3) for done in (0, 5)]
+    after = [record(events.Phase(name, 0, 0)) for name in ("loading", "training", "hashing", "hashing")]
+    _, notes = plain("en", *files, *after)
+    assert notes.splitlines() == ["hashing 0/5", "loading …", "hashing …"]

@@ -28,7 +28,7 @@ from sft_tui.headless import PlainView
 from sft_tui.runs import every, find, look, require_readable, stop
 from tests.permissions import enforced
 
-from .conftest import ENDED, PLAN, STARTED, step
+from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
 NewRun = Callable[..., RunDir]
 
@@ -467,3 +467,9 @@ def test_the_screen_is_opened_on_the_run_in_the_folder_that_was_named(
     monkeypatch.setattr(cli, "show_screen", lambda logs, run, **_: opened.append(find(logs, run).path))
     CliRunner().invoke(cli.cli, ["attach", str(theirs.path)])
     assert opened == [theirs.path]
+
+
+def test_a_test_has_a_score_and_no_epoch(new_run: NewRun) -> None:
+    run_dir = new_run("sft-1", [STARTED, dataclasses.replace(EVAL, epoch=0), ENDED], job="test")
+    found = look(run_dir).to_json()
+    assert (found["best_epoch"], found["best_bleu"]) == (None, EVAL.bleu)

@@ -110,10 +110,10 @@ def test_a_number_below_its_range_is_refused_with_name_value_and_rule(name: str)
     message = refusal(name, value).message
 
     sign = ">" if rule.low_open else "≥"
-    for text in (message.what("en"), message.what("zh")):
+    for text, unit in ((message.what("en"), rule.unit_in("en")), (message.what("zh"), rule.unit_in("zh"))):
         assert text.startswith(f"{name} = {value}")
         assert f"{sign} {low:g}" in text
-        assert rule.unit in text
+        assert unit in text
 
 
 @pytest.mark.parametrize("name", BOUNDED_ABOVE)
@@ -193,7 +193,7 @@ def test_a_choice_must_be_one_of_those_named(name: str) -> None:
     message = refusal(name, "another").message
 
     assert message.what("en") == f"{name} = another: it must be one of {', '.join(rule.choices)}."
-    assert message.what("zh") == f"{name} = another：必须是 {', '.join(rule.choices)} 之一。"
+    assert message.what("zh") == f"{name} = another：应是 {', '.join(rule.choices)} 之一。"
 
 
 def test_fp16_is_refused_with_the_reason_and_what_to_use_instead() -> None:
