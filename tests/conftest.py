@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests import watchdog
+
 pytest_plugins = ["tests.faults.ledger"]  # here, because of the conftest files below the main process reads none
 
 # A shell lets its background jobs ignore Ctrl-C, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+watchdog.begin()
 
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [

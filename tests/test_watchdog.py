@@ -1,0 +1,52 @@
+"""Nothing that a test starts outlives pytest, in whatever way that ends."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import watchdog
+from tests.processes import until
+
+PROGRAM = """
+import os, signal, subprocess
+from tests import watchdog
+watchdog.begin()
+detached = "import subprocess, sys; subprocess.Popen(['sleep', '600'], start_new_session=True); input()"
+child = subprocess.Popen([{python!r}, "-c", detached], start_new_session=True, stdin=subprocess.PIPE)
+while len(list(watchdog.marked(os.environ[watchdog.TOKEN]))) < 2: pass
+print(os.environ[watchdog.TOKEN], flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGTERM)", "raise SystemExit"]
+)
+def test_what_is_detached_ends_with_the_process_that_had_it_started(end: str) -> None:
+    stranger = subprocess.Popen(["sleep", "600"])
+    env = {name: value for name, value in os.environ.items() if name != watchdog.TOKEN}
+    program = PROGRAM.format(python=sys.executable, end=end)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=Path(__file__).parents[1], env=env, stdout=subprocess.PIPE, check=False
+        )
+        token = ended.stdout.decode().strip()
+        until(lambda: not list(watchdog.marked(token)), 30)
+        assert len(token) == 32
+        assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_all_that_these_tests_start_is_marked() -> None:
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        assert child.pid in watchdog.marked(os.environ[watchdog.TOKEN])
+    finally:
+        child.kill()
+        child.wait()
