@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.data.account import RefusedError
 
@@ -56,6 +56,7 @@ def canonical(name: object) -> str:
 
 PART_OF = {name: part for part, names in NAMES.items() for name in names}
 OPTION = re.compile("(?:option|choice|选项)?_?([a-h])")  # as a canonical name; `a` alone has a meaning of its own
+LONGEST_LAYOUT = 1000  # characters of all names together, of layouts that are kept
 LONGEST_NAME = 64  # characters; no name that is known is as long
 
 
@@ -101,6 +102,41 @@ def blank(value: Any) -> bool:
     return value is None or (isinstance(value, list | tuple | Mapping) and not value)
 
 
+class Layout(NamedTuple):
+    """Which columns of a record hold which part, and which are options, by their letters."""
+
+    names: dict[str, tuple[Any, ...]]
+    parts: frozenset[str]
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: Iterable[Any], asked: tuple[str, str]) -> "Layout":
+        """The layout of a record with these columns."""
+        names: dict[str, tuple[Any, ...]] = {}
+        for name in record:
+            part = part_of(name)
+            if part and name not in asked:
+                names[part] = (*names.get(part, ()), name)
+        options = _options(names) if "option" in names else {}
+        chosen = (part for part, name in zip(("question", "answer"), asked, strict=True) if name)
+        return cls(names, frozenset((*names, *chosen, *["option"] * bool(options))), options)
+
+
+def _options(names: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The columns of options by their letters, which then are nothing else: two and an answer, or more."""
+    candidates = [*names.pop("option"), *names.get("answerer", ())]
+    found = {letter[1]: name for name in candidates if (letter := OPTION.fullmatch(canonical(name)))}
+    if not {"a", "b"} <= found.keys() or (len(found) == 2 and "answer" not in names):
+        return {}
+    others = tuple(name for name in names.pop("answerer", ()) if name not in found.values())
+    if others:
+        names["answerer"] = others
+    return dict(sorted(found.items()))
+
+
+_layout_of = lru_cache(64)(Layout.of)  # few records of a file differ in their columns
+
+
 class Columns:
     """The values of a record by what they hold; `asked` are the columns that were named for prompt and response."""
 
@@ -110,36 +146,19 @@ class Columns:
                 raise RefusedError("column_missing", name)
         self._record = record
         self._asked = {part: name for part, name in zip(("question", "answer"), asked, strict=True) if name}
-        self._names: dict[str, list[Any]] = {}  # by part
-        for name in record:
-            part = part_of(name)
-            if part and name not in asked:
-                self._names.setdefault(part, []).append(name)
-        self._options = self._letters() if "option" in self._names else {}
+        columns = tuple(record)
+        short = sum(map(len, map(str, columns))) < LONGEST_LAYOUT
+        self._names, self.parts, self._options = (_layout_of if short else Layout.of)(columns, asked)
         self.used: set[Any] = set()
         self._chosen: dict[str, Any] = {}  # what was found out before
         self._filled: dict[str, bool] = {}
 
-    def _letters(self) -> dict[str, Any]:
-        """The columns of options by their letters, which then are nothing else: two and an answer, or more."""
-        names = [*self._names.pop("option"), *self._names.get("answerer", ())]
-        found = {letter[1]: name for name in names if (letter := OPTION.fullmatch(canonical(name)))}
-        if not {"a", "b"} <= found.keys() or (len(found) == 2 and "answer" not in self._names):
-            return {}
-        others = [name for name in self._names.pop("answerer", ()) if name not in found.values()]
-        if others:
-            self._names["answerer"] = others
-        return dict(sorted(found.items()))
-
     def options(self) -> list[tuple[str, Any]]:
         """The options of a question that stand in columns of their own, by their letters."""
+        if not self._options:
+            return []
         self.used |= set(self._options.values())
         return [(letter.upper(), self._record[name]) for letter, name in self._options.items()]
-
-    @property
-    def parts(self) -> frozenset[str]:
-        """The parts that have a column."""
-        return frozenset((*self._names, *self._asked))
 
     def name(self, part: str) -> Any:
         """The name of the column that holds a part, the first with something in it; None where there is no such column.
@@ -156,6 +175,8 @@ class Columns:
         found = self._names.get(part)
         if found is None:
             return None
+        if len(found) == 1:
+            return found[0]
         filled = [name for name in found if not blank(self._record[name])]
         if len(filled) > 1:
             self._require_one(filled)
@@ -167,14 +188,14 @@ class Columns:
 
     def has(self, part: str) -> bool:
         """Whether there is a column for a part with something in it: a list where it is to be one."""
+        if part not in self.parts:
+            return False
         filled = self._filled.get(part)
         if filled is None:
             filled = self._filled[part] = self._is_filled(part)
         return filled
 
     def _is_filled(self, part: str) -> bool:
-        if part not in self._names and part not in self._asked:
-            return False
         name = self.name(part)
         if blank(self._record[name]):
             return False

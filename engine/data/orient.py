@@ -10,12 +10,16 @@ from typing import Any
 from engine.data.columns import listlike, part_of
 
 Object = Mapping[Any, Any]
+CONTAINERS = (list, Mapping)
 TEXTS = ("instruction", "question", "input", "context", "answer", "asker", "answerer")  # parts that are texts
 
 
 def orient_of(record: Object) -> str:
     """What pandas calls the way in which an object is a table (`split`, `index`, `columns`, `list`); empty for none."""
-    if not record or not all(isinstance(value, list | Mapping) for value in record.values()):
+    for value in record.values():  # a generator takes three times as long, for every record
+        if not isinstance(value, CONTAINERS):
+            return ""
+    if not record:
         return ""
     return next((name for name, is_one in ORIENTS.items() if is_one(record)), "")
 

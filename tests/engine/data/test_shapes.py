@@ -311,3 +311,39 @@ def test_a_label_that_is_the_class_of_something_refuses_no_answer(label: object)
 )
 def test_a_record_that_is_made_of_lists_is_no_table(record: Record) -> None:
     assert [(row.prompt, row.response) for row in shaped(record).rows] == ONE
+
+
+@pytest.mark.parametrize("asked", [("", ""), ("prompt", "response"), ("", "response")])
+@pytest.mark.parametrize("history", [None, 0, 3])
+def test_a_pair_of_plain_texts_makes_what_it_makes_among_other_columns(
+    asked: tuple[str, str], history: int | None
+) -> None:
+    texts = [
+        "好",
+        " 好\n",
+        "",
+        " ",
+        "[]",
+        "{}",
+        '["a", "b"]',
+        "\ud800",
+        "Q: a\nA: b",
+        "nan",
+        "\0",
+        None,
+        3,
+        ["a"],
+        True,
+    ]
+
+    def made(record: Record) -> Any:
+        try:
+            found = shaped(record, asked, history)
+        except RefusedError as refused:
+            return str(refused)
+        return found.shape, found.rows, found.conversations, found.notices, found.unused
+
+    for prompt in texts:
+        for response in texts:
+            record = {"prompt": prompt, "id": 7, "response": response}
+            assert made(record) == made({**record, "system": ""})
