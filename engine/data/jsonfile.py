@@ -12,6 +12,7 @@ from collections.abc import Container, Iterator
 from typing import Any, TextIO
 
 from engine.data.account import FileAccount, Notice, RefusedError
+from engine.data.orient import orient_of
 from engine.data.text import CHUNK, LONGEST_RECORD
 
 BLANK = "\ufeff \t\r\n"
@@ -254,7 +255,8 @@ class JsonFile:
         """The record itself, or the records in what is none but lists some."""
         lists = {key: entries for key, entries in value.items() if key in LISTS and _are_objects(entries)}
         if self._around or not lists or any(key in self._known and key not in LISTS for key in value):
-            yield place, value
+            orient = orient_of(value)
+            yield place, RefusedError("table_not_record", orient) if orient else value
             return
         self._account.format = "json"
         for key, entries in lists.items():

@@ -33,8 +33,8 @@ def _is_split(record: Object) -> bool:
 
 
 def _is_index(record: Object) -> bool:
-    """`{"0": {"prompt": "…", …}, …}`: records under their numbers, or under names of their own."""
-    return all(
+    """`{"0": {"prompt": "…", …}, …}`: records under their numbers, or several under names of their own."""
+    return (len(record) > 1 or all(str(name).isdecimal() for name in record)) and all(
         isinstance(value, Mapping) and not part_of(name) and any(map(part_of, value)) for name, value in record.items()
     )
 

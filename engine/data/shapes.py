@@ -11,7 +11,6 @@ from engine.data.columns import Columns, blank, canonical, listlike
 from engine.data.conversation import Conversation, Row, Turn, parsed
 from engine.data.moss import moss_turns
 from engine.data.options import options_of
-from engine.data.orient import orient_of
 from engine.data.turns import is_turns, listed, turns_of
 from engine.data.values import SURROGATE, text_of
 from engine.source import turns_column
@@ -62,9 +61,6 @@ def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None =
         raise record
     if not isinstance(record, Mapping):
         raise RefusedError("not_object")
-    orient = orient_of(record)
-    if orient:
-        raise RefusedError("table_not_record", orient)
     columns = Columns(record, asked)
     plain = _plain(columns)
     if plain:

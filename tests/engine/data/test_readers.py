@@ -490,7 +490,8 @@ TABLES = [
     ("columns", {name: dict(zip("xy", cells, strict=True)) for name, cells in FRAME.items()}),
     ("columns", {"messages": {"0": [{"role": "user", "content": "一"}, {"role": "assistant", "content": "1"}]}}),
     ("index", {"0": json.loads(ONE), "1": json.loads(TWO)}),
-    ("index", {"q-17": {"messages": []}}),
+    ("index", {"7": json.loads(ONE)}),
+    ("index", {"q-17": {"messages": []}, "q-18": {"messages": []}}),
     ("split", {"columns": list(FRAME), "index": [0, 1], "data": [["一", "1"], ["二", "2"]]}),
     ("split", {"columns": list(FRAME), "data": [["一", "1"]]}),
     ("list", FRAME),
@@ -512,6 +513,32 @@ def test_a_whole_table_in_one_object_is_refused_by_its_name_with_what_to_write_i
     assert 'df.to_json(path, orient="records", lines=True, force_ascii=False)' in refused.value.message.text("zh")
     found, came = read(text + "\n" + ONE, "rows.json")
     assert (came, places(found)) == ([("一", "1")], {f"table_not_record:{orient}": ["1"]})
+
+
+TURNS = [{"role": "user", "content": "一"}, {"role": "assistant", "content": "1"}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": TURNS, "tags": ["x", "y"]},
+        {"messages": TURNS, "previous": TURNS},
+        {"conversations": TURNS, "id": ["x", "y"]},
+        {"messages": {"role": ["user", "assistant"], "content": ["一", "1"]}},
+        {"prompt": ["一"], "response": ["1"]},
+        {"data": ["一", "1"], "id": ["x", "y"]},
+    ],
+)
+def test_a_record_that_is_made_of_lists_is_no_table(read: Reader, record: Any) -> None:
+    assert read(json.dumps(record), "rows.jsonl")[1] == [("一", "1")]
+
+
+def test_a_record_within_another_is_no_table_either(read: Reader, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"row": pa.array([json.loads(ONE)] * 2)}), tmp_path / "in.parquet")
+    for content, name in ((tmp_path / "in.parquet", ""), (f'{{"row": {ONE}}}\n' * 2, "rows.jsonl")):
+        with pytest.raises(InputError) as refused:
+            read(content, name)
+        assert "no known columns among row" in refused.value.message.text()
 
 
 def test_where_nothing_is_in_the_encoding_that_was_named_another_is_asked_for(read: Reader) -> None:

@@ -300,19 +300,6 @@ def test_a_label_that_is_the_class_of_something_refuses_no_answer(label: object)
     assert found.unused == ["label"]
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"messages": turns("你好", "你好！"), "tags": ["x", "y"]},
-        {"conversations": turns("你好", "你好！"), "id": ["x", "y"]},
-        {"messages": {"role": ["user", "assistant"], "content": ["你好", "你好！"]}},
-        {"prompt": ["你好"], "response": ["你好！"]},
-    ],
-)
-def test_a_record_that_is_made_of_lists_is_no_table(record: Record) -> None:
-    assert [(row.prompt, row.response) for row in shaped(record).rows] == ONE
-
-
 @pytest.mark.parametrize("asked", [("", ""), ("prompt", "response"), ("", "response")])
 @pytest.mark.parametrize("history", [None, 0, 3])
 def test_a_pair_of_plain_texts_makes_what_it_makes_among_other_columns(
