@@ -22,16 +22,30 @@ def require_working_folder() -> None:
 @contextlib.contextmanager
 def full_output_in_words(lang: Lang) -> Iterator[None]:
     """Says on standard error that standard output took no more, and ends with 1; a closed pipe ends without a word."""
+    error: OSError | None = None
     try:
         yield
+    except OSError as raised:  # at once, where Python keeps nothing back or a text is long
+        if not _takes_no_more():
+            raise
+        error = raised
     finally:
-        error = _last_write()
+        error = _last_write() or error
         if error is not None:
             with contextlib.suppress(OSError):
                 if error.errno != errno.EPIPE:
                     why = say("stdout_unwritable", lang, why=error.strerror or str(error))
                     echo(say("error", lang, text=why), err=True)
             raise SystemExit(1)
+
+
+def _takes_no_more() -> bool:
+    """Whether standard output is what cannot be written."""
+    try:
+        os.write(sys.stdout.fileno(), b"\n")
+    except (OSError, ValueError, AttributeError):
+        return True
+    return False
 
 
 def _last_write() -> OSError | None:

@@ -20,9 +20,10 @@ def called(folder: Path, script: str, *, lang: str = "C.UTF-8") -> "subprocess.C
     )
 
 
-@pytest.mark.parametrize("words", ["presets", "--help"])
-def test_a_full_standard_output_is_told_in_a_sentence(tmp_path: Path, words: str) -> None:
-    result = called(tmp_path, f"sft {words} > /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "export PYTHONUNBUFFERED=1;"])
+@pytest.mark.parametrize("words", ["presets", "run --help"])
+def test_a_full_standard_output_is_told_in_a_sentence(tmp_path: Path, words: str, unbuffered: str) -> None:
+    result = called(tmp_path, f"{unbuffered} sft {words} > /dev/full")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "error: standard output cannot be written: No space left on device."
     assert "Traceback" not in result.stderr
