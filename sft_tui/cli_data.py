@@ -48,7 +48,7 @@ def show_preset(name: str, json: bool) -> None:
     if json:
         echo_json(to_json(entry.config), indent=1)
         return
-    echo(f"{entry.name}: {entry.summary(LANG)}\n")
+    echo(say("preset_head", LANG, name=entry.name, summary=entry.summary(LANG)) + "\n")
     for line in settings_table(entry.config, LANG):
         echo(line)
     config = entry.config

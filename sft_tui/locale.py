@@ -249,6 +249,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Done in {time}. Ask it something: sft-tui reply --model {model} '你好'",
         "完成，用时 {time}。试着问它：sft-tui reply --model {model} '你好'",
     ),
+    "preset_head": ("{name}: {summary}", "{name}：{summary}"),
     "presets_hint": (
         "sft-tui presets show NAME lists every value; sft-tui run NAME starts a run.",
         "sft-tui presets show 名称 查看全部参数；sft-tui run 名称 开始训练。",

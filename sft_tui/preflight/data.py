@@ -30,7 +30,8 @@ def percent(share: float) -> str:
 def scripts(facts: Facts, lang: Lang) -> str:
     """The scripts of a file with at least one letter in a hundred: `Han 94 %, Latin 6 %`."""
     found = [(script, share) for script, share in facts["scripts"].items() if share >= 0.01]
-    return ", ".join(f"{script_name(script, lang)} {100 * share:.0f} %" for script, share in found) or "-"
+    shown = [f"{script_name(script, lang)} {100 * share:.0f} %" for script, share in found]
+    return ("、" if lang == "zh" else ", ").join(shown) or "-"
 
 
 def script_name(script: str, lang: Lang) -> str:
@@ -38,12 +39,15 @@ def script_name(script: str, lang: Lang) -> str:
     return SCRIPTS_ZH.get(script, script) if lang == "zh" else script
 
 
-def lengths(facts: Facts) -> str:
+def lengths(facts: Facts, lang: Lang) -> str:
     """Lengths for people: a histogram from 0 to the longest, and where half and nearly all of them lie."""
     counts = facts["histogram"]["counts"]
     highest = max(1, *counts)
     bars = "".join(BARS[-(-count * (len(BARS) - 1) // highest)] for count in counts)
-    return f"{bars} ≤ {facts['longest']:,} (50 % ≤ {facts['median']:,}, 95 % ≤ {facts['p95']:,})"
+    longest, half, most = (f"{facts[name]:,}" for name in ("longest", "median", "p95"))
+    if lang == "zh":
+        return f"{bars} ≤ {longest}（50 % ≤ {half}，95 % ≤ {most}）"
+    return f"{bars} ≤ {longest} (50 % ≤ {half}, 95 % ≤ {most})"
 
 
 def show(config: RunConfig, path: str, row: int) -> tuple[Action, ...]:
@@ -78,7 +82,9 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
             args = {"path": path, "rows": rows, "count": facts[f"{what}_rows"], "first": first}
             yield Finding("warning", f"text_{what}", name, args, show(config, path, first))
     if "label" in facts:
-        yield Finding("ok", "lengths", name, {part: lengths(facts[part]) for part in ("prompt", "label")})
+        spread = {part: lengths(facts[part], "en") for part in ("prompt", "label")}
+        spread |= {f"{part}_zh": lengths(facts[part], "zh") for part in ("prompt", "label")}
+        yield Finding("ok", "lengths", name, spread)
         yield from _token_findings(config, name, path, facts)
 
 

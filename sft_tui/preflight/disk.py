@@ -99,9 +99,9 @@ def _items(need: Mapping[str, int], parts: list[str], store: Store) -> dict[str,
     for key, lang in languages:
         texts = [f"{item(part, lang)} {size(need[part])}" for part in parts if need[part]]
         if "token store" in parts and store.written:
-            there = "已写入" if lang == "zh" else "written"
-            texts.append(f"{item('token store', lang)} {size(store.written)} ({there})")
-        shown[key] = ", ".join(texts)
+            there = "（已写入）" if lang == "zh" else " (written)"
+            texts.append(f"{item('token store', lang)} {size(store.written)}{there}")
+        shown[key] = ("、" if lang == "zh" else ", ").join(texts)
     return shown
 
 

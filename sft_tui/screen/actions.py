@@ -355,10 +355,10 @@ def by_key(scope: str, key: str) -> Action | None:
 
 def table(lang: Lang) -> list[str]:
     """All keys as a table in Markdown, for the README."""
-    titles = ("键", "操作") if lang == "zh" else ("key", "what it does")
+    titles = ("：键", "操作") if lang == "zh" else (": key", "what it does")
     lines = []
     for scope, names in SCOPES.items():
-        lines += [f"| {names[lang == 'zh']}: {titles[0]} | {titles[1]} |", "|---|---|"]
+        lines += [f"| {names[lang == 'zh']}{titles[0]} | {titles[1]} |", "|---|---|"]
         for action in ACTIONS:
             if action.scope == scope:
                 keys = " ".join(f"`{shown(key)}`" for key in action.keys)

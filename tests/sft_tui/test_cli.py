@@ -431,4 +431,4 @@ def test_reply_answers_each_prompt(tmp_path: Path, tiny_t5: Path, tiny_tokenizer
 def test_an_option_of_the_screen_does_not_pass_unheard_before_a_command(tmp_path: Path, option: list[str]) -> None:
     result = run(*SFT_TUI, *option, "runs", folder=tmp_path)
     assert result.code == 2
-    assert f"{option[0]} before a command" in result.err
+    assert f"{option[0]} only applies to the screen" in result.err

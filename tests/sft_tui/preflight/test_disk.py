@@ -26,7 +26,7 @@ def test_the_token_store_is_counted_where_it_is_still_to_be_written(config: RunC
     (finding,) = disk.findings(config, need, tmp_path / "logs", store)
     assert need["token store"] == 2_000_000
     assert "token store 2.00 MB, token store 3.00 MB (written)" in finding.what("en")
-    assert "分词缓存 3.00 MB (已写入)" in finding.what("zh")
+    assert "分词缓存 3.00 MB（已写入）" in finding.what("zh")
     assert "检查点" in finding.what("zh")
 
 
