@@ -18,6 +18,7 @@ from engine.contract.messages import InputError
 SPACE = "▁"  # stands for a space within pieces
 UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4  # model types of sentencepiece_model.proto
 NORMAL, UNKNOWN, USER_DEFINED = 1, 2, 4  # types of pieces
+PLACES = range(0x10FF00, 0x10FFFE)  # characters for private use, for words of one's own that the table would change
 SPECIAL = ("pad", "eos", "unk", "bos")
 
 
@@ -36,7 +37,7 @@ def read_spiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
         raise InputError("tokenizer_bad", path=str(path.parent), why=why, why_zh=why_zh)
     own = [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]
     tokenizer = Tokenizer(_bpe(proto, own) if spec.model_type == BPE else _unigram(proto))
-    tokenizer.normalizer = _normalizer(proto.normalizer_spec)
+    tokenizer.normalizer = _normalizer(proto.normalizer_spec, own)
     if own and spec.model_type == BPE:  # whole whatever would be merged; a unigram keeps them so by their scores
         longest_first = "|".join(map(re.escape, sorted(own, key=len, reverse=True)))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(longest_first), "isolated")
@@ -53,7 +54,8 @@ def _unknown(proto: Any) -> int:
 
 
 def _unigram(proto: Any) -> models.Unigram:
-    highest = max((piece.score for piece in proto.pieces if piece.type == NORMAL), default=0.0)
+    # SentencePiece looks for the highest from the least number above 0 on, and finds that.
+    highest = max((piece.score for piece in proto.pieces if piece.type == NORMAL and piece.score > 0), default=0.0)
     pieces = [
         # As SentencePiece scores them when it encodes: by their length in bytes.
         (piece.piece, len(piece.piece.encode()) * highest - 0.1 if piece.type == USER_DEFINED else piece.score)
@@ -86,10 +88,19 @@ def _merges(proto: Any, ids: dict[str, int]) -> Iterator[tuple[float, str, str]]
                 yield piece.score, left, right
 
 
-def _normalizer(spec: Any) -> normalizers.Normalizer:
+def _normalizer(spec: Any, own: list[str]) -> normalizers.Normalizer:
     steps: list[normalizers.Normalizer] = []
+    kept: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
-        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+        table = normalizers.Precompiled(spec.precompiled_charsmap)
+        changed = [piece for piece in own if " " not in piece and table.normalize_str(piece) != piece]
+        for place, piece in zip(PLACES, sorted(changed, key=len, reverse=True), strict=False):
+            steps.append(normalizers.Replace(piece, chr(place)))
+            kept.append(normalizers.Replace(chr(place), piece))
+        # It looks up a letter with its marks as one, and drops marks that it has no entry with; or where these are
+        # 6 bytes or more, each for itself. Where it composes, they are composed before, and half-width kana after.
+        composes = table.normalize_str("e\u0301") == "\u00e9"
+        steps += [normalizers.NFC(), table, normalizers.NFC()] if composes else [table]
     if spec.remove_extra_whitespaces:
         steps.append(normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z"), ""))
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
@@ -97,4 +108,4 @@ def _normalizer(spec: Any) -> normalizers.Normalizer:
         steps.append(normalizers.Prepend(" "))
     if spec.escape_whitespaces:
         steps.append(normalizers.Replace(" ", SPACE))
-    return normalizers.Sequence(steps)
+    return normalizers.Sequence([*steps, *kept])

@@ -34,6 +34,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "spaces as they are": {**T5S, "add_dummy_prefix": False, "remove_extra_whitespaces": False},
     "words of one's own": {**GUIDES, "user_defined_symbols": ["[SEP]", "北京"]},
     "words of one's own in BPE": {**T5S, "model_type": "bpe", "user_defined_symbols": ["[SEP]", "北京", "北京大学"]},
+    "words of one's own within others": {**T5S, "user_defined_symbols": ["什么", "的", "你"]},
+    "words of one's own that the table would change": {**T5S, "user_defined_symbols": ["\n", "\t", "Ａ", "①②"]},
 }
 ODD = [
     "",
@@ -43,6 +45,12 @@ ODD = [
     "ＡＢＣ １２３ ｱｲｳ ﬁ ㈱",
     "e\u0301 \u200b零宽",
     "𠮷😀😀",
+    "한국어 \u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "か\u3099き\u3099 ｶﾞｷﾞ ﾊﾟｿｺﾝ",
+    "Vie\u0323\u0302t ①②③ Ａ～Ｂ",
+    "\x00\x01\x7f\x85\u2028\ufeff▁▁\u202e\ue000\U0010ffff",
+    "👨\u200d👩\u200d👧 👍🏽 🇨🇳 ™️",
+    "长" * 3000 + "a" * 3000,
     "北京大学[SEP]x",
 ]
 
