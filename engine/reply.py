@@ -13,6 +13,7 @@ from engine.contract.messages import InputError
 from engine.family import positions
 from engine.loss import find_head
 from engine.network.network import network_of, packs
+from engine.pulse import end_with
 from engine.tokens import cut, encode
 
 LONGEST_PROMPT = 512
@@ -38,6 +39,7 @@ def main() -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     asked = json.load(sys.stdin)
+    end_with(int(asked["asker"]))
     try:
         answered: object = replies(asked["model"], asked["prompts"], asked["max_new_tokens"])
         code = 0

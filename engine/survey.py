@@ -30,6 +30,7 @@ from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.data import journal
 from engine.finite import require_numbers
+from engine.pulse import end_with
 from engine.references import references, rows_replied
 from engine.shorten import Encode, Prompt, require_turns, shortened
 from engine.source import Source
@@ -403,6 +404,7 @@ def _tell_again(doing: str, over: threading.Event) -> None:
 def main() -> int:
     """Answers the request on standard input; 2 where it cannot be answered for what was given."""
     request = json.load(sys.stdin.buffer)
+    end_with(int(request["asker"]))
     limit_this_process()
     try:
         tell(facts=answer(request))

@@ -1,6 +1,7 @@
 """The demo, told from beginning to end, and the replies of a trained model."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -158,7 +159,7 @@ def _owner(name: str) -> dict[str, Any]:
 
 def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     """Replies of the model in the folder `model`; raises InputError."""
-    asked = json.dumps({"model": model, "prompts": prompts, "max_new_tokens": max_new_tokens})
+    asked = json.dumps({"asker": os.getpid(), "model": model, "prompts": prompts, "max_new_tokens": max_new_tokens})
     answered: list[str] = json.loads(_engine(["engine.reply"], asked))
     return answered
 

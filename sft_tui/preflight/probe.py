@@ -52,7 +52,7 @@ def nothing(_setting: str, _done: int, _total: int) -> None:
 
 def ask(task: str, config: RunConfig, progress: Progress = nothing, **more: Any) -> dict[str, Any]:
     """The facts of a task, {"error": …} where it cannot be done; raises ProbeDied."""
-    request = json.dumps({"task": task, "config": to_json(config), **more}).encode()
+    request = json.dumps({"task": task, "asker": os.getpid(), "config": to_json(config), **more}).encode()
     with tempfile.TemporaryFile() as noise, tempfile.TemporaryFile() as given:
         given.write(request)
         given.seek(0)

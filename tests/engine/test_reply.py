@@ -1,8 +1,10 @@
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +48,9 @@ def test_a_missing_model_is_refused(tmp_path: Path) -> None:
 def test_questions_and_replies_are_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str, there: bool
 ) -> None:
-    asked = {"model": folder if there else folder + "-missing", "prompts": ["再见"], "max_new_tokens": 8}
+    monkeypatch.setattr(reply, "end_with", lambda _asker: None)  # this process outlives it
+    asked: dict[str, Any] = {"asker": os.getpid()}
+    asked |= {"model": folder if there else folder + "-missing", "prompts": ["再见"], "max_new_tokens": 8}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asked)))
     code = reply.main()
     answered = json.loads(capsys.readouterr().out)

@@ -44,7 +44,7 @@ def survey(tmp_path: Path, tiny_tokenizer: Path) -> Callable[..., dict[str, Any]
 
 def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
     """The facts that the process gives."""
-    request = json.dumps({"task": task, "config": to_json(config), **more})
+    request = json.dumps({"task": task, "asker": os.getpid(), "config": to_json(config), **more})
     done = subprocess.run(
         [sys.executable, "-m", "engine.survey"], input=request, capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,9 +1,14 @@
 """How a reader ended says whose fault it was: only one that crashed or hung speaks against the file."""
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine.contract.presets import preset
@@ -47,6 +52,31 @@ def test_the_cause_of_a_readers_end(asked: Callable[[str], Any], end: str) -> No
     assert CONFIG.train_file in text
     assert ("corrupt or malicious" in text) == (cause == "crash")
     assert "\x1b" not in text
+
+
+ASKS = """
+import signal, sys
+from pathlib import Path
+from engine.contract.presets import preset
+from sft_tui.preflight import probe
+probe.ask("import", preset("sft-small").config, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_a_reader_ends_with_whoever_asked_it(tmp_path: Path, number: int) -> None:
+    endless = tmp_path / "rows.csv"
+    endless.write_text("prompt,response\na,b\n")
+    os.truncate(endless, 1 << 40)
+    asker = subprocess.Popen([sys.executable, "-P", "-c", ASKS, str(endless)], stdout=subprocess.PIPE)
+    assert asker.stdout
+    assert asker.stdout.readline() == b"reading\n"
+    (reader,) = psutil.Process(asker.pid).children()
+    asker.send_signal(number)
+    asker.wait()
+    asker.stdout.close()
+    psutil.wait_procs([reader], timeout=60)
+    assert not reader.is_running()
 
 
 def test_the_last_line_of_an_error_is_shown(asked: Callable[[str], Any]) -> None:
