@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.family_note import described
 from engine.finite import same_content
 from engine.foreign import reading_foreign
 from engine.kinds import require_file, require_folder
@@ -43,7 +44,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
     if not config.pretrained_model:
         return _facts(_new_config(config), _t5_tensors(_new_config(config)), 0, config.freeze, {})
     if path.is_dir():
-        return _folder(path, config.freeze)
+        return _folder(path, config.freeze, Path(config.token_store))
     require_regular(path, "pretrained_model")
     require_file(path)
     tensors, wrapper = unwrapped(tensors_of(path), T5_NAMES)
@@ -79,17 +80,15 @@ def _new_config(config: RunConfig) -> dict[str, Any]:
 # --- folders
 
 
-def _folder(path: Path, freeze: str) -> dict[str, Any]:
+def _folder(path: Path, freeze: str, notes: Path) -> dict[str, Any]:
     require_folder(path)
     settings = read_config(path / "config.json")
     tensors = tensors_in(path, settings)
     size = sum(file.stat().st_size for file in weight_files(path))
     if settings["model_type"] not in T5_FAMILY:
-        from engine import family as others  # with torch, which takes seconds
-
         kinds = sorted({tensor.kind for tensor in tensors.values()})
         known = {"settings": _plain(settings), "weights_bytes": size, "kinds": kinds}
-        return {**known, **others.describe(path, freeze, tensors)}
+        return {**known, **described(path, freeze, tensors, notes)}
     tensors, wrapper = unwrapped(tensors, T5_NAMES)
     _check_fit(path, tensors, settings)
     default = {"pad": 0, "eos": 1}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import anatomy, batching, integrity, weightfile
+from engine import anatomy, batching, family_note, integrity, weightfile
 from engine.batching import Lengths
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
@@ -319,6 +319,8 @@ def model_facts(config: RunConfig) -> dict[str, Any]:
         require_numbers(files, Path(config.token_store))
         if path.is_dir():
             _require_generation(path)
+        if "positions" in facts:  # which a T5 has none of
+            family_note.keep(path, config.freeze, Path(config.token_store), facts)
     return facts
 
 

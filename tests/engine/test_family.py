@@ -1,6 +1,7 @@
 """What is told of other families than T5 is what loading them shows, and what they lack is found."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine import anatomy, model
+from engine import anatomy, family, family_note, model, survey
 from engine.contract.messages import InputError
 from tests.engine.families import FAMILIES, saved, small
 from tests.engine.test_anatomy import config_of
 
+describe = family.describe
 OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
 
 
@@ -24,6 +26,30 @@ def test_a_family_is_counted_as_loading_it_shows(name: str, tmp_path: Path) -> N
     assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
     assert (facts["rows"], facts["wrapper"]) == (400, "")
     assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
+
+
+def test_what_was_found_of_a_family_once_is_known_until_its_model_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("BartForConditionalGeneration", tmp_path / "bart")
+    config = replace(config_of(tmp_path / "bart"), token_store=str(tmp_path / "store"))
+    asked: list[Path] = []
+
+    def counted(path: Path, *rest: Any) -> dict[str, Any]:
+        asked.append(path)
+        return describe(path, *rest)
+
+    monkeypatch.setattr(family, "describe", counted)
+    first = survey.model_facts(config)
+    assert survey.model_facts(config) == first
+    assert len(asked) == 1
+    assert survey.model_facts(replace(config, freeze=""))["trained"] == first["parameters"]
+    assert len(asked) == 2
+    note = tmp_path / "store" / family_note.RECORD
+    note.write_text(note.read_text().replace('"rows": 400', '"rows": 500'))
+    assert survey.model_facts(config) == first
+    saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
+    assert survey.model_facts(config)["positions"] == {"prompt": 50, "label": 50}
 
 
 @pytest.mark.parametrize("name", OTHERS)
