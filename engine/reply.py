@@ -24,6 +24,9 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     config = RunConfig(pretrained_model=folder, tokenizer=folder)
     if not Path(folder).is_dir():
         raise InputError("reply_missing", path=folder)
+    for number, prompt in enumerate(prompts, 1):
+        if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
+            raise InputError("prompt_not_text", number=number)
     tokenizer = model.load_tokenizer_of(config)
     net = model.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
     net.eval()

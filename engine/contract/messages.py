@@ -618,6 +618,12 @@ MESSAGES: dict[str, Wording] = {
         "Name one with --model PATH; a run leaves its best in model_save/<preset>/best.",
         "请用 --model 路径 指定；训练结果在 model_save/<预设>/best。",
     ),
+    "prompt_not_text": Wording(
+        "Prompt {number} is not text: it holds bytes that are not UTF-8.",
+        "第 {number} 条提问不是文本：其中有不属于 UTF-8 的字节。",
+        "Give it in UTF-8.",
+        "请以 UTF-8 编码输入。",
+    ),
     "best_missing": Wording(
         "There is no best model in {path} to test.",
         "{path} 中没有可供测试的最佳模型。",

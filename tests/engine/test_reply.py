@@ -33,6 +33,11 @@ def test_replies_end_at_the_length_asked_for(folder: str) -> None:
     assert reply.replies(folder, ["北京是哪个国家的首都？"], 3) == ["北京是"]
 
 
+def test_a_prompt_that_is_no_text_is_refused_and_not_the_tokenizer(folder: str) -> None:
+    with pytest.raises(InputError, match="Prompt 2 is not text"):
+        reply.replies(folder, ["你好", "a\udcff"], 4)
+
+
 @pytest.mark.parametrize("prompt", ["", " ", "𠮷\u0000\x1b[31m", "长" * 2000])
 def test_any_prompt_gets_a_reply(folder: str, prompt: str) -> None:
     assert len(reply.replies(folder, [prompt], 4)) == 1
