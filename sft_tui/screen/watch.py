@@ -40,6 +40,7 @@ class RunScreen(Drawn):
         self.shot: Shot | None = None
         self.fault = ""
         self._first_size = 0
+        self._of_living: Question | None = None  # what is asked of a run that is alive
 
     def on_mount(self) -> None:
         """Begins to follow the run."""
@@ -101,6 +102,8 @@ class RunScreen(Drawn):
             self._keep_place(before, shot)
             if before.run.alive and not shot.run.alive:
                 self.news = ("", "")  # that it was asked to stop: it has
+                if self.question is self._of_living:
+                    self.question = None  # whether to stop it
                 self._over(shot.run)
         if self.is_current:
             self.draw()
@@ -283,7 +286,8 @@ class RunScreen(Drawn):
             except InputError as error:
                 self.tell(error.message.text(lang), "bad")
 
-        self.ask(Question(say(question, lang, run=safe(run.name, 40)), answered))
+        self._of_living = Question(say(question, lang, run=safe(run.name, 40)), answered)
+        self.ask(self._of_living)
 
     def do_stop(self) -> None:
         """Asks whether to save and stop."""

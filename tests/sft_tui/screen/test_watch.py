@@ -102,6 +102,8 @@ def test_who_does_something_is_told_of_the_second_half_and_not_moved(
         end(screen)
         await until(pilot, lambda: any("demo-1 has begun" in getattr(one, "news", [""])[0] for one in (front,)))
         assert screen.app.screen is front
+        if keys[0] == "s":
+            assert screen.question is None  # whether to stop what has ended by itself
         if keys[0] == "slash":
             await pilot.press("b")
             assert screen.question is not None
