@@ -247,6 +247,20 @@ def test_a_pickle_that_is_no_t5_is_refused(kind: str, code: str, load: Load, tmp
     assert refusal(lambda: load(tmp_path / "weights.bin")).message.code == code
 
 
+def test_a_bare_state_dict_of_a_gated_t5_with_its_own_head_is_loaded_as_it_is(
+    load: Load, tiny_mt5: Path, tmp_path: Path
+) -> None:
+    """Of T5 1.1, mT5 and Flan; no setting says either."""
+    state = load_file(tiny_mt5 / "model.safetensors")
+    torch.save(state, tmp_path / "v11.bin")
+    shape: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    net = load(tmp_path / "v11.bin", num_decoder_layers=2, **shape)
+    loaded = net.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    assert net.config.is_gated_act
+    assert net.get_output_embeddings().weight is not net.get_input_embeddings().weight
+
+
 def test_a_state_dict_that_was_cut_short_is_refused(load: Load, tiny_t5_bin: Path, tmp_path: Path) -> None:
     data = tiny_t5_bin.read_bytes()
     (tmp_path / "short.bin").write_bytes(data[: len(data) // 2])
