@@ -26,7 +26,7 @@ from transformers import GenerationConfig
 from engine import optim, tensorfile
 from engine.contract.files import staged as staged_at
 from engine.contract.messages import Message
-from engine.contract.rundir import MANIFEST, OutputDir, sync
+from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
 from engine.foreign import one_line, reading_foreign
 from engine.model import frozen_tensors, model_config_json, trained_parameters
 from engine.tensorfile import save_file
@@ -165,7 +165,8 @@ class CheckpointWriter:
         mine = [step for step in self._output.checkpoint_steps() if step <= newest]
         doomed = [step for step in mine[self._enough(mine) :] if step != best_step]
         for step in doomed:
-            shutil.rmtree(self._output.checkpoint(step), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove_checkpoint(self._output.checkpoint(step))
         return [self._output.checkpoint(step).name for step in doomed]
 
     def _enough(self, steps: list[int]) -> int:
@@ -189,9 +190,26 @@ class CheckpointWriter:
 def _make_room(path: Path) -> None:
     """Removes what stands in a checkpoint's place: one of an earlier attempt that was found wanting, or a stranger."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        _remove_checkpoint(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_checkpoint(folder: Path) -> None:
+    """Removes a checkpoint; what a person put into its folder is kept next to it; raises OSError."""
+    kept, number = folder.with_name(f"{folder.name}-kept"), 2
+    while os.path.lexists(kept):
+        kept, number = folder.with_name(f"{folder.name}-kept.{number}"), number + 1
+    _remove(folder, files_of_checkpoint(folder), kept)
+
+
+def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
+    """Removes a folder; what is not `own` goes to the folder `kept`, where its name is free; raises OSError."""
+    for name in set(os.listdir(folder)).difference(own):
+        if not os.path.lexists(kept / name):
+            kept.mkdir(exist_ok=True)
+            (folder / name).rename(kept / name)
+    shutil.rmtree(folder)
 
 
 def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -352,4 +370,6 @@ def restore_best(output: OutputDir) -> None:
     old = output.path / OLD_BEST
     if old.exists() and not output.best.exists():
         old.rename(output.best)
-    shutil.rmtree(old, ignore_errors=True)
+    elif old.is_dir() and not old.is_symlink():
+        with contextlib.suppress(OSError):
+            _remove(old, output.files_of_best(), output.best)  # what a person put there stays with the best model

@@ -461,7 +461,7 @@ class OutputDir:
         """Every file that the run wrote here and that still exists, the owner file last; no link is followed."""
         for step in self.checkpoint_steps():
             folder = self.checkpoint(step)
-            yield from named(folder, [*sorted({*CHECKPOINT_FILES, *_promised(folder)} - {MANIFEST}), MANIFEST])
+            yield from named(folder, files_of_checkpoint(folder))
         yield from matching(self.checkpoints / "frozen", FROZEN_NAME)
         yield from named(self.best, self.files_of_best())
         yield from named(self.path, [self.evaluations.name, self.exported.name, self.owner_file.name])
@@ -483,6 +483,11 @@ class OutputDir:
         for part in parts:
             part.rename(aside / part.name)
         return aside, size
+
+
+def files_of_checkpoint(folder: Path) -> list[str]:
+    """The names of the files that a run writes into a checkpoint's folder, the manifest last."""
+    return [*sorted({*CHECKPOINT_FILES, *_promised(folder)} - {MANIFEST}), MANIFEST]
 
 
 def _promised(checkpoint: Path) -> list[str]:

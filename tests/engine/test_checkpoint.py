@@ -251,6 +251,36 @@ def test_strangers_are_not_pruned(three: OutputDir, writer: CheckpointWriter) ->
     assert all((three.checkpoints / name).is_dir() for name in STRAYS)
 
 
+def test_what_a_person_put_into_a_checkpoint_is_kept_where_that_goes(
+    three: OutputDir, writer: CheckpointWriter
+) -> None:
+    for step in (1, 5):
+        (three.checkpoint(step) / "mine").mkdir(parents=True)
+        (three.checkpoint(step) / "mine/thesis").write_text("precious")
+    (three.checkpoints / "step-00000001-kept").touch()
+    writer.prune(3, best_step=-1)
+    writer.save({"step": 5})
+    assert three.checkpoint_steps() == [5, 3, 2]
+    assert newest_sound(three)[1] == []
+    for kept in ("step-00000001-kept.2", "step-00000005-kept"):
+        assert everything_in(three.checkpoints / kept) == ["mine/thesis"]
+
+
+def test_what_a_person_put_next_to_the_best_model_stays_with_it(
+    output: OutputDir, trained: Trained, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    output.path.mkdir()
+    checkpoint.publish_best(output, trained[0], tokenizer)
+    own = everything_in(output.best)
+    (output.best / "ggml").mkdir()
+    (output.best / "ggml/model.gguf").write_text("converted")
+    (output.best / "config.json").write_text("{}")
+    checkpoint.publish_best(output, trained[0], tokenizer)
+    assert everything_in(output.best) == sorted([*own, "ggml/model.gguf"])
+    assert (output.best / "config.json").read_text() != "{}"
+    assert [path.name for path in output.path.iterdir()] == ["best"]
+
+
 def test_two_sound_checkpoints_are_left_where_the_newest_is_damaged(three: OutputDir, trained: Trained) -> None:
     """As after a resume from the one before: the damaged one is no reason to remove a sound one."""
     writer = CheckpointWriter(three, *trained, keep=2)
