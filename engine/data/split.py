@@ -45,8 +45,10 @@ def split(prompts: Hashes, groups: Hashes, seed: int, sample: int, shares: Seque
         return Split(parts)
     chosen, kinds = np.full(len(places), TRAIN, dtype=np.int8), _kinds(prompts[places], groups[places])
     for part, wanted in enumerate(_wanted(shares, len(places)), 1):
-        if wanted:
-            chosen[_held_out(kinds, chosen == TRAIN, wanted, chance)] = part
+        free = chosen == TRAIN
+        most = int(free.sum()) - 1  # whole groups of an earlier part may have come to more than was asked for
+        if wanted and most:
+            chosen[_held_out(kinds, free, min(wanted, most), chance)] = part
     parts[places] = chosen
     return Split(parts, *_divided(kinds, chosen))
 

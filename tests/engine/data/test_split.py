@@ -101,6 +101,11 @@ def test_a_handful_of_rows_leaves_one_to_train_on(sizes: Sizes, parts: tuple[int
     assert tuple(map(found.rows, range(3))) == parts
 
 
+def test_a_row_is_left_to_train_on_where_groups_of_another_share_took_more() -> None:
+    found = split_of([1, 3, 3], 0.375, 0.375, seed=3)
+    assert [found.rows(part) for part in range(3)] == [1, 4, 2]
+
+
 def test_rows_of_a_conversation_stay_together_and_with_all_that_share_a_prompt() -> None:
     """Ten conversations of ten rows; two of them have a prompt in common."""
     groups = np.repeat(np.arange(10, dtype=np.uint64), 10)
