@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
 from engine.data.not_parquet import require_parquet
-from engine.data.shapes import suggested
+from engine.data.shapes.known import suggested
 from engine.texts import Text
 
 # A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.

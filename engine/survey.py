@@ -352,26 +352,26 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from engine import demo
-    from engine.data import importing
+    from engine.data.importing import convert
 
-    known = importing.Request.__dataclass_fields__
-    wanted = importing.Request(**{"files": [], **{name: value for name, value in request.items() if name in known}})
+    known = convert.Request.__dataclass_fields__
+    wanted = convert.Request(**{"files": [], **{name: value for name, value in request.items() if name in known}})
     if request["task"] == "columns":
-        return {"columns": importing.columns_to_name(wanted, _paced_files())}
+        return {"columns": convert.columns_to_name(wanted, _paced_files())}
     if request["task"] == "demo":
         tell(doing="chatterbot-corpus")
-        return importing.import_pairs(wanted, demo.pairs())
+        return convert.import_pairs(wanted, demo.pairs())
     if request["task"] == "demo-texts":
         journal.settle(map(Path, wanted.files))
         tables = [pq.read_table(path, columns=["prompt", "response"]).to_pydict() for path in wanted.files]
         pairs = (pair for table in tables for pair in zip(table["prompt"], table["response"], strict=True))
-        return importing.import_pairs(wanted, demo.continuations(pairs))
-    return importing.import_files(wanted, _paced_files())
+        return convert.import_pairs(wanted, demo.continuations(pairs))
+    return convert.import_files(wanted, _paced_files())
 
 
 def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]:
     """Trains a tokenizer on the rows of Parquet files; of large ones on rows evenly taken from all of them."""
-    from engine.data.importing import require_plain
+    from engine.data.importing.convert import require_plain
 
     journal.settle(map(Path, request["files"]))
     require_plain(request["files"])

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine import demo
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_pairs
+from engine.data.importing.convert import Request, import_pairs
 from engine.tokenizer import load_tokenizer, train_tokenizer
 
 TEXTS = [

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine import tokens
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_files
+from engine.data.importing.convert import Request, import_files
 from engine.source import Source
 from engine.tokens import TokenStore, open_store
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_files
+from engine.data.importing.convert import Request, import_files
 from sft_tui import importing, spool
 
 LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'

@@ -17,7 +17,7 @@ import engine
 import sft_tui
 from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Value, Wording
 from engine.contract.reasons import REASONS, counted
-from engine.data.importing import REMEDIES
+from engine.data.importing.convert import REMEDIES
 from engine.texts import fault_of
 from sft_tui import cli, cli_data
 

@@ -14,8 +14,8 @@ from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.data import journal
-from engine.data.importing import Request, import_files, import_pairs
-from engine.data.targets import Target, replace_all, targets_of
+from engine.data.importing.convert import Request, import_files, import_pairs
+from engine.data.importing.targets import Target, replace_all, targets_of
 from engine.source import Source
 
 CALLS = ("write", "fsync", "link", "rename", "unlink")

@@ -13,14 +13,14 @@ from typing import Any
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
 from engine.data import journal
-from engine.data.account import Account, FileAccount, Notice, RefusedError
-from engine.data.charset import require_encoding
-from engine.data.conversation import Row
-from engine.data.readers import Progress, Wanted, missing_column, records
-from engine.data.shapes import Shaped, shape_names, shaped
-from engine.data.sources import sources_of
-from engine.data.targets import Target, targets_of
-from engine.data.writing import PARTS, Choice, write, written_by_import
+from engine.data.importing.charset import require_encoding
+from engine.data.importing.readers import Progress, Wanted, missing_column, records
+from engine.data.importing.sources import sources_of
+from engine.data.importing.targets import Target, targets_of
+from engine.data.importing.writing import PARTS, Choice, write, written_by_import
+from engine.data.shapes.account import Account, FileAccount, Notice, RefusedError
+from engine.data.shapes.conversation import Row
+from engine.data.shapes.known import Shaped, shape_names, shaped
 from engine.texts import row_hashes
 
 PREVIEW, SHOWN = 3, 200

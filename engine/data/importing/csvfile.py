@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-from engine.data.account import Notice, RefusedError
-from engine.data.text import LONGEST_RECORD, TOO_LONG, TextLines
+from engine.data.importing.text_stream import LONGEST_RECORD, TOO_LONG, TextLines
+from engine.data.shapes.account import Notice, RefusedError
 
 DELIMITERS = ",\t;|"
 SAMPLE_LINES = 200

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
-from engine.data.conversation import Row
-from engine.data.split import Hashes, Split, split
-from engine.data.targets import Target, folders_of, replace_all
+from engine.data.importing.split import Hashes, Split, split
+from engine.data.importing.targets import Target, folders_of, replace_all
+from engine.data.shapes.conversation import Row
 from engine.parquet import STREAMED, on_disk
 from engine.source import turns_column
 from engine.texts import row_hashes

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from charset_normalizer import from_bytes
 
 from engine.contract.messages import InputError
-from engine.data.text import decoded
+from engine.data.importing.text_stream import decoded
 
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
 CHUNK = 1 << 20

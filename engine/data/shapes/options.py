@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from engine.data.account import RefusedError
-from engine.data.columns import Columns, blank
-from engine.data.values import text_of
+from engine.data.shapes.account import RefusedError
+from engine.data.shapes.columns import Columns, blank
+from engine.data.shapes.values import text_of
 
 LETTERS = "ABCDEFGHIJ"
 NUMBER = re.compile(r"[0-9]{1,9}(\.0)?")

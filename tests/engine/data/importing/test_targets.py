@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_files
+from engine.data.importing.convert import Request, import_files
 
 Import = Callable[..., dict[str, Any]]
 FILES = {"train": "train.parquet", "valid": "valid.parquet", "test": "test.parquet"}

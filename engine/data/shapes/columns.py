@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from engine.data.account import RefusedError
+from engine.data.shapes.account import RefusedError
 
 # For each part of a conversation the names that its column has.
 NAMES: dict[str, tuple[str, ...]] = {

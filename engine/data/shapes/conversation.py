@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from engine.data.account import RefusedError
+from engine.data.shapes.account import RefusedError
 
 Role = Literal["system", "user", "assistant"]
 MARKS: dict[Role, str] = {"user": "Q: ", "assistant": "A: "}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.split import TRAIN, UNUSED, Split, split
+from engine.data.importing.split import TRAIN, UNUSED, Split, split
 
 Sizes = list[int]
 

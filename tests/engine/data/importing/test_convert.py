@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing import Request, columns_to_name, import_files, import_pairs
+from engine.data.importing.convert import Request, columns_to_name, import_files, import_pairs
 from engine.source import Source
 
 Pairs = list[tuple[str, str]]
@@ -179,7 +179,7 @@ def test_an_array_that_breaks_off_gives_what_came_before(bring_in: Importer) -> 
 
 
 def test_an_array_longer_than_a_window_is_read_to_its_end(bring_in: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.jsonfile.CHUNK", 7)
+    monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 7)
     rows = [(f"问{i}", "答" * i) for i in range(1, 60)]
     content = json.dumps([{"prompt": p, "response": r} for p, r in rows], ensure_ascii=False)
     assert bring_in(content, "rows.json")[1] == rows

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.contract.messages import InputError
-from engine.data.importing import Request, import_files
+from engine.data.importing.convert import Request, import_files
 
 HOSTILE = st.sampled_from(
     [*list("\",\t;|\\'\n\r\0\ufeff \u2028\x85\u3000{}[]:#/"), '""', '","', "\r\n", '\\"', "a", "好"]

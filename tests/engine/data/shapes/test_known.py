@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.account import RefusedError
-from engine.data.columns import LISTS, NAMES
-from engine.data.importing import Request, import_files
-from engine.data.shapes import SHAPES, shaped, suggested
+from engine.data.importing.convert import Request, import_files
+from engine.data.shapes.account import RefusedError
+from engine.data.shapes.columns import LISTS, NAMES
+from engine.data.shapes.known import SHAPES, shaped, suggested
 
 Pairs = list[tuple[str, str]]
 Record = dict[str, Any]
@@ -273,7 +273,7 @@ def test_two_columns_are_suggested_only_where_they_are_all_that_is_read(names: l
     assert suggested(names) == found
 
 
-README = Path(__file__).parents[3]
+README = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])

@@ -7,7 +7,7 @@ lists in it by nothing but its looks.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.data.columns import listlike, part_of
+from engine.data.shapes.columns import listlike, part_of
 
 Object = Mapping[Any, Any]
 CONTAINERS = (list, Mapping)

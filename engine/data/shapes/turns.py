@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.data.account import RefusedError
-from engine.data.columns import Columns, blank, listlike
-from engine.data.conversation import Role, Turn
-from engine.data.values import text_of
+from engine.data.shapes.account import RefusedError
+from engine.data.shapes.columns import Columns, blank, listlike
+from engine.data.shapes.conversation import Role, Turn
+from engine.data.shapes.values import text_of
 
 ROLES: dict[Role, tuple[str, ...]] = {
     "user": ("user", "human", "prompter", "usr", "customer", "client", "用户", "人类", "问", "客户"),

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.charset import require_encoding
 from engine.data.formats import content_of
-from engine.data.importing import Request, import_files
+from engine.data.importing.charset import require_encoding
+from engine.data.importing.convert import Request, import_files
 from tests.permissions import enforced
 
 Pairs = list[tuple[str, str]]
@@ -146,8 +146,8 @@ def test_every_record_of_a_json_file_is_used_or_counted(read: Reader, text: str,
 def test_a_list_longer_than_what_is_read_at_once_is_read_to_its_end(
     read: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.data.jsonfile.WRAPPER", 200)
-    monkeypatch.setattr("engine.data.jsonfile.CHUNK", 50)
+    monkeypatch.setattr("engine.data.importing.jsonfile.WRAPPER", 200)
+    monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 50)
     records = [{"prompt": p, "response": r} for p, r in ROWS]
     for indent in (None, 1):
         found, came = read(json.dumps({"a": {"b": [1]}, "data": records, "n": 2}, indent=indent), "rows.json")
@@ -434,8 +434,8 @@ def test_what_is_no_encoding_of_texts_is_refused_by_its_name(name: str) -> None:
 
 
 def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.data.jsonfile.LONGEST_RECORD", 1000)
-    monkeypatch.setattr("engine.data.jsonfile.CHUNK", 100)
+    monkeypatch.setattr("engine.data.importing.jsonfile.LONGEST_RECORD", 1000)
+    monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 100)
     whole = '{"prompt": "' + "x" * 5000 + '", "response": "y"}'
     for endless in (whole, whole[:3000], whole[:3000] + '"'):  # a text that ends nowhere
         found, came = read(ONE + "\n" + endless + "\n" + TWO + "\n", "rows.jsonl")
@@ -549,7 +549,7 @@ def test_where_nothing_is_in_the_encoding_that_was_named_another_is_asked_for(re
 
 
 def test_a_folder_with_too_many_files_is_said_to_be_that(read: Reader, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("engine.data.sources.MOST", 3)
+    monkeypatch.setattr("engine.data.importing.sources.MOST", 3)
     for number in range(4):
         (tmp_path / f"{number}.jsonl").write_text(LINES)
     with pytest.raises(InputError) as refused:

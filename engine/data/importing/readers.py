@@ -15,14 +15,14 @@ from typing import Any, TextIO
 
 from engine.contract.messages import InputError
 from engine.data import formats
-from engine.data.account import FileAccount, Notice
-from engine.data.charset import encoding_of
-from engine.data.columnar import Table
-from engine.data.columns import Read
 from engine.data.compression import opened_stream
-from engine.data.csvfile import CsvFile
-from engine.data.jsonfile import JsonFile
-from engine.data.text import CHUNK, decoded
+from engine.data.importing.charset import encoding_of
+from engine.data.importing.columnar import Table
+from engine.data.importing.csvfile import CsvFile
+from engine.data.importing.jsonfile import JsonFile
+from engine.data.importing.text_stream import CHUNK, decoded
+from engine.data.shapes.account import FileAccount, Notice
+from engine.data.shapes.columns import Read
 from engine.parquet import BATCH_ROWS
 
 LOOKED_AT = 20  # lines by which a file is told to be JSON or CSV

@@ -5,7 +5,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from engine.data.account import RefusedError
+from engine.data.shapes.account import RefusedError
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 

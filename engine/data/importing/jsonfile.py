@@ -11,9 +11,9 @@ import re
 from collections.abc import Container, Iterator
 from typing import Any, TextIO
 
-from engine.data.account import FileAccount, Notice, RefusedError
-from engine.data.orient import orient_of
-from engine.data.text import CHUNK, LONGEST_RECORD
+from engine.data.importing.text_stream import CHUNK, LONGEST_RECORD
+from engine.data.shapes.account import FileAccount, Notice, RefusedError
+from engine.data.shapes.orient import orient_of
 
 BLANK = "\ufeff \t\r\n"
 WRAPPER = 1 << 20  # characters up to which an object is read whole before it is taken for a list of records

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.data.account import RefusedError
-from engine.data.conversation import Turn
-from engine.data.values import text_of
+from engine.data.shapes.account import RefusedError
+from engine.data.shapes.conversation import Turn
+from engine.data.shapes.values import text_of
 
 TURN = re.compile(r"turn_(\d+)")
 MARKED = re.compile(r"\s*(?:<\|[^|]*\|>:?)?\s*(.*?)\s*(?:<eo\w>)?\s*", re.DOTALL)
