@@ -13,8 +13,8 @@ import torch
 from pyarrow import Table
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
-from engine import demo
-from engine.tokenizer import train_tokenizer
+from engine.data import demo_corpus
+from engine.data.tokenizer import train_tokenizer
 
 VALIDATION_ROWS = 96
 TOKENS = 16_000
@@ -27,7 +27,7 @@ SIZES = {
 def pairs(path: Path | None) -> list[tuple[str, str]]:
     """Prompts and responses: of a Parquet file with such columns, or the demo's."""
     if path is None:
-        return demo.pairs()
+        return demo_corpus.pairs()
     table = pq.read_table(path, columns=["prompt", "response"]).to_pydict()
     return list(zip(table["prompt"], table["response"], strict=True))
 

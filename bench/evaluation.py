@@ -23,12 +23,12 @@ from transformers import (
 
 from engine import model as models
 from engine.contract.presets import preset
+from engine.data.parquet_rows import Source
+from engine.data.references import references, rows_replied
+from engine.data.token_store import open_store
 from engine.evaluate import Evaluator
 from engine.loss import find_head
 from engine.network.network import network_of
-from engine.references import references, rows_replied
-from engine.source import Source
-from engine.tokens import open_store
 from engine.world import World
 
 LONGEST = 48

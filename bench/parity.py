@@ -17,14 +17,15 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from bench.training import STEP_ROWS, trained
-from engine import batching, model, optim
+from engine import model, optim
 from engine.contract.config import RunConfig
 from engine.contract.presets import preset
+from engine.data import batching
+from engine.data.parquet_rows import Source
+from engine.data.token_store import TokenStore, open_store
 from engine.loss import find_head
 from engine.network.padded import PaddedNetwork
-from engine.source import Source
 from engine.step import rows_of
-from engine.tokens import TokenStore, open_store
 
 PART = 4  # rows that the plain loop computes at once
 

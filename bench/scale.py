@@ -33,10 +33,10 @@ from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunRecord
 from engine.contract.stream import EventReader
+from engine.data.parquet_rows import Source
+from engine.data.token_store import open_store
+from engine.data.tokenizer import load_tokenizer
 from engine.job import peak_memory
-from engine.source import Source
-from engine.tokenizer import load_tokenizer
-from engine.tokens import open_store
 from sft_tui.ranks import Ranks, trainer_environment
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from engine.contract.events import Record, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventReader
-from engine.source import Source
-from engine.tokenizer import load_tokenizer
-from engine.tokens import open_store
+from engine.data.parquet_rows import Source
+from engine.data.token_store import open_store
+from engine.data.tokenizer import load_tokenizer
 from sft_tui.ranks import trainer_environment
 
 STEP_ROWS = 16

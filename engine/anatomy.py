@@ -7,9 +7,9 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.contract.untrusted import reading_foreign
 from engine.family_note import described
 from engine.finite import same_content
-from engine.foreign import reading_foreign
 from engine.kinds import require_file, require_folder
 from engine.sizes import check_sizes
 from engine.structure import require_file_of_text, tensors_in

@@ -27,10 +27,10 @@ from engine import optim, tensorfile
 from engine.contract.files import staged as staged_at
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
-from engine.foreign import one_line, reading_foreign
+from engine.contract.untrusted import one_line, reading_foreign
+from engine.data.tokenizer import save_tokenizer
 from engine.model import frozen_tensors, model_config_json, trained_parameters
 from engine.tensorfile import save_file
-from engine.tokenizer import save_tokenizer
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"

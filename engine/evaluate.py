@@ -13,13 +13,13 @@ from functools import cached_property
 from sacrebleu.metrics.bleu import BLEU
 from transformers import PreTrainedTokenizerBase
 
-from engine import batching
-from engine.batching import Ids, Lengths
 from engine.contract.config import RunConfig
+from engine.data import batching
+from engine.data.batching import Ids, Lengths
+from engine.data.references import rows_replied, rows_scored
+from engine.data.token_store import TokenStore
 from engine.network.network import Network
-from engine.references import rows_replied, rows_scored
 from engine.step import rows_of
-from engine.tokens import TokenStore
 from engine.world import World
 
 Progress = Callable[[str, int, int], None]

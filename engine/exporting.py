@@ -10,11 +10,11 @@ from engine.contract.config import override
 from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import OutputDir, sync
-from engine.foreign import one_line
+from engine.contract.untrusted import one_line
+from engine.data.tokenizer import load_tokenizer
 from engine.job import Job
 from engine.network.network import packs
 from engine.statedict import write_state_dict
-from engine.tokenizer import load_tokenizer
 
 
 def target_of(job: Job) -> Path | None:

@@ -15,7 +15,7 @@ from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
 
 from engine import model as models
 from engine.contract.messages import InputError
-from engine.foreign import reading_foreign
+from engine.contract.untrusted import reading_foreign
 from engine.weightfile import Tensors, wrapper_of
 
 POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # what families call a table of positions

@@ -10,7 +10,7 @@ from transformers.generation.configuration_utils import GenerationConfig
 
 from engine.contract.files import read_linked
 from engine.contract.messages import InputError
-from engine.foreign import one_line
+from engine.contract.untrusted import one_line
 
 OWN, OF_MODEL = "generation_config.json", "config.json"
 LONGEST = 10_000_000  # bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
-from engine.foreign import reading_foreign
+from engine.contract.untrusted import reading_foreign
 
 CHUNK = 4 << 20  # bytes
 LONGEST_LISTING = 1 << 20  # characters of a file of hashes

@@ -28,7 +28,10 @@ from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
-from engine.foreign import one_line
+from engine.contract.untrusted import one_line
+from engine.data.parquet_rows import Source
+from engine.data.references import references, rows_replied
+from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
 from engine.network import kernels
 from engine.pulse import (
     Life,
@@ -39,9 +42,6 @@ from engine.pulse import (
     supervisor_died,
     write_stacks_on_request,
 )
-from engine.references import references, rows_replied
-from engine.source import Source
-from engine.tokens import TokenStore, fingerprint, is_stored, open_store, reopened
 from engine.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase

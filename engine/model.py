@@ -26,12 +26,12 @@ from engine.anatomy import GATE, GATED, NO_T5, T5_FAMILY, misfit, read_config
 from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
-from engine.foreign import reading_foreign
+from engine.contract.untrusted import reading_foreign
+from engine.data.tokenizer import load_tokenizer, tokens_needed
 from engine.generation import read_generation
 from engine.kinds import require_file, require_folder
 from engine.network.modules import T5Modules, is_known
 from engine.structure import require_file_of_text, tensors_in
-from engine.tokenizer import load_tokenizer, tokens_needed
 from engine.weightfile import (
     T5_NAMES,
     bad,

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from engine import batching, checkpoint, model, resume
+from engine import checkpoint, model, resume
 from engine.checkpoint import Found
 from engine.contract import environment, events
 from engine.contract.config import RunConfig
@@ -15,13 +15,14 @@ from engine.contract.inputs import require_files, require_positions
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import free_bytes
+from engine.data import batching
+from engine.data.token_store import TokenStore, tokenizer_sha256
+from engine.data.tokenizer import require_own_vocabulary
 from engine.family import positions
 from engine.finite import require_numbers
 from engine.job import Job
 from engine.loss import find_head
 from engine.network.network import Network, network_of, packs
-from engine.tokenizer import require_own_vocabulary
-from engine.tokens import TokenStore, tokenizer_sha256
 from engine.weightfile import weight_files
 
 

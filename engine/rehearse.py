@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
-from engine import batching, checkpoint, model, optim, train
-from engine.batching import Cut
+from engine import checkpoint, model, optim, train
 from engine.checkpoint import Found
 from engine.contract import events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
-from engine.foreign import one_line
+from engine.contract.untrusted import one_line
+from engine.data import batching
+from engine.data.batching import Cut
 from engine.job import Job, execute, leave, out_of_memory, peak_memory
 from engine.prepare import prepare
 from engine.step import StepRunner

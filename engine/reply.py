@@ -10,11 +10,11 @@ import transformers
 from engine import model
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.data.token_store import cut, encode
 from engine.family import positions
 from engine.loss import find_head
 from engine.network.network import network_of, packs
 from engine.pulse import end_with
-from engine.tokens import cut, encode
 
 LONGEST_PROMPT = 512
 

@@ -8,13 +8,13 @@ from engine.contract.config import override
 from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
+from engine.data.tokenizer import load_tokenizer
 from engine.evaluate import Evaluator
 from engine.family import positions
 from engine.job import Job, execute, leave
 from engine.loss import find_head
 from engine.network.network import network_of, packs
 from engine.score_events import tell_ceiling, tell_score
-from engine.tokenizer import load_tokenizer
 from engine.world import World
 
 

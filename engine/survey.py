@@ -22,20 +22,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import anatomy, batching, family_note, integrity, weightfile
-from engine.batching import Lengths
+from engine import anatomy, family_note, integrity, weightfile
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
-from engine.data import journal
+from engine.data import batching, journal
+from engine.data.batching import Lengths
+from engine.data.parquet_rows import Source
+from engine.data.references import references, rows_replied
+from engine.data.shorten import Encode, Prompt, require_turns, shortened
+from engine.data.text_checks import Text, TextTally
+from engine.data.token_store import TokenStore, cut, encode, is_stored, open_store
 from engine.finite import require_numbers
 from engine.pulse import end_with
-from engine.references import references, rows_replied
-from engine.shorten import Encode, Prompt, require_turns, shortened
-from engine.source import Source
-from engine.texts import Text, TextTally
-from engine.tokens import TokenStore, cut, encode, is_stored, open_store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,7 +128,7 @@ def _error(error: InputError) -> dict[str, Any]:
 def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
     tell(doing="tokenizer")
     hide_torch()
-    from engine.tokenizer import load_tokenizer, tokens_needed
+    from engine.data.tokenizer import load_tokenizer, tokens_needed
 
     tokenizer = load_tokenizer(path)
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk")}
@@ -138,7 +138,7 @@ def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
 
 def _of_another_model(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> dict[str, Any]:
     """The error of a tokenizer that is not the one of the model's folder, if it is another."""
-    from engine.tokenizer import require_own_vocabulary
+    from engine.data.tokenizer import require_own_vocabulary
 
     try:
         require_own_vocabulary(tokenizer, config)
@@ -351,7 +351,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def _import(request: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    from engine import demo
+    from engine.data import demo_corpus
     from engine.data.importing import convert
 
     known = convert.Request.__dataclass_fields__
@@ -360,12 +360,12 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
         return {"columns": convert.columns_to_name(wanted, _paced_files())}
     if request["task"] == "demo":
         tell(doing="chatterbot-corpus")
-        return convert.import_pairs(wanted, demo.pairs())
+        return convert.import_pairs(wanted, demo_corpus.pairs())
     if request["task"] == "demo-texts":
         journal.settle(map(Path, wanted.files))
         tables = [pq.read_table(path, columns=["prompt", "response"]).to_pydict() for path in wanted.files]
         pairs = (pair for table in tables for pair in zip(table["prompt"], table["response"], strict=True))
-        return convert.import_pairs(wanted, demo.continuations(pairs))
+        return convert.import_pairs(wanted, demo_corpus.continuations(pairs))
     return convert.import_files(wanted, _paced_files())
 
 
@@ -388,7 +388,7 @@ def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]
     if not any(texts):
         raise InputError("rows_none", path=", ".join(request["files"]))
     hide_torch()
-    from engine.tokenizer import train_tokenizer
+    from engine.data.tokenizer import train_tokenizer
 
     over = threading.Event()
     threading.Thread(target=_tell_again, args=(request["output"], over), daemon=True).start()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine import batching, checkpoint, model, optim
+from engine import checkpoint, model, optim
 from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.contract import certificate, events
 from engine.contract.config import to_json
@@ -23,10 +23,11 @@ from engine.contract.locks import FolderLock, holder_of
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import RunDir, free_bytes, write_json
 from engine.contract.scores import FILE, Merit, read_evaluations
+from engine.contract.untrusted import one_line
+from engine.data import batching
 from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_again, export_best, warn_of_stranger
-from engine.foreign import one_line
 from engine.job import DivergedError, FolderLostError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.prepare import Prepared, finished_owner, give_up_output, lock_output, prepare
 from engine.resume import Proof, longer_schedule

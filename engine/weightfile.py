@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from engine.contract.files import read_linked
 from engine.contract.messages import InputError
-from engine.foreign import reading_foreign
+from engine.contract.untrusted import reading_foreign
 
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,

@@ -17,7 +17,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from engine.tokens import TokenStore
+from engine.data.token_store import TokenStore
 
 # Rows encoded together. More would fill matrix products better, and make the first steps of a run encode more rows
 # that they do not need: with 8 the first of 16 rows encodes up to 128.

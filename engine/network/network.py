@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from engine.data.token_store import TokenStore
 from engine.loss import Head
 from engine.network.packed import PackedT5, supported
-from engine.tokens import TokenStore
 from engine.world import World
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.data.token_store import TokenStore
 from engine.loss import Head, logits_of, summed_loss, token_losses
 from engine.network import layers
 from engine.network.decoding import Decoding, greedy
@@ -23,7 +24,6 @@ from engine.network.modules import is_known
 from engine.network.products import Prepacked
 from engine.network.rows import Rows, Sight
 from engine.network.values import Values
-from engine.tokens import TokenStore
 from engine.world import World
 
 PREPACKED = 16 << 20  # bytes of a head, up to which it stays so from step to step where it does not learn

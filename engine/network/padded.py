@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
+from engine.data.token_store import TokenStore
 from engine.loss import Head, summed_loss, token_losses
-from engine.tokens import TokenStore
 from engine.world import World
 
 IGNORED = -100  # label of padding

@@ -12,13 +12,13 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig
+from engine.data.parquet_rows import Source
+from engine.data.references import references, rows_replied
+from engine.data.token_store import TokenStore, open_store
 from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import greedy_replies
-from engine.references import references, rows_replied
-from engine.source import Source
-from engine.tokens import TokenStore, open_store
 from engine.world import World
 from tests.conftest import VALIDATION_ROWS
 

@@ -13,9 +13,9 @@ from engine.contract import environment, events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
+from engine.data.token_store import file_sha256
 from engine.job import Job, StopFlag, TerminatedError, execute
 from engine.pulse import Life
-from engine.tokens import file_sha256
 from engine.world import World
 from tests.engine.conftest import told
 from tests.processes import until

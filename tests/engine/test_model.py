@@ -27,8 +27,8 @@ from engine import model
 from engine.contract.config import RunConfig, override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from engine.foreign import one_line
-from engine.tokenizer import load_tokenizer
+from engine.contract.untrusted import one_line
+from engine.data.tokenizer import load_tokenizer
 
 Load = Callable[..., Any]
 

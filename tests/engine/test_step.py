@@ -15,16 +15,17 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from engine import batching, model
-from engine.batching import Lengths
+from engine import model
 from engine.contract.config import RunConfig
+from engine.data import batching
+from engine.data.batching import Lengths
+from engine.data.parquet_rows import Source
+from engine.data.token_store import TokenStore, open_store
+from engine.data.tokenizer import load_tokenizer
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import PaddedNetwork, micro_batch, model_inputs
-from engine.source import Source
 from engine.step import StepResult, StepRunner, rows_of
-from engine.tokenizer import load_tokenizer
-from engine.tokens import TokenStore, open_store
 from engine.world import World, seed_step
 
 if TYPE_CHECKING:

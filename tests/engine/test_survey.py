@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import batching
-from engine.batching import Lengths
 from engine.contract.config import RunConfig, override, to_json
 from engine.contract.presets import preset
+from engine.data import batching
+from engine.data.batching import Lengths
 
 ROWS = [("你好", "你好！"), ("今天天气怎么样？", "今天天气很好。"), ("谢谢", "不客气")]
 

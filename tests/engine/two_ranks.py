@@ -20,15 +20,15 @@ from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.events import Record, Step
 from engine.contract.rundir import RunDir
+from engine.data.parquet_rows import Source
+from engine.data.references import references, rows_replied
+from engine.data.token_store import TokenStore, open_store
+from engine.data.tokenizer import load_tokenizer
 from engine.evaluate import Evaluator
 from engine.job import execute
 from engine.loss import find_head
 from engine.network.network import network_of
-from engine.references import references, rows_replied
-from engine.source import Source
 from engine.step import StepRunner
-from engine.tokenizer import load_tokenizer
-from engine.tokens import TokenStore, open_store
 from engine.train import train
 from engine.world import World
 

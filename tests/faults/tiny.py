@@ -14,7 +14,7 @@ from engine import checkpoint, model, optim
 from engine.checkpoint import CheckpointWriter, Saved
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
-from engine.tokenizer import load_tokenizer
+from engine.data.tokenizer import load_tokenizer
 
 BETTER = "decoder.final_layer_norm.weight"  # the weight that tells a better model from the one before
 

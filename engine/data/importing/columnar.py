@@ -11,8 +11,8 @@ import pyarrow as pa
 from engine.contract.messages import InputError
 from engine.data.compression import opened_stream
 from engine.data.formats import Content
+from engine.data.parquet import BATCH_ROWS, opened, unreadable
 from engine.data.shapes.account import RefusedError
-from engine.parquet import BATCH_ROWS, opened, unreadable
 
 Item = tuple[str, Any]  # number of a row, and its record
 

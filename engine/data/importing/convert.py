@@ -21,7 +21,7 @@ from engine.data.importing.writing import PARTS, Choice, write, written_by_impor
 from engine.data.shapes.account import Account, FileAccount, Notice, RefusedError
 from engine.data.shapes.conversation import Row
 from engine.data.shapes.known import Shaped, shape_names, shaped
-from engine.texts import row_hashes
+from engine.data.text_checks import row_hashes
 
 PREVIEW, SHOWN = 3, 200
 # By why most records were refused, where that has another remedy than naming the columns.

@@ -21,9 +21,9 @@ from engine.data.importing.columnar import Table
 from engine.data.importing.csvfile import CsvFile
 from engine.data.importing.jsonfile import JsonFile
 from engine.data.importing.text_stream import CHUNK, decoded
+from engine.data.parquet import BATCH_ROWS
 from engine.data.shapes.account import FileAccount, Notice
 from engine.data.shapes.columns import Read
-from engine.parquet import BATCH_ROWS
 
 LOOKED_AT = 20  # lines by which a file is told to be JSON or CSV
 JSON_IN_TABLE = re.compile(r'\{\s*("\s*\w|$)|\[\s*([{\[]|$)')  # what no header of a CSV file begins with

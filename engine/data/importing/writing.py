@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from engine.contract.messages import InputError
 from engine.data.importing.split import Hashes, Split, split
 from engine.data.importing.targets import Target, folders_of, replace_all
+from engine.data.parquet import STREAMED, on_disk
+from engine.data.parquet_rows import turns_column
 from engine.data.shapes.conversation import Row
-from engine.parquet import STREAMED, on_disk
-from engine.source import turns_column
-from engine.texts import row_hashes
+from engine.data.text_checks import row_hashes
 
 GROUP_ROWS = 10_000
 SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])

@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any
 
+from engine.data.parquet_rows import turns_column
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.columns import Columns, blank, canonical, listlike
 from engine.data.shapes.conversation import Conversation, Row, Turn, parsed
@@ -13,7 +14,6 @@ from engine.data.shapes.moss import moss_turns
 from engine.data.shapes.options import options_of
 from engine.data.shapes.turns import is_turns, listed, turns_of
 from engine.data.shapes.values import SURROGATE, text_of
-from engine.source import turns_column
 
 PLAIN = frozenset(("question", "answer"))
 FALSE = ("false", "0", "0.0")

@@ -18,7 +18,7 @@ import sft_tui
 from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Value, Wording
 from engine.contract.reasons import REASONS, counted
 from engine.data.importing.convert import REMEDIES
-from engine.texts import fault_of
+from engine.data.text_checks import fault_of
 from sft_tui import cli, cli_data
 
 LANGS: tuple[Lang, ...] = ("en", "zh")

@@ -16,7 +16,7 @@ from engine.contract.presets import preset
 from engine.data import journal
 from engine.data.importing.convert import Request, import_files, import_pairs
 from engine.data.importing.targets import Target, replace_all, targets_of
-from engine.source import Source
+from engine.data.parquet_rows import Source
 
 CALLS = ("write", "fsync", "link", "rename", "unlink")
 

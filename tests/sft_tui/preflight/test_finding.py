@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.messages import MESSAGES, InputError
-from engine.texts import _RANGES
+from engine.data.text_checks import _RANGES
 from sft_tui import preflight
 from sft_tui.preflight.data import SCRIPTS_ZH
 from sft_tui.preflight.finding import SAID, Finding, of_error

@@ -12,7 +12,7 @@ import pytest
 
 from engine.contract.messages import InputError
 from engine.data.importing.convert import Request, columns_to_name, import_files, import_pairs
-from engine.source import Source
+from engine.data.parquet_rows import Source
 
 Pairs = list[tuple[str, str]]
 Importer = Callable[..., tuple[dict[str, Any], Pairs, Pairs]]

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import batching
-from engine.batching import Lengths
+from engine.data import batching
+from engine.data.batching import Lengths
 
 steadily = settings(deadline=None, derandomize=True)
 row_lengths = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=40)

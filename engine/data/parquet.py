@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from engine.contract.messages import InputError
 from engine.data.not_parquet import require_parquet
 from engine.data.shapes.known import suggested
-from engine.texts import Text
+from engine.data.text_checks import Text
 
 # A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
 STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files
 from engine.data import journal
-from engine.texts import Text
+from engine.data.text_checks import Text
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -46,19 +46,19 @@ class Source:
 
     def open(self) -> "pq.ParquetFile":
         """The file with both columns checked; raises InputError."""
-        from engine import parquet  # 50 MB that a trainer does without where its rows are tokenized already
+        from engine.data import parquet  # 50 MB that a trainer does without where its rows are tokenized already
 
         return parquet.opened(self.path, {"prompt_column": self.prompt_column, "response_column": self.response_column})
 
     def batches(self, file: "pq.ParquetFile") -> Iterator[Batch]:
         """The rows, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
-        from engine import parquet
+        from engine.data import parquet
 
         columns = (self.prompt_column, self.response_column, turns_column(self.prompt_column))
         return (Batch(*batch) for batch in parquet.texts(self.path, file, *columns))
 
     def has_turns(self, file: "pq.ParquetFile") -> bool:
         """Whether the file says where turns begin in its prompts."""
-        from engine import parquet
+        from engine.data import parquet
 
         return parquet.has_starts(file, turns_column(self.prompt_column))

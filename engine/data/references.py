@@ -12,9 +12,9 @@ import json
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
-from engine.source import Source
-from engine.store_files import REFERENCES
-from engine.tokens import TokenStore
+from engine.data.parquet_rows import Source
+from engine.data.store_files import REFERENCES
+from engine.data.token_store import TokenStore
 
 
 def rows_scored(config: RunConfig, rows: int) -> int:

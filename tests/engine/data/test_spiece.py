@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from engine import demo
 from engine.contract.messages import InputError
-from engine.spiece import read_spiece
+from engine.data import demo_corpus
+from engine.data.spiece import read_spiece
 
 GUIDES = {
     "pad_id": 0,
@@ -58,7 +58,7 @@ ODD = [
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Questions and answers in Chinese and English, and odd ones."""
-    return [text for pair in demo.pairs() for text in pair][:1500]
+    return [text for pair in demo_corpus.pairs() for text in pair][:1500]
 
 
 @pytest.fixture(scope="module")

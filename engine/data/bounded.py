@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from engine.contract.messages import InputError
-from engine.foreign import reading_foreign
+from engine.contract.untrusted import reading_foreign
 
 POLL_SECONDS = 1.0
 POLLS = 30  # for work of any length

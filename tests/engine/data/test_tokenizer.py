@@ -10,18 +10,18 @@ import sentencepiece
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, BertTokenizer
 
-from engine import demo
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
-from engine.tokenizer import load_tokenizer, require_own_vocabulary, save_tokenizer, tokens_needed
-from engine.tokens import encode
-from tests.engine.test_spiece import GUIDES, T5S
+from engine.data import demo_corpus
+from engine.data.token_store import encode
+from engine.data.tokenizer import load_tokenizer, require_own_vocabulary, save_tokenizer, tokens_needed
+from tests.engine.data.test_spiece import GUIDES, T5S
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Questions and answers."""
-    return [text for pair in demo.pairs() for text in pair][:400]
+    return [text for pair in demo_corpus.pairs() for text in pair][:400]
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from engine import demo
 from engine.contract.messages import InputError
+from engine.data import demo_corpus
 from engine.data.importing.convert import Request, import_pairs
-from engine.tokenizer import load_tokenizer, train_tokenizer
+from engine.data.tokenizer import load_tokenizer, train_tokenizer
 
 TEXTS = [
     "你好，有什么可以帮你？",
@@ -70,11 +70,11 @@ def test_texts_come_back_from_their_tokens(trained: PreTrainedTokenizerBase, tex
 @pytest.fixture(scope="module")
 def corpus() -> list[tuple[str, str]]:
     pytest.importorskip("chatterbot_corpus", reason="NOT TESTED: chatterbot-corpus is not installed")
-    return demo.pairs()
+    return demo_corpus.pairs()
 
 
 def test_the_corpus_comes_in_one_order(corpus: list[tuple[str, str]]) -> None:
-    assert corpus == demo.pairs()
+    assert corpus == demo_corpus.pairs()
 
 
 def test_the_corpus_is_chinese_and_english(corpus: list[tuple[str, str]]) -> None:
@@ -91,8 +91,8 @@ def test_the_corpus_is_made_of_turns_and_not_of_letters(corpus: list[tuple[str, 
 
 def test_pretraining_sees_every_text_in_two_parts_and_no_reply() -> None:
     pairs = [("how are you", "fine"), ("今天好", "how are you"), ("I", "今天好吗")]
-    rows = demo.continuations(pairs)
-    assert rows == demo.continuations(pairs)
+    rows = demo_corpus.continuations(pairs)
+    assert rows == demo_corpus.continuations(pairs)
     assert all(begun and then for begun, then in rows)
     whole = ["how are you", "fine", "今天好", "今天好吗"]
     assert {begun + joint + then for begun, then in rows for joint in ("", " ")} >= set(whole)
@@ -103,7 +103,7 @@ def test_pretraining_sees_every_text_in_two_parts_and_no_reply() -> None:
 def test_a_corpus_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "chatterbot_corpus", None)
     with pytest.raises(InputError) as refused:
-        demo.pairs()
+        demo_corpus.pairs()
     assert (refused.value.message.code, refused.value.message.args["package"]) == (
         "demo_missing",
         "chatterbot_corpus",

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
-from engine.parquet import BATCH_ROWS
-from engine.references import references, rows_replied
-from engine.source import Source
-from engine.store_files import REFERENCES
-from engine.tokens import TokenStore, open_store
+from engine.data.parquet import BATCH_ROWS
+from engine.data.parquet_rows import Source
+from engine.data.references import references, rows_replied
+from engine.data.store_files import REFERENCES
+from engine.data.token_store import TokenStore, open_store
 
 Opened = tuple[Source, TokenStore]
 # What decoding would change: spaces, line ends, full width, what the tokenizer does not know, and a long text.

@@ -7,8 +7,8 @@ import pytest
 import sentencepiece
 from tokenizers import Regex, normalizers
 
-from engine.growth import MOST_MADE, most_made
-from engine.spiece import read_spiece
+from engine.data.growth import MOST_MADE, most_made
+from engine.data.spiece import read_spiece
 
 X = normalizers.Replace("x", "y" * 60)
 MASSES = {

@@ -1,6 +1,6 @@
 import pytest
 
-from engine.texts import TextTally, row_hashes
+from engine.data.text_checks import TextTally, row_hashes
 
 
 def tally_of(*rows: tuple[str | bytes | None, str | bytes | None]) -> TextTally:

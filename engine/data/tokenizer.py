@@ -10,15 +10,15 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine import spiece
-from engine.bounded import done_in_time
 from engine.contract.config import RunConfig
 from engine.contract.files import staged as staged_at
 from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import read_json, write_json
-from engine.foreign import one_line, reading_foreign
-from engine.growth import MOST_MADE, most_made
+from engine.contract.untrusted import one_line, reading_foreign
+from engine.data import spiece
+from engine.data.bounded import done_in_time
+from engine.data.growth import MOST_MADE, most_made
 from engine.structure import T5_FAMILIES
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")

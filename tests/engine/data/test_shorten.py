@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from engine import tokens
 from engine.contract.messages import InputError
+from engine.data import token_store
 from engine.data.importing.convert import Request, import_files
-from engine.source import Source
-from engine.tokens import TokenStore, open_store
+from engine.data.parquet_rows import Source
+from engine.data.token_store import TokenStore, open_store
 
 SYSTEM, SAID = "系统", ["你好你好", "谢谢谢谢", "今天天气", "很好很好", "怎么样？"]
 WHOLE = "系统\nQ: 你好你好\nA: 谢谢谢谢\nQ: 今天天气\nA: 很好很好\nQ: 怎么样？"
@@ -159,7 +159,7 @@ def test_a_prompt_that_was_edited_after_the_import_is_refused_with_its_row(
 def test_a_store_of_the_format_before_is_made_again_with_the_same_rows(
     source: Source, open_at: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "FORMAT", tokens.FORMAT - 1)
+    monkeypatch.setattr(token_store, "FORMAT", token_store.FORMAT - 1)
     before = open_at(source, 1000)
     monkeypatch.undo()
     after = open_at(source, 1000)

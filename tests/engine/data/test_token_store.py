@@ -13,11 +13,11 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine import bounded, parquet, store_files, tokens
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
-from engine.source import Source
-from engine.tokens import TokenStore, cut, encode, open_store
+from engine.data import bounded, parquet, store_files, token_store
+from engine.data.parquet_rows import Source
+from engine.data.token_store import TokenStore, cut, encode, open_store
 
 LONG = 1000  # longer than any row here
 EOS = 1
@@ -511,30 +511,30 @@ def test_what_concerns_all_rows_is_mapped_and_not_read_into_memory(write: Any, s
 
 
 def test_a_large_file_is_hashed_again_once_it_was_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 10)
+    monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
     path, root = tmp_path / "large.parquet", tmp_path / "store"
-    real, hashed = tokens.file_sha256, list[Path]()
+    real, hashed = token_store.file_sha256, list[Path]()
 
     def counted(file: Path, progress: Any) -> str:
         hashed.append(file)
         return real(file, progress)
 
-    monkeypatch.setattr(tokens, "file_sha256", counted)
+    monkeypatch.setattr(token_store, "file_sha256", counted)
     path.write_bytes(b"a" * 100)
-    first = [tokens.fingerprint(path, root) for _ in range(3)]
+    first = [token_store.fingerprint(path, root) for _ in range(3)]
     assert (set(first), hashed) == ({real(path)}, [path])
     status = path.stat()
     path.write_bytes(b"b" * 100)  # as long as before, and with its times set back
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert tokens.fingerprint(path, root) == real(path) != first[0]
+    assert token_store.fingerprint(path, root) == real(path) != first[0]
 
 
 def test_hashing_a_large_file_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 10)
-    monkeypatch.setattr(tokens, "HASHED_AT_ONCE", 1_000_000)
+    monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
+    monkeypatch.setattr(token_store, "HASHED_AT_ONCE", 1_000_000)
     path, told = tmp_path / "large.parquet", list[tuple[int, int]]()
     path.write_bytes(b"a" * 2_500_000)
-    tokens.fingerprint(path, tmp_path / "store", lambda done, total: told.append((done, total)))
+    token_store.fingerprint(path, tmp_path / "store", lambda done, total: told.append((done, total)))
     assert told == [(1, 2), (2, 2), (2, 2)]
 
 
@@ -548,14 +548,14 @@ def test_ids_are_those_of_transformers_own_call_whatever_the_tokenizer_was_told_
 
 
 def test_a_damaged_note_of_a_hash_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "REMEMBERED_BYTES", 10)
+    monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
     path, root = tmp_path / "large.parquet", tmp_path / "store"
     path.write_bytes(b"a" * 100)
-    right = tokens.fingerprint(path, root)
+    right = token_store.fingerprint(path, root)
     (note,) = root.iterdir()
     for damage in ("", "[]", "{}", '{"status": null, "sha256": "0"}'):
         note.write_text(damage)
-        assert tokens.fingerprint(path, root) == right
+        assert token_store.fingerprint(path, root) == right
 
 
 def test_a_tokenizer_that_never_ends_is_refused_by_its_name_while_the_run_can_be_stopped(
@@ -563,7 +563,7 @@ def test_a_tokenizer_that_never_ends_is_refused_by_its_name_while_the_run_can_be
 ) -> None:
     stuck, waits = threading.Event(), list[tuple[int, int]]()
     monkeypatch.setattr(bounded, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(tokens, "_encodings", lambda _texts, _tokenizer: stuck.wait())
+    monkeypatch.setattr(token_store, "_encodings", lambda _texts, _tokenizer: stuck.wait())
     with pytest.raises(InputError) as refused:
         store_of(write(prompt=["你好"], response=["再见"]), progress=lambda done, total: waits.append((done, total)))
     stuck.set()

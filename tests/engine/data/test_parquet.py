@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine import parquet
 from engine.contract.messages import InputError
+from engine.data import parquet
 
 COLUMNS = {"prompt_column": "prompt", "response_column": "response"}
 

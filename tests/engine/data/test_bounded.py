@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from engine import bounded
-from engine.bounded import Worker, done_in_time, in_time
 from engine.contract.messages import InputError
+from engine.data import bounded
+from engine.data.bounded import Worker, done_in_time, in_time
 
 
 @pytest.fixture
@@ -66,5 +66,5 @@ def test_what_work_raises_is_said_of_the_tokenizer() -> None:
 
 
 def test_a_process_ends_though_work_never_does() -> None:
-    program = "import threading; from engine.bounded import Worker; Worker('w').submit(threading.Event().wait)"
+    program = "import threading; from engine.data.bounded import Worker; Worker('w').submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.bounded import Worker, done_in_time, in_time
 from engine.contract.files import open_regular
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
-from engine.shorten import Prompt, Shortening
-from engine.source import Batch, Source
-from engine.store_files import META, DamagedError, StoreWriter, remove, require_sound
-from engine.texts import TextTally, row_hashes
+from engine.data.bounded import Worker, done_in_time, in_time
+from engine.data.parquet_rows import Batch, Source
+from engine.data.shorten import Prompt, Shortening
+from engine.data.store_files import META, DamagedError, StoreWriter, remove, require_sound
+from engine.data.text_checks import TextTally, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -235,7 +235,7 @@ def reopened(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int,
 
 def _damage(folder: Path, tokenizer: "PreTrainedTokenizerBase", looking: Progress) -> DamagedError | None:
     """What is wrong with a store that exists."""
-    from engine.tokenizer import tokens_needed  # transformers, which the tokenizer's owner has imported already
+    from engine.data.tokenizer import tokens_needed  # transformers, which the tokenizer's owner has imported already
 
     if not os.path.lexists(folder):
         return None
