@@ -9,14 +9,14 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCE = "engine/network/kernels.c"
+SOURCE = "engine/cpu/kernels.c"
 DIGEST = hashlib.sha256((Path(__file__).parent / SOURCE).read_bytes()).hexdigest()
 
 
 def kernels(name: str, processors: str) -> Extension:
     """The library `name` for these processors."""
     return Extension(
-        f"engine.network.{name}",
+        f"engine.cpu.{name}",
         [SOURCE],
         define_macros=[("SOURCE_DIGEST", f'"{DIGEST}"')],
         extra_compile_args=["-O3", "-fopenmp", f"-march={processors}"],

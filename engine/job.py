@@ -29,10 +29,10 @@ from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
+from engine.cpu import kernels
 from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
-from engine.network import kernels
 from engine.pulse import (
     Life,
     Pulse,

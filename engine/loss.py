@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.network import kernels
+from engine.cpu import kernels
+from engine.cpu.prepacking import Prepacked, Weight
 from engine.network.modules import T5Modules
-from engine.network.products import Prepacked, Weight
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
 UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm

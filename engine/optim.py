@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.contract.config import RunConfig
-from engine.network import kernels
-from engine.network.kernels import Matrix
-from engine.norms import norm
+from engine.cpu import kernels
+from engine.cpu.kernels import Matrix
+from engine.cpu.norms import norm
 
 
 def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

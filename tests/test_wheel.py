@@ -50,7 +50,7 @@ def test_it_has_what_the_code_needs_and_its_licence(wheel: Path) -> None:
         names = file.namelist()
         (metadata,) = [name for name in names if name.endswith("/METADATA")]
         lines = file.read(metadata).decode().splitlines()
-    assert {"engine/py.typed", "sft_tui/py.typed", "engine/network/kernels.c"} <= set(names)
+    assert {"engine/py.typed", "sft_tui/py.typed", "engine/cpu/kernels.c"} <= set(names)
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     assert {"License-Expression: Apache-2.0", "Author: sft-tui contributors"} <= set(lines)
 

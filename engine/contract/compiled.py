@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "network" / "kernels.c"
+SOURCE = Path(__file__).parents[1] / "cpu" / "kernels.c"
 DIGEST = 64  # hexadecimal digits of the symbol `source`
 # What -march=x86-64-v4 and -v3 let a compiler use (System V ABI for x86-64, 3.1.1), as the kernel names it; best first.
 _V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"])
@@ -49,7 +49,7 @@ def fault() -> Fault | None:
 @cache
 def library(kind: str) -> ctypes.CDLL | Fault:
     """The library for a kind of processor, loaded, if it is that of the source next to it."""
-    found = importlib.util.find_spec(f"engine.network._kernels_{kind}")
+    found = importlib.util.find_spec(f"engine.cpu._kernels_{kind}")
     if found is None or found.origin is None:
         return Fault("missing")
     try:

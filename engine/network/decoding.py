@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.network import kernels
-from engine.network.attention import attend_step
+from engine.cpu import kernels
+from engine.cpu.attention import attend_step
+from engine.cpu.prepacking import linear
+from engine.cpu.ragged import Rows
+from engine.cpu.weight_casts import Values
 from engine.network.layers import ACTIVATIONS, normed
-from engine.network.products import linear
-from engine.network.rows import Rows
-from engine.network.values import Values
 
 BLOCK = 32  # tokens that a cache grows by
 FULL = 0.75  # rows are moved together where fewer than this share of them go on

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.network import kernels
-from engine.network.attention import attend, attend_backward
-from engine.network.dropout import Draw, Rate, Source, drop_
-from engine.network.products import linear
-from engine.network.rows import Sight
+from engine.cpu import kernels
+from engine.cpu.attention import attend, attend_backward
+from engine.cpu.dropout import Draw, Rate, Source, drop_
+from engine.cpu.prepacking import linear
+from engine.cpu.ragged import Sight
 
 Weights = Sequence[Any]  # of Tensor or Prepacked
 

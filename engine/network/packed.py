@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.cpu.dropout import Rate, Source
+from engine.cpu.prepacking import Prepacked
+from engine.cpu.ragged import Rows, Sight
+from engine.cpu.weight_casts import Values
 from engine.data.token_store import TokenStore
 from engine.loss import Head, logits_of, summed_loss, token_losses
 from engine.network import layers
 from engine.network.decoding import Decoding, greedy
-from engine.network.dropout import Rate, Source
 from engine.network.encodings import Encodings, Shape, files_of
 from engine.network.layers import Setting
 from engine.network.modules import is_known
-from engine.network.products import Prepacked
-from engine.network.rows import Rows, Sight
-from engine.network.values import Values
 from engine.world import World
 
 PREPACKED = 16 << 20  # bytes of a head, up to which it stays so from step to step where it does not learn

@@ -21,11 +21,11 @@ from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
+from engine.cpu import kernels
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.job import execute
-from engine.network import kernels
 from engine.network.padded import micro_batch
 from engine.step import rows_of
 from engine.train import train

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from engine.network.dropout import Source
+from engine.cpu.dropout import Source
 
 Function = Callable[..., Tensor]
 

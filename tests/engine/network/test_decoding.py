@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.cpu.ragged import Rows
+from engine.cpu.weight_casts import Values
 from engine.network.decoding import BLOCK, FULL, Decoding, greedy
-from engine.network.rows import Rows
-from engine.network.values import Values
 from tests.engine.network.small import packed, random_rows, small_t5
 
 NEVER = 39  # an end token that no reply here has

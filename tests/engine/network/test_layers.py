@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.network.dropout import Rate, Source
+from engine.cpu.dropout import Rate, Source
+from engine.cpu.ragged import Rows, Sight
 from engine.network.layers import (
     ACTIVATIONS,
     Setting,
@@ -16,7 +17,6 @@ from engine.network.layers import (
     normed_backward,
     self_attention,
 )
-from engine.network.rows import Rows, Sight
 from tests.engine.network.checked import assert_gradients, reseeded
 
 MODEL, INNER, HEADS, EPSILON = 3, 4, 2, 1e-3

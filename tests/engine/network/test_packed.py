@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
+from engine.cpu import kernels
+from engine.cpu.dropout import Draw, Kept, Rate, Source
 from engine.loss import find_head
-from engine.network import kernels
-from engine.network.dropout import Draw, Kept, Rate, Source
 from engine.network.packed import PackedT5, supported
 from engine.network.padded import PaddedNetwork
 from tests.engine.network.small import (

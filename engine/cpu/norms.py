@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from engine.network import kernels
+from engine.cpu import kernels
 
 SHORT = 256  # values whose squares fp32 adds up to 3e-7 at worst, on vectors of 8 or 16
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from engine.network.products import Prepacked
+from engine.cpu.prepacking import Prepacked
 
 
 class Values:

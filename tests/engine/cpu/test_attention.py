@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.network.attention import attend, attend_backward, attend_step
-from engine.network.dropout import Rate, Source
-from engine.network.rows import Rows, Sight
+from engine.cpu.attention import attend, attend_backward, attend_step
+from engine.cpu.dropout import Rate, Source
+from engine.cpu.ragged import Rows, Sight
 from tests.engine.network.checked import reseeded
 
 HEADS, WIDTH = 2, 6

@@ -1,6 +1,6 @@
 import torch
 
-from engine.network.rows import Rows
+from engine.cpu.ragged import Rows
 
 
 def test_rows_laid_end_to_end_are_found_again() -> None:

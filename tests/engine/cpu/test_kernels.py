@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from engine.contract import compiled
-from engine.network import attention, kernels, layers
-from engine.network.dropout import Rate, Source
-from engine.network.rows import Rows, Sight
+from engine.cpu import attention, kernels
+from engine.cpu.dropout import Rate, Source
+from engine.cpu.ragged import Rows, Sight
+from engine.network import layers
 from tests.engine.network.checked import reseeded
 from tests.engine.network.small import relative_error
 

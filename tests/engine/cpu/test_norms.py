@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.norms import norm
+from engine.cpu.norms import norm
 
 
 def in_double(values: Tensor) -> float:

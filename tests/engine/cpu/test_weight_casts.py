@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.network.products import Prepacked
-from engine.network.values import Values
+from engine.cpu.prepacking import Prepacked
+from engine.cpu.weight_casts import Values
 from tests.engine.network.small import LENGTHS, frozen, packed, random_rows, small_t5
 
 CASTS = {torch.ops.aten._to_copy.default: 0, torch.ops.aten.copy_.default: 1}  # which argument is read

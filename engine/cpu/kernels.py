@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from engine.contract import compiled
-from engine.network.dropout import Draw, Rate, Source
-from engine.network.rows import Sight
+from engine.cpu.dropout import Draw, Rate, Source
+from engine.cpu.ragged import Sight
 
 KINDS = (torch.float32, torch.bfloat16)
 WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken

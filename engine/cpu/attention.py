@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.network import kernels
-from engine.network.dropout import Rate, Source
-from engine.network.rows import Sight
+from engine.cpu import kernels
+from engine.cpu.dropout import Rate, Source
+from engine.cpu.ragged import Sight
 
 _HALF = np.float32(0.5)
 

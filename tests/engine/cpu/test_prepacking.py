@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.network import products
-from engine.network.products import Prepacked, linear
+from engine.cpu import prepacking
+from engine.cpu.prepacking import Prepacked, linear
 
 KINDS = [torch.float32, torch.bfloat16, torch.float64]  # the last of which is never prepacked
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float64: 1e-12}
@@ -13,7 +13,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float64: 1e-12}
 def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both with and without torch's operations for it."""
     if request.param == "as it is":
-        monkeypatch.setattr(products, "_prepacks", lambda _kind: False)
+        monkeypatch.setattr(prepacking, "_prepacks", lambda _kind: False)
 
 
 @pytest.mark.usefixtures("packing")
