@@ -51,7 +51,7 @@ from sft_tui.removal import discard
 from sft_tui.text import safe
 
 if TYPE_CHECKING:
-    from engine.job import Job
+    from engine.process.job import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,10 +120,10 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     main_rank = os.environ.get("RANK", "0") == "0"
     if main_rank:
         introduce(name, settings)
-    from engine.job import execute, leave
+    from engine.process.job import execute, leave
+    from engine.process.world import World
     from engine.score import score
     from engine.train import train as train_job
-    from engine.world import World
 
     try:
         world = World()

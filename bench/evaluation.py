@@ -29,7 +29,7 @@ from engine.data.token_store import open_store
 from engine.evaluate import Evaluator
 from engine.loss import find_head
 from engine.network.network import network_of
-from engine.world import World
+from engine.process.world import World
 
 LONGEST = 48
 

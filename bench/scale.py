@@ -36,7 +36,7 @@ from engine.contract.stream import EventReader
 from engine.data.parquet_rows import Source
 from engine.data.token_store import open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.job import peak_memory
+from engine.process.job import peak_memory
 from sft_tui.ranks import Ranks, trainer_environment
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from engine.contract.messages import InputError, Message
 from engine.contract.rundir import OutputDir, sync
 from engine.contract.untrusted import one_line
 from engine.data.tokenizer import load_tokenizer
-from engine.job import Job
 from engine.network.network import packs
+from engine.process.job import Job
 from engine.statedict import write_state_dict
 
 

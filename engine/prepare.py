@@ -20,9 +20,9 @@ from engine.data.token_store import TokenStore, tokenizer_sha256
 from engine.data.tokenizer import require_own_vocabulary
 from engine.family import positions
 from engine.finite import require_numbers
-from engine.job import Job
 from engine.loss import find_head
 from engine.network.network import Network, network_of, packs
+from engine.process.job import Job
 from engine.weightfile import weight_files
 
 

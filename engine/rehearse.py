@@ -23,10 +23,10 @@ from engine.contract.rundir import RunDir
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.data.batching import Cut
-from engine.job import Job, execute, leave, out_of_memory, peak_memory
 from engine.prepare import prepare
+from engine.process.job import Job, execute, leave, out_of_memory, peak_memory
+from engine.process.world import World
 from engine.step import StepRunner
-from engine.world import World
 
 SHARES = (8, 4, 2, 1)  # of the budget asked for: an eighth first
 SMALLEST_BUDGET = 64  # tokens

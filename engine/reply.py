@@ -14,7 +14,7 @@ from engine.data.token_store import cut, encode
 from engine.family import positions
 from engine.loss import find_head
 from engine.network.network import network_of, packs
-from engine.pulse import end_with
+from engine.process.heartbeat import end_with
 
 LONGEST_PROMPT = 512
 

@@ -16,8 +16,8 @@ from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import refuse_unfinished
 from engine.contract.stream import losses_after
 from engine.data.token_store import file_sha256
-from engine.job import Job, versions
 from engine.optim import learning_rate
+from engine.process.job import Job, versions
 
 # How far a repeated loss may be from the logged one where it cannot be the same to the last bit: with other versions
 # or threads on the CPU, and on GPUs, whose sums have no fixed order.

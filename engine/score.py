@@ -11,11 +11,11 @@ from engine.contract.rundir import RunDir
 from engine.data.tokenizer import load_tokenizer
 from engine.evaluate import Evaluator
 from engine.family import positions
-from engine.job import Job, execute, leave
 from engine.loss import find_head
 from engine.network.network import network_of, packs
+from engine.process.job import Job, execute, leave
+from engine.process.world import World
 from engine.score_events import tell_ceiling, tell_score
-from engine.world import World
 
 
 def score(job: Job) -> Message:

@@ -35,7 +35,7 @@ from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextTally
 from engine.data.token_store import TokenStore, cut, encode, is_stored, open_store
 from engine.finite import require_numbers
-from engine.pulse import end_with
+from engine.process.heartbeat import end_with
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -28,12 +28,21 @@ from engine.data import batching
 from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_again, export_best, warn_of_stranger
-from engine.job import DivergedError, FolderLostError, Job, StopAskedError, UnpublishedError, execute, leave, versions
 from engine.prepare import Prepared, finished_owner, give_up_output, lock_output, prepare
+from engine.process.job import (
+    DivergedError,
+    FolderLostError,
+    Job,
+    StopAskedError,
+    UnpublishedError,
+    execute,
+    leave,
+    versions,
+)
+from engine.process.world import World, seed_step
 from engine.resume import Proof, longer_schedule
 from engine.score_events import tell_ceiling, tell_score
 from engine.step import StepResult, StepRunner
-from engine.world import World, seed_step
 
 
 def train(job: Job) -> Message:

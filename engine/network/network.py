@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.data.token_store import TokenStore
 from engine.loss import Head
 from engine.network.packed import PackedT5, supported
-from engine.world import World
+from engine.process.world import World
 
 
 class Network(Protocol):

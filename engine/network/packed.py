@@ -24,7 +24,7 @@ from engine.network.decoding import Decoding, greedy
 from engine.network.encodings import Encodings, Shape, files_of
 from engine.network.layers import Setting
 from engine.network.modules import is_known
-from engine.world import World
+from engine.process.world import World
 
 PREPACKED = 16 << 20  # bytes of a head, up to which it stays so from step to step where it does not learn
 SCORED = 2048  # tokens, beyond which products are no faster

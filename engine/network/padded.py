@@ -11,7 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from engine.data.token_store import TokenStore
 from engine.loss import Head, summed_loss, token_losses
-from engine.world import World
+from engine.process.world import World
 
 IGNORED = -100  # label of padding
 

@@ -25,11 +25,11 @@ from engine.cpu import kernels
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.job import execute
 from engine.network.padded import micro_batch
+from engine.process.job import execute
+from engine.process.world import World
 from engine.step import rows_of
 from engine.train import train
-from engine.world import World
 from tests.processes import Result, run
 
 E = TypeVar("E", bound=Event)
@@ -102,7 +102,7 @@ def one_thread_on_the_cpu() -> Iterator[None]:
 def no_stacks_of_the_tests_own_process() -> Iterator[None]:
     """Runs in this process leave its faulthandler to pytest; a rank has one attempt to a process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.job.write_stacks_on_request", lambda _path: None)
+        patch.setattr("engine.process.job.write_stacks_on_request", lambda _path: None)
         yield
 
 

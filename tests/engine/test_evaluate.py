@@ -19,7 +19,7 @@ from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import greedy_replies
-from engine.world import World
+from engine.process.world import World
 from tests.conftest import VALIDATION_ROWS
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from engine.contract.events import Record, Step, decode, encode
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import MANIFEST, OutputDir, RunDir
 from engine.contract.stream import EventReader
-from engine.job import Job
+from engine.process.job import Job
 from engine.resume import TOLERANCE, Proof
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from engine.data.tokenizer import load_tokenizer
 from engine.loss import find_head
 from engine.network.network import network_of
 from engine.network.padded import PaddedNetwork, micro_batch, model_inputs
+from engine.process.world import World, seed_step
 from engine.step import StepResult, StepRunner, rows_of
-from engine.world import World, seed_step
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks

@@ -474,9 +474,9 @@ def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transforme
     import sys
     from pathlib import Path
     from engine.contract.rundir import RunDir
-    from engine.job import execute
+    from engine.process.job import execute
     from engine.train import train
-    from engine.world import World
+    from engine.process.world import World
     ended = execute(World(), RunDir(Path(sys.argv[1])), train)
     print(ended, sorted({"torch._dynamo", "transformers.modeling_utils", "pyarrow"} & sys.modules.keys()))
     """

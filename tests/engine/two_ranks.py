@@ -25,12 +25,12 @@ from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.evaluate import Evaluator
-from engine.job import execute
 from engine.loss import find_head
 from engine.network.network import network_of
+from engine.process.job import execute
+from engine.process.world import World
 from engine.step import StepRunner
 from engine.train import train
-from engine.world import World
 
 
 def main(folder: Path) -> None:

@@ -17,9 +17,9 @@ from engine.contract.config import override, to_json
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import Listener
-from engine.job import execute
+from engine.process.job import execute
+from engine.process.world import World
 from engine.train import train
-from engine.world import World
 from tests.engine.conftest import Outcome, left_as_found
 from tests.faults.criteria import within
 
@@ -61,7 +61,9 @@ class Stranger:
         torch.set_num_threads(1)  # more of them only wait for each other
         with pytest.MonkeyPatch.context() as patch, left_as_found(), within(LIMIT):
             patch.setenv("ACCELERATE_USE_CPU", "true")
-            patch.setattr("engine.job.write_stacks_on_request", lambda _path: None)  # the stacks here are pytest's
+            patch.setattr(
+                "engine.process.job.write_stacks_on_request", lambda _path: None
+            )  # the stacks here are pytest's
             ended = execute(World(), run_dir, train, listener)
         return Outcome(ended, run_dir, self.output)
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from engine import checkpoint
 from engine.contract.rundir import RunDir
-from engine.job import execute, leave
+from engine.process.job import execute, leave
+from engine.process.world import World
 from engine.step import StepResult, StepRunner
 from engine.train import train
-from engine.world import World
 
 
 def fail() -> None:

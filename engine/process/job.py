@@ -33,7 +33,7 @@ from engine.cpu import kernels
 from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
-from engine.pulse import (
+from engine.process.heartbeat import (
     Life,
     Pulse,
     attempt_told,
@@ -42,7 +42,7 @@ from engine.pulse import (
     supervisor_died,
     write_stacks_on_request,
 )
-from engine.world import World
+from engine.process.world import World
 
 PHASE_PACE = 0.5  # seconds between two events of one phase
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
@@ -360,7 +360,7 @@ def versions() -> dict[str, str]:
 @functools.cache
 def _own_source() -> str:
     """The source that this process was started from, whatever becomes of the files while it runs."""
-    return source_digest(Path(__file__).parent)
+    return source_digest(Path(__file__).parents[1])
 
 
 def source_digest(folder: Path) -> str:
@@ -376,7 +376,7 @@ def git_revision() -> str:
     try:
         result = subprocess.run(
             ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
             timeout=5,

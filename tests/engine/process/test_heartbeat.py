@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from engine import pulse
 from engine.contract import environment
 from engine.contract.events import Heartbeat
 from engine.contract.locks import ProcessId
 from engine.contract.stream import EventReader, EventWriter
-from engine.pulse import Life, Pulse, attempt_told, parent_to_watch, supervised, supervisor_died
+from engine.process import heartbeat
+from engine.process.heartbeat import Life, Pulse, attempt_told, parent_to_watch, supervised, supervisor_died
 from tests.processes import until
 
 LIMIT = 60.0  # seconds for processes that only wait for each other
@@ -24,8 +24,8 @@ LIMIT = 60.0  # seconds for processes that only wait for each other
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats that come as soon as they can."""
-    monkeypatch.setattr(pulse, "BEAT_SECONDS", 0.0)
-    monkeypatch.setattr(pulse, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat, "WATCH_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -142,9 +142,9 @@ def test_the_number_of_an_attempt_is_told_by_the_environment(monkeypatch: pytest
 STUCK = """
 import os, sys, time
 from pathlib import Path
-from engine import pulse
+from engine.process import heartbeat as pulse
 from engine.contract.stream import EventWriter
-from engine.pulse import Life, Pulse
+from engine.process.heartbeat import Life, Pulse
 pulse.WATCH_SECONDS, pulse.ORPHAN_SECONDS = 0.01, 0.2
 if os.fork():
     os._exit(0)
@@ -182,7 +182,7 @@ def test_an_orphan_that_is_stuck_gives_its_folder_free_unless_it_is_saving(
 STANDING = """
 import ctypes, os, sys
 from pathlib import Path
-from engine.pulse import write_stacks_on_request
+from engine.process.heartbeat import write_stacks_on_request
 write_stacks_on_request(Path(sys.argv[1]))
 def where_it_stands():
     print("ready", flush=True)
@@ -212,6 +212,8 @@ def test_a_rank_shows_its_stacks_even_from_inside_a_call_that_never_ends(tmp_pat
 
 def test_a_rank_that_cannot_write_stacks_trains_all_the_same() -> None:
     program = (
-        "from pathlib import Path; from engine.pulse import write_stacks_on_request as w; w(Path('/dev/null/stacks'))"
+        "from pathlib import Path\n"
+        "from engine.process.heartbeat import write_stacks_on_request as w\n"
+        "w(Path('/dev/null/stacks'))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=LIMIT)

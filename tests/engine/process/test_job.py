@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engine import job
 from engine.contract import environment, events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.data.token_store import file_sha256
-from engine.job import Job, StopFlag, TerminatedError, execute
-from engine.pulse import Life
-from engine.world import World
+from engine.process import job
+from engine.process.heartbeat import Life
+from engine.process.job import Job, StopFlag, TerminatedError, execute
+from engine.process.world import World
 from tests.engine.conftest import told
 from tests.processes import until
 

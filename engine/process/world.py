@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.contract import environment
 from engine.contract.messages import InputError
-from engine.pulse import Life
+from engine.process.heartbeat import Life
 
 T = TypeVar("T")
 

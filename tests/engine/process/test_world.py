@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from engine import world
 from engine.contract.messages import BusyError, InputError
-from engine.world import World, seed_step
+from engine.process import world
+from engine.process.world import World, seed_step
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks

@@ -1,0 +1,1 @@
+"""What every program of the engine shares: its ranks, its heartbeat, its end in words."""
