@@ -29,7 +29,7 @@ from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
 from engine.contract.untrusted import one_line, reading_foreign
 from engine.data.tokenizer import save_tokenizer
-from engine.model import frozen_tensors, model_config_json, trained_parameters
+from engine.models.loading import frozen_tensors, model_config_json, trained_parameters
 from engine.tensorfile import save_file
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"

@@ -18,7 +18,7 @@ from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.references import rows_replied, rows_scored
 from engine.data.token_store import TokenStore
-from engine.network.network import Network
+from engine.models.network import Network
 from engine.process.world import World
 from engine.step import rows_of
 

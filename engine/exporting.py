@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from engine import model, tensorfile
+from engine import tensorfile
 from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
 from engine.contract import exports
 from engine.contract.config import override
@@ -12,7 +12,8 @@ from engine.contract.messages import InputError, Message
 from engine.contract.rundir import OutputDir, sync
 from engine.contract.untrusted import one_line
 from engine.data.tokenizer import load_tokenizer
-from engine.network.network import packs
+from engine.models import loading
+from engine.models.network import packs
 from engine.process.job import Job
 from engine.statedict import write_state_dict
 
@@ -55,7 +56,7 @@ def export_again(job: Job) -> None:
         raise InputError("export_kept", path=str(target), best=best)
     job.phase("publishing")
     own = override(job.config, {"pretrained_model": best, "tokenizer": best})[0]
-    net = model.load_mapped(own, load_tokenizer(best), packed=packs(job.world.device))
+    net = loading.load_mapped(own, load_tokenizer(best), packed=packs(job.world.device))
     try:
         _write(job.output, target, names_of(net))
     except SAVE_ERRORS as error:

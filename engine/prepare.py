@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from engine import checkpoint, model, resume
+from engine import checkpoint, resume
 from engine.checkpoint import Found
 from engine.contract import environment, events
 from engine.contract.config import RunConfig
@@ -18,12 +18,13 @@ from engine.contract.rundir import free_bytes
 from engine.data import batching
 from engine.data.token_store import TokenStore, tokenizer_sha256
 from engine.data.tokenizer import require_own_vocabulary
-from engine.family import positions
-from engine.finite import require_numbers
-from engine.loss import find_head
-from engine.network.network import Network, network_of, packs
+from engine.models import loading
+from engine.models.finite import require_numbers
+from engine.models.loss import find_head
+from engine.models.network import Network, network_of, packs
+from engine.models.seq2seq.described import positions
+from engine.models.weightfile import weight_files
 from engine.process.job import Job
-from engine.weightfile import weight_files
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def prepare(job: Job) -> Prepared:
     sources = [job.source("train_file"), job.source("validation_file")]
     require_files(config, "tokenizer")
     data = job.started(sources)
-    tokenizer = model.load_tokenizer_of(config)
+    tokenizer = loading.load_tokenizer_of(config)
     job.look_into(sources, tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
@@ -80,20 +81,20 @@ def prepare(job: Job) -> Prepared:
     if start is not None:
         data["pretrained_model"] = start.manifest["data"].get("pretrained_model", "")
         job.phase("loading")
-        net = model.build_model(start.model_config(), start.weights(), start.path, packed=packed)
+        net = loading.build_model(start.model_config(), start.weights(), start.path, packed=packed)
         net.generation_config = start.generation_config()
     else:
         require_files(config, "pretrained_model")
         require_own_vocabulary(tokenizer, config)
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
-        net = model.load_mapped(config, tokenizer, packed=packed, tell=job.notice)
+        net = loading.load_mapped(config, tokenizer, packed=packed, tell=job.notice)
         # It notes what it found, and a run that is refused leaves nothing behind.
         world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
-    frozen = model.freeze(net, config.freeze)
-    model.detach_from_files(model.trained_parameters(net).values())  # the rest when it is written down
+    frozen = loading.freeze(net, config.freeze)
+    loading.detach_from_files(loading.trained_parameters(net).values())  # the rest when it is written down
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     references = job.references(sources[1], validation_rows)
@@ -105,7 +106,7 @@ def prepare(job: Job) -> Prepared:
     head = find_head(net)
     if head is None:
         job.warn(Message.of("head_not_separable", model=type(net).__name__))
-    precision, notice = model.choose_precision(config.mixed_precision, world.device)
+    precision, notice = loading.choose_precision(config.mixed_precision, world.device)
     for message in (*frozen.notices, notice):
         job.notice(message)
     batch = config.effective_batch(world.size)

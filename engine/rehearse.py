@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from engine import checkpoint, model, optim, train
+from engine import checkpoint, optim, train
 from engine.checkpoint import Found
 from engine.contract import events
 from engine.contract.messages import InputError, Message
@@ -23,6 +23,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.data.batching import Cut
+from engine.models import loading
 from engine.prepare import prepare
 from engine.process.job import Job, execute, leave, out_of_memory, peak_memory
 from engine.process.world import World
@@ -58,7 +59,7 @@ class Rehearsal:
             budgets = [config.micro_batch_tokens]
         stages = len(budgets) + 4
         job.phase("rehearsing", 0, stages)
-        model.set_training_mode(self.training.prepared.model)
+        loading.set_training_mode(self.training.prepared.model)
         self._try(budgets[0])
         self._update(budgets[0])
         job.phase("rehearsing", 1, stages)
@@ -157,7 +158,7 @@ class Rehearsal:
             found = Found(path, checkpoint.verify(path))
         except (OSError, ValueError) as error:
             raise InputError("rehearsal_checkpoint", path=str(path), why=one_line(error)) from None
-        trained = model.trained_parameters(training.prepared.model)
+        trained = loading.trained_parameters(training.prepared.model)
         names = {id(parameter): name for name, parameter in trained.items()}
         held = {
             **{name: tensor.detach() for name, tensor in trained.items()},
@@ -188,7 +189,7 @@ class Rehearsal:
         began = time.perf_counter()
         written = max(map(len, evaluator.replies(replies[0])), default=1)
         for_step = (time.perf_counter() - began) / max(1, written)
-        model.set_training_mode(prepared.model)
+        loading.set_training_mode(prepared.model)
         longest = [min(evaluator.longest_reply, int(lengths.label[batch].max())) for batch in replies]
         mean = min(evaluator.longest_reply, float(lengths.label.mean()))
         steps = (sum(longest), mean * len(replies), evaluator.longest_reply * len(replies))

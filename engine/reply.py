@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 import transformers
 
-from engine import model
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.data.token_store import cut, encode
-from engine.family import positions
-from engine.loss import find_head
-from engine.network.network import network_of, packs
+from engine.models import loading
+from engine.models.loss import find_head
+from engine.models.network import network_of, packs
+from engine.models.seq2seq.described import positions
 from engine.process.heartbeat import end_with
 
 LONGEST_PROMPT = 512
@@ -27,8 +27,8 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     for number, prompt in enumerate(prompts, 1):
         if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
             raise InputError("prompt_not_text", number=number)
-    tokenizer = model.load_tokenizer_of(config)
-    net = model.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
+    tokenizer = loading.load_tokenizer_of(config)
+    net = loading.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
     net.eval()
     longest = min(LONGEST_PROMPT, positions(net).get("prompt", LONGEST_PROMPT))
     ids = [torch.tensor(cut(row, longest)) for row in encode(prompts, tokenizer)]

@@ -3,16 +3,16 @@
 import sys
 from pathlib import Path
 
-from engine import model
 from engine.contract.config import override
 from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.data.tokenizer import load_tokenizer
 from engine.evaluate import Evaluator
-from engine.family import positions
-from engine.loss import find_head
-from engine.network.network import network_of, packs
+from engine.models import loading
+from engine.models.loss import find_head
+from engine.models.network import network_of, packs
+from engine.models.seq2seq.described import positions
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
 from engine.score_events import tell_ceiling, tell_score
@@ -29,12 +29,12 @@ def score(job: Job) -> Message:
     tokenizer = load_tokenizer(best)
     job.look_into([source], tokenizer)
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
-    net = model.load_model(own, tokenizer, packed=packs(job.world.device))
+    net = loading.load_model(own, tokenizer, packed=packs(job.world.device))
     rows = job.store(source, tokenizer)
     require_positions(str(source.path), config, rows.longest(), positions(net))
     wanted = job.references(source, rows)
     net.to(job.world.device)
-    precision, notice = model.choose_precision(config.mixed_precision, job.world.device)
+    precision, notice = loading.choose_precision(config.mixed_precision, job.world.device)
     job.notice(notice)
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=precision == "bf16")
     evaluator = Evaluator(network, tokenizer, rows, wanted, job.world, config, job.phase)

@@ -15,7 +15,7 @@ from engine.cpu.norms import norm
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.token_store import TokenStore
-from engine.network.network import Network
+from engine.models.network import Network
 from engine.process.world import World
 
 CLIP_EPSILON = 1e-6  # torch's, by which it clips a norm that is all but too large

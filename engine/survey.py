@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import anatomy, family_note, integrity, weightfile
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, tokenizer_folder
@@ -34,7 +33,8 @@ from engine.data.references import references, rows_replied
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextTally
 from engine.data.token_store import TokenStore, cut, encode, is_stored, open_store
-from engine.finite import require_numbers
+from engine.models import checksums, family_note, inspection, weightfile
+from engine.models.finite import require_numbers
 from engine.process.heartbeat import end_with
 
 if TYPE_CHECKING:
@@ -311,11 +311,11 @@ def model_facts(config: RunConfig) -> dict[str, Any]:
     """Facts on the model that a run starts from, and what vouches for its files; raises InputError."""
     tell(doing="pretrained_model")
     require_files(config, "pretrained_model")
-    facts = anatomy.describe(config)
+    facts = inspection.describe(config)
     if config.pretrained_model:
         path = Path(config.pretrained_model)
         files = weightfile.weight_files(path)
-        facts["verified"] = integrity.verify(files, Path(config.token_store), _paced("pretrained_model"))
+        facts["verified"] = checksums.verify(files, Path(config.token_store), _paced("pretrained_model"))
         require_numbers(files, Path(config.token_store))
         if path.is_dir():
             _require_generation(path)
@@ -328,7 +328,7 @@ def _require_generation(path: Path) -> None:
     """Raises InputError where the generation settings of a model could not be saved with it again."""
     if "torch" not in sys.modules:
         hide_torch()
-    from engine.generation import read_generation
+    from engine.models.generation import read_generation
 
     read_generation(path)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from engine import checkpoint, model, optim
+from engine import checkpoint, optim
 from engine.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.contract import certificate, events
 from engine.contract.config import to_json
@@ -28,6 +28,7 @@ from engine.data import batching
 from engine.epoch_losses import EpochLosses
 from engine.evaluate import Evaluator, Score
 from engine.exporting import export_again, export_best, warn_of_stranger
+from engine.models import loading
 from engine.prepare import Prepared, finished_owner, give_up_output, lock_output, prepare
 from engine.process.job import (
     DivergedError,
@@ -68,7 +69,7 @@ def train(job: Job) -> Message:
 def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Training":
     """Takes the output folder over and puts optimizer and position in place; `lock` is that folder's, on rank 0."""
     start = prepared.start
-    parameters = model.trained_parameters(prepared.model)
+    parameters = loading.trained_parameters(prepared.model)
     optimizer = optim.make_optimizer(job.config, parameters.values())
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
@@ -135,7 +136,7 @@ def _hold_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None
         prepared.network.hold_frozen()
     net = prepared.model
     rest = (*(p for p in net.parameters() if not p.requires_grad), *net.buffers())
-    model.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are copies already
+    loading.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are copies already
 
 
 def _keep_encodings(job: Job, prepared: Prepared) -> bool:
@@ -205,7 +206,7 @@ class Training:
         runner, samples = self.runner(), self.samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
             self._evaluate()  # the run was cut between the last step of an epoch and its score
-        model.set_training_mode(prepared.model)
+        loading.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
         while self.step < prepared.steps_total:
             stop = self.one_step(runner, samples(self.step))
@@ -256,7 +257,7 @@ class Training:
             network=prepared.network,
             store=prepared.train_rows,
             world=job.world,
-            parameters=list(model.trained_parameters(prepared.model).values()),
+            parameters=list(loading.trained_parameters(prepared.model).values()),
             micro_batch_tokens=job.config.micro_batch_tokens,
             max_grad_norm=job.config.max_grad_norm,
         )
@@ -321,7 +322,7 @@ class Training:
             return self.saved[1] if self.saved else None
         if not self.step:
             return None
-        if not all(bool(p.isfinite().all()) for p in model.trained_parameters(self.prepared.model).values()):
+        if not all(bool(p.isfinite().all()) for p in loading.trained_parameters(self.prepared.model).values()):
             message = Message.of("ended_diverged_weights", step=self.step, **job.options())
             raise DivergedError(message, {}, self._slower())
         about = self._about()
@@ -407,7 +408,7 @@ class Training:
         if job.world.is_main:
             self._record(score, epoch)
         self.evaluations = job.world.from_main(self.evaluations)
-        model.set_training_mode(prepared.model)
+        loading.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
 
     def _record(self, score: Score, epoch: int) -> None:

@@ -19,7 +19,7 @@ from engine.contract.untrusted import one_line, reading_foreign
 from engine.data import spiece
 from engine.data.bounded import done_in_time
 from engine.data.growth import MOST_MADE, most_made
-from engine.structure import T5_FAMILIES
+from engine.models.structure import T5_FAMILIES
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of a family

@@ -25,7 +25,7 @@ from engine.cpu import kernels
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.network.padded import micro_batch
+from engine.models.seq2seq.padded import micro_batch
 from engine.process.job import execute
 from engine.process.world import World
 from engine.step import rows_of

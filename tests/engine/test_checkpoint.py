@@ -10,13 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from engine import checkpoint, integrity, model, optim
+from engine import checkpoint, optim
 from engine.checkpoint import CheckpointWriter, newest_sound
 from engine.contract import events
 from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import MANIFEST, OutputDir
+from engine.models import checksums, loading
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner
@@ -29,9 +30,9 @@ Trained = tuple[Any, torch.optim.Optimizer]
 def trained(tiny_settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Trained:
     """A model whose decoder learned for one step, and its optimizer."""
     config, _ = override(preset("sft-small").config, tiny_settings)
-    net = model.load_model(config, tokenizer)
-    model.freeze(net, "encoder,embeddings")
-    optimizer = optim.make_optimizer(config, model.trained_parameters(net).values())
+    net = loading.load_model(config, tokenizer)
+    loading.freeze(net, "encoder,embeddings")
+    optimizer = optim.make_optimizer(config, loading.trained_parameters(net).values())
     ids = torch.tensor([[5, 6, 7, 1]])
     net(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
@@ -70,7 +71,7 @@ def test_a_checkpoint_is_found_with_all_it_was_given(
     assert found is not None
     assert (found.path, found.step, found.manifest["run"], skipped) == (saved.path, 7, "问", [])
     assert saved.path == output.path / "checkpoints" / "step-00000007"
-    again = model.build_model(found.model_config(), found.weights(), found.path)
+    again = loading.build_model(found.model_config(), found.weights(), found.path)
     assert all(torch.equal(again.state_dict()[name], value) for name, value in net.state_dict().items())
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     state = optim.state_tensors(optimizer, names)
@@ -99,8 +100,8 @@ def test_the_manifest_has_size_and_hash_of_every_file(three: OutputDir) -> None:
 
 def test_weights_that_do_not_learn_are_kept_once(three: OutputDir, trained: Trained) -> None:
     (frozen,) = (three.checkpoints / "frozen").iterdir()
-    learning = model.trained_parameters(trained[0])
-    assert load_file(frozen).keys() == model.frozen_tensors(trained[0]).keys()
+    learning = loading.trained_parameters(trained[0])
+    assert load_file(frozen).keys() == loading.frozen_tensors(trained[0]).keys()
     for step in (1, 2, 3):
         assert load_file(three.checkpoint(step) / "trained.safetensors").keys() == learning.keys()
 
@@ -399,12 +400,12 @@ def test_what_is_published_is_vouched_for(
     output.path.mkdir()
     checkpoint.publish_best(output, trained[0], tokenizer)
     weights = output.best / "model.safetensors"
-    assert integrity.verify([weights], tmp_path, lambda _done, _total: None) == "sha256"
+    assert checksums.verify([weights], tmp_path, lambda _done, _total: None) == "sha256"
     with weights.open("r+b") as file:
         file.seek(-5, 2)
         file.write(b"!")
     with pytest.raises(InputError):
-        integrity.verify([weights], tmp_path / "other", lambda _done, _total: None)
+        checksums.verify([weights], tmp_path / "other", lambda _done, _total: None)
 
 
 def test_a_better_model_takes_the_place_of_the_best(
@@ -573,5 +574,5 @@ def test_a_run_keeps_the_checkpoint_of_the_best_model(run_here: "Runner", taught
     assert run.output.checkpoint_steps() == [20, 19, best]
     published = AutoModelForSeq2SeqLM.from_pretrained(run.output.best)
     found = checkpoint.Found(run.output.checkpoint(best), checkpoint.verify(run.output.checkpoint(best)))
-    again = model.build_model(found.model_config(), found.weights(), found.path)
+    again = loading.build_model(found.model_config(), found.weights(), found.path)
     assert torch.equal(logits(published), logits(again))

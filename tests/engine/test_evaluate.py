@@ -16,9 +16,9 @@ from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
-from engine.loss import find_head
-from engine.network.network import network_of
-from engine.network.padded import greedy_replies
+from engine.models.loss import find_head
+from engine.models.network import network_of
+from engine.models.seq2seq.padded import greedy_replies
 from engine.process.world import World
 from tests.conftest import VALIDATION_ROWS
 

@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from engine import model
 from engine.contract.config import RunConfig
 from engine.data import batching
 from engine.data.batching import Lengths
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.loss import find_head
-from engine.network.network import network_of
-from engine.network.padded import PaddedNetwork, micro_batch, model_inputs
+from engine.models import loading
+from engine.models.loss import find_head
+from engine.models.network import network_of
+from engine.models.seq2seq.padded import PaddedNetwork, micro_batch, model_inputs
 from engine.process.world import World, seed_step
 from engine.step import StepResult, StepRunner, rows_of
 
@@ -41,9 +41,9 @@ Gradients = dict[str, Tensor]
 
 
 def loaded(config: RunConfig) -> Any:
-    net = model.load_model(config, load_tokenizer(config.tokenizer))
-    model.freeze(net, config.freeze)
-    model.set_training_mode(net)
+    net = loading.load_model(config, load_tokenizer(config.tokenizer))
+    loading.freeze(net, config.freeze)
+    loading.set_training_mode(net)
     return net
 
 
@@ -55,12 +55,12 @@ def runner_of(config: RunConfig, store: TokenStore, world: World, **changed: Any
         "max_grad_norm": config.max_grad_norm,
         **changed,
     }
-    parameters = list(model.trained_parameters(net).values())
+    parameters = list(loading.trained_parameters(net).values())
     return StepRunner(store=store, world=world, parameters=parameters, **arguments)
 
 
 def gradients_in(runner: StepRunner) -> Gradients:
-    learning = model.trained_parameters(runner.network.model)
+    learning = loading.trained_parameters(runner.network.model)
     return {name: parameter.grad for name, parameter in learning.items() if parameter.grad is not None}
 
 
@@ -82,7 +82,7 @@ def row_losses(net: Any, store: TokenStore) -> list[Tensor]:
 
 
 def gradients_of(net: Any, loss: Tensor) -> Gradients:
-    learning = model.trained_parameters(net)
+    learning = loading.trained_parameters(net)
     return dict(zip(learning, torch.autograd.grad(loss, list(learning.values())), strict=True))
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from engine import model
 from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.events import Record, Step
@@ -25,8 +24,9 @@ from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.evaluate import Evaluator
-from engine.loss import find_head
-from engine.network.network import network_of
+from engine.models import loading
+from engine.models.loss import find_head
+from engine.models.network import network_of
 from engine.process.job import execute
 from engine.process.world import World
 from engine.step import StepRunner
@@ -59,15 +59,15 @@ def source_of(config: RunConfig, setting: str) -> Source:
 def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
     tokenizer, source = load_tokenizer(config.tokenizer), source_of(config, setting)
     store = open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
-    return tokenizer, model.load_model(config, tokenizer), store
+    return tokenizer, loading.load_model(config, tokenizer), store
 
 
 def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     """Of one step over the first rows of the training file."""
     _, net, store = prepared(config, "train_file")
-    model.freeze(net, config.freeze)
-    model.set_training_mode(net)
-    learning = model.trained_parameters(net)
+    loading.freeze(net, config.freeze)
+    loading.set_training_mode(net)
+    learning = loading.trained_parameters(net)
     budget, chunk, norm = config.micro_batch_tokens, config.loss_chunk_tokens, config.max_grad_norm
     network = network_of(net, find_head(net), chunk, bf16=False)
     runner = StepRunner(network, store, world, list(learning.values()), budget, norm)

@@ -10,11 +10,12 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from engine import checkpoint, model, optim
+from engine import checkpoint, optim
 from engine.checkpoint import CheckpointWriter, Saved
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
 from engine.data.tokenizer import load_tokenizer
+from engine.models import loading
 
 BETTER = "decoder.final_layer_norm.weight"  # the weight that tells a better model from the one before
 
@@ -44,8 +45,8 @@ def load(model_folder: Path, tokenizer_folder: Path) -> Tiny:
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     net = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
-    model.freeze(net, "encoder,embeddings")
-    optimizer = optim.make_optimizer(preset("sft-small").config, model.trained_parameters(net).values())
+    loading.freeze(net, "encoder,embeddings")
+    optimizer = optim.make_optimizer(preset("sft-small").config, loading.trained_parameters(net).values())
     ids = torch.tensor([[5, 6, 7, 1]])
     net(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()

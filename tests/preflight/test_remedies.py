@@ -19,7 +19,7 @@ from sft_tui.preflight.check import Report, Request, check, check_file
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set
 from sft_tui.preflight.remedy import Run, remedied
-from tests.engine.families import saved
+from tests.engine.models.families import saved
 from tests.preflight.conftest import Checked
 from tests.preflight.zoo import ZOO, Files
 from tests.processes import SFT_TUI, run

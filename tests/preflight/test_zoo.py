@@ -20,7 +20,7 @@ from sft_tui import cli
 from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Action
-from tests.engine.families import saved
+from tests.engine.models.families import saved
 from tests.preflight.zoo import WEIGHTS, ZOO, Case, Files
 
 Checked = Callable[..., Report]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.engine.families import saved
+from tests.engine.models.families import saved
 
 
 @dataclass

@@ -6,7 +6,7 @@ from torch import Tensor
 from engine.cpu.attention import attend, attend_backward, attend_step
 from engine.cpu.dropout import Rate, Source
 from engine.cpu.ragged import Rows, Sight
-from tests.engine.network.checked import reseeded
+from tests.engine.models.checked import reseeded
 
 HEADS, WIDTH = 2, 6
 QUERIES, KEYS = Rows((1, 4, 2)), Rows((3, 1, 5))

@@ -12,9 +12,9 @@ from engine.contract import compiled
 from engine.cpu import attention, kernels
 from engine.cpu.dropout import Rate, Source
 from engine.cpu.ragged import Rows, Sight
-from engine.network import layers
-from tests.engine.network.checked import reseeded
-from tests.engine.network.small import relative_error
+from engine.models.t5 import layers
+from tests.engine.models.checked import reseeded
+from tests.engine.models.small import relative_error
 
 pytestmark = pytest.mark.skipif(kernels.kind() == "none", reason="no C compiler was found at the installation")
 

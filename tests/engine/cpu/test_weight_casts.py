@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.cpu.prepacking import Prepacked
 from engine.cpu.weight_casts import Values
-from tests.engine.network.small import LENGTHS, frozen, packed, random_rows, small_t5
+from tests.engine.models.small import LENGTHS, frozen, packed, random_rows, small_t5
 
 CASTS = {torch.ops.aten._to_copy.default: 0, torch.ops.aten.copy_.default: 1}  # which argument is read
 
@@ -152,7 +152,7 @@ def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: 
         ("encoder", 1 << 20, 0),
         ("encoder,embeddings", 100, 0),
     ):
-        monkeypatch.setattr("engine.network.packed.PREPACKED", limit)
+        monkeypatch.setattr("engine.models.t5.packed.PREPACKED", limit)
         network, rows = packed(frozen(small_t5(), parts), torch.bfloat16), random_rows()
         made.clear()
         network.row_losses(*rows)

@@ -1,0 +1,1 @@
+"""Models: what a folder holds, how it is loaded, and how each family is computed."""

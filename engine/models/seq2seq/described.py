@@ -1,0 +1,72 @@
+"""Facts on a model of any family but T5, from the class that transformers has for it: built without its weights.
+
+Needs torch; the survey imports it only where it must.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
+
+from engine.contract.messages import InputError
+from engine.contract.untrusted import reading_foreign
+from engine.models import loading as models
+from engine.models.weightfile import Tensors, wrapper_of
+
+POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # what families call a table of positions
+
+
+def describe(path: Path, freeze: str, tensors: Tensors) -> dict[str, Any]:
+    """Parameters, special tokens and positions of a folder's model whose files hold `tensors`; raises InputError."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    wrapper = wrapper_in(path, tensors)
+    net = models.loaded(path, wrapper, device_map="meta")
+    counted = models.freeze(net, freeze)
+    special = {name: getattr(net.config, f"{name}_token_id", None) for name in ("pad", "eos", "decoder_start")}
+    return {
+        "special": special,
+        "rows": net.get_input_embeddings().weight.shape[0],
+        "parameters": counted.parameters,
+        "trained": counted.trained,
+        "positions": positions(net),
+        "wrapper": wrapper,
+    }
+
+
+def wrapper_in(path: Path, names: Mapping[str, Any]) -> str:
+    """What stands before the names of all weights in a folder's files, and is no part of the family's."""
+    with reading_foreign("model_bad", path), warnings.catch_warnings(action="ignore"), torch.device("meta"):
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        kind: Any = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.get(type(config), None)
+        if kind is None:
+            why = f"transformers has no sequence-to-sequence model for {config.model_type}"
+            raise InputError("model_bad", path=str(path), why=why)
+        wanted = kind(config).state_dict()
+    return wrapper_of(names, wanted)
+
+
+def positions(net: Any) -> dict[str, int]:
+    """How many tokens a prompt and a label may have at most, where the model has a place for only so many."""
+    found = {"prompt": _positions(net.get_encoder()), "label": _positions(net.get_decoder())}
+    return {part: most for part, most in found.items() if most}
+
+
+def _positions(part: nn.Module) -> int:
+    """The places in the tables of a part; 0 where there is none, or where it grows with the longest row."""
+    tables = [
+        module
+        for name, module in part.named_modules()
+        if name.rpartition(".")[2] in POSITIONS and not hasattr(module, "make_weight")
+    ]
+    places = [
+        int(table.weight.shape[0]) - int(getattr(table, "offset", 0))
+        for table in tables
+        if isinstance(getattr(table, "weight", None), torch.Tensor) and table.weight.dim() == 2
+    ]
+    return min(places, default=0)

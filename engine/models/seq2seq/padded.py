@@ -1,0 +1,147 @@
+"""Any sequence-to-sequence model of transformers, run as it is, over rows padded to the longest of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
+
+from engine.data.token_store import TokenStore
+from engine.models.loss import Head, summed_loss, token_losses
+from engine.process.world import World
+
+IGNORED = -100  # label of padding
+
+
+class PaddedNetwork:
+    """A model that trains and is scored on padded rows; under autocast to bf16 where `autocast` says so."""
+
+    def __init__(self, model: Any, head: Head | None, chunk: int, *, autocast: bool) -> None:
+        self.model, self._head, self._chunk, self._autocast = model, head, chunk, autocast
+        self._device = next(model.parameters()).device
+
+    def begin_step(self) -> None:
+        """Nothing is kept from one step to the next."""
+
+    def hold_frozen(self) -> None:
+        """All stays as it is: autocast takes each weight from fp32."""
+
+    def encodings_bytes(self, _store: TokenStore) -> int | None:
+        """None: the model runs its encoder itself."""
+        return None
+
+    def keep_encodings(self, _store: TokenStore, _base: Path, _world: World, *, writes: bool) -> bool:  # noqa: ARG002
+        """None are kept."""
+        return False
+
+    def scored_together(self, budget: int) -> int:
+        """A micro-batch."""
+        return budget
+
+    def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
+        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+        prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
+        return len(lengths) * (prompt + label)
+
+    def summed_loss(
+        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], _samples: Sequence[int] | None = None
+    ) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
+        batch = self._batch(prompts, labels)
+        inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
+        with self._in_its_kind():
+            if self._head is None:
+                logits = self.model(**inputs, use_cache=False).logits
+                return functional.cross_entropy(logits[kept].float(), batch["labels"][kept], reduction="sum").double()
+            hidden = self._head.hidden(self.model, inputs)[kept]
+            return summed_loss(hidden, self._head, batch["labels"][kept], self._chunk)
+
+    @torch.no_grad()
+    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+        """The same for each row by itself, without a graph."""
+        batch = self._batch(prompts, labels)
+        inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
+        with self._in_its_kind():
+            if self._head is None:
+                logits = self.model(**inputs, use_cache=False).logits[kept].float()
+                losses = functional.cross_entropy(logits, batch["labels"][kept], reduction="none")
+            else:
+                hidden = self._head.hidden(self.model, inputs)[kept]
+                losses = token_losses(hidden, self._head, batch["labels"][kept], self._chunk)
+        return [float(part.double().sum()) for part in losses.cpu().split(kept.sum(dim=1).tolist())]
+
+    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
+        """Greedy replies to some prompts, as token ids; see `greedy_replies`."""
+        ids, mask = pad_prompts(prompts, int(self.model.config.pad_token_id))
+        with self._in_its_kind():
+            return greedy_replies(self.model, ids.to(self._device), mask.to(self._device), longest)
+
+    def _batch(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
+        return micro_batch(prompts, labels, int(self.model.config.pad_token_id), self._device)
+
+    def _in_its_kind(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
+
+
+def micro_batch(
+    prompts: Sequence[Tensor], labels: Sequence[Tensor], pad: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Some rows as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
+    ids, mask = pad_prompts(prompts, pad)
+    targets = nn.utils.rnn.pad_sequence(list(labels), batch_first=True, padding_value=IGNORED)
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
+
+
+def pad_prompts(prompts: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:
+    """Prompts of unequal length as ids and attention mask, both (rows, longest)."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    ids = nn.utils.rnn.pad_sequence(list(prompts), batch_first=True, padding_value=pad)
+    return ids, (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
+
+
+def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the model takes in place of labels: the decoder's input ids, shifted by the model's own rule."""
+    labels = batch["labels"]
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        shifted = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    else:
+        start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
+        shifted = torch.cat([start, labels[:, :-1]], dim=1)
+    shifted = shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "decoder_input_ids": shifted}
+
+
+@torch.no_grad()
+def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: int) -> list[list[int]]:
+    """The most likely next token again and again, with a key-value cache; (rows, length) in, token ids out."""
+    settings = GenerationConfig(
+        max_new_tokens=longest,
+        num_beams=1,
+        do_sample=False,
+        use_cache=True,
+        pad_token_id=model.config.pad_token_id,
+        eos_token_id=model.config.eos_token_id,
+        decoder_start_token_id=model.config.decoder_start_token_id,
+    )
+    own = model.generation_config
+    model.generation_config = settings  # what the model's own adds, a repetition penalty say, is not greedy
+    try:
+        replies = model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=settings, **_cache_for(model.config)
+        )
+    finally:
+        model.generation_config = own
+    return [list(map(int, reply)) for reply in replies.tolist()]
+
+
+def _cache_for(config: Any) -> dict[str, Any]:
+    """A cache that grows with the decoder, where the one transformers would make is too small.
+
+    transformers 5.23 gives a T5's cache as many layers as the encoder has, which fails on a deeper decoder.
+    """
+    if getattr(config, "num_decoder_layers", 0) <= getattr(config, "num_hidden_layers", 0):
+        return {}
+    return {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache())}

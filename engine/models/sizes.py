@@ -1,0 +1,71 @@
+"""What a model's configuration may say of sizes and rates, judged before anything is built of it."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.contract.messages import InputError
+from engine.models.weightfile import bad
+
+MOST_LAYERS, WIDEST = 512, 1 << 24  # beyond any model that could be trained here, and within what arithmetic bears
+MOST_LABELS = 1 << 16
+COUNTS = ("num_", "d_", "vocab", "hidden", "encoder_", "decoder_", "rel")  # beginnings of names of numbers of something
+AT_LEAST_ONE = {
+    "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers", "num_encoder_layers", "vocab_size",
+    "hidden_size", "encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads",
+    "num_encoder_attention_heads", "num_decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim",
+    "max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings",
+}  # fmt: skip
+RATES = ("dropout", "layerdrop")
+EPSILONS = {"layer_norm_epsilon", "layer_norm_eps", "layernorm_epsilon", "rms_norm_eps"}
+BUCKETS, DISTANCE = "relative_attention_num_buckets", "relative_attention_max_distance"
+T5S_BUCKETS, T5S_DISTANCE = 32, 128  # where a configuration does not say
+
+
+def check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raises InputError for a size or a rate that no model can have."""
+    for name, value in settings.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            _check_count(path, name, value)
+        if name in AT_LEAST_ONE and value is not None and not (_is_whole(value) and value >= 1):
+            raise _wrong(path, name, value, "a whole number from 1", "应为不小于 1 的整数")
+        rate = any(part in name for part in RATES) and value is not None and not isinstance(value, bool | dict | list)
+        if rate and not (_is_number(value) and 0 <= value < 1):
+            raise _wrong(path, name, value, "a number from 0 to below 1", "应为 0 至 1（不含 1）之间的数")
+        if name in EPSILONS and not (_is_number(value) and 0 < value < 1):
+            raise _wrong(path, name, value, "a small number above 0", "应为大于 0 的小数")
+    _check_buckets(path, settings)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _wrong(path: Path, name: str, value: Any, rule: str, rule_zh: str) -> InputError:
+    shown = repr(value)[:40]
+    return bad(path, f"{name} = {shown}, and it must be {rule}", f"{name} = {shown}，{rule_zh}")
+
+
+def _check_count(path: Path, name: str, value: int) -> None:
+    most = MOST_LAYERS if "layers" in name and not name.startswith("max_") else WIDEST
+    if name.startswith(COUNTS) and value > most:
+        raise bad(path, f"{name} = {value:,}, and at most {most:,} can be meant", f"{name} = {value:,}，至多 {most:,}")
+    if (name in ("num_labels", "max_length") and value > WIDEST) or (name == "num_labels" and value > MOST_LABELS):
+        raise bad(path, *[f"{name} = {value:,}"] * 2)
+
+
+def _check_buckets(path: Path, settings: Mapping[str, Any]) -> None:
+    """Far distances share buckets by the logarithm of distance ÷ half the buckets, which must be above 0."""
+    if BUCKETS not in settings and DISTANCE not in settings:
+        return
+    buckets, distance = settings.get(BUCKETS, T5S_BUCKETS), settings.get(DISTANCE, T5S_DISTANCE)
+    if not _is_whole(buckets) or buckets < 4:
+        raise _wrong(path, BUCKETS, buckets, "a whole number from 4", "应为不小于 4 的整数")
+    if not _is_whole(distance) or distance <= buckets // 2:
+        rule = f"a whole number above half of {BUCKETS}, {buckets // 2}"
+        raise _wrong(path, DISTANCE, distance, rule, f"应为大于 {BUCKETS} 的一半（{buckets // 2}）的整数")

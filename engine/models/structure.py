@@ -1,0 +1,191 @@
+"""What kind of a model a folder holds by the names of its weights, whatever its config.json calls it; without torch."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.contract.messages import InputError
+from engine.models.kinds import Kind, error_of
+from engine.models.weightfile import T5_NAMES, Tensors, tensors_of, weight_files, wrapper_of
+
+# Families of sequence-to-sequence models that transformers has.
+SEQ2SEQ = {
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "fsmt", "led", "longt5", "m2m_100",
+    "marian", "mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t",
+    "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "umt5", "xlm-prophetnet",
+}  # fmt: skip
+T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+FLOATS = {"F64", "F32", "F16", "BF16"}
+QUANTIZED = ("quantization_config", "compression_config")  # of config.json
+CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
+IMAGES = re.compile(r"patch_embed|vision_|visual\.|pixel", re.IGNORECASE)
+SPEECH = re.compile(r"feature_extractor\.|encoder\.conv1\.|feature_projection|speech_encoder", re.IGNORECASE)
+ENCODER, EMBEDDED = re.compile(r"(^|[._])encoder\."), re.compile(r"(^|\.)embeddings\.")
+LAYER = re.compile(r"((^|\.)h|layers?|blocks?|groups)\.\d+\.")
+DECODER = re.compile(r"(^|\.)decoder\.(block|layers?|embed\w*)\.")
+NO_ENCODER = re.compile(r"(^|\.)lm_head\.weight|query_key_value|output_layer\.|\.mixer\.")  # of some with odd names
+HEAD = re.compile(r"^((model|module|_orig_mod)\.)*(classification_head|classifier|qa_outputs|score|v_head)\.")
+LONGEST = 60  # characters of what a configuration calls its model
+
+WANTED = (
+    "Name a sequence-to-sequence model: a T5, mT5, BART, Pegasus, Marian or another with an encoder and a decoder.",
+    "请指定序列到序列模型：T5、mT5、BART、Pegasus、Marian 等含编码器和解码器的模型。",
+)
+BEFORE = ("Name the model that it was made from.", "请指定它的原始模型。")
+# By their weights: what they are, and what to name in their place.
+OTHERS = {
+    "images": ("a model that reads images", "读取图像的模型", *WANTED),
+    "speech": ("a model that reads speech", "读取语音的模型", *WANTED),
+    "encoder": ("an encoder alone, which writes no text", "只有编码器、不能生成文本的模型", *WANTED),
+    "decoder": ("a decoder alone, which has no encoder for the prompt", "只有解码器、没有编码器的模型", *WANTED),
+    "head": ("a model with a head that scores or classifies", "带有评分或分类层的模型", *BEFORE),
+}
+
+
+def tensors_in(path: Path, settings: Mapping[str, Any]) -> Tensors:
+    """The tensors of a folder's model; raises InputError that says what it is where it is not one from text to text."""
+    try:
+        files = weight_files(path)
+    except InputError:
+        if _said_to_be_quantized(settings):  # files of quantized weights have names of their own
+            raise _quantized(path, _method(settings)) from None
+        raise
+    tensors: Tensors = {}
+    for file in files:
+        tensors.update(tensors_of(file))
+    _require_full_numbers(path, tensors, settings)
+    _require_seq2seq(path, settings, tensors)
+    return tensors
+
+
+def _require_seq2seq(path: Path, settings: Mapping[str, Any], tensors: Tensors) -> None:
+    family = settings.get("model_type")
+    known = isinstance(family, str) and family in SEQ2SEQ
+    if _is_t5(tensors) and family not in T5_FAMILIES:
+        raise error_of(path, _t5_by_another_name(settings), model_type="t5")
+    other = _other_than_seq2seq(tensors)
+    if other and not (known and other in ("images", "speech")):  # which some families read next to text
+        raise error_of(path, _named(other, settings))
+    if family in ("t5", "mt5") and not _is_t5(tensors) and not _names(tensors) & T5_NAMES:
+        raise error_of(path, _no_t5(settings))
+    if not known:
+        raise error_of(path, _unknown(settings))
+
+
+def _require_full_numbers(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> None:
+    """Raises InputError where weights are quantized: stored in few bits, which no step can change a little."""
+    packed = next((name for name, tensor in tensors.items() if _is_packed(name, tensor.kind)), "")
+    if packed:
+        raise _quantized(path, _method(settings) or f"{packed} in {tensors[packed].kind}")
+    if name := _said_to_be_quantized(settings):
+        kind = Kind(
+            f"a model of full numbers whose config.json says that it is quantized ({name})",
+            f"完整数值的模型，但其 config.json 称它已量化（{name}）",
+            f"Take {name} out of its config.json.",
+            f"请从其 config.json 中删除 {name}。",
+        )
+        raise error_of(path, kind, drop=name)
+
+
+def _said_to_be_quantized(settings: Mapping[str, Any]) -> str:
+    return next((name for name in QUANTIZED if settings.get(name)), "")
+
+
+def _method(settings: Mapping[str, Any]) -> str:
+    said = settings.get(_said_to_be_quantized(settings))
+    return str(said.get("quant_method") or "")[:LONGEST] if isinstance(said, dict) else ""
+
+
+def _quantized(path: Path, how: str) -> InputError:
+    kind = Kind(
+        f"a quantized model{f' ({how})' if how else ''}, which cannot be trained",
+        f"量化模型{f'（{how}）' if how else ''}，无法训练",
+        "Name the model that it was made from, in fp32, bf16 or fp16.",
+        "请指定量化之前的模型（fp32、bf16 或 fp16）。",
+    )
+    return error_of(path, kind)
+
+
+def require_file_of_text(path: Path, tensors: Tensors) -> None:
+    """Raises InputError that says what a file of weights is, where it is known to be no model from text to text."""
+    _require_full_numbers(path, tensors, {})
+    if other := _other_than_seq2seq(tensors):
+        raise error_of(path, _named(other, {}))
+
+
+def _is_packed(name: str, kind: str) -> bool:
+    """Weights in whole numbers or 8 bits; places and masks, which some families store next to them, are none."""
+    return kind not in FLOATS and "weight" in name.rpartition(".")[2]
+
+
+def _names(tensors: Iterable[str]) -> set[str]:
+    """Names without what a program that wrapped a T5 put before them."""
+    wrapper = wrapper_of(tensors, T5_NAMES)
+    return {name.removeprefix(wrapper) for name in tensors}
+
+
+def _is_t5(tensors: Tensors) -> bool:
+    return _names(tensors) >= T5_NAMES
+
+
+def _other_than_seq2seq(tensors: Iterable[str]) -> str:
+    """Which of `OTHERS` weights of such names are; empty where they have an encoder and a decoder that reads it."""
+    names = list(tensors)
+
+    def found(pattern: re.Pattern[str]) -> bool:
+        return any(pattern.search(name) for name in names)
+
+    for kind, pattern in (("images", IMAGES), ("speech", SPEECH), ("head", HEAD)):
+        if found(pattern):
+            return kind
+    if (found(CROSS) and found(ENCODER)) or not found(LAYER):
+        return ""
+    only_encoder = (found(ENCODER) or found(EMBEDDED)) and not found(DECODER) and not found(NO_ENCODER)
+    return "encoder" if only_encoder else "decoder"
+
+
+def _called(settings: Mapping[str, Any]) -> str:
+    """What a configuration calls its model."""
+    architectures = settings.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else ""
+    names = [str(name)[:LONGEST] for name in (settings.get("model_type"), first) if name]
+    return ", ".join(names)
+
+
+def _by_config(settings: Mapping[str, Any]) -> tuple[str, str]:
+    called = _called(settings)
+    return (f" (by its config.json: {called})", f"（其 config.json 称之为 {called}）") if called else ("", "")
+
+
+def _named(other: str, settings: Mapping[str, Any]) -> Kind:
+    what, what_zh, fix, fix_zh = OTHERS[other]
+    by, by_zh = _by_config(settings)
+    return Kind(what + by, what_zh + by_zh, fix, fix_zh)
+
+
+def _t5_by_another_name(settings: Mapping[str, Any]) -> Kind:
+    called = _called(settings) or "-"
+    return Kind(
+        f"a T5 by the names of its weights, and its config.json calls it something else ({called})",
+        f"T5 模型（从权重名称看），但其 config.json 另有所指（{called}）",
+        'Set "model_type": "t5" in its config.json; code that comes with a model is never run.',
+        '请在其 config.json 中设置 "model_type": "t5"；模型自带的代码从不执行。',
+    )
+
+
+def _no_t5(settings: Mapping[str, Any]) -> Kind:
+    called = _called(settings)
+    return Kind(
+        f"not a T5 by the names of its weights, though its config.json says so ({called})",
+        f"权重名称不属于 T5 的模型，但其 config.json 称之为 {called}",
+        "Put the config.json next to the weights that was saved with them, or name another model.",
+        "请放回与这些权重一同保存的 config.json，或换用其他模型。",
+    )
+
+
+def _unknown(settings: Mapping[str, Any]) -> Kind:
+    by, by_zh = _by_config(settings)
+    own = " with code of its own, which is never run" if settings.get("auto_map") else ""
+    own_zh = "、依赖自带代码（从不执行）" if own else ""
+    return Kind(f"a model of no family that is known here{own}{by}", f"未知类型{own_zh}的模型{by_zh}", *WANTED)

@@ -1,0 +1,257 @@
+"""T5 over rows laid end to end: no padding is computed, and each weight is cast once a step.
+
+Takes `T5Modules`, or transformers' T5ForConditionalGeneration or MT5ForConditionalGeneration, as they are, weights,
+frozen parts and dropout included, and computes what the latter compute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.cpu.dropout import Rate, Source
+from engine.cpu.prepacking import Prepacked
+from engine.cpu.ragged import Rows, Sight
+from engine.cpu.weight_casts import Values
+from engine.data.token_store import TokenStore
+from engine.models.loss import Head, logits_of, summed_loss, token_losses
+from engine.models.t5 import layers
+from engine.models.t5.decoding import Decoding, greedy
+from engine.models.t5.encoder_cache import Encodings, Shape, files_of
+from engine.models.t5.layers import Setting
+from engine.models.t5.modules import is_known
+from engine.process.world import World
+
+PREPACKED = 16 << 20  # bytes of a head, up to which it stays so from step to step where it does not learn
+SCORED = 2048  # tokens, beyond which products are no faster
+
+
+def supported(model: Any) -> bool:
+    """Whether a model is one that `PackedT5` computes."""
+    return is_known(model.config) and model.get_output_embeddings().bias is None
+
+
+class PackedT5:
+    """A T5 that trains and is scored without padding; `kind` is what matrix products are computed in."""
+
+    def __init__(self, model: Any, kind: torch.dtype, chunk: int) -> None:
+        self.model, self._chunk = model, chunk
+        self._values, self._source = Values(kind), Source()
+        self._encoder = _Stack(model.encoder, self._values, self._source)
+        self._decoder = _Stack(model.decoder, self._values, self._source)
+        config = model.config
+        self._start = int(config.decoder_start_token_id)
+        scaled = config.model_type == "t5" and config.scale_decoder_outputs  # an mT5 never does, whatever it is told
+        self._scale = config.d_model**-0.5 if scaled else 1.0
+        self._head_prepacked: Prepacked | None = None
+        self._encodings: Encodings | None = None
+        self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
+
+    def begin_step(self) -> None:
+        """Takes the weights as they are now, and begins the random numbers of a step."""
+        self._values.refresh()
+        self._source.seed()
+
+    def hold_frozen(self) -> None:
+        """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = self._values[parameter]
+        self._values.forget()
+
+    def encodings_bytes(self, store: TokenStore) -> int | None:
+        """What the encodings of a file would take on disk; None where its encoder learns."""
+        return None if self._encoder_learns else self._shape(store).bytes
+
+    def keep_encodings(self, store: TokenStore, base: Path, world: World, *, writes: bool) -> bool:
+        """Takes the encodings of `store` from files whose names begin with `base`, or from the same computation.
+
+        Every rank calls it; False where the files could not be opened. Without `writes` they stay empty.
+        """
+        shape = self._shape(store)
+        self._encodings = world.shared(lambda: Encodings.open(store, shape, self._encode_rows, base), files_of(base))
+        if self._encodings is not None:
+            self._encodings.writes = writes
+        return self._encodings is not None
+
+    def _shape(self, store: TokenStore) -> Shape:
+        return Shape(store.tokens("prompt"), self.model.config.d_model, self._values.kind)
+
+    def _encode_rows(self, prompts: Sequence[Tensor]) -> list[Tensor]:
+        encoded, rows = self.encode(prompts)
+        return [encoded[place] for place in rows.places()]
+
+    def scored_together(self, budget: int) -> int:
+        """Up to four micro-batches: without a backward pass a layer keeps nothing once the next has begun."""
+        return min(4 * budget, max(budget, SCORED))
+
+    def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
+        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+        return sum(prompt + label for prompt, label in lengths)
+
+    def summed_loss(
+        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None
+    ) -> Tensor:
+        """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
+
+        `samples` are their numbers in the training file: encodings that are kept are found by them.
+        """
+        if samples is None or self._encodings is None:
+            encoded, rows = self.encode(prompts)
+        else:
+            encoded, rows = Rows.lay(self._encodings.of(samples))
+        hidden = self._hidden(encoded, rows, labels)
+        return summed_loss(hidden, self._head(), torch.cat(list(labels)), self._chunk)
+
+    @torch.no_grad()
+    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+        """The same for each row by itself, without a graph."""
+        hidden = self._hidden(*self.encode(prompts), labels, prepacked=True)
+        module = self.model.get_output_embeddings()
+        head = Head(module, module.weight, (), prepacked=self._scoring_head())
+        losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
+        return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
+
+    @torch.no_grad()
+    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
+        """Greedy replies to some prompts, as token ids."""
+        encoded, rows = self.encode(prompts)
+        config = self.model.config
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        decoding = Decoding(self.model, self._values, encoded, rows)
+        return greedy(decoding, self._embedded, self._logits, self._start, ends, len(prompts), longest)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return logits_of((hidden * self._scale).to(self._values.kind), self._scoring_head())
+
+    def _head(self) -> Head:
+        module = self.model.get_output_embeddings()
+        return Head(module, module.weight, (), self._values[module.weight], self._small_head())
+
+    def _small_head(self) -> Prepacked | None:
+        """Of a head that does not learn and is small enough to be there twice: its prepacked weight, for good."""
+        weight, kind = self.model.get_output_embeddings().weight, self._values.kind
+        if weight.requires_grad or weight.numel() * kind.itemsize > PREPACKED:
+            return None
+        if self._head_prepacked is None:
+            self._head_prepacked = Prepacked(self._values[weight])
+        return self._head_prepacked
+
+    def _scoring_head(self) -> Prepacked:
+        """The prepacked weight of the head while weights stay as they are."""
+        return self._small_head() or self._values.prepacked(self.model.get_output_embeddings().weight)
+
+    def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor], *, prepacked: bool = False) -> Tensor:
+        """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
+        before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
+        ids, label_rows = Rows.lay(before)
+        embedded = self._embedded(ids)
+        return self._decoder.run(embedded, label_rows, encoded, rows, factor=self._scale, prepacked=prepacked)
+
+    def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
+        """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
+        ids, rows = Rows.lay(prompts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
+            return self._encoder.run(self._embedded(ids), rows), rows
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """The rows of the embeddings as a residual stream, fp32 at least."""
+        weight = self.model.shared.weight
+        found = functional.embedding(ids, weight if weight.requires_grad else weight.detach())
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Encoder or decoder."""
+
+    module: Any
+    values: Values
+    source: Source
+
+    def run(
+        self,
+        x: Tensor,
+        rows: Rows,
+        encoded: Tensor | None = None,
+        encoded_rows: Rows | None = None,
+        *,
+        factor: float = 1.0,
+        prepacked: bool = False,
+    ) -> Tensor:
+        """`factor` × the stack's output, (tokens, d_model), in the kind of the matrix products, from embedded tokens.
+
+        A decoder looks at `encoded`. With `prepacked` there is no backward pass, and many products with each weight
+        before it changes.
+        """
+        stack, heads = self.module, self.module.config.num_heads
+        x = layers.dropout(x, self._rate(), self.source)
+        itself = Sight(rows, rows, heads, causal=stack.is_decoder)
+        bias = self._bias(rows.longest)
+        for block in stack.block:
+            own, feed = block.layer[0], block.layer[-1]
+            weights = self._attention(own.SelfAttention, own.layer_norm, "qkv", prepacked=prepacked)
+            setting = self._setting(own, own.SelfAttention.dropout, own.SelfAttention, itself)
+            x = layers.self_attention(x, bias, setting, *weights)
+            if encoded is not None and encoded_rows is not None:
+                cross = block.layer[1]
+                weights = self._attention(cross.EncDecAttention, cross.layer_norm, "kv", prepacked=prepacked)
+                setting = self._setting(
+                    cross, cross.EncDecAttention.dropout, cross.EncDecAttention, Sight(rows, encoded_rows, heads)
+                )
+                x = layers.cross_attention(x, encoded, setting, *weights)
+            dense = feed.DenseReluDense
+            names = ("wi_0", "wi_1", "wo") if stack.config.is_gated_act else ("wi", "wo")
+            groups = [[getattr(dense, name).weight] for name in names]
+            weights = self._both(feed.layer_norm.weight, groups, prepacked=prepacked)
+            x = layers.feed_forward(x, self._setting(feed, dense.dropout.p, dense.dropout), *weights)
+        norm = stack.final_layer_norm
+        return layers.last(x, norm.weight, norm.variance_epsilon, self._rate(), self.source, factor, self.values.kind)
+
+    def _bias(self, longest: int) -> Tensor:
+        """Bias of attention scores by relative position, (heads, longest, longest); a decoder sees no later token."""
+        attention = self.module.block[0].layer[0].SelfAttention
+        behind, ahead = attention.compute_bias(longest, 1)[0], attention.compute_bias(1, longest)[0]
+        # A distance has one bias, wherever it lies between: its gradient is added up before it is looked up.
+        by_distance = torch.cat([behind[:, :, 0].flip(1), ahead[:, 0, 1:]], dim=1)
+        bias: Tensor = by_distance.to(torch.promote_types(by_distance.dtype, torch.float32))
+        bias = bias.unfold(1, longest, 1).flip(1)
+        if self.module.is_decoder:
+            later = torch.ones(longest, longest, dtype=torch.bool, device=bias.device).triu_(1)
+            bias = bias.masked_fill(later, torch.finfo(bias.dtype).min)
+        return bias
+
+    def _rate(self) -> Rate:
+        """Of the dropout at the ends of the stack."""
+        module = self.module.dropout
+        return Rate.of(module.p if module.training else 0.0)
+
+    def _setting(self, layer: Any, inner: float, owner: nn.Module, sight: Sight | None = None) -> Setting:
+        """Dropout inside a layer counts while its `owner` trains, that at its end while its own module does."""
+        return Setting(
+            inner=Rate.of(inner if owner.training else 0.0),
+            outer=Rate.of(layer.dropout.p if layer.dropout.training else 0.0),
+            epsilon=layer.layer_norm.variance_epsilon,
+            source=self.source,
+            sight=sight,
+            activation=self.module.config.dense_act_fn,
+        )
+
+    def _attention(
+        self, attention: Any, norm: Any, together: str, *, prepacked: bool
+    ) -> tuple[layers.Weights, layers.Weights]:
+        """Of an attention whose weights named `together` multiply the same input."""
+        alone = [[getattr(attention, name).weight] for name in "qkv" if name not in together]
+        group = [getattr(attention, name).weight for name in together]
+        return self._both(norm.weight, [*alone, group, [attention.o.weight]], prepacked=prepacked)
+
+    def _both(self, norm: Any, groups: list[list[Any]], *, prepacked: bool) -> tuple[layers.Weights, layers.Weights]:
+        """Values in the kind to compute in, of which a group is one where they are prepacked, and the parameters."""
+        parameters = [norm, *(parameter for group in groups for parameter in group)]
+        if prepacked:
+            return [self.values[norm], *(self.values.prepacked(*group) for group in groups)], parameters
+        return [self.values[parameter] for parameter in parameters], parameters

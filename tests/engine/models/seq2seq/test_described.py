@@ -1,0 +1,134 @@
+"""What is told of other families than T5 is what loading them shows, and what they lack is found."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine import survey
+from engine.contract.messages import InputError
+from engine.models import family_note, inspection, loading
+from engine.models.seq2seq import described
+from tests.engine.models.families import FAMILIES, saved, small
+from tests.engine.models.test_inspection import config_of
+
+describe = described.describe
+OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_family_is_counted_as_loading_it_shows(name: str, tmp_path: Path) -> None:
+    saved(name, tmp_path)
+    facts = inspection.describe(config_of(tmp_path))
+    counted = loading.freeze(loading.loaded(tmp_path), "encoder,embeddings")
+    assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
+    assert (facts["rows"], facts["wrapper"]) == (400, "")
+    assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
+
+
+def test_what_was_found_of_a_family_once_is_known_until_its_model_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved("BartForConditionalGeneration", tmp_path / "bart")
+    config = replace(config_of(tmp_path / "bart"), token_store=str(tmp_path / "store"))
+    asked: list[Path] = []
+
+    def counted(path: Path, *rest: Any) -> dict[str, Any]:
+        asked.append(path)
+        return describe(path, *rest)
+
+    monkeypatch.setattr(described, "describe", counted)
+    first = survey.model_facts(config)
+    assert survey.model_facts(config) == first
+    assert len(asked) == 1
+    assert survey.model_facts(replace(config, freeze=""))["trained"] == first["parameters"]
+    assert len(asked) == 2
+    note = tmp_path / "store" / family_note.RECORD
+    note.write_text(note.read_text().replace('"rows": 400', '"rows": 500'))
+    assert survey.model_facts(config) == first
+    saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
+    assert survey.model_facts(config)["positions"] == {"prompt": 50, "label": 50}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_tensor_that_is_missing_is_found(name: str, tmp_path: Path) -> None:
+    saved(name, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    gone = next(key for key in state if re.search(r"decoder.*(fc2|intermediate|wo)\.?.*weight", key))
+    state.pop(gone)
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError) as refused:
+        inspection.describe(config_of(tmp_path))
+    assert refused.value.message.code == "model_keys"
+    assert refused.value.message.args["missing"] == gone
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "LongT5ForConditionalGeneration"])
+def test_the_places_of_a_family_are_as_many_as_its_tokens_may_be(name: str, tmp_path: Path) -> None:
+    net = saved(name, tmp_path).eval()
+    places = inspection.describe(config_of(tmp_path))["positions"]
+    assert places == ({"prompt": 96, "label": 80} if name.startswith("LED") else {"prompt": 96, "label": 96})
+    if name.startswith("ProphetNet"):  # which lets all further tokens share the last place
+        return
+    full = torch.ones((1, places["label"]), dtype=torch.long)
+    with torch.no_grad():
+        net(input_ids=full[:, :20], decoder_input_ids=full, use_cache=False)
+        with pytest.raises((IndexError, RuntimeError)):
+            net(input_ids=full[:, :20], decoder_input_ids=torch.ones_like(full).repeat(1, 2), use_cache=False)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.model."])
+@pytest.mark.parametrize("name", ["BartForConditionalGeneration", "LongT5ForConditionalGeneration"])
+def test_what_wrapped_a_model_is_taken_off_and_its_own_names_are_kept(name: str, wrapper: str, tmp_path: Path) -> None:
+    net = saved(name, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({f"{wrapper}{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
+    assert inspection.describe(config_of(tmp_path))["wrapper"] == wrapper
+    again = loading.loaded(tmp_path, wrapper).state_dict()
+    assert all(torch.equal(again[key], tensor) for key, tensor in net.state_dict().items())
+
+
+def rates_of(net: Any) -> set[float]:
+    """Every rate of dropout, wherever it is kept."""
+    kept = [vars(module) for module in (net.config, *net.modules())]
+    named = [value for one in kept for name, value in one.items() if "dropout" in name or "layerdrop" in name]
+    inner = [module.p for module in net.modules() if isinstance(module, torch.nn.Dropout)]
+    return {float(value) for value in [*named, *inner] if isinstance(value, int | float)}
+
+
+RATES: dict[str, Any] = {"activation_dropout": 0.2, "attention_dropout": 0.3, "dropout": 0.1, "classifier_dropout": 0.4}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("rate", [0.0, 0.25])
+def test_a_rate_of_dropout_reaches_every_place(name: str, rate: float) -> None:
+    layers: dict[str, Any] = (
+        {"encoder_layerdrop": 0.1, "decoder_layerdrop": 0.1} if "T5" not in name and "Prophet" not in name else {}
+    )
+    own: dict[str, Any] = {"dropout_rate": 0.1} if "T5" in name else {**RATES, **layers}
+    net = small(name, **own)
+    assert len(rates_of(net)) > 1 or "T5" in name
+    loading.set_dropout(net, rate)
+    assert rates_of(net) == {rate}
+
+
+@pytest.mark.parametrize("name", ["BartForConditionalGeneration", "PegasusForConditionalGeneration"])
+def test_without_dropout_training_has_the_gradient_of_float64_in_eval_mode(name: str) -> None:
+    layers: dict[str, Any] = {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}
+    net, exact = small(name, **RATES, **layers), small(name).double().eval()
+    exact.load_state_dict({key: tensor.double() for key, tensor in net.state_dict().items()})
+    loading.set_dropout(net, 0.0)
+    net.train()
+    torch.manual_seed(0)
+    rows = {"input_ids": torch.randint(2, 400, (3, 20)), "labels": torch.randint(2, 400, (3, 15))}
+    for one in (net, exact):
+        one(**rows).loss.backward()
+    found, wanted = (
+        torch.cat([p.grad.double().flatten() for _, p in sorted(one.named_parameters()) if p.grad is not None])
+        for one in (net, exact)
+    )
+    assert float((found - wanted).norm() / wanted.norm()) < 2e-6

@@ -1,0 +1,148 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForSeq2SeqLM
+
+from engine.models.loss import find_head
+from engine.models.seq2seq.padded import IGNORED, PaddedNetwork, micro_batch, model_inputs, pad_prompts
+from tests.engine.models.small import (
+    LENGTHS,
+    Rows,
+    exact,
+    gradients_of,
+    plain_losses,
+    random_rows,
+    relative_error,
+    small_t5,
+    whole,
+)
+
+CPU = torch.device("cpu")
+FAMILIES = ["t5", "mt5", "bart"]
+
+
+def net_of(family: str, tiny_bart: Path) -> Any:
+    if family != "bart":
+        return small_t5(family)
+    net = AutoModelForSeq2SeqLM.from_pretrained(tiny_bart).eval()
+    net.config.decoder_start_token_id = net.config.eos_token_id
+    return net
+
+
+@pytest.fixture(params=FAMILIES)
+def net(request: pytest.FixtureRequest, tiny_bart: Path) -> Any:
+    return net_of(request.param, tiny_bart)
+
+
+@pytest.fixture(params=[True, False], ids=["separated", "whole"])
+def network(request: pytest.FixtureRequest, net: Any) -> PaddedNetwork:
+    return PaddedNetwork(net, find_head(net) if request.param else None, 7, autocast=False)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, ((3, 4),), ((1, 1), (6, 5))])
+def test_the_loss_and_its_gradient_are_those_of_rows_by_themselves(
+    network: PaddedNetwork, lengths: tuple[tuple[int, int], ...]
+) -> None:
+    rows = random_rows(lengths)
+    losses, expected = exact(network.model, rows)
+    network.begin_step()
+    loss = network.summed_loss(*rows)
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(sum(losses), rel=1e-6)
+    assert network.row_losses(*rows) == pytest.approx(losses, rel=1e-6)
+    assert relative_error(whole(gradients_of(network.model, loss)), whole(expected)) <= 1e-5
+
+
+def test_a_label_that_has_the_padding_token_counts(network: PaddedNetwork) -> None:
+    prompts, labels = random_rows()
+    labels[2][1] = int(network.model.config.pad_token_id)
+    expected = exact(network.model, (prompts, labels))[0]
+    assert network.row_losses(prompts, labels) == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_of_rows_have_no_graph(network: PaddedNetwork) -> None:
+    network.row_losses(*random_rows())
+    assert all(parameter.grad is None for parameter in network.model.parameters())
+
+
+def test_padding_is_counted(network: PaddedNetwork) -> None:
+    assert network.padded(list(LENGTHS)) == len(LENGTHS) * (20 + 17)
+    assert network.padded([(3, 4)]) == 7
+
+
+def test_under_autocast_the_loss_is_near_and_another(net: Any) -> None:
+    """Near to the digits of bf16: its rounding is 2^-9 of each value."""
+    rows = random_rows()
+    losses = torch.tensor(exact(net, rows)[0])
+    found = torch.tensor(PaddedNetwork(net, find_head(net), 7, autocast=True).row_losses(*rows))
+    error = relative_error(found, losses.double())
+    assert 0 < error <= 2**-6
+    assert error > relative_error(
+        torch.tensor(PaddedNetwork(net, find_head(net), 7, autocast=False).row_losses(*rows)), losses.double()
+    )
+
+
+def alone(net: Any, prompt: Tensor, longest: int) -> list[int]:
+    """A greedy reply, each token found by running everything anew."""
+    reply = [int(net.config.decoder_start_token_id)]
+    while len(reply) <= longest and (len(reply) == 1 or reply[-1] != net.config.eos_token_id):
+        with torch.no_grad():
+            logits = net(input_ids=prompt[None], decoder_input_ids=torch.tensor([reply]), use_cache=False).logits
+        reply.append(int(logits[0, -1].argmax()))
+    return reply
+
+
+def test_replies_are_those_that_rows_get_alone(network: PaddedNetwork) -> None:
+    network.model.eval()
+    prompts = random_rows()[0]
+    found = network.replies(prompts, 10)
+    for prompt, reply in zip(prompts, found, strict=True):
+        expected = alone(network.model, prompt, 10)
+        assert reply[: len(expected)] == expected
+        assert set(reply[len(expected) :]) <= {network.model.config.pad_token_id}
+
+
+def test_prompts_are_padded_behind_and_masked() -> None:
+    ids, mask = pad_prompts([torch.tensor([5, 6, 0]), torch.tensor([7])], 9)
+    assert ids.tolist() == [[5, 6, 0], [7, 9, 9]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_labels_are_padded_with_what_is_ignored() -> None:
+    prompts, labels = [torch.tensor([5]), torch.tensor([6, 7])], [torch.tensor([8, 9, 1]), torch.tensor([1])]
+    batch = micro_batch(prompts, labels, 0, CPU)
+    assert batch["labels"].tolist() == [[8, 9, 1], [1, IGNORED, IGNORED]]
+    assert (batch["input_ids"].tolist(), batch["attention_mask"].tolist()) == ([[5, 0], [6, 7]], [[1, 0], [1, 1]])
+
+
+def test_the_decoder_is_given_the_labels_one_place_later(net: Any) -> None:
+    rows: Rows = ([torch.tensor([5])] * 2, [torch.tensor([8, 9, 3]), torch.tensor([4])])
+    given = model_inputs(net, micro_batch(*rows, 0, CPU))["decoder_input_ids"]
+    start = net.config.decoder_start_token_id
+    assert given[0].tolist() == [start, 8, 9]
+    assert given[1, :2].tolist() == [start, 4]
+    assert bool((given != IGNORED).all())
+
+
+def test_a_model_without_a_rule_of_its_own_gets_the_same_shift(net: Any) -> None:
+    batch = micro_batch(*random_rows(), 0, CPU)
+
+    class Bare:
+        config = net.config
+
+    ours, theirs = model_inputs(Bare(), batch), model_inputs(net, batch)
+    kept = batch["labels"] != IGNORED
+    assert torch.equal(ours["decoder_input_ids"][kept], theirs["decoder_input_ids"][kept])
+
+
+def test_dropout_is_the_models_own() -> None:
+    net, rows = small_t5(dropout_rate=0.3, attn_implementation="eager"), random_rows(((6, 4),))
+    network = PaddedNetwork(net, find_head(net), 7, autocast=False)
+    torch.manual_seed(0)
+    found = network.summed_loss(*rows).item()
+    torch.manual_seed(0)
+    assert found == pytest.approx(plain_losses(net, rows)[0].item(), rel=1e-6)
+    assert network.summed_loss(*rows).item() != found

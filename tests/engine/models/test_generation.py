@@ -1,0 +1,64 @@
+"""Generation settings stay with the model, and what could not be published is found before."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import GenerationConfig
+
+from engine.contract.messages import InputError
+from engine.models.generation import read_generation
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a number in words": ({"max_new_tokens": "x"}, "max_new_tokens"),
+    "a cache that does not exist": ({"cache_implementation": "evil", "num_beams": 2}, "cache_implementation"),
+    "neither yes nor no": ({"early_stopping": "yes"}, "early_stopping"),
+    "a watermark of another form": ({"watermarking_config": {"a": 1}}, "watermarking_config"),
+}
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize("name", BAD)
+def test_a_setting_that_cannot_be_saved_is_named(name: str, file: str, tmp_path: Path) -> None:
+    settings, key = BAD[name]
+    (tmp_path / file).write_text(json.dumps({"model_type": "t5", **settings}))
+    with pytest.raises(InputError) as refused:
+        read_generation(tmp_path)
+    assert (refused.value.message.args["key"], refused.value.message.args["path"]) == (key, str(tmp_path / file))
+
+
+@pytest.mark.parametrize("content", ["{not json", "[]", "[" * 100_000, '{"temperature": NaN}', "\xff"])
+def test_a_file_that_is_no_settings_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError) as refused:
+        read_generation(tmp_path)
+    assert len(refused.value.message.what("en")) < 400
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero", "/dev/ptmx", "generation_config.json"])
+def test_what_is_no_file_is_not_waited_for(target: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "generation_config.json").symlink_to(target)
+    (tmp_path / "config.json").symlink_to(target)
+    with pytest.raises(InputError) as refused:
+        read_generation(tmp_path)
+    assert refused.value.message.code == "generation_bad"
+
+
+def test_settings_of_an_older_config_are_the_models_own(tmp_path: Path) -> None:
+    old = {"num_beams": 4, "min_length": 5, "max_length": 20, "no_repeat_ngram_size": 3, "length_penalty": 2.0}
+    whole = {"model_type": "t5", "d_model": 32, "task_specific_params": {"x": {"prefix": "a: "}}, **old}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    found = read_generation(tmp_path)
+    assert {name: getattr(found, name) for name in old} == old
+    found.save_pretrained(tmp_path / "published")
+    again = GenerationConfig.from_pretrained(tmp_path / "published")
+    assert {name: getattr(again, name) for name in old} == old
+
+
+@pytest.mark.parametrize("settings", [{"do_sample": False, "temperature": 0.9, "top_p": 0.6}, {"num_beams": 10**7}, {}])
+def test_settings_that_can_be_saved_are_no_obstacle(settings: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    read_generation(tmp_path)

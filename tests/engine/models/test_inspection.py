@@ -1,0 +1,165 @@
+"""What is told of a model on disk without loading it: the same that loading it shows."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+
+from engine.contract.config import RunConfig, override
+from engine.contract.messages import InputError
+from engine.contract.presets import preset
+from engine.models import inspection, loading
+
+TOKENS: dict[str, Any] = {"decoder_start_token_id": 0}
+SMALL: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
+
+
+def config_of(path: Path | str, freeze: str = "encoder,embeddings") -> RunConfig:
+    """Settings with that model."""
+    config, _ = override(preset("sft-small").config, {"pretrained_model": str(path), "freeze": freeze, **SMALL})
+    return config
+
+
+def t5(**more: Any) -> T5ForConditionalGeneration:
+    """A small T5 with 40 tokens."""
+    return T5ForConditionalGeneration(T5Config(vocab_size=40, **TOKENS, **SMALL, **more))
+
+
+def refusal(path: Path) -> InputError:
+    """The error that a model is refused with."""
+    with pytest.raises(InputError) as refused:
+        inspection.describe(config_of(path))
+    return refused.value
+
+
+MORE = [{}, {"feed_forward_proj": "gated-gelu"}, {"tie_word_embeddings": False}, {"relative_attention_num_buckets": 8}]
+
+
+@pytest.mark.parametrize("freeze", ["", "encoder", "encoder,embeddings", "decoder", "decoder.block.0,shared"])
+@pytest.mark.parametrize("more", MORE, ids=str)
+def test_a_folder_has_the_parameters_that_loading_it_shows(tmp_path: Path, more: dict[str, Any], freeze: str) -> None:
+    net = t5(**more)
+    net.save_pretrained(tmp_path)
+    facts = inspection.describe(config_of(tmp_path, freeze))
+    counted = loading.freeze(net, freeze)
+    assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
+    assert facts["rows"] == 40
+    assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_a_bare_state_dict_likewise(tmp_path: Path, suffix: str) -> None:
+    net = t5()
+    path = tmp_path / f"model{suffix}"
+    state = net.state_dict()
+    if suffix == ".bin":
+        torch.save(state, path)
+    else:
+        save_file(
+            {
+                "shared.weight": state["shared.weight"],
+                **{k: v for k, v in state.items() if ".block." in k or "final" in k},
+            },
+            path,
+        )
+    facts = inspection.describe(config_of(path))
+    counted = loading.freeze(net, "encoder,embeddings")
+    assert (facts["parameters"], facts["trained"], facts["rows"]) == (counted.parameters, counted.trained, 40)
+
+
+def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
+    net = BartForConditionalGeneration(
+        BartConfig(vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                   decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32)
+    )  # fmt: skip
+    net.save_pretrained(tmp_path)
+    facts = inspection.describe(config_of(tmp_path))
+    counted = loading.freeze(net, "encoder,embeddings")
+    assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
+
+
+def test_a_new_model_has_all_but_its_embeddings() -> None:
+    facts = inspection.describe(config_of("", freeze=""))
+    whole = loading.freeze(t5(), "").parameters
+    assert facts["parameters"] == whole - 40 * SMALL["d_model"]
+
+
+def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
+    t5().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    index = {"weight_map": {"shared.weight": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00001-of-00001.safetensors" in refusal(tmp_path).message.text()
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd"])
+def test_an_index_names_files_beside_it_alone(tmp_path: Path, name: str) -> None:
+    t5().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"shared.weight": name}}))
+    assert refusal(tmp_path).message.code == "model_bad"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_layers", 10**5), ("vocab_size", 10**9), ("d_model", 1 << 40), ("num_labels", 10**8)]
+)
+def test_sizes_that_no_model_has_are_refused_at_once(tmp_path: Path, name: str, value: int) -> None:
+    t5().save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, name: value}))
+    error = refusal(tmp_path)
+    assert error.message.code == "model_bad"
+    assert name in error.message.text()
+
+
+def test_a_header_whose_tensors_do_not_make_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 3)
+    assert "was cut or damaged" in refusal(path).message.text()
+
+
+class Evil:
+    """Runs a command where it is unpickled in good faith."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("executed",))
+
+
+def test_nothing_of_a_pickle_is_executed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.bin"
+    torch.save({"shared.weight": Evil()}, path)
+    assert refusal(path).message.code == "model_pickle"
+    assert "executed" not in capfd.readouterr().out
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert "git lfs pull" in refusal(path).message.text()
+
+
+def test_what_is_wrong_is_said_in_both_languages(tmp_path: Path) -> None:
+    (tmp_path / "empty.bin").touch()
+    for path, en, zh in (
+        (tmp_path, "it has no config.json", "其中没有 config.json"),
+        (tmp_path / "empty.bin", "it is empty", "文件为空"),
+        (Path("/dev/null"), "it is a device or a socket", "它是设备或套接字"),
+    ):
+        message = refusal(path).message
+        assert en in message.what("en")
+        assert zh in message.what("zh")
+
+
+def test_a_state_dict_of_the_old_form_has_the_same_parameters(tmp_path: Path) -> None:
+    state = t5().state_dict()
+    torch.save(state, tmp_path / "new.bin")
+    torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    new, old = (inspection.describe(config_of(tmp_path / f"{name}.bin")) for name in ("new", "old"))
+    counts = ("parameters", "trained", "rows", "kinds")
+    assert [new[name] for name in counts] == [old[name] for name in counts]
