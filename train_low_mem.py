@@ -123,7 +123,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     from engine.process.job import execute, leave
     from engine.process.world import World
     from engine.score import score
-    from engine.train import train as train_job
+    from engine.training.loop import train as train_job
 
     try:
         world = World()

@@ -25,11 +25,11 @@ from engine.contract.presets import preset
 from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import open_store
-from engine.evaluate import Evaluator
 from engine.models import loading as models
 from engine.models.loss import find_head
 from engine.models.network import network_of
 from engine.process.world import World
+from engine.training.evaluation import Evaluator
 
 LONGEST = 48
 

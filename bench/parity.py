@@ -17,7 +17,6 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from bench.training import STEP_ROWS, trained
-from engine import optim
 from engine.contract.config import RunConfig
 from engine.contract.presets import preset
 from engine.data import batching
@@ -26,7 +25,8 @@ from engine.data.token_store import TokenStore, open_store
 from engine.models import loading
 from engine.models.loss import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
-from engine.step import rows_of
+from engine.training import optim
+from engine.training.step import rows_of
 
 PART = 4  # rows that the plain loop computes at once
 

@@ -8,14 +8,14 @@ from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.data.tokenizer import load_tokenizer
-from engine.evaluate import Evaluator
 from engine.models import loading
 from engine.models.loss import find_head
 from engine.models.network import network_of, packs
 from engine.models.seq2seq.described import positions
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
-from engine.score_events import tell_ceiling, tell_score
+from engine.training.evaluation import Evaluator
+from engine.training.score_events import tell_ceiling, tell_score
 
 
 def score(job: Job) -> Message:

@@ -28,8 +28,8 @@ from engine.data.tokenizer import load_tokenizer
 from engine.models.seq2seq.padded import micro_batch
 from engine.process.job import execute
 from engine.process.world import World
-from engine.step import rows_of
-from engine.train import train
+from engine.training.loop import train
+from engine.training.step import rows_of
 from tests.processes import Result, run
 
 E = TypeVar("E", bound=Event)

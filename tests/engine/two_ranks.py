@@ -23,14 +23,14 @@ from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.evaluate import Evaluator
 from engine.models import loading
 from engine.models.loss import find_head
 from engine.models.network import network_of
 from engine.process.job import execute
 from engine.process.world import World
-from engine.step import StepRunner
-from engine.train import train
+from engine.training.evaluation import Evaluator
+from engine.training.loop import train
+from engine.training.step import StepRunner
 
 
 def main(folder: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Protocol, Self
 import pytest
 from safetensors import torch as safetensors_torch
 
-from engine import checkpoint
-from engine.checkpoint import CheckpointWriter
 from engine.contract.rundir import MANIFEST, OutputDir, read_json, write_json
+from engine.training import checkpoint
+from engine.training.checkpoint import CheckpointWriter
 from tests.faults.ledger import Tries
 from tests.faults.seams import KINDS, Call, Calls
 from tests.faults.tiny import Tiny, published_mark, save_and_prune

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers.utils.hub import HF_MODULES_CACHE
 
-from engine import checkpoint
 from engine.contract import events
 from engine.contract.config import override, to_json
 from engine.contract.presets import preset
@@ -19,7 +18,8 @@ from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import Listener
 from engine.process.job import execute
 from engine.process.world import World
-from engine.train import train
+from engine.training import checkpoint
+from engine.training.loop import train
 from tests.engine.conftest import Outcome, left_as_found
 from tests.faults.criteria import within
 

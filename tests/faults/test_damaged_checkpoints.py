@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint
 from engine.contract.rundir import MANIFEST, OutputDir
+from engine.training import checkpoint
 from tests.faults.criteria import PATIENCE, assert_damage_is_found, assert_nothing_lost, entries, within
 from tests.faults.ledger import Ledger
 from tests.faults.seams import unreadable

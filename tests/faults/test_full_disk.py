@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint
 from engine.contract import events
 from engine.contract.events import Event
 from engine.contract.rundir import free_bytes
 from engine.contract.stream import EventReader
+from engine.training import checkpoint
 from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import Runs
 from tests.processes import end_runs, until

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint
 from engine.contract import events
 from engine.contract.events import Record
 from engine.contract.rundir import MANIFEST, OutputDir
+from engine.training import checkpoint
 from tests.faults.criteria import assert_damage_is_found
 from tests.faults.hostile import BOMBS, LIES, PICKLES, write_bomb, zipped
 from tests.faults.ledger import Ledger

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint
 from engine.contract.files import STAGED
 from engine.contract.rundir import OutputDir, read_json, write_json
+from engine.training import checkpoint
 from tests.faults.criteria import NEW, OLD, assert_best, assert_nothing_lost, assert_tidy
 from tests.faults.ledger import Ledger, Tries
 from tests.faults.saver import Saver, order_for_third, running, strace, strace_works

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine import checkpoint
+from engine.training import checkpoint
 from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.processes import kill_tree, options, until

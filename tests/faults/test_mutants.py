@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from safetensors import torch as safetensors_torch
 
-from engine import checkpoint
-from engine.checkpoint import CheckpointWriter, Found, Saved
 from engine.contract.files import STAGED
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, write_json
+from engine.training import checkpoint
+from engine.training.checkpoint import CheckpointWriter, Found, Saved
 from tests.faults import criteria
 from tests.faults.criteria import (
     OLD,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from engine import checkpoint
 from engine.contract import events
 from engine.contract.stream import EventReader
+from engine.training import checkpoint
 from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import Runs
 from tests.processes import end_runs, until

@@ -10,12 +10,12 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from engine import checkpoint, optim
-from engine.checkpoint import CheckpointWriter, Saved
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
 from engine.data.tokenizer import load_tokenizer
 from engine.models import loading
+from engine.training import checkpoint, optim
+from engine.training.checkpoint import CheckpointWriter, Saved
 
 BETTER = "decoder.final_layer_norm.weight"  # the weight that tells a better model from the one before
 

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint
 from engine.contract.rundir import RunDir
 from engine.process.job import execute, leave
 from engine.process.world import World
-from engine.step import StepResult, StepRunner
-from engine.train import train
+from engine.training import checkpoint
+from engine.training.loop import train
+from engine.training.step import StepResult, StepRunner
 
 
 def fail() -> None:

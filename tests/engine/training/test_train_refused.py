@@ -97,7 +97,7 @@ def test_a_setting_that_cannot_be_used_is_refused_and_nothing_is_written(
 def test_too_little_space_is_refused_before_training(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("engine.prepare.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("engine.training.setup.free_bytes", lambda _: 1000)
     run = run_here(output_dir=str(tmp_path / "a"))
     assert_refused(run, "space_short")
     assert not (tmp_path / "a").exists()

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.tensorfile import KINDS, save_file, stored
+from engine.training.tensorfile import KINDS, save_file, stored
 
 SHAPES = [(), (0,), (1,), (3, 0, 2), (2, 3, 5)]
 

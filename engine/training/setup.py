@@ -7,8 +7,6 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from engine import checkpoint, resume
-from engine.checkpoint import Found
 from engine.contract import environment, events
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, require_positions
@@ -25,6 +23,8 @@ from engine.models.network import Network, network_of, packs
 from engine.models.seq2seq.described import positions
 from engine.models.weightfile import weight_files
 from engine.process.job import Job
+from engine.training import checkpoint, resume
+from engine.training.checkpoint import Found
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from engine import checkpoint
 from engine.contract import events
 from engine.contract.events import Record, Step, decode, encode
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import MANIFEST, OutputDir, RunDir
 from engine.contract.stream import EventReader
 from engine.process.job import Job
-from engine.resume import TOLERANCE, Proof
+from engine.training import checkpoint
+from engine.training.resume import TOLERANCE, Proof
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner, TwoRanks

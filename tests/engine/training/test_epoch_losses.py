@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from engine.epoch_losses import EpochLosses, Rise
+from engine.training.epoch_losses import EpochLosses, Rise
 
 
 def rises(*epochs: list[float], tokens: int = 800) -> list[Rise | None]:

@@ -3,10 +3,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from engine import rehearse
-from engine.checkpoint import WEIGHTS, CheckpointWriter, Saved
 from engine.contract import events
-from engine.step import StepRunner
+from engine.training import trial
+from engine.training.checkpoint import WEIGHTS, CheckpointWriter, Saved
+from engine.training.step import StepRunner
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner
@@ -17,7 +17,7 @@ MEGABYTE = 1_000_000
 @pytest.fixture
 def rehearsed(run_here: "Runner") -> "Runner":
     def run(**settings: Any) -> "Outcome":
-        return run_here(work=rehearse.rehearse, job="rehearse", **{"micro_batch_tokens": 512, **settings})
+        return run_here(work=trial.rehearse, job="rehearse", **{"micro_batch_tokens": 512, **settings})
 
     return run
 
@@ -40,7 +40,7 @@ def padded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return compute(self, samples, label_tokens)
 
     monkeypatch.setattr(StepRunner, "micro_batch_loss", remembered)
-    monkeypatch.setattr(rehearse, "peak_memory", lambda: 100 * MEGABYTE + MEGABYTE * max(sizes))
+    monkeypatch.setattr(trial, "peak_memory", lambda: 100 * MEGABYTE + MEGABYTE * max(sizes))
     return sizes
 
 
@@ -71,7 +71,7 @@ def test_the_budget_is_the_largest_that_fits_the_limit(
 ) -> None:
     event = found(rehearsed(memory_limit=limit * MEGABYTE))
     assert event.micro_batch_tokens == budget
-    assert event.peak_memory_found * rehearse.MARGIN <= (limit * MEGABYTE or float("inf"))
+    assert event.peak_memory_found * trial.MARGIN <= (limit * MEGABYTE or float("inf"))
     assert 0 < max(padded) <= 2 * budget, "a budget was tried that could not fit"
 
 

@@ -20,7 +20,7 @@ from engine.data.references import rows_replied, rows_scored
 from engine.data.token_store import TokenStore
 from engine.models.network import Network
 from engine.process.world import World
-from engine.step import rows_of
+from engine.training.step import rows_of
 
 Progress = Callable[[str, int, int], None]
 

@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from engine import checkpoint, optim
-from engine.checkpoint import CheckpointWriter, newest_sound
 from engine.contract import events
 from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import MANIFEST, OutputDir
 from engine.models import checksums, loading
+from engine.training import checkpoint, optim
+from engine.training.checkpoint import CheckpointWriter, newest_sound
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner

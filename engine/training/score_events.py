@@ -3,8 +3,8 @@
 from engine.contract import events
 from engine.contract.messages import Message
 from engine.contract.scores import FILE
-from engine.evaluate import Score
 from engine.process.job import Job
+from engine.training.evaluation import Score
 
 SHOWN = 2000  # characters of a sample's texts
 LOW_CEILING = 90.0  # BLEU of the labels themselves, below which it is told

@@ -23,14 +23,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GenerationConfig
 
-from engine import optim, tensorfile
 from engine.contract.files import staged as staged_at
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
 from engine.contract.untrusted import one_line, reading_foreign
 from engine.data.tokenizer import save_tokenizer
 from engine.models.loading import frozen_tensors, model_config_json, trained_parameters
-from engine.tensorfile import save_file
+from engine.training import optim, tensorfile
+from engine.training.tensorfile import save_file
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"

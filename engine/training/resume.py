@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint
-from engine.checkpoint import Found
 from engine.contract.config import differences_on_resume, from_json
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.rundir import refuse_unfinished
 from engine.contract.stream import losses_after
 from engine.data.token_store import file_sha256
-from engine.optim import learning_rate
 from engine.process.job import Job, versions
+from engine.training import checkpoint
+from engine.training.checkpoint import Found
+from engine.training.optim import learning_rate
 
 # How far a repeated loss may be from the logged one where it cannot be the same to the last bit: with other versions
 # or threads on the CPU, and on GPUs, whose sums have no fixed order.

@@ -15,11 +15,11 @@ from engine.contract.config import RunConfig
 from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
-from engine.evaluate import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from engine.models.loss import find_head
 from engine.models.network import network_of
 from engine.models.seq2seq.padded import greedy_replies
 from engine.process.world import World
+from engine.training.evaluation import Evaluator, Score, bleu_tokenizer, corpus_bleu
 from tests.conftest import VALIDATION_ROWS
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import tensorfile
-from engine.statedict import ALIGNED, write_state_dict
+from engine.training import tensorfile
+from engine.training.statedict import ALIGNED, write_state_dict
 
 TENSORS = {
     "shared.weight": torch.arange(3300, dtype=torch.float32).reshape(100, 33),
@@ -46,7 +46,7 @@ def test_torch_reads_it(written: Path, how: dict[str, Any]) -> None:
 def test_a_trained_model_takes_it(tiny_t5: Path, tmp_path: Path) -> None:
     from transformers import T5ForConditionalGeneration
 
-    from engine.exporting import names_of
+    from engine.training.exporting import names_of
 
     model = T5ForConditionalGeneration.from_pretrained(tiny_t5)
     own = {name: parameter.detach() for name, parameter in model.named_parameters()}

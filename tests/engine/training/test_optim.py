@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from engine import optim
 from engine.contract.config import RunConfig
+from engine.training import optim
 
 CASES = [(0, 1), (0, 10), (3, 10), (100, 10), (1, 4), (100, 1000), (300, 1000), (5, 7)]
 

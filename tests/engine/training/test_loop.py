@@ -19,12 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-from engine.checkpoint import SLACK, CheckpointWriter
 from engine.contract import events
 from engine.contract.events import Record, Step
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from engine.step import StepResult, StepRunner
+from engine.training.checkpoint import SLACK, CheckpointWriter
+from engine.training.step import StepResult, StepRunner
 from tests.engine.conftest import ask_to_stop, told
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out_and_the_next_one
         """Little when room is asked for the third checkpoint."""
         return 30_000 if path.name == "checkpoints" and next(asked) == 3 else 1 << 40
 
-    monkeypatch.setattr("engine.train.free_bytes", free)
+    monkeypatch.setattr("engine.training.loop.free_bytes", free)
     run = run_here(dropout_rate=0.0)
     assert (run.code, run.ended.reason) == (0, "finished")
     (warning,) = [event.message for event in run.all(events.Warning)]
@@ -344,7 +344,7 @@ def test_a_stop_that_cannot_be_saved_says_so(
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.checkpoint.CheckpointWriter.save", fail)
+    monkeypatch.setattr("engine.training.checkpoint.CheckpointWriter.save", fail)
     run = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
     assert (run.code, run.ended.reason, run.ended.message.code) == (0, "stopped", "ended_stopped_unsaved")
     assert "Free some space" in run.ended.message.fix()
@@ -393,7 +393,7 @@ def test_an_error_of_our_own_is_told_with_its_traceback(monkeypatch: pytest.Monk
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("by zero\nand more")
 
-    monkeypatch.setattr("engine.step.StepRunner.run", fail)
+    monkeypatch.setattr("engine.training.step.StepRunner.run", fail)
     run = run_here()
     assert (run.code, run.ended.reason, run.ended.message.code) == (1, "failed", "ended_failed")
     assert "ZeroDivisionError: by zero and more" in run.ended.message.text()
@@ -475,7 +475,7 @@ def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transforme
     from pathlib import Path
     from engine.contract.rundir import RunDir
     from engine.process.job import execute
-    from engine.train import train
+    from engine.training.loop import train
     from engine.process.world import World
     ended = execute(World(), RunDir(Path(sys.argv[1])), train)
     print(ended, sorted({"torch._dynamo", "transformers.modeling_utils", "pyarrow"} & sys.modules.keys()))

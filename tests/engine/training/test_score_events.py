@@ -7,8 +7,8 @@ import pytest
 
 from engine.contract import events
 from engine.contract.events import Event, Notice, Sample
-from engine.evaluate import Prediction, Score
-from engine.score_events import LOW_CEILING, SHOWN, tell_ceiling, tell_score
+from engine.training.evaluation import Prediction, Score
+from engine.training.score_events import LOW_CEILING, SHOWN, tell_ceiling, tell_score
 
 
 class Told:

@@ -26,7 +26,7 @@ from engine.models.loss import find_head
 from engine.models.network import network_of
 from engine.models.seq2seq.padded import PaddedNetwork, micro_batch, model_inputs
 from engine.process.world import World, seed_step
-from engine.step import StepResult, StepRunner, rows_of
+from engine.training.step import StepResult, StepRunner, rows_of
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from engine import tensorfile
-from engine.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
 from engine.contract import exports
 from engine.contract.config import override
 from engine.contract.files import staged as staged_at
@@ -15,7 +13,9 @@ from engine.data.tokenizer import load_tokenizer
 from engine.models import loading
 from engine.models.network import packs
 from engine.process.job import Job
-from engine.statedict import write_state_dict
+from engine.training import tensorfile
+from engine.training.checkpoint import MODEL_WEIGHTS, SAVE_ERRORS, describe
+from engine.training.statedict import write_state_dict
 
 
 def target_of(job: Job) -> Path | None:

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
 
-from engine import exporting
-from engine.checkpoint import describe
 from engine.contract import events, exports
 from engine.contract.rundir import OutputDir, read_json
+from engine.training import exporting
+from engine.training.checkpoint import describe
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner

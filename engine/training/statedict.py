@@ -17,7 +17,7 @@ from torch._utils import _rebuild_tensor_v2
 
 from engine.contract.exports import MARK
 from engine.contract.rundir import sync
-from engine.tensorfile import Stored
+from engine.training.tensorfile import Stored
 
 STORAGES = {
     torch.float64: torch.DoubleStorage, torch.float32: torch.FloatStorage, torch.float16: torch.HalfStorage,

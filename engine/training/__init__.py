@@ -1,0 +1,1 @@
+"""A run: its loop, step, checkpoints, evaluation and resume."""

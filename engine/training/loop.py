@@ -1,0 +1,485 @@
+"""The loop of a training: steps, evaluations and checkpoints, from the first step or from where a run stopped.
+
+Inputs are checked before anything is written, then steps follow each other until the last epoch is evaluated. A
+resumed run computes its position from the number of steps behind it, so it needs no generator state and repeats
+nothing.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.contract import certificate, events
+from engine.contract.config import to_json
+from engine.contract.files import STAGED, reason, require_own_folder
+from engine.contract.locks import FolderLock, holder_of
+from engine.contract.messages import InputError, Message, Value
+from engine.contract.rundir import free_bytes, write_json
+from engine.contract.scores import FILE, Merit, read_evaluations
+from engine.contract.untrusted import one_line
+from engine.data import batching
+from engine.models import loading
+from engine.process.job import (
+    DivergedError,
+    FolderLostError,
+    Job,
+    StopAskedError,
+    UnpublishedError,
+    versions,
+)
+from engine.process.world import seed_step
+from engine.training import checkpoint, optim
+from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
+from engine.training.epoch_losses import EpochLosses
+from engine.training.evaluation import Evaluator, Score
+from engine.training.exporting import export_again, export_best, warn_of_stranger
+from engine.training.resume import Proof, longer_schedule
+from engine.training.score_events import tell_ceiling, tell_score
+from engine.training.setup import Prepared, finished_owner, give_up_output, lock_output, prepare
+from engine.training.step import StepResult, StepRunner
+
+
+def train(job: Job) -> Message:
+    """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
+    lock = job.world.together(lambda: lock_output(job), chosen=job.world.is_main)
+    if job.record.resume and (owner := finished_owner(job)):
+        job.world.together(lambda: export_again(job), chosen=job.world.is_main)
+        return Message.of("resume_finished", run=owner["run"], steps_total=owner["steps_total"], **job.options())
+    try:
+        prepared = prepare(job)
+    except (InputError, StopAskedError):
+        give_up_output(lock)
+        raise
+    owner = job.output.owner()
+    try:
+        return begin(job, prepared, lock).run()
+    except InputError:  # the proof of the resume failed: the folder is as it was
+        if lock is not None and owner and lock.hold():
+            write_json(job.output.owner_file, owner)
+        raise
+
+
+def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Training":
+    """Takes the output folder over and puts optimizer and position in place; `lock` is that folder's, on rank 0."""
+    start = prepared.start
+    parameters = loading.trained_parameters(prepared.model)
+    optimizer = optim.make_optimizer(job.config, parameters.values())
+    if start is not None:
+        optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
+    job.world.together(lambda: _take_over(job, prepared), chosen=job.world.is_main)
+    if start is not None:
+        epoch, total = 1 + start.step // prepared.per_epoch, prepared.steps_total
+        job.notice(Message.of("resumed", checkpoint=str(start.path), epoch=epoch, step=start.step, steps_total=total))
+    writer = CheckpointWriter(
+        job.output,
+        prepared.model,
+        optimizer,
+        keep=job.config.keep_latest_n_ckp,
+        frozen=start.manifest["frozen"] if start else None,
+    )
+    _hold_frozen(job, prepared, writer)
+    training = Training(job, prepared, optimizer, writer, lock, encodings=_keep_encodings(job, prepared))
+    if start is not None:
+        job.step, training.last_loss = start.step, float(start.manifest["loss"])
+        training.saved = (start.step, start.path)
+        if job.world.is_main:
+            training.proof = Proof.of(job, start)
+        job.notice(longer_schedule(job, start, prepared.steps_total))
+        training.prove_until = job.world.from_main(training.proof.last if training.proof else 0)
+    return training
+
+
+def _take_over(job: Job, prepared: Prepared) -> None:
+    output = job.output
+    for folder in (output.checkpoints, output.checkpoints / "frozen", output.earlier):
+        try:
+            require_own_folder(folder)  # or another run's checkpoints were pruned
+        except OSError as error:
+            raise InputError("folder_unwritable", path=str(folder), setting="output_dir", **reason(error)) from None
+    checkpoint.remove_leftovers(output)
+    if prepared.start is None:
+        old = str(output.owner().get("run", "?"))
+        aside = output.set_aside()
+        if aside is not None:
+            path, size = aside
+            shown = f"{size / 1e9:.2f} GB"
+            job.notice(Message.of("set_aside", run=old, path=str(output.path), aside=str(path), size=shown))
+    try:
+        write_json(output.owner_file, _owner(job, prepared, finished=False))
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
+
+
+def _hold_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
+    """Writes down what does not learn as it was loaded, and keeps of it what the network computes with.
+
+    Where it cannot be written, all is kept, and the first checkpoint tries again.
+    """
+
+    def write() -> bool:
+        try:
+            writer.write_frozen()
+        except SAVE_ERRORS as error:
+            job.warn(Message.of("save_failed", step=0, path=str(job.output.checkpoints), why=one_line(error)))
+            return False
+        return True
+
+    if job.world.from_main(write() if job.world.is_main else False):
+        prepared.network.hold_frozen()
+    net = prepared.model
+    rest = (*(p for p in net.parameters() if not p.requires_grad), *net.buffers())
+    loading.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are copies already
+
+
+def _keep_encodings(job: Job, prepared: Prepared) -> bool:
+    """Whether the encoder's output is kept across epochs; a run that is resumed goes on as it began, to the same bits.
+
+    The disk has to bear it beside the checkpoints: where it does not, rows are encoded anew, as if they had been kept.
+    """
+    network, store, start = prepared.network, prepared.train_rows, prepared.start
+    size = network.encodings_bytes(store)
+    if size is None:
+        return False
+    wanted = size <= job.config.encoder_cache * 1e9 and job.config.epochs > 1
+    need = size + (job.config.keep_latest_n_ckp + 2) * checkpoint.bytes_needed(prepared.model, job.config.optimizer)
+    room = job.world.from_main(free_bytes(job.output.path) >= need)
+    if not (wanted and room if start is None else bool(start.manifest.get("encodings"))):
+        return False
+    base = job.output.path / f"{STAGED}encodings"
+    return network.keep_encodings(store, base, job.world, writes=room)
+
+
+def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
+    return {
+        "run": job.record.run,
+        "id": job.record.id,
+        "run_dir": str(job.run_dir.path.absolute()),
+        "output_dir": str(job.output.path.resolve()),
+        "steps_total": prepared.steps_total,
+        "config": to_json(job.config),
+        "finished": finished,
+        "best": job.output.files_of_best(),
+    }
+
+
+@dataclass
+class Training:
+    """The loop, and what it has found so far."""
+
+    job: Job
+    prepared: Prepared
+    optimizer: torch.optim.Optimizer
+    writer: CheckpointWriter
+    lock: FolderLock | None = None  # of the output folder; rank 0's
+    evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
+    last_loss: float = float("nan")
+    epoch_losses: EpochLosses = field(default_factory=EpochLosses)
+    proof: Proof | None = None  # rank 0's, after a resume
+    prove_until: int = 0  # the last step that has to be repeated
+    hurried: bool = False  # all ranks are to save and leave without another computation
+    saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
+    ceiling_told: bool = False
+    encodings: bool = False  # whether the encoder's output is kept across epochs
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.job.step
+
+    def run(self) -> Message:
+        """Trains to the end."""
+        job, prepared = self.job, self.prepared
+        self.evaluations = job.world.from_main(read_evaluations(job.output))
+        self.epoch_losses.resume(
+            {e["epoch"]: e["train_loss"] for e in self.evaluations.values() if e.get("train_loss")}
+        )
+        if job.world.is_main:
+            warn_of_stranger(job)
+        runner, samples = self.runner(), self.samples()
+        if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
+            self._evaluate()  # the run was cut between the last step of an epoch and its score
+        loading.set_training_mode(prepared.model)
+        job.phase("training", self.step, prepared.steps_total)
+        while self.step < prepared.steps_total:
+            stop = self.one_step(runner, samples(self.step))
+            epoch_done = self.step % prepared.per_epoch == 0
+            if stop or epoch_done or self.step % job.config.save_steps == 0:
+                saved = self.save(None if self.hurried else lambda: self.loss_ahead(runner, samples))
+                if stop:
+                    raise self._stopped(saved)
+            if epoch_done:
+                self._judge_epoch()
+                self._evaluate()
+        return self._finished()
+
+    def _judge_epoch(self) -> None:
+        """Warns where the loss of the epoch that has ended is above that of before."""
+        epoch, job = self.step // self.prepared.per_epoch, self.job
+        rise = self.epoch_losses.end(epoch)
+        if rise is None:
+            return
+        shown = {
+            "loss": f"{rise.loss:.4f}",
+            "before": f"{rise.before:.4f}",
+            "rate": f"{job.config.peak_learn_rate():g}",
+        }
+        since = (f"epoch {rise.since}", f"第 {rise.since} 轮") if rise.since else ("its first step", "第一步")
+        job.warn(Message.of("loss_rose", epoch=epoch, since=since[0], since_zh=since[1], **shown))
+
+    def samples(self) -> Callable[[int], batching.Ids]:
+        """The samples of the step after so many, over all ranks."""
+        config, rows = self.job.config, len(self.prepared.train_rows)
+        batch = config.effective_batch(self.job.world.size)
+
+        def samples(steps_done: int) -> batching.Ids:
+            epoch, step = divmod(steps_done, self.prepared.per_epoch)
+            return batching.epoch_samples(config.seed, epoch, rows, step * batch, (step + 1) * batch)
+
+        return samples
+
+    def loss_ahead(self, runner: StepRunner, samples: Callable[[int], batching.Ids]) -> float:
+        """The loss of the next step: what a resumed run must find again."""
+        seed_step(self.job.config.seed, self.step, self.job.world.rank)
+        return runner.loss_of(samples(self.step))
+
+    def runner(self) -> StepRunner:
+        """What computes the steps."""
+        job, prepared = self.job, self.prepared
+        return StepRunner(
+            network=prepared.network,
+            store=prepared.train_rows,
+            world=job.world,
+            parameters=list(loading.trained_parameters(prepared.model).values()),
+            micro_batch_tokens=job.config.micro_batch_tokens,
+            max_grad_norm=job.config.max_grad_norm,
+        )
+
+    def one_step(self, runner: StepRunner, samples: batching.Ids) -> bool:
+        """One optimizer step and its event; whether some rank was asked to stop."""
+        job = self.job
+        rate = optim.learning_rate(job.config, self.step, self.prepared.steps_total)
+        optim.set_learning_rate(self.optimizer, rate)
+        seed_step(job.config.seed, self.step, job.world.rank)
+        result = runner.run(samples, stop_asked=job.stop_asked())
+        if result.abandoned:
+            return self._abandon()
+        if not result.finite:
+            raise self._diverged(runner, result, samples)
+        if self.step < self.prove_until:
+            job.world.together(lambda: self._prove(result.loss), chosen=job.world.is_main)
+        rows = [self.prepared.train_rows.row(int(sample)) for sample in samples]
+        began = time.perf_counter()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds_optimizer = time.perf_counter() - began
+        job.step += 1
+        self.last_loss = result.loss
+        self.epoch_losses.take(result.loss, result.label_tokens, first=job.step == 1)
+        job.emit(
+            events.Step(
+                epoch=1 + (self.step - 1) // self.prepared.per_epoch,
+                step=self.step,
+                steps_total=self.prepared.steps_total,
+                loss=result.loss,
+                lr=rate,
+                grad_norm=result.grad_norm,
+                label_tokens=result.label_tokens,
+                tokens=result.tokens,
+                padded_tokens=result.padded_tokens,
+                seconds_data=round(result.seconds_data, 6),
+                seconds_forward_backward=round(result.seconds_forward_backward, 6),
+                seconds_communication=round(result.seconds_communication, 6),
+                seconds_optimizer=round(seconds_optimizer, 6),
+                micro_batches=result.micro_batches,
+                sample_ids=rows,
+            )
+        )
+        return result.stop_asked
+
+    def _abandon(self) -> bool:
+        """Forgets the step that was broken off; the run is to stop."""
+        self.hurried = True
+        self.optimizer.zero_grad(set_to_none=True)
+        return True
+
+    def _prove(self, loss: float) -> None:
+        if self.proof is not None:
+            self.proof.check(self.step + 1, loss)
+
+    def save(self, loss_ahead: Callable[[], float] | None) -> Path | None:
+        """The checkpoint of this step; None, and a warning, where it could not be written."""
+        job = self.job
+        # Rank 0 alone knows what was saved, and all ranks must go the same way: the way on has collectives.
+        if job.world.from_main(self.saved is not None and self.saved[0] == self.step):
+            return self.saved[1] if self.saved else None
+        if not self.step:
+            return None
+        if not all(bool(p.isfinite().all()) for p in loading.trained_parameters(self.prepared.model).values()):
+            message = Message.of("ended_diverged_weights", step=self.step, **job.options())
+            raise DivergedError(message, {}, self._slower())
+        about = self._about()
+        if loss_ahead is not None:
+            about["next_loss"] = loss_ahead()
+        self._require_folder()
+        job.phase("saving", self.step, self.prepared.steps_total)
+        job.world.wait()
+        saved = self._write(about) if job.world.is_main else None
+        job.world.wait()
+        job.phase("training", self.step, self.prepared.steps_total)
+        if saved is not None:
+            self.saved = (self.step, saved)
+        return saved
+
+    def _require_folder(self) -> None:
+        """Raises FolderLostError on every rank where another run has taken the output folder over."""
+        job = self.job
+        if job.world.from_main(self.lock is None or self.lock.hold()):
+            return
+        holder = str(holder_of(job.output.path).get("run", "?"))
+        message = Message.of("ended_folder_lost", path=str(job.output.path), run=holder, step=self.step)
+        raise FolderLostError(message)
+
+    def _write(self, about: dict[str, Any]) -> Path | None:
+        job, place = self.job, self.job.output.checkpoints
+        need, free = self.writer.bytes_needed(), free_bytes(place)
+        if need > free:
+            shown = {"need": f"{need / 1e9:.2f} GB", "free": f"{free / 1e9:.2f} GB"}
+            job.warn(Message.of("save_no_space", step=self.step, path=str(place), **shown))
+            return None
+        try:
+            saved = self.writer.save(about)
+        except SAVE_ERRORS as error:
+            job.warn(Message.of("save_failed", step=self.step, path=str(place), why=one_line(error)))
+            return None
+        pruned = self.writer.prune(self.step, _best(self.evaluations)[0])
+        epoch, seconds = -(-self.step // self.prepared.per_epoch), round(saved.seconds, 3)
+        job.emit(events.Checkpoint(epoch, self.step, str(saved.path), saved.size, seconds, pruned))
+        return saved.path
+
+    def _about(self) -> dict[str, Any]:
+        job = self.job
+        return {
+            "run": job.record.run,
+            "step": self.step,
+            "epoch": self.step // self.prepared.per_epoch,
+            "steps_total": self.prepared.steps_total,
+            "loss": self.last_loss,
+            "world_size": job.world.size,
+            "encodings": self.encodings,
+            "config": to_json(job.config),
+            "data": self.prepared.data,
+            "versions": versions(),
+        }
+
+    def evaluator(self) -> Evaluator:
+        """What scores the model on the validation rows."""
+        job, prepared = self.job, self.prepared
+        return Evaluator(
+            prepared.network,
+            prepared.tokenizer,
+            prepared.validation_rows,
+            prepared.references,
+            job.world,
+            job.config,
+            job.phase,
+        )
+
+    def _evaluate(self) -> None:
+        """Scores the model on the validation rows, and publishes it where it is the best so far."""
+        job, prepared = self.job, self.prepared
+        epoch = self.step // prepared.per_epoch
+        try:
+            score = self.evaluator().run()
+        except StopAskedError:  # the steps are saved; the evaluation is repeated by whoever resumes
+            raise self._stopped(self.saved[1] if self.saved else None) from None
+        tell_score(job, score, epoch, self.step)
+        if not self.ceiling_told:
+            self.ceiling_told = True
+            tell_ceiling(job, score)
+        self._require_folder()
+        if job.world.is_main:
+            self._record(score, epoch)
+        self.evaluations = job.world.from_main(self.evaluations)
+        loading.set_training_mode(prepared.model)
+        job.phase("training", self.step, prepared.steps_total)
+
+    def _record(self, score: Score, epoch: int) -> None:
+        entry = {"epoch": epoch, "loss": score.loss, "bleu": score.bleu, "signature": score.signature, "against": FILE}
+        entry["train_loss"] = self.epoch_losses.means.get(epoch)
+        others = {step: other for step, other in self.evaluations.items() if int(step) < self.step}
+        _, best = _best(others)
+        published = not best or Merit.of(entry).beats(Merit.of(best))
+        if best and not Merit.of(entry).comparable(Merit.of(best)):
+            self.job.notice(Message.of("bleu_incomparable", epoch=best["epoch"]))
+        try:
+            if published:
+                self.job.phase("publishing")
+                checkpoint.publish_best(
+                    self.job.output, self.prepared.model, self.prepared.tokenizer, self.writer.frozen
+                )
+                bleu, path = f"{score.bleu:.2f}", str(self.job.output.best)
+                self.job.notice(Message.of("best_published", bleu=bleu, epoch=epoch, path=path))
+                export_best(self.job, self.prepared.model)
+            self.evaluations = {**others, str(self.step): {**entry, "published": published}}
+            write_json(self.job.output.evaluations, self.evaluations)
+        except SAVE_ERRORS as error:
+            path, why = str(self.job.output.best), one_line(error)
+            self.job.warn(Message.of("publish_failed", path=path, why=why))
+            self.evaluations = others  # repeated by whoever resumes from here
+
+    def _stopped(self, saved: Path | None) -> StopAskedError:
+        job, reason = self.job, self.job.stop_asked.reason()
+        args = {"step": self.step, "steps_total": self.prepared.steps_total, "run": job.record.run, **job.options()}
+        if not self.step:
+            return StopAskedError(certificate.stopped_early(job.record, job.phase_name))
+        if job.world.is_main and saved is None:
+            return StopAskedError(Message.of("ended_stopped_unsaved", **args))
+        return StopAskedError(Message.of(f"ended_{reason}", checkpoint=str(saved), **args))
+
+    def _diverged(self, runner: StepRunner, result: StepResult, samples: batching.Ids) -> DivergedError:
+        """Whose micro-batch it was, found by computing them once more, one by one."""
+        job, rows = self.job, self.prepared.train_rows.rows
+        seed_step(job.config.seed, self.step, job.world.rank)
+        mine = [int(rows[sample]) for sample in runner.not_finite(samples)]
+        found = {rank: its for rank, its in enumerate(job.world.gather([mine])) if its}
+        named = next(iter(found.values()), [int(rows[sample]) for sample in samples])
+        evidence = {f"rows_rank{rank}": _few(its, 64) for rank, its in found.items()}
+        args: dict[str, Value] = {"loss": str(result.loss), "grad_norm": str(result.grad_norm), "rows": _few(named, 16)}
+        rank = ", ".join(map(str, found)) or "-"
+        message = Message.of("ended_diverged", step=self.step + 1, rank=rank, **args, **job.options())
+        return DivergedError(message, evidence, self._slower())
+
+    def _slower(self) -> dict[str, Any]:
+        return {"learn_rate": self.job.config.learn_rate / 2}
+
+    def _finished(self) -> Message:
+        job, (_, best) = self.job, _best(self.evaluations)
+        loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
+        self._require_folder()
+        if job.world.is_main and best:
+            export_best(job, self.prepared.model)
+            try:
+                write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
+            except OSError as error:
+                job.warn(Message.of("save_failed", step=self.step, path=path, why=one_line(error)))
+        if not best:
+            raise UnpublishedError(
+                Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
+            )
+        bleu, loss, epoch = f"{best['bleu']:.2f}", f"{best['loss']:.4f}", best["epoch"]
+        return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
+
+
+def _few(numbers: list[int], most: int) -> str:
+    return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
+
+
+def _best(evaluations: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Step and entry of the best evaluation: the last one published, which beat those before; (-1, {}) without one."""
+    published = [int(step) for step, entry in evaluations.items() if entry["published"]]
+    return (max(published), evaluations[str(max(published))]) if published else (-1, {})

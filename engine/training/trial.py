@@ -1,0 +1,246 @@
+"""A rehearsal does once what a run does many times, and reports what that takes.
+
+The same inputs, model, optimizer and step as in training: the longest micro-batches forward and backward, an update, a
+checkpoint written, read back and compared, the longest batch of replies, then steps on the clock. Budgets of a
+micro-batch are tried from small to large, because a peak of memory can only be seen to rise.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from engine.contract import events
+from engine.contract.messages import InputError, Message
+from engine.contract.untrusted import one_line
+from engine.data import batching
+from engine.data.batching import Cut
+from engine.models import loading
+from engine.process.job import Job, out_of_memory, peak_memory
+from engine.process.world import World
+from engine.training import checkpoint, loop, optim
+from engine.training.checkpoint import Found
+from engine.training.setup import prepare
+from engine.training.step import StepRunner
+
+SHARES = (8, 4, 2, 1)  # of the budget asked for: an eighth first
+SMALLEST_BUDGET = 64  # tokens
+# A run peaks a little above its rehearsal: lengths that come only later, and what allocators do not give back.
+MARGIN = 1.05
+TIMED_STEPS, TIMED_SECONDS = 8, 15.0
+
+
+def rehearse(job: Job) -> Message:
+    """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
+    if job.world.is_main:
+        job.output.path.mkdir(parents=True, exist_ok=True)
+    return Rehearsal(loop.begin(job, prepare(job))).run()
+
+
+@dataclass
+class Rehearsal:
+    """A training that ends before it has begun, and what was seen of it."""
+
+    training: loop.Training
+    peaks: list[int] = field(default_factory=list)  # of memory of all ranks together, budget by budget
+
+    def run(self) -> Message:
+        """Does everything once."""
+        job, config = self.job, self.job.config
+        budgets = sorted({max(SMALLEST_BUDGET, config.micro_batch_tokens // share) for share in SHARES})
+        if config.micro_batch_tokens < SMALLEST_BUDGET:
+            budgets = [config.micro_batch_tokens]
+        stages = len(budgets) + 4
+        job.phase("rehearsing", 0, stages)
+        loading.set_training_mode(self.training.prepared.model)
+        self._try(budgets[0])
+        self._update(budgets[0])
+        job.phase("rehearsing", 1, stages)
+        size, seconds_save = self._save_and_compare(budgets[0])
+        job.phase("rehearsing", 2, stages)
+        seconds_evaluation = self._evaluate_once(budgets[0])
+        job.phase("rehearsing", 3, stages)
+        self.peaks.append(self._peak())
+        self._require_room(budgets[0])
+        found = budgets[0]
+        for number, budget in enumerate(budgets[1:]):
+            if not self._worth_trying() or not self._try(budget):
+                break
+            self.peaks.append(self._peak())
+            if not self._fits(self.peaks[-1]):
+                break
+            found = budget
+            job.phase("rehearsing", 4 + number, stages)
+        seconds_step, timed = self._time_steps(found)
+        job.phase("rehearsing", stages, stages)
+        peaks = job.world.gather([peak_memory()])
+        job.emit(
+            events.Rehearsed(
+                micro_batch_tokens=found,
+                micro_batch_tokens_asked=config.micro_batch_tokens,
+                memory_limit=job.record.memory_limit,
+                peak_memory=peaks,
+                peak_memory_found=int(self.peaks[budgets.index(found)]),
+                gpu_memory=job.world.gather([_gpu_peak(job.world)]),
+                steps_timed=timed,
+                seconds_step=seconds_step,
+                seconds_evaluation=seconds_evaluation,
+                seconds_save=seconds_save,
+                checkpoint_bytes=size,
+            )
+        )
+        return Message.of("ended_rehearsed", budget=found)
+
+    @property
+    def job(self) -> Job:
+        """The job of the training."""
+        return self.training.job
+
+    def _runner(self, budget: int) -> StepRunner:
+        return replace(self.training.runner(), micro_batch_tokens=budget)
+
+    def _try(self, budget: int) -> bool:
+        """Forward and backward of the longest micro-batches of the run; whether no rank ran out of memory."""
+        runner = self._runner(budget)
+        short = False
+        try:
+            for samples in self._largest(budget):
+                runner.micro_batch_loss(samples, self._label_tokens(samples)).backward()
+                self.job.world.life.mark()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            short = True
+        self.training.optimizer.zero_grad(set_to_none=True)
+        if any(self.job.world.gather([short])):
+            if len(self.peaks) == 0:
+                raise InputError("rehearsal_out_of_memory", budget=budget)
+            return False
+        return True
+
+    def _largest(self, budget: int) -> list[list[int]]:
+        config, world, store = self.job.config, self.job.world, self.training.prepared.train_rows
+        everything = range(len(store))
+        lengths = batching.Lengths(store.lengths("prompt", everything), store.lengths("label", everything))
+        cut = Cut(config.effective_batch(world.size), world.size, budget)
+        return batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
+
+    def _label_tokens(self, samples: list[int]) -> int:
+        return int(self.training.prepared.train_rows.lengths("label", samples).sum())
+
+    def _update(self, budget: int) -> None:
+        """One step of the run, the first."""
+        self.training.one_step(self._runner(budget), self.training.samples()(0))
+
+    def _save_and_compare(self, budget: int) -> tuple[int, float]:
+        """Size (bytes) of a checkpoint and the seconds it takes; raises InputError where it is not what was saved."""
+        training, job = self.training, self.job
+        runner, samples = self._runner(budget), training.samples()
+        began = time.perf_counter()
+        ahead = (lambda: training.loss_ahead(runner, samples)) if training.prepared.steps_total > 1 else None
+        path = training.save(ahead)
+        seconds = time.perf_counter() - began
+        size = job.world.together(lambda: self._compare(path), chosen=job.world.is_main)
+        return job.world.from_main(size), seconds
+
+    def _compare(self, path: Path | None) -> int:
+        if path is None:
+            raise InputError("rehearsal_unsaved", path=str(self.job.output.checkpoints))
+        training = self.training
+        try:
+            found = Found(path, checkpoint.verify(path))
+        except (OSError, ValueError) as error:
+            raise InputError("rehearsal_checkpoint", path=str(path), why=one_line(error)) from None
+        trained = loading.trained_parameters(training.prepared.model)
+        names = {id(parameter): name for name, parameter in trained.items()}
+        held = {
+            **{name: tensor.detach() for name, tensor in trained.items()},
+            **optim.state_tensors(training.optimizer, names),
+        }
+        read = {**found.weights(), **found.optimizer_state()}
+        for name, tensor in held.items():
+            if name not in read or not torch.equal(tensor.cpu(), read[name]):
+                raise InputError("rehearsal_checkpoint", path=str(path), why=f"{name} is not what was saved")
+        return sum(entry.stat().st_size for entry in path.iterdir())
+
+    def _evaluate_once(self, budget: int) -> list[float]:
+        """Seconds of an evaluation, as expected, at least and at most: from its longest batches of either kind.
+
+        Losses go by padded tokens. A batch of replies goes on until the last of them ends: at the mean length of a
+        response at least, at the longest allowed at most, and at the longest response of each batch as expected.
+        """
+        job, prepared = self.job, self.training.prepared
+        evaluator = replace(self.training.evaluator(), config=replace(job.config, micro_batch_tokens=budget))
+        prepared.model.eval()
+        lengths = evaluator.lengths(evaluator.rows)
+        losses, replies = evaluator.loss_batches(), evaluator.reply_batches()
+        began = time.perf_counter()
+        evaluator.row_losses(losses[0])
+        for_token = (time.perf_counter() - began) / batching.padded_size(losses[0], lengths)
+        loss = for_token * sum(batching.padded_size(batch, lengths) for batch in losses)
+        job.world.life.mark()
+        began = time.perf_counter()
+        written = max(map(len, evaluator.replies(replies[0])), default=1)
+        for_step = (time.perf_counter() - began) / max(1, written)
+        loading.set_training_mode(prepared.model)
+        longest = [min(evaluator.longest_reply, int(lengths.label[batch].max())) for batch in replies]
+        mean = min(evaluator.longest_reply, float(lengths.label.mean()))
+        steps = (sum(longest), mean * len(replies), evaluator.longest_reply * len(replies))
+        world = job.world
+        return [world.from_main(round((loss + for_step * count) / world.size, 6)) for count in steps]
+
+    def _time_steps(self, budget: int) -> tuple[list[float], int]:
+        """Seconds of a step of mean length, as expected, fastest and slowest, and how many steps were timed."""
+        training = self.training
+        runner, samples = self._runner(budget), training.samples()
+        paces: list[tuple[float, int]] = []
+        began = time.monotonic()
+        while training.step < training.prepared.steps_total and len(paces) <= TIMED_STEPS:
+            at = time.perf_counter()
+            chosen = samples(training.step)
+            training.one_step(runner, chosen)
+            paces.append((time.perf_counter() - at, self._tokens([int(sample) for sample in chosen])))
+            if self.job.world.from_main(time.monotonic() - began > TIMED_SECONDS):
+                break
+        paces = paces[1:] or paces  # the first of a budget finds caches empty
+        if not paces:  # a run of one step, which is done
+            return [0.0, 0.0, 0.0], 0
+        mean = self._mean_tokens()
+        expected = sum(seconds for seconds, _ in paces) / sum(tokens for _, tokens in paces)
+        each = [seconds / tokens for seconds, tokens in paces]
+        found = [round(pace * mean, 6) for pace in (expected, min(each), max(each))]
+        return self.job.world.from_main(found), len(paces)
+
+    def _tokens(self, samples: Sequence[int]) -> int:
+        store = self.training.prepared.train_rows
+        return int(store.lengths("prompt", samples).sum() + store.lengths("label", samples).sum())
+
+    def _mean_tokens(self) -> float:
+        store, per_epoch = self.training.prepared.train_rows, self.training.prepared.per_epoch
+        return self._tokens(range(len(store))) / per_epoch
+
+    def _peak(self) -> int:
+        return sum(self.job.world.gather([peak_memory()]))
+
+    def _fits(self, peak: float) -> bool:
+        limit = self.job.record.memory_limit
+        return not limit or peak * MARGIN <= limit
+
+    def _require_room(self, budget: int) -> None:
+        if not self._fits(self.peaks[0]):
+            need, limit = self.peaks[0] * MARGIN, self.job.record.memory_limit
+            sizes = {"need": f"{need / 1e9:.2f} GB", "limit": f"{limit / 1e9:.2f} GB"}
+            raise InputError("rehearsal_short", budget=budget, **sizes)
+
+    def _worth_trying(self) -> bool:
+        """Whether the next budget, twice the last, can fit: activations grow at most as the budget does."""
+        if len(self.peaks) < 2:
+            return True
+        return self._fits(self.peaks[-1] + 2 * (self.peaks[-1] - self.peaks[-2]))
+
+
+def _gpu_peak(world: World) -> int:
+    """The most memory of its GPU that this rank held, in bytes; 0 where it has none."""
+    return int(torch.cuda.max_memory_reserved(world.device)) if world.device.type == "cuda" else 0
