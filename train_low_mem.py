@@ -122,7 +122,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
         introduce(name, settings)
     from engine.process.job import execute, leave
     from engine.process.world import World
-    from engine.score import score
+    from engine.test import score
     from engine.training.loop import train as train_job
 
     try:

@@ -25,7 +25,7 @@ from engine.contract.rundir import RunDir, RunRecord
 from sft_tui.child import module_command, signal_of
 from sft_tui.gpus import on_cpu
 
-MODULES = {"train": "engine.train", "test": "engine.score", "rehearse": "engine.rehearse"}
+MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}
 # What the libraries of a trainer read as they are loaded; what the user has set goes before.
 LIBRARY_SETTINGS = {
     # Threads that spin while they wait take the core from the thread they wait for as soon as anything else runs on

@@ -17,7 +17,7 @@ from engine.contract.messages import InputError
 from sft_tui.child import module_command, signal_of
 from sft_tui.text import safe
 
-COMMAND = module_command("engine.survey")
+COMMAND = module_command("engine.inspect")
 LAST_WORDS, SHOWN = 4000, 200  # bytes of its standard error that are read, and characters that are shown
 # How Python, C, C++ and Rust say that memory, or the address space, is used up.
 NO_MEMORY = re.compile(

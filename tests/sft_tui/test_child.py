@@ -41,9 +41,9 @@ def marks(folder: Path) -> str:
 
 
 def test_the_trap_closes_where_the_folder_is_on_the_path(trapped: Path) -> None:
-    run(sys.executable, "-c", "import numpy, engine.survey", folder=trapped)
+    run(sys.executable, "-c", "import numpy, engine.inspect", folder=trapped)
     assert set(marks(trapped).split()) == {
-        str(trapped / name) for name in ("numpy.py", "engine/__init__.py", "engine/survey.py")
+        str(trapped / name) for name in ("numpy.py", "engine/__init__.py", "engine/inspect.py")
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine import survey
+from engine import inspect
 from engine.contract.messages import InputError
 from engine.models import family_note, inspection, loading
 from engine.models.seq2seq import described
@@ -42,16 +42,16 @@ def test_what_was_found_of_a_family_once_is_known_until_its_model_changes(
         return describe(path, *rest)
 
     monkeypatch.setattr(described, "describe", counted)
-    first = survey.model_facts(config)
-    assert survey.model_facts(config) == first
+    first = inspect.model_facts(config)
+    assert inspect.model_facts(config) == first
     assert len(asked) == 1
-    assert survey.model_facts(replace(config, freeze=""))["trained"] == first["parameters"]
+    assert inspect.model_facts(replace(config, freeze=""))["trained"] == first["parameters"]
     assert len(asked) == 2
     note = tmp_path / "store" / family_note.RECORD
     note.write_text(note.read_text().replace('"rows": 400', '"rows": 500'))
-    assert survey.model_facts(config) == first
+    assert inspect.model_facts(config) == first
     saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
-    assert survey.model_facts(config)["positions"] == {"prompt": 50, "label": 50}
+    assert inspect.model_facts(config)["positions"] == {"prompt": 50, "label": 50}
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -46,7 +46,7 @@ def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
     """The facts that the process gives."""
     request = json.dumps({"task": task, "asker": os.getpid(), "config": to_json(config), **more})
     done = subprocess.run(
-        [sys.executable, "-m", "engine.survey"], input=request, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "engine.inspect"], input=request, capture_output=True, text=True, timeout=60, check=False
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     facts: dict[str, Any] = lines[-1]["facts"]
@@ -117,7 +117,7 @@ def test_an_import_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:
     )
     assert path.stat().st_size > 150e6
     script = (
-        "import re\nfrom engine.survey import answer\nimport sys, json\nfound = answer(json.load(sys.stdin))\n"
+        "import re\nfrom engine.inspect import answer\nimport sys, json\nfound = answer(json.load(sys.stdin))\n"
         "print(found['rows'], re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     config = to_json(preset("sft-small").config)

@@ -7,7 +7,7 @@ import pytest
 
 from engine.contract import events
 from engine.contract.rundir import RunDir
-from engine.score import score
+from engine.test import score
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner

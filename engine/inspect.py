@@ -1,4 +1,4 @@
-"""Survey: `python -m engine.survey` tells what data files and a model hold, without torch and within limits.
+"""Survey: `python -m engine.inspect` tells what data files and a model hold, without torch and within limits.
 
 A process of its own, because what it reads is foreign: a file that makes a reader crash, hang or eat memory ends this
 process and nothing else. The request is one JSON object on standard input, the answer lines of JSON on standard

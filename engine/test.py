@@ -1,4 +1,4 @@
-"""Score: `python -m engine.score RUN_DIR` evaluates the best model of an output folder on the test file."""
+"""Score: `python -m engine.test RUN_DIR` evaluates the best model of an output folder on the test file."""
 
 import sys
 from pathlib import Path
