@@ -34,9 +34,10 @@ from engine.contract.locks import FolderLock, boot_id
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
-from sft_tui import starting, streams, usage
-from sft_tui.cli import tell
-from sft_tui.cli_common import LANG, LOGS
+from sft_tui import starting, streams
+from sft_tui.cli import usage
+from sft_tui.cli.common import LANG, LOGS
+from sft_tui.cli.main import tell
 from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
 from sft_tui.guide.unsupervised import Attendant
@@ -46,8 +47,8 @@ from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, 
 from sft_tui.output import Group, echo
 from sft_tui.preflight import missing
 from sft_tui.preflight.fix import System
-from sft_tui.ranks import LIBRARY_SETTINGS
 from sft_tui.removal import discard
+from sft_tui.supervise.ranks import LIBRARY_SETTINGS
 from sft_tui.text import safe
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from engine.data.parquet_rows import Source
 from engine.data.token_store import open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.process.job import peak_memory
-from sft_tui.ranks import Ranks, trainer_environment
+from sft_tui.supervise.ranks import Ranks, trainer_environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -31,7 +31,7 @@ from engine.contract.stream import EventReader
 from engine.data.parquet_rows import Source
 from engine.data.token_store import open_store
 from engine.data.tokenizer import load_tokenizer
-from sft_tui.ranks import trainer_environment
+from sft_tui.supervise.ranks import trainer_environment
 
 STEP_ROWS = 16
 GO_ON = 2  # of the standard's recipes, the best of the first turn, are taken in every turn

@@ -7,6 +7,6 @@ import sys
 if not sys.flags.safe_path and os.path.realpath(sys.path[0]) != os.path.realpath(f"{__file__}/../.."):
     del sys.path[0]
 
-from sft_tui.cli import main
+from sft_tui.cli.main import main
 
 main()

@@ -20,12 +20,12 @@ from engine.contract.presets import preset
 from engine.contract.project import is_here, place_of, seen_from
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, refuse_unfinished
 from engine.contract.stream import next_attempt
-from sft_tui import gpus
 from sft_tui.child import module_command
+from sft_tui.machine import gpus
 from sft_tui.removal import discard
 from sft_tui.runs import Run, model_of
 
-COMMAND = module_command("sft_tui.supervisor")
+COMMAND = module_command("sft_tui.supervise.supervisor")
 DEFAULT_LOGS = Path("logs")
 WRITTEN = ("output_dir", "token_store", "export_state_dict")  # settings that name where a run writes
 

@@ -13,7 +13,7 @@ from engine.contract.locks import FolderLock, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError, Lang
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir
-from sft_tui import importing, starting
+from sft_tui import data_import, starting
 from sft_tui.child import module_command
 from sft_tui.locale import say
 from sft_tui.output import echo
@@ -111,11 +111,11 @@ def await_next(logs: Path) -> str:
 def prepare() -> None:
     """Writes the rows of both halves, and their tokenizer unless it is there; raises InputError."""
     first, config = (preset(name).config for name in HALVES)
-    importing.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
+    data_import.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
     for rows, texts in ((config.train_file, first.train_file), (config.validation_file, first.validation_file)):
-        importing.bring_in([rows], task="demo-texts", train=texts, overwrite=True)
+        data_import.bring_in([rows], task="demo-texts", train=texts, overwrite=True)
     if not Path(config.tokenizer).is_dir():
-        importing.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
+        data_import.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
 
 
 def stage() -> Stage:

@@ -17,7 +17,7 @@ from engine.contract.rundir import read_json
 
 LIMIT = 240.0  # seconds; the longest of these takes about twenty on two cores
 
-SFT_TUI = (sys.executable, "-c", "from sft_tui.cli import main; main()")
+SFT_TUI = (sys.executable, "-c", "from sft_tui.cli.main import main; main()")
 
 
 @dataclass(frozen=True)

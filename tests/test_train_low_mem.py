@@ -14,7 +14,7 @@ import pytest
 from engine.contract import events
 from engine.contract.rundir import OutputDir, RunDir
 from engine.contract.stream import EventReader
-from sft_tui.ranks import LIBRARY_SETTINGS
+from sft_tui.supervise.ranks import LIBRARY_SETTINGS
 from tests.conftest import TRAIN_ROWS
 from tests.processes import SFT_TUI, Result, kill_tree, options, run, until
 from train_low_mem import cli, without_switches

@@ -9,7 +9,7 @@ from engine.contract.events import Record
 from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from sft_tui.headless import View
-from sft_tui.monitor import Monitor
+from sft_tui.machine.host import Monitor
 from sft_tui.plain_log import PlainLog
 
 

@@ -13,14 +13,15 @@ from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
 from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import OutputDir, RunRecord, refuse_unfinished
-from sft_tui import gpus, rehearsal
-from sft_tui.monitor import HostReader
-from sft_tui.preflight import data, disk, machine, memory, missing, model, probe
+from sft_tui import rehearsal
+from sft_tui.machine import gpus
+from sft_tui.machine.host import HostReader
+from sft_tui.preflight import ask_engine, data, disk, machine, memory, missing, model
+from sft_tui.preflight.ask_engine import Progress
 from sft_tui.preflight.finding import ORDER, Finding, item, of_error
 from sft_tui.preflight.fix import Command, Set, Start, as_path, command_of
 from sft_tui.preflight.memory import Batch, Plan, Prediction
 from sft_tui.preflight.missing import DATA_FILES
-from sft_tui.preflight.probe import Progress
 from sft_tui.preflight.remedy import Run, remedied
 from sft_tui.rehearsal import Rehearsal, applied, estimate
 from sft_tui.starting import DEFAULT_LOGS, options, processes_here
@@ -114,7 +115,7 @@ class Report:
 
 
 def check(
-    request: Request, progress: Progress = probe.nothing, partly: Callable[[Report], None] | None = None
+    request: Request, progress: Progress = ask_engine.nothing, partly: Callable[[Report], None] | None = None
 ) -> Report:
     """Looks at everything; never raises for what it finds. `partly` is told what needs no file to be read."""
     config = request.config
@@ -123,7 +124,7 @@ def check(
     with ThreadPoolExecutor(2) as pool:
         asked = {
             "data": pool.submit(_asked, "data", config, progress, settings=DATA_FILES, processes=request.processes),
-            "model": pool.submit(_asked, "model", config, probe.nothing),
+            "model": pool.submit(_asked, "model", config, ask_engine.nothing),
         }
         if partly is not None:
             partly(Report(sorted([*_folders(request), *at_once], key=lambda finding: ORDER[finding.level])))
@@ -169,7 +170,7 @@ def rehearse_request(request: Request, progress: rehearsal.Progress) -> Rehearsa
     return rehearsal.keep(request.logs, config, processes, found)
 
 
-def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
+def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Report:
     """Looks at the training file alone, and at the tokenizer where there is one."""
     facts = _asked("data", config, progress, settings=["train_file"], processes=1)
     if "died" in facts:
@@ -189,8 +190,8 @@ def check_file(config: RunConfig, progress: Progress = probe.nothing) -> Report:
 def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dict[str, Any]:
     """What the engine's process answers, and {"died": …} where it ended without an answer."""
     try:
-        return probe.ask(task, config, progress, **more)
-    except probe.ProbeDied as died:
+        return ask_engine.ask(task, config, progress, **more)
+    except ask_engine.ProbeDied as died:
         how = {"doing": died.doing, "why": died.why, "cause": died.cause}
     if task == "data" and how["doing"] in DATA_FILES and more.get("tokenize", True):
         facts = _asked(task, config, progress, **more, tokenize=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from engine.contract import compiled
 from engine.contract.config import RunConfig
 from engine.contract.messages import filled
-from sft_tui import gpus
+from sft_tui.machine import gpus
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Start, System
 from sft_tui.text import size

@@ -344,13 +344,13 @@ class Desk(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Opens the first screen."""
         terminal.end_on_signals(self.exit)
-        from sft_tui.screen import launch, watch
+        from sft_tui.screen import launch_screen, run_screen
 
         # What the app is made of stays to its end: to look through all of it for garbage takes longer than to draw.
         gc.freeze()
-        self.push_screen(launch.LaunchScreen(self.options.demo))
+        self.push_screen(launch_screen.LaunchScreen(self.options.demo))
         if self.options.run:
-            self.push_screen(watch.RunScreen(self.options.run))
+            self.push_screen(run_screen.RunScreen(self.options.run))
         if self.options.demo:
             self.begin_demo()
 
@@ -387,13 +387,13 @@ class Desk(App[int], inherit_bindings=False):
 
     def do_launch(self) -> None:
         """The screen for a new run."""
-        from sft_tui.screen.launch import LaunchScreen
+        from sft_tui.screen.launch_screen import LaunchScreen
 
         self._go_to(LaunchScreen, LaunchScreen)
 
     def open_run(self, name: str) -> None:
         """Shows a run."""
-        from sft_tui.screen.watch import RunScreen
+        from sft_tui.screen.run_screen import RunScreen
 
         self._go_to(RunScreen, lambda: RunScreen(name), name)
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from sft_tui import ranks, supervisor
+from sft_tui.supervise import ranks, supervisor
 
 if __name__ == "__main__":
     ranks.MODULES["train"] = "tests.faults.trainer"

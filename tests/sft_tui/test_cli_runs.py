@@ -13,7 +13,7 @@ from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, write_json
-from sft_tui import cli
+from sft_tui.cli import main
 from tests.sft_tui.conftest import ENDED
 
 
@@ -21,7 +21,7 @@ from tests.sft_tui.conftest import ENDED
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutputDir:
     """A project with two finished runs in one output folder, the older one set aside, and a run without a model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "LANG", "en")
+    monkeypatch.setattr(main, "LANG", "en")
     (tmp_path / "rows").touch()
     output = OutputDir(Path("out"))
     for name in ("sft-small-1", "sft-small-2"):
@@ -38,7 +38,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutputDir:
 
 def said(*words: str) -> tuple[int, str]:
     """Exit code and output of a command, called in this process; an error of ours is part of its output."""
-    result = CliRunner().invoke(cli.cli, words)
+    result = CliRunner().invoke(main.cli, words)
     error = result.exception
     if isinstance(error, InputError):
         return error.exit_code, result.output + error.message.text("en")
@@ -59,7 +59,7 @@ def test_the_best_model_of_a_run_is_tested_and_answers_by_the_runs_name(
     monkeypatch.setattr("sft_tui.story.replies", replies)
     assert said("reply", "--run", name, "hello") == (0, "yes\n")
     assert asked == [(f"{place}/best", ["hello"], 128)]
-    monkeypatch.setattr(cli, "launch", lambda record, logs, _view: asked.append((record, logs)))
+    monkeypatch.setattr(main, "launch", lambda record, logs, _view: asked.append((record, logs)))
     assert said("test", "--run", name, "--eval_rows", "5") == (0, "")
     record, logs = asked[-1]
     assert (record.job, record.run, record.processes, logs) == ("test", "", 0, Path("logs"))
@@ -108,7 +108,7 @@ def test_one_thing_is_tested_or_asked(trained: OutputDir, words: list[str], why:
     ],
 )
 def test_a_shell_completes_the_names_of_runs(words: list[str], typed: str, offered: set[str]) -> None:
-    found = ShellComplete(cli.cli, {}, "sft-tui", "_SFT_TUI_COMPLETE").get_completions(words, typed)
+    found = ShellComplete(main.cli, {}, "sft-tui", "_SFT_TUI_COMPLETE").get_completions(words, typed)
     assert {one.value for one in found} == offered
 
 

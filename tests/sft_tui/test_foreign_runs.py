@@ -22,7 +22,8 @@ from engine.contract.events import Envelope, Event, Record, decode, encode, even
 from engine.contract.locks import LOCK_NAME, ProcessId
 from engine.contract.messages import MESSAGES, InputError, Lang, Message
 from engine.contract.rundir import MANIFEST, OutputDir, RunDir, RunRecord, new_id
-from sft_tui import cli, headless, listing, removal, starting, story
+from sft_tui import headless, listing, removal, starting, story
+from sft_tui.cli import main
 from sft_tui.curves import Curves
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
@@ -304,10 +305,10 @@ def shown(files: Files, lang: Lang) -> str:
 
 def commanded(lang: Lang, monkeypatch: pytest.MonkeyPatch, commands: tuple[tuple[str, ...], ...] = COMMANDS) -> str:
     """What the commands print; an error of ours is one of their answers."""
-    monkeypatch.setattr(cli, "LANG", lang)
+    monkeypatch.setattr(main, "LANG", lang)
     said = []
     for command in commands:
-        result = CliRunner().invoke(cli.cli, command)
+        result = CliRunner().invoke(main.cli, command)
         if not isinstance(result.exception, InputError | SystemExit | None):
             raise result.exception
         error = result.exception.message.text(lang) if isinstance(result.exception, InputError) else ""

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract.config import FIELDS, setting_of
-from sft_tui.cli import cli as app
+from sft_tui.cli.main import cli as app
 from sft_tui.options import ALIASES, HomePath, config_options, given, parse
 
 PATHS = [name for name in FIELDS if setting_of(name).path]

@@ -21,7 +21,8 @@ from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
 from engine.contract.stream import EventReader
-from sft_tui import cli, listing, removal
+from sft_tui import listing, removal
+from sft_tui.cli import main
 from sft_tui.feed import Feed
 from sft_tui.following import follow
 from sft_tui.headless import PlainView
@@ -463,9 +464,9 @@ def test_the_screen_is_opened_on_the_run_in_the_folder_that_was_named(
     (tmp_path / "here" / "logs" / "sft-1").mkdir(parents=True)
     (tmp_path / "here" / "logs" / "sft-1" / "run.json").write_text("{}")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(cli, "has_terminal", lambda: True)
-    monkeypatch.setattr(cli, "show_screen", lambda logs, run, **_: opened.append(find(logs, run).path))
-    CliRunner().invoke(cli.cli, ["attach", str(theirs.path)])
+    monkeypatch.setattr(main, "has_terminal", lambda: True)
+    monkeypatch.setattr(main, "show_screen", lambda logs, run, **_: opened.append(find(logs, run).path))
+    CliRunner().invoke(main.cli, ["attach", str(theirs.path)])
     assert opened == [theirs.path]
 
 

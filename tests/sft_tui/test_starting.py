@@ -402,7 +402,7 @@ def test_a_number_in_a_file_starts_no_more_processes_than_the_machine_has_room_f
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, said_by: str, processes: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(4))
-    monkeypatch.setattr("sft_tui.gpus.gpu_count", lambda: 2)
+    monkeypatch.setattr("sft_tui.machine.gpus.gpu_count", lambda: 2)
     record = cut_record(settings)
     if said_by == "the checkpoint":
         made_by(record.output, processes)

@@ -14,7 +14,8 @@ from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventReader, EventWriter
-from sft_tui import runs, starting, story, supervisor
+from sft_tui import runs, starting, story
+from sft_tui.supervise import supervisor
 from tests.sft_tui.conftest import PLAN, STARTED, step
 
 FIRST, SECOND = story.HALVES

@@ -8,7 +8,7 @@ import pytest
 
 import train_low_mem
 
-MAIN = "from sft_tui.cli import main; main()"
+MAIN = "from sft_tui.cli.main import main; main()"
 
 
 def called(folder: Path, script: str, *, lang: str = "C.UTF-8") -> "subprocess.CompletedProcess[str]":

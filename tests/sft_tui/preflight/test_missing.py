@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from sft_tui.cli import cli
+from sft_tui.cli.main import cli
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Resume, Set, Start

@@ -8,9 +8,9 @@ from sft_tui.screen import actions, palette
 from sft_tui.screen.app import Desk, Drawn
 from sft_tui.screen.bottom import Question, asked, footer, footer_at
 from sft_tui.screen.ink import columns
-from sft_tui.screen.launch import LaunchScreen
+from sft_tui.screen.launch_screen import LaunchScreen
+from sft_tui.screen.run_screen import RunScreen
 from sft_tui.screen.runs_screen import RunsScreen
-from sft_tui.screen.watch import RunScreen
 from tests.processes import run
 
 SCREENS: dict[str, type[Drawn]] = {
@@ -130,7 +130,7 @@ def test_commands_without_a_screen_never_load_one(tmp_path: Path, command: list[
     code = (
         "import sys, contextlib\n"
         f"sys.argv = ['sft-tui', *{command!r}]\n"
-        "from sft_tui.cli import main\n"
+        "from sft_tui.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main()\n"
         "print(sorted(name for name in ('textual', 'torch', 'transformers') if name in sys.modules))\n"
     )

@@ -20,7 +20,7 @@ from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventWriter
-from sft_tui.screen.watch import notification
+from sft_tui.screen.run_screen import notification
 from tests.processes import run, until
 from tests.pty_app import PROGRAM, Screen, screen
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
@@ -92,7 +92,7 @@ import sys
 from sft_tui.screen import background
 sleep = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
 background.PROGRAM = [sys.executable, "-c", sleep]
-from sft_tui.cli import main
+from sft_tui.cli.main import main
 main()
 """
 
@@ -214,7 +214,7 @@ def test_a_crash_ends_in_one_line_and_a_file_without_values(logs: Path) -> None:
         f"def broken(*_): secret = '{secret[:8]}' + '{secret[8:]}'; raise RuntimeError('broken on purpose')\n"
         "view.draw = broken\n"
         "import sys; sys.argv = ['sft-tui', 'attach', 'sft-small-1']\n"
-        "from sft_tui.cli import main; main()\n"
+        "from sft_tui.cli.main import main; main()\n"
     )
     (logs.parent / "broken.py").write_text(code)
     root = str(Path(__file__).parents[3])

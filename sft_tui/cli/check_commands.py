@@ -1,0 +1,173 @@
+"""The commands that look before a run: check, rehearse, and what every run begins with."""
+
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.contract import events
+from engine.contract.config import override
+from engine.contract.presets import preset
+from sft_tui import text
+from sft_tui.cli.common import LANG, logs_option, telling
+from sft_tui.locale import say
+from sft_tui.options import GroupedCommand, config_options, given
+from sft_tui.output import echo, echo_json, echo_over
+
+if TYPE_CHECKING:
+    from sft_tui.preflight.check import Report, Request
+    from sft_tui.rehearsal import Rehearsal
+
+memory_limit_option = click.option(
+    "--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; by default what is free."
+)
+
+
+@click.command("check", cls=GroupedCommand, lang=LANG)
+@click.argument("preset_name", metavar="PRESET")
+@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
+@click.option("--rehearse", "rehearsing", is_flag=True, help="Then rehearse the run, as `rehearse` does.")
+@memory_limit_option
+@logs_option
+@config_options(LANG)
+def check_command(
+    preset_name: str, json: bool, rehearsing: bool, memory_limit: str | None, logs: Path, **settings: Any
+) -> None:
+    """Find what would make a run fail: data, model, memory, disk."""
+    from sft_tui.preflight import report as reports
+
+    request = asked(preset_name, settings, memory_limit, logs)
+    report = checked(request)
+    if rehearsing and report.may_be_rehearsed:
+        rehearsed(request)
+        request = asked(preset_name, settings, memory_limit, logs)
+        report = checked(request)
+    found = request.rehearsal if rehearsing else None
+    if json:
+        echo_json(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
+        sys.exit(report.exit_code)
+    for line in reports.lines(report.findings, LANG):
+        echo(line)
+    if found is not None:
+        tell_rehearsed(request, report, found)
+    echo(reports.summary(report, LANG), err=True)
+    if not report.exit_code:
+        tell_next(request, rehearsed=found is not None)
+    sys.exit(report.exit_code)
+
+
+@click.command(cls=GroupedCommand, lang=LANG)
+@click.argument("preset_name", metavar="PRESET")
+@click.option("--json", is_flag=True, help="Print the result as one JSON object.")
+@memory_limit_option
+@logs_option
+@config_options(LANG)
+def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
+    """Do each part of a run once, and measure what the run takes.
+
+    The longest rows are used. It reports memory, time, and the micro-batch budget that fits; only this is kept, and
+    `run` uses it.
+    """
+    from sft_tui.preflight import report as reports
+
+    request = asked(preset_name, settings, memory_limit, logs)
+    report = checked(request)
+    if not report.may_be_rehearsed:
+        for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
+            echo(line, err=True)
+        echo(reports.summary(report, LANG), err=True)
+        sys.exit(report.exit_code)
+    found = rehearsed(request)
+    if json:
+        echo_json(rehearsal_json(request, report, found))
+    else:
+        tell_rehearsed(request, report, found)
+        tell_next(request, rehearsed=True)
+
+
+def tell_next(request: "Request", *, rehearsed: bool) -> None:
+    """Says by which command the run that was looked at is started."""
+    from sft_tui.preflight.fix import command_of
+    from sft_tui.starting import DEFAULT_LOGS
+
+    if not rehearsed:
+        echo(say("next_rehearsal", LANG, rehearse=text.safe(command_of([request.rehearse]))), err=True)
+    run = command_of([request.start])
+    logs = "" if request.logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(request.logs))}"
+    echo(say("next_run", LANG, run=text.safe(run + logs)), err=True)
+
+
+def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "Request":
+    """The run that is to be looked at."""
+    from sft_tui.preflight.check import Request
+
+    values = given(settings)
+    config, _ = override(preset(preset_name).config, values)
+    limit = text.parse_size(memory_limit) if memory_limit else 0
+    return Request.of(preset_name, values, config, logs, memory_limit=limit)
+
+
+def rehearsal_json(request: "Request", report: "Report", found: "Rehearsal") -> dict[str, Any]:
+    """What a rehearsal found, as plain values."""
+    from sft_tui import rehearsal
+
+    return rehearsal.to_json(found, request.config, report.steps)
+
+
+def rehearsed(request: "Request") -> "Rehearsal":
+    """Carries the rehearsal out, telling on a terminal how far it is, and keeps what it finds."""
+    from sft_tui.headless import phase_line
+    from sft_tui.preflight.check import rehearse_request
+
+    def tell_phase(phase: events.Phase) -> None:
+        if sys.stderr.isatty() and phase.name != "training":
+            line = say("rehearsing", LANG, phase=phase_line(phase, LANG))
+            echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
+
+    try:
+        return rehearse_request(request, tell_phase)
+    finally:
+        if sys.stderr.isatty():
+            echo_over()
+
+
+def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> None:
+    """Prints what a rehearsal found."""
+    from sft_tui import rehearsal
+
+    for line in rehearsal.lines(found, request.config, report.steps, LANG):
+        echo(line)
+
+
+def tell_applied(found: "Rehearsal") -> None:
+    """Says that the budget is not the preset's but the one that a rehearsal found."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
+    budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
+    echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
+
+
+def preflight(request: "Request", *, force: bool) -> None:
+    """Looks at a run before it starts, and says what is not in order; exits where something is in error."""
+    from sft_tui.preflight import report as reports
+
+    report = checked(request)
+    for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
+        echo(line, err=True)
+    echo(reports.summary(report, LANG), err=True)
+    if report.exit_code and not force:
+        echo(say("preflight_refused", LANG), err=True)
+        sys.exit(report.exit_code)
+    if report.exit_code:
+        echo(say("preflight_forced", LANG), err=True)
+
+
+def checked(request: "Request") -> "Report":
+    """The pre-flight's report; on a terminal it is told how far the reading of large files is."""
+    from sft_tui.preflight.check import check
+
+    with telling() as progress:
+        return check(request, progress)

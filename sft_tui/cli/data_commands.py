@@ -1,0 +1,272 @@
+"""The commands about presets, and about data of one's own."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from engine.contract.config import RunConfig, override, setting_of, to_json
+from engine.contract.presets import PRESETS, preset
+from sft_tui import text
+from sft_tui.cli.common import LANG, Command, telling
+from sft_tui.locale import say
+from sft_tui.options import HomePath, SourcePath, settings_table
+from sft_tui.output import echo, echo_json
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def presets(context: click.Context) -> None:
+    """List the presets."""
+    if context.invoked_subcommand is None:
+        list_presets()
+
+
+@presets.command("list")
+def list_presets_command() -> None:
+    """List the presets."""
+    list_presets()
+
+
+def list_presets() -> None:
+    """Prints a line on each preset."""
+    width = max(map(len, PRESETS))
+    for entry in PRESETS.values():
+        echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
+    echo(say("presets_hint", LANG), err=True)
+
+
+@presets.command("show")
+@click.argument("name")
+@click.option("--json", is_flag=True, help="Print the values as JSON.")
+def show_preset(name: str, json: bool) -> None:
+    """Show every value of a preset."""
+    entry = preset(name)
+    if json:
+        echo_json(to_json(entry.config), indent=1)
+        return
+    echo(say("preset_head", LANG, name=entry.name, summary=entry.summary(LANG)) + "\n")
+    for line in settings_table(entry.config, LANG):
+        echo(line)
+    config = entry.config
+    rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
+    echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
+
+
+@click.group()
+def data() -> None:
+    """Import, look at and check your own data."""
+
+
+def setting_option(name: str, kind: click.ParamType[Any] | None = None, **how: Any) -> Callable[[Command], Command]:
+    """A decorator that adds the option of a setting, with its help, and its value in `sft-small` unless given none."""
+    value = getattr(preset("sft-small").config, name)
+    return click.option(
+        f"--{name}", type=kind, default=value, show_default=True, help=setting_of(name).help(LANG), **how
+    )
+
+
+tokenizer_option = setting_option("tokenizer", HomePath())
+length_option = setting_option("max_seq_len", click.IntRange(2), metavar="N")
+prompt_option, response_option = setting_option("prompt_column"), setting_option("response_column")
+file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False, path_type=Path))
+
+
+def file_config(file: Path, **values: Any) -> RunConfig:
+    """Settings under which one file is looked at."""
+    config, _ = override(preset("sft-small").config, {"train_file": str(file), **values})
+    return config
+
+
+TEST_FILE, TEST_SHARE = preset("sft-small").config.test_file, 0.05
+TEST_HELP = "Test file; '' for none. By default the preset's, unless --train or --valid is given."
+TEST_SHARE_HELP = f"Share of the rows for the test file; {TEST_SHARE} if there is one."
+HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all, none, or at most N."
+
+
+class History(click.ParamType[int | None]):
+    """`all`, `none` or a number of turns; as a value None, 0 or that number."""
+
+    name = "all|none|N"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> int | None:
+        """The number of turns."""
+        if value is None or isinstance(value, int) or value == "all":
+            return None if value == "all" else value
+        if value == "none":
+            return 0
+        if not (value.isascii() and value.isdigit() and len(value) <= 9):
+            self.fail(say("usage_history", LANG, value=text.safe(value, 60)))
+        return int(value)
+
+
+train_option = click.option(
+    "--train",
+    type=HomePath(),
+    default=preset("sft-small").config.train_file,
+    show_default=True,
+    help="Training file to write.",
+)
+valid_option = click.option(
+    "--valid",
+    type=HomePath(),
+    default=preset("sft-small").config.validation_file,
+    show_default=True,
+    help="Validation file; '' for none.",
+)
+
+
+@data.command("import")
+@click.argument("files", nargs=-1, required=True, type=SourcePath(exists=True, allow_dash=True))
+@train_option
+@valid_option
+@click.option(
+    "--valid-ratio",
+    type=click.FloatRange(0, 0.9),
+    metavar="SHARE",
+    default=0.1,
+    show_default=True,
+    help="Share of the rows for the validation file.",
+)
+@click.option("--test", type=HomePath(), default=None, help=TEST_HELP)
+@click.option("--test-ratio", type=click.FloatRange(0, 0.9), metavar="SHARE", default=None, help=TEST_SHARE_HELP)
+@click.option("--history", type=History(), metavar="all|none|N", default="all", show_default=True, help=HISTORY_HELP)
+@click.option(
+    "--sample", type=click.IntRange(0), metavar="N", default=0, help="Number of rows to draw at random; 0: all."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="N", default=23333, show_default=True, help="Seed of sample and split."
+)
+@click.option("--prompt_column", default="", help="Column with the prompts, if the format is not recognized.")
+@click.option("--response_column", default="", help="Column with the responses.")
+@click.option("--encoding", default="", help="Encoding of the text files, such as gb18030; by default detected.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
+@click.option("--preview", is_flag=True, help="Write nothing; show what would be imported.")
+@click.option("--json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
+def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool, json: bool, **how: Any) -> None:
+    """Turn FILES into training, validation and test rows.
+
+    Read are JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed or not; folders of them, what `datasets` saves,
+    and - for standard input.
+    """
+    from sft_tui import data_import
+
+    if not preview and not how["train"]:
+        raise click.UsageError(say("usage_train", LANG))
+    how |= _test_of(context, how)
+    if how["valid_ratio"] + how["test_ratio"] >= 1:
+        raise click.UsageError(say("usage_shares", LANG))
+    if preview:
+        how |= dict.fromkeys(("train", "valid", "test"), "")
+    with telling() as progress:
+        found = data_import.bring_in(list(files), progress, **how)
+    if json:
+        echo_json(found)
+        return
+    for line in data_import.lines(found, LANG):
+        echo(line)
+
+
+def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
+    """The test file to write, and its share.
+
+    Who names no file at all gets all three of the preset, so that `sft-tui test` finds its own; a test file that is
+    there from elsewhere is spared then. Who names others gets those.
+    """
+    given = {name for name in ("train", "valid") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    test, share = how["test"], how["test_ratio"]
+    spare = test is None and share is None
+    if test is None:
+        test = "" if given and not share else TEST_FILE
+    share = TEST_SHARE if share is None else share
+    return {"test": test if share else "", "test_ratio": share if test else 0.0, "spare_test": spare}
+
+
+@data.command("demo")
+@train_option
+@valid_option
+@click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
+def data_demo(train: str, valid: str, overwrite: bool) -> None:
+    """Write the rows of chatterbot-corpus, to try things out."""
+    from sft_tui import data_import
+
+    found = data_import.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
+    for line in data_import.lines(found, LANG):
+        echo(line)
+
+
+@data.command("tokenizer")
+@click.argument("files", nargs=-1, required=True, type=HomePath(exists=True, dir_okay=False))
+@click.option(
+    "--output",
+    type=HomePath(),
+    default=preset("sft-small").config.tokenizer,
+    show_default=True,
+    help="Folder to write.",
+)
+@click.option(
+    "--vocabulary",
+    type=click.IntRange(300),
+    metavar="N",
+    default=4000,
+    show_default=True,
+    help="Number of tokens at most.",
+)
+@prompt_option
+@response_option
+def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
+    """Train a tokenizer for a new model on the rows of Parquet FILES."""
+    from sft_tui import data_import
+
+    with telling() as progress:
+        found = data_import.train_tokenizer(list(files), output, vocabulary, progress, **columns)
+    echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
+
+
+@data.command("check")
+@file_argument
+@tokenizer_option
+@length_option
+@prompt_option
+@response_option
+@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
+def data_check(file: Path, json: bool, **values: Any) -> None:
+    """Check the rows of a Parquet FILE."""
+    from sft_tui.preflight import report as reports
+    from sft_tui.preflight.check import check_file
+
+    with telling() as progress:
+        report = check_file(file_config(file, **values), progress)
+    if json:
+        echo_json(reports.to_json(report, LANG))
+    else:
+        for line in reports.lines(report.findings, LANG):
+            echo(line)
+        echo(reports.summary(report, LANG), err=True)
+    sys.exit(report.exit_code)
+
+
+@data.command("show")
+@file_argument
+@click.option(
+    "--row", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Number of the row, from 0."
+)
+@tokenizer_option
+@length_option
+@prompt_option
+@response_option
+@click.option("--json", is_flag=True, help="Print the tokens as one JSON object.")
+def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
+    """Show a row as the model sees it: tokens, cuts, unknowns."""
+    from sft_tui import row_view
+
+    found = row_view.look(file_config(file, **values), row)
+    if json:
+        echo_json(found)
+        return
+    for line in row_view.lines(found, file, row, LANG):
+        echo(line)

@@ -1,0 +1,477 @@
+"""The command line: thin commands over the functions that do the work."""
+
+import importlib.metadata
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from engine.contract.config import override
+from engine.contract.messages import InputError, Lang
+from engine.contract.presets import preset
+from engine.contract.rundir import RunDir, RunRecord
+from sft_tui import streams, text
+from sft_tui.cli.check_commands import check_command, preflight, rehearse, tell_applied
+from sft_tui.cli.common import (
+    LANG,
+    LOGS,
+    detach_option,
+    json_option,
+    logs_option,
+    no_ui_option,
+    run_argument,
+    run_option,
+    screen_options,
+)
+from sft_tui.cli.data_commands import data, presets
+from sft_tui.locale import say
+from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
+from sft_tui.output import Group, echo, echo_json
+
+
+def main() -> None:
+    """Runs the command line; exits with 0 done, 1 failed, 2 wrong use or input, 3 refused because busy."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
+    if LANG == "zh":
+        from sft_tui.cli import usage
+
+        usage.in_chinese(cli)
+    try:
+        with streams.full_output_in_words(LANG):
+            cli(prog_name="sft-tui")
+    except InputError as error:
+        tell(error, LANG)
+        sys.exit(error.exit_code)
+
+
+def tell(error: InputError, lang: Lang) -> None:
+    """Prints an error and its fix on standard error."""
+    echo(say("error", lang, text=text.safe(error.message.what(lang))), err=True)
+    fix = error.message.fix(lang)
+    if fix:
+        echo(say("fix", lang, text=text.safe(fix)), err=True)
+
+
+def show_screen(
+    logs: Path, *, run: str = "", demo: bool = False, theme: str, lang: str | None, ascii_only: bool, slow_link: bool
+) -> int:
+    """Opens the screen; its exit code, 2 where there is no terminal."""
+    from sft_tui.screen import terminal
+
+    chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
+    if not terminal.there_is_one():
+        echo(say("ui_no_terminal", chosen), err=True)
+        return 2
+    from sft_tui.screen.app import Desk, Options
+
+    ink = terminal.ink(theme, ascii_only=ascii_only)
+    terminal.run(Desk(Options(logs, chosen, ink, slow_link, run, demo)), chosen)
+
+
+def has_terminal() -> bool:
+    """Whether a screen can be shown here."""
+    from sft_tui.screen import terminal
+
+    return terminal.there_is_one()
+
+
+@click.group(cls=Group, context_settings=SETTINGS, invoke_without_command=True)
+@click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
+@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
+@screen_options
+def cli(logs: Path, **screen: Any) -> None:
+    """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
+    streams.require_working_folder()
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        sys.exit(show_screen(logs, **screen))
+    told = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    if told:
+        option = "--ascii" if told[0] == "ascii_only" else f"--{told[0].replace('_', '-')}"
+        name = context.invoked_subcommand
+        known = any(option in parameter.opts for parameter in cli.commands[name].params)
+        key = "usage_screen" if known else "usage_screen_only"
+        raise click.UsageError(say(key, LANG, option=option, command=name))
+
+
+for command in (check_command, rehearse, presets, data):
+    cli.add_command(command)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a run that is started here is shown: the screen where there is a terminal, else text."""
+
+    json: bool = False
+    detach: bool = False
+    screen: bool = False
+
+
+@cli.command(cls=GroupedCommand, lang=LANG)
+@click.argument("preset_name", metavar="PRESET")
+@no_ui_option
+@json_option
+@detach_option
+@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the output folder.")
+@click.option("--fresh", is_flag=True, help="Start over, and keep the unfinished run under earlier/.")
+@click.option("--force", is_flag=True, help="Start although the pre-flight found errors.")
+@logs_option
+@config_options(LANG)
+def run(
+    preset_name: str,
+    no_ui: bool,
+    json: bool,
+    detach: bool,
+    resume: bool,
+    fresh: bool,
+    force: bool,
+    logs: Path,
+    **settings: Any,
+) -> None:
+    """Train with a PRESET; any of its settings can be overridden.
+
+    The run does not end with this command or its terminal. `sft-tui presets` lists the presets.
+    """
+    if resume and fresh:
+        raise click.UsageError(say("usage_resume_fresh", LANG))
+    how = {"resume": resume, "fresh": fresh}
+    view = View(json=json, detach=detach, screen=not (no_ui or json))
+    start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)
+
+
+@cli.command(cls=GroupedCommand, lang=LANG)
+@click.argument("preset_name", metavar="[PRESET]", required=False)
+@run_option
+@json_option
+@detach_option
+@logs_option
+@config_options(LANG)
+def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
+    """Evaluate a trained model on its test file.
+
+    The model is the best of PRESET's output folder, or of the run that --run names.
+    """
+    view = View(json=json, detach=detach)
+    if (preset_name is None) == (of_run is None):
+        raise click.UsageError(say("usage_test", LANG))
+    if preset_name is not None:
+        start(preset_name, given(settings), job="test", view=view, logs=logs)
+        return
+    from sft_tui import runs as known
+    from sft_tui import starting
+
+    one = known.look(known.find(logs, of_run))
+    launch(starting.plan_test(one, given(settings)), one.run_dir.path.parent, view)
+
+
+def start(
+    name: str,
+    values: dict[str, Any],
+    *,
+    logs: Path,
+    view: View = View(),
+    force: bool = False,
+    **how: Any,
+) -> None:
+    """Plans, checks, starts and follows a run; exits with the run's code unless it is 0."""
+    from sft_tui import starting
+    from sft_tui.preflight.check import Request
+
+    record = planned(name, values, **how)
+    if record.job == "train" and not record.resume:
+        request = Request.of(name, values, record.run_config(), logs, fresh=record.fresh)
+        if request.rehearsal is not None and request.config != request.asked:
+            tell_applied(request.rehearsal)
+            values = {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
+            record = starting.plan_run(name, values, **how)
+        preflight(request, force=force)
+    launch(record, logs, view)
+
+
+def planned(name: str, values: dict[str, Any], **how: Any) -> RunRecord:
+    """The record of a run; the refusal of one whose file is missing says how to get it."""
+    from sft_tui import starting
+    from sft_tui.preflight import missing
+    from sft_tui.preflight.fix import Command, Start
+
+    def again(**changes: Any) -> Command | Start:
+        settings = {**values, **changes}
+        return Start(name, settings) if job == "train" else Command((job, name, *starting.options(settings)))
+
+    job = how["job"]
+    try:
+        return starting.plan_run(name, values, **how)
+    except InputError as error:
+        raise missing.advised(error, override(preset(name).config, values)[0], again) from None
+
+
+def launch(record: RunRecord, logs: Path, view: View) -> None:
+    """Starts a planned run and shows it, or leaves it alone; exits with the run's code unless it is 0."""
+    from sft_tui import following, headless, starting
+
+    message = starting.nothing_left(record)
+    if message is not None:
+        echo(text.safe(message.what(LANG)))
+        echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
+        return
+    started = starting.start(logs, record)
+    if view.detach:
+        echo(started.record.run)
+        key = "detached_resumed" if record.resume else "detached_started"
+        echo(say(key, LANG, run=text.safe(started.record.run)), err=True)
+        return
+    if view.screen and has_terminal():
+        plain: dict[str, Any] = {"theme": "auto", "lang": None, "ascii_only": False, "slow_link": False}
+        sys.exit(show_screen(logs, run=started.record.run, **plain))
+    code = following.follow_started(started, headless.choose_view(LANG, json=view.json), LANG)
+    if code:
+        sys.exit(code)
+
+
+def meant(name: str | None, logs: Path) -> RunDir:
+    """The run that a command is about; where none is named, it is said which others are at work. Raises InputError."""
+    from sft_tui import runs as known
+
+    run_dir = known.find(logs, name)
+    others = known.at_work(logs, but=run_dir) if name is None else []
+    if others:
+        shown = ", ".join(text.safe(other, 60) for other in others)
+        echo(say("others_at_work", LANG, run=text.safe(run_dir.path.name, 60), others=shown), err=True)
+    return run_dir
+
+
+@cli.command()
+@click.option("--json", is_flag=True, help="Print what is known of the runs as a JSON array.")
+@logs_option
+def runs(json: bool, logs: Path) -> None:
+    """List the runs, the newest first."""
+    from sft_tui import listing
+    from sft_tui.runs import every
+
+    found = list(every(logs))
+    if json:
+        echo_json([one.to_json() for one in found], indent=1)
+    elif not found:
+        echo(say("no_runs", LANG, path=text.safe(str(logs))), err=True)
+    else:
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        for line in listing.table(found, LANG, columns):
+            echo(line)
+
+
+@cli.command()
+@run_argument
+@click.option("--json", is_flag=True, help="Print what is known of the run as one JSON object.")
+@logs_option
+def status(name: str | None, json: bool, logs: Path) -> None:
+    """Print the state of RUN on one line, or how it ended.
+
+    What to do next is said too. Without RUN, the newest is taken.
+    """
+    from sft_tui import headless, listing, story
+    from sft_tui.runs import look
+
+    one = look(meant(name, logs))
+    if json:
+        echo_json(one.to_json())
+        return
+    echo(listing.status_line(one, LANG))
+    rest = story.left_undone(one, LANG)
+    if rest:
+        echo(rest, err=True)
+    if one.state.ended is not None and not one.alive:
+        for _, line in headless.ended_lines(one.state.ended, LANG):
+            echo(line, err=True)
+
+
+@cli.command()
+@run_argument
+@no_ui_option
+@json_option
+@logs_option
+@screen_options
+def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any) -> None:
+    """Open the screen on RUN, or follow it as text.
+
+    It is followed as text, to its end, with --no-ui or without a terminal.
+    """
+    from sft_tui import following, headless
+
+    run_dir = meant(name, logs)
+    if not (no_ui or json) and has_terminal():
+        sys.exit(show_screen(run_dir.path.parent, run=run_dir.path.name, **screen))
+    code = following.follow(run_dir, headless.choose_view(LANG, json=json), LANG)
+    if code:
+        sys.exit(code)
+
+
+@cli.command("logs")
+@run_argument
+@click.option("--json", is_flag=True, help="Print the events as they are.")
+@click.option("--trainer", is_flag=True, help="Print what the trainer's processes wrote to their output instead.")
+@logs_option
+def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
+    """Print what RUN has written so far."""
+    from sft_tui import listing
+
+    run_dir = meant(name, logs)
+    if trainer:
+        listing.print_output(run_dir)
+    else:
+        listing.print_events(run_dir, LANG, json=json)
+
+
+@cli.command()
+@run_argument
+@click.option("--now", is_flag=True, help="End it at once, without saving.")
+@click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the end.")
+@logs_option
+def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
+    """Save and end RUN, and print how it ended."""
+    ask(name, logs, now=now, why="stop", said="ending" if now else "stopping", wait=not no_wait)
+
+
+@cli.command()
+@run_argument
+@click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the end.")
+@logs_option
+def pause(name: str | None, no_wait: bool, logs: Path) -> None:
+    """Save RUN and end its processes, to free memory and GPUs.
+
+    `continue` resumes it.
+    """
+    ask(name, logs, why="pause", said="pausing", wait=not no_wait)
+
+
+def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
+    """Asks a run to end, and waits until it has; exits with its code unless it is 0."""
+    from sft_tui import headless, listing
+    from sft_tui.runs import look
+    from sft_tui.runs import stop as request
+
+    one = look(meant(name, logs))
+    request(one, now=now, why=why)
+    echo(say(said, LANG), err=True)
+    if not wait:
+        return
+    end = listing.wait_for_end(one.run_dir)
+    for stream, line in headless.ended_lines(end, LANG):
+        echo(line, err=stream == "note")
+    if end.reason not in ("stopped", "paused", "finished", *(["terminated", "killed"] if now else [])):
+        sys.exit(end.exit_code)
+
+
+@cli.command("continue")
+@run_argument
+@no_ui_option
+@json_option
+@detach_option
+@logs_option
+def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Path) -> None:
+    """Continue a paused RUN."""
+    from sft_tui import runs as known
+    from sft_tui import starting
+
+    one = known.look(meant(name, logs))
+    if one.alive:
+        raise InputError("run_running", run=one.name)
+    if one.status != known.PAUSED:
+        raise InputError("run_not_paused", run=one.name, status=one.status)
+    launch(
+        starting.plan_resume(one.record, {}),
+        one.run_dir.path.parent,
+        View(json=json, detach=detach, screen=not (no_ui or json)),
+    )
+
+
+@cli.command(cls=GroupedCommand, lang=LANG)
+@run_argument
+@no_ui_option
+@json_option
+@detach_option
+@click.option("--force", is_flag=True, help="Resume although the conditions differ from the checkpoint's.")
+@click.option("--apply-fix", is_flag=True, help="Apply the change that was proposed when the run ended.")
+@logs_option
+@config_options(LANG)
+def resume(
+    name: str | None,
+    no_ui: bool,
+    json: bool,
+    detach: bool,
+    force: bool,
+    apply_fix: bool,
+    logs: Path,
+    **settings: Any,
+) -> None:
+    """Resume RUN from its newest valid checkpoint.
+
+    With --epochs N, a finished run is trained for more epochs.
+    """
+    from sft_tui import runs as known
+    from sft_tui import starting
+
+    one = known.look(meant(name, logs))
+    if one.alive:
+        raise InputError("run_running", run=one.name)
+    fix = starting.fix_of(one) if apply_fix else {}
+    if fix:
+        shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
+        echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
+    record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
+    launch(record, one.run_dir.path.parent, View(json=json, detach=detach, screen=not (no_ui or json)))
+
+
+@cli.command()
+@no_ui_option
+@detach_option
+@logs_option
+@screen_options
+def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
+    """Pretrain and fine-tune a small model, in a few minutes.
+
+    Its data is chatterbot-corpus. Both halves keep running when this command is left; called again, it shows the one
+    that runs, or continues what was stopped.
+    """
+    from sft_tui import following, headless, story
+
+    if detach:
+        run = story.begin(logs)
+        if run:
+            echo(run)
+            echo(say("left_running", LANG, run=text.safe(run)), err=True)
+        return
+    if not no_ui and has_terminal():
+        sys.exit(show_screen(logs, demo=True, **screen))
+    sys.exit(story.tell(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG)))
+
+
+@cli.command()
+@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True, help="Model folder.")
+@run_option
+@logs_option
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    default=128,
+    show_default=True,
+    help="Longest reply, in tokens.",
+)
+@click.argument("prompts", nargs=-1, required=True)
+def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
+    """Print the replies of a trained model to PROMPTS, one a line."""
+    from sft_tui import runs as known
+    from sft_tui import story
+
+    if of_run is not None:
+        if click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
+            raise click.UsageError(say("usage_reply", LANG))
+        model = str(known.model_of(known.look(known.find(logs, of_run))).best)
+    for answer in story.replies(model, list(prompts), max_new_tokens):
+        echo(text.safe(answer))

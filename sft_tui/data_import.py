@@ -1,0 +1,130 @@
+"""Data of one's own, brought in by a process of the engine, and what is told of it."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from engine.contract.config import override
+from engine.contract.messages import InputError, Lang
+from engine.contract.presets import preset
+from engine.contract.reasons import reason_in
+from sft_tui.locale import say
+from sft_tui.preflight import ask_engine
+from sft_tui.preflight.fix import as_path
+from sft_tui.spool import is_stream, spooled
+from sft_tui.starting import options
+from sft_tui.text import cut, safe
+
+COLUMNS = 100
+PARTS = ("train", "valid", "test")
+
+
+def bring_in(
+    files: list[str], progress: ask_engine.Progress = ask_engine.nothing, task: str = "import", **how: Any
+) -> dict[str, Any]:
+    """Imports files, or the demo's rows or texts (`task`), and what came of it; raises InputError."""
+    with contextlib.ExitStack() as stack:
+        kept = {name: spooled(name, stack) for name in files if is_stream(name)}
+        shown = {path: name for name, path in kept.items()}
+        return _asked(task, progress, [kept.get(name, name) for name in files], shown=shown, **how)
+
+
+def columns_to_name(files: list[str], prompt_column: str = "", response_column: str = "") -> dict[str, str]:
+    """The columns of files of which an import does not know which ones are prompt and response, with a value of each.
+
+    Empty where that is not what it lacks; raises InputError. The columns are those that the import was given.
+    """
+    found = _asked("columns", ask_engine.nothing, files, prompt_column=prompt_column, response_column=response_column)
+    return {str(name): str(value) for name, value in found["columns"].items()}
+
+
+def train_tokenizer(
+    files: list[str], output: str, vocabulary: int, progress: ask_engine.Progress = ask_engine.nothing, **columns: str
+) -> dict[str, Any]:
+    """Trains a tokenizer on Parquet files: {tokens, texts, output}; raises InputError."""
+    return _asked("tokenizer", progress, files, output=output, vocabulary=vocabulary, columns=columns)
+
+
+def _asked(
+    task: str, progress: ask_engine.Progress, files: list[str], columns: Mapping[str, str] | None = None, **how: Any
+) -> dict[str, Any]:
+    config, _ = override(preset("sft-small").config, columns or {})
+    try:
+        found = ask_engine.ask(task, config, progress, files=files, **how)
+    except ask_engine.ProbeDied as died:
+        raise died.error(config, ", ".join(files) or task) from None
+    if "error" in found:
+        code, args = found["error"]["code"], found["error"]["args"]
+        raise InputError(code, **args)
+    return found
+
+
+def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+    """What was read, a preview, what was refused and why, and what was written."""
+    yield from _reasons(found, "passed_over", lang)
+    for file in found["files"]:
+        kind = ", ".join(filter(None, (file["format"], file["encoding"], file["compression"])))
+        counts = {name: file[name] for name in ("records", "used", "refused")}
+        yield say("import_read", lang, path=safe(file["path"]), kind=kind, **counts)
+    if found["records"]:
+        yield from _account(found, lang)
+    for prompt, response in found["preview"]:
+        yield cut(f"  {safe(prompt)}", COLUMNS)
+        yield cut(f"    → {safe(response)}", COLUMNS)
+    if not found["train"]:
+        yield say("import_dry", lang)
+        return
+    yield from _written(found, lang)
+    if not found["valid"]:
+        yield say("import_unvalidated", lang)
+    yield say("import_next", lang, command=safe(check_command(found), 500))
+
+
+def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+    """The files with their rows, what was divided between them, and what was spared."""
+    for part in PARTS:
+        if found[part]:
+            yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
+    for path in found["unfilled"].values():
+        yield say("import_unfilled", lang, path=safe(path))
+    if found["divided"]:
+        yield say("import_divided", lang, count=found["divided"], largest=found["divided_largest"])
+    if found["spared"]:
+        yield say("import_spared", lang, path=safe(found["spared"]))
+
+
+def check_command(found: Mapping[str, Any]) -> str:
+    """The command that checks a run with the files that were written, or the rows where none are held out."""
+    if not found["valid"]:
+        return shlex.join(["sft-tui", "data", "check", as_path(found["train"])])
+    usual = preset("sft-small").config
+    files = {"train_file": found["train"], "validation_file": found["valid"]}
+    named = {name: path for name, path in files.items() if path and path != getattr(usual, name)}
+    return shlex.join(["sft-tui", "check", "sft-small", *options(named)])
+
+
+def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+    """Records and rows so that the sums can be checked, and the reasons of what is missing."""
+    shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
+    refused = found["records"] - found["used"]
+    yield say("import_records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
+    yield from _reasons(found, "refused", lang)
+    yield from _reasons(found, "noticed", lang)
+    rows = {name: found[name] for name in ("made", "repeated", "kept")}
+    yield say("import_rows", lang, **rows)
+    if found["with_history"]:
+        counts = {"made": found["made"], "conversations": found["conversations"], "earlier": found["with_history"]}
+        yield say("import_turns" if found["history"] != 0 else "import_last_turns", lang, **counts)
+    unused = dict.fromkeys(safe(name, 60) for file in found["files"] for name in file["unused"])
+    if unused:
+        yield say("import_unused", lang, columns=", ".join(unused))
+
+
+def _reasons(found: Mapping[str, Any], kind: str, lang: Lang) -> Iterator[str]:
+    """A line on each reason, most frequent first."""
+    counted = [(code, part) for code, entry in found[kind].items() for part in entry["details"]]
+    for code, part in sorted(counted, key=lambda reason: -reason[1]["count"]):
+        places = ", ".join(safe(place, 80) for place in part["places"])
+        why = safe(reason_in(f"{code}:{part['detail']}", lang), 300)
+        yield say(f"import_{kind}", lang, count=part["count"], why=why, places=places)

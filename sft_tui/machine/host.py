@@ -1,0 +1,314 @@
+"""Readings of the machine while a run goes on: GPUs, memory, CPU, disk, and the kernel's kills for lack of memory.
+
+Nothing here blocks or raises: a reading that fails is no reason to disturb a training.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from engine.contract import events
+from engine.contract.messages import Message
+from engine.contract.rundir import free_bytes
+from engine.contract.stream import EventWriter
+from sft_tui.machine import gpus
+
+NOT_READ_YET = "not read yet"
+NO_GPUS = (NOT_READ_YET, *gpus.NO_GPUS)
+SAMPLE_SECONDS = 2.0  # from one reading to the next
+SILENT_SECONDS = 10.0  # five lines of the child
+STARTS = 4  # of the child: the first, and three in its place
+CLOSE_SECONDS = 2.0
+READ_BYTES, MOST_READS = 64 * 1024, 16
+
+# What psutil raises where a file of /proc is not there, may not be read, or has not the form it expects.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, psutil.Error)
+
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+# Limit, use, and what of the use is only cache that nobody looked at lately: cgroup v2, then v1.
+LIMIT_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+class Readings:
+    """The readings of host and GPUs, each written to the stream of a run as it is taken."""
+
+    def __init__(self, log: EventWriter, disk: Path) -> None:
+        """`disk`: a path on the file system whose free space counts."""
+        self._log, self._disk = log, disk
+        self._host, self._gpus, self._told = HostReader(), GpuReader(), False
+
+    def take(self, pids: Sequence[int]) -> events.Host:
+        """Writes what there is to read now; the reading of the host, with the memory of these processes."""
+        reading = self._host.read(pids, self._disk)
+        for event in (reading, *self._gpus.poll()):
+            self._log.write(event)
+        why = self._gpus.why
+        if why and not why.startswith(NO_GPUS) and not self._told:  # a machine without a driver is nothing to warn of
+            self._told = True
+            self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
+        return reading
+
+    def close(self) -> None:
+        """Ends the reading of the GPUs, in 2 s at most."""
+        self._gpus.close()
+
+    def unreaped(self) -> list[int]:
+        """The pids of killed children that the driver still holds in the kernel."""
+        return self._gpus.unreaped()
+
+
+class Monitor:
+    """Takes the readings of a run in a thread, where no supervisor does: from `start` until `stop`."""
+
+    def __init__(self, events_file: Path, attempt: int, pids: Sequence[int], disk: Path) -> None:
+        self._pids, self._over = pids, threading.Event()
+        self._log = EventWriter(events_file, "monitor", attempt)
+        self._readings = Readings(self._log, disk)
+        self._thread = threading.Thread(target=self._take, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        """Takes the first reading soon."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes no more readings; returns when none is under way, in 4 s at most."""
+        self._over.set()
+        self._thread.join(CLOSE_SECONDS)
+        self._readings.close()
+
+    def _take(self) -> None:
+        while not self._over.is_set():
+            self._readings.take(self._pids)
+            self._over.wait(SAMPLE_SECONDS)
+
+
+class GpuReader:
+    """The GPUs, read by a child that is replaced when it crashes or hangs, at most three times."""
+
+    def __init__(self) -> None:
+        self.why = NOT_READ_YET  # the reason why there are no readings; empty where there are
+        self._starts, self._told = STARTS, False
+        self._child: subprocess.Popen[bytes] | None = None
+        self._killed: list[subprocess.Popen[bytes]] = []  # a driver may hold one in the kernel for long
+        self._start()
+
+    def poll(self) -> list[events.Gpu]:
+        """The newest reading of each GPU since the last call; nothing where none came."""
+        self._killed = [child for child in self._killed if child.poll() is None]
+        if self._child is None and self._starts:
+            self._start()
+        if self._child is None:
+            return []
+        code = self._child.poll()  # before its output is read, which is then complete
+        found = self._listen(self._child)
+        if self._told:
+            self._drop(self.why)
+        elif code is not None:
+            self._drop(_end_in_words(code))
+        elif self._silent >= SILENT_SECONDS:
+            self._drop(gpus.SILENT)
+        return found
+
+    def close(self) -> None:
+        """Kills and reaps the child, in 2 s at most."""
+        self._starts = 0
+        self._drop(self.why)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for child in self._killed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, deadline - time.monotonic()))
+
+    def unreaped(self) -> list[int]:
+        """The pids of killed children that the driver still holds in the kernel."""
+        return [child.pid for child in self._killed if child.poll() is None]
+
+    def _start(self) -> None:
+        self._starts -= 1
+        self._partial, self._silent, self._polled_at = b"", 0.0, time.monotonic()
+        try:
+            self._child = subprocess.Popen(
+                gpus.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+        except OSError as error:
+            self.why = error.strerror or str(error)
+            return
+        assert self._child.stdout
+        os.set_blocking(self._child.stdout.fileno(), False)
+
+    def _listen(self, child: "subprocess.Popen[bytes]") -> list[events.Gpu]:
+        """What the last complete line says; those before it are older than they would be taken for."""
+        now = time.monotonic()
+        # Suspended together, both sides are silent for as long as that lasts; then one call does not settle it.
+        self._silent += min(now - self._polled_at, SILENT_SECONDS / 2)
+        self._polled_at = now
+        *lines, self._partial = (self._partial + _available(child)).split(b"\n")
+        if not lines:
+            return []
+        self._silent = 0.0
+        found, self.why = _parse(lines[-1])
+        if self.why:  # another child would say the same
+            self._starts, self._told = 0, True
+        return found
+
+    def _drop(self, why: str) -> None:
+        """Kills the child, without which there are no readings, for the reason `why`."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        self.why = why
+        child.kill()
+        if child.stdout:
+            child.stdout.close()
+        self._killed.append(child)
+
+
+def _available(child: "subprocess.Popen[bytes]") -> bytes:
+    """What can be read of its output at once."""
+    assert child.stdout
+    data = b""
+    for _ in range(MOST_READS):
+        try:
+            more = os.read(child.stdout.fileno(), READ_BYTES)
+        except BlockingIOError:
+            break
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _parse(line: bytes) -> tuple[list[events.Gpu], str]:
+    try:
+        body = json.loads(line)
+        found = [events.event_from_json("gpu", gpu) for gpu in body["gpus"]]
+        return [gpu for gpu in found if isinstance(gpu, events.Gpu)], str(body["why"])
+    except (ValueError, LookupError, TypeError):
+        return [], "the reading of the GPUs is not understood"  # by an older app than the one that reads
+
+
+def _end_in_words(code: int) -> str:
+    if code >= 0:
+        return f"the reading of the GPUs ended with exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"the driver crashed ({signal.Signals(-code).name})"
+    return f"the driver crashed (signal {-code})"
+
+
+class HostReader:
+    """Memory, CPU and disk of the machine, or of the container where that has less."""
+
+    def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
+        self._folders = _cgroup_folders(proc, cgroups)
+        _cpu_percent()  # the next one counts from here
+
+    def read(self, pids: Sequence[int], disk: Path) -> events.Host:
+        """One reading: the processes in the order given, the file system that `disk` is on; 0 for what is unknown."""
+        total, available = self._memory()
+        return events.Host(total, available, [_resident(pid) for pid in pids], _cpu_percent(), _free(disk))
+
+    def _memory(self) -> tuple[int, int]:
+        """Bytes there are and bytes to be had, by the machine and by every cgroup above us: the smallest binds."""
+        try:
+            memory = psutil.virtual_memory()
+        except UNREADABLE:
+            return 0, 0
+        total, available = int(memory.total), int(memory.available)
+        for limit, used in filter(None, map(_limit, self._folders)):
+            if limit < memory.total:  # v1 says "no limit" with a number beyond any machine
+                total, available = min(total, limit), min(available, max(0, limit - used))
+        return total, available
+
+
+def _cgroup_folders(proc: Path, cgroups: Path) -> list[Path]:
+    """The memory cgroups of this process, its own first; a container may see its own as the topmost only."""
+    folders: list[Path] = []
+    for line in _read(proc / "self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            mounts = [cgroups, cgroups / "unified"]
+        else:
+            mounts = [cgroups / "memory"] if "memory" in controllers.split(",") else []
+        below = Path(os.path.normpath(f"/{path.lstrip('/')}")).relative_to("/")
+        folders += [mount / part for mount in mounts for part in (below, *below.parents)]
+    return [folder for folder in dict.fromkeys(folders) if _is_folder(folder)]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _limit(folder: Path) -> tuple[int, int] | None:
+    """The limit of a cgroup and what of it is in use for good, in bytes; None where it has none."""
+    for limit_file, use_file, idle in LIMIT_FILES:
+        limit, use = _read(folder / limit_file).strip(), _read(folder / use_file).strip()
+        if limit.isdecimal() and use.isdecimal():
+            return int(limit), max(0, int(use) - _field(folder / "memory.stat", idle))
+    return None
+
+
+def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """How often the kernel has killed for lack of memory so far; 0 where that is unknown.
+
+    The machine's count has a cgroup's kills in it, so that the sum of both would count them twice; but a sandbox may
+    hide it or hold it at 0, and then the count of our own cgroup is all there is: hence the higher of the two.
+    """
+    counts = [_field(proc / "vmstat", "oom_kill")]
+    for folder in _cgroup_folders(proc, cgroups):
+        counts += [_field(folder / name, "oom_kill") for name in ("memory.events", "memory.oom_control")]
+    return max(counts)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except UNREADABLE:
+        return 0
+
+
+def _cpu_percent() -> float:
+    try:
+        return float(psutil.cpu_percent())
+    except UNREADABLE:
+        return 0.0
+
+
+def _free(disk: Path) -> int:
+    try:
+        return free_bytes(disk)
+    except OSError:
+        return 0
+
+
+def _field(path: Path, name: str) -> int:
+    """The number beside `name` in a file of names and numbers; 0 where there is none."""
+    for line in _read(path).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdecimal():
+            return int(value)
+    return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

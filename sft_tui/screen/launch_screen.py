@@ -1,0 +1,445 @@
+"""The screen before a run: checks the preset under the cursor in a thread, edits settings, fixes and starts."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from textual import work
+from textual.worker import get_current_worker
+
+from engine.contract.config import FIELDS, check_value, override, setting_of
+from engine.contract.locks import is_locked
+from engine.contract.messages import InputError
+from engine.contract.presets import PRESETS, preset
+from engine.contract.rundir import OutputDir, RunRecord
+from sft_tui import data_import, runs, starting, story
+from sft_tui.locale import say
+from sft_tui.options import parse
+from sft_tui.preflight.check import Report, Request, check
+from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
+from sft_tui.preflight.missing import ROWS, USUAL_COLUMNS
+from sft_tui.preflight.report import subject
+from sft_tui.screen import actions, launch_view
+from sft_tui.screen.app import Drawn
+from sft_tui.screen.background import Background, account, summary
+from sft_tui.screen.bottom import Question
+from sft_tui.screen.ink import Line
+from sft_tui.screen.launch_view import PANELS, Resumable, View
+from sft_tui.text import number, safe
+
+SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
+REFRESH_SECONDS = 3.0  # between two looks at what runs have left
+
+
+def is_for_a_person(acts: Sequence[Action]) -> bool:
+    """Whether actions are not to be done from here: they are copied for a person to run."""
+    return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
+
+
+class LaunchScreen(Drawn):
+    """Presets, the pre-flight of the one under the cursor, its settings, and the start."""
+
+    scope = actions.LAUNCH
+
+    def __init__(self, demo: bool = False) -> None:
+        super().__init__()
+        self.state = View("demo" if demo else next(iter(PRESETS)))
+
+    def on_mount(self) -> None:
+        """Looks at the first preset."""
+        self._refresh()
+        self.set_interval(REFRESH_SECONDS, self._look_around)
+        nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
+        new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
+        self._choose("demo" if new_here else self.state.preset)
+
+    def on_screen_resume(self) -> None:
+        """Looks again: a run may have made what was missing."""
+        self._refresh()
+        if self.state.report is not None:
+            self.look()
+        self.draw()
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The screen as it is now."""
+        options = self.desk.options
+        return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
+
+    def hindrance(self, name: str) -> str:
+        """Why an action cannot be carried out: what is under the cursor, or the check, stands against it."""
+        lang, state = self.desk.options.lang, self.state
+        if name == "start" and state.panel == "findings":
+            return self.hindrance("fix")
+        if name == "start" and state.panel == "presets" and not state.continues_demo:
+            return self._errors() if state.report is not None and not state.doing else ""
+        if name == "resume" and state.preset not in state.resumable:
+            return say("ui_nothing_to_resume", lang)
+        if name == "fix" and not self._ways:
+            return say("ui_no_command" if state.report is not None else "ui_still_checking", lang)
+        if name == "reset" and (state.panel != "settings" or list(FIELDS)[state.setting] not in state.values):
+            return say("ui_nothing_to_reset", lang)
+        if name == "rehearse":
+            return self._no_rehearsal()
+        return ""
+
+    def _errors(self) -> str:
+        report = self.state.report
+        failed = report is not None and report.exit_code
+        return say("ui_errors", self.desk.options.lang, errors=report.count("error")) if report and failed else ""
+
+    def _no_rehearsal(self) -> str:
+        lang, report = self.desk.options.lang, self.state.report
+        if report is None or self.state.doing:
+            return say("ui_still_checking", lang)
+        if self.state.task:
+            return say("ui_task_busy", lang, command=safe(self.state.task, 200))
+        return "" if report.may_be_rehearsed else self._errors()
+
+    def offered(self, action: actions.Action) -> bool:
+        """As everywhere; enter has a key of its own name where it edits or fixes."""
+        return super().offered(action) and (action.name != "start" or self.state.panel == "presets")
+
+    @property
+    def _ways(self) -> tuple[Sequence[Action], ...]:
+        """What fixes the problem under the cursor, or the first that can be fixed."""
+        findings = self.state.findings
+        if self.state.panel == "findings" and findings:
+            chosen = [findings[self.state.finding]]
+        else:
+            chosen = [finding for finding in findings if finding.level != "ok"]
+        return next((finding.ways for finding in chosen if finding.ways), ())
+
+    def _refresh(self) -> None:
+        """What runs have left in the presets' folders, and how far the demo is."""
+        found = {}
+        for name, entry in PRESETS.items():
+            output = OutputDir(Path(entry.config.output_dir))
+            owner, steps = output.owner(), output.checkpoint_steps()
+            if owner and steps and not owner.get("finished"):
+                alive = is_locked(output.path)
+                found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
+        new_here = not runs.are_any(self.desk.options.logs)
+        demo_runs = bool(story.current())
+        self.state = replace(self.state, resumable=found, offer_demo=new_here, demo=story.stage(), demo_runs=demo_runs)
+
+    def _look_around(self) -> None:
+        """Keeps that up to date while nothing is pressed; what a run made or finished is checked again."""
+        before = self.state
+        self._refresh()
+        if self.state != before and self.is_current:
+            if self.state.resumable.keys() != before.resumable.keys() or self.state.demo != before.demo:
+                self.look()
+            self.draw()
+
+    def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
+        self.state = replace(
+            self.state, preset=name, values=values or {}, report=None, finding=0, doing="",
+            queued=False,
+        )  # fmt: skip
+        self._settle()
+
+    def _settle(self) -> None:
+        config, _ = override(preset(self.state.preset).config, dict(self.state.values))
+        processes = config.num_processes or self.state.processes
+        self.state = replace(self.state, config=config, processes=processes)
+        self.look()
+        self.draw()
+
+    @work(thread=True, exclusive=True, group="check")
+    def look(self) -> None:
+        """The pre-flight, once no key has come for a moment."""
+        worker, state, options = get_current_worker(), self.state, self.desk.options
+        time.sleep(SETTLED_SECONDS)
+        if worker.is_cancelled:
+            return
+        told = 0.0
+
+        def progress(setting: str, done: int, total: int) -> None:
+            nonlocal told
+            if not worker.is_cancelled and time.monotonic() - told > 1.0:
+                told = time.monotonic()
+                key = "reading" if total else "ui_reading_some"
+                words = say(key, options.lang, what=subject(setting, options.lang), done=done, total=total)
+                self.app.call_from_thread(self._doing, words)
+
+        def partly(report: Report) -> None:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._partly, report)
+
+        request = self._request(state)
+        report = check(request, progress, partly)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._looked, request, report)
+
+    def _request(self, state: View) -> Request:
+        return Request.of(state.preset, dict(state.values), state.config, self.desk.options.logs)
+
+    def _doing(self, words: str) -> None:
+        self.state = replace(self.state, doing=words)
+        self._draw_here()
+
+    def _partly(self, report: Report) -> None:
+        if self.state.report is None:
+            doing = self.state.doing or say("ui_checking", self.desk.options.lang)
+            self.state = replace(self.state, report=report, doing=doing)
+            self._draw_here()
+
+    def _looked(self, request: Request, report: Report) -> None:
+        cursor = min(self.state.finding, max(0, len(report.findings) - 1))
+        self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
+        self._refresh()
+        if self.state.queued and self.is_current:
+            self.state = replace(self.state, queued=False)
+            if errors := self._errors():
+                self.tell(errors, "bad")
+            else:
+                self.try_to(self._launch)
+        self._draw_here()
+
+    def _draw_here(self) -> None:
+        if self.is_current:
+            self.draw()
+
+    def move(self, by: int) -> None:
+        """Moves the cursor."""
+        state = self.state
+        if state.panel == "presets":
+            names = list(PRESETS)
+            place = min(len(names) - 1, max(0, names.index(state.preset) + by))
+            if names[place] != state.preset:
+                self._choose(names[place])
+        elif state.panel == "findings":
+            place = min(max(0, len(state.findings) - 1), max(0, state.finding + by))
+            self.state = replace(state, finding=place)
+        else:
+            place = min(len(FIELDS) - 1, max(0, state.setting + by))
+            self.state = replace(state, setting=place)
+
+    def do_next(self) -> None:
+        """The next panel."""
+        place = (PANELS.index(self.state.panel) + 1) % len(PANELS)
+        self.state = replace(self.state, panel=PANELS[place])
+
+    def do_check(self) -> None:
+        """Looks again at everything."""
+        self.state = replace(self.state, report=None)
+        self.look()
+
+    def do_edit(self) -> None:
+        """Asks for the value of the setting under the cursor."""
+        if self.state.panel != "settings":
+            self.state = replace(self.state, panel="settings")
+            return
+        name = list(FIELDS)[self.state.setting]
+        value = getattr(self.state.config, name)
+        shown = number(value) if value != "" else ""
+        is_path = setting_of(name).path
+        self.ask(Question(f"{name} =", lambda typed: self._typed(name, typed), typed=shown, is_path=is_path))
+
+    def _typed(self, name: str, typed: str) -> None:
+        value = parse(name, typed)
+        check_value(name, value)
+        values = {**self.state.values, name: value}
+        if value == getattr(preset(self.state.preset).config, name):
+            del values[name]
+        self.state = replace(self.state, values=values, queued=False)
+        self._settle()
+
+    def do_reset(self) -> None:
+        """The preset's value again."""
+        name = list(FIELDS)[self.state.setting]
+        values = {key: value for key, value in self.state.values.items() if key != name}
+        self.state = replace(self.state, values=values)
+        self._settle()
+
+    def do_start(self) -> None:
+        """Starts the run; edits the setting, or fixes the problem, under the cursor."""
+        if self.state.panel == "settings":
+            self.do_edit()
+        elif self.state.panel == "findings":
+            self.do_fix()
+        elif self.state.continues_demo:
+            self.desk.begin_demo()
+        elif self.state.report is None or self.state.doing:
+            self.state = replace(self.state, queued=True)
+        else:
+            self._launch()
+
+    def _launch(self) -> None:
+        values = dict(self.state.values)
+        request = self._request(self.state)
+        if request.config != request.asked:
+            values["micro_batch_tokens"] = request.config.micro_batch_tokens
+        self.desk.start_run(starting.plan_run(self.state.preset, values))
+
+    def do_resume(self) -> None:
+        """Resumes the unfinished run of this preset."""
+        self._resume(self.state.resumable[self.state.preset].run)
+
+    def _resume(self, name: str) -> None:
+        one = runs.look(runs.find(self.desk.options.logs, name))
+        if one.alive:
+            self.desk.open_run(one.name)
+        else:
+            self.desk.start_run(starting.plan_resume(one.record, {}))
+
+    def do_rehearse(self) -> None:
+        """Rehearses the run, by the command: it cleans up by itself, however it ends."""
+        self._run(self._request(self.state).rehearse, ())
+
+    def do_fix(self) -> None:
+        """Fixes the problem under the cursor, or the first that can be fixed; asks first, or which way."""
+        lang, ways = self.desk.options.lang, self._ways
+        if len(ways) > 1:
+            named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
+            choices = [(words, "" if command in words else command) for words, command in named]
+            self.ask(Question(say("ui_ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
+        elif is_for_a_person(ways[0]):
+            self._fix(ways[0])
+        else:
+            ask = say("ui_ask_fix", lang, actions=self._words(ways[0]))
+            self.ask(Question(ask, lambda key: self._fix(ways[0]) if key == "y" else None))
+
+    def _words(self, acts: Sequence[Action]) -> str:
+        lang = self.desk.options.lang
+        first, *more = (action.words(lang) for action in acts)
+        return say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
+
+    def _fix(self, acts: Sequence[Action]) -> None:
+        if is_for_a_person(acts):
+            self.copy(command_of(acts))
+        else:
+            self._take(acts)
+
+    def _take(self, acts: Sequence[Action]) -> None:
+        """Takes actions one after the other; what runs in the background is waited for with the rest."""
+        for place, action in enumerate(acts):
+            match action:
+                case Set():
+                    base = preset(action.preset).config
+                    wanted = {**action.values, **action.changes}
+                    self._choose(action.preset, {k: v for k, v in wanted.items() if v != getattr(base, k)})
+                case Open():
+                    self.desk.open_run(action.run)
+                case Resume():
+                    self._resume(action.run)
+                case Start():
+                    record = starting.plan_run(action.preset, action.values, fresh=action.fresh)
+                    self._take(acts[place + 1 :])  # what the run will make is chosen while it is made
+                    self._start(record)
+                    return
+                case Import() | Command():
+                    self._run(action, acts[place + 1 :])
+                    return
+                case System():
+                    self.copy(command_of([action]))
+
+    def _start(self, record: RunRecord) -> None:
+        """Starts a run, and shows it unless its user does something else meanwhile."""
+        if self.is_current and self.question is None:
+            self.desk.start_run(record)
+        else:
+            run = self.desk.begin(record).record.run
+            self.desk.notify_here(say("ui_begun", self.desk.options.lang, run=safe(run, 40)))
+
+    def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
+        """Runs one of our own commands behind the screen, one at a time, and then the rest."""
+        lang, shown = self.desk.options.lang, command_of([action])
+        if self.state.task:
+            self.tell(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
+            return
+
+        def done(code: int, printed: str) -> None:
+            self.app.call_from_thread(self._done, action, code, printed, rest)
+
+        self.state = replace(self.state, task=shown)
+        self.desk.background = Background(action.argv[1:], lang, done)
+
+    def _done(self, action: Import | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
+        lang, task = self.desk.options.lang, self.desk.background
+        self.state = replace(self.state, task="")
+        self.desk.background = None
+        if task is not None and task.ended:
+            self.tell(say("ui_task_ended", lang), "warn")
+        elif code:
+            self.tell(summary(printed), "bad")
+            if isinstance(action, Import):
+                self._find_columns(action, rest)
+        else:
+            self.tell(account(printed), "good")
+            if rest:
+                self.try_to(lambda: self._take(rest))
+                return
+        self.look()
+
+    @work(thread=True, exclusive=True, group="columns")
+    def _find_columns(self, action: Import, rest: Sequence[Action]) -> None:
+        """Looks whether an import failed because it does not know which columns are meant, and asks then."""
+        named = {name: str(action.more.get(name, "")) for name in USUAL_COLUMNS}
+        try:
+            columns = data_import.columns_to_name(list(action.files), **named)
+        except InputError:  # the import has told what is wrong
+            return
+        if len(columns) >= len(USUAL_COLUMNS):
+            self.app.call_from_thread(self._ask_columns, action, rest, columns)
+
+    def _ask_columns(
+        self, action: Import, rest: Sequence[Action], columns: Mapping[str, str], named: Mapping[str, str] | None = None
+    ) -> None:
+        """Asks for one column after the other, and imports with them."""
+        if not self.is_current or self.question is not None:
+            return
+        named = named or {}
+        setting, *more = [name for name in USUAL_COLUMNS if name not in named]
+        left = [name for name in columns if name not in named.values()]
+
+        def answered(number: str) -> None:
+            now = {**named, setting: left[int(number) - 1]}
+            if more:
+                self._ask_columns(action, rest, columns, now)
+            else:
+                self._run(replace(action, more={**action.more, **now}), rest)
+
+        wanted = getattr(self.state.config, setting)
+        self.news = ("", "")  # the question says it
+        asked = say(f"ui_ask_{setting}", self.desk.options.lang, path=safe(", ".join(action.files), 60))
+        choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
+        chosen = left.index(wanted) if wanted in left else 0
+        self.ask(Question(asked, answered, choices=choices, chosen=chosen))
+
+    def do_back(self) -> None:
+        """Ends what runs in the background, or takes back a start that waits for the check."""
+        if self.desk.background is not None and self.state.task:
+            self.desk.background.end()
+        elif self.state.queued:
+            self.state = replace(self.state, queued=False)
+        else:
+            self.desk.back()
+
+    def _pointed(self, x: int, y: int) -> tuple[str, int]:
+        width, height = self.app.size
+        panel, item = launch_view.item_at(self.state, width, height - 1, x, y)
+        return panel, item
+
+    def clicked(self, x: int, y: int) -> None:
+        """A press takes the cursor to what is there; on the setting under the cursor it edits."""
+        before = (self.state.panel, self.state.setting)
+        panel, item = self._pointed(x, y)
+        self.state = replace(self.state, panel=panel)
+        if item >= 0 and panel == "presets" and list(PRESETS)[item] != self.state.preset:
+            self._choose(list(PRESETS)[item])
+        elif item >= 0 and panel == "findings":
+            self.state = replace(self.state, finding=item)
+        elif item >= 0 and panel == "settings":
+            self.state = replace(self.state, setting=item)
+            if before == (panel, item):
+                self.do_edit()
+        self.draw()
+
+    def wheeled(self, x: int, y: int, by: int) -> None:
+        """The wheel moves the cursor of the panel under it."""
+        self.state = replace(self.state, panel=self._pointed(x, y)[0])
+        self.move(by)
+        self.draw()

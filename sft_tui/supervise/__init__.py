@@ -1,0 +1,1 @@
+"""The process that owns a run from start to end."""

@@ -1,0 +1,296 @@
+"""Owns one attempt of a run, from start to death certificate: `python -m sft_tui.supervise.supervisor RUN_DIR`.
+
+It lives in a session of its own and talks to nobody: viewers read the stream and leave files in `control/`. It holds
+the lock of the run's folder and, with its ranks, that of the output folder, and ends when no process of the run is
+left.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from engine.contract import environment, events
+from engine.contract.events import Record
+from engine.contract.files import read_whole
+from engine.contract.locks import FolderLock, ProcessId
+from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.rundir import RunDir, write_json
+from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
+from engine.contract.stream import EventWriter, next_attempt
+from sft_tui.history import Follower
+from sft_tui.locale import language
+from sft_tui.machine.host import SAMPLE_SECONDS, Readings, oom_kills
+from sft_tui.output import echo
+from sft_tui.plain_log import PlainLog, complete
+from sft_tui.supervise.ranks import Ranks, adopt_orphans
+from sft_tui.supervise.stall import Watch
+from sft_tui.supervise.verdict import Facts, judge
+
+TICK_SECONDS = 0.1
+SNAPSHOT_SECONDS = 20.0  # of a long run it is half a megabyte
+READINGS_KEPT = 5  # of the host: the ten seconds before an end
+NOW_SECONDS = 5.0  # from the request to end at once until the ranks are killed
+GRACE_SECONDS = 10.0  # ranks that outlive another are given, to say what they saw
+STACKS_SECONDS = 2.0
+
+
+class Supervisor:
+    """One attempt of a run."""
+
+    def __init__(self, run_dir: RunDir, run_lock: FolderLock | None, output_lock: FolderLock | None) -> None:
+        self.run_dir, self._record = run_dir, run_dir.read_record()
+        self.attempt = next_attempt(run_dir.events)
+        self._run_lock, self._output_lock = run_lock, output_lock
+        complete(run_dir, language())  # what the supervisor of the attempt before was killed over
+        self._follower = Follower(run_dir)
+        self._follower.poll()  # of earlier attempts
+        self._log = EventWriter(run_dir.events, "supervisor", self.attempt)
+        self._plain_log = PlainLog(run_dir.plain_log, language())
+        self._watch = Watch(float(self._record.config.get("hang_seconds", 300.0)))
+        self._facts = Facts()
+        self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
+        self._kills_before = oom_kills()
+        self._asked: FirstRequest | None = None
+        self._now_at = self._first_end_at = 0.0
+        self._sampled_at = self._saved_at = 0.0
+
+    def run(self) -> int:
+        """Starts the ranks, watches them to their end, and certifies it; the exit code of the run."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        adopt_orphans()
+        self._machine = Readings(self._log, Path(str(self._record.config.get("output_dir", "."))))
+        self._ranks = Ranks(
+            self.run_dir, self._record, self.attempt, self._output_lock.fd if self._output_lock else None
+        )
+        try:
+            self._ranks.start()
+        except OSError as error:
+            self._facts.unstartable = error.strerror or str(error)
+            self._ranks.signal(signal.SIGKILL)
+        self._announce()
+        ticked = time.monotonic()
+        while self._ranks.running():
+            time.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            self._watch.pass_time(now - ticked)
+            ticked = now
+            self._tick(now)
+        return self._finish()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        again = self._asked is not None and self._asked.repeated()
+        self._asked = self._asked or FirstRequest()
+        try:
+            self.run_dir.request_now() if again else self.run_dir.request_stop()
+        except OSError:  # a full disk: the ranks take a signal for the same
+            self._ranks.signal(signal.SIGTERM)
+
+    def _announce(self) -> None:
+        """Tells who the processes of this attempt are, for whoever must deal with them without us."""
+        if self._plain_log.why:
+            path, why = str(self.run_dir.plain_log), self._plain_log.why
+            self._log.write(events.Warning(Message.of("plain_log_unwritable", path=path, why=why)))
+        ranks = [ProcessId.of(pid) for pid in self._ranks.pids]
+        mine = ProcessId.of(os.getpid())
+        value = {
+            "attempt": self.attempt,
+            "supervisor": vars(mine) if mine else {},
+            "ranks": [vars(one) if one else {} for one in ranks],
+        }
+        with contextlib.suppress(OSError):  # a full disk is no reason not to train
+            write_json(self.run_dir.processes, value)
+
+    def _tick(self, now: float) -> None:
+        self._facts.exits = (*self._facts.exits, *self._ranks.reap())
+        self._listen()
+        if now - self._sampled_at >= SAMPLE_SECONDS:
+            self._sampled_at = now
+            self._sample()
+            for lock in filter(None, (self._run_lock, self._output_lock)):
+                lock.hold()  # where somebody removed its file: the rank itself stops where another run was faster
+        if now - self._saved_at >= SNAPSHOT_SECONDS:
+            self._saved_at = now
+            self._follower.save()
+        self._end_at_once(now)
+        self._end_survivors(now)
+        late = self._watch.overdue()
+        if late is not None and self._facts.overdue is None:
+            self._facts.overdue = late
+            self._take_stacks()
+            self._ranks.signal(signal.SIGKILL)
+
+    def _take_in(self) -> list[Record]:
+        """What was written in this attempt since the last call; it is in the plain log, too, then."""
+        try:
+            found = self._follower.poll()
+        except InputError:  # its stream was made unreadable under it, which is no reason to end a run
+            return []
+        records = [record for record in found if record.envelope.attempt == self.attempt]
+        for record in records:
+            self._plain_log.show(record)
+        return records
+
+    def _listen(self) -> None:
+        """Takes in what the ranks wrote."""
+        for record in self._take_in():
+            source = record.envelope.src
+            if not source.startswith("rank"):
+                continue
+            rank = int(source[4:]) if source[4:].isdigit() else 0
+            match record.event:
+                case events.Heartbeat() as beat:
+                    self._watch.beat(rank, beat.phase, beat.progress, waiting=beat.waiting)
+                case events.RankFailed() as failure:
+                    self._facts.failures.setdefault(rank, failure)
+
+    def _sample(self) -> None:
+        self._readings.append(self._machine.take(self._ranks.pids))
+
+    def _end_at_once(self, now: float) -> None:
+        if not self.run_dir.now_request.exists():
+            return
+        if not self._now_at:
+            self._now_at = now
+            self._facts.ended_now = True
+            self._ranks.signal(signal.SIGTERM)
+        elif now - self._now_at > NOW_SECONDS:
+            self._ranks.signal(signal.SIGKILL)
+
+    def _end_survivors(self, now: float) -> None:
+        """Ranks that outlive one of them can do nothing more, but for a last word."""
+        if not self._facts.exits:
+            return
+        self._first_end_at = self._first_end_at or now
+        if now - self._first_end_at > GRACE_SECONDS:
+            self._ranks.signal(signal.SIGKILL)
+
+    def _take_stacks(self) -> None:
+        """Has every rank write its stacks, the suspended ones too, and keeps them as evidence."""
+        late = self._facts.overdue
+        self._facts.suspended = late is not None and self._ranks.stopped(late.rank)
+        ranks = self._ranks.running()
+        self._ranks.signal(signal.SIGUSR1, ranks)
+        self._ranks.signal(signal.SIGCONT, ranks)
+        deadline = time.monotonic() + STACKS_SECONDS
+        while time.monotonic() < deadline and not all(_complete(_read(self.run_dir.stacks(rank))) for rank in ranks):
+            time.sleep(TICK_SECONDS)
+        for rank in ranks:
+            self._facts.stacks[f"stacks_rank{rank}"] = (
+                _read(self.run_dir.stacks(rank)) or "N/A: the rank did not answer"
+            )
+
+    def _finish(self) -> int:
+        self._machine.close()
+        self._ranks.clear_away(spared=self._machine.unreaped())
+        if self._output_lock is not None and self._output_lock.hold():  # a rank may have been killed inside a save
+            with contextlib.suppress(OSError):
+                self._record.output.remove_staged()
+        self._listen()
+        self._facts.state = self._follower.state
+        self._facts.readings = tuple(self._readings)
+        self._facts.oom_kills = max(0, oom_kills() - self._kills_before)
+        self._facts.stop_asked = bool(self.run_dir.stop_requested())
+        state = self._follower.state
+        end = state.ended if state.attempt == self.attempt else None
+        if end is None:
+            end = judge(self.run_dir, self._record, self._facts)
+            self._log.write(end)
+            self._take_in()
+        self._follower.save()
+        self._log.close()
+        self._plain_log.close()
+        return end.exit_code
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has done all that it was asked for."""
+        end = self._follower.state.ended
+        return end is not None and end.reason == "finished"
+
+    @property
+    def refused_at_once(self) -> bool:
+        """Whether the first attempt was refused, so that nothing of the run needs to stay."""
+        end = self._follower.state.ended
+        return self.attempt == 1 and end is not None and end.reason in ("refused", "busy")
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_whole(path).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _complete(stacks: str) -> bool:
+    """Whether a dump of all threads was read to its end: the main thread is its last, and began in a module."""
+    return stacks.endswith(("in <module>\n", "in _run_module_as_main\n"))
+
+
+def main(path: Path) -> int:
+    """Supervises one attempt of the run in the folder `path`; the exit code of the run."""
+    run_dir = RunDir(path)
+    run, output = _locks(run_dir)
+    supervisor = Supervisor(run_dir, run, output)
+    following = continuation(run_dir)
+    code = supervisor.run()
+    if output is not None:
+        output.abandon() if supervisor.refused_at_once else output.release()
+    if following is not None and supervisor.finished:
+        carry_on(following, run_dir, supervisor.attempt)
+    return code
+
+
+def _locks(run_dir: RunDir) -> tuple[FolderLock | None, FolderLock | None]:
+    """The locks that the starter took and passed on: of the run's folder and of the output folder."""
+    record = run_dir.read_record()
+    made = int(os.environ.pop(environment.LOCK_MADE, "0"))
+    found: list[FolderLock | None] = []
+    for name, folder, its in (
+        (environment.RUN_LOCK_FD, run_dir.path, 0),
+        (environment.LOCK_FD, record.output.path, made),
+    ):
+        fd = os.environ.pop(name, "")
+        if fd:
+            os.set_inheritable(int(fd), False)  # the ranks are given the one that is theirs
+        found.append(FolderLock.inherited(folder, int(fd), record.run, run_dir.path, its) if fd else None)
+    return found[0], found[1]
+
+
+def continuation(run_dir: RunDir) -> Callable[[RunDir], None] | None:
+    """What starts the demo's second half after its first; loaded at the beginning, as the ranks' own code is."""
+    if not run_dir.read_record().continued:
+        return None
+    from sft_tui import story  # no other run needs it
+
+    return story.continue_after
+
+
+def carry_on(start: Callable[[RunDir], None], run_dir: RunDir, attempt: int) -> None:
+    """Starts what comes after a run, whoever is looking; the run's own log has what prevents it."""
+    try:
+        start(run_dir)
+    except BusyError:  # somebody was quicker
+        pass
+    except InputError as error:
+        log = EventWriter(run_dir.events, "supervisor", attempt)
+        log.write(events.Warning(error.message))
+        log.close()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1])))
+    except InputError as fault:
+        echo(str(fault), err=True)
+        sys.exit(fault.exit_code)
+    except OSError as fault:
+        echo(f"{fault.filename}: {fault.strerror}", err=True)
+        sys.exit(1)

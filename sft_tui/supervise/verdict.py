@@ -1,0 +1,127 @@
+"""Why an attempt ended that could not say so itself: from how its ranks ended, what they said, and the readings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.contract import certificate, events
+from engine.contract.files import read_end
+from engine.contract.messages import Message, filled
+from engine.contract.rundir import RunDir, RunRecord
+from sft_tui import text
+from sft_tui.run_state import RunState
+from sft_tui.supervise.ranks import Exit
+from sft_tui.supervise.stall import Overdue
+
+CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS")
+LITTLE_MEMORY = 0.05  # of the machine's: less was free in the seconds before a kill
+TAIL_BYTES = 2000
+
+
+@dataclass
+class Facts:
+    """What a supervisor has seen of an attempt."""
+
+    state: RunState = field(default_factory=RunState)
+    exits: Sequence[Exit] = ()
+    failures: dict[int, events.RankFailed] = field(default_factory=dict)  # in the order they came
+    readings: Sequence[events.Host] = ()  # of the last seconds
+    oom_kills: int = 0  # by the kernel, since the attempt began
+    unstartable: str = ""  # why a rank could not be started
+    stop_asked: bool = False
+    ended_now: bool = False  # was asked to end without saving
+    overdue: Overdue | None = None
+    suspended: bool = False
+    stacks: dict[str, str] = field(default_factory=dict)
+
+
+def judge(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded:
+    """The end of the attempt: of the rank that brought it about, not of those that it took along."""
+    end = _our_own_doing(record, facts) or _of_a_rank(run_dir, record, facts)
+    step = facts.state.step.step if facts.state.step else 0
+    return end or _unlogged(record, step)
+
+
+def _our_own_doing(record: RunRecord, facts: Facts) -> events.RunEnded | None:
+    """The end where the supervisor itself ended the ranks, or could not start them."""
+    if facts.unstartable:
+        return certificate.unstartable(record, facts.unstartable)
+    if facts.ended_now:
+        return certificate.terminated(record, facts.state.phase.name)
+    if facts.overdue is not None:
+        late = facts.overdue
+        why = "suspended" if facts.suspended else "silent" if late.silent else "still"
+        return certificate.hung(record, late.rank, late.phase, late.seconds, why, dict(facts.stacks))
+    return None
+
+
+def _of_a_rank(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded | None:
+    """The end that a rank brought about; None where all left in order, but for their last words."""
+    log, by_itself = str(run_dir.trainer_output), [one for one in facts.exits if not one.asked]
+    for one in by_itself:
+        if one.signal_name:
+            return _by_signal(record, one, facts, log)
+    for rank, failure in facts.failures.items():
+        if not failure.waiting:
+            return certificate.failed(record, rank, failure, log)
+    silent = [one for one in by_itself if one.rank not in facts.failures]
+    for one in sorted(silent, key=lambda one: one.code != 0):  # who left early broke the others' line
+        if one.code or len(silent) < len(facts.exits) or not (facts.stop_asked or _finished(record)):
+            evidence = {"rank": str(one.rank), "output": _tail(run_dir.trainer_output)}
+            return certificate.vanished(record, one.rank, one.code, log, evidence)
+    return next((certificate.failed(record, rank, failure, log) for rank, failure in facts.failures.items()), None)
+
+
+def _by_signal(record: RunRecord, one: Exit, facts: Facts, log: str) -> events.RunEnded:
+    phase, step = facts.state.phase.name, facts.state.step.step if facts.state.step else 0
+    if facts.stop_asked and one.signal_name in ("SIGTERM", "SIGINT"):
+        # The whole group was signalled while this rank was still loading its libraries: it had nothing to save yet.
+        return events.RunEnded("stopped", 0, certificate.stopped_early(record, phase))
+    evidence = {"rank": str(one.rank), "signal": one.signal_name, **_memory(facts.readings)}
+    if one.signal_name == "SIGKILL" and (why := _memory_ran_out(facts)):
+        return certificate.out_of_memory(record, one.rank, phase, step, why, evidence)
+    if one.signal_name in CRASHES:
+        return certificate.crashed(record, one.rank, one.signal_name, phase, log, evidence)
+    return certificate.killed(record, one.rank, one.signal_name, phase, step, evidence)
+
+
+def _memory_ran_out(facts: Facts) -> str:
+    """Why a kill was almost surely the kernel's, for lack of memory; empty where nothing says so."""
+    if facts.oom_kills:
+        said = "SIGKILL; the kernel counts {kills} kill(s) for lack of memory since the start"
+        return filled(said, {"kills": facts.oom_kills})
+    low = [reading for reading in facts.readings if reading.memory_available < LITTLE_MEMORY * reading.memory_total]
+    if low:
+        free, total = low[-1].memory_available, low[-1].memory_total
+        return f"SIGKILL, with {text.size(free)} of {text.size(total)} available in the seconds before"
+    return ""
+
+
+def _memory(readings: Sequence[events.Host]) -> dict[str, str]:
+    """The readings of the seconds before, as evidence."""
+    if not readings:
+        return {}
+    ranks = " | ".join(", ".join(map(text.size, reading.rank_memory)) for reading in readings)
+    return {
+        "memory_of_ranks": ranks,
+        "memory_available": " | ".join(text.size(reading.memory_available) for reading in readings),
+        "memory_total": text.size(readings[-1].memory_total),
+    }
+
+
+def _finished(record: RunRecord) -> bool:
+    return bool(record.output.owner().get("finished"))
+
+
+def _unlogged(record: RunRecord, step: int) -> events.RunEnded:
+    message = Message.of("ended_unlogged", step=step, resume_option=record.resume_option)
+    return events.RunEnded("finished" if _finished(record) else "stopped", 0, message)
+
+
+def _tail(path: Path) -> str:
+    """The last lines of a file, on one line."""
+    try:
+        lines = read_end(path, TAIL_BYTES).decode("utf-8", "replace").strip().splitlines()
+    except OSError:
+        return "-"
+    return " | ".join(lines[-3:]) or "-"

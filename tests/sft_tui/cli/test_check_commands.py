@@ -1,0 +1,109 @@
+"""`check`, `data` and what `run` says before it starts, as commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.processes import SFT_TUI, options, run
+from tests.sft_tui.cli.test_main import one_epoch
+
+
+def test_an_empty_folder_is_told_all_that_is_missing_in_order(tmp_path: Path) -> None:
+    result = run(*SFT_TUI, "check", "sft-small", folder=tmp_path)
+    assert result.code == 2
+    signs = [line for line in result.out.splitlines() if line.startswith("✗")]
+    assert [line.split("  ")[0] for line in signs] == [
+        "✗ training file",
+        "✗ validation file",
+        "✗ tokenizer",
+        "✗ pretrained model",
+    ]
+    assert "`sft-tui data import FILE`" in result.out
+    assert "4 errors" in result.err
+    assert {path.name for path in tmp_path.iterdir()} <= {".stdout", ".stderr"}
+
+
+def test_json_is_one_object_and_the_code_is_0_where_nothing_is_in_error(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    result = run(*SFT_TUI, "check", "sft-small", "--json", *options(tiny_settings), folder=tmp_path)
+    assert result.code == 0, result.err
+    body = json.loads(result.out)
+    assert body["errors"] == 0
+    assert body["memory"]["total"] == sum(body["memory"]["items"].values()) > 300e6
+    assert {finding["level"] for finding in body["findings"]} <= {"ok", "warning"}
+    (of_training,) = [one for one in body["findings"] if (one["code"], one["subject"]) == ("lengths", "train_file")]
+    for part, label in (("prompt", "prompts"), ("label", "responses")):
+        lengths = body["lengths"]["train_file"][part]
+        assert sum(lengths["histogram"]["counts"]) == pq.read_metadata(tiny_settings["train_file"]).num_rows
+        assert f"≤ {lengths['longest']} (50 % ≤ {lengths['median']}, 95 % ≤ {lengths['p95']})" in of_training["what"]
+        assert label in of_training["what"]
+    assert body["memory"]["host"] == body["memory"]["total"]
+
+
+def test_it_speaks_chinese(tmp_path: Path) -> None:
+    result = run(*SFT_TUI, "check", "sft-small", folder=tmp_path, env={"LC_ALL": "zh_CN.UTF-8"})
+    assert "✗ 训练文件" in result.out
+    assert "没有它，运行无法开始。" in result.out
+
+
+@pytest.mark.parametrize(("limit", "code"), [("100MB", 2), ("100 gb", 0), ("1.5TiB", 0), ("much", 2)])
+def test_a_limit_of_memory_may_be_stated(tmp_path: Path, tiny_settings: dict[str, Any], limit: str, code: int) -> None:
+    result = run(*SFT_TUI, "check", "sft-small", "--memory-limit", limit, *options(tiny_settings), folder=tmp_path)
+    assert result.code == code
+    assert ("Start it: sft-tui run sft-small --train_file" in result.err) == (code == 0)
+    if limit == "100MB":
+        assert "100.00 MB are available" in result.out
+    if limit == "much":
+        assert '"much" is not a valid size' in result.err
+
+
+def test_a_run_with_an_error_is_refused_unless_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    table = pq.read_table(tiny_settings["train_file"])
+    foreign = table.set_column(0, "prompt", [["Привет мир"] * len(table)]).set_column(
+        1, "response", [["нет"] * len(table)]
+    )
+    pq.write_table(foreign, tmp_path / "rows.parquet")
+    settings = options(one_epoch(tiny_settings, train_file="rows.parquet", token_store="store"))
+    refused = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "of the tokens are unknown" in refused.err
+    assert "--force" in refused.err
+    assert not (tmp_path / "logs").exists()
+    forced = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--force", *settings, folder=tmp_path)
+    assert forced.code == 0, forced.err
+    assert "Continuing anyway" in forced.err
+
+
+def test_data_of_ones_own_from_import_to_check_and_show(
+    tmp_path: Path, tiny_settings: dict[str, Any], tiny_tokenizer: Path
+) -> None:
+    rows = pq.read_table(tiny_settings["train_file"]).to_pylist()
+    records = [{"instruction": row["prompt"], "input": str(i), "output": row["response"]} for i, row in enumerate(rows)]
+    (tmp_path / "mine.json").write_text(json.dumps(records, ensure_ascii=False))
+    targets = ("--train", "data/train.parquet", "--valid", "data/valid.parquet")
+    looked = run(*SFT_TUI, "data", "import", "mine.json", "--preview", folder=tmp_path)
+    assert looked.code == 0, looked.err
+    assert not (tmp_path / "data").exists()
+    done = run(*SFT_TUI, "data", "import", "mine.json", *targets, "--valid-ratio", "0.2", folder=tmp_path)
+    assert done.code == 0, done.err
+    assert "alpaca" in done.out
+    written = [pq.read_metadata(tmp_path / "data" / f"{name}.parquet").num_rows for name in ("train", "valid")]
+    assert sum(written) == len(rows)
+    again = run(*SFT_TUI, "data", "import", "mine.json", *targets, folder=tmp_path)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    tokenizer = ("--tokenizer", str(tiny_tokenizer))
+    checked = run(*SFT_TUI, "data", "check", "data/train.parquet", *tokenizer, folder=tmp_path)
+    assert f"{written[0]:,} rows" in checked.out
+    show = (*SFT_TUI, "data", "show", "data/train.parquet", *tokenizer)
+    shown = run(*show, "--row", "1", "--max_seq_len", "4", folder=tmp_path)
+    assert "prompt: " in shown.out
+    assert "4 kept" in shown.out
+    assert "[EOS]=1" in shown.out
+    beyond = run(*show, "--row", "9999", folder=tmp_path)
+    assert beyond.code == 2
+    assert "has no row 9999" in beyond.err

@@ -1,0 +1,434 @@
+"""The command line as a user meets it, in processes of its own where it trains."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from engine.contract import events
+from engine.contract.config import FIELDS
+from engine.contract.events import decode
+from engine.contract.messages import InputError, Message
+from engine.contract.presets import PRESETS
+from engine.contract.rundir import OutputDir, RunDir, read_json
+from engine.contract.stream import EventReader, EventWriter
+from sft_tui.cli.main import cli
+from tests.processes import SFT_TUI, end_runs, kill_tree, options, run, until
+from tests.processes import Result as Ended
+
+HEAVY = {"torch", "transformers", "accelerate", "textual", "pyarrow", "numpy"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on(tmp_path: Path) -> Iterator[None]:
+    """A run outlives the command that started it: none may outlive its test."""
+    yield
+    end_runs(tmp_path)
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def test_presets_are_listed_and_shown() -> None:
+    listed = call("presets", "list")
+    assert listed.output == call("presets").output
+    assert all(name in listed.stdout for name in PRESETS)
+    shown = call("presets", "show", "sft-small").stdout
+    assert all(name in shown for name in FIELDS)
+    assert "5e-05 rising over 100 steps (at most 30 % of the run) to 0.00125 (25 × learn_rate)" in shown
+
+
+def test_a_preset_can_be_had_as_json() -> None:
+    values = json.loads(call("presets", "show", "pretrain", "--json").stdout)
+    assert values["warmup_steps"] == 1024
+    assert set(values) == set(FIELDS)
+
+
+def test_every_setting_is_an_option_with_its_meaning() -> None:
+    text = " ".join(call("run", "--help").output.split())
+    assert all(f"--{name}" in text for name in FIELDS)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("--learn_rat", "--learn_rate"), ("--epoch", "--epochs")])
+def test_an_unknown_option_is_refused_with_the_nearest(given: str, meant: str) -> None:
+    result = call("run", "sft-small", given, "1")
+    assert result.exit_code == 2
+    assert meant in result.output.splitlines()[-1]
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest_first() -> None:
+    error = call("run", "sft-smal").exception
+    assert isinstance(error, InputError)
+    assert "Known presets: sft-small," in error.message.fix()
+
+
+def test_hyphens_and_underscores_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for spelt in ("--train_file", "--train-file"):
+        error = call("run", "sft-small", spelt, "absent.parquet").exception
+        assert isinstance(error, InputError)
+        assert "absent.parquet" in error.message.what()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--epochs", "0"], "epochs = 0: it must be ≥ 1."),
+        (["--learn_rate", "nan"], "learn_rate = nan"),
+        (["--mixed_precision", "fp16"], "T5 diverges in fp16"),
+        (["--keep_latest_n_ckp", "1"], "keep_latest_n_ckp = 1: it must be ≥ 2."),
+        (["--resume", "--fresh"], "--resume resumes a run"),
+    ],
+)
+def test_wrong_use_ends_in_a_sentence_and_exit_code_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *arguments, folder=tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_it_speaks_chinese(tmp_path: Path) -> None:
+    result = run(*SFT_TUI, "run", "sft-small", folder=tmp_path, env={"LC_ALL": "zh_CN.UTF-8"})
+    assert result.code == 2
+    assert "错误：找不到训练文件 data/sft_train_small_train.parquet。" in result.err
+
+
+def loaded(folder: Path, *arguments: str) -> set[str]:
+    """The heavy packages that a command has loaded when it ends."""
+    program = (
+        "import atexit, sys; from sft_tui.cli.main import main; sys.argv = ['sft-tui', *sys.argv[1:]]; "
+        "atexit.register(lambda: open('modules', 'w').write(' '.join(sys.modules))); main()"
+    )
+    run(sys.executable, "-c", program, *arguments, folder=folder)
+    return HEAVY & set((folder / "modules").read_text().split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["presets", "show", "sft"]])
+def test_help_loads_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    assert loaded(tmp_path, *arguments) == set()
+
+
+def test_following_a_run_loads_nothing_heavy(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    assert loaded(tmp_path, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings))) == set()
+    assert (tmp_path / "model_save/sft_small/best/model.safetensors").is_file()
+
+
+def one_epoch(settings: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {**settings, "epochs": 1, "save_steps": 2, "sample_rows": 1, **more}
+
+
+def test_a_run_prints_data_to_standard_output_and_notes_to_standard_error(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(one_epoch(tiny_settings)), folder=tmp_path)
+    assert result.code == 0, result.err
+    first, last = [line for line in result.out.splitlines() if line.startswith("step")]
+    assert "1/5" in first
+    assert "5/5" in last
+    assert "evaluation of epoch 1" in result.out
+    assert "nrefs:1" in result.out
+    assert result.out.splitlines()[-1].startswith("Finished: 5 steps")
+    assert "epochs: 3 -> 1" in result.err
+    assert "The output head shares its weights with the embeddings" in result.err
+
+
+def test_json_prints_the_stream(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = options(one_epoch(tiny_settings))
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--json", *settings, folder=tmp_path)
+    stream = (tmp_path / "logs/sft-small-1/events.jsonl").read_text()
+    assert result.out == stream
+    assert all(decode(line.encode()) for line in result.out.splitlines())
+
+
+@pytest.mark.parametrize("place", ["file", "column"])
+def test_bad_input_found_by_the_trainer_leaves_nothing(
+    tmp_path: Path, tiny_settings: dict[str, Any], place: str
+) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    wrong = {"train_file": "torn.parquet"} if place == "file" else {"prompt_column": "question"}
+    settings = {**one_epoch(tiny_settings), **wrong, "token_store": "store"}
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert ("torn.parquet" if place == "file" else "question") in result.err
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left - {"store"} == {"torn.parquet", ".stdout", ".stderr"}  # the sound file's tokens may be kept
+
+
+def test_killed_and_resumed_it_ends_as_if_never_cut(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = {**tiny_settings, "save_steps": 2}
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path / "whole")
+    assert whole.code == 0, whole.err
+
+    log = RunDir(tmp_path / "cut/logs/sft-small-1")
+    viewer = start_run(tmp_path / "cut", settings)
+    try:
+        until(lambda: 5 in steps(log))
+        (rank,) = read_json(log.processes)["ranks"]
+        os.kill(rank["pid"], signal.SIGKILL)
+        assert viewer.wait(30) == 1
+    finally:
+        kill_tree(viewer)
+    resumed = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--resume", folder=tmp_path / "cut")
+    assert resumed.code == 0, resumed.err
+    assert resumed.out.splitlines()[-1] == whole.out.splitlines()[-1]
+    assert steps(log) == steps(RunDir(tmp_path / "whole/logs/sft-small-1"))
+    weights = "model_save/sft_small/checkpoints/step-00000010/trained.safetensors"
+    assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def start_run(folder: Path, settings: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    command = [*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings)]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, env={**os.environ}, stdin=quiet, stdout=quiet, stderr=quiet)
+
+
+def steps(log: RunDir) -> dict[int, tuple[float, float, tuple[int, ...]]]:
+    """Loss, learning rate and sample ids of every step; a repeated step must repeat them."""
+    found: dict[int, tuple[float, float, tuple[int, ...]]] = {}
+    for record in EventReader(log.events).poll():
+        if isinstance(record.event, events.Step):
+            event = record.event
+            value = (event.loss, event.lr, tuple(event.sample_ids))
+            assert found.setdefault(event.step, value) == value
+    return found
+
+
+def test_a_second_run_in_a_used_folder_is_refused_with_exit_code_3(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    settings = {**tiny_settings, "epochs": 2000}
+    viewer = start_run(tmp_path, settings)
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    try:
+        until(lambda: 1 in steps(log))
+        second = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
+        log.request_stop()
+        assert viewer.wait(60) == 0
+    finally:
+        kill_tree(viewer)
+    assert second.code == 3
+    assert "sft-small-1 (pid" in second.err
+    assert OutputDir(tmp_path / "model_save/sft_small").checkpoint_steps()
+
+
+def called(folder: Path, *words: str) -> Ended:
+    """A command of the app in `folder`."""
+    return run(*SFT_TUI, *words, folder=folder)
+
+
+def test_a_run_is_detached_looked_at_paused_continued_stopped_and_resumed(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    settings = options({**tiny_settings, "epochs": 2000, "save_steps": 100_000, "bleu_rows": 1})
+    log, output = RunDir(tmp_path / "logs/sft-small-1"), OutputDir(tmp_path / "model_save/sft_small")
+    started = called(tmp_path, "run", "sft-small", "--detach", *settings)
+    assert (started.code, started.out) == (0, "sft-small-1\n")
+    assert "sft-small-1 has started. Look at it: sft-tui attach sft-small-1" in started.err
+    until(lambda: 3 in steps(log))
+    told = json.loads(called(tmp_path, "status", "--json").out)
+    assert (told["run"], told["status"], told["epochs"]) == ("sft-small-1", "running", 2000)
+    assert called(tmp_path, "status").out.startswith("sft-small-1 running · epoch ")
+    assert called(tmp_path, "resume").code == 2  # it is running
+
+    paused = called(tmp_path, "pause")
+    assert (paused.code, paused.out.split()[0]) == (0, "Paused")
+    assert called(tmp_path, "status").out.startswith("sft-small-1 paused")
+    assert called(tmp_path, "continue", "--detach").out == "sft-small-1\n"
+    until(lambda: max(steps(log)) > output.checkpoint_steps()[0] + 2)
+    stopped = called(tmp_path, "stop", "sft-small-1")
+    assert (stopped.code, stopped.out.split()[0]) == (0, "Stopped")
+    assert output.checkpoint_steps()[0] == max(steps(log))
+    assert called(tmp_path, "stop").code == 2  # it has ended
+    assert called(tmp_path, "continue").code == 2  # it is not paused
+
+    assert called(tmp_path, "resume", "--detach").code == 0
+    until(lambda: max(steps(log)) > output.checkpoint_steps()[0] + 2)
+    ended = called(tmp_path, "stop", "--now")
+    assert ended.code == 0
+    assert "Terminated" in ended.err
+    listed = called(tmp_path, "runs").out.splitlines()
+    assert listed[0].split()[:3] == ["RUN", "PRESET", "STATE"]
+    assert listed[1].split()[:3] == ["sft-small-1", "sft-small", "terminated"]
+    for said in (called(tmp_path, "logs").out, log.plain_log.read_text()):
+        assert all(word in said for word in ("Paused at step", "Stopped at step", "its loss", "Terminated while"))
+
+
+def test_a_finished_run_trains_nothing_more_unless_it_is_asked_for_more_epochs(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    assert called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings))).code == 0
+    before = log.events.read_bytes()
+    again = called(tmp_path, "resume")
+    assert (again.code, log.events.read_bytes()) == (0, before)
+    assert "sft-small-1 is finished (5 steps)" in again.out
+    more = called(tmp_path, "resume", "--epochs", "2")
+    assert more.code == 0, more.err
+    assert more.out.splitlines()[-1].startswith("Finished: 10 steps")
+    assert "epochs 1 -> 2" in more.err
+    assert "its loss" in more.err
+    assert sorted(steps(log)) == list(range(1, 11))
+
+
+def test_more_epochs_are_asked_for_once_though_the_run_is_killed_before_it_saves_again(
+    tmp_path: Path, tiny_settings: dict[str, Any]
+) -> None:
+    """The checkpoints that are there are of before the change; what was accepted then is not refused now."""
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    assert called(tmp_path, "run", "sft-small", *options({**one_epoch(tiny_settings), "save_steps": 100_000})).code == 0
+    assert called(tmp_path, "resume", "--epochs", "2000", "--detach").code == 0
+    until(lambda: max(steps(log)) > 6)
+    (rank,) = read_json(log.processes)["ranks"]
+    os.kill(rank["pid"], signal.SIGKILL)
+    until(lambda: called(tmp_path, "status").out.startswith("sft-small-1 killed"))
+    assert called(tmp_path, "resume", "--detach").code == 0
+    until(lambda: bool(steps_of_attempt(log, 3)) or not json.loads(called(tmp_path, "status", "--json").out)["alive"])
+    assert max(steps_of_attempt(log, 3), default=0) > 5, called(tmp_path, "status").err
+    assert called(tmp_path, "stop").code == 0
+
+
+def test_what_a_run_wrote_can_be_read_again(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    live = called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings)))
+    assert live.code == 0, live.err
+    attached = called(tmp_path, "attach")
+    assert (attached.code, attached.out) == (0, live.out)
+    assert called(tmp_path, "attach", "sft-small-1", "--json").out == log.events.read_text()
+    assert called(tmp_path, "logs", "--json").out == log.events.read_text()
+    printed = called(tmp_path, "logs").out
+    assert (tmp_path / "logs/sft-small-1.log").read_text() == printed
+    assert all(line in printed for line in live.out.splitlines())
+    assert "Configuration sft-small" in printed
+    log.trainer_output.write_text("one\n\x1b[31mtwo\n")
+    assert called(tmp_path, "logs", "--trainer").out == "one\n␛[31mtwo\n"
+
+    status = called(tmp_path, "status")
+    assert status.out.startswith("sft-small-1 finished · epoch 1/1 · step 5/5 100 % · eval loss ")
+    assert "Finished: 5 steps" in status.err
+    (listed,) = json.loads(called(tmp_path, "runs", "--json").out)
+    assert listed == json.loads(called(tmp_path, "status", "--json").out)
+    assert (listed["run"], listed["status"], listed["step"], listed["exit_code"]) == ("sft-small-1", "finished", 5, 0)
+    assert listed["alive"] is False
+
+
+def test_what_differs_is_refused_and_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    settings = options({**tiny_settings, "epochs": 2000})
+    assert called(tmp_path, "run", "sft-small", "--detach", *settings).code == 0
+    until(lambda: 3 in steps(log))
+    assert called(tmp_path, "stop").code == 0
+    refused = called(tmp_path, "resume", "--weight_decay", "0.5")
+    assert refused.code == 2
+    assert "weight_decay 0.0 -> 0.5" in refused.err
+    assert "--force" in refused.err
+    forced = called(tmp_path, "resume", "--weight_decay", "0.5", "--force", "--detach")
+    assert forced.code == 0
+    until(lambda: max(steps_of_attempt(log, 3), default=0) > 0)
+    assert called(tmp_path, "stop").code == 0
+    assert "weight_decay 0.0 -> 0.5" in called(tmp_path, "logs").out
+
+
+def test_a_fix_that_an_end_names_is_applied(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    """The end is written here: a rank that meets it is another matter."""
+    log = RunDir(tmp_path / "logs/sft-small-1")
+    settings = options({**tiny_settings, "save_steps": 3, "epochs": 1})
+    assert called(tmp_path, "run", "sft-small", "--detach", *settings).code == 0
+    until(lambda: 3 in steps(log))
+    assert called(tmp_path, "stop").code in (0, 2)  # it may have finished before
+    writer = EventWriter(log.events, "supervisor", 1)
+    writer.write(events.RunEnded("out_of_memory", 1, Message("x", {}), apply={"micro_batch_tokens": 64}))
+    writer.close()
+    fixed = called(tmp_path, "resume", "--apply-fix", "--epochs", "2")
+    assert fixed.code == 0, fixed.err
+    assert "micro_batch_tokens = 64" in fixed.err
+    plans = [r.event for r in EventReader(log.events).poll() if isinstance(r.event, events.Plan)]
+    assert [(plan.micro_batch_tokens, plan.effective_batch) for plan in plans] == [(128, 8), (64, 8)]
+    none = called(tmp_path, "resume", "--apply-fix")
+    assert none.code == 2
+    assert "no automatic fix" in none.err
+
+
+def steps_of_attempt(log: RunDir, attempt: int) -> list[int]:
+    """The steps that an attempt did."""
+    records = EventReader(log.events).poll()
+    return [r.event.step for r in records if isinstance(r.event, events.Step) and r.envelope.attempt == attempt]
+
+
+def test_a_run_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "logs/sft-small-1").mkdir(parents=True)
+    (tmp_path / "logs/sft-small-1/run.json").write_text("{}")
+    for command in ("status", "attach", "logs", "stop", "pause", "continue", "resume"):
+        result = called(tmp_path, command, "sft-smal-1")
+        assert result.code == 2
+        assert "sft-small-1" in result.err
+    assert called(tmp_path, "runs", "--logs", "none").code == 0
+
+
+def test_two_processes_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = options(one_epoch(tiny_settings, num_processes=2, gradient_accumulation_steps=4))
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "2 processes on cpu" in result.err
+    assert "Finished: 5 steps" in result.out
+    assert result.err.count("MB, ") or result.err.count("GB, ")  # a peak for each rank
+
+
+def test_real_chinese_rows(tmp_path: Path, tiny_settings: dict[str, Any], real_rows: Path) -> None:
+    """The tiny tokenizer knows few of the characters; what counts is that real rows go through."""
+    pq.write_table(pq.read_table(real_rows).slice(0, 300), tmp_path / "rows.parquet")
+    settings = one_epoch(tiny_settings, train_file="rows.parquet", gradient_accumulation_steps=60, token_store="store")
+    refused = run(*SFT_TUI, "run", "sft-small", "--no-ui", *options(settings), folder=tmp_path)
+    assert refused.code == 2
+    assert "% of the tokens are unknown to the tokenizer" in refused.err
+    result = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--force", *options(settings), folder=tmp_path)
+    assert result.code == 0, result.err
+    assert "300 rows, effective batch 60: 5 steps an epoch" in result.err
+    assert "tok:zh" in result.out
+    assert " of 300 rows cut to 32 tokens" in result.err
+
+
+def test_the_test_command_scores_the_best_model(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+    settings = options(one_epoch(tiny_settings))
+    refused = run(*SFT_TUI, "test", "sft-small", *settings, folder=tmp_path)
+    assert (refused.code, refused.out) == (2, "")
+    assert "no best model" in refused.err
+    trained = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
+    scored = run(*SFT_TUI, "test", "sft-small", *settings, folder=tmp_path)
+    assert scored.code == 0, scored.err
+    loss = (
+        next(line for line in trained.out.splitlines() if line.startswith("evaluation")).split("loss ")[1].split(",")[0]
+    )
+    assert f"test: loss {loss}," in scored.out  # the test file is the validation file here
+
+
+def test_reply_answers_each_prompt(tmp_path: Path, tiny_t5: Path, tiny_tokenizer: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in (*tiny_t5.iterdir(), *tiny_tokenizer.iterdir()):
+        (model / path.name).write_bytes(path.read_bytes())
+    result = run(*SFT_TUI, "reply", "--model", "model", "你好", "hello", "--max-new-tokens", "4", folder=tmp_path)
+    assert result.code == 0, result.err
+    assert len(result.out.splitlines()) == 2
+    missing = run(*SFT_TUI, "reply", "--model", "absent", "你好", folder=tmp_path)
+    assert missing.code == 2
+    assert "absent" in missing.err
+
+
+@pytest.mark.parametrize("option", [["--lang", "zh"], ["--ascii"], ["--slow-link"], ["--logs", "elsewhere"]])
+def test_an_option_of_the_screen_does_not_pass_unheard_before_a_command(tmp_path: Path, option: list[str]) -> None:
+    result = run(*SFT_TUI, *option, "runs", folder=tmp_path)
+    assert result.code == 2
+    assert f"{option[0]} only applies to the screen" in result.err

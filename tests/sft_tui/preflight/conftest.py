@@ -1,0 +1,47 @@
+"""A sound set of files for a run, fresh for each test, and the pre-flight over it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract.config import override
+from engine.contract.presets import preset
+from sft_tui.preflight.check import Report, Request, check
+from tests.conftest import ROWS
+from tests.sft_tui.preflight.zoo import Files
+
+Checked = Callable[..., Report]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: dict[str, Any], tiny_t5_bin: Path) -> Files:
+    """A copy of the tests' model, tokenizer and rows in a folder of their own."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    found = Files(tmp_path, {**tiny_settings, "max_seq_len": 64})
+    pairs = [{"prompt": f"{one[0]}{other[0]}", "response": other[1]} for one in ROWS for other in ROWS]
+    for name, rows in (("train_file", pairs[:40]), ("validation_file", pairs[40:50])):
+        found.settings[name] = str(tmp_path / f"{name}.parquet")
+        found.write(rows, name)
+    for name in ("tokenizer", "pretrained_model"):
+        shutil.copytree(tiny_settings[name], tmp_path / name)
+        found.settings[name] = str(tmp_path / name)
+    shutil.copy(tiny_t5_bin, tmp_path / "t5.bin")
+    found.settings |= {"token_store": str(tmp_path / "store"), "output_dir": str(tmp_path / "out")}
+    return found
+
+
+@pytest.fixture
+def checked(files: Files) -> Checked:
+    """The report on a run with these files; other settings, and what a request takes, by name."""
+
+    def look(**more: Any) -> Report:
+        request = {name: more.pop(name) for name in ("memory_limit", "fresh") if name in more}
+        values = {**files.settings, **more}
+        config, _ = override(preset("sft-small").config, values)
+        return check(Request("sft-small", values, config, files.folder / "logs", **request))
+
+    return look

@@ -1,0 +1,90 @@
+"""How a reader ended says whose fault it was: only one that crashed or hung speaks against the file."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engine.contract.presets import preset
+from sft_tui.preflight import ask_engine
+
+CONFIG = preset("sft-small").config
+SAYS = 'print(\'{"doing": "train_file"}\', flush=True); '
+ENDS = {
+    # what the child does, its cause, what is said of it
+    "a full address space": ("raise ImportError('libarrow.so: failed to map segment from shared object')", "memory"),
+    "Python's lack of memory": ("raise MemoryError", "memory"),
+    "the kernel's kill": ("import os; os.kill(os.getpid(), 9)", "memory"),
+    "an allocation of Rust": (
+        "import os, sys; print('memory allocation of 8 bytes failed', file=sys.stderr); os.abort()",
+        "memory",
+    ),
+    "a crash": ("import os; os.abort()", "crash"),
+    "an error of ours": ("raise LookupError('the shelf is empty \\x1b[31m')", "failed"),
+    "leaving without a word": ("raise SystemExit(0)", "failed"),
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Asks a child that does something else than to answer."""
+
+    def ask(code: str) -> Any:
+        monkeypatch.setattr(ask_engine, "COMMAND", [sys.executable, "-P", "-c", SAYS + code])
+        return ask_engine.ask("data", CONFIG)
+
+    return ask
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_cause_of_a_readers_end(asked: Callable[[str], Any], end: str) -> None:
+    code, cause = ENDS[end]
+    with pytest.raises(ask_engine.ProbeDied) as died:
+        asked(code)
+    assert died.value.cause == cause
+    text = died.value.error(CONFIG, "-").message.text()
+    assert CONFIG.train_file in text
+    assert ("corrupt or malicious" in text) == (cause == "crash")
+    assert "\x1b" not in text
+
+
+ASKS = """
+import signal, sys
+from pathlib import Path
+from engine.contract.presets import preset
+from sft_tui.preflight import ask_engine as probe
+probe.ask("import", preset("sft-small").config, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_a_reader_ends_with_whoever_asked_it(tmp_path: Path, number: int) -> None:
+    endless = tmp_path / "rows.csv"
+    endless.write_text("prompt,response\na,b\n")
+    os.truncate(endless, 1 << 40)
+    asker = subprocess.Popen([sys.executable, "-P", "-c", ASKS, str(endless)], stdout=subprocess.PIPE)
+    assert asker.stdout
+    assert asker.stdout.readline() == b"reading\n"
+    (reader,) = psutil.Process(asker.pid).children()
+    asker.send_signal(number)
+    asker.wait()
+    asker.stdout.close()
+    psutil.wait_procs([reader], timeout=60)
+    assert not reader.is_running()
+
+
+def test_the_last_line_of_an_error_is_shown(asked: Callable[[str], Any]) -> None:
+    with pytest.raises(ask_engine.ProbeDied, match="exit code 1: LookupError: the shelf is empty"):
+        asked(ENDS["an error of ours"][0])
+
+
+def test_a_reader_that_never_said_what_it_reads_is_named_by_what_was_asked(asked: Callable[[str], Any]) -> None:
+    with pytest.raises(ask_engine.ProbeDied) as died:
+        asked('print(\'{"doing": ""}\', flush=True); raise SystemExit(3)')
+    assert "The process that reads rows.csv failed (exit code 3)" in died.value.error(CONFIG, "rows.csv").message.what()

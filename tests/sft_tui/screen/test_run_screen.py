@@ -1,0 +1,218 @@
+"""The run's screen with its keys, without a terminal: what comes after a half of the demo, and the log's beginning."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.events import Event
+from engine.contract.messages import Message
+from engine.contract.presets import preset
+from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.stream import EventWriter
+from sft_tui import log, runs, story
+from sft_tui.curves import Curves
+from sft_tui.feed import Shot
+from sft_tui.history import Follower
+from sft_tui.run_state import RunState
+from sft_tui.runs import Run
+from sft_tui.screen.app import Desk, Options
+from sft_tui.screen.run_screen import RunScreen
+from tests.sft_tui.conftest import PLAN, STARTED, step
+
+FIRST, SECOND = story.HALVES
+FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
+Steps = Callable[[Pilot[int], RunScreen], Awaitable[None]]
+
+
+def write(name: str, half: str, *told: Event) -> RunDir:
+    run_dir = RunDir(Path("logs") / name)
+    run_dir.path.mkdir(parents=True)
+    run_dir.write_record(RunRecord(name, half, "train", to_json(preset(half).config), continued=half == FIRST))
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for event in told:
+        log.write(event)
+    log.close()
+    return run_dir
+
+
+def play(name: str, steps: Steps) -> None:
+    async def go() -> None:
+        app = Desk(Options(Path("logs"), run=name))
+        async with app.run_test(size=(120, 40)) as pilot:
+            screen = app.screen
+            assert isinstance(screen, RunScreen)
+            await until(pilot, lambda: screen.shot is not None and not screen.shot.behind)
+            await steps(pilot, screen)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+async def until(pilot: Pilot[int], holds: Callable[[], object]) -> None:
+    while not holds():
+        await pilot.pause(0.01)
+
+
+def shown(screen: RunScreen) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in screen.lines(120, 40))
+
+
+def end(screen: RunScreen) -> None:
+    """The screen is told that its run, which was alive, has finished."""
+    assert screen.shot is not None
+    run = Run(screen.shot.run.run_dir, screen.shot.run.record, RunState(), True)
+    screen.shot = Shot(run, Curves(), (), 0)
+    screen.told(Shot(replace(run, alive=False, state=RunState(ended=FINISHED)), Curves(), (), 0))
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that are opened; the second half of the demo begins at once."""
+    found: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(story, "await_next", lambda _logs: "demo-1")
+    monkeypatch.setattr(Desk, "open_run", lambda _desk, name: found.append(name))
+    return found
+
+
+def test_who_only_watches_goes_with_the_demo_to_its_second_half(opened: list[str]) -> None:
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        end(screen)
+        await until(pilot, lambda: opened)
+
+    write("demo-pretrain-1", FIRST, STARTED, PLAN, step(1), FINISHED)
+    play("demo-pretrain-1", steps)
+    assert opened == ["demo-1"]
+
+
+@pytest.mark.parametrize("keys", [["slash", "a"], ["s"], ["m"], ["l"]])
+def test_who_does_something_is_told_of_the_second_half_and_not_moved(
+    opened: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "is_alive", lambda *_: True)
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        await pilot.press(*keys)
+        front = screen.app.screen
+        end(screen)
+        await until(pilot, lambda: any("demo-1 has begun" in getattr(one, "news", [""])[0] for one in (front,)))
+        assert screen.app.screen is front
+        if keys[0] == "s":
+            assert screen.question is None  # whether to stop what has ended by itself
+        if keys[0] == "slash":
+            await pilot.press("b")
+            assert screen.question is not None
+            assert screen.question.typed == "ab"
+            assert "demo-1 has begun" in shown(screen)
+
+    write("demo-pretrain-1", FIRST, STARTED, PLAN, step(1), FINISHED)
+    play("demo-pretrain-1", steps)
+    assert opened == []
+
+
+def test_the_last_word_of_the_demo_stays_until_a_key_is_pressed(
+    opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story, "stage", lambda: "done")
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        end(screen)
+        for _ in range(3):
+            await pilot.pause(0.05)
+            assert "The demo is done." in shown(screen)
+        await pilot.press("m")
+        assert "The demo is done." not in shown(screen)
+
+    write("demo-1", SECOND, STARTED, PLAN, step(1), FINISHED)
+    play("demo-1", steps)
+    assert opened == []
+
+
+def test_the_beginning_of_the_log_is_a_key_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved = (events.Checkpoint(1, n, f"c{n}", 1000, 1.0, []) for n in range(1, 200))
+    write("demo-1", SECOND, STARTED, PLAN, *saved, FINISHED)
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        await pilot.press("tab", "tab", "tab", "home")
+        assert "Configuration sft-small" in shown(screen)
+        assert "checkpoint of step 20 " in shown(screen)
+        back = screen.look.log_back
+        await pilot.press("down")
+        assert screen.look.log_back == back - 1  # the first page ends where it is full
+        await pilot.press("slash", *"step 150 ", "enter")
+        assert "checkpoint of step 150 saved" in shown(screen)
+        await pilot.press("slash", "ctrl+u", *"nowhere", "enter")
+        assert "No line has “nowhere”." in shown(screen)
+
+    play("demo-1", steps)
+
+
+def test_the_beginning_can_be_reached_at_every_level_and_stays_while_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(log, "MOST_STEPS", 50)
+    monkeypatch.setattr(runs, "is_alive", lambda *_: True)
+    run_dir = write("mine-1", SECOND, STARTED, PLAN, *(step(number) for number in range(1, 300)))
+    Follower(run_dir).save()
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        await pilot.press("tab", "tab", "tab", "v", "home")
+        assert screen.look.level == "all"
+        assert "Configuration sft-small" in shown(screen)
+        assert "1/100 " in shown(screen)
+        writer = EventWriter(run_dir.events, "rank0", 1)
+        for number in range(300, 340):
+            writer.write(step(number))
+        writer.close()
+        await until(pilot, lambda: screen.shot is not None and "339/" in screen.shot.log[-1].text)
+        assert "Configuration sft-small" in shown(screen)
+        assert "1/100 " in shown(screen)
+        await pilot.press("end", *["pageup"] * 3)
+        assert "steps left out" in shown(screen)
+        await pilot.press("v", "home")
+        assert screen.look.level == "warnings"
+        assert "Configuration sft-small" not in shown(screen)
+
+    play("mine-1", steps)
+
+
+def test_the_footer_of_a_run_has_the_keys_that_act_and_the_others_say_why_they_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("mine-1", SECOND, STARTED, PLAN, step(1), FINISHED)
+    home = preset(SECOND).config.output_dir
+    Path(home).mkdir(parents=True)
+    owner = {"run": "mine-1", "steps_total": 9, "finished": True}
+    write_json(OutputDir(Path(home)).owner_file, owner)
+
+    async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
+        assert shown(screen).splitlines()[-1].split() == [
+            "tab", "panels", "m", "metric", "g", "log", "scale", "/", "search", "l", "runs", "?", "help", "q", "quit",
+        ]  # fmt: skip
+        for key, words in (("s", "is not running"), ("p", "is not running"), ("X", "is not running"),
+                           ("r", "9 steps")):  # fmt: skip
+            await pilot.press(key)
+            assert words in shown(screen).split("\n\n")[-1]
+        write_json(OutputDir(Path(home)).owner_file, {**owner, "finished": False})
+        await pilot.press("tab")  # the chart alone
+        assert "r resume" in shown(screen).splitlines()[-1]
+        assert "/ search" not in shown(screen).splitlines()[-1]
+        await pilot.press("slash")
+        assert screen.question is None
+        assert "The log is not on the screen" in shown(screen)
+        screen.told(replace(screen.shot, run=replace(screen.shot.run, alive=True)) if screen.shot else None)
+        await pilot.press("m")
+        footer = shown(screen).splitlines()[-1]
+        assert "s stop & save" in footer
+        assert "q leave it running" in footer
+        assert "resume" not in footer
+
+    play("mine-1", steps)

@@ -1,0 +1,64 @@
+"""What `data import` prints and reads besides files: its account in both languages, and pipes."""
+
+import io
+import os
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from engine.contract.messages import InputError
+from engine.data.importing.convert import Request, import_files
+from sft_tui import data_import, spool
+
+LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
+
+
+def test_the_account_is_printed_so_that_its_sums_can_be_checked(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(LINES)
+    found = import_files(Request([str(path)]), lambda *_: None)
+    english = "\n".join(data_import.lines(found, "en"))
+    assert "3 records read = 2 used (prompt/response 2) + 1 refused" in english
+    assert "1 refused: broken JSON (first: rows.jsonl:3)" in english
+    assert "2 rows made = 1 kept + 1 repeated" in english
+    chinese = "\n".join(data_import.lines(found, "zh"))
+    assert "读取 3 条记录 = 使用 2 条" in chinese
+    assert "1 条无法使用：JSON 有误（最先见于 rows.jsonl:3）" in chinese
+
+
+@pytest.mark.parametrize("name", ["-", "fifo"])
+def test_rows_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(LINES.encode())))
+    named = name if name == "-" else str(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=(LINES,), daemon=True)
+    writer.start()
+    found = data_import.bring_in([named])
+    assert (found["records"], found["kept"]) == (3, 1)
+    assert [file["path"] for file in found["files"]] == [named]
+
+
+def test_a_pipe_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    assert spool.is_stream("/dev/zero")
+    with ExitStack() as stack, pytest.raises(InputError) as refused:
+        spool.spooled("/dev/zero", stack)
+    assert refused.value.message.code == "source_endless"
+
+
+def test_a_file_without_rows_is_told_and_the_next_command_does_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(LINES)
+    found = import_files(Request(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)
+    *_, written, unfilled, unvalidated, following = data_import.lines(found, "en")
+    assert written == "1 row written to -t.parquet"
+    assert unfilled == "v.parquet was not written: no rows are held out for it"
+    assert "--validation_file" in unvalidated
+    assert following == "Next: `sft-tui data check ./-t.parquet`"
