@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files
 from engine.data import journal
+from engine.data.shapes.conversation import turns_column
 from engine.data.text_checks import Text
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
-
-
-def turns_column(prompt_column: str) -> str:
-    """The column that says where turns begin in the prompts of another, as `data import` writes it."""
-    return f"{prompt_column}_turns"
 
 
 class Batch(NamedTuple):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.contract.messages import InputError
-from engine.data.parquet_rows import Source, turns_column
-from engine.data.shapes.conversation import parsed, prompt_of
+from engine.data.parquet_rows import Source
+from engine.data.shapes.conversation import parsed, prompt_of, turns_column
 
 Encode = Callable[[list[str]], list[list[int]]]
 

@@ -18,8 +18,7 @@ from engine.contract.messages import InputError
 from engine.data.importing.split import Hashes, Split, split
 from engine.data.importing.targets import Target, folders_of, replace_all
 from engine.data.parquet import STREAMED, on_disk
-from engine.data.parquet_rows import turns_column
-from engine.data.shapes.conversation import Row
+from engine.data.shapes.conversation import Row, turns_column
 from engine.data.text_checks import row_hashes
 
 GROUP_ROWS = 10_000

@@ -19,6 +19,11 @@ Role = Literal["system", "user", "assistant"]
 MARKS: dict[Role, str] = {"user": "Q: ", "assistant": "A: "}
 
 
+def turns_column(prompt_column: str) -> str:
+    """The column that says where turns begin in the prompts of another, as `data import` writes it."""
+    return f"{prompt_column}_turns"
+
+
 class Turn(NamedTuple):
     """What one side says; an answer that is not to be learned is only read by later ones."""
 

@@ -6,10 +6,9 @@ from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any
 
-from engine.data.parquet_rows import turns_column
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.columns import Columns, blank, canonical, listlike
-from engine.data.shapes.conversation import Conversation, Row, Turn, parsed
+from engine.data.shapes.conversation import Conversation, Row, Turn, parsed, turns_column
 from engine.data.shapes.moss import moss_turns
 from engine.data.shapes.options import options_of
 from engine.data.shapes.turns import is_turns, listed, turns_of
