@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # What the installation reads.
-INSTALLED := pyproject.toml setup.py constraints.txt engine/cpu/kernels.c
+INSTALLED := pyproject.toml setup.py constraints.txt $(wildcard engine/cpu/*.[ch])
 
 # Tests wait for processes and disks more than they compute; worksteal lets nobody end alone with a long tail.
 SPREAD := -n 2 --dist worksteal

@@ -1,28 +1,31 @@
-"""The training step's own code in C, compiled for two kinds of processors; all else is in pyproject.toml.
+"""The training step's own code in C, compiled for the kinds of processors there are; all else is in pyproject.toml.
 
-Each library carries the digest of its source, so that one of another version is known as such. Without a C compiler
+Each library carries the digest of its sources, so that one of another version is known as such. Without a C compiler
 the package is installed all the same, and computes by torch what this would.
 """
 
-import hashlib
+import platform
+import runpy
 from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCE = "engine/cpu/kernels.c"
-DIGEST = hashlib.sha256((Path(__file__).parent / SOURCE).read_bytes()).hexdigest()
+ROOT = Path(__file__).parent
+NATIVE = runpy.run_path(str(ROOT / "engine" / "contract" / "native_library.py"))
+SOURCES = [str(path.relative_to(ROOT)) for path in NATIVE["sources"]()]
 
 
-def kernels(name: str, processors: str) -> Extension:
-    """The library `name` for these processors."""
+def library(kind: str, flags: list[str]) -> Extension:
+    """The library for a kind of processors."""
     return Extension(
-        f"engine.cpu.{name}",
-        [SOURCE],
-        define_macros=[("SOURCE_DIGEST", f'"{DIGEST}"')],
-        extra_compile_args=["-O3", "-fopenmp", f"-march={processors}"],
+        f"engine.cpu._kernels_{kind}",
+        [name for name in SOURCES if name.endswith(".c")],
+        depends=SOURCES,
+        define_macros=[("SOURCE_DIGEST", f'"{NATIVE["digest"]()}"')],
+        extra_compile_args=[*NATIVE["COMPILED"], *flags],
         extra_link_args=["-fopenmp"],
         optional=True,
     )
 
 
-setup(ext_modules=[kernels("_kernels_avx512", "x86-64-v4"), kernels("_kernels_avx2", "x86-64-v3")])
+setup(ext_modules=[library(*kind) for kind in NATIVE["FLAGS"].get(platform.machine(), {}).items()])

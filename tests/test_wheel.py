@@ -50,13 +50,13 @@ def test_it_has_what_the_code_needs_and_its_licence(wheel: Path) -> None:
         names = file.namelist()
         (metadata,) = [name for name in names if name.endswith("/METADATA")]
         lines = file.read(metadata).decode().splitlines()
-    assert {"engine/py.typed", "sft_tui/py.typed", "engine/cpu/kernels.c"} <= set(names)
+    assert {"engine/py.typed", "sft_tui/py.typed", "engine/cpu/kernels.h", "engine/cpu/attention.c"} <= set(names)
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     assert {"License-Expression: Apache-2.0", "Author: sft-tui contributors"} <= set(lines)
 
 
 def test_its_code_in_c_is_used_and_nothing_is_said_of_it(called: Called, wheel: Path) -> None:
-    lines = "import engine; from engine.contract import compiled; print(engine.__file__, compiled.fault())"
+    lines = "import engine; from engine.contract import native_library; print(engine.__file__, native_library.fault())"
     found = called("-c", lines).out
     assert found.startswith(str(wheel.parent / "installed"))
     assert found.strip().endswith("None")

@@ -13,12 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.cpu import kernels
+from engine.cpu.kernels import kernels_for
 from engine.cpu.prepacking import Prepacked, Weight
-from engine.models.t5.modules import T5Modules
 
-CACHED_LOGITS = 500_000  # fp32, 2 MB
-UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm
 HEAD_ROWS = 2048  # of the head's weight in one matrix product
 
 
@@ -64,10 +61,11 @@ class Head:
 def find_head(model: Any) -> Head | None:
     """The head of `model`, or None where logits are more than one linear map of its input.
 
-    Found out by trial: the logits of a few tokens, computed both ways, must agree. Of `T5Modules` it is known.
+    Found out by trial: the logits of a few tokens, computed both ways, must agree. A model without a forward pass of
+    its own says so itself (`plain_head`).
     """
     module = model.get_output_embeddings()
-    if isinstance(model, T5Modules):
+    if getattr(model, "plain_head", False):
         return Head(module, module.weight, ())
     if not isinstance(module, nn.Linear):
         return None
@@ -126,8 +124,8 @@ class _SummedLoss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
-            losses, grad = _losses_and_gradient(logits_of(hidden[part], prepacked or value, bias), labels[part])
-            total += losses.double().sum()
+            grad = logits_of(hidden[part], prepacked or value, bias)
+            total += kernels_for(grad).losses(grad, labels[part], gradient=True).double().sum()
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0, dtype=torch.float32)
             if grad_hidden is not None:
@@ -146,31 +144,6 @@ class _SummedLoss(torch.autograd.Function):
             for grad, kind in zip(ctx.grads, ctx.kinds, strict=True)
         ]
         return (*scaled, None, None, None, None)
-
-
-def _losses_and_gradient(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each token, and its gradient by the logits, in their kind and in place of them.
-
-    Computed in fp32 a few rows at a time, which stay in the processor's cache: for 256 tokens of 29,298 logits in bf16
-    that takes 8.5 ms on two cores, and 74 ms all at once.
-    """
-    if kernels.serve(logits):
-        return kernels.losses(logits, labels, gradient=True), logits
-    losses = torch.empty(len(logits), dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
-    rows = _cached_rows(logits)
-    for start in range(0, len(logits), rows):
-        part = slice(start, start + rows)
-        precise = logits[part].to(losses.dtype)
-        places = (torch.arange(len(precise), device=logits.device), labels[part])
-        probabilities = torch.softmax(precise, dim=-1)
-        found = probabilities[places].log_().neg_()
-        unlikely = found > UNLIKELY
-        if unlikely.any():
-            found[unlikely] = precise[unlikely].logsumexp(dim=-1) - precise[places][unlikely]
-        losses[part] = found
-        probabilities[places] = torch.expm1(-losses[part])  # p - 1, to all its digits where p is near 1
-        logits[part] = probabilities
-    return losses, logits
 
 
 def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
@@ -198,17 +171,5 @@ def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tens
     for start in range(0, len(labels), chunk):
         part = slice(start, start + chunk)
         logits = logits_of(hidden[part], weight, head.bias)
-        if kernels.serve(logits):
-            losses.append(kernels.losses(logits, labels[part], gradient=False))
-            continue
-        rows = _cached_rows(logits)
-        losses += [
-            functional.cross_entropy(some.float(), wanted, reduction="none")
-            for some, wanted in zip(logits.split(rows), labels[part].split(rows), strict=True)
-        ]
+        losses.append(kernels_for(logits).losses(logits, labels[part], gradient=False))
     return torch.cat(losses)
-
-
-def _cached_rows(logits: Tensor) -> int:
-    """How many rows of logits stay in the processor's cache while they are worked on; a GPU takes them all at once."""
-    return max(1, CACHED_LOGITS // logits.shape[1] if logits.device.type == "cpu" else len(logits))

@@ -29,7 +29,7 @@ from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
-from engine.cpu import kernels
+from engine.cpu import compiled
 from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
@@ -353,7 +353,7 @@ def peak_memory() -> int:
 def versions() -> dict[str, str]:
     """Versions of what takes part in the arithmetic, and the number of threads it uses."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
-    own = {"engine": _own_source(), "kernels": kernels.kind(), "threads": str(torch.get_num_threads())}
+    own = {"engine": _own_source(), "kernels": compiled.kind(), "threads": str(torch.get_num_threads())}
     return {"python": sys.version.split()[0], **found, **own}
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from engine.contract.config import RunConfig
-from engine.cpu import kernels
-from engine.cpu.kernels import Matrix
-from engine.cpu.norms import norm
+from engine.cpu import reference
+from engine.cpu.kernels import kernels_for
+from engine.cpu.reference import Matrix
 
 
 def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -46,7 +46,7 @@ class Adafactor(_Uncompiled, torch.optim.Adafactor):
     """torch's Adafactor, the same update and state in half its time on a CPU.
 
     The second moment of a matrix is r_i × c_j over the mean of r, so its inverse root is a product of a column and a
-    row, and the update is made in the gradient's place, or compiled in neither's. Where the moment would be clamped,
+    row. Where the moment would be clamped,
     torch's own code is used.
     After Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost" (2018).
     """
@@ -55,7 +55,7 @@ class Adafactor(_Uncompiled, torch.optim.Adafactor):
     def step(self, closure: Any = None) -> Any:
         """One update; every gradient that was used is gone afterwards."""
         others: list[tuple[nn.Parameter, Tensor]] = []
-        compiled: list[tuple[nn.Parameter, Matrix]] = []
+        matrices: dict[Any, list[tuple[nn.Parameter, Matrix]]] = {}
         for group in self.param_groups:
             for parameter in group["params"]:
                 gradient = parameter.grad
@@ -63,19 +63,18 @@ class Adafactor(_Uncompiled, torch.optim.Adafactor):
                     continue
                 parameter.grad = None
                 matrix = self._matrix(parameter, gradient, group)
-                if matrix is not None and kernels.serve(gradient) and _end_to_end(matrix):
-                    compiled.append((parameter, matrix))
-                elif matrix is None or not _updated(matrix):
+                if matrix is None:
                     others.append((parameter, gradient))
                 else:
+                    kernels = kernels_for(gradient) if _end_to_end(matrix) else reference
+                    matrices.setdefault(kernels, []).append((parameter, matrix))
+        for kernels, some in matrices.items():
+            for (parameter, matrix), done in zip(some, kernels.adafactor([m for _, m in some]), strict=True):
+                if done:
                     self.state[parameter]["step"] += 1
-        updated = kernels.adafactor([matrix for _, matrix in compiled]) if compiled else []
-        for (parameter, matrix), done in zip(compiled, updated, strict=True):
-            if done:
-                self.state[parameter]["step"] += 1
-            else:
-                others.append((parameter, matrix.gradient))
-        del compiled
+                else:
+                    others.append((parameter, matrix.gradient))
+        matrices.clear()
         for parameter, gradient in others:
             parameter.grad = gradient
         return super().step(closure)  # type: ignore[no-untyped-call]
@@ -98,28 +97,6 @@ class Adafactor(_Uncompiled, torch.optim.Adafactor):
             decay=1 - group["lr"] * group["weight_decay"],
             most=group["d"],
         )
-
-
-def _updated(matrix: Matrix) -> bool:
-    """Updates a matrix and its second moment by torch; False where it is left as it was, as in `kernels.adafactor`."""
-    parameter, gradient = matrix.parameter, matrix.gradient
-    # A norm over columns takes torch 8 ms for 768 × 3,072, and the product of its squares with ones 0.6 ms.
-    squares, ones = gradient.square(), torch.ones_like
-    row, column = torch.mv(squares, ones(squares[0])), torch.mv(squares.t(), ones(squares[:, 0]))
-    rows, columns = gradient.shape
-    row = matrix.row_var.lerp(row.div_(columns)[:, None], matrix.weight)
-    column = matrix.col_var.lerp(column.div_(rows)[None], matrix.weight)
-    mean = row.mean(dim=-2, keepdim=True).clamp_(min=matrix.least)
-    if float(row.min() * column.min() / mean) < matrix.least**2:
-        return False
-    matrix.row_var.copy_(row)
-    matrix.col_var.copy_(column)
-    size = parameter.numel() ** 0.5
-    alpha = max(matrix.smallest, norm([parameter]) / size) * matrix.rate
-    update = gradient.mul_((row / mean).rsqrt_()).mul_(column.rsqrt_())
-    clipped = max(1.0, norm([update]) / (size * matrix.most))
-    parameter.mul_(matrix.decay).add_(update, alpha=-alpha / clipped)
-    return True
 
 
 def _end_to_end(matrix: Matrix) -> bool:

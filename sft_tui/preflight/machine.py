@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.contract import compiled
+from engine.contract import native_library
 from engine.contract.config import RunConfig
 from engine.contract.messages import filled
 from sft_tui.machine import gpus
@@ -84,7 +84,7 @@ def unreachable() -> str:
 
 def _compiled() -> Iterator[Finding]:
     """What keeps this processor from the trainer's own code in C."""
-    fault = compiled.fault()
+    fault = native_library.fault()
     if fault is None:
         return
     if fault.code == "unloadable":

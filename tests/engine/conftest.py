@@ -21,7 +21,7 @@ from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
-from engine.cpu import kernels
+from engine.cpu import compiled
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
@@ -31,6 +31,7 @@ from engine.process.world import World
 from engine.training.loop import train
 from engine.training.step import rows_of
 from tests.processes import Result, run
+from tests.required import required
 
 E = TypeVar("E", bound=Event)
 
@@ -326,6 +327,6 @@ def finished(run_here: Runner) -> Outcome:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of computing what there is compiled code for."""
     if request.param == "by torch":
-        monkeypatch.setattr(kernels, "library", lambda: None)
-    elif kernels.kind() == "none":
-        pytest.skip("no C compiler was found at the installation")
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    else:
+        required(compiled.library(), "the compiled code")

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.cpu import kernels
-from engine.cpu.attention import attend_step
+from engine.cpu.kernels import kernels_for
 from engine.cpu.prepacking import linear
 from engine.cpu.ragged import Rows
 from engine.cpu.weight_casts import Values
-from engine.models.t5.layers import ACTIVATIONS, normed
+from engine.models.t5.layers import ACTIVATIONS
 
 BLOCK = 32  # tokens that a cache grows by
 FULL = 0.75  # rows are moved together where fewer than this share of them go on
@@ -86,7 +85,7 @@ class Decoding:
             x = x + self._fed(self._norm(x, feed.layer_norm), feed.DenseReluDense)
         last = self._stack.final_layer_norm
         scale: Tensor = last.weight.detach().to(x.dtype)
-        return normed(x, scale, last.variance_epsilon)[1]
+        return kernels_for(scale).normed(x, scale, last.variance_epsilon)[1]
 
     def _bias_at(self, at: int) -> Tensor:
         """Bias of the scores of token `at`, (heads, tokens so far), fp32."""
@@ -96,13 +95,14 @@ class Decoding:
         return self._bias[:, at, : at + 1].contiguous()
 
     def _norm(self, x: Tensor, module: Any) -> Tensor:
-        return normed(x, self._values[module.weight], module.variance_epsilon)[1]
+        scale = self._values[module.weight]
+        return kernels_for(scale).normed(x, scale, module.variance_epsilon)[1]
 
     def _product(self, x: Tensor, *weights: Any) -> Tensor:
         return linear(x, self._values.prepacked(*weights))
 
     def _seen(self, given: Tensor, cache: _Cache, bias: Tensor | None = None) -> Tensor:
-        return attend_step(given, cache.keys, cache.values, bias, cache.counts, self._heads)
+        return kernels_for(given).attend_step(given, cache.keys, cache.values, bias, cache.counts, self._heads)
 
     def _fed(self, n: Tensor, dense: Any) -> Tensor:
         if self._config.is_gated_act:
@@ -114,7 +114,7 @@ class Decoding:
 
 def likeliest(logits: Tensor) -> Tensor:
     """The first of the greatest logits of each row, (rows,)."""
-    return kernels.largest(logits) if kernels.serve(logits) else logits.argmax(dim=-1)
+    return kernels_for(logits).largest(logits)
 
 
 def greedy(

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.cpu import kernels
-from engine.cpu.attention import attend, attend_backward
 from engine.cpu.dropout import Draw, Rate, Source, drop_
+from engine.cpu.kernels import FP32, kernels_for
 from engine.cpu.prepacking import linear
 from engine.cpu.ragged import Sight
 
@@ -45,57 +44,16 @@ class Setting:
 # --- what the layers share
 
 
-def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x divided by its root mean square, the same times `scale`, and the inverse of that root, (tokens, 1).
-
-    The first two are in the kind of `scale`.
-    """
-    if kernels.serve(scale):
-        return kernels.normed(x, scale, epsilon)
-    root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    inverse = root.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
-    plain = (x * inverse).to(scale.dtype)
-    return plain, plain * scale, inverse
-
-
-def normed_backward(
-    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is what `normed` gave.
-
-    That of x has `beside` added to it, the gradient that goes past the layer.
-    """
-    precise = inverse.dtype
-    scale = scale.to(precise)
-    if kernels.serve(plain):
-        return kernels.normed_backward(gradient, plain, inverse, scale, beside, scale_learns=scale_learns)
-    g, n = gradient.to(precise), plain.to(precise)
-    along = g * n
-    d_scale = along.sum(dim=0) if scale_learns else None
-    shared = torch.mv(along, scale).div_(-scale.shape[0])[:, None]
-    d_x = g.mul(scale).addcmul_(n, shared).mul_(inverse)
-    return d_x.add_(beside), d_scale
-
-
 def residual(x: Tensor, y: Tensor, setting: Setting) -> tuple[Tensor, Draw | None]:
     """x + what dropout keeps of y, scaled for itself and for the dropout inside, and its bits; y is overwritten."""
     draw = setting.source.draw(setting.outer, y.shape)
-    if kernels.serve(y):
-        return kernels.residual(x, y, draw, setting.factor), draw
-    return torch.add(x, drop_(y, draw).to(x.dtype), alpha=setting.factor), draw
-
-
-def kept(x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
-    """`factor` × what dropout keeps of x, in `kind`; the gradient of x is the same of that of the result."""
-    if x.dtype == torch.float32 and kernels.serve(x):
-        return kernels.kept(x, draw, factor, kind)
-    return drop_(x.mul(factor).to(kind), draw)
+    return kernels_for(y).residual(x, y, draw, setting.factor), draw
 
 
 def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
     """What dropout keeps of relu(hidden), in its place and not scaled."""
     draw = setting.source.draw(setting.inner, hidden.shape)
-    return kernels.relu_dropped(hidden, draw) if kernels.serve(hidden) else drop_(hidden.relu_(), draw)
+    return kernels_for(hidden).relu_dropped(hidden, draw)
 
 
 def projected(x: Tensor, weights: Weights, parts: int) -> Sequence[Tensor]:
@@ -108,15 +66,15 @@ def projected(x: Tensor, weights: Weights, parts: int) -> Sequence[Tensor]:
 def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: Tensor) -> Tensor | None:
     """Of a linear map, from the gradient of what left it and what entered it, where it is needed.
 
-    What an earlier micro-batch left is added to at once where that is compiled, and None is for autograd: it would take
-    a copy in the parameter's kind to add.
+    To what an earlier micro-batch left it is added at once, and None is for autograd: it would take a copy in the
+    parameter's kind to add.
     """
     if not needed:
         return None
     found = gradient.t() @ entered
     total = parameter.grad
-    if found.dtype == torch.bfloat16 and total is not None and total.dtype == torch.float32 and kernels.serve(found):
-        kernels.add_(total, found)
+    if found.dtype == torch.bfloat16 and total is not None and total.dtype == torch.float32:
+        kernels_for(found).add_(total, found)
         return None
     return found.to(parameter.dtype)
 
@@ -128,11 +86,11 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, draw: Draw, factor: float) -> Tensor:
         ctx.draw, ctx.factor = draw, factor
-        return kept(x, draw, factor, x.dtype)
+        return kernels_for(x, FP32).kept(x, draw, factor, x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return kept(gradient, ctx.draw, ctx.factor, gradient.dtype), None, None
+        return kernels_for(gradient, FP32).kept(gradient, ctx.draw, ctx.factor, gradient.dtype), None, None
 
 
 class _Last(torch.autograd.Function):
@@ -140,17 +98,20 @@ class _Last(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, epsilon: float, draw: Draw | None, factor: float, kind: torch.dtype
     ) -> Tensor:
-        plain, n, inverse = normed(x, scale, epsilon)
+        plain, n, inverse = kernels_for(scale).normed(x, scale, epsilon)
         ctx.saved = (plain, inverse, scale, draw, factor)
-        return kept(n, draw, factor, kind)
+        return kernels_for(n, FP32).kept(n, draw, factor, kind)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plain, inverse, scale, draw, factor = ctx.saved
         ctx.saved = None
-        g = kept(gradient.to(plain.dtype), draw, factor, plain.dtype)
+        g = gradient.to(plain.dtype)
+        g = kernels_for(g, FP32).kept(g, draw, factor, plain.dtype)
         beside = torch.zeros_like(plain)
-        d_x, d_scale = normed_backward(g, plain, inverse, scale, beside, scale_learns=ctx.needs_input_grad[1])
+        d_x, d_scale = kernels_for(plain).normed_backward(
+            g, plain, inverse, scale, beside, scale_learns=ctx.needs_input_grad[1]
+        )
         return d_x, d_scale, None, None, None, None
 
 
@@ -161,10 +122,10 @@ class _SelfAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, *inner, out = values
-        plain, n, inverse = normed(x, scale, setting.epsilon)
+        plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         q, k, v = projected(n, inner, 3)
         assert setting.sight is not None
-        seen, weights = attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
+        seen, weights = kernels_for(q).attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
         y = linear(seen, out)
         after, draw = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, draw)
@@ -179,17 +140,17 @@ class _SelfAttention(torch.autograd.Function):
         scale, query, key, value, out = values
         need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
         parameters = ctx.parameters
-        g = kept(gradient, draw, setting.factor, query.dtype)
+        g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
-        d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
+        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
         n = plain * scale
         d_query = weight_gradient(need_q, d_q, n, parameters[1])
         d_key = weight_gradient(need_k, d_k, n, parameters[2])
         d_value = weight_gradient(need_v, d_v, n, parameters[3])
         d_n = torch.mm(d_q, query)
         d_n.addmm_(d_k, key).addmm_(d_v, value)
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
         return d_x, d_bias, None, None, d_scale, d_query, d_key, d_value, d_out
 
 
@@ -200,11 +161,11 @@ class _CrossAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, e: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, query, *inner, out = values
-        plain, n, inverse = normed(x, scale, setting.epsilon)
+        plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         q = linear(n, query)
         k, v = projected(e, inner, 2)
         assert setting.sight is not None
-        seen, weights = attend(q, k, v, None, setting.sight, setting.inner, setting.source)
+        seen, weights = kernels_for(q).attend(q, k, v, None, setting.sight, setting.inner, setting.source)
         y = linear(seen, out)
         after, draw = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, draw)
@@ -218,15 +179,15 @@ class _CrossAttention(torch.autograd.Function):
         scale, query, key, value, out = values
         need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
         parameters = ctx.parameters
-        g = kept(gradient, draw, setting.factor, query.dtype)
+        g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
-        d_q, d_k, d_v = attend_backward(g @ out, q, k, v, weights, setting.sight, None)
+        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.sight, None)
         d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
         d_key = weight_gradient(need_k, d_k, e, parameters[2])
         d_value = weight_gradient(need_v, d_v, e, parameters[3])
         d_e = torch.mm(d_k, key).addmm_(d_v, value) if need_e else None
         d_n = torch.mm(d_q, query)
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
         return d_x, d_e, None, None, d_scale, d_query, d_key, d_value, d_out
 
 
@@ -237,7 +198,7 @@ class _FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, into, out = values
-        plain, n, inverse = normed(x, scale, setting.epsilon)
+        plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         hidden = relu_dropped(linear(n, into), setting)
         y = linear(hidden, out)
         after, draw = residual(x, y, setting)
@@ -251,14 +212,14 @@ class _FeedForward(torch.autograd.Function):
         ctx.saved = None
         scale, into, out = values
         need_scale, need_into, need_out = ctx.needs_input_grad[3:]
-        g = kept(gradient, draw, setting.factor, into.dtype)
+        g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
         # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
         d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
         del hidden
         d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.parameters[1])
         d_n = d_hidden @ into
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
         return d_x, None, None, d_scale, d_into, d_out
 
 
@@ -266,7 +227,7 @@ class _GatedFeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, gate, into, out = values
-        plain, n, inverse = normed(x, scale, setting.epsilon)
+        plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         gated, straight = linear(n, gate), linear(n, into)
         hidden = ACTIVATIONS[setting.activation][0](gated).mul_(straight)
         hidden_draw = setting.source.draw(setting.inner, hidden.shape)
@@ -283,7 +244,7 @@ class _GatedFeedForward(torch.autograd.Function):
         scale, gate, into, out = values
         need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
         activate, derive = ACTIVATIONS[setting.activation]
-        g = kept(gradient, draw, setting.factor, into.dtype)
+        g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
         del hidden
         d_hidden = drop_(g @ out, hidden_draw)
@@ -293,7 +254,7 @@ class _GatedFeedForward(torch.autograd.Function):
         d_gate = weight_gradient(need_gate, d_gated, n, ctx.parameters[1])
         d_into = weight_gradient(need_into, d_straight, n, ctx.parameters[2])
         d_n = torch.mm(d_gated, gate).addmm_(d_straight, into)
-        d_x, d_scale = normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
+        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
         return d_x, None, None, d_scale, d_gate, d_into, d_out
 
 

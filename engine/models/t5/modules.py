@@ -28,6 +28,8 @@ def is_known(config: Any) -> bool:
 class T5Modules(nn.Module):
     """T5 or mT5 whose output head is its embeddings; without a forward pass of its own."""
 
+    plain_head = True  # logits are its weight times its input, and nothing else
+
     def __init__(self, config: Any, generation_config: Any, state: Mapping[str, Tensor]) -> None:
         """Takes the weights `state`, fp32, as they are; raises ValueError where they are not those of such a model."""
         super().__init__()

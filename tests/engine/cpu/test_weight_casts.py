@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from engine.cpu import weight_casts
 from engine.cpu.prepacking import Prepacked
 from engine.cpu.weight_casts import Values
+from engine.models.t5 import packed as packed_t5
 from tests.engine.models.small import LENGTHS, frozen, packed, random_rows, small_t5
 
 CASTS = {torch.ops.aten._to_copy.default: 0, torch.ops.aten.copy_.default: 1}  # which argument is read
@@ -145,8 +147,8 @@ def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: 
             super().__init__(*weights)
             made.append(weakref.ref(self))
 
-    for module in ("values", "packed"):
-        monkeypatch.setattr(f"engine.network.{module}.Prepacked", Watched)
+    for module in (weight_casts, packed_t5):
+        monkeypatch.setattr(module, "Prepacked", Watched)
     for parts, limit, left in (
         ("encoder,embeddings", 1 << 20, 1),
         ("encoder", 1 << 20, 0),

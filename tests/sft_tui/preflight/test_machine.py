@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract import compiled
-from engine.contract.compiled import Fault
+from engine.contract import native_library
+from engine.contract.native_library import Fault
 from engine.contract.presets import preset
 from sft_tui.preflight import machine
 from sft_tui.preflight.finding import Finding
@@ -100,7 +100,7 @@ def test_little_shared_memory_is_told_where_processes_share_gpus(
 def test_c_that_cannot_be_used_is_told_with_what_to_do_where_it_was_installed(
     code: str, said: str, checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "fault", lambda: Fault(code))
+    monkeypatch.setattr(native_library, "fault", lambda: Fault(code))
     monkeypatch.setattr(machine, "HERE", str(tmp_path))
     if checkout:
         (tmp_path / "pyproject.toml").touch()
@@ -112,14 +112,14 @@ def test_c_that_cannot_be_used_is_told_with_what_to_do_where_it_was_installed(
 
 def test_c_that_cannot_be_loaded_is_told_in_the_loaders_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     why = "libgomp.so.1: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(compiled, "fault", lambda: Fault("unloadable", why))
+    monkeypatch.setattr(native_library, "fault", lambda: Fault("unloadable", why))
     (finding,) = found("unloadable", tmp_path)
     assert why in finding.what()
     assert "libgomp1" in finding.fix()
 
 
 def test_c_that_can_be_used_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "fault", lambda: None)
+    monkeypatch.setattr(native_library, "fault", lambda: None)
     assert not [code for code in ("uncompiled", "uncompiled_wheel", "unloadable") if found(code, tmp_path)]
 
 

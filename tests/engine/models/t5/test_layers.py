@@ -13,8 +13,6 @@ from engine.models.t5.layers import (
     Setting,
     cross_attention,
     feed_forward,
-    normed,
-    normed_backward,
     self_attention,
 )
 from tests.engine.models.checked import assert_gradients, reseeded
@@ -176,31 +174,6 @@ def test_dropout_leaves_the_mean_of_the_layers_output(name: str) -> None:
     error = (found.mean(dim=0) - plain(layer, inputs)).abs()
     assert bool((error <= 5 * found.std(dim=0) / len(found) ** 0.5 + 1e-12).all())
     assert float(found.std(dim=0).max()) > 0.1  # dropout was on
-
-
-@pytest.mark.parametrize("scale_learns", [True, False])
-def test_the_gradients_of_a_norm_are_those_of_its_formula(scale_learns: bool) -> None:
-    torch.manual_seed(0)
-    x, scale = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, MODEL), (MODEL,)))
-    plain_n, scaled, inverse = normed(x.detach(), scale.detach(), EPSILON)
-    expected = plain_norm(x, scale)
-    torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=1e-12)
-    gradient, beside = torch.randn_like(expected), torch.randn_like(x)
-    d_x, d_scale = normed_backward(gradient, plain_n, inverse, scale.detach(), beside, scale_learns=scale_learns)
-    d_x -= beside
-    wanted_x, wanted_scale = torch.autograd.grad(expected, [x, scale], gradient)
-    torch.testing.assert_close(d_x, wanted_x, rtol=1e-12, atol=1e-12)
-    assert (d_scale is not None) is scale_learns
-    if d_scale is not None:
-        torch.testing.assert_close(d_scale, wanted_scale, rtol=1e-12, atol=1e-12)
-
-
-def test_a_norm_of_zeros_is_zero_and_has_a_gradient() -> None:
-    zeros, ones = torch.zeros(2, MODEL), torch.ones(2, MODEL)
-    n, _, inverse = normed(zeros, ones[0], 1e-6)
-    d_x, _ = normed_backward(ones, n, inverse, ones[0], zeros, scale_learns=False)
-    assert torch.equal(n, torch.zeros(2, MODEL))
-    torch.testing.assert_close(d_x, torch.full((2, MODEL), 1e3))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
-from engine.cpu import kernels
+from engine.cpu import compiled
 from engine.cpu.dropout import Draw, Kept, Rate, Source
 from engine.models.loss import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
@@ -26,6 +26,7 @@ from tests.engine.models.small import (
     small_t5,
     whole,
 )
+from tests.required import required
 
 # Beside the smallest T5: every kind of feed-forward, both families, tied with scale and untied without, any depths.
 CASES: dict[str, dict[str, Any]] = {
@@ -194,14 +195,14 @@ def test_bf16_is_as_close_to_float64_as_autocast_is(case: str) -> None:
         assert 0 < ours <= 1.5 * theirs
 
 
-@pytest.mark.skipif(kernels.kind() == "none", reason="no C compiler was found at the installation")
 @pytest.mark.parametrize("kind", [torch.float32, HALF])
 def test_a_step_by_torch_is_a_step_by_what_is_compiled(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout included, over two micro-batches."""
     found = []
-    for compiled in (False, True):
-        if not compiled:
-            monkeypatch.setattr(kernels, "serve", lambda _values: False)
+    required(compiled.library(), "the compiled code")
+    for by_torch in (False, True):
+        if by_torch:
+            monkeypatch.setattr(compiled, "library", lambda: None)
         net = small_t5(dropout_rate=0.2)
         network = packed(net, kind)
         losses = [network.summed_loss(*random_rows(seed=seed)) for seed in (0, 1)]

@@ -1,34 +1,62 @@
-"""The compiled code, held against the same by torch in float64."""
+"""The compiled code, held against the same by torch."""
 
+import ctypes
+import inspect
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from engine.contract import compiled
-from engine.cpu import attention, kernels
+from engine.contract import native_library
+from engine.cpu import compiled, reference
 from engine.cpu.dropout import Rate, Source
+from engine.cpu.kernels import Kernels, kernels_for
 from engine.cpu.ragged import Rows, Sight
-from engine.models.t5 import layers
+from engine.cpu.reference import Matrix
 from tests.engine.models.checked import reseeded
 from tests.engine.models.small import relative_error
+from tests.required import required
 
-pytestmark = pytest.mark.skipif(kernels.kind() == "none", reason="no C compiler was found at the installation")
+BOTH: tuple[Kernels, ...] = (cast(Kernels, compiled), cast(Kernels, reference))
 
 # Rows of one token, of whole vectors, of blocks of products and of what is left over; heads of odd widths.
 QUERIES, KEYS = Rows((1, 17, 40, 96, 6, 33)), Rows((16, 1, 5, 70, 2, 47))
 SHAPES = [(4, 64), (3, 20), (5, 8)]
 
 
-@pytest.fixture(autouse=True, params=["avx2", "avx512"])
+@pytest.fixture(scope="module")
+def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The code for a processor without AVX, as it is compiled on ARM."""
+    gcc = required(shutil.which("gcc"), "gcc")
+    path = tmp_path_factory.mktemp("portable") / "kernels.so"
+    files = [str(file) for file in native_library.sources() if file.suffix == ".c"]
+    flags = [
+        *native_library.COMPILED,
+        *native_library.FLAGS["aarch64"]["neon"],
+        "-shared",
+        "-fPIC",
+        '-DSOURCE_DIGEST=""',
+    ]
+    subprocess.run([gcc, *flags, *files, "-o", str(path), "-lm"], check=True)
+    return compiled.prepared(ctypes.CDLL(str(path)))
+
+
+@pytest.fixture(autouse=True, params=["portable", "avx2", "avx512"])
 def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every kind of code that this processor can run."""
-    if request.param not in kernels._kinds():
+    if request.param == "portable":
+        library = request.getfixturevalue("portable")
+    elif request.param not in native_library.kinds():
         pytest.skip(f"this processor has no {request.param}")
-    monkeypatch.setattr(kernels, "_kinds", lambda: (request.param,))
+    else:
+        library = required(compiled._loaded(request.param), f"the code compiled for {request.param}")
+    monkeypatch.setattr(compiled, "library", lambda: library)
 
 
 @pytest.fixture
@@ -53,13 +81,13 @@ def inputs(sight: Sight, width: int) -> list[Tensor]:
     return [*found, bias]
 
 
-def computed(sight: Sight, parts: list[Tensor], kind: torch.dtype, rate: float) -> list[Tensor]:
+def computed(kernels: Kernels, sight: Sight, parts: list[Tensor], kind: torch.dtype, rate: float) -> list[Tensor]:
     """What is seen, what is kept, and the gradients of query, key, value and bias."""
     query, key, value, gradient = (part.to(kind) for part in parts[:4])
     bias = parts[4].to(torch.promote_types(kind, torch.float32)) if sight.queries is sight.keys else None
-    seen, kept = attention.attend(query, key, value, bias, sight, Rate.of(rate), reseeded(Source()))
+    seen, kept = kernels.attend(query, key, value, bias, sight, Rate.of(rate), reseeded(Source()))
     d_bias = None if bias is None else torch.zeros_like(bias)
-    found = attention.attend_backward(gradient, query, key, value, kept, sight, d_bias)
+    found = kernels.attend_backward(gradient, query, key, value, kept, sight, d_bias)
     flat = torch.cat([part.flatten() for part in kept])
     return [seen, flat, *found, *([] if d_bias is None else [d_bias])]
 
@@ -73,7 +101,8 @@ def test_it_gives_what_torch_gives(
 ) -> None:
     sight = Sight(QUERIES, KEYS if name == "another" else QUERIES, heads, causal=name == "causal")
     parts = inputs(sight, width)
-    found, expected = (computed(sight, parts, each, rate) for each in (kind, torch.float64))
+    found = computed(BOTH[0], sight, parts, kind, rate)
+    expected = computed(BOTH[1], sight, parts, torch.float64, rate)
     assert all(relative_error(*pair) < error for pair in zip(found, expected, strict=True))
     # What dropout took away, it took away from both.
     seen = expected[1].abs() > 1e-30
@@ -83,12 +112,12 @@ def test_it_gives_what_torch_gives(
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_number_of_threads_changes_no_bit(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     sight = Sight(QUERIES, QUERIES, 5, causal=causal)
     parts, found = inputs(sight, 16), []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
-        found.append(computed(sight, parts, torch.bfloat16, 0.1))
+        found.append(computed(BOTH[0], sight, parts, torch.bfloat16, 0.1))
     for other in found[1:]:
         assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
@@ -96,11 +125,11 @@ def test_the_number_of_threads_changes_no_bit(causal: bool, monkeypatch: pytest.
 def test_a_row_is_the_same_beside_others_and_alone() -> None:
     sight = Sight(QUERIES, QUERIES, 4, causal=True)
     *whole, bias = inputs(sight, 64)
-    together = computed(sight, [*whole, bias], torch.bfloat16, 0.0)
+    together = computed(BOTH[0], sight, [*whole, bias], torch.bfloat16, 0.0)
     for place, length in zip(QUERIES.places(), QUERIES.lengths, strict=True):
         row = Rows((length,))
         own = [*(part[place] for part in whole), bias[:, :length, :length].contiguous()]
-        alone = computed(Sight(row, row, 4, causal=True), own, torch.bfloat16, 0.0)
+        alone = computed(BOTH[0], Sight(row, row, 4, causal=True), own, torch.bfloat16, 0.0)
         for index in (0, 2, 3, 4):
             assert torch.equal(together[index][place], alone[index])
 
@@ -112,7 +141,7 @@ def test_what_is_not_finite_does_not_become_a_number(kind: torch.dtype, value: f
     parts = inputs(sight, 64)
     row = list(QUERIES.places())[2]
     parts[1][row.start] = value
-    seen, _, *gradients = computed(sight, parts, kind, 0.0)
+    seen, _, *gradients = computed(BOTH[0], sight, parts, kind, 0.0)
     assert bool(seen[row].isnan().any(dim=1).all())
     assert not bool(seen[: row.start].isnan().any())
     assert not bool(gradients[0][row].isfinite().any())
@@ -124,7 +153,7 @@ def test_large_scores_leave_the_largest_alone() -> None:
     query = torch.full((2, 16), 50.0)
     key = torch.zeros(20, 16)
     key[3], value = 1.0, torch.randn(20, 16)
-    seen, kept = attention.attend(query, key, value, None, sight, Rate.of(0.0), Source())
+    seen, kept = compiled.attend(query, key, value, None, sight, Rate.of(0.0), Source())
     assert torch.equal(seen, value[3].expand(2, 16))
     assert torch.equal(kept[0].view(2, 20)[0], torch.eye(20)[3])
 
@@ -142,11 +171,11 @@ def test_nothing_is_written_beyond_a_tensor() -> None:
     given = {name: whole[name][:size].view(shapes.get(name, (8, -1))) for name, size in sizes.items()}
     for name in ("query", "key", "value", "gradient", "bias"):
         given[name].copy_(torch.randn_like(given[name]))
-    kernels._run(
+    compiled._run(
         "attend", {name: given[name] for name in ("query", "key", "value", "bias", "weights", "out")}, sight, None
     )
     backward = [name for name in given if name not in ("bias", "out")]
-    kernels._run("attend_backward", {name: given[name] for name in backward}, sight, None)
+    compiled._run("attend_backward", {name: given[name] for name in backward}, sight, None)
     for name, size in sizes.items():
         assert bool((whole[name][size:] == 77.0).all()), name
     for name in ("out", "d_query", "d_key", "d_value", "weights"):
@@ -159,13 +188,13 @@ COUNTS = np.array([1, 17, 40, 96, 6, 33])
 ROOM = 100
 
 
-def stepped(heads: int, width: int, kind: torch.dtype, *, own: bool, biased: bool) -> list[Tensor]:
+def stepped(kernels: Kernels, heads: int, width: int, kind: torch.dtype, *, own: bool, biased: bool) -> list[Tensor]:
     """What is seen, and the keys and values afterwards."""
     generator = torch.Generator().manual_seed(5)
     shapes = (len(COUNTS), heads * width * (3 if own else 1)), *2 * [(len(COUNTS), ROOM, heads * width)]
     given, keys, values = (torch.randn(shape, generator=generator).bfloat16().to(kind) for shape in shapes)
     bias = torch.randn(heads, int(COUNTS.max()), generator=generator) if biased else None
-    return [attention.attend_step(given, keys, values, bias, COUNTS, heads), keys, values]
+    return [kernels.attend_step(given, keys, values, bias, COUNTS, heads), keys, values]
 
 
 @pytest.mark.parametrize(("heads", "width"), SHAPES)
@@ -173,11 +202,10 @@ def stepped(heads: int, width: int, kind: torch.dtype, *, own: bool, biased: boo
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_a_step_of_a_reply_sees_what_torch_has_it_see(
-    heads: int, width: int, own: bool, biased: bool, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    heads: int, width: int, own: bool, biased: bool, kind: torch.dtype
 ) -> None:
-    found = stepped(heads, width, kind, own=own, biased=biased)
-    monkeypatch.setattr(kernels, "library", lambda: None)
-    expected = stepped(heads, width, torch.float64, own=own, biased=biased)
+    found = stepped(BOTH[0], heads, width, kind, own=own, biased=biased)
+    expected = stepped(BOTH[1], heads, width, torch.float64, own=own, biased=biased)
     assert relative_error(found[0], expected[0]) < (1e-6 if kind == torch.float32 else 4e-3)
     assert all(torch.equal(ours.double(), theirs) for ours, theirs in zip(found[1:], expected[1:], strict=True))
 
@@ -186,7 +214,7 @@ def test_a_step_of_a_reply_sees_what_torch_has_it_see(
 def test_a_step_of_a_reply_that_c_would_read_beyond_is_refused(counts: list[int]) -> None:
     keys = torch.zeros(2, 4, 8)
     with pytest.raises(ValueError, match=r"keys of \(2, 4, 8\)|of 4 int64"):
-        kernels.attend_step(torch.zeros(2, 8), keys, keys, None, np.array(counts), 2)
+        compiled.attend_step(torch.zeros(2, 8), keys, keys, None, np.array(counts), 2)
 
 
 # Between the products. The numbers of tokens and elements are no multiples of anything.
@@ -194,34 +222,31 @@ def test_a_step_of_a_reply_that_c_would_read_beyond_is_refused(counts: list[int]
 TOKENS = 150
 
 
-def between(width: int, kind: torch.dtype, rate: float) -> list[Tensor]:
+def between(kernels: Kernels, width: int, kind: torch.dtype, rate: float) -> list[Tensor]:
     """What each of the small functions gives, one after the other."""
     generator = torch.Generator().manual_seed(2)
     x, y, beside = (torch.randn(TOKENS, width, generator=generator) for _ in range(3))
     scale = 1 + torch.randn(width, generator=generator) / 3
     gradient = y.flip(0).to(kind)
-    setting = layers.Setting(Rate.of(rate), Rate.of(rate), 1e-6, reseeded(Source()))
-    plain, scaled, inverse = layers.normed(x, scale.to(kind), setting.epsilon)
-    d_x, d_scale = layers.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=True)
-    other, nothing = layers.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=False)
+    source = reseeded(Source())
+    draw, other_draw = (source.draw(Rate.of(rate), y.shape) for _ in range(2))
+    plain, scaled, inverse = kernels.normed(x, scale.to(kind), 1e-6)
+    d_x, d_scale = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=True)
+    other, nothing = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=False)
     assert d_scale is not None
     assert nothing is None
     assert torch.equal(other, d_x)
-    after, draw = layers.residual(x, y.to(kind).clone(), setting)
-    back = layers.kept(beside, draw, setting.factor, kind)
-    hidden = layers.relu_dropped(y.to(kind).clone(), setting)
+    after = kernels.residual(x, y.to(kind).clone(), draw, 1.7)
+    back = kernels.kept(beside, draw, 1.7, kind)
+    hidden = kernels.relu_dropped(y.to(kind).clone(), other_draw)
     return [plain, scaled, inverse, d_x, d_scale, after, back, hidden]
 
 
 @pytest.mark.parametrize("width", [256, 20, 7])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_what_stands_between_products_is_what_torch_gives(
-    width: int, rate: float, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = between(width, kind, rate)
-    monkeypatch.setattr(kernels, "library", lambda: None)
-    expected = between(width, kind, rate)
+def test_what_stands_between_products_is_what_torch_gives(width: int, rate: float, kind: torch.dtype) -> None:
+    found, expected = (between(each, width, kind, rate) for each in BOTH)
     assert [part.dtype for part in found] == [part.dtype for part in expected]
     errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
     assert max(errors) < (1e-6 if kind == torch.float32 else 4e-3)
@@ -232,13 +257,16 @@ def test_what_stands_between_products_is_what_torch_gives(
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     "compute",
-    [lambda: stepped(3, 20, torch.bfloat16, own=True, biased=True), lambda: between(20, torch.bfloat16, 0.3)],
+    [
+        lambda: stepped(BOTH[0], 3, 20, torch.bfloat16, own=True, biased=True),
+        lambda: between(BOTH[0], 20, torch.bfloat16, 0.3),
+    ],
     ids=["a step of a reply", "between products"],
 )
 def test_the_number_of_threads_changes_no_bit_of_the_small_functions(
     compute: Callable[[], list[Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     found = []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
@@ -249,21 +277,20 @@ def test_the_number_of_threads_changes_no_bit_of_the_small_functions(
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_what_is_not_finite_stays_so_between_products(kind: torch.dtype) -> None:
-    setting = layers.Setting(Rate.of(0.0), Rate.of(0.0), 1e-6, Source())
     x, y = torch.zeros(2, 20), torch.zeros(2, 20)
     x[0, 3] = y[1, 19] = float("nan")
-    assert bool(layers.normed(x, torch.ones(20).to(kind), 1e-6)[0][0].isnan().all())
-    assert layers.residual(x, y.to(kind), setting)[0].isnan().nonzero().tolist() == [[0, 3], [1, 19]]
-    assert layers.kept(y, None, 1.0, kind).isnan().nonzero().tolist() == [[1, 19]]
-    assert layers.relu_dropped(y.to(kind), setting).isnan().nonzero().tolist() == [[1, 19]]
+    assert bool(compiled.normed(x, torch.ones(20).to(kind), 1e-6)[0][0].isnan().all())
+    assert compiled.residual(x, y.to(kind), None, 1.0).isnan().nonzero().tolist() == [[0, 3], [1, 19]]
+    assert compiled.kept(y, None, 1.0, kind).isnan().nonzero().tolist() == [[1, 19]]
+    assert compiled.relu_dropped(y.to(kind), None).isnan().nonzero().tolist() == [[1, 19]]
 
 
 def test_values_that_c_would_take_for_others_are_refused() -> None:
     x = torch.zeros(4, 8)
     with pytest.raises(ValueError, match="end to end"):
-        kernels.normed(x.t(), torch.ones(4), 1e-6)
+        compiled.normed(x.t(), torch.ones(4), 1e-6)
     with pytest.raises(ValueError, match="float64"):
-        kernels.normed(x.double(), torch.ones(8), 1e-6)
+        compiled.normed(x.double(), torch.ones(8), 1e-6)
 
 
 # The loss.
@@ -287,21 +314,21 @@ def test_losses_and_their_gradient_are_cross_entropys(kind: torch.dtype) -> None
     logits[2, labels[2]], logits[3, labels[3]], logits[4, labels[4]] = 30.0, 12.0, -200.0
     expected, gradient = cross_entropy(logits, labels)
     before = logits.clone()
-    torch.testing.assert_close(kernels.losses(logits, labels, gradient=False).double(), expected, rtol=3e-6, atol=0)
+    torch.testing.assert_close(compiled.losses(logits, labels, gradient=False).double(), expected, rtol=3e-6, atol=0)
     assert torch.equal(logits, before)
-    torch.testing.assert_close(kernels.losses(logits, labels, gradient=True).double(), expected, rtol=3e-6, atol=0)
+    torch.testing.assert_close(compiled.losses(logits, labels, gradient=True).double(), expected, rtol=3e-6, atol=0)
     torch.testing.assert_close(logits.double(), gradient, rtol=1e-5 if kind == torch.float32 else 4e-3, atol=1e-30)
 
 
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_no_bit_of_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     torch.manual_seed(3)
     logits, labels, found = torch.randn(7, VOCABULARY).bfloat16(), torch.randint(VOCABULARY, (7,)), []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
         gradient = logits.clone()
-        found.append((kernels.losses(gradient, labels, gradient=True), gradient))
+        found.append((compiled.losses(gradient, labels, gradient=True), gradient))
     for other in found[1:]:
         assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
@@ -311,7 +338,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_loss(monkeypatch: pytest.Monk
 def test_a_logit_that_is_not_finite_is_a_loss_that_is_not(value: float, place: int) -> None:
     logits = torch.zeros(2, VOCABULARY)
     logits[1, place] = value
-    found = kernels.losses(logits, torch.tensor([5, 5]), gradient=True)
+    found = compiled.losses(logits, torch.tensor([5, 5]), gradient=True)
     assert found.isfinite().tolist() == [True, False]
     assert bool(logits[0].isfinite().all())
     assert not bool(logits[1].isfinite().all())
@@ -320,7 +347,7 @@ def test_a_logit_that_is_not_finite_is_a_loss_that_is_not(value: float, place: i
 @pytest.mark.parametrize("label", [-1, VOCABULARY])
 def test_a_label_beyond_the_logits_is_refused(label: int) -> None:
     with pytest.raises(IndexError, match=str(VOCABULARY)):
-        kernels.losses(torch.zeros(2, VOCABULARY), torch.tensor([0, label]), gradient=True)
+        compiled.losses(torch.zeros(2, VOCABULARY), torch.tensor([0, label]), gradient=True)
 
 
 @pytest.mark.parametrize("size", [1, 7, VOCABULARY])
@@ -331,8 +358,8 @@ def test_the_first_of_the_greatest_logits_is_found(size: int, kind: torch.dtype)
     logits[0], logits[1], logits[2] = -float("inf"), 2.0, -3.0
     logits[2, -1] = float("inf")
     logits[3, size // 2 :] = 9.0
-    assert kernels.largest(logits).tolist() == [row.index(max(row)) for row in logits.tolist()]
-    assert 0 <= int(kernels.largest(torch.full((1, size), float("nan"), dtype=kind))) < size
+    assert compiled.largest(logits).tolist() == [row.index(max(row)) for row in logits.tolist()]
+    assert 0 <= int(compiled.largest(torch.full((1, size), float("nan"), dtype=kind))) < size
 
 
 # Gradients and updates.
@@ -341,18 +368,18 @@ def test_the_first_of_the_greatest_logits_is_found(size: int, kind: torch.dtype)
 def test_a_part_is_added_to_a_total() -> None:
     total, part = torch.randn(33, 21), torch.randn(33, 21).bfloat16()
     expected = total + part.float()
-    kernels.add_(total, part)
+    compiled.add_(total, part)
     assert torch.equal(total, expected)
 
 
-def matrices(shapes: Sequence[tuple[int, int]]) -> list[kernels.Matrix]:
+def matrices(shapes: Sequence[tuple[int, int]]) -> list[Matrix]:
     """Whose second moments stand for steps before."""
     generator = torch.Generator().manual_seed(4)
     found = []
     for rows, columns in shapes:
         parameter, gradient = (torch.randn(rows, columns, generator=generator) for _ in range(2))
         row, column = (torch.rand(shape, generator=generator) for shape in ((rows, 1), (1, columns)))
-        found.append(kernels.Matrix(parameter, gradient, row, column, 0.3, 1e-7, 1e-3, 0.01, 0.9, 1.0))
+        found.append(Matrix(parameter, gradient, row, column, 0.3, 1e-7, 1e-3, 0.01, 0.9, 1.0))
     return found
 
 
@@ -363,10 +390,10 @@ MATRICES = [(150, 37), (1, 5), (64, 1), (65, 128), (7, 256)]
 @pytest.mark.parametrize("threads_used", [1, 3])
 def test_adafactor_updates_each_of_many_matrices(threads_used: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its formula in float64."""
-    monkeypatch.setattr(kernels, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
     torch.set_num_threads(threads_used)
     given = matrices(MATRICES)
-    assert kernels.adafactor(given) == [True] * len(given)
+    assert compiled.adafactor(given) == [True] * len(given)
     for ours, before in zip(given, matrices(MATRICES), strict=True):
         g, p, row, column = (
             part.double() for part in (before.gradient, before.parameter, before.row_var, before.col_var)
@@ -387,7 +414,7 @@ def test_a_matrix_whose_second_moment_would_be_clamped_is_left_as_it_was() -> No
     for each in (given, before):
         each[0].row_var.fill_(1e-30)
         each[0].gradient.fill_(1e-15)
-    assert kernels.adafactor(given) == [False, True]
+    assert compiled.adafactor(given) == [False, True]
     assert all(
         torch.equal(getattr(given[0], name), getattr(before[0], name)) for name in ("parameter", "row_var", "col_var")
     )
@@ -396,7 +423,7 @@ def test_a_matrix_whose_second_moment_would_be_clamped_is_left_as_it_was() -> No
 def test_moments_that_are_not_a_matrixs_are_refused() -> None:
     (given,) = matrices([(5, 3)])
     with pytest.raises(ValueError, match=r"\[4, 1\]"):
-        kernels.adafactor([replace(given, row_var=torch.zeros(4, 1))])
+        compiled.adafactor([replace(given, row_var=torch.zeros(4, 1))])
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 100, 16_384, 40_001])
@@ -409,16 +436,48 @@ def test_squares_are_added_up_in_double(size: int, of: str, threads: None) -> No
     found = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        found.append(kernels.squares(values))
+        found.append(compiled.squares(values))
     assert found == [found[0]] * 3
     assert found[0] == pytest.approx(float(values.double().square().sum()), rel=1e-13)
 
 
+# The library, and the choice.
+
+
 def test_code_of_another_time_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "library", lambda _kind: compiled.Fault("stale"))
-    kernels._loaded.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(native_library, "library", lambda _kind: native_library.Fault("stale"))
+    compiled._loaded.cache_clear()
     try:
-        assert kernels.kind() == "none"
-        assert not kernels.serve(torch.zeros(1))
+        assert compiled.kind() == "none"
+        assert kernels_for(torch.zeros(1)) is reference
     finally:
-        kernels._loaded.cache_clear()
+        compiled._loaded.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("values", "compiles"),
+    [(torch.zeros(1), True), (torch.zeros(1).bfloat16(), True), (torch.zeros(1).double(), False),
+     (torch.zeros(1).half(), False), (torch.zeros(1, device="meta"), False)],
+    ids=["fp32", "bf16", "fp64", "fp16", "elsewhere"],
+)  # fmt: skip
+def test_compiled_code_is_for_fp32_and_bf16_on_the_cpu(values: Tensor, compiles: bool) -> None:
+    assert kernels_for(values) is (compiled if compiles else reference)
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Kernels) if not name.startswith("_")])
+def test_each_function_stands_twice_with_one_signature(name: str) -> None:
+    declared = list(inspect.signature(getattr(Kernels, name)).parameters.values())[1:]
+    for module in (compiled, reference):
+        assert list(inspect.signature(getattr(module, name)).parameters.values()) == declared
+
+
+def test_a_struct_that_lies_otherwise_in_memory_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Swapped(ctypes.Structure):
+        _fields_ = [*compiled._Step._fields_[:-2], *compiled._Step._fields_[:-3:-1]]
+
+    monkeypatch.setattr(compiled, "_LAYOUTS", {Swapped: "step"})
+    found = compiled.library()
+    assert found is not None
+    with pytest.raises(RuntimeError, match="struct step"):
+        compiled.prepared(found)

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.cpu.attention import attend, attend_backward, attend_step
 from engine.cpu.dropout import Rate, Source
 from engine.cpu.ragged import Rows, Sight
+from engine.cpu.reference import attend, attend_backward, attend_step, normed, normed_backward
 from tests.engine.models.checked import reseeded
 
 HEADS, WIDTH = 2, 6
@@ -144,3 +144,28 @@ def test_a_query_sees_as_many_keys_as_its_row_has(own: bool, biased: bool) -> No
         seen.append(torch.einsum("hk,khw->hw", scores.softmax(dim=-1), v).flatten())
     found = attend_step(given, keys, values, bias, counts, HEADS)
     torch.testing.assert_close(found, torch.stack(seen), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale_learns", [True, False])
+def test_the_gradients_of_a_norm_are_those_of_its_formula(scale_learns: bool) -> None:
+    torch.manual_seed(0)
+    x, scale = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, WIDTH), (WIDTH,)))
+    plain_n, scaled, inverse = normed(x.detach(), scale.detach(), 1e-3)
+    expected = x * (x.square().mean(dim=1, keepdim=True) + 1e-3).rsqrt() * scale
+    torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=1e-12)
+    gradient, beside = torch.randn_like(expected), torch.randn_like(x)
+    d_x, d_scale = normed_backward(gradient, plain_n, inverse, scale.detach(), beside, scale_learns=scale_learns)
+    d_x -= beside
+    wanted_x, wanted_scale = torch.autograd.grad(expected, [x, scale], gradient)
+    torch.testing.assert_close(d_x, wanted_x, rtol=1e-12, atol=1e-12)
+    assert (d_scale is not None) is scale_learns
+    if d_scale is not None:
+        torch.testing.assert_close(d_scale, wanted_scale, rtol=1e-12, atol=1e-12)
+
+
+def test_a_norm_of_zeros_is_zero_and_has_a_gradient() -> None:
+    zeros, ones = torch.zeros(2, WIDTH), torch.ones(2, WIDTH)
+    n, _, inverse = normed(zeros, ones[0], 1e-6)
+    d_x, _ = normed_backward(ones, n, inverse, ones[0], zeros, scale_learns=False)
+    assert torch.equal(n, torch.zeros(2, WIDTH))
+    torch.testing.assert_close(d_x, torch.full((2, WIDTH), 1e3))

@@ -1,6 +1,5 @@
 """Which library of the code in C is used, with libraries made for tests."""
 
-import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -11,27 +10,27 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.contract import compiled
-from engine.contract.compiled import Fault
+from engine.contract import native_library
+from engine.contract.native_library import Fault
 from tests.processes import run
+from tests.required import required
 
 Libraries = Callable[..., None]
-OWN = hashlib.sha256(compiled.SOURCE.read_bytes()).hexdigest()
+OWN = native_library.digest()
 
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """What was looked up before this test, and in it."""
-    compiled.library.cache_clear()
+    native_library.library.cache_clear()
     yield
-    compiled.library.cache_clear()
+    native_library.library.cache_clear()
 
 
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libraries:
     """Gives each kind of processor a library with these lines of C, or none; this processor runs both kinds."""
-    if shutil.which("gcc") is None:
-        pytest.skip("NOT TESTED: gcc is not there")
+    required(shutil.which("gcc"), "gcc")
     find_spec = importlib.util.find_spec
 
     def make(**sources: str) -> None:
@@ -46,7 +45,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libraries:
             return SimpleNamespace(origin=str(tmp_path / f"{kind}.so")) if kind in sources else None
 
         monkeypatch.setattr(importlib.util, "find_spec", spec)
-        monkeypatch.setattr(compiled, "kinds", lambda: ("avx512", "avx2"))
+        monkeypatch.setattr(native_library, "kinds", lambda: ("avx512", "avx2"))
 
     return make
 
@@ -60,25 +59,25 @@ def test_a_library_of_this_source_is_used_however_old_its_file_is(libraries: Lib
     libraries(avx512=source(OWN))
     (tmp_path / "avx512.so").touch()
     subprocess.run(["touch", "-d", "2001-01-01", str(tmp_path / "avx512.so")], check=True)
-    assert not isinstance(compiled.library("avx512"), Fault)
-    assert compiled.fault() is None
+    assert not isinstance(native_library.library("avx512"), Fault)
+    assert native_library.fault() is None
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, OWN[:-1] + "x", OWN[:12], ""])
 def test_one_of_another_source_is_stale_however_new_its_file_is(libraries: Libraries, digest: str) -> None:
     libraries(avx512=source(digest), avx2="const int interface = 5;")
-    assert compiled.fault() == Fault("stale")
+    assert native_library.fault() == Fault("stale")
 
 
 def test_none_at_all_is_missing(libraries: Libraries) -> None:
     libraries()
-    assert compiled.fault() == Fault("missing")
+    assert native_library.fault() == Fault("missing")
 
 
 def test_one_that_cannot_be_loaded_says_why(libraries: Libraries, tmp_path: Path) -> None:
     libraries(avx2=source(OWN))
     (tmp_path / "avx2.so").write_bytes(b"\x7fELF and then nothing")
-    found = compiled.fault()
+    found = native_library.fault()
     assert found is not None
     assert found.code == "unloadable"
     assert "avx2.so" in found.why
@@ -92,23 +91,23 @@ def test_one_that_misses_another_library_names_it(libraries: Libraries, tmp_path
     libraries(avx2="")
     subprocess.run([*command, "-o", str(tmp_path / "avx2.so")], input=source(OWN).encode(), check=True)
     needed.unlink()
-    found = compiled.fault()
+    found = native_library.fault()
     assert found is not None
     assert found.why.startswith("libnobody_has_it.so: cannot open shared object file")
 
 
 def test_the_next_best_kind_does_where_the_best_was_not_compiled(libraries: Libraries) -> None:
     libraries(avx2=source(OWN))
-    assert isinstance(compiled.library("avx512"), Fault)
-    assert compiled.fault() is None
+    assert isinstance(native_library.library("avx512"), Fault)
+    assert native_library.fault() is None
 
 
 def test_a_processor_of_another_family_lacks_nothing(libraries: Libraries, monkeypatch: pytest.MonkeyPatch) -> None:
     libraries()
-    monkeypatch.setattr(compiled, "kinds", tuple)
-    assert compiled.fault() is None
+    monkeypatch.setattr(native_library, "kinds", tuple)
+    assert native_library.fault() is None
 
 
 def test_to_look_needs_no_torch(tmp_path: Path) -> None:
-    lines = "import sys; from engine.contract import compiled; compiled.fault(); assert 'torch' not in sys.modules"
+    lines = "import sys; from engine.contract.native_library import fault; fault(); assert 'torch' not in sys.modules"
     assert run(sys.executable, "-P", "-c", lines, folder=tmp_path).code == 0

@@ -1,7 +1,7 @@
-"""The trainer's own code in C (`network/kernels.c`): which library of it this machine can use, or why none.
+"""The trainer's own code in C (`engine/cpu/*.c`): which library of it this machine can use, or why none.
 
-A library carries the digest of the source that it was compiled from, and is used for that source alone: neither times
-of files nor a number that somebody has to raise say what is in it.
+A library carries the digest of the sources that it was compiled from, and is used for those alone: neither times of
+files nor a number that somebody has to raise say what is in it. The installation asks here too what to compile.
 """
 
 import contextlib
@@ -9,15 +9,38 @@ import ctypes
 import hashlib
 import importlib.util
 import os
+import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "cpu" / "kernels.c"
-DIGEST = 64  # hexadecimal digits of the symbol `source`
+FOLDER = Path(__file__).parents[1] / "cpu"
+DIGITS = 64  # of the symbol `source`, hexadecimal
 # What -march=x86-64-v4 and -v3 let a compiler use (System V ABI for x86-64, 3.1.1), as the kernel names it; best first.
 _V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"])
 NEEDED = {"avx512": _V3 | frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]), "avx2": _V3}
+
+
+# What a compiler is told for each kind, by the machine that it compiles on.
+FLAGS = {
+    "x86_64": {"avx512": ["-march=x86-64-v4"], "avx2": ["-march=x86-64-v3"]},
+    "aarch64": {"neon": ["-Wno-psabi"]},
+}
+COMPILED = ["-O3", "-fopenmp"]
+
+
+def sources() -> list[Path]:
+    """The files that libraries are compiled from, headers last."""
+    return [*sorted(FOLDER.glob("*.c")), *sorted(FOLDER.glob("*.h"))]
+
+
+def digest() -> str:
+    """What the sources are known by."""
+    found = hashlib.sha256()
+    for path in sources():
+        found.update(f"{path.name} {path.stat().st_size}\n".encode())
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,8 @@ class Fault:
 @cache
 def kinds() -> tuple[str, ...]:
     """The kinds of code that this processor runs, the fastest first; none where it is of another family."""
+    if platform.machine() == "aarch64":
+        return ("neon",)
     flags: set[str] = set()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -48,7 +73,7 @@ def fault() -> Fault | None:
 
 @cache
 def library(kind: str) -> ctypes.CDLL | Fault:
-    """The library for a kind of processor, loaded, if it is that of the source next to it."""
+    """The library for a kind of processor, loaded, if it is that of the sources next to it."""
     found = importlib.util.find_spec(f"engine.cpu._kernels_{kind}")
     if found is None or found.origin is None:
         return Fault("missing")
@@ -58,10 +83,10 @@ def library(kind: str) -> ctypes.CDLL | Fault:
     except OSError as error:
         return Fault("unloadable", str(error))
     try:
-        own = (ctypes.c_char * DIGEST).in_dll(loaded, "source").value.decode("ascii", "replace")
+        own = (ctypes.c_char * DIGITS).in_dll(loaded, "source").value.decode("ascii", "replace")
     except ValueError:  # one of before libraries had it
         own = ""
-    return loaded if own == hashlib.sha256(SOURCE.read_bytes()).hexdigest() else Fault("stale")
+    return loaded if own == digest() else Fault("stale")
 
 
 def _load_threads() -> None:

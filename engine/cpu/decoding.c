@@ -1,0 +1,87 @@
+/* What a reply is written by: attention of one query of each row, and the likeliest token. */
+
+#include "kernels.h"
+#include "simd.h"
+
+/* Tokens are taken in their order, and the heads of each: so the processor guesses what comes next. */
+INLINE void seen_by(int half, const struct step *step, int64_t row, float *q, float *out, float *scores) {
+    int64_t width = step->width, wide = rounded(width), heads = step->heads, inner = heads * width;
+    int64_t count = step->counts[row], first = row * step->room * inner, most = rounded(step->room);
+    for (int64_t head = 0; head < heads; head++)
+        for (int64_t j = 0; j < width; j += LANES) {
+            int64_t at = row * inner * (step->own ? 3 : 1) + head * width + j;
+            store(q + head * wide + j, read_some(step->given, at, width - j, half));
+            store(out + head * wide + j, (vec){});
+        }
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t head = 0; head < heads; head++) {
+            vec total = {};
+            for (int64_t j = 0; j < width; j += LANES) {
+                vec key = read_some(step->keys, first + i * inner + head * width + j, width - j, half);
+                total += load(q + head * wide + j) * key;
+            }
+            scores[head * most + i] = sum_of(total);
+        }
+    for (int64_t head = 0; head < heads; head++)
+        softmax(scores + head * most, step->bias ? step->bias + head * step->side : NULL, count);
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t head = 0; head < heads; head++)
+            for (int64_t j = 0; j < width; j += LANES) {
+                float *to = out + head * wide + j;
+                vec value = read_some(step->values, first + i * inner + head * width + j, width - j, half);
+                store(to, load(to) + scores[head * most + i] * value);
+            }
+    for (int64_t head = 0; head < heads; head++)
+        for (int64_t j = 0; j < width; j += LANES)
+            write_some(step->out, row * inner + head * width + j, width - j, load(out + head * wide + j), half);
+}
+
+/* What the query of each of some rows sees, its own key and value, the last that it sees, put among the others before;
+ * -1 where there is no memory for it. */
+static int attend_step_part(const struct step *step, int64_t first_row, int64_t last_row) {
+    int64_t wide = step->heads * rounded(step->width), longest = step->heads * rounded(step->room);
+    float *scratch = aligned_alloc(sizeof(vec), (size_t)(2 * wide + longest) * sizeof(float));
+    if (!scratch) return -1;
+    size_t size = (size_t)(step->heads * step->width * (step->half ? 2 : 4));
+    for (int64_t row = first_row; row < last_row; row++) {
+        if (step->own) {
+            const char *own = (const char *)step->given + (size_t)row * 3 * size;
+            size_t at = (size_t)(row * step->room + step->counts[row] - 1) * size;
+            memcpy((char *)step->keys + at, own + size, size);
+            memcpy((char *)step->values + at, own + 2 * size, size);
+        }
+        if (step->half) seen_by(1, step, row, scratch, scratch + wide, scratch + 2 * wide);
+        else seen_by(0, step, row, scratch, scratch + wide, scratch + 2 * wide);
+    }
+    free(scratch);
+    return 0;
+}
+
+int attend_step(const struct step *step, int64_t pieces, int64_t parts) {
+    RETURN_FAILURE_OF(attend_step_part(step, FIRST, LAST));
+}
+
+INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t size) {
+    vec most = broadcast(-INFINITY);
+    for (int64_t j = 0; j < size; j += LANES) {
+        vec x = read_or(logits, row + j, size - j, half, -INFINITY);
+        most = blend(x > most, x, most);
+    }
+    float top = largest_of(most);
+    for (int64_t j = 0; j < size; j += LANES) {
+        vec x = read_or(logits, row + j, size - j, half, -INFINITY);
+        if (largest_of(x) < top) continue;
+        for (int64_t i = 0; i < LANES && j + i < size; i++)
+            if (x[i] == top) return j + i;
+    }
+    return 0;
+}
+
+/* The number of the first of the greatest logits of some tokens. */
+void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t pieces, int64_t parts) {
+    EACH_PART {
+        int64_t first = FIRST, last = LAST;
+        for (int64_t token = first; token < last; token++)
+            found[token] = half ? largest_at(1, logits, token * size, size) : largest_at(0, logits, token * size, size);
+    }
+}

@@ -1,0 +1,69 @@
+/* What the library offers; compiled.py, which calls it, has the meaning of every argument and the structs once more.
+ *
+ * The `pieces` of a function's work are cut into `parts`, one for each of torch's threads. What returns an int returns 0,
+ * or -1 where there is no memory. */
+
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stdint.h>
+
+/* Attention over rows laid end to end. Values are (tokens, heads × width), bf16 where `half`, else fp32; `weights` are in
+ * the same kind, (heads, queries, keys) of each row, the rows end to end; so are their random bits, from `word` on, where
+ * the keys of each query begin with a word of their own. `bias` and its gradient are (heads, side, side). */
+struct call {
+    const void *query, *key, *value, *gradient;
+    void *out, *d_query, *d_key, *d_value, *weights;
+    const float *bias;
+    float *d_bias;
+    const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
+    int64_t rows, heads, width, side, dropped, seed, word, half, causal;
+    int64_t query_row, key_row, value_row; /* values from a token's to those of the next */
+};
+
+int attend(const struct call *call, int64_t pieces, int64_t parts);
+int attend_backward(const struct call *call, int64_t pieces, int64_t parts);
+
+/* Attention of one query of each row, while a reply is written. Values are bf16 where `half`, else fp32. `given` has a
+ * query for each row, and where the keys and values are its `own` those of its token after it, each (heads × width).
+ * `keys` and `values` are (rows, room, heads × width), of which a row sees the first of `counts`; `bias` is (heads, side). */
+struct step {
+    const void *given;
+    void *keys, *values, *out;
+    const float *bias;
+    const int64_t *counts;
+    int64_t heads, width, room, side, own, half;
+};
+
+int attend_step(const struct step *step, int64_t pieces, int64_t parts);
+void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t pieces, int64_t parts);
+
+void normed(const float *x, const void *scale, void *plain, void *scaled, float *inverse, int64_t width,
+            float epsilon, int64_t half, int64_t pieces, int64_t parts);
+void normed_backward(const void *gradient, const void *plain, const float *inverse, const float *scale,
+                     const float *beside, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
+                     int64_t half, int64_t pieces, int64_t parts);
+void residual(const float *x, const void *y, float *out, float factor, int64_t dropped, int64_t seed, int64_t word,
+              int64_t width, int64_t half, int64_t pieces, int64_t parts);
+void kept(const float *x, void *out, float factor, int64_t dropped, int64_t seed, int64_t word, int64_t width,
+          int64_t half, int64_t pieces, int64_t parts);
+void relu_dropped(void *hidden, int64_t dropped, int64_t seed, int64_t word, int64_t width, int64_t half,
+                  int64_t pieces, int64_t parts);
+
+/* -2 where a label is no logit's number. */
+int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
+           int64_t pieces, int64_t parts);
+
+/* A matrix that learns, and its row of Adafactor's numbers. */
+struct matrix {
+    float *parameter, *row_var, *col_var;
+    const float *gradient;
+    int64_t rows, columns;
+    double weight, least, smallest, rate, decay, most;
+};
+
+void add(float *to, const void *from, int64_t pieces, int64_t parts);
+void squares(const float *x, double *found, int64_t size, int64_t block, int64_t pieces, int64_t parts);
+int adafactor(const struct matrix *matrices, int64_t *left, int64_t pieces, int64_t parts);
+
+#endif

@@ -1,0 +1,37 @@
+/* What the library says of itself: the sources it was compiled from, and how its structs lie in memory. */
+
+#include <stddef.h>
+
+#include "kernels.h"
+
+/* The digest of the sources, by setup.py: a library of other sources is not used. */
+const char source[] = SOURCE_DIGEST;
+
+/* Where each member of a struct begins, and at the end how large all of it is: compiled.py compares them with its own. */
+struct member {
+    const char *name;
+    int64_t at;
+};
+#define AT(member) {#member, offsetof(struct TYPE, member)}
+#define SIZE {NULL, sizeof(struct TYPE)}
+
+#define TYPE call
+const struct member layout_of_call[] = {
+    AT(query), AT(key), AT(value), AT(gradient), AT(out), AT(d_query), AT(d_key), AT(d_value),
+    AT(weights), AT(bias), AT(d_bias), AT(queries), AT(keys), AT(rows), AT(heads), AT(width), AT(side), AT(dropped),
+    AT(seed), AT(word), AT(half), AT(causal), AT(query_row), AT(key_row), AT(value_row), SIZE,
+};
+#undef TYPE
+
+#define TYPE step
+const struct member layout_of_step[] = {
+    AT(given), AT(keys), AT(values), AT(out), AT(bias), AT(counts), AT(heads), AT(width), AT(room),
+    AT(side), AT(own), AT(half), SIZE,
+};
+#undef TYPE
+
+#define TYPE matrix
+const struct member layout_of_matrix[] = {
+    AT(parameter), AT(row_var), AT(col_var), AT(gradient), AT(rows), AT(columns), AT(weight),
+    AT(least), AT(smallest), AT(rate), AT(decay), AT(most), SIZE,
+};
