@@ -182,3 +182,9 @@ def _engine(arguments: list[str], given: str = "") -> str:
     except (ValueError, KeyError, TypeError):
         error = InputError("engine_failed", what=arguments[0], code=result.returncode)
     raise error
+
+
+def demo_done(lang: Lang) -> str:
+    """What is shown when the demo is done."""
+    model = str(OutputDir(Path(preset(HALVES[-1]).config.output_dir)).best)
+    return say("ui_demo_done", lang, model=model)

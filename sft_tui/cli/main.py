@@ -68,10 +68,11 @@ def show_screen(
     if not terminal.there_is_one():
         echo(say("ui_no_terminal", chosen), err=True)
         return 2
-    from sft_tui.screen.app import Desk, Options
+    from sft_tui.screen.app import show
+    from sft_tui.screen.base import Options
 
     ink = terminal.ink(theme, ascii_only=ascii_only)
-    terminal.run(Desk(Options(logs, chosen, ink, slow_link, run, demo)), chosen)
+    show(Options(logs, chosen, ink, slow_link, run, demo))
 
 
 def has_terminal() -> bool:

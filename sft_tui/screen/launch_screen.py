@@ -22,8 +22,8 @@ from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, St
 from sft_tui.preflight.missing import ROWS, USUAL_COLUMNS
 from sft_tui.preflight.report import subject
 from sft_tui.screen import actions, launch_view
-from sft_tui.screen.app import Drawn
 from sft_tui.screen.background import Background, account, summary
+from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, Resumable, View
@@ -38,7 +38,7 @@ def is_for_a_person(acts: Sequence[Action]) -> bool:
     return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
 
 
-class LaunchScreen(Drawn):
+class LaunchScreen(CanvasScreen):
     """Presets, the pre-flight of the one under the cursor, its settings, and the start."""
 
     scope = actions.LAUNCH
@@ -64,12 +64,12 @@ class LaunchScreen(Drawn):
 
     def view(self, width: int, height: int) -> list[Line]:
         """The screen as it is now."""
-        options = self.desk.options
+        options = self.host.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
 
     def hindrance(self, name: str) -> str:
         """Why an action cannot be carried out: what is under the cursor, or the check, stands against it."""
-        lang, state = self.desk.options.lang, self.state
+        lang, state = self.host.options.lang, self.state
         if name == "start" and state.panel == "findings":
             return self.hindrance("fix")
         if name == "start" and state.panel == "presets" and not state.continues_demo:
@@ -87,10 +87,10 @@ class LaunchScreen(Drawn):
     def _errors(self) -> str:
         report = self.state.report
         failed = report is not None and report.exit_code
-        return say("ui_errors", self.desk.options.lang, errors=report.count("error")) if report and failed else ""
+        return say("ui_errors", self.host.options.lang, errors=report.count("error")) if report and failed else ""
 
     def _no_rehearsal(self) -> str:
-        lang, report = self.desk.options.lang, self.state.report
+        lang, report = self.host.options.lang, self.state.report
         if report is None or self.state.doing:
             return say("ui_still_checking", lang)
         if self.state.task:
@@ -120,7 +120,7 @@ class LaunchScreen(Drawn):
             if owner and steps and not owner.get("finished"):
                 alive = is_locked(output.path)
                 found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
-        new_here = not runs.are_any(self.desk.options.logs)
+        new_here = not runs.are_any(self.host.options.logs)
         demo_runs = bool(story.current())
         self.state = replace(self.state, resumable=found, offer_demo=new_here, demo=story.stage(), demo_runs=demo_runs)
 
@@ -150,7 +150,7 @@ class LaunchScreen(Drawn):
     @work(thread=True, exclusive=True, group="check")
     def look(self) -> None:
         """The pre-flight, once no key has come for a moment."""
-        worker, state, options = get_current_worker(), self.state, self.desk.options
+        worker, state, options = get_current_worker(), self.state, self.host.options
         time.sleep(SETTLED_SECONDS)
         if worker.is_cancelled:
             return
@@ -174,7 +174,7 @@ class LaunchScreen(Drawn):
             self.app.call_from_thread(self._looked, request, report)
 
     def _request(self, state: View) -> Request:
-        return Request.of(state.preset, dict(state.values), state.config, self.desk.options.logs)
+        return Request.of(state.preset, dict(state.values), state.config, self.host.options.logs)
 
     def _doing(self, words: str) -> None:
         self.state = replace(self.state, doing=words)
@@ -182,7 +182,7 @@ class LaunchScreen(Drawn):
 
     def _partly(self, report: Report) -> None:
         if self.state.report is None:
-            doing = self.state.doing or say("ui_checking", self.desk.options.lang)
+            doing = self.state.doing or say("ui_checking", self.host.options.lang)
             self.state = replace(self.state, report=report, doing=doing)
             self._draw_here()
 
@@ -261,7 +261,7 @@ class LaunchScreen(Drawn):
         elif self.state.panel == "findings":
             self.do_fix()
         elif self.state.continues_demo:
-            self.desk.begin_demo()
+            self.host.begin_demo()
         elif self.state.report is None or self.state.doing:
             self.state = replace(self.state, queued=True)
         else:
@@ -272,18 +272,18 @@ class LaunchScreen(Drawn):
         request = self._request(self.state)
         if request.config != request.asked:
             values["micro_batch_tokens"] = request.config.micro_batch_tokens
-        self.desk.start_run(starting.plan_run(self.state.preset, values))
+        self.host.start_run(starting.plan_run(self.state.preset, values))
 
     def do_resume(self) -> None:
         """Resumes the unfinished run of this preset."""
         self._resume(self.state.resumable[self.state.preset].run)
 
     def _resume(self, name: str) -> None:
-        one = runs.look(runs.find(self.desk.options.logs, name))
+        one = runs.look(runs.find(self.host.options.logs, name))
         if one.alive:
-            self.desk.open_run(one.name)
+            self.host.open_run(one.name)
         else:
-            self.desk.start_run(starting.plan_resume(one.record, {}))
+            self.host.start_run(starting.plan_resume(one.record, {}))
 
     def do_rehearse(self) -> None:
         """Rehearses the run, by the command: it cleans up by itself, however it ends."""
@@ -291,7 +291,7 @@ class LaunchScreen(Drawn):
 
     def do_fix(self) -> None:
         """Fixes the problem under the cursor, or the first that can be fixed; asks first, or which way."""
-        lang, ways = self.desk.options.lang, self._ways
+        lang, ways = self.host.options.lang, self._ways
         if len(ways) > 1:
             named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
             choices = [(words, "" if command in words else command) for words, command in named]
@@ -303,7 +303,7 @@ class LaunchScreen(Drawn):
             self.ask(Question(ask, lambda key: self._fix(ways[0]) if key == "y" else None))
 
     def _words(self, acts: Sequence[Action]) -> str:
-        lang = self.desk.options.lang
+        lang = self.host.options.lang
         first, *more = (action.words(lang) for action in acts)
         return say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
 
@@ -322,7 +322,7 @@ class LaunchScreen(Drawn):
                     wanted = {**action.values, **action.changes}
                     self._choose(action.preset, {k: v for k, v in wanted.items() if v != getattr(base, k)})
                 case Open():
-                    self.desk.open_run(action.run)
+                    self.host.open_run(action.run)
                 case Resume():
                     self._resume(action.run)
                 case Start():
@@ -339,14 +339,14 @@ class LaunchScreen(Drawn):
     def _start(self, record: RunRecord) -> None:
         """Starts a run, and shows it unless its user does something else meanwhile."""
         if self.is_current and self.question is None:
-            self.desk.start_run(record)
+            self.host.start_run(record)
         else:
-            run = self.desk.begin(record).record.run
-            self.desk.notify_here(say("ui_begun", self.desk.options.lang, run=safe(run, 40)))
+            run = self.host.begin(record).record.run
+            self.host.notify_here(say("ui_begun", self.host.options.lang, run=safe(run, 40)))
 
     def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
         """Runs one of our own commands behind the screen, one at a time, and then the rest."""
-        lang, shown = self.desk.options.lang, command_of([action])
+        lang, shown = self.host.options.lang, command_of([action])
         if self.state.task:
             self.tell(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
             return
@@ -355,12 +355,12 @@ class LaunchScreen(Drawn):
             self.app.call_from_thread(self._done, action, code, printed, rest)
 
         self.state = replace(self.state, task=shown)
-        self.desk.background = Background(action.argv[1:], lang, done)
+        self.host.background = Background(action.argv[1:], lang, done)
 
     def _done(self, action: Import | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
-        lang, task = self.desk.options.lang, self.desk.background
+        lang, task = self.host.options.lang, self.host.background
         self.state = replace(self.state, task="")
-        self.desk.background = None
+        self.host.background = None
         if task is not None and task.ended:
             self.tell(say("ui_task_ended", lang), "warn")
         elif code:
@@ -404,19 +404,19 @@ class LaunchScreen(Drawn):
 
         wanted = getattr(self.state.config, setting)
         self.news = ("", "")  # the question says it
-        asked = say(f"ui_ask_{setting}", self.desk.options.lang, path=safe(", ".join(action.files), 60))
+        asked = say(f"ui_ask_{setting}", self.host.options.lang, path=safe(", ".join(action.files), 60))
         choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
         chosen = left.index(wanted) if wanted in left else 0
         self.ask(Question(asked, answered, choices=choices, chosen=chosen))
 
     def do_back(self) -> None:
         """Ends what runs in the background, or takes back a start that waits for the check."""
-        if self.desk.background is not None and self.state.task:
-            self.desk.background.end()
+        if self.host.background is not None and self.state.task:
+            self.host.background.end()
         elif self.state.queued:
             self.state = replace(self.state, queued=False)
         else:
-            self.desk.back()
+            self.host.back()
 
     def _pointed(self, x: int, y: int) -> tuple[str, int]:
         width, height = self.app.size

@@ -8,7 +8,7 @@ from engine.contract.messages import Lang
 from sft_tui.locale import say
 from sft_tui.screen import actions
 from sft_tui.screen.actions import Action
-from sft_tui.screen.app import Drawn
+from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.ink import Line, columns, fit, frame
@@ -49,25 +49,25 @@ def first_shown(cursor: int, count: int, height: int) -> int:
     return max(0, min(cursor - room // 2, count - room))
 
 
-class PaletteScreen(Drawn):
+class PaletteScreen(CanvasScreen):
     """The palette over another screen."""
 
-    def __init__(self, below: Drawn) -> None:
+    def __init__(self, below: CanvasScreen) -> None:
         super().__init__()
         self._below, self._cursor = below, 0
 
     def on_mount(self) -> None:
         """Asks for words."""
-        self.ask(Question(say("ui_find", self.desk.options.lang), self._chosen, typed=""))
+        self.ask(Question(say("ui_find", self.host.options.lang), self._chosen, typed=""))
 
     @property
     def _found(self) -> list[Action]:
         typed = (self.question.typed if self.question else "") or ""
-        return found(self._below.scope, self.desk.options.lang, typed)
+        return found(self._below.scope, self.host.options.lang, typed)
 
     def view(self, width: int, height: int) -> list[Line]:
         """What was found."""
-        return draw(self._found, self.desk.options.lang, self._cursor, width, height)
+        return draw(self._found, self.host.options.lang, self._cursor, width, height)
 
     def move(self, by: int) -> None:
         """Moves the cursor."""
@@ -105,8 +105,8 @@ class PaletteScreen(Drawn):
             self.clicked(event.x, event.y)
 
     def _chosen(self, words: str) -> None:
-        listed = found(self._below.scope, self.desk.options.lang, words) if words else self._found
-        self.desk.pop_screen()
+        listed = found(self._below.scope, self.host.options.lang, words) if words else self._found
+        self.host.pop_screen()
         if listed:
             self._below.do(listed[min(self._cursor, len(listed) - 1)].name)
             self._below.draw()

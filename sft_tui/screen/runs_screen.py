@@ -15,7 +15,7 @@ from sft_tui.history import Follower
 from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import actions, runs_view
-from sft_tui.screen.app import Drawn
+from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
 from sft_tui.screen.runs_view import View
@@ -26,7 +26,7 @@ OF_RUN = ("open", "mark", "resume", "delete", "copy")  # actions on the run unde
 MOST_NAMED = 5  # of the files that a deletion left
 
 
-class RunsScreen(Drawn):
+class RunsScreen(CanvasScreen):
     """Every run."""
 
     scope = actions.RUNS
@@ -43,7 +43,7 @@ class RunsScreen(Drawn):
     @work(thread=True, exclusive=True, group="runs")
     def look(self) -> None:
         """Reads all runs again and again; curves of those that are marked."""
-        worker, logs = get_current_worker(), self.desk.options.logs
+        worker, logs = get_current_worker(), self.host.options.logs
         known: dict[str, Run] = {}
         followers: dict[str, Follower] = {}
         while not worker.is_cancelled:
@@ -69,19 +69,19 @@ class RunsScreen(Drawn):
     def view(self, width: int, height: int) -> list[Line]:
         """The screen as it is now."""
         return runs_view.draw(
-            replace(self.state, ink=self.desk.options.ink, lang=self.desk.options.lang), width, height
+            replace(self.state, ink=self.host.options.ink, lang=self.host.options.lang), width, height
         )
 
     @property
     def _here(self) -> Run:
         """The run under the cursor; raises InputError where there is none."""
         if not self.state.runs:
-            raise InputError("run_none", path=str(self.desk.options.logs))
+            raise InputError("run_none", path=str(self.host.options.logs))
         return self.state.runs[self.state.cursor]
 
     def hindrance(self, name: str) -> str:
         """Why nothing can be done with the run under the cursor, where that is so."""
-        lang = self.desk.options.lang
+        lang = self.host.options.lang
         try:
             if name in OF_RUN:
                 self._require(name, self._here)
@@ -120,7 +120,7 @@ class RunsScreen(Drawn):
 
     def do_open(self) -> None:
         """Opens the run."""
-        self.desk.open_run(self._here.name)
+        self.host.open_run(self._here.name)
 
     def do_mark(self) -> None:
         """Marks the run, or takes the mark away."""
@@ -133,7 +133,7 @@ class RunsScreen(Drawn):
     def do_resume(self) -> None:
         """Goes on with the run."""
         run = self._here
-        self.desk.start_run(starting.plan_resume(run.record, {}))
+        self.host.start_run(starting.plan_resume(run.record, {}))
 
     def do_copy(self) -> None:
         """Copies the path of its folder."""
@@ -142,7 +142,7 @@ class RunsScreen(Drawn):
     def do_delete(self) -> None:
         """Says what would go, and asks."""
         run = self._here
-        lang, going = self.desk.options.lang, removal.of(run)
+        lang, going = self.host.options.lang, removal.of(run)
         places = ", ".join(safe(str(path), 60) for path, _ in going)
         words = say("ui_ask_delete", lang, places=places, size=size(sum(count for _, count in going)))
 

@@ -11,16 +11,10 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-from engine.contract.messages import Lang
-from sft_tui.locale import say
-from sft_tui.output import echo
 from sft_tui.screen.ink import Ink
 
 LATEST_SECONDS = 2.0
-# A key passes through three threads, each of which may wait so long for the one that reads a log; 5 ms is usual.
-SWITCH_SECONDS = 0.001
 BARE = ("linux", "vt100", "vt102", "vt220", "dumb", "ansi")
 
 
@@ -39,25 +33,6 @@ def ink(theme: str, *, ascii_only: bool) -> Ink:
 def there_is_one() -> bool:
     """Whether a screen can be shown here."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def run(app: object, lang: Lang) -> NoReturn:
-    """Runs the app to its end, and this process with it; a crash ends in one line and a file, without any values."""
-    from sft_tui.screen.app import Desk
-
-    assert isinstance(app, Desk)
-
-    sys.setswitchinterval(SWITCH_SECONDS)
-    # A loop of our own: asyncio.run would wait for the threads that wait for files or processes.
-    code = app.run(mouse=True, loop=asyncio.new_event_loop())
-    if app.background is not None:
-        app.background.end()
-    if app.crash:
-        echo(say("ui_crashed", lang, path=app.crash), err=True)
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(int(code or 0))  # threads that wait for files must not hold it
 
 
 def end_on_signals(leave: Callable[[int], None]) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from engine.contract.messages import Lang
 from sft_tui.screen import actions, palette
-from sft_tui.screen.app import Desk, Drawn
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question, asked, footer, footer_at
 from sft_tui.screen.ink import columns
 from sft_tui.screen.launch_screen import LaunchScreen
@@ -13,7 +14,7 @@ from sft_tui.screen.run_screen import RunScreen
 from sft_tui.screen.runs_screen import RunsScreen
 from tests.processes import run
 
-SCREENS: dict[str, type[Drawn]] = {
+SCREENS: dict[str, type[CanvasScreen]] = {
     actions.LAUNCH: LaunchScreen,
     actions.RUN: RunScreen,
     actions.RUNS: RunsScreen,
@@ -29,7 +30,7 @@ def test_a_key_does_one_thing_on_a_screen(scope: str) -> None:
 @pytest.mark.parametrize("scope", SCREENS)
 def test_everything_in_the_table_can_be_done(scope: str) -> None:
     for action in actions.of_scope(scope):
-        assert hasattr(SCREENS[scope], f"do_{action.name}") or hasattr(Desk, f"do_{action.name}"), action.name
+        assert hasattr(SCREENS[scope], f"do_{action.name}") or hasattr(SftTuiApp, f"do_{action.name}"), action.name
 
 
 @pytest.mark.parametrize("scope", SCREENS)

@@ -18,9 +18,9 @@ from sft_tui import data_import, starting, story
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System
-from sft_tui.screen import app as desk
-from sft_tui.screen import launch_screen
-from sft_tui.screen.app import Desk, Options
+from sft_tui.screen import app, launch_screen
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.launch_screen import LaunchScreen
 
@@ -44,7 +44,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         monkeypatch.setattr(launch_screen, "check", found if callable(found) else lambda *_: found)
 
         async def go() -> None:
-            app = Desk(Options(Path("logs"), lang))
+            app = SftTuiApp(Options(Path("logs"), lang))
             async with app.run_test(size=(120, 40)) as pilot:
                 screen = app.screen
                 assert isinstance(screen, LaunchScreen)
@@ -84,7 +84,7 @@ class FakeCommand:
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[FakeCommand]:
     """The commands that are run behind the screen."""
     FakeCommand.ran = []
-    for module in (launch_screen, desk):
+    for module in (launch_screen, app):
         monkeypatch.setattr(module, "Background", FakeCommand)
     return FakeCommand.ran
 
@@ -94,8 +94,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was planned and shown as a run, in place of being started."""
     found: list[Any] = []
     monkeypatch.setattr(starting, "plan_run", lambda name, values, **how: (name, dict(values), how))
-    monkeypatch.setattr(Desk, "start_run", lambda _desk, record: found.append(record))
-    monkeypatch.setattr(Desk, "open_run", lambda _desk, name: found.append(name))
+    monkeypatch.setattr(SftTuiApp, "start_run", lambda _app, record: found.append(record))
+    monkeypatch.setattr(SftTuiApp, "open_run", lambda _app, name: found.append(name))
     return found
 
 
@@ -157,11 +157,11 @@ def test_a_run_that_follows_a_command_does_not_take_the_screen_from_who_types(
 ) -> None:
     begun: list[Any] = []
 
-    def begin(_desk: Desk, record: Any) -> Any:
+    def begin(_app: SftTuiApp, record: Any) -> Any:
         begun.append(record)
         return type("Started", (), {"record": type("Record", (), {"run": "pretrain-1"})})
 
-    monkeypatch.setattr(Desk, "begin", begin)
+    monkeypatch.setattr(SftTuiApp, "begin", begin)
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("f", "y", "tab", "tab", "e", "ctrl+u", "a")

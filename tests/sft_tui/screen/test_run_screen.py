@@ -21,7 +21,8 @@ from sft_tui.feed import Shot
 from sft_tui.history import Follower
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
-from sft_tui.screen.app import Desk, Options
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
 from sft_tui.screen.run_screen import RunScreen
 from tests.sft_tui.conftest import PLAN, STARTED, step
 
@@ -43,7 +44,7 @@ def write(name: str, half: str, *told: Event) -> RunDir:
 
 def play(name: str, steps: Steps) -> None:
     async def go() -> None:
-        app = Desk(Options(Path("logs"), run=name))
+        app = SftTuiApp(Options(Path("logs"), run=name))
         async with app.run_test(size=(120, 40)) as pilot:
             screen = app.screen
             assert isinstance(screen, RunScreen)
@@ -76,7 +77,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(story, "await_next", lambda _logs: "demo-1")
-    monkeypatch.setattr(Desk, "open_run", lambda _desk, name: found.append(name))
+    monkeypatch.setattr(SftTuiApp, "open_run", lambda _app, name: found.append(name))
     return found
 
 

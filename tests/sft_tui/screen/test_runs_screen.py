@@ -6,7 +6,8 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from engine.contract.rundir import OutputDir
-from sft_tui.screen.app import Desk, Options
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
 from sft_tui.screen.runs_screen import RunsScreen
 from tests.sft_tui.test_removal import Made, made
 
@@ -34,7 +35,7 @@ def test_what_was_moved_aside_is_shown_counted_and_deleted(made: Made) -> None:
     (aside / "mine.txt").write_text("kept")
 
     async def play() -> None:
-        app = Desk(Options(Path("logs")))
+        app = SftTuiApp(Options(Path("logs")))
         async with app.run_test(size=(160, 40)) as pilot:
             screen = await until_listed(pilot, 2)
             await pilot.press("end")
