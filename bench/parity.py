@@ -22,7 +22,7 @@ from engine.contract.presets import preset
 from engine.data import batching
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
-from engine.models import loading
+from engine.models import freezing
 from engine.models.loss import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
 from engine.training import optim
@@ -47,9 +47,9 @@ def ours(config: RunConfig, scratch: Path) -> Any:
 def plain(config: RunConfig, steps: int) -> Any:
     """The model that the plain loop trains on the same steps."""
     net = AutoModelForSeq2SeqLM.from_pretrained(config.pretrained_model)
-    loading.freeze(net, config.freeze)
-    loading.set_training_mode(net)
-    learning = list(loading.trained_parameters(net).values())
+    freezing.freeze(net, config.freeze)
+    freezing.set_training_mode(net)
+    learning = list(freezing.trained_parameters(net).values())
     optimizer = torch.optim.Adafactor(learning, lr=config.learn_rate, weight_decay=config.weight_decay)
     store, network = store_of(config, "train_file"), PaddedNetwork(net, None, 1, autocast=False)
     for step in range(steps):

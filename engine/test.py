@@ -11,6 +11,7 @@ from engine.data.tokenizer import load_tokenizer
 from engine.models import loading
 from engine.models.loss import find_head
 from engine.models.network import network_of, packs
+from engine.models.precision import choose_precision
 from engine.models.seq2seq.described import positions
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
@@ -34,7 +35,7 @@ def score(job: Job) -> Message:
     require_positions(str(source.path), config, rows.longest(), positions(net))
     wanted = job.references(source, rows)
     net.to(job.world.device)
-    precision, notice = loading.choose_precision(config.mixed_precision, job.world.device)
+    precision, notice = choose_precision(config.mixed_precision, job.world.device)
     job.notice(notice)
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=precision == "bf16")
     evaluator = Evaluator(network, tokenizer, rows, wanted, job.world, config, job.phase)

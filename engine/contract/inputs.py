@@ -16,6 +16,7 @@ FILES = {
 }
 
 # The files of a tokenizer, by each of which transformers finds one; those of SentencePiece have several names.
+T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # whose tokenizers are made as T5's is
 PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json", *PIECES)
 

@@ -12,14 +12,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from engine.contract.config import RunConfig
 from engine.contract.files import staged as staged_at
-from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
+from engine.contract.inputs import T5_FAMILIES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import read_json, write_json
 from engine.contract.untrusted import one_line, reading_foreign
 from engine.data import spiece
 from engine.data.bounded import done_in_time
 from engine.data.growth import MOST_MADE, most_made
-from engine.models.structure import T5_FAMILIES
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of a family

@@ -11,6 +11,7 @@ from engine.contract.untrusted import reading_foreign
 from engine.models.family_note import described
 from engine.models.finite import same_content
 from engine.models.kinds import require_file, require_folder
+from engine.models.misfit import misfit
 from engine.models.sizes import check_sizes
 from engine.models.structure import require_file_of_text, tensors_in
 from engine.models.weightfile import (
@@ -32,14 +33,6 @@ NO_T5 = (
     "其中的名称不是 T5 的；其他模型请指定含 config.json 的目录",
 )
 
-OF_A_FILE = (
-    "Set the shape the weights were trained with (--d_model, --d_ff, --num_layers, …), or name another file.",
-    "请设置与权重一致的模型形状（--d_model、--d_ff、--num_layers 等），或换用其他文件。",
-)
-OF_A_FOLDER = (
-    "Put the config.json that was saved with these weights next to them, or name another model.",
-    "请放回与这些权重一同保存的 config.json，或换用其他模型。",
-)
 SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 
 
@@ -174,18 +167,6 @@ def _shape_in(tensors: Tensors) -> dict[str, int]:
     except (LookupError, ValueError, ZeroDivisionError):
         return {}
     return {**shape, "num_layers": layers["encoder"], "num_decoder_layers": layers["decoder"]}
-
-
-def misfit(
-    path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str], shape: dict[str, int]
-) -> InputError:
-    """The error of weights that are not those of the model: how many, the first of each kind, and their shape."""
-    groups = {"missing": sorted(missing), "unexpected": sorted(unexpected), "mismatched": sorted(mismatched)}
-    counts = {f"{name}_count": len(group) for name, group in groups.items()}
-    shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
-    advice, advice_zh = OF_A_FOLDER if path.is_dir() else OF_A_FILE  # a folder says its shape itself
-    texts = {"advice": advice, "advice_zh": advice_zh}
-    return InputError("model_keys", path=str(path), **counts, **shown, **shape, **texts)
 
 
 _ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}

@@ -1,22 +1,19 @@
-"""Load weights, freeze what shall not learn, choose the precision."""
+"""A model loaded from wherever a run takes it, and checked against its tokenizer."""
 
 import json
-import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
-    AutoModelForSeq2SeqLM,
     GenerationConfig,
     PreTrainedTokenizerBase,
     T5Config,
@@ -28,8 +25,9 @@ from engine.contract.messages import InputError, Message
 from engine.contract.untrusted import reading_foreign
 from engine.data.tokenizer import load_tokenizer, tokens_needed
 from engine.models.generation import read_generation
-from engine.models.inspection import GATE, GATED, NO_T5, T5_FAMILY, misfit, read_config
+from engine.models.inspection import GATE, GATED, NO_T5, T5_FAMILY, read_config
 from engine.models.kinds import require_file, require_folder
+from engine.models.seq2seq.from_transformers import loaded, with_weights
 from engine.models.structure import require_file_of_text, tensors_in
 from engine.models.t5.modules import T5Modules, is_known
 from engine.models.weightfile import T5_NAMES, bad, require_regular, state_within, tensors_of, wrapper_of
@@ -96,7 +94,7 @@ def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Pa
         return modules
     with reading_foreign("model_bad", path):
         kind = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(parsed)]
-    return _with_weights(kind, parsed, state, path)
+    return with_weights(kind, parsed, state, path)
 
 
 def _modules(parsed: Any, state: Mapping[str, Tensor], generation_config: Any = None) -> T5Modules | None:
@@ -163,24 +161,6 @@ def _tell_wrapper(wrapper: str, path: Path, tell: Tell) -> None:
         tell(Message.of("model_wrapped", path=str(path), prefix=wrapper))
 
 
-def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
-    """transformers' model of a folder, without `wrapper` before its weights' names; raises InputError."""
-    renamed = {"key_mapping": {f"^{re.escape(wrapper)}": ""}} if wrapper else {}
-    with reading_foreign("model_bad", path), warnings.catch_warnings(action="ignore"):  # said in our own words
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(
-            path,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,  # its default asks on standard input, and a "y" there would run the folder's code
-            ignore_mismatched_sizes=True,  # they are told in our own words
-            output_loading_info=True,
-            **renamed,
-            **more,
-        )
-    _check_keys(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
-    return model
-
-
 def _from_state_dict(
     path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool, tell: Tell
 ) -> Any:
@@ -200,27 +180,7 @@ def _from_state_dict(
         return modules
     from transformers import T5ForConditionalGeneration
 
-    return _with_weights(T5ForConditionalGeneration, parsed, state, path)
-
-
-def _with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:
-    """A model of class `kind` with the weights `state`; raises InputError where they do not fit."""
-    _check_fit(kind, parsed, state, path)
-    with reading_foreign("model_bad", path):
-        return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=torch.float32)
-
-
-def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> None:
-    """Compares names and shapes with those of an empty model; names of one shared weight stand for each other."""
-    with reading_foreign("model_bad", path), torch.device("meta"):
-        wanted = kind(parsed).state_dict(keep_vars=True)
-    groups: dict[int, set[str]] = {}
-    for name, tensor in wanted.items():
-        groups.setdefault(id(tensor), set()).add(name)
-    missing = [min(names) for names in groups.values() if not names & state.keys()]
-    unexpected = [name for name in state if name not in wanted]
-    mismatched = [name for name in state if name in wanted and state[name].shape != wanted[name].shape]
-    _check_keys(path, missing, unexpected, mismatched)
+    return with_weights(T5ForConditionalGeneration, parsed, state, path)
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -237,12 +197,6 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if found is None:
         raise InputError("model_pickle", path=str(path), why="it holds something other than named tensors")
     return dict(found)
-
-
-def _check_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
-    groups = (list(missing), list(unexpected), [str(m[0] if isinstance(m, tuple) else m) for m in mismatched])
-    if any(groups):
-        raise misfit(path, *groups, {})
 
 
 def detach_from_files(tensors: Iterable[Tensor]) -> None:
@@ -291,95 +245,6 @@ def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokeni
         number = getattr(model.config, f"{token}_token_id")
         if not isinstance(number, int) or not 0 <= number < rows:
             raise InputError("special_token_bad", model=name, token=token, number=str(number), rows=rows)
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What `freeze` did: parameter counts, and what to tell the user."""
-
-    parameters: int
-    trained: int
-    notices: tuple[Message, ...]
-
-
-def freeze(model: Any, names: str) -> Frozen:
-    """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part.
-
-    `encoder`, `decoder` and `embeddings` are found through the model's own accessors; any other name stands for
-    the parameters whose names begin with it.
-    """
-    parts = [name for name in (part.strip() for part in names.split(",")) if name]
-    for name in parts:
-        for parameter in _parameters_of(model, name):
-            parameter.requires_grad_(False)
-    everything = list(model.parameters())
-    total = sum(p.numel() for p in everything)
-    trained = sum(p.numel() for p in everything if p.requires_grad)
-    if not trained:
-        raise InputError("nothing_trainable", freeze=names)
-    notices = [Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(parts) or "-")]
-    head = model.get_output_embeddings()
-    if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:
-        notices.append(Message("head_frozen"))
-    return Frozen(total, trained, tuple(notices))
-
-
-def _parameters_of(model: Any, name: str) -> list[nn.Parameter]:
-    if name == "embeddings":
-        return list(model.get_input_embeddings().parameters())
-    if name in ("encoder", "decoder"):
-        part = model.get_encoder() if name == "encoder" else model.get_decoder()
-        shared = {id(p) for p in model.get_input_embeddings().parameters()}
-        return [p for p in part.parameters() if id(p) not in shared]
-    found = [p for key, p in model.named_parameters() if key.startswith(name)]
-    if not found:
-        known = ", ".join(dict(model.named_children()))
-        raise InputError("freeze_unknown", name=name, known=known)
-    return found
-
-
-def set_training_mode(model: nn.Module) -> None:
-    """Train mode, but eval mode for every part whose parameters are all frozen: it has no dropout."""
-    model.train()
-    for module in model.modules():
-        own = list(module.parameters())
-        if own and not any(p.requires_grad for p in own):
-            module.eval()
-
-
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that learn, by name, each once."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint must know besides the trained parameters: frozen ones and persistent buffers, each once."""
-    trained = {id(p) for p in model.parameters() if p.requires_grad}
-    tensors: dict[str, Tensor] = {}
-    seen = set(trained)
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            tensors[name] = tensor.detach()
-    return tensors
-
-
-def choose_precision(wanted: str, device: torch.device) -> tuple[str, Message | None]:
-    """("bf16" or "fp32", and a notice where bf16 had to give way): bf16 only where the hardware computes in it."""
-    if wanted == "fp32":
-        return "fp32", None
-    if _native_bf16(device):
-        return "bf16", None
-    return "fp32", Message.of("precision_fallback", device=device.type)
-
-
-def _native_bf16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return True
 
 
 def model_config_json(model: Any) -> str:

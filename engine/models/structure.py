@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.contract.inputs import T5_FAMILIES
 from engine.contract.messages import InputError
 from engine.models.kinds import Kind, error_of
 from engine.models.weightfile import T5_NAMES, Tensors, tensors_of, weight_files, wrapper_of
@@ -15,7 +16,6 @@ SEQ2SEQ = {
     "marian", "mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t",
     "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "umt5", "xlm-prophetnet",
 }  # fmt: skip
-T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 FLOATS = {"F64", "F32", "F16", "BF16"}
 QUANTIZED = ("quantization_config", "compression_config")  # of config.json
 CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)

@@ -28,7 +28,8 @@ from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
 from engine.contract.untrusted import one_line, reading_foreign
 from engine.data.tokenizer import save_tokenizer
-from engine.models.loading import frozen_tensors, model_config_json, trained_parameters
+from engine.models.freezing import frozen_tensors, trained_parameters
+from engine.models.loading import model_config_json
 from engine.training import optim, tensorfile
 from engine.training.tensorfile import save_file
 

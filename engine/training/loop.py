@@ -22,7 +22,7 @@ from engine.contract.rundir import free_bytes, write_json
 from engine.contract.scores import FILE, Merit, read_evaluations
 from engine.contract.untrusted import one_line
 from engine.data import batching
-from engine.models import loading
+from engine.models import freezing, loading
 from engine.process.job import (
     DivergedError,
     FolderLostError,
@@ -66,7 +66,7 @@ def train(job: Job) -> Message:
 def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Training":
     """Takes the output folder over and puts optimizer and position in place; `lock` is that folder's, on rank 0."""
     start = prepared.start
-    parameters = loading.trained_parameters(prepared.model)
+    parameters = freezing.trained_parameters(prepared.model)
     optimizer = optim.make_optimizer(job.config, parameters.values())
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
@@ -203,7 +203,7 @@ class Training:
         runner, samples = self.runner(), self.samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
             self._evaluate()  # the run was cut between the last step of an epoch and its score
-        loading.set_training_mode(prepared.model)
+        freezing.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
         while self.step < prepared.steps_total:
             stop = self.one_step(runner, samples(self.step))
@@ -254,7 +254,7 @@ class Training:
             network=prepared.network,
             store=prepared.train_rows,
             world=job.world,
-            parameters=list(loading.trained_parameters(prepared.model).values()),
+            parameters=list(freezing.trained_parameters(prepared.model).values()),
             micro_batch_tokens=job.config.micro_batch_tokens,
             max_grad_norm=job.config.max_grad_norm,
         )
@@ -319,7 +319,7 @@ class Training:
             return self.saved[1] if self.saved else None
         if not self.step:
             return None
-        if not all(bool(p.isfinite().all()) for p in loading.trained_parameters(self.prepared.model).values()):
+        if not all(bool(p.isfinite().all()) for p in freezing.trained_parameters(self.prepared.model).values()):
             message = Message.of("ended_diverged_weights", step=self.step, **job.options())
             raise DivergedError(message, {}, self._slower())
         about = self._about()
@@ -405,7 +405,7 @@ class Training:
         if job.world.is_main:
             self._record(score, epoch)
         self.evaluations = job.world.from_main(self.evaluations)
-        loading.set_training_mode(prepared.model)
+        freezing.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
 
     def _record(self, score: Score, epoch: int) -> None:

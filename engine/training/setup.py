@@ -16,10 +16,11 @@ from engine.contract.rundir import free_bytes
 from engine.data import batching
 from engine.data.token_store import TokenStore, tokenizer_sha256
 from engine.data.tokenizer import require_own_vocabulary
-from engine.models import loading
+from engine.models import freezing, loading
 from engine.models.finite import require_numbers
 from engine.models.loss import find_head
 from engine.models.network import Network, network_of, packs
+from engine.models.precision import choose_precision
 from engine.models.seq2seq.described import positions
 from engine.models.weightfile import weight_files
 from engine.process.job import Job
@@ -93,8 +94,8 @@ def prepare(job: Job) -> Prepared:
         world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
-    frozen = loading.freeze(net, config.freeze)
-    loading.detach_from_files(loading.trained_parameters(net).values())  # the rest when it is written down
+    frozen = freezing.freeze(net, config.freeze)
+    loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest when it is written down
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     references = job.references(sources[1], validation_rows)
@@ -106,7 +107,7 @@ def prepare(job: Job) -> Prepared:
     head = find_head(net)
     if head is None:
         job.warn(Message.of("head_not_separable", model=type(net).__name__))
-    precision, notice = loading.choose_precision(config.mixed_precision, world.device)
+    precision, notice = choose_precision(config.mixed_precision, world.device)
     for message in (*frozen.notices, notice):
         job.notice(message)
     batch = config.effective_batch(world.size)

@@ -17,7 +17,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.data.batching import Cut
-from engine.models import loading
+from engine.models import freezing
 from engine.process.job import Job, out_of_memory, peak_memory
 from engine.process.world import World
 from engine.training import checkpoint, loop, optim
@@ -54,7 +54,7 @@ class Rehearsal:
             budgets = [config.micro_batch_tokens]
         stages = len(budgets) + 4
         job.phase("rehearsing", 0, stages)
-        loading.set_training_mode(self.training.prepared.model)
+        freezing.set_training_mode(self.training.prepared.model)
         self._try(budgets[0])
         self._update(budgets[0])
         job.phase("rehearsing", 1, stages)
@@ -153,7 +153,7 @@ class Rehearsal:
             found = Found(path, checkpoint.verify(path))
         except (OSError, ValueError) as error:
             raise InputError("rehearsal_checkpoint", path=str(path), why=one_line(error)) from None
-        trained = loading.trained_parameters(training.prepared.model)
+        trained = freezing.trained_parameters(training.prepared.model)
         names = {id(parameter): name for name, parameter in trained.items()}
         held = {
             **{name: tensor.detach() for name, tensor in trained.items()},
@@ -184,7 +184,7 @@ class Rehearsal:
         began = time.perf_counter()
         written = max(map(len, evaluator.replies(replies[0])), default=1)
         for_step = (time.perf_counter() - began) / max(1, written)
-        loading.set_training_mode(prepared.model)
+        freezing.set_training_mode(prepared.model)
         longest = [min(evaluator.longest_reply, int(lengths.label[batch].max())) for batch in replies]
         mean = min(evaluator.longest_reply, float(lengths.label.mean()))
         steps = (sum(longest), mean * len(replies), evaluator.longest_reply * len(replies))

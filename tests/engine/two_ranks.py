@@ -23,7 +23,7 @@ from engine.data.parquet_rows import Source
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.models import loading
+from engine.models import freezing, loading
 from engine.models.loss import find_head
 from engine.models.network import network_of
 from engine.process.job import execute
@@ -65,9 +65,9 @@ def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
 def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     """Of one step over the first rows of the training file."""
     _, net, store = prepared(config, "train_file")
-    loading.freeze(net, config.freeze)
-    loading.set_training_mode(net)
-    learning = loading.trained_parameters(net)
+    freezing.freeze(net, config.freeze)
+    freezing.set_training_mode(net)
+    learning = freezing.trained_parameters(net)
     budget, chunk, norm = config.micro_batch_tokens, config.loss_chunk_tokens, config.max_grad_norm
     network = network_of(net, find_head(net), chunk, bf16=False)
     runner = StepRunner(network, store, world, list(learning.values()), budget, norm)

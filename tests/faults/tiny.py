@@ -13,7 +13,7 @@ from transformers.utils import logging
 from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir
 from engine.data.tokenizer import load_tokenizer
-from engine.models import loading
+from engine.models import freezing
 from engine.training import checkpoint, optim
 from engine.training.checkpoint import CheckpointWriter, Saved
 
@@ -45,8 +45,8 @@ def load(model_folder: Path, tokenizer_folder: Path) -> Tiny:
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     net = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
-    loading.freeze(net, "encoder,embeddings")
-    optimizer = optim.make_optimizer(preset("sft-small").config, loading.trained_parameters(net).values())
+    freezing.freeze(net, "encoder,embeddings")
+    optimizer = optim.make_optimizer(preset("sft-small").config, freezing.trained_parameters(net).values())
     ids = torch.tensor([[5, 6, 7, 1]])
     net(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()

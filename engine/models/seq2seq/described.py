@@ -15,19 +15,20 @@ from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
 
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_foreign
-from engine.models import loading as models
+from engine.models.freezing import freeze
+from engine.models.seq2seq.from_transformers import loaded
 from engine.models.weightfile import Tensors, wrapper_of
 
 POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # what families call a table of positions
 
 
-def describe(path: Path, freeze: str, tensors: Tensors) -> dict[str, Any]:
+def describe(path: Path, parts: str, tensors: Tensors) -> dict[str, Any]:
     """Parameters, special tokens and positions of a folder's model whose files hold `tensors`; raises InputError."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     wrapper = wrapper_in(path, tensors)
-    net = models.loaded(path, wrapper, device_map="meta")
-    counted = models.freeze(net, freeze)
+    net = loaded(path, wrapper, device_map="meta")
+    counted = freeze(net, parts)
     special = {name: getattr(net.config, f"{name}_token_id", None) for name in ("pad", "eos", "decoder_start")}
     return {
         "special": special,

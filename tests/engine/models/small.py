@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
-from engine.models import loading
+from engine.models import freezing
 from engine.models.t5.packed import PackedT5
 
 # The width of all heads is not that of the model, and positions are alike from 12 tokens on.
@@ -54,8 +54,8 @@ def small_t5(family: str = "t5", *, untied: bool = False, seed: int = 0, **setti
 
 def frozen(net: Any, parts: str) -> Any:
     """The model with these parts frozen and their dropout off, as a run prepares it."""
-    loading.freeze(net, parts)
-    loading.set_training_mode(net)
+    freezing.freeze(net, parts)
+    freezing.set_training_mode(net)
     return net
 
 
@@ -79,7 +79,7 @@ def plain_losses(net: Any, rows: Rows) -> list[Tensor]:
 
 def gradients_of(net: Any, loss: Tensor) -> Gradients:
     """The gradient of each parameter that learns."""
-    learning = loading.trained_parameters(net)
+    learning = freezing.trained_parameters(net)
     return dict(zip(learning, torch.autograd.grad(loss, list(learning.values())), strict=True))
 
 

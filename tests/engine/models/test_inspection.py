@@ -13,7 +13,7 @@ from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5F
 from engine.contract.config import RunConfig, override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from engine.models import inspection, loading
+from engine.models import freezing, inspection
 
 TOKENS: dict[str, Any] = {"decoder_start_token_id": 0}
 SMALL: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
@@ -46,7 +46,7 @@ def test_a_folder_has_the_parameters_that_loading_it_shows(tmp_path: Path, more:
     net = t5(**more)
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path, freeze))
-    counted = loading.freeze(net, freeze)
+    counted = freezing.freeze(net, freeze)
     assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
     assert facts["rows"] == 40
     assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
@@ -68,7 +68,7 @@ def test_a_bare_state_dict_likewise(tmp_path: Path, suffix: str) -> None:
             path,
         )
     facts = inspection.describe(config_of(path))
-    counted = loading.freeze(net, "encoder,embeddings")
+    counted = freezing.freeze(net, "encoder,embeddings")
     assert (facts["parameters"], facts["trained"], facts["rows"]) == (counted.parameters, counted.trained, 40)
 
 
@@ -79,13 +79,13 @@ def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
     )  # fmt: skip
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path))
-    counted = loading.freeze(net, "encoder,embeddings")
+    counted = freezing.freeze(net, "encoder,embeddings")
     assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
 
 
 def test_a_new_model_has_all_but_its_embeddings() -> None:
     facts = inspection.describe(config_of("", freeze=""))
-    whole = loading.freeze(t5(), "").parameters
+    whole = freezing.freeze(t5(), "").parameters
     assert facts["parameters"] == whole - 40 * SMALL["d_model"]
 
 

@@ -28,7 +28,8 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.untrusted import one_line
 from engine.data.tokenizer import load_tokenizer
-from engine.models import loading
+from engine.models import freezing, loading
+from engine.models.precision import choose_precision
 
 Load = Callable[..., Any]
 
@@ -423,27 +424,28 @@ def names_beginning(net: nn.Module, *beginnings: str) -> set[str]:
 )
 def test_the_parts_named_do_not_learn(load: Load, tiny_t5: Path, names: str, frozen: tuple[str, ...]) -> None:
     net = load(tiny_t5)
-    result = loading.freeze(net, names)
+    result = freezing.freeze(net, names)
     assert frozen_names(net) == (names_beginning(net, *frozen) if frozen else set())
     assert result.parameters == sum(parameter.numel() for parameter in net.parameters())
-    assert result.trained == sum(parameter.numel() for parameter in loading.trained_parameters(net).values())
+    assert result.trained == sum(parameter.numel() for parameter in freezing.trained_parameters(net).values())
 
 
 def test_the_parts_of_bart_have_the_same_names(load: Load, tiny_bart: Path) -> None:
     net = load(tiny_bart)
-    loading.freeze(net, "encoder,embeddings")
+    freezing.freeze(net, "encoder,embeddings")
     assert frozen_names(net) == names_beginning(net, "model.encoder.", "model.shared.")
 
 
 def test_a_part_that_is_not_there_is_refused(load: Load, tiny_t5: Path) -> None:
-    message = refusal(lambda: loading.freeze(load(tiny_t5), "encoder,attention")).message
+    message = refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,attention")).message
     assert (message.code, message.args["name"]) == ("freeze_unknown", "attention")
     assert message.args["known"] == "shared, encoder, decoder, lm_head"
 
 
 def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
     assert (
-        refusal(lambda: loading.freeze(load(tiny_t5), "encoder,decoder,embeddings")).message.code == "nothing_trainable"
+        refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,decoder,embeddings")).message.code
+        == "nothing_trainable"
     )
 
 
@@ -460,16 +462,16 @@ def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
 def test_freezing_a_shared_head_is_told(
     load: Load, name: str, names: str, told: bool, request: pytest.FixtureRequest
 ) -> None:
-    notices = loading.freeze(load(request.getfixturevalue(name)), names).notices
+    notices = freezing.freeze(load(request.getfixturevalue(name)), names).notices
     assert [notice.code for notice in notices] == ["trainable", "head_frozen"] if told else ["trainable"]
 
 
 @pytest.mark.parametrize("name", ["tiny_t5", "tiny_bart"])
 def test_frozen_parts_have_no_dropout_and_the_others_do(load: Load, name: str, request: pytest.FixtureRequest) -> None:
     net = load(request.getfixturevalue(name))
-    loading.freeze(net, "encoder,embeddings")
+    freezing.freeze(net, "encoder,embeddings")
     net.eval()
-    loading.set_training_mode(net)
+    freezing.set_training_mode(net)
     assert not any(module.training for module in net.get_encoder().modules())
     layers = net.decoder.block if name == "tiny_t5" else net.model.decoder.layers
     assert all(module.training for layer in layers for module in layer.modules())
@@ -481,7 +483,7 @@ def test_frozen_parts_have_no_dropout_and_the_others_do(load: Load, name: str, r
 
 def test_a_model_that_learns_as_a_whole_is_in_training_mode_as_a_whole(load: Load, tiny_t5: Path) -> None:
     net = load(tiny_t5).eval()
-    loading.set_training_mode(net)
+    freezing.set_training_mode(net)
     assert all(module.training for module in net.modules())
 
 
@@ -492,16 +494,16 @@ def test_a_model_is_made_again_from_what_learns_and_what_does_not(
 ) -> None:
     """As a checkpoint keeps it: nothing twice, nothing left out."""
     net = load(request.getfixturevalue(name), dropout_rate=0.3)
-    loading.freeze(net, names)
-    learning = {key: parameter.detach().clone() for key, parameter in loading.trained_parameters(net).items()}
-    resting = {key: tensor.clone() for key, tensor in loading.frozen_tensors(net).items()}
+    freezing.freeze(net, names)
+    learning = {key: parameter.detach().clone() for key, parameter in freezing.trained_parameters(net).items()}
+    resting = {key: tensor.clone() for key, tensor in freezing.frozen_tensors(net).items()}
     assert not learning.keys() & resting.keys()
     stored = sum(tensor.numel() for tensor in (*learning.values(), *resting.values()))
     assert stored == sum(tensor.numel() for tensor in (*net.parameters(), *persistent(net)))
     config = json.loads(loading.model_config_json(net))
     again = loading.build_model(config, {**learning, **resting}, Path("step-00000001"))
     assert all(torch.equal(again.state_dict()[key], value) for key, value in net.state_dict().items())
-    loading.freeze(again, names)
+    freezing.freeze(again, names)
     ids = torch.tensor([[5, 6, 7, 1]])
     assert torch.equal(again.eval()(input_ids=ids, labels=ids).logits, net.eval()(input_ids=ids, labels=ids).logits)
     assert {**again.config.to_dict(), "_name_or_path": ""} == {**net.config.to_dict(), "_name_or_path": ""}
@@ -526,7 +528,7 @@ def test_bf16_is_used_only_where_the_hardware_has_it(
     monkeypatch: pytest.MonkeyPatch, wanted: str, capabilities: dict[str, bool], expected: str, told: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    precision, notice = loading.choose_precision(wanted, torch.device("cpu"))
+    precision, notice = choose_precision(wanted, torch.device("cpu"))
     assert precision == expected
     assert (notice is not None and notice.code == "precision_fallback") == told
 

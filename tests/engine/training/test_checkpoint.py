@@ -15,7 +15,7 @@ from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.rundir import MANIFEST, OutputDir
-from engine.models import checksums, loading
+from engine.models import checksums, freezing, loading
 from engine.training import checkpoint, optim
 from engine.training.checkpoint import CheckpointWriter, newest_sound
 
@@ -31,8 +31,8 @@ def trained(tiny_settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -
     """A model whose decoder learned for one step, and its optimizer."""
     config, _ = override(preset("sft-small").config, tiny_settings)
     net = loading.load_model(config, tokenizer)
-    loading.freeze(net, "encoder,embeddings")
-    optimizer = optim.make_optimizer(config, loading.trained_parameters(net).values())
+    freezing.freeze(net, "encoder,embeddings")
+    optimizer = optim.make_optimizer(config, freezing.trained_parameters(net).values())
     ids = torch.tensor([[5, 6, 7, 1]])
     net(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
@@ -100,8 +100,8 @@ def test_the_manifest_has_size_and_hash_of_every_file(three: OutputDir) -> None:
 
 def test_weights_that_do_not_learn_are_kept_once(three: OutputDir, trained: Trained) -> None:
     (frozen,) = (three.checkpoints / "frozen").iterdir()
-    learning = loading.trained_parameters(trained[0])
-    assert load_file(frozen).keys() == loading.frozen_tensors(trained[0]).keys()
+    learning = freezing.trained_parameters(trained[0])
+    assert load_file(frozen).keys() == freezing.frozen_tensors(trained[0]).keys()
     for step in (1, 2, 3):
         assert load_file(three.checkpoint(step) / "trained.safetensors").keys() == learning.keys()
 

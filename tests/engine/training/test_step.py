@@ -21,7 +21,7 @@ from engine.data.batching import Lengths
 from engine.data.parquet_rows import Source
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
-from engine.models import loading
+from engine.models import freezing, loading
 from engine.models.loss import find_head
 from engine.models.network import network_of
 from engine.models.seq2seq.padded import PaddedNetwork, micro_batch, model_inputs
@@ -42,8 +42,8 @@ Gradients = dict[str, Tensor]
 
 def loaded(config: RunConfig) -> Any:
     net = loading.load_model(config, load_tokenizer(config.tokenizer))
-    loading.freeze(net, config.freeze)
-    loading.set_training_mode(net)
+    freezing.freeze(net, config.freeze)
+    freezing.set_training_mode(net)
     return net
 
 
@@ -55,12 +55,12 @@ def runner_of(config: RunConfig, store: TokenStore, world: World, **changed: Any
         "max_grad_norm": config.max_grad_norm,
         **changed,
     }
-    parameters = list(loading.trained_parameters(net).values())
+    parameters = list(freezing.trained_parameters(net).values())
     return StepRunner(store=store, world=world, parameters=parameters, **arguments)
 
 
 def gradients_in(runner: StepRunner) -> Gradients:
-    learning = loading.trained_parameters(runner.network.model)
+    learning = freezing.trained_parameters(runner.network.model)
     return {name: parameter.grad for name, parameter in learning.items() if parameter.grad is not None}
 
 
@@ -82,7 +82,7 @@ def row_losses(net: Any, store: TokenStore) -> list[Tensor]:
 
 
 def gradients_of(net: Any, loss: Tensor) -> Gradients:
-    learning = loading.trained_parameters(net)
+    learning = freezing.trained_parameters(net)
     return dict(zip(learning, torch.autograd.grad(loss, list(learning.values())), strict=True))
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from engine import inspect
 from engine.contract.messages import InputError
-from engine.models import family_note, inspection, loading
-from engine.models.seq2seq import described
+from engine.models import family_note, freezing, inspection, loading
+from engine.models.seq2seq import described, from_transformers
 from tests.engine.models.families import FAMILIES, saved, small
 from tests.engine.models.test_inspection import config_of
 
@@ -24,7 +24,7 @@ OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
 def test_a_family_is_counted_as_loading_it_shows(name: str, tmp_path: Path) -> None:
     saved(name, tmp_path)
     facts = inspection.describe(config_of(tmp_path))
-    counted = loading.freeze(loading.loaded(tmp_path), "encoder,embeddings")
+    counted = freezing.freeze(from_transformers.loaded(tmp_path), "encoder,embeddings")
     assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
     assert (facts["rows"], facts["wrapper"]) == (400, "")
     assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
@@ -88,7 +88,7 @@ def test_what_wrapped_a_model_is_taken_off_and_its_own_names_are_kept(name: str,
     state = load_file(tmp_path / "model.safetensors")
     save_file({f"{wrapper}{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
     assert inspection.describe(config_of(tmp_path))["wrapper"] == wrapper
-    again = loading.loaded(tmp_path, wrapper).state_dict()
+    again = from_transformers.loaded(tmp_path, wrapper).state_dict()
     assert all(torch.equal(again[key], tensor) for key, tensor in net.state_dict().items())
 
 

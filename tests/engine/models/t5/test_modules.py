@@ -8,7 +8,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from engine.contract.config import override
 from engine.contract.presets import preset
-from engine.models import loading
+from engine.models import freezing, loading
 from engine.models.t5.modules import T5Modules
 from tests.engine.models.small import exact, frozen, packed, random_rows, relative_error, small_t5
 
@@ -57,8 +57,8 @@ def test_the_same_parts_freeze_and_lose_their_dropout(parts: str) -> None:
 
     theirs = frozen(small_t5(), parts)
     ours = frozen(modules_of(small_t5()), parts)
-    assert [*loading.trained_parameters(ours)] == [*loading.trained_parameters(theirs)]
-    assert [*loading.frozen_tensors(ours)] == [*loading.frozen_tensors(theirs)]
+    assert [*freezing.trained_parameters(ours)] == [*freezing.trained_parameters(theirs)]
+    assert [*freezing.frozen_tensors(ours)] == [*freezing.frozen_tensors(theirs)]
     assert training(ours) == training(theirs)
 
 

@@ -1,0 +1,79 @@
+"""What of a model learns, and what does not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from engine.contract.messages import InputError, Message
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What `freeze` did: parameter counts, and what to tell the user."""
+
+    parameters: int
+    trained: int
+    notices: tuple[Message, ...]
+
+
+def freeze(model: Any, names: str) -> Frozen:
+    """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part.
+
+    `encoder`, `decoder` and `embeddings` are found through the model's own accessors; any other name stands for
+    the parameters whose names begin with it.
+    """
+    parts = [name for name in (part.strip() for part in names.split(",")) if name]
+    for name in parts:
+        for parameter in _parameters_of(model, name):
+            parameter.requires_grad_(False)
+    everything = list(model.parameters())
+    total = sum(p.numel() for p in everything)
+    trained = sum(p.numel() for p in everything if p.requires_grad)
+    if not trained:
+        raise InputError("nothing_trainable", freeze=names)
+    notices = [Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(parts) or "-")]
+    head = model.get_output_embeddings()
+    if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:
+        notices.append(Message("head_frozen"))
+    return Frozen(total, trained, tuple(notices))
+
+
+def _parameters_of(model: Any, name: str) -> list[nn.Parameter]:
+    if name == "embeddings":
+        return list(model.get_input_embeddings().parameters())
+    if name in ("encoder", "decoder"):
+        part = model.get_encoder() if name == "encoder" else model.get_decoder()
+        shared = {id(p) for p in model.get_input_embeddings().parameters()}
+        return [p for p in part.parameters() if id(p) not in shared]
+    found = [p for key, p in model.named_parameters() if key.startswith(name)]
+    if not found:
+        known = ", ".join(dict(model.named_children()))
+        raise InputError("freeze_unknown", name=name, known=known)
+    return found
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Train mode, but eval mode for every part whose parameters are all frozen: it has no dropout."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            module.eval()
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by name, each once."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint must know besides the trained parameters: frozen ones and persistent buffers, each once."""
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    tensors: dict[str, Tensor] = {}
+    seen = set(trained)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[name] = tensor.detach()
+    return tensors

@@ -1,0 +1,23 @@
+"""In which precision matrix products are computed."""
+
+import torch
+
+from engine.contract.messages import Message
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[str, Message | None]:
+    """("bf16" or "fp32", and a notice where bf16 had to give way): bf16 only where the hardware computes in it."""
+    if wanted == "fp32":
+        return "fp32", None
+    if _native_bf16(device):
+        return "bf16", None
+    return "fp32", Message.of("precision_fallback", device=device.type)
+
+
+def _native_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return True
