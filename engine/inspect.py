@@ -53,7 +53,7 @@ def tell(**what: Any) -> None:
 
 
 def limit_this_process() -> None:
-    """No core dumps, and no more memory than a survey can need."""
+    """No core dumps, and no more memory than an inspection can need."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)

@@ -15,7 +15,7 @@ FACTS = ("special", "rows", "parameters", "trained", "positions", "wrapper")
 
 
 def described(path: Path, freeze: str, tensors: Tensors, folder: Path) -> dict[str, Any]:
-    """What `engine.models.seq2seq.described` says of a model whose files hold `tensors`, or said of it before; raises InputError."""
+    """What `seq2seq.described` says of a model whose files hold `tensors`, or said of it before; raises InputError."""
     kept = read_json(folder / RECORD).get(_key(path, freeze, tensors))
     if isinstance(kept, dict) and kept.get("sha256") == _digest(kept.get("facts")):
         return dict(kept["facts"])

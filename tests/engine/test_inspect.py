@@ -1,4 +1,4 @@
-"""What a survey says of files: by itself, and as the process that the app asks."""
+"""What an inspection says of files: by itself, and as the process that the app asks."""
 
 import json
 import os
@@ -25,7 +25,7 @@ ROWS = [("你好", "你好！"), ("今天天气怎么样？", "今天天气很�
 
 
 @pytest.fixture
-def survey(tmp_path: Path, tiny_tokenizer: Path) -> Callable[..., dict[str, Any]]:
+def inspected(tmp_path: Path, tiny_tokenizer: Path) -> Callable[..., dict[str, Any]]:
     """Asks the process for its facts on data files with these rows, under settings given by name."""
 
     def write(name: str, rows: list[tuple[str | None, str | None]]) -> str:
@@ -54,18 +54,18 @@ def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
 
 
 def test_a_damaged_token_store_is_made_again_and_told_once(
-    survey: Callable[..., dict[str, Any]], tmp_path: Path
+    inspected: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    sound = survey()["train_file"]
+    sound = inspected()["train_file"]
     (damaged,) = (tmp_path / "store").glob("train-*/label.ids")
     damaged.write_bytes(bytes([damaged.read_bytes()[0] ^ 2]) + damaged.read_bytes()[1:])
-    again = survey()["train_file"]
+    again = inspected()["train_file"]
     assert again.pop("store_again")["path"] == str(damaged)
-    assert again == sound == survey()["train_file"]
+    assert again == sound == inspected()["train_file"]
 
 
-def test_rows_tokens_and_steps_are_counted(survey: Callable[..., dict[str, Any]]) -> None:
-    facts = survey([*ROWS, (None, "x"), ("\x1b[2J", "y"), ROWS[0]], epochs=2, gradient_accumulation_steps=2)
+def test_rows_tokens_and_steps_are_counted(inspected: Callable[..., dict[str, Any]]) -> None:
+    facts = inspected([*ROWS, (None, "x"), ("\x1b[2J", "y"), ROWS[0]], epochs=2, gradient_accumulation_steps=2)
     train = facts["train_file"]
     assert (train["rows"], train["dropped"]) == (6, {"prompt_null": 1})
     assert (train["control_rows"], train["first_control"]) == (1, 4)
@@ -76,28 +76,28 @@ def test_rows_tokens_and_steps_are_counted(survey: Callable[..., dict[str, Any]]
     assert (facts["steps"]["rows"], facts["steps"]["per_epoch"], facts["steps"]["total"]) == (5, 3, 6)
 
 
-def test_what_the_cut_takes_is_counted(survey: Callable[..., dict[str, Any]]) -> None:
-    whole, short = survey()["train_file"], survey(max_seq_len=3)["train_file"]
+def test_what_the_cut_takes_is_counted(inspected: Callable[..., dict[str, Any]]) -> None:
+    whole, short = inspected()["train_file"], inspected(max_seq_len=3)["train_file"]
     assert whole["cut_tokens"] == 0
     assert short["cut_rows"] == 3
     assert short["label_tokens"] == whole["label_tokens"]
     assert short["prompt"] == whole["prompt"]
 
 
-def test_without_a_tokenizer_the_rows_are_read_all_the_same(survey: Callable[..., dict[str, Any]]) -> None:
-    facts = survey(tokenizer="nowhere")
+def test_without_a_tokenizer_the_rows_are_read_all_the_same(inspected: Callable[..., dict[str, Any]]) -> None:
+    facts = inspected(tokenizer="nowhere")
     assert facts["tokenizer"]["error"]["code"] == "file_missing"
     assert facts["train_file"]["rows"] == 3
     assert "label" not in facts["train_file"]
 
 
-def test_where_nothing_may_be_written_it_looks_all_the_same(survey: Callable[..., dict[str, Any]]) -> None:
-    assert survey(token_store="/dev/null/store")["train_file"]["tokens"] > 0
+def test_where_nothing_may_be_written_it_looks_all_the_same(inspected: Callable[..., dict[str, Any]]) -> None:
+    assert inspected(token_store="/dev/null/store")["train_file"]["tokens"] > 0
 
 
-def test_the_survey_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
+def test_an_inspection_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
     script = (
-        "import sys\nfrom engine import survey\nsurvey._tokenizer(sys.argv[1])\n"
+        "import sys\nfrom engine.inspect import _tokenizer\n_tokenizer(sys.argv[1])\n"
         "print([name for name in ('torch', 'accelerate') if name in sys.modules])"
     )
     done = subprocess.run(
@@ -133,9 +133,9 @@ def test_an_import_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:
 
 
 def test_a_row_is_shown_with_what_is_cut(
-    survey: Callable[..., dict[str, Any]], tmp_path: Path, tiny_tokenizer: Path
+    inspected: Callable[..., dict[str, Any]], tmp_path: Path, tiny_tokenizer: Path
 ) -> None:
-    survey()
+    inspected()
     values = {"train_file": str(tmp_path / "train.parquet"), "tokenizer": str(tiny_tokenizer), "max_seq_len": 3}
     config, _ = override(preset("sft-small").config, values)
     found = answer("row", config, setting="train_file", row=1)

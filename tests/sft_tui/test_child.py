@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(sys.executable).with_name("sft-tui"))
 # What our processes import, what Python itself looks for as it starts, and our own packages.
 NAMES = ("numpy", "torch", "json", "click", "psutil", "pyarrow", "sitecustomize", "usercustomize", "readline", "this")
-PACKAGES = {"engine": ("__init__", "survey", "train", "reply"), "tests": ("__init__",)}
+PACKAGES = {"engine": ("__init__", "inspect", "train", "reply"), "tests": ("__init__",)}
 ENV = {"LC_ALL": "C.UTF-8", "ACCELERATE_USE_CPU": "true"}
 
 

@@ -1,6 +1,6 @@
 """Facts on a model of any family but T5, from the class that transformers has for it: built without its weights.
 
-Needs torch; the survey imports it only where it must.
+Needs torch; an inspection imports it only where it must.
 """
 
 import warnings

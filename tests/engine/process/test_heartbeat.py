@@ -142,10 +142,10 @@ def test_the_number_of_an_attempt_is_told_by_the_environment(monkeypatch: pytest
 STUCK = """
 import os, sys, time
 from pathlib import Path
-from engine.process import heartbeat as pulse
+from engine.process import heartbeat
 from engine.contract.stream import EventWriter
 from engine.process.heartbeat import Life, Pulse
-pulse.WATCH_SECONDS, pulse.ORPHAN_SECONDS = 0.01, 0.2
+heartbeat.WATCH_SECONDS, heartbeat.ORPHAN_SECONDS = 0.01, 0.2
 if os.fork():
     os._exit(0)
 life = Life()

@@ -154,7 +154,7 @@ ENGLISH = re.compile(
 )
 CHILD = """
 import contextlib, io, json, shlex, sys
-from sft_tui.cli import main as cli, cli_data
+from sft_tui.cli import main as cli
 
 def said(words):
     sys.argv, out, code = ["sft-tui", *shlex.split(words)], io.StringIO(), 0

@@ -58,8 +58,8 @@ ASKS = """
 import signal, sys
 from pathlib import Path
 from engine.contract.presets import preset
-from sft_tui.preflight import ask_engine as probe
-probe.ask("import", preset("sft-small").config, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
+from sft_tui.preflight import ask_engine
+ask_engine.ask("import", preset("sft-small").config, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
 """
 
 
