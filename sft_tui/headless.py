@@ -8,7 +8,7 @@ from engine.contract import events
 from engine.contract.events import Record, encode
 from engine.contract.harmless import harmless
 from engine.contract.messages import PHASES_ZH, Lang
-from engine.contract.presets import PRESETS
+from engine.contract.presets import built_in
 from sft_tui import text
 from sft_tui.locale import say
 from sft_tui.output import write_line
@@ -263,7 +263,7 @@ def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
 
 def started_lines(event: events.RunStarted, lang: Lang) -> list[str]:
     """Which configuration is used, what was overridden, and what the machine has."""
-    known = PRESETS.get(event.preset)
+    known = built_in().get(event.preset)
     summary = known.summary(lang) if known else "-"
     name = f"{event.preset} ({known.original})" if known and known.original else event.preset
     first = say("using", lang, preset=text.safe(name), summary=summary)

@@ -250,6 +250,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "完成，用时 {time}。试着问它：sft-tui reply --model {model} '你好'",
     ),
     "preset_head": ("{name}: {summary}", "{name}：{summary}"),
+    "preset_from": ("{parent} with other settings", "在 {parent} 基础上修改"),
+    "preset_saved": (
+        "Saved as {path}. Start it with: sft-tui run {name}",
+        "已保存为 {path}。启动：sft-tui run {name}",
+    ),
     "presets_hint": (
         "sft-tui presets show NAME lists every value; sft-tui run NAME starts a run.",
         "sft-tui presets show 名称 查看全部参数；sft-tui run 名称 开始训练。",

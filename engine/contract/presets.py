@@ -1,183 +1,209 @@
-"""The presets: plain RunConfig values with a line on what each is for."""
+"""Presets in TOML: those that come with the program, and a user's own; each names its parent and what differs from it.
+
+A user's own lie one in a file, named after it: in `presets/` of the folder one works in, or in that of the user's
+configuration (`$XDG_CONFIG_HOME/sft-tui/presets`). They are read as what anybody may have written.
+"""
 
 import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
 
-from engine.contract.config import RunConfig
+from engine.contract.config import FIELDS, RunConfig, check, check_kind, to_json
+from engine.contract.files import read_linked, reason
 from engine.contract.messages import InputError, Lang
+
+BUILT_IN = Path(__file__).with_name("presets.toml")
+HERE = Path("presets")
+SUFFIX = ".toml"
+LARGEST = 1 << 16  # bytes of a file
+MOST = 200  # files of a folder that are listed
+LONGEST_HELP = 200  # characters
+PLAIN_NAME = re.compile(r"\w[\w.-]{,59}")
+WORDS = ("help", "help_zh", "original", "note", "note_zh")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A named RunConfig; `finetunes` is False where a model is trained from random weights."""
+    """A named RunConfig, with a line on what it is for; `file` is that of a user's own."""
 
     name: str
-    en: str
-    zh: str
     config: RunConfig
-    finetunes: bool = True
+    help: str = ""
+    help_zh: str = ""
     original: str = ""  # the class of the original scripts that it is
-    note_en: str = ""  # what the original guide says of that, where it says something else
+    note: str = ""  # what the original guide says of that, where it says something else
     note_zh: str = ""
+    parent: str = ""
+    file: Path | None = None
+
+    @property
+    def finetunes(self) -> bool:
+        """False where a model is trained from random weights."""
+        return bool(self.config.pretrained_model)
 
     def summary(self, lang: Lang = "en") -> str:
         """What it is for, in `lang`."""
-        return self.zh if lang == "zh" else self.en
+        return (self.help_zh or self.help) if lang == "zh" else self.help
+
+    def changes(self) -> dict[str, Any]:
+        """The settings in which it differs from its parent."""
+        base = to_json(preset(self.parent).config if self.parent else RunConfig())
+        return {name: value for name, value in to_json(self.config).items() if value != base[name]}
 
 
-_SFT_SMALL = RunConfig()
+@cache
+def built_in() -> Mapping[str, Preset]:
+    """The presets that come with the program, in the order they are shown in."""
+    tables = tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
 
-_PRETRAIN = RunConfig(
-    train_file="data/my_train_dataset.parquet",
-    validation_file="data/my_valid_dataset.parquet",
-    pretrained_model="",
-    freeze="",
-    max_seq_len=192,
-    epochs=6,
-    batch_size_per_gpu=32,
-    gradient_accumulation_steps=2,
-    learn_rate=1.5e-4,
-    div_factor=50,
-    warmup_steps=1024,
-    micro_batch_tokens=4096,
-    output_dir="model_save/pretrain",
-    logging_steps=100,
-    save_steps=500,
-    keep_latest_n_ckp=8,
-)
+    @cache
+    def made(name: str) -> Preset:
+        table = tables[name]
+        return _made(name, table, made(table["parent"]).config if "parent" in table else RunConfig(), None)
 
-_DEMO = RunConfig(
-    train_file="data/demo/train.parquet",
-    validation_file="data/demo/valid.parquet",
-    test_file="data/demo/valid.parquet",
-    tokenizer="model_save/demo/tokenizer",
-    pretrained_model="model_save/demo/pretrain/best",
-    max_seq_len=64,
-    token_store="data/demo/token_store",
-    epochs=3,
-    batch_size_per_gpu=16,
-    gradient_accumulation_steps=1,
-    learn_rate=1.5e-4,
-    div_factor=10,
-    warmup_steps=20,
-    micro_batch_tokens=4096,
-    d_model=192,
-    d_kv=48,
-    d_ff=768,
-    num_layers=2,
-    num_decoder_layers=3,
-    num_heads=4,
-    bleu_rows=96,
-    max_new_tokens=40,
-    eval_batch_rows=64,
-    output_dir="model_save/demo/sft",
-    logging_steps=25,
-    save_steps=100,
-)
+    return {name: made(name) for name in tables}
 
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "sft-small",
-            "fine-tune on a small data set; for 16 GB of memory and small GPUs, or none",
-            "小数据集微调，适合 16 GB 内存和小显存，无 GPU 亦可",
-            _SFT_SMALL,
-            original="TrainConfigSFTSmall",
-            note_en="small data set - for 16 GB of memory",
-            note_zh="小数据集 - 适合16G内存",
-        ),
-        Preset(
-            "sft",
-            "fine-tune on 10k rows; the standard recipe",
-            "标准微调（1 万行数据）",
-            replace(
-                _SFT_SMALL,
-                train_file="data/sft_train_dataset_10k.parquet",
-                validation_file="data/sft_valid_dataset_1k.parquet",
-                epochs=20,
-                batch_size_per_gpu=20,
-                gradient_accumulation_steps=6,
-                warmup_steps=200,
-                max_seq_len=256,
-                micro_batch_tokens=4096,
-                output_dir="model_save/sft",
-                logging_steps=20,
-                save_steps=83,
-                keep_latest_n_ckp=5,
-            ),
-            original="TrainConfigSFT",
-        ),
-        Preset(
-            "sft-fast",
-            "fine-tune on the small data set with large steps; for two GPUs of 20 GB",
-            "小数据集快速微调，适合两块 20 GB 显存的 GPU",
-            replace(
-                _SFT_SMALL,
-                epochs=5,
-                batch_size_per_gpu=24,
-                gradient_accumulation_steps=2,
-                warmup_steps=300,
-                micro_batch_tokens=8192,
-                output_dir="model_save/sft_fast",
-                logging_steps=100,
-                save_steps=521,
-            ),
-            original="TrainConfigSFTFast",
-        ),
-        Preset(
-            "pretrain",
-            "train a T5 from random weights",
-            "从随机权重开始预训练 T5",
-            _PRETRAIN,
-            finetunes=False,
-            original="TrainConfig",
-        ),
-        Preset(
-            "pretrain-large",
-            "the same on 6 million rows",
-            "同上，使用 600 万行数据",
-            replace(
-                _PRETRAIN,
-                train_file="data/my_train_dataset_6m.parquet",
-                output_dir="model_save/pretrain_large",
-                save_steps=5000,
-                keep_latest_n_ckp=5,
-            ),
-            finetunes=False,
-            original="TrainConfigPretrainLarge",
-        ),
-        Preset(
-            "demo-pretrain",
-            "first half of the demo: a small T5 learns from random weights to continue texts of chatterbot-corpus",
-            "演示的前半：从随机权重预训练一个小 T5，学习续写 chatterbot-corpus 的文本",
-            replace(
-                _DEMO,
-                train_file="data/demo/pretrain_train.parquet",
-                validation_file="data/demo/pretrain_valid.parquet",
-                test_file="data/demo/pretrain_valid.parquet",
-                pretrained_model="",
-                freeze="",
-                epochs=3,
-                learn_rate=1e-3,
-                output_dir="model_save/demo/pretrain",
-            ),
-            finetunes=False,
-        ),
-        Preset(
-            "demo",
-            "second half of the demo: it learns to reply; `sft-tui demo` runs both",
-            "演示的后半：微调该模型，学习回答；`sft-tui demo` 依次运行两者",
-            _DEMO,
-        ),
-    )
-}
+
+def user_folder() -> Path:
+    """Where a user keeps presets for every folder."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(os.path.expanduser(base)) / "sft-tui" / "presets"
+
+
+def presets() -> dict[str, Preset]:
+    """All presets: those that come with the program, and then a user's own that can be read."""
+    found = dict(built_in())
+    for name, file in own_files().items():
+        try:
+            found.setdefault(name, _of_file(name, file))
+        except InputError:
+            continue
+    return found
+
+
+def own_files() -> dict[str, Path]:
+    """The files of a user's own presets by their names; one in the current folder goes before one of all folders."""
+    found: dict[str, Path] = {}
+    for folder in (HERE, user_folder()):
+        try:
+            names = sorted(path.name for path in folder.iterdir())[:MOST]
+        except OSError:
+            continue
+        for name in names:
+            stem = name.removesuffix(SUFFIX)
+            if name.endswith(SUFFIX) and PLAIN_NAME.fullmatch(stem) and stem not in built_in():
+                found.setdefault(stem, folder / name)
+    return found
 
 
 def preset(name: str) -> Preset:
-    """The preset `name`; raises InputError that names the nearest known one first."""
-    if name in PRESETS:
-        return PRESETS[name]
-    near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.4)
-    known = near + [other for other in PRESETS if other not in near]
-    raise InputError("preset_unknown", name=name, known=", ".join(known))
+    """The preset of a name, or in a file that is named by its path; raises InputError."""
+    return _preset(name, ())
+
+
+def _preset(name: str, heirs: tuple[str, ...]) -> Preset:
+    """The same, as the parent of `heirs`."""
+    if name in heirs:
+        raise InputError("preset_circle", name=name, names=" → ".join((*heirs, name)))
+    if name in built_in():
+        return built_in()[name]
+    if (name.endswith(SUFFIX) or os.sep in name) and "\0" not in name:
+        stem = Path(name).name.removesuffix(SUFFIX)
+        return _of_file(stem if PLAIN_NAME.fullmatch(stem) else "run", Path(os.path.expanduser(name)), heirs)
+    own = own_files()
+    if name in own:
+        return _of_file(name, own[name], heirs)
+    known = [*built_in(), *own]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+    raise InputError(
+        "preset_unknown", name=name, known=", ".join([*near, *(each for each in known if each not in near)])
+    )
+
+
+def _of_file(name: str, file: Path, heirs: tuple[str, ...] = ()) -> Preset:
+    try:
+        status = file.stat()
+        table = _table(file, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise InputError("preset_unreadable", path=str(file), **reason(error)) from None
+    parent = table.get("parent", "sft-small")
+    if not isinstance(parent, str):
+        raise InputError("preset_bad", path=str(file), why="parent is not a text", why_zh="parent 不是文本")
+    base = _preset(parent, (*heirs, name))
+    return _made(name, {**table, "parent": parent}, base.config, file)
+
+
+@lru_cache(maxsize=MOST)
+def _table(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
+    """What a file says, read again when it changes; raises InputError and OSError."""
+    try:
+        return tomllib.loads(read_linked(file, LARGEST).decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InputError("preset_bad", path=str(file), why="it is not UTF-8", why_zh="它不是 UTF-8 文本") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError("preset_bad", path=str(file), why=" ".join(str(error).split())[:LONGEST_HELP]) from None
+
+
+def _made(name: str, table: Mapping[str, Any], base: RunConfig, file: Path | None) -> Preset:
+    words, values = {}, {}
+    for key, value in table.items():
+        if key in FIELDS:
+            check_kind(key, value)
+            values[key] = value
+        elif key in WORDS:
+            words[key] = _line(key, value, file)
+        elif key != "parent":
+            near = difflib.get_close_matches(key, [*FIELDS, *WORDS, "parent"], n=1)
+            raise InputError("preset_key", path=str(file), key=key, near=near[0] if near else "parent")
+    return Preset(name, check(replace(base, **values)), **words, parent=str(table.get("parent", "")), file=file)
+
+
+def _line(key: str, value: Any, file: Path | None) -> str:
+    if not isinstance(value, str):
+        raise InputError("preset_bad", path=str(file), why=f"{key} is not a text", why_zh=f"{key} 不是文本")
+    return " ".join(value.split())[:LONGEST_HELP]
+
+
+def to_toml(parent: str, values: Mapping[str, Any], words: str = "") -> str:
+    """A preset as the text of its file."""
+    lines = [f"parent = {_toml(parent)}", *([f"help = {_toml(words)}"] if words else [])]
+    return "\n".join([*lines, *(f"{name} = {_toml(value)}" for name, value in values.items())]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value; JSON writes texts as TOML reads them."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def save(name: str, parent: str, values: Mapping[str, Any], folder: Path, *, words: str = "", replaces: bool) -> Path:
+    """Writes a preset of one's own; raises InputError, also where its name is taken and it does not replace that."""
+    if not PLAIN_NAME.fullmatch(name):
+        raise InputError("preset_name", name=name)
+    if name in built_in():
+        raise InputError("preset_built_in", name=name)
+    if name == parent:
+        raise InputError("preset_circle", name=name, names=f"{name} → {name}")
+    check(replace(preset(parent).config, **values))
+    path, staged = folder / f"{name}{SUFFIX}", folder / f".{name}{SUFFIX}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staged.write_text(to_toml(parent, values, words), encoding="utf-8")
+        try:
+            if replaces:
+                staged.replace(path)
+            else:
+                os.link(staged, path)  # which fails where there is one, also one that came just now
+        finally:
+            staged.unlink(missing_ok=True)
+    except FileExistsError:
+        raise InputError("preset_exists", name=name, path=str(path)) from None
+    except OSError as error:
+        raise InputError("preset_unwritable", path=str(path), **reason(error)) from None
+    return path

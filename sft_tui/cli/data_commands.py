@@ -1,4 +1,4 @@
-"""The commands about presets, and about data of one's own."""
+"""The commands about data of one's own."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -8,52 +8,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from engine.contract.config import RunConfig, override, setting_of, to_json
-from engine.contract.presets import PRESETS, preset
+from engine.contract.config import RunConfig, override, setting_of
+from engine.contract.presets import preset
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, telling
 from sft_tui.locale import say
-from sft_tui.options import HomePath, SourcePath, settings_table
+from sft_tui.options import HomePath, SourcePath
 from sft_tui.output import echo, echo_json
-
-
-@click.group(invoke_without_command=True)
-@click.pass_context
-def presets(context: click.Context) -> None:
-    """List the presets."""
-    if context.invoked_subcommand is None:
-        list_presets()
-
-
-@presets.command("list")
-def list_presets_command() -> None:
-    """List the presets."""
-    list_presets()
-
-
-def list_presets() -> None:
-    """Prints a line on each preset."""
-    width = max(map(len, PRESETS))
-    for entry in PRESETS.values():
-        echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
-    echo(say("presets_hint", LANG), err=True)
-
-
-@presets.command("show")
-@click.argument("name")
-@click.option("--json", is_flag=True, help="Print the values as JSON.")
-def show_preset(name: str, json: bool) -> None:
-    """Show every value of a preset."""
-    entry = preset(name)
-    if json:
-        echo_json(to_json(entry.config), indent=1)
-        return
-    echo(say("preset_head", LANG, name=entry.name, summary=entry.summary(LANG)) + "\n")
-    for line in settings_table(entry.config, LANG):
-        echo(line)
-    config = entry.config
-    rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
-    echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
 
 
 @click.group()

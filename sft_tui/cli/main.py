@@ -27,7 +27,8 @@ from sft_tui.cli.common import (
     run_option,
     screen_options,
 )
-from sft_tui.cli.data_commands import data, presets
+from sft_tui.cli.data_commands import data
+from sft_tui.cli.preset_commands import presets
 from sft_tui.locale import say
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo, echo_json

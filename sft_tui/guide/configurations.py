@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from engine.contract.messages import Lang
-from engine.contract.presets import PRESETS, preset
+from engine.contract.presets import built_in, preset
 from sft_tui.locale import say
 
 # The switches that choose a configuration, as options of the scripts.
@@ -28,9 +28,9 @@ def preset_of(job: str, switches: Mapping[str, bool], lang: Lang) -> str:
     if not chosen:
         return "sft" if switches.get("is_finetune") else "pretrain"
     name = CONFIGURATIONS[chosen[0]]
-    if PRESETS[name].finetunes and not switches.get("is_finetune") and job == "train":
+    if built_in()[name].finetunes and not switches.get("is_finetune") and job == "train":
         raise click.UsageError(say("guide_finetuning", lang, switch=chosen[0]))
-    if not PRESETS[name].finetunes and switches.get("is_finetune"):
+    if not built_in()[name].finetunes and switches.get("is_finetune"):
         raise click.UsageError(say("guide_pretraining", lang, switch=chosen[0]))
     return name
 
@@ -38,7 +38,7 @@ def preset_of(job: str, switches: Mapping[str, bool], lang: Lang) -> str:
 def banner(name: str, lang: Lang) -> str:
     """Which configuration is used, in the guide's words."""
     known = preset(name)
-    words = known.note_zh if lang == "zh" else known.note_en
+    words = known.note_zh if lang == "zh" else known.note
     return f"{RULE}\n{say('guide_using', lang, original=known.original, summary=words or known.summary(lang))}\n{RULE}"
 
 

@@ -12,7 +12,7 @@ from textual.worker import get_current_worker
 from engine.contract.config import FIELDS, check_value, override, setting_of
 from engine.contract.locks import is_locked
 from engine.contract.messages import InputError
-from engine.contract.presets import PRESETS, preset
+from engine.contract.presets import preset, presets
 from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import data_import, runs, starting, story
 from sft_tui.locale import say
@@ -45,7 +45,7 @@ class LaunchScreen(CanvasScreen):
 
     def __init__(self, demo: bool = False) -> None:
         super().__init__()
-        self.state = View("demo" if demo else next(iter(PRESETS)))
+        self.state = View("demo" if demo else next(iter(presets())))
 
     def on_mount(self) -> None:
         """Looks at the first preset."""
@@ -114,7 +114,8 @@ class LaunchScreen(CanvasScreen):
     def _refresh(self) -> None:
         """What runs have left in the presets' folders, and how far the demo is."""
         found = {}
-        for name, entry in PRESETS.items():
+        known = presets()
+        for name, entry in known.items():
             output = OutputDir(Path(entry.config.output_dir))
             owner, steps = output.owner(), output.checkpoint_steps()
             if owner and steps and not owner.get("finished"):
@@ -122,7 +123,12 @@ class LaunchScreen(CanvasScreen):
                 found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
         new_here = not runs.are_any(self.host.options.logs)
         demo_runs = bool(story.current())
-        self.state = replace(self.state, resumable=found, offer_demo=new_here, demo=story.stage(), demo_runs=demo_runs)
+        stage = story.stage()
+        self.state = replace(
+            self.state, presets=known, resumable=found, offer_demo=new_here, demo=stage, demo_runs=demo_runs
+        )
+        if self.state.preset not in known:  # its file is gone
+            self._choose(next(iter(known)))
 
     def _look_around(self) -> None:
         """Keeps that up to date while nothing is pressed; what a run made or finished is checked again."""
@@ -206,7 +212,7 @@ class LaunchScreen(CanvasScreen):
         """Moves the cursor."""
         state = self.state
         if state.panel == "presets":
-            names = list(PRESETS)
+            names = list(state.presets)
             place = min(len(names) - 1, max(0, names.index(state.preset) + by))
             if names[place] != state.preset:
                 self._choose(names[place])
@@ -428,8 +434,8 @@ class LaunchScreen(CanvasScreen):
         before = (self.state.panel, self.state.setting)
         panel, item = self._pointed(x, y)
         self.state = replace(self.state, panel=panel)
-        if item >= 0 and panel == "presets" and list(PRESETS)[item] != self.state.preset:
-            self._choose(list(PRESETS)[item])
+        if item >= 0 and panel == "presets" and list(self.state.presets)[item] != self.state.preset:
+            self._choose(list(self.state.presets)[item])
         elif item >= 0 and panel == "findings":
             self.state = replace(self.state, finding=item)
         elif item >= 0 and panel == "settings":

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.messages import Lang
-from engine.contract.presets import PRESETS, preset
+from engine.contract.presets import Preset, presets
 from sft_tui import story
 from sft_tui.locale import say
 from sft_tui.options import setting_text
@@ -38,6 +38,7 @@ class View:
     """All that the screen shows."""
 
     preset: str
+    presets: Mapping[str, Preset] = field(default_factory=presets)
     values: Mapping[str, Any] = field(default_factory=dict)  # over the preset's
     config: RunConfig = field(default_factory=RunConfig)
     report: Report | None = None
@@ -108,7 +109,10 @@ def item_at(view: View, width: int, height: int, x: int, y: int) -> tuple[str, i
         return "settings", place if inside else -1
     line, room = y - 2, at.upper - 2
     if x < at.left:
-        panel, shown = "presets", _shown(_preset_items(view, at.left - 4, room), list(PRESETS).index(view.preset), room)
+        panel, shown = (
+            "presets",
+            _shown(_preset_items(view, at.left - 4, room), list(view.presets).index(view.preset), room),
+        )
     else:
         panel, shown = "findings", _shown(_finding_items(view, width - at.left - 4, room), view.finding, room)
     return panel, shown[line][0] if 0 <= line < len(shown) else -1
@@ -136,7 +140,7 @@ def _title(key: str, panel: str, view: View) -> Line:
 
 
 def _presets(view: View, width: int, height: int) -> list[Line]:
-    shown = _shown(_preset_items(view, width - 4, height - 2), list(PRESETS).index(view.preset), height - 2)
+    shown = _shown(_preset_items(view, width - 4, height - 2), list(view.presets).index(view.preset), height - 2)
     return frame(_title("ui_presets", "presets", view), [line for _, line in shown], width, height)
 
 
@@ -151,7 +155,7 @@ def _preset_items(view: View, width: int, room: int) -> list[Item]:
 
 def _preset_lines(view: View, width: int, most: int) -> list[Item]:
     items: list[Item] = []
-    for place, (name, entry) in enumerate(PRESETS.items()):
+    for place, (name, entry) in enumerate(view.presets.items()):
         chosen = name == view.preset
         role = "select" if chosen and view.panel == "presets" else "head" if chosen else ""
         items.append((place, fit([("▸ " if chosen else "  ", "accent"), (name, role)], width, role if chosen else "")))
@@ -241,7 +245,7 @@ def _settings(view: View, width: int, height: int) -> list[Line]:
     room = height - 2
     first = first_setting(view.setting, room)
     lines: list[Line] = []
-    base = preset(view.preset).config
+    base = view.presets[view.preset].config
     column = NAME if width - 4 >= NAME + 12 else max(12, width - 4 - 12)
     for place in range(first, min(len(names), first + room)):
         name = names[place]

@@ -23,7 +23,7 @@ from engine.contract.config import (
     to_json,
 )
 from engine.contract.messages import InputError
-from engine.contract.presets import PRESETS
+from engine.contract.presets import built_in
 from engine.contract.rundir import RunRecord
 
 NUMBERS = [name for name, kind in KINDS.items() if kind in (int, float)]
@@ -262,9 +262,9 @@ def test_a_config_cannot_be_changed_in_place() -> None:
 # --- written down and read back
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", built_in())
 def test_a_preset_is_read_back_from_json_as_it_was(name: str) -> None:
-    config = PRESETS[name].config
+    config = built_in()[name].config
 
     assert from_json(json.loads(json.dumps(to_json(config), allow_nan=False))) == config
 

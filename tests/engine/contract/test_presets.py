@@ -1,12 +1,16 @@
 """The presets hold the numbers that the models of the original system were trained with."""
 
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.contract.config import check
 from engine.contract.messages import InputError
-from engine.contract.presets import PRESETS, preset
+from engine.contract.presets import built_in, preset, presets, save, to_toml
 
 COLUMNS = (
     "train_file",
@@ -67,12 +71,12 @@ def test_a_preset_trains_as_the_original_system_did(name: str) -> None:
     assert {field: getattr(config, field) for field in expected} == expected
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", built_in())
 def test_a_preset_can_be_run_as_it_is(name: str) -> None:
     check(preset(name).config)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", built_in())
 def test_a_preset_says_what_it_is_for_in_both_languages(name: str) -> None:
     chosen = preset(name)
 
@@ -82,15 +86,14 @@ def test_a_preset_says_what_it_is_for_in_both_languages(name: str) -> None:
     assert any("一" <= character <= "鿿" for character in chosen.summary("zh"))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_fine_tunes_exactly_where_it_starts_from_a_model(name: str) -> None:
-    chosen = preset(name)
+def test_the_presets_that_fine_tune_are_those_that_start_from_a_model() -> None:
+    from_random = {name for name, chosen in built_in().items() if not chosen.finetunes}
 
-    assert chosen.finetunes == bool(chosen.config.pretrained_model)
+    assert from_random == {"pretrain", "pretrain-large", "demo-pretrain"}
 
 
 def test_no_two_presets_write_into_the_same_folder() -> None:
-    folders = [chosen.config.output_dir for chosen in PRESETS.values()]
+    folders = [chosen.config.output_dir for chosen in built_in().values()]
 
     assert len(set(folders)) == len(folders)
 
@@ -121,13 +124,134 @@ def test_an_unknown_preset_is_refused_with_the_nearest_known_one_first(typed: st
     assert refused.value.exit_code == 2
     assert typed in refused.value.message.what("en")
     assert known[0] == nearest
-    assert sorted(known) == sorted(PRESETS)
+    assert sorted(known) == sorted(built_in())
     assert ", ".join(known) in refused.value.message.fix("zh")
 
 
-@pytest.mark.parametrize("typed", ["", "zzzzzz", "{name}", "训练", "\ud800"])
+@pytest.mark.parametrize("typed", ["", "zzzzzz", "{name}", "训练", "\ud800", "a\0/b.toml"])
 def test_a_preset_like_no_other_is_refused_with_all_known_ones(typed: str) -> None:
     with pytest.raises(InputError) as refused:
         preset(typed)
 
-    assert all(name in refused.value.message.fix() for name in PRESETS)
+    assert all(name in refused.value.message.fix() for name in built_in())
+
+
+# Presets of one's own.
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in; the user's own for all folders is `config/sft-tui/presets` in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_saved_preset_differs_from_its_parent_in_what_was_said() -> None:
+    path = save(
+        "shop", "sft-fast", {"epochs": 2, "train_file": 'a "b"\n\u0007.parquet'}, Path("presets"), replaces=False
+    )
+
+    assert path == Path("presets/shop.toml")
+    assert tomllib.loads(path.read_text())["epochs"] == 2
+    shop, parent = preset("shop").config, preset("sft-fast").config
+    assert (shop.epochs, shop.train_file) == (2, 'a "b"\n\u0007.parquet')
+    assert (shop.batch_size_per_gpu, shop.output_dir) == (parent.batch_size_per_gpu, parent.output_dir)
+    assert list(presets()) == [*built_in(), "shop"]
+    assert os.listdir("presets") == ["shop.toml"]
+
+
+def test_a_parent_that_changes_changes_what_builds_on_it(here: Path) -> None:
+    write(here / "presets", "shop", 'parent = "sft"\nepochs = 2\n')
+    write(here / "presets", "shop-fast", 'parent = "shop"\nlearn_rate = 1e-4\n')
+    assert preset("shop-fast").config.epochs == 2
+
+    write(here / "presets", "shop", 'parent = "sft"\nepochs = 12\n')
+
+    assert preset("shop-fast").config.epochs == 12
+    assert preset("shop-fast").changes() == {"learn_rate": 1e-4}
+
+
+def test_a_preset_of_this_folder_goes_before_one_of_all_folders(here: Path) -> None:
+    write(here / "config" / "sft-tui" / "presets", "shop", "epochs = 7\n")
+    assert preset("shop").config.epochs == 7
+    write(here / "presets", "shop", "epochs = 8\n")
+    assert preset("shop").config.epochs == 8
+
+
+def test_a_preset_is_run_from_a_file_anywhere(here: Path) -> None:
+    write(here / "elsewhere", "shop", 'parent = "pretrain"\nepochs = 9\n')
+    found = preset("elsewhere/shop.toml")
+    assert (found.name, found.config.epochs, found.finetunes) == ("shop", 9, False)
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_what_is_shown_as_toml_is_the_preset_again(name: str, here: Path) -> None:
+    chosen = preset(name)
+    write(here / "presets", "copy", to_toml(chosen.parent or "sft-small", chosen.changes(), chosen.help))
+    assert (preset("copy").config, preset("copy").help) == (chosen.config, chosen.help)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochz = 3", "no setting named epochz"),
+        ("epochs = 'three'", "epochs"),
+        ("epochs = true", "epochs"),
+        ("epochs = -3", "epochs"),
+        ("epochs = [3]", "epochs"),
+        ("[settings]\nepochs = 3", "no setting named settings"),
+        ("epochs = ", "is not a preset"),
+        ("parent = 3", "parent is not a text"),
+        ("help = 3", "help is not a text"),
+        ("a = " + "[" * 5000, "is not a preset"),
+        ("x = 1\n" * 20_000, "cannot be read"),
+        ("parent = 'nothing'", "no preset named nothing"),
+        ("parent = 'shop'", "its own parent"),
+        ("parent = 'other'", "shop → other → shop"),
+    ],
+)  # fmt: skip
+def test_a_preset_that_cannot_be_one_is_refused_and_the_others_stay(text: str, said: str, here: Path) -> None:
+    write(here / "presets", "shop", text)
+    write(here / "presets", "other", "parent = 'shop'")
+    write(here / "presets", "sound", "epochs = 4")
+    with pytest.raises(InputError) as refused:
+        preset("shop")
+    assert said in refused.value.message.text("en")
+    assert "sound" in presets()
+    assert "shop" not in presets()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(make: Callable[[Path], None], here: Path) -> None:
+    (here / "presets").mkdir()
+    make(here / "presets" / "shop.toml")
+    with pytest.raises(InputError, match="cannot be read"):
+        preset("shop")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("sft", "preset_built_in"), ("../x", "preset_name"), (".hidden", "preset_name"), ("", "preset_name"),
+     ("a" * 61, "preset_name"), ("shop", "preset_exists")],
+)  # fmt: skip
+def test_a_name_that_cannot_be_taken_is_refused(name: str, code: str, here: Path) -> None:
+    write(here / "presets", "shop", "epochs = 8\n")
+    with pytest.raises(InputError) as refused:
+        save(name, "sft-small", {"epochs": 3}, Path("presets"), replaces=False)
+    assert refused.value.message.code == code
+    assert preset("shop").config.epochs == 8
+    save("shop", "sft-small", {"epochs": 3}, Path("presets"), replaces=True)
+    assert preset("shop").config.epochs == 3
+
+
+def test_values_that_no_run_could_have_are_not_saved(here: Path) -> None:
+    with pytest.raises(InputError):
+        save("shop", "sft-small", {"epochs": -1}, here / "presets", replaces=False)
+    assert not (here / "presets").exists()

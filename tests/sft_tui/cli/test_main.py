@@ -17,7 +17,7 @@ from engine.contract import events
 from engine.contract.config import FIELDS
 from engine.contract.events import decode
 from engine.contract.messages import InputError, Message
-from engine.contract.presets import PRESETS
+from engine.contract.presets import built_in
 from engine.contract.rundir import OutputDir, RunDir, read_json
 from engine.contract.stream import EventReader, EventWriter
 from sft_tui.cli.main import cli
@@ -41,7 +41,7 @@ def call(*arguments: str) -> Result:
 def test_presets_are_listed_and_shown() -> None:
     listed = call("presets", "list")
     assert listed.output == call("presets").output
-    assert all(name in listed.stdout for name in PRESETS)
+    assert all(name in listed.stdout for name in built_in())
     shown = call("presets", "show", "sft-small").stdout
     assert all(name in shown for name in FIELDS)
     assert "5e-05 rising over 100 steps (at most 30 % of the run) to 0.00125 (25 × learn_rate)" in shown

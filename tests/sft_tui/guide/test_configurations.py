@@ -4,7 +4,7 @@ import click
 import pytest
 
 from engine.contract.config import to_json
-from engine.contract.presets import PRESETS, preset
+from engine.contract.presets import built_in, preset
 from sft_tui.guide.configurations import CONFIGURATIONS, banner, preset_of, state_dict_of
 
 
@@ -55,7 +55,7 @@ def test_every_configuration_has_the_name_of_the_original_scripts(name: str) -> 
 
 
 def test_no_two_presets_have_one_original() -> None:
-    names = [known.original for known in PRESETS.values() if known.original]
+    names = [known.original for known in built_in().values() if known.original]
     assert len(set(names)) == len(names)
 
 
