@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from engine.contract.presets import preset
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import open_store
 from engine.models import loading as models
@@ -44,7 +44,7 @@ def ours(assets: Path) -> dict[str, Any]:
             max_new_tokens=LONGEST,
         )
         tokenizer = AutoTokenizer.from_pretrained(assets / "model")
-        source = Source(assets / "valid.parquet", "validation_file", "prompt", "response")
+        source = RowSource(assets / "valid.parquet", "validation_file", "prompt", "response")
         store = open_store(source, tokenizer, config.max_seq_len, Path(folder), lambda _done, _total: None)
         net = models.load_model(config, tokenizer)
         network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)

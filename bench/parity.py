@@ -20,7 +20,7 @@ from bench.training import STEP_ROWS, trained
 from engine.contract.config import RunConfig
 from engine.contract.presets import preset
 from engine.data import batching
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.models import freezing
 from engine.models.loss import find_head
@@ -33,7 +33,7 @@ PART = 4  # rows that the plain loop computes at once
 
 def store_of(config: RunConfig, setting: str) -> TokenStore:
     """The tokens of one of the files."""
-    source = Source(Path(getattr(config, setting)), setting, "prompt", "response")
+    source = RowSource(Path(getattr(config, setting)), setting, "prompt", "response")
     tokenizer = AutoTokenizer.from_pretrained(config.tokenizer)
     return open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
 

@@ -33,7 +33,7 @@ from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunRecord
 from engine.contract.stream import EventReader
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.process.job import peak_memory
@@ -91,9 +91,9 @@ def bare_rate(config: RunConfig, tokenizer: "PreTrainedTokenizerBase") -> float:
     return rows / seconds
 
 
-def source_of(config: RunConfig) -> Source:
+def source_of(config: RunConfig) -> RowSource:
     """The training file."""
-    return Source(Path(config.train_file), "train_file", config.prompt_column, config.response_column)
+    return RowSource(Path(config.train_file), "train_file", config.prompt_column, config.response_column)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from engine.contract.events import Record, Step
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir, RunRecord
 from engine.contract.stream import EventReader
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import open_store
 from engine.data.tokenizer import load_tokenizer
 from sft_tui.supervise.ranks import trainer_environment
@@ -134,7 +134,7 @@ def make_stores(config: RunConfig) -> None:
     """Tokenizes the rows of both files, where they are not tokenized yet."""
     tokenizer = load_tokenizer(config.tokenizer)
     for setting in ("train_file", "validation_file"):
-        source = Source(Path(getattr(config, setting)), setting, "prompt", "response")
+        source = RowSource(Path(getattr(config, setting)), setting, "prompt", "response")
         open_store(source, tokenizer, config.max_seq_len, Path(config.token_store), lambda _done, _total: None)
 
 

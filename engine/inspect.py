@@ -28,7 +28,7 @@ from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.data import batching, journal
 from engine.data.batching import Lengths
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextTally
@@ -150,7 +150,7 @@ def _of_another_model(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -
 def _file_facts(
     config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
 ) -> dict[str, Any]:
-    source = Source.of(config, name)
+    source = RowSource.of(config, name)
     weightfile.require_regular(source.path, name)
     tell(doing=name)
     file = source.open()
@@ -176,7 +176,7 @@ def _file_facts(
 
 
 def _store(
-    source: Source, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
+    source: RowSource, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
 ) -> tuple[TokenStore, bool]:
     """The store of a file, and whether it stays for the run, with what replies will be scored against."""
     try:
@@ -263,7 +263,7 @@ def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, An
 
 def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     """What the model sees of one row of a file: its pieces, and how many are kept; raises InputError."""
-    source = Source.of(config, name)
+    source = RowSource.of(config, name)
     require_files(config, "tokenizer")
     weightfile.require_regular(source.path, name)
     tokenizer, facts = _tokenizer(tokenizer_folder(config))
@@ -282,7 +282,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
 
 
 def _kept_turns(
-    source: Source, row: int, prompt: Text, starts: Sequence[int] | None, encode: Encode, limit: int
+    source: RowSource, row: int, prompt: Text, starts: Sequence[int] | None, encode: Encode, limit: int
 ) -> dict[str, Any]:
     """The text of a prompt that is kept, how many of its oldest turns are left out, and their text."""
     whole = {"text": prompt, "turns_left_out": 0, "left_out": ""}
@@ -354,8 +354,8 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
     from engine.data import demo_corpus
     from engine.data.importing import convert
 
-    known = convert.Request.__dataclass_fields__
-    wanted = convert.Request(**{"files": [], **{name: value for name, value in request.items() if name in known}})
+    known = convert.ImportRequest.__dataclass_fields__
+    wanted = convert.ImportRequest(**{"files": [], **{name: value for name, value in request.items() if name in known}})
     if request["task"] == "columns":
         return {"columns": convert.columns_to_name(wanted, _paced_files())}
     if request["task"] == "demo":
@@ -377,7 +377,7 @@ def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]
     require_plain(request["files"])
     texts: list[str] = []
     for name in request["files"]:
-        source = Source(Path(name), "train_file", config.prompt_column, config.response_column)
+        source = RowSource(Path(name), "train_file", config.prompt_column, config.response_column)
         file, seen, report = source.open(), 0, _paced(name)
         every = 1 + file.metadata.num_rows * len(request["files"]) // TOKENIZER_ROWS
         for prompts, labels, _ in source.batches(file):

@@ -16,7 +16,7 @@ from engine.contract.messages import InputError, Lang
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, text
-from sft_tui.headless import View
+from sft_tui.headless import EventView
 from sft_tui.locale import say
 from sft_tui.output import echo
 from sft_tui.removal import discard
@@ -31,7 +31,7 @@ class LeftError(Exception):
     """The viewer leaves, the run goes on."""
 
 
-def follow(run_dir: RunDir, view: View, lang: Lang, *, attempt: int = 0) -> int:
+def follow(run_dir: RunDir, view: EventView, lang: Lang, *, attempt: int = 0) -> int:
     """Shows the run from `attempt` on (0: from its beginning) to its end; the exit code of the run, 0 where left."""
     with ended_in_order():
         try:
@@ -46,7 +46,7 @@ def follow(run_dir: RunDir, view: View, lang: Lang, *, attempt: int = 0) -> int:
     return end.exit_code
 
 
-def follow_started(started: Started, view: View, lang: Lang) -> int:
+def follow_started(started: Started, view: EventView, lang: Lang) -> int:
     """Shows a run that was just started; one that was refused at once leaves nothing behind."""
     code = follow(started.run_dir, view, lang, attempt=started.attempt)
     if code in (2, 3) and started.made:
@@ -55,7 +55,7 @@ def follow_started(started: Started, view: View, lang: Lang) -> int:
     return code
 
 
-def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events.RunEnded:
+def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> events.RunEnded:
     reader, looked_at, dead = EventReader(run_dir.events), 0.0, 0
     pending: deque[Record] = deque()  # a Ctrl-C loses none of them
     end: tuple[int, events.RunEnded] | None = None  # with its attempt
@@ -88,7 +88,7 @@ def _to_the_end(run_dir: RunDir, view: View, lang: Lang, attempt: int) -> events
             view.restore()
 
 
-def _unwritten(run: runs.Run, attempt: int, view: View, last: Record | None) -> events.RunEnded:
+def _unwritten(run: runs.Run, attempt: int, view: EventView, last: Record | None) -> events.RunEnded:
     """The end of an attempt that its stream could not take; raises InputError where nothing is known of one."""
     end = run.state.ended
     if last is None or end is None or run.state.attempt < attempt:
@@ -97,7 +97,7 @@ def _unwritten(run: runs.Run, attempt: int, view: View, last: Record | None) -> 
     return end
 
 
-def _show(view: View, record: Record) -> None:
+def _show(view: EventView, record: Record) -> None:
     """Shows an event; raises LeftError where the terminal or the file that it goes to takes no more."""
     try:
         view.show(record)

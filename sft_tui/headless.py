@@ -19,7 +19,7 @@ STEP_LINE_SECONDS = 60.0
 WARM_STEPS = 3  # steps before the time left is told
 
 
-class View(Protocol):
+class EventView(Protocol):
     """Shows the events of one attempt as they come."""
 
     def show(self, record: Record) -> None:
@@ -35,7 +35,7 @@ class View(Protocol):
         """Goes on after a question."""
 
 
-def choose_view(lang: Lang, *, json: bool) -> View:
+def choose_view(lang: Lang, *, json: bool) -> EventView:
     """Raw events where asked for; bars where standard error is a terminal; else plain lines."""
     if json:
         return JsonView(sys.stdout)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.contract import native_library
-from engine.cpu.dropout import Draw, Rate, Source
+from engine.cpu.dropout import Draw, RandomBits, Rate
 from engine.cpu.ragged import Sight
 from engine.cpu.reference import Matrix
 
@@ -146,7 +146,7 @@ def _kinds() -> tuple[str, ...]:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: Source
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: RandomBits
 ) -> tuple[Tensor, list[Tensor]]:
     """As `Kernels.attend`; the softmax is one tensor, of all rows end to end."""
     shapes = _shapes(sight)

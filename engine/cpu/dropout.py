@@ -82,7 +82,7 @@ def words_of(shape: tuple[int, ...]) -> int:
     return math.prod(shape[:-1]) * -(-shape[-1] // ELEMENTS)
 
 
-class Source:
+class RandomBits:
     """Random bits of one step, drawn in the order in which they are asked for."""
 
     def __init__(self) -> None:

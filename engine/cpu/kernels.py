@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.cpu import compiled, reference
-from engine.cpu.dropout import Draw, Rate, Source
+from engine.cpu.dropout import Draw, RandomBits, Rate
 from engine.cpu.ragged import Sight
 from engine.cpu.reference import Matrix
 
@@ -25,7 +25,14 @@ class Kernels(Protocol):
     """The functions; tokens of rows lie end to end, (tokens, width)."""
 
     def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: Source
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        sight: Sight,
+        rate: Rate,
+        source: RandomBits,
     ) -> tuple[Tensor, list[Tensor]]:
         """What every query sees, (tokens, heads × width), and the softmax of each row, or of all rows end to end.
 

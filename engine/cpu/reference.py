@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.cpu.dropout import Draw, Rate, Source, drop_
+from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
 from engine.cpu.ragged import Sight
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
@@ -23,7 +23,7 @@ _HALF = np.float32(0.5)
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: Source
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: RandomBits
 ) -> tuple[Tensor, list[Tensor]]:
     """As `Kernels.attend`; the softmax is one tensor a row.
 

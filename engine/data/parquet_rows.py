@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-class Batch(NamedTuple):
+class TextBatch(NamedTuple):
     """Prompts and responses of some rows, and the places where the turns of each prompt begin."""
 
     prompts: Sequence[Text]
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """The rows of one Parquet file; `setting` names the option that chose it."""
 
     path: Path
@@ -46,12 +46,12 @@ class Source:
 
         return parquet.opened(self.path, {"prompt_column": self.prompt_column, "response_column": self.response_column})
 
-    def batches(self, file: "pq.ParquetFile") -> Iterator[Batch]:
+    def batches(self, file: "pq.ParquetFile") -> Iterator[TextBatch]:
         """The rows, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
         from engine.data import parquet
 
         columns = (self.prompt_column, self.response_column, turns_column(self.prompt_column))
-        return (Batch(*batch) for batch in parquet.texts(self.path, file, *columns))
+        return (TextBatch(*batch) for batch in parquet.texts(self.path, file, *columns))
 
     def has_turns(self, file: "pq.ParquetFile") -> bool:
         """Whether the file says where turns begin in its prompts."""

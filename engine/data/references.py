@@ -12,7 +12,7 @@ import json
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore
 
@@ -28,7 +28,7 @@ def rows_replied(config: RunConfig, rows: int) -> int:
     return min(config.bleu_rows or scored, scored)
 
 
-def references(source: Source, store: TokenStore, count: int) -> list[str]:
+def references(source: RowSource, store: TokenStore, count: int) -> list[str]:
     """The responses of the first `count` rows of a store of `source`, word for word; raises InputError."""
     kept = _kept(store)
     if len(kept) < count:
@@ -51,7 +51,7 @@ def _digest(texts: list[str]) -> str:
     return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
 
 
-def _read(source: Source, rows: list[int]) -> list[str]:
+def _read(source: RowSource, rows: list[int]) -> list[str]:
     """The responses of these rows of the file, which are in order; it is read no further than the last of them."""
     found: list[str] = []
     with contextlib.closing(source.open()) as file:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from engine.contract.messages import InputError
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.shapes.conversation import parsed, prompt_of, turns_column
 
 Encode = Callable[[list[str]], list[list[int]]]
@@ -53,7 +53,7 @@ def shortened(prompts: Sequence[Prompt], limit: int, encode: Encode) -> list[Sho
 class Shortening:
     """Takes the oldest turns off prompts of a file that are longer than a limit, and counts them."""
 
-    def __init__(self, source: Source, limit: int) -> None:
+    def __init__(self, source: RowSource, limit: int) -> None:
         self._source, self._limit = source, limit
         self._rows = self._left_out = self._longest = 0
 
@@ -73,7 +73,7 @@ class Shortening:
         return {"turns_rows": self._rows, "turns_left_out": self._left_out, "turns_longest": self._longest}
 
 
-def require_turns(source: Source, row: int, prompt: Prompt) -> None:
+def require_turns(source: RowSource, row: int, prompt: Prompt) -> None:
     """Raises InputError where the turns of a prompt do not begin where its file says."""
     try:
         parsed(prompt.text, prompt.starts)

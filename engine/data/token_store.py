@@ -29,7 +29,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.contract.rundir import read_json, write_json
 from engine.data.bounded import Worker, done_in_time, in_time
-from engine.data.parquet_rows import Batch, Source
+from engine.data.parquet_rows import RowSource, TextBatch
 from engine.data.shorten import Prompt, Shortening
 from engine.data.store_files import META, DamagedError, StoreWriter, remove, require_sound
 from engine.data.text_checks import TextTally, row_hashes
@@ -193,7 +193,7 @@ class TokenStore:
 
 
 def open_store(
-    source: Source,
+    source: RowSource,
     tokenizer: "PreTrainedTokenizerBase",
     max_len: int,
     root: Path,
@@ -228,7 +228,7 @@ def open_store(
     return TokenStore(folder, max_len, damage)
 
 
-def reopened(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> TokenStore:
+def reopened(source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> TokenStore:
     """The store that another rank of this machine has just opened, without looking through it again."""
     return TokenStore(store_path(source, tokenizer, max_len, root), max_len)
 
@@ -259,12 +259,12 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def is_stored(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> bool:
+def is_stored(source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> bool:
     """Whether the store of `source` is there, which no broken file has."""
     return (store_path(source, tokenizer, max_len, root) / META).is_file()
 
 
-def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> Path:
+def store_path(source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> Path:
     """The folder of the store of this content: of all lengths, or where that does not exist, of this length.
 
     Which of them a file has is known without opening it: its content decides which one is made, and is in both names.
@@ -273,7 +273,7 @@ def store_path(source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: in
     return for_all if os.path.lexists(for_all) else _named(source, tokenizer, root, max_len)
 
 
-def _named(source: Source, tokenizer: "PreTrainedTokenizerBase", root: Path, max_len: int | None) -> Path:
+def _named(source: RowSource, tokenizer: "PreTrainedTokenizerBase", root: Path, max_len: int | None) -> Path:
     parts = (
         FORMAT,
         fingerprint(source.path, root),
@@ -328,7 +328,7 @@ def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _build(
-    source: Source, tokenizer: "PreTrainedTokenizerBase", max_len: int, folder: Path, progress: Progress
+    source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, folder: Path, progress: Progress
 ) -> None:
     file = source.open()
     seen, total = 0, file.metadata.num_rows
@@ -395,7 +395,7 @@ class _Batch:
         return {at: Prompt(self.pairs[at][0], starts) for at, starts in enumerate(self.starts) if starts}
 
 
-def _usable(batches: Iterator[Batch], texts: TextTally) -> Iterator[_Batch]:
+def _usable(batches: Iterator[TextBatch], texts: TextTally) -> Iterator[_Batch]:
     for prompts, labels, starts in batches:
         before = texts.rows
         kept = texts.count(prompts, labels)

@@ -188,7 +188,7 @@ def _safetensors(path: Path) -> Tensors:
 
 
 @dataclass(frozen=True)
-class _Storage:
+class _PickledStorage:
     kind: str
     key: str
     count: int
@@ -199,7 +199,7 @@ class _Names(pickle.Unpickler):
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
-        self.storages: dict[str, _Storage] = {}
+        self.storages: dict[str, _PickledStorage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -212,10 +212,10 @@ class _Names(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         _, kind, key, _, count, *_ = pid
-        return self.storages.setdefault(str(key), _Storage(str(kind), str(key), int(count)))
+        return self.storages.setdefault(str(key), _PickledStorage(str(kind), str(key), int(count)))
 
 
-def _rebuilt(storage: _Storage, offset: int, shape: tuple[int, ...], *_: Any) -> Tensor:
+def _rebuilt(storage: _PickledStorage, offset: int, shape: tuple[int, ...], *_: Any) -> Tensor:
     return Tensor(storage.kind, tuple(int(n) for n in shape), f"{storage.key}+{int(offset)}", storage.count)
 
 

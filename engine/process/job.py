@@ -30,7 +30,7 @@ from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
 from engine.cpu import compiled
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
 from engine.process.heartbeat import (
@@ -156,17 +156,17 @@ class Job:
         if name not in ("training", "saving", "publishing") and self.stop_asked():
             raise StopAskedError(certificate.stopped_early(self.record, name))
 
-    def source(self, setting: str) -> Source:
+    def source(self, setting: str) -> RowSource:
         """The data file of a setting, which is there; raises InputError."""
-        return Source.of(self.config, setting)
+        return RowSource.of(self.config, setting)
 
-    def look_into(self, sources: list[Source], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
+    def look_into(self, sources: list[RowSource], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
         """Refuses files that cannot be read, before anything is made of any of them; raises InputError."""
         for source in sources:
             if not is_stored(source, tokenizer, self.config.max_seq_len, Path(self.config.token_store)):
                 source.open().close()
 
-    def store(self, source: Source, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:
+    def store(self, source: RowSource, tokenizer: transformers.PreTrainedTokenizerBase) -> TokenStore:
         """The token store of `source`, made by one rank of each machine; raises InputError."""
 
         where = (source, tokenizer, self.config.max_seq_len, Path(self.config.token_store))
@@ -180,7 +180,7 @@ class Job:
             self.notice(message)
         return store
 
-    def references(self, source: Source, store: TokenStore) -> list[str]:
+    def references(self, source: RowSource, store: TokenStore) -> list[str]:
         """What replies to rows of `source` are scored against, read by one rank of each machine; raises InputError."""
 
         def read() -> list[str]:
@@ -189,7 +189,7 @@ class Job:
         self.world.together(read, chosen=self.world.is_local_main)
         return read()  # what that one has written down
 
-    def started(self, sources: list[Source]) -> dict[str, str]:
+    def started(self, sources: list[RowSource]) -> dict[str, str]:
         """Announces the attempt; the fingerprints of its data."""
         root = Path(self.config.token_store)
         progress = partial(self.phase, "hashing")  # in megabytes

@@ -54,7 +54,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundCheckpoint:
     """A checkpoint whose every hash was verified."""
 
     path: Path
@@ -245,13 +245,13 @@ def remove_leftovers(output: OutputDir) -> None:
     output.remove_staged()
 
 
-def newest_sound(output: OutputDir) -> tuple[Found | None, list[Message]]:
+def newest_sound(output: OutputDir) -> tuple[FoundCheckpoint | None, list[Message]]:
     """The newest checkpoint whose every hash is right, and a message for each newer one that was skipped."""
     skipped: list[Message] = []
     for step in output.checkpoint_steps():
         path = output.checkpoint(step)
         try:
-            return Found(path, verify(path)), skipped
+            return FoundCheckpoint(path, verify(path)), skipped
         except (OSError, ValueError) as error:
             skipped.append(Message.of("checkpoint_skipped", checkpoint=str(path), why=one_line(error)))
     return None, skipped

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ScoredReply:
     """A generated reply next to its prompt, as the model sees it, and its reference, as the file has it."""
 
     row: int
@@ -48,7 +48,7 @@ class Score:
     bleu: float
     bleu_of_labels: float
     signature: str
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[ScoredReply, ...]
     seconds: float
 
 
@@ -141,9 +141,9 @@ class Evaluator:
         """Greedy replies to the prompts of a batch, as token ids."""
         return self.network.replies(rows_of(self.store, indices)[0], self.longest_reply)
 
-    def _prediction(self, index: int, ids: list[int]) -> Prediction:
+    def _prediction(self, index: int, ids: list[int]) -> ScoredReply:
         prompt, reply = self._text(self.store.prompt(index)), self._text(ids)
-        return Prediction(self.store.row(index), prompt, self.references[index], reply)
+        return ScoredReply(self.store.row(index), prompt, self.references[index], reply)
 
     def _text(self, ids: Ids | list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

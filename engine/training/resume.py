@@ -16,7 +16,7 @@ from engine.contract.stream import losses_after
 from engine.data.token_store import file_sha256
 from engine.process.job import Job, versions
 from engine.training import checkpoint
-from engine.training.checkpoint import Found
+from engine.training.checkpoint import FoundCheckpoint
 from engine.training.optim import learning_rate
 
 # How far a repeated loss may be from the logged one where it cannot be the same to the last bit: with other versions
@@ -24,11 +24,11 @@ from engine.training.optim import learning_rate
 TOLERANCE = {"cpu": 1e-5, "other": 1e-3}
 
 
-def starting_point(job: Job, data: dict[str, str]) -> Found | None:
+def starting_point(job: Job, data: dict[str, str]) -> FoundCheckpoint | None:
     """The checkpoint to go on from, verified by rank 0; raises InputError where it may not be used."""
     record, output = job.record, job.output
 
-    def find() -> Found | None:
+    def find() -> FoundCheckpoint | None:
         if not record.resume:
             if not record.fresh:
                 refuse_unfinished(output, resume_option=record.resume_option, fresh_option=record.fresh_option)
@@ -55,7 +55,7 @@ def base_model_sha256(path: Path) -> str:
     return "-".join(file_sha256(file)[:16] for file in weights)
 
 
-def _refuse_differences(job: Job, found: Found, data: dict[str, str]) -> None:
+def _refuse_differences(job: Job, found: FoundCheckpoint, data: dict[str, str]) -> None:
     then, record = found.manifest, job.record
     differences = differences_on_resume(then["config"], job.config)
     if then["world_size"] != job.world.size:
@@ -82,7 +82,7 @@ def _listed(differences: dict[str, list[Any]]) -> str:
     return ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences.items())
 
 
-def longer_schedule(job: Job, found: Found, steps_total: int) -> Message | None:
+def longer_schedule(job: Job, found: FoundCheckpoint, steps_total: int) -> Message | None:
     """What to say of a learning rate that continues elsewhere than it was, because the run has got more steps."""
     before = int(found.manifest.get("steps_total", steps_total))
     if before == steps_total or not found.step:
@@ -115,7 +115,7 @@ class Proof:
         return max(self.expected, default=0)
 
     @classmethod
-    def of(cls, job: Job, found: Found) -> "Proof":
+    def of(cls, job: Job, found: FoundCheckpoint) -> "Proof":
         """What there is to repeat after the checkpoint `found`, from its manifest and the log."""
         then, now = found.manifest, versions()
         changes = {

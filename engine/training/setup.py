@@ -25,7 +25,7 @@ from engine.models.seq2seq.described import positions
 from engine.models.weightfile import weight_files
 from engine.process.job import Job
 from engine.training import checkpoint, resume
-from engine.training.checkpoint import Found
+from engine.training.checkpoint import FoundCheckpoint
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Prepared:
     train_rows: TokenStore
     validation_rows: TokenStore
     references: list[str]  # of the validation rows that replies are generated for
-    start: Found | None
+    start: FoundCheckpoint | None
     data: dict[str, str]
     per_epoch: int
     steps_total: int

@@ -21,7 +21,7 @@ from engine.models import freezing
 from engine.process.job import Job, out_of_memory, peak_memory
 from engine.process.world import World
 from engine.training import checkpoint, loop, optim
-from engine.training.checkpoint import Found
+from engine.training.checkpoint import FoundCheckpoint
 from engine.training.setup import prepare
 from engine.training.step import StepRunner
 
@@ -36,11 +36,11 @@ def rehearse(job: Job) -> Message:
     """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
     if job.world.is_main:
         job.output.path.mkdir(parents=True, exist_ok=True)
-    return Rehearsal(loop.begin(job, prepare(job))).run()
+    return Trial(loop.begin(job, prepare(job))).run()
 
 
 @dataclass
-class Rehearsal:
+class Trial:
     """A training that ends before it has begun, and what was seen of it."""
 
     training: loop.Training
@@ -150,7 +150,7 @@ class Rehearsal:
             raise InputError("rehearsal_unsaved", path=str(self.job.output.checkpoints))
         training = self.training
         try:
-            found = Found(path, checkpoint.verify(path))
+            found = FoundCheckpoint(path, checkpoint.verify(path))
         except (OSError, ValueError) as error:
             raise InputError("rehearsal_checkpoint", path=str(path), why=one_line(error)) from None
         trained = freezing.trained_parameters(training.prepared.model)

@@ -19,7 +19,7 @@ from sft_tui.options import GroupedCommand, config_options, given
 from sft_tui.output import echo, echo_json, echo_over
 
 if TYPE_CHECKING:
-    from sft_tui.preflight.check import Report, Request
+    from sft_tui.preflight.check import CheckRequest, Report
     from sft_tui.rehearsal import Rehearsal
 
 memory_limit_option = click.option(
@@ -89,7 +89,7 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
         tell_next(request, rehearsed=True)
 
 
-def tell_next(request: "Request", *, rehearsed: bool) -> None:
+def tell_next(request: "CheckRequest", *, rehearsed: bool) -> None:
     """Says by which command the run that was looked at is started."""
     from sft_tui.preflight.fix import command_of
     from sft_tui.starting import DEFAULT_LOGS
@@ -101,24 +101,24 @@ def tell_next(request: "Request", *, rehearsed: bool) -> None:
     echo(say("next_run", LANG, run=text.safe(run + logs)), err=True)
 
 
-def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "Request":
+def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
     """The run that is to be looked at."""
-    from sft_tui.preflight.check import Request
+    from sft_tui.preflight.check import CheckRequest
 
     values = given(settings)
     config, _ = override(preset(preset_name).config, values)
     limit = text.parse_size(memory_limit) if memory_limit else 0
-    return Request.of(preset_name, values, config, logs, memory_limit=limit)
+    return CheckRequest.of(preset_name, values, config, logs, memory_limit=limit)
 
 
-def rehearsal_json(request: "Request", report: "Report", found: "Rehearsal") -> dict[str, Any]:
+def rehearsal_json(request: "CheckRequest", report: "Report", found: "Rehearsal") -> dict[str, Any]:
     """What a rehearsal found, as plain values."""
     from sft_tui import rehearsal
 
     return rehearsal.to_json(found, request.config, report.steps)
 
 
-def rehearsed(request: "Request") -> "Rehearsal":
+def rehearsed(request: "CheckRequest") -> "Rehearsal":
     """Carries the rehearsal out, telling on a terminal how far it is, and keeps what it finds."""
     from sft_tui.headless import phase_line
     from sft_tui.preflight.check import rehearse_request
@@ -135,7 +135,7 @@ def rehearsed(request: "Request") -> "Rehearsal":
             echo_over()
 
 
-def tell_rehearsed(request: "Request", report: "Report", found: "Rehearsal") -> None:
+def tell_rehearsed(request: "CheckRequest", report: "Report", found: "Rehearsal") -> None:
     """Prints what a rehearsal found."""
     from sft_tui import rehearsal
 
@@ -150,7 +150,7 @@ def tell_applied(found: "Rehearsal") -> None:
     echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
 
 
-def preflight(request: "Request", *, force: bool) -> None:
+def preflight(request: "CheckRequest", *, force: bool) -> None:
     """Looks at a run before it starts, and says what is not in order; exits where something is in error."""
     from sft_tui.preflight import report as reports
 
@@ -165,7 +165,7 @@ def preflight(request: "Request", *, force: bool) -> None:
         echo(say("preflight_forced", LANG), err=True)
 
 
-def checked(request: "Request") -> "Report":
+def checked(request: "CheckRequest") -> "Report":
     """The pre-flight's report; on a terminal it is told how far the reading of large files is."""
     from sft_tui.preflight.check import check
 

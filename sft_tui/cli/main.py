@@ -107,7 +107,7 @@ for command in (check_command, rehearse, presets, data):
 
 
 @dataclass(frozen=True)
-class View:
+class Presentation:
     """How a run that is started here is shown: the screen where there is a terminal, else text."""
 
     json: bool = False
@@ -143,7 +143,7 @@ def run(
     if resume and fresh:
         raise click.UsageError(say("usage_resume_fresh", LANG))
     how = {"resume": resume, "fresh": fresh}
-    view = View(json=json, detach=detach, screen=not (no_ui or json))
+    view = Presentation(json=json, detach=detach, screen=not (no_ui or json))
     start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)
 
 
@@ -159,7 +159,7 @@ def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, 
 
     The model is the best of PRESET's output folder, or of the run that --run names.
     """
-    view = View(json=json, detach=detach)
+    view = Presentation(json=json, detach=detach)
     if (preset_name is None) == (of_run is None):
         raise click.UsageError(say("usage_test", LANG))
     if preset_name is not None:
@@ -177,17 +177,17 @@ def start(
     values: dict[str, Any],
     *,
     logs: Path,
-    view: View = View(),
+    view: Presentation = Presentation(),
     force: bool = False,
     **how: Any,
 ) -> None:
     """Plans, checks, starts and follows a run; exits with the run's code unless it is 0."""
     from sft_tui import starting
-    from sft_tui.preflight.check import Request
+    from sft_tui.preflight.check import CheckRequest
 
     record = planned(name, values, **how)
     if record.job == "train" and not record.resume:
-        request = Request.of(name, values, record.run_config(), logs, fresh=record.fresh)
+        request = CheckRequest.of(name, values, record.run_config(), logs, fresh=record.fresh)
         if request.rehearsal is not None and request.config != request.asked:
             tell_applied(request.rehearsal)
             values = {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
@@ -213,7 +213,7 @@ def planned(name: str, values: dict[str, Any], **how: Any) -> RunRecord:
         raise missing.advised(error, override(preset(name).config, values)[0], again) from None
 
 
-def launch(record: RunRecord, logs: Path, view: View) -> None:
+def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
     """Starts a planned run and shows it, or leaves it alone; exits with the run's code unless it is 0."""
     from sft_tui import following, headless, starting
 
@@ -388,7 +388,7 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
     launch(
         starting.plan_resume(one.record, {}),
         one.run_dir.path.parent,
-        View(json=json, detach=detach, screen=not (no_ui or json)),
+        Presentation(json=json, detach=detach, screen=not (no_ui or json)),
     )
 
 
@@ -426,7 +426,7 @@ def resume(
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
         echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
     record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
-    launch(record, one.run_dir.path.parent, View(json=json, detach=detach, screen=not (no_ui or json)))
+    launch(record, one.run_dir.path.parent, Presentation(json=json, detach=detach, screen=not (no_ui or json)))
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from engine.contract import events
 from engine.contract.events import Record
 from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
-from sft_tui.headless import View
+from sft_tui.headless import EventView
 from sft_tui.machine.host import Monitor
 from sft_tui.plain_log import PlainLog
 
@@ -16,9 +16,9 @@ from sft_tui.plain_log import PlainLog
 class Attendant:
     """Shows the events of an attempt as they come, writes the plain log, and takes readings from first to last."""
 
-    def __init__(self, run_dir: RunDir, pids: Sequence[int], disk: Path, view: View, lang: Lang) -> None:
+    def __init__(self, run_dir: RunDir, pids: Sequence[int], disk: Path, view: EventView, lang: Lang) -> None:
         self._run_dir, self._pids, self._disk = run_dir, pids, disk
-        self._view: View | None = view
+        self._view: EventView | None = view
         self._log = PlainLog(run_dir.plain_log, lang)
         self._monitor: Monitor | None = None
         self._attended = False

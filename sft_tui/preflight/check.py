@@ -20,9 +20,9 @@ from sft_tui.preflight import ask_engine, data, disk, machine, memory, missing, 
 from sft_tui.preflight.ask_engine import Progress
 from sft_tui.preflight.finding import ORDER, Finding, item, of_error
 from sft_tui.preflight.fix import Command, Set, Start, as_path, command_of
-from sft_tui.preflight.memory import Batch, Plan, Prediction
+from sft_tui.preflight.memory import MemoryPlan, MemoryPrediction, PaddedBatch
 from sft_tui.preflight.missing import DATA_FILES
-from sft_tui.preflight.remedy import Run, remedied
+from sft_tui.preflight.remedy import CheckedRun, remedied
 from sft_tui.rehearsal import Rehearsal, applied, estimate
 from sft_tui.starting import DEFAULT_LOGS, options, processes_here
 from sft_tui.text import size
@@ -36,7 +36,7 @@ OF_FILES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class CheckRequest:
     """The run that is looked at."""
 
     preset: str
@@ -88,8 +88,8 @@ class Report:
 
     findings: list[Finding]
     facts: dict[str, Any] = field(default_factory=dict)
-    prediction: Prediction | None = None  # of one rank, in the machine's memory
-    gpu_prediction: Prediction | None = None  # of one rank, on its GPU
+    prediction: MemoryPrediction | None = None  # of one rank, in the machine's memory
+    gpu_prediction: MemoryPrediction | None = None  # of one rank, on its GPU
     ranks: int = 1
 
     def count(self, level: str) -> int:
@@ -115,7 +115,7 @@ class Report:
 
 
 def check(
-    request: Request, progress: Progress = ask_engine.nothing, partly: Callable[[Report], None] | None = None
+    request: CheckRequest, progress: Progress = ask_engine.nothing, partly: Callable[[Report], None] | None = None
 ) -> Report:
     """Looks at everything; never raises for what it finds. `partly` is told what needs no file to be read."""
     config = request.config
@@ -156,11 +156,13 @@ def check(
     found = list(missing.mended(findings, config, request.but))
     pad = tokenizer.get("special", {}).get("pad")
     places = min(facts["model"].get("positions", {}).values(), default=0)
-    found = sorted(remedied(Run(config, request.but, found, pad, places)), key=lambda finding: ORDER[finding.level])
+    found = sorted(
+        remedied(CheckedRun(config, request.but, found, pad, places)), key=lambda finding: ORDER[finding.level]
+    )
     return Report(found, facts, prediction, on_gpu, request.processes)
 
 
-def rehearse_request(request: Request, progress: rehearsal.Progress) -> Rehearsal:
+def rehearse_request(request: CheckRequest, progress: rehearsal.Progress) -> Rehearsal:
     """Carries out the rehearsal of a run that was looked at, and keeps what it finds; raises InputError."""
     config, processes = request.asked, request.processes
     free = HostReader().read([], Path(config.output_dir)).memory_available
@@ -183,7 +185,7 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
         return Command(("data", "check", as_path(path), *options(changes)))
 
     found = list(missing.mended(findings, config, but))
-    found = list(remedied(Run(config, but, found), OF_FILES))
+    found = list(remedied(CheckedRun(config, but, found), OF_FILES))
     return Report(sorted(found, key=lambda finding: ORDER[finding.level]), {"data": facts})
 
 
@@ -226,7 +228,7 @@ def _model(config: RunConfig, facts: Mapping[str, Any], tokenizer: Mapping[str, 
         yield from model.findings(config, facts, tokenizer)
 
 
-def _folders(request: Request) -> Iterator[Finding]:
+def _folders(request: CheckRequest) -> Iterator[Finding]:
     output = OutputDir(Path(request.config.output_dir))
     try:
         if is_locked(output.path):
@@ -243,8 +245,8 @@ def _folders(request: Request) -> Iterator[Finding]:
 
 
 def _memory(
-    request: Request, facts: Mapping[str, Any], tokenizer: Mapping[str, Any], rows: Mapping[str, Any]
-) -> tuple[Prediction | None, Prediction | None, list[Finding]]:
+    request: CheckRequest, facts: Mapping[str, Any], tokenizer: Mapping[str, Any], rows: Mapping[str, Any]
+) -> tuple[MemoryPrediction | None, MemoryPrediction | None, list[Finding]]:
     """What one rank needs of the machine, what of its GPU, and what both mean."""
     config = request.config
     shape = model.shape_of(config, facts, tokenizer)
@@ -254,11 +256,11 @@ def _memory(
     validation = rows["validation_file"]
     limit = config.max_seq_len
     longest = {part: min(limit, validation.get(part, {}).get("longest", limit)) for part in ("prompt", "label")}
-    plan = Plan(
+    plan = MemoryPlan(
         optimizer=config.optimizer,
         loss_chunk_tokens=config.loss_chunk_tokens,
-        largest=tuple(Batch(*batch) for batch in rows["steps"]["largest" if _on_gpu() else "packed"]),
-        generation=Batch(config.eval_batch_rows, longest["prompt"], config.max_new_tokens or longest["label"]),
+        largest=tuple(PaddedBatch(*batch) for batch in rows["steps"]["largest" if _on_gpu() else "packed"]),
+        generation=PaddedBatch(config.eval_batch_rows, longest["prompt"], config.max_new_tokens or longest["label"]),
         model_file_bytes=facts["weights_bytes"],
         bf16=config.mixed_precision != "fp32" and model.cpu_has_bf16(),
     )
@@ -273,7 +275,7 @@ def _on_gpu() -> bool:
     return not gpus.cpu_asked() and gpus.gpu_count() > 0
 
 
-def _gpu_memory(request: Request, prediction: Prediction) -> Iterator[Finding]:
+def _gpu_memory(request: CheckRequest, prediction: MemoryPrediction) -> Iterator[Finding]:
     """A finding for each GPU that a rank computes on: the first rank takes the first GPU that CUDA shows, and so on."""
     certain = sum(prediction.items.get(name, 0) for name in ("weights", "gradients", "optimizer"))
     for number, free in enumerate(gpus.free_memory()[: request.processes]):
@@ -289,7 +291,7 @@ def _gpu_memory(request: Request, prediction: Prediction) -> Iterator[Finding]:
             yield Finding("error" if certain > free else "warning", "gpu_memory_short", "memory", args, (less,))
 
 
-def _items(prediction: Prediction, ranks: int = 1) -> dict[str, str]:
+def _items(prediction: MemoryPrediction, ranks: int = 1) -> dict[str, str]:
     """What a prediction is made of, in both languages."""
     shown: dict[str, str] = {}
     languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
@@ -299,7 +301,7 @@ def _items(prediction: Prediction, ranks: int = 1) -> dict[str, str]:
     return shown
 
 
-def _host_memory(request: Request, prediction: Prediction) -> Finding:
+def _host_memory(request: CheckRequest, prediction: MemoryPrediction) -> Finding:
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
     free = min(host.memory_available, request.memory_limit or host.memory_available)
@@ -317,13 +319,13 @@ def _host_memory(request: Request, prediction: Prediction) -> Finding:
     return Finding("ok", code, "memory", args)
 
 
-def _time(request: Request, steps_total: int) -> Iterator[Finding]:
+def _time(request: CheckRequest, steps_total: int) -> Iterator[Finding]:
     if request.rehearsal is not None:
         at = time.strftime("%m-%d %H:%M", time.localtime(request.rehearsal.at))
         yield Finding("ok", "rehearsed", "time", {**estimate(request.rehearsal, request.config, steps_total), "at": at})
 
 
-def _advice(request: Request, total: int, prediction: Prediction) -> tuple[dict[str, str], Set]:
+def _advice(request: CheckRequest, total: int, prediction: MemoryPrediction) -> tuple[dict[str, str], Set]:
     """What to do where memory is short: smaller micro-batches where they are what is large, else fewer processes."""
     config = request.config
     activations = prediction.items.get("activations", 0) * request.processes
@@ -339,7 +341,7 @@ def _advice(request: Request, total: int, prediction: Prediction) -> tuple[dict[
     return {"advice": f"{words[0]}: `{{command}}`", "advice_zh": f"{words[1]}：`{{command}}`"}, less
 
 
-def _same_batch(request: Request) -> int:
+def _same_batch(request: CheckRequest) -> int:
     return request.config.gradient_accumulation_steps * request.processes
 
 

@@ -34,7 +34,7 @@ CACHE = 1.3  # of the key-value cache: it grows by being copied
 
 
 @dataclass(frozen=True)
-class Shape:
+class T5Shape:
     """Of a T5; `parameters` and `trained` count each shared weight once."""
 
     vocabulary: int
@@ -54,7 +54,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Batch:
+class PaddedBatch:
     """A padded micro-batch: rows, and the longest prompt and label of them in tokens."""
 
     rows: int
@@ -63,19 +63,19 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """What a run does with the model: `largest` are micro-batches that may need the most, `file` is in bytes."""
 
     optimizer: str
     loss_chunk_tokens: int
-    largest: tuple[Batch, ...]
-    generation: Batch
+    largest: tuple[PaddedBatch, ...]
+    generation: PaddedBatch
     model_file_bytes: int
     bf16: bool = False
 
 
 @dataclass(frozen=True)
-class Prediction:
+class MemoryPrediction:
     """Bytes by what they are for, and their sum; `phase` is when the peak is reached."""
 
     items: Mapping[str, int]
@@ -87,7 +87,7 @@ class Prediction:
         return sum(self.items.values())
 
 
-def predict(shape: Shape, plan: Plan) -> Prediction:
+def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The peak of one rank over loading, training and generating, where all is computed on the CPU."""
     kind = HALF if plan.bf16 else FLOAT
     learning, gradients = FLOAT * shape.trained, FLOAT * shape.trained
@@ -109,12 +109,12 @@ def predict(shape: Shape, plan: Plan) -> Prediction:
     return _largest({"training": training, "generating": generating, "loading": loading})
 
 
-def _largest(phases: Mapping[str, Mapping[str, int]]) -> Prediction:
+def _largest(phases: Mapping[str, Mapping[str, int]]) -> MemoryPrediction:
     phase = max(phases, key=lambda name: sum(phases[name].values()))
-    return Prediction(phases[phase], phase)
+    return MemoryPrediction(phases[phase], phase)
 
 
-def packed(shape: Shape, plan: Plan, batch: Batch) -> int:
+def packed(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
     """Bytes that the forward pass of a packed micro-batch keeps for the backward pass, or needs at once without one."""
     kind = HALF if plan.bf16 else FLOAT
     inner, hidden = shape.heads * shape.d_kv, shape.d_ff * (3 if shape.gated else 1)
@@ -133,7 +133,7 @@ def packed(shape: Shape, plan: Plan, batch: Batch) -> int:
     return int(KEPT_FREE[kind] * whole)
 
 
-def predict_padded(shape: Shape, plan: Plan) -> Prediction:
+def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The same where all is padded, under autocast."""
     weights, gradients = FLOAT * shape.parameters, FLOAT * shape.trained
     state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
@@ -148,7 +148,7 @@ def predict_padded(shape: Shape, plan: Plan) -> Prediction:
     return _largest({"training": training, "generating": generating})
 
 
-def predict_on_gpu(shape: Shape, plan: Plan) -> tuple[Prediction, Prediction]:
+def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, MemoryPrediction]:
     """The peak of one rank on its GPU, and in host memory, where all is computed on the GPU.
 
     Not fitted to runs: the counts of a padded T5, with CUDA's context and libraries besides.
@@ -159,10 +159,10 @@ def predict_on_gpu(shape: Shape, plan: Plan) -> tuple[Prediction, Prediction]:
         "weights": FLOAT * shape.parameters,
         "file": plan.model_file_bytes,
     }
-    return Prediction({"context": CUDA_CONTEXT, **device.items}, device.phase), Prediction(host, "loading")
+    return MemoryPrediction({"context": CUDA_CONTEXT, **device.items}, device.phase), MemoryPrediction(host, "loading")
 
 
-def activations(shape: Shape, plan: Plan, batch: Batch) -> int:
+def activations(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
     """Bytes that the forward pass of a padded micro-batch keeps for the backward pass, or needs at once without one."""
     wide = WIDE * shape.d_model + WIDE_FF * (GATED if shape.gated else 1) * shape.d_ff
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
@@ -181,13 +181,13 @@ def activations(shape: Shape, plan: Plan, batch: Batch) -> int:
     return int(FLOAT * floats)
 
 
-def largest_trained(shape: Shape) -> int:
+def largest_trained(shape: T5Shape) -> int:
     """Elements of the largest parameter that learns."""
     table = 0 if shape.embeddings_frozen else shape.vocabulary * shape.d_model
     return max(table, shape.d_model * max(shape.d_ff, shape.heads * shape.d_kv))
 
 
-def cache(shape: Shape, batch: Batch, kind: int) -> int:
+def cache(shape: T5Shape, batch: PaddedBatch, kind: int) -> int:
     """Bytes of the keys and values of a batch that is generated, with the logits of one token."""
     tokens = batch.rows * (batch.prompt + batch.label)
     keys = 2 * tokens * shape.decoder_layers * shape.heads * shape.d_kv

@@ -8,7 +8,7 @@ from engine.contract.config import RunConfig
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
 from sft_tui.preflight.finding import Finding, of_error
-from sft_tui.preflight.memory import Shape
+from sft_tui.preflight.memory import T5Shape
 
 Facts = Mapping[str, Any]
 T5_FAMILY = ("t5", "mt5")
@@ -92,13 +92,13 @@ def counted(model: Facts, tokenizer: Facts) -> dict[str, int]:
     return counts
 
 
-def shape_of(config: RunConfig, model: Facts, tokenizer: Facts) -> Shape | None:
+def shape_of(config: RunConfig, model: Facts, tokenizer: Facts) -> T5Shape | None:
     """The model's shape for the prediction of memory; None for a family whose shape is not known."""
     settings = model["settings"]
     if settings["model_type"] not in T5_FAMILY or "error" in tokenizer:
         return None
     parts = [part.strip() for part in config.freeze.split(",")]
-    return Shape(
+    return T5Shape(
         vocabulary=int(model["rows"] or tokenizer["tokens"]),
         d_model=int(settings["d_model"]),
         d_kv=int(settings["d_kv"]),

@@ -30,7 +30,7 @@ DROP_JSON = (
 
 
 @dataclass(frozen=True)
-class Run:
+class CheckedRun:
     """The run that is looked at; `check` looks at it again with other settings."""
 
     config: RunConfig
@@ -50,10 +50,10 @@ class Run:
 
 
 Actions = tuple[Action, ...]
-Remedy = Callable[[Finding, Run], Actions]
+Remedy = Callable[[Finding, CheckedRun], Actions]
 
 
-def remedied(run: Run, only: set[str] | None = None) -> Iterator[Finding]:
+def remedied(run: CheckedRun, only: set[str] | None = None) -> Iterator[Finding]:
     """The findings, those that are grave and have no remedy with one, where one is known."""
     for finding in run.findings:
         known = REMEDIES.get(finding.code)
@@ -70,15 +70,15 @@ def _path(finding: Finding) -> str:
 # --- data
 
 
-def _look(finding: Finding, _run: Run) -> Actions:
+def _look(finding: Finding, _run: CheckedRun) -> Actions:
     return (System(("ls", "-ld", _path(finding))),)
 
 
-def _preview(finding: Finding, _run: Run, **columns: str) -> Actions:
+def _preview(finding: Finding, _run: CheckedRun, **columns: str) -> Actions:
     return (Command(("data", "import", _path(finding), "--preview", *options(columns))),)
 
 
-def _columns(finding: Finding, run: Run) -> Actions:
+def _columns(finding: Finding, run: CheckedRun) -> Actions:
     """The columns by their names where all files have them, else the file turned into the usual ones."""
     if not finding.args.get("importable"):
         names = str(finding.args["columns"]).split(", ")
@@ -96,28 +96,28 @@ def _columns(finding: Finding, run: Run) -> Actions:
     return missing.rewritten([finding.subject], plain, run.check)
 
 
-def _import_it(finding: Finding, run: Run) -> Actions:
+def _import_it(finding: Finding, run: CheckedRun) -> Actions:
     """The file itself imported, whatever else there is."""
     return missing.import_of(Path(str(finding.args["path"])), run.config, run.check)
 
 
-def _unreadable(finding: Finding, run: Run) -> Actions:
+def _unreadable(finding: Finding, run: CheckedRun) -> Actions:
     """A folder holds rows as well as a file does."""
     return _import_it(finding, run) if Path(str(finding.args["path"])).is_dir() else _look(finding, run)
 
 
-def _split(_finding: Finding, run: Run) -> Actions:
+def _split(_finding: Finding, run: CheckedRun) -> Actions:
     return missing.split_again(run.config, run.check)
 
 
-def _without_repetitions(finding: Finding, run: Run) -> Actions:
+def _without_repetitions(finding: Finding, run: CheckedRun) -> Actions:
     """The file without repetitions; both files where the columns get other names by that."""
     both = {finding.subject for finding in run.findings}.issuperset(missing.DATA_FILES)
     again = missing.DATA_FILES if both and missing.named_columns(run.config) else (finding.subject,)
     return missing.rewritten(again, run.config, run.check)
 
 
-def _rows(finding: Finding, run: Run) -> Actions:
+def _rows(finding: Finding, run: CheckedRun) -> Actions:
     """Rows in place of those that cannot be used: held out, or of another file; else a look at them."""
     if finding.subject == "validation_file" and "train_file" not in run.broken:
         return missing.split_again(run.config, run.check)
@@ -125,11 +125,11 @@ def _rows(finding: Finding, run: Run) -> Actions:
     return missing.import_of(source, run.config, run.check) if source else _preview(finding, run)
 
 
-def _another_store(_finding: Finding, run: Run) -> Actions:
+def _another_store(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(token_store=f"{run.config.token_store.rstrip('/')}_new"),)
 
 
-def _fewer_a_step(finding: Finding, run: Run) -> Actions:
+def _fewer_a_step(finding: Finding, run: CheckedRun) -> Actions:
     rows, accumulated = int(finding.args["rows"]), run.config.gradient_accumulation_steps
     of_one = int(finding.args["batch"]) // accumulated
     if rows >= of_one:
@@ -137,7 +137,7 @@ def _fewer_a_step(finding: Finding, run: Run) -> Actions:
     return (run.check(batch_size_per_gpu=1, gradient_accumulation_steps=1),)
 
 
-def _longer(_finding: Finding, run: Run) -> Actions:
+def _longer(_finding: Finding, run: CheckedRun) -> Actions:
     """As long as the longest row, or as the model has places for; nothing where they are as long already."""
     longest = max(int(finding.args["longest"]) for finding in run.findings if finding.code == "rows_truncated")
     wanted = min(longest, run.places or longest)
@@ -147,11 +147,11 @@ def _longer(_finding: Finding, run: Run) -> Actions:
 # --- model and tokenizer
 
 
-def _another_model(_finding: Finding, run: Run) -> Actions:
+def _another_model(_finding: Finding, run: CheckedRun) -> Actions:
     return missing.advice("pretrained_model", run.config, run.subjects("file_missing"), run.check)[1]
 
 
-def _what_it_is(finding: Finding, run: Run) -> Actions:
+def _what_it_is(finding: Finding, run: CheckedRun) -> Actions:
     """The path to name in its place, or what its configuration should say, else another model."""
     file = Path(str(finding.args["path"])) / "config.json"
     if named := finding.args.get("model_type"):
@@ -162,7 +162,7 @@ def _what_it_is(finding: Finding, run: Run) -> Actions:
     return (run.check(pretrained_model=instead),) if instead else _another_model(finding, run)
 
 
-def _generation(finding: Finding, _run: Run) -> Actions:
+def _generation(finding: Finding, _run: CheckedRun) -> Actions:
     """The file without the setting that is wrong, or out of the way where more than one is."""
     path, key = str(finding.args["path"]), str(finding.args["key"])
     if key:
@@ -170,14 +170,14 @@ def _generation(finding: Finding, _run: Run) -> Actions:
     return (System(("mv", path, f"{path}.bad")),)
 
 
-def _shape(finding: Finding, run: Run) -> Actions:
+def _shape(finding: Finding, run: CheckedRun) -> Actions:
     """The shape that the weights have, where the settings say another."""
     shape = {name: finding.args[name] for name in SHAPE if name in finding.args}
     changes = {name: value for name, value in shape.items() if value != getattr(run.config, name)}
     return (run.check(**changes),) if changes else _another_model(finding, run)
 
 
-def _another_tokenizer(_finding: Finding, run: Run) -> Actions:
+def _another_tokenizer(_finding: Finding, run: CheckedRun) -> Actions:
     """The one in the model's folder, else a new one, and a new model where there is one that it does not fit."""
     config = run.config
     own, named = model_folder(config), tokenizer_folder(config)
@@ -191,7 +191,7 @@ def _another_tokenizer(_finding: Finding, run: Run) -> Actions:
     return train, *missing.new_model(renewed, lambda **more: run.check(tokenizer=new, **more))
 
 
-def _token(finding: Finding, run: Run) -> Actions:
+def _token(finding: Finding, run: CheckedRun) -> Actions:
     name = str(finding.args.get("token", "decoder_start"))
     if run.pad is None:
         return ()
@@ -204,7 +204,7 @@ def _set(path: Path, name: str, value: object) -> Actions:
     return (System((sys.executable, "-P", "-c", SET_JSON, str(path), name, text)),)
 
 
-def _special_token(finding: Finding, run: Run) -> Actions:
+def _special_token(finding: Finding, run: CheckedRun) -> Actions:
     """One setting where that does: the model's own tokenizer, else the name of a token that the tokenizer has."""
     own, named = model_folder(run.config), tokenizer_folder(run.config)
     if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():
@@ -217,23 +217,23 @@ def _special_token(finding: Finding, run: Run) -> Actions:
     return _another_tokenizer(finding, run)
 
 
-def _fetch(finding: Finding, _run: Run) -> Actions:
+def _fetch(finding: Finding, _run: CheckedRun) -> Actions:
     return (System(("git", "-C", str(Path(str(finding.args["path"])).parent), "lfs", "pull")),)
 
 
-def _freeze_known(finding: Finding, run: Run) -> Actions:
+def _freeze_known(finding: Finding, run: CheckedRun) -> Actions:
     parts = [part.strip() for part in run.config.freeze.split(",")]
     return (run.check(freeze=",".join(part for part in parts if part and part != finding.args["name"])),)
 
 
-def _freeze_less(_finding: Finding, run: Run) -> Actions:
+def _freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(freeze=DEFAULTS.freeze),)
 
 
 # --- folders and machine
 
 
-def _elsewhere(finding: Finding, run: Run) -> Actions:
+def _elsewhere(finding: Finding, run: CheckedRun) -> Actions:
     """The same folder below the home folder, where that is on another file system or the only one that can be used."""
     path, home = Path(str(finding.args["path"])), Path.home()
     other = home / "sft-tui" / path.name
@@ -253,12 +253,12 @@ def _elsewhere(finding: Finding, run: Run) -> Actions:
 # --- further ways
 
 
-def _instead(finding: Finding, run: Run) -> Iterator[Actions]:
+def _instead(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
     gone = run.subjects("file_missing", "not_parquet")
     return missing.other_ways(finding.subject, run.config, gone, run.check)
 
 
-def _afresh(finding: Finding, run: Run) -> Iterator[Actions]:
+def _afresh(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
     """Another folder; for a run that was cut also the same one, where what it left is kept aside."""
     look = run.check()
     if isinstance(look, Set) and finding.code == "unfinished_run":
@@ -267,7 +267,7 @@ def _afresh(finding: Finding, run: Run) -> Iterator[Actions]:
     yield (run.check(output_dir=next(f"{folder}_{n}" for n in count(2) if not os.path.lexists(f"{folder}_{n}"))),)
 
 
-OTHERS: dict[str, Callable[[Finding, Run], Iterator[Actions]]] = {
+OTHERS: dict[str, Callable[[Finding, CheckedRun], Iterator[Actions]]] = {
     **dict.fromkeys(("file_missing", "model_bad", "model_kind", "parquet_bad", "rows_none"), _instead),
     **dict.fromkeys(("unfinished_run", "busy"), _afresh),
 }

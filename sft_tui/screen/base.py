@@ -50,7 +50,7 @@ def too_small(width: int, height: int) -> bool:
     return width < LEAST_WIDTH or height < LEAST_HEIGHT
 
 
-class Host(Protocol):
+class AppServices(Protocol):
     """What screens ask of the app that shows them."""
 
     options: Options
@@ -97,9 +97,9 @@ class CanvasScreen(Screen[None]):
         self.pressed = 0.0  # when the last key was, on the monotonic clock
 
     @property
-    def host(self) -> Host:
+    def services(self) -> AppServices:
         """The app, as far as its screens know it."""
-        return cast(Host, self.app)
+        return cast(AppServices, self.app)
 
     def compose(self) -> ComposeResult:
         """One canvas, and the editor whose text it shows."""
@@ -127,11 +127,11 @@ class CanvasScreen(Screen[None]):
         width, height = self.app.size
         if not width or not height:
             return
-        self.canvas.put(self.lines(width, height), self.host.options.ink)
+        self.canvas.put(self.lines(width, height), self.services.options.ink)
 
     def lines(self, width: int, height: int) -> list[Line]:
         """The whole screen."""
-        lang = self.host.options.lang
+        lang = self.services.options.lang
         if too_small(width, height):
             small = say("ui_small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
             return filled([[(part, "warn")] for part in wrap(small, width)], width, height)
@@ -144,7 +144,7 @@ class CanvasScreen(Screen[None]):
         news = bottom.told(*self.news, width) if self.news[0] else []
         if self.question is not None:
             return [*news, *bottom.asked(self.question, width)]
-        return news or [bottom.footer(self.scope, self.host.options.lang, width, self.offered)]
+        return news or [bottom.footer(self.scope, self.services.options.lang, width, self.offered)]
 
     def hindrance(self, _name: str) -> str:
         """Why an action cannot be carried out now, in a sentence; empty where it can. Keys and footer go by this."""
@@ -224,7 +224,7 @@ class CanvasScreen(Screen[None]):
         except InputError as error:
             if self.question is None:
                 self.ask(question)
-                self.tell(error.message.text(self.host.options.lang), "bad")
+                self.tell(error.message.text(self.services.options.lang), "bad")
 
     def show_typed(self) -> None:
         """Shows the text and the cursor in it."""
@@ -245,7 +245,7 @@ class CanvasScreen(Screen[None]):
         if hindrance:
             self.tell(hindrance, "warn")
             return
-        method = getattr(self, f"do_{name}", None) or getattr(self.host, f"do_{name}", None)
+        method = getattr(self, f"do_{name}", None) or getattr(self.services, f"do_{name}", None)
         if method is not None:
             self.try_to(method)
 
@@ -254,7 +254,7 @@ class CanvasScreen(Screen[None]):
         try:
             act()
         except InputError as error:
-            self.tell(error.message.text(self.host.options.lang), "bad")
+            self.tell(error.message.text(self.services.options.lang), "bad")
 
     def move(self, by: int) -> None:
         """Moves the cursor, or what is shown, by so many lines."""
@@ -285,7 +285,7 @@ class CanvasScreen(Screen[None]):
 
     def do_back(self) -> None:
         """Leaves this screen."""
-        self.host.back()
+        self.services.back()
 
     def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
         """A press on the footer is a press of its key."""
@@ -294,7 +294,7 @@ class CanvasScreen(Screen[None]):
         if event.y != self.app.size.height - 1 or self.question is not None:
             self.clicked(event.x, event.y)
             return
-        name = bottom.footer_at(self.scope, self.host.options.lang, self.app.size.width, event.x, self.offered)
+        name = bottom.footer_at(self.scope, self.services.options.lang, self.app.size.width, event.x, self.offered)
         if name:
             self.news = ("", "")
             self.do(name)
@@ -315,6 +315,6 @@ class CanvasScreen(Screen[None]):
 
     def copy(self, words: str) -> None:
         """Copies a text, and tells where to."""
-        path = clipboard.copy(words, self.host.options.logs, self.app.copy_to_clipboard)
-        lang = self.host.options.lang
+        path = clipboard.copy(words, self.services.options.logs, self.app.copy_to_clipboard)
+        lang = self.services.options.lang
         self.tell(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))

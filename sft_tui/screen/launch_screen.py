@@ -17,7 +17,7 @@ from engine.contract.rundir import OutputDir, RunRecord
 from sft_tui import data_import, runs, starting, story
 from sft_tui.locale import say
 from sft_tui.options import parse
-from sft_tui.preflight.check import Report, Request, check
+from sft_tui.preflight.check import CheckRequest, Report, check
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
 from sft_tui.preflight.missing import ROWS, USUAL_COLUMNS
 from sft_tui.preflight.report import subject
@@ -26,7 +26,7 @@ from sft_tui.screen.background import Background, account, summary
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
-from sft_tui.screen.launch_view import PANELS, Resumable, View
+from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
 from sft_tui.text import number, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
@@ -45,7 +45,7 @@ class LaunchScreen(CanvasScreen):
 
     def __init__(self, demo: bool = False) -> None:
         super().__init__()
-        self.state = View("demo" if demo else next(iter(presets())))
+        self.state = LaunchView("demo" if demo else next(iter(presets())))
 
     def on_mount(self) -> None:
         """Looks at the first preset."""
@@ -64,12 +64,12 @@ class LaunchScreen(CanvasScreen):
 
     def view(self, width: int, height: int) -> list[Line]:
         """The screen as it is now."""
-        options = self.host.options
+        options = self.services.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
 
     def hindrance(self, name: str) -> str:
         """Why an action cannot be carried out: what is under the cursor, or the check, stands against it."""
-        lang, state = self.host.options.lang, self.state
+        lang, state = self.services.options.lang, self.state
         if name == "start" and state.panel == "findings":
             return self.hindrance("fix")
         if name == "start" and state.panel == "presets" and not state.continues_demo:
@@ -87,10 +87,10 @@ class LaunchScreen(CanvasScreen):
     def _errors(self) -> str:
         report = self.state.report
         failed = report is not None and report.exit_code
-        return say("ui_errors", self.host.options.lang, errors=report.count("error")) if report and failed else ""
+        return say("ui_errors", self.services.options.lang, errors=report.count("error")) if report and failed else ""
 
     def _no_rehearsal(self) -> str:
-        lang, report = self.host.options.lang, self.state.report
+        lang, report = self.services.options.lang, self.state.report
         if report is None or self.state.doing:
             return say("ui_still_checking", lang)
         if self.state.task:
@@ -121,7 +121,7 @@ class LaunchScreen(CanvasScreen):
             if owner and steps and not owner.get("finished"):
                 alive = is_locked(output.path)
                 found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
-        new_here = not runs.are_any(self.host.options.logs)
+        new_here = not runs.are_any(self.services.options.logs)
         demo_runs = bool(story.current())
         stage = story.stage()
         self.state = replace(
@@ -156,7 +156,7 @@ class LaunchScreen(CanvasScreen):
     @work(thread=True, exclusive=True, group="check")
     def look(self) -> None:
         """The pre-flight, once no key has come for a moment."""
-        worker, state, options = get_current_worker(), self.state, self.host.options
+        worker, state, options = get_current_worker(), self.state, self.services.options
         time.sleep(SETTLED_SECONDS)
         if worker.is_cancelled:
             return
@@ -179,8 +179,8 @@ class LaunchScreen(CanvasScreen):
         if not worker.is_cancelled:
             self.app.call_from_thread(self._looked, request, report)
 
-    def _request(self, state: View) -> Request:
-        return Request.of(state.preset, dict(state.values), state.config, self.host.options.logs)
+    def _request(self, state: LaunchView) -> CheckRequest:
+        return CheckRequest.of(state.preset, dict(state.values), state.config, self.services.options.logs)
 
     def _doing(self, words: str) -> None:
         self.state = replace(self.state, doing=words)
@@ -188,11 +188,11 @@ class LaunchScreen(CanvasScreen):
 
     def _partly(self, report: Report) -> None:
         if self.state.report is None:
-            doing = self.state.doing or say("ui_checking", self.host.options.lang)
+            doing = self.state.doing or say("ui_checking", self.services.options.lang)
             self.state = replace(self.state, report=report, doing=doing)
             self._draw_here()
 
-    def _looked(self, request: Request, report: Report) -> None:
+    def _looked(self, request: CheckRequest, report: Report) -> None:
         cursor = min(self.state.finding, max(0, len(report.findings) - 1))
         self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
         self._refresh()
@@ -267,7 +267,7 @@ class LaunchScreen(CanvasScreen):
         elif self.state.panel == "findings":
             self.do_fix()
         elif self.state.continues_demo:
-            self.host.begin_demo()
+            self.services.begin_demo()
         elif self.state.report is None or self.state.doing:
             self.state = replace(self.state, queued=True)
         else:
@@ -278,18 +278,18 @@ class LaunchScreen(CanvasScreen):
         request = self._request(self.state)
         if request.config != request.asked:
             values["micro_batch_tokens"] = request.config.micro_batch_tokens
-        self.host.start_run(starting.plan_run(self.state.preset, values))
+        self.services.start_run(starting.plan_run(self.state.preset, values))
 
     def do_resume(self) -> None:
         """Resumes the unfinished run of this preset."""
         self._resume(self.state.resumable[self.state.preset].run)
 
     def _resume(self, name: str) -> None:
-        one = runs.look(runs.find(self.host.options.logs, name))
+        one = runs.look(runs.find(self.services.options.logs, name))
         if one.alive:
-            self.host.open_run(one.name)
+            self.services.open_run(one.name)
         else:
-            self.host.start_run(starting.plan_resume(one.record, {}))
+            self.services.start_run(starting.plan_resume(one.record, {}))
 
     def do_rehearse(self) -> None:
         """Rehearses the run, by the command: it cleans up by itself, however it ends."""
@@ -297,7 +297,7 @@ class LaunchScreen(CanvasScreen):
 
     def do_fix(self) -> None:
         """Fixes the problem under the cursor, or the first that can be fixed; asks first, or which way."""
-        lang, ways = self.host.options.lang, self._ways
+        lang, ways = self.services.options.lang, self._ways
         if len(ways) > 1:
             named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
             choices = [(words, "" if command in words else command) for words, command in named]
@@ -309,7 +309,7 @@ class LaunchScreen(CanvasScreen):
             self.ask(Question(ask, lambda key: self._fix(ways[0]) if key == "y" else None))
 
     def _words(self, acts: Sequence[Action]) -> str:
-        lang = self.host.options.lang
+        lang = self.services.options.lang
         first, *more = (action.words(lang) for action in acts)
         return say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
 
@@ -328,7 +328,7 @@ class LaunchScreen(CanvasScreen):
                     wanted = {**action.values, **action.changes}
                     self._choose(action.preset, {k: v for k, v in wanted.items() if v != getattr(base, k)})
                 case Open():
-                    self.host.open_run(action.run)
+                    self.services.open_run(action.run)
                 case Resume():
                     self._resume(action.run)
                 case Start():
@@ -345,14 +345,14 @@ class LaunchScreen(CanvasScreen):
     def _start(self, record: RunRecord) -> None:
         """Starts a run, and shows it unless its user does something else meanwhile."""
         if self.is_current and self.question is None:
-            self.host.start_run(record)
+            self.services.start_run(record)
         else:
-            run = self.host.begin(record).record.run
-            self.host.notify_here(say("ui_begun", self.host.options.lang, run=safe(run, 40)))
+            run = self.services.begin(record).record.run
+            self.services.notify_here(say("ui_begun", self.services.options.lang, run=safe(run, 40)))
 
     def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
         """Runs one of our own commands behind the screen, one at a time, and then the rest."""
-        lang, shown = self.host.options.lang, command_of([action])
+        lang, shown = self.services.options.lang, command_of([action])
         if self.state.task:
             self.tell(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
             return
@@ -361,12 +361,12 @@ class LaunchScreen(CanvasScreen):
             self.app.call_from_thread(self._done, action, code, printed, rest)
 
         self.state = replace(self.state, task=shown)
-        self.host.background = Background(action.argv[1:], lang, done)
+        self.services.background = Background(action.argv[1:], lang, done)
 
     def _done(self, action: Import | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
-        lang, task = self.host.options.lang, self.host.background
+        lang, task = self.services.options.lang, self.services.background
         self.state = replace(self.state, task="")
-        self.host.background = None
+        self.services.background = None
         if task is not None and task.ended:
             self.tell(say("ui_task_ended", lang), "warn")
         elif code:
@@ -410,19 +410,19 @@ class LaunchScreen(CanvasScreen):
 
         wanted = getattr(self.state.config, setting)
         self.news = ("", "")  # the question says it
-        asked = say(f"ui_ask_{setting}", self.host.options.lang, path=safe(", ".join(action.files), 60))
+        asked = say(f"ui_ask_{setting}", self.services.options.lang, path=safe(", ".join(action.files), 60))
         choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
         chosen = left.index(wanted) if wanted in left else 0
         self.ask(Question(asked, answered, choices=choices, chosen=chosen))
 
     def do_back(self) -> None:
         """Ends what runs in the background, or takes back a start that waits for the check."""
-        if self.host.background is not None and self.state.task:
-            self.host.background.end()
+        if self.services.background is not None and self.state.task:
+            self.services.background.end()
         elif self.state.queued:
             self.state = replace(self.state, queued=False)
         else:
-            self.host.back()
+            self.services.back()
 
     def _pointed(self, x: int, y: int) -> tuple[str, int]:
         width, height = self.app.size

@@ -34,7 +34,7 @@ class Resumable:
 
 
 @dataclass(frozen=True)
-class View:
+class LaunchView:
     """All that the screen shows."""
 
     preset: str
@@ -70,7 +70,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PanelLayout:
     """Where the four panels meet: columns of the left ones, lines of the upper and the lower ones."""
 
     left: int
@@ -79,7 +79,7 @@ class Layout:
     lower: int
 
     @classmethod
-    def of(cls, panel: str, width: int, height: int) -> "Layout":
+    def of(cls, panel: str, width: int, height: int) -> "PanelLayout":
         """For a screen without its footer; on a small one the settings take more of it while one is at them."""
         if width >= WIDE and height >= TALL:
             lower = max(6, (height - 1) // 3)
@@ -88,20 +88,20 @@ class Layout:
         return cls(24 if width >= 72 else 20, height - 1 - lower, width * 11 // 20, lower)
 
 
-def draw(view: View, width: int, height: int) -> list[Line]:
+def draw(view: LaunchView, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly so many lines and columns."""
     title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("ui_launch", view.lang), "dim")]
     if view.offer_demo:
         title = [*title[:2], (say("ui_demo_offer", view.lang), "accent")]
-    at = Layout.of(view.panel, width, height)
+    at = PanelLayout.of(view.panel, width, height)
     top = beside(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))
     bottom = beside(_settings(view, at.half, at.lower), _meaning(view, width - at.half, at.lower))
     return filled([fit(title, width), *top, *bottom], width, height)
 
 
-def item_at(view: View, width: int, height: int, x: int, y: int) -> tuple[str, int]:
+def item_at(view: LaunchView, width: int, height: int, x: int, y: int) -> tuple[str, int]:
     """Which panel and which of its items is at a place of the screen; -1 where it is none of them."""
-    at = Layout.of(view.panel, width, height)
+    at = PanelLayout.of(view.panel, width, height)
     if y > at.upper:
         line, room = y - at.upper - 2, at.lower - 2
         place = first_setting(view.setting, room) + line
@@ -135,16 +135,16 @@ def _shown(items: list[Item], cursor: int, room: int) -> list[Item]:
     return items[first : first + room]
 
 
-def _title(key: str, panel: str, view: View) -> Line:
+def _title(key: str, panel: str, view: LaunchView) -> Line:
     return [(say(key, view.lang), "accent" if view.panel == panel else "head")]
 
 
-def _presets(view: View, width: int, height: int) -> list[Line]:
+def _presets(view: LaunchView, width: int, height: int) -> list[Line]:
     shown = _shown(_preset_items(view, width - 4, height - 2), list(view.presets).index(view.preset), height - 2)
     return frame(_title("ui_presets", "presets", view), [line for _, line in shown], width, height)
 
 
-def _preset_items(view: View, width: int, room: int) -> list[Item]:
+def _preset_items(view: LaunchView, width: int, room: int) -> list[Item]:
     """Each preset with what it is for: all of that under the cursor, of the others as much as there is room for."""
     for most in (4, 2, 1, 0):
         items = _preset_lines(view, width, most)
@@ -153,7 +153,7 @@ def _preset_items(view: View, width: int, room: int) -> list[Item]:
     return items
 
 
-def _preset_lines(view: View, width: int, most: int) -> list[Item]:
+def _preset_lines(view: LaunchView, width: int, most: int) -> list[Item]:
     items: list[Item] = []
     for place, (name, entry) in enumerate(view.presets.items()):
         chosen = name == view.preset
@@ -170,13 +170,13 @@ def _preset_lines(view: View, width: int, most: int) -> list[Item]:
     return items
 
 
-def _findings(view: View, width: int, height: int) -> list[Line]:
+def _findings(view: LaunchView, width: int, height: int) -> list[Line]:
     title = [*_title("ui_ready", "findings", view), (f" {view.preset}", "dim")]
     shown = _shown(_finding_items(view, width - 4, height - 2), view.finding, height - 2)
     return frame(title, [line for _, line in shown], width, height, _counts(view))
 
 
-def _finding_items(view: View, width: int, room: int) -> list[Item]:
+def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
     """What is being done, and each finding: in full where all have room, else in brief but for the cursor's."""
     lang = view.lang
     head: list[Item] = []
@@ -231,7 +231,7 @@ def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: boo
     return lines
 
 
-def _counts(view: View) -> Line:
+def _counts(view: LaunchView) -> Line:
     if view.report is None or view.doing:
         return [(say("ui_checking", view.lang), "dim")]
     errors, warnings = (sum(one.level == level for one in view.findings) for level in ("error", "warning"))
@@ -240,7 +240,7 @@ def _counts(view: View) -> Line:
     return [(f"! {warnings}", "warn")] if warnings else [(f"✓ {say('ui_all_good', view.lang)}", "good")]
 
 
-def _settings(view: View, width: int, height: int) -> list[Line]:
+def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
     names = list(FIELDS)
     room = height - 2
     first = first_setting(view.setting, room)
@@ -265,7 +265,7 @@ def _settings(view: View, width: int, height: int) -> list[Line]:
     return frame(_title("ui_settings", "settings", view), lines, width, height)
 
 
-def _meaning(view: View, width: int, height: int) -> list[Line]:
+def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
     """What the settings come to; under the cursor on a setting, its help first."""
     config, lang, facts = view.config, view.lang, view.report.facts if view.report else {}
     lines: list[Line] = []

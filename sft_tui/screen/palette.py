@@ -58,16 +58,16 @@ class PaletteScreen(CanvasScreen):
 
     def on_mount(self) -> None:
         """Asks for words."""
-        self.ask(Question(say("ui_find", self.host.options.lang), self._chosen, typed=""))
+        self.ask(Question(say("ui_find", self.services.options.lang), self._chosen, typed=""))
 
     @property
     def _found(self) -> list[Action]:
         typed = (self.question.typed if self.question else "") or ""
-        return found(self._below.scope, self.host.options.lang, typed)
+        return found(self._below.scope, self.services.options.lang, typed)
 
     def view(self, width: int, height: int) -> list[Line]:
         """What was found."""
-        return draw(self._found, self.host.options.lang, self._cursor, width, height)
+        return draw(self._found, self.services.options.lang, self._cursor, width, height)
 
     def move(self, by: int) -> None:
         """Moves the cursor."""
@@ -105,8 +105,8 @@ class PaletteScreen(CanvasScreen):
             self.clicked(event.x, event.y)
 
     def _chosen(self, words: str) -> None:
-        listed = found(self._below.scope, self.host.options.lang, words) if words else self._found
-        self.host.pop_screen()
+        listed = found(self._below.scope, self.services.options.lang, words) if words else self._found
+        self.services.pop_screen()
         if listed:
             self._below.do(listed[min(self._cursor, len(listed) - 1)].name)
             self._below.draw()

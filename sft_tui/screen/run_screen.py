@@ -16,7 +16,7 @@ from sft_tui.screen import actions, run_view
 from sft_tui.screen.base import WHEEL_LINES, CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line, filled
-from sft_tui.screen.run_view import Look, View
+from sft_tui.screen.run_view import Look, RunView
 from sft_tui.text import safe
 
 QUIET_SECONDS = 5.0  # without a key: who waits so long only watches
@@ -50,7 +50,7 @@ class RunScreen(CanvasScreen):
     @work(thread=True, exclusive=True, group="feed")
     def follow(self) -> None:
         """Takes in what the run writes, piece by piece, and draws at most once a tick."""
-        worker, options = get_current_worker(), self.host.options
+        worker, options = get_current_worker(), self.services.options
         try:
             feed = Feed(runs.find(options.logs, self.about), options.lang)
         except InputError as error:
@@ -73,7 +73,7 @@ class RunScreen(CanvasScreen):
 
     def hindrance(self, name: str) -> str:
         """Why an action cannot be carried out: the run is not known or not in the right state, its panel not shown."""
-        lang, shot, page = self.host.options.lang, self.shot, self.look.page
+        lang, shot, page = self.services.options.lang, self.shot, self.look.page
         if name not in (*OF_RUN, *OF_PANEL):
             return ""
         if shot is None:
@@ -85,7 +85,7 @@ class RunScreen(CanvasScreen):
 
     def _refusal(self, name: str, run: runs.Run) -> str:
         """Why a run in its state cannot be asked for something; empty where it can."""
-        lang, paused = self.host.options.lang, not run.alive and run.status == runs.PAUSED
+        lang, paused = self.services.options.lang, not run.alive and run.status == runs.PAUSED
         if name in ("stop", "now") or (name == "pause" and not paused):
             ended = InputError("run_not_running", run=run.name, status=run.status)
             return "" if run.alive else ended.message.text(lang)
@@ -120,7 +120,7 @@ class RunScreen(CanvasScreen):
 
     def _over(self, run: runs.Run) -> None:
         """Rings, and tells what comes after a half of the demo."""
-        lang = self.host.options.lang
+        lang = self.services.options.lang
         self.ring(status_name(run.status, lang))
         if run.status != "finished":
             return
@@ -133,9 +133,9 @@ class RunScreen(CanvasScreen):
     def await_next(self) -> None:
         """Waits for the demo's second half, which the supervisor of the first starts."""
         try:
-            run = story.await_next(self.host.options.logs)
+            run = story.await_next(self.services.options.logs)
         except InputError as error:
-            self.app.call_from_thread(self.tell, error.message.text(self.host.options.lang), "bad")
+            self.app.call_from_thread(self.tell, error.message.text(self.services.options.lang), "bad")
             return
         if run:
             self.app.call_from_thread(self._continued, run)
@@ -143,14 +143,14 @@ class RunScreen(CanvasScreen):
     def _continued(self, run: str) -> None:
         """Goes with the demo to its second half, unless its user is doing something."""
         if self.is_current and self.question is None and time.monotonic() - self.pressed > QUIET_SECONDS:
-            self.host.open_run(run)
+            self.services.open_run(run)
         else:
-            self.host.notify_here(say("ui_demo_next", self.host.options.lang, run=safe(run, 40)))
+            self.services.notify_here(say("ui_demo_next", self.services.options.lang, run=safe(run, 40)))
 
     def ring(self, status: str) -> None:
         """A bell, and a notification for terminals that show them."""
         words = safe(f"{self.about}: {status}", 80)
-        self.host.write_raw("\a" + notification(words))
+        self.services.write_raw("\a" + notification(words))
 
     def view(self, width: int, height: int) -> list[Line]:
         """The run, or why it cannot be shown."""
@@ -167,10 +167,10 @@ class RunScreen(CanvasScreen):
             self.look = replace(self.look, log_back=back)
         return run_view.draw(replace(shown, look=self.look), width, height)
 
-    def _shown(self, shot: Shot, read: float = 1.0) -> View:
-        options = self.host.options
+    def _shown(self, shot: Shot, read: float = 1.0) -> RunView:
+        options = self.services.options
         now = time.time()
-        return View(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, now, shot.earlier)
+        return RunView(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, now, shot.earlier)
 
     @property
     def _steps(self) -> int:
@@ -212,7 +212,7 @@ class RunScreen(CanvasScreen):
 
     def do_search(self) -> None:
         """Asks for a text."""
-        self.ask(Question(say("ui_search", self.host.options.lang), self._searched, typed=self.look.search))
+        self.ask(Question(say("ui_search", self.services.options.lang), self._searched, typed=self.look.search))
 
     def _searched(self, words: str) -> None:
         self.look = replace(self.look, search=words, log_back=0)
@@ -232,7 +232,7 @@ class RunScreen(CanvasScreen):
         if self.look.search:
             self._searched("")
         else:
-            self.host.back()
+            self.services.back()
 
     def _panel_at(self, x: int, y: int) -> str:
         width, height = self.app.size
@@ -258,7 +258,7 @@ class RunScreen(CanvasScreen):
             return
         end = self.shot.run.state.ended
         if end is not None and not self.shot.run.alive:
-            words = "\n".join(line for _, line in headless.ended_lines(end, self.host.options.lang))
+            words = "\n".join(line for _, line in headless.ended_lines(end, self.services.options.lang))
         else:
             words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.shot.log, self.look))
         self.copy(words)
@@ -275,7 +275,7 @@ class RunScreen(CanvasScreen):
         run = self._living()
         if not run.alive:
             raise InputError("run_not_running", run=run.name, status=run.status)
-        lang = self.host.options.lang
+        lang = self.services.options.lang
 
         def answered(key: str) -> None:
             if key != "y":
@@ -317,8 +317,8 @@ class RunScreen(CanvasScreen):
         run = self._living()
         if run.alive:
             raise InputError("run_running", run=run.name)
-        self.host.begin(starting.plan_resume(run.record, {}, fix=fix))
-        self.tell(say("ui_going_on", self.host.options.lang, run=safe(run.name, 40)))
+        self.services.begin(starting.plan_resume(run.record, {}, fix=fix))
+        self.tell(say("ui_going_on", self.services.options.lang, run=safe(run.name, 40)))
 
 
 def notification(words: str) -> str:

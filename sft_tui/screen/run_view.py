@@ -81,7 +81,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class View:
+class RunView:
     """All that the screen shows."""
 
     run: Run
@@ -100,7 +100,7 @@ class View:
         return self.run.state
 
 
-def draw(view: View, width: int, height: int) -> list[Line]:
+def draw(view: RunView, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly so many lines and columns."""
     head = header(view, width)
     body = height - len(head)
@@ -114,7 +114,7 @@ def draw(view: View, width: int, height: int) -> list[Line]:
     return filled([*head, *shown], width, height)
 
 
-def _wide(view: View, width: int, height: int) -> list[Line]:
+def _wide(view: RunView, width: int, height: int) -> list[Line]:
     left = width * 3 // 5
     top = height * 3 // 5
     upper = beside(chart_panel(view, left, top), machine_panel(view, width - left, top))
@@ -135,7 +135,7 @@ def panel_at(look: Look, width: int, height: int, x: int, y: int) -> str:
     return "log" if y >= height - 5 else "machine" if y >= height - 7 else "chart"
 
 
-def _narrow(view: View, width: int, height: int) -> list[Line]:
+def _narrow(view: RunView, width: int, height: int) -> list[Line]:
     known = Machine(view.state, view.curves, view.lang)
     machine = machine_view.brief(known, width)[: 2 if height >= 14 else 1]
     log = 5 if height >= 15 else 3
@@ -145,7 +145,7 @@ def _narrow(view: View, width: int, height: int) -> list[Line]:
     return [*chart_panel(view, width, room), *filled(machine, width, len(machine)), *log_panel(view, width, log)]
 
 
-def header(view: View, width: int) -> list[Line]:
+def header(view: RunView, width: int) -> list[Line]:
     """What is running and how far it is; the certificate once it has ended."""
     run, state, lang = view.run, view.state, view.lang
     title: Line = [(f" {safe(run.name, 40)}", "head"), (" · ", "dim"), _status(view)]
@@ -164,7 +164,7 @@ def header(view: View, width: int) -> list[Line]:
     return lines + _bars(view, width)
 
 
-def _status(view: View) -> tuple[str, str]:
+def _status(view: RunView) -> tuple[str, str]:
     if view.reading < 1 and not view.run.alive:
         return say("ui_reading_run", view.lang), "dim"
     status = view.run.status
@@ -174,7 +174,7 @@ def _status(view: View) -> tuple[str, str]:
     return sign + safe(status_name(status, view.lang), 40), role
 
 
-def _times(view: View) -> list[str]:
+def _times(view: RunView) -> list[str]:
     """When it began, the time left, and when it will be done: as much as is known, then less and less of it."""
     state, lang = view.state, view.lang
     began = say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
@@ -187,7 +187,7 @@ def _times(view: View) -> list[str]:
     return [" · ".join(filter(None, parts)) for parts in choices]
 
 
-def _bars(view: View, width: int) -> list[Line]:
+def _bars(view: RunView, width: int) -> list[Line]:
     state, lang = view.state, view.lang
     step, plan, phase = state.step, state.plan, state.phase
     done, total = (step.step, step.steps_total) if step else (0, plan.steps_total if plan else 0)
@@ -225,7 +225,7 @@ def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
     return [fit(line, width) for line in lines]
 
 
-def chart_panel(view: View, width: int, height: int) -> list[Line]:
+def chart_panel(view: RunView, width: int, height: int) -> list[Line]:
     """A curve, with its newest figures below."""
     look, state, lang = view.look, view.state, view.lang
     curve = view.curves.of[look.metric]
@@ -296,12 +296,12 @@ def _short(value: float, places: int) -> str:
     return f"{value:.{max(0, places - whole)}f}"
 
 
-def machine_panel(view: View, width: int, height: int) -> list[Line]:
+def machine_panel(view: RunView, width: int, height: int) -> list[Line]:
     """Memory of each rank and of the machine, and the GPUs or the processor."""
     return machine_view.panel(Machine(view.state, view.curves, view.lang), width, height)
 
 
-def samples_panel(view: View, width: int, height: int) -> list[Line]:
+def samples_panel(view: RunView, width: int, height: int) -> list[Line]:
     """Predictions of the last evaluation, beside those of the one before."""
     state, lang = view.state, view.lang
     title: Line = [(say("ui_samples", lang), "head")]
@@ -337,7 +337,7 @@ def _labelled(label: str, text: str, role: str, width: int, most: int) -> list[L
     ]
 
 
-def log_panel(view: View, width: int, height: int) -> list[Line]:
+def log_panel(view: RunView, width: int, height: int) -> list[Line]:
     """The newest lines of the log that pass level and search."""
     look, lang = view.look, view.lang
     note: Line = [(say("ui_follow" if look.log_back == 0 else "ui_back", lang, lines=look.log_back), "accent")]
@@ -359,7 +359,7 @@ def matching(log: Sequence[LogLine], look: Look) -> list[LogLine]:
     return [line for line in log if line.level in wanted[look.level] and words in line.text.lower()]
 
 
-def shown_lines(view: View) -> list[LogLine]:
+def shown_lines(view: RunView) -> list[LogLine]:
     """These lines, and in their places what is said of those that are not there."""
     look, earlier, lang = view.look, view.earlier, view.lang
     found = matching(view.log, look)
@@ -379,7 +379,7 @@ def _gap(words: str, number: int = 0) -> LogLine:
     return LogLine("", "gap", words, number)
 
 
-def log_lines(view: View, width: int, height: int) -> list[Line]:
+def log_lines(view: RunView, width: int, height: int) -> list[Line]:
     """So many of them, the newest last; in full where the log fills the screen, else a line each."""
     found = shown_lines(view)
     end = max(0, len(found) - view.look.log_back)
@@ -393,7 +393,7 @@ def log_lines(view: View, width: int, height: int) -> list[Line]:
     return [fit(line, width) for line in lines[:height]]
 
 
-def _log_entry(view: View, line: LogLine, width: int) -> list[Line]:
+def _log_entry(view: RunView, line: LogLine, width: int) -> list[Line]:
     most = MOST_LOG_LINES if view.look.page == "log" else 1
     indent = len(line.at) + 1 if line.at else 0
     parts = wrapped(line.text, max(8, width - indent), most) if most > 1 else [line.text]
@@ -402,7 +402,7 @@ def _log_entry(view: View, line: LogLine, width: int) -> list[Line]:
     return [[*at, (parts[0], role)], *([(" " * indent, ""), (part, role)] for part in parts[1:])]
 
 
-def _most_back(view: View, found: Sequence[LogLine], width: int, height: int) -> int:
+def _most_back(view: RunView, found: Sequence[LogLine], width: int, height: int) -> int:
     """How many lines one can go back until the first one is shown in the first line."""
     rows = 0
     for place, line in enumerate(found):
@@ -414,13 +414,13 @@ def _most_back(view: View, found: Sequence[LogLine], width: int, height: int) ->
     return 0
 
 
-def most_back(view: View, width: int, height: int) -> int:
+def most_back(view: RunView, width: int, height: int) -> int:
     """How many lines one can go back in the log, on a screen of this size without its footer."""
     inner, rows = log_room(view, width, height)
     return _most_back(view, shown_lines(view), inner, rows)
 
 
-def log_room(view: View, width: int, height: int) -> tuple[int, int]:
+def log_room(view: RunView, width: int, height: int) -> tuple[int, int]:
     """Columns and lines within the panel of the log."""
     body = height - len(header(view, width))
     if view.look.page != "all":

@@ -18,7 +18,7 @@ from sft_tui.screen import actions, runs_view
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line
-from sft_tui.screen.runs_view import View
+from sft_tui.screen.runs_view import RunsView
 from sft_tui.text import safe, size
 
 LOOK_SECONDS = 2.0
@@ -33,7 +33,7 @@ class RunsScreen(CanvasScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.state = View([])
+        self.state = RunsView([])
 
     def on_mount(self) -> None:
         """Begins to look."""
@@ -43,7 +43,7 @@ class RunsScreen(CanvasScreen):
     @work(thread=True, exclusive=True, group="runs")
     def look(self) -> None:
         """Reads all runs again and again; curves of those that are marked."""
-        worker, logs = get_current_worker(), self.host.options.logs
+        worker, logs = get_current_worker(), self.services.options.logs
         known: dict[str, Run] = {}
         followers: dict[str, Follower] = {}
         while not worker.is_cancelled:
@@ -69,19 +69,19 @@ class RunsScreen(CanvasScreen):
     def view(self, width: int, height: int) -> list[Line]:
         """The screen as it is now."""
         return runs_view.draw(
-            replace(self.state, ink=self.host.options.ink, lang=self.host.options.lang), width, height
+            replace(self.state, ink=self.services.options.ink, lang=self.services.options.lang), width, height
         )
 
     @property
     def _here(self) -> Run:
         """The run under the cursor; raises InputError where there is none."""
         if not self.state.runs:
-            raise InputError("run_none", path=str(self.host.options.logs))
+            raise InputError("run_none", path=str(self.services.options.logs))
         return self.state.runs[self.state.cursor]
 
     def hindrance(self, name: str) -> str:
         """Why nothing can be done with the run under the cursor, where that is so."""
-        lang = self.host.options.lang
+        lang = self.services.options.lang
         try:
             if name in OF_RUN:
                 self._require(name, self._here)
@@ -120,7 +120,7 @@ class RunsScreen(CanvasScreen):
 
     def do_open(self) -> None:
         """Opens the run."""
-        self.host.open_run(self._here.name)
+        self.services.open_run(self._here.name)
 
     def do_mark(self) -> None:
         """Marks the run, or takes the mark away."""
@@ -133,7 +133,7 @@ class RunsScreen(CanvasScreen):
     def do_resume(self) -> None:
         """Goes on with the run."""
         run = self._here
-        self.host.start_run(starting.plan_resume(run.record, {}))
+        self.services.start_run(starting.plan_resume(run.record, {}))
 
     def do_copy(self) -> None:
         """Copies the path of its folder."""
@@ -142,7 +142,7 @@ class RunsScreen(CanvasScreen):
     def do_delete(self) -> None:
         """Says what would go, and asks."""
         run = self._here
-        lang, going = self.host.options.lang, removal.of(run)
+        lang, going = self.services.options.lang, removal.of(run)
         places = ", ".join(safe(str(path), 60) for path, _ in going)
         words = say("ui_ask_delete", lang, places=places, size=size(sum(count for _, count in going)))
 

@@ -24,7 +24,7 @@ INDIFFERENT = {"output_dir", "token_store", "logging_steps", "sample_rows"}
 
 
 @dataclass(frozen=True)
-class View:
+class RunsView:
     """All that the screen shows."""
 
     runs: Sequence[Run]
@@ -40,7 +40,7 @@ class View:
         return [run for run in self.runs if run.name in self.marked][: len(STYLES)]
 
 
-def draw(view: View, width: int, height: int) -> list[Line]:
+def draw(view: RunsView, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly so many lines and columns."""
     compared = view.compared if len(view.marked) > 1 else []
     top = _list_lines(view, width, height)
@@ -57,7 +57,7 @@ def draw(view: View, width: int, height: int) -> list[Line]:
     return filled([*_list(view, width, top), *shown], width, height)
 
 
-def _list_lines(view: View, width: int, height: int) -> int:
+def _list_lines(view: RunsView, width: int, height: int) -> int:
     """Lines of the list: a part where runs are compared, else all that what is told of one run leaves."""
     if len(view.marked) > 1 and view.compared:
         return max(6, min(len(view.runs) + 3, height // 3))
@@ -65,19 +65,19 @@ def _list_lines(view: View, width: int, height: int) -> int:
     return height - below if below >= 4 else height
 
 
-def _first(view: View, height: int) -> int:
+def _first(view: RunsView, height: int) -> int:
     """The run in the first line of a list of so many lines."""
     return max(0, min(view.cursor - (height - 3) // 2, len(view.runs) - (height - 3)))
 
 
-def run_at(view: View, width: int, height: int, y: int) -> int:
+def run_at(view: RunsView, width: int, height: int, y: int) -> int:
     """Which run is in a line of the screen; -1 where none is."""
     top = _list_lines(view, width, height)
     place = _first(view, top) + y - 2
     return place if 2 <= y < top - 1 and place < len(view.runs) else -1
 
 
-def _list(view: View, width: int, height: int) -> list[Line]:
+def _list(view: RunsView, width: int, height: int) -> list[Line]:
     lang = view.lang
     if not view.runs:
         body: list[Line] = [[(say("ui_no_runs", lang), "dim")]]
@@ -117,7 +117,7 @@ def _fitting(widths: Sequence[int], room: int) -> list[int]:
     return shown
 
 
-def _details(view: View, width: int) -> list[Line]:
+def _details(view: RunsView, width: int) -> list[Line]:
     """The run under the cursor: when it began, how it ended and what to do, and where it is."""
     run, lang = view.runs[view.cursor], view.lang
     end = run.state.ended if not run.alive else None
@@ -135,7 +135,7 @@ def _details(view: View, width: int) -> list[Line]:
     return frame([(safe(run.name, 60), "head")], body, width, len(body) + 2)
 
 
-def _overlaid(view: View, compared: Sequence[Run], width: int, height: int) -> list[Line]:
+def _overlaid(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:
     """Their losses in one chart: each drawn on the same scale, one over the other."""
     last = max((view.curves[run.name].of["loss"].last for run in compared if run.name in view.curves), default=1)
     across = chart.columns_of(width - 4)
@@ -152,7 +152,7 @@ def _overlaid(view: View, compared: Sequence[Run], width: int, height: int) -> l
     return frame([(say("ui_metric_loss", view.lang), "head")], body, width, height)
 
 
-def _differing(view: View, compared: Sequence[Run], width: int, height: int) -> list[Line]:
+def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:
     """Scores and settings side by side: those that differ first and marked, then those that are alike."""
     lang, inner = view.lang, width - 4
     names = max(20, min(NAME, inner - 12 * len(compared)))

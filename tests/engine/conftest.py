@@ -22,7 +22,7 @@ from engine.contract.presets import preset
 from engine.contract.rundir import OutputDir, RunDir, RunRecord
 from engine.contract.stream import EventReader, Listener
 from engine.cpu import compiled
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models.seq2seq.padded import micro_batch
@@ -213,7 +213,7 @@ def stores(tiny_settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) ->
     """The training and the validation rows as a run has them, by setting."""
     found = {}
     for setting in ("train_file", "validation_file"):
-        source = Source(Path(tiny_settings[setting]), setting, "prompt", "response")
+        source = RowSource(Path(tiny_settings[setting]), setting, "prompt", "response")
         root = Path(tiny_settings["token_store"])
         found[setting] = open_store(source, tokenizer, tiny_settings["max_seq_len"], root, lambda _done, _total: None)
     return found

@@ -19,7 +19,7 @@ from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.events import Record, Step
 from engine.contract.rundir import RunDir
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
@@ -52,8 +52,8 @@ def main(folder: Path) -> None:
     (folder / f"{world.rank}.json").write_text(json.dumps(found))
 
 
-def source_of(config: RunConfig, setting: str) -> Source:
-    return Source(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+def source_of(config: RunConfig, setting: str) -> RowSource:
+    return RowSource(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
 
 
 def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:

@@ -15,7 +15,7 @@ from engine.contract.files import STAGED
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, write_json
 from engine.training import checkpoint
-from engine.training.checkpoint import CheckpointWriter, Found, Saved
+from engine.training.checkpoint import CheckpointWriter, FoundCheckpoint, Saved
 from tests.faults import criteria
 from tests.faults.criteria import (
     OLD,
@@ -208,7 +208,7 @@ def skip_silently(patch: pytest.MonkeyPatch) -> None:
     """Nobody is told of a checkpoint that was passed over."""
     real = checkpoint.newest_sound
 
-    def newest_sound(output: OutputDir) -> tuple[Found | None, list[Message]]:
+    def newest_sound(output: OutputDir) -> tuple[FoundCheckpoint | None, list[Message]]:
         return real(output)[0], []
 
     patch.setattr(checkpoint, "newest_sound", newest_sound)

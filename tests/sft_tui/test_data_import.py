@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import Request, import_files
+from engine.data.importing.convert import ImportRequest, import_files
 from sft_tui import data_import, spool
 
 LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
@@ -20,7 +20,7 @@ LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
 def test_the_account_is_printed_so_that_its_sums_can_be_checked(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(LINES)
-    found = import_files(Request([str(path)]), lambda *_: None)
+    found = import_files(ImportRequest([str(path)]), lambda *_: None)
     english = "\n".join(data_import.lines(found, "en"))
     assert "3 records read = 2 used (prompt/response 2) + 1 refused" in english
     assert "1 refused: broken JSON (first: rows.jsonl:3)" in english
@@ -56,7 +56,7 @@ def test_a_file_without_rows_is_told_and_the_next_command_does_without_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text(LINES)
-    found = import_files(Request(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)
+    found = import_files(ImportRequest(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)
     *_, written, unfilled, unvalidated, following = data_import.lines(found, "en")
     assert written == "1 row written to -t.parquet"
     assert unfilled == "v.parquet was not written: no rows are held out for it"

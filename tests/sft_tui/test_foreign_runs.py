@@ -298,7 +298,7 @@ def shown(files: Files, lang: Lang) -> str:
         out.writelines([listing.status_line(state, lang), *listing.table([state], lang)])
         json.dumps(state.to_json())
     curves = follower.curves
-    lines = run_view.draw(run_view.View(ended, curves, [], lang=lang), 100, 30)
+    lines = run_view.draw(run_view.RunView(ended, curves, [], lang=lang), 100, 30)
     out.writelines(text for line in lines for text, _ in line)
     return out.getvalue()
 
@@ -458,7 +458,7 @@ def test_no_extreme_value_in_any_place_of_an_event_makes_a_viewer_raise(files: F
             run = Run(files.run_dir, asked, state, alive)
             out.writelines([listing.status_line(run, lang), *listing.table([run], lang), json.dumps(run.to_json())])
         if count % 4 == 0:
-            drawn = run_view.draw(run_view.View(run, curves, [], lang=lang), 100, 30)
+            drawn = run_view.draw(run_view.RunView(run, curves, [], lang=lang), 100, 30)
             out.writelines(text for line in drawn for text, _ in line)
         assert not obeyed(out.getvalue()), body
 
@@ -520,7 +520,7 @@ def test_a_screen_shows_the_lines_of_a_foreign_log_harmless(files: Files, lang: 
     feed.poll()
     shot = feed.shot()
     assert shot is not None
-    view = run_view.View(shot.run, shot.curves, shot.log, run_view.Look(level="all"), lang=lang)
+    view = run_view.RunView(shot.run, shot.curves, shot.log, run_view.Look(level="all"), lang=lang)
     for width, height in ((80, 24), (160, 60)):
         drawn = "".join(text for line in run_view.draw(view, width, height) for text, _ in line)
         assert not obeyed(drawn)

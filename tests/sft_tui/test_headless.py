@@ -10,7 +10,7 @@ import pytest
 from engine.contract import events
 from engine.contract.events import Record, decode
 from engine.contract.messages import Lang, Message
-from sft_tui.headless import BarsView, JsonView, PlainView, View
+from sft_tui.headless import BarsView, EventView, JsonView, PlainView
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
@@ -32,7 +32,7 @@ def plain(lang: Lang, *records: Record) -> tuple[str, str]:
     return out.getvalue(), notes.getvalue()
 
 
-def show(view: View, *records: Record) -> None:
+def show(view: EventView, *records: Record) -> None:
     for record in records:
         view.show(record)
     view.close()

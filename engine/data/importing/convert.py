@@ -18,7 +18,7 @@ from engine.data.importing.readers import Progress, Wanted, missing_column, reco
 from engine.data.importing.sources import sources_of
 from engine.data.importing.targets import Target, targets_of
 from engine.data.importing.writing import PARTS, Choice, write, written_by_import
-from engine.data.shapes.account import Account, FileAccount, Notice, RefusedError
+from engine.data.shapes.account import Account, FileAccount, ImportNotice, RefusedError
 from engine.data.shapes.conversation import Row
 from engine.data.shapes.known import Shaped, shape_names, shaped
 from engine.data.text_checks import row_hashes
@@ -37,7 +37,7 @@ KEYS = 50  # of refused records, for the message that lists them
 
 
 @dataclass(frozen=True)
-class Request:
+class ImportRequest:
     """What to import and where to; without `train` nothing is written."""
 
     files: list[str]
@@ -57,7 +57,7 @@ class Request:
     overwrite: bool = False
 
 
-def import_files(request: Request, progress: Progress) -> dict[str, Any]:
+def import_files(request: ImportRequest, progress: Progress) -> dict[str, Any]:
     """Imports, and tells what came of it; raises InputError. `progress` is given a path, bytes done and in all."""
     if request.encoding:
         require_encoding(request.encoding)
@@ -65,12 +65,12 @@ def import_files(request: Request, progress: Progress) -> dict[str, Any]:
     sources = sources_of(request.files)
     for path, why in sources.passed_over.items():
         code, _, detail = why.partition(":")
-        account.passed_over.add(Notice(code, detail), request.shown.get(path, path))
+        account.passed_over.add(ImportNotice(code, detail), request.shown.get(path, path))
     rows = (row for path in sources.files for row in _rows(path, request, account, progress))
     return _imported(request, account, sources.files, rows)
 
 
-def columns_to_name(request: Request, progress: Progress) -> dict[str, str]:
+def columns_to_name(request: ImportRequest, progress: Progress) -> dict[str, str]:
     """The columns of files in whose first records no shape finds prompt and response, with a value of each.
 
     Empty where one does, or where something else is wrong with the records; raises InputError.
@@ -93,7 +93,7 @@ def columns_to_name(request: Request, progress: Progress) -> dict[str, str]:
     return found
 
 
-def import_pairs(request: Request, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def import_pairs(request: ImportRequest, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """The same for prompts and responses that are there already; raises InputError."""
     return _imported(request, Account(), [], (Row(prompt, response, opening=prompt) for prompt, response in pairs))
 
@@ -105,7 +105,7 @@ def require_plain(names: Iterable[str]) -> None:
             raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
 
 
-def _imported(request: Request, account: Account, sources: list[Path], rows: Iterator[Row]) -> dict[str, Any]:
+def _imported(request: ImportRequest, account: Account, sources: list[Path], rows: Iterator[Row]) -> dict[str, Any]:
     journal.settle(chain(sources, (Path(path) for path in _given(request).values() if path)))
     targets, spared = _targets(request, sources)
     rows = _unique(rows, account)
@@ -131,12 +131,12 @@ def _remedy(account: Account) -> str:
     return REMEDIES.get(codes.most_common(1)[0][0], "")
 
 
-def _given(request: Request) -> dict[str, str]:
+def _given(request: ImportRequest) -> dict[str, str]:
     """The files to write by their parts, as they were given."""
     return {part: str(getattr(request, part)) for part in PARTS}
 
 
-def _targets(request: Request, sources: list[Path]) -> tuple[list[Target], str]:
+def _targets(request: ImportRequest, sources: list[Path]) -> tuple[list[Target], str]:
     """The files to write, and the test file that is spared; raises InputError."""
     given = _given(request)
     spared = ""
@@ -145,13 +145,13 @@ def _targets(request: Request, sources: list[Path]) -> tuple[list[Target], str]:
     return targets_of(given, sources, overwrite=request.overwrite), spared
 
 
-def _choice(request: Request, targets: list[Target]) -> Choice:
+def _choice(request: ImportRequest, targets: list[Target]) -> Choice:
     shares = {"valid": request.valid_ratio, "test": request.test_ratio}
     written = {target.part for target in targets}
     return Choice(request.seed, request.sample, {part: share for part, share in shares.items() if part in written})
 
 
-def _rows(path: Path, request: Request, account: Account, progress: Progress) -> Iterator[Row]:
+def _rows(path: Path, request: ImportRequest, account: Account, progress: Progress) -> Iterator[Row]:
     """The rows of a file, which also go into the account; raises InputError."""
     file = FileAccount(request.shown.get(str(path), str(path)))
     account.files.append(file)
@@ -160,7 +160,7 @@ def _rows(path: Path, request: Request, account: Account, progress: Progress) ->
     keys: dict[str, None] = {}
     progress(str(path), 0, 0)
     for place, record in records(path, wanted, file, progress):
-        if isinstance(record, Notice):
+        if isinstance(record, ImportNotice):
             account.noticed.add(record, f"{name}:{place}")
             continue
         try:
@@ -183,10 +183,10 @@ def _use(made: Shaped, file: FileAccount, account: Account, where: str) -> None:
     account.with_history += sum(row.earlier > 0 for row in made.rows)
     file.leave_out(made.unused)
     for code in made.notices:
-        account.noticed.add(Notice(code), where)
+        account.noticed.add(ImportNotice(code), where)
 
 
-def _named(request: Request) -> dict[str, str]:
+def _named(request: ImportRequest) -> dict[str, str]:
     """The columns that were named, by setting."""
     columns = {"prompt_column": request.prompt_column, "response_column": request.response_column}
     return {setting: name for setting, name in columns.items() if name}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from engine.data.importing.text_stream import LONGEST_RECORD, TOO_LONG, TextLines
-from engine.data.shapes.account import Notice, RefusedError
+from engine.data.shapes.account import ImportNotice, RefusedError
 
 DELIMITERS = ",\t;|"
 SAMPLE_LINES = 200
@@ -45,7 +45,7 @@ class CsvFile:
             if said:
                 return said[1]
             if COMMENT.match(line) and not any(delimiter in line for delimiter in DELIMITERS):
-                self.notices.append((str(self.lines.number), Notice("comment_line")))
+                self.notices.append((str(self.lines.number), ImportNotice("comment_line")))
             elif line.strip("\ufeff \t\r\n"):
                 self.lines.back([line])
                 break

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterator
 from typing import Any, TextIO
 
 from engine.data.importing.text_stream import CHUNK, LONGEST_RECORD
-from engine.data.shapes.account import FileAccount, Notice, RefusedError
+from engine.data.shapes.account import FileAccount, ImportNotice, RefusedError
 from engine.data.shapes.orient import orient_of
 
 BLANK = "\ufeff \t\r\n"
@@ -74,7 +74,7 @@ class JsonFile:
             while self._at < len(self._window):
                 yield from self._step()
         for bracket, line in self._around[:1]:
-            yield str(line), Notice("json_open", bracket)
+            yield str(line), ImportNotice("json_open", bracket)
 
     def _next(self) -> bool:
         self._at = len(self._window)
@@ -138,7 +138,7 @@ class JsonFile:
     def _other(self, inside: str) -> Iterator[Item]:
         """What is no object: a comment, a value by itself, a key of an object around records, or anything at all."""
         if COMMENT.match(self._window, self._at):
-            yield self._place(), Notice("comment_line")
+            yield self._place(), ImportNotice("comment_line")
             self._skip(LINE_END)
             return
         short = len(self._window) - self._at < CHUNK

@@ -22,7 +22,7 @@ from engine.data.importing.csvfile import CsvFile
 from engine.data.importing.jsonfile import JsonFile
 from engine.data.importing.text_stream import CHUNK, decoded
 from engine.data.parquet import BATCH_ROWS
-from engine.data.shapes.account import FileAccount, Notice
+from engine.data.shapes.account import FileAccount, ImportNotice
 from engine.data.shapes.columns import Read
 
 LOOKED_AT = 20  # lines by which a file is told to be JSON or CSV
@@ -48,7 +48,7 @@ class Wanted:
 def records(path: Path, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:
     """The records of a file with their places, an error in the place of one that cannot be read; raises InputError.
 
-    A `Notice` in the place of a record says what should be known and costs none.
+    A `ImportNotice` in the place of a record says what should be known and costs none.
     """
     content = formats.content_of(path)
     formats.require_rows(path, content)
@@ -83,7 +83,7 @@ def _columns(columns: list[str], wanted: Wanted, account: FileAccount) -> Iterat
     for name in sorted(name for name, count in Counter(columns).items() if name and count > 1):
         if name in wanted.names:
             raise InputError("source_column_twice", path=account.path, column=name, columns=shown)
-        yield "1", Notice("column_repeated", name)
+        yield "1", ImportNotice("column_repeated", name)
     for setting, name in wanted.columns.items():
         if name not in columns:
             raise missing_column(account.path, setting, name, columns)

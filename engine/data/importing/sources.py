@@ -20,14 +20,14 @@ SPLIT = re.compile(r"(?:^|[-_./ ])(train|validation|valid|val|dev|eval|test)(?=$
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """The files to read, in order, and those that are passed over, with a reason's code for each."""
 
     files: list[Path]
     passed_over: dict[str, str]
 
 
-def sources_of(names: Iterable[str]) -> Found:
+def sources_of(names: Iterable[str]) -> FoundFile:
     """What these paths, patterns and folders name; raises InputError."""
     files: list[Path] = []
     passed: dict[str, str] = {}
@@ -39,7 +39,7 @@ def sources_of(names: Iterable[str]) -> Found:
             files += inside
         else:
             files.append(path)
-    return Found(list(dict.fromkeys(files)), passed)
+    return FoundFile(list(dict.fromkeys(files)), passed)
 
 
 def _named(name: str) -> list[Path]:

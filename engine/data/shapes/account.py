@@ -21,7 +21,7 @@ class RefusedError(Exception):
         super().__init__(f"{code}:{self.detail}" if self.detail else code)
 
 
-class Notice(NamedTuple):
+class ImportNotice(NamedTuple):
     """Something that costs no record but should be known; comes in the place of a record."""
 
     code: str
@@ -46,7 +46,7 @@ class Reasons(dict[str, Count]):
         super().__init__()
         self._places = places
 
-    def add(self, why: RefusedError | Notice, place: str) -> None:
+    def add(self, why: RefusedError | ImportNotice, place: str) -> None:
         """Counts one more."""
         reason = str(why)
         if reason not in self and why.detail and self._details(why.code) >= DETAILS:

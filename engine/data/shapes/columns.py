@@ -102,7 +102,7 @@ def blank(value: Any) -> bool:
     return value is None or (isinstance(value, list | tuple | Mapping) and not value)
 
 
-class Layout(NamedTuple):
+class ColumnLayout(NamedTuple):
     """Which columns of a record hold which part, and which are options, by their letters."""
 
     names: dict[str, tuple[Any, ...]]
@@ -110,7 +110,7 @@ class Layout(NamedTuple):
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, record: Iterable[Any], asked: tuple[str, str]) -> "Layout":
+    def of(cls, record: Iterable[Any], asked: tuple[str, str]) -> "ColumnLayout":
         """The layout of a record with these columns."""
         names: dict[str, tuple[Any, ...]] = {}
         for name in record:
@@ -134,7 +134,7 @@ def _options(names: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-_layout_of = lru_cache(64)(Layout.of)  # few records of a file differ in their columns
+_layout_of = lru_cache(64)(ColumnLayout.of)  # few records of a file differ in their columns
 
 
 class Columns:
@@ -148,7 +148,7 @@ class Columns:
         self._asked = {part: name for part, name in zip(("question", "answer"), asked, strict=True) if name}
         columns = tuple(record)
         short = sum(map(len, map(str, columns))) < LONGEST_LAYOUT
-        self._names, self.parts, self._options = (_layout_of if short else Layout.of)(columns, asked)
+        self._names, self.parts, self._options = (_layout_of if short else ColumnLayout.of)(columns, asked)
         self.used: set[Any] = set()
         self._chosen: dict[str, Any] = {}  # what was found out before
         self._filled: dict[str, bool] = {}

@@ -22,7 +22,7 @@ Reader = Callable[[Columns, Notices], Iterator[Conversation]]
 
 
 @dataclass(frozen=True)
-class Shape:
+class RecordShape:
     """A shape by its name in accounts and documents.
 
     A record of it has something in a column of each of `needs` (keys of NAMES, `a|b` where one of several will do).
@@ -87,7 +87,7 @@ def _plain(columns: Columns) -> Shaped | None:
     return Shaped(_pair_name(columns), [Row(question, answer, question)], 1, [], columns.unused())
 
 
-def _shape_of(columns: Columns) -> Shape:
+def _shape_of(columns: Columns) -> RecordShape:
     """The first shape whose columns have something in them, else the first whose columns are there."""
     possible = _possible(columns.parts)
     for shape in possible:
@@ -101,7 +101,7 @@ def _shape_of(columns: Columns) -> Shape:
 
 
 @lru_cache(256)
-def _possible(there: frozenset[str]) -> tuple["Shape", ...]:
+def _possible(there: frozenset[str]) -> tuple["RecordShape", ...]:
     """The shapes that a record with columns for these parts may have: few records of a file differ in that."""
     return tuple(shape for shape in SHAPES if all(there.intersection(parts) for parts in shape.any_of))
 
@@ -285,26 +285,26 @@ def _pair_name(columns: Columns) -> str:
     return f"{columns.name(asking)}/{columns.name(answering)}"
 
 
-PAIR = Shape(
+PAIR = RecordShape(
     "prompt/response", ("question|input|context|asker", "answer|answerer"), _pair, '{"prompt": "…", "response": "…"}'
 )
 SHAPES = (
-    Shape("messages", ("messages",), _turns_in("messages"),
+    RecordShape("messages", ("messages",), _turns_in("messages"),
           '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'),
-    Shape("sharegpt", ("conversations",), _turns_in("conversations"),
+    RecordShape("sharegpt", ("conversations",), _turns_in("conversations"),
           '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'),
-    Shape("conversation", ("conversation",), _turns_in("conversation"),
+    RecordShape("conversation", ("conversation",), _turns_in("conversation"),
           '{"conversation": [{"human": "…", "assistant": "…"}]}'),
-    Shape("contents", ("contents",), _turns_in("contents"),
+    RecordShape("contents", ("contents",), _turns_in("contents"),
           '{"contents": [{"role": "user", "parts": [{"text": "…"}]}, …]}'),
-    Shape("squad", ("question", "context", "answers"), _answered_from_context,
+    RecordShape("squad", ("question", "context", "answers"), _answered_from_context,
           '{"context": "…", "question": "…", "answers": {"text": ["…"]}}'),
-    Shape("squad", ("paragraphs",), _paragraphs, '{"paragraphs": [{"context": "…", "qas": […]}]}'),
-    Shape("dolly", ("instruction", "context", "answer"), _pair,
+    RecordShape("squad", ("paragraphs",), _paragraphs, '{"paragraphs": [{"context": "…", "qas": […]}]}'),
+    RecordShape("dolly", ("instruction", "context", "answer"), _pair,
           '{"instruction": "…", "context": "…", "response": "…"}'),
-    Shape("alpaca", ("instruction", "answer"), _pair,
+    RecordShape("alpaca", ("instruction", "answer"), _pair,
           '{"instruction": "…", "input": "…", "output": "…", "system": "…", "history": [["…", "…"]]}'),
     PAIR,
-    Shape("moss", ("chat",), _moss, '{"chat": {"turn_1": {"Human": "…", "MOSS": "…"}}}'),
-    Shape("ultrachat", ("data",), _turns_in("data"), '{"data": ["…", "…"]}'),
+    RecordShape("moss", ("chat",), _moss, '{"chat": {"turn_1": {"Human": "…", "MOSS": "…"}}}'),
+    RecordShape("ultrachat", ("data",), _turns_in("data"), '{"data": ["…", "…"]}'),
 )  # fmt: skip

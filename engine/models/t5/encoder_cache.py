@@ -28,7 +28,7 @@ Encode = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 @dataclass(frozen=True)
-class Shape:
+class CacheShape:
     """Of what is kept: tokens of all prompts, width, and kind of a number."""
 
     tokens: int
@@ -49,7 +49,7 @@ class Shape:
 class Encodings:
     """The encodings of one training file, shared by all ranks of a machine; the file has no name once it is open."""
 
-    def __init__(self, store: TokenStore, shape: Shape, encode: Encode, values: int, flags: int) -> None:
+    def __init__(self, store: TokenStore, shape: CacheShape, encode: Encode, values: int, flags: int) -> None:
         self._store, self._shape, self._encode, self._values = store, shape, encode, values
         self.writes = True  # or rows are encoded each time anew, to the same bits
         size = len(store) * MARK_BYTES
@@ -59,7 +59,7 @@ class Encodings:
         self._marks = memoryview(mmap.mmap(flags, size)).cast("Q")
 
     @classmethod
-    def open(cls, store: TokenStore, shape: Shape, encode: Encode, base: Path) -> Self:
+    def open(cls, store: TokenStore, shape: CacheShape, encode: Encode, base: Path) -> Self:
         """Opens the two files whose names begin with `base`, making those that are not there; raises OSError."""
         with contextlib.ExitStack() as undo:
             descriptors = []

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.cpu.dropout import Draw, Rate, Source, drop_
+from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
 from engine.cpu.kernels import FP32, kernels_for
 from engine.cpu.prepacking import linear
 from engine.cpu.ragged import Sight
@@ -25,13 +25,13 @@ Weights = Sequence[Any]  # of Tensor or Prepacked
 
 
 @dataclass(frozen=True)
-class Setting:
+class LayerSetting:
     """What a layer is told besides its weights: dropout inside and at its end, and the norm's epsilon."""
 
     inner: Rate
     outer: Rate
     epsilon: float
-    source: Source
+    source: RandomBits
     sight: Sight | None = None
     activation: str = "relu"
 
@@ -44,13 +44,13 @@ class Setting:
 # --- what the layers share
 
 
-def residual(x: Tensor, y: Tensor, setting: Setting) -> tuple[Tensor, Draw | None]:
+def residual(x: Tensor, y: Tensor, setting: LayerSetting) -> tuple[Tensor, Draw | None]:
     """x + what dropout keeps of y, scaled for itself and for the dropout inside, and its bits; y is overwritten."""
     draw = setting.source.draw(setting.outer, y.shape)
     return kernels_for(y).residual(x, y, draw, setting.factor), draw
 
 
-def relu_dropped(hidden: Tensor, setting: Setting) -> Tensor:
+def relu_dropped(hidden: Tensor, setting: LayerSetting) -> Tensor:
     """What dropout keeps of relu(hidden), in its place and not scaled."""
     draw = setting.source.draw(setting.inner, hidden.shape)
     return kernels_for(hidden).relu_dropped(hidden, draw)
@@ -120,7 +120,9 @@ class _Last(torch.autograd.Function):
 
 class _SelfAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor, setting: LayerSetting, values: Weights, *parameters: Tensor
+    ) -> Tensor:
         scale, *inner, out = values
         plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         q, k, v = projected(n, inner, 3)
@@ -159,7 +161,7 @@ class _SelfAttention(torch.autograd.Function):
 
 class _CrossAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, e: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, e: Tensor, setting: LayerSetting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, query, *inner, out = values
         plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         q = linear(n, query)
@@ -196,7 +198,7 @@ class _CrossAttention(torch.autograd.Function):
 
 class _FeedForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, setting: LayerSetting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, into, out = values
         plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         hidden = relu_dropped(linear(n, into), setting)
@@ -225,7 +227,7 @@ class _FeedForward(torch.autograd.Function):
 
 class _GatedFeedForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, setting: Setting, values: Weights, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, setting: LayerSetting, values: Weights, *parameters: Tensor) -> Tensor:
         scale, gate, into, out = values
         plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         gated, straight = linear(n, gate), linear(n, into)
@@ -270,31 +272,31 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tenso
 }
 
 
-def dropout(x: Tensor, rate: Rate, source: Source) -> Tensor:
+def dropout(x: Tensor, rate: Rate, source: RandomBits) -> Tensor:
     """What dropout keeps of x, scaled."""
     draw = source.draw(rate, x.shape)
     return x if draw is None else _applied(_Dropout, x, draw, rate.scale)
 
 
 def last(
-    x: Tensor, scale: Tensor, epsilon: float, rate: Rate, source: Source, factor: float, kind: torch.dtype
+    x: Tensor, scale: Tensor, epsilon: float, rate: Rate, source: RandomBits, factor: float, kind: torch.dtype
 ) -> Tensor:
     """`factor` × dropout(norm(x)), in `kind`; the norm is computed as x is, and `scale` is its parameter."""
     draw = source.draw(rate, x.shape)
     return _applied(_Last, x, scale.to(x.dtype), epsilon, draw, factor * rate.scale, kind)
 
 
-def self_attention(x: Tensor, bias: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:
+def self_attention(x: Tensor, bias: Tensor, setting: LayerSetting, values: Weights, parameters: Weights) -> Tensor:
     """x + self-attention; x is (tokens, d_model), weights are scale of the norm, query, key, value, output."""
     return _applied(_SelfAttention, x, bias, setting, values, *parameters)
 
 
-def cross_attention(x: Tensor, encoded: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:
+def cross_attention(x: Tensor, encoded: Tensor, setting: LayerSetting, values: Weights, parameters: Weights) -> Tensor:
     """x + attention to the encoder's output; weights as in `self_attention`."""
     return _applied(_CrossAttention, x, encoded, setting, values, *parameters)
 
 
-def feed_forward(x: Tensor, setting: Setting, values: Weights, parameters: Weights) -> Tensor:
+def feed_forward(x: Tensor, setting: LayerSetting, values: Weights, parameters: Weights) -> Tensor:
     """x + feed-forward; weights are scale of the norm, [gate,] in, out: with a gate it is T5 1.1's."""
     return _applied(_GatedFeedForward if len(values) == 4 else _FeedForward, x, setting, values, *parameters)
 

@@ -48,8 +48,8 @@ class T5Modules(nn.Module):
             return _Weight(tensor)
 
         self.shared = take("shared", config.vocab_size, config.d_model)
-        self.encoder = _Stack(config, self.shared, take, "encoder", config.num_layers)
-        self.decoder = _Stack(config, self.shared, take, "decoder", config.num_decoder_layers)
+        self.encoder = _StackModules(config, self.shared, take, "encoder", config.num_layers)
+        self.decoder = _StackModules(config, self.shared, take, "decoder", config.num_decoder_layers)
         self.lm_head = _Weight(self.shared.weight)
         if weights:
             raise ValueError(f"{min(weights)} has no place")
@@ -89,7 +89,7 @@ class _Weight(nn.Module):
 Take = Callable[..., _Weight]  # the weight of a name and a shape
 
 
-class _Stack(nn.Module):
+class _StackModules(nn.Module):
     """Encoder or decoder."""
 
     def __init__(self, config: Any, shared: nn.Module, take: Take, name: str, layers: int) -> None:
@@ -121,13 +121,17 @@ class _Layer(nn.Module):
         super().__init__()
         place = f"{name}.{part}"
         dense = part == "DenseReluDense"
-        inner = _FeedForward(config, take, place) if dense else _Attention(config, take, place, is_decoder, bias=bias)
+        inner = (
+            _FeedForwardModules(config, take, place)
+            if dense
+            else _Attention(config, take, place, is_decoder, bias=bias)
+        )
         self.add_module(part, inner)
         self.layer_norm = _norm(config, take, f"{name}.layer_norm")
         self.dropout = nn.Dropout(config.dropout_rate)
 
 
-class _FeedForward(nn.Module):
+class _FeedForwardModules(nn.Module):
     def __init__(self, config: Any, take: Take, name: str) -> None:
         super().__init__()
         for part in ("wi_0", "wi_1") if config.is_gated_act else ("wi",):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.cpu.dropout import Rate, Source
+from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.prepacking import Prepacked
 from engine.cpu.ragged import Rows, Sight
 from engine.cpu.weight_casts import Values
@@ -21,8 +21,8 @@ from engine.data.token_store import TokenStore
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
 from engine.models.t5 import layers
 from engine.models.t5.decoding import Decoding, greedy
-from engine.models.t5.encoder_cache import Encodings, Shape, files_of
-from engine.models.t5.layers import Setting
+from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
+from engine.models.t5.layers import LayerSetting
 from engine.models.t5.modules import is_known
 from engine.process.world import World
 
@@ -40,7 +40,7 @@ class PackedT5:
 
     def __init__(self, model: Any, kind: torch.dtype, chunk: int) -> None:
         self.model, self._chunk = model, chunk
-        self._values, self._source = Values(kind), Source()
+        self._values, self._source = Values(kind), RandomBits()
         self._encoder = _Stack(model.encoder, self._values, self._source)
         self._decoder = _Stack(model.decoder, self._values, self._source)
         config = model.config
@@ -78,8 +78,8 @@ class PackedT5:
             self._encodings.writes = writes
         return self._encodings is not None
 
-    def _shape(self, store: TokenStore) -> Shape:
-        return Shape(store.tokens("prompt"), self.model.config.d_model, self._values.kind)
+    def _shape(self, store: TokenStore) -> CacheShape:
+        return CacheShape(store.tokens("prompt"), self.model.config.d_model, self._values.kind)
 
     def _encode_rows(self, prompts: Sequence[Tensor]) -> list[Tensor]:
         encoded, rows = self.encode(prompts)
@@ -171,7 +171,7 @@ class _Stack:
 
     module: Any
     values: Values
-    source: Source
+    source: RandomBits
 
     def run(
         self,
@@ -230,9 +230,9 @@ class _Stack:
         module = self.module.dropout
         return Rate.of(module.p if module.training else 0.0)
 
-    def _setting(self, layer: Any, inner: float, owner: nn.Module, sight: Sight | None = None) -> Setting:
+    def _setting(self, layer: Any, inner: float, owner: nn.Module, sight: Sight | None = None) -> LayerSetting:
         """Dropout inside a layer counts while its `owner` trains, that at its end while its own module does."""
-        return Setting(
+        return LayerSetting(
             inner=Rate.of(inner if owner.training else 0.0),
             outer=Rate.of(layer.dropout.p if layer.dropout.training else 0.0),
             epsilon=layer.layer_norm.variance_epsilon,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.contract import native_library
 from engine.cpu import compiled, reference
-from engine.cpu.dropout import Rate, Source
+from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.kernels import Kernels, kernels_for
 from engine.cpu.ragged import Rows, Sight
 from engine.cpu.reference import Matrix
@@ -85,7 +85,7 @@ def computed(kernels: Kernels, sight: Sight, parts: list[Tensor], kind: torch.dt
     """What is seen, what is kept, and the gradients of query, key, value and bias."""
     query, key, value, gradient = (part.to(kind) for part in parts[:4])
     bias = parts[4].to(torch.promote_types(kind, torch.float32)) if sight.queries is sight.keys else None
-    seen, kept = kernels.attend(query, key, value, bias, sight, Rate.of(rate), reseeded(Source()))
+    seen, kept = kernels.attend(query, key, value, bias, sight, Rate.of(rate), reseeded(RandomBits()))
     d_bias = None if bias is None else torch.zeros_like(bias)
     found = kernels.attend_backward(gradient, query, key, value, kept, sight, d_bias)
     flat = torch.cat([part.flatten() for part in kept])
@@ -153,7 +153,7 @@ def test_large_scores_leave_the_largest_alone() -> None:
     query = torch.full((2, 16), 50.0)
     key = torch.zeros(20, 16)
     key[3], value = 1.0, torch.randn(20, 16)
-    seen, kept = compiled.attend(query, key, value, None, sight, Rate.of(0.0), Source())
+    seen, kept = compiled.attend(query, key, value, None, sight, Rate.of(0.0), RandomBits())
     assert torch.equal(seen, value[3].expand(2, 16))
     assert torch.equal(kept[0].view(2, 20)[0], torch.eye(20)[3])
 
@@ -228,7 +228,7 @@ def between(kernels: Kernels, width: int, kind: torch.dtype, rate: float) -> lis
     x, y, beside = (torch.randn(TOKENS, width, generator=generator) for _ in range(3))
     scale = 1 + torch.randn(width, generator=generator) / 3
     gradient = y.flip(0).to(kind)
-    source = reseeded(Source())
+    source = reseeded(RandomBits())
     draw, other_draw = (source.draw(Rate.of(rate), y.shape) for _ in range(2))
     plain, scaled, inverse = kernels.normed(x, scale.to(kind), 1e-6)
     d_x, d_scale = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=True)

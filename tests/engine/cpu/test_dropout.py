@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.cpu.dropout import BLOCK, LEVELS, Draw, Kept, Rate, Source, drop_, random_words
+from engine.cpu.dropout import BLOCK, LEVELS, Draw, Kept, RandomBits, Rate, drop_, random_words
 
 KINDS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 RATES = [0.05, 0.1, 0.3, 0.5, 0.9]
 
 
-def seeded(seed: int) -> Source:
+def seeded(seed: int) -> RandomBits:
     torch.manual_seed(seed)
-    source = Source()
+    source = RandomBits()
     source.seed()
     return source
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.cpu.dropout import Rate, Source
+from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.ragged import Rows, Sight
 from engine.cpu.reference import attend, attend_backward, attend_step, normed, normed_backward
 from tests.engine.models.checked import reseeded
@@ -40,7 +40,7 @@ def plain(parts: tuple[Tensor, ...], bias: Tensor | None, sight: Sight, stays: l
 
 def dropped(rate: Rate, sight: Sight) -> list[Tensor]:
     """What the source keeps of each row's weights, when it is asked for one row after the other."""
-    source, found = reseeded(Source()), []
+    source, found = reseeded(RandomBits()), []
     for queries, keys in zip(sight.queries.lengths, sight.keys.lengths, strict=True):
         stay = source.kept(rate, HEADS, queries, keys)
         assert stay is not None
@@ -53,7 +53,7 @@ def dropped(rate: Rate, sight: Sight) -> list[Tensor]:
 def test_each_row_sees_its_own_row_of_keys(name: str, biased: bool) -> None:
     sight = SIGHTS[name]
     given, bias = parts(sight), bias_of(sight) if biased else None
-    seen, weights = attend(*given, bias, sight, NOTHING, Source())
+    seen, weights = attend(*given, bias, sight, NOTHING, RandomBits())
     torch.testing.assert_close(seen, plain(given, bias, sight), rtol=1e-12, atol=1e-12)
     shapes = zip(sight.queries.lengths, sight.keys.lengths, strict=True)
     assert [part.shape for part in weights] == [(HEADS, queries, keys) for queries, keys in shapes]
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_formula(name: str, rate: float) -> None:
     given = tuple(part.requires_grad_() for part in parts(sight))
     expected = plain(given, bias, sight, dropped(drop, sight) if rate else None)
     with torch.no_grad():
-        seen, kept = attend(*parts(sight), bias, sight, drop, reseeded(Source()))
+        seen, kept = attend(*parts(sight), bias, sight, drop, reseeded(RandomBits()))
         torch.testing.assert_close(seen, expected, rtol=1e-12, atol=1e-12)
         gradient, d_bias = torch.randn_like(seen), torch.zeros_like(bias)
         query, key, value = given
@@ -79,7 +79,7 @@ def test_gradients_are_those_of_the_formula(name: str, rate: float) -> None:
 def test_the_gradient_of_a_bias_is_added_to_what_is_there() -> None:
     sight = SIGHTS["itself"]
     given, bias = parts(sight), bias_of(sight)
-    seen, kept = attend(*given, bias, sight, NOTHING, Source())
+    seen, kept = attend(*given, bias, sight, NOTHING, RandomBits())
     once, twice = torch.zeros_like(bias), torch.zeros_like(bias)
     attend_backward(seen, *given, kept, sight, once)
     for _ in range(2):
@@ -93,10 +93,10 @@ def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
     later = torch.ones(longest, longest, dtype=torch.bool).triu_(1)
     bias = torch.zeros(HEADS, longest, longest).double().masked_fill_(later, torch.finfo(torch.float64).min)
     query, key, value = parts(sight)
-    before, _ = attend(query, key, value, bias, sight, NOTHING, Source())
+    before, _ = attend(query, key, value, bias, sight, NOTHING, RandomBits())
     at = next(place for place in sight.queries.places() if place.stop - place.start == longest)
     key[at.stop - 1], value[at.stop - 1] = 9.0, 9.0
-    after, _ = attend(query, key, value, bias, sight, NOTHING, Source())
+    after, _ = attend(query, key, value, bias, sight, NOTHING, RandomBits())
     changed = (before != after).any(dim=1).nonzero().flatten().tolist()
     assert changed == [at.stop - 1]
 
@@ -106,8 +106,8 @@ def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
 def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_inputs(rate: float) -> None:
     sight = SIGHTS["itself"]
     given = parts(sight, torch.bfloat16)
-    _, kept = attend(*given, None, sight, Rate.of(rate), reseeded(Source()))
-    _, whole = attend(*given, None, sight, NOTHING, Source())
+    _, kept = attend(*given, None, sight, Rate.of(rate), reseeded(RandomBits()))
+    _, whole = attend(*given, None, sight, NOTHING, RandomBits())
     stays = dropped(Rate.of(rate), sight) if rate else [torch.ones(part.shape) for part in whole]
     ours, plain_weights, stay = (torch.cat([part.flatten() for part in parts]) for parts in (kept, whole, stays))
     assert ours.dtype == torch.bfloat16
@@ -119,7 +119,7 @@ def test_scores_of_bf16_are_computed_in_fp32() -> None:
     """All that is rounded to bf16 is what comes out."""
     sight = SIGHTS["another"]
     given = parts(sight, torch.bfloat16)
-    seen, _ = attend(*given, None, sight, NOTHING, Source())
+    seen, _ = attend(*given, None, sight, NOTHING, RandomBits())
     expected = plain(tuple(part.double() for part in given), None, sight)
     assert seen.dtype == torch.bfloat16
     assert bool(((seen.double() - expected).abs() <= expected.abs() * 2**-8 + 1e-6).all())

@@ -14,9 +14,9 @@ from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.data import journal
-from engine.data.importing.convert import Request, import_files, import_pairs
+from engine.data.importing.convert import ImportRequest, import_files, import_pairs
 from engine.data.importing.targets import Target, replace_all, targets_of
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 
 CALLS = ("write", "fsync", "link", "rename", "unlink")
 
@@ -119,19 +119,19 @@ def cut_off(tmp_path: Path) -> Iterator[Path]:
 
 def run_reads(folder: Path) -> None:
     """A run, or a check of one, reads its training file."""
-    Source.of(override(preset("sft-small").config, {"train_file": str(folder / "t")})[0], "train_file")
+    RowSource.of(override(preset("sft-small").config, {"train_file": str(folder / "t")})[0], "train_file")
 
 
 def import_reads(folder: Path) -> None:
     """An import reads a file, and writes nothing."""
     with pytest.raises(InputError, match="no rows"):
-        import_files(Request([str(folder / "t")]), lambda *_: None)
+        import_files(ImportRequest([str(folder / "t")]), lambda *_: None)
 
 
 def import_writes(folder: Path) -> None:
     """An import would write to a file that exists."""
     with pytest.raises(InputError, match="already exists"):
-        import_pairs(Request([], train=str(folder / "v")), [("a", "b")])
+        import_pairs(ImportRequest([], train=str(folder / "v")), [("a", "b")])
 
 
 @pytest.mark.parametrize("use", [run_reads, import_reads, import_writes])

@@ -12,12 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
 from engine.data.parquet import BATCH_ROWS
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore, open_store
 
-Opened = tuple[Source, TokenStore]
+Opened = tuple[RowSource, TokenStore]
 # What decoding would change: spaces, line ends, full width, what the tokenizer does not know, and a long text.
 ODD = [" 前后有空格 ", "两行\n\n文字\t", "ＡＢＣ，！", "龘🙂é", "长" * 5000, "hello"]
 
@@ -27,7 +27,7 @@ def opened(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., 
     def make(responses: list[Any], prompts: list[Any] | None = None, **written: Any) -> Opened:
         path = tmp_path / "rows.parquet"
         pq.write_table(pa.table({"prompt": prompts or ["问"] * len(responses), "response": responses}), path, **written)
-        source = Source(path, "validation_file", "prompt", "response")
+        source = RowSource(path, "validation_file", "prompt", "response")
         return source, open_store(source, tokenizer, 16, tmp_path / "store", lambda _done, _total: None)
 
     return make
@@ -58,7 +58,7 @@ def test_they_are_read_from_the_file_once(opened: Callable[..., Opened], monkeyp
     source, store = opened(ODD)
     references(source, store, 4)
     with monkeypatch.context() as closed:
-        closed.setattr(Source, "open", lambda _self: pytest.fail("the file was read again"))
+        closed.setattr(RowSource, "open", lambda _self: pytest.fail("the file was read again"))
         assert references(source, store, 4) == ODD[:4]
         assert references(source, store, 2) == ODD[:2]
     assert references(source, store, 6) == ODD  # more than were kept

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.contract.messages import InputError
 from engine.data import token_store
-from engine.data.importing.convert import Request, import_files
-from engine.data.parquet_rows import Source
+from engine.data.importing.convert import ImportRequest, import_files
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 
 SYSTEM, SAID = "系统", ["你好你好", "谢谢谢谢", "今天天气", "很好很好", "怎么样？"]
@@ -23,21 +23,21 @@ Open = Callable[..., TokenStore]
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
+def source(tmp_path: Path) -> RowSource:
     """The file that an import writes of one conversation: three rows, the last with four earlier turns."""
     path = tmp_path / "talk.json"
     texts = [*SAID, "是"]
     talk = [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
     path.write_text(json.dumps([{"system": SYSTEM, "conversations": talk}]))
-    import_files(Request([str(path)], train=str(tmp_path / "rows.parquet"), valid_ratio=0.0), lambda *_: None)
-    return Source(tmp_path / "rows.parquet", "train_file", "prompt", "response")
+    import_files(ImportRequest([str(path)], train=str(tmp_path / "rows.parquet"), valid_ratio=0.0), lambda *_: None)
+    return RowSource(tmp_path / "rows.parquet", "train_file", "prompt", "response")
 
 
 @pytest.fixture
 def open_at(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Open:
     """The store of a source at a limit; `told` is called while it is made."""
 
-    def at(source: Source, limit: int, told: Callable[[int, int], object] = lambda *_: None) -> TokenStore:
+    def at(source: RowSource, limit: int, told: Callable[[int, int], object] = lambda *_: None) -> TokenStore:
         return open_store(
             source, tokenizer, limit, tmp_path / "store", lambda done, total: (told(done, total), None)[1]
         )
@@ -51,13 +51,13 @@ def candidates() -> list[str]:
     return ["\n".join([SYSTEM, *marked[first:]]) for first in range(4)] + [f"{SYSTEM}\n{SAID[-1]}"]
 
 
-def row_of(source: Source, prompt: str) -> int:
+def row_of(source: RowSource, prompt: str) -> int:
     """The row of a prompt in the file."""
     found: int = pq.read_table(source.path)["prompt"].to_pylist().index(prompt)
     return found
 
 
-def changed(source: Source, prompt: str | None = None, starts: list[Any] | None = None) -> Source:
+def changed(source: RowSource, prompt: str | None = None, starts: list[Any] | None = None) -> RowSource:
     """The file with another prompt or other places in the row with four earlier turns."""
     rows, row = pq.read_table(source.path).to_pylist(), row_of(source, WHOLE)
     rows[row] |= {"prompt": prompt or WHOLE} | ({"prompt_turns": starts} if starts else {})
@@ -67,7 +67,7 @@ def changed(source: Source, prompt: str | None = None, starts: list[Any] | None 
 
 @pytest.mark.parametrize("lost", range(5))
 def test_a_long_prompt_loses_as_few_turns_as_makes_it_fit(
-    source: Source, open_at: Open, tokenizer: PreTrainedTokenizerBase, lost: int
+    source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase, lost: int
 ) -> None:
     ids = [tokenizer(text)["input_ids"] for text in candidates()]
     store = open_at(source, len(ids[lost]))
@@ -79,7 +79,7 @@ def test_a_long_prompt_loses_as_few_turns_as_makes_it_fit(
 
 
 def test_turns_that_went_are_counted_and_said_in_both_languages(
-    source: Source, open_at: Open, tokenizer: PreTrainedTokenizerBase
+    source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     limit = len(tokenizer(candidates()[3])["input_ids"])
     (notice,) = open_at(source, limit).notices(source.path)
@@ -88,7 +88,7 @@ def test_turns_that_went_are_counted_and_said_in_both_languages(
 
 
 def test_a_question_that_is_too_long_by_itself_is_cut_at_its_end(
-    source: Source, open_at: Open, tokenizer: PreTrainedTokenizerBase
+    source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     store = open_at(source, 5)
     at = store.rows.tolist().index(row_of(source, WHOLE))
@@ -97,7 +97,7 @@ def test_a_question_that_is_too_long_by_itself_is_cut_at_its_end(
 
 
 def test_another_limit_makes_another_store_only_of_a_file_that_says_where_turns_begin(
-    source: Source, open_at: Open
+    source: RowSource, open_at: Open
 ) -> None:
     told: list[tuple[int, int]] = []
     for limit in (30, 20, 30, 20):
@@ -112,7 +112,7 @@ def test_another_limit_makes_another_store_only_of_a_file_that_says_where_turns_
 
 @pytest.mark.parametrize("column", [None, pa.array(["0", "1", "2"])], ids=["without", "of another kind"])
 def test_a_file_that_does_not_say_where_turns_begin_is_cut_at_its_end(
-    source: Source, open_at: Open, tokenizer: PreTrainedTokenizerBase, column: pa.Array | None
+    source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase, column: pa.Array | None
 ) -> None:
     table = pq.read_table(source.path, columns=["prompt", "response"])
     pq.write_table(table if column is None else table.append_column("prompt_turns", column), source.path)
@@ -123,7 +123,7 @@ def test_a_file_that_does_not_say_where_turns_begin_is_cut_at_its_end(
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int64()), pa.list_(pa.uint16())], ids=str)
 def test_a_file_that_another_program_wrote_again_is_shortened_too(
-    source: Source, open_at: Open, kind: pa.DataType
+    source: RowSource, open_at: Open, kind: pa.DataType
 ) -> None:
     whole = open_at(source, 20)
     table = pq.read_table(source.path)
@@ -146,7 +146,7 @@ EDITS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_a_prompt_that_was_edited_after_the_import_is_refused_with_its_row(
-    source: Source, open_at: Open, tmp_path: Path, edit: str
+    source: RowSource, open_at: Open, tmp_path: Path, edit: str
 ) -> None:
     row = row_of(source, WHOLE)
     with pytest.raises(InputError) as refused:
@@ -157,7 +157,7 @@ def test_a_prompt_that_was_edited_after_the_import_is_refused_with_its_row(
 
 
 def test_a_store_of_the_format_before_is_made_again_with_the_same_rows(
-    source: Source, open_at: Open, monkeypatch: pytest.MonkeyPatch
+    source: RowSource, open_at: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_store, "FORMAT", token_store.FORMAT - 1)
     before = open_at(source, 1000)

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
 from engine.data import bounded, parquet, store_files, token_store
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, cut, encode, open_store
 
 LONG = 1000  # longer than any row here
@@ -30,13 +30,13 @@ def quiet(_done: int, _total: int) -> None:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Source]:
+def write(tmp_path: Path) -> Callable[..., RowSource]:
     """Writes columns to a Parquet file: `write(prompt=[...], response=[...])`."""
 
-    def make(*, name: str = "rows", columns: tuple[str, str] = ("prompt", "response"), **table: Any) -> Source:
+    def make(*, name: str = "rows", columns: tuple[str, str] = ("prompt", "response"), **table: Any) -> RowSource:
         path = tmp_path / f"{name}.parquet"
         pq.write_table(pa.table(table), path)
-        return Source(path, "train_file", *columns)
+        return RowSource(path, "train_file", *columns)
 
     return make
 
@@ -45,7 +45,7 @@ def write(tmp_path: Path) -> Callable[..., Source]:
 def store_of(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Callable[..., TokenStore]:
     """Opens the store of a source."""
 
-    def make(source: Source, max_len: int = LONG, tokenizer: Any = tokenizer, progress: Any = quiet) -> TokenStore:
+    def make(source: RowSource, max_len: int = LONG, tokenizer: Any = tokenizer, progress: Any = quiet) -> TokenStore:
         return open_store(source, tokenizer, max_len, tmp_path / "store", progress)
 
     return make
@@ -100,7 +100,7 @@ def test_rows_that_come_in_many_batches_stay_in_order(
 
 
 def test_real_rows_come_through_unchanged(real_rows: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    store = open_store(Source(real_rows, "train_file", "prompt", "response"), tokenizer, LONG, tmp_path, quiet)
+    store = open_store(RowSource(real_rows, "train_file", "prompt", "response"), tokenizer, LONG, tmp_path, quiet)
     table = pq.read_table(real_rows)
     prompts, responses = ([text or "" for text in table[name].to_pylist()] for name in ("prompt", "response"))
     kept = [row for row in range(len(prompts)) if prompts[row].strip() and responses[row].strip()]
@@ -426,7 +426,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> Non
     path = tmp_path / "rows.parquet"
     bad_file(path, kind)
     with pytest.raises(InputError) as refused:
-        Source(path, "train_file", "prompt", "response").open()
+        RowSource(path, "train_file", "prompt", "response").open()
     assert refused.value.message.code == UNREADABLE[kind]
     assert str(path) in refused.value.message.text()
 
@@ -434,7 +434,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> Non
 def test_a_file_that_turns_out_damaged_halfway_is_refused(tmp_path: Path, store_of: Any) -> None:
     path = tmp_path / "rows.parquet"
     bad_file(path, "flipped_bit")
-    source = Source(path, "train_file", "prompt", "response")
+    source = RowSource(path, "train_file", "prompt", "response")
     source.open().close()  # nothing is wrong with its outline
     with pytest.raises(InputError) as refused:
         store_of(source)

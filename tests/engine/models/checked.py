@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from engine.cpu.dropout import Source
+from engine.cpu.dropout import RandomBits
 
 Function = Callable[..., Tensor]
 
@@ -35,7 +35,7 @@ def assert_gradients(function: Function, *inputs: Tensor) -> None:
     assert torch.autograd.gradcheck(lambda *parts: apply(function, *parts), inputs)
 
 
-def reseeded(source: Source, seed: int = 3) -> Source:
+def reseeded(source: RandomBits, seed: int = 3) -> RandomBits:
     """The source at the beginning of a step that torch's generator was seeded for."""
     torch.manual_seed(seed)
     source.seed()

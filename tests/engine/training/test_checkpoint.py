@@ -573,6 +573,6 @@ def test_a_run_keeps_the_checkpoint_of_the_best_model(run_here: "Runner", taught
     assert best < 19
     assert run.output.checkpoint_steps() == [20, 19, best]
     published = AutoModelForSeq2SeqLM.from_pretrained(run.output.best)
-    found = checkpoint.Found(run.output.checkpoint(best), checkpoint.verify(run.output.checkpoint(best)))
+    found = checkpoint.FoundCheckpoint(run.output.checkpoint(best), checkpoint.verify(run.output.checkpoint(best)))
     again = loading.build_model(found.model_config(), found.weights(), found.path)
     assert torch.equal(logits(published), logits(again))

@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.models.loss import find_head
@@ -55,7 +55,7 @@ def evaluate(
         **changed: Any,
     ) -> Score:
         config = dataclasses.replace(scored_config, **changed)
-        source = Source(Path(path), "validation_file", "prompt", "response")
+        source = RowSource(Path(path), "validation_file", "prompt", "response")
         tell = progress or (lambda _name, _done, _total: None)
         head = find_head(net) if chunked else None
         network = network_of(net, head, config.loss_chunk_tokens, bf16=False)
@@ -186,7 +186,7 @@ def scored_by_heart(
     """The score of a model that replies with each label word for word, as far as the limit lets it."""
     path = folder / "hard.parquet"
     pq.write_table(pa.table({"prompt": ["问"] * len(HARD), "response": HARD}), path)
-    source = Source(path, "validation_file", "prompt", "response")
+    source = RowSource(path, "validation_file", "prompt", "response")
     store = open_store(source, tokenizer, limit, folder, lambda _done, _total: None)
     order = [[int(token) for token in store.label(index)] for index in range(len(HARD))]
     config = dataclasses.replace(config, eval_batch_rows=32)
@@ -230,7 +230,7 @@ def test_a_prediction_names_its_row_in_the_file(
     """Rows that were left out count in the file, and not in the store."""
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"prompt": ["", "你好", None, "谢谢"], "response": ["a", "hello", "c", "model"]}), path)
-    source = Source(path, "validation_file", "prompt", "response")
+    source = RowSource(path, "validation_file", "prompt", "response")
     store = open_store(source, tokenizer, 32, tmp_path, lambda _done, _total: None)
     found = [(p.row, p.prompt, p.reference) for p in evaluate(store=store, path=str(path)).predictions]
     assert found == [(1, "你好", "hello"), (3, "谢谢", "model")]

@@ -7,7 +7,7 @@ import pytest
 
 from engine.contract import events
 from engine.contract.events import Event, Notice, Sample
-from engine.training.evaluation import Prediction, Score
+from engine.training.evaluation import Score, ScoredReply
 from engine.training.score_events import LOW_CEILING, SHOWN, tell_ceiling, tell_score
 
 
@@ -29,7 +29,7 @@ class Told:
 
 def score(*texts: str, of_labels: float = 100.0) -> Score:
     """A score over rows whose prompt, reference and reply are these."""
-    rows = tuple(Prediction(number, text, text, text) for number, text in enumerate(texts))
+    rows = tuple(ScoredReply(number, text, text, text) for number, text in enumerate(texts))
     return Score(9, 2.5, 12.25, of_labels, "tok:zh", rows, 1.0)
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from engine.contract.config import RunConfig
 from engine.data import batching
 from engine.data.batching import Lengths
-from engine.data.parquet_rows import Source
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
@@ -176,7 +176,7 @@ def test_real_rows_give_the_gradient_of_the_formula(
     tmp_path: Path,
     budget: int,
 ) -> None:
-    source = Source(real_rows, "train_file", "prompt", "response")
+    source = RowSource(real_rows, "train_file", "prompt", "response")
     store = open_store(source, tokenizer, 200, tmp_path, lambda _done, _total: None)
     net = loaded(gradient_cases["t5_frozen"]).double()
     tokens = sum(len(store.label(index)) for index in range(ROWS))

@@ -9,7 +9,7 @@ import pytest
 
 from engine.contract.config import override
 from engine.contract.presets import preset
-from sft_tui.preflight.check import Report, Request, check
+from sft_tui.preflight.check import CheckRequest, Report, check
 from tests.conftest import ROWS
 from tests.sft_tui.preflight.zoo import Files
 
@@ -42,6 +42,6 @@ def checked(files: Files) -> Checked:
         request = {name: more.pop(name) for name in ("memory_limit", "fresh") if name in more}
         values = {**files.settings, **more}
         config, _ = override(preset("sft-small").config, values)
-        return check(Request("sft-small", values, config, files.folder / "logs", **request))
+        return check(CheckRequest("sft-small", values, config, files.folder / "logs", **request))
 
     return look

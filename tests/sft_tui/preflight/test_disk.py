@@ -8,7 +8,7 @@ import pytest
 from engine.contract.config import RunConfig
 from engine.contract.presets import preset
 from sft_tui.preflight import check, disk
-from sft_tui.preflight.check import Request
+from sft_tui.preflight.check import CheckRequest
 from sft_tui.preflight.disk import Store
 
 FACTS = [{"store_kept": True, "store_bytes": 3_000_000}, {"store_kept": False, "store_bytes": 2_000_000}, {}]
@@ -71,7 +71,7 @@ def test_a_name_of_a_state_dict_that_somebody_elses_file_has_is_warned_of(
 ) -> None:
     target = tmp_path / "x.bin"
     exported = replace(config, export_state_dict=str(target))
-    request = Request.of("sft-small", {}, exported, tmp_path / "logs")
+    request = CheckRequest.of("sft-small", {}, exported, tmp_path / "logs")
     assert list(check._folders(request)) == []
     if kind == "file":
         target.touch()

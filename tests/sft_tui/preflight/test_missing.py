@@ -14,7 +14,7 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Resume, Set, Start
 from sft_tui.preflight.missing import other_ways
-from sft_tui.preflight.remedy import Run, remedied
+from sft_tui.preflight.remedy import CheckedRun, remedied
 from sft_tui.preflight.report import to_json
 
 
@@ -120,7 +120,7 @@ def test_a_run_in_the_way_leaves_three_ways_out() -> None:
     Path("model_save/sft_small_2").mkdir()
     config, asked = preset("sft-small").config, {"epochs": 2}
     found = Finding("error", "unfinished_run", "output_dir", {"run": "sft-small-1"})
-    look = Run(config, lambda **changes: Set("sft-small", asked, changes), [found])
+    look = CheckedRun(config, lambda **changes: Set("sft-small", asked, changes), [found])
     (finding,) = remedied(look)
     assert finding.ways == (
         (Resume("sft-small-1"),),

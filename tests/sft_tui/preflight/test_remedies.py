@@ -15,10 +15,10 @@ import pytest
 from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.options import parse
-from sft_tui.preflight.check import Report, Request, check, check_file
+from sft_tui.preflight.check import CheckRequest, Report, check, check_file
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set
-from sft_tui.preflight.remedy import Run, remedied
+from sft_tui.preflight.remedy import CheckedRun, remedied
 from tests.engine.models.families import saved
 from tests.processes import SFT_TUI, run
 from tests.sft_tui.preflight.conftest import Checked
@@ -31,7 +31,7 @@ def of_command(words: list[str], folder: Path) -> Report:
     given = zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True)
     values = {name: parse(name, value) for name, value in given}
     config, _ = override(preset("sft-small").config, values)
-    return check(Request("sft-small", values, config, folder / "logs"))
+    return check(CheckRequest("sft-small", values, config, folder / "logs"))
 
 
 def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
@@ -116,9 +116,9 @@ def test_repeated_rows_go_into_a_new_file_and_no_file_of_the_user_is_changed(fil
 def test_a_token_store_that_cannot_be_read_is_left_for_another_and_no_rows_are_replaced(
     files: Files, code: str
 ) -> None:
-    request = Request("sft-small", {}, preset("sft-small").config, files.folder / "logs")
+    request = CheckRequest("sft-small", {}, preset("sft-small").config, files.folder / "logs")
     finding = Finding("error", code, "token_store", {"path": "data/token_store", "why": "SIGBUS"})
-    (remedied_finding,) = remedied(Run(request.config, request.but, [finding]))
+    (remedied_finding,) = remedied(CheckedRun(request.config, request.but, [finding]))
     (action,) = remedied_finding.actions
     assert isinstance(action, Set)
     assert dict(action.changes) == {"token_store": "data/token_store_new"}

@@ -17,7 +17,7 @@ from sft_tui.log import LogLine
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Set, Start
-from sft_tui.preflight.memory import Prediction
+from sft_tui.preflight.memory import MemoryPrediction
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
 from sft_tui.screen import launch_view, run_view, runs_view
@@ -98,9 +98,9 @@ KILLED = events.RunEnded(
 )  # fmt: skip
 
 
-def run_screen(lang: Lang = "en", ended: events.RunEnded | None = None, **look: Any) -> run_view.View:
+def run_screen(lang: Lang = "en", ended: events.RunEnded | None = None, **look: Any) -> run_view.RunView:
     run, curves = run_of(story(ended), alive=ended is None)
-    return run_view.View(run, curves, LOG, run_view.Look(**look), lang=lang)
+    return run_view.RunView(run, curves, LOG, run_view.Look(**look), lang=lang)
 
 
 FINDINGS = [
@@ -128,17 +128,17 @@ FACTS = {
 }
 
 
-def launch_screen(lang: Lang = "en", **more: Any) -> launch_view.View:
-    report = Report(FINDINGS, FACTS, Prediction({"weights": 700_000_000, "runtime": 515_000_000}, "training"))
+def launch_screen(lang: Lang = "en", **more: Any) -> launch_view.LaunchView:
+    report = Report(FINDINGS, FACTS, MemoryPrediction({"weights": 700_000_000, "runtime": 515_000_000}, "training"))
     config = dataclasses.replace(preset("sft-small").config, epochs=5)
     going = {"sft-small": launch_view.Resumable("sft-small-3", 570, 939)}
     values = {"values": {"epochs": 5}, "config": config, "report": report, "resumable": going, **more}
-    return launch_view.View("sft-small", lang=lang, **values)
+    return launch_view.LaunchView("sft-small", lang=lang, **values)
 
 
-def runs_screen(lang: Lang = "en", *, marked: bool = False) -> runs_view.View:
+def runs_screen(lang: Lang = "en", *, marked: bool = False) -> runs_view.RunsView:
     one, curves = run_of(story(), name="sft-small-3")
     other, others = run_of(story(KILLED), alive=False, name="sft-small-2")
     other.record.config["learn_rate"] = 3e-5
     both = frozenset({"sft-small-3", "sft-small-2"}) if marked else frozenset()
-    return runs_view.View([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang)
+    return runs_view.RunsView([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang)

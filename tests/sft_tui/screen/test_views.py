@@ -111,7 +111,7 @@ def test_whatever_a_stream_holds_is_shown_without_an_escape(
 ) -> None:
     run, curves = run_of(iter(told), alive=alive, name="run-" + name.replace("/", "_").replace("\0", "_"))
     lines = [LogLine("00:00:00", "note", safe(text)) for text in log]
-    shown = run_view.draw(run_view.View(run, curves, lines, look), width, height)
+    shown = run_view.draw(run_view.RunView(run, curves, lines, look), width, height)
     exact(shown, width, height)
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in plain(shown).replace("\n", ""))
 
@@ -129,7 +129,7 @@ def test_the_certificate_takes_the_place_of_the_bars() -> None:
 def test_memory_that_runs_short_is_marked() -> None:
     tight = events.Host(16_000_000_000, 600_000_000, [9_000_000_000], 99.0, 1)
     run, curves = run_of(iter([STARTED, PLAN, tight]))
-    assert "! 600.00 MB" in plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+    assert "! 600.00 MB" in plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -144,20 +144,20 @@ def test_a_gpu_that_tells_nothing_is_shown_with_dashes() -> None:
     absent = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: not supported")
     told = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
     run, curves = run_of(iter(told))
-    assert "-/- GB" in plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+    assert "-/- GB" in plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
 
 
 def test_many_gpus_take_a_line_each() -> None:
     eight = [events.Gpu(index, f"card {index}", {"utilization": "50"}) for index in range(8)]
     run, curves = run_of(iter([STARTED, PLAN, events.Host(16, 8, [1] * 8, 5.0, 1), *eight]))
-    shown = plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+    shown = plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
     assert all(f"GPU {index}     50 %" in shown for index in range(8))
 
 
 def test_memory_of_the_machine_has_its_trend_and_that_of_a_rank_its_share() -> None:
     told = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
     run, curves = run_of(iter([STARTED, PLAN, *told]))
-    shown = plain(run_view.draw(run_view.View(run, curves, []), 120, 39))
+    shown = plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
     assert "8.0/16.0 GB ▁▁▂▂▃▃▄▄" in shown
     assert "4.00 GB  25 % ████████" in shown
 
@@ -166,7 +166,7 @@ def test_memory_of_the_machine_has_its_trend_and_that_of_a_rank_its_share() -> N
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_no_figure_is_left_out_at_the_usual_sizes(width: int, height: int, lang: Lang) -> None:
     run, curves = run_of(iter([STARTED, PLAN, step(9, loss=12.3456, grad_norm=1234.5, lr=1e-5), EVAL]))
-    shown = plain(run_view.draw(run_view.View(run, curves, [], lang=lang), width, height - 1))
+    shown = plain(run_view.draw(run_view.RunView(run, curves, [], lang=lang), width, height - 1))
     assert {"en": "pad 10 %", "zh": "填充 10 %"}[lang] in shown
     assert "12.346" in shown
 
@@ -198,9 +198,9 @@ def test_what_one_has_gone_back_to_stays_when_more_comes() -> None:
     run, curves = run_of(story())
     log = [LogLine("00:00:00", "note", f"line {n}") for n in range(60)]
     back = Look(page="log", log_back=20)
-    before = plain(run_view.draw(run_view.View(run, curves, log, back), 80, 23))
+    before = plain(run_view.draw(run_view.RunView(run, curves, log, back), 80, 23))
     more = [*log, *(LogLine("00:00:01", "note", f"line {n}") for n in range(60, 67))]
-    after = plain(run_view.draw(run_view.View(run, curves, more, back.kept(7, 0)), 80, 23))
+    after = plain(run_view.draw(run_view.RunView(run, curves, more, back.kept(7, 0)), 80, 23))
     assert before.replace("20 back", "27 back") == after
     assert Look().kept(7, 7) == Look()
     assert Look(window=40, back=10).kept(0, 5).back == 15
@@ -210,8 +210,8 @@ def test_what_one_has_gone_back_to_stays_when_more_comes() -> None:
 def test_a_long_line_of_the_log_is_read_in_full_where_the_log_fills_the_screen() -> None:
     run, curves = run_of(story())
     log = [LogLine("00:00:00", "error", "为什么 " * 40 + "the-end"), LogLine("00:00:01", "note", "next")]
-    assert "the-end" in plain(run_view.draw(run_view.View(run, curves, log, Look(page="log")), 120, 39))
-    assert "the-end" not in plain(run_view.draw(run_view.View(run, curves, log, Look()), 120, 39))
+    assert "the-end" in plain(run_view.draw(run_view.RunView(run, curves, log, Look(page="log")), 120, 39))
+    assert "the-end" not in plain(run_view.draw(run_view.RunView(run, curves, log, Look()), 120, 39))
 
 
 def test_samples_that_fill_the_screen_can_be_turned_to_the_last() -> None:
@@ -378,10 +378,10 @@ def test_a_search_that_finds_nothing_says_so() -> None:
     assert "没有含“confguration”的行。" in plain(run_view.draw(view, 80, 23))
 
 
-def curve_screen(metric: str, **step_values: Any) -> run_view.View:
+def curve_screen(metric: str, **step_values: Any) -> run_view.RunView:
     told = [STARTED, PLAN, *(step(number, lr=1e-3 / number, **step_values) for number in range(1, 30))]
     run, curves = run_of(iter(told))
-    return run_view.View(run, curves, [], run_view.Look(metric=metric, page="chart"))
+    return run_view.RunView(run, curves, [], run_view.Look(metric=metric, page="chart"))
 
 
 def test_a_run_without_padding_is_said_to_have_none() -> None:
@@ -403,14 +403,14 @@ def test_the_learning_rate_is_one_curve_and_it_is_the_true_one() -> None:
     assert highest == 1  # its first value is its highest: a smoothed curve lies below it
 
 
-def chart_rows(view: run_view.View) -> list[Line]:
+def chart_rows(view: run_view.RunView) -> list[Line]:
     return run_view.chart_panel(view, 80, 20)[:-2]
 
 
 @pytest.mark.parametrize(("lang", "word"), [("en", "reading"), ("zh", "读取中")])
 def test_a_log_that_is_still_read_does_not_say_how_the_run_is(lang: Lang, word: str) -> None:
     run, curves = run_of(story(), alive=False)
-    shown = plain(run_view.draw(run_view.View(run, curves, [], lang=lang, reading=0.5), 120, 39)).splitlines()[0]
+    shown = plain(run_view.draw(run_view.RunView(run, curves, [], lang=lang, reading=0.5), 120, 39)).splitlines()[0]
     assert word in shown
     assert "starting" not in shown
     assert "✓" not in shown
@@ -422,7 +422,7 @@ def test_compared_runs_are_told_apart_by_the_ends_of_their_names_and_paths_by_wh
     for run, place in zip(runs, places, strict=True):
         run.record.config["pretrained_model"] = place
     names = frozenset(run.name for run in runs)
-    view = runs_view.View(list(runs), 0, names, dict(zip(names, curves, strict=True)))
+    view = runs_view.RunsView(list(runs), 0, names, dict(zip(names, curves, strict=True)))
     shown = plain(runs_view.draw(view, 120, 39))
     for number in (1, 2, 3):
         assert re.search(rf"{number} …\S*try-{number} ", shown), shown

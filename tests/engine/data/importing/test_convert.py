@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import Request, columns_to_name, import_files, import_pairs
-from engine.data.parquet_rows import Source
+from engine.data.importing.convert import ImportRequest, columns_to_name, import_files, import_pairs
+from engine.data.parquet_rows import RowSource
 
 Pairs = list[tuple[str, str]]
 Importer = Callable[..., tuple[dict[str, Any], Pairs, Pairs]]
@@ -27,7 +27,7 @@ def bring_in(tmp_path: Path) -> Importer:
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         how = {"train": str(tmp_path / "train.parquet"), "valid_ratio": 0.0, "overwrite": True, **how}
-        found = import_files(Request([str(path)], **how), lambda *_: None)
+        found = import_files(ImportRequest([str(path)], **how), lambda *_: None)
         return found, rows_of(how["train"]), rows_of(how.get("valid"))
 
     return import_one
@@ -221,7 +221,7 @@ def test_what_is_written_carries_checksums(bring_in: Importer, many: str, tmp_pa
     data = bytearray(path.read_bytes())
     data[60] ^= 1
     path.write_bytes(data)
-    source = Source(path, "train_file", "prompt", "response")
+    source = RowSource(path, "train_file", "prompt", "response")
     with pytest.raises(InputError) as refused:
         list(source.batches(source.open()))
     assert refused.value.message.code == "parquet_bad"
@@ -247,7 +247,7 @@ def test_nothing_usable_writes_nothing_and_says_why(bring_in: Importer, tmp_path
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(GOOD)
-    found = import_files(Request([str(path)]), lambda *_: None)
+    found = import_files(ImportRequest([str(path)]), lambda *_: None)
     assert (found["rows"], found["preview"]) == (1, [["a", "b"]])
     assert list(tmp_path.iterdir()) == [path]
 
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_written_is_named(bring_in: Importer) -> None:
 def test_pairs_that_were_made_of_files_are_written_like_any(tmp_path: Path) -> None:
     target = tmp_path / "out.parquet"
     found = import_pairs(
-        Request(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
+        ImportRequest(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
     )
     assert found["rows"] == 1
     assert target.is_file()
@@ -321,4 +321,4 @@ def test_columns_are_to_be_named_where_no_shape_finds_them(
     tmp_path: Path, name: str, content: str, asked: dict[str, Any], named: dict[str, str]
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    assert columns_to_name(Request([str(tmp_path / name)], **asked), lambda *_: None) == named
+    assert columns_to_name(ImportRequest([str(tmp_path / name)], **asked), lambda *_: None) == named

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import Request, import_files
+from engine.data.importing.convert import ImportRequest, import_files
 
 HOSTILE = st.sampled_from(
     [*list("\",\t;|\\'\n\r\0\ufeff \u2028\x85\u3000{}[]:#/"), '""', '","', "\r\n", '\\"', "a", "好"]
@@ -36,7 +36,7 @@ def imported(content: bytes, name: str) -> tuple[dict[str, Any], Pairs]:
         path.write_bytes(content)
         target = str(Path(folder) / "train.parquet")
         try:
-            found = import_files(Request([str(path)], train=target, valid="", encoding="utf-8"), lambda *_: None)
+            found = import_files(ImportRequest([str(path)], train=target, valid="", encoding="utf-8"), lambda *_: None)
         except InputError as error:
             if not error.message.code.startswith(("import_nothing", "rows_none")):
                 raise

@@ -21,7 +21,7 @@ import pytest
 from engine.contract.messages import InputError
 from engine.data.formats import content_of
 from engine.data.importing.charset import require_encoding
-from engine.data.importing.convert import Request, import_files
+from engine.data.importing.convert import ImportRequest, import_files
 from tests.permissions import enforced
 
 Pairs = list[tuple[str, str]]
@@ -40,7 +40,9 @@ def read(tmp_path: Path) -> Reader:
         if not isinstance(content, Path):
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         target = tmp_path / "train-file.parquet"
-        found = import_files(Request([str(path)], train=str(target), valid="", overwrite=True, **how), lambda *_: None)
+        found = import_files(
+            ImportRequest([str(path)], train=str(target), valid="", overwrite=True, **how), lambda *_: None
+        )
         assert found["records"] == found["used"] + sum(entry["count"] for entry in found["refused"].values())
         rows = pq.read_table(target).to_pylist()
         return found, [(row["prompt"], row["response"]) for row in rows]
@@ -480,7 +482,7 @@ def test_a_bomb_is_given_up_and_what_is_merely_repetitive_is_read(
 def test_a_reader_tells_how_far_it_is_also_within_a_record(tmp_path: Path) -> None:
     path, told = tmp_path / "rows.jsonl", []
     path.write_text('{"prompt": "' + "x" * (4 << 20) + '"\n' + LINES)
-    import_files(Request([str(path)]), lambda _path, done, _total: told.append(done))
+    import_files(ImportRequest([str(path)]), lambda _path, done, _total: told.append(done))
     assert len(set(told)) > 10
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import Request, import_files
+from engine.data.importing.convert import ImportRequest, import_files
 
 Import = Callable[..., dict[str, Any]]
 FILES = {"train": "train.parquet", "valid": "valid.parquet", "test": "test.parquet"}
@@ -24,7 +24,7 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Import
         if not os.path.lexists(source):
             lines = (f'{{"prompt": "{name}{n}", "response": "x"}}\n' for n in range(100))
             Path(source).write_text("".join(lines))
-        request = Request([source], **{**FILES, "valid_ratio": 0.2, "test_ratio": 0.1, **how})
+        request = ImportRequest([source], **{**FILES, "valid_ratio": 0.2, "test_ratio": 0.1, **how})
         return import_files(request, lambda *_: None)
 
     yield bring_in

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.models.t5 import encoder_cache as module
-from engine.models.t5.encoder_cache import Encodings, Shape, files_of
+from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
 
 LENGTHS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]  # the last group has two rows
 WIDTH = 6
@@ -58,7 +58,7 @@ class Encoder:
 
 def opened(folder: Path, encoder: Encoder) -> Encodings:
     store: Any = Store()
-    return Encodings.open(store, Shape(sum(LENGTHS), WIDTH, encoder.kind), encoder, folder / "encodings")
+    return Encodings.open(store, CacheShape(sum(LENGTHS), WIDTH, encoder.kind), encoder, folder / "encodings")
 
 
 def expected(row: int, kind: torch.dtype) -> Tensor:
@@ -148,11 +148,11 @@ def test_a_write_in_part_is_not_taken_for_a_whole_one(tmp_path: Path, monkeypatc
 
 def test_the_size_on_disk_is_told(tmp_path: Path) -> None:
     for kind, size in ((torch.bfloat16, 2), (torch.float32, 4)):
-        assert Shape(sum(LENGTHS), WIDTH, kind).bytes == sum(LENGTHS) * WIDTH * size
+        assert CacheShape(sum(LENGTHS), WIDTH, kind).bytes == sum(LENGTHS) * WIDTH * size
     encodings = opened(tmp_path, Encoder(torch.float32))
     encodings.of(list(range(10)))
     values, _ = files_of(tmp_path / "encodings")
-    assert values.stat().st_size == Shape(sum(LENGTHS), WIDTH, torch.float32).bytes
+    assert values.stat().st_size == CacheShape(sum(LENGTHS), WIDTH, torch.float32).bytes
 
 
 def test_where_no_file_can_be_made_it_says_so(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.cpu.dropout import Rate, Source
+from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.ragged import Rows, Sight
 from engine.models.t5.layers import (
     ACTIVATIONS,
-    Setting,
+    LayerSetting,
     cross_attention,
     feed_forward,
     self_attention,
@@ -62,18 +62,18 @@ class Layer:
         beside = {"self": ("bias",), "cross": ("encoded",)}.get(self.name, ())
         return ("x", *beside, *self.weights)
 
-    def setting(self, source: Source) -> Setting:
+    def setting(self, source: RandomBits) -> LayerSetting:
         """What the layer is told."""
         inner, outer = (Rate.of(rate) for rate in self.rates)
         sight = Sight(QUERIES, QUERIES if self.name == "self" else KEYS, HEADS)
-        return Setting(inner, outer, EPSILON, source, sight, self.name)
+        return LayerSetting(inner, outer, EPSILON, source, sight, self.name)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The layer's output, always with the same dropout."""
         values = [weight.detach() for weight in inputs[-len(self.weights) :]]
-        return self.run(inputs, self.setting(reseeded(Source())), values)
+        return self.run(inputs, self.setting(reseeded(RandomBits())), values)
 
-    def run(self, inputs: Sequence[Tensor], setting: Setting, values: Sequence[Tensor]) -> Tensor:
+    def run(self, inputs: Sequence[Tensor], setting: LayerSetting, values: Sequence[Tensor]) -> Tensor:
         """The layer's output, its weights computed with as `values`."""
         parameters = inputs[-len(self.weights) :]
         if self.name == "self":
@@ -104,7 +104,7 @@ def plain(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     """The layer by the formula, without dropout."""
     x, weights = inputs[0], inputs[-len(layer.weights) :]
     n = plain_norm(x, weights[0])
-    sight = layer.setting(Source()).sight
+    sight = layer.setting(RandomBits()).sight
     assert sight is not None
     if layer.name == "self":
         return x + plain_attention(n, n, weights[1:], sight, inputs[1])
@@ -169,7 +169,7 @@ def test_dropout_leaves_the_mean_of_the_layers_output(name: str) -> None:
     """Over many draws, within five standard errors of each element, of which there is a dozen."""
     layer = Layer(name, (0.3, 0.4))
     inputs = layer.inputs([])
-    values, source = inputs[-len(layer.weights) :], reseeded(Source())
+    values, source = inputs[-len(layer.weights) :], reseeded(RandomBits())
     found = torch.stack([layer.run(inputs, layer.setting(source), values) for _ in range(400)])
     error = (found.mean(dim=0) - plain(layer, inputs)).abs()
     assert bool((error <= 5 * found.std(dim=0) / len(found) ** 0.5 + 1e-12).all())
@@ -195,7 +195,7 @@ def test_gradients_are_of_the_kind_of_the_parameters_and_not_of_their_values(nam
     if name == "cross":  # the encoder's output comes in the kind of the matrix products
         inputs[1] = inputs[1].detach().to(kind).requires_grad_()
     values = [weight.detach().to(kind) for weight in inputs[-len(layer.weights) :]]
-    out = layer.run(inputs, layer.setting(Source()), values)
+    out = layer.run(inputs, layer.setting(RandomBits()), values)
     out.sum().backward()
     assert out.dtype == torch.float32
     assert [part.grad.dtype for part in inputs if part.grad is not None] == [part.dtype for part in inputs]

@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from engine.cpu import compiled
-from engine.cpu.dropout import Draw, Kept, Rate, Source
+from engine.cpu.dropout import Draw, Kept, RandomBits, Rate
 from engine.models.loss import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
 from engine.models.t5.packed import PackedT5, supported
@@ -230,7 +230,7 @@ def test_gradients_of_bf16_are_those_of_the_parameters_kind() -> None:
 # Dropout.
 
 
-class Recorded(Source):
+class Recorded(RandomBits):
     """Remembers what it let stay, and at what rate."""
 
     def __init__(self) -> None:
