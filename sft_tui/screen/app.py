@@ -33,7 +33,7 @@ class HelpScreen(CanvasScreen):
 
     def view(self, width: int, height: int) -> list[Line]:
         """The page."""
-        lang = self.host.options.lang
+        lang = self.services.options.lang
         self._from = min(self._from, help_view.last_first(self._scope, lang, width, height))
         return help_view.draw(self._scope, lang, width, height, self._from)
 

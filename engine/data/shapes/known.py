@@ -7,10 +7,10 @@ from itertools import chain
 from typing import Any
 
 from engine.data.shapes.account import RefusedError
+from engine.data.shapes.choices import options_of
 from engine.data.shapes.columns import Columns, blank, canonical, listlike
 from engine.data.shapes.conversation import Conversation, Row, Turn, parsed, turns_column
 from engine.data.shapes.moss import moss_turns
-from engine.data.shapes.options import options_of
 from engine.data.shapes.turns import is_turns, listed, turns_of
 from engine.data.shapes.values import SURROGATE, text_of
 
