@@ -99,7 +99,7 @@ FOREIGN: dict[str, tuple[str, str, str, str]] = {
     "image": ("an image", "图片", "Name a file of rows.", "请指定数据文件。"),
     "program": ("a program", "程序", "Name a file of rows.", "请指定数据文件。"),
     "binary": (
-        "no text, and no kind of table that is known", "既不是文本，也不是可识别的表格",
+        "neither text nor a table of a known kind", "既不是文本，也不是可识别的表格",
         "Save its rows as CSV, JSON Lines or Parquet.", "请把数据另存为 CSV、JSON Lines 或 Parquet。",
     ),
 }  # fmt: skip

@@ -279,7 +279,7 @@ REMEDIES: dict[str, Remedy] = {
     "rows_duplicate": _without_repetitions,
     **dict.fromkeys(("rows_overlap", "script_differs"), _split),
     "column_not_text": _preview,
-    **dict.fromkeys(("parquet_bad", "rows_none", "rows_all_empty"), _rows),
+    **dict.fromkeys(("parquet_bad", "source_foreign", "rows_none", "rows_all_empty"), _rows),
     "probe_crash": lambda finding, run: OF_SUBJECTS.get(finding.subject, _rows)(finding, run),
     "token_store_bad": _another_store,
     "rows_few": _fewer_a_step,

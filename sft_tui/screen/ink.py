@@ -107,8 +107,9 @@ def wrap(text: str, width: int) -> list[str]:
     lines, line, size = [], "", 0
     for word in _words(text):
         length = cell_len(word)
-        if size + length > width and line.strip():
-            lines.append(line.rstrip())
+        if size + length > width and line:
+            if line.strip():
+                lines.append(line.rstrip())
             line, size = "", 0
             word = word.lstrip()
             length = cell_len(word)

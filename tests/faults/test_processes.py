@@ -36,7 +36,7 @@ def new_runs(tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.
 REASONS = {
     "raise": ("failed", "the shelf is empty"),
     "memory": ("out_of_memory", "MemoryError"),
-    "exit": ("failed", "exit code 0"),
+    "exit": ("failed", "exited with code 0"),
     "kill": ("killed", "SIGKILL"),
     "crash": ("failed", "SIGSEGV"),
     "sleep": ("hung", "no progress"),

@@ -138,9 +138,11 @@ for _name, _change in {
     "without its last byte": lambda data: data.pop(),
     "without its first byte": lambda data: data.pop(0),
     "empty": lambda data: data.clear(),
-    "zeros": lambda data: data.__setitem__(slice(None), bytes(len(data))),
 }.items():
     case("parquet_bad", "train_file", name=f"rows: {_name}")(_bytes(_change))
+case("source_foreign", "train_file", name="rows: zeros")(
+    _bytes(lambda data: data.__setitem__(slice(None), bytes(len(data))))
+)
 
 
 def _csv(data: bytearray) -> None:
