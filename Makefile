@@ -3,6 +3,7 @@
 # make bench     training beside transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
+# make docs   the pages that are made from the code: keys, settings, presets
 # make screens   the screens in docs/screens, by a walk through the demo in a real tmux
 # They make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
 
@@ -20,7 +21,7 @@ SPREAD := -n 2 --dist worksteal
 # have it: nobody starts the standard trainer so.
 demo test test-all: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test test-all bench bench-scale bench-screen screens lint format clean
+.PHONY: docs demo test test-all bench bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -30,6 +31,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest $(SPREAD)
+
+docs: $(VENV)/dev.done
+	$(BIN)/python -m bench.pages
 
 bench: $(VENV)/dev.done
 	$(BIN)/python -m bench.training --size tiny --steps 20 --budget 8192 --chunk 128 $(if $(ROWS),--rows $(ROWS))

@@ -354,7 +354,7 @@ def by_key(scope: str, key: str) -> Action | None:
 
 
 def table(lang: Lang) -> list[str]:
-    """All keys as a table in Markdown, for the README."""
+    """All keys as a table in Markdown, for docs/keys.md."""
     titles = ("：键", "操作") if lang == "zh" else (": key", "what it does")
     lines = []
     for scope, names in SCOPES.items():

@@ -113,12 +113,6 @@ def test_choices_can_be_reached_however_many_there_are() -> None:
     assert {columns(line) for line in asked(question, 60)} == {60}
 
 
-@pytest.mark.parametrize(("name", "lang"), [("README.md", "en"), ("README.zh.md", "zh")])
-def test_the_readme_has_the_table(name: str, lang: Lang) -> None:
-    readme = (Path(__file__).parents[3] / name).read_text(encoding="utf-8")
-    assert "\n".join(actions.table(lang)) in readme
-
-
 @pytest.mark.parametrize(("name", "screen"), [("README.md", "2-run"), ("README.zh.md", "zh-80x24-run")])
 def test_the_readme_shows_a_screen_as_it_was_taken(name: str, screen: str) -> None:
     root = Path(__file__).parents[3]
