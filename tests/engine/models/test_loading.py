@@ -15,64 +15,20 @@ from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
     AutoModelForSeq2SeqLM,
-    MT5Config,
-    MT5ForConditionalGeneration,
-    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
-from engine.contract.config import RunConfig, override
+from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
-from engine.contract.presets import preset
-from engine.contract.untrusted import one_line
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
-from engine.models.precision import choose_precision
-
-Load = Callable[..., Any]
-
-
-@pytest.fixture
-def load(tiny_settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Load:
-    """Loads a model: `load(path, **settings)`."""
-
-    def run(path: Path | str, tokenizer: Any = tokenizer, **settings: Any) -> Any:
-        values = {**tiny_settings, "pretrained_model": str(path), **settings}
-        return loading.load_model(override(preset("sft-small").config, values)[0], tokenizer)
-
-    return run
+from tests.engine.models.conftest import Load
 
 
 def refusal(work: Callable[[], object]) -> InputError:
     with pytest.raises(InputError) as refused:
         work()
     return refused.value
-
-
-@pytest.fixture
-def tiny_mt5(tiny_t5: Path, tmp_path: Path) -> Path:
-    """The folder of an mT5 with random weights: gated layers, and a head of its own."""
-    torch.manual_seed(3)
-    shape: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
-    vocabulary = json.loads((tiny_t5 / "config.json").read_text())["vocab_size"]
-    config = MT5Config(vocab_size=vocabulary, **shape, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
-    return save_untied(MT5ForConditionalGeneration(config), tmp_path / "mt5")
-
-
-@pytest.fixture
-def untied_t5(tiny_t5: Path, tmp_path: Path) -> Path:
-    """The folder of a T5 as from version 1.1 on: a head of its own, whose input is not scaled."""
-    values = json.loads((tiny_t5 / "config.json").read_text())
-    config = T5Config(**{**values, "tie_word_embeddings": False, "scale_decoder_outputs": False})
-    return save_untied(T5ForConditionalGeneration(config), tmp_path / "untied")
-
-
-def save_untied(net: Any, folder: Path) -> Path:
-    net.lm_head.weight = nn.Parameter(torch.randn_like(net.shared.weight))
-    net.save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", ["tiny_t5", "untied_t5", "tiny_mt5", "tiny_bart"])
@@ -403,90 +359,6 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     assert refusal(lambda: load_tokenizer(str(tmp_path))).message.code == "tokenizer_bad"
 
 
-def frozen_names(net: nn.Module) -> set[str]:
-    return {name for name, parameter in net.named_parameters() if not parameter.requires_grad}
-
-
-def names_beginning(net: nn.Module, *beginnings: str) -> set[str]:
-    return {name for name, _ in net.named_parameters() if name.startswith(beginnings)}
-
-
-@pytest.mark.parametrize(
-    ("names", "frozen"),
-    [
-        ("", ()),
-        ("encoder", ("encoder.",)),
-        ("decoder", ("decoder.",)),
-        ("embeddings", ("shared.",)),
-        ("encoder,embeddings", ("encoder.", "shared.")),
-        (" encoder , decoder.block.1.layer.2 ,", ("encoder.", "decoder.block.1.layer.2.")),
-    ],
-)
-def test_the_parts_named_do_not_learn(load: Load, tiny_t5: Path, names: str, frozen: tuple[str, ...]) -> None:
-    net = load(tiny_t5)
-    result = freezing.freeze(net, names)
-    assert frozen_names(net) == (names_beginning(net, *frozen) if frozen else set())
-    assert result.parameters == sum(parameter.numel() for parameter in net.parameters())
-    assert result.trained == sum(parameter.numel() for parameter in freezing.trained_parameters(net).values())
-
-
-def test_the_parts_of_bart_have_the_same_names(load: Load, tiny_bart: Path) -> None:
-    net = load(tiny_bart)
-    freezing.freeze(net, "encoder,embeddings")
-    assert frozen_names(net) == names_beginning(net, "model.encoder.", "model.shared.")
-
-
-def test_a_part_that_is_not_there_is_refused(load: Load, tiny_t5: Path) -> None:
-    message = refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,attention")).message
-    assert (message.code, message.args["name"]) == ("freeze_unknown", "attention")
-    assert message.args["known"] == "shared, encoder, decoder, lm_head"
-
-
-def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
-    assert (
-        refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,decoder,embeddings")).message.code
-        == "nothing_trainable"
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "names", "told"),
-    [
-        ("tiny_t5", "embeddings", True),
-        ("tiny_bart", "embeddings", True),
-        ("tiny_t5", "encoder", False),
-        ("tiny_mt5", "embeddings", False),
-        ("untied_t5", "embeddings", False),
-    ],
-)
-def test_freezing_a_shared_head_is_told(
-    load: Load, name: str, names: str, told: bool, request: pytest.FixtureRequest
-) -> None:
-    notices = freezing.freeze(load(request.getfixturevalue(name)), names).notices
-    assert [notice.code for notice in notices] == ["trainable", "head_frozen"] if told else ["trainable"]
-
-
-@pytest.mark.parametrize("name", ["tiny_t5", "tiny_bart"])
-def test_frozen_parts_have_no_dropout_and_the_others_do(load: Load, name: str, request: pytest.FixtureRequest) -> None:
-    net = load(request.getfixturevalue(name))
-    freezing.freeze(net, "encoder,embeddings")
-    net.eval()
-    freezing.set_training_mode(net)
-    assert not any(module.training for module in net.get_encoder().modules())
-    layers = net.decoder.block if name == "tiny_t5" else net.model.decoder.layers
-    assert all(module.training for layer in layers for module in layer.modules())
-    ids = torch.tensor([[5, 6, 7, 1]])
-    first, second = (net(input_ids=ids, labels=ids) for _ in range(2))
-    assert torch.equal(first.encoder_last_hidden_state, second.encoder_last_hidden_state)
-    assert not torch.equal(first.logits, second.logits)
-
-
-def test_a_model_that_learns_as_a_whole_is_in_training_mode_as_a_whole(load: Load, tiny_t5: Path) -> None:
-    net = load(tiny_t5).eval()
-    freezing.set_training_mode(net)
-    assert all(module.training for module in net.modules())
-
-
 @pytest.mark.parametrize("names", ["", "encoder,embeddings", "decoder"])
 @pytest.mark.parametrize("name", ["tiny_t5", "untied_t5", "tiny_mt5", "tiny_bart"])
 def test_a_model_is_made_again_from_what_learns_and_what_does_not(
@@ -512,33 +384,6 @@ def test_a_model_is_made_again_from_what_learns_and_what_does_not(
 def persistent(net: nn.Module) -> list[torch.Tensor]:
     kept = net.state_dict(keep_vars=True)
     return [buffer for name, buffer in net.named_buffers() if name in kept]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "capabilities", "expected", "told"),
-    [
-        ("fp32", {"avx512_bf16": True}, "fp32", False),
-        ("auto", {"avx512_bf16": True}, "bf16", False),
-        ("bf16", {"amx_bf16": True}, "bf16", False),
-        ("auto", {"avx2": True}, "fp32", True),
-        ("bf16", {"avx2": True}, "fp32", True),
-    ],
-)
-def test_bf16_is_used_only_where_the_hardware_has_it(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, capabilities: dict[str, bool], expected: str, told: bool
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    precision, notice = choose_precision(wanted, torch.device("cpu"))
-    assert precision == expected
-    assert (notice is not None and notice.code == "precision_fallback") == told
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [(ValueError("a\nb   c"), "a b c"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 300)],
-)
-def test_an_error_is_told_on_one_line(error: Exception, expected: str) -> None:
-    assert one_line(error) == expected
 
 
 @pytest.mark.parametrize("value", ["owner/kernel", {"encoder": "owner/kernel"}])
