@@ -23,7 +23,7 @@ LEVELS = ("notes", "all", "warnings")
 
 
 @dataclass(frozen=True)
-class Shot:
+class FeedState:
     """What is known of a run at one moment; nothing of it changes afterwards."""
 
     run: Run
@@ -61,7 +61,7 @@ class Feed:
         """Whether more of the log is to be read at once."""
         return self.behind > 0 or self._past is not None
 
-    def shot(self) -> Shot | None:
+    def shot(self) -> FeedState | None:
         """What is known now, for another thread; None before the first poll."""
         if self.run is None:
             return None
@@ -71,7 +71,7 @@ class Feed:
             if self.state.ended is None:  # and it could not be written how it ended
                 run = replace(run, state=replace(self.state, ended=self.run.state.ended))
             run = runs.located(run)
-        return Shot(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
+        return FeedState(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
 
     def poll(self) -> bool:
         """Takes in a piece; whether there was any."""

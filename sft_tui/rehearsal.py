@@ -35,7 +35,7 @@ POLL_SECONDS = 0.1
 LAST_BYTES = 4096  # of an output whose last line is wanted
 END_SECONDS = 20.0  # that a rehearsal is given to end when its viewer leaves
 # Settings with no part in what a step needs of memory and time.
-INDIFFERENT = {
+NOT_MEASURED = {
     "epochs", "learn_rate", "div_factor", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "logging_steps",
     "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store", "output_dir",
     "num_processes", "export_state_dict",
@@ -62,7 +62,7 @@ class Rehearsal:
 
 def key_of(config: RunConfig, processes: int) -> str:
     """What must be the same for a rehearsal to hold for a run: settings, files, processes and machine."""
-    values = {name: value for name, value in settings.to_json(config).items() if name not in INDIFFERENT}
+    values = {name: value for name, value in settings.to_json(config).items() if name not in NOT_MEASURED}
     files = {name: _stamps(Path(str(getattr(config, name)))) for name in FILES if getattr(config, name)}
     about = {"settings": values, "files": files, "processes": processes, "machine": platform.node()}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]

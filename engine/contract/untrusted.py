@@ -13,7 +13,7 @@ ADVICE = re.compile(r"huggingface\.co|hf\.co|https?://|pip install|\bhub\b|`toke
 
 
 @contextlib.contextmanager
-def reading_foreign(code: str, path: str | Path) -> Iterator[None]:
+def reading_untrusted(code: str, path: str | Path) -> Iterator[None]:
     """Around what reads a file of a stranger: whatever it raises says that the file is bad; raises InputError.
 
     Loading through transformers raises whatever its many paths raise, and a panic of tokenizers' Rust is not even an

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from engine.contract import native_library
 from engine.cpu.dropout import Draw, RandomBits, Rate
-from engine.cpu.ragged import Sight
+from engine.cpu.ragged import AttentionPattern
 from engine.cpu.reference import Matrix
 
-WORTH_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
+WORK_FOR_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
 WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
 BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
 SQUARES = 1 << 14  # values whose squares are added up by themselves
@@ -146,13 +146,19 @@ def _kinds() -> tuple[str, ...]:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: RandomBits
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    pattern: AttentionPattern,
+    rate: Rate,
+    source: RandomBits,
 ) -> tuple[Tensor, list[Tensor]]:
     """As `Kernels.attend`; the softmax is one tensor, of all rows end to end."""
-    shapes = _shapes(sight)
+    shapes = _shapes(pattern)
     weights, out = query.new_empty(sum(map(math.prod, shapes))), query.new_empty(query.shape)
     given = {"query": query, "key": key, "value": value, "bias": bias, "weights": weights, "out": out}
-    _run("attend", given, sight, source.draw(rate, *shapes))
+    _run("attend", given, pattern, source.draw(rate, *shapes))
     return out, [weights]
 
 
@@ -162,14 +168,14 @@ def attend_backward(
     key: Tensor,
     value: Tensor,
     kept: list[Tensor],
-    sight: Sight,
+    pattern: AttentionPattern,
     bias_gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `Kernels.attend_backward`, of what `attend` kept."""
     d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     given = {"gradient": gradient, "query": query, "key": key, "value": value, "weights": kept[0]}
     found = {"d_query": d_query, "d_key": d_key, "d_value": d_value, "d_bias": bias_gradient}
-    _run("attend_backward", {**given, **found}, sight, None)
+    _run("attend_backward", {**given, **found}, pattern, None)
     return d_query, d_key, d_value
 
 
@@ -209,16 +215,16 @@ def attend_step(
     return out
 
 
-def _shapes(sight: Sight) -> list[tuple[int, int, int]]:
+def _shapes(pattern: AttentionPattern) -> list[tuple[int, int, int]]:
     """Of the weights of each row."""
-    pairs = zip(sight.queries.lengths, sight.keys.lengths, strict=True)
-    return [(sight.heads, queries, keys) for queries, keys in pairs]
+    pairs = zip(pattern.queries.lengths, pattern.keys.lengths, strict=True)
+    return [(pattern.heads, queries, keys) for queries, keys in pairs]
 
 
-def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, draw: Draw | None) -> None:
+def _run(name: str, tensors: Mapping[str, Tensor | None], pattern: AttentionPattern, draw: Draw | None) -> None:
     """Calls a function of the library, its heads dealt to as many threads as torch uses; raises MemoryError."""
     given = {what: tensor for what, tensor in tensors.items() if tensor is not None}
-    query, queries, keys = given["query"], sight.queries.ends, sight.keys.ends
+    query, queries, keys = given["query"], pattern.queries.ends, pattern.keys.ends
     call = _Call(
         **{
             what: _address(tensor, _OTHERS.get(what, query.dtype), strided=what in _STRIDED)
@@ -227,16 +233,16 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], sight: Sight, draw: Dr
         **{f"{what}_row": given[what].stride(0) for what in _STRIDED},
         queries=queries.ctypes.data,
         keys=keys.ctypes.data,
-        rows=len(sight.queries.lengths),
-        heads=sight.heads,
-        width=query.shape[1] // sight.heads,
+        rows=len(pattern.queries.lengths),
+        heads=pattern.heads,
+        width=query.shape[1] // pattern.heads,
         side=max((given[what].shape[1] for what in ("bias", "d_bias") if what in given), default=0),
         **dict(zip(("dropped", "seed", "word"), _bits(draw), strict=True)),
         half=_half(query),
-        causal=sight.causal,
+        causal=pattern.causal,
     )
-    work = sum(map(math.prod, _shapes(sight))) // sight.heads * call.width
-    if _dealt(name, sight.heads, work, ctypes.addressof(call)):
+    work = sum(map(math.prod, _shapes(pattern))) // pattern.heads * call.width
+    if _dealt(name, pattern.heads, work, ctypes.addressof(call)):
         raise MemoryError("no memory for the scores of attention")
 
 
@@ -373,7 +379,7 @@ def _dealt(name: str, pieces: int, work: int, *given: Any) -> int:
 
     On all of them or on one: a team of fewer would have the library end the others, and torch's next one begin them.
     """
-    parts = torch.get_num_threads() if pieces * work >= 2 * WORTH_A_THREAD else 1
+    parts = torch.get_num_threads() if pieces * work >= 2 * WORK_FOR_A_THREAD else 1
     result: int = getattr(library(), name)(*given, pieces, parts)
     return result
 

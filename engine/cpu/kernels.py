@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.cpu import compiled, reference
 from engine.cpu.dropout import Draw, RandomBits, Rate
-from engine.cpu.ragged import Sight
+from engine.cpu.ragged import AttentionPattern
 from engine.cpu.reference import Matrix
 
 FLOATS = (torch.float32, torch.bfloat16)
@@ -30,7 +30,7 @@ class Kernels(Protocol):
         key: Tensor,
         value: Tensor,
         bias: Tensor | None,
-        sight: Sight,
+        pattern: AttentionPattern,
         rate: Rate,
         source: RandomBits,
     ) -> tuple[Tensor, list[Tensor]]:
@@ -48,7 +48,7 @@ class Kernels(Protocol):
         key: Tensor,
         value: Tensor,
         kept: list[Tensor],
-        sight: Sight,
+        pattern: AttentionPattern,
         bias_gradient: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of query, key and value; that of the bias is added to `bias_gradient`, if there is one.

@@ -44,7 +44,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Sight:
+class AttentionPattern:
     """Who sees whom: rows of queries and of keys, and how many heads share the width.
 
     Where it is causal, no query sees a later key, which the bias of the scores says too.

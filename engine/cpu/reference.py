@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
-from engine.cpu.ragged import Sight
+from engine.cpu.ragged import AttentionPattern
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
 UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm
@@ -23,7 +23,13 @@ _HALF = np.float32(0.5)
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, sight: Sight, rate: Rate, source: RandomBits
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    pattern: AttentionPattern,
+    rate: Rate,
+    source: RandomBits,
 ) -> tuple[Tensor, list[Tensor]]:
     """As `Kernels.attend`; the softmax is one tensor a row.
 
@@ -33,8 +39,8 @@ def attend(
     kind, kept = query.dtype, []
     query, key, value = (part.to(_precise(kind)) for part in (query, key, value))
     seen = torch.empty_like(query)
-    for at, of in sight.pairs():
-        q, k, v = sight.split(query, at), sight.split(key, of), sight.split(value, of)
+    for at, of in pattern.pairs():
+        q, k, v = pattern.split(query, at), pattern.split(key, of), pattern.split(value, of)
         if bias is None:
             scores = torch.bmm(q, k.transpose(1, 2))
         else:
@@ -46,7 +52,7 @@ def attend(
         kept.append(weights.to(kind))
         if stay is not None:
             weights = weights.relu()
-        sight.split(seen, at).copy_(torch.bmm(weights, v))
+        pattern.split(seen, at).copy_(torch.bmm(weights, v))
     return seen.to(kind), kept
 
 
@@ -56,7 +62,7 @@ def attend_backward(
     key: Tensor,
     value: Tensor,
     kept: list[Tensor],
-    sight: Sight,
+    pattern: AttentionPattern,
     bias_gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `Kernels.attend_backward`."""
@@ -64,14 +70,14 @@ def attend_backward(
     precise = _precise(kind)
     query, key, value, gradient = (part.to(precise) for part in (query, key, value, gradient))
     d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-    for (at, of), signed in zip(sight.pairs(), kept, strict=True):
-        q, k, v, g = (sight.split(a, b) for a, b in ((query, at), (key, of), (value, of), (gradient, at)))
+    for (at, of), signed in zip(pattern.pairs(), kept, strict=True):
+        q, k, v, g = (pattern.split(a, b) for a, b in ((query, at), (key, of), (value, of), (gradient, at)))
         signed = signed.to(precise)
-        sight.split(d_value, of).copy_(torch.bmm(signed.relu().transpose(1, 2), g))
+        pattern.split(d_value, of).copy_(torch.bmm(signed.relu().transpose(1, 2), g))
         d_weights = torch.ops.aten.threshold_backward(torch.bmm(g, v.transpose(1, 2)), signed, 0)
         d_scores = torch._softmax_backward_data(d_weights, signed.abs(), -1, precise)
-        sight.split(d_query, at).copy_(torch.bmm(d_scores, k))
-        sight.split(d_key, of).copy_(torch.bmm(d_scores.transpose(1, 2), q))
+        pattern.split(d_query, at).copy_(torch.bmm(d_scores, k))
+        pattern.split(d_key, of).copy_(torch.bmm(d_scores.transpose(1, 2), q))
         if bias_gradient is not None:
             bias_gradient[:, : q.shape[1], : k.shape[1]] += d_scores
     return d_query.to(kind), d_key.to(kind), d_value.to(kind)

@@ -28,10 +28,10 @@ class Values:
     def prepacked(self, *parameters: nn.Parameter) -> Prepacked:
         """Their values one below the other, to multiply by until `refresh`."""
         if parameters not in self._prepacked:
-            self._prepacked[parameters] = Prepacked(*map(self._passing, parameters))
+            self._prepacked[parameters] = Prepacked(*map(self._uncached, parameters))
         return self._prepacked[parameters]
 
-    def _passing(self, parameter: nn.Parameter) -> Tensor:
+    def _uncached(self, parameter: nn.Parameter) -> Tensor:
         """A value that is not kept where it has not been: where nothing trains, no step will ask for it.
 
         One that has been stays at its place: memory that is given back and taken again lies between what a step keeps.

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from engine.contract.messages import InputError
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 
 POLL_SECONDS = 1.0
 POLLS = 30  # for work of any length
@@ -64,7 +64,7 @@ def in_time(future: "Future[Result]", path: str, characters: int, waiting: Calla
             f"它在 {polls} 秒内未能编码 {characters:,} 个字符，其正则或规范化规则可能永不结束",
         )
         raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
-    with reading_foreign("tokenizer_bad", path):  # whatever it raises is said of it, and not of the rows
+    with reading_untrusted("tokenizer_bad", path):  # whatever it raises is said of it, and not of the rows
         return future.result()
 
 

@@ -338,7 +338,7 @@ def _build(
     def waiting() -> None:
         progress(seen, total)
 
-    with StoreWriter(folder) as out, _no_search_for_cycles():
+    with StoreWriter(folder) as out, _garbage_collection_paused():
         for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns, waiting):
             seen = batch.seen
             kind = kind or _id_kind(tokenizer)  # here, for the tokenizer is at work by now
@@ -366,7 +366,7 @@ def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 @contextlib.contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
+def _garbage_collection_paused() -> Iterator[None]:
     """Python looks for them whenever there are many new objects: a list for each text, and no cycle among them."""
     enabled = gc.isenabled()
     gc.disable()

@@ -15,7 +15,7 @@ from engine.contract.files import staged as staged_at
 from engine.contract.inputs import T5_FAMILIES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
 from engine.contract.rundir import read_json, write_json
-from engine.contract.untrusted import one_line, reading_foreign
+from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data import spiece
 from engine.data.bounded import done_in_time
 from engine.data.growth import MOST_MADE, most_made
@@ -38,7 +38,7 @@ DROPPED_STEP = 1e-4
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
-    with reading_foreign("tokenizer_bad", path):
+    with reading_untrusted("tokenizer_bad", path):
         tokenizer = _loaded(Path(path))
         _require_tame(path, tokenizer)
     for name in ("pad", "eos"):

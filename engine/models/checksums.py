@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.contract.messages import InputError
 from engine.contract.rundir import read_json, write_json
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 
 CHUNK = 4 << 20  # bytes
 LONGEST_LISTING = 1 << 20  # characters of a file of hashes
@@ -67,7 +67,7 @@ def _checksums(path: Path) -> Iterator[int]:
     """Reads every part of a torch archive; one that was written without checksums, which torch can, has none."""
     if not zipfile.is_zipfile(path):
         return
-    with reading_foreign("model_bad", path), zipfile.ZipFile(path) as archive:
+    with reading_untrusted("model_bad", path), zipfile.ZipFile(path) as archive:
         parts = [part for part in archive.infolist() if part.CRC]
         if sum(part.compress_size for part in parts) > path.stat().st_size:
             raise zipfile.BadZipFile("its parts overlap")  # and would be read for ever

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 from engine.models.family_note import described
 from engine.models.finite import same_content
 from engine.models.kinds import require_file, require_folder
@@ -109,7 +109,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LONGEST_CONFIG:
         size = f"{path.stat().st_size:,}"
         raise bad(path.parent, f"its config.json has {size} bytes", f"其 config.json 有 {size} 字节")
-    with reading_foreign("model_bad", path.parent):
+    with reading_untrusted("model_bad", path.parent):
         settings = json.loads(path.read_bytes())
     if not isinstance(settings, dict):
         raise bad(path.parent, "its config.json is not a JSON object", "其 config.json 不是 JSON 对象")
@@ -176,7 +176,7 @@ def _check_fit(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> Non
     """Raises InputError where names or shapes are not those of a T5 of that configuration."""
     if unsaid := ", ".join(name for name in SIZES if name not in settings):
         raise bad(path, f"its config.json does not say {unsaid}", f"其 config.json 没有 {unsaid}")
-    with reading_foreign("model_bad", path):
+    with reading_untrusted("model_bad", path):
         wanted = _t5_tensors(settings)
     have = dict(tensors)
     for name in sorted(_ALIASES & have.keys()):

@@ -22,7 +22,7 @@ from transformers import (
 from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 from engine.data.tokenizer import load_tokenizer, tokens_needed
 from engine.models.generation import read_generation
 from engine.models.inspection import GATE, GATED, NO_T5, T5_FAMILY, read_config
@@ -88,11 +88,11 @@ def load_mapped(
 
 def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path, *, packed: bool = False) -> Any:
     """The model that a checkpoint describes, its weights those of `state`, mapped or not; raises InputError."""
-    with reading_foreign("model_bad", path):
+    with reading_untrusted("model_bad", path):
         parsed = AutoConfig.for_model(**model_config)
     if packed and (modules := _modules(parsed, state)):
         return modules
-    with reading_foreign("model_bad", path):
+    with reading_untrusted("model_bad", path):
         kind = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(parsed)]
     return with_weights(kind, parsed, state, path)
 
@@ -187,7 +187,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     require_regular(path, "pretrained_model")
     require_file(path)
     require_file_of_text(path, tensors_of(path))  # in our own words, whatever is wrong with it
-    with reading_foreign("model_bad", path):
+    with reading_untrusted("model_bad", path):
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:

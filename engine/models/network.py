@@ -21,7 +21,7 @@ class Network(Protocol):
     def begin_step(self) -> None:
         """To be called before the first loss of each step: weights may have changed, and random numbers begin anew."""
 
-    def hold_frozen(self) -> None:
+    def drop_frozen_fp32(self) -> None:
         """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
 
     def encodings_bytes(self, store: TokenStore, /) -> int | None:
@@ -33,7 +33,7 @@ class Network(Protocol):
         `base` is how the files' names begin until they lose them. Without `writes` all is computed as if it were kept.
         """
 
-    def scored_together(self, budget: int) -> int:
+    def scoring_budget(self, budget: int) -> int:
         """Tokens, padding included, that `row_losses` takes at once where a micro-batch is of so many."""
 
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from engine.contract.files import read_linked
 from engine.contract.messages import InputError
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
@@ -39,7 +39,7 @@ T5_NAMES = {
     "encoder.block.0.layer.0.SelfAttention.q.weight", "decoder.block.0.layer.1.EncDecAttention.q.weight",
 }  # fmt: skip
 GIT_LFS = b"version https://git-lfs"
-# Under what the programs that save more than weights keep them, the likeliest first.
+# Under what the programs that save more than weights keep them, the most_likely first.
 NESTS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 MOST_NESTED = 3
 
@@ -94,7 +94,7 @@ def weight_files(path: Path) -> list[Path]:
         if (path / name).exists():
             return [path / name]
         if index.exists():
-            with reading_foreign("model_bad", path):
+            with reading_untrusted("model_bad", path):
                 shards = sorted(set(json.loads(read_linked(index, LONGEST_HEADER))["weight_map"].values()))
             for shard in shards:
                 if Path(shard).name != shard or not (path / shard).is_file():
@@ -142,7 +142,7 @@ def tensors_of(path: Path) -> Tensors:
         raise InputError("model_lfs", path=str(path))
     if not start:
         raise bad(path, "it is empty", "文件为空")
-    with reading_foreign("model_bad", path):
+    with reading_untrusted("model_bad", path):
         if path.suffix == ".safetensors":
             return _safetensors(path)
         if start[:2] == b"PK":

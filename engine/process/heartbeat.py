@@ -34,14 +34,14 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
-class Life:
+class RankStatus:
     """What a rank is doing, as its thread of heartbeats sees it."""
 
     def __init__(self) -> None:
         self.phase = "starting"
         self.progress = 0
         self.waiting = False
-        self.broke_off_waiting = False
+        self.gave_up_waiting = False
         self.orphaned = False  # whoever started this rank, and would have stopped it, is dead
         self._parent = parent_to_watch()
 
@@ -55,24 +55,24 @@ class Life:
         self.progress += 1
 
     @contextlib.contextmanager
-    def among_others(self) -> Iterator[None]:
+    def waiting_for_others(self) -> Iterator[None]:
         """Around what waits for other ranks."""
         self.waiting = True
         try:
             yield
         except BaseException:
-            self.broke_off_waiting = True  # most likely another rank has died
+            self.gave_up_waiting = True  # most likely another rank has died
             raise
         finally:
             self.waiting = False
             self.mark()
 
 
-class Pulse:
+class HeartbeatThread:
     """A thread that writes a rank's heartbeats and watches its parent."""
 
-    def __init__(self, life: Life, log: EventWriter, parent: int | None) -> None:
-        self._life, self._log, self._parent = life, log, parent
+    def __init__(self, status: RankStatus, log: EventWriter, parent: int | None) -> None:
+        self._status, self._log, self._parent = status, log, parent
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -88,14 +88,14 @@ class Pulse:
     def _run(self) -> None:
         beat_at, orphaned_at = 0.0, 0.0
         while True:
-            now, life = time.monotonic(), self._life
+            now, status = time.monotonic(), self._status
             if now - beat_at >= BEAT_SECONDS:
                 beat_at = now
-                self._log.write(Heartbeat(life.phase, life.progress, life.waiting, os.getpid()))
+                self._log.write(Heartbeat(status.phase, status.progress, status.waiting, os.getpid()))
             if self._parent is not None and os.getppid() != self._parent:
                 orphaned_at = orphaned_at or now
-                life.orphaned = True
-                if now - orphaned_at > ORPHAN_SECONDS and life.phase != "saving":
+                status.orphaned = True
+                if now - orphaned_at > ORPHAN_SECONDS and status.phase != "saving":
                     os._exit(1)
             if self._over.wait(WATCH_SECONDS):
                 return
@@ -108,7 +108,7 @@ def parent_to_watch() -> int | None:
     return os.getppid() if "WORLD_SIZE" in os.environ else None
 
 
-def attempt_told() -> int:
+def attempt_from_environment() -> int:
     """The number of this attempt, where a supervisor gave it one; else 0."""
     return int(os.environ.get(environment.ATTEMPT, "0"))
 

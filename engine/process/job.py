@@ -34,9 +34,9 @@ from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
 from engine.process.heartbeat import (
-    Life,
-    Pulse,
-    attempt_told,
+    HeartbeatThread,
+    RankStatus,
+    attempt_from_environment,
     parent_to_watch,
     supervised,
     supervisor_died,
@@ -83,8 +83,8 @@ class TerminatedError(BaseException):
 class StopFlag:
     """Whether this rank was asked to stop: by a signal, by the stop file in the run's folder, or by being orphaned."""
 
-    def __init__(self, run_dir: RunDir, life: Life) -> None:
-        self._run_dir, self._life = run_dir, life
+    def __init__(self, run_dir: RunDir, status: RankStatus) -> None:
+        self._run_dir, self._status = run_dir, status
         self._file = run_dir.stop_request
         self._asked: FirstRequest | None = None
         for number in STOP_SIGNALS:
@@ -96,12 +96,12 @@ class StopFlag:
         A stop file is no first request: a machine that shuts down signals the supervisor, which writes that file, and
         the ranks at the same instant.
         """
-        if self._run_dir.now_request.exists() or (self._asked and self._asked.repeated(self._life.progress)):
+        if self._run_dir.now_request.exists() or (self._asked and self._asked.repeated(self._status.progress)):
             raise TerminatedError
-        self._asked = self._asked or FirstRequest(self._life.progress)
+        self._asked = self._asked or FirstRequest(self._status.progress)
 
     def __call__(self) -> bool:
-        return self._asked is not None or self._life.orphaned or self._file.exists()
+        return self._asked is not None or self._status.orphaned or self._file.exists()
 
     def by_file(self) -> bool:
         """Whether the stop file is there."""
@@ -109,7 +109,7 @@ class StopFlag:
 
     def reason(self) -> str:
         """What the end is called that was asked for."""
-        if self._life.parent_died:
+        if self._status.parent_died:
             return "orphaned"
         return "paused" if self._run_dir.stop_requested() == "pause" else "stopped"
 
@@ -121,15 +121,15 @@ class Job:
         self.run_dir, self.record, self.world, self.log = run_dir, record, world, log
         self.config: RunConfig = record.run_config()
         self.output = OutputDir(Path(self.config.output_dir))
-        self.life = world.life
-        self.stop_asked = StopFlag(run_dir, self.life)
+        self.rank_status = world.rank_status
+        self.stop_asked = StopFlag(run_dir, self.rank_status)
         self.step = 0  # optimizer steps done
         self._phase_at = 0.0
 
     @property
     def phase_name(self) -> str:
         """The phase this rank is in."""
-        return self.life.phase
+        return self.rank_status.phase
 
     def emit(self, event: Event) -> None:
         """Writes `event`, from rank 0 only."""
@@ -148,8 +148,8 @@ class Job:
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
         """Tells how far a phase is; raises StopAskedError where the job was asked to stop outside training."""
         changed, now = name != self.phase_name, time.monotonic()
-        self.life.phase = name
-        self.life.mark()
+        self.rank_status.phase = name
+        self.rank_status.mark()
         if changed or done == total or now - self._phase_at >= PHASE_PACE:
             self._phase_at = now
             self.emit(events.Phase(name, done, total))
@@ -240,9 +240,9 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    attempt = attempt_told() or world.from_main(next_attempt(run_dir.events))
+    attempt = attempt_from_environment() or world.from_main(next_attempt(run_dir.events))
     log = EventWriter(run_dir.events, f"rank{world.rank}", attempt, listener)
-    pulse = Pulse(world.life, log, parent_to_watch())
+    pulse = HeartbeatThread(world.rank_status, log, parent_to_watch())
     pulse.start()
     try:
         return _concluded(_opened(run_dir, world, log), work)
@@ -290,7 +290,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         if (
             isinstance(error, RuntimeError)
             and job.world.size > 1
-            and (job.life.parent_died or job.stop_asked.by_file())
+            and (job.rank_status.parent_died or job.stop_asked.by_file())
         ):
             # Another rank stopped first and closed the line. A signal proves nothing: the launcher sends one too
             # when a rank has died.
@@ -309,7 +309,7 @@ def _failed(job: Job, error: Exception) -> int:
         step=job.step,
         why=why,
         traceback=traceback.format_exc(limit=-8),
-        waiting=job.life.broke_off_waiting,
+        waiting=job.rank_status.gave_up_waiting,
     )
     job.log.write(failure)
     if supervised():  # which sees how every rank ended, and says whose fault it was

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.contract import environment
 from engine.contract.messages import InputError
-from engine.process.heartbeat import Life
+from engine.process.heartbeat import RankStatus
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class World:
         meeting = os.environ.get(environment.RENDEZVOUS)
         group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=meeting)
         self.accelerator = Accelerator(kwargs_handlers=[group])
-        self.life = Life()
+        self.rank_status = RankStatus()
         self.launched = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank: int = self.accelerator.process_index
         self.size: int = self.accelerator.num_processes
@@ -92,7 +92,7 @@ class World:
 
     def wait(self) -> None:
         """Returns when every rank has come here."""
-        with self.life.among_others():
+        with self.rank_status.waiting_for_others():
             self.accelerator.wait_for_everyone()
 
     def sum(self, values: list[float]) -> list[float]:
@@ -101,7 +101,7 @@ class World:
             return values
         kind = torch.float32 if self.device.type == "mps" else torch.float64
         tensor = torch.tensor(values, dtype=kind, device=self.device)
-        with self.life.among_others():
+        with self.rank_status.waiting_for_others():
             dist.all_reduce(tensor)
             return cast(list[float], tensor.tolist())
 
@@ -109,7 +109,7 @@ class World:
         """Adds up every parameter's gradient over all ranks, in place; a rank without one counts as zero."""
         if self.size == 1:
             return
-        with self.life.among_others():
+        with self.rank_status.waiting_for_others():
             self._sum_gradients(parameters)
 
     def _sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -130,7 +130,7 @@ class World:
         """The items of all ranks in one list, rank 0's first, on every rank."""
         if self.size == 1:
             return items
-        with self.life.among_others():
+        with self.rank_status.waiting_for_others():
             return cast(list[Any], gather_object(items))
 
     def from_main(self, value: Any) -> Any:
@@ -138,7 +138,7 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        with self.life.among_others():
+        with self.rank_status.waiting_for_others():
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 

@@ -26,7 +26,7 @@ from transformers import GenerationConfig
 from engine.contract.files import staged as staged_at
 from engine.contract.messages import Message
 from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
-from engine.contract.untrusted import one_line, reading_foreign
+from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data.tokenizer import save_tokenizer
 from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.models.loading import model_config_json
@@ -81,12 +81,12 @@ class FoundCheckpoint:
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight of the model, trained and frozen."""
-        with reading_foreign("model_bad", self.path):
+        with reading_untrusted("model_bad", self.path):
             return {**load_file(self.frozen), **load_file(self.path / WEIGHTS)}
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, as `optim.state_tensors` named them."""
-        with reading_foreign("model_bad", self.path):
+        with reading_untrusted("model_bad", self.path):
             return load_file(self.path / OPTIMIZER)
 
 

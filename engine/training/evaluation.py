@@ -95,7 +95,7 @@ class Evaluator:
 
     def loss_batches(self) -> list[list[int]]:
         """The rows whose losses are computed together, the longest first."""
-        budget = self.network.scored_together(self.config.micro_batch_tokens)
+        budget = self.network.scoring_budget(self.config.micro_batch_tokens)
         return batching.pack(range(self.rows), self.lengths(self.rows), budget)
 
     def reply_batches(self) -> list[list[int]]:

@@ -81,7 +81,7 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         keep=job.config.keep_latest_n_ckp,
         frozen=start.manifest["frozen"] if start else None,
     )
-    _hold_frozen(job, prepared, writer)
+    _write_frozen(job, prepared, writer)
     training = Training(job, prepared, optimizer, writer, lock, encodings=_keep_encodings(job, prepared))
     if start is not None:
         job.step, training.last_loss = start.step, float(start.manifest["loss"])
@@ -115,7 +115,7 @@ def _take_over(job: Job, prepared: Prepared) -> None:
         raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
 
 
-def _hold_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
+def _write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
     """Writes down what does not learn as it was loaded, and keeps of it what the network computes with.
 
     Where it cannot be written, all is kept, and the first checkpoint tries again.
@@ -130,7 +130,7 @@ def _hold_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None
         return True
 
     if job.world.from_main(write() if job.world.is_main else False):
-        prepared.network.hold_frozen()
+        prepared.network.drop_frozen_fp32()
     net = prepared.model
     rest = (*(p for p in net.parameters() if not p.requires_grad), *net.buffers())
     loading.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are copies already
@@ -448,8 +448,12 @@ class Training:
         mine = [int(rows[sample]) for sample in runner.not_finite(samples)]
         found = {rank: its for rank, its in enumerate(job.world.gather([mine])) if its}
         named = next(iter(found.values()), [int(rows[sample]) for sample in samples])
-        evidence = {f"rows_rank{rank}": _few(its, 64) for rank, its in found.items()}
-        args: dict[str, Value] = {"loss": str(result.loss), "grad_norm": str(result.grad_norm), "rows": _few(named, 16)}
+        evidence = {f"rows_rank{rank}": _listed(its, 64) for rank, its in found.items()}
+        args: dict[str, Value] = {
+            "loss": str(result.loss),
+            "grad_norm": str(result.grad_norm),
+            "rows": _listed(named, 16),
+        }
         rank = ", ".join(map(str, found)) or "-"
         message = Message.of("ended_diverged", step=self.step + 1, rank=rank, **args, **job.options())
         return DivergedError(message, evidence, self._slower())
@@ -475,7 +479,7 @@ class Training:
         return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 
 
-def _few(numbers: list[int], most: int) -> str:
+def _listed(numbers: list[int], most: int) -> str:
     return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
 
 

@@ -21,7 +21,7 @@ def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> tor
     return Adafactor(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
 
 
-class _Uncompiled(torch.optim.Optimizer):
+class _WithoutTorchCompile(torch.optim.Optimizer):
     """An optimizer without torch's compiler: 70 MB and a second, imported by these methods to keep it out of them."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ class _Uncompiled(torch.optim.Optimizer):
         inspect.unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)
 
 
-class AdamW(_Uncompiled, torch.optim.AdamW):
+class AdamW(_WithoutTorchCompile, torch.optim.AdamW):
     """torch's AdamW."""
 
     @torch.no_grad()
@@ -42,7 +42,7 @@ class AdamW(_Uncompiled, torch.optim.AdamW):
         return inspect.unwrap(torch.optim.AdamW.step)(self, closure)
 
 
-class Adafactor(_Uncompiled, torch.optim.Adafactor):
+class Adafactor(_WithoutTorchCompile, torch.optim.Adafactor):
     """torch's Adafactor, the same update and state in half its time on a CPU.
 
     The second moment of a matrix is r_i × c_j over the mean of r, so its inverse root is a product of a column and a

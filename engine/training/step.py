@@ -66,9 +66,9 @@ class StepRunner:
         self.network.begin_step()
         cut = self._cut(samples)
         seconds_data = time.perf_counter() - began
-        loss, life = 0.0, self.world.life
+        loss, status = 0.0, self.world.rank_status
         for places in cut.micro_batches:
-            if life.orphaned:
+            if status.orphaned:
                 break
             data_began = time.perf_counter()
             chosen = cut.samples(places)
@@ -77,9 +77,9 @@ class StepRunner:
             part = self._loss(chosen, batch, cut.label_tokens)
             part.backward()
             loss += part.item()
-            life.mark()
+            status.mark()
         padded = sum(self.network.padded(cut.sizes(places)) for places in cut.micro_batches)
-        flags = [float(stop_asked), float(life.orphaned)]
+        flags = [float(stop_asked), float(status.orphaned)]
         computed = time.perf_counter()
         totals = self.world.sum([loss, float(padded), float(len(cut.micro_batches)), *flags])
         abandoned = totals[4] > 0
@@ -116,7 +116,7 @@ class StepRunner:
         cut, loss = self._cut(samples), 0.0
         for places in cut.micro_batches:
             loss += self.micro_batch_loss(cut.samples(places), cut.label_tokens).item()
-            self.world.life.mark()
+            self.world.rank_status.mark()
         return self.world.sum([loss])[0]
 
     def not_finite(self, samples: Ids) -> list[int]:
@@ -134,7 +134,7 @@ class StepRunner:
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             if not (math.isfinite(part.item()) and all(bool(gradient.isfinite().all()) for gradient in gradients)):
                 found += [int(samples[place]) for place in places]
-            self.world.life.mark()
+            self.world.rank_status.mark()
         return found
 
     def _cut(self, samples: Ids) -> "_Cut":

@@ -108,7 +108,7 @@ class Trial:
         try:
             for samples in self._largest(budget):
                 runner.micro_batch_loss(samples, self._label_tokens(samples)).backward()
-                self.job.world.life.mark()
+                self.job.world.rank_status.mark()
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -180,7 +180,7 @@ class Trial:
         evaluator.row_losses(losses[0])
         for_token = (time.perf_counter() - began) / batching.padded_size(losses[0], lengths)
         loss = for_token * sum(batching.padded_size(batch, lengths) for batch in losses)
-        job.world.life.mark()
+        job.world.rank_status.mark()
         began = time.perf_counter()
         written = max(map(len, evaluator.replies(replies[0])), default=1)
         for_step = (time.perf_counter() - began) / max(1, written)

@@ -10,7 +10,7 @@ from textual.worker import get_current_worker
 from engine.contract.messages import InputError
 from sft_tui import headless, runs, starting, story
 from sft_tui.curves import METRICS
-from sft_tui.feed import LEVELS, Feed, Shot
+from sft_tui.feed import LEVELS, Feed, FeedState
 from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, run_view
 from sft_tui.screen.base import WHEEL_LINES, CanvasScreen
@@ -37,7 +37,7 @@ class RunScreen(CanvasScreen):
         super().__init__()
         self.about = name
         self.look = Look()
-        self.shot: Shot | None = None
+        self.shot: FeedState | None = None
         self.fault = ""
         self._first_size = 0
         self._of_living: Question | None = None  # what is asked of a run that is alive
@@ -94,7 +94,7 @@ class RunScreen(CanvasScreen):
             return message.text(lang) if message is not None else ""
         return ""
 
-    def told(self, shot: Shot | None) -> None:
+    def told(self, shot: FeedState | None) -> None:
         """Draws what is new, and rings where the run has ended."""
         before, self.shot = self.shot, shot
         self.alive = shot.run.alive if shot is not None else None
@@ -108,7 +108,7 @@ class RunScreen(CanvasScreen):
         if self.is_current:
             self.draw()
 
-    def _keep_place(self, before: Shot, now: Shot) -> None:
+    def _keep_place(self, before: FeedState, now: FeedState) -> None:
         """What one has gone back to stays where it is while the run goes on."""
         lines = 0
         if self.look.log_back:
@@ -167,7 +167,7 @@ class RunScreen(CanvasScreen):
             self.look = replace(self.look, log_back=back)
         return run_view.draw(replace(shown, look=self.look), width, height)
 
-    def _shown(self, shot: Shot, read: float = 1.0) -> RunView:
+    def _shown(self, shot: FeedState, read: float = 1.0) -> RunView:
         options = self.services.options
         now = time.time()
         return RunView(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, now, shot.earlier)

@@ -20,7 +20,7 @@ WIDE = 100  # columns, from which on the comparison stands side by side
 LEAST_LIST = 8  # lines of the list
 LEAST_NAME, LEAST_END = 12, 16  # columns of a run's name, and of how it ended
 NAME = 30  # columns of a setting's name
-INDIFFERENT = {"output_dir", "token_store", "logging_steps", "sample_rows"}
+NOT_COMPARED = {"output_dir", "token_store", "logging_steps", "sample_rows"}
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
         shown = [number(value) for value in values]
         if len({_resolved(name, value) for value in values}) == 1:
             same.append(line((safe(name, 60), "dim"), shown, alike))
-        elif name not in INDIFFERENT:
+        elif name not in NOT_COMPARED:
             body.append(line((safe(name, 60), ""), shown, [""] * len(compared), "! "))
     count = len(body) - 3
     if not count:

@@ -37,12 +37,12 @@ class Facts:
 
 def judge(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded:
     """The end of the attempt: of the rank that brought it about, not of those that it took along."""
-    end = _our_own_doing(record, facts) or _of_a_rank(run_dir, record, facts)
+    end = _ended_by_supervisor(record, facts) or _of_a_rank(run_dir, record, facts)
     step = facts.state.step.step if facts.state.step else 0
     return end or _unlogged(record, step)
 
 
-def _our_own_doing(record: RunRecord, facts: Facts) -> events.RunEnded | None:
+def _ended_by_supervisor(record: RunRecord, facts: Facts) -> events.RunEnded | None:
     """The end where the supervisor itself ended the ranks, or could not start them."""
     if facts.unstartable:
         return certificate.unstartable(record, facts.unstartable)

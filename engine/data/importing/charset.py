@@ -163,7 +163,7 @@ def _legacy(path: str, sample: bytes) -> str:
 
 
 def _scored(sample: bytes) -> list[tuple[float, str, str]]:
-    """Encodings that a sample can be in, likeliest first, with its text in each."""
+    """Encodings that a sample can be in, most_likely first, with its text in each."""
     whole = sample[: sample.rfind(b"\n") + 1] or sample
     found = []
     for match in from_bytes(whole, threshold=UNNATURAL, cp_isolation=list(FAMILIAR)):
@@ -192,7 +192,7 @@ def _familiar(encoding: str, char: str) -> float:
 
 
 def _shown(scored: list[tuple[float, str, str]]) -> str:
-    """The likeliest encodings, with some of the text as it reads in each."""
+    """The most_likely encodings, with some of the text as it reads in each."""
     parts = []
     for _, name, text in islice(scored, 3):
         foreign = "".join(char for char in text if char > "\x7f")

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
 
 from engine.contract.messages import InputError
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 from engine.models.freezing import freeze
 from engine.models.seq2seq.from_transformers import loaded
 from engine.models.weightfile import Tensors, wrapper_of
@@ -42,7 +42,7 @@ def describe(path: Path, parts: str, tensors: Tensors) -> dict[str, Any]:
 
 def wrapper_in(path: Path, names: Mapping[str, Any]) -> str:
     """What stands before the names of all weights in a folder's files, and is no part of the family's."""
-    with reading_foreign("model_bad", path), warnings.catch_warnings(action="ignore"), torch.device("meta"):
+    with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"), torch.device("meta"):
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         kind: Any = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.get(type(config), None)
         if kind is None:

@@ -12,14 +12,14 @@ from transformers import (
     AutoModelForSeq2SeqLM,
 )
 
-from engine.contract.untrusted import reading_foreign
+from engine.contract.untrusted import reading_untrusted
 from engine.models.misfit import misfit
 
 
 def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
     """transformers' model of a folder, without `wrapper` before its weights' names; raises InputError."""
     renamed = {"key_mapping": {f"^{re.escape(wrapper)}": ""}} if wrapper else {}
-    with reading_foreign("model_bad", path), warnings.catch_warnings(action="ignore"):  # said in our own words
+    with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"):  # said in our own words
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             path,
             dtype=torch.float32,
@@ -37,13 +37,13 @@ def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
 def with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:
     """A model of class `kind` with the weights `state`; raises InputError where they do not fit."""
     _check_fit(kind, parsed, state, path)
-    with reading_foreign("model_bad", path):
+    with reading_untrusted("model_bad", path):
         return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=torch.float32)
 
 
 def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> None:
     """Compares names and shapes with those of an empty model; names of one shared weight stand for each other."""
-    with reading_foreign("model_bad", path), torch.device("meta"):
+    with reading_untrusted("model_bad", path), torch.device("meta"):
         wanted = kind(parsed).state_dict(keep_vars=True)
     groups: dict[int, set[str]] = {}
     for name, tensor in wanted.items():

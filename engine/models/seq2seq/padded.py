@@ -26,7 +26,7 @@ class PaddedNetwork:
     def begin_step(self) -> None:
         """Nothing is kept from one step to the next."""
 
-    def hold_frozen(self) -> None:
+    def drop_frozen_fp32(self) -> None:
         """All stays as it is: autocast takes each weight from fp32."""
 
     def encodings_bytes(self, _store: TokenStore) -> int | None:
@@ -37,7 +37,7 @@ class PaddedNetwork:
         """None are kept."""
         return False
 
-    def scored_together(self, budget: int) -> int:
+    def scoring_budget(self, budget: int) -> int:
         """A micro-batch."""
         return budget
 

@@ -112,7 +112,7 @@ class Decoding:
         return self._product(self._product(n, dense.wi.weight).relu_(), dense.wo.weight)
 
 
-def likeliest(logits: Tensor) -> Tensor:
+def most_likely(logits: Tensor) -> Tensor:
     """The first of the greatest logits of each row, (rows,)."""
     return kernels_for(logits).largest(logits)
 
@@ -133,7 +133,7 @@ def greedy(
     ended = torch.zeros(rows, dtype=torch.bool)
     stops = torch.tensor(ends)
     for at in range(longest):
-        ids = likeliest(logits(decoding.hidden(embedded(ids), at)))
+        ids = most_likely(logits(decoding.hidden(embedded(ids), at)))
         for place, token in enumerate(ids.tolist()):
             if not ended[place]:
                 replies[going[place]].append(token)

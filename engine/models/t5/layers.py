@@ -19,7 +19,7 @@ from torch.nn import functional
 from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
 from engine.cpu.kernels import FP32, kernels_for
 from engine.cpu.prepacking import linear
-from engine.cpu.ragged import Sight
+from engine.cpu.ragged import AttentionPattern
 
 Weights = Sequence[Any]  # of Tensor or Prepacked
 
@@ -32,7 +32,7 @@ class LayerSetting:
     outer: Rate
     epsilon: float
     source: RandomBits
-    sight: Sight | None = None
+    pattern: AttentionPattern | None = None
     activation: str = "relu"
 
     @property
@@ -126,8 +126,8 @@ class _SelfAttention(torch.autograd.Function):
         scale, *inner, out = values
         plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         q, k, v = projected(n, inner, 3)
-        assert setting.sight is not None
-        seen, weights = kernels_for(q).attend(q, k, v, bias, setting.sight, setting.inner, setting.source)
+        assert setting.pattern is not None
+        seen, weights = kernels_for(q).attend(q, k, v, bias, setting.pattern, setting.inner, setting.source)
         y = linear(seen, out)
         after, draw = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, q, k, v, seen, weights, draw)
@@ -145,7 +145,7 @@ class _SelfAttention(torch.autograd.Function):
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
         d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
-        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.sight, d_bias)
+        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.pattern, d_bias)
         n = plain * scale
         d_query = weight_gradient(need_q, d_q, n, parameters[1])
         d_key = weight_gradient(need_k, d_k, n, parameters[2])
@@ -166,8 +166,8 @@ class _CrossAttention(torch.autograd.Function):
         plain, n, inverse = kernels_for(scale).normed(x, scale, setting.epsilon)
         q = linear(n, query)
         k, v = projected(e, inner, 2)
-        assert setting.sight is not None
-        seen, weights = kernels_for(q).attend(q, k, v, None, setting.sight, setting.inner, setting.source)
+        assert setting.pattern is not None
+        seen, weights = kernels_for(q).attend(q, k, v, None, setting.pattern, setting.inner, setting.source)
         y = linear(seen, out)
         after, draw = residual(x, y, setting)
         ctx.saved = (setting, values, plain, inverse, e, q, k, v, seen, weights, draw)
@@ -183,7 +183,7 @@ class _CrossAttention(torch.autograd.Function):
         parameters = ctx.parameters
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, query.dtype)
         d_out = weight_gradient(need_out, g, seen, parameters[4])
-        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.sight, None)
+        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.pattern, None)
         d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
         d_key = weight_gradient(need_k, d_k, e, parameters[2])
         d_value = weight_gradient(need_v, d_v, e, parameters[3])

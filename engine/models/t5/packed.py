@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.prepacking import Prepacked
-from engine.cpu.ragged import Rows, Sight
+from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.weight_casts import Values
 from engine.data.token_store import TokenStore
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
@@ -56,7 +56,7 @@ class PackedT5:
         self._values.refresh()
         self._source.seed()
 
-    def hold_frozen(self) -> None:
+    def drop_frozen_fp32(self) -> None:
         """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
         for parameter in self.model.parameters():
             if not parameter.requires_grad:
@@ -85,7 +85,7 @@ class PackedT5:
         encoded, rows = self.encode(prompts)
         return [encoded[place] for place in rows.places()]
 
-    def scored_together(self, budget: int) -> int:
+    def scoring_budget(self, budget: int) -> int:
         """Up to four micro-batches: without a backward pass a layer keeps nothing once the next has begun."""
         return min(4 * budget, max(budget, SCORED))
 
@@ -190,7 +190,7 @@ class _Stack:
         """
         stack, heads = self.module, self.module.config.num_heads
         x = layers.dropout(x, self._rate(), self.source)
-        itself = Sight(rows, rows, heads, causal=stack.is_decoder)
+        itself = AttentionPattern(rows, rows, heads, causal=stack.is_decoder)
         bias = self._bias(rows.longest)
         for block in stack.block:
             own, feed = block.layer[0], block.layer[-1]
@@ -201,7 +201,10 @@ class _Stack:
                 cross = block.layer[1]
                 weights = self._attention(cross.EncDecAttention, cross.layer_norm, "kv", prepacked=prepacked)
                 setting = self._setting(
-                    cross, cross.EncDecAttention.dropout, cross.EncDecAttention, Sight(rows, encoded_rows, heads)
+                    cross,
+                    cross.EncDecAttention.dropout,
+                    cross.EncDecAttention,
+                    AttentionPattern(rows, encoded_rows, heads),
                 )
                 x = layers.cross_attention(x, encoded, setting, *weights)
             dense = feed.DenseReluDense
@@ -230,14 +233,16 @@ class _Stack:
         module = self.module.dropout
         return Rate.of(module.p if module.training else 0.0)
 
-    def _setting(self, layer: Any, inner: float, owner: nn.Module, sight: Sight | None = None) -> LayerSetting:
+    def _setting(
+        self, layer: Any, inner: float, owner: nn.Module, pattern: AttentionPattern | None = None
+    ) -> LayerSetting:
         """Dropout inside a layer counts while its `owner` trains, that at its end while its own module does."""
         return LayerSetting(
             inner=Rate.of(inner if owner.training else 0.0),
             outer=Rate.of(layer.dropout.p if layer.dropout.training else 0.0),
             epsilon=layer.layer_norm.variance_epsilon,
             source=self.source,
-            sight=sight,
+            pattern=pattern,
             activation=self.module.config.dense_act_fn,
         )
 

@@ -17,7 +17,7 @@ from engine.contract import native_library
 from engine.cpu import compiled, reference
 from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.kernels import Kernels, kernels_for
-from engine.cpu.ragged import Rows, Sight
+from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.reference import Matrix
 from tests.engine.models.checked import reseeded
 from tests.engine.models.small import relative_error
@@ -67,27 +67,29 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def inputs(sight: Sight, width: int) -> list[Tensor]:
+def inputs(pattern: AttentionPattern, width: int) -> list[Tensor]:
     """Query, key, value, gradient, and the bias; bf16 holds their values too, but for the bias."""
     generator = torch.Generator().manual_seed(1)
-    tokens = (sight.queries.tokens, sight.keys.tokens, sight.keys.tokens, sight.queries.tokens)
-    found = [torch.randn(n, sight.heads * width, generator=generator) / 2 for n in tokens]
+    tokens = (pattern.queries.tokens, pattern.keys.tokens, pattern.keys.tokens, pattern.queries.tokens)
+    found = [torch.randn(n, pattern.heads * width, generator=generator) / 2 for n in tokens]
     found = [part.bfloat16().float() for part in found]
-    side = sight.queries.longest
-    bias = torch.randn(sight.heads, side, side, generator=generator)
-    if sight.causal:
+    side = pattern.queries.longest
+    bias = torch.randn(pattern.heads, side, side, generator=generator)
+    if pattern.causal:
         later = torch.ones(side, side, dtype=torch.bool).triu_(1)
         bias = bias.masked_fill(later, torch.finfo(torch.float32).min)
     return [*found, bias]
 
 
-def computed(kernels: Kernels, sight: Sight, parts: list[Tensor], kind: torch.dtype, rate: float) -> list[Tensor]:
+def computed(
+    kernels: Kernels, pattern: AttentionPattern, parts: list[Tensor], kind: torch.dtype, rate: float
+) -> list[Tensor]:
     """What is seen, what is kept, and the gradients of query, key, value and bias."""
     query, key, value, gradient = (part.to(kind) for part in parts[:4])
-    bias = parts[4].to(torch.promote_types(kind, torch.float32)) if sight.queries is sight.keys else None
-    seen, kept = kernels.attend(query, key, value, bias, sight, Rate.of(rate), reseeded(RandomBits()))
+    bias = parts[4].to(torch.promote_types(kind, torch.float32)) if pattern.queries is pattern.keys else None
+    seen, kept = kernels.attend(query, key, value, bias, pattern, Rate.of(rate), reseeded(RandomBits()))
     d_bias = None if bias is None else torch.zeros_like(bias)
-    found = kernels.attend_backward(gradient, query, key, value, kept, sight, d_bias)
+    found = kernels.attend_backward(gradient, query, key, value, kept, pattern, d_bias)
     flat = torch.cat([part.flatten() for part in kept])
     return [seen, flat, *found, *([] if d_bias is None else [d_bias])]
 
@@ -99,10 +101,10 @@ def computed(kernels: Kernels, sight: Sight, parts: list[Tensor], kind: torch.dt
 def test_it_gives_what_torch_gives(
     heads: int, width: int, rate: float, name: str, kind: torch.dtype, error: float
 ) -> None:
-    sight = Sight(QUERIES, KEYS if name == "another" else QUERIES, heads, causal=name == "causal")
-    parts = inputs(sight, width)
-    found = computed(BOTH[0], sight, parts, kind, rate)
-    expected = computed(BOTH[1], sight, parts, torch.float64, rate)
+    pattern = AttentionPattern(QUERIES, KEYS if name == "another" else QUERIES, heads, causal=name == "causal")
+    parts = inputs(pattern, width)
+    found = computed(BOTH[0], pattern, parts, kind, rate)
+    expected = computed(BOTH[1], pattern, parts, torch.float64, rate)
     assert all(relative_error(*pair) < error for pair in zip(found, expected, strict=True))
     # What dropout took away, it took away from both.
     seen = expected[1].abs() > 1e-30
@@ -112,24 +114,24 @@ def test_it_gives_what_torch_gives(
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_number_of_threads_changes_no_bit(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
-    sight = Sight(QUERIES, QUERIES, 5, causal=causal)
-    parts, found = inputs(sight, 16), []
+    monkeypatch.setattr(compiled, "WORK_FOR_A_THREAD", 1)
+    pattern = AttentionPattern(QUERIES, QUERIES, 5, causal=causal)
+    parts, found = inputs(pattern, 16), []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
-        found.append(computed(BOTH[0], sight, parts, torch.bfloat16, 0.1))
+        found.append(computed(BOTH[0], pattern, parts, torch.bfloat16, 0.1))
     for other in found[1:]:
         assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
 
 def test_a_row_is_the_same_beside_others_and_alone() -> None:
-    sight = Sight(QUERIES, QUERIES, 4, causal=True)
-    *whole, bias = inputs(sight, 64)
-    together = computed(BOTH[0], sight, [*whole, bias], torch.bfloat16, 0.0)
+    pattern = AttentionPattern(QUERIES, QUERIES, 4, causal=True)
+    *whole, bias = inputs(pattern, 64)
+    together = computed(BOTH[0], pattern, [*whole, bias], torch.bfloat16, 0.0)
     for place, length in zip(QUERIES.places(), QUERIES.lengths, strict=True):
         row = Rows((length,))
         own = [*(part[place] for part in whole), bias[:, :length, :length].contiguous()]
-        alone = computed(BOTH[0], Sight(row, row, 4, causal=True), own, torch.bfloat16, 0.0)
+        alone = computed(BOTH[0], AttentionPattern(row, row, 4, causal=True), own, torch.bfloat16, 0.0)
         for index in (0, 2, 3, 4):
             assert torch.equal(together[index][place], alone[index])
 
@@ -137,11 +139,11 @@ def test_a_row_is_the_same_beside_others_and_alone() -> None:
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_does_not_become_a_number(kind: torch.dtype, value: float) -> None:
-    sight = Sight(QUERIES, QUERIES, 4)
-    parts = inputs(sight, 64)
+    pattern = AttentionPattern(QUERIES, QUERIES, 4)
+    parts = inputs(pattern, 64)
     row = list(QUERIES.places())[2]
     parts[1][row.start] = value
-    seen, _, *gradients = computed(BOTH[0], sight, parts, kind, 0.0)
+    seen, _, *gradients = computed(BOTH[0], pattern, parts, kind, 0.0)
     assert bool(seen[row].isnan().any(dim=1).all())
     assert not bool(seen[: row.start].isnan().any())
     assert not bool(gradients[0][row].isfinite().any())
@@ -149,11 +151,11 @@ def test_what_is_not_finite_does_not_become_a_number(kind: torch.dtype, value: f
 
 def test_large_scores_leave_the_largest_alone() -> None:
     """Whole powers of e that fp32 does not hold are zeros, not numbers gone round."""
-    sight = Sight(Rows((2,)), Rows((20,)), 1)
+    pattern = AttentionPattern(Rows((2,)), Rows((20,)), 1)
     query = torch.full((2, 16), 50.0)
     key = torch.zeros(20, 16)
     key[3], value = 1.0, torch.randn(20, 16)
-    seen, kept = compiled.attend(query, key, value, None, sight, Rate.of(0.0), RandomBits())
+    seen, kept = compiled.attend(query, key, value, None, pattern, Rate.of(0.0), RandomBits())
     assert torch.equal(seen, value[3].expand(2, 16))
     assert torch.equal(kept[0].view(2, 20)[0], torch.eye(20)[3])
 
@@ -161,7 +163,7 @@ def test_large_scores_leave_the_largest_alone() -> None:
 def test_nothing_is_written_beyond_a_tensor() -> None:
     """Rows, heads and widths that end within a vector, each tensor with something behind it."""
     rows, heads, width, room = Rows((3, 5)), 3, 7, 64
-    sight, weights = Sight(rows, rows, heads, causal=True), heads * (3 * 3 + 5 * 5)
+    pattern, weights = AttentionPattern(rows, rows, heads, causal=True), heads * (3 * 3 + 5 * 5)
     sizes = dict.fromkeys(
         ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value"), 8 * heads * width
     )
@@ -172,10 +174,10 @@ def test_nothing_is_written_beyond_a_tensor() -> None:
     for name in ("query", "key", "value", "gradient", "bias"):
         given[name].copy_(torch.randn_like(given[name]))
     compiled._run(
-        "attend", {name: given[name] for name in ("query", "key", "value", "bias", "weights", "out")}, sight, None
+        "attend", {name: given[name] for name in ("query", "key", "value", "bias", "weights", "out")}, pattern, None
     )
     backward = [name for name in given if name not in ("bias", "out")]
-    compiled._run("attend_backward", {name: given[name] for name in backward}, sight, None)
+    compiled._run("attend_backward", {name: given[name] for name in backward}, pattern, None)
     for name, size in sizes.items():
         assert bool((whole[name][size:] == 77.0).all()), name
     for name in ("out", "d_query", "d_key", "d_value", "weights"):
@@ -266,7 +268,7 @@ def test_what_stands_between_products_is_what_torch_gives(width: int, rate: floa
 def test_the_number_of_threads_changes_no_bit_of_the_small_functions(
     compute: Callable[[], list[Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORK_FOR_A_THREAD", 1)
     found = []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
@@ -322,7 +324,7 @@ def test_losses_and_their_gradient_are_cross_entropys(kind: torch.dtype) -> None
 
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_no_bit_of_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORK_FOR_A_THREAD", 1)
     torch.manual_seed(3)
     logits, labels, found = torch.randn(7, VOCABULARY).bfloat16(), torch.randint(VOCABULARY, (7,)), []
     for threads in (1, 2, 3, 8):
@@ -390,7 +392,7 @@ MATRICES = [(150, 37), (1, 5), (64, 1), (65, 128), (7, 256)]
 @pytest.mark.parametrize("threads_used", [1, 3])
 def test_adafactor_updates_each_of_many_matrices(threads_used: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its formula in float64."""
-    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORK_FOR_A_THREAD", 1)
     torch.set_num_threads(threads_used)
     given = matrices(MATRICES)
     assert compiled.adafactor(given) == [True] * len(given)

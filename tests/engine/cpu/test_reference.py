@@ -4,32 +4,34 @@ import torch
 from torch import Tensor
 
 from engine.cpu.dropout import RandomBits, Rate
-from engine.cpu.ragged import Rows, Sight
+from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.reference import attend, attend_backward, attend_step, normed, normed_backward
 from tests.engine.models.checked import reseeded
 
 HEADS, WIDTH = 2, 6
 QUERIES, KEYS = Rows((1, 4, 2)), Rows((3, 1, 5))
-SIGHTS = {"itself": Sight(QUERIES, QUERIES, HEADS), "another": Sight(QUERIES, KEYS, HEADS)}
+PATTERNS = {"itself": AttentionPattern(QUERIES, QUERIES, HEADS), "another": AttentionPattern(QUERIES, KEYS, HEADS)}
 NOTHING = Rate.of(0.0)
 
 
-def parts(sight: Sight, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def parts(pattern: AttentionPattern, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
-    tokens = (sight.queries.tokens, sight.keys.tokens, sight.keys.tokens)
+    tokens = (pattern.queries.tokens, pattern.keys.tokens, pattern.keys.tokens)
     query, key, value = (torch.randn(n, WIDTH, dtype=torch.float64).to(kind) for n in tokens)
     return query, key, value
 
 
-def bias_of(sight: Sight) -> Tensor:
-    return torch.randn(HEADS, sight.queries.longest, sight.keys.longest, dtype=torch.float64)
+def bias_of(pattern: AttentionPattern) -> Tensor:
+    return torch.randn(HEADS, pattern.queries.longest, pattern.keys.longest, dtype=torch.float64)
 
 
-def plain(parts: tuple[Tensor, ...], bias: Tensor | None, sight: Sight, stays: list[Tensor] | None = None) -> Tensor:
+def plain(
+    parts: tuple[Tensor, ...], bias: Tensor | None, pattern: AttentionPattern, stays: list[Tensor] | None = None
+) -> Tensor:
     """Each row and each head by itself, by the formula; `stays` is what dropout keeps of each row."""
     query, key, value = (part.unflatten(1, (HEADS, -1)) for part in parts)
     seen = []
-    for row, (at, of) in enumerate(sight.pairs()):
+    for row, (at, of) in enumerate(pattern.pairs()):
         scores = torch.einsum("qhw,khw->hqk", query[at], key[of])
         if bias is not None:
             scores = scores + bias[:, : scores.shape[1], : scores.shape[2]]
@@ -38,65 +40,65 @@ def plain(parts: tuple[Tensor, ...], bias: Tensor | None, sight: Sight, stays: l
     return torch.cat(seen)
 
 
-def dropped(rate: Rate, sight: Sight) -> list[Tensor]:
+def dropped(rate: Rate, pattern: AttentionPattern) -> list[Tensor]:
     """What the source keeps of each row's weights, when it is asked for one row after the other."""
     source, found = reseeded(RandomBits()), []
-    for queries, keys in zip(sight.queries.lengths, sight.keys.lengths, strict=True):
+    for queries, keys in zip(pattern.queries.lengths, pattern.keys.lengths, strict=True):
         stay = source.kept(rate, HEADS, queries, keys)
         assert stay is not None
         found.append(torch.from_numpy(stay).double())
     return found
 
 
-@pytest.mark.parametrize("name", SIGHTS)
+@pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("biased", [True, False])
 def test_each_row_sees_its_own_row_of_keys(name: str, biased: bool) -> None:
-    sight = SIGHTS[name]
-    given, bias = parts(sight), bias_of(sight) if biased else None
-    seen, weights = attend(*given, bias, sight, NOTHING, RandomBits())
-    torch.testing.assert_close(seen, plain(given, bias, sight), rtol=1e-12, atol=1e-12)
-    shapes = zip(sight.queries.lengths, sight.keys.lengths, strict=True)
+    pattern = PATTERNS[name]
+    given, bias = parts(pattern), bias_of(pattern) if biased else None
+    seen, weights = attend(*given, bias, pattern, NOTHING, RandomBits())
+    torch.testing.assert_close(seen, plain(given, bias, pattern), rtol=1e-12, atol=1e-12)
+    shapes = zip(pattern.queries.lengths, pattern.keys.lengths, strict=True)
     assert [part.shape for part in weights] == [(HEADS, queries, keys) for queries, keys in shapes]
 
 
-@pytest.mark.parametrize("name", SIGHTS)
+@pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_gradients_are_those_of_the_formula(name: str, rate: float) -> None:
-    sight, drop = SIGHTS[name], Rate.of(rate)
-    bias = bias_of(sight).requires_grad_()
-    given = tuple(part.requires_grad_() for part in parts(sight))
-    expected = plain(given, bias, sight, dropped(drop, sight) if rate else None)
+    pattern, drop = PATTERNS[name], Rate.of(rate)
+    bias = bias_of(pattern).requires_grad_()
+    given = tuple(part.requires_grad_() for part in parts(pattern))
+    expected = plain(given, bias, pattern, dropped(drop, pattern) if rate else None)
     with torch.no_grad():
-        seen, kept = attend(*parts(sight), bias, sight, drop, reseeded(RandomBits()))
+        seen, kept = attend(*parts(pattern), bias, pattern, drop, reseeded(RandomBits()))
         torch.testing.assert_close(seen, expected, rtol=1e-12, atol=1e-12)
         gradient, d_bias = torch.randn_like(seen), torch.zeros_like(bias)
         query, key, value = given
-        found = (*attend_backward(gradient, query, key, value, kept, sight, d_bias), d_bias)
+        found = (*attend_backward(gradient, query, key, value, kept, pattern, d_bias), d_bias)
     for ours, theirs in zip(found, torch.autograd.grad(expected, [*given, bias], gradient), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_the_gradient_of_a_bias_is_added_to_what_is_there() -> None:
-    sight = SIGHTS["itself"]
-    given, bias = parts(sight), bias_of(sight)
-    seen, kept = attend(*given, bias, sight, NOTHING, RandomBits())
+    pattern = PATTERNS["itself"]
+    given, bias = parts(pattern), bias_of(pattern)
+    seen, kept = attend(*given, bias, pattern, NOTHING, RandomBits())
     once, twice = torch.zeros_like(bias), torch.zeros_like(bias)
-    attend_backward(seen, *given, kept, sight, once)
+    attend_backward(seen, *given, kept, pattern, once)
     for _ in range(2):
-        attend_backward(seen, *given, kept, sight, twice)
+        attend_backward(seen, *given, kept, pattern, twice)
     torch.testing.assert_close(twice, 2 * once)
 
 
 def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
-    sight = SIGHTS["itself"]
-    longest = sight.queries.longest
+    pattern = PATTERNS["itself"]
+    longest = pattern.queries.longest
     later = torch.ones(longest, longest, dtype=torch.bool).triu_(1)
     bias = torch.zeros(HEADS, longest, longest).double().masked_fill_(later, torch.finfo(torch.float64).min)
-    query, key, value = parts(sight)
-    before, _ = attend(query, key, value, bias, sight, NOTHING, RandomBits())
-    at = next(place for place in sight.queries.places() if place.stop - place.start == longest)
+    query, key, value = parts(pattern)
+    before, _ = attend(query, key, value, bias, pattern, NOTHING, RandomBits())
+    at = next(place for place in pattern.queries.places() if place.stop - place.start == longest)
     key[at.stop - 1], value[at.stop - 1] = 9.0, 9.0
-    after, _ = attend(query, key, value, bias, sight, NOTHING, RandomBits())
+    after, _ = attend(query, key, value, bias, pattern, NOTHING, RandomBits())
     changed = (before != after).any(dim=1).nonzero().flatten().tolist()
     assert changed == [at.stop - 1]
 
@@ -104,11 +106,11 @@ def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("rate", [0.0, 0.4])
 def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_inputs(rate: float) -> None:
-    sight = SIGHTS["itself"]
-    given = parts(sight, torch.bfloat16)
-    _, kept = attend(*given, None, sight, Rate.of(rate), reseeded(RandomBits()))
-    _, whole = attend(*given, None, sight, NOTHING, RandomBits())
-    stays = dropped(Rate.of(rate), sight) if rate else [torch.ones(part.shape) for part in whole]
+    pattern = PATTERNS["itself"]
+    given = parts(pattern, torch.bfloat16)
+    _, kept = attend(*given, None, pattern, Rate.of(rate), reseeded(RandomBits()))
+    _, whole = attend(*given, None, pattern, NOTHING, RandomBits())
+    stays = dropped(Rate.of(rate), pattern) if rate else [torch.ones(part.shape) for part in whole]
     ours, plain_weights, stay = (torch.cat([part.flatten() for part in parts]) for parts in (kept, whole, stays))
     assert ours.dtype == torch.bfloat16
     assert torch.equal(ours, torch.where(stay.bool(), plain_weights, -plain_weights))
@@ -117,10 +119,10 @@ def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_in
 @pytest.mark.usefixtures("way")
 def test_scores_of_bf16_are_computed_in_fp32() -> None:
     """All that is rounded to bf16 is what comes out."""
-    sight = SIGHTS["another"]
-    given = parts(sight, torch.bfloat16)
-    seen, _ = attend(*given, None, sight, NOTHING, RandomBits())
-    expected = plain(tuple(part.double() for part in given), None, sight)
+    pattern = PATTERNS["another"]
+    given = parts(pattern, torch.bfloat16)
+    seen, _ = attend(*given, None, pattern, NOTHING, RandomBits())
+    expected = plain(tuple(part.double() for part in given), None, pattern)
     assert seen.dtype == torch.bfloat16
     assert bool(((seen.double() - expected).abs() <= expected.abs() * 2**-8 + 1e-6).all())
 

@@ -1,4 +1,4 @@
-"""A rank gives signs of life that tell where it stands, notices that its parent is dead, and shows its stacks."""
+"""A rank gives signs of status that tell where it stands, notices that its parent is dead, and shows its stacks."""
 
 import os
 import signal
@@ -15,7 +15,14 @@ from engine.contract.events import Heartbeat
 from engine.contract.locks import ProcessId
 from engine.contract.stream import EventReader, EventWriter
 from engine.process import heartbeat
-from engine.process.heartbeat import Life, Pulse, attempt_told, parent_to_watch, supervised, supervisor_died
+from engine.process.heartbeat import (
+    HeartbeatThread,
+    RankStatus,
+    attempt_from_environment,
+    parent_to_watch,
+    supervised,
+    supervisor_died,
+)
 from tests.processes import until
 
 LIMIT = 60.0  # seconds for processes that only wait for each other
@@ -31,11 +38,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def beating(tmp_path: Path) -> Iterator[Callable[..., Callable[[], list[Heartbeat]]]]:
     """Starts a pulse; gives what it has written so far."""
-    begun: list[tuple[Pulse, EventWriter]] = []
+    begun: list[tuple[HeartbeatThread, EventWriter]] = []
 
-    def start(life: Life, parent: int | None = None) -> Callable[[], list[Heartbeat]]:
+    def start(status: RankStatus, parent: int | None = None) -> Callable[[], list[Heartbeat]]:
         log = EventWriter(tmp_path / "events.jsonl", "rank0", 1)
-        one = Pulse(life, log, parent)
+        one = HeartbeatThread(status, log, parent)
         begun.append((one, log))
         one.start()
         return lambda: [
@@ -51,15 +58,15 @@ def beating(tmp_path: Path) -> Iterator[Callable[..., Callable[[], list[Heartbea
 def test_a_heartbeat_tells_phase_progress_and_whether_it_waits(
     beating: Callable[..., Callable[[], list[Heartbeat]]],
 ) -> None:
-    life = Life()
-    beats = beating(life)
+    status = RankStatus()
+    beats = beating(status)
     until(lambda: Heartbeat("starting", 0, False, os.getpid()) in beats(), LIMIT)
 
-    life.phase = "training"
-    life.mark()
+    status.phase = "training"
+    status.mark()
     until(lambda: Heartbeat("training", 1, False, os.getpid()) in beats(), LIMIT)
 
-    with life.among_others():
+    with status.waiting_for_others():
         until(lambda: Heartbeat("training", 1, True, os.getpid()) in beats(), LIMIT)
     until(lambda: beats()[-1] == Heartbeat("training", 2, False, os.getpid()), LIMIT)
 
@@ -67,25 +74,25 @@ def test_a_heartbeat_tells_phase_progress_and_whether_it_waits(
 def test_a_rank_that_stands_still_beats_on_and_its_progress_does_not(
     beating: Callable[..., Callable[[], list[Heartbeat]]],
 ) -> None:
-    beats = beating(Life())
+    beats = beating(RankStatus())
     until(lambda: len(beats()) > 5, LIMIT)
     assert {beat.progress for beat in beats()} == {0}
 
 
 def test_what_breaks_off_while_it_waits_for_others_is_remembered() -> None:
-    life = Life()
-    with life.among_others():
-        assert life.waiting
-    assert (life.waiting, life.broke_off_waiting, life.progress) == (False, False, 1)
+    status = RankStatus()
+    with status.waiting_for_others():
+        assert status.waiting
+    assert (status.waiting, status.gave_up_waiting, status.progress) == (False, False, 1)
 
-    with pytest.raises(RuntimeError), life.among_others():
+    with pytest.raises(RuntimeError), status.waiting_for_others():
         raise RuntimeError("connection closed by peer")
-    assert (life.waiting, life.broke_off_waiting) == (False, True)
+    assert (status.waiting, status.gave_up_waiting) == (False, True)
 
 
 def test_no_beat_comes_after_the_pulse_was_stopped(tmp_path: Path) -> None:
     log = EventWriter(tmp_path / "events.jsonl", "rank0", 1)
-    one = Pulse(Life(), log, None)
+    one = HeartbeatThread(RankStatus(), log, None)
     one.start()
     one.stop()
     before = (tmp_path / "events.jsonl").read_bytes()
@@ -97,16 +104,16 @@ def test_no_beat_comes_after_the_pulse_was_stopped(tmp_path: Path) -> None:
 
 
 def test_a_rank_whose_parent_is_there_is_no_orphan(beating: Callable[..., Callable[[], list[Heartbeat]]]) -> None:
-    life = Life()
-    beats = beating(life, os.getppid())
+    status = RankStatus()
+    beats = beating(status, os.getppid())
     until(lambda: len(beats()) > 5, LIMIT)
-    assert not life.orphaned
+    assert not status.orphaned
 
 
 def test_a_rank_whose_parent_has_died_is_an_orphan(beating: Callable[..., Callable[[], list[Heartbeat]]]) -> None:
-    life = Life()
-    beating(life, os.getpid())  # which is not our parent
-    until(lambda: life.orphaned, LIMIT)
+    status = RankStatus()
+    beating(status, os.getpid())  # which is not our parent
+    until(lambda: status.orphaned, LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +141,9 @@ def test_a_living_supervisor_has_not_died(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_number_of_an_attempt_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(environment.ATTEMPT, raising=False)
-    assert attempt_told() == 0
+    assert attempt_from_environment() == 0
     monkeypatch.setenv(environment.ATTEMPT, "3")
-    assert attempt_told() == 3
+    assert attempt_from_environment() == 3
 
 
 STUCK = """
@@ -144,13 +151,13 @@ import os, sys, time
 from pathlib import Path
 from engine.process import heartbeat
 from engine.contract.stream import EventWriter
-from engine.process.heartbeat import Life, Pulse
+from engine.process.heartbeat import RankStatus, HeartbeatThread
 heartbeat.WATCH_SECONDS, heartbeat.ORPHAN_SECONDS = 0.01, 0.2
 if os.fork():
     os._exit(0)
-life = Life()
-life.phase = sys.argv[2]
-Pulse(life, EventWriter(Path(sys.argv[1]), "rank0", 1), -1).start()
+status = RankStatus()
+status.phase = sys.argv[2]
+HeartbeatThread(status, EventWriter(Path(sys.argv[1]), "rank0", 1), -1).start()
 time.sleep(1000)
 """
 

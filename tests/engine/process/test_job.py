@@ -14,7 +14,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.data.token_store import file_sha256
 from engine.process import job
-from engine.process.heartbeat import Life
+from engine.process.heartbeat import RankStatus
 from engine.process.job import Job, StopFlag, TerminatedError, execute
 from engine.process.world import World
 from tests.engine.conftest import told
@@ -126,7 +126,7 @@ def test_an_error_while_it_waited_for_others_is_told_as_such(run_here: "Runner")
     def work(attempt: Job) -> Message:
         attempt.step = 7
         attempt.phase("training")
-        with attempt.life.among_others():
+        with attempt.rank_status.waiting_for_others():
             raise RuntimeError("connection closed by peer")
 
     (failure,) = run_here(work=work).all(events.RankFailed)
@@ -262,15 +262,15 @@ def test_a_rank_whose_supervisor_is_dead_stops_as_an_orphan(
 
 
 @pytest.fixture
-def life() -> Life:
-    return Life()
+def status() -> RankStatus:
+    return RankStatus()
 
 
 @pytest.fixture
-def stop_flag(tmp_path: Path, life: Life) -> Any:
+def stop_flag(tmp_path: Path, status: RankStatus) -> Any:
     """A flag whose signal handlers are gone afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield StopFlag(RunDir(tmp_path), life)
+    yield StopFlag(RunDir(tmp_path), status)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -292,13 +292,13 @@ def test_a_signal_asks_for_a_stop(stop_flag: StopFlag, number: signal.Signals) -
 
 @pytest.mark.parametrize(("seconds", "progress", "ends"), [(0.1, 5, False), (4.0, 0, False), (4.0, 5, True)])
 def test_a_second_signal_ends_the_job_unless_it_is_an_echo_of_the_first(
-    monkeypatch: pytest.MonkeyPatch, life: Life, stop_flag: StopFlag, seconds: float, progress: int, ends: bool
+    monkeypatch: pytest.MonkeyPatch, status: RankStatus, stop_flag: StopFlag, seconds: float, progress: int, ends: bool
 ) -> None:
     """A terminal's Ctrl-C comes twice under a launcher, and is handled late where a long product is being computed."""
     now = time.monotonic()
     os.kill(os.getpid(), signal.SIGTERM)
     monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
-    life.progress += progress
+    status.progress += progress
     with pytest.raises(TerminatedError) if ends else contextlib.nullcontext():
         os.kill(os.getpid(), signal.SIGTERM)
     assert stop_flag()

@@ -162,7 +162,7 @@ class Parrot:
     def begin_step(self) -> None:
         """Has nothing to lay out."""
 
-    def scored_together(self, budget: int) -> int:
+    def scoring_budget(self, budget: int) -> int:
         """All that the budget allows."""
         return budget
 

@@ -271,7 +271,7 @@ def test_an_orphan_drops_the_step_in_hand_saves_and_leaves(
 
     def dying(runner: StepRunner, *arguments: Any) -> Any:
         if next(calls) == 3 * 8 + 4:
-            runner.world.life.orphaned = True
+            runner.world.rank_status.orphaned = True
         return real(runner, *arguments)
 
     monkeypatch.setattr(StepRunner, "_loss", dying)

@@ -355,26 +355,26 @@ def test_a_step_of_an_orphan_is_abandoned_and_leaves_nothing_to_update_with(
     world = World()
     runner = runner_of(gradient_cases["t5"], rows, world, micro_batch_tokens=1)
     assert not runner.run(np.arange(ROWS), stop_asked=False).abandoned
-    before = world.life.progress
+    before = world.rank_status.progress
 
     def orphaned_at_the_third(self: StepRunner, *arguments: Any, real: Any = StepRunner._loss) -> Tensor:
-        world.life.orphaned = world.life.progress == before + 2
+        world.rank_status.orphaned = world.rank_status.progress == before + 2
         return cast(Tensor, real(self, *arguments))
 
     monkeypatch.setattr(StepRunner, "_loss", orphaned_at_the_third)
     result = runner.run(np.arange(ROWS), stop_asked=False)
     assert result.abandoned
     assert not result.finite
-    assert world.life.progress == before + 3  # it did not go through the other thirteen
+    assert world.rank_status.progress == before + 3  # it did not go through the other thirteen
 
 
 def test_every_micro_batch_is_progress(gradient_cases: dict[str, RunConfig], rows: TokenStore) -> None:
     world = World()
     runner = runner_of(gradient_cases["t5"], rows, world, micro_batch_tokens=1)
     for work in (partial(runner.run, stop_asked=False), runner.loss_of, runner.not_finite):
-        before = world.life.progress
+        before = world.rank_status.progress
         work(np.arange(ROWS))
-        assert world.life.progress >= before + ROWS
+        assert world.rank_status.progress >= before + ROWS
 
 
 def test_a_micro_batch_is_padded_with_what_counts_for_nothing(rows: TokenStore) -> None:

@@ -17,7 +17,7 @@ from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
 from engine.contract.stream import EventWriter
 from sft_tui import log, runs, story
 from sft_tui.curves import Curves
-from sft_tui.feed import Shot
+from sft_tui.feed import FeedState
 from sft_tui.history import Follower
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
@@ -67,8 +67,8 @@ def end(screen: RunScreen) -> None:
     """The screen is told that its run, which was alive, has finished."""
     assert screen.shot is not None
     run = Run(screen.shot.run.run_dir, screen.shot.run.record, RunState(), True)
-    screen.shot = Shot(run, Curves(), (), 0)
-    screen.told(Shot(replace(run, alive=False, state=RunState(ended=FINISHED)), Curves(), (), 0))
+    screen.shot = FeedState(run, Curves(), (), 0)
+    screen.told(FeedState(replace(run, alive=False, state=RunState(ended=FINISHED)), Curves(), (), 0))
 
 
 @pytest.fixture

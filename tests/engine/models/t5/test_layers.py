@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.cpu.dropout import RandomBits, Rate
-from engine.cpu.ragged import Rows, Sight
+from engine.cpu.ragged import AttentionPattern, Rows
 from engine.models.t5.layers import (
     ACTIVATIONS,
     LayerSetting,
@@ -65,8 +65,8 @@ class Layer:
     def setting(self, source: RandomBits) -> LayerSetting:
         """What the layer is told."""
         inner, outer = (Rate.of(rate) for rate in self.rates)
-        sight = Sight(QUERIES, QUERIES if self.name == "self" else KEYS, HEADS)
-        return LayerSetting(inner, outer, EPSILON, source, sight, self.name)
+        pattern = AttentionPattern(QUERIES, QUERIES if self.name == "self" else KEYS, HEADS)
+        return LayerSetting(inner, outer, EPSILON, source, pattern, self.name)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The layer's output, always with the same dropout."""
@@ -87,10 +87,12 @@ def plain_norm(x: Tensor, scale: Tensor) -> Tensor:
     return x / (x.square().mean(dim=-1, keepdim=True) + EPSILON).sqrt() * scale
 
 
-def plain_attention(queries: Tensor, keys: Tensor, weights: Sequence[Tensor], sight: Sight, bias: Tensor) -> Tensor:
+def plain_attention(
+    queries: Tensor, keys: Tensor, weights: Sequence[Tensor], pattern: AttentionPattern, bias: Tensor
+) -> Tensor:
     query, key, value, out = weights
     parts = []
-    for at, of in sight.pairs():
+    for at, of in pattern.pairs():
         q, k, v = (
             functional.linear(x, weight).unflatten(1, (HEADS, -1)).transpose(0, 1)
             for x, weight in ((queries[at], query), (keys[of], key), (keys[of], value))
@@ -104,13 +106,13 @@ def plain(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     """The layer by the formula, without dropout."""
     x, weights = inputs[0], inputs[-len(layer.weights) :]
     n = plain_norm(x, weights[0])
-    sight = layer.setting(RandomBits()).sight
-    assert sight is not None
+    pattern = layer.setting(RandomBits()).pattern
+    assert pattern is not None
     if layer.name == "self":
-        return x + plain_attention(n, n, weights[1:], sight, inputs[1])
+        return x + plain_attention(n, n, weights[1:], pattern, inputs[1])
     if layer.name == "cross":
         nothing = torch.zeros(HEADS, QUERIES.longest, KEYS.longest, dtype=torch.float64)
-        return x + plain_attention(n, inputs[1], weights[1:], sight, nothing)
+        return x + plain_attention(n, inputs[1], weights[1:], pattern, nothing)
     if layer.name == "plain":
         return x + (n @ weights[1].T).clamp_min(0) @ weights[2].T
     return x + (FORMULAS[layer.name](n @ weights[1].T) * (n @ weights[2].T)) @ weights[3].T
