@@ -11,9 +11,9 @@ Any setting that `sft-tui presets show` lists can be overridden with --name=valu
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    # Not this folder: a data set unpacked here may hold a `json.py`, and a `google.py` would win from the last place
-    # too, against what is spread over several folders. Where nothing is installed our packages lie here. The folder is
-    # relative only where the working folder was removed, and then nothing can be imported by it.
+    # Keep this folder off `sys.path`: a data set unpacked here may contain a `json.py`, and even in the last place a
+    # `google.py` would take precedence over a namespace package. Without an installation, our packages lie here. The
+    # folder is relative only if the working folder was removed, and then nothing can be imported from it.
     here = sys.path.pop(0)
     from importlib.util import find_spec
 
@@ -58,12 +58,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def switch(name: str, help_text: str) -> Callable[[F], F]:
-    """An option that takes True or False, and means True where it stands alone."""
+    """An option that takes True or False, and means True without a value."""
     return click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, default=False, help=help_text)
 
 
 def refused(name: str, key: str) -> Callable[[F], F]:
-    """An option of the original scripts that has no place here; `key` is the text that says what to do instead."""
+    """An option of the original scripts that is refused; `key` is the text that says what to do instead."""
 
     def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
         if value is not None:
@@ -73,10 +73,10 @@ def refused(name: str, key: str) -> Callable[[F], F]:
 
 
 def configurations(function: F) -> F:
-    """A decorator that adds what both commands take."""
+    """A decorator that adds the options of both commands."""
     for option in (
         config_options(LANG),
-        # torchrun takes the beginning of its own --logs-specs for itself, even behind the script.
+        # torchrun takes a prefix of its own --logs-specs for itself, even after the script's name.
         click.option(
             "--logs", "--log_dir", "logs", type=HomePath(path_type=Path), default="logs", show_default=True, help=LOGS
         ),
@@ -115,7 +115,7 @@ def test(**settings: Any) -> None:
 
 
 def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool = False) -> None:
-    """Runs the job in this process, one rank of however many the launcher started; ends the process."""
+    """Runs the job in this process, one of the launcher's ranks; ends the process."""
     with_library_settings()
     name = preset_of(job, settings, LANG)
     main_rank = os.environ.get("RANK", "0") == "0"
@@ -140,12 +140,12 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     if attendant is not None:
         attendant.close()
     if main_rank and code in (2, 3) and made:
-        discard(run_dir, made)  # refused: nothing was done, and nothing is left behind
+        discard(run_dir, made)  # refused: nothing was done, so nothing is left behind
     leave(code)
 
 
 def with_library_settings() -> None:
-    """Starts this process again with what torch and its libraries are to find: glibc looks when a process begins."""
+    """Restarts this process with the environment for torch and its libraries: glibc reads it only at process start."""
     unset = {setting: value for setting, value in LIBRARY_SETTINGS.items() if setting not in os.environ}
     if unset:
         sys.stdout.flush()
@@ -153,7 +153,7 @@ def with_library_settings() -> None:
 
 
 def introduce(name: str, settings: dict[str, Any]) -> None:
-    """Says which configuration is used, and what is not: on standard error, as all that is no data."""
+    """Prints on standard error which configuration is used, and what is ignored."""
     echo(banner(name, LANG), err=True)
     message = config_file.answer([Path(sys.argv[0]).parent, Path()], name, given(settings))
     if message is not None:
@@ -163,7 +163,7 @@ def introduce(name: str, settings: dict[str, Any]) -> None:
 
 
 def attend(world: Any, run_dir: RunDir) -> Attendant | None:
-    """What rank 0 does besides training; None on the others. Called by all ranks."""
+    """What rank 0 does in addition to training; None on other ranks. Called by all ranks."""
     here = boot_id()
     pids = [pid if boot == here else 0 for boot, pid in world.gather([(here, os.getpid())])]  # 0: on another machine
     if not world.is_main:
@@ -173,7 +173,7 @@ def attend(world: Any, run_dir: RunDir) -> Attendant | None:
 
 
 def noticed(work: "Callable[[Job], Message]", attendant: Attendant | None, job: "Job") -> Message:
-    """Does the work, after the warnings that belong to how it was started."""
+    """Does the work, after the warnings about how it was started."""
     if attendant is not None and attendant.why_no_log:
         path, why = str(job.run_dir.plain_log), attendant.why_no_log
         job.warn(Message.of("plain_log_unwritable", path=path, why=why))
@@ -187,13 +187,13 @@ def noticed(work: "Callable[[Job], Message]", attendant: Attendant | None, job: 
 
 
 def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -> tuple[RunDir, int]:
-    """The run's folder, opened by rank 0, and how many folders it made for it; raises InputError on every rank."""
+    """The run's folder, opened by rank 0, and how many folders it created; raises InputError on every rank."""
 
     def open_it() -> tuple[Path, int]:
         record = told_as_here(planned(name, settings, world.size, **how))
         opened = starting.open_run_dir(settings["logs"], record)
         place = opened.run_dir.path
-        FolderLock.acquire(place, opened.record.run, place, "logs")  # until this process ends
+        FolderLock.acquire(place, opened.record.run, place, "logs")  # held until this process ends
         return place, opened.made
 
     place, made = world.from_main(world.together(open_it, chosen=world.is_main))
@@ -201,7 +201,7 @@ def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -
 
 
 def planned(name: str, settings: dict[str, Any], processes: int, **how: Any) -> RunRecord:
-    """The record of the run, which leaves its best model where the original scripts look for it."""
+    """The record of the run, which writes its best model where the original scripts look for it."""
     values = given(settings)
     try:
         record = starting.plan_run(name, values, launched=processes, **how)
@@ -214,12 +214,12 @@ def planned(name: str, settings: dict[str, Any], processes: int, **how: Any) -> 
 
 
 def launched_with(changes: dict[str, Any], processes: int) -> tuple[str, ...]:
-    """This command with other settings, as words."""
+    """This command with other settings, as a list of arguments."""
     return (*launched(processes), *sys.argv[1:], *(f"--{name}={value}" for name, value in changes.items()))
 
 
 def launched(processes: int) -> list[str]:
-    """What starts this script on so many processes, as words."""
+    """The command that starts this script on the given number of processes, as a list of arguments."""
     if processes < 2:
         return ["python", sys.argv[0]]
     on_cpu = ["ACCELERATE_USE_CPU=true"] if os.environ.get("ACCELERATE_USE_CPU") else []
@@ -227,7 +227,7 @@ def launched(processes: int) -> list[str]:
 
 
 def told_as_here(record: RunRecord) -> RunRecord:
-    """The record with the ways to resume it spelt as this script takes them."""
+    """The record with its resume commands spelt as this script takes them."""
     kept = without_switches(sys.argv[1:], "--is_keep_training", "--fresh")
     command = shlex.join([*launched(record.processes), *kept])
     return replace(record, resume_option=f"{command} --is_keep_training=True", fresh_option=f"{command} --fresh=True")
@@ -245,7 +245,7 @@ def without_switches(arguments: list[str], *switches: str) -> list[str]:
 
 
 def elsewhere(processes: int) -> str:
-    """The command that works on a machine without the GPUs that were asked for."""
+    """The command for a machine without the requested GPUs."""
     arguments = shlex.join(sys.argv[1:])
     launch = f"ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {processes}"
     return f"python {sys.argv[0]} {arguments}` / `{launch} {sys.argv[0]} {arguments}"

@@ -25,7 +25,7 @@ SIZES = {
 
 
 def pairs(path: Path | None) -> list[tuple[str, str]]:
-    """Prompts and responses: of a Parquet file with such columns, or the demo's."""
+    """Prompts and responses from a Parquet file with such columns, or the demo's."""
     if path is None:
         return demo_corpus.pairs()
     table = pq.read_table(path, columns=["prompt", "response"]).to_pydict()
@@ -33,7 +33,7 @@ def pairs(path: Path | None) -> list[tuple[str, str]]:
 
 
 def write(folder: Path, size: str, rows: int, source: Path | None) -> None:
-    """Writes rows, tokenizer and model into the empty or missing `folder`; raises ValueError where rows are too few."""
+    """Writes rows, tokenizer and model into the empty or missing `folder`; raises ValueError if rows are too few."""
     found = pairs(source)
     if len(found) < rows + VALIDATION_ROWS:
         raise ValueError(f"{len(found)} rows are fewer than {rows} and {VALIDATION_ROWS} for validation")
@@ -51,7 +51,7 @@ def write(folder: Path, size: str, rows: int, source: Path | None) -> None:
 
 
 def main() -> None:
-    """Writes the assets that the command line asks for."""
+    """Writes the assets that the command line requests."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=Path)
     options.add_argument("--size", choices=SIZES, default="tiny")

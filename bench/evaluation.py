@@ -35,7 +35,7 @@ LONGEST = 48
 
 
 def ours(assets: Path) -> dict[str, Any]:
-    """By this project."""
+    """Evaluates with this project."""
     with tempfile.TemporaryDirectory() as folder:
         config = replace(
             preset("sft-small").config,
@@ -56,7 +56,7 @@ def ours(assets: Path) -> dict[str, Any]:
 
 
 def standard(assets: Path) -> dict[str, Any]:
-    """By transformers' Seq2SeqTrainer as it comes, with replies asked for."""
+    """Evaluates with transformers' Seq2SeqTrainer in its default configuration, with replies requested."""
     tokenizer = AutoTokenizer.from_pretrained(assets / "model")
     model = AutoModelForSeq2SeqLM.from_pretrained(assets / "model")
     rows = pq.read_table(assets / "valid.parquet").to_pydict()
@@ -85,7 +85,7 @@ def standard(assets: Path) -> dict[str, Any]:
                 disable_tqdm=True,
                 use_cpu=True,
             ),
-            eval_dataset=samples,  # type: ignore[arg-type]  # a list does what a Dataset is asked for
+            eval_dataset=samples,  # type: ignore[arg-type]  # a list provides what a Dataset must
             data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
             compute_metrics=keep,
         )
@@ -98,7 +98,7 @@ def standard(assets: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Evaluates as the command line asks and writes what was measured."""
+    """Evaluates according to the command line and writes the measurements."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("who", choices=("ours", "standard"))
     options.add_argument("assets", type=Path)

@@ -1,7 +1,7 @@
-"""Makes the pages of the documentation that say what the code says: `python -m bench.pages`.
+"""Generates the pages of the documentation that mirror the code: `python -m bench.pages`.
 
-`docs/keys.md` and `docs/reference.md`, with their Chinese twins, and the table of presets in both READMEs. A test holds
-them equal to the code.
+These are `docs/keys.md` and `docs/reference.md`, with their Chinese twins, and the table of presets in both READMEs.
+A test checks that they match the code.
 """
 
 import re
@@ -100,21 +100,21 @@ def presets_table(lang: Lang) -> str:
 
 
 def _short(rate: float) -> str:
-    """A rate without zeros that say nothing: 5e-5, 1.25e-3."""
+    """A rate without superfluous zeros: 5e-5, 1.25e-3."""
     digits, power = f"{rate:.3g}".split("e") if "e" in f"{rate:.3g}" else f"{rate:.2e}".split("e")
     digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
     return f"{digits}e{int(power)}"
 
 
 def readme(lang: Lang, text: str) -> str:
-    """A README with the table of presets as the code has it."""
+    """A README with the code's current table of presets."""
     title = "## 预设" if lang == "zh" else "## Presets"
     pattern = re.compile(rf"(?<={re.escape(title)}\n\n).*?(?=\n\n`demo-pretrain`)", re.DOTALL)
     return pattern.sub(lambda _: presets_table(lang), text, count=1)
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Each page with what is to be in it."""
+    """Each page with its content."""
     for lang, suffix in SUFFIXES.items():
         yield ROOT / "docs" / f"keys{suffix}.md", keys(lang)
         yield ROOT / "docs" / f"reference{suffix}.md", reference(lang)

@@ -28,7 +28,7 @@ from engine.models.seq2seq.padded import PaddedNetwork
 from engine.training import optim
 from engine.training.step import rows_of
 
-PART = 4  # rows that the plain loop computes at once
+PART = 4  # rows that the plain loop processes at once
 
 
 def store_of(config: RunConfig, setting: str) -> TokenStore:

@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 PART = 20_000  # rows written at once
 BARE_ROWS = 100_000
-TURNS = 5  # of tokenizing, where there are no more rows than that
+TURNS = 5  # repetitions of tokenizing, if there are no more rows than that
 LIMIT_SECONDS = 1800.0
 
 
 def write_rows(path: Path, pairs: list[tuple[str, str]], count: int) -> None:
-    """Writes `count` rows that are all different."""
+    """Writes `count` different rows."""
     endless = itertools.cycle(pairs)
     with pq.ParquetWriter(path, pa.schema({"prompt": pa.string(), "response": pa.string()})) as writer:
         for start in range(0, count, PART):
@@ -59,9 +59,9 @@ def write_rows(path: Path, pairs: list[tuple[str, str]], count: int) -> None:
 
 
 def tokenize(config: RunConfig) -> dict[str, float]:
-    """Makes the token store in this process: rows a second, their share of the bare tokenizer's, and megabytes.
+    """Makes the token store in this process; returns rows a second, their share of the bare tokenizer's, and megabytes.
 
-    The bare tokenizer runs before and after, and their mean is what counts; with few rows all is done several times.
+    The bare tokenizer runs before and after, and its mean counts; with few rows everything is done several times.
     """
     tokenizer, store = load_tokenizer(config.tokenizer), Path(config.token_store)
     before, rates, shares, rows = peak_memory(), list[float](), list[float](), 0
@@ -78,7 +78,7 @@ def tokenize(config: RunConfig) -> dict[str, float]:
 
 
 def bare_rate(config: RunConfig, tokenizer: "PreTrainedTokenizerBase") -> float:
-    """Rows a second by the tokenizer alone, of as many as it takes to know."""
+    """Rows a second by the tokenizer alone, over enough rows to measure it."""
     rows, seconds = 0, 0.0
     for batch in pq.ParquetFile(config.train_file).iter_batches(1000):
         texts = [text for column in batch.columns for text in column.to_pylist()]
@@ -98,7 +98,7 @@ def source_of(config: RunConfig) -> RowSource:
 
 @dataclass(frozen=True)
 class Trained:
-    """A few steps of the trainer: seconds to the first one's end, tokens a second, and megabytes."""
+    """A few steps of the trainer: seconds to the end of the first, tokens a second, and megabytes."""
 
     first_step: float
     rate: float
@@ -108,7 +108,7 @@ class Trained:
 
 
 def train(config: RunConfig, scratch: Path, processes: int, steps: int) -> Trained:
-    """Trains until `steps` are made, then asks the ranks to stop; raises RuntimeError where they do not get there."""
+    """Trains until `steps` are done, then asks the ranks to stop; raises RuntimeError if they do not get there."""
     run_dir, record = planned(config, scratch, processes)
     ranks, reader = Ranks(run_dir, record, 1, None), EventReader(run_dir.events)
     began, together, found = time.monotonic(), 0.0, list[Step]()
@@ -147,7 +147,7 @@ def train(config: RunConfig, scratch: Path, processes: int, steps: int) -> Train
 
 
 def proportional_set(pid: int) -> float:
-    """Megabytes of a process, pages that others map too divided among them; 0 where it is gone."""
+    """Megabytes of a process, with pages that others also map divided among them; 0 if it is gone."""
     try:
         return float(psutil.Process(pid).memory_full_info().pss) / 1e6
     except psutil.Error:
@@ -155,7 +155,7 @@ def proportional_set(pid: int) -> float:
 
 
 def configured(scratch: Path, folder: Path, budget: int) -> RunConfig:
-    """The settings of all runs; BLEU and checkpoints stay out of the way of a few steps."""
+    """The settings of all runs; BLEU and checkpoints do not interfere with a few steps."""
     return replace(
         preset("sft-small").config,
         train_file=str(folder / "train.parquet"),
@@ -183,8 +183,8 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
             env = trainer_environment(RunRecord("scale-1", "sft-small", "train", {}), None)
             ended([sys.executable, "-m", "bench.scale", "--tokenize", str(settings), str(out)], env, scratch / "log")
             told = json.loads(out.read_text())
-            make_stores(config)  # of the validation rows too, which the trainer would tokenize before its first step
-            os.sync()  # or the first step waits for what was written before it
+            make_stores(config)  # validation rows too: the trainer would tokenize them before its first step
+            os.sync()  # otherwise the first step waits for earlier writes
             trained = train(config, Path(place), 1, steps)
         yield (
             f"{count:>12,} {told['rate']:>9,.0f} {told['share']:>8.2f}"

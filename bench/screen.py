@@ -48,7 +48,7 @@ CONFIG = replace(preset("sft-small").config, output_dir="out")
 
 
 def step(number: int, total: int) -> events.Step:
-    """A step as a run writes it."""
+    """A step event as a run writes it."""
     loss = 2.0 + 6.0 * 0.999 ** min(number, 9000) + (number * 7919 % 101) / 200
     rows = list(range(number % 997, number % 997 + 8))
     return events.Step(
@@ -84,7 +84,7 @@ def make_run(logs: Path) -> RunDir:
 
 
 def write_long(run_dir: RunDir, steps: int) -> int:
-    """A finished run of so many steps with its snapshot; the size of its log in bytes."""
+    """Writes a finished run of `steps` steps with its snapshot; returns the size of its log in bytes."""
     seq = itertools.count()
 
     def line(event: Event) -> bytes:
@@ -111,7 +111,7 @@ class Terminal:
     written: int = 0
 
     def read(self, seconds: float, until: Callable[[bytes], bool] | None = None) -> float:
-        """Reads for so long, or until what was written satisfies; the seconds it took."""
+        """Reads for `seconds`, or until the output satisfies `until`; returns the seconds it took."""
         began = time.monotonic()
         while (left := began + seconds - time.monotonic()) > 0:
             if select.select([self.fd], [], [], left)[0]:
@@ -134,7 +134,7 @@ class Terminal:
 
 @contextmanager
 def app(folder: Path, *arguments: str) -> Iterator[Terminal]:
-    """Starts the app, and ends it."""
+    """Starts the app, and ends it afterwards."""
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir(folder)
@@ -163,7 +163,7 @@ def first_paint(folder: Path) -> float:
 
 
 def open_long(folder: Path, steps: int) -> tuple[float, float]:
-    """Seconds to the screen of a long run with its last step, and the memory of the app then, in MB."""
+    """Seconds to the screen of a long run with its last step, and the app's memory then, in MB."""
     with app(folder, "attach", "bench-1") as terminal:
         seconds = terminal.read(60.0, lambda seen: f"{steps:,}".encode() in seen)
         return seconds, psutil.Process(terminal.pid).memory_info().rss / 1e6
@@ -213,7 +213,7 @@ def idle(folder: Path, seconds: float) -> float:
 
 
 def stall(folder: Path) -> float:
-    """The longest wait for the answer to a key while a long log without a snapshot is read, in milliseconds."""
+    """The longest wait for the response to a key while a long log without a snapshot is read, in milliseconds."""
     waits = []
     with app(folder, "attach", "bench-1") as terminal:
         terminal.read(10.0, lambda seen: b"Loss" in seen)
@@ -226,7 +226,7 @@ def stall(folder: Path) -> float:
 
 
 def measure(steps: int, seconds: float) -> Iterator[tuple[str, float]]:
-    """All figures, by what they are."""
+    """All figures, with their names."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         yield "first paint", statistics.median(first_paint(folder) for _ in range(5))
@@ -252,7 +252,7 @@ def measure(steps: int, seconds: float) -> Iterator[tuple[str, float]]:
 
 
 def main() -> int:
-    """Prints the table; 1 where a limit is passed."""
+    """Prints the table; returns 1 if a limit is exceeded."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--steps", type=int, default=1_000_000)
     options.add_argument("--seconds", type=float, default=20.0)

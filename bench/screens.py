@@ -1,7 +1,7 @@
-"""The screens of the docs: `python -m bench.screens FOLDER` walks through the demo in tmux and keeps what it sees.
+"""The screens in the docs: `python -m bench.screens FOLDER` walks through the demo in tmux and saves what it shows.
 
-From an empty folder: open, take the demo, watch it train, leave, kill the tmux server, open again, stop, resume, see it
-to its end, compare both runs. Each screen is a file of plain text; each README shows one of them.
+From an empty folder: open, take the demo, watch it train, leave, kill the tmux server, reopen, stop, resume, watch it
+to its end, compare both runs. Each screen is a plain text file; each README shows one of them.
 """
 
 import os
@@ -30,7 +30,7 @@ class Tmux:
         columns, rows = map(str, self._size)
         command = f"env LC_ALL=C.UTF-8 COLORTERM=truecolor {PROGRAM} {' '.join(arguments)}; exec sh"
         deadline = time.monotonic() + LIMIT
-        while not self._run("list-sessions"):  # a server that was just killed takes a moment to go
+        while not self._run("list-sessions"):  # a server that was just killed takes a moment to exit
             if time.monotonic() > deadline:
                 raise TimeoutError("tmux does not start")
             self._run(
@@ -39,7 +39,7 @@ class Tmux:
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
-        """Ends the server, and whatever is a child of its pane."""
+        """Kills the server and all children of its pane."""
         self._run("kill-server")
 
     def press(self, *keys: str) -> None:
@@ -49,7 +49,7 @@ class Tmux:
             time.sleep(POLL_SECONDS)
 
     def wait(self, *words: str, until: Callable[[str], bool] | None = None) -> str:
-        """The screen, once it has all of the words; raises TimeoutError."""
+        """Returns the screen once it has all of the words; raises TimeoutError."""
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             shown = self._run("capture-pane", "-p")
@@ -59,7 +59,7 @@ class Tmux:
         raise TimeoutError(f"{words} did not appear:\n{self._run('capture-pane', '-p')}")
 
     def keep(self, name: str, *words: str, until: Callable[[str], bool] | None = None) -> None:
-        """Keeps the screen once it has the words."""
+        """Saves the screen once it has the words."""
         shown = "\n".join(line.rstrip() for line in self.wait(*words, until=until).splitlines())
         (self._kept / f"{name}.txt").write_text(shown + "\n", encoding="utf-8")
         print(f"{name}: kept", flush=True)
@@ -70,7 +70,7 @@ class Tmux:
 
 
 def walk(tmux: Tmux) -> None:
-    """The whole story."""
+    """Walks through the whole demo."""
     tmux.open()
     tmux.keep("1-launch", "Ready? demo", "✓ ready")
     tmux.press("Enter")
@@ -87,7 +87,7 @@ def walk(tmux: Tmux) -> None:
     tmux.keep("5-stopped", "! stopped", "saved")
     tmux.press("r")
     tmux.keep("6-resumed", "demo-pretrain-1 · running")
-    tmux.keep("7-fine-tuned", "demo-1 · ✓ finished")  # who only watches goes along to the second half
+    tmux.keep("7-fine-tuned", "demo-1 · ✓ finished")  # a screen that only watches follows the demo into its second half
     tmux.press("l")
     tmux.wait("demo-pretrain-1")
     tmux.press("Space", "Down", "Space")
@@ -109,14 +109,14 @@ def small(tmux: Tmux) -> None:
 
 
 def show(readme: Path, screen: Path) -> None:
-    """Puts a screen where `readme` has its first one."""
+    """Replaces the first screen in `readme` with another one."""
     before, _, rest = readme.read_text().partition(FENCE)
     _, _, after = rest.partition("```\n")
     readme.write_text(f"{before}{FENCE}{screen.read_text()}```\n{after}")
 
 
 def main(kept: Path) -> int:
-    """Walks through it twice; the READMEs two folders above, where there are any, show one screen each."""
+    """Walks through it twice; the READMEs two folders above, if there are any, show one screen each."""
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         for size, story in (((120, 40), walk), ((80, 24), small)):

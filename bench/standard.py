@@ -25,18 +25,18 @@ STEP_ROWS = 16
 
 
 class Clock(TrainerCallback):
-    """Notes when steps end."""
+    """Records when steps end."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Notes the time."""
+        """Records the time."""
         self.ends.append(time.perf_counter())
 
 
 def main() -> None:
-    """Trains one pass over the rows as the command line asks, and writes what was measured."""
+    """Trains for one pass over the rows according to the command line, and writes the measurements."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("assets", type=Path)
     options.add_argument("result", type=Path)

@@ -34,8 +34,8 @@ from engine.data.tokenizer import load_tokenizer
 from sft_tui.supervise.ranks import trainer_environment
 
 STEP_ROWS = 16
-GO_ON = 2  # of the standard's recipes, the best of the first turn, are taken in every turn
-LIMIT_SECONDS = 3600.0  # of one contestant
+GO_ON = 2  # number of the standard's recipes, the best of the first turn, that run in every turn
+LIMIT_SECONDS = 3600.0  # for one contestant
 PRODUCTS = """
 import sys, time, torch
 for kind in (torch.float32, torch.bfloat16):
@@ -56,8 +56,8 @@ class Measured:
     label_tokens: float  # a second
     memory: float  # MB, the largest resident set
     first_step: float  # seconds from the start of the process to the end of its first step
-    flops: float = 0.0  # useful ones a second: no padding, no gradient of frozen weights, no attention scores
-    outside: float = 0.0  # share of the time between two steps that belongs to neither
+    flops: float = 0.0  # useful ones a second: without padding, gradients of frozen weights, and attention scores
+    outside: float = 0.0  # share of the time between two steps that is part of neither
     step: float = 0.0  # seconds of the first step
 
 
@@ -85,7 +85,7 @@ def ended(command: list[str], env: dict[str, str], log: Path) -> float:
 
 
 def planned(config: RunConfig, scratch: Path, processes: int = 1) -> tuple[RunDir, RunRecord]:
-    """The folder of a run that is to begin."""
+    """The folder and record of a run that is about to begin."""
     run_dir = RunDir(scratch / "logs" / "bench-1")
     run_dir.path.mkdir(parents=True)
     record = RunRecord("bench-1", "sft-small", "train", to_json(config), processes=processes)
@@ -101,9 +101,9 @@ def trained(config: RunConfig, scratch: Path) -> tuple[RunDir, float]:
 
 
 def ours(assets: Path, scratch: Path, precision: str, epochs: int, budget: int, chunk: int) -> Measured:
-    """One epoch by this project's trainer, or more; evaluations, checkpoints and publication count for the memory.
+    """One or more epochs by this project's trainer; evaluations, checkpoints and publication count towards the memory.
 
-    With one epoch each step encodes its own prompts. With more, the first steps would encode prompts of later ones too.
+    With one epoch each step encodes its own prompts. With more, the first steps also encode prompts of later ones.
     """
     config = replace(
         preset("sft-small").config,
@@ -131,7 +131,7 @@ def ours(assets: Path, scratch: Path, precision: str, epochs: int, budget: int, 
 
 
 def make_stores(config: RunConfig) -> None:
-    """Tokenizes the rows of both files, where they are not tokenized yet."""
+    """Tokenizes the rows of both files, unless that was done."""
     tokenizer = load_tokenizer(config.tokenizer)
     for setting in ("train_file", "validation_file"):
         source = RowSource(Path(getattr(config, setting)), setting, "prompt", "response")
@@ -140,12 +140,12 @@ def make_stores(config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Weights that a token meets in matrix products."""
+    """The number of weights that a token meets in matrix products."""
 
-    decoder: int  # of a label token, all of which learn
+    decoder: int  # per label token, all trained
     head: int
-    encoder: int  # of a prompt token, none of which learns
-    cross: int  # of a prompt token: keys and values, which learn
+    encoder: int  # per prompt token, all frozen
+    cross: int  # per prompt token: keys and values, trained
 
     @classmethod
     def of(cls, folder: Path) -> "_Shape":
@@ -158,7 +158,7 @@ class _Shape:
         )
 
     def flops(self, label_tokens: int, prompt_tokens: int) -> float:
-        """Of a step: forward, and the gradients of inputs and weights where they are needed."""
+        """FLOPs of a step: forward, and the gradients of inputs and weights where they are needed."""
         label = 6 * self.decoder + 4 * self.head
         return float(label * label_tokens + (2 * self.encoder + 4 * self.cross) * prompt_tokens)
 
@@ -168,7 +168,7 @@ def _measured(records: list[Record], epochs: int, began: float, memory: float, s
     first = len(steps) // epochs * (epochs - 1)  # of the last epoch
     counted = steps[first + 1 :]
     seconds = sum(step.seconds for step in counted)
-    # Between steps of one epoch, where neither a checkpoint nor an evaluation comes.
+    # Between steps of one epoch, without a checkpoint or an evaluation in between.
     span = records[-2].envelope.mono - records[first].envelope.mono
     return Measured(
         label_tokens=sum(step.label_tokens for step in counted) / seconds,
@@ -203,14 +203,14 @@ def evaluated(assets: Path, scratch: Path, who: str) -> dict[str, Any]:
 
 
 def products() -> tuple[float, float]:
-    """What this machine does of matrix products now, GFLOP/s in fp32 and bf16."""
+    """The current speed of matrix products on this machine, GFLOP/s in fp32 and bf16."""
     told = subprocess.run([sys.executable, "-c", PRODUCTS], check=True, capture_output=True, text=True).stdout
     fp32, bf16 = (float(line) for line in told.split())
     return fp32, bf16
 
 
 def imports(scratch: Path) -> float:
-    """Seconds of a process that imports what any trainer of a T5 imports of torch and transformers."""
+    """Seconds of a process that imports what every trainer of a T5 imports from torch and transformers."""
     program = "import torch; from transformers import AutoTokenizer, T5ForConditionalGeneration"
     began = time.monotonic()
     ended([sys.executable, "-c", program], dict(os.environ), scratch / "log")
@@ -218,7 +218,7 @@ def imports(scratch: Path) -> float:
 
 
 def variants(*, every: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Names and options of the standard's recipes: its default, and those among which its best is sought."""
+    """Names and options of the standard's recipes: its default, and the candidates for its best."""
     yield "standard, default", ()
     for micro_batch, by_length in itertools.product((1, 4, 8, 16), (False, True)):
         if every or micro_batch in (1, 4):
@@ -238,7 +238,7 @@ class Found:
 
 
 def measure(assets: Path, repeats: int, budget: int, chunk: int, *, every: bool) -> Found:
-    """Every contestant's measurements, taken in turn; what is slow of the standard is tried once only."""
+    """Every contestant's measurements, taken in turn; the standard's slow recipes run only once."""
     found: dict[str, list[Measured]] = {}
     rates: list[tuple[float, float]] = []
     bare: list[float] = []
@@ -276,12 +276,12 @@ def speed(measured: list[Measured]) -> float:
 
 
 def speeds_over(ones: list[Measured], others: list[Measured]) -> list[float]:
-    """How many times as fast, turn by turn."""
+    """The ratios of speed, turn by turn."""
     return [one.label_tokens / other.label_tokens for one, other in zip(ones, others, strict=True)]
 
 
 def main() -> int:
-    """Prints the table of one size."""
+    """Prints the table for one size."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--size", default="tiny", help="tiny (11 M) or chatlm (188 M)")
     options.add_argument("--steps", type=int, default=10)
@@ -305,7 +305,7 @@ def main() -> int:
 
 
 def report(found: Found, size: str, steps: int) -> None:
-    """Prints the table, and what is one figure."""
+    """Prints the table and the single figures."""
     trained = found.trained
     fp32, bf16 = (statistics.median(rates) for rates in zip(*found.products, strict=True))
     print(f"matrix products: {fp32:.0f} GFLOP/s in fp32, {bf16:.0f} in bf16")

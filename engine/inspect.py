@@ -1,8 +1,8 @@
-"""Survey: `python -m engine.inspect` tells what data files and a model hold, without torch and within limits.
+"""Survey: `python -m engine.inspect` reports the contents of data files and a model, without torch and within limits.
 
-A process of its own, because what it reads is foreign: a file that makes a reader crash, hang or eat memory ends this
-process and nothing else. The request is one JSON object on standard input, the answer lines of JSON on standard
-output: what is being read, how far it is, and at the end the facts. Rows are tokenized into the token store that the
+Runs in a process of its own because its input is untrusted: a file that makes a reader crash, hang or eat memory ends
+only this process. The request is one JSON object on standard input, the answer is lines of JSON on standard
+output: what is being read, how far it is, and finally the facts. Rows are tokenized into the token store that the
 training uses, so that nothing is read twice.
 """
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MEMORY_LIMIT = 2 << 30  # bytes of private memory
-PACE = 0.2  # seconds between two lines on how far it is
-BINS = 24  # of the histogram of lengths
+PACE = 0.2  # minimum seconds between two lines of progress
+BINS = 24  # in the histogram of lengths
 TOKENIZER_ROWS, LONGEST_TEXT = 100_000, 2000  # rows that a tokenizer is trained on, and characters of each
 
 
@@ -53,7 +53,7 @@ def tell(**what: Any) -> None:
 
 
 def limit_this_process() -> None:
-    """No core dumps, and no more memory than an inspection can need."""
+    """Disables core dumps, and limits memory to what an inspection can need."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
@@ -61,7 +61,7 @@ def limit_this_process() -> None:
 
 
 class _Hidden:
-    """Makes torch look as if it were not installed: transformers' tokenizers work without, and start in a third."""
+    """Makes torch look uninstalled: transformers' tokenizers work without it, and start in a third of the time."""
 
     def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
         if name.partition(".")[0] == "torch":
@@ -70,7 +70,7 @@ class _Hidden:
 
 
 def hide_torch() -> None:
-    """Has `import torch` fail in this process from now on."""
+    """Makes `import torch` fail in this process from now on."""
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     sys.meta_path.insert(0, _Hidden())
     found = importlib.util.find_spec
@@ -78,9 +78,9 @@ def hide_torch() -> None:
 
 
 def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, tokenize: bool = True) -> dict[str, Any]:
-    """Facts on the data files of some settings, and on the tokenizer; an error in place of what cannot be read.
+    """Facts about the data files of some settings and about the tokenizer; an error in place of what cannot be read.
 
-    Without `tokenize` the rows alone are looked at.
+    Without `tokenize` only the rows are examined.
     """
     facts: dict[str, Any] = {}
     tokenizer = None
@@ -94,7 +94,7 @@ def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, token
     stores: dict[str, TokenStore] = {}
     for name in names:
         facts[name] = _facts_or_error(config, name, tokenizer, stores)
-        if facts[name].get("error", {}).get("code") == "tokenizer_bad":  # which shows only when it meets the rows
+        if facts[name].get("error", {}).get("code") == "tokenizer_bad":  # which shows only when it is used on rows
             facts["tokenizer"], tokenizer = facts[name], None
             facts[name] = _facts_or_error(config, name, None, stores)
     if len(stores) > 1:
@@ -137,7 +137,7 @@ def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
 
 
 def _of_another_model(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> dict[str, Any]:
-    """The error of a tokenizer that is not the one of the model's folder, if it is another."""
+    """The error for a tokenizer that differs from the one in the model's folder, or nothing."""
     from engine.data.tokenizer import require_own_vocabulary
 
     try:
@@ -166,7 +166,7 @@ def _file_facts(
         tally.require_rows(source.path, config.prompt_column, config.response_column)
         return {**outline, **tally.to_json()}
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
-        tell(doing="token_store")  # what ends this process from here on is no fault of the data file
+        tell(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
     on_disk: dict[str, Any] = {"store_bytes": _bytes_of(store), "store_kept": kept}
@@ -178,7 +178,7 @@ def _file_facts(
 def _store(
     source: RowSource, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
 ) -> tuple[TokenStore, bool]:
-    """The store of a file, and whether it stays for the run, with what replies will be scored against."""
+    """The store of a file, and whether it is kept for the run, together with the references for scoring replies."""
     try:
         root, looking = Path(config.token_store), _paced("token_store")
         store = open_store(source, tokenizer, config.max_seq_len, root, report, looking)
@@ -189,12 +189,12 @@ def _store(
     except InputError as error:
         if error.message.code != "folder_unwritable":
             raise
-    with tempfile.TemporaryDirectory() as folder:  # looking must work where nothing may be written
+    with tempfile.TemporaryDirectory() as folder:  # the check must work in folders that are not writable
         return open_store(source, tokenizer, config.max_seq_len, Path(folder), report), False
 
 
 def _bytes_of(store: TokenStore) -> int:
-    """What a store takes on the disk: its tokens, and for each row two ends, its number and its hash."""
+    """The size of a store on disk: its tokens, and for each row two ends, its number and its hash."""
     tokens = sum(int(store.whole_lengths(part).sum()) for part in ("prompt", "label"))
     return tokens * int(np.dtype(store.meta["dtype"]).itemsize) + 4 * 8 * len(store)
 
@@ -222,7 +222,7 @@ def _paced_files() -> Callable[[str, int, int], None]:
 
 
 def _length_facts(store: TokenStore) -> dict[str, Any]:
-    """Quantiles and a histogram of the lengths before the cut, repeated rows, and labels with nothing in them."""
+    """Quantiles and a histogram of the lengths before cutting, repeated rows, and empty labels."""
     facts: dict[str, Any] = {}
     for part in ("prompt", "label"):
         lengths = store.whole_lengths(part)
@@ -262,7 +262,7 @@ def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, An
 
 
 def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
-    """What the model sees of one row of a file: its pieces, and how many are kept; raises InputError."""
+    """How the model sees one row of a file: its pieces, and how many are kept; raises InputError."""
     source = RowSource.of(config, name)
     require_files(config, "tokenizer")
     weightfile.require_regular(source.path, name)
@@ -284,7 +284,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
 def _kept_turns(
     source: RowSource, row: int, prompt: Text, starts: Sequence[int] | None, encode: Encode, limit: int
 ) -> dict[str, Any]:
-    """The text of a prompt that is kept, how many of its oldest turns are left out, and their text."""
+    """The part of a prompt that is kept, the number of its oldest turns that are left out, and their text."""
     whole = {"text": prompt, "turns_left_out": 0, "left_out": ""}
     if not starts or not isinstance(prompt, str):
         return whole
@@ -308,7 +308,7 @@ def _pieces(text: str | bytes | None, tokenizer: "PreTrainedTokenizerBase", limi
 
 
 def model_facts(config: RunConfig) -> dict[str, Any]:
-    """Facts on the model that a run starts from, and what vouches for its files; raises InputError."""
+    """Facts about the model that a run starts from, and what vouches for its files; raises InputError."""
     tell(doing="pretrained_model")
     require_files(config, "pretrained_model")
     facts = inspection.describe(config)
@@ -319,13 +319,13 @@ def model_facts(config: RunConfig) -> dict[str, Any]:
         require_numbers(files, Path(config.token_store))
         if path.is_dir():
             _require_generation(path)
-        if "positions" in facts:  # which a T5 has none of
+        if "positions" in facts:  # a T5 has none
             family_note.keep(path, config.freeze, Path(config.token_store), facts)
     return facts
 
 
 def _require_generation(path: Path) -> None:
-    """Raises InputError where the generation settings of a model could not be saved with it again."""
+    """Raises InputError if a model's generation settings could not be saved again with it."""
     if "torch" not in sys.modules:
         hide_torch()
     from engine.models.generation import read_generation
@@ -334,7 +334,7 @@ def _require_generation(path: Path) -> None:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The facts that were asked for; raises InputError."""
+    """The requested facts; raises InputError."""
     config = settings.from_json(request["config"])
     if request["task"] == "model":
         return model_facts(config)
@@ -370,7 +370,7 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]:
-    """Trains a tokenizer on the rows of Parquet files; of large ones on rows evenly taken from all of them."""
+    """Trains a tokenizer on the rows of Parquet files; for large files, on rows spread evenly over all of them."""
     from engine.data.importing.convert import require_plain
 
     journal.settle(map(Path, request["files"]))
@@ -398,13 +398,13 @@ def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]
 
 
 def _tell_again(doing: str, over: threading.Event) -> None:
-    """Tells what is being done until it is done: a training says nothing of itself, and the silent are given up."""
+    """Repeats what is being done until it is done: training a tokenizer is silent, and a silent process is given up."""
     while not over.wait(PACE * 10):
         tell(doing=doing)
 
 
 def main() -> int:
-    """Answers the request on standard input; 2 where it cannot be answered for what was given."""
+    """Answers the request on standard input; 2 if it cannot be answered because of its input."""
     request = json.load(sys.stdin.buffer)
     end_with(int(request["asker"]))
     limit_this_process()

@@ -1,4 +1,4 @@
-"""Rehearse: `python -m engine.rehearse RUN_DIR` does once what a run does many times, and reports what that takes."""
+"""Rehearse: `python -m engine.rehearse RUN_DIR` does once what a run does many times, and reports its cost."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ from engine.process.job import execute, leave
 from engine.process.world import World
 from engine.training.trial import rehearse
 
-OOM_SCORE = 1000  # the first to go where memory runs out
+OOM_SCORE = 1000  # the first process to be killed if memory runs out
 
 
 def _volunteer() -> None:
-    """Has the kernel end this process before any other where memory runs out: nothing of it is worth keeping."""
+    """Has the kernel kill this process before any other if memory runs out: none of its work is worth keeping."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{os.getpid()}/oom_score_adj").write_text(str(OOM_SCORE))
 

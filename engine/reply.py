@@ -38,7 +38,7 @@ def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
 
 
 def main() -> int:
-    """Answers what standard input asks; 2, and the error as JSON, where the input cannot be used."""
+    """Answers the request on standard input; 2, and the error as JSON, if it cannot be used."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     asked = json.load(sys.stdin)

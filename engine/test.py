@@ -20,7 +20,7 @@ from engine.training.score_events import tell_ceiling, tell_score
 
 
 def score(job: Job) -> Message:
-    """The whole job; what to say when it is done. Raises InputError or StopAskedError."""
+    """Runs the whole job; returns its final message. Raises InputError or StopAskedError."""
     config, best = job.config, str(job.output.best)
     job.phase("loading")
     source = job.source("test_file")

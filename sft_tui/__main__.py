@@ -3,7 +3,7 @@
 import os
 import sys
 
-# `-m` puts the working folder first on the path of imports, and people call us inside what they downloaded.
+# `-m` puts the working folder first on `sys.path`, and people may run us inside a folder that they downloaded.
 if not sys.flags.safe_path and os.path.realpath(sys.path[0]) != os.path.realpath(f"{__file__}/../.."):
     del sys.path[0]
 

@@ -7,14 +7,14 @@ import sys
 def module_command(module: str, *arguments: str) -> list[str]:
     """Runs `module` with this Python.
 
-    `-P` keeps the working folder off the path of imports: people call us inside what they downloaded, and a `numpy.py`
-    or an `engine/` there must not be run.
+    `-P` keeps the working folder off `sys.path`: people may run us inside a folder that they downloaded, and a
+    `numpy.py` or an `engine/` there must not be executed.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def signal_of(code: int) -> str:
-    """The signal that an exit code as subprocess gives it stands for; empty where the process left by itself."""
+    """The name of the signal that ended a process, from its exit code in subprocess; empty if it exited by itself."""
     if code >= 0:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Curves of a run, of bounded size however long it is: what a chart needs, kept with the snapshot of its state."""
+"""Curves of a run for the charts: bounded in size however long the run is, and kept with the snapshot of its state."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _Evaluations = list[tuple[Real | None, ...]]
 
 
 class Bucket(NamedTuple):
-    """Some steps that follow each other: their values' range and sum; `known` are finite, `bad` are not."""
+    """Range and sum of the values of consecutive steps; `known` of them are finite, `bad` are not."""
 
     low: float
     high: float
@@ -30,11 +30,11 @@ class Bucket(NamedTuple):
 
     @property
     def mean(self) -> float:
-        """Of the finite values."""
+        """The mean of the finite values."""
         return self.total / self.known if self.known else math.nan
 
     def plus(self, other: "Bucket") -> "Bucket":
-        """Both together."""
+        """This bucket and another merged."""
         counts = (self.total + other.total, self.known + other.known, self.bad + other.bad)
         return Bucket(min(self.low, other.low), max(self.high, other.high), *counts)
 
@@ -44,14 +44,14 @@ EMPTY = Bucket(math.inf, -math.inf, 0.0, 0, 0)
 
 @dataclass
 class Curve:
-    """A value of each step, in buckets of `width` steps; the width doubles when there are too many."""
+    """One value per step, in buckets of `width` steps; the width doubles when there are too many buckets."""
 
     width: int = 1
     buckets: list[Bucket] = field(default_factory=list)  # of the steps 1 … width, width + 1 …
     last: int = 0  # the newest step
 
     def add(self, step: int, value: float) -> None:
-        """Takes in the value of a step (from 1); a step that was there before begins anew from there."""
+        """Adds the value of a step (from 1); a step that was added before discards it and every later one."""
         place = (step - 1) // self.width
         if step <= self.last:
             del self.buckets[place:]
@@ -71,7 +71,7 @@ class Curve:
         self.width *= 2
 
     def between(self, first: int, last: int, columns: int) -> list[Bucket]:
-        """The steps `first` … `last` in so many columns of equal length."""
+        """The steps `first` … `last` in the given number of columns of equal length."""
         found = [EMPTY] * columns
         span = max(1, last - first + 1)
         for place in range(max(0, (first - 1) // self.width), min(len(self.buckets), 1 + (last - 1) // self.width)):
@@ -81,7 +81,7 @@ class Curve:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; infinities as nothing."""
+        """Plain values; infinities become None."""
         return {"width": self.width, "last": self.last, "buckets": [_plain(bucket) for bucket in self.buckets]}
 
     @classmethod
@@ -112,10 +112,10 @@ class Curves:
     of: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in METRICS})
     evaluations: list[tuple[int, float, float]] = field(default_factory=list)  # step, loss, BLEU
     memory: list[list[int]] = field(default_factory=list)  # of each rank
-    host: list[int] = field(default_factory=list)  # what is in use of the machine's
+    host: list[int] = field(default_factory=list)  # in use on the machine
 
     def take(self, record: Record) -> None:
-        """Takes in one more event."""
+        """Applies one event."""
         match record.event:
             case events.Step() as step:
                 self._step(step)
@@ -140,7 +140,7 @@ class Curves:
             self.of[name].add(step.step, value)
 
     def copy(self) -> "Curves":
-        """The same as of now, for whoever reads while this one grows."""
+        """A copy as of now, for a reader in another thread while this one grows."""
         curves = {name: Curve(curve.width, list(curve.buckets), curve.last) for name, curve in self.of.items()}
         return Curves(curves, list(self.evaluations), list(self.memory), list(self.host))
 

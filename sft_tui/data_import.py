@@ -1,4 +1,4 @@
-"""Data of one's own, brought in by a process of the engine, and what is told of it."""
+"""The user's own data, imported by a process of the engine, and the report on it."""
 
 import contextlib
 import shlex
@@ -23,7 +23,7 @@ PARTS = ("train", "valid", "test")
 def bring_in(
     files: list[str], progress: ask_engine.Progress = ask_engine.nothing, task: str = "import", **how: Any
 ) -> dict[str, Any]:
-    """Imports files, or the demo's rows or texts (`task`), and what came of it; raises InputError."""
+    """Imports files, or the demo's rows or texts (`task`), and returns the result; raises InputError."""
     with contextlib.ExitStack() as stack:
         kept = {name: spooled(name, stack) for name in files if is_stream(name)}
         shown = {path: name for name, path in kept.items()}
@@ -31,9 +31,9 @@ def bring_in(
 
 
 def columns_to_name(files: list[str], prompt_column: str = "", response_column: str = "") -> dict[str, str]:
-    """The columns of files of which an import does not know which ones are prompt and response, with a value of each.
+    """The columns of files, each with a sample value, when an import cannot tell which are prompt and response.
 
-    Empty where that is not what it lacks; raises InputError. The columns are those that the import was given.
+    Empty if that is not why the import failed; raises InputError. `columns` are those that the import was given.
     """
     found = _asked("columns", ask_engine.nothing, files, prompt_column=prompt_column, response_column=response_column)
     return {str(name): str(value) for name, value in found["columns"].items()}
@@ -61,7 +61,7 @@ def _asked(
 
 
 def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
-    """What was read, a preview, what was refused and why, and what was written."""
+    """The report: what was read, a preview, what was refused and why, and what was written."""
     yield from _reasons(found, "passed_over", lang)
     for file in found["files"]:
         kind = ", ".join(filter(None, (file["format"], file["encoding"], file["compression"])))
@@ -82,7 +82,7 @@ def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
 
 
 def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
-    """The files with their rows, what was divided between them, and what was spared."""
+    """The files written with their numbers of rows, how rows were split between them, and what was left untouched."""
     for part in PARTS:
         if found[part]:
             yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
@@ -95,7 +95,7 @@ def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
 
 
 def check_command(found: Mapping[str, Any]) -> str:
-    """The command that checks a run with the files that were written, or the rows where none are held out."""
+    """The command that checks a run with the files written, or only the rows if none are held out."""
     if not found["valid"]:
         return shlex.join(["sft-tui", "data", "check", as_path(found["train"])])
     usual = preset("sft-small").config
@@ -105,7 +105,7 @@ def check_command(found: Mapping[str, Any]) -> str:
 
 
 def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
-    """Records and rows so that the sums can be checked, and the reasons of what is missing."""
+    """Numbers of records and rows that add up, and the reasons for those that are missing."""
     shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
     refused = found["records"] - found["used"]
     yield say("import_records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
@@ -122,7 +122,7 @@ def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
 
 
 def _reasons(found: Mapping[str, Any], kind: str, lang: Lang) -> Iterator[str]:
-    """A line on each reason, most frequent first."""
+    """One line per reason, most frequent first."""
     counted = [(code, part) for code, entry in found[kind].items() for part in entry["details"]]
     for code, part in sorted(counted, key=lambda reason: -reason[1]["count"]):
         places = ", ".join(safe(place, 80) for place in part["places"])

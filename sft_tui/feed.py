@@ -16,7 +16,7 @@ from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.text import safe
 
-PIECE_BYTES = 128 << 10  # read at a time, so that whoever waits in between waits briefly
+PIECE_BYTES = 128 << 10  # read at a time, so that other threads wait only briefly
 TAIL_BYTES = 256 << 10  # of the log that is shown at first
 LOOK_SECONDS = 2.0
 LEVELS = ("notes", "all", "warnings")
@@ -24,7 +24,7 @@ LEVELS = ("notes", "all", "warnings")
 
 @dataclass(frozen=True)
 class FeedState:
-    """What is known of a run at one moment; nothing of it changes afterwards."""
+    """What is known of a run at one moment; immutable."""
 
     run: Run
     curves: Curves
@@ -35,7 +35,7 @@ class FeedState:
 
 @dataclass
 class Feed:
-    """Follows a run; `poll` takes in a piece of what is new, else of what came before."""
+    """Follows a run; `poll` reads a piece of the new events, or else of the earlier ones."""
 
     run_dir: RunDir
     lang: Lang
@@ -43,7 +43,7 @@ class Feed:
     log: Log = field(default_factory=Log)
     behind: int = 0  # bytes of the stream that are still to be read
     _follower: Follower | None = None
-    _past: Past | None = None  # what somebody else took in, beyond the newest lines of it
+    _past: Past | None = None  # what the snapshot already covers, before the newest lines of the log
     _looked_at: float = 0.0
 
     @property
@@ -58,23 +58,23 @@ class Feed:
 
     @property
     def reading(self) -> bool:
-        """Whether more of the log is to be read at once."""
+        """Whether more of the log is ready to be read immediately."""
         return self.behind > 0 or self._past is not None
 
     def shot(self) -> FeedState | None:
-        """What is known now, for another thread; None before the first poll."""
+        """The state as of now, for another thread; None before the first poll."""
         if self.run is None:
             return None
         earlier = self.log.earlier(self._past.share if self._past else 1.0)
         run = replace(self.run, state=self.state)
         if not run.alive:
-            if self.state.ended is None:  # and it could not be written how it ended
+            if self.state.ended is None:  # and its end could not be written
                 run = replace(run, state=replace(self.state, ended=self.run.state.ended))
             run = runs.located(run)
         return FeedState(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
 
     def poll(self) -> bool:
-        """Takes in a piece; whether there was any."""
+        """Reads a piece; returns whether there was one."""
         fresh = self._follower is None
         if self._follower is None:
             self._follower = Follower(self.run_dir)
@@ -94,15 +94,15 @@ class Feed:
         return fresh or bool(records)
 
     def _look(self) -> Run:
-        """Who is alive; the rest of a run is known here already."""
+        """Checks which processes are alive; the rest of the run is already known here."""
         record = self.run_dir.read_record()
         alive = runs.is_alive(self.run_dir, record)
         if not alive and self.behind == 0 and self.state.ended is None:
-            return runs.look(self.run_dir)  # which writes the certificate where nobody is left to
+            return runs.look(self.run_dir)  # writes the certificate if no process is left to do so
         return Run(self.run_dir, record, self.state, alive)
 
     def _read_tail(self, offset: int) -> None:
-        """The newest lines before `offset`, which were taken in by somebody else; what is before them comes later."""
+        """Reads the newest lines before `offset`, which the snapshot covers; earlier lines are read later."""
         begin = max(0, offset - TAIL_BYTES)
         try:
             tail = read_piece(self.run_dir.events, begin, offset - begin)

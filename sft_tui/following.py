@@ -1,4 +1,4 @@
-"""Follows a run in this terminal until it ends or its viewer leaves; nothing that happens here reaches the run."""
+"""Follows a run in this terminal until it ends or its viewer leaves; nothing that happens here affects the run."""
 
 import contextlib
 import signal
@@ -23,16 +23,16 @@ from sft_tui.removal import discard
 from sft_tui.starting import Started
 
 POLL_SECONDS = 0.2
-LOOK_SECONDS = 2.0  # between two looks whether anybody is left who could end the run in words
-READ_BYTES = 4 << 20  # at a time: a viewer that was stopped for hours catches up without holding it all
+LOOK_SECONDS = 2.0  # between checks that a process is left which can report the end of the run
+READ_BYTES = 4 << 20  # at a time: a viewer that was suspended for hours catches up without holding everything in memory
 
 
 class LeftError(Exception):
-    """The viewer leaves, the run goes on."""
+    """The viewer leaves; the run continues."""
 
 
 def follow(run_dir: RunDir, view: EventView, lang: Lang, *, attempt: int = 0) -> int:
-    """Shows the run from `attempt` on (0: from its beginning) to its end; the exit code of the run, 0 where left."""
+    """Shows the run from `attempt` (0: its beginning) to its end; returns its exit code, or 0 if the viewer left."""
     with ended_in_order():
         try:
             end = _to_the_end(run_dir, view, lang, attempt)
@@ -47,7 +47,7 @@ def follow(run_dir: RunDir, view: EventView, lang: Lang, *, attempt: int = 0) ->
 
 
 def follow_started(started: Started, view: EventView, lang: Lang) -> int:
-    """Shows a run that was just started; one that was refused at once leaves nothing behind."""
+    """Shows a run that was just started; one that is refused at once leaves nothing behind."""
     code = follow(started.run_dir, view, lang, attempt=started.attempt)
     if code in (2, 3) and started.made:
         started.supervisor.wait()
@@ -57,7 +57,7 @@ def follow_started(started: Started, view: EventView, lang: Lang) -> int:
 
 def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> events.RunEnded:
     reader, looked_at, dead = EventReader(run_dir.events), 0.0, 0
-    pending: deque[Record] = deque()  # a Ctrl-C loses none of them
+    pending: deque[Record] = deque()  # so that Ctrl-C loses none of them
     end: tuple[int, events.RunEnded] | None = None  # with its attempt
     last: Record | None = None
     while True:
@@ -75,11 +75,11 @@ def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> e
                 run = runs.look(run_dir)
                 over = end is not None and end[0] >= attempt
                 if end is not None and over and not run.alive and run.state.attempt == end[0]:
-                    for record in reader.poll():  # readings that came with the end
+                    for record in reader.poll():  # readings written together with the end
                         _show(view, record)
                     return end[1]
                 dead = 0 if run.alive or over else dead + 1
-                if dead > 1:  # and nothing came in between
+                if dead > 1:  # and nothing was written in between
                     return _unwritten(run, attempt, view, last)
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
@@ -89,7 +89,7 @@ def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> e
 
 
 def _unwritten(run: runs.Run, attempt: int, view: EventView, last: Record | None) -> events.RunEnded:
-    """The end of an attempt that its stream could not take; raises InputError where nothing is known of one."""
+    """The end of an attempt that could not be written to its stream; raises InputError if no end is known."""
     end = run.state.ended
     if last is None or end is None or run.state.attempt < attempt:
         raise InputError("supervisor_failed", run=run.name, log=str(run.run_dir.supervisor_output))
@@ -98,7 +98,7 @@ def _unwritten(run: runs.Run, attempt: int, view: EventView, last: Record | None
 
 
 def _show(view: EventView, record: Record) -> None:
-    """Shows an event; raises LeftError where the terminal or the file that it goes to takes no more."""
+    """Shows an event; raises LeftError if the terminal or file it is written to accepts no more output."""
     try:
         view.show(record)
     except OSError:
@@ -106,7 +106,7 @@ def _show(view: EventView, record: Record) -> None:
 
 
 def _end_so_far(end: tuple[int, events.RunEnded] | None, record: Record) -> tuple[int, events.RunEnded] | None:
-    """The end of the newest attempt; readings may come after it, and a later attempt takes it back."""
+    """The end of the newest attempt; readings may follow it, and a later attempt clears it."""
     attempt = record.envelope.attempt
     if isinstance(record.event, events.RunEnded):
         return attempt, record.event
@@ -114,7 +114,7 @@ def _end_so_far(end: tuple[int, events.RunEnded] | None, record: Record) -> tupl
 
 
 def _ask(run_dir: RunDir, lang: Lang) -> None:
-    """What a person who pressed Ctrl-C wants; raises LeftError where it is to leave, as where nobody can answer."""
+    """Asks a person who pressed Ctrl-C what to do; raises LeftError if the choice is to leave, or nobody can answer."""
     stopping = bool(run_dir.stop_requested())
     try:
         answer = input("\n" + say("ask_again" if stopping else "ask", lang)) if sys.stdin.isatty() else ""
@@ -137,7 +137,7 @@ def _ask(run_dir: RunDir, lang: Lang) -> None:
 
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
-    """A signal that ends this program ends what is under way first: a view of the terminal, a rehearsal."""
+    """Has a signal that ends this program end what is in progress first: a terminal view, a rehearsal."""
 
     def leave(number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)

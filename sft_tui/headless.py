@@ -1,4 +1,4 @@
-"""What --no-ui prints of a run: plain lines, bars or raw events; standard output is data, standard error is notes."""
+"""What --no-ui prints: plain lines, bars or raw events of a run; data go to stdout, notes to stderr."""
 
 import math
 import sys
@@ -16,27 +16,27 @@ from sft_tui.run_state import RunState, reduce
 
 PHASE_LINE_SECONDS = 10.0
 STEP_LINE_SECONDS = 60.0
-WARM_STEPS = 3  # steps before the time left is told
+WARM_STEPS = 3  # steps before the time left is shown
 
 
 class EventView(Protocol):
     """Shows the events of one attempt as they come."""
 
     def show(self, record: Record) -> None:
-        """Shows one more event."""
+        """Shows one event."""
 
     def close(self) -> None:
-        """Leaves the terminal in order."""
+        """Restores the terminal."""
 
     def suspend(self) -> None:
         """Makes room for a question."""
 
     def restore(self) -> None:
-        """Goes on after a question."""
+        """Resumes after a question."""
 
 
 def choose_view(lang: Lang, *, json: bool) -> EventView:
-    """Raw events where asked for; bars where standard error is a terminal; else plain lines."""
+    """Raw events if asked for; bars if standard error is a terminal; else plain lines."""
     if json:
         return JsonView(sys.stdout)
     if sys.stderr.isatty():
@@ -45,7 +45,7 @@ def choose_view(lang: Lang, *, json: bool) -> EventView:
 
 
 class _Lines:
-    """What views that only print lines have in common: nothing to leave in order."""
+    """The base of views that only print lines and have no terminal state to restore."""
 
     def close(self) -> None:
         """Nothing to do."""
@@ -58,7 +58,7 @@ class _Lines:
 
 
 class JsonView(_Lines):
-    """One event a line, as in the stream."""
+    """One event per line, as in the stream."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
@@ -72,21 +72,21 @@ class JsonView(_Lines):
 class PlainView(_Lines):
     """Lines: steps, scores and samples to `out`; everything else to `notes`.
 
-    What is said from time to time is said by the clock of the events: a log that is read later has the same lines.
+    Periodic lines follow the timestamps of the events, so a log that is read later gives the same lines.
     """
 
     def __init__(self, lang: Lang, out: IO[str], notes: IO[str], state: RunState | None = None) -> None:
-        """`state`: of the run before the first event that is shown."""
+        """`state` is that of the run before the first event shown."""
         self._lang, self._out, self._notes = lang, out, notes
         self._state = state or RunState()
         self._phase_at = self._step_at = math.inf
         self._phase_name = ""
 
     def show(self, record: Record) -> None:
-        """Prints what there is to say of an event."""
+        """Prints the lines of an event."""
         self._state = reduce(self._state, record)
         now = record.envelope.mono
-        self._phase_at, self._step_at = min(self._phase_at, now), min(self._step_at, now)  # the clock starts at a boot
+        self._phase_at, self._step_at = min(self._phase_at, now), min(self._step_at, now)  # a boot restarts the clock
         match record.event:
             case events.Step() as step:
                 self._step(step, now)
@@ -107,7 +107,7 @@ class PlainView(_Lines):
         changed, self._phase_name = phase.name != self._phase_name, phase.name
         if phase.name in ("training", "saving", "publishing", "verifying"):
             return
-        if changed or now - self._phase_at > PHASE_LINE_SECONDS:  # a file after another is the same phase
+        if changed or now - self._phase_at > PHASE_LINE_SECONDS:  # the next file is the same phase
             self._phase_at = now
             write_line(phase_line(phase, self._lang), self._notes)
 
@@ -137,7 +137,7 @@ class BarsView:
         self._bars.start()
 
     def show(self, record: Record) -> None:
-        """Moves the bars, and prints what there is to say."""
+        """Updates the bars and prints the lines of an event."""
         from rich.text import Text
 
         if self._plain is not None and isinstance(record.event, events.Step):
@@ -148,15 +148,15 @@ class BarsView:
             self._console.print(Text(harmless(line)))
 
     def close(self) -> None:
-        """Takes the bars down."""
+        """Removes the bars."""
         self._bars.stop()
 
     def suspend(self) -> None:
-        """Takes the bars down for a while."""
+        """Hides the bars for a while."""
         self._bars.stop()
 
     def restore(self) -> None:
-        """Puts them up again."""
+        """Shows the bars again."""
         self._bars.start()
 
     def _move(self, record: Record) -> None:
@@ -190,18 +190,18 @@ class BarsView:
 
 
 def phase_name(name: str, lang: Lang) -> str:
-    """A phase's name for people."""
+    """The displayed name of a phase."""
     return text.safe(PHASES_ZH.get(name, name) if lang == "zh" else name)
 
 
 def phase_line(phase: events.Phase, lang: Lang) -> str:
-    """How far a phase is."""
+    """The progress of a phase, as a line."""
     key = "phase_done" if phase.total else "phase"
     return say(key, lang, name=phase_name(phase.name, lang), done=phase.done, total=phase.total)
 
 
 def time_left(state: RunState, lang: Lang) -> str:
-    """The time to the end, or nothing while it would be a guess."""
+    """The time left, or nothing while it would be a guess."""
     seconds = state.seconds_left
     if seconds is None or state.pace.steps < WARM_STEPS:
         return ""
@@ -209,7 +209,7 @@ def time_left(state: RunState, lang: Lang) -> str:
 
 
 def step_line(state: RunState, lang: Lang) -> str:
-    """The newest step on one line, numbers in columns that do not move."""
+    """The newest step on one line, its numbers in fixed columns."""
     step = state.step
     if step is None:
         return ""
@@ -234,7 +234,7 @@ Line = tuple[str, str]  # ("data" or "note", the line)
 
 
 def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
-    """What there is to say of an event that is no step and no phase; foreign text is made harmless."""
+    """The lines of an event other than a step or a phase; foreign text is made harmless."""
     match event:
         case events.RunStarted():
             return [("note", line) for line in started_lines(event, lang)]
@@ -243,7 +243,7 @@ def lines(event: events.Event, state: RunState, lang: Lang) -> list[Line]:
             steps = {"per_epoch": event.steps_per_epoch, "total": event.steps_total}
             return [("note", say("plan", lang, **counts, **steps))]
         case events.Eval():
-            scale = [("note", say("bleu_scale", lang))] if state.pace.evaluations == 1 else []  # once
+            scale = [("note", say("bleu_scale", lang))] if state.pace.evaluations == 1 else []  # explained once
             return [("data", _eval_line(event, state, lang)), *scale]
         case events.Sample():
             parts = {"prompt": event.prompt, "reference": event.reference, "prediction": event.prediction}
@@ -302,12 +302,12 @@ def _eval_line(event: events.Eval, state: RunState, lang: Lang) -> str:
 
 
 def _short(value: str) -> bool:
-    """Whether a piece of evidence fits a line; tracebacks and stacks are in the log."""
+    """Whether a piece of evidence fits on a line; tracebacks and stacks are in the log."""
     return "\n" not in value.strip()
 
 
 def ended_lines(event: events.RunEnded, lang: Lang) -> list[Line]:
-    """How an attempt ended, what to do, and what is known of its memory."""
+    """The lines on how an attempt ended, what to do, and how much memory it took."""
     what, fix = text.safe(event.message.what(lang)), text.safe(event.message.fix(lang))
     good = event.exit_code == 0
     stream = "data" if good else "note"

@@ -1,4 +1,4 @@
-"""Follows the stream of a run to its state: from a snapshot where there is one, so that a long run opens at once."""
+"""Computes a run's state from its stream, starting from a snapshot if there is one, so a long run opens at once."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ VERSION = 4  # of the snapshot
 
 
 class Follower:
-    """State and curves of a run, brought up to date by `poll`."""
+    """State and curves of a run, updated by `poll`."""
 
     def __init__(self, run_dir: RunDir) -> None:
         self._run_dir = run_dir
@@ -25,10 +25,10 @@ class Follower:
         self._reader = EventReader(run_dir.events, place)
 
     def poll(self, most: int = 1 << 62) -> list[Record]:
-        """Takes in what was written since the last call, of about `most` bytes at a time; the new records."""
+        """Reads what was written since the last call, about `most` bytes at a time; returns the new records."""
         restarts = self._reader.restarts
         records = self._reader.poll(most)
-        if self._reader.restarts > restarts:  # another file than the one before: nothing of it holds
+        if self._reader.restarts > restarts:  # not the same file as before: discard everything
             self.state, self.curves = RunState(), Curves()
         for record in records:
             self.state = reduce(self.state, record)
@@ -37,16 +37,16 @@ class Follower:
 
     @property
     def offset(self) -> int:
-        """Bytes of the stream that were taken in."""
+        """Bytes of the stream that were read."""
         return self._reader.place.offset
 
     @property
     def is_behind(self) -> bool:
-        """Whether the stream has more than the snapshot, as where the supervisor did not live to write its last one."""
+        """Whether the stream is ahead of the snapshot, e.g. because the supervisor died before writing its last one."""
         return self.offset != self._saved
 
     def save(self) -> None:
-        """Writes the snapshot; a disk that does not take it is no harm."""
+        """Writes the snapshot; a failure to write it is ignored."""
         parts = {"state": run_state.to_json(self.state), "curves": self.curves.to_json()}
         value = without_non_finite({"version": VERSION, "place": self._reader.place.to_json(), **parts})
         with contextlib.suppress(OSError):
@@ -59,9 +59,9 @@ def _sha256(value: Any) -> str:
 
 
 def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
-    """State, curves and place of the snapshot, or those of a stream not read yet.
+    """State, curves and stream position of the snapshot, or those of a stream not read yet.
 
-    A snapshot whose own hash does not fit is as good as none: the stream says the same.
+    A snapshot whose hash does not match is ignored: the stream holds the same information.
     """
     value = read_json(run_dir.snapshot)
     try:

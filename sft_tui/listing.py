@@ -1,4 +1,4 @@
-"""Runs as lines: the table of all, the one line of one, its log, and its end."""
+"""Runs as text: the table of all runs, and a run's status line, log and end."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ READ_BYTES = 4 << 20
 
 
 def table(found: list[Run], lang: Lang, columns: int = 0) -> list[str]:
-    """A line on each run under a line of headings, at most so many columns wide (0: as wide as they are)."""
+    """One line per run under a line of headings, at most the given number of columns wide (0: no limit)."""
     rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in found)]
     widths = [max(text.width(row[place]) for row in rows) for place in range(len(COLUMNS))]
     lines = ["  ".join(text.pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -28,7 +28,7 @@ def table(found: list[Run], lang: Lang, columns: int = 0) -> list[str]:
 
 
 def cells(run: Run, lang: Lang) -> list[str]:
-    """What the table says of a run, column by column."""
+    """The cells of a run in the table, by column."""
     state, step = run.state, run.state.step
     ended = state.ended.message.what(lang) if state.ended and not run.alive else ""
     return [
@@ -54,7 +54,7 @@ def best_bleu(run: Run) -> str:
 
 
 def status_line(run: Run, lang: Lang) -> str:
-    """How a run is, on one line."""
+    """The state of a run, on one line."""
     state, step = run.state, run.state.step
     parts = [f"{text.safe(run.name)} {status_name(run.status, lang)}"]
     if run.alive and not state.under_way:
@@ -73,7 +73,7 @@ def status_line(run: Run, lang: Lang) -> str:
 
 
 def print_events(run_dir: RunDir, lang: Lang, *, json: bool) -> None:
-    """The events so far, as plain lines or as they are."""
+    """Prints the events so far, as plain lines or raw."""
     view = JsonView(sys.stdout) if json else PlainView(lang, sys.stdout, sys.stdout)
     reader = EventReader(run_dir.events)
     while records := reader.poll(READ_BYTES):
@@ -82,7 +82,7 @@ def print_events(run_dir: RunDir, lang: Lang, *, json: bool) -> None:
 
 
 def print_output(run_dir: RunDir) -> None:
-    """What the trainer's processes wrote, line by line, made harmless; raises InputError."""
+    """Prints what the trainer's processes wrote, line by line, made harmless; raises InputError."""
     try:
         fd = open_regular(run_dir.trainer_output)
     except FileNotFoundError:
@@ -91,14 +91,14 @@ def print_output(run_dir: RunDir) -> None:
         raise unreadable(run_dir.trainer_output, error) from None
     with open(fd, "rb") as lines:
         while line := lines.readline(READ_BYTES):
-            if len(line) == READ_BYTES and not any(line):  # a hole, which may have terabytes
+            if len(line) == READ_BYTES and not any(line):  # a hole in a sparse file, which may be terabytes long
                 lines.seek(end_of_hole(fd, lines.tell()))
                 continue
             write_line(text.safe(line.decode("utf-8", "replace").rstrip("\n")), sys.stdout)
 
 
 def wait_for_end(run_dir: RunDir) -> events.RunEnded:
-    """The end of a run that was asked for one, once no process of it is left."""
+    """The end of a run that was asked to end, once none of its processes is left."""
     while True:
         run = runs.look(run_dir)
         if not run.alive and run.state.ended is not None:

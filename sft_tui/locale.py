@@ -1,4 +1,4 @@
-"""The app's own texts in English and Chinese, and which of the two a person reads."""
+"""The app's own texts in English and Chinese, and which language to use."""
 
 import os
 from collections.abc import Mapping
@@ -509,7 +509,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 
 def language(env: Mapping[str, str] = os.environ) -> Lang:
-    """The language of a person's locale: Chinese where it says so, else English."""
+    """The language of the user's locale: Chinese if it says so, else English."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if env.get(name):
             return "zh" if env[name].lower().startswith("zh") else "en"
@@ -545,5 +545,5 @@ STATUS_ZH = {
 
 
 def status_name(status: str, lang: Lang) -> str:
-    """A run's state for people."""
+    """The displayed name of a run's state."""
     return safe(STATUS_ZH.get(status, status) if lang == "zh" else status.replace("_", " "), 40)

@@ -1,4 +1,4 @@
-"""The lines of a log that a screen holds: all notes and warnings of the run, the first of its steps and the newest."""
+"""The log lines that a screen holds: all notes and warnings of the run, and its first and newest steps."""
 
 import heapq
 from collections import deque
@@ -10,32 +10,32 @@ from engine.contract.events import Record
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 
-MOST_STEPS = 5000  # of the first, and of the newest
-MOST_NOTES = 20_000  # of a run of a million steps there are about 5,000
+MOST_STEPS = 5000  # first lines, and as many newest ones
+MOST_NOTES = 20_000  # a run of a million steps has about 5,000
 PAST_BYTES = 1 << 20  # read at a time
-STEP_BYTES = 2 << 20  # before what was read first: steps in it are shown; those between it and the first are counted
-KIND_WITHIN = 400  # bytes of a line
+STEP_BYTES = 2 << 20  # before the part read first: its steps are shown; earlier ones, after the first, only counted
+KIND_WITHIN = 400  # the kind stands within this many bytes of a line
 STEP, UNSHOWN = b'"kind":"step"', (b'"kind":"host"', b'"kind":"gpu"', b'"kind":"heartbeat"', b'"kind":"phase"')
 
 
 class LogLine(NamedTuple):
-    """One line of the log: when (hours to seconds), how grave (step, note, data, warning, error), and the text."""
+    """One line of the log: time of day, level (step, note, data, warning, error), and text."""
 
     at: str
     level: str
     text: str
-    number: int = 0  # grows from line to line
+    number: int = 0  # increases from line to line
 
 
 class Gap(NamedTuple):
-    """Lines that are not held: how many, and the number of the first line after them."""
+    """Lines that are not held: their count, and the number of the first line after them."""
 
     lines: int = 0
     before: int = 0
 
 
 class Earlier(NamedTuple):
-    """What of a log is not held: of notes and of steps, and how much of it was read so far."""
+    """The parts of a log that are not held, for notes and for steps, and the share of it read so far."""
 
     notes: Gap = Gap()
     steps: Gap = Gap()
@@ -43,20 +43,20 @@ class Earlier(NamedTuple):
 
 
 class Held:
-    """Lines of one kind in their order: the first ones, a gap where there were too many, and the newest ones.
+    """Lines of one kind in order: the first ones, a gap if there were too many, and the newest ones.
 
-    They may come in two parts: newer ones by `add`, and those from before all of them by `add_earlier`.
+    They may come in two parts: newer lines by `add`, and lines from before all of those by `add_earlier`.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most  # of the first, and of the newest
+        self._most = most  # first lines, and as many newest ones
         self._first: list[LogLine] = []
-        self._past: deque[LogLine] = deque()  # after the gap, and before all that `add` was given
+        self._past: deque[LogLine] = deque()  # after the gap, and before everything given to `add`
         self._new: deque[LogLine] = deque()
         self.dropped = 0
 
     def add(self, line: LogLine, *, begun: bool) -> None:
-        """Appends a newer line; `begun`: none is still to come from before."""
+        """Appends a newer line; `begun` says that no earlier lines are still to come."""
         self._new.append(line)
         oldest = self._over()
         if oldest is not None and begun and not self.dropped and len(self._first) < self._most:
@@ -65,7 +65,7 @@ class Held:
             self.dropped += oldest is not None
 
     def add_earlier(self, line: LogLine, *, behind: bool) -> None:
-        """Appends a line from before all that `add` was given; `behind`: it comes after some that were left out."""
+        """Appends a line from before everything given to `add`; `behind` says that lines before it were left out."""
         if not self.dropped and not behind and len(self._first) < self._most:
             self._first.append(line)
             return
@@ -73,29 +73,29 @@ class Held:
         self.dropped += self._over() is not None
 
     def _over(self) -> LogLine | None:
-        """Takes the oldest line after the gap, where there are too many."""
+        """Removes the oldest line after the gap if there are too many."""
         if len(self._past) + len(self._new) <= self._most:
             return None
         return (self._past or self._new).popleft()
 
     def lines(self) -> list[LogLine]:
-        """All of them."""
+        """All lines held."""
         return [*self._first, *self._past, *self._new]
 
     def gap(self, more: int = 0) -> Gap:
-        """The gap, with `more` lines that were never given."""
+        """The gap, including `more` lines that were never given."""
         after = next(iter((*self._past, *self._new)), None)
         return Gap(self.dropped + more, after.number if after else 1 << 60)
 
 
 class Log:
-    """Lines of bounded number: steps never push out a note or a warning, nor anything the beginning."""
+    """A bounded number of lines: steps never displace a note or a warning, and nothing displaces the beginning."""
 
     def __init__(self) -> None:
         self._notes, self._steps = Held(MOST_NOTES), Held(MOST_STEPS)
         self._next, self._next_past = 0, -(1 << 60)
-        self.begun = True  # nothing from before what is added is still to come
-        self.steps_passed = 0  # of what was read later, that were only counted
+        self.begun = True  # no earlier lines are still to come
+        self.steps_passed = 0  # steps of the earlier part that were only counted
 
     def add(self, lines: Iterable[LogLine]) -> None:
         """Appends newer lines."""
@@ -104,7 +104,7 @@ class Log:
             self._next += 1
 
     def add_earlier(self, lines: Iterable[LogLine]) -> None:
-        """Appends lines that come before all that `add` was given, in their own order."""
+        """Appends lines that precede everything given to `add`, in order."""
         for line in lines:
             behind = line.level == "step" and self.steps_passed > 0
             self._of(line).add_earlier(line._replace(number=self._next_past), behind=behind)
@@ -114,31 +114,31 @@ class Log:
         return self._steps if line.level == "step" else self._notes
 
     def lines(self) -> tuple[LogLine, ...]:
-        """All lines that are held, in their order."""
+        """All lines held, in order."""
         return tuple(heapq.merge(self._notes.lines(), self._steps.lines(), key=attrgetter("number")))
 
     def earlier(self, read: float) -> Earlier:
-        """What is not held, where `read` of the whole was read."""
+        """What is not held, when the share `read` of the log was read."""
         return Earlier(self._notes.gap(), self._steps.gap(self.steps_passed), read)
 
 
 class Past:
-    """The beginning of a stream, up to a place in it: read in pieces, and most of its steps passed over undecoded."""
+    """The beginning of a stream up to an offset: read in pieces, most of its steps skipped without decoding."""
 
     def __init__(self, run_dir: RunDir, until: int) -> None:
         self._until = until
         self._reader = EventReader(run_dir.events, wanted=self._wanted)
         self._offset = 0
-        self._steps = 0  # that were read
+        self._steps = 0  # read so far
         self.steps_passed = 0
 
     @property
     def share(self) -> float:
-        """How much of it was read."""
+        """The share that was read."""
         return min(1.0, self._offset / self._until) if self._until else 1.0
 
     def read(self) -> list[Record]:
-        """The next piece; its steps only where they are the first ones, or near the end."""
+        """The next piece, with its steps only if they are among the first or near the end."""
         piece = min(PAST_BYTES, self._until - self._offset)
         records = self._reader.poll(piece)
         self._offset += piece

@@ -13,7 +13,7 @@ from sft_tui.text import number
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What scripts and libraries that people come from call a setting, and what they call a value of one.
+# Names of settings, and of their values, in other scripts and libraries that people know.
 ALIASES = {
     "tokenizer": ("tokenizer_dir",),
     "pretrained_model": ("finetune_from_ckp_file",),
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def config_options(lang: Lang) -> Callable[[F], F]:
-    """A decorator that adds an option for every setting; one that is not given is None."""
+    """A decorator that adds an option for every setting; an option that is not given is None."""
 
     def add(function: F) -> F:
         for name in reversed(FIELDS):
@@ -50,7 +50,7 @@ def config_options(lang: Lang) -> Callable[[F], F]:
 
 
 def parse(name: str, typed: str) -> Any:
-    """The value that a person typed for a setting; raises InputError."""
+    """Parses the value that a person typed for a setting; raises InputError."""
     kind, typed = KINDS[name], typed.strip()
     if kind is str:
         return meant(name, typed)
@@ -65,12 +65,12 @@ def parse(name: str, typed: str) -> Any:
 
 
 def setting_text(name: str, value: object, lang: Lang) -> str:
-    """A setting's value for a person: an empty one as what it means."""
+    """A setting's value for display: an empty value as what it means."""
     return number(value) if value != "" else setting_of(name).empty(lang) or number(value)
 
 
 def meant(name: str, typed: str) -> str:
-    """What a person means by the text of a setting: a value by another name, a path in their home folder."""
+    """The text of a setting with other names of a value replaced and `~` expanded."""
     value = SYNONYMS.get(name, {}).get(typed, typed)
     return os.path.expanduser(value) if setting_of(name).path else value
 
@@ -82,12 +82,12 @@ class Text(click.types.StringParamType):
         self._setting = setting
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What is meant by it."""
+        """The text as `meant` returns it."""
         return meant(self._setting, super().convert(value, param, ctx))
 
 
 class HomePath(click.Path):
-    """A path on a command line; a shell leaves the `~` of `--logs=~/x` to us."""
+    """A path on a command line; a shell does not expand the `~` of `--logs=~/x`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, with the home folder in place of `~`."""
@@ -95,7 +95,7 @@ class HomePath(click.Path):
 
 
 class SourcePath(HomePath):
-    """A path of a file, or a pattern in quotes that names many."""
+    """The path of a file, or a quoted pattern for several."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path or pattern."""
@@ -104,19 +104,19 @@ class SourcePath(HomePath):
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among a command's arguments that were given."""
+    """The settings that were given among a command's arguments."""
     return {name: values[name] for name in FIELDS if values.get(name) is not None}
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists the settings by what they are about."""
+    """A command whose help lists the settings by group."""
 
     def __init__(self, *args: Any, lang: Lang = "en", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lang = lang
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes one section a group, the command's own options first."""
+        """Writes one section per group, the command's own options first."""
         own = say("options", self._lang)
         sections: dict[str, list[tuple[str, str]]] = {own: []}
         for parameter in self.get_params(ctx):
@@ -131,7 +131,7 @@ class GroupedCommand(click.Command):
 
 
 def settings_table(config: Any, lang: Lang) -> list[str]:
-    """Every setting with its value, unit and meaning, by group."""
+    """A table of all settings with value, unit and meaning, by group."""
     rows: list[str] = []
     group = ""
     width = max(map(len, FIELDS))

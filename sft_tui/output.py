@@ -1,4 +1,4 @@
-"""The one way text and JSON are printed: with nothing in them that a terminal would obey."""
+"""The only way text and JSON are printed: without anything that a terminal would interpret."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,27 +21,27 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 
 def echo_json(value: Any, *, indent: int | None = None) -> None:
-    """Prints a value as JSON, which has texts for NaN and infinities; what a terminal would obey is escaped in it."""
+    """Prints a value as JSON, with texts for NaN and infinities, and escapes what a terminal would interpret."""
     click.echo(escaped(json.dumps(without_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)))
 
 
 def echo_over(text: str = "") -> None:
-    """Writes over the line that a terminal's cursor is on; without a text, clears it."""
+    """Overwrites the terminal's current line; without a text, clears it."""
     click.echo(f"\r{harmless(text)}{CLEAR_REST}", nl=False, err=True)
 
 
 def write_line(text: str, file: IO[str]) -> None:
-    """Prints lines to a file at once."""
+    """Prints lines to a file and flushes it."""
     print(harmless(text), file=file, flush=True)
 
 
 class Group(click.Group):
-    """A group of commands whose errors, which repeat what was typed, are printed harmless, in `wording`."""
+    """A group of commands that prints errors, which repeat what was typed, made harmless and in `wording`."""
 
     wording: Callable[[str], str] = staticmethod(str)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """The context of the whole command line; raises ClickException."""
+        """Makes the context of the whole command line; raises ClickException."""
         with _harmless_errors(self.wording):
             return super().make_context(*args, **kwargs)
 
@@ -55,7 +55,7 @@ class Group(click.Group):
 def _harmless_errors(wording: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
-    except NoArgsIsHelpError:  # whose message is the help: nothing that was typed
+    except NoArgsIsHelpError:  # its message is the help, with nothing that was typed
         raise
     except click.UsageError as error:
         raise click.UsageError(harmless(wording(error.format_message())), error.ctx) from None

@@ -1,4 +1,4 @@
-"""`logs/<run>.log`: what `sft-tui logs` prints, written while the run writes it, for `tail -f`."""
+"""`logs/<run>.log`: the lines of `sft-tui logs`, written while the run is in progress, for `tail -f`."""
 
 import contextlib
 import io
@@ -13,15 +13,15 @@ from sft_tui.headless import PlainView
 from sft_tui.history import Follower
 from sft_tui.locale import say
 
-MOST_MISSED = 16 << 20  # bytes of a stream: what its writer can have left out since the snapshot, which is 20 s old
-TAIL_BYTES = 64 << 10  # of the log, in which its place in the stream is looked for
+MOST_MISSED = 16 << 20  # bytes of the stream that the log can lack: since the last snapshot, up to 20 s
+TAIL_BYTES = 64 << 10  # of the log's end, searched to find its position in the stream
 
 
 class PlainLog:
-    """Appends a run's lines to its plain log, all of one event with one write.
+    """Appends a run's lines to its plain log, those of one event in one write.
 
-    A write that fails loses lines and never disturbs the run: they are counted, and a line marks the gap as soon as
-    writing works again. `why` says why the file cannot be written at all; it is empty where it can.
+    A failed write loses lines and never disturbs the run: they are counted, and a line marks the gap as soon as writing
+    works again. `why` says why the file cannot be written at all; it is empty if it can.
     """
 
     def __init__(self, path: Path, lang: Lang) -> None:
@@ -37,7 +37,7 @@ class PlainLog:
             self._fd, self.why = -1, error.strerror or str(error)
 
     def show(self, record: Record) -> None:
-        """Writes what there is to say of an event."""
+        """Writes the lines of an event."""
         if self._fd < 0:
             return
         self._view.show(record)
@@ -67,10 +67,10 @@ class PlainLog:
 
 
 def complete(run_dir: RunDir, lang: Lang) -> None:
-    """Appends what the stream has and the log lacks, because its writer was killed; to be called under the run's lock.
+    """Appends the lines that the log lacks because its writer was killed; the caller must hold the run's lock.
 
-    The writer saves the snapshot when the log has all that is in it, so that what is missing comes after that. A log
-    that does not exist is not made: whoever removed it does not miss it.
+    The writer saves the snapshot only when the log is complete up to it, so any missing lines come after it. A log that
+    does not exist is not created: somebody removed it on purpose.
     """
     try:
         *had, _torn = read_end(run_dir.plain_log, TAIL_BYTES).decode("utf-8", "replace").split("\n")
@@ -89,7 +89,7 @@ def complete(run_dir: RunDir, lang: Lang) -> None:
 
 
 def _missing(run_dir: RunDir, lang: Lang, had: list[str]) -> list[str]:
-    """The lines in `lang` of what comes after the snapshot, without those that the log `had` at its end."""
+    """The lines in `lang` of the events after the snapshot, without those that the log already `had` at its end."""
     follower, out = Follower(run_dir), io.StringIO()
     view = PlainView(lang, out, out, follower.state)
     for record in follower.poll(MOST_MISSED):
@@ -99,7 +99,7 @@ def _missing(run_dir: RunDir, lang: Lang, had: list[str]) -> list[str]:
 
 
 def _in_common(lines: list[str], place: int, had: list[str]) -> int:
-    """How many of the lines before `place` are also the last ones of the log."""
+    """How many of the lines before `place` are also the last lines of the log."""
     most = min(place, len(had))
     return next((count for count in range(most) if lines[place - 1 - count] != had[-1 - count]), most)
 

@@ -1,4 +1,4 @@
-"""The dress rehearsal of a run: carried out in a folder that does not stay, and what it found, kept for the run."""
+"""The rehearsal of a run, carried out in a temporary folder, and its results, kept for the run."""
 
 import contextlib
 import dataclasses
@@ -29,12 +29,12 @@ from sft_tui.locale import say
 from sft_tui.text import duration, size
 
 FOLDER = f"{STAGED}rehearsal-"
-FOLDER_NAME = re.compile(re.escape(FOLDER) + r"[a-z0-9_]{8}")  # as tempfile makes it
-KEPT = "rehearsals"  # folder beside the runs' logs
+FOLDER_NAME = re.compile(re.escape(FOLDER) + r"[a-z0-9_]{8}")  # as tempfile names it
+KEPT = "rehearsals"  # folder next to the runs' logs
 POLL_SECONDS = 0.1
-LAST_BYTES = 4096  # of an output whose last line is wanted
-END_SECONDS = 20.0  # that a rehearsal is given to end when its viewer leaves
-# Settings with no part in what a step needs of memory and time.
+LAST_BYTES = 4096  # read of an output to find its last line
+END_SECONDS = 20.0  # time for a rehearsal to end when its viewer leaves
+# Settings that do not affect the memory and time of a step.
 NOT_MEASURED = {
     "epochs", "learn_rate", "div_factor", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "logging_steps",
     "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store", "output_dir",
@@ -52,7 +52,7 @@ class Rehearsal:
     found: events.Rehearsed
 
     def seconds(self, config: RunConfig, steps_total: int) -> tuple[float, float, float]:
-        """Seconds that a run of so many steps takes, as expected, at least and at most."""
+        """Expected, least and greatest seconds for a run of this many steps."""
         saves = steps_total // config.save_steps + config.epochs
         saving = saves * self.found.seconds_save
         pairs = zip(self.found.seconds_step, self.found.seconds_evaluation, strict=True)
@@ -61,7 +61,7 @@ class Rehearsal:
 
 
 def key_of(config: RunConfig, processes: int) -> str:
-    """What must be the same for a rehearsal to hold for a run: settings, files, processes and machine."""
+    """The key of what must be the same for a rehearsal to apply to a run: settings, files, processes, machine."""
     values = {name: value for name, value in settings.to_json(config).items() if name not in NOT_MEASURED}
     files = {name: _stamps(Path(str(getattr(config, name)))) for name in FILES if getattr(config, name)}
     about = {"settings": values, "files": files, "processes": processes, "machine": platform.node()}
@@ -69,7 +69,7 @@ def key_of(config: RunConfig, processes: int) -> str:
 
 
 def _stamps(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of a file, or of every file of a folder."""
+    """Name, size and modification time of a file, or of every file in a folder."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -78,7 +78,7 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
 
 
 def recall(logs: Path, config: RunConfig, processes: int) -> Rehearsal | None:
-    """What the newest rehearsal of such a run found; None where there was none."""
+    """The result of the newest rehearsal that applies to the run; None if there was none."""
     kept = read_json(logs / KEPT / f"{key_of(config, processes)}.json")
     value, at = kept.get("found"), kept.get("at")
     if not isinstance(value, dict) or not isinstance(at, int | float):
@@ -90,7 +90,7 @@ def recall(logs: Path, config: RunConfig, processes: int) -> Rehearsal | None:
 
 
 def keep(logs: Path, config: RunConfig, processes: int, found: events.Rehearsed) -> Rehearsal:
-    """Keeps what a rehearsal found for the runs that it holds for; a disk that does not take it is no harm."""
+    """Saves the result of a rehearsal for the runs that it applies to; a failed write is ignored."""
     rehearsal = Rehearsal(time.time(), found)
     folder = logs / KEPT
     with contextlib.suppress(OSError):
@@ -103,7 +103,7 @@ def keep(logs: Path, config: RunConfig, processes: int, found: events.Rehearsed)
 def applied(
     logs: Path, config: RunConfig, processes: int, given: Mapping[str, Any]
 ) -> tuple[RunConfig, Rehearsal | None]:
-    """The settings with the budget that a rehearsal found, unless one was given; and that rehearsal."""
+    """The settings with the budget found by a rehearsal, unless a budget was given; and that rehearsal."""
     rehearsal = recall(logs, config, processes)
     if rehearsal is None or "micro_batch_tokens" in given:
         return config, rehearsal
@@ -111,7 +111,7 @@ def applied(
 
 
 def carry_out(record: RunRecord, memory_limit: int, progress: Progress) -> events.Rehearsed:
-    """Rehearses a planned run; nothing of it stays. Raises InputError with what it ended of."""
+    """Rehearses a planned run and leaves nothing behind; raises InputError with the reason if the rehearsal fails."""
     config = record.run_config()
     place = _existing(Path(config.output_dir))
     _sweep(place)
@@ -123,14 +123,14 @@ def carry_out(record: RunRecord, memory_limit: int, progress: Progress) -> event
     values = {**record.config, "output_dir": str(folder / "model")}
     rehearsed = replace(record, job="rehearse", config=values, memory_limit=memory_limit)
     try:
-        with ended_in_order():  # nobody would see what it finds
+        with ended_in_order():  # its result would have no reader
             return _followed(starting.start(folder / "logs", rehearsed), progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _existing(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there: the same file system."""
+    """The folder itself, or its nearest existing parent, which is on the same file system."""
     place = path.absolute()
     while not place.is_dir():
         place = place.parent
@@ -138,14 +138,14 @@ def _existing(path: Path) -> Path:
 
 
 def _sweep(place: Path) -> None:
-    """Removes what rehearsals left whose viewer was killed."""
+    """Removes what is left of rehearsals whose viewer was killed."""
     for folder in place.glob(f"{FOLDER}*"):
         if FOLDER_NAME.fullmatch(folder.name) and not any(is_locked(run) for run in (folder / "logs").glob("*")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _followed(started: starting.Started, progress: Progress) -> events.Rehearsed:
-    """What the rehearsal found; raises InputError. Whatever ends this ends the rehearsal too."""
+    """Waits for the result of the rehearsal; raises InputError. Anything that ends this also ends the rehearsal."""
     reader = EventReader(started.run_dir.events)
     found: events.Rehearsed | None = None
     end: events.RunEnded | None = None
@@ -190,13 +190,13 @@ def _end(started: starting.Started) -> None:
             runs.ask(started.run_dir, "now")
         try:
             started.supervisor.wait(END_SECONDS)
-        except Exception:  # TimeoutExpired: nothing of it may stay
+        except Exception:  # TimeoutExpired: nothing may be left behind
             started.supervisor.kill()
             started.supervisor.wait()
 
 
 def lines(rehearsal: Rehearsal, config: RunConfig, steps_total: int, lang: Lang) -> Iterator[str]:
-    """What a rehearsal found, for people."""
+    """The result of a rehearsal, as lines."""
     found = rehearsal.found
     peaks = " + ".join(size(peak) for peak in found.peak_memory)
     yield say("rehearsed_memory", lang, peaks=peaks, budget=found.micro_batch_tokens, limit=size(found.memory_limit))
@@ -213,18 +213,18 @@ def lines(rehearsal: Rehearsal, config: RunConfig, steps_total: int, lang: Lang)
 
 
 def estimate(rehearsal: Rehearsal, config: RunConfig, steps_total: int) -> dict[str, str]:
-    """How long the run takes, as expected, at least and at most, and when it ends if it starts now, as text."""
+    """The expected, least and greatest duration of the run, and its end if it starts now, as text."""
     seconds = rehearsal.seconds(config, steps_total)
     shown = dict(zip(("expected", "least", "most"), map(duration, seconds), strict=True))
     return {**shown, "when": time.strftime("%m-%d %H:%M", time.localtime(time.time() + seconds[0]))}
 
 
 def seconds_text(seconds: float) -> str:
-    """Seconds of one step: with digits below ten."""
+    """Seconds of one step, with decimals below ten."""
     return f"{seconds:.2f} s" if seconds < 10 else duration(seconds)
 
 
 def to_json(rehearsal: Rehearsal, config: RunConfig, steps_total: int) -> dict[str, Any]:
-    """The same as plain values; seconds, as expected, at least and at most."""
+    """The result as plain values; seconds are expected, least and greatest."""
     seconds = [round(value, 3) for value in rehearsal.seconds(config, steps_total)]
     return {**dataclasses.asdict(rehearsal.found), "steps_total": steps_total, "seconds_run": seconds}

@@ -1,4 +1,4 @@
-"""Deleting a run: exactly the files that it wrote, wherever others lie among them."""
+"""Deletes exactly the files that a run wrote, even if other files lie among them."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ Files = list[Path]
 
 
 def of(run: Run) -> list[tuple[Path, int]]:
-    """What would go, with sizes in bytes: the log, and of the output folder what this run wrote there."""
+    """What would be deleted, with sizes in bytes: the log, and what this run wrote to the output folder."""
     parts: dict[Path, int] = {}
     for folder, files in _all(run).items():
         whole = _holds_nothing_else(folder, files)
@@ -28,9 +28,9 @@ def of(run: Run) -> list[tuple[Path, int]]:
 
 
 def remove(run: Run) -> list[Path]:
-    """Removes them under their locks; what is left in the run's folders, for it is none of the run's.
+    """Removes the files under their locks; returns what is left in the run's folders because the run did not write it.
 
-    Raises InputError, or BusyError where one is in use. The locks last until nothing of the run is left.
+    Raises InputError, or BusyError if a folder is in use. The locks are held until nothing of the run is left.
     """
     output, own = run.record.output, run.run_dir.path
     with contextlib.ExitStack() as held:
@@ -50,7 +50,7 @@ def remove(run: Run) -> list[Path]:
 
 
 def discard(run_dir: RunDir, made: int) -> None:
-    """Removes a run that never began: its files, and of the folder and those above it as many as were made for it."""
+    """Removes a run that never began: its files, and as many folders (its own and parents) as were made for it."""
     with contextlib.suppress(InputError):
         _unlink(run_dir.path, [*run_dir.files(), run_dir.path / LOCK_NAME])
     with contextlib.suppress(OSError):
@@ -59,13 +59,13 @@ def discard(run_dir: RunDir, made: int) -> None:
 
 
 def _all(run: Run) -> dict[Path, Files]:
-    """The files of the run, folder by folder; what says whose they are comes last, so that it can be done again."""
+    """The run's files, by folder; those that prove ownership come last, so a failed deletion can be repeated."""
     found = {output.path: [*_exported(output), *output.files()] for output in _outputs(run)}
     return {**found, run.run_dir.path: list(run.run_dir.files())}
 
 
 def _outputs(run: Run) -> list[OutputDir]:
-    """The folders with what the run wrote: its output folder, or where a later run has moved it."""
+    """The folders with the run's output: its output folder, or the folder to which a later run has moved it."""
     output = run.record.output
     earlier = output.earlier
     aside = sorted(earlier.iterdir()) if earlier.is_dir() and not earlier.is_symlink() else []
@@ -74,7 +74,7 @@ def _outputs(run: Run) -> list[OutputDir]:
 
 
 def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
-    """Whether output folder and run name each other; a copy of the run's folder is not the run."""
+    """Whether output folder and run refer to each other; a copy of the run's folder is not the run."""
     owner = output.owner()
     if not record.id or owner.get("id") != record.id:
         return False
@@ -83,7 +83,7 @@ def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
 
 
 def _exported(output: OutputDir) -> Files:
-    """The state dict of the run; what a copy of an output folder names belongs to the original."""
+    """The run's state dict; a copied output folder names one that belongs to the original."""
     target = read_json(output.exported).get("path")
     if not isinstance(target, str) or not output.was_written_here():
         return []
@@ -111,14 +111,14 @@ def _unlink(folder: Path, files: Iterable[Path]) -> None:
 
 
 def _left(folder: Path, files: Files) -> list[Path]:
-    """Removes the folders that are empty now; those that are not hold what the run did not write."""
+    """Removes the folders that are now empty; returns the others, which hold files that the run did not write."""
     inside = {parent for file in files for parent in file.parents if folder in parent.parents}
     for place in sorted(inside, key=lambda place: len(place.parts), reverse=True):
         with contextlib.suppress(OSError):
             place.rmdir()
     left = sorted(place / name for place in {folder, *inside} if place.is_dir() for name in os.listdir(place))
     others = [path for path in left if path not in inside and path != folder / LOCK_NAME]
-    if not (folder / LOCK_NAME).exists():  # of an earlier run, which has no lock of its own
+    if not (folder / LOCK_NAME).exists():  # an earlier run, which has no lock of its own
         with contextlib.suppress(OSError):
             folder.rmdir()
     return others

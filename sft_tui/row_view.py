@@ -12,7 +12,7 @@ from sft_tui.text import safe
 
 
 def look(config: RunConfig, row: int) -> dict[str, Any]:
-    """Tokens of prompt and response of a row of the training file; raises InputError."""
+    """Tokens of the prompt and response of a row of the training file; raises InputError."""
     try:
         found = ask_engine.ask("row", config, setting="train_file", row=row)
     except ask_engine.ProbeDied as died:
@@ -24,7 +24,7 @@ def look(config: RunConfig, row: int) -> dict[str, Any]:
 
 
 def lines(found: Mapping[str, Any], file: Path, row: int, lang: Lang) -> Iterator[str]:
-    """The row for people: each part with its counts, its text, the pieces that are kept, and those that are cut."""
+    """The row as lines: each part with its counts, its text, the tokens that are kept, and those that are cut."""
     yield say("row_head", lang, row=row, path=safe(str(file)), rows=found["rows"])
     for part in ("prompt", "response"):
         about = found[part]
@@ -36,7 +36,7 @@ def lines(found: Mapping[str, Any], file: Path, row: int, lang: Lang) -> Iterato
             yield f"  {say('row_turns', lang, count=about['turns_left_out'])} {safe(about['left_out'])}"
         yield f"  {say('row_null', lang) if about['text'] is None else safe(about['text'])}"
         pieces = [f"{safe(piece)}={number}" for piece, number in zip(about["pieces"], about["ids"], strict=True)]
-        # The end token stays when a row is cut.
+        # The end token is kept when a row is cut.
         shown = pieces if kept == count else [*pieces[: kept - 1], *pieces[-1:]]
         yield f"  {' '.join(shown)}"
         if kept < count:

@@ -1,4 +1,4 @@
-"""What is known of a run: a pure function from its events to one frozen state, shared by every view."""
+"""The state of a run: a pure function from its events to one frozen state, shared by every view."""
 
 import dataclasses
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ EVALUATING = ("evaluating", "generating", "publishing")
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that this attempt spent on what its remaining time is made of, and how often it did so."""
+    """Seconds that this attempt spent on steps, saves and evaluations, and their counts, to estimate the time left."""
 
     training: Seconds = 0.0
     steps: Count = 0
@@ -22,10 +22,10 @@ class Pace:
     saves: Count = 0
     evaluating: Seconds = 0.0
     evaluations: Count = 0
-    since: Seconds = 0.0  # monotonic seconds up to which all is accounted for
+    since: Seconds = 0.0  # monotonic time up to which all time is accounted for
 
     def spend(self, phase: str, now: float) -> "Pace":
-        """With the time since the last account put down to `phase`."""
+        """A copy with the time since the last call assigned to `phase`."""
         name = "evaluating" if phase in EVALUATING else phase
         if name not in ("training", "saving", "evaluating"):
             return replace(self, since=now)
@@ -34,10 +34,10 @@ class Pace:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as its events tell it; of the newest attempt where attempts differ.
+    """A run according to its events; if attempts differ, according to the newest.
 
-    What was planned and done stays until an attempt plans and does something itself: one that was stopped while it
-    was loading, or found nothing left to do, changes nothing of it.
+    Plan and progress are kept until an attempt has its own: an attempt that was stopped while loading, or found nothing
+    left to do, does not change them.
     """
 
     started: events.RunStarted | None = None
@@ -49,36 +49,36 @@ class RunState:
     checkpoint: events.Checkpoint | None = None
     host: events.Host | None = None
     gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each
-    samples: tuple[events.Sample, ...] = ()  # of the newest evaluation, and of the one before
+    samples: tuple[events.Sample, ...] = ()  # of the newest evaluation and of the previous one
     samples_before: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
-    ended_before: events.RunEnded | None = None  # the attempt before
+    ended_before: events.RunEnded | None = None  # the previous attempt
     attempt: Attempt = 0
-    planned: Attempt = 0  # the attempt that the plan is of
+    planned: Attempt = 0  # the attempt that made the plan
     began_at: Name = ""  # wall clock of the run's first event, and of its newest
     last_at: Name = ""
     pace: Pace = field(default_factory=Pace)
 
     @property
     def under_way(self) -> bool:
-        """Whether the newest attempt has read its model and data, and trains or has done so."""
+        """Whether the newest attempt has loaded its model and data and has begun to train."""
         return self.plan is not None and self.planned == self.attempt
 
     @property
     def epochs(self) -> int:
-        """Epochs of the run; 0 while they are not known."""
+        """Epochs of the run; 0 while unknown."""
         return self.plan.steps_total // self.plan.steps_per_epoch if self.plan else 0
 
     @property
     def tokens_per_second(self) -> float:
-        """Prompt and label tokens a second in the newest step; 0 before the first."""
+        """Prompt and label tokens per second in the newest step; 0 before the first."""
         return self.step.tokens_per_second if self.step else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds to the end at the pace of this attempt, what is left of saving and evaluating included.
+        """Seconds to the end at the pace of this attempt, including the remaining saves and evaluations.
 
-        None while no step was done. An evaluation that was never seen counts as nothing: see `evaluation_unknown`.
+        None before the first step. If no evaluation was timed yet, evaluations count as 0: see `evaluation_unknown`.
         """
         if self.step is None or self.plan is None or not self.pace.steps:
             return None
@@ -94,7 +94,7 @@ class RunState:
 
     @property
     def evaluation_unknown(self) -> bool:
-        """Whether evaluations lie ahead and none was seen yet, so that their time is not in `seconds_left`."""
+        """Whether evaluations are due but none was timed yet, so that `seconds_left` leaves them out."""
         return self._evaluations_left() > 0 and not self._evaluation_seconds()
 
     def _evaluations_left(self) -> int:
@@ -140,7 +140,7 @@ def _applied(state: RunState, event: Event) -> RunState:
         case events.RunStarted():
             return replace(state, started=event)
         case events.Plan():
-            # A run that begins again has done nothing; one that is resumed has done what it did before.
+            # A run that starts over has no progress; a resumed run keeps its progress.
             return replace(state, plan=event, planned=state.attempt, step=state.step if event.step else None)
         case events.Phase():
             return replace(state, phase=event)
@@ -155,7 +155,7 @@ def _applied(state: RunState, event: Event) -> RunState:
         case events.Host():
             return replace(state, host=event)
         case events.RunEnded():
-            # One that found all done says so to who asked; of the run, the end remains that told what came of it.
+            # An attempt that found nothing to do reports that to its caller; the run keeps the end of its real attempt.
             return replace(state, ended=state.ended_before if _found_all_done(event, state) else event)
         case _:
             return _seen(state, event)

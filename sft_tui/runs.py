@@ -1,4 +1,4 @@
-"""The runs in a folder of logs: which there are, how each one is, and what it may be asked to do."""
+"""The runs in a folder of logs: their list, their states, and requests to them."""
 
 import contextlib
 import difflib
@@ -27,7 +27,7 @@ from sft_tui.plain_log import PlainLog, complete
 from sft_tui.run_state import RunState
 
 PAUSED, UNREADABLE = "paused", "unreadable"
-LAST_BYTES = 2000  # of what a supervisor wrote to its output
+LAST_BYTES = 2000  # of a supervisor's output
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Run:
     run_dir: RunDir
     record: RunRecord
     state: RunState
-    alive: bool  # some process of it is there
-    log_bytes: int = 0  # of its log when it was looked at
-    output: OutputDir | None = None  # where its checkpoints and its model are now; None where there are none
+    alive: bool  # at least one of its processes exists
+    log_bytes: int = 0  # of its log when the state was read
+    output: OutputDir | None = None  # the current folder of its checkpoints and model; None if there are none
 
     @property
     def name(self) -> str:
-        """The name of the run: of its folder."""
+        """The name of the run, which is that of its folder."""
         return self.run_dir.path.name
 
     @property
@@ -55,11 +55,11 @@ class Run:
         if asked:
             return "pausing" if asked == "pause" else "stopping"
         if self.state.ended is not None and _newest_attempt(self.run_dir, self.state) == self.state.attempt:
-            return "finishing"  # all is said, and its processes are about to leave
+            return "finishing"  # its end is written, and its processes are about to exit
         return "running" if self.state.under_way and not self.state.ended else "starting"
 
     def to_json(self) -> dict[str, Any]:
-        """What `status --json` prints; times in seconds, None where a thing is not known."""
+        """What `status --json` prints; times in seconds, None for unknown values."""
         state, step = self.state, self.state.step
         return {
             "run": self.name,
@@ -73,7 +73,7 @@ class Run:
             "epochs": state.epochs or None,
             "step": step.step if step else None,
             "steps_total": step.steps_total if step else None,
-            "train_loss": step.loss if step else None,  # of that step alone
+            "train_loss": step.loss if step else None,  # of that step only
             "eval_loss": state.evaluation.loss if state.evaluation else None,
             "eval_bleu": state.evaluation.bleu if state.evaluation else None,
             "best_epoch": (state.best.epoch or None) if state.best else None,  # a test has none
@@ -94,7 +94,7 @@ class Run:
 
 
 def find(logs: Path, name: str | None) -> RunDir:
-    """The run of that name or in that folder, or the newest; raises InputError."""
+    """The run with that name or in that folder, or the newest one; raises InputError."""
     known = _folders(logs)
     if name is None:
         if not known:
@@ -113,7 +113,7 @@ def find(logs: Path, name: str | None) -> RunDir:
 
 
 def names(logs: Path) -> list[str]:
-    """The names of all runs, the one that was started or resumed last first."""
+    """The names of all runs, the most recently started or resumed first."""
     return [run_dir.path.name for run_dir in _folders(logs)]
 
 
@@ -128,7 +128,7 @@ def at_work(logs: Path, but: RunDir) -> list[str]:
 
 
 def model_of(run: Run) -> OutputDir:
-    """Where the best model of a run is now, or the one that a test has looked at; raises InputError without one."""
+    """The folder of a run's best model, or of the model that a test evaluated; raises InputError if there is none."""
     output = run.output if run.record.job == "train" else run.record.output
     if output is None or not output.best.is_dir():
         raise InputError("run_no_model", run=run.name, path=str((output or run.record.output).best))
@@ -136,21 +136,21 @@ def model_of(run: Run) -> OutputDir:
 
 
 def require_readable(run: Run) -> None:
-    """Raises InputError with the reason why nothing is known of the run, where that is so."""
+    """Raises InputError with the reason if the run cannot be read."""
     end = run.state.ended
     if end is not None and end.reason == UNREADABLE:
         raise InputError(end.message.code, **end.message.args)
 
 
 def are_any(logs: Path) -> bool:
-    """Whether anything was ever run here; reads no log."""
+    """Whether there is any run here; reads no log."""
     return bool(_folders(logs))
 
 
 def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterator[Run]:
-    """All runs, the newest first; one that cannot be read has the reason as its end.
+    """All runs, newest first; a run that cannot be read has the reason as its end.
 
-    Of those that are `known` to have ended, and have written nothing since, the log is not read again.
+    The logs of runs `known` to have ended, and unchanged since, are not read again.
     """
     for run_dir in _folders(logs):
         before = known.get(run_dir.path.name)
@@ -164,14 +164,14 @@ def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterat
 
 
 def _unreadable(run_dir: RunDir, error: InputError) -> Run:
-    """A run of which nothing is known but why."""
+    """A run that cannot be read, with the reason."""
     record = RunRecord(run_dir.path.name, "-", "", {"output_dir": os.devnull})
     end = RunEnded(UNREADABLE, error.exit_code, error.message)
     return Run(run_dir, record, RunState(ended=end), alive=False, log_bytes=-1)
 
 
 def log_bytes(run_dir: RunDir) -> int:
-    """The size of a run's log; 0 where there is none."""
+    """The size of a run's log; 0 if there is none."""
     try:
         return run_dir.events.stat().st_size
     except OSError:
@@ -179,7 +179,7 @@ def log_bytes(run_dir: RunDir) -> int:
 
 
 def _folders(logs: Path) -> list[RunDir]:
-    """The runs' folders, the one that was started or resumed last first."""
+    """The runs' folders, the most recently started or resumed first."""
     try:
         dated = [(_dated(path), path.name, path) for path in logs.iterdir()]
     except OSError:
@@ -189,7 +189,7 @@ def _folders(logs: Path) -> list[RunDir]:
 
 
 def _dated(folder: Path) -> int | None:
-    """When the record in a folder was written; None where there is none, the folder's time where nobody may look."""
+    """When the record in a folder was written; None if there is none, the folder's time if it may not be read."""
     try:
         return RunDir(folder).record.lstat().st_mtime_ns
     except PermissionError:
@@ -199,13 +199,13 @@ def _dated(folder: Path) -> int | None:
 
 
 def look(run_dir: RunDir) -> Run:
-    """A run as it is now; one that nobody is left to speak for gets its certificate first. Raises InputError."""
+    """A run as it is now; a run that died without a certificate gets it first. Raises InputError."""
     record, written = run_dir.read_record(), log_bytes(run_dir)
     follower = Follower(run_dir)
     follower.poll()
     alive, state = is_alive(run_dir, record), follower.state
     if not alive:
-        follower.poll()  # its last words may have come in between
+        follower.poll()  # its last events may have been written in between
         state = follower.state
         if follower.is_behind or _unspoken(run_dir, state):
             state = _settled(run_dir, record, follower)
@@ -213,7 +213,7 @@ def look(run_dir: RunDir) -> Run:
 
 
 def located(run: Run) -> Run:
-    """The run with its model's place as of now, in the words of its end too: another run may have moved it aside."""
+    """The run with the current path of its model, also in the text of its end: another run may have moved it aside."""
     home, end = run.record.output, run.state.ended
     output = home.of_run(run.name, run.record.id)
     if output is None or output == home or end is None:
@@ -229,7 +229,7 @@ def located(run: Run) -> Run:
 
 
 def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
-    """Whether the supervisor of a run lives, or a trainer that outlived it."""
+    """Whether the supervisor of a run is alive, or a trainer that outlived it."""
     return is_locked(run_dir.path) or _trains(run_dir, record)
 
 
@@ -242,19 +242,19 @@ def _trains(run_dir: RunDir, record: RunRecord) -> bool:
 
 @dataclass(frozen=True)
 class _Announced:
-    """What a supervisor says of the attempt that it has begun."""
+    """What a supervisor records about the attempt that it has begun."""
 
     attempt: Attempt = 0
 
 
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
-    """The number of the newest attempt that has begun, though it may have written nothing yet."""
+    """The number of the newest attempt that has begun; it may have written nothing yet."""
     begun: int = read_json_as(_Announced, run_dir.processes).get("attempt", 0)
     return max(state.attempt, begun)
 
 
 def _unspoken(run_dir: RunDir, state: RunState) -> bool:
-    """Whether the newest attempt has begun and not ended; the first has begun where somebody signed its lock."""
+    """Whether the newest attempt has begun without an end; the first one has begun if its lock names a holder."""
     attempt = _newest_attempt(run_dir, state)
     if not attempt:
         return bool(holder_of(run_dir.path))
@@ -262,15 +262,15 @@ def _unspoken(run_dir: RunDir, state: RunState) -> bool:
 
 
 def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState:
-    """Does what a supervisor did not live to do, under the run's lock, so that it is done once; the state with that.
+    """Completes, once and under the run's lock, what a dead supervisor left undone; returns the new state.
 
-    The plain log gets the lines that it lacks, and the newest attempt its certificate where it has not ended in words.
-    Where nothing can be written (logs of somebody else, a full disk) it is only told.
+    The plain log gets its missing lines, and the newest attempt its certificate if it has none. If nothing can be
+    written (another user's logs, a full disk), the end is only returned.
     """
     boot = str(holder_of(run_dir.path).get("boot") or "")
     try:
         lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
-    except BusyError:  # somebody else is at it
+    except BusyError:  # another process is doing it
         return follower.state
     except InputError:
         return _with_end(run_dir, record, follower.state, boot)
@@ -281,7 +281,7 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
         if end is not None and _unspoken(run_dir, follower.state):
             _certify(run_dir, end, follower)
         follower.save()
-    except (OSError, InputError):  # of its log, which nobody can write or read any more
+    except (OSError, InputError):  # of its log, which can no longer be written or read
         pass
     finally:
         lock.release()
@@ -289,7 +289,7 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
 
 
 def _with_end(run_dir: RunDir, record: RunRecord, state: RunState, boot: str) -> RunState:
-    """The state with the end of an attempt that nobody is left to speak for; `boot`: of the machine as it ran."""
+    """The state with the end of an attempt whose processes are all dead; `boot` is the boot it ran in."""
     if not _unspoken(run_dir, state):
         return state
     restarted = bool(boot) and boot != boot_id()
@@ -310,7 +310,7 @@ def _certify(run_dir: RunDir, end: RunEnded, follower: Follower) -> None:
 
 
 def _end_of_lost(run_dir: RunDir, record: RunRecord, state: RunState, *, restarted: bool) -> RunEnded:
-    """The end of an attempt that nobody is left to speak for."""
+    """The end of an attempt whose processes are all dead."""
     said = _last_line(run_dir.supervisor_output)
     if not _newest_attempt(run_dir, state) and said and not restarted:  # it could not even begin
         return certificate.unstartable(record, said)
@@ -330,7 +330,7 @@ def _last_line(path: Path) -> str:
 
 
 def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:
-    """Asks a run to save and end (`why`: stop or pause), or to end at once; raises InputError where it has ended."""
+    """Asks a run to save and end (`why`: stop or pause), or to end at once; raises InputError if it has ended."""
     if not run.alive:
         raise InputError("run_not_running", run=run.name, status=run.status)
     if run.record.job == "test" and why == "pause":
@@ -341,7 +341,7 @@ def stop(run: Run, *, now: bool = False, why: str = "stop") -> None:
 
 
 def ask(run_dir: RunDir, why: str) -> None:
-    """Leaves a request in the run's folder: stop, pause or now; raises InputError where it cannot be written."""
+    """Writes a request to the run's folder: stop, pause or now; raises InputError if it cannot be written."""
     try:
         run_dir.request_now() if why == "now" else run_dir.request_stop(why)
     except OSError as error:
@@ -350,7 +350,7 @@ def ask(run_dir: RunDir, why: str) -> None:
 
 
 def _end_unsupervised(run_dir: RunDir, output: Path) -> None:
-    """Ends a run that has no supervisor to do it: it outlived its own, or was started without one."""
+    """Ends a run without a supervisor: it outlived its supervisor, or was started without one."""
     processes, holder = read_json(run_dir.processes), ProcessId.from_json(holder_of(run_dir.path))
     if not is_locked(run_dir.path):
         ranks = processes.get("ranks")
@@ -358,11 +358,11 @@ def _end_unsupervised(run_dir: RunDir, output: Path) -> None:
             _signal(ProcessId.from_json(value), signal.SIGKILL, output)
     elif holder is not None and holder != ProcessId.from_json(processes.get("supervisor")):
         ask(run_dir, "stop")
-        _signal(holder, signal.SIGTERM, run_dir.path)  # after the request to stop it means now
+        _signal(holder, signal.SIGTERM, run_dir.path)  # after the request to stop, this signal means "now"
 
 
 def _signal(process: ProcessId | None, number: int, locked: Path) -> None:
-    """Signals this very process, and no later one with its pid, if it has the lock of the folder `locked`."""
+    """Signals this process, and never a later one with the same pid, if it holds the lock of the folder `locked`."""
     if process is not None and process.alive() and shares_lock(process, locked):
         with contextlib.suppress(psutil.Error):
             psutil.Process(process.pid).send_signal(number)

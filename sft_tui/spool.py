@@ -1,4 +1,4 @@
-"""What comes through a pipe, kept in a file while it is read: the process that reads it has an input of its own."""
+"""Stores what comes through a pipe in a file, because the process that reads it has a standard input of its own."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ from engine.contract.messages import InputError
 from sft_tui.text import size
 
 CHUNK = 1 << 20
-OURS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # names of what this process holds open, and another does not
+OURS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # names of files that only this process holds open
 
 
 def is_stream(name: str) -> bool:
-    """Whether a name stands for standard input, or for a pipe or device instead of a file."""
+    """Whether a name refers to standard input, or to a pipe or device instead of a file."""
     if name == "-" or name.startswith(OURS):
         return True
     try:
@@ -27,7 +27,7 @@ def is_stream(name: str) -> bool:
 
 
 def spooled(name: str, stack: ExitStack) -> str:
-    """Path of a file with all that comes, at most half of what the temporary folder has room for; raises InputError."""
+    """The path of a file with all the input, at most half of the temporary folder's free space; raises InputError."""
     folder = tempfile.gettempdir()
     limit = shutil.disk_usage(folder).free // 2
     path = stack.enter_context(tempfile.TemporaryDirectory(dir=folder)) + "/input"

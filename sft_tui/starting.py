@@ -1,4 +1,4 @@
-"""From a preset, or from a run that ended, to a run that is under way; refuses at once what would fail later."""
+"""Starts a run from a preset or from a run that ended; refuses at once what would fail later."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ from sft_tui.runs import Run, model_of
 
 COMMAND = module_command("sft_tui.supervise.supervisor")
 DEFAULT_LOGS = Path("logs")
-WRITTEN = ("output_dir", "token_store", "export_state_dict")  # settings that name where a run writes
+WRITTEN = ("output_dir", "token_store", "export_state_dict")  # settings with the paths a run writes to
 
 
 def plan_run(
@@ -39,10 +39,10 @@ def plan_run(
     fresh: bool = False,
     launched: int = 0,
 ) -> RunRecord:
-    """The record of a run, not yet named; raises InputError, or BusyError where another run holds the folder.
+    """The record of a run, still without a name; raises InputError, or BusyError if another run holds the folder.
 
-    A resumed run takes the settings it was started with, not the preset's; `values` go over either. `launched`: the
-    number of processes that a launcher has started already; 0: they are ours to start.
+    A resumed run keeps the settings it was started with, not the preset's; `values` override either. `launched` is the
+    number of processes that a launcher has already started; 0 if we start them.
     """
     base = preset(name).config
     output = OutputDir(Path(str(values.get("output_dir", base.output_dir))))
@@ -82,13 +82,13 @@ def plan_resume(
     fix: Mapping[str, Any] | None = None,
     launched: int = 0,
 ) -> RunRecord:
-    """The record of the next attempt of a run; raises InputError, or BusyError where its folder is in use.
+    """The record of the next attempt of a run; raises InputError, or BusyError if its folder is in use.
 
-    `values` and `fix` go over the settings of before; a fix, and more epochs, may change what a resume may not.
+    `values` and `fix` override the earlier settings; a fix, or more epochs, may change settings that a resume may not.
     """
     output = record.output
     require_resumable(record)
-    # The owner file has the settings that the trainer accepted; the record may be of a resume that was refused.
+    # The owner file has the settings that the trainer accepted; the record may be that of a refused resume.
     accepted = output.owner().get("config") if record.run else None
     base = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
     config, overrides = override(replace(base, output_dir=str(output.path)), {**(fix or {}), **values})
@@ -107,7 +107,7 @@ def plan_resume(
 
 
 def plan_test(run: Run, values: Mapping[str, Any]) -> RunRecord:
-    """The record of a test of a run's best model with the run's settings, and `values` over them; raises InputError."""
+    """The record of a test of a run's best model with the run's settings, overridden by `values`; raises InputError."""
     output, record = model_of(run), run.record
     accepted = output.owner().get("config") if record.job == "train" else None
     had = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
@@ -125,9 +125,9 @@ def plan_test(run: Run, values: Mapping[str, Any]) -> RunRecord:
 
 
 def _processes_before(record: RunRecord, config: RunConfig) -> int:
-    """As many processes as the newest checkpoint was made by, else as the run was started with.
+    """The number of processes that wrote the newest checkpoint, or else that the run was started with.
 
-    Raises InputError where the machine has no place for them: a number in a file starts nothing by itself.
+    Raises InputError if the machine has no room for them: a number in a file must not start processes unchecked.
     """
     processes = record.output.world_size() or config.num_processes or record.processes
     cores = len(os.sched_getaffinity(0))
@@ -138,7 +138,7 @@ def _processes_before(record: RunRecord, config: RunConfig) -> int:
 
 
 def require_resumable(record: RunRecord) -> None:
-    """Raises InputError where a run is none that can be resumed, BusyError where its folder is in use."""
+    """Raises InputError if a run cannot be resumed, BusyError if its folder is in use."""
     output = record.output
     if record.job != "train":
         raise InputError("resume_not_training", run=record.run)
@@ -151,9 +151,9 @@ def require_resumable(record: RunRecord) -> None:
 
 
 def no_resume(run: Run) -> Message | None:
-    """Why a run cannot be resumed, also where nothing of it is left to do; None where it may be. Reads two small files.
+    """Why a run cannot be resumed, including that it is finished; None if it can. Reads two small files.
 
-    Whether a finished run is still to be exported is not looked at: that takes the hash of a whole model.
+    Does not check whether a finished run is still to be exported: that needs the hash of a whole model.
     """
     try:
         if run.alive:
@@ -165,7 +165,7 @@ def no_resume(run: Run) -> Message | None:
 
 
 def is_finished(record: RunRecord) -> bool:
-    """Whether a run has done all it was asked for, and is not asked for more epochs now."""
+    """Whether a run has completed its epochs, and no more are asked for now."""
     owner = record.output.owner()
     had = owner.get("config", {})
     epochs = had.get("epochs", 0) if isinstance(had, dict) else 0
@@ -173,9 +173,9 @@ def is_finished(record: RunRecord) -> bool:
 
 
 def nothing_left(record: RunRecord) -> Message | None:
-    """What to say of a resume that would do nothing, because its run is finished; None where there is something.
+    """The message for a resume with nothing to do because the run is finished; None if there is something to do.
 
-    A finished run may still be exported; raises InputError where somebody else's file has the name.
+    A finished run may still be exported; raises InputError if the export's path holds a file that is not ours.
     """
     if not (record.resume and is_finished(record)):
         return None
@@ -190,10 +190,10 @@ def nothing_left(record: RunRecord) -> Message | None:
 
 
 def fix_of(run: Run) -> dict[str, Any]:
-    """The settings that fix what ended a run; raises InputError where its end names none, or other settings.
+    """The settings that fix what ended a run; raises InputError if its end names none, or settings not allowed here.
 
-    The end is read from a log that anybody can have written, and nobody is asked before a fix is applied: so it may
-    lower the settings that a certificate names, and nothing else.
+    The end is read from a log that anybody can have written, and a fix is applied without a question: so it may only
+    lower the settings that a certificate can name.
     """
     end = run.state.ended
     if end is None or not end.apply:
@@ -209,25 +209,25 @@ def fix_of(run: Run) -> dict[str, Any]:
 
 
 def options(values: Mapping[str, Any]) -> list[str]:
-    """Settings as the words of a command line."""
+    """Settings as a list of command-line arguments."""
     return [word for name, value in values.items() for word in (f"--{name}", str(value))]
 
 
 def options_text(values: Mapping[str, Any]) -> str:
-    """Settings as they are typed on a command line, each with a space before it."""
+    """Settings as text for a command line, each with a space before it."""
     return "".join(f" {shlex.quote(word)}" for word in options(values))
 
 
 def _earlier_record(output: OutputDir) -> RunRecord | None:
-    """The record of the run that `output` belongs to, where it can still be read."""
+    """The record of the run that `output` belongs to, if it can still be read."""
     run_dir = output.run_dir()
     return None if run_dir is None else run_dir.read_record()
 
 
 def _record_of_contents(name: str, output: OutputDir) -> RunRecord | None:
-    """The record of a run that goes on from contents alone, as its own is not there; None where nothing is said.
+    """The record of a run that is resumed from its output folder alone; None if the folder says nothing about it.
 
-    Where it writes, besides its output folder, is the preset's to say: the contents may be anybody's.
+    All paths it writes to, except its output folder, are the preset's: the folder's contents may come from anybody.
     """
     said = {setting: value for setting, value in output.settings().items() if setting in FIELDS}
     if not said:
@@ -239,9 +239,9 @@ def _record_of_contents(name: str, output: OutputDir) -> RunRecord | None:
 
 @dataclass(frozen=True)
 class Opened:
-    """The folder of a run and its record, written there.
+    """The folder of a run, and its record as written there.
 
-    `made`: how many folders were made for it, the run's own and those above; 0 where it existed.
+    `made` is the number of folders that were created for it, its own and parents; 0 if it existed.
     """
 
     run_dir: RunDir
@@ -250,10 +250,10 @@ class Opened:
 
 
 def open_run_dir(logs: Path, record: RunRecord) -> Opened:
-    """Opens a resumed run's own folder, else a new one; raises InputError."""
+    """Opens a resumed run's own folder, or else a new one; raises InputError."""
     earlier = _own_folder(logs, record) if record.resume else None
     made = 0 if earlier else 1 + sum(not path.exists() for path in (logs, *logs.parents))
-    plain = record.preset if re.fullmatch(r"\w[\w.-]{,59}", record.preset) else "run"  # it may be out of a file
+    plain = record.preset if re.fullmatch(r"\w[\w.-]{,59}", record.preset) else "run"  # it may come from a file
     begins = plain if record.job == "train" else f"{plain}-{record.job}"
     run_dir = earlier or create_run_dir(logs, begins)
     name = run_dir.path.name
@@ -274,21 +274,21 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
 
 
 def _own_folder(logs: Path, record: RunRecord) -> RunDir | None:
-    """The folder of a run that is resumed; None where nothing proves that one is its own."""
+    """The folder of a resumed run; None if no folder is proved to be its own."""
     known = record.output.run_dir()
     if known is not None and known.read_record().id == record.id:
         return known
     named = RunDir(logs / record.run)
     plain = record.run == Path(record.run).name not in ("", "..")
-    # It ended before it owned its output folder, or its project was moved before runs had ids.
+    # The run ended before it owned its output folder, or its project was moved before runs had ids.
     return named if plain and (named.belongs_to(record.id) or record.output.is_named_by(named)) else None
 
 
 @dataclass(frozen=True)
 class Started:
-    """A run under way: its folder, its record, the number of this attempt, and its supervisor, our child.
+    """A started run: its folder, its record, the number of this attempt, and its supervisor, our child.
 
-    `made`: how many folders were made for this attempt, which go where the run is refused.
+    `made` is the number of folders created for this attempt, which are removed if the run is refused.
     """
 
     run_dir: RunDir
@@ -299,14 +299,14 @@ class Started:
 
 
 def processes_here() -> int:
-    """Processes of a run that names no number of them: one for each GPU, or one without."""
+    """The default number of processes of a run: one for each GPU, or one without GPUs."""
     return 1 if gpus.cpu_asked() else max(1, gpus.gpu_count())
 
 
 def start(logs: Path, record: RunRecord) -> Started:
-    """Starts the supervisor of a planned run; raises InputError, or BusyError where its folder is in use.
+    """Starts the supervisor of a planned run; raises InputError, or BusyError if its folder is in use.
 
-    The locks are taken here, where the user is told, and passed on: of many starts at once one gets through.
+    The locks are taken here, where the user sees an error, and passed on: of several starts at once only one succeeds.
     """
     if not record.processes:
         record = replace(record, processes=processes_here())
@@ -346,11 +346,11 @@ def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Star
                 start_new_session=True,
                 pass_fds=[lock.fd for lock in locks],
             )
-        except OSError as error:  # no memory or no processes left, or the Python environment is gone
+        except OSError as error:  # out of memory or processes, or the Python environment is gone
             where = f": {error.filename}" if error.filename else ""
             raise InputError("start_failed", run=record.run, why=f"{reason(error)['why']}{where}") from None
     for lock in locks:
-        with contextlib.suppress(OSError):  # a full disk: who holds the lock is not said then, and it is held
+        with contextlib.suppress(OSError):  # on a full disk the lock is held without naming its holder
             lock.sign(supervisor.pid, record.run, run_dir.path)
         lock.release()
     return Started(run_dir, record, attempt, supervisor, opened.made)
@@ -358,7 +358,7 @@ def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Star
 
 @contextlib.contextmanager
 def _outputs(run_dir: RunDir) -> Iterator[int]:
-    """The file for the supervisor's output; raises InputError where it, or what the run writes later, cannot be."""
+    """The file for the supervisor's output; raises InputError if it, or a later file of the run, cannot be made."""
     with contextlib.ExitStack() as opened:
         for path in (run_dir.events, run_dir.trainer_output, run_dir.supervisor_output):
             try:

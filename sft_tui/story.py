@@ -1,4 +1,4 @@
-"""The demo, told from beginning to end, and the replies of a trained model."""
+"""The demo from beginning to end, and the replies of a trained model."""
 
 import json
 import os
@@ -24,15 +24,15 @@ PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a jo
 HALVES = ("demo-pretrain", "demo")
 REPLY_SECONDS = 600
 VOCABULARY = 4000
-LOOK_SECONDS, PATIENCE_SECONDS = 0.2, 20.0  # for a half to follow the one before it
-PREPARED_SECONDS = 120.0  # data and tokenizer take a few
+LOOK_SECONDS, PATIENCE_SECONDS = 0.2, 20.0  # for the second half to start after the first
+PREPARED_SECONDS = 120.0  # data and tokenizer take a few seconds
 Stage = Literal["new", "first", "between", "second", "done"]
 
 
 def tell(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
-    """The demo as text, from where it is to its end, with replies before and after; the exit code.
+    """Runs the demo as text from its current stage to its end, with replies before and after; returns the exit code.
 
-    `follow` shows a run to its end. Whoever stops following leaves all of the demo running.
+    `follow` shows a run to its end. If the user stops following, all of the demo keeps running.
     """
     began = time.monotonic()
     config = preset("demo").config
@@ -56,9 +56,9 @@ def tell(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
 
 
 def begin(logs: Path) -> str:
-    """The run of the demo that trains now, started or resumed where none does; empty where all is done.
+    """The run of the demo that is training, started or resumed if none is; empty if the demo is done.
 
-    When the first half is finished its supervisor starts the second. Raises InputError.
+    When the first half is finished, its supervisor starts the second. Raises InputError.
     """
     lock = _one_at_a_time(logs)
     try:
@@ -73,7 +73,7 @@ def begin(logs: Path) -> str:
 
 
 def _one_at_a_time(logs: Path) -> FolderLock:
-    """The lock of the demo's data; waits for another who prepares it."""
+    """Holds the lock of the demo's data; waits for another process that is preparing it."""
     folder = Path(preset(HALVES[-1]).config.train_file).parent
     deadline = time.monotonic() + PREPARED_SECONDS
     while True:
@@ -91,14 +91,14 @@ def _start(logs: Path, half: str) -> str:
 
 
 def continue_after(run_dir: RunDir) -> None:
-    """Starts the second half of the demo where this run is its first and is finished; raises InputError."""
+    """Starts the second half of the demo if this run is the first half and is finished; raises InputError."""
     record = run_dir.read_record()
     if record.continued and record.preset == HALVES[0] and stage() == "between" and not running(HALVES[1]):
         _start(run_dir.path.parent, HALVES[1])
 
 
 def await_next(logs: Path) -> str:
-    """The run of the second half, once it is there; started here where nobody is left to start it."""
+    """The run of the second half, once it exists; started here if no process is left to start it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and not is_done(HALVES[1]):
         run = running(HALVES[1])
@@ -109,7 +109,7 @@ def await_next(logs: Path) -> str:
 
 
 def prepare() -> None:
-    """Writes the rows of both halves, and their tokenizer unless it is there; raises InputError."""
+    """Writes the rows of both halves, and their tokenizer unless it exists; raises InputError."""
     first, config = (preset(name).config for name in HALVES)
     data_import.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
     for rows, texts in ((config.train_file, first.train_file), (config.validation_file, first.validation_file)):
@@ -119,7 +119,7 @@ def prepare() -> None:
 
 
 def stage() -> Stage:
-    """How far the demo is: `first` and `second` are halves that have begun and are not finished."""
+    """The stage of the demo: `first` and `second` are halves that have begun and are not finished."""
     first, second = (_owner(name) for name in HALVES)
     if second:
         return "done" if second.get("finished") else "second"
@@ -129,7 +129,7 @@ def stage() -> Stage:
 
 
 def left_undone(run: Run, lang: Lang) -> str:
-    """What is to be said of a finished first half whose second one does not run; empty of any other run."""
+    """The message for a finished first half whose second half is not running; empty for any other run."""
     over = run.record.continued and not run.alive and run.status == "finished"
     if not over or stage() != "between" or running(HALVES[1]):
         return ""
@@ -137,19 +137,19 @@ def left_undone(run: Run, lang: Lang) -> str:
 
 
 def current() -> str:
-    """The run of the demo that trains at this moment; empty where none does."""
+    """The run of the demo that is training now; empty if none is."""
     return next(filter(None, map(running, HALVES)), "")
 
 
 def running(name: str) -> str:
-    """The run that trains a half of the demo at this moment; empty where none does."""
+    """The run that is training this half of the demo now; empty if none is."""
     folder = Path(preset(name).config.output_dir)
     place = holder_of(folder).get("run_dir") if is_locked(folder) else None
     return Path(place).name if isinstance(place, str) else ""
 
 
 def is_done(name: str) -> bool:
-    """Whether a half of the demo has come to its end."""
+    """Whether a half of the demo is finished."""
     return bool(_owner(name).get("finished"))
 
 
@@ -165,7 +165,7 @@ def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
 
 
 def _engine(arguments: list[str], given: str = "") -> str:
-    """Runs a module of the engine; its standard output. Raises InputError with what the module said."""
+    """Runs a module of the engine and returns its standard output; raises InputError with the module's message."""
     result = subprocess.run(
         module_command(*arguments),
         input=given,
@@ -185,6 +185,6 @@ def _engine(arguments: list[str], given: str = "") -> str:
 
 
 def demo_done(lang: Lang) -> str:
-    """What is shown when the demo is done."""
+    """The lines shown when the demo is done."""
     model = str(OutputDir(Path(preset(HALVES[-1]).config.output_dir)).best)
     return say("ui_demo_done", lang, model=model)

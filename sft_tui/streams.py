@@ -1,4 +1,4 @@
-"""What a command needs to say anything: a folder to work in, and a standard output that takes what it says."""
+"""Checks of what a command depends on: a working folder that exists, and a standard output that can be written."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from sft_tui.output import echo
 
 
 def require_working_folder() -> None:
-    """Raises InputError where the folder that the command was called in was removed."""
+    """Raises InputError if the working folder was removed."""
     try:
         os.getcwd()
     except OSError:
@@ -21,11 +21,11 @@ def require_working_folder() -> None:
 
 @contextlib.contextmanager
 def full_output_in_words(lang: Lang) -> Iterator[None]:
-    """Says on standard error that standard output took no more, and ends with 1; a closed pipe ends without a word."""
+    """Reports on standard error that standard output cannot be written, and exits with 1; silent for a closed pipe."""
     error: OSError | None = None
     try:
         yield
-    except OSError as raised:  # at once, where Python keeps nothing back or a text is long
+    except OSError as raised:  # raised at once if Python does not buffer, or for a long text
         if not _takes_no_more():
             raise
         error = raised
@@ -40,7 +40,7 @@ def full_output_in_words(lang: Lang) -> Iterator[None]:
 
 
 def _takes_no_more() -> bool:
-    """Whether standard output is what cannot be written."""
+    """Whether the error is that standard output cannot be written."""
     try:
         os.write(sys.stdout.fileno(), b"\n")
     except (OSError, ValueError, AttributeError):
@@ -49,14 +49,14 @@ def _takes_no_more() -> bool:
 
 
 def _last_write() -> OSError | None:
-    """Writes what standard output still holds; the error where it cannot be written, which is then forgotten."""
+    """Flushes standard output; returns the error if that fails, and discards the buffered text."""
     if sys.stdout is None:
         return None
     try:
         sys.stdout.flush()
     except OSError as error:
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again when it exits
         return error
     except ValueError:  # closed
         return None

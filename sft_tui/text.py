@@ -7,10 +7,10 @@ from engine.contract.messages import InputError
 
 
 def safe(text: str, limit: int = 4000) -> str:
-    """`text` on one line, with nothing in it that a terminal would obey.
+    """`text` on one line, without anything that a terminal would interpret.
 
     Control characters (C0, C1, DEL), line and paragraph separators, bidirectional and other invisible format
-    characters, and lone surrogates become visible; everything else stays, the wide space U+3000 included. Longer
+    characters, and lone surrogates become visible; everything else is kept, including the wide space U+3000. Longer
     texts are cut at `limit` characters.
     """
     shown = "".join(map(visible, text[:limit]))
@@ -18,7 +18,7 @@ def safe(text: str, limit: int = 4000) -> str:
 
 
 def escaped(text: str) -> str:
-    """JSON with each character that a terminal would obey as its escape; line ends stand between values only."""
+    """JSON with each character that a terminal would interpret escaped; line ends occur only between values."""
     if text.isprintable():
         return text
     return "".join(char if char == "\n" or visible(char) == char else _escape(char) for char in text)
@@ -38,7 +38,7 @@ def size(count: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes that a person means by `8GB`, `800 MB`, `7.5 GiB` or a plain number; raises InputError."""
+    """Parses `8GB`, `800 MB`, `7.5 GiB` or a plain number into bytes; raises InputError."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if found is None or float(found[1]) == 0:
         raise InputError("size_bad", text=safe(text, 40))
@@ -57,21 +57,21 @@ def duration(seconds: float) -> str:
 
 
 def number(value: object) -> str:
-    """A setting's value: floats without needless digits, an empty text as a dash."""
+    """A setting's value as text: floats without needless digits, an empty text as a dash."""
     if isinstance(value, float):
         return f"{value:g}"
     return safe(str(value)) or "-"
 
 
 def width(shown: str) -> int:
-    """Columns that a text takes on a terminal: two for a wide character."""
+    """Columns that a text takes on a terminal; a wide character takes two."""
     from rich.cells import cell_len
 
     return cell_len(shown)
 
 
 def cut(shown: str, columns: int) -> str:
-    """`shown` within so many columns, an ellipsis at its end where some of it had to go."""
+    """`shown` within the given number of columns, with an ellipsis at its end if it was cut."""
     if width(shown) <= columns:
         return shown
     while width(shown) > columns - 1:
@@ -80,5 +80,5 @@ def cut(shown: str, columns: int) -> str:
 
 
 def pad(shown: str, columns: int) -> str:
-    """`shown` with spaces behind it up to so many columns."""
+    """`shown` padded with spaces to the given number of columns."""
     return shown + " " * (columns - width(shown))

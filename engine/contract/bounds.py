@@ -1,7 +1,7 @@
-"""What a value that was read from a file may be: its type, range and size, declared at the field it is for.
+"""What a value read from a file may be: its type, range and size, declared at its field.
 
-Events, records and snapshots come from files that anybody can have written. `read_as` makes one of a dataclass from
-plain JSON and raises where a value does not fit its field, so that whoever works with it need not ask again.
+Anybody can have written the files that events, records and snapshots come from. `read_as` makes an instance of a
+dataclass from plain JSON and raises if a value does not fit its field, so callers need not check again.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 from engine.contract.messages import Message
 
-EXACT = 2**53  # whole numbers up to here survive any reader of JSON, and any sum with fractions
+EXACT = 2**53  # whole numbers up to here survive any JSON reader, and any sum with fractions
 WIDEST = 2**63
 MOST_ATTEMPTS = 10**6  # of a run
 LARGEST = 1e60  # of a loss or a norm
-MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text: more than a line of a stream has
-NON_FINITE = ("NaN", "Infinity", "-Infinity")  # how they are written, as JSON has no number for them
+MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text: more than a stream line holds
+NON_FINITE = ("NaN", "Infinity", "-Infinity")  # how they are written, since JSON has no numbers for them
 
 Made = TypeVar("Made")
 Reader = Callable[[Any], Any]
@@ -27,7 +27,7 @@ Reader = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Between:
-    """Numbers from `low` to `high`; where `non_finite`, NaN and the infinities too."""
+    """Numbers from `low` to `high`; with `non_finite`, NaN and the infinities too."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Longest:
-    """Texts, lists and objects of at most so many characters or entries."""
+    """Texts, lists and objects of at most this many characters or entries."""
 
     most: int
 
@@ -52,20 +52,20 @@ class Longest:
 
 
 Count = Annotated[int, Between(0, EXACT)]  # of things, steps, tokens, bytes
-Number64 = Annotated[int, Between(0, 2**64)]  # of a file, as the system gives it
+Number64 = Annotated[int, Between(0, 2**64)]  # of a file, as reported by the system
 Attempt = Annotated[int, Between(0, MOST_ATTEMPTS)]
-Positive = Annotated[int, Between(1, EXACT)]  # of what something is divided by
+Positive = Annotated[int, Between(1, EXACT)]  # divisors
 Seconds = Annotated[float, Between(0, 1e12)]
 Real = Annotated[float, Between(-LARGEST, LARGEST, non_finite=True)]  # losses and norms: what fp32 holds, squared
-Score = Annotated[float, Between(0, 100.01, non_finite=True)]  # BLEU, whose 100 is rounded up; NaN where none was taken
+Score = Annotated[float, Between(0, 100.01, non_finite=True)]  # BLEU, whose 100 is rounded up; NaN if not computed
 Rate = Annotated[float, Between(0, 1e6)]  # learning rates, percentages of many processors
 Name = Annotated[str, Longest(200)]
 
 
 def read_as(kind: type[Made], values: Any) -> Made:
-    """An instance of the dataclass from an object of JSON; raises TypeError or ValueError where a value does not fit.
+    """An instance of the dataclass from a JSON object; raises TypeError or ValueError if a value does not fit.
 
-    Fields that the dataclass does not have are passed over; those that the object lacks get their defaults.
+    Fields that the dataclass lacks are ignored; fields that the object lacks get their defaults.
     """
     hint: Any = kind
     made: Made = reader(hint)(values)
@@ -74,7 +74,7 @@ def read_as(kind: type[Made], values: Any) -> Made:
 
 @cache
 def reader(hint: Any) -> Reader:
-    """What makes a value of the type `hint` from one of JSON, or raises TypeError, ValueError or OverflowError."""
+    """A function that makes a `hint` value from a JSON value, or raises TypeError, ValueError or OverflowError."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _checked(reader(inner[0]), inner[1:])
@@ -181,7 +181,7 @@ def _argument(value: Any) -> str | int | float:
 
 
 def plain(value: Any) -> Any:
-    """Any value of JSON whose whole numbers fit 64 bits; raises ValueError for another."""
+    """Any JSON value whose whole numbers fit 64 bits; raises ValueError for any other."""
     if isinstance(value, dict):
         return {_text(key): plain(item) for key, item in _object(value).items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How an attempt ended, where it did not end as planned: words, evidence and the one fix, as pure functions."""
+"""How an attempt ended, if not as planned: words, evidence and the one fix, as pure functions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,18 +7,18 @@ from engine.contract.events import RankFailed, RunEnded
 from engine.contract.messages import Message
 from engine.contract.rundir import RunRecord
 
-FIXABLE = ("micro_batch_tokens", "learn_rate")  # settings that an end may propose to lower
+FIXABLE = ("micro_batch_tokens", "learn_rate")  # settings that an ending may propose to lower
 LOWEST_BUDGET = 32  # tokens of a micro-batch below which halving no longer saves memory
 
 
 def smaller_budget(record: RunRecord) -> dict[str, Any]:
-    """The settings that need less memory and keep the effective batch; {} where there is nothing left to halve."""
+    """The settings that need less memory and keep the effective batch; {} if nothing is left to halve."""
     budget = int(record.config.get("micro_batch_tokens", 0)) // 2
     return {"micro_batch_tokens": budget} if budget >= LOWEST_BUDGET else {}
 
 
 def failed(record: RunRecord, rank: int, failure: RankFailed, log: str) -> RunEnded:
-    """A rank raised an error; `log` is where its whole account is."""
+    """A rank raised an error; `log` holds the full traceback."""
     evidence = {"rank": str(rank), "phase": failure.phase, "traceback": failure.traceback}
     if failure.reason == "out_of_memory":
         return out_of_memory(record, rank, failure.phase, failure.step, failure.why, evidence)
@@ -29,7 +29,7 @@ def failed(record: RunRecord, rank: int, failure: RankFailed, log: str) -> RunEn
 
 
 def stopped_early(record: RunRecord, phase: str) -> Message:
-    """Stopped as asked before there was a step to save; a run that was to be resumed has its checkpoint still."""
+    """Stopped as requested before there was a step to save; a run being resumed still has its checkpoint."""
     steps = record.output.checkpoint_steps() if record.resume else []
     if not steps:
         return Message.of("ended_stopped_early", phase=phase)
@@ -39,7 +39,7 @@ def stopped_early(record: RunRecord, phase: str) -> Message:
 def out_of_memory(
     record: RunRecord, rank: int, phase: str, step: int, why: str, evidence: Mapping[str, str]
 ) -> RunEnded:
-    """Memory ran out, by the rank's own word or by that of the kernel."""
+    """Memory ran out, as reported by the rank or by the kernel."""
     apply = smaller_budget(record)
     args: dict[str, str | int] = {"rank": rank, "phase": phase, "step": step, "why": why}
     if not apply:
@@ -70,14 +70,14 @@ def unstartable(record: RunRecord, why: str) -> RunEnded:
 
 
 def vanished(record: RunRecord, rank: int, code: int, log: str, evidence: dict[str, str]) -> RunEnded:
-    """A rank ended without a word, early where `code` is 0."""
+    """A rank exited without reporting a reason; it exited early if `code` is 0."""
     args: dict[str, str | int] = {"rank": rank, "code": code, "tail": evidence.get("output", "-")}
     message = Message.of("ended_vanished", **args, log=log, resume_option=record.resume_option)
     return RunEnded("failed", 1, message, evidence)
 
 
 def hung(record: RunRecord, rank: int, phase: str, seconds: float, why: str, evidence: dict[str, str]) -> RunEnded:
-    """A rank made no progress for `seconds`; `why` says whether it was stopped or stood still."""
+    """A rank made no progress for `seconds`; `why` says whether it was suspended or hung."""
     args: dict[str, str | int] = {"rank": rank, "phase": phase, "seconds": round(seconds)}
     message = Message.of(f"ended_{why}", **args, resume_option=record.resume_option)
     return RunEnded("hung", 1, message, evidence)
@@ -89,7 +89,7 @@ def terminated(record: RunRecord, phase: str) -> RunEnded:
 
 
 def lost(record: RunRecord, phase: str, step: int, *, restarted: bool, evidence: dict[str, str]) -> RunEnded:
-    """Nobody was left to say how the attempt ended: the machine restarted, or every process of the run was killed."""
+    """Nothing was left to report how the attempt ended: the machine restarted, or all its processes were killed."""
     code = "ended_restarted" if restarted else "ended_lost"
     message = Message.of(code, phase=phase, step=step, resume_option=record.resume_option)
     return RunEnded("machine_restarted" if restarted else "killed", 1, message, evidence)

@@ -16,7 +16,7 @@ UNITS_ZH = {"tokens": "词元", "rows": "行", "steps": "步", "seconds": "秒"}
 
 @dataclass(frozen=True)
 class Setting:
-    """What is to be known of one field: help in both languages, unit, allowed values, and its group."""
+    """The description of one field: help in both languages, unit, allowed values, and its group."""
 
     group: str
     en: str
@@ -27,16 +27,16 @@ class Setting:
     low_open: bool = False  # the lower bound itself is not allowed
     choices: tuple[str, ...] = ()
     when_empty: tuple[str, str] | None = None  # in English and Chinese
-    path: bool = False  # a file or folder: `~` at its beginning is the home folder where a person types it
-    # Whether a resumed run may change it: such a setting has no part in what a step computes.
+    path: bool = False  # a file or folder: a leading `~` is expanded to the home folder if a person typed it
+    # Whether a resumed run may change it: such a setting does not affect what a step computes.
     free_on_resume: bool = False
 
     def empty(self, lang: Lang = "en") -> str:
-        """What an empty value means, in `lang`; empty where it means nothing of its own."""
+        """What an empty value means, in `lang`; empty if it has no meaning of its own."""
         return self.when_empty[lang == "zh"] if self.when_empty else ""
 
     def unit_in(self, lang: Lang = "en") -> str:
-        """The unit in `lang`; empty where there is none."""
+        """The unit in `lang`; empty if there is none."""
         return UNITS_ZH.get(self.unit, self.unit) if lang == "zh" else self.unit
 
     def help(self, lang: Lang = "en") -> str:
@@ -319,7 +319,7 @@ class RunConfig:
         return self.learn_rate * self.div_factor
 
 
-# Folders that tokenizers and safetensors are given the names of; both take text alone, and a run would end there.
+# Folders whose names are passed to tokenizers and safetensors; both accept only text, and a run would fail there.
 UTF8_PATHS = ("output_dir", "pretrained_model", "tokenizer")
 FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(RunConfig)}
 KINDS: dict[str, type] = get_type_hints(RunConfig)
@@ -331,7 +331,7 @@ def setting_of(name: str) -> Setting:
 
 
 def check(config: RunConfig) -> RunConfig:
-    """`config` itself; raises InputError that names the first setting outside its range."""
+    """`config` itself; raises InputError naming the first setting outside its range."""
     for name in FIELDS:
         check_value(name, getattr(config, name))
     return config
@@ -353,7 +353,7 @@ def check_value(name: str, value: Any) -> None:
 
 
 def _is_utf8(text: str) -> bool:
-    """False for a name of a file whose bytes are no text in the locale: Python holds them as lone surrogates."""
+    """False for a file name whose bytes are invalid in the locale's encoding: Python holds them as lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -362,12 +362,12 @@ def _is_utf8(text: str) -> bool:
 
 
 def check_kind(name: str, value: Any) -> None:
-    """Raises InputError unless `value` is of the kind of the setting `name`, whatever its range."""
+    """Raises InputError unless `value` has the type of the setting `name`, whatever its range."""
     kind = KINDS[name]
     sound = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if not sound:
         raise InputError("setting_kind", name=name, value=repr(value), kind=kind.__name__)
-    if isinstance(value, str) and "\0" in value:  # which no path and no name of the system can hold
+    if isinstance(value, str) and "\0" in value:  # not allowed in paths and names of the system
         raise InputError("setting_nul", name=name)
 
 
@@ -396,12 +396,12 @@ def _exact(bound: float) -> str:
 
 
 def require_kinds(values: Mapping[str, Any]) -> None:
-    """Raises ValueError where a setting that this version knows is of another kind."""
+    """Raises ValueError if a setting known to this version has the wrong type."""
     _require(check_kind, values)
 
 
 def require_values(values: Mapping[str, Any]) -> None:
-    """Raises ValueError where a setting that this version knows is of another kind or out of its range."""
+    """Raises ValueError if a setting known to this version has the wrong type or is out of range."""
     _require(check_value, values)
 
 
@@ -414,7 +414,7 @@ def _require(check_one: Callable[[str, Any], None], values: Mapping[str, Any]) -
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, list[JsonValue]]]:
-    """`config` with `values` put over it, and what changed as {name: [old, new]}; raises InputError."""
+    """`config` with `values` applied, and the changes as {name: [old, new]}; raises InputError."""
     changed = dataclasses.replace(config, **values)
     check(changed)
     return changed, {
@@ -430,12 +430,12 @@ def to_json(config: RunConfig) -> dict[str, JsonValue]:
 
 
 def from_json(values: Mapping[str, Any]) -> RunConfig:
-    """The settings read back; a field that a later version added keeps its default; raises InputError."""
+    """The settings read back; fields added by later versions keep their defaults; raises InputError."""
     return check(RunConfig(**{name: value for name, value in values.items() if name in FIELDS}))
 
 
 def differences_on_resume(then: Mapping[str, Any], now: RunConfig) -> dict[str, list[JsonValue]]:
-    """Settings that a resumed run must share with its checkpoint and does not, as {name: [then, now]}."""
+    """Settings that a resumed run must share with its checkpoint but does not, as {name: [then, now]}."""
     return {
         name: [then[name], getattr(now, name)]
         for name in FIELDS

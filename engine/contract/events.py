@@ -1,7 +1,7 @@
 """The events of a run, their line format, and the tolerant reading of one line.
 
 A line is one JSON object, ASCII only (foreign text cannot reach a terminal raw through `tail -f`), under 64 KiB,
-with the envelope `v at mono attempt src seq kind` and the fields of the event beside it. JSON has no NaN or
+with the envelope `v at mono attempt src seq kind` next to the fields of the event. JSON has no NaN or
 infinity: they are written as the strings "NaN", "Infinity" and "-Infinity".
 """
 
@@ -19,8 +19,8 @@ from engine.contract.scores import LABELS, Merit
 
 SCHEMA = 1
 MAX_LINE_BYTES = 64 * 1024
-LONGEST_TEXT = 4000  # characters a text field may keep when its line would be too long
-MOST_FIELDS = 64  # fields an event may keep then, and characters of their names
+LONGEST_TEXT = 4000  # characters a text field may keep if its line would be too long
+MOST_FIELDS = 64  # fields an event may keep in that case, and characters of their names
 DEEPEST = 32  # levels of nesting a line may have
 SHORTEST = 1e-9  # seconds of a step
 
@@ -72,7 +72,7 @@ class Plan(Event):
 
 @dataclass(frozen=True)
 class Phase(Event):
-    """A long phase and how far it is; `total` is 0 where it is not known."""
+    """A long phase and its progress; `total` is 0 if unknown."""
 
     kind: ClassVar[str] = "phase"
     name: str
@@ -99,7 +99,7 @@ class Step(Event):
     seconds_optimizer: Seconds
     micro_batches: Count
     sample_ids: list[Count]
-    seconds_communication: Seconds = 0.0  # what several ranks wait for each other and add up
+    seconds_communication: Seconds = 0.0  # several ranks waiting for each other and summing
 
     @property
     def seconds(self) -> float:
@@ -109,7 +109,7 @@ class Step(Event):
 
     @property
     def tokens_per_second(self) -> float:
-        """Prompt and label tokens a second; 0 where the time is too short to be one."""
+        """Prompt and label tokens per second; 0 if the time is too short to measure."""
         return self.tokens / self.seconds if self.seconds > SHORTEST else 0.0
 
 
@@ -117,7 +117,7 @@ class Step(Event):
 class Eval(Event):
     """One evaluation; `loss` is the mean over label tokens, `bleu` comes with its `signature`.
 
-    `against`: what replies were compared with, in the words of `contract.scores`.
+    `against`: what replies were compared with, one of the constants of `contract.scores`.
     """
 
     kind: ClassVar[str] = "eval"
@@ -133,13 +133,13 @@ class Eval(Event):
 
     @property
     def merit(self) -> Merit:
-        """What it is judged by."""
+        """The values it is judged by."""
         return Merit(self.bleu, self.loss, self.signature, self.against)
 
 
 @dataclass(frozen=True)
 class Sample(Event):
-    """One prediction of an evaluation beside its reference."""
+    """One prediction of an evaluation next to its reference."""
 
     kind: ClassVar[str] = "sample"
     epoch: Count
@@ -165,17 +165,17 @@ class Checkpoint(Event):
 
 @dataclass(frozen=True)
 class Rehearsed(Event):
-    """What a rehearsal found: bytes and seconds; three seconds are as expected, at least, and at most."""
+    """Results of a rehearsal, in bytes and seconds; three values are expected, minimum and maximum."""
 
     kind: ClassVar[str] = "rehearsed"
-    micro_batch_tokens: Count  # the largest budget, up to the one asked for, that fits the limit
+    micro_batch_tokens: Count  # the largest budget, up to the requested one, that fits the limit
     micro_batch_tokens_asked: Count
     memory_limit: Count  # of all ranks together
-    peak_memory: list[Count]  # of each rank, with every budget that was tried
-    peak_memory_found: Count  # of all ranks, with the budget that was found
-    gpu_memory: list[Count]  # of each rank; 0 where it has no GPU
+    peak_memory: list[Count]  # of each rank, for every budget that was tried
+    peak_memory_found: Count  # of all ranks, with the budget found
+    gpu_memory: list[Count]  # of each rank; 0 if it has no GPU
     steps_timed: Count
-    seconds_step: list[Seconds]  # of mean length
+    seconds_step: list[Seconds]  # for rows of mean length
     seconds_evaluation: list[Seconds]
     seconds_save: Seconds
     checkpoint_bytes: Count
@@ -195,7 +195,7 @@ class Host(Event):
 
 @dataclass(frozen=True)
 class Gpu(Event):
-    """One GPU's readings as text; what the driver cannot give is `N/A: reason`."""
+    """One GPU's readings as text; a value that the driver cannot report is `N/A: reason`."""
 
     kind: ClassVar[str] = "gpu"
     index: Count
@@ -205,18 +205,18 @@ class Gpu(Event):
 
 @dataclass(frozen=True)
 class Heartbeat(Event):
-    """A rank is alive: its phase, and a count of its progress that stands still where the rank does."""
+    """A rank is alive: its phase, and a progress count that stands still if the rank hangs."""
 
     kind: ClassVar[str] = "heartbeat"
     phase: str
     progress: Count = 0
-    waiting: bool = False  # for other ranks: standing still is then not this one's fault
+    waiting: bool = False  # for other ranks: a count that stands still is then not this rank's fault
     pid: Count = 0
 
 
 @dataclass(frozen=True)
 class RankFailed(Event):
-    """A rank ended on an error of its own; `waiting` where it broke off while it waited for other ranks."""
+    """A rank ended with an error of its own; `waiting` if it stopped while waiting for other ranks."""
 
     kind: ClassVar[str] = "rank_failed"
     reason: str  # failed, out_of_memory
@@ -254,12 +254,12 @@ class RunEnded(Event):
     exit_code: ExitCode
     message: Message
     evidence: dict[str, str] = field(default_factory=dict)
-    apply: dict[str, Any] = field(default_factory=dict)  # {setting: value} that mends the cause when it resumes
+    apply: dict[str, Any] = field(default_factory=dict)  # {setting: value} that fixes the cause on resume
 
 
 @dataclass(frozen=True)
 class Unknown(Event):
-    """An event of a kind or shape that this version does not know."""
+    """An event of a kind or shape unknown to this version."""
 
     kind: ClassVar[str] = "unknown"
     name: str
@@ -277,7 +277,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
 
 @dataclass(frozen=True)
 class Envelope:
-    """When and from where: order by (attempt, src, seq); `mono` is monotonic seconds on the writer's machine."""
+    """When and where an event was written: order by (attempt, src, seq); `mono` is the writer's monotonic seconds."""
 
     at: Name
     mono: Seconds
@@ -298,7 +298,7 @@ class Record:
 
 
 def encode(record: Record) -> bytes:
-    """The line of `record`, newline included and never above 64 KiB: the longest texts are cut first."""
+    """The line of `record`, newline included, at most 64 KiB: the longest texts are cut first."""
     envelope, fields = {"v": SCHEMA, **dataclasses.asdict(record.envelope)}, event_to_json(record.event)
     line = _dump({**envelope, **fields})
     limit = LONGEST_TEXT
@@ -310,7 +310,7 @@ def encode(record: Record) -> bytes:
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """The fields of an event and its `kind`, as plain values; NaN and infinities are left as they are."""
+    """The fields of an event and its `kind`, as plain values; NaN and infinities are left unchanged."""
     if isinstance(event, Unknown):
         return {"kind": event.name, **event.fields}
     fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
@@ -325,7 +325,7 @@ def _dump(body: Mapping[str, Any]) -> bytes:
 
 
 def without_non_finite(value: Any) -> Any:
-    """Plain values with NaN and infinities as the texts that stand for them in JSON."""
+    """Plain values with NaN and infinities as the texts that represent them in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
@@ -346,7 +346,7 @@ def _shorten(value: Any, limit: int) -> Any:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of one line, or None where it is none; never raises on content."""
+    """The record of one line, or None if it is not one; never raises because of content."""
     try:
         body = json.loads(line)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
@@ -371,7 +371,7 @@ def _shallow(value: Any, levels: int) -> bool:
 
 
 def event_from_json(kind: str, body: dict[str, Any]) -> Event:
-    """The event of a kind with these fields; Unknown where this version does not know such a one."""
+    """The event of a kind with these fields; Unknown if this version does not know such an event."""
     event_type = EVENT_TYPES.get(kind)
     if event_type is None:
         return Unknown(kind, body)

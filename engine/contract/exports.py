@@ -1,4 +1,4 @@
-"""The state dict that a run leaves of its best model, and how it is told from a file that somebody else put there."""
+"""The state dict that a run exports of its best model, and how it is distinguished from other people's files."""
 
 import hashlib
 import os
@@ -10,18 +10,18 @@ from typing import Any, BinaryIO
 from engine.contract.files import open_regular, read_whole
 from engine.contract.rundir import OutputDir, read_json, write_json
 
-MARK = "archive/sft-tui"  # a part of every file that we write, which nobody else's has, whatever a record says
+MARK = "archive/sft-tui"  # an entry in every file that we write, and in no other file, whatever a record says
 DIGEST = "model.safetensors.sha256"  # next to the weights of a best model
-KEPT_HASHES = 2  # the newest, and the one that it replaces: a run may be cut between its record and its file
+KEPT_HASHES = 2  # the newest, and the one it replaces: a run may be killed after writing its record and before its file
 
 
 def may_be_written(target: Path, output: OutputDir) -> bool:
-    """Whether a run of `output` may write the file: it does not exist, or is what a run of this folder wrote there."""
+    """Whether a run of `output` may write the file: it does not exist, or a run of this folder wrote it."""
     return not os.path.lexists(target) or is_exported(target, output)
 
 
 def is_exported(target: Path, output: OutputDir) -> bool:
-    """Whether the file is, byte for byte, what a run of this folder wrote; one that was set aside counts too."""
+    """Whether the file is, byte for byte, what a run of this folder wrote; runs moved to `earlier/` count too."""
     known = {(entry.get("size"), entry.get("sha256")) for entry in _entries(output)}
     try:
         with os.fdopen(open_regular(target), "rb") as file:
@@ -42,13 +42,13 @@ def _has_mark(file: BinaryIO) -> bool:
 
 
 def is_due(target: Path, output: OutputDir) -> bool:
-    """Whether the file is still to be made of the best model; not so where there is no best model."""
+    """Whether the file still has to be made from the best model; False if there is no best model."""
     made_of = read_json(output.exported).get("source")
     return output.best.is_dir() and not (made_of == digest_of_best(output) and is_exported(target, output))
 
 
 def digest_of_best(output: OutputDir) -> str:
-    """The hash that was published with the best model; empty where there is none."""
+    """The hash that was published with the best model; empty if there is none."""
     try:
         words = read_whole(output.best / DIGEST).decode("utf-8", "replace").split()
     except OSError:
@@ -57,7 +57,7 @@ def digest_of_best(output: OutputDir) -> str:
 
 
 def remember(output: OutputDir, target: Path, *, size: int, sha256: str, source: str) -> None:
-    """Writes down what is about to be written to `target`; raises OSError."""
+    """Records what is about to be written to `target`; raises OSError."""
     files = [{"size": size, "sha256": sha256}, *_files(read_json(output.exported))][:KEPT_HASHES]
     write_json(output.exported, {"path": str(target.absolute()), "source": source, "files": files})
 

@@ -1,7 +1,7 @@
-"""Files of a run, opened so that what somebody put in their place does no harm.
+"""Files of a run, opened so that anything put in their place does no harm.
 
-No link is followed, no pipe or device waited for, and no more is read than fits. A folder may be a link: people keep
-their logs and models on other disks.
+Links are not followed, pipes and devices are not waited for, and reads are limited in size. A folder may be a link:
+people keep their logs and models on other disks.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from pathlib import Path
 from engine.contract.messages import InputError
 
 MOST_BYTES = 16 << 20  # of a file that is read whole; the largest of ours, a snapshot, has half a megabyte
-STAGED = ".tmp-sft-"  # what is being written begins with it, until it gets its name
-# What a killed process may have left: only a name of this form is ever removed.
+STAGED = ".tmp-sft-"  # prefix of the name of a file being written, until it gets its final name
+# Names that a killed process may have left behind: only files with such names are ever removed.
 STAGED_NAME = re.compile(
     r"\.tmp-sft-(?:step-\d{8}|best|frozen|\w[\w.-]*\.(?:json|bin))-\d{1,9}|\.tmp-sft-encodings(?:-known)?"
 )
@@ -36,9 +36,9 @@ WRITING = os.O_WRONLY | os.O_RDWR
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
-    """A descriptor of a regular file, opened as `flags` say; raises OSError where it is a link, a pipe or a device.
+    """A descriptor of a regular file, opened with `flags`; raises OSError for a link, a pipe or a device.
 
-    To be written to, it must have no second name: what is behind that would be changed too.
+    A file opened for writing must have no second hard link: that file would be changed too.
     """
     try:
         fd = os.open(path, flags & ~os.O_TRUNC | HARMLESS, mode)
@@ -64,18 +64,18 @@ def _require_regular(path: Path, status: os.stat_result, *, writing: bool) -> No
 
 
 def open_to_append(path: Path) -> int:
-    """A descriptor that appends to a regular file, made where it is not there yet; raises OSError."""
+    """A descriptor that appends to a regular file, created if missing; raises OSError."""
     return open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raises OSError where a link stands in the place of a folder that a run makes for itself."""
+    """Raises OSError if a link stands in the place of a folder that a run makes for itself."""
     if folder.is_symlink():
         raise OSError(errno.ELOOP, LINKED, str(folder))
 
 
 def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file; raises OSError, also where it has more than `most` bytes."""
+    """The content of a regular file; raises OSError, also if it has more than `most` bytes."""
     data = read_piece(path, 0, most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it has more than {most >> 20} MB", str(path))
@@ -83,12 +83,12 @@ def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_linked(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The same of a file that people have, which may be behind links."""
+    """The same for a user's own file, which may be reached through links."""
     return read_whole(Path(os.path.realpath(path)), most)
 
 
 def read_end(path: Path, most: int) -> bytes:
-    """The last bytes of a regular file, at most so many; raises OSError."""
+    """The last bytes of a regular file, at most `most` of them; raises OSError."""
     fd = open_regular(path)
     try:
         return _read(fd, max(0, os.fstat(fd).st_size - most), most)
@@ -97,7 +97,7 @@ def read_end(path: Path, most: int) -> bytes:
 
 
 def read_piece(path: Path, offset: int, most: int) -> bytes:
-    """The bytes of a regular file from `offset` on, at most so many; raises OSError."""
+    """The bytes of a regular file from `offset` on, at most `most` of them; raises OSError."""
     fd = open_regular(path)
     try:
         return _read(fd, offset, most)
@@ -114,7 +114,7 @@ def _read(fd: int, offset: int, most: int) -> bytes:
 
 
 def end_of_hole(fd: int, offset: int) -> int:
-    """Where the data begin again after `offset`: the end of the file where there are no more."""
+    """The offset at which the data resume after `offset`: the end of the file if there are no more."""
     try:
         return os.lseek(fd, offset, os.SEEK_DATA)
     except OSError:
@@ -122,9 +122,9 @@ def end_of_hole(fd: int, offset: int) -> int:
 
 
 def staged(path: Path) -> Path:
-    """Where what becomes `path` is written first, next to it; nothing stands there."""
+    """The path next to `path` where its content is written first; anything left there is removed."""
     place = path.with_name(f"{STAGED}{path.name}-{os.getpid()}")
-    with contextlib.suppress(OSError):  # of an earlier process with our pid; a folder has its own ways
+    with contextlib.suppress(OSError):  # left by an earlier process with our pid; folders are handled elsewhere
         place.unlink()
     return place
 
@@ -144,7 +144,7 @@ def matching(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
 
 
 def _chosen(folder: Path, names: list[str]) -> Iterator[Path]:
-    """Those that exist; none where a link stands in the folder's place. A link in a file's place is a file."""
+    """Those that exist; none if the folder is a link. A link in a file's place counts as a file."""
     if folder.is_symlink() or (folder.parent.name == "checkpoints" and folder.parent.is_symlink()):
         return
     for name in names:
@@ -154,9 +154,9 @@ def _chosen(folder: Path, names: list[str]) -> Iterator[Path]:
 
 
 def remove_below(folder: Path, file: Path) -> None:
-    """Removes a file below `folder`, where it exists.
+    """Removes a file below `folder`, if it exists.
 
-    Raises OSError, also where a link has meanwhile taken the place of a folder on the way to it.
+    Raises OSError, also if a link has meanwhile replaced a folder on the way to it.
     """
     *way, name = file.relative_to(folder).parts
     try:

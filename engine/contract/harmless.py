@@ -1,4 +1,4 @@
-"""Foreign text made harmless: nothing is left in it that a terminal would obey."""
+"""Foreign text made harmless: nothing that a terminal would interpret is left in it."""
 
 import unicodedata
 from functools import lru_cache
@@ -8,7 +8,7 @@ KEPT_FORMAT = {"\u200c", "\u200d"}
 
 
 def harmless(text: str) -> str:
-    """`text` with its line ends and tabs, and every other character that a terminal would obey made visible."""
+    """`text` with its line ends and tabs, and every other character that a terminal would interpret made visible."""
     if text.isprintable():
         return text
     return "".join(char if char in "\n\t" else visible(char) for char in text)
@@ -16,7 +16,7 @@ def harmless(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def visible(char: str) -> str:
-    """A character as itself, or as a sign or code where a terminal would obey it or not show it."""
+    """A character as itself, or as a symbol or code if a terminal would interpret it or not display it."""
     code = ord(char)
     if code < 0x20:
         return chr(0x2400 + code)

@@ -1,4 +1,4 @@
-"""Whether the files that a run reads are there; what is in them is for the trainer to find out."""
+"""Whether the files that a run reads exist; the trainer checks their content."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 
-# What a person calls the file of each setting, in English and Chinese.
+# The name of each setting's file for people, in English and Chinese.
 FILES = {
     "train_file": ("training file", "训练文件"),
     "validation_file": ("validation file", "验证文件"),
@@ -15,36 +15,36 @@ FILES = {
     "pretrained_model": ("pretrained model", "预训练模型"),
 }
 
-# The files of a tokenizer, by each of which transformers finds one; those of SentencePiece have several names.
-T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # whose tokenizers are made as T5's is
+# Files that mark a tokenizer's folder for transformers; those of SentencePiece have several names.
+T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # their tokenizers are built like T5's
 PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model", "spm.model")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer_config.json", *PIECES)
 
 
 def has_tokenizer(folder: str) -> bool:
-    """Whether the files of a tokenizer lie in a folder, as they do in many a model's."""
+    """Whether a folder contains the files of a tokenizer, as many model folders do."""
     return bool(folder) and any((Path(folder) / name).is_file() for name in TOKENIZER_FILES)
 
 
 def model_folder(config: RunConfig) -> str:
-    """The folder that the model of a run lies in; empty for a new model."""
+    """The folder of the run's model; empty for a new model."""
     path = config.pretrained_model
     return str(Path(path).parent) if path and Path(path).is_file() else path
 
 
 def tokenizer_folder(config: RunConfig) -> str:
-    """Where the tokenizer of a run lies: in the folder that is set, or in the model's where none is."""
+    """The folder of the run's tokenizer: the one that is set, or else the model's."""
     return config.tokenizer or model_folder(config)
 
 
-# What the two texts of a row are called, in English and Chinese.
+# Names of the two texts of a row, in English and Chinese.
 PARTS = {"prompt": ("prompt", "提问"), "label": ("response", "回答")}
 
 
 def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], positions: Mapping[str, int]) -> None:
-    """Raises InputError where a row of `path`, or a reply that is asked for, has more tokens than a model has places.
+    """Raises InputError if a row of `path`, or a requested reply, has more tokens than the model has positions.
 
-    `longest` has the tokens of the longest prompt and label before any cut, `positions` the model's places for each.
+    `longest` has the tokens of the longest prompt and label before any cut, `positions` the model's limits for each.
     """
     over = [part for part in PARTS if part in positions and min(longest[part], config.max_seq_len) > positions[part]]
     if over:
@@ -57,9 +57,9 @@ def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], 
 
 
 def require_files(config: RunConfig, *settings: str) -> None:
-    """Raises InputError that names the first of `settings` whose file is missing; an empty setting names none.
+    """Raises InputError naming the first of `settings` whose file is missing; empty settings are skipped.
 
-    An empty tokenizer is the model's, and a new model has none.
+    An empty tokenizer setting means the model's, which a new model lacks.
     """
     for setting in settings:
         path = tokenizer_folder(config) if setting == "tokenizer" else str(getattr(config, setting))

@@ -1,7 +1,7 @@
-"""Locks of folders: a flock that ends with the last process that shares it, signed by its holder.
+"""Locks of folders: a flock that ends with the last process sharing it, signed by its holder.
 
-Nothing here breaks a lock. The kernel lets go of a flock when the last process that inherited it is dead, and not
-before; the signature (pid, start time of that process, boot of the machine) tells people who holds it.
+Nothing here breaks a lock. The kernel releases a flock when the last process that inherited it is dead, and not
+before; the signature (pid, start time of that process, boot of the machine) shows people who holds it.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from engine.contract.rundir import OutputDir, read_json, why_unwritable
 from engine.contract.stream import last_step
 
 LOCK_NAME = ".lock"
-SIGNED = b'{"run": '  # what a lock file begins with
-PATIENCE = 0.5  # seconds that a lock whose holder cannot be told is asked for again
+SIGNED = b'{"run": '  # prefix of a lock file's content
+PATIENCE = 0.5  # seconds for which a lock is retried while its holder cannot be determined
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process, told from a later one with the same pid by its start time and the boot it belongs to."""
+    """A process, distinguished from a later one with the same pid by its start time and the boot it belongs to."""
 
     pid: int
     start: str
@@ -35,13 +35,13 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """The process that has `pid` now; None where there is none, or the system does not tell its start."""
+        """The process that has `pid` now; None if there is none, or if the system does not report its start time."""
         fields = _status_of(pid)
         return None if not fields or fields[0] == "Z" else cls(pid, fields[19], boot_id())
 
     @classmethod
     def from_json(cls, value: Any) -> Self | None:
-        """The process that a signature names; None where it names none."""
+        """The process that a signature names; None if it names none."""
         if not isinstance(value, dict) or not isinstance(value.get("pid"), int):
             return None
         return cls(value["pid"], str(value.get("start", "")), str(value.get("boot", "")))
@@ -52,7 +52,7 @@ class ProcessId:
 
 
 def _status_of(pid: int) -> list[str]:
-    """What the system tells of a process after its name: state, parent, …; [] where there is none."""
+    """The fields of /proc/<pid>/stat after the process name: state, parent, …; [] if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -60,13 +60,13 @@ def _status_of(pid: int) -> list[str]:
 
 
 def _parent_of(pid: int) -> int:
-    """The pid of the parent of a process; 0 where there is no such process."""
+    """The pid of a process's parent; 0 if there is no such process."""
     fields = _status_of(pid)
     return int(fields[1]) if fields else 0
 
 
 def boot_id() -> str:
-    """What tells this boot of the machine from others; empty where the system does not say."""
+    """The id of this boot of the machine; empty if the system does not report one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -82,7 +82,7 @@ class FolderLock:
 
     @classmethod
     def acquire(cls, folder: Path, run: str, run_dir: Path, setting: str = "output_dir") -> Self:
-        """Takes the lock; raises BusyError that names the holder, InputError where the folder cannot be written."""
+        """Takes the lock; raises BusyError naming the holder, InputError if the folder cannot be written."""
         made = sum(not path.exists() for path in (folder, *folder.parents))
         lock = cls._taken(folder, made, run, run_dir, setting)
         try:
@@ -100,14 +100,14 @@ class FolderLock:
 
     @classmethod
     def inherited(cls, folder: Path, fd: int, run: str, run_dir: Path, made: int = 0) -> Self:
-        """The lock that the process which started this one took and passed on; `made`: folders that it made for it."""
+        """The lock that the parent process took and passed on; `made`: how many folders were created for it."""
         return cls(folder, fd, made, run, run_dir)
 
     @classmethod
     def borrowed(cls, folder: Path, run: str, run_dir: Path) -> Self:
-        """The lock of a folder that exists, for a moment and unsigned: its holder was another, and is dead.
+        """A brief, unsigned lock of an existing folder whose holder was another process, now dead.
 
-        Raises InputError, also where the folder is gone.
+        Raises InputError, also if the folder is gone.
         """
         if not folder.is_dir():
             raise _unwritable(folder, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), "logs")
@@ -123,7 +123,7 @@ class FolderLock:
             raise _unwritable(folder, error, setting) from None
 
     def sign(self, pid: int, run: str, run_dir: Path) -> None:
-        """Writes into the lock file who holds it; raises OSError, also where the file is somebody else's."""
+        """Writes the lock's holder into the lock file; raises OSError, also if the file is somebody else's."""
         self._run, self._run_dir = run, run_dir
         process = ProcessId.of(pid) or ProcessId(pid, "", "")
         holder = {
@@ -140,9 +140,9 @@ class FolderLock:
         os.pwrite(self.fd, json.dumps(holder).encode(), 0)
 
     def hold(self) -> bool:
-        """Whether this is still the lock of its folder; where its file was removed, it is taken again.
+        """Whether this is still the lock of its folder; if its file was removed, the lock is taken again.
 
-        False where a process of another run has it by now: nothing more must be written.
+        False if a process of another run has taken it: nothing more must be written.
         """
         try:
             if self._is_in_place() or not self.folder.is_dir():
@@ -150,7 +150,7 @@ class FolderLock:
             fd = _locked_file(self.folder)
         except BlockingIOError:
             return _is_kin(holder_of(self.folder), self._run_dir)
-        except OSError:  # where we cannot lock, nobody can
+        except OSError:  # if we cannot lock, nobody can
             return True
         os.dup2(fd, self.fd, inheritable=os.get_inheritable(self.fd))
         os.close(fd)
@@ -165,14 +165,14 @@ class FolderLock:
             return False
 
     def release(self) -> None:
-        """Gives this process's share back; the lock lasts while another process shares it."""
+        """Releases this process's share; the lock lasts while another process shares it."""
         os.close(self.fd)
 
     def abandon(self) -> None:
-        """Gives the lock back and removes the folders that taking it made, where they are still empty."""
+        """Releases the lock and removes the folders created to take it, if they are still empty."""
         with contextlib.suppress(OSError):
             if _is_ours(os.pread(self.fd, len(SIGNED), 0)):
-                os.ftruncate(self.fd, 0)  # where the file stays, it names nobody
+                os.ftruncate(self.fd, 0)  # if the file stays, it names nobody
             if self.made:
                 self._unlink()
             for path in (self.folder, *self.folder.parents)[: self.made]:
@@ -180,9 +180,9 @@ class FolderLock:
         self.release()
 
     def remove(self) -> None:
-        """Removes the lock file, and the folder where nothing else is left in it, and gives the lock back.
+        """Removes the lock file, and the folder if nothing else is left in it, and releases the lock.
 
-        Whoever waits for the lock finds that the file which it then has is not the folder's any more, and asks again.
+        A process waiting for the lock then finds that its locked file is no longer the folder's, and tries again.
         """
         with contextlib.suppress(OSError):
             self._unlink()
@@ -195,13 +195,13 @@ class FolderLock:
 
 
 def _is_ours(content: bytes) -> bool:
-    """Whether a lock file may be written over: it is empty, or signed, or its content was lost with the power."""
+    """Whether a lock file may be overwritten: it is empty, or signed, or lost its content in a power failure."""
     begun = content.strip(b"\0")
     return SIGNED.startswith(begun) or begun.startswith(SIGNED)
 
 
 def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
-    """Whether who signed a lock is the supervisor, or another process, of this very attempt."""
+    """Whether the signer of a lock is the supervisor or another process of this very attempt."""
     pid = holder.get("pid")
     if holder.get("run_dir") != str(run_dir.absolute()) or not isinstance(pid, int):
         return False
@@ -209,10 +209,10 @@ def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
 
 
 def _alive_without_lock(folder: Path) -> BusyError | None:
-    """The error for a folder whose lock file was removed while a run is at work in it; None where none is."""
+    """The error for a folder whose lock file was removed while a run is using it; None if no run is."""
     output = OutputDir(folder)
     theirs = output.run_dir()
-    if theirs is None or not output.was_written_here():  # a copy of the folder is nobody's
+    if theirs is None or not output.was_written_here():  # nobody uses a copy of the folder
         return None
     told = read_json(theirs.processes)
     ranks = told.get("ranks")
@@ -230,12 +230,12 @@ def _unwritable(folder: Path, error: OSError, setting: str) -> InputError:
 
 
 def _locked_file(folder: Path) -> int:
-    """A locked descriptor of the lock file; raises BlockingIOError where another process has it."""
+    """A locked descriptor of the lock file; raises BlockingIOError if another process has it."""
     patience = time.monotonic() + PATIENCE
     while True:
         try:
             return _try_to_lock(folder)
-        except (FileNotFoundError, BlockingIOError) as error:  # its holder gave it up, or somebody just looks at it
+        except (FileNotFoundError, BlockingIOError) as error:  # its holder released it, or another process checks it
             if time.monotonic() > patience or (isinstance(error, BlockingIOError) and _signed_by_the_living(folder)):
                 raise
         except FileExistsError:
@@ -264,18 +264,18 @@ def _signed_by_the_living(folder: Path) -> bool:
 
 
 def holder_of(folder: Path) -> dict[str, Any]:
-    """Who signed the lock of `folder` last, whether or not it is still held; {} where nobody did."""
+    """The last signer of the lock of `folder`, whether or not it is still held; {} if there is none."""
     return read_json(folder / LOCK_NAME)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process holds the lock of `folder` now."""
+    """Whether any process holds the lock of `folder` now."""
     try:
         fd = open_regular(folder / LOCK_NAME)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others who ask at the same moment are no holders
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # processes checking at the same moment are not holders
         return False
     except OSError:
         return True
@@ -284,23 +284,23 @@ def is_locked(folder: Path) -> bool:
 
 
 def shares_lock(process: ProcessId, folder: Path) -> bool:
-    """Whether a process that lives has the lock of `folder`, also one whose file was removed since.
+    """Whether a live process has the lock of `folder`, even one whose file has since been removed.
 
-    What a file says of a process proves nothing: others may have written it. This the kernel says.
+    What a file says about a process proves nothing, as others may have written it; this comes from the kernel.
     """
     lock, fds = str(folder.resolve() / LOCK_NAME), Path(f"/proc/{process.pid}/fd")
     with contextlib.suppress(OSError):
         for fd in os.listdir(fds):
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # closed in the meantime
                 if os.readlink(fds / fd).removesuffix(" (deleted)") == lock:
                     locked = Path(f"/proc/{process.pid}/fdinfo/{fd}").read_text()
-                    if re.search(r"^lock:.*FLOCK.*WRITE", locked, re.MULTILINE):  # who just looks has a shared one
+                    if re.search(r"^lock:.*FLOCK.*WRITE", locked, re.MULTILINE):  # checkers have a shared one
                         return True
     return False
 
 
 def busy(folder: Path, holder: dict[str, Any] | None = None) -> BusyError:
-    """The error that says who holds `folder`, since when, and at which step; `holder` is who signed its lock."""
+    """The error that says who holds `folder`, since when, and at which step; `holder` is the signer of its lock."""
     holder = holder_of(folder) if holder is None else holder
     run_dir = holder.get("run_dir")
     step = _step_of(Path(run_dir)) if isinstance(run_dir, str) else 0

@@ -1,6 +1,6 @@
-"""Everything the training job says to a person, in English and Chinese, side by side.
+"""Everything the training job says to people, in English and Chinese, side by side.
 
-An event or an error carries a code and its arguments; whoever shows it renders it in the reader's language.
+An event or an error carries a code and its arguments; the program that shows it renders it in the reader's language.
 """
 
 import re
@@ -16,7 +16,7 @@ Value = str | int | float
 class Wording(NamedTuple):
     """What happened and what to do about it, in both languages.
 
-    `{name}` stands for an argument, `{name_in_shell}` for it as a shell takes it.
+    `{name}` stands for an argument, `{name_in_shell}` for the argument quoted for a shell.
     """
 
     en: str
@@ -582,7 +582,7 @@ MESSAGES: dict[str, Wording] = {
         "bf16 is not native on this hardware ({device}); training in fp32.",
         "该硬件（{device}）没有原生 bf16，改用 fp32 训练。",
     ),
-    # the world of processes
+    # processes of a run
     "world_mismatch": Wording(
         "{launched} processes were launched, and each finds a world of {found}: they would train "
         "separately into one folder. This machine has {gpus} GPU(s).",
@@ -604,7 +604,7 @@ MESSAGES: dict[str, Wording] = {
         "For {asked} processes: `{several}`. For one: `{one}`.",
         "{asked} 个进程：`{several}`；单进程：`{one}`。",
     ),
-    # a config.py as the original scripts had it
+    # a config.py in the format of the original scripts
     "config_file_unread": Wording(
         "{path} is neither read nor executed: settings come from the preset {preset} and from the command line.",
         "{path} 不会被读取或执行：参数来自预设 {preset} 和命令行。",
@@ -1141,7 +1141,7 @@ COUNTED = re.compile(r"\{(\w+)[^{}]*\}[^{}]*?\((?:s|es)\)")
 
 
 def filled(template: str, args: Mapping[str, object]) -> str:
-    """A text with its arguments; `{rows} row(s)` is one row, or several. Raises what `str.format_map` raises."""
+    """A text with its arguments; `{rows} row(s)` becomes singular or plural. Raises what `str.format_map` raises."""
     return COUNTED.sub(lambda found: _one_or_many(found[0], args[found[1]]), template).format_map(args)
 
 
@@ -1151,7 +1151,7 @@ def _one_or_many(counted: str, count: object) -> str:
 
 
 def localized(args: Mapping[str, Value], lang: Lang) -> dict[str, Value]:
-    """Arguments in a language: one may have a twin for Chinese, such as `why_zh`."""
+    """Arguments in a language: an argument may have a Chinese variant, such as `why_zh`."""
     found = dict(args)
     if lang == "zh":
         found |= {name.removesuffix("_zh"): value for name, value in args.items() if name.endswith("_zh")}
@@ -1160,7 +1160,7 @@ def localized(args: Mapping[str, Value], lang: Lang) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class Message:
-    """A code of the catalogue with its arguments; `text` is for a reader who does not know the code."""
+    """A code of the catalogue with its arguments; `text` is for readers that do not know the code."""
 
     code: str
     args: Mapping[str, Value] = field(default_factory=dict)
@@ -1176,7 +1176,7 @@ class Message:
         return self._render(lang)[0]
 
     def fix(self, lang: Lang = "en") -> str:
-        """What to do about it, in `lang`; empty where there is nothing to do."""
+        """What to do about it, in `lang`; empty if there is nothing to do."""
         return self._render(lang)[1]
 
     def text(self, lang: Lang = "en") -> str:
@@ -1185,7 +1185,7 @@ class Message:
 
     def _render(self, lang: Lang) -> tuple[str, str]:
         wording, said = MESSAGES.get(self.code), (self.fallback or self.code, "")
-        if wording is None:  # a newer writer: show what it said itself
+        if wording is None:  # written by a newer version: show the text it came with
             return said
         args, phase = localized(self.args, lang), self.args.get("phase")
         if lang == "zh" and isinstance(phase, str):
@@ -1195,12 +1195,12 @@ class Message:
         try:
             said = filled(what, args), ""
             return said[0], filled(fix, args)
-        except (KeyError, IndexError, ValueError, OverflowError, RecursionError):  # the arguments of another version
+        except (KeyError, IndexError, ValueError, OverflowError, RecursionError):  # arguments from another version
             return said
 
 
 class InputError(Exception):
-    """What the user gave cannot be used; ends the program with exit code 2."""
+    """The user's input cannot be used; ends the program with exit code 2."""
 
     exit_code = 2
 
@@ -1210,6 +1210,6 @@ class InputError(Exception):
 
 
 class BusyError(InputError):
-    """Another run holds what this one needs; ends the program with exit code 3."""
+    """Another run holds something that this one needs; ends the program with exit code 3."""
 
     exit_code = 3

@@ -1,7 +1,7 @@
-"""The trainer's own code in C (`engine/cpu/*.c`): which library of it this machine can use, or why none.
+"""The trainer's own C code (`engine/cpu/*.c`): which of its libraries this machine can use, or why it can use none.
 
-A library carries the digest of the sources that it was compiled from, and is used for those alone: neither times of
-files nor a number that somebody has to raise say what is in it. The installation asks here too what to compile.
+A library carries the digest of the sources it was compiled from and is used only with those: neither file times nor a
+version number that somebody must increase show what is in it. The installation also asks here what to compile.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "cpu"
 DIGITS = 64  # of the symbol `source`, hexadecimal
-# What -march=x86-64-v4 and -v3 let a compiler use (System V ABI for x86-64, 3.1.1), as the kernel names it; best first.
+# What -march=x86-64-v4 and -v3 allow (System V ABI for x86-64, 3.1.1), by the kernel's names; best first.
 _V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"])
 NEEDED = {"avx512": _V3 | frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]), "avx2": _V3}
 
 
-# What a compiler is told for each kind, by the machine that it compiles on.
+# Compiler options for each kind, by the architecture of the machine that compiles.
 FLAGS = {
     "x86_64": {"avx512": ["-march=x86-64-v4"], "avx2": ["-march=x86-64-v3"]},
     "aarch64": {"neon": ["-Wno-psabi"]},
@@ -35,7 +35,7 @@ def sources() -> list[Path]:
 
 
 def digest() -> str:
-    """What the sources are known by."""
+    """The hash that identifies the sources."""
     found = hashlib.sha256()
     for path in sources():
         found.update(f"{path.name} {path.stat().st_size}\n".encode())
@@ -45,7 +45,7 @@ def digest() -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a library is of no use: `code` is missing, stale or unloadable, `why` is the loader's own word."""
+    """Why a library cannot be used: `code` is missing, stale or unloadable, `why` is the loader's own message."""
 
     code: str
     why: str = ""
@@ -53,7 +53,7 @@ class Fault:
 
 @cache
 def kinds() -> tuple[str, ...]:
-    """The kinds of code that this processor runs, the fastest first; none where it is of another family."""
+    """The kinds of code that this processor runs, fastest first; none if it belongs to another family."""
     if platform.machine() == "aarch64":
         return ("neon",)
     flags: set[str] = set()
@@ -64,7 +64,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def fault() -> Fault | None:
-    """Why the code in C cannot be used on this machine; None where it can, or where there is none for its processor."""
+    """Why the C code cannot be used on this machine; None if it can, or if there is none for its processor."""
     found = [each for each in map(library, kinds()) if isinstance(each, Fault)]
     if not found or len(found) < len(kinds()):
         return None
@@ -73,7 +73,7 @@ def fault() -> Fault | None:
 
 @cache
 def library(kind: str) -> ctypes.CDLL | Fault:
-    """The library for a kind of processor, loaded, if it is that of the sources next to it."""
+    """The library for a kind of processor, loaded, if it matches the sources next to it."""
     found = importlib.util.find_spec(f"engine.cpu._kernels_{kind}")
     if found is None or found.origin is None:
         return Fault("missing")
@@ -84,13 +84,13 @@ def library(kind: str) -> ctypes.CDLL | Fault:
         return Fault("unloadable", str(error))
     try:
         own = (ctypes.c_char * DIGITS).in_dll(loaded, "source").value.decode("ascii", "replace")
-    except ValueError:  # one of before libraries had it
+    except ValueError:  # a library older than the digest symbol
         own = ""
     return loaded if own == digest() else Fault("stale")
 
 
 def _load_threads() -> None:
-    """Loads the library of threads that torch brings, as the trainer has it loaded: the machine may have no other."""
+    """Loads the threading library that torch brings, as the trainer does: the machine may have no other."""
     torch = importlib.util.find_spec("torch")
     for folder in torch.submodule_search_locations or () if torch else ():
         for path in sorted(Path(folder, "lib").glob("libgomp*.so*")):

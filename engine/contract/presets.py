@@ -1,7 +1,7 @@
-"""Presets in TOML: those that come with the program, and a user's own; each names its parent and what differs from it.
+"""Presets in TOML: built-in ones and the user's own; each names its parent and how it differs from it.
 
-A user's own lie one in a file, named after it: in `presets/` of the folder one works in, or in that of the user's
-configuration (`$XDG_CONFIG_HOME/sft-tui/presets`). They are read as what anybody may have written.
+The user's own are one per file, named after the file: in `presets/` of the current folder, or in that of the user's
+configuration (`$XDG_CONFIG_HOME/sft-tui/presets`). They are read as untrusted input.
 """
 
 import difflib
@@ -23,7 +23,7 @@ BUILT_IN = Path(__file__).with_name("presets.toml")
 HERE = Path("presets")
 SUFFIX = ".toml"
 LARGEST = 1 << 16  # bytes of a file
-MOST = 200  # files of a folder that are listed
+MOST = 200  # files listed per folder
 LONGEST_HELP = 200  # characters
 PLAIN_NAME = re.compile(r"\w[\w.-]{,59}")
 WORDS = ("help", "help_zh", "original", "note", "note_zh")
@@ -31,21 +31,21 @@ WORDS = ("help", "help_zh", "original", "note", "note_zh")
 
 @dataclass(frozen=True)
 class Preset:
-    """A named RunConfig, with a line on what it is for; `file` is that of a user's own."""
+    """A named RunConfig, with a line on what it is for; `file` is set for a user's own."""
 
     name: str
     config: RunConfig
     help: str = ""
     help_zh: str = ""
-    original: str = ""  # the class of the original scripts that it is
-    note: str = ""  # what the original guide says of that, where it says something else
+    original: str = ""  # the class of the original scripts that it corresponds to
+    note: str = ""  # what the original guide says about that class, if it says something different
     note_zh: str = ""
     parent: str = ""
     file: Path | None = None
 
     @property
     def finetunes(self) -> bool:
-        """False where a model is trained from random weights."""
+        """False if a model is trained from random weights."""
         return bool(self.config.pretrained_model)
 
     def summary(self, lang: Lang = "en") -> str:
@@ -60,7 +60,7 @@ class Preset:
 
 @cache
 def built_in() -> Mapping[str, Preset]:
-    """The presets that come with the program, in the order they are shown in."""
+    """The built-in presets, in the order in which they are shown."""
     tables = tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
 
     @cache
@@ -72,13 +72,13 @@ def built_in() -> Mapping[str, Preset]:
 
 
 def user_folder() -> Path:
-    """Where a user keeps presets for every folder."""
+    """The folder of a user's presets that apply in every folder."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(os.path.expanduser(base)) / "sft-tui" / "presets"
 
 
 def presets() -> dict[str, Preset]:
-    """All presets: those that come with the program, and then a user's own that can be read."""
+    """All presets: the built-in ones, then those of the user's own that can be read."""
     found = dict(built_in())
     for name, file in own_files().items():
         try:
@@ -89,7 +89,7 @@ def presets() -> dict[str, Preset]:
 
 
 def own_files() -> dict[str, Path]:
-    """The files of a user's own presets by their names; one in the current folder goes before one of all folders."""
+    """The files of a user's own presets by name; the current folder takes precedence over the user's configuration."""
     found: dict[str, Path] = {}
     for folder in (HERE, user_folder()):
         try:
@@ -104,12 +104,12 @@ def own_files() -> dict[str, Path]:
 
 
 def preset(name: str) -> Preset:
-    """The preset of a name, or in a file that is named by its path; raises InputError."""
+    """The preset with this name, or in the file at this path; raises InputError."""
     return _preset(name, ())
 
 
 def _preset(name: str, heirs: tuple[str, ...]) -> Preset:
-    """The same, as the parent of `heirs`."""
+    """The preset of this name, as the parent of `heirs`."""
     if name in heirs:
         raise InputError("preset_circle", name=name, names=" → ".join((*heirs, name)))
     if name in built_in():
@@ -142,7 +142,7 @@ def _of_file(name: str, file: Path, heirs: tuple[str, ...] = ()) -> Preset:
 
 @lru_cache(maxsize=MOST)
 def _table(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
-    """What a file says, read again when it changes; raises InputError and OSError."""
+    """The parsed content of a file, read again when it changes; raises InputError and OSError."""
     try:
         return tomllib.loads(read_linked(file, LARGEST).decode("utf-8"))
     except UnicodeDecodeError:
@@ -178,12 +178,12 @@ def to_toml(parent: str, values: Mapping[str, Any], words: str = "") -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value; JSON writes texts as TOML reads them."""
+    """A value in TOML; JSON texts are valid TOML."""
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def save(name: str, parent: str, values: Mapping[str, Any], folder: Path, *, words: str = "", replaces: bool) -> Path:
-    """Writes a preset of one's own; raises InputError, also where its name is taken and it does not replace that."""
+    """Writes a user's preset; raises InputError, also if its name is taken and `replaces` is false."""
     if not PLAIN_NAME.fullmatch(name):
         raise InputError("preset_name", name=name)
     if name in built_in():
@@ -199,7 +199,7 @@ def save(name: str, parent: str, values: Mapping[str, Any], folder: Path, *, wor
             if replaces:
                 staged.replace(path)
             else:
-                os.link(staged, path)  # which fails where there is one, also one that came just now
+                os.link(staged, path)  # fails if the file exists, even if it was created just now
         finally:
             staged.unlink(missing_ok=True)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""The folder that a run was started in: relative paths among its settings are as seen from there, whoever looks."""
+"""The folder that a run was started in: relative paths in its settings are relative to it, whoever reads them."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from engine.contract.config import FIELDS, setting_of
 
 
 def _path_of_a_folder(value: str) -> None:
-    """Raises ValueError where no folder can have the name."""
+    """Raises ValueError if no folder can have this name."""
     if b"\0" in os.fsencode(value):
         raise ValueError("no path of a folder")
 
@@ -18,7 +18,7 @@ Project = Annotated[str, _path_of_a_folder]
 
 
 def is_here(project: str) -> bool:
-    """Whether a project is the current folder; so is one that is not known."""
+    """Whether a project is the current folder; an unknown project counts as the current folder."""
     try:
         return not project or os.path.samefile(project, ".")
     except OSError:
@@ -26,14 +26,14 @@ def is_here(project: str) -> bool:
 
 
 def seen_from(project: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings whose paths are relative to the project, as they are to be named in the current folder."""
+    """Settings whose paths are relative to the project, with paths as seen from the current folder."""
     if is_here(project):
         return dict(values)
     return {name: os.path.join(project, value) if _is_path(name, value) else value for name, value in values.items()}
 
 
 def kept_in(project: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as named in the current folder, with paths below the project relative to it: it may be moved."""
+    """Settings as named in the current folder, with paths below the project made relative, so that it can be moved."""
     if is_here(project):
         return dict(values)
     below = os.path.join(project, "")
@@ -42,7 +42,7 @@ def kept_in(project: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place_of(folder: Path, project: str) -> tuple[str, str | None]:
-    """A folder as a process is to name it that is started in the project, and where to start it: None where we are."""
+    """A folder as a process started in the project must name it, and where to start it: None for the current folder."""
     if is_here(project):
         return str(folder), None
     inside = os.path.relpath(folder, project)

@@ -1,6 +1,6 @@
-"""Why rows and records cannot be used: codes, counted by the engine and put into words for whoever reads.
+"""Why rows and records cannot be used: codes, counted by the engine and put into words for the reader.
 
-A reason is a code, or `code:detail` where a name out of the file belongs to it: `unknown_role:tool`.
+A reason is a code, or `code:detail` if a name from the file belongs to it: `unknown_role:tool`.
 """
 
 from collections.abc import Mapping
@@ -102,7 +102,7 @@ REASONS: dict[str, Reason] = {
 
 
 def reason_in(reason: str, lang: "Lang") -> str:
-    """A reason in words; one of another version stays as it is."""
+    """A reason in words; a reason from another version is returned as it is."""
     code, _, detail = reason.partition(":")
     known = REASONS.get(code)
     if known is None:

@@ -30,22 +30,22 @@ from engine.contract.project import Project, is_here, kept_in, seen_from
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
-EARLIER, UNNAMED = "earlier", "unnamed"  # where runs are moved to when others take their place
-# Of a checkpoint whose manifest cannot be read.
+EARLIER, UNNAMED = "earlier", "unnamed"  # where runs are moved when others take their place
+# Files that belong to a checkpoint even if its manifest cannot be read.
 CHECKPOINT_FILES = ("trained.safetensors", "optimizer.safetensors", "config.json", "generation_config.json")
 FROZEN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 STACKS_NAME = re.compile(r"stacks-rank\d{1,4}\.txt")
 
 
 def _settings_of_a_run(values: Mapping[str, Any]) -> None:
-    """Raises ValueError where a setting cannot be, or it is not said where the run writes."""
+    """Raises ValueError if a setting has the wrong type, or if there is no output_dir."""
     settings.require_kinds(values)
     if "output_dir" not in values:
         raise ValueError("its config has no output_dir")
 
 
 def _id_of_a_run(value: str) -> None:
-    """Raises ValueError where it is none that `new_id` makes."""
+    """Raises ValueError if it is not an id as made by `new_id`."""
     if value and not re.fullmatch("[0-9a-f]{32}", value):
         raise ValueError("no id of a run")
 
@@ -67,29 +67,29 @@ class RunRecord:
     processes: Processes = 1
     resume: bool = False
     fresh: bool = False
-    memory_limit: Count = 0  # bytes that the ranks of a rehearsal may take together; 0: not limited
-    force: bool = False  # goes on although the checkpoint was made with something else
-    accepted: list[str] = field(default_factory=list)  # settings a resume was asked to change, though they matter
-    resume_option: str = ""  # the command or option that resumes it, as its starter would say it
-    fresh_option: str = ""  # likewise, begins anew
-    elsewhere: str = ""  # the command that works where the launched processes do not find each other
-    continued: bool = False  # the first half of the demo: when it is finished, its supervisor starts the second
-    id: Id = ""  # of this run alone; the output folder that belongs to it has the same
-    project: Project = ""  # the folder it was started in; in the file as seen from the run's own, or not known
+    memory_limit: Count = 0  # bytes that the ranks of a rehearsal may take together; 0: unlimited
+    force: bool = False  # continue although the checkpoint was made with something else
+    accepted: list[str] = field(default_factory=list)  # settings that a resume may change although they affect results
+    resume_option: str = ""  # the command or option that resumes it, as its starter would write it
+    fresh_option: str = ""  # the same, for starting over
+    elsewhere: str = ""  # the command that works if the launched processes do not find each other
+    continued: bool = False  # the first half of the demo: once it has finished, its supervisor starts the second half
+    id: Id = ""  # unique to this run; its output folder has the same id
+    project: Project = ""  # the folder it was started in; in the file relative to the run's own folder, or unknown
 
     def run_config(self) -> RunConfig:
-        """The settings; raises InputError where one is out of range."""
+        """The settings; raises InputError if one is out of range."""
         return settings.from_json(self.config)
 
     @property
     def output(self) -> "OutputDir":
-        """Where the run writes its model."""
+        """The folder where the run writes its model."""
         return OutputDir(Path(str(self.config["output_dir"])))
 
 
 @dataclass(frozen=True)
 class Owner:
-    """What the owner file of an output folder says, by which other files are found and numbers compared."""
+    """The content of an output folder's owner file, by which other files are found and numbers compared."""
 
     run: str = ""
     id: Id = ""
@@ -103,7 +103,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What the app wants of a checkpoint's manifest."""
+    """The fields of a checkpoint's manifest that the app needs."""
 
     world_size: Count = 0
 
@@ -132,12 +132,12 @@ class RunDir:
 
     @property
     def stop_request(self) -> Path:
-        """Asks the run to save and end, by being there."""
+        """The file whose existence asks the run to save and end."""
         return self.path / "control" / "stop"
 
     @property
     def now_request(self) -> Path:
-        """Asks the supervisor to end the run at once, by being there."""
+        """The file whose existence asks the supervisor to end the run at once."""
         return self.path / "control" / "now"
 
     @property
@@ -152,20 +152,20 @@ class RunDir:
 
     @property
     def processes(self) -> Path:
-        """Which processes the newest attempt has, as JSON: {attempt, supervisor, ranks}."""
+        """The processes of the newest attempt, as JSON: {attempt, supervisor, ranks}."""
         return self.path / "processes.json"
 
     @property
     def snapshot(self) -> Path:
-        """What the stream says up to a place in it, so that nobody must read it from the start."""
+        """A summary of the stream up to some offset, so that nobody must read it from the start."""
         return self.path / "snapshot.json"
 
     def stacks(self, rank: int) -> Path:
-        """Where a rank writes its stacks when it is asked to."""
+        """Where a rank writes its stacks on request."""
         return self.path / f"stacks-rank{rank}.txt"
 
     def files(self) -> Iterator[Path]:
-        """Every file that the run wrote and that still exists, its record last; no link is followed."""
+        """Every file that the run wrote and that still exists, its record last; links are not followed."""
         if self.plain_log.is_file() and not self.plain_log.is_symlink():
             yield self.plain_log
         yield from named(self.stop_request.parent, [self.stop_request.name, self.now_request.name])
@@ -175,12 +175,12 @@ class RunDir:
         yield from named(self.path, [path.name for path in known])
 
     def write_record(self, record: RunRecord) -> None:
-        """Writes `run.json` in one piece, with paths as seen from the run's project."""
+        """Writes `run.json` atomically, with paths relative to the run's project."""
         home = os.path.relpath(record.project, self.path.absolute()) if record.project else ""
         write_json(self.record, asdict(replace(record, project=home, config=kept_in(record.project, record.config))))
 
     def read_record(self) -> RunRecord:
-        """The record, with paths as seen from the current folder; raises InputError where it is missing or not one."""
+        """The record, with paths relative to the current folder; raises InputError if it is missing or invalid."""
         try:
             return self._seen_from_here(read_as(RunRecord, json.loads(read_whole(self.record))))
         except (FileNotFoundError, ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -189,10 +189,10 @@ class RunDir:
             raise unreadable(self.record, error) from None
 
     def _seen_from_here(self, record: RunRecord) -> RunRecord:
-        """The record of a run of another project with the paths of that.
+        """The record of a run of another project, with its paths as seen from the current folder.
 
-        One from before records named their project, or whose logs are reached by another way, lies in the project
-        whose output folder is the run's.
+        If the record predates projects, or if its logs are reached by another path, the project is the one whose output
+        folder belongs to the run.
         """
         home = os.path.normpath(self.path.absolute() / (record.project or "../.."))
         if is_here(home):
@@ -214,8 +214,8 @@ class RunDir:
     def request_stop(self, why: str = "stop") -> None:
         """Asks the trainer to save and end at the next step; `why` is stop, or pause; raises OSError.
 
-        The file's being there is the request, and without a word in it it is one to stop: on a full disk a file can
-        often be made and not be written to.
+        The file's existence is the request, and an empty file means stop: on a full disk a file can often be created
+        but not written to.
         """
         fd = self._requested(self.stop_request)
         try:
@@ -227,7 +227,7 @@ class RunDir:
             os.close(fd)
 
     def stop_requested(self) -> str:
-        """What was asked for: stop, pause, or nothing."""
+        """What was requested: stop, pause, or an empty string."""
         try:
             return "pause" if read_whole(self.stop_request) == b"pause" else "stop"
         except FileNotFoundError:
@@ -240,7 +240,7 @@ class RunDir:
         os.close(self._requested(self.now_request))
 
     def _requested(self, path: Path) -> int:
-        """A descriptor of the file that is a request, empty and of now; raises OSError."""
+        """A descriptor of a request file, empty and with the current time; raises OSError."""
         path.parent.mkdir(exist_ok=True)
         require_own_folder(path.parent)
         fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -248,21 +248,21 @@ class RunDir:
         return fd
 
     def clear_requests(self) -> None:
-        """Takes back what an earlier attempt was asked to do; raises OSError."""
+        """Removes the requests made of an earlier attempt; raises OSError."""
         require_own_folder(self.stop_request.parent)
         self.stop_request.unlink(missing_ok=True)
         self.now_request.unlink(missing_ok=True)
 
 
 def new_id() -> str:
-    """What no other run has."""
+    """A unique id for a run."""
     return secrets.token_hex(16)
 
 
 def create_run_dir(logs: Path, preset: str) -> RunDir:
     """A new folder `logs/<preset>-<number>`; two callers never get the same one; raises InputError.
 
-    The number is above that of every folder and of every plain log, which a user may have kept of a deleted run.
+    The number is above that of every folder and every plain log, which a user may have kept from a deleted run.
     """
     try:
         logs.mkdir(parents=True, exist_ok=True)
@@ -278,12 +278,12 @@ def create_run_dir(logs: Path, preset: str) -> RunDir:
 
 
 def broken_link(path: Path) -> Path | None:
-    """The link among `path` and its parents that leads to nothing; None where there is none."""
+    """The broken link among `path` and its parents; None if there is none."""
     return next((place for place in (path, *path.parents) if os.path.islink(place) and not os.path.exists(place)), None)
 
 
 def why_unwritable(path: Path, error: OSError) -> dict[str, str]:
-    """Why a folder could not be made or written, in both languages: {why, why_zh}."""
+    """Why a folder could not be created or written, in both languages: {why, why_zh}."""
     link = broken_link(path)
     if link is None:
         return reason(error)
@@ -322,7 +322,7 @@ class OutputDir:
 
     @property
     def exported(self) -> Path:
-        """What was written of the best model as a state dict: {path, source, files}, as JSON."""
+        """What was exported from the best model as a state dict: {path, source, files}, as JSON."""
         return self.path / "exported.json"
 
     @property
@@ -331,20 +331,20 @@ class OutputDir:
         return self.path / "RUN.json"
 
     def owner(self) -> dict[str, Any]:
-        """The run these contents belong to, {} where there is none.
+        """The run that these contents belong to, {} if there is none.
 
         {run, id, run_dir, output_dir, steps_total, config, finished, best: names of files}; paths are absolute.
         """
         return read_json_as(Owner, self.owner_file)
 
     def is_of(self, run: str, id: str) -> bool:
-        """Whether the contents are those of a run; from before runs had ids, of the run of that name."""
+        """Whether the contents belong to a run; if they predate ids, to the run of that name."""
         owner = self.owner()
         known = owner.get("id")
         return bool(known == id if known else run and owner.get("run") == run)
 
     def of_run(self, run: str, id: str) -> "OutputDir | None":
-        """Where the contents of a run are: here, or in `earlier/` once another one took its place; None if nowhere."""
+        """Where the contents of a run are: here, or in `earlier/` if another run took its place; None if nowhere."""
         if self.is_of(run, id):
             return self
         try:
@@ -355,12 +355,12 @@ class OutputDir:
         return max(mine, key=lambda one: one.owner_file.stat().st_mtime_ns, default=None)
 
     def run_dir(self) -> "RunDir | None":
-        """The folder of the run that these contents belong to; None where nothing proves it.
+        """The folder of the run that these contents belong to; None if nothing proves it.
 
-        A copied or downloaded owner file can name any folder. What it names counts where the record there has the
-        same id, which only the two of them have; contents from before there were ids, where the record there names
-        this folder. Where a whole project was moved or copied, the run's folder is where it lay as seen from the output
-        folder; that of the original is never a copy's.
+        A copied or downloaded owner file can name any folder. That folder counts if its record has the same id, which
+        only these two have; for contents that predate ids, if its record names this folder. If a whole project was
+        moved or copied, the run's folder has its old path relative to the output folder; a copy never gets the
+        original's folder.
         """
         owner = self.owner()
         place, home, wrote = owner.get("run_dir"), self._home(), self._written_in(owner)
@@ -373,7 +373,7 @@ class OutputDir:
         return next((run_dir for run_dir in candidates if self.is_named_by(run_dir)), None)
 
     def is_named_by(self, run_dir: "RunDir") -> bool:
-        """Whether these contents and the run in a folder name each other, by its id or, from before ids, by place."""
+        """Whether these contents and the run in a folder name each other, by id or, if they predate ids, by path."""
         owner = self.owner()
         try:
             record = run_dir.read_record()
@@ -391,27 +391,27 @@ class OutputDir:
         return said if isinstance(said, dict) else {}
 
     def world_size(self) -> int:
-        """The processes that the newest checkpoint was made by; 0 where there is none that says it."""
+        """The number of processes that made the newest checkpoint; 0 if unknown."""
         steps = self.checkpoint_steps()
         return int(read_json_as(_Manifest, self.checkpoint(steps[0]) / MANIFEST).get("world_size", 0)) if steps else 0
 
     def was_written_here(self) -> bool:
-        """Whether the run wrote these contents here, or they were set aside here; not so of a copy."""
+        """Whether the run wrote these contents here, or they were moved to `earlier/` here; False for a copy."""
         return self._written_in(self.owner()) == self._home()
 
     def _home(self) -> Path:
-        """The output folder of the run: this one, or the one in whose `earlier/` this is."""
+        """The output folder of the run: this one, or the one whose `earlier/` contains this one."""
         here = self.path.resolve()
         return here.parent.parent if here.parent.name == self.earlier.name else here
 
     @staticmethod
     def _written_in(owner: Mapping[str, Any]) -> Path | None:
-        """Where the run wrote; None where an owner file of before does not say."""
+        """The folder that the run wrote to; None if an older owner file does not say."""
         wrote = owner.get("output_dir")
         return Path(wrote).resolve() if isinstance(wrote, str) and wrote else None
 
     def _is_copy(self, owner: Mapping[str, Any]) -> bool:
-        """Whether the contents of the same run are also where the run wrote them."""
+        """Whether the contents of the same run also exist where the run wrote them."""
         wrote = self._written_in(owner)
         if wrote is None or wrote == self._home():
             return False
@@ -423,14 +423,14 @@ class OutputDir:
         return list(self.owner().get("best", []))
 
     def note_best(self, names: Iterable[str]) -> None:
-        """Notes what the run is about to write into `best/`, so that deleting it takes that and nothing else."""
+        """Records what the run is about to write into `best/`, so that deleting the run removes exactly that."""
         owner, known = self.owner(), self.files_of_best()
         every = sorted({*known, *names})
         if owner.get("id") and every != known:
             write_json(self.owner_file, {**owner, "best": every})
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the published checkpoints, newest first; other names in the folder are passed over."""
+        """Steps of the published checkpoints, newest first; other names in the folder are ignored."""
         try:
             names = [entry.name for entry in self.checkpoints.iterdir()]
         except OSError:
@@ -442,7 +442,7 @@ class OutputDir:
         return self.checkpoints / f"step-{step:08d}"
 
     def remove_staged(self) -> None:
-        """Removes what was being written when a process was killed; only to be called under the folder's lock."""
+        """Removes files that a killed process was writing; call only while holding the folder's lock."""
         for folder in (self.checkpoints, self.checkpoints / "frozen", self.path):
             for entry in folder.glob(f"{STAGED}*"):
                 if not STAGED_NAME.fullmatch(entry.name):
@@ -458,7 +458,7 @@ class OutputDir:
         return self.path / EARLIER
 
     def files(self) -> Iterator[Path]:
-        """Every file that the run wrote here and that still exists, the owner file last; no link is followed."""
+        """Every file that the run wrote here and that still exists, the owner file last; links are not followed."""
         for step in self.checkpoint_steps():
             folder = self.checkpoint(step)
             yield from named(folder, files_of_checkpoint(folder))
@@ -467,7 +467,7 @@ class OutputDir:
         yield from named(self.path, [self.evaluations.name, self.exported.name, self.owner_file.name])
 
     def set_aside(self) -> tuple[Path, int] | None:
-        """Moves what an earlier run left to `earlier/`; its new place and size in bytes, None if there was nothing."""
+        """Moves what an earlier run left to `earlier/`; its new path and size in bytes, None if there was nothing."""
         known = (self.checkpoints, self.best, self.evaluations, self.exported, self.owner_file)
         require_own_folder(self.earlier)
         parts = [p for p in known if p.exists()]
@@ -503,7 +503,7 @@ def _size(path: Path) -> int:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is none."""
+    """The object in a JSON file; {} if there is none."""
     try:
         value = json.loads(read_whole(path))
     except (OSError, ValueError, RecursionError):
@@ -512,7 +512,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_as(kind: Any, path: Path) -> dict[str, Any]:
-    """The object in a JSON file where it has the types and bounds of `kind`; {} where there is none such."""
+    """The object in a JSON file if it has the types and bounds of `kind`; {} if not."""
     found = read_json(path)
     try:
         reader(kind)(found)
@@ -522,9 +522,9 @@ def read_json_as(kind: Any, path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True, compact: bool = False) -> None:
-    """Writes `value` so that a reader finds the old file or the new one, never a part.
+    """Writes `value` so that a reader finds the old file or the new one, never a part of one.
 
-    `durable`: on the disk too; `compact`: on one line, for what nobody reads.
+    `durable`: sync it to the disk; `compact`: write it on one line, for files that people do not read.
     """
     place = staged(path)
     try:
@@ -542,7 +542,7 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True, co
 
 
 def sync(path: Path) -> None:
-    """Has the content of a file, or the entries of a folder, on the disk; raises OSError."""
+    """Syncs the content of a file, or the entries of a folder, to the disk; raises OSError."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -551,7 +551,7 @@ def sync(path: Path) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the file system that `path` is on, or would be once it is made."""
+    """Free space of the file system that `path` is on, or will be on once it is created."""
     place = path.absolute()
     while not place.exists():
         place = place.parent
@@ -559,7 +559,7 @@ def free_bytes(path: Path) -> int:
 
 
 def refuse_unfinished(output: OutputDir, *, resume_option: str, fresh_option: str) -> None:
-    """Raises InputError where `output` holds a run that was cut and could go on: it must not be lost unawares."""
+    """Raises InputError if `output` holds an interrupted run that could resume, so that it is not lost unnoticed."""
     owner, steps = output.owner(), output.checkpoint_steps()
     if owner and steps and not owner.get("finished"):
         raise InputError(

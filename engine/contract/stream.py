@@ -1,4 +1,4 @@
-"""The log stream on disk: an append-only writer and a reader that survives whatever it finds."""
+"""The log stream on disk: an append-only writer and a reader that survives any content."""
 
 import datetime
 import errno
@@ -17,15 +17,15 @@ from engine.contract.files import end_of_hole, open_regular, open_to_append, rea
 from engine.contract.messages import InputError, Message
 
 READ_BYTES = 1 << 20
-SEEN_BYTES = 256  # an inode may come back with another file
+SEEN_BYTES = 256  # an inode may be reused by another file
 Listener = Callable[[Record], None]
 
 
 class EventWriter:
     """Appends events to a stream, each with one write.
 
-    A write that fails (a full disk, say) stops the log and not the caller: the events are counted, and a warning
-    marks the gap as soon as writing works again. Where the file cannot be opened, or is a link, the constructor raises
+    A failed write (because of a full disk, say) stops the log and not the caller: the events are counted, and a warning
+    marks the gap as soon as writing works again. If the file cannot be opened, or is a link, the constructor raises
     OSError.
     """
 
@@ -35,10 +35,10 @@ class EventWriter:
         self._seq = itertools.count(1)
         self._lost, self._why = 0, ""
         self._torn = not _ends_with_newline(self._fd)
-        self._one_at_a_time = threading.RLock()  # a rank's heartbeats come from a thread of their own
+        self._one_at_a_time = threading.RLock()  # a rank's heartbeats come from a separate thread
 
     def write(self, event: Event) -> None:
-        """Appends `event`; never raises for the sake of the disk."""
+        """Appends `event`; never raises because of the disk."""
         with self._one_at_a_time:
             self._write(event)
 
@@ -51,11 +51,11 @@ class EventWriter:
         if self._listener is not None:
             try:
                 self._listener(record)
-            except (OSError, ValueError):  # a viewer that lost its terminal is no reason to stop
+            except (OSError, ValueError):  # a viewer that lost its terminal is not a reason to stop
                 self._listener = None
 
     def close(self) -> None:
-        """Closes the file; the writer is of no use afterwards."""
+        """Closes the file; the writer cannot be used afterwards."""
         os.close(self._fd)
 
     def _gap(self) -> Record:
@@ -84,7 +84,7 @@ def _ends_with_newline(fd: int) -> bool:
 
 @dataclass(frozen=True)
 class Place:
-    """How far a stream was read: the file, the bytes of it, and the last of these, by which it is known again."""
+    """How far a stream was read: the file, the offset, and the bytes just before it, which identify the file."""
 
     device: Number64 = 0
     inode: Number64 = 0
@@ -97,35 +97,35 @@ class Place:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """What `to_json` gave; raises ValueError, TypeError or KeyError."""
+        """The place that `to_json` described; raises ValueError, TypeError or KeyError."""
         return read_as(cls, {**value, "seen": bytes.fromhex(value["seen"])})
 
 
 class EventReader:
-    """Reads a stream as it grows; starts over where the file was cut or replaced, skips what is no event."""
+    """Reads a stream as it grows; starts over if the file was cut or replaced, and skips whatever is not an event."""
 
     def __init__(
         self, path: Path, place: Place | None = None, wanted: Callable[[bytes], bool] = lambda _line: True
     ) -> None:
-        """`wanted`: of a line as it stands there, whether it is decoded at all."""
+        """`wanted` decides from a raw line whether it is decoded at all."""
         self._path, self._wanted = path, wanted
         self._place = place or Place()
         self._rest = b""
         self._skipping = False  # inside a line longer than any event
         self.malformed = 0
-        self.restarts = 0  # times that what was read before no longer counts
+        self.restarts = 0  # how often the content read before became invalid
 
     @property
     def place(self) -> Place:
-        """How far the whole lines were read."""
+        """How far complete lines were read."""
         kept, seen = len(self._rest), self._place.seen
         offset = self._place.offset - kept
         return replace(self._place, offset=offset, seen=seen[: len(seen) - kept] if kept < len(seen) else b"")
 
     def poll(self, most: int = 1 << 62) -> list[Record]:
-        """The records written since the last call, of about `most` bytes at a time; [] where there is no file.
+        """The records written since the last call, about `most` bytes at a time; [] if the file does not exist.
 
-        Raises InputError where there is one that cannot be opened, or something else in its place.
+        Raises InputError if it exists and cannot be opened, or is not a regular file.
         """
         try:
             fd = open_regular(self._path)
@@ -142,7 +142,7 @@ class EventReader:
                 chunk := os.pread(fd, size, self._place.offset)
             ):
                 offset, seen = self._place.offset + len(chunk), (self._place.seen + chunk)[-SEEN_BYTES:]
-                if len(chunk) == size and not any(chunk):  # a hole, which may have terabytes, has no line
+                if len(chunk) == size and not any(chunk):  # a hole, which may have terabytes, contains no lines
                     offset = end_of_hole(fd, offset)
                 self._place = replace(self._place, offset=offset, seen=seen)
                 records += self._take(chunk)
@@ -174,7 +174,7 @@ class EventReader:
                 records.append(record)
             elif line.strip():
                 self.malformed += 1
-        if len(rest) >= MAX_LINE_BYTES:  # no event is that long: do not hold it
+        if len(rest) >= MAX_LINE_BYTES:  # no event is that long: do not keep it
             self.malformed += not self._skipping
             self._skipping, rest = True, b""
         self._rest = rest
@@ -182,7 +182,7 @@ class EventReader:
 
 
 def next_attempt(path: Path) -> int:
-    """The number of an attempt that begins now; raises InputError where the stream leaves none to give it."""
+    """The number of an attempt that starts now; raises InputError if the stream leaves no number for it."""
     number = last_attempt(path) + 1
     if number > MOST_ATTEMPTS:
         raise InputError("attempts_spent", path=str(path), most=MOST_ATTEMPTS)
@@ -190,29 +190,29 @@ def next_attempt(path: Path) -> int:
 
 
 def last_attempt(path: Path) -> int:
-    """The number of the newest attempt in a stream, 0 where there is none; reads the end of the file only.
+    """The number of the newest attempt in a stream, 0 if there is none; reads only the end of the file.
 
-    Raises InputError where the file cannot be read.
+    Raises InputError if the file cannot be read.
     """
     return max((record.envelope.attempt for record in _end_of(path)), default=0)
 
 
 def last_step(path: Path) -> int:
-    """The newest step in a stream, 0 where there is none near its end; reads the end of the file only.
+    """The newest step in a stream, 0 if there is none near its end; reads only the end of the file.
 
-    Raises InputError where the file cannot be read.
+    Raises InputError if the file cannot be read.
     """
     steps = [record.event.step for record in _end_of(path) if isinstance(record.event, Step)]
     return steps[-1] if steps else 0
 
 
 def losses_after(path: Path, step: int) -> dict[int, float]:
-    """The newest logged loss of every step after `step`; reads no more of the stream's end than it must."""
+    """The newest logged loss of every step after `step`; reads no more of the stream's end than necessary."""
     size = path.stat().st_size if path.exists() else 0
     window = 4 * MAX_LINE_BYTES
     while True:
         steps = [record.event for record in _end_of(path, window) if isinstance(record.event, Step)]
-        # Attempts overlap: what one repeated stands again behind what it repeated.
+        # Attempts overlap: a repeated step comes again after its first run.
         if window >= size or any(event.step <= step for event in steps):
             return {event.step: event.loss for event in steps if event.step > step}
         window *= 4

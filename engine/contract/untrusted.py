@@ -1,4 +1,4 @@
-"""Reading what strangers wrote: whatever goes wrong is said of the file, on one line."""
+"""Reading untrusted files: any failure is reported as one line about the file."""
 
 import contextlib
 import pickle
@@ -14,10 +14,10 @@ ADVICE = re.compile(r"huggingface\.co|hf\.co|https?://|pip install|\bhub\b|`toke
 
 @contextlib.contextmanager
 def reading_untrusted(code: str, path: str | Path) -> Iterator[None]:
-    """Around what reads a file of a stranger: whatever it raises says that the file is bad; raises InputError.
+    """Wraps the reading of an untrusted file: whatever it raises becomes an error about the file; raises InputError.
 
-    Loading through transformers raises whatever its many paths raise, and a panic of tokenizers' Rust is not even an
-    Exception. Lack of memory is no fault of the file.
+    Loading through transformers raises whatever its many code paths raise, and a panic in tokenizers' Rust is not even
+    an Exception. Running out of memory is not the file's fault.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def reading_untrusted(code: str, path: str | Path) -> Iterator[None]:
 
 
 def _without_advice(error: Exception) -> tuple[str, str]:
-    """What an error says, without what a library advises for its own way of working: to fetch, install or trust."""
+    """The text of an error without the library's own advice: to download, install or trust something."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
         return "it needs code of its own, and foreign code is never run", "它需要运行自带的代码，而外来代码从不执行"
@@ -47,12 +47,12 @@ def _without_advice(error: Exception) -> tuple[str, str]:
 
 
 def _forbidden(error: pickle.UnpicklingError) -> str:
-    """What a pickle wanted that a state dict has no need of; torch's own words advise to trust it."""
+    """What a pickle asked for that a state dict does not need; torch's own message advises trusting it."""
     name = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f"it asks for {name[1]}" if name else "it holds something other than named tensors"
 
 
 def one_line(error: BaseException, limit: int = LONGEST) -> str:
-    """The message of an error on one line, with its kind where it says nothing itself."""
+    """The message of an error on one line, with its type if the message is empty."""
     text = " ".join(str(error).split())
     return (text or type(error).__name__)[:limit]

@@ -1,1 +1,1 @@
-"""What the training step computes on processors: torch's own products, and the rest in C where it is compiled."""
+"""The computations of a training step on CPUs: torch's own products, and the rest in C if that was compiled."""

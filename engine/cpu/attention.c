@@ -1,24 +1,24 @@
 /* Attention over rows laid end to end, one head of one row at a time, and its backward pass.
  *
  * A row of a few dozen tokens is too small for torch's threads, and each of the dozen calls that it takes costs as much
- * as the work. The softmax that is kept for the backward pass is negative where dropout took a weight away. */
+ * as the work. The softmax kept for the backward pass is negative where dropout removed a weight. */
 
 #include "kernels.h"
 #include "simd.h"
 
 #define AHEAD 12 /* tokens */
 
-/* Scratch of one thread: a head of a row in fp32, its width and its keys rounded up to whole vectors. */
+/* Scratch memory of one thread: a head of a row in fp32, with its width and its keys rounded up to whole vectors. */
 struct scratch {
     float *q, *k, *v, *g, *turned, *scores, *others, *out;
 };
 
 /* products */
 
-/* Which part of a product is known to be zero, or is not looked at, where a query sees no later key. */
+/* Which part of a product is known to be zero, or is not needed, if no query sees a later key. */
 enum part {
     WHOLE,
-    KEYS_UP_TO_ROW,   /* columns after the row are not wanted */
+    KEYS_UP_TO_ROW,   /* columns after the row are not needed */
     STEPS_UP_TO_ROW,  /* terms after the row are zero */
     STEPS_FROM_ROW    /* terms before the row are zero */
 };
@@ -68,7 +68,7 @@ INLINE void product(int64_t rows, int64_t columns, int64_t steps, const float *a
     }
 }
 
-/* a head of a row in and out of scratch */
+/* copying a head of a row to and from scratch */
 
 INLINE void load_head(const struct call *call, const void *from, int64_t token, int64_t tokens, int64_t stride, int64_t head,
                float *to) {
@@ -76,7 +76,7 @@ INLINE void load_head(const struct call *call, const void *from, int64_t token, 
     for (int64_t i = 0; i < tokens; i++)
         for (int64_t j = 0; j < wide; j += LANES) {
             int64_t count = width - j;
-            /* The processor does not guess that a head's part of the next tokens comes next. */
+            /* The processor does not predict that a head's part of the next tokens is read next. */
             if (i + AHEAD < tokens)
                 __builtin_prefetch((const char *)from + ((token + i + AHEAD) * stride + head * width + j) * size);
             store(to + i * wide + j, read_some(from, (token + i) * stride + head * width + j, count, (int)call->half));
@@ -102,7 +102,7 @@ INLINE void transpose(const float *from, int64_t tokens, int64_t wide, float *to
 
 /* rows of scores */
 
-/* Keeps a row of weights, negative where dropout takes them away, and takes them away. */
+/* Stores a row of weights, negative where dropout removes them, then removes those from the row. */
 INLINE void keep_weights(const struct call *call, float *weights, int64_t seen, int64_t keys, int64_t at, int64_t word) {
     for (int64_t j = 0; j < keys; j += LANES) {
         int64_t count = keys - j;
@@ -116,8 +116,7 @@ INLINE void keep_weights(const struct call *call, float *weights, int64_t seen, 
     }
 }
 
-/* The gradient of a row of scores in place of that of its weights, and what dropout kept in place of what was kept of
- * the softmax. */
+/* Replaces the gradient of a row of weights by that of its scores, and the kept softmax by what dropout left of it. */
 INLINE void softmax_backward(float *kept, float *gradient, float *d_bias, int64_t seen) {
     int64_t whole = rounded(seen);
     vec total = {};
@@ -139,7 +138,7 @@ INLINE void softmax_backward(float *kept, float *gradient, float *d_bias, int64_
 
 /* the two passes */
 
-/* Where a row's tokens are. */
+/* The offset of a row's tokens, and their number. */
 struct place {
     int64_t first, count;
 };
@@ -168,7 +167,7 @@ static int allocate(struct scratch *scratch, const struct call *call) {
     return 0;
 }
 
-/* What the queries of some heads see, and the softmax of their rows; -1 where there is no memory for it. */
+/* The attention output of some heads, and the softmax of their rows; -1 if memory runs out. */
 static int attend_part(const struct call *call, int64_t first_head, int64_t last_head) {
     struct scratch s;
     if (allocate(&s, call)) return -1;
@@ -190,7 +189,7 @@ static int attend_part(const struct call *call, int64_t first_head, int64_t last
                 const float *bias = call->bias ? call->bias + (head * call->side + i) * call->side : NULL;
                 softmax(s.scores + i * columns, bias, seen);
                 keep_weights(call, s.scores + i * columns, seen, keys, weights + own + i * keys, word + (head * queries + i) * of_row);
-                /* The next rows of its block are multiplied as far as they see. */
+                /* The product below reads a block of rows up to the last key that any of them sees: zeros up to there. */
                 if (call->causal) {
                     int64_t end = (i / ROWS + 1) * ROWS;
                     for (int64_t j = rounded(seen); j < end && j < columns; j++) s.scores[i * columns + j] = 0.0f;
@@ -211,7 +210,7 @@ int attend(const struct call *call, int64_t pieces, int64_t parts) {
     RETURN_FAILURE_OF(attend_part(call, FIRST, LAST));
 }
 
-/* Gradients of query, key and value of some heads, and of their bias, which is added to; -1 where there is no memory. */
+/* Gradients of query, key and value of some heads, and of their bias, which is added to; -1 if memory runs out. */
 static int attend_backward_part(const struct call *call, int64_t first_head, int64_t last_head) {
     struct scratch s;
     if (allocate(&s, call)) return -1;

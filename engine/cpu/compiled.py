@@ -1,6 +1,6 @@
-"""The training step's own code in C, as `kernels.h` declares it, compiled when the package was installed.
+"""Calls the training step's own C code, declared in `kernels.h` and compiled when the package was installed.
 
-`reference.py` computes the same by torch, in two to three times as long where rows are short.
+`reference.py` computes the same with torch, which takes two to three times as long if rows are short.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ from engine.cpu.dropout import Draw, RandomBits, Rate
 from engine.cpu.ragged import AttentionPattern
 from engine.cpu.reference import Matrix
 
-WORK_FOR_A_THREAD = 1_000_000  # multiplications of a product: 20 µs, in which another thread has hardly woken
-WORK_OF_AN_ELEMENT = 8  # in multiplications, where something is done to each once
-BLOCK = 64  # tokens whose part of a scale's gradient is added up by itself
-SQUARES = 1 << 14  # values whose squares are added up by themselves
+WORK_FOR_A_THREAD = 1_000_000  # multiplications in 20 µs, about the time in which another thread wakes up
+WORK_OF_AN_ELEMENT = 8  # in multiplications, for an operation done once per element
+BLOCK = 64  # tokens whose part of a scale's gradient is summed separately
+SQUARES = 1 << 14  # values whose squares are summed separately
 _VALUES = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value", "weights")
 _OTHERS = {"bias": torch.float32, "d_bias": torch.float32}
-_STRIDED = ("query", "key", "value")  # their tokens may be parts of longer rows
+_STRIDED = ("query", "key", "value")  # their tokens may be slices of longer rows
 _NUMBERS = (
     "rows",
     "heads",
@@ -76,7 +76,7 @@ class _Matrix(ctypes.Structure):
 
 _LAYOUTS: dict[type[ctypes.Structure], str] = {_Call: "call", _Step: "step", _Matrix: "matrix"}
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-# What each function takes before its pieces of work, and the parts in which they are dealt to threads.
+# The arguments of each function before `pieces` and `parts`, the number of pieces of work and of threads' shares.
 _SIGNATURES = {
     "attend": (_P,),
     "attend_backward": (_P,),
@@ -95,12 +95,12 @@ _SIGNATURES = {
 
 
 def kind() -> str:
-    """The processors that the code in use was compiled for; "none" where there is none."""
+    """The kind of processor that the code in use was compiled for; "none" if no compiled code is in use."""
     return next((each for each in _kinds() if _loaded(each) is not None), "none")
 
 
 def library() -> ctypes.CDLL | None:
-    """The code that was compiled for processors like this one; None where there is none."""
+    """The code compiled for processors like this one; None if there is none."""
     return next((found for each in _kinds() if (found := _loaded(each)) is not None), None)
 
 
@@ -111,7 +111,7 @@ def _loaded(kind: str) -> ctypes.CDLL | None:
 
 
 def prepared(found: ctypes.CDLL) -> ctypes.CDLL:
-    """A library whose functions know what they take; raises RuntimeError where its structs are not these."""
+    """A library with its functions' argument types set; raises RuntimeError if its structs are not these."""
     for name, signature in _SIGNATURES.items():
         getattr(found, name).argtypes = (*signature, _I, _I)
     for struct, name in _LAYOUTS.items():
@@ -126,7 +126,7 @@ class _Member(ctypes.Structure):
 
 
 def _require_layout(found: ctypes.CDLL, struct: type[ctypes.Structure], name: str) -> None:
-    """Raises RuntimeError where a struct lies in memory otherwise than the compiled code has it."""
+    """Raises RuntimeError if a struct's memory layout differs from the one in the compiled code."""
     members = [member[0] for member in struct._fields_]
     ours = {**{member: getattr(struct, member).offset for member in members}, "": ctypes.sizeof(struct)}
     listed = (_Member * len(ours)).in_dll(found, f"layout_of_{name}")
@@ -137,7 +137,7 @@ def _require_layout(found: ctypes.CDLL, struct: type[ctypes.Structure], name: st
 
 @cache
 def _kinds() -> tuple[str, ...]:
-    """Kinds of code for this processor, but for those that torch was told to do without (ATEN_CPU_CAPABILITY)."""
+    """Kinds of code for this processor, without those that ATEN_CPU_CAPABILITY rules out for torch."""
     allowed = {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",)}.get(torch.backends.cpu.get_cpu_capability(), ())
     return tuple(kind for kind in native_library.kinds() if kind in allowed)
 
@@ -154,7 +154,7 @@ def attend(
     rate: Rate,
     source: RandomBits,
 ) -> tuple[Tensor, list[Tensor]]:
-    """As `Kernels.attend`; the softmax is one tensor, of all rows end to end."""
+    """See `Kernels.attend`; the softmax is one tensor, of all rows end to end."""
     shapes = _shapes(pattern)
     weights, out = query.new_empty(sum(map(math.prod, shapes))), query.new_empty(query.shape)
     given = {"query": query, "key": key, "value": value, "bias": bias, "weights": weights, "out": out}
@@ -171,7 +171,7 @@ def attend_backward(
     pattern: AttentionPattern,
     bias_gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `Kernels.attend_backward`, of what `attend` kept."""
+    """See `Kernels.attend_backward`, with what `attend` kept."""
     d_query, d_key, d_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
     given = {"gradient": gradient, "query": query, "key": key, "value": value, "weights": kept[0]}
     found = {"d_query": d_query, "d_key": d_key, "d_value": d_value, "d_bias": bias_gradient}
@@ -182,10 +182,10 @@ def attend_backward(
 def attend_step(
     given: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, counts: npt.NDArray[np.int64], heads: int
 ) -> Tensor:
-    """What one query of each row sees of the first `counts` of its keys, (rows, heads × width).
+    """Attention of one query of each row over the first `counts` of its keys, (rows, heads × width).
 
-    `given` are the queries; with a key and a value after each, (rows, 3 × heads × width), these are put at the last of
-    the row's `counts` first. `keys` and `values` are (rows, room, heads × width), `bias` is (heads, tokens) or None.
+    `given` are the queries; with a key and a value after each, (rows, 3 × heads × width), these are first stored as the
+    last of the row's `counts`. `keys` and `values` are (rows, room, heads × width), `bias` is (heads, tokens) or None.
     Raises MemoryError.
     """
     rows, room, inner = keys.shape
@@ -216,13 +216,13 @@ def attend_step(
 
 
 def _shapes(pattern: AttentionPattern) -> list[tuple[int, int, int]]:
-    """Of the weights of each row."""
+    """The shape of each row's attention weights."""
     pairs = zip(pattern.queries.lengths, pattern.keys.lengths, strict=True)
     return [(pattern.heads, queries, keys) for queries, keys in pairs]
 
 
 def _run(name: str, tensors: Mapping[str, Tensor | None], pattern: AttentionPattern, draw: Draw | None) -> None:
-    """Calls a function of the library, its heads dealt to as many threads as torch uses; raises MemoryError."""
+    """Calls a function of the library, its heads divided among as many threads as torch uses; raises MemoryError."""
     given = {what: tensor for what, tensor in tensors.items() if tensor is not None}
     query, queries, keys = given["query"], pattern.queries.ends, pattern.keys.ends
     call = _Call(
@@ -246,11 +246,11 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], pattern: AttentionPatt
         raise MemoryError("no memory for the scores of attention")
 
 
-# --- between the products
+# --- between the matrix products
 
 
 def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """As `Kernels.normed`."""
+    """See `Kernels.normed`."""
     plain, scaled = (torch.empty_like(x, dtype=scale.dtype) for _ in range(2))
     inverse = x.new_empty(len(x), 1)
     tensors = (_address(x, torch.float32), *(_address(each, scale.dtype) for each in (scale, plain, scaled)))
@@ -262,9 +262,9 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Te
 def normed_backward(
     gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """As `Kernels.normed_backward`."""
+    """See `Kernels.normed_backward`."""
     scale = scale.to(inverse.dtype)
-    beside = beside.contiguous()  # autograd may hand on one number for all
+    beside = beside.contiguous()  # autograd may pass a single number expanded to the whole shape
     tokens, width = plain.shape
     blocks, d_x = -(-tokens // BLOCK), torch.empty_like(beside)
     parts = beside.new_zeros(blocks, width) if scale_learns else None
@@ -276,7 +276,7 @@ def normed_backward(
 
 
 def residual(x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:
-    """As `Kernels.residual`."""
+    """See `Kernels.residual`."""
     out = torch.empty_like(x)
     tensors = (_address(x, torch.float32), _address(y, y.dtype), out.data_ptr())
     _by_row("residual", y, *tensors, factor, *_bits(draw))
@@ -284,7 +284,7 @@ def residual(x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:
 
 
 def kept(x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
-    """As `Kernels.kept`."""
+    """See `Kernels.kept`."""
     x = x.contiguous()
     out = torch.empty_like(x, dtype=kind)
     _by_row("kept", out, _address(x, torch.float32), out.data_ptr(), factor, *_bits(draw))
@@ -292,19 +292,19 @@ def kept(x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tens
 
 
 def relu_dropped(hidden: Tensor, draw: Draw | None) -> Tensor:
-    """As `Kernels.relu_dropped`."""
+    """See `Kernels.relu_dropped`."""
     _by_row("relu_dropped", hidden, _address(hidden, hidden.dtype), *_bits(draw))
     return hidden
 
 
 def _by_row(name: str, values: Tensor, *given: Any) -> None:
-    """Has a function do something to each element of (rows, width)."""
+    """Applies a function to each element of (rows, width)."""
     rows, width = values.shape
     _dealt(name, rows, width * WORK_OF_AN_ELEMENT, *given, width, _half(values))
 
 
 def _bits(draw: Draw | None) -> tuple[int, int, int]:
-    """What C needs to know of random bits; nothing is dropped where there are none."""
+    """The arguments that describe random bits to C; nothing is dropped if there are none."""
     return (0, 0, 0) if draw is None else (draw.dropped, draw.seed, draw.first)
 
 
@@ -312,9 +312,9 @@ def _bits(draw: Draw | None) -> tuple[int, int, int]:
 
 
 def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
-    """Cross-entropy of each token in fp32, and where asked its gradient by the logits, in their place.
+    """Cross-entropy of each token in fp32 and, if requested, its gradient by the logits, which replaces them.
 
-    Raises IndexError where a label is no logit's number.
+    Raises IndexError if a label is not the number of a logit.
     """
     found = torch.empty(len(logits), dtype=torch.float32)
     tensors = (_address(logits, logits.dtype), _address(labels, torch.int64), found.data_ptr())
@@ -328,7 +328,7 @@ def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
 
 
 def largest(logits: Tensor) -> Tensor:
-    """The number of the first of each row's greatest logits, int64; any where one is no number."""
+    """The index of the first of each row's greatest logits, int64; arbitrary if one is NaN."""
     found, size = torch.empty(len(logits), dtype=torch.int64), logits.shape[1]
     tensors = (_address(logits, logits.dtype), found.data_ptr())
     _dealt("largest", len(logits), size, *tensors, size, _half(logits))
@@ -352,7 +352,7 @@ def squares(values: Tensor) -> float:
 
 
 def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
-    """Updates matrices and their second moments; False where one is left as it was: its moment would be clamped.
+    """Updates matrices and their second moments; False for one left unchanged because its moment would be clamped.
 
     Raises MemoryError.
     """
@@ -371,13 +371,13 @@ def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
     return [not flag for flag in left]
 
 
-# --- what they share
+# --- shared helpers
 
 
 def _dealt(name: str, pieces: int, work: int, *given: Any) -> int:
-    """Has a function do so many pieces, of `work` multiplications each, on torch's threads; its result.
+    """Runs a function over `pieces` pieces of `work` multiplications each on torch's threads; its result.
 
-    On all of them or on one: a team of fewer would have the library end the others, and torch's next one begin them.
+    Uses all of the threads or one: for a smaller team OpenMP would end the others, and start them again for torch.
     """
     parts = torch.get_num_threads() if pieces * work >= 2 * WORK_FOR_A_THREAD else 1
     result: int = getattr(library(), name)(*given, pieces, parts)
@@ -389,7 +389,7 @@ def _half(values: Tensor) -> bool:
 
 
 def _address(tensor: Tensor, kind: torch.dtype, *, strided: bool = False) -> int:
-    """Where a tensor is, or, `strided`, its first row; raises ValueError where C would take its values for others."""
+    """The address of a tensor or, if `strided`, of its first row; raises ValueError if C would misread its values."""
     whole = tensor.is_contiguous() or (strided and tensor.dim() == 2 and tensor.stride(1) == 1)
     if tensor.dtype != kind or tensor.device.type != "cpu" or not whole:
         raise ValueError(f"{tensor.dtype} on {tensor.device}, strides {tensor.stride()}: {kind} end to end is needed")

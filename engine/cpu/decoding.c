@@ -1,9 +1,9 @@
-/* What a reply is written by: attention of one query of each row, and the likeliest token. */
+/* Functions for generating replies: attention of one query per row, and the most likely token. */
 
 #include "kernels.h"
 #include "simd.h"
 
-/* Tokens are taken in their order, and the heads of each: so the processor guesses what comes next. */
+/* Goes through the tokens in order, and through the heads of each, so that the processor can predict its reads. */
 INLINE void seen_by(int half, const struct step *step, int64_t row, float *q, float *out, float *scores) {
     int64_t width = step->width, wide = rounded(width), heads = step->heads, inner = heads * width;
     int64_t count = step->counts[row], first = row * step->room * inner, most = rounded(step->room);
@@ -36,8 +36,8 @@ INLINE void seen_by(int half, const struct step *step, int64_t row, float *q, fl
             write_some(step->out, row * inner + head * width + j, width - j, load(out + head * wide + j), half);
 }
 
-/* What the query of each of some rows sees, its own key and value, the last that it sees, put among the others before;
- * -1 where there is no memory for it. */
+/* Attention of the query of each of some rows; its own key and value, the last that it sees, are stored with the others
+ * first; -1 if memory runs out. */
 static int attend_step_part(const struct step *step, int64_t first_row, int64_t last_row) {
     int64_t wide = step->heads * rounded(step->width), longest = step->heads * rounded(step->room);
     float *scratch = aligned_alloc(sizeof(vec), (size_t)(2 * wide + longest) * sizeof(float));
@@ -77,7 +77,7 @@ INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t siz
     return 0;
 }
 
-/* The number of the first of the greatest logits of some tokens. */
+/* The index of the first of the greatest logits of each of some tokens. */
 void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t pieces, int64_t parts) {
     EACH_PART {
         int64_t first = FIRST, last = LAST;

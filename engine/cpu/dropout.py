@@ -1,8 +1,8 @@
-"""Dropout from random words that are computed where they are used, and again where they are needed again.
+"""Dropout from random words that are computed where they are used, and recomputed instead of stored.
 
-An element is dropped where its 16 random bits are below rate × 65,536, so the rate is exact to 1/65,536, and
-what is kept is scaled by the rate that was really used. Word number n of a seed is SplitMix64's, after Steele, Lea and
-Flood, "Fast splittable pseudorandom number generators" (2014): it asks for no word before it.
+An element is dropped if its 16 random bits are below rate × 65,536, so the rate is exact to 1/65,536, and what is kept
+is scaled by the rate actually used. Word number n of a seed is SplitMix64's, after Steele, Lea and
+Flood, "Fast splittable pseudorandom number generators" (2014): it does not depend on the words before it.
 """
 
 import math
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 LEVELS = 1 << 16
-ELEMENTS = 4  # of a word
-BLOCK = 4096  # words computed at once, in the processor's cache
+ELEMENTS = 4  # in a word
+BLOCK = 4096  # words computed at once, to fit the processor's cache
 _GAMMA = 0x9E3779B97F4A7C15
-_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # a shift, and a factor after it
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))  # a shift, and then a factor
 _WORDS = {2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
 
 Kept = npt.NDArray[np.bool_]
@@ -26,13 +26,13 @@ Kept = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rate:
-    """How much is dropped, in 65,536ths."""
+    """The share that is dropped, in 65,536ths."""
 
     dropped: int
 
     @classmethod
     def of(cls, probability: float) -> "Rate":
-        """The nearest rate; raises ValueError where nothing would be left."""
+        """The nearest rate; raises ValueError if nothing would be left."""
         dropped = round(probability * LEVELS)
         if dropped >= LEVELS:
             raise ValueError(f"dropout of {probability} leaves nothing")
@@ -40,7 +40,7 @@ class Rate:
 
     @property
     def scale(self) -> float:
-        """What the kept elements are multiplied by, so that the mean stays."""
+        """The factor for the kept elements that leaves the mean unchanged."""
         return LEVELS / (LEVELS - self.dropped)
 
 
@@ -59,17 +59,17 @@ def random_words(seed: int, first: int, count: int) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Draw:
-    """The random bits of a tensor's elements, or of several tensors', before they are computed.
+    """The random bits for the elements of one or several tensors, not computed yet.
 
-    A row, along the last dimension, begins with a word of its own; rows and tensors follow each other.
+    Each row, along the last dimension, begins with a new word; rows and tensors follow each other.
     """
 
     dropped: int
     seed: int  # 62 bits
-    first: int  # word
+    first: int  # number of a word
 
     def kept(self, *shape: int) -> Kept:
-        """Which elements of the first tensor, of this shape, stay."""
+        """Which elements of the first tensor, of this shape, are kept."""
         width = shape[-1]
         words = random_words(self.seed, self.first, words_of(shape))
         bits = words.view(np.uint16).reshape(-1, -(-width // ELEMENTS) * ELEMENTS)[:, :width]
@@ -78,22 +78,22 @@ class Draw:
 
 
 def words_of(shape: tuple[int, ...]) -> int:
-    """Words of a tensor of this shape."""
+    """The number of words for a tensor of this shape."""
     return math.prod(shape[:-1]) * -(-shape[-1] // ELEMENTS)
 
 
 class RandomBits:
-    """Random bits of one step, drawn in the order in which they are asked for."""
+    """The random bits of one step, drawn in the order in which they are requested."""
 
     def __init__(self) -> None:
         self._seed, self._next = 0, 0
 
     def seed(self) -> None:
-        """Begins anew, from a seed drawn from torch's generator."""
+        """Starts over from a seed drawn from torch's generator."""
         self._seed, self._next = int(torch.randint(1 << 62, ()).item()), 0
 
     def draw(self, rate: Rate, *shapes: tuple[int, ...]) -> Draw | None:
-        """The bits of tensors of these shapes; None where all elements stay."""
+        """The bits for tensors of these shapes; None if all elements are kept."""
         if not rate.dropped:
             return None
         first = self._next
@@ -101,13 +101,13 @@ class RandomBits:
         return Draw(rate.dropped, self._seed, first)
 
     def kept(self, rate: Rate, *shape: int) -> Kept | None:
-        """Which elements of a tensor of this shape stay; None where all do."""
+        """Which elements of a tensor of this shape are kept; None if all are."""
         draw = self.draw(rate, shape)
         return None if draw is None else draw.kept(*shape)
 
 
 def drop_(values: Tensor, draw: Draw | None) -> Tensor:
-    """Sets what is not kept to zero in place, without scaling the rest."""
+    """Sets the dropped elements to zero in place, without scaling the rest."""
     if draw is None:
         return values
     kept = draw.kept(*values.shape)

@@ -1,32 +1,33 @@
-/* What the library offers; compiled.py, which calls it, has the meaning of every argument and the structs once more.
+/* The library's functions; compiled.py, which calls it, describes every argument and repeats the structs.
  *
- * The `pieces` of a function's work are cut into `parts`, one for each of torch's threads. What returns an int returns 0,
- * or -1 where there is no memory. */
+ * The `pieces` of a function's work are divided into `parts`, one for each of torch's threads. Functions that return an
+ * int return 0, or -1 if memory runs out. */
 
 #ifndef KERNELS_H
 #define KERNELS_H
 
 #include <stdint.h>
 
-/* Attention over rows laid end to end. Values are (tokens, heads × width), bf16 where `half`, else fp32; `weights` are in
- * the same kind, (heads, queries, keys) of each row, the rows end to end; so are their random bits, from `word` on, where
- * the keys of each query begin with a word of their own. `bias` and its gradient are (heads, side, side). */
+/* Attention over rows laid end to end. Values are (tokens, heads × width), bf16 if `half`, else fp32; `weights` have
+ * the same type, (heads, queries, keys) of each row, the rows end to end. Their random bits are laid out in the same way
+ * from `word` on, with a new word for the keys of each query. `bias` and its gradient are (heads, side, side). */
 struct call {
     const void *query, *key, *value, *gradient;
     void *out, *d_query, *d_key, *d_value, *weights;
     const float *bias;
     float *d_bias;
-    const int64_t *queries, *keys; /* where each row begins, and where the last one ends */
+    const int64_t *queries, *keys; /* offset at which each row begins, and at which the last one ends */
     int64_t rows, heads, width, side, dropped, seed, word, half, causal;
-    int64_t query_row, key_row, value_row; /* values from a token's to those of the next */
+    int64_t query_row, key_row, value_row; /* stride from a token's values to those of the next */
 };
 
 int attend(const struct call *call, int64_t pieces, int64_t parts);
 int attend_backward(const struct call *call, int64_t pieces, int64_t parts);
 
-/* Attention of one query of each row, while a reply is written. Values are bf16 where `half`, else fp32. `given` has a
- * query for each row, and where the keys and values are its `own` those of its token after it, each (heads × width).
- * `keys` and `values` are (rows, room, heads × width), of which a row sees the first of `counts`; `bias` is (heads, side). */
+/* Attention of one query of each row, while a reply is generated. Values are bf16 if `half`, else fp32. `given` has a
+ * query for each row, followed, if the keys and values are its `own`, by those of its token, each (heads × width).
+ * `keys` and `values` are (rows, room, heads × width), of which a row sees the first `counts`; `bias` is
+ * (heads, side). */
 struct step {
     const void *given;
     void *keys, *values, *out;
@@ -50,11 +51,11 @@ void kept(const float *x, void *out, float factor, int64_t dropped, int64_t seed
 void relu_dropped(void *hidden, int64_t dropped, int64_t seed, int64_t word, int64_t width, int64_t half,
                   int64_t pieces, int64_t parts);
 
-/* -2 where a label is no logit's number. */
+/* -2 if a label is not the number of a logit. */
 int losses(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient, int64_t half,
            int64_t pieces, int64_t parts);
 
-/* A matrix that learns, and its row of Adafactor's numbers. */
+/* A trained matrix, and its scalars for Adafactor. */
 struct matrix {
     float *parameter, *row_var, *col_var;
     const float *gradient;

@@ -1,7 +1,7 @@
-"""What of a training step is neither a product with weights nor worth a call of torch for each of its parts.
+"""The parts of a training step between its products with weights, where one torch call per operation costs too much.
 
-Each function stands twice, with one signature: in `compiled.py`, which calls the code in C, and in `reference.py`, by
-torch. Which of them computes is chosen here, call by call, and nowhere else.
+Each function exists twice with the same signature: in `compiled.py`, which calls the C code, and in `reference.py`,
+in torch. The choice between them is made here, call by call, and nowhere else.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ FP32 = (torch.float32,)
 
 
 class Kernels(Protocol):
-    """The functions; tokens of rows lie end to end, (tokens, width)."""
+    """The functions; the tokens of all rows lie end to end, (tokens, width)."""
 
     def attend(
         self,
@@ -34,10 +34,10 @@ class Kernels(Protocol):
         rate: Rate,
         source: RandomBits,
     ) -> tuple[Tensor, list[Tensor]]:
-        """What every query sees, (tokens, heads × width), and the softmax of each row, or of all rows end to end.
+        """The attention output of every query, (tokens, heads × width), and the softmax, one per row or one for all.
 
         `query`, `key` and `value` are (tokens, heads × width), `bias` is (heads, longest query, longest key) or None.
-        The softmax is in the kind of the inputs, negative where dropout took a weight away. What dropout keeps is not
+        The softmax has the dtype of the inputs, negative where dropout removed a weight. What dropout keeps is not
         scaled up here: the caller multiplies by `rate.scale`. Raises MemoryError.
         """
 
@@ -51,10 +51,10 @@ class Kernels(Protocol):
         pattern: AttentionPattern,
         bias_gradient: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of query, key and value; that of the bias is added to `bias_gradient`, if there is one.
+        """Gradients of query, key and value; that of the bias is added to `bias_gradient`, if given.
 
-        `gradient` is that of what `attend` gave, already multiplied by `rate.scale`, and `kept` is its softmax. Raises
-        MemoryError.
+        `gradient` is that of the output of `attend`, already multiplied by `rate.scale`, and `kept` is its softmax.
+        Raises MemoryError.
         """
 
     def attend_step(
@@ -66,59 +66,59 @@ class Kernels(Protocol):
         counts: npt.NDArray[np.int64],
         heads: int,
     ) -> Tensor:
-        """What one query of each row sees of the first `counts` of its keys, (rows, heads × width).
+        """Attention of one query of each row over the first `counts` of its keys, (rows, heads × width).
 
         `given` are the queries, (rows, heads × width); with a key and a value after each, (rows, 3 × heads × width),
-        these become the last of the row's `counts` first. `keys` and `values` are (rows, room, heads × width), and
-        `bias` is (heads, tokens) or None. Raises MemoryError.
+        these are first stored as the last of the row's `counts`. `keys` and `values` are (rows, room, heads × width),
+        and `bias` is (heads, tokens) or None. Raises MemoryError.
         """
 
     def normed(self, x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
         """x divided by its root mean square, the same times `scale`, and the inverse of that root, (tokens, 1).
 
-        The first two are in the kind of `scale`.
+        The first two have the dtype of `scale`.
         """
 
     def normed_backward(
         self, gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is what `normed` gave.
+        """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is the first of `normed`.
 
-        That of x has `beside` added to it, the gradient that goes past the layer.
+        That of x includes `beside`, the gradient that bypasses the layer.
         """
 
     def residual(self, x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:
-        """x + `factor` × what dropout keeps of y, which may be overwritten."""
+        """x + `factor` × what dropout keeps of y; y may be overwritten."""
 
     def kept(self, x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
-        """`factor` × what dropout keeps of x, in `kind`; the gradient of x is the same of that of the result."""
+        """`factor` × what dropout keeps of x, in dtype `kind`; the same maps the result's gradient to that of x."""
 
     def relu_dropped(self, hidden: Tensor, draw: Draw | None) -> Tensor:
-        """What dropout keeps of relu(hidden), in its place and not scaled."""
+        """What dropout keeps of relu(hidden), in place and not scaled."""
 
     def losses(self, logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
-        """Cross-entropy of each token, at least in fp32, and if asked its gradient by the logits, in their place.
+        """Cross-entropy of each token, in fp32 or wider and, if asked, its gradient by the logits, which replaces them.
 
-        `logits` are (tokens, vocabulary), `labels` (tokens,). Raises IndexError where a label is no logit's number.
+        `logits` are (tokens, vocabulary), `labels` (tokens,). Raises IndexError if a label has no logit.
         """
 
     def largest(self, logits: Tensor) -> Tensor:
-        """The number of the first of each row's greatest logits, int64; any where one is not a number."""
+        """The index of the first of each row's greatest logits, int64; arbitrary if one is NaN."""
 
     def add_(self, total: Tensor, part: Tensor) -> None:
         """Adds values in bf16 to a total in fp32."""
 
     def squares(self, values: Tensor) -> float:
-        """The sum of the squares of values, to 1e-6 of it at worst."""
+        """The sum of the squares of values, with a relative error of at most 1e-6."""
 
     def adafactor(self, matrices: Sequence[Matrix]) -> list[bool]:
-        """Updates matrices and their second moments; False where one is left as it was: its moment would be clamped.
+        """Updates matrices and their second moments; False for one left unchanged because its moment would be clamped.
 
         Gradients may be overwritten. Raises MemoryError.
         """
 
 
 def kernels_for(values: Tensor, kinds: tuple[torch.dtype, ...] = FLOATS) -> Kernels:
-    """The compiled functions where values of this kind lie in memory that they reach, else torch's."""
+    """The compiled functions if values of this dtype are in memory that they can reach, else torch's."""
     fits = values.dtype in kinds and values.device.type == "cpu" and compiled.library() is not None
     return cast(Kernels, compiled if fits else reference)

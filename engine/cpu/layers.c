@@ -1,4 +1,4 @@
-/* What a layer does between its products: norms, dropout and the residual stream, of tokens (tokens, width). */
+/* The operations of a layer between its products: norms, dropout and the residual stream, on (tokens, width). */
 
 #include "kernels.h"
 #include "simd.h"
@@ -22,7 +22,7 @@ INLINE void normed_as(int half, const float *x, const void *scale, void *plain, 
     }
 }
 
-/* x over its root mean square, the same times `scale`, and the inverse of the root. */
+/* x divided by its root mean square, the same times `scale`, and the inverse of the root. */
 void normed(const float *x, const void *scale, void *plain, void *scaled, float *inverse, int64_t width, float epsilon,
             int64_t half, int64_t pieces, int64_t parts) {
     EACH_PART {
@@ -52,7 +52,7 @@ INLINE void normed_backward_as(int half, const void *gradient, const void *plain
     }
 }
 
-/* The gradient of x plus what goes `beside` the layer, and that of the scale, a part of it for each block of tokens. */
+/* The gradient of x plus `beside`, which bypasses the layer, and that of the scale, a partial sum per block. */
 void normed_backward(const void *gradient, const void *plain, const float *inverse, const float *scale,
                      const float *beside, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
                      int64_t half, int64_t pieces, int64_t parts) {
@@ -67,7 +67,7 @@ void normed_backward(const void *gradient, const void *plain, const float *inver
     }
 }
 
-/* x + `factor` × what dropout keeps of y; tokens begin with a random word of their own, here and below. */
+/* x + `factor` × what dropout keeps of y; here and below, each token begins with a new random word. */
 void residual(const float *x, const void *y, float *out, float factor, int64_t dropped, int64_t seed, int64_t word,
               int64_t width, int64_t half, int64_t pieces, int64_t parts) {
     EACH_PART {
@@ -97,7 +97,7 @@ void kept(const float *x, void *out, float factor, int64_t dropped, int64_t seed
     }
 }
 
-/* What dropout keeps of relu(hidden), in its place. */
+/* What dropout keeps of relu(hidden), in place. */
 void relu_dropped(void *hidden, int64_t dropped, int64_t seed, int64_t word, int64_t width, int64_t half,
                   int64_t pieces, int64_t parts) {
     EACH_PART {

@@ -1,13 +1,13 @@
-/* What the library says of itself: the sources it was compiled from, and how its structs lie in memory. */
+/* What the library was compiled from, and the memory layout of its structs. */
 
 #include <stddef.h>
 
 #include "kernels.h"
 
-/* The digest of the sources, by setup.py: a library of other sources is not used. */
+/* The digest of the sources, set by setup.py: a library built from other sources is not used. */
 const char source[] = SOURCE_DIGEST;
 
-/* Where each member of a struct begins, and at the end how large all of it is: compiled.py compares them with its own. */
+/* The offset of each member of a struct and, last, the struct's size: compiled.py compares them with its own. */
 struct member {
     const char *name;
     int64_t at;

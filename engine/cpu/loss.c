@@ -5,8 +5,8 @@
 
 INLINE float exponential_of(float x) { return exponential(broadcast(x))[0]; }
 
-/* One token: its loss, and where `scratch` is given the gradient by its logits in their place. The label is left out of
- * the sum: what the others have is the gradient of its logit to all digits, however likely it is. */
+/* One token: its loss and, if `scratch` is given, the gradient by its logits, which replaces them. The label is left
+ * out of the sum: the sum of the others gives the gradient of the label's logit to all digits, however likely it is. */
 INLINE float loss_of(int half, void *logits, int64_t row, int64_t label, int64_t size, float *scratch) {
     vec most = broadcast(-INFINITY), total = {};
     for (int64_t j = 0; j < size; j += LANES) {
@@ -33,8 +33,8 @@ INLINE float loss_of(int half, void *logits, int64_t row, int64_t label, int64_t
     return own == 0.0f ? log1pf(others) : logf(sum) - own;
 }
 
-/* Cross-entropy of some tokens, and its gradient in the place of their logits where it is wanted; -1 where there is no
- * memory, -2 where a label is no logit's number. */
+/* Cross-entropy of some tokens and, if requested, its gradient, which replaces their logits; -1 if memory runs out,
+ * -2 if a label is not the number of a logit. */
 static int losses_part(void *logits, const int64_t *labels, float *found, int64_t size, int64_t gradient,
                        int64_t half, int64_t first, int64_t last) {
     float *scratch = gradient ? aligned_alloc(sizeof(vec), (size_t)rounded(size) * sizeof(float)) : NULL;

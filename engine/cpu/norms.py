@@ -1,4 +1,4 @@
-"""The norm of many values: added up in fp32, the squares of one large matrix lose up to a hundredth of it."""
+"""The norm of many values: summed in fp32, the squares of one large matrix lose up to a hundredth of their sum."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from engine.cpu.kernels import FP32, kernels_for
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
-    """The Euclidean norm of all values of some tensors together, to 1e-6 of it at worst; none is copied whole."""
+    """The Euclidean norm of all values of some tensors, with a relative error up to 1e-6; copies none whole."""
     return math.sqrt(sum(map(_squares, tensors)))
 
 

@@ -1,6 +1,6 @@
-"""Products with a weight that stays the same for many of them: it is laid out for oneDNN once, not once a product.
+"""Products with a weight that stays the same for many of them: it is laid out for oneDNN once, not once per product.
 
-For 32 rows and a head of 16,000 × 256 that halves the time. Where torch cannot do it, the weight stays as it is.
+For 32 rows and a head of 16,000 × 256 that halves the time. If torch cannot do it, the weight is left as it is.
 """
 
 from functools import cache
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 class Prepacked:
-    """Weights (out, in) laid end to end along `out`, which can be multiplied by and nothing else."""
+    """Weights (out, in) laid end to end along `out`, usable for products only."""
 
     def __init__(self, *weights: Tensor) -> None:
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
@@ -31,7 +31,7 @@ def linear(x: Tensor, weight: Weight) -> Tensor:
     return weight.times(x) if isinstance(weight, Prepacked) else functional.linear(x, weight)
 
 
-# torch has these two operations for its own compiler alone; another torch may be without them.
+# torch has these two operations for its own compiler only; other versions of torch may lack them.
 
 
 def _laid(weight: Tensor) -> Tensor:

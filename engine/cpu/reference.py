@@ -1,4 +1,4 @@
-"""The functions that are compiled too, by torch alone: for other processors and devices, and to test those by."""
+"""The compiled functions in plain torch: for other processors and devices, and as a reference for tests."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
 from engine.cpu.ragged import AttentionPattern
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
-UNLIKELY = 60.0  # a loss beyond which the label's probability may have too few digits in fp32 for its logarithm
-SHORT = 256  # values whose squares fp32 adds up to 3e-7 at worst, on vectors of 8 or 16
+UNLIKELY = 60.0  # a loss beyond which fp32 may hold too few digits of the label's probability to take its logarithm
+SHORT = 256  # values whose squares fp32 adds up with an error of at most 3e-7, on vectors of 8 or 16
 _HALF = np.float32(0.5)
 
 
@@ -31,10 +31,10 @@ def attend(
     rate: Rate,
     source: RandomBits,
 ) -> tuple[Tensor, list[Tensor]]:
-    """As `Kernels.attend`; the softmax is one tensor a row.
+    """See `Kernels.attend`; the softmax is one tensor per row.
 
-    Scores are computed in fp32 whatever the rest is in: they are a few percent of the work, and a softmax needs the
-    digits.
+    Scores are computed in fp32 whatever the dtype of the rest: they are a few percent of the work, and a softmax needs
+    the precision.
     """
     kind, kept = query.dtype, []
     query, key, value = (part.to(_precise(kind)) for part in (query, key, value))
@@ -65,7 +65,7 @@ def attend_backward(
     pattern: AttentionPattern,
     bias_gradient: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `Kernels.attend_backward`."""
+    """See `Kernels.attend_backward`."""
     kind = query.dtype
     precise = _precise(kind)
     query, key, value, gradient = (part.to(precise) for part in (query, key, value, gradient))
@@ -86,7 +86,7 @@ def attend_backward(
 def attend_step(
     given: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, counts: npt.NDArray[np.int64], heads: int
 ) -> Tensor:
-    """As `Kernels.attend_step`."""
+    """See `Kernels.attend_step`."""
     rows, _, inner = keys.shape
     count = torch.from_numpy(counts)
     if given.shape[1] == 3 * inner:
@@ -106,11 +106,11 @@ def attend_step(
     return seen.transpose(1, 2).flatten(1)
 
 
-# --- between the products
+# --- between the matrix products
 
 
 def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """As `Kernels.normed`."""
+    """See `Kernels.normed`."""
     root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     inverse = root.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
     plain = (x * inverse).to(scale.dtype)
@@ -120,7 +120,7 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Te
 def normed_backward(
     gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """As `Kernels.normed_backward`."""
+    """See `Kernels.normed_backward`."""
     precise = inverse.dtype
     scale = scale.to(precise)
     g, n = gradient.to(precise), plain.to(precise)
@@ -132,17 +132,17 @@ def normed_backward(
 
 
 def residual(x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:
-    """As `Kernels.residual`; y is overwritten."""
+    """See `Kernels.residual`; y is overwritten."""
     return torch.add(x, drop_(y, draw).to(x.dtype), alpha=factor)
 
 
 def kept(x: Tensor, draw: Draw | None, factor: float, kind: torch.dtype) -> Tensor:
-    """As `Kernels.kept`."""
+    """See `Kernels.kept`."""
     return drop_(x.mul(factor).to(kind), draw)
 
 
 def relu_dropped(hidden: Tensor, draw: Draw | None) -> Tensor:
-    """As `Kernels.relu_dropped`."""
+    """See `Kernels.relu_dropped`."""
     return drop_(hidden.relu_(), draw)
 
 
@@ -150,10 +150,10 @@ def relu_dropped(hidden: Tensor, draw: Draw | None) -> Tensor:
 
 
 def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
-    """As `Kernels.losses`.
+    """See `Kernels.losses`.
 
-    Computed in fp32 a few rows at a time, which stay in the processor's cache: for 256 tokens of 29,298 logits in bf16
-    that takes 8.5 ms on two cores, and 74 ms all at once. A GPU takes them all at once.
+    Computed in fp32 a few rows at a time, so that they stay in the processor's cache: for 256 tokens of 29,298 logits
+    in bf16 that takes 8.5 ms on two cores, against 74 ms all at once. A GPU takes them all at once.
     """
     rows = max(1, CACHED_LOGITS // logits.shape[1] if logits.device.type == "cpu" else len(logits))
     found = torch.empty(len(logits), dtype=_precise(logits.dtype), device=logits.device)
@@ -174,13 +174,13 @@ def _loss_and_gradient(precise: Tensor, labels: Tensor, to: Tensor) -> Tensor:
     unlikely = found > UNLIKELY
     if unlikely.any():
         found[unlikely] = precise[unlikely].logsumexp(dim=-1) - precise[places][unlikely]
-    probabilities[places] = torch.expm1(-found)  # p - 1, to all its digits where p is near 1
+    probabilities[places] = torch.expm1(-found)  # p - 1, accurate to all its digits where p is near 1
     to.copy_(probabilities)
     return found
 
 
 def largest(logits: Tensor) -> Tensor:
-    """As `Kernels.largest`."""
+    """See `Kernels.largest`."""
     return logits.argmax(dim=-1)
 
 
@@ -188,12 +188,12 @@ def largest(logits: Tensor) -> Tensor:
 
 
 def add_(total: Tensor, part: Tensor) -> None:
-    """As `Kernels.add_`."""
+    """See `Kernels.add_`."""
     total.add_(part)
 
 
 def squares(values: Tensor) -> float:
-    """As `Kernels.squares`: as fast as fp32 alone, by norms of short pieces in fp32, and their squares in double."""
+    """See `Kernels.squares`: as fast as fp32 alone, from fp32 norms of short pieces, squared in double."""
     values = values.flatten()
     whole = len(values) // SHORT * SHORT
     pieces = (values[:whole].view(-1, SHORT), values[whole:].view(1, -1))
@@ -202,10 +202,10 @@ def squares(values: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What Adafactor updates: a matrix, its gradient, (rows, 1) and (1, columns) of the second moment, and its numbers.
+    """A matrix for Adafactor: its gradient, its second moment as (rows, 1) and (1, columns), and its scalars.
 
-    These are the weight of the new squares, the least second moment, the least norm, the learning rate, what the
-    parameter is multiplied by, and the greatest root mean square of an update.
+    The scalars are the weight of the new squares, the least second moment, the least norm, the learning rate, the
+    factor that the parameter is multiplied by, and the greatest root mean square of an update.
     """
 
     parameter: Tensor
@@ -221,7 +221,7 @@ class Matrix:
 
 
 def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
-    """As `Kernels.adafactor`; the update is made in the gradient's place."""
+    """See `Kernels.adafactor`; the update overwrites the gradient."""
     return list(map(_updated, matrices))
 
 
@@ -250,7 +250,7 @@ def _norm(values: Tensor) -> float:
     return math.sqrt(squares(values))
 
 
-# --- what they share
+# --- shared helpers
 
 
 def _precise(kind: torch.dtype) -> torch.dtype:

@@ -1,7 +1,7 @@
-/* Vectors of floats, written by an extension that GCC and Clang share: the same code serves AVX-512, AVX2 and NEON.
+/* Vectors of floats, in an extension that GCC and Clang share: the same code serves AVX-512, AVX2 and NEON.
  *
- * Values are bf16 where `half`, else fp32, and computed in fp32. What is added up in which order never depends on the
- * number of threads: no result does. */
+ * Values are bf16 if `half`, else fp32, and are computed in fp32. The order of a summation never depends on the number
+ * of threads, so no result does. */
 
 #ifndef SIMD_H
 #define SIMD_H
@@ -21,15 +21,15 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-/* A function's `pieces` of work are cut into `parts`, one for each of torch's threads: torch brings the library that they are
- * of, and this file finds it loaded. */
+/* A function's `pieces` of work are divided into `parts`, one for each of torch's threads: torch loads the OpenMP
+ * library that they belong to, and this file uses the loaded one. */
 #define EACH_PART                                                           \
     _Pragma("omp parallel for schedule(static, 1) num_threads((int)parts)") \
     for (int64_t number = 0; number < parts; number++)
 #define FIRST (pieces * number / parts)
 #define LAST (pieces * (number + 1) / parts)
 
-/* Returns what a part that failed returned, of any, or 0. */
+/* Returns the result of a part that failed, if any did, or 0. */
 #define RETURN_FAILURE_OF(part)                          \
     int failure = 0;                                     \
     EACH_PART {                                          \
@@ -45,8 +45,8 @@ typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
 typedef float narrow __attribute__((vector_size(2 * LANES)));
-typedef double dvec __attribute__((vector_size(4 * LANES))); /* of as many as `narrow` has */
-typedef uint64_t wvec __attribute__((vector_size(2 * LANES))); /* as many words as have the bits of LANES elements */
+typedef double dvec __attribute__((vector_size(4 * LANES))); /* of as many elements as `narrow` */
+typedef uint64_t wvec __attribute__((vector_size(2 * LANES))); /* as many words as hold the bits of LANES elements */
 
 INLINE int64_t rounded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
 
@@ -64,7 +64,7 @@ INLINE vec blend(ivec where, vec yes, vec no) { return (vec)(((ivec)yes & where)
 
 INLINE vec from_half(hvec bits) { return (vec)(__builtin_convertvector(bits, uvec) << 16); }
 
-/* To the nearest bf16, ties to even; what is not a number stays none. */
+/* To the nearest bf16, ties to even; NaN stays NaN. */
 INLINE hvec to_half(vec values) {
     uvec bits = (uvec)values;
     uvec nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -72,8 +72,8 @@ INLINE hvec to_half(vec values) {
     return __builtin_convertvector((nearest & ~nan) | (nan & 0x7fc0), hvec);
 }
 
-/* The first `count` of a vector's values in `half` or fp32, zeros after them. Whole vectors and the others go separate ways:
- * the latter are put together in memory, which costs more than all else here. */
+/* The first `count` of a vector's values in `half` or fp32, zeros after them. Whole vectors are read directly; partial
+ * ones are assembled in memory, which costs more than everything else here. */
 INLINE hvec read_bits(const uint16_t *from, int64_t count) {
     if (count >= LANES) {
         hvec whole;
@@ -93,7 +93,7 @@ INLINE vec read_some(const void *from, int64_t at, int64_t count, int half) {
     return some;
 }
 
-/* The same with `fill` after them. */
+/* The same, with `fill` after them. */
 INLINE vec read_or(const void *from, int64_t at, int64_t count, int half, float fill) {
     vec values = read_some(from, at, count, half);
     for (int64_t i = count; i < LANES; i++) values[i] = fill;
@@ -117,7 +117,7 @@ INLINE void write_some(void *to, int64_t at, int64_t count, vec values, int half
 /* exp(x) for x of at most 0, to two units in the last place: 2^n × e^r with r within ±ln 2 / 2, by the polynomial of
  * Cephes' expf; 0 below the least normal number. */
 INLINE vec exponential(vec x) {
-    const float shift = 12582912.0f; /* 1.5 × 2^23: adding it rounds to a whole number, which stands in the low bits */
+    const float shift = 12582912.0f; /* 1.5 × 2^23: adding it rounds to a whole number, which is then in the low bits */
     vec whole = x * 1.44269504088896341f + shift;
     ivec n = (ivec)whole - (ivec)broadcast(shift);
     whole -= shift;
@@ -133,8 +133,8 @@ INLINE vec exponential(vec x) {
     return blend(x < -87.0f, (vec){}, found);
 }
 
-/* Which of LANES elements dropout keeps, `at` elements, a multiple of four, after the first of a word: dropout.py has the
- * same. */
+/* Which of LANES elements dropout keeps, starting `at` elements, a multiple of four, after the first of a word;
+ * dropout.py computes the same. */
 INLINE ivec dropout_mask(int64_t dropped, int64_t seed, int64_t word, int64_t at) {
     const uint64_t gamma = 0x9e3779b97f4a7c15u;
     wvec x = (uint64_t)seed + (uint64_t)(word + at / 4 + 1) * gamma - (wvec){};
@@ -149,7 +149,7 @@ INLINE ivec dropout_mask(int64_t dropped, int64_t seed, int64_t word, int64_t at
     return __builtin_convertvector(bits, ivec) >= (int32_t)dropped;
 }
 
-/* Four lanes of a vector: what is left of it is added up, or compared, by halves. */
+/* Four lanes of a vector, the unit in which sums and maxima are reduced by halves. */
 typedef float quad __attribute__((vector_size(16)));
 typedef int32_t iquad __attribute__((vector_size(16)));
 
@@ -182,7 +182,7 @@ INLINE float largest_of(vec values) {
     return a > b ? a : b;
 }
 
-/* The softmax of `seen` scores plus bias, in their place; zeros up to the next whole vector. */
+/* The softmax of `seen` scores plus bias, in place; zeros up to the next whole vector. */
 INLINE void softmax(float *scores, const float *bias, int64_t seen) {
     int64_t whole = rounded(seen);
     if (bias)

@@ -1,10 +1,10 @@
-/* Gradients added up, their squares, and Adafactor's update. */
+/* Gradient accumulation, sums of squares, and Adafactor's update. */
 
 #include "kernels.h"
 #include "simd.h"
 
-#define BLOCK_ROWS 64 /* whose squares are added up by themselves */
-#define SUMS 4 /* of squares, side by side: an addition takes four cycles */
+#define BLOCK_ROWS 64 /* whose squares are summed separately */
+#define SUMS 4 /* of squares, accumulated in parallel: an addition takes four cycles */
 
 /* Adds bf16 values to fp32 ones. */
 void add(float *to, const void *from, int64_t pieces, int64_t parts) {
@@ -43,7 +43,7 @@ void squares(const float *x, double *found, int64_t size, int64_t block, int64_t
     }
 }
 
-/* Means of a gradient's squares by row and by column, moved into those of the steps before; returns the parameter's norm. */
+/* Updates the means by row and by column with those of a gradient's squares; returns the parameter's norm. */
 INLINE double moments(const struct matrix *m, float *by_row, float *by_column, float *part) {
     int64_t columns = m->columns;
     double norm = 0.0;
@@ -79,7 +79,7 @@ INLINE float smallest_of(const float *values, int64_t count) {
     return found;
 }
 
-/* One update of a matrix; 1 where it is left as it was, for its second moment would have to be clamped. */
+/* One update of a matrix; 1 if it is left unchanged because its second moment would have to be clamped. */
 INLINE int64_t updated(const struct matrix *m, float *by_row, float *by_column, float *part) {
     int64_t rows = m->rows, columns = m->columns;
     double size = sqrt((double)rows * (double)columns), norm = moments(m, by_row, by_column, part), mean = 0.0;
@@ -113,7 +113,7 @@ INLINE int64_t updated(const struct matrix *m, float *by_row, float *by_column, 
     return 0;
 }
 
-/* Adafactor's update of some matrices; `left` is 1 where one is left as it was. Returns -1 where there is no memory. */
+/* Adafactor's update of some matrices; `left` is 1 if one is left unchanged. Returns -1 if memory runs out. */
 static int adafactor_part(const struct matrix *matrices, int64_t *left, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++) {
         const struct matrix *m = matrices + i;

@@ -1,4 +1,4 @@
-"""Weights in the kind that matrix products are computed in, cast once a step and not once a micro-batch."""
+"""Weights in the dtype of the matrix products, cast once per step and not once per micro-batch."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from engine.cpu.prepacking import Prepacked
 
 
 class Values:
-    """Of each parameter, its value in `kind`: the parameter itself where it is of that kind already."""
+    """The value of each parameter in `kind`: the parameter itself if it already has that dtype."""
 
     def __init__(self, kind: torch.dtype) -> None:
         self.kind = kind
@@ -26,25 +26,25 @@ class Values:
         return self._cast[parameter]
 
     def prepacked(self, *parameters: nn.Parameter) -> Prepacked:
-        """Their values one below the other, to multiply by until `refresh`."""
+        """Their values stacked vertically, to multiply by until `refresh`."""
         if parameters not in self._prepacked:
             self._prepacked[parameters] = Prepacked(*map(self._uncached, parameters))
         return self._prepacked[parameters]
 
     def _uncached(self, parameter: nn.Parameter) -> Tensor:
-        """A value that is not kept where it has not been: where nothing trains, no step will ask for it.
+        """A value, without caching a new cast of a trained weight: where nothing trains, no step will ask for it.
 
-        One that has been stays at its place: memory that is given back and taken again lies between what a step keeps.
+        A cast that is already cached stays in place: freeing its memory would fragment what a step keeps.
         """
         if parameter.requires_grad and parameter.dtype != self.kind and parameter not in self._cast:
             return parameter.detach().to(self.kind)
         return self[parameter]
 
     def refresh(self) -> None:
-        """Has what learns cast again, the next time it is asked for, and drops what is prepacked."""
+        """Has trained weights cast again when they are next requested, and drops what is prepacked."""
         self._stale = {parameter for parameter in self._cast if parameter.requires_grad}
         self._prepacked = {}
 
     def forget(self) -> None:
-        """Drops every cast; what is asked for again is cast again."""
+        """Drops every cast; each is made again when it is requested."""
         self._cast, self._stale, self._prepacked = {}, set(), {}

@@ -1,1 +1,1 @@
-"""Rows on their way from people's files to the trainer."""
+"""Rows on their way from users' files to the trainer."""

@@ -1,7 +1,7 @@
 """Which samples make a step, and how a step is cut into micro-batches; pure functions.
 
 The order of an epoch depends on (seed, epoch) alone, so a resumed run computes where it was instead of skipping.
-A cut is a matter of memory and speed: the gradient of a step does not depend on it, but for what dropout draws.
+A cut only affects memory and speed: the gradient of a step does not depend on it, except through dropout's draws.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.int64]
-# Steps whose micro-batches are computed to find the largest: all of them up to here, then those of the longest rows.
+# Steps whose micro-batches are computed to find the largest: all up to this many rows, then those of the longest rows.
 WHOLE_EPOCH_ROWS = 20_000
 LONGEST_ROWS = 64
 HELD_ROWS = 1 << 20  # rows whose order is held in memory, 8 bytes each
@@ -22,7 +22,7 @@ ROUNDS = 8
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lengths in tokens of some samples, by their place in a list."""
+    """Lengths in tokens of some samples, by their index in a list."""
 
     prompt: Ids
     label: Ids
@@ -41,7 +41,7 @@ def epoch_order(seed: int, epoch: int, rows: int) -> Ids:
 def epoch_samples(seed: int, epoch: int, rows: int, start: int, end: int) -> Ids:
     """The part from `start` to `end` of an epoch's order.
 
-    Of more than a million rows the order is never held: each place is computed by a permutation of numbers.
+    With more than a million rows the order is never held: each place is computed by a permutation of numbers.
     """
     if rows <= HELD_ROWS:
         return _shuffled(seed, epoch, rows)[start:end]
@@ -54,7 +54,7 @@ def _shuffled(seed: int, epoch: int, rows: int) -> Ids:
 
 
 def _permuted(places: npt.NDArray[np.uint64], seed: int, epoch: int, rows: int) -> Ids:
-    """A Feistel network over the least even number of bits that holds `rows`, walked until it lands below `rows`.
+    """A Feistel network over the smallest even number of bits that holds `rows`, walked until it lands below `rows`.
 
     After Luby and Rackoff (1988), and Black and Rogaway's cycle walking (2002).
     """
@@ -80,7 +80,7 @@ def _mixed(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def steps_per_epoch(rows: int, effective_batch: int) -> int:
-    """Optimizer steps of one epoch; the last may be short, and counts like any other."""
+    """Optimizer steps of one epoch; the last may be short, and counts as a whole step."""
     return -(-rows // effective_batch)
 
 
@@ -102,7 +102,7 @@ def deal(lengths: Lengths, world: int) -> list[list[int]]:
 
 
 def longest_first(lengths: Lengths) -> list[int]:
-    """Places by falling length, label first among equals, then by place, so that the order is one and only one."""
+    """Places by falling length, label first among equals, then by place, so that the order is unique."""
     n = len(lengths.prompt)
     return [int(i) for i in np.lexsort((np.arange(n), -lengths.label, -lengths.total))]
 
@@ -110,8 +110,8 @@ def longest_first(lengths: Lengths) -> list[int]:
 def pack(places: Sequence[int], lengths: Lengths, budget: int) -> list[list[int]]:
     """Places cut into micro-batches whose padded size stays within `budget` tokens.
 
-    The padded size is rows × (longest prompt + longest label). A sample longer than the budget goes alone. The
-    longest come first, so that a budget too large fails at the first micro-batch.
+    The padded size is rows × (longest prompt + longest label). A sample longer than the budget gets its own
+    micro-batch. The longest come first, so that an excessive budget fails at the first micro-batch.
     """
     chosen = set(places)
     batches: list[list[int]] = []
@@ -143,7 +143,7 @@ def padded_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]
 def packed_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]:
     """Rows of a micro-batch, and the root mean squares of their prompts and labels, rounded up.
 
-    So many rows of that length have as many attention scores as the batch, and about as many tokens.
+    This many rows of that length have as many attention scores as the batch, and about as many tokens.
     """
     chosen = list(batch)
     prompt, label = (float(np.sqrt(np.mean(part[chosen] ** 2.0))) for part in (lengths.prompt, lengths.label))
@@ -162,8 +162,8 @@ class Cut:
 def largest_micro_batches(lengths: Lengths, cut: Cut, seed: int, epochs: int) -> list[list[int]]:
     """The micro-batches of all epochs that may need the most memory, as places, the largest by padded size first.
 
-    Which of them does is a matter of the model: each is the largest by one measure of tokens or attention scores.
-    Of large files only the steps with the longest rows are looked at.
+    Which of them does depends on the model: each is the largest by one measure of tokens or attention scores.
+    For large files only the steps with the longest rows are examined.
     """
     rows = len(lengths.prompt)
     best: dict[int, tuple[int, list[int]]] = {}

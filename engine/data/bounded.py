@@ -1,4 +1,4 @@
-"""A tokenizer's work, which may never end: done in a thread that the process does not wait for."""
+"""Tokenizer work that may never end, done in a thread that the process does not wait for."""
 
 import threading
 from collections.abc import Callable
@@ -11,32 +11,32 @@ from engine.contract.untrusted import reading_untrusted
 
 POLL_SECONDS = 1.0
 POLLS = 30  # for work of any length
-CHARACTERS_A_POLL = 5000  # a core does 210,000 a second in ProphetNet's, the slowest in Python
+CHARACTERS_A_POLL = 5000  # a core encodes 210,000 a second with ProphetNet's, the slowest in Python
 Result = TypeVar("Result")
 
 
 class Worker:
-    """A thread that does one piece of work after the other; what never ends does not keep the process alive."""
+    """A thread that does one piece of work after another; work that never ends does not keep the process alive."""
 
     def __init__(self, name: str) -> None:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def submit(self, work: Callable[[], Result]) -> "Future[Result]":
-        """What will be the result of `work`."""
+        """The future result of `work`."""
         future: Future[Result] = Future()
 
         def task() -> None:
             try:
                 future.set_result(work())
-            except BaseException as error:  # a panic of Rust is no Exception
+            except BaseException as error:  # a panic in Rust is not an Exception
                 future.set_exception(error)
 
         self._tasks.put(task)
         return future
 
     def close(self) -> None:
-        """Ends the thread after the work that it has."""
+        """Ends the thread after the work it has been given."""
         self._tasks.put(None)
 
     def _work(self) -> None:
@@ -45,11 +45,11 @@ class Worker:
 
 
 def _nothing() -> None:
-    """What is done while waiting where there is nothing to do."""
+    """Does nothing: the default while waiting."""
 
 
 def in_time(future: "Future[Result]", path: str, characters: int, waiting: Callable[[], None] = _nothing) -> Result:
-    """What the tokenizer in `path` made of so many characters; raises InputError where it has not ended in time.
+    """The tokenizer's result for a text of `characters` characters; raises InputError if it does not finish in time.
 
     `waiting` is called once a second. Waits are counted, not time: a process that was suspended has not waited.
     """
@@ -64,12 +64,12 @@ def in_time(future: "Future[Result]", path: str, characters: int, waiting: Calla
             f"它在 {polls} 秒内未能编码 {characters:,} 个字符，其正则或规范化规则可能永不结束",
         )
         raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
-    with reading_untrusted("tokenizer_bad", path):  # whatever it raises is said of it, and not of the rows
+    with reading_untrusted("tokenizer_bad", path):  # errors are attributed to the tokenizer, and not to the rows
         return future.result()
 
 
 def done_in_time(work: Callable[[], Result], path: str, characters: int) -> Result:
-    """The result of `work`, a tokenizer's on so many characters; raises InputError where it has not ended in time."""
+    """The result of a tokenizer's `work` on `characters` characters; raises InputError if it takes too long."""
     worker = Worker("tokenizer")
     try:
         return in_time(worker.submit(work), path, characters)

@@ -1,4 +1,4 @@
-"""Compressed files, read as what is in them."""
+"""Reading compressed files as their uncompressed content."""
 
 import bz2
 import contextlib
@@ -15,18 +15,18 @@ import pyarrow as pa
 
 from engine.contract.messages import InputError
 
-# Which first bytes say so.
+# The first bytes of each format.
 COMPRESSIONS = {
     "gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0", "lz4": b"\x04\x22\x4d\x18",
 }  # fmt: skip
 BUFFER = 1 << 18
-FREE, MOST_TIMES = 1 << 30, 200  # bytes that any file may expand to, and from there on how many times its size
+FREE, MOST_TIMES = 1 << 30, 200  # bytes that any file may expand to, and beyond that how many times its own size
 Tell = Callable[[int], None]
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 class _Arrow(io.RawIOBase):
-    """A stream of pyarrow as one of Python."""
+    """A stream of pyarrow as a Python stream."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -45,7 +45,7 @@ class _Arrow(io.RawIOBase):
 
 
 class _Watched(io.RawIOBase):
-    """What comes out of a stream, which tells how far into the file it is and is given up where it is a bomb."""
+    """A decompressed stream that reports its position in the file and raises if the file is a decompression bomb."""
 
     def __init__(self, stream: BinaryIO, raw: BinaryIO, path: Path, compression: str, tell: Tell) -> None:
         self._stream, self._raw, self._tell = stream, raw, tell
@@ -68,14 +68,14 @@ class _Watched(io.RawIOBase):
 
 
 def _silent(_done: int) -> None:
-    """Tells nobody."""
+    """Reports nothing."""
 
 
 @contextlib.contextmanager
 def opened_stream(path: Path, compression: str = "", tell: Tell = _silent) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed as they are read; `tell` is given how many of its own bytes are read.
+    """The bytes of a file, decompressed as they are read; `tell` receives how many bytes of the file have been read.
 
-    Raises InputError where they are damaged, or come to far more than a file of that size has.
+    Raises InputError if they are corrupt, or expand to far more than a file of that size should hold.
     """
     try:
         with path.open("rb") as raw, _stream(raw, compression) as stream:

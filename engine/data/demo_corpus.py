@@ -15,7 +15,7 @@ CUTS = 2  # places at which a text is cut: each gives a row to pretrain on
 def pairs() -> list[tuple[str, str]]:
     """Prompts and responses of the corpus in a fixed shuffled order; raises InputError.
 
-    About 2,900 pairs, of which those that repeat another and the long program listings are left out.
+    About 2,900 pairs; duplicates and long program listings are left out.
     """
     try:
         import chatterbot_corpus
@@ -35,7 +35,7 @@ def pairs() -> list[tuple[str, str]]:
 
 def _pairs_of(conversations: list[list[str] | str]) -> Iterator[tuple[str, str]]:
     for turns in conversations:
-        if isinstance(turns, str):  # one entry of the corpus is a sentence by itself
+        if isinstance(turns, str):  # one entry of the corpus is a bare sentence
             continue
         for prompt, response in itertools.pairwise(turns):
             if max(len(str(prompt)), len(str(response))) <= LONGEST:
@@ -43,9 +43,9 @@ def _pairs_of(conversations: list[list[str] | str]) -> Iterator[tuple[str, str]]
 
 
 def continuations(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Beginnings of these texts with what follows them, in a fixed shuffled order.
+    """Beginnings of these texts with their continuations, in a fixed shuffled order.
 
-    Who is pretrained on them has seen every text and no reply: fine-tuning has something left to teach.
+    A model pretrained on them has seen every text but no reply, which leaves something for fine-tuning to teach.
     """
     chance = random.Random(0)
     rows: dict[tuple[str, str], None] = {}

@@ -1,4 +1,4 @@
-"""What kind of file a file is, from its content: names are not believed."""
+"""The kind of a file, from its content: file names are not trusted."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,10 +6,10 @@ from typing import NamedTuple
 from engine.contract.messages import InputError
 from engine.data.compression import COMPRESSIONS, opened_stream
 
-HEAD = 4096  # bytes that are looked at
+HEAD = 4096  # bytes that are examined
 TABLES = ("parquet", "arrow", "arrow-stream")
 
-# Where in a file which bytes stand, and what it is then.
+# Offset, bytes at that offset, and the format they indicate.
 MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PAR1", "parquet"), (0, b"PARE", "parquet-encrypted"), (0, b"ARROW1", "arrow"),
     (0, b"\xff\xff\xff\xff", "arrow-stream"), (0, b"FEA1", "feather-1"), (0, b"ORC", "orc"), (0, b"Obj\x01", "avro"),
@@ -24,13 +24,13 @@ HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 class Content(NamedTuple):
-    """What a file holds: its kind, `text` for what only its words can tell, and the compression around it."""
+    """What a file holds: its kind (`text` if only its words can tell more), and the compression around it."""
 
     kind: str
     compression: str = ""
 
 
-# What no rows are read from, in both languages: what it is, and what to do.
+# Formats that rows are not read from, in both languages: what the file is, and what to do.
 FOREIGN: dict[str, tuple[str, str, str, str]] = {
     "parquet-encrypted": (
         "an encrypted Parquet file", "加密的 Parquet 文件",
@@ -106,7 +106,7 @@ FOREIGN: dict[str, tuple[str, str, str, str]] = {
 
 
 def content_of(path: Path) -> Content:
-    """What a plain file holds; raises InputError where it cannot be read."""
+    """The content of a plain file; raises InputError if it cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -125,7 +125,7 @@ def content_of(path: Path) -> Content:
 
 
 def require_rows(path: Path, content: Content) -> None:
-    """Raises InputError that says what to do where a file is of a kind that no rows are read from."""
+    """Raises InputError that says what to do if rows are not read from files of this kind."""
     if content.kind in FOREIGN:
         what, what_zh, advice, advice_zh = FOREIGN[content.kind]
         told = {"what": what, "what_zh": what_zh, "advice": advice, "advice_zh": advice_zh}
@@ -141,7 +141,7 @@ def _kind(head: bytes) -> str:
 
 
 def _of_zip(path: Path, head: bytes) -> str:
-    """Which of the many formats that are zip archives inside: their first members come first in the file."""
+    """Which of the many zip-based formats a file has: the members that show it come first in the file."""
     if b"opendocument.spreadsheet" in head:
         return "ods"
     if b"opendocument" in head or b"word/" in head:

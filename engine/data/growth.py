@@ -1,4 +1,4 @@
-"""How much text a tokenizer's normalizer can make of a single character, whichever that is."""
+"""How much text a tokenizer's normalizer can produce from a single character, over all characters."""
 
 import json
 import struct
@@ -8,13 +8,13 @@ from typing import Any
 
 from tokenizers import normalizers
 
-MOST_MADE = 1000  # characters of one; the longest decomposition of Unicode has 18
+MOST_MADE = 1000  # characters from one; the longest decomposition of Unicode has 18
 
 
 def most_made(normalizer: normalizers.Normalizer | None) -> int:
-    """Characters of the longest text that a rule puts in the place of a character, once the rules after it had it too.
+    """Characters of the longest text that a rule substitutes for a character, once later rules are applied as well.
 
-    Exact up to `MOST_MADE`, beyond which it stops. Decompositions of Unicode, which are short, are not counted.
+    Exact up to `MOST_MADE`, where the computation stops. Unicode decompositions, which are short, are not counted.
     """
     steps = list(_steps(json.loads(normalizer.__getstate__()))) if normalizer is not None else []
     while steps and not _lengthens(steps[-1]):
@@ -30,7 +30,7 @@ def most_made(normalizer: normalizers.Normalizer | None) -> int:
 
 
 def _steps(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rules of a normalizer, one after the other."""
+    """The rules of a normalizer, in order."""
     if state.get("type") == "Sequence":
         for inner in state["normalizers"]:
             yield from _steps(inner)
@@ -39,12 +39,12 @@ def _steps(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _lengthens(step: dict[str, Any]) -> bool:
-    """Whether a rule makes more than one character of one."""
+    """Whether a rule makes several characters from one."""
     return any(len(content) > 1 for content in _contents(step))
 
 
 def _contents(step: dict[str, Any]) -> set[str]:
-    """The texts that a rule puts in the place of others, or before them."""
+    """The texts that a rule substitutes for others or prepends to them."""
     kind = step.get("type")
     if kind == "Replace":
         return {step["content"]}
@@ -54,7 +54,7 @@ def _contents(step: dict[str, Any]) -> set[str]:
 
 
 def _of_charsmap(coded: str) -> set[str]:
-    """The texts of SentencePiece's table: the size of an index, the index, and texts that each end in a NUL."""
+    """The texts of SentencePiece's table: the size of an index, the index, and texts that each end with a NUL."""
     table = b64decode(coded)
     if len(table) < 4:
         return set()

@@ -1,9 +1,9 @@
-"""Undo of an import that was killed while its files got their names: all of them are old then, or all new.
+"""Undo of an import that was killed while renaming its files: afterwards all of them are old, or all are new.
 
-Each folder that files are replaced in holds a journal meanwhile, which is also its lock. What a file was stays next to
-it under another name until the journal of the first folder says `done`; that line is the moment all files are new.
-A journal is read as what anybody may have written: it names files of its own folder, and says what they must be for
-anything to be done with them.
+Meanwhile each folder whose files are replaced holds a journal, which is also its lock. The old file stays next to
+the new one under another name until the journal of the first folder says `done`; that line is when all are new.
+A journal is read as untrusted input: it names files of its own folder, and describes them, so that only matching
+files are touched.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ NAME = f"{STAGED}import"
 LARGEST = 1 << 20  # bytes of a journal
 DONE = b"done\n"
 LONGEST_NAME, MOST_PID = 255, 1 << 32  # bytes of a file's name
-PATIENCE, PAUSE = 20.0, 0.02  # seconds that another import is waited for, which holds a lock for an instant
+PATIENCE, PAUSE = 20.0, 0.02  # seconds to wait for another import, which holds a lock only briefly
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file that is replaced: its name, whether there was one, and what the new one is known by."""
+    """A file being replaced: its name, whether it existed, and the identity of the new one."""
 
     name: str
     existed: bool
@@ -39,13 +39,13 @@ class Entry:
 
     @classmethod
     def of(cls, path: Path, staged: Path) -> Self:
-        """What is about to become of a file; raises OSError."""
+        """The entry for a file that is about to be replaced; raises OSError."""
         return cls(path.name, os.path.lexists(path), _identity(staged.lstat()))
 
 
 @dataclass(frozen=True)
 class Journal:
-    """What one folder's journal says: the import, its process, all its folders in order, and the files of this one."""
+    """The content of one folder's journal: the import, its process, all its folders in order, and this one's files."""
 
     id: str
     pid: int
@@ -58,20 +58,20 @@ class Journal:
 
 
 def staged_name(name: str, pid: int) -> str:
-    """What a new file is called before it gets its name."""
+    """The name of a new file before it gets its final name."""
     return f"{STAGED}{name}-{pid}"
 
 
 def before_name(name: str, pid: int) -> str:
-    """What the file that was there is called until all have their names; no staged file is called so."""
+    """The name of the old file until all files have been renamed; staged files never have such a name."""
     return f"{STAGED}{name}-{pid}-before"
 
 
 @contextlib.contextmanager
 def held(folders: Iterable[Path]) -> Iterator[None]:
-    """Holds the locks of folders, in an order that all imports share; settles what is left in them.
+    """Holds the locks of folders, taken in an order that all imports share; settles what is left in them.
 
-    Raises OSError, and InputError where another import holds one of them for long.
+    Raises OSError, and InputError if another import holds one of them for too long.
     """
     with contextlib.ExitStack() as stack:
         for folder in sorted(folders):
@@ -84,7 +84,7 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
 
 
 def _forget(folder: Path) -> None:
-    """Removes a journal with nothing in it; one that says something is for `settle`."""
+    """Removes an empty journal; one with content is left to `settle`."""
     path = folder / NAME
     with contextlib.suppress(OSError):
         if not path.lstat().st_size:
@@ -92,9 +92,9 @@ def _forget(folder: Path) -> None:
 
 
 def begin(files: Sequence[tuple[Path, Path]]) -> list[Path]:
-    """Writes what is to be undone if this process is killed, for files and what replaces them; raises OSError.
+    """Writes what to undo if this process is killed, from pairs of a file and its replacement; raises OSError.
 
-    The folders, whose locks must be held, are returned; the first is the one that decides.
+    Returns the folders, whose locks must be held; the first holds the deciding journal.
     """
     folders = sorted({path.parent for path, _ in files})
     said, names = secrets.token_hex(8), [str(folder) for folder in folders]
@@ -106,20 +106,20 @@ def begin(files: Sequence[tuple[Path, Path]]) -> list[Path]:
 
 
 def commit(folders: Sequence[Path]) -> None:
-    """All files are new from here on; raises OSError."""
+    """Marks all files as new from here on; raises OSError."""
     _append(folders[0], DONE)
 
 
 def finish(folders: Sequence[Path]) -> None:
-    """Undoes, or cleans up after, what these folders' journals say; raises OSError. The deciding one goes last."""
+    """Undoes, or cleans up after, the imports in these folders' journals, the deciding one last; raises OSError."""
     for folder in reversed(folders):
         _finish(folder)
 
 
 def settle(paths: Iterable[Path]) -> None:
-    """Has these files all old or all new, and others of their folders, where an import was killed; raises InputError.
+    """Makes these files, and others in their folders, all old or all new after a killed import; raises InputError.
 
-    Whatever reads files that an import writes calls this first.
+    Anything that reads files written by an import calls this first.
     """
     for folder in {Path(os.path.realpath(path)).parent for path in paths}:
         try:
@@ -143,12 +143,12 @@ def _finish(folder: Path) -> None:
     found = _read(folder)
     if found:
         _conclude(folder, *found)
-    else:  # it was being written, so that nothing has got its name yet
+    else:  # it was being written, so nothing has been renamed yet
         (folder / NAME).unlink(missing_ok=True)
 
 
 def _locked(folder: Path, flags: int) -> int | None:
-    """The journal of a folder with its lock, None where there is none to open; raises OSError and InputError."""
+    """The journal of a folder with its lock, None if there is none to open; raises OSError and InputError."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -185,7 +185,7 @@ def _append(folder: Path, data: bytes) -> None:
 
 
 def _read(folder: Path) -> tuple[Journal, bool] | None:
-    """The journal of a folder, and whether it says that all is done; None where it was cut off; raises OSError."""
+    """The journal of a folder, and whether it says `done`; None if it is truncated or invalid; raises OSError."""
     line, end, rest = read_whole(folder / NAME, LARGEST).partition(b"\n")
     try:
         said: Any = json.loads(line) if end else None
@@ -199,7 +199,7 @@ def _read(folder: Path) -> tuple[Journal, bool] | None:
 
 
 def _path(said: Any) -> str:
-    """A path that can be one; raises TypeError and ValueError."""
+    """A valid path from JSON; raises TypeError and ValueError."""
     if b"\0" in os.fsencode(said):
         raise ValueError("no path has a NUL")
     return str(said)
@@ -215,14 +215,14 @@ def _entries(files: Any, pid: int) -> list[Entry]:
 
 
 def _conclude(folder: Path, journal: Journal, done: bool) -> None:
-    """Has all new or all old, and removes the journal."""
+    """Makes all files new or all old, and removes the journal."""
     first = Path(journal.folders[0]) if journal.folders else folder
-    if not done and first != folder:  # in this order: it is said here before it is removed there
+    if not done and first != folder:  # in this order: it is marked here before it is removed there
         done = _says_done(first, journal) or _says_done(folder, journal) or False
     if done and first == folder:
         for other in map(Path, journal.folders[1:]):
             if _says_done(other, journal) is False:
-                _append(other, DONE)  # its own may be read when this one is gone
+                _append(other, DONE)  # it may be read when the deciding journal is gone
     for entry in journal.files:
         _one(folder, entry, journal.pid, done)
     sync(folder)
@@ -231,7 +231,7 @@ def _conclude(folder: Path, journal: Journal, done: bool) -> None:
 
 
 def _says_done(folder: Path, journal: Journal) -> bool | None:
-    """Whether a folder's journal says that all is done; None where it is of no such import; raises OSError."""
+    """Whether a folder's journal says `done`; None if it does not belong to this import; raises OSError."""
     try:
         found = _read(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -242,7 +242,7 @@ def _says_done(folder: Path, journal: Journal) -> bool | None:
 
 
 def _one(folder: Path, entry: Entry, pid: int, done: bool) -> None:
-    """One file: the old one has its name again unless all are new; what a person put there since stays."""
+    """Restores one old file unless all are new; a file that a person has put there since is kept."""
     path, before = folder / entry.name, folder / before_name(entry.name, pid)
     kept = _known(before) is not None
     if not done and (_known(path) == entry.new or not os.path.lexists(path)):
@@ -251,14 +251,14 @@ def _one(folder: Path, entry: Entry, pid: int, done: bool) -> None:
         elif not entry.existed:
             path.unlink(missing_ok=True)
     if kept:
-        before.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
+        before.unlink(missing_ok=True)  # renaming onto a hard link of the same file does nothing
     staged = folder / staged_name(entry.name, pid)
     if _known(staged) == entry.new:
         staged.unlink()
 
 
 def _known(path: Path) -> list[int] | None:
-    """What a regular file is known by; None where there is none."""
+    """The identity of a regular file; None if there is none."""
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
         return _identity(status) if stat.S_ISREG(status.st_mode) else None
@@ -266,5 +266,5 @@ def _known(path: Path) -> list[int] | None:
 
 
 def _identity(status: os.stat_result) -> list[int]:
-    """Not the device, whose number may be another one after a restart."""
+    """The identity of a file, without the device, whose number may change on a restart."""
     return [status.st_ino, status.st_size, status.st_mtime_ns]

@@ -1,4 +1,4 @@
-"""What a file that was to be Parquet is instead, and the import that makes Parquet of it."""
+"""What a file that should be Parquet is instead, and the import that converts it to Parquet."""
 
 import codecs
 import contextlib
@@ -13,7 +13,7 @@ BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def require_parquet(path: Path) -> None:
-    """Raises InputError that says what the file is, where it is of another kind than Parquet."""
+    """Raises InputError that says what the file is, if it is not Parquet."""
     content = content_of(path)
     if content == ("parquet", ""):
         return
@@ -31,7 +31,7 @@ def require_parquet(path: Path) -> None:
 
 
 def _text(path: Path) -> str:
-    """What a file with no usual name holds, as far as it is text; empty where it is none."""
+    """The format of a text file without a usual name; empty if it is not text."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head.startswith(BOMS):

@@ -1,4 +1,4 @@
-"""Columns of text out of a Parquet file, a batch at a time, with what is wrong with the file in a sentence."""
+"""Text columns from a Parquet file, a batch at a time, with any fault of the file described in a sentence."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from engine.data.not_parquet import require_parquet
 from engine.data.shapes.known import suggested
 from engine.data.text_checks import Text
 
-# A file is read page by page; otherwise pyarrow holds whole columns, all of them at once.
+# A file is read page by page; otherwise pyarrow would hold all columns whole at once.
 STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 BATCH_ROWS = 1024
 
 
 def opened(path: Path, columns: Mapping[str, str]) -> pq.ParquetFile:
-    """The file with its columns checked, which are given by the settings that name them; raises InputError."""
+    """The file, with `columns` checked, which maps settings to the column names they give; raises InputError."""
     try:
         file = pq.ParquetFile(on_disk(path), page_checksum_verification=True, **STREAMED)
         schema = file.schema_arrow
@@ -33,7 +33,7 @@ def opened(path: Path, columns: Mapping[str, str]) -> pq.ParquetFile:
 
 
 def on_disk(path: Path, mode: str = "rb") -> pa.OSFile:
-    """The file for pyarrow, which takes a name given as text for UTF-8; raises OSError."""
+    """The file for pyarrow, which assumes that a path given as text is UTF-8; raises OSError."""
     return pa.OSFile(os.fsencode(path), mode)
 
 
@@ -51,9 +51,9 @@ def _check_column(path: Path, schema: pa.Schema, column: str, setting: str) -> N
 def texts(
     path: Path, file: pq.ParquetFile, prompt_column: str, response_column: str, turns: str
 ) -> Iterator[tuple[list[Text], list[Text], list[list[int] | None]]]:
-    """Prompts, responses and where turns begin, a batch at a time; bytes where a text is not UTF-8.
+    """Prompts, responses and the starts of turns, a batch at a time; bytes for a text that is not UTF-8.
 
-    Raises InputError, also where the file ends before or after as many rows as it declares.
+    Raises InputError, also if the file has fewer or more rows than it declares.
     """
     seen, declared = 0, file.metadata.num_rows
     names = [prompt_column, response_column, *([turns] if has_starts(file, turns) else [])]
@@ -70,7 +70,7 @@ def texts(
 
 
 def has_starts(file: pq.ParquetFile, column: str) -> bool:
-    """Whether a file has this column, and it holds lists of whole numbers, as an import writes them."""
+    """Whether a file has this column and it holds lists of whole numbers, as written by an import."""
     schema = file.schema_arrow
     if schema.get_field_index(column) < 0:
         return False
@@ -80,7 +80,7 @@ def has_starts(file: pq.ParquetFile, column: str) -> bool:
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
-    """What to raise where reading failed."""
+    """The error to raise after a failed read."""
     return InputError("parquet_bad", path=str(path), why=" ".join(str(error).split())[:300])
 
 
@@ -96,5 +96,5 @@ def _texts(column: pa.Array) -> list[Text]:
 
 def _decoded(raw: bytes | None) -> Text:
     with contextlib.suppress(UnicodeDecodeError, AttributeError):
-        return raw.decode("utf-8")  # type: ignore[union-attr]  # None is what the suppression is for
+        return raw.decode("utf-8")  # type: ignore[union-attr]  # None raises AttributeError, which is suppressed
     return raw

@@ -1,4 +1,4 @@
-"""Where the rows come from that a run learns from or is scored on; pyarrow is imported when they are read."""
+"""The rows that a run trains on or is scored on; pyarrow is imported when they are read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TextBatch(NamedTuple):
-    """Prompts and responses of some rows, and the places where the turns of each prompt begin."""
+    """Prompts and responses of some rows, and the positions where the turns of each prompt begin."""
 
     prompts: Sequence[Text]
     responses: Sequence[Text]
@@ -34,7 +34,7 @@ class RowSource:
 
     @classmethod
     def of(cls, config: RunConfig, setting: str) -> Self:
-        """The file of a setting, which exists, after what a killed import left there is settled; raises InputError."""
+        """The file of a setting, which must exist, after a killed import has been settled; raises InputError."""
         path = Path(str(getattr(config, setting)))
         journal.settle([path])
         require_files(config, setting)
@@ -42,19 +42,19 @@ class RowSource:
 
     def open(self) -> "pq.ParquetFile":
         """The file with both columns checked; raises InputError."""
-        from engine.data import parquet  # 50 MB that a trainer does without where its rows are tokenized already
+        from engine.data import parquet  # 50 MB that a trainer saves if its rows are already tokenized
 
         return parquet.opened(self.path, {"prompt_column": self.prompt_column, "response_column": self.response_column})
 
     def batches(self, file: "pq.ParquetFile") -> Iterator[TextBatch]:
-        """The rows, a batch at a time; bytes where a text is not UTF-8; raises InputError."""
+        """The rows, a batch at a time; bytes for a text that is not UTF-8; raises InputError."""
         from engine.data import parquet
 
         columns = (self.prompt_column, self.response_column, turns_column(self.prompt_column))
         return (TextBatch(*batch) for batch in parquet.texts(self.path, file, *columns))
 
     def has_turns(self, file: "pq.ParquetFile") -> bool:
-        """Whether the file says where turns begin in its prompts."""
+        """Whether the file records where turns begin in its prompts."""
         from engine.data import parquet
 
         return parquet.has_starts(file, turns_column(self.prompt_column))

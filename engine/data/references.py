@@ -1,7 +1,7 @@
-"""What replies are scored against: the texts of the response column as they stand in the file, neither cut nor decoded.
+"""What replies are scored against: the texts of the response column, neither cut nor decoded.
 
-They are read from the data file once, for the rows that replies are generated for, and kept in the token store's
-folder: a trainer whose rows are tokenized already reads no Parquet, which takes it 45 MB.
+They are read from the data file once, for the rows that get a reply, and kept in the token store's folder: a trainer
+whose rows are already tokenized does not read Parquet, which would take 45 MB.
 """
 
 import bisect
@@ -18,28 +18,28 @@ from engine.data.token_store import TokenStore
 
 
 def rows_scored(config: RunConfig, rows: int) -> int:
-    """Of so many validation or test rows, those whose loss is computed: the first."""
+    """How many of `rows` validation or test rows have their loss computed: the first ones."""
     return min(config.eval_rows or rows, rows)
 
 
 def rows_replied(config: RunConfig, rows: int) -> int:
-    """Of so many validation or test rows, those that a reply is generated for: the first."""
+    """How many of `rows` validation or test rows get a generated reply: the first ones."""
     scored = rows_scored(config, rows)
     return min(config.bleu_rows or scored, scored)
 
 
 def references(source: RowSource, store: TokenStore, count: int) -> list[str]:
-    """The responses of the first `count` rows of a store of `source`, word for word; raises InputError."""
+    """The responses of the first `count` rows of a store of `source`, verbatim; raises InputError."""
     kept = _kept(store)
     if len(kept) < count:
         kept = _read(source, [store.row(index) for index in range(count)])
-        with contextlib.suppress(OSError):  # where it cannot be written, it is read again the next time
+        with contextlib.suppress(OSError):  # if it cannot be written, it is read again the next time
             write_json(store.folder / REFERENCES, {"sha256": _digest(kept), "texts": kept})
     return kept[:count]
 
 
 def _kept(store: TokenStore) -> list[str]:
-    """What was read before, unless it was damaged since."""
+    """The references that were kept earlier, unless they have been damaged."""
     noted = read_json(store.folder / REFERENCES)
     texts = noted.get("texts")
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -52,7 +52,7 @@ def _digest(texts: list[str]) -> str:
 
 
 def _read(source: RowSource, rows: list[int]) -> list[str]:
-    """The responses of these rows of the file, which are in order; it is read no further than the last of them."""
+    """The responses of these rows of the file, which are in ascending order; reading stops after the last of them."""
     found: list[str] = []
     with contextlib.closing(source.open()) as file:
         start = 0

@@ -1,4 +1,4 @@
-"""Prompts of conversations that are too long: their oldest turns go; the system text and the last question stay."""
+"""Prompts of overlong conversations: the oldest turns are dropped; the system text and last question stay."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,14 +11,14 @@ Encode = Callable[[list[str]], list[list[int]]]
 
 
 class Prompt(NamedTuple):
-    """A prompt, and the places in it where its turns begin."""
+    """A prompt, and the positions in it where its turns begin."""
 
     text: str
     starts: Sequence[int]
 
 
 class Shortened(NamedTuple):
-    """A prompt without its oldest turns, their number, and the ids of the text that is left."""
+    """A prompt without its oldest turns, their number, and the ids of the remaining text."""
 
     text: str
     turns: int
@@ -32,10 +32,10 @@ def without_oldest(prompt: Prompt, turns: int) -> str:
 
 
 def shortened(prompts: Sequence[Prompt], limit: int, encode: Encode) -> list[Shortened]:
-    """Prompts longer than `limit` tokens without as few turns as makes them fit, all earlier ones where none do.
+    """Prompts over `limit` tokens with just enough of the oldest turns dropped to fit, or all of them if none fit.
 
-    What is left is tokenized as a text of its own, so its ids are those it has in use. Each round of the search looks
-    at one candidate of every prompt.
+    The remaining text is tokenized separately, so its ids are those of actual use. Each round of the search tries one
+    candidate of every prompt.
     """
     least, most = [1] * len(prompts), [len(prompt.starts) - 1 for prompt in prompts]
     found: list[Shortened | None] = [None] * len(prompts)
@@ -51,7 +51,7 @@ def shortened(prompts: Sequence[Prompt], limit: int, encode: Encode) -> list[Sho
 
 
 class Shortening:
-    """Takes the oldest turns off prompts of a file that are longer than a limit, and counts them."""
+    """Drops the oldest turns of a file's prompts that exceed a limit, and counts them."""
 
     def __init__(self, source: RowSource, limit: int) -> None:
         self._source, self._limit = source, limit
@@ -69,12 +69,12 @@ class Shortening:
             self._left_out += found.turns
 
     def to_json(self) -> dict[str, int]:
-        """How many rows lost turns, how many turns those are, and the tokens of the longest prompt that had them."""
+        """How many rows lost turns, how many turns that was, and the tokens of the longest prompt that had them."""
         return {"turns_rows": self._rows, "turns_left_out": self._left_out, "turns_longest": self._longest}
 
 
 def require_turns(source: RowSource, row: int, prompt: Prompt) -> None:
-    """Raises InputError where the turns of a prompt do not begin where its file says."""
+    """Raises InputError if the turns of a prompt do not begin where its file says."""
     try:
         parsed(prompt.text, prompt.starts)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""A SentencePiece model (spiece.model) as a tokenizer of the tokenizers library that gives the same ids.
+"""A SentencePiece model (spiece.model) as a tokenizer of the tokenizers library that produces the same ids.
 
-transformers has a converter for each published family, with that family's own ids written into it: every T5's unknown
-token becomes 2, and every BPE a unigram. Here each value is the file's own.
+transformers has a converter for each published family, with that family's own ids hard-coded: every T5's unknown
+token becomes 2, and every BPE a unigram. Here each value comes from the file.
 """
 
 import re
@@ -15,20 +15,20 @@ from transformers.convert_slow_tokenizer import import_protobuf
 from engine.contract.inputs import PIECES
 from engine.contract.messages import InputError
 
-SPACE = "▁"  # stands for a space within pieces
+SPACE = "▁"  # represents a space within pieces
 UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4  # model types of sentencepiece_model.proto
 NORMAL, UNKNOWN, USER_DEFINED = 1, 2, 4  # types of pieces
-PLACES = range(0x10FF00, 0x10FFFE)  # characters for private use, for words of one's own that the table would change
+PLACES = range(0x10FF00, 0x10FFFE)  # private-use characters, for user-defined pieces that the table would change
 SPECIAL = ("pad", "eos", "unk", "bos")
 
 
 def spiece_file(folder: Path) -> Path | None:
-    """The SentencePiece model in a folder, where there is one."""
+    """The SentencePiece model in a folder, if there is one."""
     return next((folder / name for name in PIECES if (folder / name).is_file()), None)
 
 
 def read_spiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
-    """The tokenizer, and its special tokens by name; raises InputError for what it cannot be, and protobuf's errors."""
+    """The tokenizer and its special tokens by name; raises InputError for unsupported models, and protobuf's errors."""
     proto = import_protobuf().ModelProto.FromString(path.read_bytes())
     spec = proto.trainer_spec
     if spec.model_type == WORD or spec.treat_whitespace_as_suffix:
@@ -38,7 +38,7 @@ def read_spiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
     own = [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]
     tokenizer = Tokenizer(_bpe(proto, own) if spec.model_type == BPE else _unigram(proto))
     tokenizer.normalizer = _normalizer(proto.normalizer_spec, own)
-    if own and spec.model_type == BPE:  # whole whatever would be merged; a unigram keeps them so by their scores
+    if own and spec.model_type == BPE:  # never split, whatever would be merged; in a unigram their scores ensure that
         longest_first = "|".join(map(re.escape, sorted(own, key=len, reverse=True)))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(longest_first), "isolated")
     steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -54,10 +54,10 @@ def _unknown(proto: Any) -> int:
 
 
 def _unigram(proto: Any) -> models.Unigram:
-    # SentencePiece looks for the highest from the least number above 0 on, and finds that.
+    # SentencePiece's search for the highest score starts from the smallest positive number, and may end there.
     highest = max((piece.score for piece in proto.pieces if piece.type == NORMAL and piece.score > 0), default=0.0)
     pieces = [
-        # As SentencePiece scores them when it encodes: by their length in bytes.
+        # As SentencePiece scores them when encoding: by their length in bytes.
         (piece.piece, len(piece.piece.encode()) * highest - 0.1 if piece.type == USER_DEFINED else piece.score)
         for piece in proto.pieces
     ]
@@ -78,7 +78,7 @@ def _bpe(proto: Any, own: list[str]) -> models.BPE:
 
 
 def _merges(proto: Any, ids: dict[str, int]) -> Iterator[tuple[float, str, str]]:
-    """Every pair of pieces that makes a third, with the score of that one: SentencePiece merges by the result."""
+    """Every pair of pieces that forms a third, with the score of the third: SentencePiece merges by the result."""
     for piece in proto.pieces:
         if piece.type != NORMAL:
             continue
@@ -97,8 +97,8 @@ def _normalizer(spec: Any, own: list[str]) -> normalizers.Normalizer:
         for place, piece in zip(PLACES, sorted(changed, key=len, reverse=True), strict=False):
             steps.append(normalizers.Replace(piece, chr(place)))
             kept.append(normalizers.Replace(chr(place), piece))
-        # It looks up a letter with its marks as one, and drops marks that it has no entry with; or where these are
-        # 6 bytes or more, each for itself. Where it composes, they are composed before, and half-width kana after.
+        # Precompiled looks up a letter with its marks as one and drops marks without an entry; from 6 bytes on it looks
+        # up each character separately. If the table composes, NFC composes before it, and half-width kana after it.
         composes = table.normalize_str("e\u0301") == "\u00e9"
         steps += [normalizers.NFC(), table, normalizers.NFC()] if composes else [table]
     if spec.remove_extra_whitespaces:

@@ -1,4 +1,4 @@
-"""The files of a token store: hashed as they are written, and looked through before a run learns from them."""
+"""The files of a token store: hashed as they are written, and checked before a run trains on them."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ META = "meta.json"
 IDS, ENDS, OF_ROWS = ("prompt.ids", "label.ids"), ("prompt.ends", "label.ends"), ("rows", "hashes")
 NAMES = (*IDS, *ENDS, *OF_ROWS)
 DIFFERS = "its content does not have its hash"
-REFERENCES = "references.json"  # what replies are scored against, with a hash of its own
+REFERENCES = "references.json"  # what replies are scored against, with a separate hash
 KINDS = ("uint16", "uint32")  # of token ids
 READ_AT_ONCE = 4 << 20  # bytes
 Progress = Callable[[int, int], None]
@@ -28,14 +28,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class About:
-    """One file as it was written."""
+    """The recorded properties of one file as it was written."""
 
     bytes: Count
     sha256: Name
 
 
 class DamagedError(Exception):
-    """A store is not as it was written; names the file of it, and what is wrong."""
+    """A store differs from what was written; names the affected file and the fault."""
 
     def __init__(self, path: Path, why: str) -> None:
         self.path, self.why = path, why
@@ -43,7 +43,7 @@ class DamagedError(Exception):
 
 
 class StoreWriter:
-    """The files of a new store in `folder`, to which numbers are appended; `close` seals them with their hashes."""
+    """The files of a new store in `folder`, to which numbers are appended; `seal` completes them with their hashes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,7 +66,7 @@ class StoreWriter:
         self._open[name].write(data)
 
     def seal(self, meta: Mapping[str, Any]) -> None:
-        """Has all on the disk, and then says that the store is whole; raises OSError."""
+        """Syncs everything to the disk, and then marks the store as complete; raises OSError."""
         for file in self._open.values():
             file.flush()
             os.fsync(file.fileno())
@@ -80,10 +80,10 @@ def _own_sha256(meta: Mapping[str, Any]) -> str:
 
 
 def require_sound(folder: Path, vocabulary: int, progress: Progress) -> None:
-    """Reads a whole store; raises DamagedError where a file is not as it was written, or holds what no store can.
+    """Reads a whole store; raises DamagedError if a file differs from what was written, or holds impossible values.
 
-    What it costs is a hash: 0.6 s a GB on a processor that has instructions for it. `progress` is called with
-    megabytes done and megabytes in all.
+    The cost is a hash: 0.6 s per GB on a processor with instructions for it. `progress` is called with megabytes done
+    and megabytes in total.
     """
     kind, files = _read_meta(folder)
     scan = _Scan(folder, kind, files, vocabulary, progress)
@@ -96,7 +96,7 @@ def require_sound(folder: Path, vocabulary: int, progress: Progress) -> None:
 
 
 def _read_meta(folder: Path) -> tuple[str, dict[str, About]]:
-    """The kind of a token id, and what is known of each file."""
+    """The kind of a token id, and the recorded properties of each file."""
     meta = read_json(folder / META)
     if meta.pop("own_sha256", None) != _own_sha256(meta):
         raise DamagedError(folder / META, DIFFERS)
@@ -119,7 +119,7 @@ class _Scan:
         self._progress, self._done, self._total = progress, 0, sum(one.bytes for one in files.values())
 
     def read(self, name: str) -> int:
-        """Numbers in a file; raises DamagedError."""
+        """The number of values in a file; raises DamagedError."""
         path, about = self._folder / name, self._files[name]
         kind = np.dtype(self._kind if name in IDS else np.uint64 if name == "hashes" else np.int64)
         digest, wide, size, before = hashlib.sha256(), kind.itemsize, 0, 0
@@ -141,7 +141,7 @@ class _Scan:
         self._progress(self._done // 1_000_000, self._total // 1_000_000)
 
     def _look_at(self, path: Path, numbers: npt.NDArray[Any], before: int) -> int:
-        """The last of some ends, which follow on `before`; raises DamagedError for what a run could not use."""
+        """The last of some ends, which continue from `before`; raises DamagedError for values unusable by a run."""
         if path.name in IDS and numbers.max(initial=0) >= self._vocabulary:
             raise DamagedError(path, f"token {numbers.max()} is beyond the vocabulary of {self._vocabulary}")
         if path.name not in ENDS or not len(numbers):
@@ -158,10 +158,10 @@ def _last(path: Path, count: int) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Removes the files of a store, and its folder where nothing else is in it; raises OSError."""
+    """Removes the files of a store, and its folder if nothing else is in it; raises OSError."""
     if folder.is_symlink():
         raise OSError(f"{folder} is a link")
-    (folder / META).unlink(missing_ok=True)  # first: what lacks it is no store
+    (folder / META).unlink(missing_ok=True)  # first: without it, it is not a store
     for name in (*NAMES, REFERENCES):
         (folder / name).unlink(missing_ok=True)
     folder.rmdir()

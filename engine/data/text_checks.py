@@ -1,4 +1,4 @@
-"""What the texts of a data file are like: which rows cannot be used, what is odd in the others, which scripts."""
+"""Checks of the texts of a data file: which rows cannot be used, what is odd in the others, which scripts."""
 
 import hashlib
 import re
@@ -13,12 +13,12 @@ import numpy.typing as npt
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
 
-Text = str | bytes | None  # bytes where a text is not UTF-8
+Text = str | bytes | None  # bytes if a text is not UTF-8
 
-# What a terminal or a reader would obey rather than read: C0 but tab and line ends, C1, bidirectional overrides.
+# Characters that a terminal or a reader would interpret: C0 but tab and line ends, C1, bidirectional overrides.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 REPLACEMENT = "\ufffd"
-# First code points of ranges, in order, and the script of each; what is in no script counts for none.
+# First code points of ranges, in order, and the script of each; characters in no script are not counted.
 _RANGES: tuple[tuple[int, str], ...] = (
     (0x0, ""), (0x41, "Latin"), (0x5B, ""), (0x61, "Latin"), (0x7B, ""), (0xC0, "Latin"), (0xD7, ""), (0xD8, "Latin"),
     (0xF7, ""), (0xF8, "Latin"), (0x250, ""),
@@ -27,7 +27,7 @@ _RANGES: tuple[tuple[int, str], ...] = (
     (0x2000, ""), (0x3041, "Kana"), (0x3100, ""), (0x3400, "Han"), (0x4DC0, ""), (0x4E00, "Han"), (0xA000, ""),
     (0xAC00, "Hangul"), (0xD7B0, ""), (0xF900, "Han"), (0xFB00, ""), (0x20000, "Han"), (0x323B0, ""),
 )  # fmt: skip
-# The range of each code point; all from the last start on are in the last one.
+# The range of each code point; all from the last start on belong to the last one.
 _RANGE_OF = np.repeat(
     np.arange(len(_RANGES), dtype=np.uint8),
     np.diff([start for start, _ in _RANGES], append=_RANGES[-1][0] + 1),
@@ -35,7 +35,7 @@ _RANGE_OF = np.repeat(
 
 
 def fault_of(prompt: Text, label: Text) -> str | None:
-    """The reason (`engine.contract.reasons`) why a row cannot be used, or None where it can."""
+    """The reason (`engine.contract.reasons`) why a row cannot be used, or None if it can."""
     for name, text in (("prompt", prompt), ("response", label)):
         if text is None:
             return f"{name}_null"
@@ -47,7 +47,7 @@ def fault_of(prompt: Text, label: Text) -> str | None:
 
 
 class TextTally:
-    """Counts over all rows; first rows are numbers in the file from 0, -1 where there is none."""
+    """Counts over all rows; first rows are row numbers in the file from 0, -1 if there is none."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -57,7 +57,7 @@ class TextTally:
         self._scripts = np.zeros(len(_RANGES), dtype=np.int64)
 
     def count(self, prompts: Sequence[Text], labels: Sequence[Text]) -> list[int]:
-        """Adds some rows; the places among them of those that can be used."""
+        """Counts some rows; returns the places among them of the usable ones."""
         faults = [fault_of(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
         kept = [place for place, fault in enumerate(faults) if fault is None]
         if len(kept) < len(faults):
@@ -84,7 +84,7 @@ class TextTally:
             self._first[what] = self.rows + place
 
     def require_rows(self, path: Path, prompt: str, response: str) -> None:
-        """Raises InputError where no row can be used."""
+        """Raises InputError if no row can be used."""
         if self.rows == sum(self.dropped.values()):
             args = {"path": str(path), "prompt": prompt, "response": response, **counted(self.dropped)}
             raise InputError("rows_all_empty", dropped=self.rows, rows=self.rows, **args)
@@ -106,7 +106,7 @@ class TextTally:
 
 
 def row_hashes(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.uint64]:
-    """64 bits of each row's content: equal rows have equal ones, and others hardly ever."""
+    """A 64-bit hash of each row's content: equal rows have equal hashes, and different rows almost never do."""
     digests = (
         hashlib.blake2b(f"{len(prompt)}\n{prompt}{label}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for prompt, label in pairs

@@ -1,10 +1,10 @@
-"""Rows in, a store of token ids out: every rank reads the rows of a step from the same files, none is held.
+"""Converts rows to a store of token ids: every rank reads a step's rows from the same files, and holds none in memory.
 
-Rows are streamed one batch at a time and left out where prompt or response is empty. The ids are kept
-whole and cut at `max_seq_len` (the end token included) when they are read, so that another length needs no other
-store. It is named after the content of file and tokenizer: a change of either makes a new one. Of a file that says
-where turns begin in its prompts there is a store for each length: prompts that are longer lose their oldest turns
-before they are tokenized.
+Rows are streamed one batch at a time and left out if prompt or response is empty. The ids are kept whole and cut at
+`max_seq_len` (the end token included) when they are read, so that another length needs no new store. The store is
+named after the contents of file and tokenizer: a change of either makes a new one. For a file that records where
+turns begin in its prompts there is one store per length: longer prompts lose their oldest turns before they are
+tokenized.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from engine.data.text_checks import TextTally, row_hashes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-COUNTED_ROWS = 1 << 18  # whose lengths are held at once, 8 bytes each
+COUNTED_ROWS = 1 << 18  # rows whose lengths are held at once, 8 bytes each
 FORMAT = 4
 REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
 HASHED_AT_ONCE = 4 << 20  # bytes
@@ -46,11 +46,11 @@ Progress = Callable[[int, int], None]
 
 
 def _silent(_done: int, _total: int) -> None:
-    """A progress that nobody follows."""
+    """A progress callback that does nothing."""
 
 
 class _Numbers:
-    """Numbers in a file, read where they are asked for: pages of a mapped file would count as the process's memory."""
+    """Numbers in a file, read on demand: pages of a mapped file would count as the process's memory."""
 
     def __init__(self, path: Path, kind: np.dtype[Any]) -> None:
         self.kind = kind
@@ -64,12 +64,12 @@ class _Numbers:
         return np.frombuffer(os.pread(self._file, (end - start) * size, start * size), self.kind)
 
     def one(self, place: int) -> int:
-        """The number at a place."""
+        """The number at one position."""
         return int(self.part(place, place + 1)[0])
 
     def mapped(self) -> npt.NDArray[Any]:
         """All of them, memory-mapped."""
-        with os.fdopen(os.dup(self._file), "rb") as file:  # its name may be gone
+        with os.fdopen(os.dup(self._file), "rb") as file:  # its path may no longer exist
             return np.memmap(file, dtype=self.kind, mode="r")
 
 
@@ -78,7 +78,7 @@ class TokenStore:
 
     def __init__(self, folder: Path, limit: int, damage: DamagedError | None = None) -> None:
         self.folder, self.limit = folder, limit
-        self.damage = damage  # for which the store was made again
+        self.damage = damage  # the reason why the store was rebuilt, if it was
         self.meta = read_json(folder / META)
         kind, wide = np.dtype(self.meta["dtype"]), np.dtype(np.int64)
         self._ids = {part: _Numbers(folder / f"{part}.ids", kind) for part in ("prompt", "label")}
@@ -112,7 +112,7 @@ class TokenStore:
         return self._slice("label", index)
 
     def lengths(self, part: str, indices: Sequence[int]) -> Ids:
-        """Lengths in tokens of the parts ("prompt" or "label") of some samples."""
+        """Lengths in tokens of one part ("prompt" or "label") of some samples."""
         if isinstance(indices, range) and indices.step == 1:
             found = self._whole(part, indices.start, indices.stop)
         else:
@@ -125,7 +125,7 @@ class TokenStore:
         return np.diff(ends) if start else np.diff(ends, prepend=0)
 
     def _place(self, part: str, index: int) -> tuple[int, int]:
-        """Where a sample's tokens begin and end among all of that part."""
+        """Where a sample's tokens begin and end among all tokens of that part."""
         if not index:
             return 0, self._ends[part].one(0)
         start, end = self._ends[part].part(index - 1, index + 1)
@@ -140,22 +140,22 @@ class TokenStore:
         return self.start(part, len(self))
 
     def whole_lengths(self, part: str) -> Ids:
-        """Lengths in tokens of the parts of all samples before they are cut."""
+        """Uncut lengths in tokens of one part of all samples."""
         return np.diff(self._ends[part].mapped(), prepend=0)
 
     def longest(self) -> dict[str, int]:
-        """Tokens of the longest prompt and of the longest label before they are cut."""
+        """Uncut lengths in tokens of the longest prompt and the longest label."""
         return {part: int(self.whole_lengths(part).max(initial=0)) for part in ("prompt", "label")}
 
     def _slice(self, part: str, index: int) -> Ids:
         start, end = self._place(part, index)
         ids = self._ids[part].part(start, min(end, start + self.limit)).astype(np.int64)
         if end - start > self.limit:
-            ids[-1] = self._ids[part].one(end - 1)  # the end token stays
+            ids[-1] = self._ids[part].one(end - 1)  # the end token is kept
         return ids
 
     def cuts(self) -> dict[str, int]:
-        """Rows and tokens that the limit cuts, of how many tokens in all."""
+        """Rows and tokens cut by the limit, and the number of tokens in total."""
         cut_rows, cut = 0, {"prompt": 0, "label": 0}
         for start in range(0, len(self), COUNTED_ROWS):
             end = min(start + COUNTED_ROWS, len(self))
@@ -173,7 +173,7 @@ class TokenStore:
         }
 
     def notices(self, path: Path) -> list[Message]:
-        """What was left out when the rows were tokenized, and what is cut off them."""
+        """What was left out when the rows were tokenized, and what is cut from them."""
         meta, notes = self.meta, []
         if self.damage is not None:
             notes.append(Message.of("token_store_again", path=str(self.damage.path), why=self.damage.why))
@@ -200,10 +200,10 @@ def open_store(
     progress: Progress,
     looking: Progress = _silent,
 ) -> TokenStore:
-    """The store of `source`, made where it does not exist yet or is not as it was written; raises InputError.
+    """The store of `source`, created if it does not exist yet or is damaged; raises InputError.
 
-    `progress` is called with rows done and rows in all while it is made, `looking` with megabytes while one that
-    exists is looked through.
+    `progress` is called with rows done and rows in total while it is created, `looking` with megabytes while an
+    existing one is checked.
     """
     folder = store_path(source, tokenizer, max_len, root)
     damage = _damage(folder, tokenizer, looking)
@@ -229,12 +229,12 @@ def open_store(
 
 
 def reopened(source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> TokenStore:
-    """The store that another rank of this machine has just opened, without looking through it again."""
+    """The store that another rank of this machine has just opened, without checking it again."""
     return TokenStore(store_path(source, tokenizer, max_len, root), max_len)
 
 
 def _damage(folder: Path, tokenizer: "PreTrainedTokenizerBase", looking: Progress) -> DamagedError | None:
-    """What is wrong with a store that exists."""
+    """What is wrong with an existing store; None if nothing is, or if there is no store."""
     from engine.data.tokenizer import tokens_needed  # transformers, which the tokenizer's owner has imported already
 
     if not os.path.lexists(folder):
@@ -260,14 +260,14 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def is_stored(source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> bool:
-    """Whether the store of `source` is there, which no broken file has."""
+    """Whether the store of `source` exists, which is never so for a broken file."""
     return (store_path(source, tokenizer, max_len, root) / META).is_file()
 
 
 def store_path(source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, root: Path) -> Path:
-    """The folder of the store of this content: of all lengths, or where that does not exist, of this length.
+    """The folder of the store of this content: the one for all lengths, or else the one for this length.
 
-    Which of them a file has is known without opening it: its content decides which one is made, and is in both names.
+    Which of the two a file has is known without opening it: the file's content decides it, and is part of both names.
     """
     for_all = _named(source, tokenizer, root, None)
     return for_all if os.path.lexists(for_all) else _named(source, tokenizer, root, max_len)
@@ -287,10 +287,10 @@ def _named(source: RowSource, tokenizer: "PreTrainedTokenizerBase", root: Path, 
 
 
 def fingerprint(path: Path, root: Path, progress: Progress = _silent) -> str:
-    """The hash of a data file's content; of a large one it is remembered in the folder `root` while the file stays.
+    """The hash of a data file's content; for a large file it is cached in the folder `root` until the file changes.
 
-    A file that was written to has another time of change, which no program can set back. `progress` is called with
-    megabytes done and megabytes in all.
+    Writing to a file updates its change time, which programs cannot set back. `progress` is called with megabytes done
+    and megabytes in total.
     """
     status = path.stat()
     if status.st_size < REMEMBERED_BYTES:
@@ -309,7 +309,7 @@ def fingerprint(path: Path, root: Path, progress: Progress = _silent) -> str:
 
 
 def file_sha256(path: Path, progress: Progress = _silent) -> str:
-    """The hash of a file's content; `progress` is called with megabytes done and megabytes in all."""
+    """The hash of a file's content; `progress` is called with megabytes done and megabytes in total."""
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         total = os.fstat(file.fileno()).st_size
@@ -321,7 +321,7 @@ def file_sha256(path: Path, progress: Progress = _silent) -> str:
 
 
 def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """A hash of what the tokenizer does: its whole serialized form, or its vocabulary where it has none."""
+    """A hash of the tokenizer's behaviour: of its whole serialized form, or of its vocabulary if it has none."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     form = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()
@@ -341,7 +341,7 @@ def _build(
     with StoreWriter(folder) as out, _garbage_collection_paused():
         for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns, waiting):
             seen = batch.seen
-            kind = kind or _id_kind(tokenizer)  # here, for the tokenizer is at work by now
+            kind = kind or _id_kind(tokenizer)  # computed here, while the tokenizer is busy
             for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
                 try:
                     # An array takes a list's numbers three times as fast as numpy takes an iterator's.
@@ -361,13 +361,13 @@ def _build(
 
 
 def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """What array and numpy call the shortest kind of number that holds each token: of 16 bits, or of 32."""
+    """The type code, for array and numpy, of the shortest number that holds every token: 16 or 32 bits."""
     return "H" if max(tokenizer.get_vocab().values()) < 1 << 16 else "I"
 
 
 @contextlib.contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Python looks for them whenever there are many new objects: a list for each text, and no cycle among them."""
+    """Pauses the search for reference cycles, which many new objects trigger: one list per text, and no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -379,7 +379,7 @@ def _garbage_collection_paused() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows that can be used, by their numbers in the file, and how many rows were seen up to the last of them."""
+    """Usable rows, with their numbers in the file, and how many rows were seen up to the last of them."""
 
     rows: list[int]
     pairs: list[tuple[str, str]]
@@ -391,7 +391,7 @@ class _Batch:
         return [prompt for prompt, _ in self.pairs] + [label for _, label in self.pairs]
 
     def conversations(self) -> dict[int, Prompt]:
-        """The prompts that the file says turns of, by their places in this batch."""
+        """The prompts whose turns the file records, by their places in this batch."""
         return {at: Prompt(self.pairs[at][0], starts) for at, starts in enumerate(self.starts) if starts}
 
 
@@ -409,12 +409,12 @@ def _tokenized(
     turns: Shortening,
     waiting: Callable[[], None],
 ) -> Iterator[tuple[_Batch, npt.NDArray[np.uint64], list[list[int]]]]:
-    """Each batch with its rows' hashes, and the ids of all its prompts and then of all its labels.
+    """Each batch with its rows' hashes, and the ids of all its prompts followed by those of all its labels.
 
-    While the tokenizer is at one batch, whose work needs no Python, this hashes it, the caller has the one before, and
-    the next is read. Where the tokenizer is waited for, `waiting` is called once a second.
+    While the tokenizer processes one batch, which does not need Python, this function hashes it, the caller handles the
+    previous one, and the next is read. While waiting for the tokenizer, `waiting` is called once a second.
     """
-    worker, asked = Worker("tokenizer"), 0  # characters whose ids have not come
+    worker, asked = Worker("tokenizer"), 0  # characters whose ids have not been returned
 
     def ask(texts: list[str]) -> "Future[list[Any]]":
         nonlocal asked
@@ -427,7 +427,7 @@ def _tokenized(
         asked -= sum(map(len, texts))
         return ids
 
-    def again(texts: list[str]) -> list[list[int]]:  # in that thread, for not every tokenizer takes two at once
+    def again(texts: list[str]) -> list[list[int]]:  # in that thread, since not every tokenizer is reentrant
         return answer(ask(texts), texts)
 
     def finished(batch: _Batch, encodings: "Future[list[Any]]") -> list[list[int]]:
@@ -450,19 +450,19 @@ def _tokenized(
 
 
 def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Token ids of `texts`, each ending in the end token; raises InputError where the tokenizer does not end."""
+    """Token ids of `texts`, each ending with the end token; raises InputError if the tokenizer does not finish."""
     characters = sum(map(len, texts))
     return _ids(done_in_time(partial(_encodings, texts, tokenizer), str(tokenizer.name_or_path), characters), tokenizer)
 
 
 def _encodings(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
-    """What the tokenizer makes of `texts`: with a fast one, nothing of this needs Python."""
+    """The tokenizer's encodings of `texts`: with a fast one, nothing of this needs Python."""
     if not texts:
         return []
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return list(tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"])
-    # The same ids as through transformers, without masks and offsets, which take it a third of its time.
+    # The same ids as through transformers, without masks and offsets, which take a third of its time.
     if backend.truncation or backend.padding:
         backend.no_truncation()
         backend.no_padding()
@@ -470,7 +470,7 @@ def _encodings(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[A
 
 
 def _ids(encodings: list[Any], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """The ids of each, with the end token after those that have none: lists of their own, which can grow."""
+    """The ids of each text, with the end token added if missing: separate lists, which can grow."""
     eos = tokenizer.eos_token_id
     rows = [row if isinstance(row, list) else row.ids for row in encodings]
     for ids in rows:
@@ -480,5 +480,5 @@ def _ids(encodings: list[Any], tokenizer: "PreTrainedTokenizerBase") -> list[lis
 
 
 def cut(ids: list[int], limit: int) -> list[int]:
-    """At most `limit` of the ids, the end token among them."""
+    """At most `limit` of the ids, including the end token."""
     return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]

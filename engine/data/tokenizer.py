@@ -1,4 +1,4 @@
-"""The tokenizer: loaded and checked, or trained on rows of one's own; needs transformers, but no torch."""
+"""The tokenizer: loaded and checked, or trained on the user's rows; needs transformers, but not torch."""
 
 import json
 import re
@@ -21,18 +21,18 @@ from engine.data.bounded import done_in_time
 from engine.data.growth import MOST_MADE, most_made
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
-PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # say nothing of a family
+PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # do not indicate a family
 ROLES = ("pad", "eos", "unk", "bos", "cls", "sep", "mask")
-# What a missing special token may be called: tokens that most vocabularies have anyway.
+# Candidates for a missing special token: tokens that most vocabularies have anyway.
 LIKELY = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<unk>", "[UNK]"),
     "eos": ("</s>", "[EOS]", "<eos>", "[SEP]", "<|endoftext|>", "<|im_end|>", "<sep>"),
 }
 RESERVED = re.compile(r"\[unused\d+\]|<unused_?\d+>|<extra_id_\d+>|madeupword\d+|<reserved_\d+>")
-PROBES = "a你1é。"  # characters that rows hold everywhere
+PROBES = "a你1é。"  # characters that occur in rows everywhere
 MOST_ADDED = 1 << 16  # tokens beyond the pieces of a vocabulary
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
-SCORE_DIGITS = 9  # the trainer's sums differ beyond them from one time to the next
+SCORE_DIGITS = 9  # beyond these digits the trainer's sums vary from run to run
 DROPPED_STEP = 1e-4
 
 
@@ -68,9 +68,9 @@ def _loaded(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _as_its_file_says(folder: Path) -> PreTrainedTokenizerBase:
-    """A T5's tokenizer.json as it stands: transformers' class for it writes another unknown id and another normalizer.
+    """A T5's tokenizer.json unchanged: transformers' T5 class substitutes another unknown id and another normalizer.
 
-    Special tokens that no setting names are T5's own, where the file has them.
+    Special tokens not named by any setting are T5's own, if the file has them.
     """
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     known = tokenizer.get_vocab()
@@ -81,12 +81,12 @@ def _as_its_file_says(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _of_pieces(file: Path, settings: dict[str, Any], folder: Path) -> PreTrainedTokenizerBase:
-    """A T5's spiece.model with the tokens that its settings add."""
+    """A T5's spiece.model with the tokens added by its settings."""
     backend, special = spiece.read_spiece(file)
     own_unknown = special.get("unk")
     named = {**read_json(folder / "special_tokens_map.json"), **settings}
     special |= {name: text for name in spiece.SPECIAL if (text := _content(named.get(f"{name}_token")))}
-    if own_unknown is not None:  # what the pieces make of an unknown character, whatever a setting calls it
+    if own_unknown is not None:  # what the pieces produce for an unknown character, whatever the settings call it
         special["unk"] = own_unknown
     size = backend.get_vocab_size()
     added = {number: token for number, token in _added(settings, folder).items() if number >= size}
@@ -115,12 +115,12 @@ def _of_pieces(file: Path, settings: dict[str, Any], folder: Path) -> PreTrained
 
 
 def _content(token: Any) -> str:
-    """The text of a special token, which settings name plainly or with how it is looked for."""
+    """The text of a special token, which settings give as plain text or as an object with its matching rules."""
     return str(token.get("content", "")) if isinstance(token, dict) else token if isinstance(token, str) else ""
 
 
 def _added(settings: dict[str, Any], folder: Path) -> dict[int, str]:
-    """Tokens by id that were added to a vocabulary, as transformers 4 wrote them down, or earlier versions."""
+    """Tokens added to a vocabulary, by id, as written by transformers 4 or by earlier versions."""
     listed = settings.get("added_tokens_decoder")
     now = {int(number): _content(token) for number, token in listed.items()} if isinstance(listed, dict) else {}
     before = {int(number): token for token, number in read_json(folder / "added_tokens.json").items()}
@@ -128,7 +128,7 @@ def _added(settings: dict[str, Any], folder: Path) -> dict[int, str]:
 
 
 def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Has a unigram give the unknown token for what it does not know: transformers' classes have fixed ids for it."""
+    """Makes a unigram produce the unknown token for unknown text: transformers' classes have fixed ids for it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not isinstance(backend.model, models.Unigram) or tokenizer.unk_token_id is None:
         return
@@ -139,7 +139,7 @@ def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises InputError where the tokenizer makes masses of text or tokens of a single character, or never ends."""
+    """Raises InputError if the tokenizer makes masses of text or tokens from a single character, or never finishes."""
     made, character = done_in_time(lambda: _most_of_one(tokenizer), path, len(PROBES))
     if made > MOST_MADE:
         why, why_zh = (
@@ -150,9 +150,9 @@ def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _most_of_one(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
-    """The most characters that its rules make of one, or tokens of one of the probes, and that one where it is known.
+    """The most characters that its rules make from one, or tokens from one probe, and that character if known.
 
-    It is used as it will be, for some settings fail only then.
+    The tokenizer is called as it will be in use, since some settings fail only then.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     made = most_made(backend.normalizer) if backend is not None else 0
@@ -163,23 +163,23 @@ def _most_of_one(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
 
 
 def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many rows of embeddings the tokenizer can ask for: its highest id and one."""
+    """How many embedding rows the tokenizer can require: its highest id plus one."""
     used = tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)["input_ids"][0]
     return max((*tokenizer.get_vocab().values(), *used), default=0) + 1
 
 
 def require_own_vocabulary(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
-    """Raises InputError where the tokenizer numbers tokens otherwise than the one in the model's folder.
+    """Raises InputError if the tokenizer numbers tokens differently from the one in the model's folder.
 
-    Tokens that one of the two has beyond the other's end, and places that were left free for such, may differ; so may
-    the names of special tokens that serve the same purpose.
+    Tokens that one of the two has beyond the other's end, and ids that were reserved for such tokens, may differ; so
+    may the names of special tokens with the same purpose.
     """
     theirs, ours = model_folder(config), tokenizer_folder(config)
     if not has_tokenizer(theirs) or Path(theirs).resolve() == Path(ours).resolve():
         return
     try:
         other = load_tokenizer(theirs)
-    except InputError:  # nothing can be said by it; the one that is named may be its repair
+    except InputError:  # it proves nothing; the tokenizer that was set may be its replacement
         return
     same = {getattr(other, f"{name}_token_id"): getattr(tokenizer, f"{name}_token_id") for name in ROLES}
     here = {number: token for token, number in tokenizer.get_vocab().items()}
@@ -196,10 +196,10 @@ def require_own_vocabulary(tokenizer: PreTrainedTokenizerBase, config: RunConfig
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the tokenizer for transformers 4 and 5: both know PreTrainedTokenizerFast; raises OSError."""
+    """Writes the tokenizer for transformers 4 and 5, which both know PreTrainedTokenizerFast; raises OSError."""
     try:
         tokenizer.save_pretrained(folder)
-    except Exception as error:  # tokenizers raises its own where it cannot write
+    except Exception as error:  # tokenizers raises its own type if it cannot write
         raise OSError(one_line(error)) from None
     path = folder / "tokenizer_config.json"
     settings = read_json(path)
@@ -208,15 +208,15 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         for name in ("backend", "is_local", "local_files_only"):  # how it was loaded here
             settings.pop(name, None)
         if isinstance(extra := settings.pop("extra_special_tokens", None), list) and extra:
-            settings["additional_special_tokens"] = extra  # a list by that name is an error to transformers 4
+            settings["additional_special_tokens"] = extra  # a list under that name is an error to transformers 4
         write_json(path, settings, durable=False)
 
 
 def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
-    """Trains a Unigram tokenizer (at most `vocabulary` tokens) that ends every text with its end token; its tokens.
+    """Trains a Unigram tokenizer (at most `vocabulary` tokens) that ends every text with its end token; its size.
 
-    No space is put before Chinese. Few texts make fewer tokens; the same texts make the same tokenizer. Raises
-    InputError where the folder is in use or the vocabulary has no place for each character.
+    No space is put before Chinese. Few texts yield fewer tokens; the same texts yield the same tokenizer. Raises
+    InputError if the folder is in use or the vocabulary has too few tokens for all characters.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("tokenizer_exists", path=str(folder))
@@ -229,7 +229,7 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     )
     try:
         tokenizer.train_from_iterator(texts, trainer)
-    except Exception as error:  # the only kind that tokenizers raises
+    except Exception as error:  # the only type that tokenizers raises
         if "not large enough" not in str(error):
             raise
         raise InputError("vocabulary_small", vocabulary=vocabulary) from None
@@ -252,10 +252,10 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
 
 
 def _in_one_order(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer without what its trainer left to the order of a hash table.
+    """The tokenizer without the parts that its trainer left to the order of a hash table.
 
-    That is the order of pieces with like scores, and the scores of single characters that training dropped: they are
-    put back at its end, the first with the lowest score of all, each further one a `DROPPED_STEP` above.
+    These are the order of pieces with equal scores, and the scores of single characters that training dropped: the
+    trainer puts them back at the end, the first with the lowest score, each further one a `DROPPED_STEP` above.
     """
     content = json.loads(tokenizer.to_str())
     pieces = content["model"]["vocab"]

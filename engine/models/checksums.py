@@ -1,7 +1,7 @@
-"""Whether the files of a model are the ones that were published: hashes that came with them, checksums within them.
+"""Checks that a model's files are the published ones, by hashes that came with them and checksums within them.
 
-Loading shows nothing of it: torch does not look at the checksums of its own archives and safetensors has none, so that
-a flipped bit becomes a weight. What was found right is remembered by size and time: a model is read whole only once.
+Loading does not show it: torch does not check the checksums of its own archives and safetensors has none, so that
+a flipped bit becomes a weight. A file found correct is remembered by size and time, so a model is read whole only once.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from engine.contract.rundir import read_json, write_json
 from engine.contract.untrusted import reading_untrusted
 
 CHUNK = 4 << 20  # bytes
-LONGEST_LISTING = 1 << 20  # characters of a file of hashes
+LONGEST_LISTING = 1 << 20  # characters in a file of hashes
 RECORD = "verified.json"
 SHA256 = re.compile(r"[0-9a-f]{64}")
-CLOCK_SLACK = 1.0  # seconds that a file may be newer than what was written of it right after
-Report = Callable[[int, int], None]  # bytes done, bytes in all
+CLOCK_SLACK = 1.0  # seconds by which a file may be newer than the record written right after it
+Report = Callable[[int, int], None]  # bytes done, bytes in total
 
 
 def verify(paths: Sequence[Path], folder: Path, report: Report) -> str:
-    """What vouches for these files ("sha256", "crc32", or "" where nothing does); raises InputError.
+    """What vouches for these files ("sha256", "crc32", or "" if nothing does); raises InputError.
 
-    What is right is remembered in `folder`, where that can be written.
+    Files found correct are recorded in `folder`, if it is writable.
     """
     known = {path: known_sha256(path) for path in paths}
     stamps = {str(path.resolve()): [*_stamp(path), *(known[path] or ())] for path in paths}
@@ -42,7 +42,7 @@ def verify(paths: Sequence[Path], folder: Path, report: Report) -> str:
                 done += count
                 report(done, total)
     if kinds != {""} and any(record.get(place) != stamp for place, stamp in stamps.items()):
-        with contextlib.suppress(OSError):  # looking must work where nothing may be written
+        with contextlib.suppress(OSError):  # the check must work in folders that are not writable
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / RECORD, {**record, **stamps}, durable=False)
     return min(kinds)  # the weakest counts
@@ -64,15 +64,15 @@ def _hashed(path: Path, wanted: str, source: str) -> Iterator[int]:
 
 
 def _checksums(path: Path) -> Iterator[int]:
-    """Reads every part of a torch archive; one that was written without checksums, which torch can, has none."""
+    """Reads every part of a torch archive; torch can also write one without checksums."""
     if not zipfile.is_zipfile(path):
         return
     with reading_untrusted("model_bad", path), zipfile.ZipFile(path) as archive:
         parts = [part for part in archive.infolist() if part.CRC]
         if sum(part.compress_size for part in parts) > path.stat().st_size:
-            raise zipfile.BadZipFile("its parts overlap")  # and would be read for ever
+            raise zipfile.BadZipFile("its parts overlap")  # it would be read forever
         for part in parts:
-            if part.compress_type == zipfile.ZIP_STORED:  # as torch writes them; others may unfold to any size
+            if part.compress_type == zipfile.ZIP_STORED:  # as torch writes them; compressed ones may unpack to any size
                 yield from _checked(archive, part, path)
 
 
@@ -86,10 +86,10 @@ def _checked(archive: zipfile.ZipFile, part: zipfile.ZipInfo, path: Path) -> Ite
 
 
 def known_sha256(path: Path) -> tuple[str, str] | None:
-    """The hash that a file should have and what says so, where something does.
+    """The hash that a file should have and the source of that hash, if there is one.
 
-    Asked are a file of sha256sum beside it, and what huggingface_hub keeps of a download: in its cache the file is
-    named by its hash, in a folder of one's own a record lies below `.cache/huggingface`.
+    The sources are a file of sha256sum next to it, and what huggingface_hub keeps of a download: in its cache the file
+    is named by its hash; for a folder of one's own there is a record under `.cache/huggingface`.
     """
     for listing in (path.with_name(f"{path.name}.sha256"), path.with_name("SHA256SUMS")):
         for digest, name in _listed(listing):
@@ -102,7 +102,7 @@ def known_sha256(path: Path) -> tuple[str, str] | None:
 
 
 def _listed(listing: Path) -> Iterator[tuple[str, str]]:
-    """Hashes and the names beside them, as sha256sum writes them."""
+    """Hashes and the names next to them, as sha256sum writes them."""
     for line in _text(listing).splitlines():
         digest, _, name = line.strip().partition(" ")
         if SHA256.fullmatch(digest.lower()):
@@ -110,10 +110,10 @@ def _listed(listing: Path) -> Iterator[tuple[str, str]]:
 
 
 def _downloaded(path: Path) -> tuple[str, str] | None:
-    """The hash of a download, unless the file was written since: then huggingface_hub takes it for another, too."""
+    """The hash of a download, unless the file was written since: huggingface_hub treats it as another file then."""
     record = path.parent / ".cache/huggingface/download" / f"{path.name}.metadata"
     lines = _text(record).split()
-    if len(lines) < 3 or not SHA256.fullmatch(lines[1]):  # small files have another hash there
+    if len(lines) < 3 or not SHA256.fullmatch(lines[1]):  # for small files this is another kind of hash
         return None
     with contextlib.suppress(ValueError):
         if path.stat().st_mtime <= float(lines[2]) + CLOCK_SLACK:

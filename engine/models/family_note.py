@@ -1,4 +1,4 @@
-"""Facts on models of other families than T5, kept next to the token stores: finding them takes torch, and seconds."""
+"""Facts about models of families other than T5, cached next to the token stores: finding them takes torch and time."""
 
 import contextlib
 import hashlib
@@ -15,29 +15,29 @@ FACTS = ("special", "rows", "parameters", "trained", "positions", "wrapper")
 
 
 def described(path: Path, freeze: str, tensors: Tensors, folder: Path) -> dict[str, Any]:
-    """What `seq2seq.described` says of a model whose files hold `tensors`, or said of it before; raises InputError."""
+    """The facts of `seq2seq.described` on a model whose files hold `tensors`, cached if known; raises InputError."""
     kept = read_json(folder / RECORD).get(_key(path, freeze, tensors))
     if isinstance(kept, dict) and kept.get("sha256") == _digest(kept.get("facts")):
         return dict(kept["facts"])
-    from engine.models.seq2seq import described  # with torch
+    from engine.models.seq2seq import described  # imports torch
 
     return described.describe(path, freeze, tensors)
 
 
 def keep(path: Path, freeze: str, folder: Path, facts: dict[str, Any]) -> None:
-    """Notes in `folder` the facts of a model that is in order: its configuration and its tensors decide them."""
+    """Records in `folder` the facts about a valid model, under a key of its configuration and its tensors."""
     tensors: Tensors = {}
     for file in weight_files(path):
         tensors.update(tensors_of(file))
     key, told = _key(path, freeze, tensors), {name: facts[name] for name in FACTS}
-    with contextlib.suppress(OSError):  # looking must work where nothing may be written
+    with contextlib.suppress(OSError):  # must work in folders that are not writable
         folder.mkdir(parents=True, exist_ok=True)
         noted = {**read_json(folder / RECORD), key: {"facts": told, "sha256": _digest(told)}}
         write_json(folder / RECORD, noted, durable=False)
 
 
 def _key(path: Path, freeze: str, tensors: Tensors) -> str:
-    """A hash of all that the facts depend on."""
+    """A hash of everything that the facts depend on."""
     shapes = sorted((name, tensor.kind, tensor.shape) for name, tensor in tensors.items())
     config = json.dumps(read_json(path / "config.json"), sort_keys=True)
     return hashlib.sha256(repr((version("transformers"), config, freeze, shapes)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Whether every weight of a file is a number, found by reading it a piece at a time."""
+"""Checks that every weight of a file is finite, reading it a piece at a time."""
 
 import contextlib
 from pathlib import Path
@@ -11,19 +11,19 @@ from engine.models.weightfile import ITEM_BYTES, Tensor, tensors_of
 
 CHUNK = 4 << 20  # bytes
 RECORD = "finite.json"
-EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}  # all set: infinity, or none
-MAY_BE_INFINITE = "final_logits_bias"  # tokens that must never be written have -inf there
+EXPONENT = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}  # all set: infinity or NaN
+MAY_BE_INFINITE = "final_logits_bias"  # -inf for tokens that must never be generated
 
 
 def require_numbers(paths: list[Path], folder: Path) -> None:
-    """Raises InputError that names the first tensor with NaN or infinity; what was found sound is noted in `folder`."""
+    """Raises InputError naming the first tensor with NaN or infinity; files found sound are recorded in `folder`."""
     noted = read_json(folder / RECORD)
     stamps = {str(path.resolve()): [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
     for path in paths:
         if noted.get(str(path.resolve())) != stamps[str(path.resolve())]:
             _look_through(path)
     if any(noted.get(place) != stamp for place, stamp in stamps.items()):
-        with contextlib.suppress(OSError):  # looking must work where nothing may be written
+        with contextlib.suppress(OSError):  # the check must work in folders that are not writable
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / RECORD, {**noted, **stamps}, durable=False)
 

@@ -1,4 +1,4 @@
-"""What of a model learns, and what does not."""
+"""Which parts of a model learn, and which are frozen."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from engine.contract.messages import InputError, Message
 
 @dataclass(frozen=True)
 class Frozen:
-    """What `freeze` did: parameter counts, and what to tell the user."""
+    """What `freeze` did: parameter counts, and what to report to the user."""
 
     parameters: int
     trained: int
@@ -68,7 +68,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint must know besides the trained parameters: frozen ones and persistent buffers, each once."""
+    """The tensors that a checkpoint needs besides trained parameters: frozen ones and persistent buffers, each once."""
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     tensors: dict[str, Tensor] = {}
     seen = set(trained)

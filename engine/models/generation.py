@@ -17,9 +17,9 @@ LONGEST = 10_000_000  # bytes
 
 
 def read_generation(folder: Path) -> GenerationConfig:
-    """The settings in generation_config.json, or in config.json where older versions kept them; raises InputError.
+    """The settings in generation_config.json, or in config.json, where older versions kept them; raises InputError.
 
-    What could not be saved again is refused: a model could not be published with it.
+    Settings that could not be saved again are refused: a model could not be published with them.
     """
     path = folder / (OWN if (folder / OWN).exists() else OF_MODEL)
     try:
@@ -31,14 +31,14 @@ def read_generation(folder: Path) -> GenerationConfig:
         raise InputError("generation_bad", path=str(path), why=why, key="") from None
     try:
         return _settings(whole, path.name)
-    except Exception as error:  # whatever its many validations raise
+    except Exception as error:  # its many validations may raise anything
         key = _culprit(whole, path.name)
         why = f"{key} = {json.dumps(whole[key], ensure_ascii=False)[:60]}" if key else one_line(error, 200).rstrip(".")
         raise InputError("generation_bad", path=str(path), why=why, key=key) from None
 
 
 def _settings(whole: Mapping[str, Any], name: str) -> GenerationConfig:
-    with tempfile.TemporaryDirectory() as folder:  # what is asked of settings shows only when they are saved
+    with tempfile.TemporaryDirectory() as folder:  # the settings are fully validated only when they are saved
         (Path(folder) / name).write_text(json.dumps(whole, allow_nan=False), encoding="utf-8")
         older: dict[str, Any] = {"_from_model_config": True} if name == OF_MODEL else {}
         found = GenerationConfig.from_pretrained(folder, config_file_name=name, local_files_only=True, **older)
@@ -47,11 +47,11 @@ def _settings(whole: Mapping[str, Any], name: str) -> GenerationConfig:
 
 
 def _culprit(whole: Mapping[str, Any], name: str) -> str:
-    """The one setting without which the others can be saved; empty where there is none such."""
+    """The one setting without which the others can be saved; empty if there is no such setting."""
     for key in whole:
         try:
             _settings({other: value for other, value in whole.items() if other != key}, name)
-        except Exception:  # likewise
+        except Exception:  # its many validations may raise anything
             continue
         return key
     return ""

@@ -1,4 +1,4 @@
-"""What a model on disk is made of: whether all its weights are there, and what it comes to; a T5's without torch."""
+"""What a model on disk consists of, whether its weights are complete, and how large it is; for a T5 without torch."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -66,13 +66,13 @@ def describe(config: RunConfig) -> dict[str, Any]:
 
 
 def unwrapped(tensors: Tensors, wanted: Iterable[str]) -> tuple[Tensors, str]:
-    """The tensors by their own names, and what was taken off these."""
+    """The tensors by their own names, and the prefix removed from these."""
     wrapper = wrapper_of(tensors, wanted)
     return {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}, wrapper
 
 
 def _new_config(config: RunConfig) -> dict[str, Any]:
-    """What config.json would say of a T5 with the settings of a run; its special tokens are the tokenizer's."""
+    """The config.json of a T5 with the settings of a run; its special tokens are the tokenizer's."""
     names = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
     shape = {name: getattr(config, name) for name in names}
     check_sizes(Path("--num_layers …"), shape)
@@ -103,7 +103,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The content of a model's config.json; raises InputError where it is none, or names what is never run or built."""
+    """A model's config.json; raises InputError if it is invalid, or names code or sizes that are never run or built."""
     if not path.is_file():
         raise bad(path.parent, "it has no config.json", "其中没有 config.json")
     if path.stat().st_size > LONGEST_CONFIG:
@@ -152,7 +152,7 @@ def _t5_tensors(settings: Mapping[str, Any]) -> Tensors:
 
 
 def _shape_in(tensors: Tensors) -> dict[str, int]:
-    """The settings that make the shape of a T5 with these weights; nothing where they are no T5."""
+    """The settings that define the shape of a T5 with these weights; empty if they are not a T5's."""
     first = "encoder.block.0.layer"
     try:
         d_model = tensors["shared.weight"].shape[1]
@@ -173,7 +173,7 @@ _ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_he
 
 
 def _check_fit(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> None:
-    """Raises InputError where names or shapes are not those of a T5 of that configuration."""
+    """Raises InputError if names or shapes are not those of a T5 of that configuration."""
     if unsaid := ", ".join(name for name in SIZES if name not in settings):
         raise bad(path, f"its config.json does not say {unsaid}", f"其 config.json 没有 {unsaid}")
     with reading_untrusted("model_bad", path):
@@ -188,9 +188,9 @@ def _check_fit(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> Non
         raise misfit(path, missing, unexpected, mismatched, {} if path.is_dir() else _shape_in(have))
 
 
-# --- what it comes to
+# --- sizes
 
-_BUFFERS = ("final_logits_bias",)  # stored with the weights, and no parameter
+_BUFFERS = ("final_logits_bias",)  # stored with the weights, but not parameters
 
 
 def _is_frozen(name: str, parts: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""What a folder or a file is that is no model to start from: named as what it is, with what to do about it."""
+"""Folders and files that are not a model to start from: what each one is, and what to do about it."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,7 @@ TRAINERS = re.compile(r"checkpoint-(\d+)")
 
 
 class Kind(NamedTuple):
-    """What it is and what to do, in both languages; `instead` is the path to name in its place, where there is one."""
+    """What it is and what to do, in both languages; `instead` is the path to use in its place, if there is one."""
 
     what: str
     what_zh: str
@@ -172,7 +172,7 @@ def _other_format(folder: Path) -> Kind | None:
     return next((_of_format(name) for name, patterns in FORMATS.items() if _has(folder, *patterns)), None)
 
 
-# In this order: what tells more comes first.
+# In this order: the more specific ones come first.
 FOLDERS: tuple[Callable[[Path], Kind | None], ...] = (
     _adapter, _own_output, _own_checkpoint, _hub_cache, _deepspeed, _fsdp, _trainers_output, _accelerates_state,
     _other_format, _weights_alone,
@@ -180,7 +180,7 @@ FOLDERS: tuple[Callable[[Path], Kind | None], ...] = (
 
 
 def require_folder(path: Path) -> None:
-    """Raises InputError that says what a folder is, where that is known and is no model of transformers."""
+    """Raises InputError saying what a folder is, if that is known and it is not a transformers model."""
     whole = (path / "config.json").is_file() and _has(path, *WEIGHTS[:2], *(f"{name}.index.json" for name in WEIGHTS))
     if not whole:
         for look in FOLDERS:
@@ -189,7 +189,7 @@ def require_folder(path: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """The same of a file."""
+    """The same for a file."""
     with path.open("rb") as file:
         start = file.read(8)
     suffix = path.suffix.lower()
@@ -202,6 +202,6 @@ def require_file(path: Path) -> None:
 
 
 def error_of(path: Path, kind: Kind, **more: Value) -> InputError:
-    """The error that says what a folder or a file is; `more` is for the remedies."""
+    """The error that says what a folder or a file is; `more` holds values for the remedies."""
     texts = {"kind": kind.what, "kind_zh": kind.what_zh, "advice": kind.fix, "advice_zh": kind.fix_zh}
     return InputError("model_kind", path=str(path), instead=kind.instead, **texts, **more)

@@ -1,4 +1,4 @@
-"""A model loaded from wherever a run takes it, and checked against its tokenizer."""
+"""Loads a model from whatever source a run uses, and checks it against its tokenizer."""
 
 import json
 import warnings
@@ -36,13 +36,13 @@ Tell = Callable[[Message], None]
 
 
 def _tell_nobody(_message: Message) -> None:
-    """A notice that nobody asked for."""
+    """Ignores a notice."""
 
 
 def load_tokenizer_of(config: RunConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a run; raises InputError, of the model first where that is none and the tokenizer in its folder.
+    """The tokenizer of a run; raises InputError, about the model first if that is invalid and holds the tokenizer.
 
-    A tokenizer of another kind of model has other faults, which are not worth fixing.
+    The tokenizer of another kind of model has other faults, which are not worth fixing.
     """
     folder = tokenizer_folder(config)
     try:
@@ -57,7 +57,7 @@ def load_tokenizer_of(config: RunConfig) -> PreTrainedTokenizerBase:
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:
     """The model of a run, fp32, on the CPU, checked against the tokenizer; raises InputError.
 
-    `packed`: it is for a packed network, and may be the modules alone, without transformers' forward pass.
+    `packed`: the model is for a packed network, and may be the modules alone, without transformers' forward pass.
     """
     model = load_mapped(config, tokenizer, packed=packed)
     detach_from_files((*model.parameters(), *model.buffers()))
@@ -67,9 +67,9 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed:
 def load_mapped(
     config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, tell: Tell = _tell_nobody
 ) -> Any:
-    """The same with weights that may still be those of a mapped file: they are to be detached before they are used.
+    """The same, but the weights may still be mapped from a file: detach them before they are used.
 
-    `tell` is told what was made of the files that they do not say.
+    `tell` is called with notices about what had to be assumed because the files do not state it.
     """
     path = config.pretrained_model
     if not path:
@@ -87,7 +87,7 @@ def load_mapped(
 
 
 def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Path, *, packed: bool = False) -> Any:
-    """The model that a checkpoint describes, its weights those of `state`, mapped or not; raises InputError."""
+    """The model that a checkpoint describes, with the weights `state`, mapped or not; raises InputError."""
     with reading_untrusted("model_bad", path):
         parsed = AutoConfig.for_model(**model_config)
     if packed and (modules := _modules(parsed, state)):
@@ -98,13 +98,13 @@ def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Pa
 
 
 def _modules(parsed: Any, state: Mapping[str, Tensor], generation_config: Any = None) -> T5Modules | None:
-    """A T5's modules with these weights; None where it is none, or transformers must say what is wrong with them."""
+    """A T5's modules with these weights; None if it is not a T5, or if transformers must report a fault."""
     if not is_known(parsed):
         return None
     parsed.dtype = torch.float32
     try:
         return T5Modules(parsed, generation_config or GenerationConfig.from_model_config(parsed), state)
-    except Exception:  # whatever it is, transformers is asked next, and what it says is told
+    except Exception:  # transformers is tried next, and its error is the one reported
         return None
 
 
@@ -112,7 +112,7 @@ def _modules_of_folder(path: Path, wrapper: str, settings: GenerationConfig) -> 
     try:
         parsed = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         state = load_file(path / "model.safetensors")
-    except Exception:  # likewise
+    except Exception:  # transformers is tried next, and its error is the one reported
         return None
     return _modules(parsed, {name.removeprefix(wrapper): tensor for name, tensor in state.items()}, settings)
 
@@ -186,12 +186,12 @@ def _from_state_dict(
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     require_regular(path, "pretrained_model")
     require_file(path)
-    require_file_of_text(path, tensors_of(path))  # in our own words, whatever is wrong with it
+    require_file_of_text(path, tensors_of(path))  # reports any fault in our own words
     with reading_untrusted("model_bad", path):
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
         else:
-            with warnings.catch_warnings(action="ignore"):  # on pickles' protocols: they are refused in our own words
+            with warnings.catch_warnings(action="ignore"):  # about pickle protocols: they are refused in our own words
                 state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     found = state_within(state, Tensor)
     if found is None:
@@ -200,13 +200,13 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def detach_from_files(tensors: Iterable[Tensor]) -> None:
-    """Copies weights out of the files they are mapped from: writing over such a file would change them mid-run."""
+    """Copies weights out of the files they are mapped from: overwriting such a file would change them mid-run."""
     for tensor in tensors:
         tensor.data = tensor.data.clone()
 
 
 def set_dropout(model: Any, rate: float) -> None:
-    """Sets every rate of dropout, of whatever kind and name, in the model and its configuration; below 0: none."""
+    """Sets every dropout rate, of any kind and name, in the model and its configuration; does nothing below 0."""
     if rate < 0:
         return
     parts = [getattr(model.config, name, None) for name in ("encoder", "decoder")]
@@ -248,5 +248,5 @@ def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokeni
 
 
 def model_config_json(model: Any) -> str:
-    """The model's configuration, from which `build_model` makes it again."""
+    """The model's configuration, from which `build_model` rebuilds it."""
     return json.dumps(model.config.to_dict(), default=str, sort_keys=True)

@@ -1,7 +1,7 @@
 """Cross-entropy that never holds all logits: the output head is applied a chunk of label tokens at a time.
 
 The head's input at the label tokens is (N, d_model), its weight (V, d_model). The gradient of the summed loss is
-softmax(logits) - one_hot(label), so it is formed with each chunk while its logits are at hand, and the logits are
+softmax(logits) - one_hot(label), so it is formed with each chunk while its logits are in memory, and the logits are
 dropped: N × V floats never exist, only chunk × V.
 """
 
@@ -33,8 +33,8 @@ class Head:
 
     module: nn.Module
     weight: Tensor
-    biases: tuple[Tensor, ...]  # flat, of which the head adds each
-    value: Tensor | None = None  # the weight in the kind that its products are computed in, where that is another
+    biases: tuple[Tensor, ...]  # flat; the head adds each of them
+    value: Tensor | None = None  # the weight in the dtype of the head's products, if that is another
     prepacked: Prepacked | None = None  # the same, for its logits
 
     @property
@@ -43,7 +43,7 @@ class Head:
         return torch.stack(self.biases).sum(dim=0) if self.biases else None
 
     def hidden(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """The head's input, (rows, label length, d_model): the model is run up to its head and no further."""
+        """The head's input, (rows, label length, d_model): runs the model up to its head and no further."""
 
         def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             raise _HeadReachedError(args[0])
@@ -59,10 +59,10 @@ class Head:
 
 
 def find_head(model: Any) -> Head | None:
-    """The head of `model`, or None where logits are more than one linear map of its input.
+    """The head of `model`, or None if logits are more than one linear map of its input.
 
-    Found out by trial: the logits of a few tokens, computed both ways, must agree. A model without a forward pass of
-    its own says so itself (`plain_head`).
+    Determined by trial: the logits of a few tokens, computed both ways, must agree. A model without a forward pass of
+    its own declares it (`plain_head`).
     """
     module = model.get_output_embeddings()
     if getattr(model, "plain_head", False):
@@ -87,9 +87,9 @@ def find_head(model: Any) -> Head | None:
 
 
 def logits_of(hidden: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
-    """What the output head gives, (N, V), without a graph.
+    """The logits of the output head, (N, V), without a graph.
 
-    On a CPU MKL multiplies by so wide a weight a quarter slower than by parts of it, in fp32: 256 tokens of 768 by
+    On a CPU MKL multiplies by such a wide weight a quarter slower than by parts of it, in fp32: 256 tokens of 768 by
     29,298 rows take 89 ms whole and 68 ms in parts. In bf16, by oneDNN, the whole is faster.
     """
     if isinstance(weight, Prepacked):
@@ -132,7 +132,7 @@ class _SummedLoss(torch.autograd.Function):
                 torch.mm(grad, value, out=grad_hidden[part])
             if grad_weight is not None:
                 grad_weight += grad.T @ hidden[part]
-            del grad  # before the next chunk's logits are there
+            del grad  # before the next chunk's logits exist
         ctx.grads = (grad_hidden, grad_weight, grad_bias)
         ctx.kinds = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return total
@@ -150,7 +150,7 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
     """Cross-entropy summed over label tokens, float64.
 
     `hidden` is (N, d_model), `labels` (N,); at most `chunk` × V logits are held. Under autocast the head's matrix
-    products run in its kind. The gradient is kept from the forward pass and may be asked for once.
+    products run in its dtype. The gradient is kept from the forward pass and may be requested only once.
     """
     kind = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     with torch.autocast(hidden.device.type, enabled=False):

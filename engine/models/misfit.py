@@ -1,4 +1,4 @@
-"""What to raise where the weights of a model are not those that its configuration asks for."""
+"""The error to raise if a model's weights are not those that its configuration asks for."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +18,10 @@ OF_A_FOLDER = (
 def misfit(
     path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str], shape: dict[str, int]
 ) -> InputError:
-    """The error of weights that are not those of the model: how many, the first of each kind, and their shape."""
+    """The error for weights that do not fit the model: how many, the first of each kind, and their shape."""
     groups = {"missing": sorted(missing), "unexpected": sorted(unexpected), "mismatched": sorted(mismatched)}
     counts = {f"{name}_count": len(group) for name, group in groups.items()}
     shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
-    advice, advice_zh = OF_A_FOLDER if path.is_dir() else OF_A_FILE  # a folder says its shape itself
+    advice, advice_zh = OF_A_FOLDER if path.is_dir() else OF_A_FILE  # a folder states its shape itself
     texts = {"advice": advice, "advice_zh": advice_zh}
     return InputError("model_keys", path=str(path), **counts, **shown, **shape, **texts)

@@ -1,4 +1,4 @@
-"""What a step, an evaluation and a reply ask of a model, and which of the two ways of computing it fits."""
+"""The interface of a model for steps, evaluations and replies, and the choice between its two implementations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,53 +19,54 @@ class Network(Protocol):
     model: Any
 
     def begin_step(self) -> None:
-        """To be called before the first loss of each step: weights may have changed, and random numbers begin anew."""
+        """Must be called before the first loss of each step: weights may have changed, and random numbers restart."""
 
     def drop_frozen_fp32(self) -> None:
-        """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
+        """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
 
     def encodings_bytes(self, store: TokenStore, /) -> int | None:
-        """What keeping an encoder's output for the rows of a file would take on disk; None where it cannot be."""
+        """The size on disk of an encoder's output for the rows of a file; None if it cannot be kept."""
 
     def keep_encodings(self, store: TokenStore, base: Path, world: World, /, *, writes: bool) -> bool:
-        """Has an encoder's output kept on disk across epochs; False where that fails; every rank calls it.
+        """Keeps an encoder's output on disk across epochs; False if that fails; every rank calls it.
 
-        `base` is how the files' names begin until they lose them. Without `writes` all is computed as if it were kept.
+        `base` is the prefix of the files' names until they are unlinked. Without `writes`, results are the same, but
+        nothing is kept.
         """
 
     def scoring_budget(self, budget: int) -> int:
-        """Tokens, padding included, that `row_losses` takes at once where a micro-batch is of so many."""
+        """Tokens, padding included, that `row_losses` takes at once if a micro-batch has `budget` tokens."""
 
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
-        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+        """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
 
     def summed_loss(
         self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None, /
     ) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
 
-        `samples` are their numbers in the training file, by which kept encodings are found.
+        `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
 
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
-        """The same for each row by itself, without a graph."""
+        """The same for each row separately, without a graph."""
 
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids."""
 
 
 def packs(device: torch.device) -> bool:
-    """Whether models are packed on a device, where they can be.
+    """Whether models are packed on a device, if they can be.
 
-    On others than the CPU a loop over the rows' attention would be many small kernels, and padding is cheap.
+    On devices other than the CPU, a loop over the rows' attention would be many small kernels, and padding is cheap.
     """
     return device.type == "cpu"
 
 
 def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
-    """The way to compute `model`: packed where it is a T5 and its device packs, else padded, by transformers."""
+    """The network for `model`: packed if it is a T5 and its device packs, else padded, by transformers."""
     if head is not None and packs(next(model.parameters()).device) and supported(model):
         return PackedT5(model, torch.bfloat16 if bf16 else torch.float32, chunk)
-    from engine.models.seq2seq.padded import PaddedNetwork  # with transformers' models, which the other does without
+    from engine.models.seq2seq.padded import PaddedNetwork  # loads transformers' models, which packed ones avoid
 
     return PaddedNetwork(model, head, chunk, autocast=bf16)

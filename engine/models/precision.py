@@ -1,4 +1,4 @@
-"""In which precision matrix products are computed."""
+"""The precision in which matrix products are computed."""
 
 import torch
 
@@ -6,7 +6,7 @@ from engine.contract.messages import Message
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, Message | None]:
-    """("bf16" or "fp32", and a notice where bf16 had to give way): bf16 only where the hardware computes in it."""
+    """("bf16" or "fp32", and a notice if bf16 was not possible): bf16 only if the hardware computes in it."""
     if wanted == "fp32":
         return "fp32", None
     if _native_bf16(device):

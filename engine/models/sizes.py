@@ -1,4 +1,4 @@
-"""What a model's configuration may say of sizes and rates, judged before anything is built of it."""
+"""Limits on the sizes and rates in a model's configuration, checked before anything is built from it."""
 
 import math
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import Any
 from engine.contract.messages import InputError
 from engine.models.weightfile import bad
 
-MOST_LAYERS, WIDEST = 512, 1 << 24  # beyond any model that could be trained here, and within what arithmetic bears
+MOST_LAYERS, WIDEST = 512, 1 << 24  # beyond any model that could be trained here, and small enough for the arithmetic
 MOST_LABELS = 1 << 16
-COUNTS = ("num_", "d_", "vocab", "hidden", "encoder_", "decoder_", "rel")  # beginnings of names of numbers of something
+COUNTS = ("num_", "d_", "vocab", "hidden", "encoder_", "decoder_", "rel")  # prefixes of the names of counts
 AT_LEAST_ONE = {
     "d_model", "d_kv", "d_ff", "num_heads", "num_layers", "num_decoder_layers", "num_encoder_layers", "vocab_size",
     "hidden_size", "encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads",
@@ -20,11 +20,11 @@ AT_LEAST_ONE = {
 RATES = ("dropout", "layerdrop")
 EPSILONS = {"layer_norm_epsilon", "layer_norm_eps", "layernorm_epsilon", "rms_norm_eps"}
 BUCKETS, DISTANCE = "relative_attention_num_buckets", "relative_attention_max_distance"
-T5S_BUCKETS, T5S_DISTANCE = 32, 128  # where a configuration does not say
+T5S_BUCKETS, T5S_DISTANCE = 32, 128  # defaults, if a configuration does not set them
 
 
 def check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
-    """Raises InputError for a size or a rate that no model can have."""
+    """Raises InputError for a size or a rate that is not valid for any model."""
     for name, value in settings.items():
         if isinstance(value, int) and not isinstance(value, bool):
             _check_count(path, name, value)
@@ -60,7 +60,7 @@ def _check_count(path: Path, name: str, value: int) -> None:
 
 
 def _check_buckets(path: Path, settings: Mapping[str, Any]) -> None:
-    """Far distances share buckets by the logarithm of distance ÷ half the buckets, which must be above 0."""
+    """Long distances share buckets by the logarithm of distance ÷ half the buckets, which must be above 0."""
     if BUCKETS not in settings and DISTANCE not in settings:
         return
     buckets, distance = settings.get(BUCKETS, T5S_BUCKETS), settings.get(DISTANCE, T5S_DISTANCE)

@@ -1,4 +1,4 @@
-"""What kind of a model a folder holds by the names of its weights, whatever its config.json calls it; without torch."""
+"""The kind of model in a folder by the names of its weights, whatever its config.json calls it; without torch."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,30 +10,30 @@ from engine.contract.messages import InputError
 from engine.models.kinds import Kind, error_of
 from engine.models.weightfile import T5_NAMES, Tensors, tensors_of, weight_files, wrapper_of
 
-# Families of sequence-to-sequence models that transformers has.
+# Families of sequence-to-sequence models in transformers.
 SEQ2SEQ = {
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "fsmt", "led", "longt5", "m2m_100",
     "marian", "mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t",
     "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "umt5", "xlm-prophetnet",
 }  # fmt: skip
 FLOATS = {"F64", "F32", "F16", "BF16"}
-QUANTIZED = ("quantization_config", "compression_config")  # of config.json
+QUANTIZED = ("quantization_config", "compression_config")  # in config.json
 CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
 IMAGES = re.compile(r"patch_embed|vision_|visual\.|pixel", re.IGNORECASE)
 SPEECH = re.compile(r"feature_extractor\.|encoder\.conv1\.|feature_projection|speech_encoder", re.IGNORECASE)
 ENCODER, EMBEDDED = re.compile(r"(^|[._])encoder\."), re.compile(r"(^|\.)embeddings\.")
 LAYER = re.compile(r"((^|\.)h|layers?|blocks?|groups)\.\d+\.")
 DECODER = re.compile(r"(^|\.)decoder\.(block|layers?|embed\w*)\.")
-NO_ENCODER = re.compile(r"(^|\.)lm_head\.weight|query_key_value|output_layer\.|\.mixer\.")  # of some with odd names
+NO_ENCODER = re.compile(r"(^|\.)lm_head\.weight|query_key_value|output_layer\.|\.mixer\.")  # of unusual decoders
 HEAD = re.compile(r"^((model|module|_orig_mod)\.)*(classification_head|classifier|qa_outputs|score|v_head)\.")
-LONGEST = 60  # characters of what a configuration calls its model
+LONGEST = 60  # characters of the name that a configuration gives its model
 
 WANTED = (
     "Name a sequence-to-sequence model: a T5, mT5, BART, Pegasus, Marian or another with an encoder and a decoder.",
     "请指定序列到序列模型：T5、mT5、BART、Pegasus、Marian 等含编码器和解码器的模型。",
 )
 BEFORE = ("Name the model that it was made from.", "请指定它的原始模型。")
-# By their weights: what they are, and what to name in their place.
+# Other models by their weights: what they are, and what to use instead.
 OTHERS = {
     "images": ("a model that reads images", "读取图像的模型", *WANTED),
     "speech": ("a model that reads speech", "读取语音的模型", *WANTED),
@@ -44,11 +44,11 @@ OTHERS = {
 
 
 def tensors_in(path: Path, settings: Mapping[str, Any]) -> Tensors:
-    """The tensors of a folder's model; raises InputError that says what it is where it is not one from text to text."""
+    """The tensors of a folder's model; raises InputError saying what it is if it is not a text-to-text model."""
     try:
         files = weight_files(path)
     except InputError:
-        if _said_to_be_quantized(settings):  # files of quantized weights have names of their own
+        if _said_to_be_quantized(settings):  # files of quantized weights have other names
             raise _quantized(path, _method(settings)) from None
         raise
     tensors: Tensors = {}
@@ -65,7 +65,7 @@ def _require_seq2seq(path: Path, settings: Mapping[str, Any], tensors: Tensors) 
     if _is_t5(tensors) and family not in T5_FAMILIES:
         raise error_of(path, _t5_by_another_name(settings), model_type="t5")
     other = _other_than_seq2seq(tensors)
-    if other and not (known and other in ("images", "speech")):  # which some families read next to text
+    if other and not (known and other in ("images", "speech")):  # some families read these in addition to text
         raise error_of(path, _named(other, settings))
     if family in ("t5", "mt5") and not _is_t5(tensors) and not _names(tensors) & T5_NAMES:
         raise error_of(path, _no_t5(settings))
@@ -74,7 +74,7 @@ def _require_seq2seq(path: Path, settings: Mapping[str, Any], tensors: Tensors) 
 
 
 def _require_full_numbers(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> None:
-    """Raises InputError where weights are quantized: stored in few bits, which no step can change a little."""
+    """Raises InputError if weights are quantized: stored in few bits, too few for the small changes of a step."""
     packed = next((name for name, tensor in tensors.items() if _is_packed(name, tensor.kind)), "")
     if packed:
         raise _quantized(path, _method(settings) or f"{packed} in {tensors[packed].kind}")
@@ -108,19 +108,19 @@ def _quantized(path: Path, how: str) -> InputError:
 
 
 def require_file_of_text(path: Path, tensors: Tensors) -> None:
-    """Raises InputError that says what a file of weights is, where it is known to be no model from text to text."""
+    """Raises InputError saying what a file of weights is, if it is known not to be a text-to-text model."""
     _require_full_numbers(path, tensors, {})
     if other := _other_than_seq2seq(tensors):
         raise error_of(path, _named(other, {}))
 
 
 def _is_packed(name: str, kind: str) -> bool:
-    """Weights in whole numbers or 8 bits; places and masks, which some families store next to them, are none."""
+    """Whether weights are integers or 8-bit; positions and masks, which some families also store, do not count."""
     return kind not in FLOATS and "weight" in name.rpartition(".")[2]
 
 
 def _names(tensors: Iterable[str]) -> set[str]:
-    """Names without what a program that wrapped a T5 put before them."""
+    """The names without the prefix that a program wrapping a T5 added to them."""
     wrapper = wrapper_of(tensors, T5_NAMES)
     return {name.removeprefix(wrapper) for name in tensors}
 
@@ -130,7 +130,7 @@ def _is_t5(tensors: Tensors) -> bool:
 
 
 def _other_than_seq2seq(tensors: Iterable[str]) -> str:
-    """Which of `OTHERS` weights of such names are; empty where they have an encoder and a decoder that reads it."""
+    """Which of `OTHERS` has weights of such names; empty if they have an encoder and a decoder that reads it."""
     names = list(tensors)
 
     def found(pattern: re.Pattern[str]) -> bool:
@@ -146,7 +146,7 @@ def _other_than_seq2seq(tensors: Iterable[str]) -> str:
 
 
 def _called(settings: Mapping[str, Any]) -> str:
-    """What a configuration calls its model."""
+    """The name that a configuration gives its model."""
     architectures = settings.get("architectures")
     first = architectures[0] if isinstance(architectures, list) and architectures else ""
     names = [str(name)[:LONGEST] for name in (settings.get("model_type"), first) if name]

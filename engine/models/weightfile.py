@@ -1,7 +1,7 @@
-"""The tensors of a file of weights as the file describes them: without torch, executing nothing.
+"""The tensors of a weight file as the file describes them: without torch, and without executing anything.
 
-A safetensors file says so in its header, a torch file in a pickle that is read here by an unpickler that knows only
-the few names a state dict needs and answers them with descriptions of its own.
+A safetensors file describes them in its header, a torch file in a pickle, read here by an unpickler that knows only
+the few names that a state dict needs and substitutes its own descriptions for them.
 """
 
 import collections
@@ -33,22 +33,22 @@ _STORAGES = {
 }  # fmt: skip
 LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-# Of any T5; by these one is told from other families, and its names from what a program put before them.
+# In every T5; they identify a T5 among other families, and the prefix that a program put before its names.
 T5_NAMES = {
     "shared.weight", "encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight",
     "encoder.block.0.layer.0.SelfAttention.q.weight", "decoder.block.0.layer.1.EncDecAttention.q.weight",
 }  # fmt: skip
 GIT_LFS = b"version https://git-lfs"
-# Under what the programs that save more than weights keep them, the most_likely first.
+# The keys under which programs that save more than weights keep them, the most likely first.
 NESTS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 MOST_NESTED = 3
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as its file describes it; tensors of one `storage` share their memory.
+    """A tensor as its file describes it; tensors with the same `storage` share their memory.
 
-    That has `stored` elements from byte `at` of the file on.
+    The storage has `stored` elements, starting at byte `at` of the file.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Tensor:
 
     @property
     def count(self) -> int:
-        """Number of its elements."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
 
@@ -67,12 +67,12 @@ Tensors = dict[str, Tensor]
 
 
 def bad(path: Path, why: str, why_zh: str) -> InputError:
-    """The error of a model that cannot be loaded."""
+    """The error for a model that cannot be loaded."""
     return InputError("model_bad", path=str(path), why=why, why_zh=why_zh)
 
 
 def require_regular(path: Path, setting: str) -> None:
-    """Raises InputError where `path` is something else than a plain file that can be read."""
+    """Raises InputError if `path` is not a readable regular file."""
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
         if kind == stat.S_IFREG:
@@ -106,10 +106,10 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def wrapper_of(names: Iterable[str], wanted: Iterable[str]) -> str:
-    """What a program that wraps a model (`module.`, `_orig_mod.`, `model.`) put before its names; empty where nothing.
+    """The prefix, if any, that a program wrapping a model (`module.`, `_orig_mod.`, `model.`) put before its names.
 
-    A family's own beginning is no wrapper: of all beginnings that the names share, the one is taken without which the
-    most of them are `wanted`.
+    A family's own prefix is not a wrapper: of all prefixes that the names share, this is the one whose removal leaves
+    the most names in `wanted`.
     """
     names, wanted = list(names), set(wanted)
     if not names:
@@ -123,7 +123,7 @@ def wrapper_of(names: Iterable[str], wanted: Iterable[str]) -> str:
 
 
 def state_within(loaded: Any, kind: type) -> Mapping[str, Any] | None:
-    """Named tensors, of a `kind`, that a file holds, by themselves or next to what else a program saves of a run."""
+    """The named tensors, of a `kind`, in a file, alone or next to whatever else a program saves of a run."""
     for _ in range(MOST_NESTED):
         if not isinstance(loaded, Mapping) or not loaded:
             return None
@@ -134,7 +134,7 @@ def state_within(loaded: Any, kind: type) -> Mapping[str, Any] | None:
 
 
 def tensors_of(path: Path) -> Tensors:
-    """The tensors of a file by name; raises InputError where it is none, is not whole, or holds anything else."""
+    """The tensors of a file by name; raises InputError if it is no such file, is incomplete, or holds anything else."""
     require_regular(path, "pretrained_model")
     with path.open("rb") as file:
         start = file.read(len(GIT_LFS))
@@ -195,7 +195,7 @@ class _PickledStorage:
 
 
 class _Names(pickle.Unpickler):
-    """Reads the names and shapes of a state dict; every name it does not know is refused."""
+    """Reads the names and shapes of a state dict; refuses every name that it does not know."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -228,14 +228,14 @@ def _torch_zip(path: Path) -> Tensors:
         parts = {entry.filename: entry for entry in archive.infolist()}
         (pickled,) = (name for name in parts if name.endswith("/data.pkl"))
         packed = next((entry for entry in parts.values() if entry.compress_type != zipfile.ZIP_STORED), None)
-        if packed is not None:  # it may unfold to any size
+        if packed is not None:  # it may unpack to any size
             why = f"its part {packed.filename} is compressed, as torch never writes them"
             raise bad(path, why, f"其中 {packed.filename} 是压缩的，而 torch 从不这样写")
         if parts[pickled].file_size > LONGEST_HEADER:
             size = f"{parts[pickled].file_size:,}"
             raise bad(path, f"its list of tensors has {size} bytes", f"其张量列表有 {size} 字节")
         if not parts[pickled].CRC:
-            del parts[pickled].CRC  # torch can write archives without checksums; zipfile asks for none then
+            del parts[pickled].CRC  # archives without checksums are valid for torch: zipfile then skips the check
         state = _required(path, _Names(io.BytesIO(archive.read(pickled))).load())
     folder = pickled.removesuffix("data.pkl") + "data/"
     places = dict[str, int]()
@@ -250,22 +250,22 @@ def _torch_zip(path: Path) -> Tensors:
 
 
 def _content_of(file: IO[bytes], part: zipfile.ZipInfo) -> int:
-    """The byte that the content of an uncompressed part begins at: behind its header, its name and its padding."""
+    """The offset at which the content of an uncompressed part begins: after its header, its name and its padding."""
     file.seek(part.header_offset + 26)
     name, extra = struct.unpack("<HH", file.read(4))
     return int(part.header_offset + 30 + name + extra)
 
 
 def _torch_pickle(path: Path) -> Tensors:
-    """The form that torch wrote before 1.6, and still reads: pickles one after the other, then the content."""
+    """The format that torch wrote before 1.6, and still reads: pickles one after the other, then the content."""
     with path.open("rb") as file:
-        for _ in range(3):  # a magic number, the version, the machine
+        for _ in range(3):  # a magic number, the version, the machine's properties
             _Names(file).load()
         names = _Names(file)
         state = _required(path, names.load())
         keys = [str(key) for key in _Names(file).load()]
         at, places = file.tell(), dict[str, int]()
-        for key in keys:  # each after the number of its elements
+        for key in keys:  # each follows the number of its elements
             storage = names.storages.get(key)
             places[key] = at + 8
             at += 8 + (storage.count * ITEM_BYTES.get(storage.kind, 1) if storage else 0)

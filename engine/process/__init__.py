@@ -1,1 +1,1 @@
-"""What every program of the engine shares: its ranks, its heartbeat, its end in words."""
+"""Shared by every program of the engine: its ranks, its heartbeat, and the report of how it ended."""

@@ -1,7 +1,7 @@
-"""The life signs of a rank: heartbeats in the stream, stacks on request, and the notice that its parent has died.
+"""A rank's signs of life: heartbeats in the stream, stacks on request, and the detection of its parent's death.
 
-A thread can beat while the rank stands still, so a heartbeat carries a count of the rank's own progress. A rank that
-waits for the others says so: where all but one wait, that one is to blame.
+A thread can beat while the rank is stuck, so a heartbeat carries a count of the rank's own progress. A rank that
+waits for the others says so: if all but one wait, that one is at fault.
 """
 
 import contextlib
@@ -22,41 +22,41 @@ from engine.contract.stream import EventWriter
 PR_SET_PDEATHSIG = 1
 BEAT_SECONDS = 2.0
 WATCH_SECONDS = 0.5
-# An orphan saves and ends at the next micro-batch. One that cannot get there gives its folder free in the end.
+# An orphan saves and ends at the next micro-batch. One that cannot get there is killed after this time.
 ORPHAN_SECONDS = 60.0
 
 
 def end_with(parent: int) -> None:
-    """Has the kernel end this process as soon as `parent`, which asked it something, is dead: nobody else would."""
-    with contextlib.suppress(OSError, AttributeError):  # not Linux
+    """Has the kernel end this process when `parent`, which is waiting for its answer, dies: nothing else would."""
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # dead before this was asked for
+    if os.getppid() != parent:  # it died before the call above
         os._exit(1)
 
 
 class RankStatus:
-    """What a rank is doing, as its thread of heartbeats sees it."""
+    """What a rank is doing, as seen by its heartbeat thread."""
 
     def __init__(self) -> None:
         self.phase = "starting"
         self.progress = 0
         self.waiting = False
         self.gave_up_waiting = False
-        self.orphaned = False  # whoever started this rank, and would have stopped it, is dead
+        self.orphaned = False  # the process that started this rank, and would have stopped it, is dead
         self._parent = parent_to_watch()
 
     @property
     def parent_died(self) -> bool:
-        """Whether whoever had to outlive this rank is dead; known at once, before the thread notices."""
+        """Whether the process that must outlive this rank is dead; known at once, before the thread notices."""
         return self.orphaned or (self._parent is not None and os.getppid() != self._parent)
 
     def mark(self) -> None:
-        """Tells that the rank has got further."""
+        """Records that the rank has made progress."""
         self.progress += 1
 
     @contextlib.contextmanager
     def waiting_for_others(self) -> Iterator[None]:
-        """Around what waits for other ranks."""
+        """Wraps code that waits for other ranks."""
         self.waiting = True
         try:
             yield
@@ -77,11 +77,11 @@ class HeartbeatThread:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Begins to beat."""
+        """Starts the heartbeats."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread, and waits for it."""
+        """Ends the thread and waits for it."""
         self._over.set()
         self._thread.join()
 
@@ -102,30 +102,30 @@ class HeartbeatThread:
 
 
 def parent_to_watch() -> int | None:
-    """The pid of whoever must outlive this rank: its supervisor or its launcher; None where there is neither."""
+    """The pid of the process that must outlive this rank, its supervisor or launcher; None if there is neither."""
     if environment.SUPERVISOR in os.environ:
         return int(os.environ[environment.SUPERVISOR])
     return os.getppid() if "WORLD_SIZE" in os.environ else None
 
 
 def attempt_from_environment() -> int:
-    """The number of this attempt, where a supervisor gave it one; else 0."""
+    """The number of this attempt, if a supervisor gave it one; else 0."""
     return int(os.environ.get(environment.ATTEMPT, "0"))
 
 
 def supervisor_died() -> bool:
-    """Whether this rank had a supervisor, and it is dead; known at once, before the thread notices."""
+    """Whether this rank had a supervisor that is now dead; known at once, before the thread notices."""
     return supervised() and os.getppid() != parent_to_watch()
 
 
 def supervised() -> bool:
-    """Whether a supervisor started this rank, and certifies how it ends."""
+    """Whether a supervisor started this rank, and reports how it ends."""
     return environment.SUPERVISOR in os.environ
 
 
 def write_stacks_on_request(path: Path) -> None:
-    """Lets SIGUSR1 write the stacks of all threads to `path`, also while the rank is inside a call that never ends."""
-    faulthandler.enable()  # a crash of native code leaves its stacks in the trainer's output
-    with contextlib.suppress(OSError):  # a full disk
-        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # for as long as this process lives
+    """Has SIGUSR1 write the stacks of all threads to `path`, even while the rank is in a call that never returns."""
+    faulthandler.enable()  # a crash of native code writes its stacks to the trainer's output
+    with contextlib.suppress(OSError):  # the disk may be full
+        fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # open for as long as this process lives
         faulthandler.register(signal.SIGUSR1, file=fd, all_threads=True, chain=False)

@@ -1,4 +1,4 @@
-"""What every job of the engine shares: its world, its events, how it is asked to stop, and how it ends in words."""
+"""Shared by every job of the engine: its world, its events, requests to stop, and the report of how it ended."""
 
 import contextlib
 import functools
@@ -44,12 +44,12 @@ from engine.process.heartbeat import (
 )
 from engine.process.world import World
 
-PHASE_PACE = 0.5  # seconds between two events of one phase
+PHASE_PACE = 0.5  # minimum seconds between two events of one phase
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
 
 
 class EndError(Exception):
-    """An end other than the planned one; carries what to say about it."""
+    """An unplanned end; carries the message about it."""
 
     def __init__(self, message: Message) -> None:
         self.message = message
@@ -61,7 +61,7 @@ class StopAskedError(EndError):
 
 
 class DivergedError(EndError):
-    """Loss or gradient is not finite; with the evidence, and the settings that may mend it."""
+    """Loss or gradient is not finite; carries the evidence, and the settings that may fix it."""
 
     def __init__(self, message: Message, evidence: dict[str, str], apply: dict[str, Any]) -> None:
         super().__init__(message)
@@ -69,19 +69,19 @@ class DivergedError(EndError):
 
 
 class FolderLostError(EndError):
-    """The output folder belongs to another run by now: nothing more may be written."""
+    """The output folder now belongs to another run: nothing more may be written."""
 
 
 class UnpublishedError(EndError):
-    """All steps are done, and no model could be published."""
+    """All steps are done, but no model could be published."""
 
 
 class TerminatedError(BaseException):
-    """The job was asked a second time, and is not to finish what it is doing; no `except Exception` stops it."""
+    """The job was asked to stop a second time, and must end at once; `except Exception` does not catch this."""
 
 
 class StopFlag:
-    """Whether this rank was asked to stop: by a signal, by the stop file in the run's folder, or by being orphaned."""
+    """Whether this rank was asked to stop: by a signal, the stop file in the run's folder, or its parent's death."""
 
     def __init__(self, run_dir: RunDir, status: RankStatus) -> None:
         self._run_dir, self._status = run_dir, status
@@ -91,10 +91,10 @@ class StopFlag:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        """One signal asks to save and stop. It ends the job only with the file that says now, or as a second request.
+        """Requests a save and stop; a second signal, or one with the file that says now, ends the job at once.
 
-        A stop file is no first request: a machine that shuts down signals the supervisor, which writes that file, and
-        the ranks at the same instant.
+        A stop file does not count as a first request: a machine that shuts down signals the supervisor, which writes
+        that file, and the ranks at the same instant.
         """
         if self._run_dir.now_request.exists() or (self._asked and self._asked.repeated(self._status.progress)):
             raise TerminatedError
@@ -104,11 +104,11 @@ class StopFlag:
         return self._asked is not None or self._status.orphaned or self._file.exists()
 
     def by_file(self) -> bool:
-        """Whether the stop file is there."""
+        """Whether the stop file exists."""
         return self._file.exists()
 
     def reason(self) -> str:
-        """What the end is called that was asked for."""
+        """The name of the end that was asked for."""
         if self._status.parent_died:
             return "orphaned"
         return "paused" if self._run_dir.stop_requested() == "pause" else "stopped"
@@ -123,7 +123,7 @@ class Job:
         self.output = OutputDir(Path(self.config.output_dir))
         self.rank_status = world.rank_status
         self.stop_asked = StopFlag(run_dir, self.rank_status)
-        self.step = 0  # optimizer steps done
+        self.step = 0  # optimizer steps done so far
         self._phase_at = 0.0
 
     @property
@@ -132,7 +132,7 @@ class Job:
         return self.rank_status.phase
 
     def emit(self, event: Event) -> None:
-        """Writes `event`, from rank 0 only."""
+        """Writes `event`, on rank 0 only."""
         if self.world.is_main:
             self.log.write(event)
 
@@ -146,7 +146,7 @@ class Job:
         self.emit(events.Warning(message))
 
     def phase(self, name: str, done: int = 0, total: int = 0) -> None:
-        """Tells how far a phase is; raises StopAskedError where the job was asked to stop outside training."""
+        """Reports how far a phase is; raises StopAskedError if the job was asked to stop outside training."""
         changed, now = name != self.phase_name, time.monotonic()
         self.rank_status.phase = name
         self.rank_status.mark()
@@ -157,11 +157,11 @@ class Job:
             raise StopAskedError(certificate.stopped_early(self.record, name))
 
     def source(self, setting: str) -> RowSource:
-        """The data file of a setting, which is there; raises InputError."""
+        """The data file of a setting, which must exist; raises InputError."""
         return RowSource.of(self.config, setting)
 
     def look_into(self, sources: list[RowSource], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
-        """Refuses files that cannot be read, before anything is made of any of them; raises InputError."""
+        """Rejects files that cannot be read, before any of them is used; raises InputError."""
         for source in sources:
             if not is_stored(source, tokenizer, self.config.max_seq_len, Path(self.config.token_store)):
                 source.open().close()
@@ -181,16 +181,16 @@ class Job:
         return store
 
     def references(self, source: RowSource, store: TokenStore) -> list[str]:
-        """What replies to rows of `source` are scored against, read by one rank of each machine; raises InputError."""
+        """References for scoring replies to rows of `source`, read by one rank per machine; raises InputError."""
 
         def read() -> list[str]:
             return references(source, store, rows_replied(self.config, len(store)))
 
         self.world.together(read, chosen=self.world.is_local_main)
-        return read()  # what that one has written down
+        return read()  # from what that rank wrote to disk
 
     def started(self, sources: list[RowSource]) -> dict[str, str]:
-        """Announces the attempt; the fingerprints of its data."""
+        """Announces the attempt; returns the fingerprints of its data."""
         root = Path(self.config.token_store)
         progress = partial(self.phase, "hashing")  # in megabytes
         data = {source.setting: fingerprint(source.path, root, progress) for source in sources}
@@ -222,21 +222,21 @@ class Job:
         evidence: dict[str, str],
         apply: Mapping[str, Any] = MappingProxyType({}),
     ) -> int:
-        """Writes the last event; the exit code. Requests to stop that come later are too late."""
+        """Writes the last event; returns the exit code. Later requests to stop are ignored."""
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         self.emit(events.RunEnded(reason, exit_code, message, evidence, dict(apply)))
         return exit_code
 
     def options(self) -> dict[str, Value]:
-        """How this run is resumed or begun anew, for messages."""
+        """The options for resuming this run or starting it over, for messages."""
         return {"resume_option": self.record.resume_option, "fresh_option": self.record.fresh_option}
 
 
 def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], listener: Listener | None = None) -> int:
-    """Runs `work` as one attempt of the run in `run_dir` and says how it ended; the exit code.
+    """Runs `work` as one attempt of the run in `run_dir` and reports how it ended; returns the exit code.
 
-    `work` returns what to say of its success. `listener` is called with every event of this rank.
+    `work` returns the message about its success. `listener` is called with every event of this rank.
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -271,7 +271,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         job.world.end()
         return code
     except StopAskedError as stop:
-        # In a step all ranks stop together; in other phases each by itself, and none waits for the others.
+        # In a step all ranks stop together; in other phases each stops by itself, and none waits for the others.
         together = job.phase_name == "training" or job.world.size == 1
         job.end(job.stop_asked.reason(), 0, stop.message, _peaks(job.world) if together else {})
         return 0 if together or supervised() else 1  # so that the launcher ends the ranks that wait for this one
@@ -284,7 +284,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
         return job.end("failed", 1, error.message, {})
     except InputError as error:
         if not job.world.is_main:
-            print(harmless(str(error)), file=sys.stderr)  # rank 0 says it too, unless only this rank met with it
+            print(harmless(str(error)), file=sys.stderr)  # rank 0 prints it too, unless only this rank ran into it
         return job.end("busy" if isinstance(error, BusyError) else "refused", error.exit_code, error.message, {})
     except Exception as error:
         if (
@@ -292,7 +292,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
             and job.world.size > 1
             and (job.rank_status.parent_died or job.stop_asked.by_file())
         ):
-            # Another rank stopped first and closed the line. A signal proves nothing: the launcher sends one too
+            # Another rank stopped first and closed the connection. A signal proves nothing: the launcher also sends one
             # when a rank has died.
             message = certificate.stopped_early(job.record, job.phase_name)
             return job.end(job.stop_asked.reason(), 0, message, {})
@@ -300,7 +300,7 @@ def _concluded(job: Job, work: Callable[[Job], Message]) -> int:
 
 
 def _failed(job: Job, error: Exception) -> int:
-    with contextlib.suppress(OSError):  # a full disk
+    with contextlib.suppress(OSError):  # the disk may be full
         print(harmless(traceback.format_exc()), file=sys.stderr)
     why = f"{type(error).__name__}: {one_line(error, 600)}"
     failure = events.RankFailed(
@@ -312,7 +312,7 @@ def _failed(job: Job, error: Exception) -> int:
         waiting=job.rank_status.gave_up_waiting,
     )
     job.log.write(failure)
-    if supervised():  # which sees how every rank ended, and says whose fault it was
+    if supervised():  # the supervisor sees how every rank ended, and determines which one was at fault
         return 1
     output = job.run_dir.trainer_output
     log = str(output) if output.exists() else str(job.run_dir.events)
@@ -321,16 +321,16 @@ def _failed(job: Job, error: Exception) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the host or on a GPU."""
+    """Whether an error means that memory ran out, on the host or on a GPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process at once with `code`: collectives that others left must not hold it at exit."""
+    """Ends this process immediately with `code`: collectives that others left must not block it at exit."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # full or closed: what was done is still done
+        with contextlib.suppress(OSError, ValueError):  # full or closed: the work is done anyway
             stream.flush()
     os._exit(code)
 
@@ -342,7 +342,7 @@ def _peaks(world: World) -> dict[str, str]:
 
 
 def peak_memory() -> int:
-    """The highest resident memory of this process so far, in bytes; 0 where the system does not say."""
+    """The highest resident memory of this process so far, in bytes; 0 if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -351,7 +351,7 @@ def peak_memory() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what takes part in the arithmetic, and the number of threads it uses."""
+    """Versions of everything that takes part in the arithmetic, and the number of threads it uses."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
     own = {"engine": _own_source(), "kernels": compiled.kind(), "threads": str(torch.get_num_threads())}
     return {"python": sys.version.split()[0], **found, **own}
@@ -359,12 +359,12 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _own_source() -> str:
-    """The source that this process was started from, whatever becomes of the files while it runs."""
+    """The digest of the source that this process was started from, even if the files change while it runs."""
     return source_digest(Path(__file__).parents[1])
 
 
 def source_digest(folder: Path) -> str:
-    """Twelve hexadecimal digits that another source in `folder` would not have."""
+    """Twelve hexadecimal digits that identify the source in `folder`."""
     whole = hashlib.sha256()
     for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.c")]):
         whole.update(f"{file.relative_to(folder)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
@@ -372,7 +372,7 @@ def source_digest(folder: Path) -> str:
 
 
 def git_revision() -> str:
-    """The revision of the source this runs from; empty where it is no git checkout."""
+    """The git revision of the running source; empty if it is not in a git checkout."""
     try:
         result = subprocess.run(
             ["git", "rev-parse", "HEAD"],

@@ -21,7 +21,7 @@ from engine.process.heartbeat import RankStatus
 
 T = TypeVar("T")
 
-# Ranks wait for rank 0 while it tokenizes or saves; a dead rank is noticed by the launcher, not by this limit.
+# Ranks wait for rank 0 while it tokenizes or saves; the launcher notices a dead rank, not this limit.
 COLLECTIVE_LIMIT = timedelta(hours=12)
 BUCKET_ELEMENTS = 4 << 20  # 16 MiB of fp32 gradients are summed at a time
 
@@ -30,7 +30,7 @@ class World:
     """All ranks of the run, seen from one of them."""
 
     def __init__(self) -> None:
-        # Ranks that a supervisor started meet in a file, which needs no port that another program might take.
+        # Ranks that a supervisor started meet through a file, which needs no port that another program might take.
         meeting = os.environ.get(environment.RENDEZVOUS)
         group = InitProcessGroupKwargs(timeout=COLLECTIVE_LIMIT, init_method=meeting)
         self.accelerator = Accelerator(kwargs_handlers=[group])
@@ -39,15 +39,15 @@ class World:
         self.rank: int = self.accelerator.process_index
         self.size: int = self.accelerator.num_processes
         self.device: torch.device = self.accelerator.device
-        # Where the launcher's world is not this one's, every process believes it is rank 0: its own word decides.
+        # If the launcher's world differs from this one, every process believes it is rank 0: the RANK variable decides.
         self.is_main: bool = self.accelerator.is_main_process and os.environ.get("RANK", "0") == "0"
         self.is_local_main: bool = self.accelerator.is_local_main_process
 
     def check(self, promised: int, command: str) -> None:
-        """Raises InputError unless this is the world that was launched and promised.
+        """Raises InputError unless this world has the size that was launched and promised.
 
         accelerate's multi-GPU launcher on a machine without GPUs starts processes that each believe they are alone;
-        `command` is what works there instead. `promised` 0 promises nothing.
+        `command` is what works there instead. If `promised` is 0, nothing was promised.
         """
         if self.launched != self.size:
             gpus = torch.accelerator.device_count()
@@ -56,7 +56,7 @@ class World:
             raise InputError("world_promised", promised=promised, found=self.size)
 
     def together(self, work: Callable[[], T], *, chosen: bool) -> T | None:
-        """Does `work` on the chosen ranks; its InputError is raised on all of them, so that none waits for ever."""
+        """Does `work` on the chosen ranks; raises its InputError on all of them, so that none waits forever."""
         value, fault = None, None
         if chosen:
             try:
@@ -70,9 +70,9 @@ class World:
         return value
 
     def shared(self, opened: Callable[[], T], files: Iterable[Path]) -> T | None:
-        """What every rank opened of files that are theirs alone: their names are gone when all have them open.
+        """Opens files private to the ranks on every rank, and unlinks them once all have them open.
 
-        None on all ranks where one of them could not; so nothing is left behind, however the ranks end.
+        Returns None on all ranks if one of them failed to open them. Nothing is left behind, however the ranks end.
         """
         value: T | None = None
         files = list(files)
@@ -91,12 +91,12 @@ class World:
         return value if everyone else None
 
     def wait(self) -> None:
-        """Returns when every rank has come here."""
+        """Returns when every rank has called it."""
         with self.rank_status.waiting_for_others():
             self.accelerator.wait_for_everyone()
 
     def sum(self, values: list[float]) -> list[float]:
-        """Each value summed over all ranks, in float64 (float32 where the device has no other)."""
+        """Each value summed over all ranks, in float64 (float32 if the device has no float64)."""
         if self.size == 1:
             return values
         kind = torch.float32 if self.device.type == "mps" else torch.float64
@@ -106,7 +106,7 @@ class World:
             return cast(list[float], tensor.tolist())
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Adds up every parameter's gradient over all ranks, in place; a rank without one counts as zero."""
+        """Sums every parameter's gradient over all ranks, in place; a missing gradient counts as zero."""
         if self.size == 1:
             return
         with self.rank_status.waiting_for_others():
@@ -143,12 +143,12 @@ class World:
         return box[0]
 
     def forget_meeting(self) -> None:
-        """Removes the file the ranks met in, where nobody else is left to do it."""
+        """Removes the file that the ranks met through, if nothing else is left to do it."""
         if path := os.environ.get(environment.RENDEZVOUS):
             Path(path.removeprefix("file://").partition("?")[0]).unlink(missing_ok=True)
 
     def end(self) -> None:
-        """Leaves the process group in order."""
+        """Leaves the process group in an orderly way."""
         self.accelerator.end_training()
 
 
@@ -160,7 +160,7 @@ def _sum_bucket(gradients: list[Tensor]) -> None:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seeds torch, numpy and random from (seed, step, rank), so that a resumed step draws what it would have drawn."""
+    """Seeds torch, numpy and random from (seed, step, rank), so that a resumed step draws the same numbers."""
     words = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint64)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]) % 2**32)

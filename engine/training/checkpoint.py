@@ -35,18 +35,18 @@ from engine.training.tensorfile import save_file
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-MODEL_WEIGHTS = "model.safetensors"  # of a transformers folder
+MODEL_WEIGHTS = "model.safetensors"  # in a transformers folder
 OLD_BEST = ".sft-old-best"
-SLACK = 1 << 20  # bytes for configurations, headers, and what the file system adds
+SLACK = 1 << 20  # bytes for configurations, headers, and the file system's overhead
 SAVE_ERRORS = (OSError, SafetensorError)
 
 
-_sync_file = _sync_folder = sync  # the content of a folder is its entries
+_sync_file = _sync_folder = sync  # syncing a folder syncs its entries
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A published checkpoint: where, how large (bytes), and how long it took (seconds)."""
+    """A published checkpoint: its path, its size (bytes), and the time it took (seconds)."""
 
     path: Path
     size: int
@@ -62,12 +62,12 @@ class FoundCheckpoint:
 
     @property
     def step(self) -> int:
-        """Optimizer steps it has behind it."""
+        """Optimizer steps done at the checkpoint."""
         return int(self.manifest["step"])
 
     @property
     def frozen(self) -> Path:
-        """The file with the weights that do not learn."""
+        """The file with the frozen weights."""
         return self.path.parent / str(self.manifest["frozen"]["file"])
 
     def model_config(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class FoundCheckpoint:
         return value
 
     def generation_config(self) -> GenerationConfig:
-        """The model's generation settings, which are published with the best model."""
+        """The model's generation settings, published with the best model."""
         return GenerationConfig.from_pretrained(self.path, local_files_only=True)
 
     def weights(self) -> dict[str, Tensor]:
@@ -85,15 +85,15 @@ class FoundCheckpoint:
             return {**load_file(self.frozen), **load_file(self.path / WEIGHTS)}
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """The optimizer's tensors, as `optim.state_tensors` named them."""
+        """The optimizer's tensors, under the names from `optim.state_tensors`."""
         with reading_untrusted("model_bad", self.path):
             return load_file(self.path / OPTIMIZER)
 
 
 class CheckpointWriter:
-    """Saves one run's checkpoints; used by rank 0 alone.
+    """Saves one run's checkpoints; used on rank 0 only.
 
-    `frozen` is the entry of the frozen file in a verified manifest of this run, if there is one already.
+    `frozen` is the entry of the frozen file in a verified manifest of this run, if one exists.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class CheckpointWriter:
     ) -> None:
         self._output, self._model, self._optimizer = output, model, optimizer
         self._keep, self._frozen = keep, frozen
-        self._sound: set[int] = set()  # steps whose checkpoints were verified, or written here
+        self._sound: set[int] = set()  # steps whose checkpoints were verified, or written by this object
 
     def save(self, about: dict[str, Any]) -> Saved:
         """Writes and publishes the checkpoint of `about["step"]`; raises one of SAVE_ERRORS.
 
-        Every file is on the disk before the folder gets its name. `about` becomes part of the manifest.
+        Every file is synced to disk before the folder gets its name. `about` becomes part of the manifest.
         """
         began = time.perf_counter()
         final = self._output.checkpoint(int(about["step"]))
@@ -134,18 +134,18 @@ class CheckpointWriter:
         return Saved(final, sum(entry["size"] for entry in files.values()), time.perf_counter() - began)
 
     def write_frozen(self) -> dict[str, Any]:
-        """The manifests' entry of the weights that do not learn, written where they are not yet; raises SAVE_ERRORS."""
+        """The manifest entry of the frozen weights, which are written if they are not yet; raises SAVE_ERRORS."""
         if self._frozen is None:
             self._frozen = _write_frozen(self._output.checkpoints / "frozen", frozen_tensors(self._model))
         return self._frozen
 
     @property
     def frozen(self) -> Path | None:
-        """The file with the weights that do not learn, once it is written."""
+        """The file with the frozen weights, once it is written."""
         return None if self._frozen is None else self._output.checkpoints / str(self._frozen["file"])
 
     def bytes_needed(self) -> int:
-        """An upper bound on the bytes that the next checkpoint takes."""
+        """An upper bound on the bytes of the next checkpoint."""
         state = (t for values in self._optimizer.state.values() for t in values.values() if isinstance(t, Tensor))
         trained = trained_parameters(self._model).values()
         frozen = frozen_tensors(self._model).values() if self._frozen is None else ()
@@ -161,8 +161,8 @@ class CheckpointWriter:
         return {path.name: describe(path) for path in sorted(folder.iterdir())}
 
     def prune(self, newest: int, best_step: int) -> list[str]:
-        """Removes all but the newest checkpoints up to step `newest` and that of `best_step`; the removed names."""
-        # Later ones are damaged, or resuming would have begun there; they are replaced when training reaches them.
+        """Removes all but the newest checkpoints up to step `newest` and that of `best_step`; returns those names."""
+        # Later ones are damaged, or the run would have resumed there; they are replaced when training reaches them.
         mine = [step for step in self._output.checkpoint_steps() if step <= newest]
         doomed = [step for step in mine[self._enough(mine) :] if step != best_step]
         for step in doomed:
@@ -171,7 +171,7 @@ class CheckpointWriter:
         return [self._output.checkpoint(step).name for step in doomed]
 
     def _enough(self, steps: list[int]) -> int:
-        """How many of `steps`, newest first, it takes to have as many sound ones as are to be kept."""
+        """How many of `steps`, newest first, must be kept to have the required number of sound ones."""
         sound = 0
         for place, step in enumerate(steps):
             sound += self._is_sound(step)
@@ -180,7 +180,7 @@ class CheckpointWriter:
         return len(steps)
 
     def _is_sound(self, step: int) -> bool:
-        """Whether a checkpoint may be counted on; read only once, and not where this writer wrote it."""
+        """Whether a checkpoint is intact; verified only once, and not if this object wrote it."""
         if step not in self._sound:
             with contextlib.suppress(OSError, ValueError):
                 verify(self._output.checkpoint(step))
@@ -189,7 +189,7 @@ class CheckpointWriter:
 
 
 def _make_room(path: Path) -> None:
-    """Removes what stands in a checkpoint's place: one of an earlier attempt that was found wanting, or a stranger."""
+    """Removes whatever is in a checkpoint's place: a damaged one of an earlier attempt, or something unrelated."""
     if path.is_dir() and not path.is_symlink():
         _remove_checkpoint(path)
     else:
@@ -197,7 +197,7 @@ def _make_room(path: Path) -> None:
 
 
 def _remove_checkpoint(folder: Path) -> None:
-    """Removes a checkpoint; what a person put into its folder is kept next to it; raises OSError."""
+    """Removes a checkpoint; files that a person put into its folder are kept next to it; raises OSError."""
     kept, number = folder.with_name(f"{folder.name}-kept"), 2
     while os.path.lexists(kept):
         kept, number = folder.with_name(f"{folder.name}-kept.{number}"), number + 1
@@ -205,7 +205,7 @@ def _remove_checkpoint(folder: Path) -> None:
 
 
 def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
-    """Removes a folder; what is not `own` goes to the folder `kept`, where its name is free; raises OSError."""
+    """Removes a folder; what is not in `own` moves to the folder `kept` if its name is free there; raises OSError."""
     for name in set(os.listdir(folder)).difference(own):
         if not os.path.lexists(kept / name):
             kept.mkdir(exist_ok=True)
@@ -214,7 +214,7 @@ def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
 
 
 def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Writes the weights that do not learn under the hash of their file; their entry for manifests."""
+    """Writes the frozen weights under the hash of their file; returns their entry for manifests."""
     folder.mkdir(parents=True, exist_ok=True)
     staged = staged_at(folder / "frozen")
     try:
@@ -229,7 +229,7 @@ def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def bytes_needed(model: Any, optimizer: str) -> int:
-    """An upper bound on the bytes that the first checkpoint and the best model take together."""
+    """An upper bound on the bytes of the first checkpoint and the best model together."""
     trained = _bytes_of(trained_parameters(model).values())
     frozen = _bytes_of(frozen_tensors(model).values())
     state = 2 * trained if optimizer == "adamw" else trained // 16
@@ -241,12 +241,12 @@ def _bytes_of(tensors: Iterable[Tensor]) -> int:
 
 
 def remove_leftovers(output: OutputDir) -> None:
-    """Removes what saves that were cut off left behind; only to be called under the folder's lock."""
+    """Removes what interrupted saves left behind; call only under the folder's lock."""
     output.remove_staged()
 
 
 def newest_sound(output: OutputDir) -> tuple[FoundCheckpoint | None, list[Message]]:
-    """The newest checkpoint whose every hash is right, and a message for each newer one that was skipped."""
+    """The newest checkpoint whose hashes are all correct, and a message for each newer one that was skipped."""
     skipped: list[Message] = []
     for step in output.checkpoint_steps():
         path = output.checkpoint(step)
@@ -258,7 +258,7 @@ def newest_sound(output: OutputDir) -> tuple[FoundCheckpoint | None, list[Messag
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint; raises OSError or ValueError that names the file where something is wrong."""
+    """The manifest of a checkpoint; raises OSError or ValueError naming the file if something is wrong."""
     manifest = _read_manifest(path)
     for name, file, wanted_size, wanted_hash in _promised(path, manifest):
         size = _regular(file, name).st_size
@@ -270,7 +270,7 @@ def verify(path: Path) -> dict[str, Any]:
 
 
 def _promised(path: Path, manifest: dict[str, Any]) -> list[tuple[str, Path, int, str]]:
-    """Name, place, size and hash of every file; raises ValueError where a manifest promises less than it should."""
+    """Name, path, size and hash of every file; raises ValueError if a manifest lists less than it should."""
     try:
         files, frozen = dict(manifest["files"]), manifest["frozen"]
         entries = [(name, path / name, entry) for name, entry in files.items()]
@@ -287,7 +287,7 @@ def _promised(path: Path, manifest: dict[str, Any]) -> list[tuple[str, Path, int
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest, which is hashed itself; raises OSError, or ValueError where it is not the one that was written."""
+    """The manifest, which has a hash itself; raises OSError, or ValueError if it is not the one that was written."""
     _regular(path / MANIFEST, MANIFEST)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -301,7 +301,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _regular(path: Path, name: str) -> os.stat_result:
-    """The status of a file; raises ValueError where it is anything else: a pipe would be waited for."""
+    """The status of a regular file; raises ValueError if it is anything else: reading a pipe would block."""
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{name} is not a regular file")
@@ -330,9 +330,9 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | None = None) -> None:
-    """Writes the model as a transformers folder and puts it in the place of the best so far; raises SAVE_ERRORS.
+    """Writes the model as a transformers folder and replaces the best one so far with it; raises SAVE_ERRORS.
 
-    Weights that do not learn are taken from the file `frozen`, as they were loaded; without it from the model.
+    Frozen weights are taken from the file `frozen`, as they were loaded, or without it from the model.
     """
     staged = staged_at(output.best)
     old = output.path / OLD_BEST
@@ -343,7 +343,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         model.generation_config.save_pretrained(staged)
         _write_model(staged / MODEL_WEIGHTS, model, frozen)
         digest = describe(staged / MODEL_WEIGHTS)["sha256"]
-        # As sha256sum writes it: whoever starts from this model finds out whether it is still the one published.
+        # In sha256sum's format: a run that starts from this model can check that it is still the one published.
         _write_text(staged / f"{MODEL_WEIGHTS}.sha256", f"{digest}  {MODEL_WEIGHTS}\n")
         save_tokenizer(tokenizer, staged)
         for path in staged.iterdir():
@@ -367,10 +367,10 @@ def _write_model(path: Path, model: Any, frozen: Path | None) -> None:
 
 
 def restore_best(output: OutputDir) -> None:
-    """Puts the earlier best model back where a publication was cut off between its two renames, else removes it."""
+    """Restores the earlier best model if a publication was interrupted between its two renames, else removes it."""
     old = output.path / OLD_BEST
     if old.exists() and not output.best.exists():
         old.rename(output.best)
     elif old.is_dir() and not old.is_symlink():
         with contextlib.suppress(OSError):
-            _remove(old, output.files_of_best(), output.best)  # what a person put there stays with the best model
+            _remove(old, output.files_of_best(), output.best)  # files that a person put there stay with the best model

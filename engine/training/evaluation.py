@@ -1,7 +1,7 @@
 """Loss and BLEU over the validation rows, each counted once on any number of ranks.
 
-Batches are formed over all rows first and dealt to the ranks whole, so that a score does not depend on how many
-there are; losses are added up in the order of the rows.
+Batches are formed over all rows first and distributed to the ranks whole, so that a score does not depend on the
+number of ranks; losses are summed in the order of the rows.
 """
 
 import time
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ScoredReply:
-    """A generated reply next to its prompt, as the model sees it, and its reference, as the file has it."""
+    """A generated reply with its prompt, as the model sees it, and its reference, as in the file."""
 
     row: int
     prompt: str
@@ -37,10 +37,10 @@ class ScoredReply:
 
 @dataclass(frozen=True)
 class Score:
-    """The outcome of one evaluation; `loss` is the mean over label tokens, `bleu` is 0 to 100.
+    """The outcome of an evaluation; `loss` is the mean over label tokens, `bleu` is 0 to 100.
 
-    `bleu_of_labels` is what replies would score that are the labels as the model learns them: cut, and in the
-    tokenizer's own spelling. More can hardly be reached.
+    `bleu_of_labels` is the score of replies equal to the labels as the model learns them: cut, and in the
+    tokenizer's own spelling. A higher score can hardly be reached.
     """
 
     rows: int
@@ -54,7 +54,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates one model on the rows of one store; `references` are those rows' responses, word for word."""
+    """Evaluates one model on the rows of one store; `references` are those rows' responses, verbatim."""
 
     network: Network
     tokenizer: PreTrainedTokenizerBase
@@ -65,7 +65,7 @@ class Evaluator:
     progress: Progress
 
     def run(self) -> Score:
-        """Evaluates; the same score on every rank. The model is left in eval mode."""
+        """Evaluates; returns the same score on every rank. The model is left in eval mode."""
         began = time.perf_counter()
         self.network.model.eval()
         self.network.begin_step()
@@ -80,16 +80,16 @@ class Evaluator:
 
     @property
     def rows(self) -> int:
-        """Rows whose loss is computed."""
+        """The number of rows whose loss is computed."""
         return rows_scored(self.config, len(self.store))
 
     @property
     def rows_replied(self) -> int:
-        """Rows, from the first on, that a reply is generated for."""
+        """The number of rows, counted from the first, for which a reply is generated."""
         return rows_replied(self.config, len(self.store))
 
     def lengths(self, rows: int) -> Lengths:
-        """Lengths of the first rows."""
+        """The lengths of the first `rows` rows."""
         everything = range(rows)
         return Lengths(self.store.lengths("prompt", everything), self.store.lengths("label", everything))
 
@@ -99,7 +99,7 @@ class Evaluator:
         return batching.pack(range(self.rows), self.lengths(self.rows), budget)
 
     def reply_batches(self) -> list[list[int]]:
-        """The rows that replies are generated for, as many together as the settings say, the longest prompts first."""
+        """The batches of rows for replies, of the size that the settings give, the longest prompts first."""
         prompts = self.lengths(self.rows_replied).prompt
         order = batching.longest_first(Lengths(prompts, prompts * 0))
         size = self.config.eval_batch_rows
@@ -107,7 +107,7 @@ class Evaluator:
 
     @cached_property
     def longest_reply(self) -> int:
-        """The most tokens of a reply."""
+        """The most tokens that a reply may have."""
         return self.config.max_new_tokens or int(self.lengths(self.rows_replied).label.max())
 
     def _loss(self) -> float:
@@ -125,11 +125,11 @@ class Evaluator:
             yield number + 1, batches[number]
 
     def row_losses(self, indices: list[int]) -> list[float]:
-        """Summed cross-entropy of each row of a batch."""
+        """The summed cross-entropy of each row of a batch."""
         return self.network.row_losses(*rows_of(self.store, indices))
 
     def _generate(self) -> list[list[int]]:
-        """Greedy replies to the first prompts, as token ids without special tokens' padding."""
+        """Greedy replies to the first prompts, as token ids without padding."""
         batches = self.reply_batches()
         found: list[tuple[int, list[int]]] = []
         for done, batch in self._mine("generating", batches):
@@ -150,7 +150,7 @@ class Evaluator:
 
 
 def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:
-    """Corpus BLEU (0 to 100) by sacrebleu and its signature, with the tokenizer that fits the references' script."""
+    """Corpus BLEU (0 to 100) by sacrebleu and its signature, with the tokenizer that suits the references' script."""
     if not references:
         return 0.0, ""
     metric = BLEU(tokenize=bleu_tokenizer(references))
@@ -161,7 +161,7 @@ def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:
 def bleu_tokenizer(texts: list[str]) -> str:
     """sacrebleu's tokenizer for a script: `zh` for Chinese, `char` for other scripts without spaces, else `13a`.
 
-    Judged by the letters of `texts`: a script counts where it has more than a tenth of them.
+    Decided by the letters of `texts`: a script counts if it has more than a tenth of them.
     """
     counts = {"HAN": 0, "UNSPACED": 0, "LETTERS": 1}
     for char in "".join(texts)[:200_000]:

@@ -1,4 +1,4 @@
-"""The best model of a run as a plain state dict, for programs that read nothing else; used by rank 0 alone."""
+"""The best model of a run as a plain state dict, for programs that read no other format; used on rank 0 only."""
 
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from engine.training.statedict import write_state_dict
 
 
 def target_of(job: Job) -> Path | None:
-    """Where the state dict is to be; None where none is asked for."""
+    """The path of the state dict; None if none is requested."""
     return Path(job.config.export_state_dict) if job.config.export_state_dict else None
 
 
 def warn_of_stranger(job: Job) -> None:
-    """Warns at the beginning where a file that no run of this folder wrote has the name."""
+    """Warns at the start if the target is a file that no run of this folder wrote."""
     target = target_of(job)
     if target is not None and not exports.may_be_written(target, job.output):
         job.warn(Message.of("export_kept", path=str(target), best=str(job.output.best)))
 
 
 def export_best(job: Job, net: Any) -> None:
-    """Writes the published model, unless that was done; what stands in the way is a warning."""
+    """Writes the published model unless that was done; an obstacle only causes a warning."""
     target = target_of(job)
     if target is None:
         return
@@ -48,7 +48,7 @@ def export_best(job: Job, net: Any) -> None:
 
 
 def export_again(job: Job) -> None:
-    """Writes the best model of a finished run, where that is asked for now and was not done; raises InputError."""
+    """Writes the best model of a finished run if that is now requested and was not done; raises InputError."""
     target, best = target_of(job), str(job.output.best)
     if target is None or not exports.is_due(target, job.output):
         return
@@ -67,7 +67,7 @@ def export_again(job: Job) -> None:
 
 
 def names_of(net: Any) -> dict[str, str]:
-    """Every name of a model's state dict, with the name under which the published model has the tensor."""
+    """Every name in a model's state dict, with the name of the same tensor in the published model."""
     first: dict[int, str] = {id(parameter): name for name, parameter in net.named_parameters()}
     names: dict[str, str] = {}
     for name, tensor in net.state_dict(keep_vars=True).items():
@@ -76,11 +76,11 @@ def names_of(net: Any) -> dict[str, str]:
 
 
 def _write(output: OutputDir, target: Path, names: dict[str, str]) -> None:
-    """Writes next to the target and renames; the record comes first, so that a file is never without one."""
+    """Writes a temporary file and renames it; the record is written first, so that no exported file is without one."""
     source = exports.digest_of_best(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     same_disk = target.parent.stat().st_dev == output.path.stat().st_dev
-    folder = output.path if same_disk else target.parent  # what a killed run leaves in its own folder is removed
+    folder = output.path if same_disk else target.parent  # a run removes leftovers from its own folder only
     staged = staged_at(folder / "export.bin")
     try:
         write_state_dict(staged, tensorfile.stored(output.best / MODEL_WEIGHTS), names)

@@ -1,7 +1,7 @@
-"""The loop of a training: steps, evaluations and checkpoints, from the first step or from where a run stopped.
+"""The training loop: steps, evaluations and checkpoints, from the first step or from where a run stopped.
 
-Inputs are checked before anything is written, then steps follow each other until the last epoch is evaluated. A
-resumed run computes its position from the number of steps behind it, so it needs no generator state and repeats
+Inputs are checked before anything is written; then steps follow each other until the last epoch is evaluated. A
+resumed run computes its position from the number of steps done, so it needs no generator state and repeats
 nothing.
 """
 
@@ -44,7 +44,7 @@ from engine.training.step import StepResult, StepRunner
 
 
 def train(job: Job) -> Message:
-    """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
+    """Runs the whole job; returns its final message. Raises InputError, StopAskedError or DivergedError."""
     lock = job.world.together(lambda: lock_output(job), chosen=job.world.is_main)
     if job.record.resume and (owner := finished_owner(job)):
         job.world.together(lambda: export_again(job), chosen=job.world.is_main)
@@ -57,14 +57,14 @@ def train(job: Job) -> Message:
     owner = job.output.owner()
     try:
         return begin(job, prepared, lock).run()
-    except InputError:  # the proof of the resume failed: the folder is as it was
+    except InputError:  # the resumed run failed its proof: the folder is unchanged
         if lock is not None and owner and lock.hold():
             write_json(job.output.owner_file, owner)
         raise
 
 
 def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Training":
-    """Takes the output folder over and puts optimizer and position in place; `lock` is that folder's, on rank 0."""
+    """Takes over the output folder and sets up optimizer and position; `lock` is that folder's, on rank 0."""
     start = prepared.start
     parameters = freezing.trained_parameters(prepared.model)
     optimizer = optim.make_optimizer(job.config, parameters.values())
@@ -97,7 +97,7 @@ def _take_over(job: Job, prepared: Prepared) -> None:
     output = job.output
     for folder in (output.checkpoints, output.checkpoints / "frozen", output.earlier):
         try:
-            require_own_folder(folder)  # or another run's checkpoints were pruned
+            require_own_folder(folder)  # otherwise another run's checkpoints would be pruned
         except OSError as error:
             raise InputError("folder_unwritable", path=str(folder), setting="output_dir", **reason(error)) from None
     checkpoint.remove_leftovers(output)
@@ -116,9 +116,9 @@ def _take_over(job: Job, prepared: Prepared) -> None:
 
 
 def _write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
-    """Writes down what does not learn as it was loaded, and keeps of it what the network computes with.
+    """Writes the frozen tensors as they were loaded, and then keeps only the form that the network computes with.
 
-    Where it cannot be written, all is kept, and the first checkpoint tries again.
+    If they cannot be written, everything is kept, and the first checkpoint tries again.
     """
 
     def write() -> bool:
@@ -133,13 +133,13 @@ def _write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> Non
         prepared.network.drop_frozen_fp32()
     net = prepared.model
     rest = (*(p for p in net.parameters() if not p.requires_grad), *net.buffers())
-    loading.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are copies already
+    loading.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are already copies
 
 
 def _keep_encodings(job: Job, prepared: Prepared) -> bool:
-    """Whether the encoder's output is kept across epochs; a run that is resumed goes on as it began, to the same bits.
+    """Whether the encoder's output is kept across epochs; a resumed run continues as it began, to the same bits.
 
-    The disk has to bear it beside the checkpoints: where it does not, rows are encoded anew, as if they had been kept.
+    The disk must have room for it in addition to the checkpoints: if not, rows are recomputed, with the same results.
     """
     network, store, start = prepared.network, prepared.train_rows, prepared.start
     size = network.encodings_bytes(store)
@@ -169,26 +169,26 @@ def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
 
 @dataclass
 class Training:
-    """The loop, and what it has found so far."""
+    """The loop, and its results so far."""
 
     job: Job
     prepared: Prepared
     optimizer: torch.optim.Optimizer
     writer: CheckpointWriter
-    lock: FolderLock | None = None  # of the output folder; rank 0's
+    lock: FolderLock | None = None  # of the output folder; on rank 0
     evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
     last_loss: float = float("nan")
     epoch_losses: EpochLosses = field(default_factory=EpochLosses)
-    proof: Proof | None = None  # rank 0's, after a resume
-    prove_until: int = 0  # the last step that has to be repeated
-    hurried: bool = False  # all ranks are to save and leave without another computation
+    proof: Proof | None = None  # on rank 0, after a resume
+    prove_until: int = 0  # the last step that must be repeated
+    hurried: bool = False  # all ranks must save and exit without another computation
     saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
     ceiling_told: bool = False
     encodings: bool = False  # whether the encoder's output is kept across epochs
 
     @property
     def step(self) -> int:
-        """Optimizer steps done."""
+        """Optimizer steps done so far."""
         return self.job.step
 
     def run(self) -> Message:
@@ -202,7 +202,7 @@ class Training:
             warn_of_stranger(job)
         runner, samples = self.runner(), self.samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
-            self._evaluate()  # the run was cut between the last step of an epoch and its score
+            self._evaluate()  # the run was interrupted between the last step of an epoch and its evaluation
         freezing.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
         while self.step < prepared.steps_total:
@@ -218,7 +218,7 @@ class Training:
         return self._finished()
 
     def _judge_epoch(self) -> None:
-        """Warns where the loss of the epoch that has ended is above that of before."""
+        """Warns if the loss of the finished epoch is above that of the previous one."""
         epoch, job = self.step // self.prepared.per_epoch, self.job
         rise = self.epoch_losses.end(epoch)
         if rise is None:
@@ -232,7 +232,7 @@ class Training:
         job.warn(Message.of("loss_rose", epoch=epoch, since=since[0], since_zh=since[1], **shown))
 
     def samples(self) -> Callable[[int], batching.Ids]:
-        """The samples of the step after so many, over all ranks."""
+        """A function that returns the samples of the step after a number of steps, over all ranks."""
         config, rows = self.job.config, len(self.prepared.train_rows)
         batch = config.effective_batch(self.job.world.size)
 
@@ -243,12 +243,12 @@ class Training:
         return samples
 
     def loss_ahead(self, runner: StepRunner, samples: Callable[[int], batching.Ids]) -> float:
-        """The loss of the next step: what a resumed run must find again."""
+        """The loss of the next step, which a resumed run must reproduce."""
         seed_step(self.job.config.seed, self.step, self.job.world.rank)
         return runner.loss_of(samples(self.step))
 
     def runner(self) -> StepRunner:
-        """What computes the steps."""
+        """The runner that computes the steps."""
         job, prepared = self.job, self.prepared
         return StepRunner(
             network=prepared.network,
@@ -260,7 +260,7 @@ class Training:
         )
 
     def one_step(self, runner: StepRunner, samples: batching.Ids) -> bool:
-        """One optimizer step and its event; whether some rank was asked to stop."""
+        """Does one optimizer step and writes its event; returns whether some rank was asked to stop."""
         job = self.job
         rate = optim.learning_rate(job.config, self.step, self.prepared.steps_total)
         optim.set_learning_rate(self.optimizer, rate)
@@ -302,7 +302,7 @@ class Training:
         return result.stop_asked
 
     def _abandon(self) -> bool:
-        """Forgets the step that was broken off; the run is to stop."""
+        """Discards the aborted step; returns that the run must stop."""
         self.hurried = True
         self.optimizer.zero_grad(set_to_none=True)
         return True
@@ -312,9 +312,9 @@ class Training:
             self.proof.check(self.step + 1, loss)
 
     def save(self, loss_ahead: Callable[[], float] | None) -> Path | None:
-        """The checkpoint of this step; None, and a warning, where it could not be written."""
+        """Saves and returns the checkpoint of this step; None, with a warning, if it could not be written."""
         job = self.job
-        # Rank 0 alone knows what was saved, and all ranks must go the same way: the way on has collectives.
+        # Only rank 0 knows what was saved, and all ranks must take the same branch: what follows has collectives.
         if job.world.from_main(self.saved is not None and self.saved[0] == self.step):
             return self.saved[1] if self.saved else None
         if not self.step:
@@ -336,7 +336,7 @@ class Training:
         return saved
 
     def _require_folder(self) -> None:
-        """Raises FolderLostError on every rank where another run has taken the output folder over."""
+        """Raises FolderLostError on every rank if another run has taken over the output folder."""
         job = self.job
         if job.world.from_main(self.lock is None or self.lock.hold()):
             return
@@ -377,7 +377,7 @@ class Training:
         }
 
     def evaluator(self) -> Evaluator:
-        """What scores the model on the validation rows."""
+        """The evaluator on the validation rows."""
         job, prepared = self.job, self.prepared
         return Evaluator(
             prepared.network,
@@ -390,12 +390,12 @@ class Training:
         )
 
     def _evaluate(self) -> None:
-        """Scores the model on the validation rows, and publishes it where it is the best so far."""
+        """Scores the model on the validation rows, and publishes it if it is the best so far."""
         job, prepared = self.job, self.prepared
         epoch = self.step // prepared.per_epoch
         try:
             score = self.evaluator().run()
-        except StopAskedError:  # the steps are saved; the evaluation is repeated by whoever resumes
+        except StopAskedError:  # the steps are saved; a resumed run repeats the evaluation
             raise self._stopped(self.saved[1] if self.saved else None) from None
         tell_score(job, score, epoch, self.step)
         if not self.ceiling_told:
@@ -430,7 +430,7 @@ class Training:
         except SAVE_ERRORS as error:
             path, why = str(self.job.output.best), one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
-            self.evaluations = others  # repeated by whoever resumes from here
+            self.evaluations = others  # a run resumed from here repeats the evaluation
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
         job, reason = self.job, self.job.stop_asked.reason()
@@ -442,7 +442,7 @@ class Training:
         return StopAskedError(Message.of(f"ended_{reason}", checkpoint=str(saved), **args))
 
     def _diverged(self, runner: StepRunner, result: StepResult, samples: batching.Ids) -> DivergedError:
-        """Whose micro-batch it was, found by computing them once more, one by one."""
+        """The error that names the rows at fault, found by recomputing micro-batches one by one."""
         job, rows = self.job, self.prepared.train_rows.rows
         seed_step(job.config.seed, self.step, job.world.rank)
         mine = [int(rows[sample]) for sample in runner.not_finite(samples)]
@@ -484,6 +484,6 @@ def _listed(numbers: list[int], most: int) -> str:
 
 
 def _best(evaluations: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Step and entry of the best evaluation: the last one published, which beat those before; (-1, {}) without one."""
+    """Step and entry of the best evaluation: the last one published, which beat the earlier ones; else (-1, {})."""
     published = [int(step) for step, entry in evaluations.items() if entry["published"]]
     return (max(published), evaluations[str(max(published))]) if published else (-1, {})

@@ -15,21 +15,21 @@ from engine.cpu.reference import Matrix
 
 
 def make_optimizer(config: RunConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that learn."""
+    """The optimizer for the trained parameters."""
     if config.optimizer == "adamw":
         return AdamW(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
     return Adafactor(parameters, lr=config.learn_rate, weight_decay=config.weight_decay)
 
 
 class _WithoutTorchCompile(torch.optim.Optimizer):
-    """An optimizer without torch's compiler: 70 MB and a second, imported by these methods to keep it out of them."""
+    """An optimizer that does not import torch's compiler (70 MB and a second), as the methods of torch's class do."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters."""
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Lets go of every gradient, or fills it with zeros."""
+        """Drops every gradient, or fills it with zeros."""
         inspect.unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)
 
 
@@ -43,17 +43,16 @@ class AdamW(_WithoutTorchCompile, torch.optim.AdamW):
 
 
 class Adafactor(_WithoutTorchCompile, torch.optim.Adafactor):
-    """torch's Adafactor, the same update and state in half its time on a CPU.
+    """torch's Adafactor with the same update and state, in half the time on a CPU.
 
     The second moment of a matrix is r_i × c_j over the mean of r, so its inverse root is a product of a column and a
-    row. Where the moment would be clamped,
-    torch's own code is used.
+    row. If the moment would be clamped, torch's own code is used.
     After Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost" (2018).
     """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update; every gradient that was used is gone afterwards."""
+        """Makes one update; every gradient that was used is dropped afterwards."""
         others: list[tuple[nn.Parameter, Tensor]] = []
         matrices: dict[Any, list[tuple[nn.Parameter, Matrix]]] = {}
         for group in self.param_groups:
@@ -80,7 +79,7 @@ class Adafactor(_WithoutTorchCompile, torch.optim.Adafactor):
         return super().step(closure)  # type: ignore[no-untyped-call]
 
     def _matrix(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Matrix | None:
-        """What is to be updated, or None where that is left to torch."""
+        """The matrix to update, or None if it is left to torch."""
         state = self.state[parameter]
         if gradient.dim() != 2 or gradient.dtype != torch.float32 or not state:
             return None
@@ -105,7 +104,7 @@ def _end_to_end(matrix: Matrix) -> bool:
 
 
 def warmup(config: RunConfig, steps_total: int) -> int:
-    """Warm-up steps of a run: as set, but at most 30 % of it."""
+    """The number of warm-up steps of a run: as set, but at most 30 % of it."""
     return min(config.warmup_steps, steps_total * 3 // 10)
 
 
@@ -123,7 +122,7 @@ def learning_rate(config: RunConfig, step: int, steps_total: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the rate of every parameter group."""
+    """Sets the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -140,9 +139,9 @@ def state_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> di
 def load_state_tensors(
     optimizer: torch.optim.Optimizer, parameters: dict[str, nn.Parameter], tensors: dict[str, Tensor]
 ) -> None:
-    """Puts back what `state_tensors` gave."""
+    """Restores what `state_tensors` returned."""
     for name, value in tensors.items():
         key, _, parameter = name.partition(":")
         target = parameters[parameter]
-        # `step` counts on the CPU wherever the parameters are.
+        # `step` is counted on the CPU wherever the parameters are.
         optimizer.state[target][key] = value.clone() if key == "step" else value.clone().to(target.device)

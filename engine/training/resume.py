@@ -1,4 +1,4 @@
-"""Going on: which checkpoint to take, what must not differ, and the proof that training goes on as it would have.
+"""Resuming: which checkpoint to take, what must not differ, and the proof that training continues as it would have.
 
 The proof is the loss of the step after the checkpoint. It was computed when the checkpoint was saved, from the
 weights that were saved, and it is computed again from the weights that were loaded, by the same arithmetic. Steps
@@ -19,13 +19,13 @@ from engine.training import checkpoint
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.optim import learning_rate
 
-# How far a repeated loss may be from the logged one where it cannot be the same to the last bit: with other versions
+# How far a repeated loss may be from the logged one if it cannot be the same to the last bit: with other versions
 # or threads on the CPU, and on GPUs, whose sums have no fixed order.
 TOLERANCE = {"cpu": 1e-5, "other": 1e-3}
 
 
 def starting_point(job: Job, data: dict[str, str]) -> FoundCheckpoint | None:
-    """The checkpoint to go on from, verified by rank 0; raises InputError where it may not be used."""
+    """The checkpoint to resume from, verified by rank 0; raises InputError if it may not be used."""
     record, output = job.record, job.output
 
     def find() -> FoundCheckpoint | None:
@@ -48,7 +48,7 @@ def starting_point(job: Job, data: dict[str, str]) -> FoundCheckpoint | None:
 
 
 def base_model_sha256(path: Path) -> str:
-    """The hash of a base model: of its file, or of the weight files of its folder; empty where there is none."""
+    """The hash of a base model: of its file, or of the weight files of its folder; empty if there is no base model."""
     if path.is_file():
         return file_sha256(path)
     weights = sorted(file for file in path.glob("*") if file.suffix in (".safetensors", ".bin")) if path.name else []
@@ -67,7 +67,7 @@ def _refuse_differences(job: Job, found: FoundCheckpoint, data: dict[str, str]) 
         old, new = then["data"].get(name), data.get(name)
         if old and new and old != new:
             differences[f"content of {name}"] = [old[:12], new[:12]]
-    before = job.output.owner().get("config")  # of the attempt before, which may have been cut before it saved
+    before = job.output.owner().get("config")  # of the previous attempt, which may not have saved anything
     agreed = {name for name, (_, new) in differences.items() if isinstance(before, dict) and before.get(name) == new}
     accepted = {name for name in differences if record.force or name in {*record.accepted, *agreed}}
     refused = {name: pair for name, pair in differences.items() if name not in accepted}
@@ -83,7 +83,7 @@ def _listed(differences: dict[str, list[Any]]) -> str:
 
 
 def longer_schedule(job: Job, found: FoundCheckpoint, steps_total: int) -> Message | None:
-    """What to say of a learning rate that continues elsewhere than it was, because the run has got more steps."""
+    """A message if the learning rate continues from another value because the run now has more steps."""
     before = int(found.manifest.get("steps_total", steps_total))
     if before == steps_total or not found.step:
         return None
@@ -99,31 +99,31 @@ def longer_schedule(job: Job, found: FoundCheckpoint, steps_total: int) -> Messa
 
 @dataclass
 class Proof:
-    """The losses that a resumed run has to repeat, and how it fared so far."""
+    """The losses that a resumed run has to repeat, and the results so far."""
 
     job: Job
     first: int  # the step after the checkpoint
     expected: dict[int, float] = field(default_factory=dict)
-    changed: str = ""  # what differs from the environment that made the checkpoint
+    changed: str = ""  # how the environment differs from the one that made the checkpoint
     repeated: int = 0
     same_bits: bool = True
     worst: float = 0.0  # relative difference
 
     @property
     def last(self) -> int:
-        """The last step that has to be repeated; 0 where there is none."""
+        """The last step that must be repeated; 0 if there is none."""
         return max(self.expected, default=0)
 
     @classmethod
     def of(cls, job: Job, found: FoundCheckpoint) -> "Proof":
-        """What there is to repeat after the checkpoint `found`, from its manifest and the log."""
+        """The steps to repeat after the checkpoint `found`, from its manifest and the log."""
         then, now = found.manifest, versions()
         changes = {
             name: [then["versions"].get(name), now[name]] for name in now if then["versions"].get(name) != now[name]
         }
         first = found.step + 1
         budget, now_budget = int(then["config"]["micro_batch_tokens"]), job.config.micro_batch_tokens
-        if budget != now_budget:  # another cut draws other numbers for dropout
+        if budget != now_budget:  # with other micro-batches dropout draws other numbers
             job.notice(Message.of("resume_other_cut", old=budget, new=now_budget))
             return cls(job, first)
         planned = job.record.accepted or job.record.force
@@ -138,7 +138,7 @@ class Proof:
         return cls(job, first, expected, _listed(changes))
 
     def check(self, step: int, loss: float) -> None:
-        """Compares a step's loss before it updates anything; raises InputError where the first one is another."""
+        """Compares a step's loss before its update is made; raises InputError if the first one differs."""
         logged = self.expected.pop(step, None)
         if logged is None:
             return
@@ -147,7 +147,7 @@ class Proof:
         difference = abs(loss - logged) / max(abs(logged), 1e-12)
         self.worst = max(self.worst, difference)
         tolerance = TOLERANCE["cpu" if self.job.world.device.type == "cpu" else "other"]
-        if loss != logged and not difference <= tolerance:  # a difference from what is no number is none
+        if loss != logged and not difference <= tolerance:  # NaN counts as too large
             self._refuse(step, loss, logged)
         elif step == self.first:
             self._say("resume_proved", "resume_proved_within", step, loss=f"{loss:.4f}")

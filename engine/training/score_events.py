@@ -1,4 +1,4 @@
-"""What a run tells of an evaluation: its score, some of its predictions, and how far BLEU could have gone."""
+"""The events of an evaluation: its score, some of its predictions, and the highest BLEU that was possible."""
 
 from engine.contract import events
 from engine.contract.messages import Message
@@ -6,12 +6,12 @@ from engine.contract.scores import FILE
 from engine.process.job import Job
 from engine.training.evaluation import Score
 
-SHOWN = 2000  # characters of a sample's texts
-LOW_CEILING = 90.0  # BLEU of the labels themselves, below which it is told
+SHOWN = 2000  # characters of each of a sample's texts
+LOW_CEILING = 90.0  # BLEU of the labels themselves, below which a notice is written
 
 
 def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
-    """The events of an evaluation: its score, and its first predictions as samples, whose texts are bounded."""
+    """Writes the events of an evaluation: its score, and its first predictions as samples with truncated texts."""
     bleu_rows, seconds = len(score.predictions), round(score.seconds, 3)
     job.emit(events.Eval(epoch, step, score.rows, score.loss, score.bleu, bleu_rows, score.signature, seconds, FILE))
     for prediction in score.predictions[: job.config.sample_rows]:
@@ -20,7 +20,7 @@ def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
 
 
 def tell_ceiling(job: Job, score: Score) -> None:
-    """Tells where the labels themselves are far from their texts: a low BLEU is then not the model's fault alone."""
+    """Writes a notice if the labels themselves are far from their texts: a low BLEU is not only the model's fault."""
     if score.predictions and score.bleu_of_labels < LOW_CEILING:
         limit = job.config.max_seq_len
         job.notice(Message.of("bleu_ceiling", bleu=f"{score.bleu_of_labels:.1f}", limit=limit))

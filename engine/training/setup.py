@@ -1,4 +1,4 @@
-"""What training starts from: inputs checked, all loaded, the checkpoint found, before anything is written."""
+"""The start of a training: inputs checked, everything loaded, the checkpoint found, before anything is written."""
 
 import os
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Prepared:
     network: Network
     train_rows: TokenStore
     validation_rows: TokenStore
-    references: list[str]  # of the validation rows that replies are generated for
+    references: list[str]  # of the validation rows for which replies are generated
     start: FoundCheckpoint | None
     data: dict[str, str]
     per_epoch: int
@@ -45,7 +45,7 @@ class Prepared:
 
 
 def lock_output(job: Job) -> FolderLock:
-    """The lock of the output folder: our supervisor's, which it passed on, or one of our own; raises InputError."""
+    """The lock of the output folder: the supervisor's, passed on to us, or one of our own; raises InputError."""
     folder, run, run_dir = job.output.path, job.record.run, job.run_dir.path
     if environment.LOCK_FD in os.environ:
         return FolderLock.inherited(folder, int(os.environ[environment.LOCK_FD]), run, run_dir)
@@ -53,13 +53,13 @@ def lock_output(job: Job) -> FolderLock:
 
 
 def give_up_output(lock: FolderLock | None) -> None:
-    """Gives the output folder back where nothing was done; what a supervisor passed on is the supervisor's to give."""
+    """Releases the output folder if nothing was done; a lock that a supervisor passed on is left to the supervisor."""
     if lock is not None and environment.LOCK_FD not in os.environ:
         lock.abandon()
 
 
 def finished_owner(job: Job) -> dict[str, Any]:
-    """The run that is finished here, unless more epochs are asked for than it has; {} where there is none."""
+    """The run that finished in this folder, unless more epochs are requested than it has; {} if there is none."""
     owner: dict[str, Any] = job.world.from_main(job.output.owner())
     if not owner.get("finished"):
         return {}
@@ -68,7 +68,7 @@ def finished_owner(job: Job) -> dict[str, Any]:
 
 
 def prepare(job: Job) -> Prepared:
-    """Checks and loads all that training needs; raises InputError or StopAskedError."""
+    """Checks and loads everything that training needs; raises InputError or StopAskedError."""
     config, world = job.config, job.world
     job.phase("loading")
     sources = [job.source("train_file"), job.source("validation_file")]
@@ -90,12 +90,12 @@ def prepare(job: Job) -> Prepared:
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
         net = loading.load_mapped(config, tokenizer, packed=packed, tell=job.notice)
-        # It notes what it found, and a run that is refused leaves nothing behind.
+        # It records its findings, and a refused run must leave nothing behind.
         world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
     frozen = freezing.freeze(net, config.freeze)
-    loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest when it is written down
+    loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest after it is written
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     references = job.references(sources[1], validation_rows)

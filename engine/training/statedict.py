@@ -1,7 +1,7 @@
 """A state dict as `torch.save` writes it, a zip archive of one pickle and the tensors' bytes, written a few bytes at
 a time: torch itself would hold all of it in memory.
 
-The pickle names each tensor with the storage that its bytes are in; tensors that are one share a storage.
+The pickle names each tensor with the storage that holds its bytes; identical tensors share a storage.
 """
 
 import io
@@ -25,31 +25,31 @@ STORAGES = {
     torch.int16: torch.ShortStorage, torch.int8: torch.CharStorage, torch.uint8: torch.ByteStorage,
     torch.bool: torch.BoolStorage,
 }  # fmt: skip
-FORMAT, VERSION = 2, b"3\n"  # of the pickle, of the archive
-ALIGNED = 64  # bytes: torch can map a storage that begins at a multiple of them
-FIXED_HEADER, LONG_HEADER, PADDING_HEAD = 30, 20, 4  # bytes before a part of a zip archive besides its name
+FORMAT, VERSION = 2, b"3\n"  # versions of the pickle and of the archive
+ALIGNED = 64  # bytes: torch can map a storage that begins at a multiple of this
+FIXED_HEADER, LONG_HEADER, PADDING_HEAD = 30, 20, 4  # bytes before a part of a zip archive, besides its name
 
 
 class _Entry:
-    """A tensor of the state dict, in the storage of that number."""
+    """A tensor of the state dict, in the storage with that number."""
 
     def __init__(self, tensor: Stored, storage: int) -> None:
         self.tensor, self.storage = tensor, storage
 
 
 class _Storage(_Entry):
-    """Where its bytes are."""
+    """The storage of its bytes."""
 
 
 class _Pickler(pickle.Pickler):
     def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
-        """How torch names a storage: kind, number, device, elements."""
+        """The way torch identifies a storage: kind, number, device, elements."""
         if not isinstance(obj, _Storage):
             return None
         return "storage", STORAGES[obj.tensor.dtype], str(obj.storage), "cpu", obj.tensor.count
 
     def reducer_override(self, obj: Any) -> Any:
-        """How torch makes a tensor of a storage: offset, shape, strides, whether it learns, hooks."""
+        """The way torch builds a tensor from a storage: offset, shape, strides, whether it is trained, hooks."""
         if not isinstance(obj, _Entry):
             return NotImplemented
         shape, stride = obj.tensor.shape, _strides(obj.tensor.shape)
@@ -64,7 +64,7 @@ def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def write_state_dict(path: Path, tensors: Mapping[str, Stored], names: Mapping[str, str]) -> None:
-    """Writes `names`, each the tensor that it has in `tensors`, so that it is on the disk; raises OSError."""
+    """Writes `names`, each with its tensor's name in `tensors`, and syncs the file to disk; raises OSError."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names.values()))}
     state = OrderedDict((name, _Entry(tensors[source], numbers[source])) for name, source in names.items())
     pickled = io.BytesIO()
@@ -87,7 +87,7 @@ def _part(archive: zipfile.ZipFile, name: str, size: int) -> zipfile.ZipInfo:
     """A part of the archive whose content begins at a multiple of ALIGNED bytes."""
     part = zipfile.ZipInfo(f"archive/{name}")
     part.file_size = size
-    long = LONG_HEADER if size * 1.05 > zipfile.ZIP64_LIMIT else 0  # as zipfile decides it
+    long = LONG_HEADER if size * 1.05 > zipfile.ZIP64_LIMIT else 0  # as zipfile decides
     begins = archive.start_dir + FIXED_HEADER + len(part.filename.encode()) + long + PADDING_HEAD
     padding = -begins % ALIGNED
     part.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding

@@ -1,7 +1,7 @@
-"""One optimizer step: forward and backward over its micro-batches, exact however it is cut.
+"""One optimizer step: forward and backward over its micro-batches, exact however they are cut.
 
 The loss is summed over label tokens and divided once by the label tokens of the whole step over all ranks. Each
-micro-batch therefore adds its exact part of the gradient, and neither the cut nor the number of ranks matters.
+micro-batch therefore adds its exact share of the gradient, and neither the cut nor the number of ranks matters.
 """
 
 import math
@@ -18,12 +18,12 @@ from engine.data.token_store import TokenStore
 from engine.models.network import Network
 from engine.process.world import World
 
-CLIP_EPSILON = 1e-6  # torch's, by which it clips a norm that is all but too large
+CLIP_EPSILON = 1e-6  # as in torch, which therefore also scales a norm just below the limit
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step computed before its update; the gradient is left in the parameters, summed over all ranks."""
+    """The result of a step before its update; the gradient is left in the parameters, summed over all ranks."""
 
     loss: float  # mean over the label tokens of the step, all ranks
     grad_norm: float  # before clipping
@@ -32,14 +32,14 @@ class StepResult:
     padded_tokens: int
     micro_batches: int
     stop_asked: bool  # by any rank
-    abandoned: bool  # some rank broke the step off: there is nothing to update with
+    abandoned: bool  # some rank aborted the step: there is no update to make
     seconds_data: float
     seconds_forward_backward: float
     seconds_communication: float
 
     @property
     def finite(self) -> bool:
-        """Whether the update may be made."""
+        """Whether the update can be made."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
@@ -61,7 +61,7 @@ class StepRunner:
     max_grad_norm: float
 
     def run(self, samples: Ids, *, stop_asked: bool) -> StepResult:
-        """Forward, backward, the sum over ranks and the clipping of one step."""
+        """Does one step: forward, backward, the sum over ranks, and clipping."""
         began = time.perf_counter()
         self.network.begin_step()
         cut = self._cut(samples)
@@ -103,7 +103,7 @@ class StepRunner:
         )
 
     def _clipped(self) -> float:
-        """The norm of the gradient, which is scaled down where that is too large; torch would multiply by 1 too."""
+        """The gradient's norm before it is scaled down, if that is necessary; torch would multiply by 1 if not."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         found = norm(gradients)
         if found + CLIP_EPSILON > self.max_grad_norm:
@@ -111,7 +111,7 @@ class StepRunner:
         return found
 
     def loss_of(self, samples: Ids) -> float:
-        """The loss that `run` would find for these samples, by the same arithmetic and without a gradient kept."""
+        """The loss that `run` would find for these samples, by the same arithmetic but without keeping a gradient."""
         self.network.begin_step()
         cut, loss = self._cut(samples), 0.0
         for places in cut.micro_batches:
@@ -120,9 +120,9 @@ class StepRunner:
         return self.world.sum([loss])[0]
 
     def not_finite(self, samples: Ids) -> list[int]:
-        """Which of the samples are in a micro-batch of this rank whose loss or gradient is not finite.
+        """The samples that are in a micro-batch of this rank whose loss or gradient is not finite.
 
-        Computes the step's micro-batches again, one by one: `run` has already summed them over all ranks.
+        Recomputes the step's micro-batches one by one: `run` has already summed their gradients over all ranks.
         """
         self.network.begin_step()
         cut, found = self._cut(samples), []
@@ -144,7 +144,7 @@ class StepRunner:
         return _Cut(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
-        """The loss of a micro-batch of these samples, as its part of a step of so many label tokens, with its graph."""
+        """The loss of a micro-batch, as its share of a step with `label_tokens` label tokens, with its graph."""
         return self._loss(samples, rows_of(self.store, samples), label_tokens)
 
     def _loss(self, samples: list[int], rows: tuple[list[Tensor], list[Tensor]], label_tokens: int) -> Tensor:

@@ -24,7 +24,7 @@ BUFFER = 8 << 20  # bytes read or written at once
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that is still in its file, at a place counted in bytes from the file's start."""
+    """A tensor still in its file, at a position in bytes from the file's start."""
 
     path: Path
     start: int
@@ -33,16 +33,16 @@ class Stored:
 
     @property
     def count(self) -> int:
-        """Number of its elements."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
     @property
     def size(self) -> int:
-        """Bytes of its content."""
+        """Size of its content in bytes."""
         return self.count * self.dtype.itemsize
 
     def copy(self, target: IO[bytes]) -> None:
-        """Writes the tensor's bytes to another file, a few at a time; raises OSError."""
+        """Copies the tensor's bytes to another file, a few at a time; raises OSError."""
         left = self.size
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
@@ -55,7 +55,7 @@ class Stored:
 
 
 def _raw(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor that lies in order."""
+    """The bytes of a contiguous tensor."""
     raw: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
     return raw
 
@@ -65,7 +65,7 @@ def _bytes_of(tensor: Tensor | Stored) -> int:
 
 
 def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes tensors, those in other files too; raises OSError."""
+    """Writes tensors, including those in other files; raises OSError."""
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -86,7 +86,7 @@ def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapp
 
 
 def stored(path: Path) -> dict[str, Stored]:
-    """The tensors of a file that `save_file` wrote, none of them read; raises OSError."""
+    """The tensors of a file that `save_file` wrote, without reading them; raises OSError."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -1,8 +1,8 @@
-"""A rehearsal does once what a run does many times, and reports what that takes.
+"""A rehearsal does once what a run does many times, and reports its cost.
 
 The same inputs, model, optimizer and step as in training: the longest micro-batches forward and backward, an update, a
-checkpoint written, read back and compared, the longest batch of replies, then steps on the clock. Budgets of a
-micro-batch are tried from small to large, because a peak of memory can only be seen to rise.
+checkpoint written, read back and compared, the longest batch of replies, then timed steps. Micro-batch budgets
+are tried from small to large, because a peak of memory only ever rises.
 """
 
 import time
@@ -25,15 +25,15 @@ from engine.training.checkpoint import FoundCheckpoint
 from engine.training.setup import prepare
 from engine.training.step import StepRunner
 
-SHARES = (8, 4, 2, 1)  # of the budget asked for: an eighth first
+SHARES = (8, 4, 2, 1)  # divisors of the requested budget: an eighth of it comes first
 SMALLEST_BUDGET = 64  # tokens
-# A run peaks a little above its rehearsal: lengths that come only later, and what allocators do not give back.
+# A run peaks slightly above its rehearsal: some lengths come only later, and allocators do not return all memory.
 MARGIN = 1.05
 TIMED_STEPS, TIMED_SECONDS = 8, 15.0
 
 
 def rehearse(job: Job) -> Message:
-    """The whole job; what to say when it is done. Raises InputError, StopAskedError or DivergedError."""
+    """Runs the whole job; returns its final message. Raises InputError, StopAskedError or DivergedError."""
     if job.world.is_main:
         job.output.path.mkdir(parents=True, exist_ok=True)
     return Trial(loop.begin(job, prepare(job))).run()
@@ -41,10 +41,10 @@ def rehearse(job: Job) -> Message:
 
 @dataclass
 class Trial:
-    """A training that ends before it has begun, and what was seen of it."""
+    """A training that ends before it has begun, and the measurements made of it."""
 
     training: loop.Training
-    peaks: list[int] = field(default_factory=list)  # of memory of all ranks together, budget by budget
+    peaks: list[int] = field(default_factory=list)  # of memory over all ranks together, one per budget
 
     def run(self) -> Message:
         """Does everything once."""
@@ -102,7 +102,7 @@ class Trial:
         return replace(self.training.runner(), micro_batch_tokens=budget)
 
     def _try(self, budget: int) -> bool:
-        """Forward and backward of the longest micro-batches of the run; whether no rank ran out of memory."""
+        """Forward and backward of the longest micro-batches of the run; returns whether no rank ran out of memory."""
         runner = self._runner(budget)
         short = False
         try:
@@ -131,11 +131,11 @@ class Trial:
         return int(self.training.prepared.train_rows.lengths("label", samples).sum())
 
     def _update(self, budget: int) -> None:
-        """One step of the run, the first."""
+        """Makes the first step of the run."""
         self.training.one_step(self._runner(budget), self.training.samples()(0))
 
     def _save_and_compare(self, budget: int) -> tuple[int, float]:
-        """Size (bytes) of a checkpoint and the seconds it takes; raises InputError where it is not what was saved."""
+        """Size (bytes) and time (seconds) of a checkpoint; raises InputError if it is not what was saved."""
         training, job = self.training, self.job
         runner, samples = self._runner(budget), training.samples()
         began = time.perf_counter()
@@ -166,10 +166,10 @@ class Trial:
         return sum(entry.stat().st_size for entry in path.iterdir())
 
     def _evaluate_once(self, budget: int) -> list[float]:
-        """Seconds of an evaluation, as expected, at least and at most: from its longest batches of either kind.
+        """Seconds of an evaluation, expected, minimum and maximum, from its longest batches of either kind.
 
-        Losses go by padded tokens. A batch of replies goes on until the last of them ends: at the mean length of a
-        response at least, at the longest allowed at most, and at the longest response of each batch as expected.
+        Losses scale with padded tokens. A batch of replies runs until the last of them ends: minimum at the mean length
+        of a response, maximum at the longest length allowed, and expected at the longest response of each batch.
         """
         job, prepared = self.job, self.training.prepared
         evaluator = replace(self.training.evaluator(), config=replace(job.config, micro_batch_tokens=budget))
@@ -192,7 +192,7 @@ class Trial:
         return [world.from_main(round((loss + for_step * count) / world.size, 6)) for count in steps]
 
     def _time_steps(self, budget: int) -> tuple[list[float], int]:
-        """Seconds of a step of mean length, as expected, fastest and slowest, and how many steps were timed."""
+        """Seconds of a step of mean length, expected, fastest and slowest, and how many steps were timed."""
         training = self.training
         runner, samples = self._runner(budget), training.samples()
         paces: list[tuple[float, int]] = []
@@ -204,8 +204,8 @@ class Trial:
             paces.append((time.perf_counter() - at, self._tokens([int(sample) for sample in chosen])))
             if self.job.world.from_main(time.monotonic() - began > TIMED_SECONDS):
                 break
-        paces = paces[1:] or paces  # the first of a budget finds caches empty
-        if not paces:  # a run of one step, which is done
+        paces = paces[1:] or paces  # the first step of a budget finds caches empty
+        if not paces:  # a run of one step, which is already done
             return [0.0, 0.0, 0.0], 0
         mean = self._mean_tokens()
         expected = sum(seconds for seconds, _ in paces) / sum(tokens for _, tokens in paces)
@@ -235,12 +235,12 @@ class Trial:
             raise InputError("rehearsal_short", budget=budget, **sizes)
 
     def _worth_trying(self) -> bool:
-        """Whether the next budget, twice the last, can fit: activations grow at most as the budget does."""
+        """Whether the next budget, twice the last, can fit: activations grow at most in proportion to the budget."""
         if len(self.peaks) < 2:
             return True
         return self._fits(self.peaks[-1] + 2 * (self.peaks[-1] - self.peaks[-2]))
 
 
 def _gpu_peak(world: World) -> int:
-    """The most memory of its GPU that this rank held, in bytes; 0 where it has none."""
+    """The most GPU memory that this rank held, in bytes; 0 if it has no GPU."""
     return int(torch.cuda.max_memory_reserved(world.device)) if world.device.type == "cuda" else 0

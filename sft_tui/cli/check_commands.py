@@ -1,4 +1,4 @@
-"""The commands that look before a run: check, rehearse, and what every run begins with."""
+"""The commands before a run: check, rehearse, and the pre-flight of every run."""
 
 import shlex
 import shutil
@@ -90,7 +90,7 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
 
 
 def tell_next(request: "CheckRequest", *, rehearsed: bool) -> None:
-    """Says by which command the run that was looked at is started."""
+    """Prints the command that starts the checked run."""
     from sft_tui.preflight.fix import command_of
     from sft_tui.starting import DEFAULT_LOGS
 
@@ -102,7 +102,7 @@ def tell_next(request: "CheckRequest", *, rehearsed: bool) -> None:
 
 
 def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
-    """The run that is to be looked at."""
+    """The run to check."""
     from sft_tui.preflight.check import CheckRequest
 
     values = given(settings)
@@ -112,14 +112,14 @@ def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, 
 
 
 def rehearsal_json(request: "CheckRequest", report: "Report", found: "Rehearsal") -> dict[str, Any]:
-    """What a rehearsal found, as plain values."""
+    """The result of a rehearsal as plain values."""
     from sft_tui import rehearsal
 
     return rehearsal.to_json(found, request.config, report.steps)
 
 
 def rehearsed(request: "CheckRequest") -> "Rehearsal":
-    """Carries the rehearsal out, telling on a terminal how far it is, and keeps what it finds."""
+    """Carries out the rehearsal, showing its progress on a terminal, and keeps the result."""
     from sft_tui.headless import phase_line
     from sft_tui.preflight.check import rehearse_request
 
@@ -136,7 +136,7 @@ def rehearsed(request: "CheckRequest") -> "Rehearsal":
 
 
 def tell_rehearsed(request: "CheckRequest", report: "Report", found: "Rehearsal") -> None:
-    """Prints what a rehearsal found."""
+    """Prints the result of a rehearsal."""
     from sft_tui import rehearsal
 
     for line in rehearsal.lines(found, request.config, report.steps, LANG):
@@ -144,14 +144,14 @@ def tell_rehearsed(request: "CheckRequest", report: "Report", found: "Rehearsal"
 
 
 def tell_applied(found: "Rehearsal") -> None:
-    """Says that the budget is not the preset's but the one that a rehearsal found."""
+    """Prints that the budget is a rehearsal's and not the preset's."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
     budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
     echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
 
 
 def preflight(request: "CheckRequest", *, force: bool) -> None:
-    """Looks at a run before it starts, and says what is not in order; exits where something is in error."""
+    """Checks a run before it starts and prints the problems; exits if there are errors."""
     from sft_tui.preflight import report as reports
 
     report = checked(request)
@@ -166,7 +166,7 @@ def preflight(request: "CheckRequest", *, force: bool) -> None:
 
 
 def checked(request: "CheckRequest") -> "Report":
-    """The pre-flight's report; on a terminal it is told how far the reading of large files is."""
+    """The pre-flight's report; a terminal shows the progress of reading large files."""
     from sft_tui.preflight.check import check
 
     with telling() as progress:

@@ -1,4 +1,4 @@
-"""What the commands share: their language, common options, and how far a reading is."""
+"""What the commands share: their language, common options, and the progress of reading files."""
 
 import contextlib
 import sys
@@ -46,7 +46,7 @@ no_ui_option = click.option("--no-ui", is_flag=True, help=NO_UI)
 
 
 def complete_run(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
-    """The names of runs that a shell may complete what is typed to, the newest first."""
+    """The names of runs for shell completion, newest first."""
     from sft_tui.runs import names
 
     return [name for name in names(Path(context.params.get("logs") or "logs")) if name.startswith(typed)]
@@ -64,7 +64,7 @@ run_option = click.option(
 
 @contextlib.contextmanager
 def telling() -> "Iterator[Progress]":
-    """Tells on standard error how far the reading is, on one line of a terminal and not at all elsewhere."""
+    """Shows the progress of reading on standard error, on one line, only if that is a terminal."""
     from sft_tui.preflight.report import subject
 
     shown = False

@@ -1,4 +1,4 @@
-"""The commands about data of one's own."""
+"""The commands for the user's own data."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ def data() -> None:
 
 
 def setting_option(name: str, kind: click.ParamType[Any] | None = None, **how: Any) -> Callable[[Command], Command]:
-    """A decorator that adds the option of a setting, with its help, and its value in `sft-small` unless given none."""
+    """A decorator that adds the option of a setting, with its help and, unless disabled, `sft-small`'s default."""
     value = getattr(preset("sft-small").config, name)
     return click.option(
         f"--{name}", type=kind, default=value, show_default=True, help=setting_of(name).help(LANG), **how
@@ -37,7 +37,7 @@ file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False
 
 
 def file_config(file: Path, **values: Any) -> RunConfig:
-    """Settings under which one file is looked at."""
+    """The settings for checking one file."""
     config, _ = override(preset("sft-small").config, {"train_file": str(file), **values})
     return config
 
@@ -49,7 +49,7 @@ HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all,
 
 
 class History(click.ParamType[int | None]):
-    """`all`, `none` or a number of turns; as a value None, 0 or that number."""
+    """`all`, `none` or a number of turns; converted to None, 0 or that number."""
 
     name = "all|none|N"
 
@@ -133,10 +133,10 @@ def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool
 
 
 def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
-    """The test file to write, and its share.
+    """The test file to write, and its share of the rows.
 
-    Who names no file at all gets all three of the preset, so that `sft-tui test` finds its own; a test file that is
-    there from elsewhere is spared then. Who names others gets those.
+    Without any output file named, all three of the preset are written, so that `sft-tui test` finds its own, and an
+    existing test file from elsewhere is left untouched. Otherwise only the named files are written.
     """
     given = {name for name in ("train", "valid") if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
     test, share = how["test"], how["test_ratio"]

@@ -35,10 +35,10 @@ from sft_tui.output import Group, echo, echo_json
 
 
 def main() -> None:
-    """Runs the command line; exits with 0 done, 1 failed, 2 wrong use or input, 3 refused because busy."""
+    """Runs the command line; exits with 0 (done), 1 (failed), 2 (wrong usage or input) or 3 (refused because busy)."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its code
+            stream.reconfigure(errors="backslashreplace")  # a terminal without a character shows its code
     if LANG == "zh":
         from sft_tui.cli import usage
 
@@ -62,7 +62,7 @@ def tell(error: InputError, lang: Lang) -> None:
 def show_screen(
     logs: Path, *, run: str = "", demo: bool = False, theme: str, lang: str | None, ascii_only: bool, slow_link: bool
 ) -> int:
-    """Opens the screen; its exit code, 2 where there is no terminal."""
+    """Opens the screen; returns its exit code, or 2 without a terminal."""
     from sft_tui.screen import terminal
 
     chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
@@ -108,7 +108,7 @@ for command in (check_command, rehearse, presets, data):
 
 @dataclass(frozen=True)
 class Presentation:
-    """How a run that is started here is shown: the screen where there is a terminal, else text."""
+    """How a run started here is shown: on the screen if there is a terminal, else as text."""
 
     json: bool = False
     detach: bool = False
@@ -197,7 +197,7 @@ def start(
 
 
 def planned(name: str, values: dict[str, Any], **how: Any) -> RunRecord:
-    """The record of a run; the refusal of one whose file is missing says how to get it."""
+    """The record of a run; the refusal of a run whose file is missing says how to get it."""
     from sft_tui import starting
     from sft_tui.preflight import missing
     from sft_tui.preflight.fix import Command, Start
@@ -214,7 +214,7 @@ def planned(name: str, values: dict[str, Any], **how: Any) -> RunRecord:
 
 
 def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
-    """Starts a planned run and shows it, or leaves it alone; exits with the run's code unless it is 0."""
+    """Starts a planned run and shows it, or leaves it in the background; exits with the run's code unless it is 0."""
     from sft_tui import following, headless, starting
 
     message = starting.nothing_left(record)
@@ -237,7 +237,7 @@ def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
 
 
 def meant(name: str | None, logs: Path) -> RunDir:
-    """The run that a command is about; where none is named, it is said which others are at work. Raises InputError."""
+    """The run that a command applies to; if none is named, prints which others are alive. Raises InputError."""
     from sft_tui import runs as known
 
     run_dir = known.find(logs, name)

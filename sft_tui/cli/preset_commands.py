@@ -1,4 +1,4 @@
-"""The commands about presets: those that come with the program, and one's own."""
+"""The commands for presets: those that come with the program, and the user's own."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def list_presets_command() -> None:
 
 
 def list_presets() -> None:
-    """Prints a line on each preset; on standard error what is wrong with one's own that cannot be read."""
+    """Prints one line per preset, and on standard error the problems of user presets that cannot be read."""
     own = own_files()
     width = max(map(len, [*built_in(), *own]))
     for entry in built_in().values():

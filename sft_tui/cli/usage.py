@@ -1,6 +1,6 @@
-"""The command line in Chinese: what click itself says, and the help of commands and options.
+"""The command line in Chinese: click's own messages, and the help of commands and options.
 
-The English stands where a command is declared; its Chinese is found here by the English, which a test holds complete.
+The English text of a command's declaration is the key to the Chinese one here; a test checks that none is missing.
 """
 
 import re
@@ -59,7 +59,7 @@ CLICK_ZH = {
     "{value!r} is not a valid boolean. Recognized values: {states}": "{value!r} 不是有效的布尔值。可用的值：{states}",
 }
 
-# What stands for a value in a usage line, and what click calls the kind of it.
+# The placeholders of values in a usage line, and click's names of their types.
 PLACES_ZH = {
     "PRESET": "预设", "[PRESET]": "[预设]", "RUN": "运行", "[RUN]": "[运行]", "NAME": "名称", "FILE": "文件",
     "FILES": "文件...", "PROMPTS": "提问...", "SIZE": "大小", "SHARE": "比例", "N": "N", "[OPTIONS]": "[选项]",
@@ -184,7 +184,7 @@ MODULES = (click.core, click.decorators, click.exceptions, click.formatting, cli
 
 
 def translated(text: str) -> str:
-    """What click says, in Chinese where that is known."""
+    """A message of click, in Chinese if it is known here."""
     return CLICK_ZH.get(text, text)
 
 
@@ -193,7 +193,7 @@ def _counted(one: str, many: str, count: int) -> str:
 
 
 class ChineseHelp(click.HelpFormatter):
-    """Lays help out by the columns that characters take on a terminal, two for a Chinese one."""
+    """Lays out help by the columns that characters take on a terminal; a Chinese one takes two."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         """Writes the usage line."""
@@ -211,7 +211,7 @@ class ChineseHelp(click.HelpFormatter):
                 self.write(f"{'':>{self.current_indent}}{line}\n")
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Writes terms and what they mean in two columns."""
+        """Writes terms and their meanings in two columns."""
         terms = list(rows)
         column = min(max(width(term) for term, _ in terms), col_max) + col_spacing
         for term, meaning in terms:
@@ -225,8 +225,8 @@ class ChineseHelp(click.HelpFormatter):
 
 
 def in_chinese(command: click.Command) -> None:
-    """Has click and the help of a command, with all commands below it, speak Chinese from now on."""
-    for module in MODULES:  # click looks its texts up by these names, in a catalogue of the system that has none
+    """Switches click and the help of a command, with all its subcommands, to Chinese."""
+    for module in MODULES:  # click looks up its texts by these names, in a system catalogue that has none of them
         for name, function in (("_", translated), ("ngettext", _counted)):
             if hasattr(module, name):
                 setattr(module, name, function)
@@ -237,7 +237,7 @@ def in_chinese(command: click.Command) -> None:
 
 
 def punctuated(message: str) -> str:
-    """An error of click's with the marks of Chinese: it puts some of its own around what is translated."""
+    """An error of click with Chinese punctuation: click adds English marks around translated parts."""
     return re.sub(r"(?<=['\"]), (?=['\"])", "、", re.sub(r"(?<=[。？]) ", "", re.sub(r"\.(?=$| )", "。", message)))
 
 
@@ -261,5 +261,5 @@ def _parameter_in_chinese(parameter: click.Parameter) -> None:
 
 
 def one_line(text: str) -> str:
-    """A help text as it is looked up."""
+    """A help text as the key for the lookup."""
     return " ".join(text.split())

@@ -1,1 +1,1 @@
-"""What the commands of the original guide have over those of `sft-tui`."""
+"""What only the commands of the original guide need, in addition to those of `sft-tui`."""

@@ -1,4 +1,4 @@
-"""A `config.py` as the original scripts had one: never run, and no source of settings; what it says is compared."""
+"""The `config.py` of the original scripts: never executed and never used as settings, only compared with them."""
 
 import ast
 import os
@@ -18,16 +18,16 @@ from sft_tui.text import number
 NAME = "config.py"
 SHAPE_CLASS = "T5ModelConfig"
 LONGEST = 1 << 20  # bytes
-MOST_TERMS = 1000  # of one value
-LONGEST_TEXT, MOST_BITS = 4096, 1024  # that a value may grow to
+MOST_TERMS = 1000  # in one value
+LONGEST_TEXT, MOST_BITS = 4096, 1024  # size limits of an evaluated value
 
-Values = dict[str, Any]  # what names stand for, as far as that can be told without running anything
+Values = dict[str, Any]  # values of names, where they can be found without executing anything
 
 
 def answer(folders: list[Path], name: str, given: Mapping[str, Any]) -> Message | None:
-    """What to say of the first `config.py` in the folders; None where there is none with anything of a training.
+    """The message about the first `config.py` in the folders; None if none of them holds training settings.
 
-    `name` is the preset that is used, `given` the settings that the command line has.
+    `name` is the preset in use, `given` are the settings from the command line.
     """
     for folder in dict.fromkeys(folder.absolute() for folder in folders):
         source = _source(folder / NAME)
@@ -55,7 +55,7 @@ def _told(folder: Path, source: str, name: str, given: Mapping[str, Any]) -> Mes
 
 
 def _differences(found: Values, config: RunConfig, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The settings in which a class is not the preset, with its values; those that the command line gives left out."""
+    """The values of a class that differ from the preset, without the settings given on the command line."""
     for spelt, raw in found.items():
         field = FIELD_OF.get(spelt)
         if field is None or field in given:
@@ -63,7 +63,7 @@ def _differences(found: Values, config: RunConfig, given: Mapping[str, Any]) -> 
         value = meant(field, raw) if isinstance(raw, str) else raw
         try:
             check_value(field, value)
-        except InputError:  # what no setting can be, here, is no setting of ours
+        except InputError:  # a value that the setting cannot have is not one of our settings
             continue
         ours = getattr(config, field)
         if setting_of(field).path:
@@ -79,15 +79,15 @@ def _same_path(one: str, other: str) -> bool:
 
 
 def _source(path: Path) -> str:
-    """The text of a regular file, empty where there is none that can be read."""
+    """The text of a regular file; empty if there is none that can be read."""
     try:
         return read_piece(path.resolve(), 0, LONGEST).decode("utf-8-sig", "replace")
-    except (OSError, RuntimeError):  # the latter where links lead in a circle
+    except (OSError, RuntimeError):  # the latter for a loop of links
         return ""
 
 
 def _classes(source: str, folder: Path) -> dict[str, Values] | None:
-    """The values of every class of a module, those of its bases included; None where it is no Python."""
+    """The values of every class of a module, inherited ones included; None if it is not valid Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,7 +107,7 @@ def _classes(source: str, folder: Path) -> dict[str, Values] | None:
         else:
             for field, value in _assigned([node]):
                 _assign(names, field, value, names)
-                if field == "PROJECT_ROOT":  # the scripts make it from the place of the file
+                if field == "PROJECT_ROOT":  # the scripts derive it from the path of the file
                     names.setdefault(field, str(folder))
     return classes
 
@@ -124,7 +124,7 @@ def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _assign(values: Values, field: str, node: ast.expr, names: Values) -> None:
-    """Gives the field its value, or none where only running the file would tell."""
+    """Sets the field to its value, or removes it if only executing the file could give the value."""
     try:
         values[field] = _value_of(node, names)
     except (_UnknownError, RecursionError, ArithmeticError, TypeError, ValueError):
@@ -141,11 +141,11 @@ def _value_of(node: ast.expr, names: Values) -> Any:
 
 
 class _UnknownError(Exception):
-    """A value that only running the file would tell."""
+    """A value that only executing the file could give."""
 
 
 def _evaluated(node: ast.expr, names: Values) -> Any:
-    """A value written down, or put together of some that are: numbers, texts, their sums and products, paths."""
+    """A literal value, or one computed from literals: numbers, texts, their sums and products, paths."""
     match node:
         case ast.Constant(value=str() | int() | float() as value):
             return value
@@ -167,7 +167,7 @@ def _evaluated(node: ast.expr, names: Values) -> Any:
 
 
 def _path(called: str, parts: list[Any]) -> str:
-    """What a function of `os.path`, or the class `Path`, makes of texts."""
+    """The result of a function of `os.path`, or of `Path`, applied to texts."""
     module, _, function = called.rpartition(".")
     if module not in ("", "os.path", "path", "osp", "pathlib") or not all(isinstance(part, str) for part in parts):
         raise _UnknownError

@@ -1,4 +1,4 @@
-"""The configurations of the original scripts: which preset each one is, and what a run of theirs leaves where."""
+"""The configurations of the original scripts: the preset of each, and where their runs write what."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from engine.contract.messages import Lang
 from engine.contract.presets import built_in, preset
 from sft_tui.locale import say
 
-# The switches that choose a configuration, as options of the scripts.
+# The options of the scripts that choose a configuration.
 CONFIGURATIONS = {
     "use_small_config": "sft-small",
     "use_fast_config": "sft-fast",
@@ -21,7 +21,7 @@ RULE = "=" * 80
 
 
 def preset_of(job: str, switches: Mapping[str, bool], lang: Lang) -> str:
-    """The preset that the switches name; raises UsageError where they contradict each other."""
+    """The preset that the switches select; raises UsageError if they contradict each other."""
     chosen = [switch for switch in CONFIGURATIONS if switches.get(switch)]
     if len(chosen) > 1:
         raise click.UsageError(say("guide_two", lang, one=chosen[0], other=chosen[1]))
@@ -36,16 +36,16 @@ def preset_of(job: str, switches: Mapping[str, bool], lang: Lang) -> str:
 
 
 def banner(name: str, lang: Lang) -> str:
-    """Which configuration is used, in the guide's words."""
+    """The line that says which configuration is used, in the guide's words."""
     known = preset(name)
     words = known.note_zh if lang == "zh" else known.note
     return f"{RULE}\n{say('guide_using', lang, original=known.original, summary=words or known.summary(lang))}\n{RULE}"
 
 
 def state_dict_of(name: str, config: Mapping[str, Any]) -> str:
-    """Where the stages that come after look for the best model of a run.
+    """The path where later stages look for the best model of a run.
 
-    Fine-tuning starts from what a pretraining left in `model_save/`, the others read what is in the output folder.
+    Fine-tuning starts from what pretraining left in `model_save/`; the others read from the output folder.
     """
     base = preset(name)
     if not base.finetunes and config["output_dir"] == base.config.output_dir:

@@ -1,6 +1,6 @@
-"""What the launcher of this process was asked for, by its command line and the file of settings that it reads.
+"""How many processes the launcher of this process was asked for, by its command line and its settings file.
 
-It may have started something else.
+It may have started a different number.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from engine.contract.files import read_whole
 from engine.contract.messages import Message
 
 ACCELERATE = ("accelerate", "accelerate-launch", "accelerate.commands.launch", "accelerate.commands.accelerate_cli")
-COUNTS = ("--num_processes", "--nproc_per_node")  # of accelerate and of torchrun; hyphens do as well
-GENERATIONS = 4  # of parents that are asked
+COUNTS = ("--num_processes", "--nproc_per_node")  # of accelerate and of torchrun; also accepted with hyphens
+GENERATIONS = 4  # of parent processes that are examined
 MOST_WORDS = 500  # of a command line
-MOST_BYTES = 1 << 20  # of a file of settings
+MOST_BYTES = 1 << 20  # of a settings file
 
 
 def alone(script: str, arguments: Sequence[str], batch: int, *, on_cpu: bool) -> Message | None:
-    """What to say where this one process is all there is, and several were asked for; None where that is not so.
+    """The warning if this is the only process although several were asked for; None otherwise.
 
-    accelerate starts one process where it is not told `--multi_gpu`, and says nothing of it. `batch` is the effective
-    batch of one process.
+    Without `--multi_gpu`, accelerate starts one process and does not report it. `batch` is the effective batch of one
+    process.
     """
     asked = processes_asked(script, _parents())
     if asked < 2:
@@ -43,7 +43,7 @@ def alone(script: str, arguments: Sequence[str], batch: int, *, on_cpu: bool) ->
 
 
 def processes_asked(script: str, commands: Iterable[Sequence[str]]) -> int:
-    """The number of processes that the first launcher of the script was asked for; 0 where none was asked for one."""
+    """The number of processes that the nearest launcher of the script was asked for; 0 if no number was given."""
     name = Path(script).name
     for words in commands:
         places = [place for place, word in enumerate(words) if Path(word).name == name]
@@ -55,7 +55,7 @@ def processes_asked(script: str, commands: Iterable[Sequence[str]]) -> int:
 
 
 def _value(words: Sequence[str], options: Sequence[str]) -> str | None:
-    """What one of these options is given; None where none is there. Hyphens in its name do as well as underscores."""
+    """The value of one of these options, also spelt with hyphens for underscores; None if none of them is given."""
     names = {option.lstrip("-") for option in options}
     for place, word in enumerate(words):
         option, _, value = word.partition("=")
@@ -70,23 +70,23 @@ def _number(value: object) -> int:
 
 
 def _configured(words: Sequence[str]) -> int:
-    """The number of processes in the file that accelerate takes its settings from; 0 where it takes none from there."""
+    """The number of processes in the settings file that accelerate reads; 0 if it reads none."""
     if not any(Path(word).name in ACCELERATE for word in words) or _value(words, COUNTS) is not None:
         return 0
     named = _value(words, ["--config_file"])
-    if named is None and "--cpu" in words:  # then it does not look for the usual one
+    if named is None and "--cpu" in words:  # then accelerate does not read the default file
         return 0
     return _number(_settings(Path(named) if named else _usual_file()).get("num_processes"))
 
 
 def _usual_file() -> Path:
-    """Where `accelerate config` writes, as accelerate looks for it."""
+    """The file that `accelerate config` writes, found the way accelerate finds it."""
     cache = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")
     return Path(os.path.expanduser(cache)) / "accelerate" / "default_config.yaml"
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    import yaml  # JSON is YAML too
+    import yaml  # JSON is also YAML
 
     try:
         found = yaml.safe_load(read_whole(file, MOST_BYTES))
@@ -96,7 +96,7 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _parents() -> Iterator[list[str]]:
-    """The command lines of the parents of this process, the nearest first."""
+    """The command lines of the parents of this process, nearest first."""
     with contextlib.suppress(psutil.Error, OSError):
         for parent in psutil.Process().parents()[:GENERATIONS]:
             with contextlib.suppress(psutil.Error, OSError):

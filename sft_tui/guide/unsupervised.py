@@ -1,4 +1,4 @@
-"""What a supervisor does for a run, done in rank 0 of one that a launcher started: its plain log and its readings."""
+"""The supervisor's work for a run that a launcher started, done in rank 0: the plain log and the machine readings."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sft_tui.plain_log import PlainLog
 
 
 class Attendant:
-    """Shows the events of an attempt as they come, writes the plain log, and takes readings from first to last."""
+    """Shows the events of an attempt as they come, writes the plain log, and takes readings from start to end."""
 
     def __init__(self, run_dir: RunDir, pids: Sequence[int], disk: Path, view: EventView, lang: Lang) -> None:
         self._run_dir, self._pids, self._disk = run_dir, pids, disk
@@ -25,18 +25,18 @@ class Attendant:
 
     @property
     def why_no_log(self) -> str:
-        """Why the plain log cannot be written; empty where it can."""
+        """Why the plain log cannot be written; empty if it can."""
         return self._log.why
 
     def show(self, record: Record) -> None:
-        """Takes in one more event; never raises for what becomes of terminal or disk."""
+        """Handles one event; never raises for errors of the terminal or the disk."""
         self._log.show(record)
         if self._view is not None:
             try:
                 self._view.show(record)
-            except (OSError, ValueError):  # its terminal is gone
+            except (OSError, ValueError):  # the terminal is gone
                 self._view = None
-        if not self._attended:  # not before the attempt's first event: attempts are counted by what is in the stream
+        if not self._attended:  # only after the attempt's first event: attempts are counted from the stream
             self._attended = True
             with contextlib.suppress(OSError):
                 self._monitor = Monitor(self._run_dir.events, record.envelope.attempt, self._pids, self._disk)
@@ -46,7 +46,7 @@ class Attendant:
             self._monitor = None
 
     def close(self) -> None:
-        """Leaves the terminal in order; nothing is taken in any more."""
+        """Restores the terminal; later events are ignored."""
         if self._monitor is not None:
             self._monitor.stop()
         if self._view is not None:

@@ -1,8 +1,8 @@
-"""The GPUs as NVML tells of them, read in a process of its own: `python -m sft_tui.machine.gpus [--once]`.
+"""The GPUs as reported by NVML, read in a separate process: `python -m sft_tui.machine.gpus [--once]`.
 
-A missing, mismatched, crashing or hanging driver ends or holds up that process and nothing else. It prints one line of
-JSON every 2 s, `{"gpus": [{"index", "name", "readings"}], "why": ""}`, or one with the reason why there are none, and
-ends. Names and reasons are foreign text, and leave it as ASCII.
+A missing, mismatched, crashing or hanging driver ends or blocks only that process. It prints one line of JSON every
+2 s, `{"gpus": [{"index", "name", "readings"}], "why": ""}`, or a single line with the reason why there are none, and
+exits. Names and reasons are foreign text, and are written as ASCII.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from typing import Any, TextIO
 from sft_tui.child import module_command
 
 INTERVAL_SECONDS = 2.0
-COUNT_SECONDS = 5.0  # a driver that takes longer to say how many there are would not serve a training either
+COUNT_SECONDS = 5.0  # a driver that takes longer to report the number of GPUs is of no use for training either
 REAP_SECONDS = 1.0
 PARENT_SECONDS = 1.0
 NOT_AVAILABLE = "N/A"
 SILENT = "the driver does not answer"
-# Beginnings of the reasons that are no fault: no driver (in NVML's own words), GPUs hidden.
+# Prefixes of the reasons that are not faults: no driver (in NVML's own words), GPUs hidden.
 NO_GPUS = ("NVML Shared Library Not Found", "CUDA_VISIBLE_DEVICES", "the driver knows no GPU")
 STDOUT, STDERR = 1, 2
 
@@ -43,9 +43,9 @@ def command(*options: str) -> list[str]:
 
 @functools.cache
 def found() -> tuple[list[Gpu], str]:
-    """The GPUs that a training can have, as they were when this was first asked, or why there are none.
+    """The GPUs that a training can use, as of the first call, or why there are none.
 
-    They are those that answer, and that CUDA_VISIBLE_DEVICES leaves.
+    These are the GPUs that respond and that CUDA_VISIBLE_DEVICES does not hide.
     """
     try:
         child = subprocess.Popen(
@@ -66,25 +66,25 @@ def found() -> tuple[list[Gpu], str]:
 
 
 def gpu_count() -> int:
-    """How many GPUs a training can have."""
+    """The number of GPUs that a training can use."""
     return len(found()[0])
 
 
 def free_memory() -> list[int | None]:
-    """Bytes that are free on each GPU, in the order in which ranks take them; None where one does not tell."""
+    """Free bytes on each GPU, in the order in which ranks take them; None for a GPU that does not report it."""
     readings = [gpu["readings"] for gpu in found()[0]]
     known = [(each["memory_total"], each["memory_used"]) for each in readings]
     return [int(total) - int(used) if total.isdigit() and used.isdigit() else None for total, used in known]
 
 
 def fault() -> str:
-    """Why the driver that is there tells of no GPU; empty where one answers, or where there is no driver."""
+    """Why the installed driver reports no GPU; empty if one responds, or if there is no driver."""
     why = found()[1]
     return "" if why.startswith(NO_GPUS) else why
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
-    """Kills and reaps a child; one that the driver holds in the kernel cannot be waited for."""
+    """Kills and reaps a child; a child that the driver holds in the kernel is not waited for."""
     child.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(REAP_SECONDS)
@@ -93,28 +93,28 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _answers(gpu: Gpu) -> bool:
-    """Whether a GPU says anything at all: NVML lists those too that are lost or another container's."""
+    """Whether a GPU returns any reading: NVML also lists GPUs that are lost or belong to another container."""
     return any(not text.startswith(NOT_AVAILABLE) for text in (gpu["name"], *gpu["readings"].values()))
 
 
 def cpu_asked() -> bool:
-    """Whether ACCELERATE_USE_CPU says that the trainer is to use the CPU."""
+    """Whether ACCELERATE_USE_CPU makes the trainer use the CPU."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
 
 
 def on_cpu(processes: int) -> bool:
-    """Whether the CPU is to be named to the trainer: asked for, or several processes and no GPU that NVML knows.
+    """Whether the trainer must be set to the CPU: if asked for, or for several processes without a GPU known to NVML.
 
-    One process finds its device itself, which may be one that NVML does not know.
+    A single process finds its device itself, possibly one unknown to NVML.
     """
     return cpu_asked() or (processes > 1 and gpu_count() == 0)
 
 
 def visible(asked: str, uuids: Sequence[str]) -> list[int]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, by their place in `uuids`, read as CUDA and torch read it.
+    """The GPUs that CUDA_VISIBLE_DEVICES does not hide, by index in `uuids`, parsed as CUDA and torch parse it.
 
-    It names indices or beginnings of UUIDs, not both, ends at the first that is no GPU, and hides all where one is
-    named twice.
+    It lists indices or prefixes of UUIDs, not both, ends at the first entry that is not a GPU, and hides all GPUs if
+    one is listed twice.
     """
     find = _by_uuid if asked.startswith("GPU-") else _by_index
     chosen: list[int] = []
@@ -134,27 +134,27 @@ def _by_uuid(entry: str, uuids: Sequence[str]) -> int | None:
 
 
 def _by_index(entry: str, uuids: Sequence[str]) -> int | None:
-    number = re.match(r"\+?[0-9]{1,9}", entry)  # CUDA takes the number that an entry begins with
+    number = re.match(r"\+?[0-9]{1,9}", entry)  # CUDA uses the number at the start of an entry
     return int(number[0]) if number and int(number[0]) < len(uuids) else None
 
 
 def _lines() -> Iterator[dict[str, Any]]:
-    """What there is to say each time it is asked; the last is the reason why there are no GPUs."""
+    """The answer for each reading; the last one is the reason why there are no GPUs."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         if asked is not None and not re.match(r"GPU-|\s*\+?[0-9]", asked):
-            raise LookupError("CUDA_VISIBLE_DEVICES names no GPU")  # the driver need not be asked
-        import pynvml  # here, since whoever imports this module for the count does without
+            raise LookupError("CUDA_VISIBLE_DEVICES names no GPU")  # no need to ask the driver
+        import pynvml  # here, since importing this module for the count must not need it
 
         pynvml.nvmlInit()
         while True:
             yield {"gpus": _gpus(pynvml, asked), "why": ""}
-    except Exception as error:  # of NVML, of the binding, or of ours: whoever reads the line is to know
+    except Exception as error:  # of NVML, the binding, or our own code: the reader of the line must see it
         yield {"gpus": [], "why": _reason(error)}
 
 
 def _gpus(nvml: Any, asked: str | None) -> list[Gpu]:
-    """The readings of every GPU that is visible, in CUDA's order, with the index that NVML gives it."""
+    """The readings of every visible GPU, in CUDA's order, each with its NVML index."""
     count = nvml.nvmlDeviceGetCount()
     if not count:
         raise LookupError("the driver knows no GPU")
@@ -185,10 +185,10 @@ def _gpu(nvml: Any, index: int) -> Gpu:
 
 
 def _temperature(nvml: Any, handle: Any) -> object:
-    """In °C; older drivers know the old function only, and those from CUDA 14 on the new one."""
+    """In °C; older drivers have only the old function, and drivers from CUDA 14 the new one."""
     try:
         return nvml.nvmlDeviceGetTemperatureV(handle, nvml.NVML_TEMPERATURE_GPU)
-    except nvml.NVMLError:  # or the driver knows the new one, but not for this GPU
+    except nvml.NVMLError:  # or the driver has the new one, but not for this GPU
         return nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
 
 
@@ -196,7 +196,7 @@ def _watts(milliwatts: int) -> str:
     return f"{milliwatts / 1000:.1f}"
 
 
-# Percent, bytes, °C and watts. What the driver keeps for itself counts as used: it cannot be had.
+# Percent, bytes, °C and watts. Memory reserved by the driver counts as used: it is not available.
 READINGS: Mapping[str, Callable[[Any, Any], object]] = {
     "utilization": lambda nvml, handle: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
     "memory_used": lambda nvml, handle: nvml.nvmlDeviceGetMemoryInfo(handle).used,
@@ -208,10 +208,10 @@ READINGS: Mapping[str, Callable[[Any, Any], object]] = {
 
 
 def _text(read: Callable[[], object]) -> str:
-    """A reading, or why there is none."""
+    """A reading as text, or why there is none."""
     try:
         return str(read())
-    except UnicodeDecodeError as error:  # the binding takes every text for UTF-8
+    except UnicodeDecodeError as error:  # the binding decodes every text as UTF-8
         return error.object.decode(errors="replace")
     except Exception as error:
         return f"{NOT_AVAILABLE}: {_reason(error)}"
@@ -220,30 +220,30 @@ def _text(read: Callable[[], object]) -> str:
 def _reason(error: Exception) -> str:
     try:
         return str(error) or type(error).__name__
-    except Exception:  # the binding asks NVML for the words, which may fail in turn
+    except Exception:  # the binding asks NVML for the message, which may also fail
         return type(error).__name__
 
 
 def _own_output() -> TextIO:
-    """The standard output for us alone: what a driver prints goes to standard error."""
+    """The standard output, reserved for our lines: anything a driver prints goes to standard error."""
     output = os.fdopen(os.dup(STDOUT), "w", encoding="ascii")
     os.dup2(STDERR, STDOUT)
     return output
 
 
 def _end_unread(output: int, parent: int) -> None:
-    """Ends this process, even within a call to NVML, once nobody can read its output or its parent has died."""
+    """Ends this process, even within a call to NVML, once its output has no reader or its parent has died."""
     poll = select.poll()
-    poll.register(output, 0)  # errors are always told
+    poll.register(output, 0)  # errors are always reported
     while not poll.poll(PARENT_SECONDS * 1000) and os.getppid() == parent:
         pass
     os._exit(0)
 
 
 def main(once: bool) -> None:
-    """Prints what there is, one time or until nobody reads it."""
+    """Prints the readings, once or until nobody reads them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # a driver's crash
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # no core dumps
     output = _own_output()
     threading.Thread(target=_end_unread, args=(output.fileno(), os.getppid()), daemon=True).start()
     for line in _lines():
@@ -254,6 +254,6 @@ def main(once: bool) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(OSError):  # nobody reads any more
+    with contextlib.suppress(OSError):  # no reader is left
         main("--once" in sys.argv[1:])
-    os._exit(0)  # a driver that crashes or hangs as it is unloaded has already said what we wanted
+    os._exit(0)  # a driver that crashes or hangs while it is unloaded has already answered

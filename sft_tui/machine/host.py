@@ -1,6 +1,6 @@
-"""Readings of the machine while a run goes on: GPUs, memory, CPU, disk, and the kernel's kills for lack of memory.
+"""Readings of the machine during a run: GPUs, memory, CPU, disk, and the kernel's out-of-memory kills.
 
-Nothing here blocks or raises: a reading that fails is no reason to disturb a training.
+Nothing here blocks or raises: a failed reading must not disturb a training.
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from sft_tui.machine import gpus
 
 NOT_READ_YET = "not read yet"
 NO_GPUS = (NOT_READ_YET, *gpus.NO_GPUS)
-SAMPLE_SECONDS = 2.0  # from one reading to the next
-SILENT_SECONDS = 10.0  # five lines of the child
-STARTS = 4  # of the child: the first, and three in its place
+SAMPLE_SECONDS = 2.0  # between two readings
+SILENT_SECONDS = 10.0  # the child writes five lines in this time
+STARTS = 4  # of the child: the first and three replacements
 CLOSE_SECONDS = 2.0
 READ_BYTES, MOST_READS = 64 * 1024, 16
 
-# What psutil raises where a file of /proc is not there, may not be read, or has not the form it expects.
+# What psutil raises if a file of /proc is missing, may not be read, or does not have the expected format.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, psutil.Error)
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-# Limit, use, and what of the use is only cache that nobody looked at lately: cgroup v2, then v1.
+# Limit, use, and the part of the use that is inactive file cache: cgroup v2, then v1.
 LIMIT_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -41,26 +41,26 @@ LIMIT_FILES = (
 
 
 class Readings:
-    """The readings of host and GPUs, each written to the stream of a run as it is taken."""
+    """The readings of host and GPUs, each written to the stream of a run when it is taken."""
 
     def __init__(self, log: EventWriter, disk: Path) -> None:
-        """`disk`: a path on the file system whose free space counts."""
+        """`disk` is a path on the file system whose free space is reported."""
         self._log, self._disk = log, disk
         self._host, self._gpus, self._told = HostReader(), GpuReader(), False
 
     def take(self, pids: Sequence[int]) -> events.Host:
-        """Writes what there is to read now; the reading of the host, with the memory of these processes."""
+        """Writes the current readings; returns that of the host, which has the memory of these processes."""
         reading = self._host.read(pids, self._disk)
         for event in (reading, *self._gpus.poll()):
             self._log.write(event)
         why = self._gpus.why
-        if why and not why.startswith(NO_GPUS) and not self._told:  # a machine without a driver is nothing to warn of
+        if why and not why.startswith(NO_GPUS) and not self._told:  # a machine without a driver needs no warning
             self._told = True
             self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
         return reading
 
     def close(self) -> None:
-        """Ends the reading of the GPUs, in 2 s at most."""
+        """Stops reading the GPUs, in 2 s at most."""
         self._gpus.close()
 
     def unreaped(self) -> list[int]:
@@ -69,7 +69,7 @@ class Readings:
 
 
 class Monitor:
-    """Takes the readings of a run in a thread, where no supervisor does: from `start` until `stop`."""
+    """Takes the readings of a run without a supervisor in a thread, from `start` until `stop`."""
 
     def __init__(self, events_file: Path, attempt: int, pids: Sequence[int], disk: Path) -> None:
         self._pids, self._over = pids, threading.Event()
@@ -78,11 +78,11 @@ class Monitor:
         self._thread = threading.Thread(target=self._take, name="monitor", daemon=True)
 
     def start(self) -> None:
-        """Takes the first reading soon."""
+        """Starts the thread, which soon takes the first reading."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Takes no more readings; returns when none is under way, in 4 s at most."""
+        """Stops taking readings; returns when none is in progress, in 4 s at most."""
         self._over.set()
         self._thread.join(CLOSE_SECONDS)
         self._readings.close()
@@ -97,20 +97,20 @@ class GpuReader:
     """The GPUs, read by a child that is replaced when it crashes or hangs, at most three times."""
 
     def __init__(self) -> None:
-        self.why = NOT_READ_YET  # the reason why there are no readings; empty where there are
+        self.why = NOT_READ_YET  # why there are no readings; empty if there are some
         self._starts, self._told = STARTS, False
         self._child: subprocess.Popen[bytes] | None = None
-        self._killed: list[subprocess.Popen[bytes]] = []  # a driver may hold one in the kernel for long
+        self._killed: list[subprocess.Popen[bytes]] = []  # a driver may hold one in the kernel for a long time
         self._start()
 
     def poll(self) -> list[events.Gpu]:
-        """The newest reading of each GPU since the last call; nothing where none came."""
+        """The newest reading of each GPU since the last call; empty if there was none."""
         self._killed = [child for child in self._killed if child.poll() is None]
         if self._child is None and self._starts:
             self._start()
         if self._child is None:
             return []
-        code = self._child.poll()  # before its output is read, which is then complete
+        code = self._child.poll()  # before its output is read, so that the output is complete
         found = self._listen(self._child)
         if self._told:
             self._drop(self.why)
@@ -151,9 +151,9 @@ class GpuReader:
         os.set_blocking(self._child.stdout.fileno(), False)
 
     def _listen(self, child: "subprocess.Popen[bytes]") -> list[events.Gpu]:
-        """What the last complete line says; those before it are older than they would be taken for."""
+        """Parses the last complete line; earlier lines are too old to count as current."""
         now = time.monotonic()
-        # Suspended together, both sides are silent for as long as that lasts; then one call does not settle it.
+        # If both sides were suspended together, both were silent for that time; so one call is not enough to decide.
         self._silent += min(now - self._polled_at, SILENT_SECONDS / 2)
         self._polled_at = now
         *lines, self._partial = (self._partial + _available(child)).split(b"\n")
@@ -161,12 +161,12 @@ class GpuReader:
             return []
         self._silent = 0.0
         found, self.why = _parse(lines[-1])
-        if self.why:  # another child would say the same
+        if self.why:  # another child would report the same
             self._starts, self._told = 0, True
         return found
 
     def _drop(self, why: str) -> None:
-        """Kills the child, without which there are no readings, for the reason `why`."""
+        """Kills the child and records `why` as the reason for missing readings."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -178,7 +178,7 @@ class GpuReader:
 
 
 def _available(child: "subprocess.Popen[bytes]") -> bytes:
-    """What can be read of its output at once."""
+    """What can be read of its output without waiting."""
     assert child.stdout
     data = b""
     for _ in range(MOST_READS):
@@ -198,7 +198,7 @@ def _parse(line: bytes) -> tuple[list[events.Gpu], str]:
         found = [events.event_from_json("gpu", gpu) for gpu in body["gpus"]]
         return [gpu for gpu in found if isinstance(gpu, events.Gpu)], str(body["why"])
     except (ValueError, LookupError, TypeError):
-        return [], "the reading of the GPUs is not understood"  # by an older app than the one that reads
+        return [], "the reading of the GPUs is not understood"  # the reader is an older app than the child
 
 
 def _end_in_words(code: int) -> str:
@@ -210,32 +210,32 @@ def _end_in_words(code: int) -> str:
 
 
 class HostReader:
-    """Memory, CPU and disk of the machine, or of the container where that has less."""
+    """Memory, CPU and disk of the machine, or of the container if that has less."""
 
     def __init__(self, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
         self._folders = _cgroup_folders(proc, cgroups)
-        _cpu_percent()  # the next one counts from here
+        _cpu_percent()  # the next call measures from here
 
     def read(self, pids: Sequence[int], disk: Path) -> events.Host:
-        """One reading: the processes in the order given, the file system that `disk` is on; 0 for what is unknown."""
+        """One reading, with the processes in the order given and the file system of `disk`; 0 for unknown values."""
         total, available = self._memory()
         return events.Host(total, available, [_resident(pid) for pid in pids], _cpu_percent(), _free(disk))
 
     def _memory(self) -> tuple[int, int]:
-        """Bytes there are and bytes to be had, by the machine and by every cgroup above us: the smallest binds."""
+        """Total and available bytes, the smallest of the machine's and of every cgroup above this process."""
         try:
             memory = psutil.virtual_memory()
         except UNREADABLE:
             return 0, 0
         total, available = int(memory.total), int(memory.available)
         for limit, used in filter(None, map(_limit, self._folders)):
-            if limit < memory.total:  # v1 says "no limit" with a number beyond any machine
+            if limit < memory.total:  # v1 expresses "no limit" as a number larger than any machine
                 total, available = min(total, limit), min(available, max(0, limit - used))
         return total, available
 
 
 def _cgroup_folders(proc: Path, cgroups: Path) -> list[Path]:
-    """The memory cgroups of this process, its own first; a container may see its own as the topmost only."""
+    """The memory cgroups of this process, its own first; a container may see only its own, as the topmost."""
     folders: list[Path] = []
     for line in _read(proc / "self/cgroup").splitlines():
         _, _, rest = line.partition(":")
@@ -257,7 +257,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _limit(folder: Path) -> tuple[int, int] | None:
-    """The limit of a cgroup and what of it is in use for good, in bytes; None where it has none."""
+    """The limit of a cgroup and its use without inactive file cache, in bytes; None if it has no limit."""
     for limit_file, use_file, idle in LIMIT_FILES:
         limit, use = _read(folder / limit_file).strip(), _read(folder / use_file).strip()
         if limit.isdecimal() and use.isdecimal():
@@ -266,10 +266,10 @@ def _limit(folder: Path) -> tuple[int, int] | None:
 
 
 def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
-    """How often the kernel has killed for lack of memory so far; 0 where that is unknown.
+    """The number of out-of-memory kills by the kernel so far; 0 if unknown.
 
-    The machine's count has a cgroup's kills in it, so that the sum of both would count them twice; but a sandbox may
-    hide it or hold it at 0, and then the count of our own cgroup is all there is: hence the higher of the two.
+    The machine's count includes a cgroup's kills, so the sum of both would count them twice; but a sandbox may hide the
+    machine's count or keep it at 0, which leaves only the count of our own cgroup: hence the higher of the two.
     """
     counts = [_field(proc / "vmstat", "oom_kill")]
     for folder in _cgroup_folders(proc, cgroups):
@@ -299,7 +299,7 @@ def _free(disk: Path) -> int:
 
 
 def _field(path: Path, name: str) -> int:
-    """The number beside `name` in a file of names and numbers; 0 where there is none."""
+    """The number after `name` in a file of names and numbers; 0 if there is none."""
     for line in _read(path).splitlines():
         key, _, value = line.partition(" ")
         if key == name and value.strip().isdecimal():

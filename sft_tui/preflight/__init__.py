@@ -1,1 +1,1 @@
-"""Pre-flight: what would fail, told before the run."""
+"""Pre-flight: reports before a run what would make it fail."""

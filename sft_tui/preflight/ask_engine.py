@@ -1,4 +1,4 @@
-"""Asks a process of the engine what foreign files hold: whatever happens to it is an answer."""
+"""Asks a process of the engine what foreign files hold; a crash of that process is also an answer."""
 
 import contextlib
 import json
@@ -19,21 +19,21 @@ from sft_tui.text import safe
 
 COMMAND = module_command("engine.inspect")
 LAST_WORDS, SHOWN = 4000, 200  # bytes of its standard error that are read, and characters that are shown
-# How Python, C, C++ and Rust say that memory, or the address space, is used up.
+# How Python, C, C++ and Rust report that memory, or the address space, is exhausted.
 NO_MEMORY = re.compile(
     r"MemoryError|cannot allocate memory|can't allocate memory|bad_alloc|failed to map|can't start new thread"
     r"|memory allocation|out of memory|resource temporarily unavailable",
     re.IGNORECASE,
 )
-SILENT_SECONDS = 60.0  # a reader that says nothing for so long is given up
+SILENT_SECONDS = 60.0  # a reader that is silent for this long is given up
 Progress = Callable[[str, int, int], None]  # setting, rows done, rows in all
 
 
-class ProbeDied(Exception):  # not an error of ours: it is a finding
-    """The process ended without an answer; carries what it was reading, how it ended, and whose fault that was.
+class ProbeDied(Exception):  # not an error of ours, but a finding
+    """The process ended without an answer; holds what it was reading, how it ended, and the cause.
 
-    `cause` is "memory" where it ran out of memory or was killed as if it had, "crash" where a reader crashed or hung,
-    which takes a file that is damaged or made to do it, and "failed" where it left by itself: no fault of the file.
+    `cause` is "memory" if it ran out of memory or was killed as if it had, "crash" if a reader crashed or hung, which
+    means a corrupt or malicious file, and "failed" if it exited by itself, which is not the file's fault.
     """
 
     def __init__(self, doing: str, why: str, cause: str) -> None:
@@ -41,17 +41,17 @@ class ProbeDied(Exception):  # not an error of ours: it is a finding
         super().__init__(f"{doing}: {why}")
 
     def error(self, config: RunConfig, otherwise: str) -> InputError:
-        """As the error of a command; `otherwise` is what was being read where the process never said it."""
+        """The error for a command; `otherwise` is what was being read if the process never reported it."""
         path = str(getattr(config, self.doing, self.doing)) or otherwise
         return InputError(f"reader_{self.cause}", path=path, why=self.why)
 
 
 def nothing(_setting: str, _done: int, _total: int) -> None:
-    """Tells nobody."""
+    """Ignores the progress."""
 
 
 def ask(task: str, config: RunConfig, progress: Progress = nothing, **more: Any) -> dict[str, Any]:
-    """The facts of a task, {"error": …} where it cannot be done; raises ProbeDied."""
+    """The facts of a task, or {"error": …} if it cannot be done; raises ProbeDied."""
     request = json.dumps({"task": task, "asker": os.getpid(), "config": to_json(config), **more}).encode()
     with tempfile.TemporaryFile() as noise, tempfile.TemporaryFile() as given:
         given.write(request)
@@ -100,7 +100,7 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
 
 
 def _last_line(noise: IO[bytes]) -> str:
-    """What the process said last on its standard error, which names the error of a traceback."""
+    """The last line on the process's standard error, which names the error of a traceback."""
     noise.seek(max(0, noise.seek(0, os.SEEK_END) - LAST_WORDS))
     lines = noise.read().decode("utf-8", "replace").strip().splitlines()
     return safe(lines[-1], SHOWN) if lines else ""

@@ -1,4 +1,4 @@
-"""The pre-flight: every check in the order in which its findings are to be mended."""
+"""The pre-flight: all checks, in the order in which their findings should be fixed."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +27,9 @@ from sft_tui.rehearsal import Rehearsal, applied, estimate
 from sft_tui.starting import DEFAULT_LOGS, options, processes_here
 from sft_tui.text import size
 
-TIGHT = 0.85  # of the memory to be had
+TIGHT = 0.85  # share of the available memory
 LEAST_BUDGET = 64  # tokens of a micro-batch
-# Fixed without a run.
+# Can be fixed without a run.
 OF_FILES = {
     "file_unreadable", "not_parquet", "column_missing", "column_not_text", "rows_truncated", "rows_duplicate",
 }  # fmt: skip
@@ -37,54 +37,54 @@ OF_FILES = {
 
 @dataclass(frozen=True)
 class CheckRequest:
-    """The run that is looked at."""
+    """The run to check."""
 
     preset: str
-    values: Mapping[str, Any]  # as given, over the preset's
+    values: Mapping[str, Any]  # as given, overriding the preset's
     config: RunConfig
     logs: Path
-    memory_limit: int = 0  # bytes; 0: what the machine has
-    fresh: bool = False  # an unfinished run in the output folder is to be moved aside
-    rehearsal: Rehearsal | None = None  # of such a run
+    memory_limit: int = 0  # bytes; 0: the machine's memory
+    fresh: bool = False  # move an unfinished run in the output folder aside
+    rehearsal: Rehearsal | None = None  # one that applies to this run
 
     @classmethod
     def of(cls, preset: str, values: Mapping[str, Any], config: RunConfig, logs: Path, **more: Any) -> Self:
-        """The request with the budget that a rehearsal found, where there was one."""
+        """The request with the budget found by a rehearsal, if there was one."""
         plain = cls(preset, values, config, logs, **more)
         found, rehearsal = applied(logs, config, plain.processes, values)
         return replace(plain, config=found, rehearsal=rehearsal)
 
     @property
     def asked(self) -> RunConfig:
-        """The settings as they were before a rehearsal."""
+        """The settings without a rehearsal's budget."""
         if self.rehearsal is None or "micro_batch_tokens" in self.values:
             return self.config
         return replace(self.config, micro_batch_tokens=self.rehearsal.found.micro_batch_tokens_asked)
 
     @property
     def processes(self) -> int:
-        """How many ranks it will have."""
+        """The number of ranks it will have."""
         return self.config.num_processes or processes_here()
 
     def but(self, **changes: Any) -> Set:
-        """Looks at this run again with other settings."""
+        """The action that checks this run with other settings."""
         return Set(self.preset, self.values, changes)
 
     @property
     def start(self) -> Start:
-        """Starts this run."""
+        """The action that starts this run."""
         return Start(self.preset, self.values)
 
     @property
     def rehearse(self) -> Command:
-        """Rehearses this run."""
+        """The action that rehearses this run."""
         logs = () if self.logs == DEFAULT_LOGS else ("--logs", str(self.logs))
         return Command(("rehearse", self.preset, *logs, *options(self.values)))
 
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, errors first and otherwise in the order in which they are mended, and the figures behind them."""
+    """All findings, errors first and otherwise in the order in which to fix them, and the figures behind them."""
 
     findings: list[Finding]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -93,23 +93,23 @@ class Report:
     ranks: int = 1
 
     def count(self, level: str) -> int:
-        """How many findings are of a level."""
+        """The number of findings of a level."""
         return sum(finding.level == level for finding in self.findings)
 
     @property
     def may_be_rehearsed(self) -> bool:
-        """Whether a rehearsal can be tried: what it may find a way around is no obstacle."""
+        """Whether a rehearsal can be tried: problems that it may find a way around do not prevent it."""
         errors = {finding.code for finding in self.findings if finding.level == "error"}
         return errors <= {"memory_short", "unfinished_run"} and self.steps > 0
 
     @property
     def steps(self) -> int:
-        """Steps of the run; 0 where they are not known."""
+        """Steps of the run; 0 if unknown."""
         return int((self.facts.get("data", {}).get("steps") or {}).get("total", 0))
 
     @property
     def exit_code(self) -> int:
-        """0, or 2 where something is in error, or 3 where that is another run in the folder."""
+        """0, or 2 if there are errors, or 3 if the error is another run in the folder."""
         errors = [finding.code for finding in self.findings if finding.level == "error"]
         return 3 if errors == ["busy"] else 2 if errors else 0
 
@@ -117,7 +117,7 @@ class Report:
 def check(
     request: CheckRequest, progress: Progress = ask_engine.nothing, partly: Callable[[Report], None] | None = None
 ) -> Report:
-    """Looks at everything; never raises for what it finds. `partly` is told what needs no file to be read."""
+    """Runs all checks; never raises for what it finds. `partly` gets the findings that need no file to be read."""
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
     at_once = [*machine.findings(config, request.processes, request.start, host.memory_total), _precision(config)]
@@ -163,7 +163,7 @@ def check(
 
 
 def rehearse_request(request: CheckRequest, progress: rehearsal.Progress) -> Rehearsal:
-    """Carries out the rehearsal of a run that was looked at, and keeps what it finds; raises InputError."""
+    """Carries out the rehearsal of a checked run and keeps its result; raises InputError."""
     config, processes = request.asked, request.processes
     free = HostReader().read([], Path(config.output_dir)).memory_available
     elsewhere = f"ACCELERATE_USE_CPU=true {command_of([request.rehearse])}"
@@ -173,7 +173,7 @@ def rehearse_request(request: CheckRequest, progress: rehearsal.Progress) -> Reh
 
 
 def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Report:
-    """Looks at the training file alone, and at the tokenizer where there is one."""
+    """Checks only the training file, and the tokenizer if there is one."""
     facts = _asked("data", config, progress, settings=["train_file"], processes=1)
     if "died" in facts:
         return Report([_died(facts["died"], config)])
@@ -190,14 +190,14 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
 
 
 def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dict[str, Any]:
-    """What the engine's process answers, and {"died": …} where it ended without an answer."""
+    """The answer of the engine's process, or {"died": …} if it ended without one."""
     try:
         return ask_engine.ask(task, config, progress, **more)
     except ask_engine.ProbeDied as died:
         how = {"doing": died.doing, "why": died.why, "cause": died.cause}
     if task == "data" and how["doing"] in DATA_FILES and more.get("tokenize", True):
         facts = _asked(task, config, progress, **more, tokenize=False)
-        if "died" not in facts:  # the rows can be read: it is the tokenizer that they are too much for
+        if "died" not in facts:  # the rows can be read: it was the tokenizer that failed on them
             rows = str(getattr(config, how["doing"]))
             error = InputError("tokenizer_died", path=tokenizer_folder(config), rows=rows, why=how["why"])
             named = {"code": error.message.code, "args": dict(error.message.args)}
@@ -247,7 +247,7 @@ def _folders(request: CheckRequest) -> Iterator[Finding]:
 def _memory(
     request: CheckRequest, facts: Mapping[str, Any], tokenizer: Mapping[str, Any], rows: Mapping[str, Any]
 ) -> tuple[MemoryPrediction | None, MemoryPrediction | None, list[Finding]]:
-    """What one rank needs of the machine, what of its GPU, and what both mean."""
+    """The memory that one rank needs on the machine and on its GPU, and the findings on both."""
     config = request.config
     shape = model.shape_of(config, facts, tokenizer)
     if shape is None:
@@ -276,7 +276,7 @@ def _on_gpu() -> bool:
 
 
 def _gpu_memory(request: CheckRequest, prediction: MemoryPrediction) -> Iterator[Finding]:
-    """A finding for each GPU that a rank computes on: the first rank takes the first GPU that CUDA shows, and so on."""
+    """A finding for each GPU that a rank uses: the first rank takes the first GPU visible to CUDA, and so on."""
     certain = sum(prediction.items.get(name, 0) for name in ("weights", "gradients", "optimizer"))
     for number, free in enumerate(gpus.free_memory()[: request.processes]):
         args = {"gpu": number, "total": size(prediction.total), **_items(prediction)}
@@ -292,7 +292,7 @@ def _gpu_memory(request: CheckRequest, prediction: MemoryPrediction) -> Iterator
 
 
 def _items(prediction: MemoryPrediction, ranks: int = 1) -> dict[str, str]:
-    """What a prediction is made of, in both languages."""
+    """The items of a prediction, in both languages."""
     shown: dict[str, str] = {}
     languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
     for key, lang in languages:
@@ -326,7 +326,7 @@ def _time(request: CheckRequest, steps_total: int) -> Iterator[Finding]:
 
 
 def _advice(request: CheckRequest, total: int, prediction: MemoryPrediction) -> tuple[dict[str, str], Set]:
-    """What to do where memory is short: smaller micro-batches where they are what is large, else fewer processes."""
+    """What to do if memory is short: smaller micro-batches if those are large, else fewer processes."""
     config = request.config
     activations = prediction.items.get("activations", 0) * request.processes
     if request.processes > 1:

@@ -1,4 +1,4 @@
-"""What the facts on data files and tokenizer mean for a run."""
+"""Findings on data files and tokenizer, from the facts of the engine."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from sft_tui.preflight.fix import Action, Command, as_path
 from sft_tui.preflight.missing import named_columns
 from sft_tui.starting import options
 
-CUT_SHARE = 0.001  # of the label tokens, from which on it is told as a warning
+CUT_SHARE = 0.001  # of the label tokens; above it, cut labels are a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
 SCRIPTS_ZH = {
     "Latin": "拉丁字母", "Greek": "希腊字母", "Cyrillic": "西里尔字母", "Hebrew": "希伯来文", "Arabic": "阿拉伯文",
@@ -23,7 +23,7 @@ Facts = Mapping[str, Any]
 
 
 def percent(share: float) -> str:
-    """A share for people: `3.1 %`."""
+    """A share as text: `3.1 %`."""
     return f"{100 * share:.1f} %" if share == 0 or share >= 0.001 else "< 0.1 %"
 
 
@@ -35,12 +35,12 @@ def scripts(facts: Facts, lang: Lang) -> str:
 
 
 def script_name(script: str, lang: Lang) -> str:
-    """What a person calls a script."""
+    """The displayed name of a script."""
     return SCRIPTS_ZH.get(script, script) if lang == "zh" else script
 
 
 def lengths(facts: Facts, lang: Lang) -> str:
-    """Lengths for people: a histogram from 0 to the longest, and where half and nearly all of them lie."""
+    """Lengths as text: a histogram from 0 to the longest, the median and the 95th percentile."""
     counts = facts["histogram"]["counts"]
     highest = max(1, *counts)
     bars = "".join(BARS[-(-count * (len(BARS) - 1) // highest)] for count in counts)
@@ -51,7 +51,7 @@ def lengths(facts: Facts, lang: Lang) -> str:
 
 
 def show(config: RunConfig, path: str, row: int) -> tuple[Action, ...]:
-    """Shows what the model sees of a row."""
+    """The action that shows a row as the model sees it."""
     more = {"row": row, "tokenizer": tokenizer_folder(config), **named_columns(config)}
     return (Command(("data", "show", as_path(path), *options(more))),)
 

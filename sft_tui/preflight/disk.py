@@ -1,4 +1,4 @@
-"""What a run will write, file system by file system, against what is free there."""
+"""Compares what a run will write with the free space, for each file system."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,31 +12,31 @@ from engine.contract.rundir import broken_link, free_bytes, why_unwritable
 from sft_tui.preflight.finding import Finding, item
 from sft_tui.text import size
 
-EVENT_BYTES = 1024  # of the log for each step, readings of the machine included
-LOG_BYTES = 4 << 20  # of the log besides
-SLACK = 16 << 20  # of a checkpoint and of the best model: headers, tokenizer, configuration
-ADAMW_STATE, ADAFACTOR_STATE = 2.0, 1 / 16  # bytes for each byte of trained weights
+EVENT_BYTES = 1024  # of the log per step, including readings of the machine
+LOG_BYTES = 4 << 20  # of the log in addition
+SLACK = 16 << 20  # in a checkpoint and the best model: headers, tokenizer, configuration
+ADAMW_STATE, ADAFACTOR_STATE = 2.0, 1 / 16  # bytes per byte of trained weights
 
 
 @dataclass(frozen=True)
 class Store:
-    """What the token store takes: bytes that the check has written for the run, and bytes that the run will write."""
+    """Size of the token store: bytes that the check has written for the run, and bytes that the run will write."""
 
     written: int = 0
     to_write: int = 0
 
     @classmethod
     def of(cls, files: Iterable[Mapping[str, Any]]) -> Self:
-        """Of the facts on data files."""
+        """The store according to the facts on data files."""
         sizes = [(facts["store_kept"], facts["store_bytes"]) for facts in files if "store_bytes" in facts]
         return cls(sum(size for kept, size in sizes if kept), sum(size for kept, size in sizes if not kept))
 
 
 def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: Store) -> dict[str, int]:
-    """Bytes that the run holds at most at one time, by what they are.
+    """The most bytes that the run holds at one time, by kind.
 
-    One checkpoint more than are kept, and one more for that of the best score: the new one is written before the old
-    one goes. Likewise the best model. All weights are stored in fp32.
+    One checkpoint more than are kept, and one more for the best score: a new one is written before the old one is
+    deleted. The same holds for the best model. All weights are stored in fp32.
     """
     state = ADAMW_STATE if config.optimizer == "adamw" else ADAFACTOR_STATE
     checkpoint = int(4 * trained * (1 + state)) + SLACK
@@ -50,7 +50,7 @@ def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: 
 
 
 def settings_of(config: RunConfig, logs: Path) -> dict[str, str]:
-    """The folders that a run writes to, each with the setting that names it."""
+    """The folders that a run writes to, each with its setting."""
     export = config.export_state_dict
     exported = {str(Path(export).parent): "export_state_dict"} if export else {}
     return {**exported, config.output_dir: "output_dir", str(logs): "logs", config.token_store: "token_store"}
@@ -93,7 +93,7 @@ def findings(config: RunConfig, need: Mapping[str, int], logs: Path, store: Stor
 
 
 def _items(need: Mapping[str, int], parts: list[str], store: Store) -> dict[str, str]:
-    """What is written to one file system, in both languages."""
+    """The items written to one file system, in both languages."""
     shown: dict[str, str] = {}
     languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
     for key, lang in languages:

@@ -1,4 +1,4 @@
-"""A finding of the pre-flight: how grave, of what, what was found, why it matters, and what fixes it."""
+"""A finding of the pre-flight: its level and subject, what was found, why it matters, and what fixes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ ORDER: dict[Level, int] = {"error": 0, "warning": 1, "ok": 2}
 
 
 class Said(NamedTuple):
-    """What a finding says, in both languages; empty where the engine's own message says it, or nothing is to do."""
+    """The texts of a finding in both languages; empty if the engine's message is used, or there is nothing to do."""
 
     what: tuple[str, str] = ("", "")
     why: tuple[str, str] = ("", "")
@@ -500,9 +500,9 @@ SAID: dict[str, Said] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `subject` is the setting or resource it is about, `actions` fix it, one by one.
+    """The result of one check; `subject` is the setting or resource it concerns, and `actions`, in order, fix it.
 
-    `others` are further ways to fix it, each with its actions.
+    `others` are alternative fixes, each with its own actions.
     """
 
     level: Level
@@ -514,13 +514,13 @@ class Finding:
 
     @property
     def ways(self) -> tuple[tuple[Action, ...], ...]:
-        """All ways to fix it, the one that is advised first."""
+        """All ways to fix it, the recommended one first."""
         found = [way for way in (self.actions, *self.others) if way]
         return tuple(way for place, way in enumerate(found) if way not in found[:place])
 
     @property
     def command(self) -> str:
-        """What fixes it, as one line for a shell; empty where nothing does."""
+        """The fix as one shell command line; empty if there is none."""
         return command_of(self.actions)
 
     def what(self, lang: Lang = "en") -> str:
@@ -528,11 +528,11 @@ class Finding:
         return self._part("what", lang) or self._message().what(lang)
 
     def why(self, lang: Lang = "en") -> str:
-        """Why it matters; empty where all is well."""
+        """Why it matters; empty if nothing is wrong."""
         return self._part("why", lang)
 
     def fix(self, lang: Lang = "en") -> str:
-        """What to do; empty where nothing is to do."""
+        """What to do; empty if there is nothing to do."""
         return self._part("fix", lang) or ("" if self.level == "ok" else self._message().fix(lang))
 
     def to_json(self, lang: Lang = "en") -> dict[str, str]:
@@ -544,7 +544,7 @@ class Finding:
         said = SAID.get(self.code, Said())
         text: str = getattr(said, part)[lang == "zh"]
         args = {"command": self.command, **localized(self.args, lang)}
-        if text.startswith("{advice"):  # which is a text with places of its own
+        if text.startswith("{advice"):  # the advice is a text with placeholders of its own
             text = str(args[text.strip("{}")])
         return filled(text, args)
 
@@ -554,7 +554,7 @@ class Finding:
         return Message(code, known)
 
 
-# What memory and disk are taken by.
+# What takes memory and disk space.
 ITEMS_ZH = {
     "runtime": "运行环境", "weights": "权重", "gradients": "梯度", "optimizer": "优化器", "activations": "激活值",
     "cache": "生成缓存", "file": "模型文件", "context": "CUDA 上下文", "checkpoints": "检查点", "best": "最佳模型",
@@ -563,12 +563,12 @@ ITEMS_ZH = {
 
 
 def item(name: str, lang: Lang) -> str:
-    """What a person calls what memory or disk is taken by."""
+    """The displayed name of an item that takes memory or disk space."""
     return ITEMS_ZH.get(name, name) if lang == "zh" else name
 
 
 def of_error(error: InputError | Mapping[str, Any], subject: str = "", actions: tuple[Action, ...] = ()) -> Finding:
-    """The finding that an error of the engine makes."""
+    """The finding for an error of the engine."""
     if isinstance(error, InputError):
         code, args = error.message.code, dict(error.message.args)
     else:

@@ -1,6 +1,6 @@
-"""What fixes a finding: typed actions. A terminal prints them as commands, the screen carries them out.
+"""The typed actions that fix a finding: a terminal prints them as commands, the screen carries them out.
 
-Nothing is ever parsed back from a command: a path may hold spaces, quotes, ` && ` or line ends.
+Commands are never parsed back: a path may contain spaces, quotes, ` && ` or line ends.
 """
 
 import shlex
@@ -17,12 +17,12 @@ from sft_tui.starting import options
 from sft_tui.text import safe
 
 PROGRAM = "sft-tui"
-DEFAULTS = preset("sft-small").config  # of the options of `data`, too
+DEFAULTS = preset("sft-small").config  # also the defaults of the options of `data`
 
 
 @dataclass(frozen=True)
 class Set:
-    """Look again with other settings: `changes` over the `values` that were given over the preset's."""
+    """Check again with other settings: `changes` override the given `values`, which override the preset's."""
 
     preset: str
     values: Mapping[str, Any]
@@ -36,7 +36,7 @@ class Set:
         return (PROGRAM, "check", self.preset, *options({**self.values, **self.changes}), *logs)
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         base = preset(self.preset).config
         changes = {name: (self.values.get(name, getattr(base, name)), new) for name, new in self.changes.items()}
         pairs = [(name, *pair) for name, pair in changes.items() if pair[0] != pair[1]]
@@ -46,7 +46,7 @@ class Set:
 
 @dataclass(frozen=True)
 class Import:
-    """Make training and validation rows of other files; what exists is never replaced."""
+    """Import training and validation rows from other files; existing files are never replaced."""
 
     files: Sequence[str]
     train: str
@@ -60,7 +60,7 @@ class Import:
         return (PROGRAM, "data", "import", *map(as_path, self.files), *written, *options(self.more))
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         files, written = (
             [safe(path, 80) for path in paths if path] for paths in (self.files, (self.train, self.valid))
         )
@@ -69,7 +69,7 @@ class Import:
 
 @dataclass(frozen=True)
 class Open:
-    """Look at a run."""
+    """Open a run."""
 
     run: str
 
@@ -79,13 +79,13 @@ class Open:
         return (PROGRAM, "attach", as_path(self.run))
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         return say("fix_open", lang, run=safe(self.run, 40))
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Resume a run that was cut."""
+    """Resume an interrupted run."""
 
     run: str
 
@@ -95,7 +95,7 @@ class Resume:
         return (PROGRAM, "resume", as_path(self.run))
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         return say("fix_resume", lang, run=safe(self.run, 40))
 
 
@@ -105,7 +105,7 @@ class Start:
 
     preset: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    fresh: bool = False  # what an unfinished run left in its folder is kept aside
+    fresh: bool = False  # move what an unfinished run left in its folder aside
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -113,13 +113,13 @@ class Start:
         return (PROGRAM, "run", self.preset, *options(self.values), *(("--fresh",) if self.fresh else ()))
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         return say("fix_start_fresh" if self.fresh else "fix_start", lang, preset=self.preset)
 
 
 @dataclass(frozen=True)
 class Command:
-    """Another of the program's own commands; `arguments` are its words after the program's name."""
+    """Another command of this program; `arguments` are those after the program's name."""
 
     arguments: tuple[str, ...]
 
@@ -129,18 +129,18 @@ class Command:
         return (PROGRAM, *self.arguments)
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         return say("fix_command", lang, command=safe(shlex.join(self.argv), 200))
 
 
 @dataclass(frozen=True)
 class System:
-    """A command of the system, for a person to run."""
+    """A system command, for a person to run."""
 
     argv: tuple[str, ...]
 
     def words(self, lang: Lang) -> str:
-        """What it does, for a question."""
+        """Its description, for a question."""
         return say("fix_command", lang, command=safe(shlex.join(self.argv), 200))
 
 
@@ -148,21 +148,21 @@ Action = Set | Import | Open | Resume | Start | Command | System
 
 
 def _value(name: str, value: object, lang: Lang) -> str:
-    """A value in a question; one that is empty can be seen."""
+    """A value as shown in a question; an empty one is made visible."""
     return setting_text(name, value, lang) if value != "" or setting_of(name).empty() else "''"
 
 
 def as_path(name: str) -> str:
-    """A file's name where a command takes names: one that looks like an option is given with its folder."""
+    """A file name as an argument of a command: one that looks like an option gets its folder in front."""
     return f"./{name}" if name.startswith("-") else name
 
 
 def targets(**paths: str) -> list[str]:
-    """Options of `data` that name what to write, those left out that are so anyway."""
+    """Options of `data` for the files to write, without those that equal the defaults."""
     usual = {"train": DEFAULTS.train_file, "valid": DEFAULTS.validation_file, "output": DEFAULTS.tokenizer}
     return options({name: path for name, path in paths.items() if path != usual[name]})
 
 
 def command_of(actions: Sequence[Action]) -> str:
-    """The actions as one line for a shell."""
+    """The actions as one shell command line."""
     return " && ".join(shlex.join(action.argv) for action in actions)

@@ -1,4 +1,4 @@
-"""Whether the machine can carry the run: processes and devices, limits, what a logout does, the clock."""
+"""Whether the machine is fit for the run: processes and devices, limits, the effect of a logout, the clock."""
 
 import os
 import resource
@@ -17,19 +17,19 @@ from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Start, System
 from sft_tui.text import size
 
-HERE = str(Path(__file__).parents[2])  # where the package was installed from, by `pip install -e`
+HERE = str(Path(__file__).parents[2])  # the source folder of a package installed by `pip install -e`
 STATES = {
     "missing": {"state": "was not compiled", "state_zh": "没有编译"},
     "stale": {"state": "was compiled from another version of its source", "state_zh": "是由其源文件的另一版本编译的"},
 }
 FEWEST_FILES = 256
-LEAST_SHM = 64 << 20  # bytes; what containers give by default
+LEAST_SHM = 64 << 20  # bytes; the default of containers
 CLOCK_SLACK = 3600.0  # seconds
 BUS_SECONDS, PORT_SECONDS = 2.0, 2.0
 
 
 def findings(config: RunConfig, processes: int, start: Start, memory: int) -> Iterator[Finding]:
-    """Findings on the machine; `start` starts the run, `memory` is what the machine has in bytes."""
+    """Findings on the machine; `start` is the action that starts the run, `memory` the machine's memory in bytes."""
     count = 0 if gpus.cpu_asked() else gpus.gpu_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = filled("{count} GPU(s)", {"count": count}) if count else "CPU"
@@ -63,10 +63,10 @@ def findings(config: RunConfig, processes: int, start: Start, memory: int) -> It
 
 
 def unreachable() -> str:
-    """Why processes cannot reach each other through a free port of this machine; empty where they can.
+    """Why processes cannot reach each other through a free port of this machine; empty if they can.
 
-    Ranks meet in a file, and then exchange gradients over TCP: at the address that the machine's name stands for,
-    or else at the loopback's, on ports that the system gives them.
+    Ranks rendezvous through a file, then exchange gradients over TCP: at the address that the machine's name resolves
+    to, or else at the loopback address, on ports that the system assigns.
     """
     why = ""
     for host in (socket.gethostname(), "127.0.0.1"):
@@ -83,7 +83,7 @@ def unreachable() -> str:
 
 
 def _compiled() -> Iterator[Finding]:
-    """What keeps this processor from the trainer's own code in C."""
+    """The finding if this processor cannot use the trainer's own code in C."""
     fault = native_library.fault()
     if fault is None:
         return
@@ -109,7 +109,7 @@ def _shared_memory() -> Iterator[Finding]:
 def logout_kills(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
     """Whether logind ends this process's session, and the run with it, when its user logs out.
 
-    It ends the scope of the session alone, whether the user lingers or not, and spares root (logind.conf(5):
+    It ends only the scope of the session, whether or not the user lingers, and spares root (logind.conf(5):
     KillUserProcesses, KillExcludeUsers).
     """
     try:

@@ -1,41 +1,41 @@
-"""Predicts the peak of resident memory of each rank, from the shape of model and micro-batches alone; pure.
+"""Predicts the peak resident memory of each rank from the shapes of model and micro-batches alone; pure.
 
-What is predicted is VmHWM of /proc/<pid>/status, file-backed pages included. What is kept for each token and each
+The predicted value is VmHWM of /proc/<pid>/status, including file-backed pages. The memory kept per token and per
 attention score follows from the layers; the factors were fitted to runs of 11 M and 188 M parameters in fp32 and bf16
-(docs/preflight.md has the table) and hold what the allocator keeps besides.
+(see the table in docs/preflight.md) and include what the allocator keeps in addition.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FLOAT, HALF = 4, 2  # bytes; weights that learn, their gradients and the optimizer's state are fp32 in any case
-RUNTIME = 380_000_000  # Python with torch, accelerate, and of transformers tokenizers and configurations
-MODELLING = 20_000_000  # its models, which a new T5 and one with a head of its own are made by
-CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself: on the GPU, and its libraries on the host
+FLOAT, HALF = 4, 2  # bytes; trained weights, their gradients and the optimizer's state are always fp32
+RUNTIME = 380_000_000  # Python with torch, accelerate, and transformers' tokenizers and configurations
+MODELLING = 20_000_000  # transformers' models, used for a new T5 and one with a head of its own
+CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
-# On the CPU, where a T5 is packed, layers keep what their backward pass needs in the kind of the matrix products:
-# for each token the norms' outputs (d_model), what enters and leaves attention (heads × d_kv) and the hidden layer …
-CROSS_KEPT = 2  # of a prompt's token, keys and values of each decoder layer
-TRANSIENT = 14  # floats of width d_model for each token, of the layer that is being computed
+# On the CPU, where a T5 is packed, layers keep what their backward pass needs in the dtype of the matrix products:
+# per token the norms' outputs (d_model), the inputs and outputs of attention (heads × d_kv) and the hidden layer …
+CROSS_KEPT = 2  # per prompt token, keys and values of each decoder layer
+TRANSIENT = 14  # floats of width d_model per token, for the layer being computed
 BLOCKS = 8_000_000  # logits in fp32, a few rows at a time
-PREPACKED = 16 << 20  # bytes of a head that does not learn, up to which it is there once more, prepacked
-KEPT_FREE = {HALF: 1.15, FLOAT: 1.6}  # what allocators hold besides, by bytes of a number, fitted to runs
+PREPACKED = 16 << 20  # bytes; a frozen head up to this size has a second, prepacked copy
+KEPT_FREE = {HALF: 1.15, FLOAT: 1.6}  # what allocators hold in addition, by bytes per number, fitted to runs
 
-# On a GPU all is padded, and autocast keeps most of it in fp32: floats kept for each token and layer, so many of
-# width d_model and so many of width d_ff …
+# On a GPU everything is padded, and autocast keeps most of it in fp32: floats kept per token and layer, in multiples
+# of d_model and of d_ff …
 WIDE, WIDE_FF = 14.0, 2.2
-GATED = 1.5  # times as many of d_ff where the feed-forward is gated
-# … and for each attention score of the layers that learn; and of one layer of those that do not.
+GATED = 1.5  # factor for d_ff if the feed-forward is gated
+# … and per attention score of the layers that learn, and of one of those that do not.
 SCORES, SCORES_ONCE = 6.5, 6.0
 LOGITS = 3.0  # chunks of logits held at once: themselves, their softmax, its gradient
-TABLES = 3.0  # gradients of the embeddings on their way, where they learn: of the head, of both stacks
+TABLES = 3.0  # gradients of trained embeddings in progress: of the head and of both stacks
 TEMPORARIES = 3.0  # copies of the largest parameter during its update
-CACHE = 1.3  # of the key-value cache: it grows by being copied
+CACHE = 1.3  # of the key-value cache, which grows by copying
 
 
 @dataclass(frozen=True)
 class T5Shape:
-    """Of a T5; `parameters` and `trained` count each shared weight once."""
+    """The shape of a T5; `parameters` and `trained` count each shared weight once."""
 
     vocabulary: int
     d_model: int
@@ -55,7 +55,7 @@ class T5Shape:
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """A padded micro-batch: rows, and the longest prompt and label of them in tokens."""
+    """A padded micro-batch: rows, and its longest prompt and label in tokens."""
 
     rows: int
     prompt: int
@@ -64,7 +64,7 @@ class PaddedBatch:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run does with the model: `largest` are micro-batches that may need the most, `file` is in bytes."""
+    """What a run does with the model: `largest` are the micro-batches that may need the most, `file` is in bytes."""
 
     optimizer: str
     loss_chunk_tokens: int
@@ -76,19 +76,19 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class MemoryPrediction:
-    """Bytes by what they are for, and their sum; `phase` is when the peak is reached."""
+    """Bytes by purpose, and their sum; `phase` is when the peak is reached."""
 
     items: Mapping[str, int]
     phase: str
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum."""
         return sum(self.items.values())
 
 
 def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
-    """The peak of one rank over loading, training and generating, where all is computed on the CPU."""
+    """The peak of one rank over loading, training and generating, if everything is computed on the CPU."""
     kind = HALF if plan.bf16 else FLOAT
     learning, gradients = FLOAT * shape.trained, FLOAT * shape.trained
     weights = learning + kind * (shape.parameters - shape.trained)
@@ -103,7 +103,7 @@ def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     head = kind * shape.vocabulary * shape.d_model
     prepacked = head if shape.embeddings_frozen and head <= PREPACKED else 0
     training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + prepacked}
-    # Beside what is held, what learns and the head are prepacked.
+    # For generating, trained weights and the head also have prepacked copies.
     weights += casts + kind * shape.trained + head
     generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
     return _largest({"training": training, "generating": generating, "loading": loading})
@@ -115,7 +115,7 @@ def _largest(phases: Mapping[str, Mapping[str, int]]) -> MemoryPrediction:
 
 
 def packed(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
-    """Bytes that the forward pass of a packed micro-batch keeps for the backward pass, or needs at once without one."""
+    """Bytes that a packed micro-batch's forward pass keeps for the backward pass, or needs at one time without one."""
     kind = HALF if plan.bf16 else FLOAT
     inner, hidden = shape.heads * shape.d_kv, shape.d_ff * (3 if shape.gated else 1)
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
@@ -134,7 +134,7 @@ def packed(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
 
 
 def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
-    """The same where all is padded, under autocast."""
+    """The same if everything is padded, under autocast."""
     weights, gradients = FLOAT * shape.parameters, FLOAT * shape.trained
     state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
     kept = max([activations(shape, plan, batch) for batch in plan.largest], default=0)
@@ -149,9 +149,9 @@ def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
 
 
 def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, MemoryPrediction]:
-    """The peak of one rank on its GPU, and in host memory, where all is computed on the GPU.
+    """The peak of one rank on its GPU and in host memory, if everything is computed on the GPU.
 
-    Not fitted to runs: the counts of a padded T5, with CUDA's context and libraries besides.
+    Not fitted to runs: the counts of a padded T5, plus CUDA's context and libraries.
     """
     device = predict_padded(shape, plan)
     host = {
@@ -163,12 +163,12 @@ def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, 
 
 
 def activations(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
-    """Bytes that the forward pass of a padded micro-batch keeps for the backward pass, or needs at once without one."""
+    """Bytes that a padded micro-batch's forward pass keeps for the backward pass, or needs at one time without one."""
     wide = WIDE * shape.d_model + WIDE_FF * (GATED if shape.gated else 1) * shape.d_ff
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
     own, cross = batch.rows * shape.heads * batch.label**2, batch.rows * shape.heads * batch.label * batch.prompt
     encoder_scores = batch.rows * shape.heads * batch.prompt**2
-    # What learns in the encoder needs the gradient to come through the whole decoder, frozen or not.
+    # Trained weights in the encoder need the gradient through the whole decoder, frozen or not.
     decoder_kept = shape.decoder_layers
     floats = decoder_kept * (answered * wide + SCORES * (own + cross))
     if shape.encoder_frozen and shape.embeddings_frozen:
@@ -182,13 +182,13 @@ def activations(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
 
 
 def largest_trained(shape: T5Shape) -> int:
-    """Elements of the largest parameter that learns."""
+    """Elements of the largest trained parameter."""
     table = 0 if shape.embeddings_frozen else shape.vocabulary * shape.d_model
     return max(table, shape.d_model * max(shape.d_ff, shape.heads * shape.d_kv))
 
 
 def cache(shape: T5Shape, batch: PaddedBatch, kind: int) -> int:
-    """Bytes of the keys and values of a batch that is generated, with the logits of one token."""
+    """Bytes of the keys and values of a generated batch, plus the logits of one token."""
     tokens = batch.rows * (batch.prompt + batch.label)
     keys = 2 * tokens * shape.decoder_layers * shape.heads * shape.d_kv
     return int(kind * (CACHE * keys + batch.rows * shape.vocabulary))

@@ -1,4 +1,4 @@
-"""What to do about files that are not there: actions that can be taken, whatever else there is or is not."""
+"""What to do about missing files: actions that work whatever other files exist."""
 
 import contextlib
 import itertools
@@ -17,8 +17,8 @@ from engine.contract.rundir import OutputDir
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
 
-Check = Callable[..., Action]  # with other settings
-Advice = tuple[tuple[str, str], tuple[Action, ...]]  # words in both languages, and what they stand for
+Check = Callable[..., Action]  # of the run with other settings
+Advice = tuple[tuple[str, str], tuple[Action, ...]]  # texts in both languages, and the actions they describe
 KINDS = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "json.gz", "csv.gz", "jsonl.zst", "arrow")
 ROWS = (*(f"*.{kind}" for kind in (*KINDS, "parquet")), *(f"data/*.{kind}" for kind in KINDS))
 DATA_FILES, PARTS = ("train_file", "validation_file"), ("train", "valid")
@@ -33,7 +33,7 @@ SMALL = {
 
 
 def mended(findings: list[Finding], config: RunConfig, check: Check) -> Iterator[Finding]:
-    """The findings, those on missing files with what to do about them."""
+    """The findings, with advice added to those on missing files."""
     gone = {finding.subject for finding in findings if finding.code in ("file_missing", "not_parquet")}
     for finding in findings:
         if finding.code != "file_missing":
@@ -66,10 +66,10 @@ def split_again(config: RunConfig, check: Check) -> tuple[Action, ...]:
 
 
 def import_of(source: Path, config: RunConfig, check: Check) -> tuple[Action, ...]:
-    """Makes training and validation file of another, and checks them where they get other names.
+    """Imports training and validation file from another file, and checks with them if they get other names.
 
-    The files are those of the settings or of the preset where neither is there yet, else new ones: what a person has is
-    never written over.
+    The files are those of the settings or of the preset if neither exists yet, else new ones: existing files are never
+    overwritten.
     """
     new = free_names(source, PARTS)
     usual = (DEFAULTS.train_file, DEFAULTS.validation_file)
@@ -90,7 +90,7 @@ def rewritten(settings: Iterable[str], config: RunConfig, check: Check) -> tuple
 
 
 def free_names(source: Path, parts: Sequence[str]) -> dict[str, str]:
-    """A name for a file of each part of a source's rows, next to it where that can be written, that nothing has yet."""
+    """An unused file name for each part of a source's rows, next to the source if its folder can be written."""
     folder = source.parent if os.access(source.parent, os.W_OK) else Path(DEFAULTS.train_file).parent
     stem = source.name.split(".")[0] or "rows"
     for part in parts:
@@ -104,18 +104,18 @@ def free_names(source: Path, parts: Sequence[str]) -> dict[str, str]:
 
 
 def named_columns(config: RunConfig) -> dict[str, str]:
-    """The columns that are not the usual ones, by setting."""
+    """The columns other than the defaults, by setting."""
     columns = {name: str(getattr(config, name)) for name in USUAL_COLUMNS}
     return {name: column for name, column in columns.items() if column != USUAL_COLUMNS[name]}
 
 
 def _usual_columns(config: RunConfig) -> dict[str, str]:
-    """The settings of the columns that an import writes, where they are others now."""
+    """The settings for the columns that an import writes, if they are different now."""
     return USUAL_COLUMNS if named_columns(config) else {}
 
 
 def _first_free(pairs: Iterable[tuple[str, str]]) -> tuple[str, str]:
-    """The first pair of different names that nothing has yet; the last one is."""
+    """The first pair of different unused names; the last pair is always unused."""
     *some, last = pairs
     free = (pair for pair in some if all(pair) and not any(map(os.path.lexists, pair)) and len(set(pair)) == 2)
     return next(free, last)
@@ -131,19 +131,19 @@ def _import(
 
 
 def sources_of_rows(config: RunConfig) -> Iterator[Path]:
-    """Files here that may hold rows of one's own."""
+    """Files here that may hold the user's own rows."""
     own = {Path(path).absolute() for path in (config.train_file, config.validation_file)}
     found = (path for pattern in ROWS for path in sorted(Path().glob(pattern)))
     return (path for path in found if path.absolute() not in own and _looks_like_rows(path))
 
 
 def source_of_rows(config: RunConfig) -> Path | None:
-    """The first of them."""
+    """The first such file."""
     return next(sources_of_rows(config), None)
 
 
 def other_ways(subject: str, config: RunConfig, gone: set[str], check: Check) -> Iterator[tuple[Action, ...]]:
-    """Further ways to get the missing file of a setting: what else there is here that may take its place."""
+    """Alternatives to the missing file of a setting: other files here that may take its place."""
     if subject == "pretrained_model":
         for folder in models_here():
             own = {"tokenizer": ""} if config.tokenizer and has_tokenizer(folder) else {}
@@ -157,23 +157,23 @@ def other_ways(subject: str, config: RunConfig, gone: set[str], check: Check) ->
 
 
 def models_here() -> list[str]:
-    """Folders here that hold a model in transformers' files."""
+    """Folders here that hold a model in transformers' format."""
     found = (path.parent for pattern in MODELS for path in sorted(Path().glob(pattern)))
     weighty = (folder for folder in found if any(itertools.chain.from_iterable(map(folder.glob, WEIGHTS))))
     return [str(folder) for folder in itertools.islice(weighty, MOST_SOURCES)]
 
 
 def _looks_like_rows(path: Path) -> bool:
-    """Whether a file may hold rows; of the JSON files in a folder many are settings of something."""
+    """Whether a file may hold rows; many JSON files in a folder are settings of something."""
     try:
         head = read_piece(Path(os.path.realpath(path)), 0, SNIFFED).split(b"\n")
-    except OSError:  # also where it is a folder, a pipe or a device
+    except OSError:  # also for a folder, a pipe or a device
         return False
     if path.suffix != ".json":
         return True
     if b"".join(head).lstrip(b"\xef\xbb\xbf \t\r").startswith(b"["):
         return True
-    # JSON Lines by another name: a whole object on the first line, and more
+    # JSON Lines under another name: a whole object on the first line, and more lines
     with contextlib.suppress(ValueError, RecursionError):
         return len(head) > 1 and isinstance(json.loads(head[0]), dict) and head[1].startswith(b"{")
     return False
@@ -245,9 +245,9 @@ def _test(config: RunConfig, check: Check) -> Advice:
 
 
 def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
-    """The refusal of a run whose file is missing, with what the pre-flight would advise; any other as it is.
+    """The refusal of a run whose file is missing, with the pre-flight's advice; any other refusal unchanged.
 
-    `again` is the refused command with other settings.
+    `again` makes the refused command with other settings.
     """
     if error.message.code != "file_missing":
         return error
@@ -260,7 +260,7 @@ def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
 
 
 def new_model(config: RunConfig, check: Check) -> tuple[Action, ...]:
-    """Pretrains a small model on the rows, and then checks the run that starts from it."""
+    """Pretrains a small model on the rows, then checks the run that starts from it."""
     base = preset("pretrain").config
     best = OutputDir(Path(base.output_dir)).best
     files = {name: getattr(config, name) for name in ("train_file", "validation_file", "tokenizer")}

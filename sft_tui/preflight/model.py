@@ -1,4 +1,4 @@
-"""What the facts on model and tokenizer mean for a run, and what of the model they are for its memory."""
+"""Findings on model and tokenizer from the facts of the engine, and the model's shape for the memory prediction."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from sft_tui.preflight.memory import T5Shape
 
 Facts = Mapping[str, Any]
 T5_FAMILY = ("t5", "mt5")
-# What vouches for the content of a model's files.
+# The sources of checksums for a model's files.
 VERIFIED = {
     "sha256": ("; SHA-256 verified", "；SHA-256 已校验"),
     "crc32": ("; checksums verified", "；校验和无误"),
@@ -23,7 +23,7 @@ CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo, x86 an
 
 
 def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
-    """Findings on the model, and on whether tokenizer and model belong together."""
+    """Findings on the model, and on whether tokenizer and model match."""
     if "error" in model:
         code = model["error"]["code"]
         subject = "freeze" if code in ("freeze_unknown", "nothing_trainable") else "pretrained_model"
@@ -43,7 +43,7 @@ def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Find
 
 
 def lengths(config: RunConfig, model: Facts, rows: Facts) -> Iterator[Finding]:
-    """Findings on rows that are longer than the model has places for."""
+    """Findings on rows that are longer than the model's positions."""
     for name in ("train_file", "validation_file"):
         if "prompt" in rows[name]:
             longest = {part: int(rows[name][part]["longest"]) for part in ("prompt", "label")}
@@ -84,7 +84,7 @@ def _together(config: RunConfig, name: str, model: Facts, tokenizer: Facts) -> I
 
 
 def counted(model: Facts, tokenizer: Facts) -> dict[str, int]:
-    """Parameters and those that learn; a new model gets its embeddings from the tokenizer."""
+    """All parameters and trained parameters; the tokenizer determines a new model's embeddings."""
     counts = {name: int(model[name]) for name in ("parameters", "trained")}
     if not model["rows"] and "error" not in tokenizer:
         size = int(tokenizer["tokens"]) * int(model["settings"]["d_model"])
@@ -93,7 +93,7 @@ def counted(model: Facts, tokenizer: Facts) -> dict[str, int]:
 
 
 def shape_of(config: RunConfig, model: Facts, tokenizer: Facts) -> T5Shape | None:
-    """The model's shape for the prediction of memory; None for a family whose shape is not known."""
+    """The model's shape for the prediction of memory; None for a family whose shape is unknown."""
     settings = model["settings"]
     if settings["model_type"] not in T5_FAMILY or "error" in tokenizer:
         return None
@@ -126,7 +126,7 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def precision_finding(config: RunConfig, *, native: bool, device: str) -> Finding:
-    """In which precision the run will compute."""
+    """The finding on the precision in which the run will compute."""
     if config.mixed_precision == "bf16" and not native:
         return Finding("warning", "precision_fallback", "mixed_precision", {"device": device})
     bf16 = native and config.mixed_precision != "fp32"

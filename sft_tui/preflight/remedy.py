@@ -1,4 +1,4 @@
-"""Actions that fix what was found, worked out from the finding and the settings; each can be taken as it stands."""
+"""Actions that fix a finding, derived from the finding and the settings; each can be carried out as it is."""
 
 import json
 import os
@@ -31,21 +31,21 @@ DROP_JSON = (
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """The run that is looked at; `check` looks at it again with other settings."""
+    """The checked run; `check` makes the action that checks it again with other settings."""
 
     config: RunConfig
     check: missing.Check
     findings: list[Finding]
     pad: int | None = None  # the tokenizer's pad token
-    places: int = 0  # tokens that a row may have at most in this model; 0: any number
+    places: int = 0  # most tokens per row in this model; 0: any number
 
     def subjects(self, *codes: str) -> set[str]:
-        """What findings with these codes are about."""
+        """The subjects of findings with these codes."""
         return {finding.subject for finding in self.findings if finding.code in codes}
 
     @property
     def broken(self) -> set[str]:
-        """What is in error."""
+        """The subjects with errors."""
         return {finding.subject for finding in self.findings if finding.level == "error"}
 
 
@@ -54,7 +54,7 @@ Remedy = Callable[[Finding, CheckedRun], Actions]
 
 
 def remedied(run: CheckedRun, only: set[str] | None = None) -> Iterator[Finding]:
-    """The findings, those that are grave and have no remedy with one, where one is known."""
+    """The findings, where those that need a remedy and lack one get it if one is known."""
     for finding in run.findings:
         known = REMEDIES.get(finding.code)
         wanted = finding.level != "ok" and not finding.actions and (only is None or finding.code in only)
@@ -79,11 +79,11 @@ def _preview(finding: Finding, _run: CheckedRun, **columns: str) -> Actions:
 
 
 def _columns(finding: Finding, run: CheckedRun) -> Actions:
-    """The columns by their names where all files have them, else the file turned into the usual ones."""
+    """The settings for the columns if all files have them, else an import into the default columns."""
     if not finding.args.get("importable"):
         names = str(finding.args["columns"]).split(", ")
         guess = dict(zip(missing.USUAL_COLUMNS, names, strict=False)) if len(names) == 2 else {}
-        return _preview(finding, run, **guess)  # for a person to look at
+        return _preview(finding, run, **guess)  # for a person to judge
     columns = {name: str(finding.args.get(name, "")) for name in missing.USUAL_COLUMNS}
     looked_at = {finding.subject for finding in run.findings} & set(missing.DATA_FILES)
     if all(columns.values()) and looked_at == run.subjects("column_missing"):
@@ -97,12 +97,12 @@ def _columns(finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _import_it(finding: Finding, run: CheckedRun) -> Actions:
-    """The file itself imported, whatever else there is."""
+    """An import of the file itself, whatever other files exist."""
     return missing.import_of(Path(str(finding.args["path"])), run.config, run.check)
 
 
 def _unreadable(finding: Finding, run: CheckedRun) -> Actions:
-    """A folder holds rows as well as a file does."""
+    """For an unreadable path: an import if it is a folder, which may hold rows, else a look at it."""
     return _import_it(finding, run) if Path(str(finding.args["path"])).is_dir() else _look(finding, run)
 
 
@@ -111,14 +111,14 @@ def _split(_finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _without_repetitions(finding: Finding, run: CheckedRun) -> Actions:
-    """The file without repetitions; both files where the columns get other names by that."""
+    """The file without repetitions, or both files if that renames the columns."""
     both = {finding.subject for finding in run.findings}.issuperset(missing.DATA_FILES)
     again = missing.DATA_FILES if both and missing.named_columns(run.config) else (finding.subject,)
     return missing.rewritten(again, run.config, run.check)
 
 
 def _rows(finding: Finding, run: CheckedRun) -> Actions:
-    """Rows in place of those that cannot be used: held out, or of another file; else a look at them."""
+    """Other rows in place of unusable ones: held out, or from another file; else a preview of them."""
     if finding.subject == "validation_file" and "train_file" not in run.broken:
         return missing.split_again(run.config, run.check)
     source = missing.source_of_rows(run.config)
@@ -138,7 +138,7 @@ def _fewer_a_step(finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _longer(_finding: Finding, run: CheckedRun) -> Actions:
-    """As long as the longest row, or as the model has places for; nothing where they are as long already."""
+    """Limits as long as the longest row or the model's positions; nothing if they are already."""
     longest = max(int(finding.args["longest"]) for finding in run.findings if finding.code == "rows_truncated")
     wanted = min(longest, run.places or longest)
     return (run.check(max_seq_len=wanted),) if wanted > run.config.max_seq_len else ()
@@ -152,7 +152,7 @@ def _another_model(_finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _what_it_is(finding: Finding, run: CheckedRun) -> Actions:
-    """The path to name in its place, or what its configuration should say, else another model."""
+    """The path to use instead, or the correct configuration, else another model."""
     file = Path(str(finding.args["path"])) / "config.json"
     if named := finding.args.get("model_type"):
         return _set(file, "model_type", named)
@@ -163,7 +163,7 @@ def _what_it_is(finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _generation(finding: Finding, _run: CheckedRun) -> Actions:
-    """The file without the setting that is wrong, or out of the way where more than one is."""
+    """The file without the wrong setting, or moved out of the way if more than one is wrong."""
     path, key = str(finding.args["path"]), str(finding.args["key"])
     if key:
         return (System((sys.executable, "-P", "-c", DROP_JSON, path, key)),)
@@ -171,14 +171,14 @@ def _generation(finding: Finding, _run: CheckedRun) -> Actions:
 
 
 def _shape(finding: Finding, run: CheckedRun) -> Actions:
-    """The shape that the weights have, where the settings say another."""
+    """The shape of the weights, if the settings say another."""
     shape = {name: finding.args[name] for name in SHAPE if name in finding.args}
     changes = {name: value for name, value in shape.items() if value != getattr(run.config, name)}
     return (run.check(**changes),) if changes else _another_model(finding, run)
 
 
 def _another_tokenizer(_finding: Finding, run: CheckedRun) -> Actions:
-    """The one in the model's folder, else a new one, and a new model where there is one that it does not fit."""
+    """The tokenizer in the model's folder, else a new one, with a new model if the existing one does not fit it."""
     config = run.config
     own, named = model_folder(config), tokenizer_folder(config)
     if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():
@@ -199,13 +199,13 @@ def _token(finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _set(path: Path, name: str, value: object) -> Actions:
-    """Sets a value in a JSON file."""
+    """The action that sets a value in a JSON file."""
     text = json.dumps(value, ensure_ascii=False)
     return (System((sys.executable, "-P", "-c", SET_JSON, str(path), name, text)),)
 
 
 def _special_token(finding: Finding, run: CheckedRun) -> Actions:
-    """One setting where that does: the model's own tokenizer, else the name of a token that the tokenizer has."""
+    """One setting if that is enough: the model's own tokenizer, or else the name of a token that the tokenizer has."""
     own, named = model_folder(run.config), tokenizer_folder(run.config)
     if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():
         return (run.check(tokenizer=""),)
@@ -234,7 +234,7 @@ def _freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
 
 
 def _elsewhere(finding: Finding, run: CheckedRun) -> Actions:
-    """The same folder below the home folder, where that is on another file system or the only one that can be used."""
+    """The same folder below the home folder, if that is on another file system or the only usable one."""
     path, home = Path(str(finding.args["path"])), Path.home()
     other = home / "sft-tui" / path.name
     if not os.access(home, os.W_OK) or other == path:
@@ -259,7 +259,7 @@ def _instead(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
 
 
 def _afresh(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
-    """Another folder; for a run that was cut also the same one, where what it left is kept aside."""
+    """Another folder; for an interrupted run also the same one, with its old contents moved aside."""
     look = run.check()
     if isinstance(look, Set) and finding.code == "unfinished_run":
         yield (Start(look.preset, look.values, fresh=True),)

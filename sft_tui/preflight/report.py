@@ -27,13 +27,13 @@ RESOURCES = {
 
 
 def subject(name: str, lang: Lang) -> str:
-    """What a person calls the subject of a finding."""
+    """The displayed name of a finding's subject."""
     known = FILES.get(name) or RESOURCES.get(name)
     return known[lang == "zh"] if known else name
 
 
 def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:
-    """Each finding with its sign and subject; reason and fix below it where something is wrong."""
+    """Each finding with its sign and subject, and its reason and fix below if something is wrong."""
     column = max((width(subject(finding.subject, lang)) for finding in findings), default=0)
     for finding in findings:
         title = pad(subject(finding.subject, lang), column)
@@ -47,13 +47,13 @@ def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:
 
 
 def summary(report: Report, lang: Lang) -> str:
-    """How many findings are of which level."""
+    """The number of findings of each level."""
     counts = {f"{level}s": report.count(level) for level in ("error", "warning", "ok")}
     return say("preflight_bad" if counts["errors"] else "preflight_good", lang, **counts)
 
 
 def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The whole report as plain values, with what a rehearsal found where there was one."""
+    """The whole report as plain values, with the result of a rehearsal if there was one."""
     needed = report.prediction, report.gpu_prediction
     memory, on_gpu = (each and {"items": dict(each.items), "total": each.total} for each in needed)
     if report.prediction and memory:

@@ -1,1 +1,1 @@
-"""The full-screen app: views are pure functions from what is known to lines; one widget draws what changed of them."""
+"""The full-screen app: views are pure functions from state to lines; one widget draws the parts that changed."""

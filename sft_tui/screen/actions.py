@@ -1,10 +1,10 @@
-"""Everything a key does, in one table: key handling, footer, help page, command palette and README are made from it."""
+"""All key actions in one table: key handling, footer, help page, command palette and README are generated from it."""
 
 from dataclasses import dataclass
 
 from engine.contract.messages import Lang
 
-UNSEEN = ("quit", "suspend")  # what is obeyed where the terminal is too small to show what it would do
+UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
 EVERYWHERE, LAUNCH, RUN, RUNS = "everywhere", "launch", "run", "runs"
 SCOPES = {
     LAUNCH: ("Launch", "启动"),
@@ -16,7 +16,7 @@ SCOPES = {
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that can be done: `keys` as Textual names them, `label` for the footer, `help` for the rest."""
+    """An action: `keys` as Textual names them, `label` for the footer, `help` everywhere else."""
 
     name: str
     scope: str
@@ -26,7 +26,7 @@ class Action:
     help_en: str
     help_zh: str
     footer: bool = True
-    alive: bool | None = None  # of a run: in the footer only while it lives
+    alive: bool | None = None  # in the footer only for a run that is alive (True) or not (False)
 
     def label(self, lang: Lang) -> str:
         """A word or two."""
@@ -124,7 +124,7 @@ ACTIONS: tuple[Action, ...] = (
         "应用修正",
         "Resume with the fix that was proposed when the run ended.",
         "按结束时给出的修正继续运行。",
-        footer=False,  # the certificate names the key where there is a fix
+        footer=False,  # the certificate names the key if there is a fix
     ),
     Action(
         "page",
@@ -337,24 +337,24 @@ SHOWN = {
 
 
 def shown(key: str) -> str:
-    """A key as people write it."""
+    """A key as displayed."""
     return SHOWN.get(key, key)
 
 
 def of_scope(scope: str) -> list[Action]:
-    """What can be done on a screen, its own actions first."""
+    """The actions of a screen, its own first."""
     own = [action for action in ACTIONS if action.scope == scope]
     taken = {key for action in own for key in action.keys}
     return [*own, *(a for a in ACTIONS if a.scope == EVERYWHERE and not taken & set(a.keys))]
 
 
 def by_key(scope: str, key: str) -> Action | None:
-    """What a key does on a screen; None where it does nothing."""
+    """The action of a key on a screen; None if it has none."""
     return next((action for action in of_scope(scope) if key in action.keys), None)
 
 
 def table(lang: Lang) -> list[str]:
-    """All keys as a table in Markdown, for docs/keys.md."""
+    """All keys as a Markdown table, for docs/keys.md."""
     titles = ("：键", "操作") if lang == "zh" else (": key", "what it does")
     lines = []
     for scope, names in SCOPES.items():

@@ -1,4 +1,4 @@
-"""The app: opens its screens, and does what they have in common."""
+"""The app: opens its screens, and carries out the actions that they share."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ from sft_tui.screen.background import Background, summary
 from sft_tui.screen.base import CanvasScreen, Options
 from sft_tui.screen.ink import THEMES, Line
 
-# A key passes through three threads, each of which may wait so long for the one that reads a log; 5 ms is usual.
+# A key passes through three threads, each of which may wait this long for the log reader; the default is 5 ms.
 SWITCH_SECONDS = 0.001
 
 
@@ -38,18 +38,18 @@ class HelpScreen(CanvasScreen):
         return help_view.draw(self._scope, lang, width, height, self._from)
 
     def move(self, by: int) -> None:
-        """Turns the page by lines."""
+        """Scrolls the page by lines."""
         self._from = max(0, self._from + by)
 
     def do_help(self) -> None:
-        """The same key closes it."""
+        """Closes the page with the key that opened it."""
         self.do_back()
 
 
 class SftTuiApp(App[int], inherit_bindings=False):
     """The app; leaving it is never a failure, whatever the runs do. All its keys are in the table of actions."""
 
-    ENABLE_COMMAND_PALETTE = False  # ours has our languages, and characters that every terminal has
+    ENABLE_COMMAND_PALETTE = False  # ours has both languages, and only characters that every terminal has
     TITLE = "sft-tui"
     CSS = "Screen { background: ansi_default; }"
     INLINE_PADDING = 0
@@ -62,7 +62,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.crash = ""
 
     def _handle_exception(self, error: Exception) -> None:
-        """Ends the app with a file in place of a traceback on the terminal, which would show values of variables."""
+        """Ends the app with a crash file, not a traceback on the terminal, which would show values of variables."""
         if not self.crash:
             self.crash = terminal.write_crash(error)
             self._return_code = 1
@@ -73,7 +73,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         terminal.end_on_signals(self.exit)
         from sft_tui.screen import launch_screen, run_screen
 
-        # What the app is made of stays to its end: to look through all of it for garbage takes longer than to draw.
+        # The app's own objects live until it ends: a garbage collection of all of them takes longer than drawing.
         gc.freeze()
         self.push_screen(launch_screen.LaunchScreen(self.options.demo))
         if self.options.run:
@@ -93,27 +93,27 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.push_screen(HelpScreen(getattr(self.screen, "scope", actions.EVERYWHERE)))
 
     def do_quit(self) -> None:
-        """Leaves; runs go on."""
+        """Quits; runs continue."""
         self.exit(0)
 
     def do_suspend(self) -> None:
-        """Gives the terminal back to the shell until it is asked for again."""
+        """Suspends the app and returns the terminal to the shell until it is resumed."""
         self.action_suspend_process()
 
     def do_theme(self) -> None:
-        """The next theme."""
+        """Switches to the next theme."""
         names = list(THEMES)
         following = names[(names.index(self.options.ink.theme) + 1) % len(names)]
         self.options = replace(self.options, ink=replace(self.options.ink, theme=following))
 
     def do_runs(self) -> None:
-        """All runs."""
+        """Opens the screen of all runs."""
         from sft_tui.screen.runs_screen import RunsScreen
 
         self._go_to(RunsScreen, RunsScreen)
 
     def do_launch(self) -> None:
-        """The screen for a new run."""
+        """Opens the screen for a new run."""
         from sft_tui.screen.launch_screen import LaunchScreen
 
         self._go_to(LaunchScreen, LaunchScreen)
@@ -125,7 +125,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self._go_to(RunScreen, lambda: RunScreen(name), name)
 
     def _go_to(self, kind: type[CanvasScreen], make: Callable[[], CanvasScreen], about: str = "") -> None:
-        """Back to such a screen where there is one below, so that they do not pile up; else a new one."""
+        """Goes back to an open screen of this kind, so that they do not pile up, or else opens a new one."""
         open_ones = [s for s in self.screen_stack if isinstance(s, kind) and s.about == about]
         if not open_ones:
             self.push_screen(make())
@@ -134,7 +134,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
             self.pop_screen()
 
     def begin(self, record: RunRecord) -> starting.Started:
-        """Starts a planned run; raises InputError, also where it is finished already."""
+        """Starts a planned run; raises InputError, also if the run is already finished."""
         message = starting.nothing_left(record)
         if message is not None:
             raise InputError(message.code, **message.args)
@@ -145,7 +145,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.open_run(self.begin(record).record.run)
 
     def begin_demo(self) -> None:
-        """Starts the demo, or finds where it is, by a command that does not depend on this screen."""
+        """Starts the demo, or finds its current stage, with a command that does not depend on this screen."""
         if self._demo_begins:
             return
         run = story.current()
@@ -175,30 +175,30 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     @property
     def typing(self) -> bool:
-        """Whether something is asked or edited on the screen in front, from which nobody is to be moved."""
+        """Whether the screen in front has a question or an edit open, so that it must not be switched."""
         return isinstance(self.screen, CanvasScreen) and self.screen.question is not None
 
     def notify_here(self, words: str, role: str = "accent") -> None:
-        """Tells something on whatever screen is in front."""
+        """Shows a notice on whichever screen is in front."""
         if isinstance(self.screen, CanvasScreen):
             self.screen.tell(words, role)
 
     def back(self) -> None:
-        """To the screen before; the first one stays."""
+        """Returns to the previous screen; the first one stays."""
         if len(self.screen_stack) > 2:
             self.pop_screen()
 
     def write_raw(self, data: str) -> None:
-        """Writes to the terminal beside the screen: a bell or a notification, made here and of harmless text only."""
+        """Writes to the terminal outside the screen: a bell or a notification, made here from harmless text only."""
         if self._driver is not None:
             self._driver.write(data)
 
 
 def show(options: Options) -> NoReturn:
-    """Runs the app to its end, and this process with it; a crash ends in one line and a file, without any values."""
+    """Runs the app, and ends this process with it; a crash gives one line and a file, without values of variables."""
     app = SftTuiApp(options)
     sys.setswitchinterval(SWITCH_SECONDS)
-    # A loop of our own: asyncio.run would wait for the threads that wait for files or processes.
+    # Our own loop: asyncio.run would wait for threads that are waiting for files or processes.
     code = app.run(mouse=True, loop=asyncio.new_event_loop())
     if app.background is not None:
         app.background.end()
@@ -207,4 +207,4 @@ def show(options: Options) -> NoReturn:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(int(code or 0))  # threads that wait for files must not hold it
+    os._exit(int(code or 0))  # threads that wait for files must not delay the exit

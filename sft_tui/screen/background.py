@@ -1,4 +1,4 @@
-"""One of our own commands, run behind the screen: it can be ended at any time, and never holds the screen's exit."""
+"""One of our own commands, run in the background: it can be ended at any time, and never delays the screen's exit."""
 
 import contextlib
 import os
@@ -17,18 +17,18 @@ LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}
 LAST_LINES = 3
 ERROR_STARTS = ("Error: ", *(text.partition("{")[0] for text in TEXTS["error"]))
 NEXT_STARTS = tuple(text.partition("{")[0] for text in TEXTS["import_next"])
-PATIENCE = 5.0  # seconds that an ended command has to clean up
-MOST_OUTPUT = 64 << 10  # bytes of what it printed last
+PATIENCE = 5.0  # seconds for an ended command to clean up
+MOST_OUTPUT = 64 << 10  # bytes kept of its last output
 Done = Callable[[int, str], None]
 
 
 class Background:
-    """A command in a session of its own; `done` is called in another thread with its exit code and output."""
+    """A command in its own session; `done` is called in another thread with its exit code and output."""
 
     def __init__(self, arguments: Sequence[str], lang: Lang, done: Done) -> None:
         self.ended = False  # by `end`
         self._done = done
-        # A file and not a pipe: the command can still print when nobody is left to read it.
+        # A file and not a pipe: the command can still print when no reader is left.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the command runs
         self._process = subprocess.Popen(
             [*PROGRAM, *arguments],
@@ -41,7 +41,7 @@ class Background:
         threading.Thread(target=self._wait, daemon=True).start()
 
     def end(self) -> None:
-        """Asks it to end, and kills what is left of it a little later, where this process lives so long."""
+        """Asks it to end, and kills what is left of it a little later, if this process still runs."""
         self.ended = True
         self._signal(signal.SIGTERM)
         late = threading.Timer(PATIENCE, self._signal, (signal.SIGKILL,))
@@ -64,19 +64,19 @@ class Background:
 
 
 def _environment(lang: Lang) -> dict[str, str]:
-    """The environment in which a command speaks the language of the screen."""
+    """The environment in which a command uses the language of the screen."""
     if language() == lang:
         return {**os.environ}
     return {**os.environ, "LC_ALL": LOCALES[lang], "PYTHONUTF8": "1"}  # the locale need not be installed
 
 
 def account(printed: str) -> list[str]:
-    """What a person is told of a command that went well: its lines, but for examples and the next command."""
+    """The notice about a successful command: its lines, without examples and the next command."""
     return [line for line in printed.splitlines() if line.strip() and not line.startswith((" ", *NEXT_STARTS))]
 
 
 def summary(printed: str) -> str:
-    """What a person is told of a command that failed: from the error on, or else its last lines."""
+    """The notice about a failed command: its output from the error on, or else its last lines."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     last = max(0, len(lines) - LAST_LINES)
     first = next((place for place, line in enumerate(lines) if line.startswith(ERROR_STARTS)), last)

@@ -1,4 +1,4 @@
-"""What the screens share: a canvas, a footer, keys from the table of actions, questions and notices at the bottom."""
+"""The base of the screens: a canvas, a footer, keys from the table of actions, questions and notices at the bottom."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from sft_tui.screen.ink import Ink, Line, filled, wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 MOST_NEWS = 800  # characters
-LEAVING = ("escape", "ctrl+c")  # keys that take a question away
+LEAVING = ("escape", "ctrl+c")  # keys that cancel a question
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
@@ -36,22 +36,22 @@ class Options:
     lang: Lang = "en"
     ink: Ink = field(default_factory=Ink)
     slow_link: bool = False
-    run: str = ""  # to open at once
-    demo: bool = False  # to carry out the demo and show its runs
+    run: str = ""  # open this run at once
+    demo: bool = False  # run the demo and show its runs
 
     @property
     def tick(self) -> float:
-        """Seconds between two looks at files."""
+        """Seconds between two reads of the files."""
         return SLOW_TICK_SECONDS if self.slow_link else TICK_SECONDS
 
 
 def too_small(width: int, height: int) -> bool:
-    """Whether a terminal has no room for a screen."""
+    """Whether a terminal is too small for a screen."""
     return width < LEAST_WIDTH or height < LEAST_HEIGHT
 
 
 class AppServices(Protocol):
-    """What screens ask of the app that shows them."""
+    """The services of the app that its screens use."""
 
     options: Options
     background: Background | None
@@ -60,45 +60,45 @@ class AppServices(Protocol):
         """Shows a run."""
 
     def begin(self, record: RunRecord) -> starting.Started:
-        """Starts a planned run; raises InputError, also where it is finished already."""
+        """Starts a planned run; raises InputError, also if the run is already finished."""
 
     def start_run(self, record: RunRecord) -> None:
         """Starts a planned run, and shows it; raises InputError."""
 
     def begin_demo(self) -> None:
-        """Starts the demo, or finds where it is, by a command that does not depend on this screen."""
+        """Starts the demo, or finds its current stage, with a command that does not depend on this screen."""
 
     def notify_here(self, words: str, role: str = "accent") -> None:
-        """Shows a notice on whatever screen is in front."""
+        """Shows a notice on whichever screen is in front."""
 
     def back(self) -> None:
-        """To the screen before; the first one stays."""
+        """Returns to the previous screen; the first one stays."""
 
     def pop_screen(self) -> object:
-        """Takes the screen in front away."""
+        """Closes the screen in front."""
 
     def write_raw(self, data: str) -> None:
-        """Writes to the terminal past the screen: a bell or a notification, made here and of harmless text only."""
+        """Writes to the terminal outside the screen: a bell or a notification, made here from harmless text only."""
 
 
 class CanvasScreen(Screen[None]):
-    """A screen that is one canvas, with a footer and a line for questions and news."""
+    """A screen that is one canvas, with a footer that also shows questions and notices."""
 
     scope = actions.EVERYWHERE
-    about = ""  # which run it shows
-    alive: bool | None = None  # whether that run is, where one is shown
+    about = ""  # the run it shows
+    alive: bool | None = None  # whether that run is alive; None without a run
 
     def __init__(self) -> None:
         super().__init__()
         self.canvas = Canvas()
         self.editor = Editor()
         self.question: Question | None = None
-        self.news: tuple[str, str] = ("", "")  # what to tell, and its role
-        self.pressed = 0.0  # when the last key was, on the monotonic clock
+        self.news: tuple[str, str] = ("", "")  # the notice and its role
+        self.pressed = 0.0  # monotonic time of the last key
 
     @property
     def services(self) -> AppServices:
-        """The app, as far as its screens know it."""
+        """The app, as its screens see it."""
         return cast(AppServices, self.app)
 
     def compose(self) -> ComposeResult:
@@ -111,7 +111,7 @@ class CanvasScreen(Screen[None]):
         self.draw()
 
     def on_screen_resume(self) -> None:
-        """Draws what may have changed while another screen was in front."""
+        """Redraws what may have changed while another screen was in front."""
         self.draw()
 
     def on_resize(self, _event: Resize) -> None:
@@ -140,14 +140,14 @@ class CanvasScreen(Screen[None]):
         return [*shown[: height - len(below)], *below]
 
     def _bottom(self, width: int) -> list[Line]:
-        """The footer; in its place, and over as many lines above as it takes, what is asked or told."""
+        """The footer, or in its place, on as many lines as needed, the question or notice."""
         news = bottom.told(*self.news, width) if self.news[0] else []
         if self.question is not None:
             return [*news, *bottom.asked(self.question, width)]
         return news or [bottom.footer(self.scope, self.services.options.lang, width, self.offered)]
 
     def hindrance(self, _name: str) -> str:
-        """Why an action cannot be carried out now, in a sentence; empty where it can. Keys and footer go by this."""
+        """Why an action cannot be carried out now, in a sentence; empty if it can. Keys and footer both use this."""
         return ""
 
     def offered(self, action: actions.Action) -> bool:
@@ -156,24 +156,24 @@ class CanvasScreen(Screen[None]):
 
     @property
     def unseen(self) -> bool:
-        """Whether the terminal is too small to show the screen, so that nothing is to be done on it."""
+        """Whether the terminal is too small to show the screen, so that its actions are disabled."""
         return too_small(*self.app.size)
 
     def tell(self, words: str | list[str], role: str = "accent") -> None:
-        """Says something at the bottom, on a line or several, until the next key."""
+        """Shows a notice at the bottom, on one or more lines, until the next key."""
         lines = [words] if isinstance(words, str) else words
         self.news = ("\n".join(text.safe(line, MOST_NEWS) for line in lines), role)
         self.draw()
 
     def ask(self, question: Question) -> None:
-        """Asks something at the bottom."""
+        """Shows a question at the bottom."""
         self.question = question
         if question.typed is not None:
             self.editor.begin(question.typed)
         self.draw()
 
     def on_key(self, event: Key) -> None:
-        """Answers a question, or does what the table says of the key."""
+        """Answers a question, or carries out the key's action."""
         event.stop()
         event.prevent_default()
         self.pressed = time.monotonic()
@@ -183,7 +183,7 @@ class CanvasScreen(Screen[None]):
                 self.do(action.name)
             return
         if self.question is not None:
-            self._answer(self.question, event)  # what was told meanwhile stays until it can be read
+            self._answer(self.question, event)  # a notice that came meanwhile stays until it can be read
             return
         self.news = ("", "")
         action = actions.by_key(self.scope, event.key)
@@ -207,13 +207,13 @@ class CanvasScreen(Screen[None]):
         self.draw()
 
     def _close(self) -> None:
-        """Takes the question away."""
+        """Closes the question."""
         if self.question is not None and self.question.typed is not None:
-            self.news = ("", "")  # what was wrong with the text
+            self.news = ("", "")  # the error about the text
         self.question = None
 
     def _edit(self, question: Question, event: Key) -> None:
-        """Takes a key into the text; with enter the text is the answer, or stays to be corrected."""
+        """Applies a key to the text; enter submits it as the answer, or leaves it to be corrected."""
         if event.key != "enter":
             self.editor.take(event)
             self.show_typed()
@@ -232,7 +232,7 @@ class CanvasScreen(Screen[None]):
             self.question.typed, self.question.cursor = self.editor.value, self.editor.cursor_position
 
     def on_paste(self, event: Paste) -> None:
-        """Takes a pasted text into the answer."""
+        """Inserts pasted text into the answer."""
         event.stop()
         if self.question is not None and self.question.typed is not None and not self.unseen:
             self.editor.paste(event.text, is_path=self.question.is_path)
@@ -240,7 +240,7 @@ class CanvasScreen(Screen[None]):
             self.draw()
 
     def do(self, name: str) -> None:
-        """Carries an action out, by the method of its name, here or in the app; tells why where that cannot be."""
+        """Carries out an action by the method of its name, here or in the app; shows the reason if it cannot."""
         hindrance = self.hindrance(name)
         if hindrance:
             self.tell(hindrance, "warn")
@@ -250,37 +250,37 @@ class CanvasScreen(Screen[None]):
             self.try_to(method)
 
     def try_to(self, act: Callable[[], None]) -> None:
-        """Does something; tells why where it cannot be done."""
+        """Calls a function; shows the reason if it raises InputError."""
         try:
             act()
         except InputError as error:
             self.tell(error.message.text(self.services.options.lang), "bad")
 
     def move(self, by: int) -> None:
-        """Moves the cursor, or what is shown, by so many lines."""
+        """Moves the cursor, or scrolls, by the given number of lines."""
 
     def do_up(self) -> None:
-        """One up."""
+        """Moves one line up."""
         self.move(-1)
 
     def do_down(self) -> None:
-        """One down."""
+        """Moves one line down."""
         self.move(1)
 
     def do_page_up(self) -> None:
-        """A page up."""
+        """Moves a page up."""
         self.move(-PAGE_LINES)
 
     def do_page_down(self) -> None:
-        """A page down."""
+        """Moves a page down."""
         self.move(PAGE_LINES)
 
     def do_oldest(self) -> None:
-        """To the first."""
+        """Moves to the first."""
         self.move(-FAR)
 
     def do_newest(self) -> None:
-        """To the last."""
+        """Moves to the last."""
         self.move(FAR)
 
     def do_back(self) -> None:
@@ -288,7 +288,7 @@ class CanvasScreen(Screen[None]):
         self.services.back()
 
     def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
-        """A press on the footer is a press of its key."""
+        """Treats a click on the footer as a press of its key."""
         if self.unseen:
             return
         if event.y != self.app.size.height - 1 or self.question is not None:
@@ -301,20 +301,20 @@ class CanvasScreen(Screen[None]):
             self.draw()
 
     def clicked(self, _x: int, _y: int) -> None:
-        """A press elsewhere."""
+        """Handles a click elsewhere."""
 
     def on_canvas_wheeled(self, event: Canvas.Wheeled) -> None:
-        """The wheel moves what is under it."""
+        """Scrolls what is under the wheel."""
         if self.question is None and not self.unseen:
             self.wheeled(event.x, event.y, event.by)
 
     def wheeled(self, _x: int, _y: int, by: int) -> None:
-        """Moves by some lines."""
+        """Moves by a few lines."""
         self.move(by * WHEEL_LINES)
         self.draw()
 
     def copy(self, words: str) -> None:
-        """Copies a text, and tells where to."""
+        """Copies a text, and shows where to."""
         path = clipboard.copy(words, self.services.options.logs, self.app.copy_to_clipboard)
         lang = self.services.options.lang
         self.tell(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))

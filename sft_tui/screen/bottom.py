@@ -1,4 +1,4 @@
-"""The bottom of a screen: its keys, and in their place what is asked or told."""
+"""The bottom of a screen: its keys, or in their place a question or a notice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from engine.contract.messages import Lang
 from sft_tui.screen import actions
 from sft_tui.screen.ink import Line, columns, fit, wrap, wrapped
 
-MOST_LINES = 8  # of news, or of a long text that is typed
+MOST_LINES = 8  # of a notice, or of a long typed text
 DIGITS = "123456789"  # the keys of the first choices
 MOST_CHOICES = len(DIGITS)  # shown at a time
 MOVES = {"up": -1, "down": 1, "pageup": -MOST_CHOICES, "pagedown": MOST_CHOICES, "home": -(1 << 20), "end": 1 << 20}
@@ -15,22 +15,22 @@ MOVES = {"up": -1, "down": 1, "pageup": -MOST_CHOICES, "pagedown": MOST_CHOICES,
 
 @dataclass
 class Question:
-    """What is asked at the bottom, and what is done with the answer: a key among `keys`, a text, or a choice's number.
+    """A question at the bottom, and what to do with the answer: a key among `keys`, a text, or a choice's number.
 
-    A text that `answered` refuses with an InputError stays, for it to be corrected. Choices are numbered from 1.
+    A text that `answered` refuses with an InputError stays so that it can be corrected. Choices are numbered from 1.
     """
 
     text: str
     answered: Callable[[str], None]
     keys: str = "yn"
-    typed: str | None = None  # the text so far, where one is asked for
-    cursor: int | None = None  # its place in that text; None: at the end
+    typed: str | None = None  # the text so far, if one is asked for
+    cursor: int | None = None  # the cursor's position in that text; None: at the end
     is_path: bool = False  # the text names a file
-    choices: Sequence[tuple[str, str]] = ()  # what there is to choose from, and what more is to be said of each
+    choices: Sequence[tuple[str, str]] = ()  # the choices, each with a further explanation
     chosen: int = 0  # the choice under the cursor
 
     def pressed(self, key: str) -> int:
-        """Moves the cursor in the choices; the number of the one that a key takes, 0 while none is taken."""
+        """Moves the cursor in the choices; returns the number of the one that a key selects, or 0."""
         count = len(self.choices)
         self.chosen = min(count - 1, max(0, self.chosen + MOVES.get(key, 0)))
         if key == "enter":
@@ -44,7 +44,7 @@ class Question:
 
 
 def asked(question: Question, width: int) -> list[Line]:
-    """A question with what was typed so far: on as many lines as it takes, or so many of them around the cursor."""
+    """A question with the text typed so far, on as many lines as needed, or as many as fit around the cursor."""
     if question.choices:
         return _to_choose(question, width)
     if question.typed is None:
@@ -61,7 +61,7 @@ def asked(question: Question, width: int) -> list[Line]:
 
 
 def _to_choose(question: Question, width: int) -> list[Line]:
-    """A question with its choices, a line each and of the one under the cursor all; the digit of each is its key."""
+    """A question with its choices, one line each, but the selected one in full; each choice's digit is its key."""
     lines = [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
     shown = range(question.first, min(len(question.choices), question.first + MOST_CHOICES))
     for place in shown:
@@ -79,7 +79,7 @@ def _to_choose(question: Question, width: int) -> list[Line]:
 
 
 def told(words: str, role: str, width: int) -> list[Line]:
-    """News, all of it where that is possible."""
+    """A notice, in full if possible."""
     parts = [part for line in words.split("\n") for part in wrap(line, width - 2)]
     return [fit([(f" {part}", role)], width) for part in parts[:MOST_LINES]]
 
@@ -88,7 +88,7 @@ Offered = Callable[[actions.Action], bool]  # whether an action can be carried o
 
 
 def footer(scope: str, lang: Lang, width: int, offered: Offered) -> Line:
-    """The keys of a screen that act now, as many as there is room for; help and quit always."""
+    """The keys of a screen that are active now, as many as fit; help and quit always."""
     return fit([span for spans, _ in _footer(scope, lang, width, offered) for span in spans], width)
 
 
@@ -109,7 +109,7 @@ def _footer(scope: str, lang: Lang, width: int, offered: Offered) -> list[tuple[
 
 
 def footer_at(scope: str, lang: Lang, width: int, x: int, offered: Offered) -> str:
-    """The action whose key stands in a column of the footer; empty where none does."""
+    """The action whose key is in a column of the footer; empty if there is none."""
     for part, name in _footer(scope, lang, width, offered):
         x -= columns(part)
         if x < 0:

@@ -1,4 +1,4 @@
-"""One widget for the whole screen: it is given lines, and redraws the spans of them that changed."""
+"""One widget for the whole screen: it gets lines and redraws the spans that changed."""
 
 from collections.abc import Sequence
 
@@ -21,14 +21,14 @@ class Canvas(Widget):
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
 
     class Clicked(Message):
-        """Somebody pressed the mouse on a cell."""
+        """A mouse click on a cell."""
 
         def __init__(self, x: int, y: int) -> None:
             super().__init__()
             self.x, self.y = x, y
 
     class Wheeled(Message):
-        """Somebody turned the wheel over a cell: up where `by` is negative."""
+        """A turn of the wheel over a cell: up if `by` is negative."""
 
         def __init__(self, x: int, y: int, by: int) -> None:
             super().__init__()
@@ -41,7 +41,7 @@ class Canvas(Widget):
         self._ink = Ink()
 
     def put(self, lines: Sequence[Line], ink: Ink) -> None:
-        """Shows these lines from now on; only what differs is drawn again."""
+        """Shows these lines from now on; only the differences are redrawn."""
         cells = [_cells(line) for line in lines]
         if ink != self._ink or len(cells) != len(self._cells):
             self._ink, self._lines, self._cells = ink, list(lines), cells
@@ -64,15 +64,15 @@ class Canvas(Widget):
         return Strip(segments).adjust_cell_length(self.size.width, self._ink.style(""))
 
     def on_mouse_down(self, event: MouseDown) -> None:
-        """Tells where."""
+        """Posts the position."""
         self.post_message(self.Clicked(event.x, event.y))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
-        """Tells where."""
+        """Posts the position."""
         self.post_message(self.Wheeled(event.x, event.y, -1))
 
     def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
-        """Tells where."""
+        """Posts the position."""
         self.post_message(self.Wheeled(event.x, event.y, 1))
 
 
@@ -81,7 +81,7 @@ def _cells(line: Line) -> list[Cell]:
     for text, role in line:
         for char in text:
             size = cell_len(char)
-            if size == 0 and cells:  # a mark on the character before it
+            if size == 0 and cells:  # a combining mark on the previous character
                 cells[-1] = (cells[-1][0] + char, cells[-1][1])
                 continue
             cells.append((char, role))
@@ -89,11 +89,11 @@ def _cells(line: Line) -> list[Cell]:
     return cells
 
 
-GAP = 6  # cells that are alike between two that differ cost less than to move the cursor
+GAP = 6  # redrawing up to this many equal cells between two changed ones costs less than moving the cursor
 
 
 def _changed(old: list[Cell], new: list[Cell]) -> list[tuple[int, int]]:
-    """The stretches of a line that differ, from whole characters to whole characters."""
+    """The stretches of a line that differ, extended to whole characters."""
     if len(old) != len(new):
         return [(0, max(len(old), len(new)))]
     places = [place for place, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]

@@ -1,4 +1,4 @@
-"""A chart in braille characters, two columns and four rows of dots each, with axes; what is not finite is a gap."""
+"""A chart in braille characters of two by four dots, with axes; non-finite values are gaps."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from sft_tui.screen.ink import Line
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of the left and of the right half, downwards
 LABEL = 8  # columns of the labels on the left
 BLANK = 0x2800
-HUGE = 1e300  # beyond it differences are not finite
-SMOOTHED = 24  # columns of dots are averaged over this part of them
+HUGE = 1e300  # beyond this, differences may not be finite
+SMOOTHED = 24  # the average runs over this fraction of the columns of dots
 
 
 @dataclass(frozen=True)
 class Plot:
-    """What is drawn: buckets for two columns of dots to a character, points over them by (column of dots, value)."""
+    """The data of a chart: a bucket per column of dots, two to a character, and points over them as (column, value)."""
 
     buckets: Sequence[Bucket]
     points: Sequence[tuple[int, float]]
@@ -24,17 +24,17 @@ class Plot:
     last: int
     log: bool = False
     ascii: bool = False
-    smooth: bool = True  # the line goes through what the values tend to, else through the values themselves
-    scale: tuple[float, float] | None = None  # of shares, told in percent; None: as the values are
+    smooth: bool = True  # the line follows the smoothed values, else the values themselves
+    scale: tuple[float, float] | None = None  # of shares, shown in percent; None: the range of the values
 
 
 def columns_of(width: int) -> int:
-    """Columns of dots in a chart of so many columns."""
+    """The columns of dots in a chart of the given number of columns."""
     return 2 * max(1, width - LABEL - 1)
 
 
 def draw(plot: Plot, width: int, height: int) -> list[Line]:
-    """The chart in exactly so many lines; one line says so where nothing is to be drawn."""
+    """The chart in exactly the given number of lines; a line of text if there is nothing to draw."""
     rows, across = height - 1, max(1, width - LABEL - 1)
     if rows < 2 or width < LABEL + 8:
         return [[("", "")] for _ in range(height)]
@@ -54,7 +54,7 @@ def draw(plot: Plot, width: int, height: int) -> list[Line]:
 
 
 def _label(row: int, rows: int, low: float, high: float, *, log: bool = False, percent: bool = False) -> str:
-    """What stands beside a row: the ends of the scale, and its middle where there is room."""
+    """The label next to a row: the ends of the scale, and its middle if there is room."""
     at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
     if row not in at or (rows <= 4 and row == rows // 2):
         return ""
@@ -62,7 +62,7 @@ def _label(row: int, rows: int, low: float, high: float, *, log: bool = False, p
 
 
 def _scale(plot: Plot) -> tuple[float, float] | None:
-    """The lowest and the highest value that are drawn; None where there is none."""
+    """The lowest and the highest value drawn; None if there is none."""
     if plot.scale is not None:
         return plot.scale
     values = [_forth(x, plot.log) for b in plot.buckets if b.known for x in (b.low, b.high)]
@@ -106,7 +106,7 @@ def _cells(plot: Plot, low: float, high: float, rows: int, across: int) -> list[
 
 
 def _line(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
-    """A line through the exponential mean of the values; broken where they were not finite."""
+    """A line through the exponential mean of the values; broken at non-finite values."""
     cells = [[0] * across for _ in range(rows)]
     share = max(1.0, 2 * across / SMOOTHED) if plot.smooth else 1.0
     mean, before = math.nan, (-1, -1)
@@ -126,7 +126,7 @@ def _line(plot: Plot, low: float, high: float, rows: int, across: int) -> list[l
 
 
 def _join(cells: list[list[int]], one: tuple[int, int], other: tuple[int, int]) -> None:
-    """The dots from one point, itself left out, to another to the right of it."""
+    """The dots from one point (exclusive) to another on its right."""
     (first, begin), (last, end) = one, other
     for column in range(first + 1, last + 1):
         near = round(begin + (end - begin) * (column - 1 - first) / (last - first))
@@ -137,7 +137,7 @@ def _join(cells: list[list[int]], one: tuple[int, int], other: tuple[int, int]) 
 
 
 def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[int, dict[int, str]]:
-    """Characters over the dots: points, and below all a cross where a value was not finite."""
+    """Characters over the dots: points, and a cross at the bottom for a non-finite value."""
     marks: dict[int, dict[int, str]] = {}
     for column, bucket in enumerate(plot.buckets[: 2 * across]):
         if bucket.bad:
@@ -150,7 +150,7 @@ def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[
 
 
 def _row(cells: list[int], line: list[int], marks: dict[int, str], ascii_only: bool) -> Line:
-    """One row of characters; where the line goes, the values behind it are left out, to keep their colours apart."""
+    """One row of characters; the line hides the values behind it, to keep their colours apart."""
     spans: Line = []
     for place, values in enumerate(cells):
         mark, dots = marks.get(place), line[place] or values
@@ -164,7 +164,7 @@ def _row(cells: list[int], line: list[int], marks: dict[int, str], ascii_only: b
 
 
 def _axis(first: int, last: int, across: int) -> Line:
-    """Steps below the chart: the first, the last, and as many in between as there is room for."""
+    """Steps below the chart: the first, the last, and as many in between as fit."""
     text = [" "] * across
     parts = 4 if across >= 48 else 2 if across >= 24 else 1
     for part in range(parts + 1):
@@ -176,7 +176,7 @@ def _axis(first: int, last: int, across: int) -> Line:
 
 
 def number(value: float) -> str:
-    """A label of at most seven columns."""
+    """A number as a label of at most seven columns."""
     size = abs(value)
     if value == 0 or 1e-3 <= size < 1e4:
         return f"{value:.4g}"
@@ -187,7 +187,7 @@ def number(value: float) -> str:
 
 
 def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int) -> list[Line]:
-    """Several curves on one scale, each in its role and with its number at its end; where they meet, one shows."""
+    """Several curves on one scale, each in its role and with its number at its end; where they meet, one is visible."""
     rows, across = height - 1, max(1, width - LABEL - 1)
     scales = [scale for plot in plots if (scale := _scale(plot)) is not None]
     if rows < 2 or width < LABEL + 8 or not scales:

@@ -1,4 +1,4 @@
-"""What a person types on the bottom line: Textual's Input does the editing, the canvas shows the text."""
+"""The text typed on the bottom line: Textual's Input edits it, the canvas shows it."""
 
 import os
 import shlex
@@ -11,7 +11,7 @@ from sft_tui.text import safe
 MOST_PASTED = 4000  # characters
 
 
-# What keys do, by the names of Input's actions.
+# The keys of Input's actions.
 KEYS = {
     "left": "cursor_left", "right": "cursor_right", "ctrl+left": "cursor_left_word",
     "ctrl+right": "cursor_right_word", "home": "home", "ctrl+a": "home", "end": "end", "ctrl+e": "end",
@@ -21,38 +21,38 @@ KEYS = {
 
 
 class Editor(Input, inherit_bindings=False, can_focus=False):
-    """The text that is asked for. It is not shown itself, and takes keys from its screen, one after the other.
+    """The editor of the requested text. It is hidden, and gets its keys one by one from its screen.
 
-    With the focus it would be given keys only some time after it was opened, and lose what was typed meanwhile.
+    With the focus it would get keys only some time after it was opened, and lose what was typed meanwhile.
     """
 
     DEFAULT_CSS = "Editor { display: none; }"
 
     def begin(self, text: str) -> None:
-        """Edits this text from now on, from its end."""
+        """Starts editing this text, with the cursor at its end."""
         self.value = text
         self.cursor_position = len(text)
 
     def take(self, event: Key) -> None:
-        """Does what a key does."""
+        """Applies a key."""
         if event.key in KEYS:
             getattr(self, f"action_{KEYS[event.key]}")()
         elif event.is_printable and event.character:
             self.insert_text_at_cursor(event.character)
 
     def paste(self, text: str, *, is_path: bool) -> None:
-        """Takes a pasted text in."""
+        """Inserts pasted text."""
         self.insert_text_at_cursor(pasted(text, is_path=is_path))
 
 
 def pasted(text: str, *, is_path: bool) -> str:
-    """The first line of what was pasted; of a path without quotes, as file managers put them, and with its folder."""
+    """The first line of pasted text; for a path, without the quotes of file managers, and with its folder."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return safe(path_of(line) if is_path else line, MOST_PASTED)
 
 
 def path_of(line: str) -> str:
-    """The path that a line from a shell or a file manager means."""
+    """The path in a line from a shell or a file manager."""
     quoted = len(line) > 1 and line[0] == line[-1] and line[0] in "'\""
     if quoted or ("\\" in line and not os.path.exists(line)):
         try:

@@ -1,4 +1,4 @@
-"""The page of keys, made from the table of actions."""
+"""The page of keys, generated from the table of actions."""
 
 from engine.contract.messages import Lang
 from sft_tui.locale import say
@@ -9,7 +9,7 @@ KEYS = 12  # columns of the keys
 
 
 def draw(scope: str, lang: Lang, width: int, height: int, first: int) -> list[Line]:
-    """The page from one of its lines on: the keys of the screen one came from first."""
+    """The page, starting at a line; the keys of the screen that opened it come first."""
     lines = _lines(scope, lang, width)
     first = max(0, min(first, len(lines) - (height - 2)))
     more = len(lines) - first - (height - 2)

@@ -1,7 +1,7 @@
-"""Lines of styled text, cut and framed by columns, and the themes that give the styles their colours.
+"""Lines of styled text, cut and framed by columns, and the themes that define the colours of styles.
 
-A line is a list of spans (text, role). Roles name what a text is, not how it looks; a theme turns them into styles.
-All foreign text has gone through `safe()` before it comes here.
+A line is a list of spans (text, role). Roles name what a text is, not how it looks; a theme maps them to styles.
+All foreign text has gone through `safe()` before it gets here.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ PLAIN = {
     "key": "bold", "chart": "", "chart2": "bold", "frame": "dim",
 }  # fmt: skip
 THEMES = {"dark": DARK, "light": LIGHT, "16": SIXTEEN, "none": PLAIN}
-# What a terminal without box and braille characters gets in their place.
+# Replacements for a terminal without box and braille characters.
 TO_ASCII = str.maketrans({
     "─": "-", "│": "|", "┌": "+", "┐": "+", "└": "+", "┘": "+", "├": "+", "┤": "+", "━": "=", "╺": "-", "▸": ">",
     "✓": "+", "✗": "x", "·": "-", "…": "~", "●": "o", "×": "x", "▏": "|", "→": ">", "█": "#", "▇": "#", "▆": "#",
     "▅": "=", "▄": "=", "▃": "-", "▂": "_", "▁": "_", "±": "~", "≤": "<", "↑": "^", "↓": "v", "–": "-", "°": " ",
 })  # fmt: skip
-# What closes stands at no line's beginning, what opens at no line's end.
+# Closing characters never start a line, and opening ones never end it.
 NEVER_FIRST = frozenset("，。、；：？！）》」』】〉〕”’…—～·％℃,.;:?!)]}%")
 NEVER_LAST = frozenset("（《「『【〈〔“‘([{")
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -59,7 +59,7 @@ class Ink:
         return _style(THEMES[self.theme].get(role, ""))
 
     def text(self, text: str) -> str:
-        """A text in characters that the terminal has."""
+        """A text in characters that the terminal can show."""
         return text.translate(TO_ASCII) if self.ascii else text
 
 
@@ -78,7 +78,7 @@ def columns(line: Line) -> int:
 
 
 def fit(line: Line, width: int, role: str = "") -> Line:
-    """`line` in exactly so many columns: an ellipsis where it is cut, spaces of a role where it is short."""
+    """`line` in exactly the given number of columns: an ellipsis if it is cut, spaces of a role if it is short."""
     fitted: Line = []
     left = max(0, width)
     for text, of in line:
@@ -95,15 +95,15 @@ def fit(line: Line, width: int, role: str = "") -> Line:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` in exactly `width` columns, an ellipsis at its end where some of it had to go."""
+    """`text` in exactly `width` columns, with an ellipsis at its end if it was cut."""
     if cell_len(text) <= width:
         return set_cell_size(text, width)
     return set_cell_size(text, width - 1) + "…" if width > 0 else ""
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """`text` on lines of at most so many columns, broken at spaces where there are some, and in Chinese anywhere but
-    before what closes and after what opens."""
+    """`text` on lines of at most the given number of columns, broken at spaces, and in Chinese anywhere but before a
+    closing and after an opening character."""
     lines, line, size = [], "", 0
     for word in _words(text):
         length = cell_len(word)
@@ -124,7 +124,7 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _before_what_closes(word: str, place: int) -> int:
-    """Where a word that is too long is broken: at `place`, or a little earlier where what closes stands there."""
+    """Where to break a word that is too long: at `place`, or a little earlier if a closing character is there."""
     for earlier in range(place, max(0, place - 3), -1):
         if word[earlier] not in NEVER_FIRST:
             return earlier
@@ -132,7 +132,7 @@ def _before_what_closes(word: str, place: int) -> int:
 
 
 def wrapped(text: str, width: int, most: int) -> list[str]:
-    """At most so many lines of a text, an ellipsis at the end of the last where some are left out."""
+    """At most the given number of lines of a text, with an ellipsis at the end of the last if some are left out."""
     lines = wrap(text, width)
     if len(lines) <= most or not most:
         return lines[:most]
@@ -153,7 +153,7 @@ def _words(text: str) -> list[str]:
 
 
 def frame(title: Line, body: Sequence[Line], width: int, height: int, note: Line | None = None) -> list[Line]:
-    """A box of exactly this size around a body that is cut or filled up, with a title and a note in its upper edge."""
+    """A box of exactly this size around a body, cut or padded to fit, with a title and a note in its upper edge."""
     if width < 4 or height < 2:
         return [fit(line, width) for line in [*body[:height], *[[] for _ in range(height - len(body))]]]
     note = note or []
@@ -178,20 +178,20 @@ def beside(*blocks: list[Line]) -> list[Line]:
 
 
 def filled(lines: Sequence[Line], width: int, height: int) -> list[Line]:
-    """Exactly so many lines of so many columns."""
+    """Lines cut or padded to exactly this height and width."""
     shown = [fit(line, width) for line in lines[:height]]
     return shown + [fit([], width) for _ in range(height - len(shown))]
 
 
 def bar(share: float, width: int) -> Line:
-    """How much of a whole is done."""
+    """A bar of the completed share."""
     share = min(1.0, max(0.0, share)) if share == share else 0.0
     done = round(share * width)
     return [("━" * done, "accent"), ("─" * (width - done), "frame")]
 
 
 def spark(values: Sequence[float], width: int, most: float = 0.0) -> str:
-    """The newest values as blocks, from zero to `most`, or to the largest; what is no number is a space."""
+    """The newest values as blocks, from zero to `most`, or to the largest; a non-finite value is a space."""
     shown = list(values)[-width:] if width > 0 else []
     most = most or max((value for value in shown if value == value and abs(value) < float("inf")), default=0)
     if most <= 0:

@@ -30,11 +30,11 @@ from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
 from sft_tui.text import number, safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
-REFRESH_SECONDS = 3.0  # between two looks at what runs have left
+REFRESH_SECONDS = 3.0  # between two checks for what runs have left
 
 
 def is_for_a_person(acts: Sequence[Action]) -> bool:
-    """Whether actions are not to be done from here: they are copied for a person to run."""
+    """Whether actions cannot be carried out here and are copied for a person to run instead."""
     return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
 
 
@@ -48,7 +48,7 @@ class LaunchScreen(CanvasScreen):
         self.state = LaunchView("demo" if demo else next(iter(presets())))
 
     def on_mount(self) -> None:
-        """Looks at the first preset."""
+        """Checks the first preset."""
         self._refresh()
         self.set_interval(REFRESH_SECONDS, self._look_around)
         nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
@@ -56,19 +56,19 @@ class LaunchScreen(CanvasScreen):
         self._choose("demo" if new_here else self.state.preset)
 
     def on_screen_resume(self) -> None:
-        """Looks again: a run may have made what was missing."""
+        """Checks again: a run may have made what was missing."""
         self._refresh()
         if self.state.report is not None:
             self.look()
         self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:
-        """The screen as it is now."""
+        """The current state of the screen."""
         options = self.services.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
 
     def hindrance(self, name: str) -> str:
-        """Why an action cannot be carried out: what is under the cursor, or the check, stands against it."""
+        """Why an action cannot be carried out, by the item under the cursor and the check."""
         lang, state = self.services.options.lang, self.state
         if name == "start" and state.panel == "findings":
             return self.hindrance("fix")
@@ -98,12 +98,12 @@ class LaunchScreen(CanvasScreen):
         return "" if report.may_be_rehearsed else self._errors()
 
     def offered(self, action: actions.Action) -> bool:
-        """As everywhere; enter has a key of its own name where it edits or fixes."""
+        """As in the base class, but enter is shown under another action if it edits or fixes."""
         return super().offered(action) and (action.name != "start" or self.state.panel == "presets")
 
     @property
     def _ways(self) -> tuple[Sequence[Action], ...]:
-        """What fixes the problem under the cursor, or the first that can be fixed."""
+        """The fixes of the problem under the cursor, or of the first that can be fixed."""
         findings = self.state.findings
         if self.state.panel == "findings" and findings:
             chosen = [findings[self.state.finding]]
@@ -112,7 +112,7 @@ class LaunchScreen(CanvasScreen):
         return next((finding.ways for finding in chosen if finding.ways), ())
 
     def _refresh(self) -> None:
-        """What runs have left in the presets' folders, and how far the demo is."""
+        """Reads what runs have left in the presets' folders, and the stage of the demo."""
         found = {}
         known = presets()
         for name, entry in known.items():
@@ -131,7 +131,7 @@ class LaunchScreen(CanvasScreen):
             self._choose(next(iter(known)))
 
     def _look_around(self) -> None:
-        """Keeps that up to date while nothing is pressed; what a run made or finished is checked again."""
+        """Keeps this up to date while no key is pressed; checks again after a run made or finished something."""
         before = self.state
         self._refresh()
         if self.state != before and self.is_current:
@@ -155,7 +155,7 @@ class LaunchScreen(CanvasScreen):
 
     @work(thread=True, exclusive=True, group="check")
     def look(self) -> None:
-        """The pre-flight, once no key has come for a moment."""
+        """Runs the pre-flight once no key has been pressed for a moment."""
         worker, state, options = get_current_worker(), self.state, self.services.options
         time.sleep(SETTLED_SECONDS)
         if worker.is_cancelled:
@@ -224,12 +224,12 @@ class LaunchScreen(CanvasScreen):
             self.state = replace(state, setting=place)
 
     def do_next(self) -> None:
-        """The next panel."""
+        """Moves to the next panel."""
         place = (PANELS.index(self.state.panel) + 1) % len(PANELS)
         self.state = replace(self.state, panel=PANELS[place])
 
     def do_check(self) -> None:
-        """Looks again at everything."""
+        """Checks everything again."""
         self.state = replace(self.state, report=None)
         self.look()
 
@@ -254,7 +254,7 @@ class LaunchScreen(CanvasScreen):
         self._settle()
 
     def do_reset(self) -> None:
-        """The preset's value again."""
+        """Restores the preset's value."""
         name = list(FIELDS)[self.state.setting]
         values = {key: value for key, value in self.state.values.items() if key != name}
         self.state = replace(self.state, values=values)
@@ -292,11 +292,11 @@ class LaunchScreen(CanvasScreen):
             self.services.start_run(starting.plan_resume(one.record, {}))
 
     def do_rehearse(self) -> None:
-        """Rehearses the run, by the command: it cleans up by itself, however it ends."""
+        """Rehearses the run with the command, which cleans up however it ends."""
         self._run(self._request(self.state).rehearse, ())
 
     def do_fix(self) -> None:
-        """Fixes the problem under the cursor, or the first that can be fixed; asks first, or which way."""
+        """Fixes the problem under the cursor, or the first that can be fixed, after a question or a choice."""
         lang, ways = self.services.options.lang, self._ways
         if len(ways) > 1:
             named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
@@ -320,7 +320,7 @@ class LaunchScreen(CanvasScreen):
             self._take(acts)
 
     def _take(self, acts: Sequence[Action]) -> None:
-        """Takes actions one after the other; what runs in the background is waited for with the rest."""
+        """Carries out actions one after the other; the rest waits for one that runs in the background."""
         for place, action in enumerate(acts):
             match action:
                 case Set():
@@ -333,7 +333,7 @@ class LaunchScreen(CanvasScreen):
                     self._resume(action.run)
                 case Start():
                     record = starting.plan_run(action.preset, action.values, fresh=action.fresh)
-                    self._take(acts[place + 1 :])  # what the run will make is chosen while it is made
+                    self._take(acts[place + 1 :])  # what the run will produce is selected while it is produced
                     self._start(record)
                     return
                 case Import() | Command():
@@ -343,7 +343,7 @@ class LaunchScreen(CanvasScreen):
                     self.copy(command_of([action]))
 
     def _start(self, record: RunRecord) -> None:
-        """Starts a run, and shows it unless its user does something else meanwhile."""
+        """Starts a run, and shows it unless the user does something else meanwhile."""
         if self.is_current and self.question is None:
             self.services.start_run(record)
         else:
@@ -351,7 +351,7 @@ class LaunchScreen(CanvasScreen):
             self.services.notify_here(say("ui_begun", self.services.options.lang, run=safe(run, 40)))
 
     def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
-        """Runs one of our own commands behind the screen, one at a time, and then the rest."""
+        """Runs one of our own commands in the background, one at a time, and then the remaining actions."""
         lang, shown = self.services.options.lang, command_of([action])
         if self.state.task:
             self.tell(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
@@ -382,11 +382,11 @@ class LaunchScreen(CanvasScreen):
 
     @work(thread=True, exclusive=True, group="columns")
     def _find_columns(self, action: Import, rest: Sequence[Action]) -> None:
-        """Looks whether an import failed because it does not know which columns are meant, and asks then."""
+        """Asks for the columns if an import failed because it could not tell which are meant."""
         named = {name: str(action.more.get(name, "")) for name in USUAL_COLUMNS}
         try:
             columns = data_import.columns_to_name(list(action.files), **named)
-        except InputError:  # the import has told what is wrong
+        except InputError:  # the import has reported the problem
             return
         if len(columns) >= len(USUAL_COLUMNS):
             self.app.call_from_thread(self._ask_columns, action, rest, columns)
@@ -394,7 +394,7 @@ class LaunchScreen(CanvasScreen):
     def _ask_columns(
         self, action: Import, rest: Sequence[Action], columns: Mapping[str, str], named: Mapping[str, str] | None = None
     ) -> None:
-        """Asks for one column after the other, and imports with them."""
+        """Asks for the columns one after the other, and imports with them."""
         if not self.is_current or self.question is not None:
             return
         named = named or {}
@@ -409,14 +409,14 @@ class LaunchScreen(CanvasScreen):
                 self._run(replace(action, more={**action.more, **now}), rest)
 
         wanted = getattr(self.state.config, setting)
-        self.news = ("", "")  # the question says it
+        self.news = ("", "")  # the question says the same
         asked = say(f"ui_ask_{setting}", self.services.options.lang, path=safe(", ".join(action.files), 60))
         choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
         chosen = left.index(wanted) if wanted in left else 0
         self.ask(Question(asked, answered, choices=choices, chosen=chosen))
 
     def do_back(self) -> None:
-        """Ends what runs in the background, or takes back a start that waits for the check."""
+        """Ends the background command, or cancels a start that waits for the check."""
         if self.services.background is not None and self.state.task:
             self.services.background.end()
         elif self.state.queued:
@@ -430,7 +430,7 @@ class LaunchScreen(CanvasScreen):
         return panel, item
 
     def clicked(self, x: int, y: int) -> None:
-        """A press takes the cursor to what is there; on the setting under the cursor it edits."""
+        """Moves the cursor to what was clicked; a click on the setting under the cursor edits it."""
         before = (self.state.panel, self.state.setting)
         panel, item = self._pointed(x, y)
         self.state = replace(self.state, panel=panel)
@@ -445,7 +445,7 @@ class LaunchScreen(CanvasScreen):
         self.draw()
 
     def wheeled(self, x: int, y: int, by: int) -> None:
-        """The wheel moves the cursor of the panel under it."""
+        """Moves the cursor of the panel under the wheel."""
         self.state = replace(self.state, panel=self._pointed(x, y)[0])
         self.move(by)
         self.draw()

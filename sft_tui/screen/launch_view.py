@@ -1,4 +1,4 @@
-"""The screen before a run, as a pure function: presets, what stands in the way, settings, and what they come to."""
+"""The screen before a run, as a pure function: presets, problems, settings, and what the settings amount to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ PANELS = ("presets", "findings", "settings")
 ROLES = {"error": "bad", "warning": "warn", "ok": "good"}
 WIDE, TALL = 100, 30
 NAME = 28  # columns of a setting's name
-LEAST_WORDS = 24  # columns, below which what was found stands beneath its subject
+LEAST_WORDS = 24  # columns; with less room, a finding is shown below its subject
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Resumable:
 
 @dataclass(frozen=True)
 class LaunchView:
-    """All that the screen shows."""
+    """The state that the screen shows."""
 
     preset: str
     presets: Mapping[str, Preset] = field(default_factory=presets)
-    values: Mapping[str, Any] = field(default_factory=dict)  # over the preset's
+    values: Mapping[str, Any] = field(default_factory=dict)  # overriding the preset's
     config: RunConfig = field(default_factory=RunConfig)
     report: Report | None = None
-    doing: str = ""  # what is being read while there is no report
+    doing: str = ""  # what is being read, before there is a report
     panel: str = "presets"
     finding: int = 0
     setting: int = 0
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
-    offer_demo: bool = False  # nothing was ever run here
-    demo: story.Stage = "new"  # how far the demo is
+    offer_demo: bool = False  # if there is no run here yet
+    demo: story.Stage = "new"  # the stage of the demo
     demo_runs: bool = False
     task: str = ""  # the command that runs in the background
     queued: bool = False  # the run starts when the check is done
@@ -58,7 +58,7 @@ class LaunchView:
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found so far; not what the demo is about to write."""
+        """The findings so far, without those on files that the demo is about to write."""
         found = self.report.findings if self.report else []
         unmade = self.continues_demo and self.demo in ("new", "first")
         return [one for one in found if one.code != "file_missing"] if unmade else found
@@ -80,7 +80,7 @@ class PanelLayout:
 
     @classmethod
     def of(cls, panel: str, width: int, height: int) -> "PanelLayout":
-        """For a screen without its footer; on a small one the settings take more of it while one is at them."""
+        """The layout of a screen without its footer; on a small one the settings get more room while focused."""
         if width >= WIDE and height >= TALL:
             lower = max(6, (height - 1) // 3)
             return cls(34, height - 1 - lower, width // 2, lower)
@@ -89,7 +89,7 @@ class PanelLayout:
 
 
 def draw(view: LaunchView, width: int, height: int) -> list[Line]:
-    """The screen without its footer, in exactly so many lines and columns."""
+    """The screen without its footer, in exactly the given lines and columns."""
     title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("ui_launch", view.lang), "dim")]
     if view.offer_demo:
         title = [*title[:2], (say("ui_demo_offer", view.lang), "accent")]
@@ -100,7 +100,7 @@ def draw(view: LaunchView, width: int, height: int) -> list[Line]:
 
 
 def item_at(view: LaunchView, width: int, height: int, x: int, y: int) -> tuple[str, int]:
-    """Which panel and which of its items is at a place of the screen; -1 where it is none of them."""
+    """The panel, and the index of its item, at a position of the screen; -1 for none of the items."""
     at = PanelLayout.of(view.panel, width, height)
     if y > at.upper:
         line, room = y - at.upper - 2, at.lower - 2
@@ -119,17 +119,17 @@ def item_at(view: LaunchView, width: int, height: int, x: int, y: int) -> tuple[
 
 
 def first_setting(cursor: int, room: int) -> int:
-    """The setting in the first line of their panel."""
+    """The setting in the first line of the settings panel."""
     return max(0, min(cursor - room // 2, len(FIELDS) - room))
 
 
-Item = tuple[int, Line]  # a line, and which of the items of its panel it belongs to
+Item = tuple[int, Line]  # a line, and the index of its item in the panel
 
 
 def _shown(items: list[Item], cursor: int, room: int) -> list[Item]:
-    """The lines that there is room for, with all of the item under the cursor where that is possible."""
+    """The lines that fit, with all of the item under the cursor if possible."""
     places = [place for place, (owner, _) in enumerate(items) if owner == cursor] or [0]
-    above = places[0] - 1 if cursor else 0  # what stands above the first item is of all of them
+    above = places[0] - 1 if cursor else 0  # lines above the first item belong to all of them
     first = max(0, min(places[-1] + 2 - room, above), min(above, len(items) - room))
     first = min(first, max(0, len(items) - room))
     return items[first : first + room]
@@ -145,7 +145,7 @@ def _presets(view: LaunchView, width: int, height: int) -> list[Line]:
 
 
 def _preset_items(view: LaunchView, width: int, room: int) -> list[Item]:
-    """Each preset with what it is for: all of that under the cursor, of the others as much as there is room for."""
+    """Each preset with its purpose: in full for the one under the cursor, for the others as much as fits."""
     for most in (4, 2, 1, 0):
         items = _preset_lines(view, width, most)
         if len(items) <= room:
@@ -177,7 +177,7 @@ def _findings(view: LaunchView, width: int, height: int) -> list[Line]:
 
 
 def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
-    """What is being done, and each finding: in full where all have room, else in brief but for the cursor's."""
+    """What is in progress, and each finding: in full if all fit, else in brief except for the cursor's."""
     lang = view.lang
     head: list[Item] = []
     if view.continues_demo:
@@ -203,7 +203,7 @@ def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
 
 
 def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: bool, full: bool) -> list[Line]:
-    """A finding under its sign; of a problem also its remedy, and where there is room its reason."""
+    """A finding with its sign; for a problem also its remedy, and its reason if there is room."""
     role = ROLES[finding.level]
     beneath = width - column - 4 < LEAST_WORDS
     indent = 4 if beneath else column + 4
@@ -266,7 +266,7 @@ def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
 
 
 def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
-    """What the settings come to; under the cursor on a setting, its help first."""
+    """What the settings amount to; the help of the setting under the cursor comes first."""
     config, lang, facts = view.config, view.lang, view.report.facts if view.report else {}
     lines: list[Line] = []
     if view.panel == "settings":
@@ -291,7 +291,7 @@ def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
 
 
 def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang) -> list[Line]:
-    """The lengths of the responses as a bar of blocks, with the place where they are cut."""
+    """The lengths of the responses as a bar of blocks, with the limit at which they are cut."""
     label = ((facts.get("data") or {}).get("train_file") or {}).get("label")
     if not label:
         return []

@@ -1,4 +1,4 @@
-"""The machine of a run as a pure function: memory against its limit, and a part for each GPU, or for the processor."""
+"""The machine of a run as a pure function: memory and its limit, and a part for each GPU, or for the processor."""
 
 import math
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ LABEL = 9  # columns of a name
 MOST_RANKS = 8
 LONGEST_TREND = 24
 GPU_LINES = 3
-BAR = 9  # columns: with it a GPU fits into the panel of a screen of 120 columns
+BAR = 9  # columns; so that a GPU fits into the panel on a screen of 120 columns
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is known of the machine, and in which language to say it."""
+    """The readings of the machine, and the language to show them in."""
 
     state: RunState
     curves: Curves
@@ -30,7 +30,7 @@ class Machine:
 
 
 def panel(known: Machine, width: int, height: int) -> list[Line]:
-    """All of it in a box; a GPU takes one line where there is no room for its own part."""
+    """Everything in a box; a GPU takes one line if there is no room for its own part."""
     room = width - 4
     lines = _memory(known, room)
     below = _disk(known)
@@ -45,7 +45,7 @@ def panel(known: Machine, width: int, height: int) -> list[Line]:
 
 
 def brief(known: Machine, width: int) -> list[Line]:
-    """The same in two lines: memory with that of the ranks, and the GPUs, or the processor."""
+    """The same in two lines: memory with the ranks' memory, and the GPUs or the processor."""
     state, lang = known.state, known.lang
     if state.host is None:
         return [[(say("ui_no_readings", lang), "dim")], []]
@@ -65,7 +65,7 @@ def brief(known: Machine, width: int) -> list[Line]:
 
 
 def _memory(known: Machine, width: int) -> list[Line]:
-    """Of the machine and of each rank, with their trend and, of the ranks, the share of the machine's."""
+    """Memory of the machine and of each rank, with trends and the ranks' shares of the machine's memory."""
     host, lang = known.state.host, known.lang
     if host is None:
         return [[(say("ui_no_readings", lang), "dim")]]
@@ -79,7 +79,7 @@ def _memory(known: Machine, width: int) -> list[Line]:
 
 
 def _host(known: Machine, width: int) -> Line:
-    """Memory in use against all there is, its trend on that scale where there is room, and what is free."""
+    """Memory in use out of the total, its trend on that scale if there is room, and free memory."""
     host, lang = known.state.host, known.lang
     assert host is not None
     used = host.memory_total - host.memory_available
@@ -94,7 +94,7 @@ def _host(known: Machine, width: int) -> Line:
 
 
 def _disk(known: Machine) -> list[Line]:
-    """The processor where GPUs take its place above, the disk, the newest checkpoint and the best score."""
+    """The processor if GPUs take its place above, the disk, the newest checkpoint and the best score."""
     state, lang = known.state, known.lang
     lines: list[Line] = []
     if state.host is not None:
@@ -132,7 +132,7 @@ def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
 
 
 def _gpu_line(gpu: events.Gpu, label: int = LABEL, *, limit: bool = True) -> Line:
-    """All of a GPU on one line, with or without the limit of its power."""
+    """All readings of a GPU on one line, with or without its power limit."""
     words = f"{_percent(_number(gpu, 'utilization'))}  {_memory_of(gpu)}  {_heat(gpu)}  {_power(gpu, limit=limit)}"
     return [(set_cell_size(f"GPU {gpu.index}", label - 1) + " ", "dim"), (words, "")]
 
@@ -149,12 +149,12 @@ def _rule(title: Line, width: int) -> Line:
 
 
 def _label(name: str) -> str:
-    """A name in its columns."""
+    """A name padded to its columns."""
     return set_cell_size(name, LABEL - 1) + " "
 
 
 def _number(gpu: events.Gpu, name: str) -> float | None:
-    """A reading as a number; None where the driver did not give one."""
+    """A reading as a number; None if the driver did not give one."""
     try:
         value = float(gpu.readings.get(name, ""))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Every action of a screen by its name: typing narrows the list, enter does what is under the cursor."""
+"""The palette of a screen's actions: typing narrows the list, enter carries out the action under the cursor."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ KEYS = 12  # columns of the keys
 
 
 def found(scope: str, lang: Lang, words: str) -> list[Action]:
-    """The actions of a screen that have all words in their names, or at the beginning of a word of their help."""
+    """The actions of a screen that contain all words in their names, or at the start of a word of their help."""
     wanted = words.lower().split()
 
     def has(action: Action, word: str) -> bool:
@@ -29,7 +29,7 @@ def found(scope: str, lang: Lang, words: str) -> list[Action]:
 
 
 def draw(listed: Sequence[Action], lang: Lang, cursor: int, width: int, height: int) -> list[Line]:
-    """The list in exactly so many lines and columns."""
+    """The list in exactly the given lines and columns."""
     names = max((columns([(action.label(lang), "")]) for action in listed), default=0) + 2
     body: list[Line] = []
     for place, action in enumerate(listed):
@@ -44,7 +44,7 @@ def draw(listed: Sequence[Action], lang: Lang, cursor: int, width: int, height: 
 
 
 def first_shown(cursor: int, count: int, height: int) -> int:
-    """Which of the actions is in the first line."""
+    """The index of the action in the first line."""
     room = height - 2
     return max(0, min(cursor - room // 2, count - room))
 
@@ -66,7 +66,7 @@ class PaletteScreen(CanvasScreen):
         return found(self._below.scope, self.services.options.lang, typed)
 
     def view(self, width: int, height: int) -> list[Line]:
-        """What was found."""
+        """The matching actions."""
         return draw(self._found, self.services.options.lang, self._cursor, width, height)
 
     def move(self, by: int) -> None:
@@ -74,7 +74,7 @@ class PaletteScreen(CanvasScreen):
         self._cursor = min(max(0, len(self._found) - 1), max(0, self._cursor + by))
 
     def on_key(self, event: Key) -> None:
-        """Moves, or takes the key as the next of the words."""
+        """Moves the cursor, or adds the key to the words."""
         action = None if self.unseen else actions.by_key(self.scope, event.key)
         if action is not None and action.name in ("up", "down", "page_up", "page_down") and not event.is_printable:
             event.stop()
@@ -87,19 +87,19 @@ class PaletteScreen(CanvasScreen):
             self.do_back()
 
     def show_typed(self) -> None:
-        """Shows what is found by it."""
+        """Shows the actions that match the text."""
         super().show_typed()
         self.move(0)
 
     def clicked(self, _x: int, y: int) -> None:
-        """A press on an action does it."""
+        """Carries out the clicked action."""
         place = y - 1 + first_shown(self._cursor, len(self._found), self.app.size.height - 1)
         if 0 <= place < len(self._found):
             self._cursor = place
             self._chosen("")
 
     def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
-        """A press anywhere, also while words are asked for."""
+        """Handles a click anywhere, also while words are being typed."""
         event.prevent_default()
         if not self.unseen:
             self.clicked(event.x, event.y)

@@ -1,4 +1,4 @@
-"""The screen of one run: follows its stream in a thread, and does what the commands do."""
+"""The screen of one run: follows its stream in a thread, and offers what the commands do."""
 
 import os
 import time
@@ -19,17 +19,17 @@ from sft_tui.screen.ink import Line, filled
 from sft_tui.screen.run_view import Look, RunView
 from sft_tui.text import safe
 
-QUIET_SECONDS = 5.0  # without a key: who waits so long only watches
-OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page")  # actions that a run has to be known for
+QUIET_SECONDS = 5.0  # without a key; after that the user is assumed to be only watching
+OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page")  # actions that need the run's state
 OF_PANEL = {
     **dict.fromkeys(("metric", "log_scale", "zoom_in", "zoom_out", "pan_left", "pan_right", "tail"), "chart"),
     **dict.fromkeys(("search", "level"), "log"),
-}  # actions whose effect is seen on one panel alone
-PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, for whoever else waits for the processor
+}  # actions whose effect is visible in one panel only
+PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, to leave time to other threads
 
 
 class RunScreen(CanvasScreen):
-    """One run."""
+    """The screen of one run."""
 
     scope = actions.RUN
 
@@ -40,7 +40,7 @@ class RunScreen(CanvasScreen):
         self.shot: FeedState | None = None
         self.fault = ""
         self._first_size = 0
-        self._of_living: Question | None = None  # what is asked of a run that is alive
+        self._of_living: Question | None = None  # a question about a run that is alive
 
     def on_mount(self) -> None:
         """Begins to follow the run."""
@@ -49,7 +49,7 @@ class RunScreen(CanvasScreen):
 
     @work(thread=True, exclusive=True, group="feed")
     def follow(self) -> None:
-        """Takes in what the run writes, piece by piece, and draws at most once a tick."""
+        """Reads what the run writes, piece by piece, and draws at most once per tick."""
         worker, options = get_current_worker(), self.services.options
         try:
             feed = Feed(runs.find(options.logs, self.about), options.lang)
@@ -72,7 +72,7 @@ class RunScreen(CanvasScreen):
             time.sleep(PIECE_PAUSE if feed.reading else options.tick)
 
     def hindrance(self, name: str) -> str:
-        """Why an action cannot be carried out: the run is not known or not in the right state, its panel not shown."""
+        """Why an action cannot be carried out: the run's state is unknown or unsuitable, or its panel is hidden."""
         lang, shot, page = self.services.options.lang, self.shot, self.look.page
         if name not in (*OF_RUN, *OF_PANEL):
             return ""
@@ -84,7 +84,7 @@ class RunScreen(CanvasScreen):
         return self._refusal(name, shot.run)
 
     def _refusal(self, name: str, run: runs.Run) -> str:
-        """Why a run in its state cannot be asked for something; empty where it can."""
+        """Why a run in this state cannot accept a request; empty if it can."""
         lang, paused = self.services.options.lang, not run.alive and run.status == runs.PAUSED
         if name in ("stop", "now") or (name == "pause" and not paused):
             ended = InputError("run_not_running", run=run.name, status=run.status)
@@ -95,21 +95,21 @@ class RunScreen(CanvasScreen):
         return ""
 
     def told(self, shot: FeedState | None) -> None:
-        """Draws what is new, and rings where the run has ended."""
+        """Draws what is new, and rings the bell if the run has ended."""
         before, self.shot = self.shot, shot
         self.alive = shot.run.alive if shot is not None else None
         if before is not None and shot is not None:
             self._keep_place(before, shot)
             if before.run.alive and not shot.run.alive:
-                self.news = ("", "")  # that it was asked to stop: it has
+                self.news = ("", "")  # the notice that it was asked to stop
                 if self.question is self._of_living:
-                    self.question = None  # whether to stop it
+                    self.question = None  # the question whether to stop it
                 self._over(shot.run)
         if self.is_current:
             self.draw()
 
     def _keep_place(self, before: FeedState, now: FeedState) -> None:
-        """What one has gone back to stays where it is while the run goes on."""
+        """Keeps a scrolled-back view in place while the run continues."""
         lines = 0
         if self.look.log_back:
             was = run_view.shown_lines(self._shown(before))
@@ -119,7 +119,7 @@ class RunScreen(CanvasScreen):
         self.look = self.look.kept(lines, max(0, steps))
 
     def _over(self, run: runs.Run) -> None:
-        """Rings, and tells what comes after a half of the demo."""
+        """Rings the bell, and shows what comes after a half of the demo."""
         lang = self.services.options.lang
         self.ring(status_name(run.status, lang))
         if run.status != "finished":
@@ -141,14 +141,14 @@ class RunScreen(CanvasScreen):
             self.app.call_from_thread(self._continued, run)
 
     def _continued(self, run: str) -> None:
-        """Goes with the demo to its second half, unless its user is doing something."""
+        """Switches to the demo's second half, unless the user is doing something."""
         if self.is_current and self.question is None and time.monotonic() - self.pressed > QUIET_SECONDS:
             self.services.open_run(run)
         else:
             self.services.notify_here(say("ui_demo_next", self.services.options.lang, run=safe(run, 40)))
 
     def ring(self, status: str) -> None:
-        """A bell, and a notification for terminals that show them."""
+        """Rings the bell, and sends a notification to terminals that show them."""
         words = safe(f"{self.about}: {status}", 80)
         self.services.write_raw("\a" + notification(words))
 
@@ -177,58 +177,58 @@ class RunScreen(CanvasScreen):
         return max(1, self.shot.curves.of[self.look.metric].last) if self.shot else 1
 
     def do_metric(self) -> None:
-        """Another curve."""
+        """Shows the next curve."""
         self.look = self.look.next("metric", METRICS)
 
     def do_log_scale(self) -> None:
-        """Logarithmic or linear."""
+        """Switches between logarithmic and linear."""
         self.look = replace(self.look, log_scale=not self.look.log_scale)
 
     def do_zoom_in(self) -> None:
-        """Fewer steps."""
+        """Shows fewer steps."""
         grain = self.shot.curves.of[self.look.metric].width if self.shot else 1
         self.look = self.look.zoomed(0.5, self._steps, grain)
 
     def do_zoom_out(self) -> None:
-        """More steps."""
+        """Shows more steps."""
         self.look = self.look.zoomed(2.0, self._steps)
 
     def do_pan_left(self) -> None:
-        """Earlier steps."""
+        """Moves to earlier steps."""
         self.look = self.look.panned(1, self._steps)
 
     def do_pan_right(self) -> None:
-        """Later steps."""
+        """Moves to later steps."""
         self.look = self.look.panned(-1, self._steps)
 
     def do_tail(self) -> None:
-        """The newest steps, or all."""
+        """Shows the newest steps, or all."""
         window = 0 if self.look.window else min(self._steps, 200)
         self.look = replace(self.look, window=window, back=0)
 
     def do_level(self) -> None:
-        """Another level of the log."""
+        """Shows another level of the log."""
         self.look = replace(self.look.next("level", LEVELS), log_back=0)
 
     def do_search(self) -> None:
-        """Asks for a text."""
+        """Asks for the text to search."""
         self.ask(Question(say("ui_search", self.services.options.lang), self._searched, typed=self.look.search))
 
     def _searched(self, words: str) -> None:
         self.look = replace(self.look, search=words, log_back=0)
 
     def do_page(self) -> None:
-        """Another panel."""
+        """Shows another panel."""
         self.look = self.look.next("page", run_view.PAGES)
 
     def move(self, by: int) -> None:
-        """Back and on in the log, or from sample to sample."""
+        """Scrolls the log, or moves from sample to sample."""
         if self.shot is not None:
             lines = len(run_view.shown_lines(self._shown(self.shot)))
             self.look = self.look.moved(by, lines, len(self.shot.run.state.samples))
 
     def do_back(self) -> None:
-        """The whole log again where it was searched; else leaves this screen."""
+        """Clears the search of the log if there is one; else leaves this screen."""
         if self.look.search:
             self._searched("")
         else:
@@ -239,13 +239,13 @@ class RunScreen(CanvasScreen):
         return run_view.panel_at(self.look, width, height - 1, x, y)
 
     def clicked(self, x: int, y: int) -> None:
-        """A press on a panel has it fill the screen; on one that does, all of them come back."""
+        """Makes the clicked panel fill the screen, or shows all panels again if it already does."""
         page = self._panel_at(x, y)
         self.look = replace(self.look, page="all" if self.look.page != "all" else page)
         self.draw()
 
     def wheeled(self, x: int, y: int, by: int) -> None:
-        """The wheel zooms the chart, and moves samples and log."""
+        """Zooms the chart, or scrolls samples or log."""
         if self._panel_at(x, y) == "chart":
             self.do("zoom_out" if by > 0 else "zoom_in")
         else:
@@ -253,7 +253,7 @@ class RunScreen(CanvasScreen):
         self.draw()
 
     def do_copy(self) -> None:
-        """Copies the certificate, or the log that is shown."""
+        """Copies the certificate, or the visible log."""
         if self.shot is None:
             return
         end = self.shot.run.state.ended
@@ -264,7 +264,7 @@ class RunScreen(CanvasScreen):
         self.copy(words)
 
     def _living(self) -> runs.Run:
-        """The run as it is, without reading its log here; raises InputError where it is not known yet."""
+        """The run's current state, without reading its log here; raises InputError if it is not known yet."""
         if self.shot is None:
             raise InputError("run_unread", name=self.about)
         run_dir = self.shot.run.run_dir
@@ -298,7 +298,7 @@ class RunScreen(CanvasScreen):
         self._asking("ui_ask_now", "ending", now=True)
 
     def do_pause(self) -> None:
-        """Asks whether to pause; goes on with a paused run."""
+        """Asks whether to pause; continues a paused run."""
         run = self._living()
         if not run.alive and run.status == runs.PAUSED:
             self._go_on({})
@@ -306,11 +306,11 @@ class RunScreen(CanvasScreen):
         self._asking("ui_ask_pause", "pausing", why="pause")
 
     def do_resume(self) -> None:
-        """Goes on with a run that ended."""
+        """Resumes a run that ended."""
         self._go_on({})
 
     def do_fix(self) -> None:
-        """Goes on with what mends the end."""
+        """Resumes the run with the settings that fix its end."""
         self._go_on(starting.fix_of(self._living()))
 
     def _go_on(self, fix: dict[str, object]) -> None:
@@ -322,6 +322,6 @@ class RunScreen(CanvasScreen):
 
 
 def notification(words: str) -> str:
-    """What shows `words`, which are harmless, outside the terminal (OSC 9); tmux hands it on where it may pass."""
+    """The sequence that shows `words`, which are harmless, as a desktop notification (OSC 9); tmux may pass it on."""
     sequence = f"\x1b]9;sft-tui · {words}\x1b\\"
     return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\" if os.environ.get("TMUX") else sequence

@@ -1,4 +1,4 @@
-"""The screen of one run, as a pure function from what is known of it to lines."""
+"""The screen of one run, as a pure function from its state to lines."""
 
 import math
 import time
@@ -22,17 +22,17 @@ from sft_tui.screen.machine_view import Machine
 from sft_tui.text import safe
 
 PAGES = ("all", "chart", "samples", "log", "machine")
-EXACT = ("lr",)  # metrics that are computed and not measured: nothing of them is noise
+EXACT = ("lr",)  # metrics that are computed, not measured, and so have no noise
 SHORTEST_WINDOW = 16  # steps of a chart
 FIRST_EDGE = 64
-HEADER_LINES = 2  # as a rule; a certificate takes some more
-MOST_LOG_LINES, MOST_SAMPLE_LINES = 4, 6  # that one text takes where its panel fills the screen
-WIDE, TALL = 100, 30  # from here on the panels stand beside each other
+HEADER_LINES = 2  # usually; a certificate takes more
+MOST_LOG_LINES, MOST_SAMPLE_LINES = 4, 6  # for one text if its panel fills the screen
+WIDE, TALL = 100, 30  # from this size on, panels are side by side
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a person looks at the run: which curve and part of it, which lines of the log, which panels."""
+    """What the user has chosen to see: the curve and part of it, the lines of the log, the panels."""
 
     metric: str = "loss"
     log_scale: bool = False
@@ -45,7 +45,7 @@ class Look:
     sample: int = 0  # the first one shown
 
     def zoomed(self, by: float, steps: int, grain: int = 1) -> "Look":
-        """With more steps in the chart, or fewer; `grain`: steps that the curve holds as one."""
+        """A copy with more or fewer steps in the chart; `grain` is the number of steps per bucket of the curve."""
         window = round((self.window or steps) * by)
         if window >= steps:
             return replace(self, window=0, back=0)
@@ -53,20 +53,20 @@ class Look:
         return replace(self, window=window, back=min(self.back, max(0, steps - window)))
 
     def panned(self, by: int, steps: int) -> "Look":
-        """Moved by quarters of the window, to earlier steps where `by` is positive."""
+        """A copy moved by quarters of the window, to earlier steps if `by` is positive."""
         if not self.window:
             return self
         back = self.back + by * max(1, self.window // 4)
         return replace(self, back=min(max(0, back), max(0, steps - self.window)))
 
     def moved(self, by: int, lines: int, samples: int) -> "Look":
-        """With other samples where they fill the screen, else with other lines of the log."""
+        """A copy with other samples if they fill the screen, else with other lines of the log."""
         if self.page == "samples":
             return replace(self, sample=min(max(0, samples - 1), max(0, self.sample + by)))
         return replace(self, log_back=min(max(0, self.log_back - by), max(0, lines - 1)))
 
     def kept(self, lines: int, steps: int) -> "Look":
-        """Where one has gone back: with the same lines and steps as before so many new ones came."""
+        """A copy that, if scrolled back, shows the same lines and steps after this many new ones."""
         return replace(
             self,
             log_back=self.log_back + lines if self.log_back else 0,
@@ -74,7 +74,7 @@ class Look:
         )
 
     def next(self, name: str, choices: Sequence[str]) -> "Look":
-        """With the next of several choices."""
+        """A copy with the next of several choices."""
         now = choices.index(getattr(self, name)) if getattr(self, name) in choices else -1
         changed: dict[str, Any] = {name: choices[(now + 1) % len(choices)]}
         return replace(self, **changed)
@@ -90,9 +90,9 @@ class RunView:
     look: Look = field(default_factory=Look)
     ink: Ink = field(default_factory=Ink)
     lang: Lang = "en"
-    reading: float = 1.0  # share of the stream that was read
-    now: float = 0.0  # seconds since 1970; 0: not to be told
-    earlier: Earlier = field(default_factory=Earlier)  # what the log does not hold
+    reading: float = 1.0  # share of the stream read so far
+    now: float = 0.0  # seconds since 1970; 0: not shown
+    earlier: Earlier = field(default_factory=Earlier)  # the parts that the log does not hold
 
     @property
     def state(self) -> RunState:
@@ -101,7 +101,7 @@ class RunView:
 
 
 def draw(view: RunView, width: int, height: int) -> list[Line]:
-    """The screen without its footer, in exactly so many lines and columns."""
+    """The screen without its footer, in exactly the given lines and columns."""
     head = header(view, width)
     body = height - len(head)
     if view.look.page != "all":
@@ -124,7 +124,7 @@ def _wide(view: RunView, width: int, height: int) -> list[Line]:
 
 
 def panel_at(look: Look, width: int, height: int, x: int, y: int) -> str:
-    """Which panel is at a place of a screen without its footer."""
+    """The panel at a position of the screen without its footer."""
     if look.page != "all":
         return look.page
     if width >= WIDE and height >= TALL:
@@ -146,7 +146,7 @@ def _narrow(view: RunView, width: int, height: int) -> list[Line]:
 
 
 def header(view: RunView, width: int) -> list[Line]:
-    """What is running and how far it is; the certificate once it has ended."""
+    """What is running, and its progress; the certificate once it has ended."""
     run, state, lang = view.run, view.state, view.lang
     title: Line = [(f" {safe(run.name, 40)}", "head"), (" · ", "dim"), _status(view)]
     if run.alive and state.phase.name not in ("training", "starting"):
@@ -175,7 +175,7 @@ def _status(view: RunView) -> tuple[str, str]:
 
 
 def _times(view: RunView) -> list[str]:
-    """When it began, the time left, and when it will be done: as much as is known, then less and less of it."""
+    """When it began, the time left, and when it will be done, if known; followed by shorter versions."""
     state, lang = view.state, view.lang
     began = say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
     left = headless.time_left(state, lang) if view.run.alive and state.ended is None else ""
@@ -258,7 +258,7 @@ def chart_panel(view: RunView, width: int, height: int) -> list[Line]:
 
 
 def edge(step: int, steps_total: int) -> int:
-    """Where the axis of a growing run ends: it doubles, so that what was drawn stays where it is for long."""
+    """The end of the axis of a growing run: it doubles, so that what was drawn stays in place for a long time."""
     last = FIRST_EDGE
     while last < step:
         last *= 2
@@ -266,7 +266,7 @@ def edge(step: int, steps_total: int) -> int:
 
 
 def figures(state: RunState, lang: Lang, width: int) -> Line:
-    """The newest loss, learning rate, gradient norm, speed and share of padding, in columns that do not move."""
+    """The newest loss, learning rate, gradient norm, speed and share of padding, in fixed columns."""
     step = state.step
     if step is None:
         return []
@@ -289,7 +289,7 @@ def figures(state: RunState, lang: Lang, width: int) -> Line:
 
 
 def _short(value: float, places: int) -> str:
-    """A number with so many places, fewer of them the larger it is, so that it stays within its columns."""
+    """A number with this many decimals, fewer the larger it is, so that it stays within its columns."""
     if not math.isfinite(value) or abs(value) >= 10 ** (places + 1):
         return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
     whole = len(f"{abs(value):.0f}") - 1
@@ -302,7 +302,7 @@ def machine_panel(view: RunView, width: int, height: int) -> list[Line]:
 
 
 def samples_panel(view: RunView, width: int, height: int) -> list[Line]:
-    """Predictions of the last evaluation, beside those of the one before."""
+    """Predictions of the last evaluation, next to those of the previous one."""
     state, lang = view.state, view.lang
     title: Line = [(say("ui_samples", lang), "head")]
     if state.evaluation is not None:
@@ -338,7 +338,7 @@ def _labelled(label: str, text: str, role: str, width: int, most: int) -> list[L
 
 
 def log_panel(view: RunView, width: int, height: int) -> list[Line]:
-    """The newest lines of the log that pass level and search."""
+    """The newest lines of the log that match level and search."""
     look, lang = view.look, view.lang
     note: Line = [(say("ui_follow" if look.log_back == 0 else "ui_back", lang, lines=look.log_back), "accent")]
     if look.search:
@@ -360,7 +360,7 @@ def matching(log: Sequence[LogLine], look: Look) -> list[LogLine]:
 
 
 def shown_lines(view: RunView) -> list[LogLine]:
-    """These lines, and in their places what is said of those that are not there."""
+    """These lines, with notes in place of the lines that are not held."""
     look, earlier, lang = view.look, view.earlier, view.lang
     found = matching(view.log, look)
     if not found and look.search:
@@ -380,7 +380,7 @@ def _gap(words: str, number: int = 0) -> LogLine:
 
 
 def log_lines(view: RunView, width: int, height: int) -> list[Line]:
-    """So many of them, the newest last; in full where the log fills the screen, else a line each."""
+    """The given number of lines, the newest last; in full if the log fills the screen, else one line each."""
     found = shown_lines(view)
     end = max(0, len(found) - view.look.log_back)
     lines: list[Line] = []
@@ -388,7 +388,7 @@ def log_lines(view: RunView, width: int, height: int) -> list[Line]:
         lines = [*_log_entry(view, line, width), *lines]
         if len(lines) >= height:
             return [fit(part, width) for part in lines[-height:]]
-    for line in found[end : end + height - len(lines)]:  # above it nothing is left
+    for line in found[end : end + height - len(lines)]:  # nothing is left above it
         lines += _log_entry(view, line, width)
     return [fit(line, width) for line in lines[:height]]
 
@@ -403,7 +403,7 @@ def _log_entry(view: RunView, line: LogLine, width: int) -> list[Line]:
 
 
 def _most_back(view: RunView, found: Sequence[LogLine], width: int, height: int) -> int:
-    """How many lines one can go back until the first one is shown in the first line."""
+    """The number of lines to scroll back until the first line is at the top."""
     rows = 0
     for place, line in enumerate(found):
         rows += len(_log_entry(view, line, width))
@@ -415,13 +415,13 @@ def _most_back(view: RunView, found: Sequence[LogLine], width: int, height: int)
 
 
 def most_back(view: RunView, width: int, height: int) -> int:
-    """How many lines one can go back in the log, on a screen of this size without its footer."""
+    """The number of lines the log can scroll back, on a screen of this size without its footer."""
     inner, rows = log_room(view, width, height)
     return _most_back(view, shown_lines(view), inner, rows)
 
 
 def log_room(view: RunView, width: int, height: int) -> tuple[int, int]:
-    """Columns and lines within the panel of the log."""
+    """Columns and lines inside the log panel."""
     body = height - len(header(view, width))
     if view.look.page != "all":
         return width - 4, body - 2

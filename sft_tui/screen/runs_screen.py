@@ -23,11 +23,11 @@ from sft_tui.text import safe, size
 
 LOOK_SECONDS = 2.0
 OF_RUN = ("open", "mark", "resume", "delete", "copy")  # actions on the run under the cursor
-MOST_NAMED = 5  # of the files that a deletion left
+MOST_NAMED = 5  # files left by a deletion that are named
 
 
 class RunsScreen(CanvasScreen):
-    """Every run."""
+    """The screen of all runs."""
 
     scope = actions.RUNS
 
@@ -36,13 +36,13 @@ class RunsScreen(CanvasScreen):
         self.state = RunsView([])
 
     def on_mount(self) -> None:
-        """Begins to look."""
+        """Starts reading."""
         self.draw()
         self.look()
 
     @work(thread=True, exclusive=True, group="runs")
     def look(self) -> None:
-        """Reads all runs again and again; curves of those that are marked."""
+        """Reads all runs repeatedly, and the curves of marked ones."""
         worker, logs = get_current_worker(), self.services.options.logs
         known: dict[str, Run] = {}
         followers: dict[str, Follower] = {}
@@ -67,20 +67,20 @@ class RunsScreen(CanvasScreen):
             self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:
-        """The screen as it is now."""
+        """The current state of the screen."""
         return runs_view.draw(
             replace(self.state, ink=self.services.options.ink, lang=self.services.options.lang), width, height
         )
 
     @property
     def _here(self) -> Run:
-        """The run under the cursor; raises InputError where there is none."""
+        """The run under the cursor; raises InputError if there is none."""
         if not self.state.runs:
             raise InputError("run_none", path=str(self.services.options.logs))
         return self.state.runs[self.state.cursor]
 
     def hindrance(self, name: str) -> str:
-        """Why nothing can be done with the run under the cursor, where that is so."""
+        """Why an action cannot be carried out on the run under the cursor; empty if it can."""
         lang = self.services.options.lang
         try:
             if name in OF_RUN:
@@ -100,7 +100,7 @@ class RunsScreen(CanvasScreen):
 
     @property
     def _is_full(self) -> bool:
-        """Whether no further run can be compared, and the one under the cursor is none of them."""
+        """Whether no further run can be compared, and the one under the cursor is not among the compared."""
         return self._here.name not in self.state.marked and len(self.state.marked) >= len(runs_view.STYLES)
 
     def move(self, by: int) -> None:
@@ -108,7 +108,7 @@ class RunsScreen(CanvasScreen):
         self.state = replace(self.state, cursor=min(max(0, len(self.state.runs) - 1), max(0, self.state.cursor + by)))
 
     def clicked(self, _x: int, y: int) -> None:
-        """A press takes the cursor to a run; on the run under the cursor it opens it."""
+        """Moves the cursor to the clicked run; a click on the run under the cursor opens it."""
         width, height = self.app.size
         place = runs_view.run_at(self.state, width, height - 1, y)
         if place < 0:
@@ -123,15 +123,15 @@ class RunsScreen(CanvasScreen):
         self.services.open_run(self._here.name)
 
     def do_mark(self) -> None:
-        """Marks the run, or takes the mark away."""
+        """Marks the run, or removes the mark."""
         run = self._here
         self.state = replace(self.state, marked=self.state.marked ^ {run.name})
         if run.name in self.state.marked and run.name not in self.state.curves:
-            follower = Follower(run.run_dir)  # its snapshot; what is behind it comes with the next look
+            follower = Follower(run.run_dir)  # its snapshot; later events come with the next read
             self.state = replace(self.state, curves={**self.state.curves, run.name: follower.curves})
 
     def do_resume(self) -> None:
-        """Goes on with the run."""
+        """Resumes the run."""
         run = self._here
         self.services.start_run(starting.plan_resume(run.record, {}))
 
@@ -140,7 +140,7 @@ class RunsScreen(CanvasScreen):
         self.copy(safe(str(self._here.run_dir.path.absolute())))
 
     def do_delete(self) -> None:
-        """Says what would go, and asks."""
+        """Shows what would be deleted, and asks."""
         run = self._here
         lang, going = self.services.options.lang, removal.of(run)
         places = ", ".join(safe(str(path), 60) for path, _ in going)
@@ -163,7 +163,7 @@ class RunsScreen(CanvasScreen):
 
 
 def _left_text(left: list[Path], lang: Lang) -> str:
-    """What a deletion left, for it was none of the run's; empty where that is nothing."""
+    """What a deletion left because the run did not write it; empty if nothing was left."""
     named = ", ".join(safe(str(path), 60) for path in left[:MOST_NAMED])
     more = f", … ({len(left)})" if len(left) > MOST_NAMED else ""
     return " " + say("ui_delete_left", lang, places=named + more) if left else ""

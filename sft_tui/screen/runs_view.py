@@ -1,4 +1,4 @@
-"""The screen of all runs, as a pure function: their list, and a comparison of those that are marked."""
+"""The screen of all runs, as a pure function: their list, and a comparison of marked ones."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from sft_tui.screen.ink import Ink, Line, Span, beside, columns, filled, fit, fr
 from sft_tui.text import number, safe
 
 STYLES = ("chart", "chart2", "good", "warn")
-WIDE = 100  # columns, from which on the comparison stands side by side
+WIDE = 100  # columns; from this width on, the comparison is side by side
 LEAST_LIST = 8  # lines of the list
 LEAST_NAME, LEAST_END = 12, 16  # columns of a run's name, and of how it ended
 NAME = 30  # columns of a setting's name
@@ -25,7 +25,7 @@ NOT_COMPARED = {"output_dir", "token_store", "logging_steps", "sample_rows"}
 
 @dataclass(frozen=True)
 class RunsView:
-    """All that the screen shows."""
+    """The state that the screen shows."""
 
     runs: Sequence[Run]
     cursor: int = 0
@@ -41,7 +41,7 @@ class RunsView:
 
 
 def draw(view: RunsView, width: int, height: int) -> list[Line]:
-    """The screen without its footer, in exactly so many lines and columns."""
+    """The screen without its footer, in exactly the given lines and columns."""
     compared = view.compared if len(view.marked) > 1 else []
     top = _list_lines(view, width, height)
     room = height - top
@@ -58,7 +58,7 @@ def draw(view: RunsView, width: int, height: int) -> list[Line]:
 
 
 def _list_lines(view: RunsView, width: int, height: int) -> int:
-    """Lines of the list: a part where runs are compared, else all that what is told of one run leaves."""
+    """The number of lines of the list: a part if runs are compared, else all that the details of one run leave."""
     if len(view.marked) > 1 and view.compared:
         return max(6, min(len(view.runs) + 3, height // 3))
     below = min(len(_details(view, width)), height - LEAST_LIST) if view.runs else 0
@@ -66,12 +66,12 @@ def _list_lines(view: RunsView, width: int, height: int) -> int:
 
 
 def _first(view: RunsView, height: int) -> int:
-    """The run in the first line of a list of so many lines."""
+    """The run in the first line of a list of the given height."""
     return max(0, min(view.cursor - (height - 3) // 2, len(view.runs) - (height - 3)))
 
 
 def run_at(view: RunsView, width: int, height: int, y: int) -> int:
-    """Which run is in a line of the screen; -1 where none is."""
+    """The index of the run in a line of the screen; -1 if there is none."""
     top = _list_lines(view, width, height)
     place = _first(view, top) + y - 2
     return place if 2 <= y < top - 1 and place < len(view.runs) else -1
@@ -106,7 +106,7 @@ def _row(row: Sequence[str], widths: Sequence[int], role: str, mark: Span, curso
 
 
 def _fitting(widths: Sequence[int], room: int) -> list[int]:
-    """Columns as wide as their cells, as many as there is room for; a long name is cut, and how a run ended too."""
+    """Columns as wide as their cells, as many as fit; a long name or end is cut."""
     kept = widths[1 : COLUMNS.index("best") + 1]
     shown = [min(widths[0], max(LEAST_NAME, room - sum(2 + width for width in kept)))]
     for place, width in enumerate(widths[1:], 1):
@@ -118,7 +118,7 @@ def _fitting(widths: Sequence[int], room: int) -> list[int]:
 
 
 def _details(view: RunsView, width: int) -> list[Line]:
-    """The run under the cursor: when it began, how it ended and what to do, and where it is."""
+    """The run under the cursor: when it began, how it ended and what to do, and its folder."""
     run, lang = view.runs[view.cursor], view.lang
     end = run.state.ended if not run.alive else None
     parts = [(say("column_started", lang), safe(run.state.began_at[:16].replace("T", " ")) or "-", "")]
@@ -136,7 +136,7 @@ def _details(view: RunsView, width: int) -> list[Line]:
 
 
 def _overlaid(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:
-    """Their losses in one chart: each drawn on the same scale, one over the other."""
+    """The losses of the compared runs in one chart, overlaid on the same scale."""
     last = max((view.curves[run.name].of["loss"].last for run in compared if run.name in view.curves), default=1)
     across = chart.columns_of(width - 4)
     plots = []
@@ -153,7 +153,7 @@ def _overlaid(view: RunsView, compared: Sequence[Run], width: int, height: int) 
 
 
 def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:
-    """Scores and settings side by side: those that differ first and marked, then those that are alike."""
+    """Scores and settings side by side: those that differ first and marked, then equal ones."""
     lang, inner = view.lang, width - 4
     names = max(20, min(NAME, inner - 12 * len(compared)))
     column = max(6, (inner - names) // len(compared))
@@ -163,7 +163,7 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
         return [*fit([(mark, "warn"), name], names), *cells]
 
     alike = ["dim"] * len(compared)
-    # The number of a run is its own, the beginning of its name mostly the preset's.
+    # A run's number identifies it; the beginning of its name is mostly the preset's.
     titles = [f"{place + 1} {_end_of(safe(run.name, 60), column - 3)}" for place, run in enumerate(compared)]
     body = [
         line(("", ""), titles, STYLES[: len(compared)]),
@@ -191,19 +191,19 @@ def _settings(compared: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def _resolved(name: str, value: Any) -> str:
-    """A value as it is compared: a path by the file it leads to, however it is written."""
+    """A value for comparison: a path as the file it resolves to, however it is written."""
     is_path = name in FIELDS and setting_of(name).path and isinstance(value, str) and value
     return os.path.realpath(os.path.expanduser(value)) if is_path else repr(value)
 
 
 def _end_of(words: str, width: int) -> str:
-    """A text within so many columns; of one that is too long its end."""
+    """A text within the given columns; of a longer one, its end."""
     while columns([(words, "")]) > width and len(words) > 2:
         words = "…" + words[2:]
     return words
 
 
 def _cell(value: str, role: str, width: int) -> Line:
-    """A value in its column; of a path that is too long the end is kept, for beginnings are mostly the same."""
+    """A value in its column; a path that is too long keeps its end, since the beginnings are mostly the same."""
     room = width - 1
     return [*fit([(_end_of(value, room) if "/" in value else value, role)], room), (" ", "")]

@@ -1,4 +1,4 @@
-"""The terminal before and after the app: whether there is one, what it can show, and that it is left clean."""
+"""The terminal before and after the app: whether there is one, what it can show, and its cleanup."""
 
 import asyncio
 import locale
@@ -19,7 +19,7 @@ BARE = ("linux", "vt100", "vt102", "vt220", "dumb", "ansi")
 
 
 def ink(theme: str, *, ascii_only: bool) -> Ink:
-    """What this terminal can show: colours by TERM, COLORTERM and NO_COLOR, characters by locale and TERM."""
+    """How to draw on this terminal: colours by TERM, COLORTERM and NO_COLOR, characters by locale and TERM."""
     term = os.environ.get("TERM", "")
     plain = ascii_only or term in BARE or "utf" not in locale.getpreferredencoding(False).lower()
     if theme != "auto":
@@ -36,7 +36,7 @@ def there_is_one() -> bool:
 
 
 def end_on_signals(leave: Callable[[int], None]) -> None:
-    """Has SIGTERM leave in order, at the latest after a moment, and SIGHUP at once: then there is no terminal."""
+    """Makes SIGTERM end the app in order, at the latest after a moment, and SIGHUP at once, as the terminal is gone."""
     loop = asyncio.get_running_loop()
 
     def leave_soon() -> None:
@@ -50,10 +50,10 @@ def end_on_signals(leave: Callable[[int], None]) -> None:
 
 
 def write_crash(error: BaseException) -> str:
-    """Writes where the app broke, without values of variables; the path of the file."""
+    """Writes the place of a crash, without values of variables; returns the path of the file."""
     trace = "".join(traceback.format_exception(error))
     for folder in (Path.cwd() / "logs", Path(tempfile.gettempdir())):
-        try:  # for this user alone, under a name that nobody can foresee
+        try:  # for this user only, under an unpredictable name
             fd, path = tempfile.mkstemp(".txt", f"crash-{time.strftime('%Y%m%d-%H%M%S')}-", folder)
             with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(trace)

@@ -1,7 +1,7 @@
-"""The processes of one attempt: started directly, one a rank, so that each one's end is seen for what it was.
+"""The processes of one attempt, one per rank, started directly so that the end of each is observed.
 
-A launcher in between would hide which rank ended how, and holds a torch of its own in memory: the ranks get the
-environment that a launcher would give them (RANK, WORLD_SIZE, …) and meet in a file.
+A launcher in between would hide how each rank ended, and would keep its own torch in memory: the ranks get the
+environment that a launcher would give them (RANK, WORLD_SIZE, …) and rendezvous through a file.
 """
 
 import contextlib
@@ -26,21 +26,21 @@ from sft_tui.child import module_command, signal_of
 from sft_tui.machine.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}
-# What the libraries of a trainer read as they are loaded; what the user has set goes before.
+# Variables that the trainer's libraries read when they are loaded; values set by the user take precedence.
 LIBRARY_SETTINGS = {
-    # Threads that spin while they wait take the core from the thread they wait for as soon as anything else runs on
-    # it: with two other jobs on two cores a step took 10 s spinning and 1 s sleeping.
+    # Threads that spin while waiting take the core from the thread they wait for as soon as anything else runs on it:
+    # with two other jobs on two cores a step took 10 s with spinning threads and 1 s with sleeping ones.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # But one that sleeps at once is slow to wake for the next of many small pieces of work: a step in bf16 on an idle
-    # machine took 0.44 s, and 0.32 s where GNU's OpenMP looks so many times before it sleeps, which is microseconds.
+    # But a thread that sleeps at once is slow to wake for the next of many small pieces of work: a step in bf16 on an
+    # idle machine took 0.44 s, and 0.32 s if GNU's OpenMP polls this many times first, which takes microseconds.
     "GOMP_SPINCOUNT": "1000",
-    # oneDNN and its binding in torch each keep code and buffers of a thousand shapes, and with rows of every length
-    # each step brings new ones: in bf16 a model of 11 M parameters took 1.6 GB after 50 steps, with these 0.7 GB, at
-    # the same speed within 3 %.
+    # oneDNN and its binding in torch each cache code and buffers for a thousand shapes, and with rows of every length
+    # each step adds new ones: in bf16 a model of 11 M parameters took 1.6 GB after 50 steps, and 0.7 GB with these
+    # limits, at the same speed within 3 %.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
     "LRU_CACHE_CAPACITY": "16",
-    # glibc raises these two by itself, to the largest block that was freed yet and twice that. From the start at the
-    # most it goes to, the blocks of a step are not given back and faulted in again: a fifth fewer page faults.
+    # glibc raises these two by itself, to the size of the largest block freed so far and to twice that. If they start
+    # at its maximum, the blocks of a step are not returned and faulted in again: a fifth fewer page faults.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
@@ -49,7 +49,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class Exit:
-    """How a rank ended: its exit code, negative for a signal; `asked` where we had signalled it."""
+    """How a rank ended: its exit code, negative for a signal; `asked` if we had signalled it."""
 
     rank: int
     code: int
@@ -57,7 +57,7 @@ class Exit:
 
     @property
     def signal_name(self) -> str:
-        """The signal that ended it; empty where none did."""
+        """The signal that ended it; empty if none did."""
         return signal_of(self.code)
 
 
@@ -73,7 +73,7 @@ class Ranks:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """Starts every rank; raises OSError where the system does not let one start."""
+        """Starts every rank; raises OSError if the system refuses to start one."""
         run_dir, record, lock_fd = self._run_dir, self._record, self._lock_fd
         env = {**trainer_environment(record, lock_fd), environment.ATTEMPT: str(self._attempt)}
         with os.fdopen(open_to_append(run_dir.trainer_output), "ab") as output:
@@ -93,18 +93,18 @@ class Ranks:
         if size == 1:
             return {}
         meeting = f"file://{self._meeting}"
-        if not on_cpu(size):  # accelerate tells torch rank and size itself on the CPU only
+        if not on_cpu(size):  # accelerate passes rank and size to torch on the CPU only
             meeting += f"?rank={rank}&world_size={size}"
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
         return {**{name: str(value) for name, value in place.items()}, environment.RENDEZVOUS: meeting}
 
     @property
     def pids(self) -> list[int]:
-        """The pid of every rank, rank 0's first."""
+        """The pid of every rank, in order of rank."""
         return [process.pid for process in self._processes]
 
     def running(self) -> list[int]:
-        """The ranks that have not ended, as far as `reap` has seen."""
+        """The ranks that have not ended, as of the last `reap`."""
         gone = {exit.rank for exit in self.exits}
         return [rank for rank in range(len(self._processes)) if rank not in gone]
 
@@ -119,7 +119,7 @@ class Ranks:
         return new
 
     def signal(self, number: int, ranks: Sequence[int] | None = None) -> None:
-        """Sends a signal to the ranks that run, or to some of them; a deadly one counts as ours from now on."""
+        """Sends a signal to the running ranks, or some of them; their death by it is then attributed to us."""
         for rank in self.running() if ranks is None else ranks:
             if number in (signal.SIGKILL, signal.SIGTERM):
                 self._signalled.add(rank)
@@ -134,7 +134,7 @@ class Ranks:
             return False
 
     def clear_away(self, spared: Sequence[int], deadline: float = 10.0) -> None:
-        """Kills what the ranks left behind and removes their meeting place; `spared` are children of our own."""
+        """Kills processes that the ranks left behind and removes the rendezvous file; `spared` are our own children."""
         end = time.monotonic() + deadline
         while time.monotonic() < end:
             left = [p for p in psutil.Process().children(recursive=True) if p.pid not in spared]
@@ -151,7 +151,7 @@ class Ranks:
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of whatever its descendants leave behind, so that nothing of a run escapes it."""
+    """Makes this process the parent of orphaned descendants, so that no process of a run escapes it."""
     with contextlib.suppress(OSError, AttributeError):  # not Linux
         prctl: Callable[..., Any] = ctypes.CDLL(None, use_errno=True).prctl
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -166,7 +166,7 @@ def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str
     for name, value in LIBRARY_SETTINGS.items():
         env.setdefault(name, value)
     env["TOKENIZERS_PARALLELISM"] = "true"
-    env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts them
+    env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order NVML uses
     env[environment.SUPERVISOR] = str(os.getpid())
     if lock_fd is not None:
         env[environment.LOCK_FD] = str(lock_fd)

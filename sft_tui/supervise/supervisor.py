@@ -1,7 +1,7 @@
-"""Owns one attempt of a run, from start to death certificate: `python -m sft_tui.supervise.supervisor RUN_DIR`.
+"""Owns one attempt of a run, from its start to its certificate: `python -m sft_tui.supervise.supervisor RUN_DIR`.
 
-It lives in a session of its own and talks to nobody: viewers read the stream and leave files in `control/`. It holds
-the lock of the run's folder and, with its ranks, that of the output folder, and ends when no process of the run is
+It runs in its own session without any connection: viewers read the stream and leave files in `control/`. It holds
+the lock of the run's folder and, with its ranks, that of the output folder, and exits when no process of the run is
 left.
 """
 
@@ -33,10 +33,10 @@ from sft_tui.supervise.stall import Watch
 from sft_tui.supervise.verdict import Facts, judge
 
 TICK_SECONDS = 0.1
-SNAPSHOT_SECONDS = 20.0  # of a long run it is half a megabyte
+SNAPSHOT_SECONDS = 20.0  # half a megabyte for a long run
 READINGS_KEPT = 5  # of the host: the ten seconds before an end
-NOW_SECONDS = 5.0  # from the request to end at once until the ranks are killed
-GRACE_SECONDS = 10.0  # ranks that outlive another are given, to say what they saw
+NOW_SECONDS = 5.0  # from the request to end at once to killing the ranks
+GRACE_SECONDS = 10.0  # for ranks that outlive another one, to write what they saw
 STACKS_SECONDS = 2.0
 
 
@@ -47,7 +47,7 @@ class Supervisor:
         self.run_dir, self._record = run_dir, run_dir.read_record()
         self.attempt = next_attempt(run_dir.events)
         self._run_lock, self._output_lock = run_lock, output_lock
-        complete(run_dir, language())  # what the supervisor of the attempt before was killed over
+        complete(run_dir, language())  # lines missing because the previous supervisor was killed
         self._follower = Follower(run_dir)
         self._follower.poll()  # of earlier attempts
         self._log = EventWriter(run_dir.events, "supervisor", self.attempt)
@@ -61,7 +61,7 @@ class Supervisor:
         self._sampled_at = self._saved_at = 0.0
 
     def run(self) -> int:
-        """Starts the ranks, watches them to their end, and certifies it; the exit code of the run."""
+        """Starts the ranks, watches them until they end, and certifies the end; returns the exit code of the run."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -90,11 +90,11 @@ class Supervisor:
         self._asked = self._asked or FirstRequest()
         try:
             self.run_dir.request_now() if again else self.run_dir.request_stop()
-        except OSError:  # a full disk: the ranks take a signal for the same
+        except OSError:  # a full disk: a signal means the same to the ranks
             self._ranks.signal(signal.SIGTERM)
 
     def _announce(self) -> None:
-        """Tells who the processes of this attempt are, for whoever must deal with them without us."""
+        """Records the processes of this attempt, for commands that must handle them without the supervisor."""
         if self._plain_log.why:
             path, why = str(self.run_dir.plain_log), self._plain_log.why
             self._log.write(events.Warning(Message.of("plain_log_unwritable", path=path, why=why)))
@@ -105,7 +105,7 @@ class Supervisor:
             "supervisor": vars(mine) if mine else {},
             "ranks": [vars(one) if one else {} for one in ranks],
         }
-        with contextlib.suppress(OSError):  # a full disk is no reason not to train
+        with contextlib.suppress(OSError):  # a full disk must not prevent training
             write_json(self.run_dir.processes, value)
 
     def _tick(self, now: float) -> None:
@@ -115,7 +115,7 @@ class Supervisor:
             self._sampled_at = now
             self._sample()
             for lock in filter(None, (self._run_lock, self._output_lock)):
-                lock.hold()  # where somebody removed its file: the rank itself stops where another run was faster
+                lock.hold()  # in case its file was removed; the rank itself stops if another run took the lock first
         if now - self._saved_at >= SNAPSHOT_SECONDS:
             self._saved_at = now
             self._follower.save()
@@ -128,10 +128,10 @@ class Supervisor:
             self._ranks.signal(signal.SIGKILL)
 
     def _take_in(self) -> list[Record]:
-        """What was written in this attempt since the last call; it is in the plain log, too, then."""
+        """The records of this attempt written since the last call, which are also added to the plain log."""
         try:
             found = self._follower.poll()
-        except InputError:  # its stream was made unreadable under it, which is no reason to end a run
+        except InputError:  # its stream was made unreadable, which must not end a run
             return []
         records = [record for record in found if record.envelope.attempt == self.attempt]
         for record in records:
@@ -139,7 +139,7 @@ class Supervisor:
         return records
 
     def _listen(self) -> None:
-        """Takes in what the ranks wrote."""
+        """Handles the events that the ranks wrote."""
         for record in self._take_in():
             source = record.envelope.src
             if not source.startswith("rank"):
@@ -165,7 +165,7 @@ class Supervisor:
             self._ranks.signal(signal.SIGKILL)
 
     def _end_survivors(self, now: float) -> None:
-        """Ranks that outlive one of them can do nothing more, but for a last word."""
+        """Ends ranks that outlive another one, after time for a last event."""
         if not self._facts.exits:
             return
         self._first_end_at = self._first_end_at or now
@@ -173,7 +173,7 @@ class Supervisor:
             self._ranks.signal(signal.SIGKILL)
 
     def _take_stacks(self) -> None:
-        """Has every rank write its stacks, the suspended ones too, and keeps them as evidence."""
+        """Has every rank write its stacks, including suspended ranks, and keeps them as evidence."""
         late = self._facts.overdue
         self._facts.suspended = late is not None and self._ranks.stopped(late.rank)
         ranks = self._ranks.running()
@@ -190,7 +190,7 @@ class Supervisor:
     def _finish(self) -> int:
         self._machine.close()
         self._ranks.clear_away(spared=self._machine.unreaped())
-        if self._output_lock is not None and self._output_lock.hold():  # a rank may have been killed inside a save
+        if self._output_lock is not None and self._output_lock.hold():  # a rank may have been killed during a save
             with contextlib.suppress(OSError):
                 self._record.output.remove_staged()
         self._listen()
@@ -211,13 +211,13 @@ class Supervisor:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has done all that it was asked for."""
+        """Whether the run has finished its work."""
         end = self._follower.state.ended
         return end is not None and end.reason == "finished"
 
     @property
     def refused_at_once(self) -> bool:
-        """Whether the first attempt was refused, so that nothing of the run needs to stay."""
+        """Whether the first attempt was refused, so that nothing of the run needs to be kept."""
         end = self._follower.state.ended
         return self.attempt == 1 and end is not None and end.reason in ("refused", "busy")
 
@@ -230,12 +230,12 @@ def _read(path: Path) -> str:
 
 
 def _complete(stacks: str) -> bool:
-    """Whether a dump of all threads was read to its end: the main thread is its last, and began in a module."""
+    """Whether a dump of all threads is complete: the main thread comes last, and its stack begins in a module."""
     return stacks.endswith(("in <module>\n", "in _run_module_as_main\n"))
 
 
 def main(path: Path) -> int:
-    """Supervises one attempt of the run in the folder `path`; the exit code of the run."""
+    """Supervises one attempt of the run in the folder `path`; returns the exit code of the run."""
     run_dir = RunDir(path)
     run, output = _locks(run_dir)
     supervisor = Supervisor(run_dir, run, output)
@@ -249,7 +249,7 @@ def main(path: Path) -> int:
 
 
 def _locks(run_dir: RunDir) -> tuple[FolderLock | None, FolderLock | None]:
-    """The locks that the starter took and passed on: of the run's folder and of the output folder."""
+    """The locks that the starting process took and passed on: of the run's folder and of the output folder."""
     record = run_dir.read_record()
     made = int(os.environ.pop(environment.LOCK_MADE, "0"))
     found: list[FolderLock | None] = []
@@ -259,25 +259,25 @@ def _locks(run_dir: RunDir) -> tuple[FolderLock | None, FolderLock | None]:
     ):
         fd = os.environ.pop(name, "")
         if fd:
-            os.set_inheritable(int(fd), False)  # the ranks are given the one that is theirs
+            os.set_inheritable(int(fd), False)  # the ranks get only the lock they need
         found.append(FolderLock.inherited(folder, int(fd), record.run, run_dir.path, its) if fd else None)
     return found[0], found[1]
 
 
 def continuation(run_dir: RunDir) -> Callable[[RunDir], None] | None:
-    """What starts the demo's second half after its first; loaded at the beginning, as the ranks' own code is."""
+    """The function that starts the demo's second half; loaded at the beginning, like the ranks' own code."""
     if not run_dir.read_record().continued:
         return None
-    from sft_tui import story  # no other run needs it
+    from sft_tui import story  # only the demo needs it
 
     return story.continue_after
 
 
 def carry_on(start: Callable[[RunDir], None], run_dir: RunDir, attempt: int) -> None:
-    """Starts what comes after a run, whoever is looking; the run's own log has what prevents it."""
+    """Starts what follows a run, with or without a viewer; an error is written to the run's own log."""
     try:
         start(run_dir)
-    except BusyError:  # somebody was quicker
+    except BusyError:  # another process was first
         pass
     except InputError as error:
         log = EventWriter(run_dir.events, "supervisor", attempt)

@@ -1,4 +1,4 @@
-"""Why an attempt ended that could not say so itself: from how its ranks ended, what they said, and the readings."""
+"""Why an attempt ended without reporting it: judged from how its ranks ended, what they reported, and the readings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,36 +14,36 @@ from sft_tui.supervise.ranks import Exit
 from sft_tui.supervise.stall import Overdue
 
 CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS")
-LITTLE_MEMORY = 0.05  # of the machine's: less was free in the seconds before a kill
+LITTLE_MEMORY = 0.05  # share of the machine's memory; a kill with less free points to a lack of memory
 TAIL_BYTES = 2000
 
 
 @dataclass
 class Facts:
-    """What a supervisor has seen of an attempt."""
+    """What a supervisor has observed of an attempt."""
 
     state: RunState = field(default_factory=RunState)
     exits: Sequence[Exit] = ()
-    failures: dict[int, events.RankFailed] = field(default_factory=dict)  # in the order they came
+    failures: dict[int, events.RankFailed] = field(default_factory=dict)  # in order of arrival
     readings: Sequence[events.Host] = ()  # of the last seconds
     oom_kills: int = 0  # by the kernel, since the attempt began
     unstartable: str = ""  # why a rank could not be started
     stop_asked: bool = False
-    ended_now: bool = False  # was asked to end without saving
+    ended_now: bool = False  # it was asked to end without saving
     overdue: Overdue | None = None
     suspended: bool = False
     stacks: dict[str, str] = field(default_factory=dict)
 
 
 def judge(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded:
-    """The end of the attempt: of the rank that brought it about, not of those that it took along."""
+    """The end of the attempt: that of the rank that caused it, not of those that failed as a consequence."""
     end = _ended_by_supervisor(record, facts) or _of_a_rank(run_dir, record, facts)
     step = facts.state.step.step if facts.state.step else 0
     return end or _unlogged(record, step)
 
 
 def _ended_by_supervisor(record: RunRecord, facts: Facts) -> events.RunEnded | None:
-    """The end where the supervisor itself ended the ranks, or could not start them."""
+    """The end if the supervisor itself ended the ranks, or could not start them."""
     if facts.unstartable:
         return certificate.unstartable(record, facts.unstartable)
     if facts.ended_now:
@@ -56,7 +56,7 @@ def _ended_by_supervisor(record: RunRecord, facts: Facts) -> events.RunEnded | N
 
 
 def _of_a_rank(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEnded | None:
-    """The end that a rank brought about; None where all left in order, but for their last words."""
+    """The end that a rank caused; None if all exited in order, only without reporting it."""
     log, by_itself = str(run_dir.trainer_output), [one for one in facts.exits if not one.asked]
     for one in by_itself:
         if one.signal_name:
@@ -65,7 +65,7 @@ def _of_a_rank(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEn
         if not failure.waiting:
             return certificate.failed(record, rank, failure, log)
     silent = [one for one in by_itself if one.rank not in facts.failures]
-    for one in sorted(silent, key=lambda one: one.code != 0):  # who left early broke the others' line
+    for one in sorted(silent, key=lambda one: one.code != 0):  # a rank that left early broke the others' connection
         if one.code or len(silent) < len(facts.exits) or not (facts.stop_asked or _finished(record)):
             evidence = {"rank": str(one.rank), "output": _tail(run_dir.trainer_output)}
             return certificate.vanished(record, one.rank, one.code, log, evidence)
@@ -75,7 +75,7 @@ def _of_a_rank(run_dir: RunDir, record: RunRecord, facts: Facts) -> events.RunEn
 def _by_signal(record: RunRecord, one: Exit, facts: Facts, log: str) -> events.RunEnded:
     phase, step = facts.state.phase.name, facts.state.step.step if facts.state.step else 0
     if facts.stop_asked and one.signal_name in ("SIGTERM", "SIGINT"):
-        # The whole group was signalled while this rank was still loading its libraries: it had nothing to save yet.
+        # The whole group was signalled while this rank was still loading its libraries; it had nothing to save yet.
         return events.RunEnded("stopped", 0, certificate.stopped_early(record, phase))
     evidence = {"rank": str(one.rank), "signal": one.signal_name, **_memory(facts.readings)}
     if one.signal_name == "SIGKILL" and (why := _memory_ran_out(facts)):
@@ -86,7 +86,7 @@ def _by_signal(record: RunRecord, one: Exit, facts: Facts, log: str) -> events.R
 
 
 def _memory_ran_out(facts: Facts) -> str:
-    """Why a kill was almost surely the kernel's, for lack of memory; empty where nothing says so."""
+    """Why a kill was almost certainly the kernel's, for lack of memory; empty without evidence of that."""
     if facts.oom_kills:
         said = "SIGKILL; the kernel counts {kills} kill(s) for lack of memory since the start"
         return filled(said, {"kills": facts.oom_kills})
@@ -98,7 +98,7 @@ def _memory_ran_out(facts: Facts) -> str:
 
 
 def _memory(readings: Sequence[events.Host]) -> dict[str, str]:
-    """The readings of the seconds before, as evidence."""
+    """The readings of the last seconds, as evidence."""
     if not readings:
         return {}
     ranks = " | ".join(", ".join(map(text.size, reading.rank_memory)) for reading in readings)

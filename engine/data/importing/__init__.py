@@ -1,1 +1,1 @@
-"""People's files turned into two columns of text, with an account that adds up."""
+"""Users' files converted to two columns of text, with an account that adds up."""

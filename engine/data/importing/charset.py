@@ -1,4 +1,4 @@
-"""Which encoding a text file is in: found out where that is certain, asked for where it is not."""
+"""The encoding of a text file: detected if that is certain, otherwise the user is asked for it."""
 
 import codecs
 import io
@@ -16,18 +16,18 @@ from engine.data.importing.text_stream import decoded
 
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
 CHUNK = 1 << 20
-SAMPLE = 1 << 16  # bytes that are judged
+SAMPLE = 1 << 16  # bytes that are examined
 FEW = 8  # bytes that prove nothing
-UNNATURAL = 0.3  # share of odd neighbours of characters from which on an encoding is out of the question
+UNNATURAL = 0.3  # share of odd neighbouring characters from which an encoding is ruled out
 UNDECODED = re.compile("[\udc80-\udcff]")
-MIXED = re.compile("(?<=[A-Za-z])[\u0370-\u052f]|[\u0370-\u052f](?=[A-Za-z])")  # no language writes so
+MIXED = re.compile("(?<=[A-Za-z])[\u0370-\u052f]|[\u0370-\u052f](?=[A-Za-z])")  # found in no language
 BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 
 BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-# Of text in Chinese, half of the characters are among these.
+# Half of the characters of Chinese text are among these.
 HAN = (
     "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经么去法学如"
     "都同现当没动面起看定天分还进好小部其些主样理心她本前开但因只从想实日军者意无力它与长把机十民第公此已工使情明性知全三又关点正业外将两"
@@ -36,7 +36,7 @@ HAN = (
     "這個們來為國說時會對過發後作裡經麼學現當沒動樣開從實軍無與長機關點業將兩間問並應頭體見產話內給東聲員論義幾認條氣題爾別變總電數報結"
     "務場計資請寫幫嗎謝天氣怎今如何哪"
 )
-# Characters that texts in an encoding's languages are mostly made of; an encoding is judged by their share.
+# The characters that make up most of the text in an encoding's languages; an encoding is judged by their share.
 FAMILIAR: dict[str, frozenset[str]] = {
     "gb18030": frozenset(HAN + "，。？！、：；“”（）《》"),
     "big5hkscs": frozenset(HAN + "，。？！、：；「」（）《》"),
@@ -56,20 +56,20 @@ FAMILIAR: dict[str, frozenset[str]] = {
     "mac_roman": frozenset("éèàçùâêîôûëïœæÉÀÈÇüöäßÜÖÄñáíóúãõ¿¡“”‘’–—…«»"),
     "cp850": frozenset("éèàçùâêîôûëïÉÀÈÇüöäßÜÖÄñáíóúãõ¿¡«»"),
 }  # fmt: skip
-# First bytes of the characters that these standards themselves list as the common ones: they count for half.
+# First bytes of the characters that these standards themselves list as common: they count half.
 COMMON = {
     "gb18030": range(0xB0, 0xD8), "big5hkscs": range(0xA4, 0xC7), "cp932": range(0x88, 0x98),
     "euc_jp": range(0xB0, 0xD0), "cp949": range(0xB0, 0xC9),
 }  # fmt: skip
 
 
-# Encodings that are taken without asking, and from which score on; the others are too many and too much alike.
+# Encodings accepted without asking, and their minimum scores; the others are too many and too similar.
 CERTAIN = {"gb18030": 0.25, "big5hkscs": 0.25, "cp932": 0.25, "euc_jp": 0.25, "cp949": 0.25, "cp1252": 0.8}
-MARGIN = 0.15  # between the score of what is taken and that of the next
+MARGIN = 0.15  # between the score of the accepted encoding and that of the next
 
 
 def require_encoding(name: str) -> None:
-    """Raises InputError unless Python reads texts in an encoding of this name, whatever bytes there are."""
+    """Raises InputError unless Python has a text encoding of this name, whatever the bytes."""
     try:
         decoded(io.BytesIO(b"text\xff"), name).read()
     except (LookupError, ValueError):
@@ -77,7 +77,7 @@ def require_encoding(name: str) -> None:
 
 
 def encoding_of(path: str, opener: Opener) -> str:
-    """The encoding of a file's text: UTF-8 where most of it is; raises InputError where it is in doubt."""
+    """The encoding of a file's text: UTF-8 if most of it is; raises InputError if it is in doubt."""
     with opener() as file:
         sample = file.read(SAMPLE)
     for bom, name in BOMS:
@@ -94,7 +94,7 @@ def encoding_of(path: str, opener: Opener) -> str:
 
 
 def _wide(sample: bytes) -> str:
-    """UTF-16 or UTF-32 without a mark: then the first line, which is ASCII in part, has a zero next to each letter."""
+    """UTF-16 or UTF-32 without a mark: then the first line, which is partly ASCII, has a zero next to each letter."""
     first = sample[:CHUNK].partition(b"\n")[0]
     if b"\0" not in first:
         return ""
@@ -127,9 +127,9 @@ def _is_utf8(opener: Opener) -> bool:
 
 
 def _bad_lines(file: BinaryIO) -> bytes | None:
-    """Lines that are not UTF-8, SAMPLE bytes of them; None where too few bytes are not UTF-8 to speak of another.
+    """Lines that are not UTF-8, SAMPLE bytes of them; None if too few bytes are not UTF-8 to suggest another encoding.
 
-    Then the file is UTF-8, and each line with such bytes is refused for itself.
+    In that case the file is UTF-8, and each line with such bytes is refused individually.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     good, bad, kinds, sample = 0, 0, set[str](), io.BytesIO()
@@ -149,7 +149,7 @@ def _bad_lines(file: BinaryIO) -> bytes | None:
 
 
 def _legacy(path: str, sample: bytes) -> str:
-    """One of the encodings before Unicode, if the sample leaves no doubt; raises InputError."""
+    """One of the pre-Unicode encodings, if the sample leaves no doubt; raises InputError."""
     scored = _scored(sample)
     if not scored and _is_chinese(sample):
         return "gb18030"
@@ -163,7 +163,7 @@ def _legacy(path: str, sample: bytes) -> str:
 
 
 def _scored(sample: bytes) -> list[tuple[float, str, str]]:
-    """Encodings that a sample can be in, most_likely first, with its text in each."""
+    """Encodings that a sample can be in, most likely first, with its text in each."""
     whole = sample[: sample.rfind(b"\n") + 1] or sample
     found = []
     for match in from_bytes(whole, threshold=UNNATURAL, cp_isolation=list(FAMILIAR)):
@@ -176,7 +176,7 @@ def _scored(sample: bytes) -> list[tuple[float, str, str]]:
 
 
 def _is_chinese(sample: bytes) -> bool:
-    """Whether GB18030 makes much common Chinese of a sample that is odd in other ways, as with emoji."""
+    """Whether GB18030 finds much common Chinese in a sample that is odd in other ways, as with emoji."""
     try:
         text = sample[: sample.rfind(b"\n") + 1].decode("gb18030")
     except UnicodeDecodeError:
@@ -192,7 +192,7 @@ def _familiar(encoding: str, char: str) -> float:
 
 
 def _shown(scored: list[tuple[float, str, str]]) -> str:
-    """The most_likely encodings, with some of the text as it reads in each."""
+    """The most likely encodings, with some of the text as decoded by each."""
     parts = []
     for _, name, text in islice(scored, 3):
         foreign = "".join(char for char in text if char > "\x7f")

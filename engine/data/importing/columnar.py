@@ -14,16 +14,16 @@ from engine.data.formats import Content
 from engine.data.parquet import BATCH_ROWS, opened, unreadable
 from engine.data.shapes.account import RefusedError
 
-Item = tuple[str, Any]  # number of a row, and its record
+Item = tuple[str, Any]  # row number, and its record
 
 
 class Table:
-    """The rows of a columnar file; `columns` are its names, as often as they come."""
+    """The rows of a columnar file; `columns` are its names, including duplicates."""
 
     def __init__(self, path: Path, content: Content, stack: contextlib.ExitStack) -> None:
-        """Raises InputError; what is opened is closed with `stack`."""
+        """Raises InputError; whatever is opened is closed with `stack`."""
         self.path = path
-        self.total = 0  # rows, where the file says so
+        self.total = 0  # rows, if the file states them
         self._kind = content.kind
         self._source: Any
         with self._errors():
@@ -42,7 +42,7 @@ class Table:
                 self.columns = self._source.schema.names
 
     def records(self, names: Sequence[str]) -> Iterator[Item]:
-        """Rows with some of the columns; raises InputError."""
+        """Rows with the named columns; raises InputError."""
         number = 0
         with self._errors():
             for batch in self._batches(names):
@@ -74,7 +74,7 @@ class Table:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
-    """The rows of a batch, with bytes that are UTF-8 as text; an error in the place of one that is not."""
+    """The rows of a batch, with UTF-8 bytes as text; an error in place of a row that is not UTF-8."""
     try:
         rows = batch.to_pylist()
     except UnicodeDecodeError:

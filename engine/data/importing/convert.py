@@ -1,6 +1,6 @@
-"""Data of one's own in the usual formats and shapes, turned into two columns of text in Parquet.
+"""Users' data in the usual formats and shapes, converted to two columns of text in Parquet.
 
-Records are streamed, so that a file of any length takes the memory of one record and a few bytes for each row.
+Records are streamed, so that a file of any length takes the memory of one record plus a few bytes per row.
 """
 
 from collections import Counter
@@ -24,16 +24,16 @@ from engine.data.shapes.known import Shaped, shape_names, shaped
 from engine.data.text_checks import row_hashes
 
 PREVIEW, SHOWN = 3, 200
-# By why most records were refused, where that has another remedy than naming the columns.
+# By the most frequent reason for refusal, if it has a remedy other than naming the columns.
 REMEDIES = {
     **dict.fromkeys(("table_not_record", "not_object", "record_long"), "_records"),
     "message_tree": "_trees",
     "answer_is_number": "_options",
     "not_utf8": "_utf8",
 }
-LOOKED_AT = 50  # records in which columns are looked for
-UNNAMED = ("no_known_columns", "columns_ambiguous", "column_missing")  # what a person can say better
-KEYS = 50  # of refused records, for the message that lists them
+LOOKED_AT = 50  # records that are searched for columns
+UNNAMED = ("no_known_columns", "columns_ambiguous", "column_missing")  # reasons that a person can fix by naming columns
+KEYS = 50  # keys of refused records in the message that lists them
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class ImportRequest:
     train: str = ""
     valid: str = ""
     test: str = ""
-    prompt_column: str = ""  # none is named: the shape of each record tells
+    prompt_column: str = ""  # if none is named, the shape of each record decides
     response_column: str = ""
-    encoding: str = ""  # of all text files; found out where it is empty
-    shown: dict[str, str] = field(default_factory=dict)  # names of files, where they are others than their paths
-    history: int | None = None  # earlier turns in the prompt of an answer, at most; all where it is None
+    encoding: str = ""  # of all text files; detected if empty
+    shown: dict[str, str] = field(default_factory=dict)  # names shown for files, if they differ from their paths
+    history: int | None = None  # earlier turns in an answer's prompt, at most; None: all
     valid_ratio: float = 0.1
     test_ratio: float = 0.0
-    spare_test: bool = False  # a test file that no import wrote stays as it is, and no rows are held out for it
+    spare_test: bool = False  # a test file not written by an import stays as it is, and no rows are held out for it
     sample: int = 0  # rows; 0: all
     seed: int = 23333
     overwrite: bool = False
 
 
 def import_files(request: ImportRequest, progress: Progress) -> dict[str, Any]:
-    """Imports, and tells what came of it; raises InputError. `progress` is given a path, bytes done and in all."""
+    """Imports, and returns the result; raises InputError. `progress` receives a path, bytes done and bytes in total."""
     if request.encoding:
         require_encoding(request.encoding)
     account = Account()
@@ -71,9 +71,9 @@ def import_files(request: ImportRequest, progress: Progress) -> dict[str, Any]:
 
 
 def columns_to_name(request: ImportRequest, progress: Progress) -> dict[str, str]:
-    """The columns of files in whose first records no shape finds prompt and response, with a value of each.
+    """The columns of files in whose first records no shape finds prompt and response, with a sample value of each.
 
-    Empty where one does, or where something else is wrong with the records; raises InputError.
+    Empty if a shape does, or if something else is wrong with the records; raises InputError.
     """
     asked, found = (request.prompt_column, request.response_column), dict[str, str]()
     for path in sources_of(request.files).files:
@@ -94,12 +94,12 @@ def columns_to_name(request: ImportRequest, progress: Progress) -> dict[str, str
 
 
 def import_pairs(request: ImportRequest, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The same for prompts and responses that are there already; raises InputError."""
+    """Imports prompts and responses that are already extracted; raises InputError."""
     return _imported(request, Account(), [], (Row(prompt, response, opening=prompt) for prompt, response in pairs))
 
 
 def require_plain(names: Iterable[str]) -> None:
-    """Raises InputError that names the first of these that is no plain file."""
+    """Raises InputError naming the first of these that is not a plain file."""
     for name in names:
         if not Path(name).is_file():
             raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
@@ -124,7 +124,7 @@ def _imported(request: ImportRequest, account: Account, sources: list[Path], row
 
 
 def _remedy(account: Account) -> str:
-    """Which of the messages has the remedy for what most records were refused for."""
+    """The message suffix with the remedy for the most frequent refusal."""
     codes = Counter[str]()
     for reason, count in account.refused.counts().items():
         codes["not_utf8" if reason.endswith("_not_utf8") else reason.partition(":")[0]] += count
@@ -132,12 +132,12 @@ def _remedy(account: Account) -> str:
 
 
 def _given(request: ImportRequest) -> dict[str, str]:
-    """The files to write by their parts, as they were given."""
+    """The files to write by part, as given by the user."""
     return {part: str(getattr(request, part)) for part in PARTS}
 
 
 def _targets(request: ImportRequest, sources: list[Path]) -> tuple[list[Target], str]:
-    """The files to write, and the test file that is spared; raises InputError."""
+    """The files to write, and the test file that is left alone; raises InputError."""
     given = _given(request)
     spared = ""
     if request.spare_test and Path(given["test"]).exists() and not written_by_import(Path(given["test"])):
@@ -152,7 +152,7 @@ def _choice(request: ImportRequest, targets: list[Target]) -> Choice:
 
 
 def _rows(path: Path, request: ImportRequest, account: Account, progress: Progress) -> Iterator[Row]:
-    """The rows of a file, which also go into the account; raises InputError."""
+    """The rows of a file, which are also added to the account; raises InputError."""
     file = FileAccount(request.shown.get(str(path), str(path)))
     account.files.append(file)
     name, wanted = Path(file.path).name, Wanted(_named(request), request.encoding)
@@ -193,7 +193,7 @@ def _named(request: ImportRequest) -> dict[str, str]:
 
 
 def _explained(refused: RefusedError, file: FileAccount) -> RefusedError:
-    """With all columns of a table, of which only those that some shape has were read."""
+    """The refusal with all columns of a table, of which only those known to some shape were read."""
     if refused.code == "no_known_columns" and file.columns:
         return RefusedError(refused.code, ", ".join(file.columns))
     return refused

@@ -1,8 +1,8 @@
-"""CSV and its kin, read strictly: where the dialect is in doubt, the number of fields that the header has decides.
+"""CSV and similar formats, read strictly: if the dialect is in doubt, the header's number of fields decides.
 
-What a strict reader reads comes in as it reads it. A record that does not fit is tried in the dialects that programs
-write by mistake, and refused by its line where none fits; then reading continues at the next physical line, so that a
-quote that never closes costs its own line and no other.
+Whatever a strict reader accepts is read as it reads it. A record that does not fit is tried in the dialects that
+programs write by mistake, and is refused, with its line, if none fits; then reading continues at the next physical
+line, so that an unclosed quote costs only its own line.
 """
 
 import csv
@@ -26,7 +26,7 @@ class CsvFile:
     """The records of a CSV file; `columns` are the names in its header."""
 
     def __init__(self, file: TextIO, tabs: bool = False) -> None:
-        """`tabs`: the file's name says that fields are separated by tabs."""
+        """`tabs`: the file's name indicates that fields are separated by tabs."""
         csv.field_size_limit(LONGEST_RECORD)
         self.lines = TextLines(file)
         self.notices: list[Item] = []
@@ -34,12 +34,12 @@ class CsvFile:
         edge = re.escape(self.delimiter)
         self._spaced = re.compile(rf'{edge} +"')
         self._enclosed = re.compile(rf'(?:^|{edge}) *"(?:[^"]|"")*"(?:{edge}|\s*$)')
-        self.quoting = any(map(self._enclosed.search, self.lines.ahead(SAMPLE_LINES)))  # fields come in quotes
-        self.damaged = False  # within what may be the rest of a broken record
+        self.quoting = any(map(self._enclosed.search, self.lines.ahead(SAMPLE_LINES)))  # some fields are quoted
+        self.damaged = False  # inside what may be the rest of a broken record
         self.columns = self._header()
 
     def _before_header(self) -> str:
-        """Skips comments and blank lines; the delimiter that Excel's `sep=` names."""
+        """Skips comments and blank lines; returns the delimiter named by Excel's `sep=`."""
         for line in self.lines:
             said = re.fullmatch(r"\ufeff?sep=(.)\s*", line)
             if said:
@@ -61,7 +61,7 @@ class CsvFile:
         return [name.strip("\ufeff \t\r\n") for name in names or ()]
 
     def records(self) -> Iterator[Item]:
-        """Records, or in the place of one what is wrong with it."""
+        """The records, or in place of a broken one its error."""
         lines, names, width = self.lines, self.columns, len(self.columns)
         reader = self._reader(lines, skipinitialspace=self.skip_spaces)
         while True:
@@ -87,7 +87,7 @@ class CsvFile:
                 yield str(start), dict(zip(names, row, strict=True))
 
     def _plain(self) -> bool:
-        """Whether what was taken has no quote in it, and so can be read in one way only."""
+        """Whether the lines taken have no quote in them, and so can be read in only one way."""
         taken = self.lines.taken
         return len(taken) == 1 and '"' not in taken[0]
 
@@ -95,7 +95,7 @@ class CsvFile:
         return csv.reader(source, delimiter=self.delimiter, strict=True, **dialect)
 
     def _trial(self, change: Callable[[str], str] | None = None, **dialect: Any) -> Row | None:
-        """The next record in a dialect, its lines changed first; None where it breaks the rules."""
+        """The next record in a dialect, its lines changed first; None if it breaks the dialect's rules."""
         self.lines.taken.clear()
         source = map(change, self.lines) if change else self.lines
         try:
@@ -104,9 +104,9 @@ class CsvFile:
             return None
 
     def _judged(self, row: Row | None) -> Row:
-        """The row that a doubtful record makes, none where it is blank; raises RefusedError.
+        """The row of a doubtful record, empty if it is blank; raises RefusedError.
 
-        The next line to be read is then the one after the record, or after its first line where it is refused.
+        The next line to be read is then the one after the record, or after its first line if it is refused.
         """
         taken, width = list(self.lines.taken), len(self.columns)
         if taken[:1] == [TOO_LONG]:
@@ -120,7 +120,7 @@ class CsvFile:
             return self._unspaced(row, taken) if any(map(QUOTE_AFTER_SPACE.match, row)) else row
         if not text.strip():
             return []
-        if row is not None and len(row) > width and not any(row[width:]):  # delimiters at the ends of lines
+        if row is not None and len(row) > width and not any(row[width:]):  # extra delimiters at the ends of lines
             return row[:width]
         if self.damaged:
             self.lines.back(taken[1:])
@@ -132,7 +132,7 @@ class CsvFile:
         return other
 
     def _unspaced(self, row: Row, taken: list[str]) -> Row:
-        """A row with a quote after spaces, which no strict writer writes, as if the spaces were not there."""
+        """A row with quotes after spaces, which no strict writer writes, as if the spaces were absent."""
         self.lines.back(taken)
         other = self._trial(skipinitialspace=True)
         if other is None or len(other) != len(row) or self.lines.taken != taken:
@@ -144,9 +144,9 @@ class CsvFile:
         return [new if QUOTE_AFTER_SPACE.match(field) else field for field, new in pairs]
 
     def _other(self, taken: list[str]) -> Row | None:
-        """The record in a dialect in which its fields are as many as the header's; None where there is none.
+        """The record in a dialect that gives it as many fields as the header has; None if there is none.
 
-        Without one, the first line is what was taken.
+        If no dialect fits, only the first line stays taken.
         """
         first, trials = taken[0], list[dict[str, Any]]()
         if self._spaced.search(first):
@@ -163,7 +163,7 @@ class CsvFile:
         return self._literal(first)
 
     def _literal(self, line: str) -> Row | None:
-        """A line with every quote for itself, if the file has no fields in quotes and the next line stands alone."""
+        """A line with its quotes taken literally, if the file has no quoted fields and the next line is complete."""
         fields = line.rstrip("\r\n").split(self.delimiter)
         enclosed = any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
         if self.quoting or enclosed or len(fields) != len(self.columns):
@@ -181,7 +181,7 @@ class CsvFile:
 
 
 def _delimiter(sample: list[str], tabs: bool) -> str:
-    """The delimiter by which most of the first lines have as many fields as the header."""
+    """The delimiter that gives most of the first lines as many fields as the header."""
     if not sample:
         return ","
 
@@ -195,7 +195,7 @@ def _delimiter(sample: list[str], tabs: bool) -> str:
 
 
 def _fields(line: str, delimiter: str) -> Row | None:
-    """The fields of one line by itself; None where it breaks the rules or ends within a quoted field."""
+    """The fields of a single line; None if it breaks the rules or ends inside a quoted field."""
     try:
         return next(csv.reader([line], delimiter=delimiter, strict=True), [])
     except csv.Error:

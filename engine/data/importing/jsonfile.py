@@ -1,9 +1,9 @@
-"""JSON of any make: objects one a line or across lines, in arrays, in lists of an object, joined in any number.
+"""JSON in any layout: objects one per line or across lines, in arrays, in lists inside an object, concatenated.
 
-The file is cut into objects by its brackets and quotes, one at a time, and each is decoded by itself, so that a broken
-one costs itself alone: reading continues where the next one begins. ijson was tried and is not used: its parser in C
-turns lone surrogates into question marks, refuses the NaN that Python writes and integers beyond 64 bits, and cannot go
-past an error.
+The file is cut into objects by its brackets and quotes, one at a time, and each is decoded separately, so that a
+broken one costs only itself: reading continues where the next one begins. ijson was tried and is not used: its C
+parser turns lone surrogates into question marks, refuses the NaN that Python writes and integers beyond 64 bits, and
+cannot continue after an error.
 """
 
 import json
@@ -16,7 +16,7 @@ from engine.data.shapes.account import FileAccount, ImportNotice, RefusedError
 from engine.data.shapes.orient import orient_of
 
 BLANK = "\ufeff \t\r\n"
-WRAPPER = 1 << 20  # characters up to which an object is read whole before it is taken for a list of records
+WRAPPER = 1 << 20  # characters up to which an object is read whole before it counts as a list of records
 INDENT = 200  # characters of a line that are kept
 DEEPEST, ARRAYS = 200, 20  # brackets in a record, and arrays around records
 TOKEN = re.compile(r'"(?:[^"\\\r\n]++|\\.)*+"|["\[\]{}]')  # a string ends on its line
@@ -28,7 +28,7 @@ COMMENT = re.compile(r"//|#|/\*")
 LINE_END, NEXT_THING = re.compile(r"[\r\n]"), re.compile(r"[\r\n{\[\]]")
 NEXT_OBJECT = r"(?<=\})\s*,\s*\{"
 SPLITS = {"validation", "valid", "val", "dev", "eval", "test"}
-# Keys under which an object holds a list of records; what else stands in it describes them.
+# Keys under which an object holds a list of records; its other members describe them.
 LISTS = {"data", "rows", "records", "examples", "samples", "instances", "items", "dataset", "train", *SPLITS}
 Item = tuple[str, Any]  # place of a record, and the record
 
@@ -46,7 +46,7 @@ _decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
 def _decoded(text: str) -> Any:
-    """The value of a text; raises RefusedError."""
+    """The decoded value of a text; raises RefusedError."""
     try:
         return _decode(text)
     except (ValueError, RecursionError):
@@ -58,17 +58,17 @@ def _are_objects(entries: Any) -> bool:
 
 
 class JsonFile:
-    """The records of a JSON file; `known` are the keys that some shape of record has."""
+    """The records of a JSON file; `known` are the keys known to any shape of record."""
 
     def __init__(self, file: TextIO, known: Container[object], account: FileAccount) -> None:
         self._read, self._known, self._account = file.readline, known, account
-        self._window, self._at, self._before = "", 0, ""  # `_before`: of the line that the window begins in
-        self._line, self._first = 1, (0, 0)  # line of `_at`; line of the last record, and how many began in it
-        self._lead = ""  # how the last sound record begins: its bracket and first key
+        self._window, self._at, self._before = "", 0, ""  # `_before`: the start of the window's first line
+        self._line, self._first = 1, (0, 0)  # line of `_at`; line of the last record, and how many began on it
+        self._lead = ""  # how the last valid record begins: its bracket and first key
         self._around: list[tuple[str, int]] = []  # brackets open around the records, and their lines
 
     def records(self) -> Iterator[Item]:
-        """Records, or in the place of one what is wrong with it."""
+        """The records, or in place of a broken one its error."""
         while self._next():
             yield from self._from_line()
             while self._at < len(self._window):
@@ -81,14 +81,14 @@ class JsonFile:
         return self._more()
 
     def _more(self) -> bool:
-        more = self._read(max(CHUNK, len(self._window) - self._at))  # twice as much, or long records are seen too often
+        more = self._read(max(CHUNK, len(self._window) - self._at))  # doubled, or long records are scanned too often
         self._before = self._line_so_far()
         self._window = self._window[self._at :] + more
         self._at = 0
         return bool(more)
 
     def _line_so_far(self) -> str:
-        """What stands on the line before `_at`; the end of it, where that is long."""
+        """The text before `_at` on its line; only its end, if that is long."""
         said = self._before + self._window[max(0, self._at - INDENT) : self._at]
         return said[max(said.rfind("\n"), said.rfind("\r")) + 1 :][-INDENT:]
 
@@ -103,7 +103,7 @@ class JsonFile:
         return f"{self._line}" if self._first[1] == 1 else f"{self._line}#{self._first[1]}"
 
     def _from_line(self) -> Iterator[Item]:
-        """The record of a line that is one object and nothing else."""
+        """The record of a line that consists of exactly one object."""
         if self._around and self._around[-1][0] == "{":
             return
         text = self._window.strip(BLANK)
@@ -111,14 +111,14 @@ class JsonFile:
             return
         try:
             value = _decoded(text.removesuffix(","))
-        except RefusedError:  # perhaps of one of the records in it only
+        except RefusedError:  # perhaps only one of the records in it is bad
             return
         self._account.format = self._account.format or ("jsonl" if not self._around else "json")
         yield from self._members(value, self._place())
         self._advance(len(self._window))
 
     def _step(self) -> Iterator[Item]:
-        """One thing between records: an object, a bracket, or what should not stand there."""
+        """One item between records: an object, a bracket, or something that should not be there."""
         between = BETWEEN.match(self._window, self._at)
         self._advance(between.end() if between else self._at)
         char = self._window[self._at : self._at + 1]
@@ -136,13 +136,13 @@ class JsonFile:
             yield from self._other(inside)
 
     def _other(self, inside: str) -> Iterator[Item]:
-        """What is no object: a comment, a value by itself, a key of an object around records, or anything at all."""
+        """Anything but an object: a comment, a bare value, a key of an object around records, or something invalid."""
         if COMMENT.match(self._window, self._at):
             yield self._place(), ImportNotice("comment_line")
             self._skip(LINE_END)
             return
         short = len(self._window) - self._at < CHUNK
-        if short and not self._window.endswith(("\n", "\r")) and self._more():  # it may be cut
+        if short and not self._window.endswith(("\n", "\r")) and self._more():  # it may be truncated
             return
         scalar = SCALAR.match(self._window, self._at)
         if inside == "{":
@@ -152,14 +152,14 @@ class JsonFile:
             self._advance(scalar.end())
         else:
             yield self._place(), RefusedError("json_broken")
-            if self._window[self._at] == "[":  # too deep
+            if self._window[self._at] == "[":  # nested too deeply
                 self._around = [entry for entry in self._around if entry[1] < self._line]
                 self._skip(LINE_END)
             else:
                 self._skip(NEXT_THING)
 
     def _skip(self, to: re.Pattern[str]) -> None:
-        """Goes behind the end of the line, or to a bracket that is looked for and comes before."""
+        """Skips past the next line end or to the next bracket, whichever `to` finds first."""
         end = to.search(self._window, self._at + 1)
         while end is None and self._next():
             end = to.search(self._window)
@@ -204,9 +204,9 @@ class JsonFile:
         yield from self._members(value, place)
 
     def _measured(self) -> tuple[int, int, RefusedError | None]:
-        """Where the object ends, how far into it a list of objects begins, and what is wrong with it.
+        """Where the object ends, the offset at which a list of objects in it begins, and what is wrong with it.
 
-        The end is 0 where something is wrong, and for an object with a list that is too long to be one record.
+        The end is 0 if something is wrong, and for an object with a list that is too long to be one record.
         """
         at, open_, members = self._at, "", 0
         while True:
@@ -235,7 +235,7 @@ class JsonFile:
                 return 0, members, RefusedError("record_long")
 
     def _may_stand(self, open_: str, token: str, start: int) -> bool:
-        """Whether a bracket may stand where it does, within these open ones."""
+        """Whether a bracket may appear here, given the open brackets."""
         if token in "}]":
             return open_[-1:] + token in ("{}", "[]")
         if token not in "{[" or not open_:
@@ -246,13 +246,13 @@ class JsonFile:
         return len(open_) < DEEPEST and self._window[before] in {"{": ":", "[": "[,"}[open_[-1]]
 
     def _lists_objects(self, start: int) -> bool:
-        """Whether the list that begins here is one of records."""
+        """Whether the list that begins here is a list of records."""
         key = KEY.search(self._window, max(self._at, start - INDENT), start)
         following = self._window[start + 1 : start + INDENT].lstrip()
         return following[:1] in ("{", "") and key is not None and key[1] in LISTS
 
     def _members(self, value: dict[str, Any], place: str) -> Iterator[Item]:
-        """The record itself, or the records in what is none but lists some."""
+        """The record itself, or the records listed in an object that is not a record."""
         lists = {key: entries for key, entries in value.items() if key in LISTS and _are_objects(entries)}
         if self._around or not lists or any(key in self._known and key not in LISTS for key in value):
             orient = orient_of(value)
@@ -266,7 +266,7 @@ class JsonFile:
                 yield where, RefusedError("other_split", key) if other else entry
 
     def _resume(self, before: str) -> None:
-        """Continues where the next record begins after a broken one, which had this before it on its line."""
+        """Continues at the next record after a broken one; `before` is the text before the broken one on its line."""
         start, where = self._at + 1, r"[ \t]*[{\[\]]"
         if before.strip(BLANK) == "":
             indent = before.strip("\ufeff")
@@ -284,7 +284,7 @@ class JsonFile:
             self._advance(len(self._window))
 
     def _to(self, pattern: re.Pattern[str], start: int, within_line: bool = False) -> bool:
-        """Goes to the next match, if there is one in the window, or in the rest of its line."""
+        """Moves to the next match, if there is one in the window, or in the rest of its line."""
         found = pattern.search(self._window, start)
         if found is None or (within_line and LINE_END.search(self._window[start : found.start()])):
             return False

@@ -1,6 +1,6 @@
-"""Files as people have them, read one record at a time with each record's place, whatever their format or encoding.
+"""Users' files of any format or encoding, read one record at a time with each record's place.
 
-What cannot be read as a record is yielded as `RefusedError` in its place, so that it is counted.
+Anything that cannot be read as a record is yielded as `RefusedError` in its place, so that it is counted.
 """
 
 import contextlib
@@ -25,15 +25,15 @@ from engine.data.parquet import BATCH_ROWS
 from engine.data.shapes.account import FileAccount, ImportNotice
 from engine.data.shapes.columns import Read
 
-LOOKED_AT = 20  # lines by which a file is told to be JSON or CSV
-JSON_IN_TABLE = re.compile(r'\{\s*("\s*\w|$)|\[\s*([{\[]|$)')  # what no header of a CSV file begins with
+LOOKED_AT = 20  # lines used to distinguish JSON from CSV
+JSON_IN_TABLE = re.compile(r'\{\s*("\s*\w|$)|\[\s*([{\[]|$)')  # no header of a CSV file begins like this
 Progress = Callable[[str, int, int], None]
 Item = tuple[str, Any]  # place of a record, and the record
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is wanted of a file: its columns by setting, where they were named, and the encoding, where it was."""
+    """What is requested from a file: its columns by setting, if they were named, and the encoding, if it was."""
 
     columns: dict[str, str]
     encoding: str = ""
@@ -46,9 +46,9 @@ class Wanted:
 
 
 def records(path: Path, wanted: Wanted, account: FileAccount, progress: Progress) -> Iterator[Item]:
-    """The records of a file with their places, an error in the place of one that cannot be read; raises InputError.
+    """The records of a file with their places, an error in place of an unreadable one; raises InputError.
 
-    A `ImportNotice` in the place of a record says what should be known and costs none.
+    An `ImportNotice` in place of a record reports something without costing a record.
     """
     content = formats.content_of(path)
     formats.require_rows(path, content)
@@ -77,7 +77,7 @@ def _table(
 
 
 def _columns(columns: list[str], wanted: Wanted, account: FileAccount) -> Iterator[Item]:
-    """Notes the columns of a table, with a notice for each that comes twice; raises InputError where it is wanted."""
+    """Records a table's columns, noticing duplicates; raises InputError if a named one is missing or duplicated."""
     account.columns = columns
     shown = ", ".join(columns)[:1000]
     for name in sorted(name for name, count in Counter(columns).items() if name and count > 1):
@@ -90,7 +90,7 @@ def _columns(columns: list[str], wanted: Wanted, account: FileAccount) -> Iterat
 
 
 def missing_column(path: str, setting: str, column: str, columns: list[str]) -> InputError:
-    """What to raise where a column that was named is in no record of a file."""
+    """The error to raise if a named column is in no record of a file."""
     shown = ", ".join(columns)[:1000] or "-"
     return InputError("source_column_missing", path=path, column=column, columns=shown, setting=setting)
 
@@ -112,7 +112,7 @@ def _first_lines(file: TextIO) -> list[str]:
 
 
 def _is_json(first: list[str], suffix: str) -> bool:
-    """By its first line; by most of the others where that is damaged."""
+    """Whether a file is JSON: by its first line, or by most of the others if that is damaged."""
     if any(map(JSON_IN_TABLE.match, first[:1])) or (not suffix and first and first[0][0] in "{["):
         return True
     whole = sum(line.startswith('{"') and line.rstrip().endswith(("}", "},")) for line in first[1:])

@@ -1,4 +1,4 @@
-"""Which files are meant: patterns, folders of shards, what `datasets` saves, and what of a folder is no rows."""
+"""Finding the files to import: patterns, folders of shards, what `datasets` saves, and files without rows."""
 
 import glob
 import json
@@ -12,7 +12,7 @@ from engine.contract.files import read_linked
 from engine.contract.messages import InputError
 from engine.data.formats import FOREIGN, content_of
 
-MOST = 100_000  # files and folders in a folder
+MOST = 100_000  # files and folders per folder
 SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather"}
 PACKED = {".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz", ".lz4"}
 METADATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -21,14 +21,14 @@ SPLIT = re.compile(r"(?:^|[-_./ ])(train|validation|valid|val|dev|eval|test)(?=$
 
 @dataclass(frozen=True)
 class FoundFile:
-    """The files to read, in order, and those that are passed over, with a reason's code for each."""
+    """The files to read, in order, and the skipped ones, with a reason's code for each."""
 
     files: list[Path]
     passed_over: dict[str, str]
 
 
 def sources_of(names: Iterable[str]) -> FoundFile:
-    """What these paths, patterns and folders name; raises InputError."""
+    """The files that these paths, patterns and folders refer to; raises InputError."""
     files: list[Path] = []
     passed: dict[str, str] = {}
     for path in (path for name in names for path in _named(name)):
@@ -73,7 +73,7 @@ def _folder(folder: Path, passed: dict[str, str]) -> list[Path]:
 
 
 def _walked(folder: Path) -> Iterator[Path]:
-    """The files below a folder by their names; links to folders are not followed."""
+    """The files below a folder in name order; links to folders are not followed."""
     found: list[Path] = []
     count = 0
     for place, folders, names in os.walk(folder, onerror=_unreadable):
@@ -89,7 +89,7 @@ def _unreadable(error: OSError) -> None:
 
 
 def _saved(folder: Path, passed: dict[str, str]) -> list[Path] | None:
-    """The files of what `save_to_disk` of `datasets` wrote; None for any other folder; raises InputError."""
+    """The files that `save_to_disk` of `datasets` wrote; None for any other folder; raises InputError."""
     splits = _json(folder / "dataset_dict.json").get("splits")
     if isinstance(splits, list):
         wanted = [str(split) for split in splits]
@@ -118,7 +118,7 @@ def _json(path: Path) -> dict[str, object]:
 
 
 def _no_rows(path: Path) -> str:
-    """The reason why a file of a folder is passed over; empty for one that is read."""
+    """The reason why a file of a folder is skipped; empty for a file that is read."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if path.name.startswith(".") or any(part.startswith(".") for part in path.parts[:-1] if part not in (".", "..")):
         return "hidden"

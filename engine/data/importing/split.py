@@ -1,9 +1,9 @@
 """Which rows are sampled, and which of those are held out for validation and for a test.
 
-Rows of one group (equal prompts, or answers of one conversation) stay on one side. Groups are drawn in random order,
-each as likely as any other, and one that would hold out more than was asked for is passed over. A group of more than
-twice the rows that were asked for is divided by the share: held out whole it would be too much, and left whole for
-training the evaluation would not see a large part of the data.
+Rows of one group (equal prompts, or answers of one conversation) stay in one part. Groups are drawn in random order,
+all equally likely, and one that would hold out more than was requested is skipped. A group of more than twice the
+requested rows is divided by the share: held out whole it would be too much, and left whole for training it would
+hide a large part of the data from the evaluation.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Sizes = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Split:
-    """The part of each row, and what was divided among several parts: how many groups, and rows of the largest."""
+    """The part of each row, and what was divided among several parts: the number of groups, and rows of the largest."""
 
     parts: npt.NDArray[np.int8]
     divided: int = 0
@@ -33,8 +33,8 @@ class Split:
 def split(prompts: Hashes, groups: Hashes, seed: int, sample: int, shares: Sequence[float]) -> Split:
     """The parts of rows by the hashes of their prompts and groups; the same for the same seed and rows.
 
-    `sample` rows are taken at random, all where it is 0. At least one row stays for training, and each share above 0
-    holds out at least one row where there are enough.
+    `sample` rows are taken at random, all if it is 0. At least one row stays for training, and each share above 0
+    holds out at least one row if there are enough.
     """
     chance = np.random.Generator(np.random.Philox(key=seed))
     order = chance.permutation(len(prompts))
@@ -46,7 +46,7 @@ def split(prompts: Hashes, groups: Hashes, seed: int, sample: int, shares: Seque
     chosen, kinds = np.full(len(places), TRAIN, dtype=np.int8), _kinds(prompts[places], groups[places])
     for part, wanted in enumerate(_wanted(shares, len(places)), 1):
         free = chosen == TRAIN
-        most = int(free.sum()) - 1  # whole groups of an earlier part may have come to more than was asked for
+        most = int(free.sum()) - 1  # whole groups may have made an earlier part larger than requested
         if wanted and most:
             chosen[_held_out(kinds, free, min(wanted, most), chance)] = part
     parts[places] = chosen
@@ -68,7 +68,7 @@ def _kinds(prompts: Hashes, groups: Hashes) -> npt.NDArray[np.intp]:
 
 
 def _wanted(shares: Sequence[float], count: int) -> list[int]:
-    """Rows of each share; one at least is left over."""
+    """Rows of each share; at least one row is left over."""
     wanted, left = [], count - 1
     for share in shares:
         wanted.append(min(max(1, round(share * count)), left) if share else 0)
@@ -79,11 +79,11 @@ def _wanted(shares: Sequence[float], count: int) -> list[int]:
 def _held_out(
     kinds: npt.NDArray[np.intp], free: npt.NDArray[np.bool_], wanted: int, chance: np.random.Generator
 ) -> npt.NDArray[np.intp]:
-    """Places of the rows to hold out of those that are free."""
+    """Places of the rows to hold out from those that are free."""
     everywhere, sizes = np.bincount(kinds), np.bincount(kinds[free], minlength=int(kinds.max()) + 1)
     order = chance.permutation(len(sizes))
     order = order[sizes[order] > 0]
-    # Those that an earlier part has rows of are on both sides anyway.
+    # Groups with rows in an earlier part are in both parts anyway.
     large = (sizes > 2 * wanted) | (sizes < everywhere) | (len(order) == 1)
     shared = int(sizes[large].sum())
     some = round(wanted * shared / int(sizes.sum()))
@@ -98,7 +98,7 @@ def _held_out(
 
 
 def _that_fit(sizes: Sizes, order: list[int], wanted: int) -> list[int]:
-    """The first groups in the order that do not go beyond what is wanted."""
+    """The first groups in the order that together do not exceed `wanted`."""
     chosen: list[int] = []
     for kind in order:
         if wanted <= 0:
@@ -110,7 +110,7 @@ def _that_fit(sizes: Sizes, order: list[int], wanted: int) -> list[int]:
 
 
 def _nearest(sizes: Sizes, others: Sizes, wanted: int, chosen: list[int]) -> list[int]:
-    """The smallest other group, where that comes nearer to what is wanted and is not the last one."""
+    """The smallest other group, if it comes nearer to `wanted` and is not the last one."""
     missing = wanted - int(sizes[chosen].sum())
     if len(others) < 2:
         return []
@@ -119,7 +119,7 @@ def _nearest(sizes: Sizes, others: Sizes, wanted: int, chosen: list[int]) -> lis
 
 
 def _divided(kinds: npt.NDArray[np.intp], parts: npt.NDArray[np.int8]) -> tuple[int, int]:
-    """How many groups are in several parts, and the rows of the largest of them."""
+    """How many groups are in several parts, and the rows of the largest of these groups."""
     count = int(kinds.max()) + 1
     lowest, highest = np.full(count, 127, dtype=np.int8), np.full(count, -1, dtype=np.int8)
     np.minimum.at(lowest, kinds, parts)

@@ -1,4 +1,4 @@
-"""The files that an import writes: what may be written is asked before anything is, and all are replaced or none."""
+"""The files that an import writes: permission is checked before anything is written, and all are replaced or none."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 @dataclass(frozen=True)
 class Target:
-    """One file to write: the part of the rows that goes there, the path as it was given, and where that leads to."""
+    """One file to write: the part of the rows that goes there, the path as given, and the path it resolves to."""
 
     part: str
     given: str
@@ -30,16 +30,16 @@ class Target:
 
     @property
     def staged(self) -> Path:
-        """The file before it gets its name."""
+        """The file before it gets its final name."""
         return self.path.with_name(journal.staged_name(self.path.name, os.getpid()))
 
     @property
     def before(self) -> Path:
-        """What was there before, until all files have their names."""
+        """The previous file, until all files have their final names."""
         return self.path.with_name(journal.before_name(self.path.name, os.getpid()))
 
     def clear_stale(self) -> None:
-        """Removes what an import left of this file that was killed before it replaced any."""
+        """Removes what an import left of this file if it was killed before it replaced any."""
         stale = re.compile(re.escape(f"{STAGED}{self.path.name}-") + r"(\d+)")
         for path in self.path.parent.iterdir():
             match = stale.fullmatch(path.name)
@@ -48,7 +48,7 @@ class Target:
 
 
 def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: bool) -> list[Target]:
-    """The targets by their parts; raises InputError where one is no file, equal to another, a source, or exists."""
+    """The targets by part; raises InputError if one is not a file, equals another, is a source, or already exists."""
     targets = [Target(part, path, Path(path).resolve(), overwrite) for part, path in given.items() if path]
     folders = {folder for target in targets for folder in target.path.parents}
     for target in targets:
@@ -68,8 +68,8 @@ def targets_of(given: Mapping[str, str], sources: Iterable[Path], *, overwrite: 
 
 
 def _is_no_file(target: Target) -> bool:
-    """Whether something stands there that is no file; raises InputError where none can have such a name."""
-    given = Path(target.given)  # `/dev/stdout` leads to no path
+    """Whether something other than a file exists there; raises InputError if no file can have such a name."""
+    given = Path(target.given)  # `/dev/stdout` resolves to no path
     try:
         return any(path.exists() and not path.is_file() for path in (given, target.path))
     except OSError as error:
@@ -77,7 +77,7 @@ def _is_no_file(target: Target) -> bool:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether both lead to one file, through links of either kind too."""
+    """Whether both paths lead to the same file, also through symbolic or hard links."""
     if one.resolve() == other.resolve():
         return True
     with contextlib.suppress(OSError):
@@ -87,7 +87,7 @@ def _same(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def folders_of(targets: Sequence[Target]) -> Iterator[None]:
-    """Has the folders of the targets, and removes those that it made and nothing came into; raises OSError."""
+    """Creates the folders of the targets, and removes those it created that stay empty; raises OSError."""
     made: list[Path] = []
     try:
         for target in targets:
@@ -97,18 +97,18 @@ def folders_of(targets: Sequence[Target]) -> Iterator[None]:
                 place.mkdir(exist_ok=True)
                 made.append(place)
             if not folder.is_dir():
-                folder.mkdir()  # which says why it cannot be
+                folder.mkdir()  # raises the reason why it cannot be created
         yield
     finally:
         for place in reversed(made):
-            with contextlib.suppress(OSError):  # something is in it
+            with contextlib.suppress(OSError):  # not empty
                 place.rmdir()
 
 
 def replace_all(targets: Sequence[Target]) -> None:
-    """Gives every staged file its name, or leaves all as it was; raises OSError.
+    """Gives every staged file its final name, or leaves everything as it was; raises OSError.
 
-    A process that is killed between the renames leaves journals, by which the next one settles what it left.
+    A process killed between the renames leaves journals, which the next one uses to settle what it left.
     """
     for target in targets:
         sync(target.staged)
@@ -122,7 +122,7 @@ def replace_all(targets: Sequence[Target]) -> None:
 
 def _replace(targets: Sequence[Target]) -> None:
     for target in targets:
-        if target.path.exists() and not target.overwrite:  # it came since that was asked
+        if target.path.exists() and not target.overwrite:  # it appeared after the check
             raise InputError("import_exists", path=target.given)
     folders = sorted({target.path.parent for target in targets})
     try:
@@ -141,7 +141,7 @@ def _replace(targets: Sequence[Target]) -> None:
 
 
 def _keep(target: Target) -> None:
-    """Keeps what is there under another name too, by a link where the file system has them."""
+    """Keeps the existing file under another name too, by a hard link if the file system supports them."""
     if not target.path.exists():
         return
     target.before.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Lines of text files: numbered, and given back where a reader went too far."""
+"""Lines of text files: numbered, and put back if a reader went too far."""
 
 import codecs
 import io
@@ -12,7 +12,7 @@ TOO_LONG = "\0TOO LONG\n"
 
 
 def _undecoded(error: UnicodeError) -> tuple[str, int]:
-    """Bytes that are no text become lone surrogates, by which a record with them is known."""
+    """Replaces undecodable bytes with lone surrogates, which mark the records that contain them."""
     assert isinstance(error, UnicodeDecodeError)
     return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
 
@@ -21,20 +21,20 @@ codecs.register_error("undecoded", _undecoded)
 
 
 def decoded(stream: BinaryIO, encoding: str) -> io.TextIOWrapper:
-    """The text of a stream, line ends as they are; each byte that is no text is one lone surrogate."""
+    """The text of a stream, line ends unchanged; each undecodable byte becomes one lone surrogate."""
     return io.TextIOWrapper(stream, encoding, errors="undecoded", newline="")
 
 
 class TextLines(Iterator[str]):
     """The physical lines of a file, with their ends; `taken` holds those since it was last cleared.
 
-    What stands for a line that is too long is TOO_LONG.
+    TOO_LONG stands for a line that is too long.
     """
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._waiting: deque[str] = deque()
-        self.number = 0  # of the line that was given out last, from 1
+        self.number = 0  # of the last line returned, from 1
         self.taken: list[str] = []
 
     def __next__(self) -> str:
@@ -54,13 +54,13 @@ class TextLines(Iterator[str]):
         return TOO_LONG
 
     def back(self, lines: Iterable[str]) -> None:
-        """Has these lines, which were given out last, come again."""
+        """Puts these lines, the last ones returned, back to be read again."""
         before = len(self._waiting)
         self._waiting.extendleft(reversed(list(lines)))
         self.number -= len(self._waiting) - before
 
     def ahead(self, count: int) -> list[str]:
-        """Up to so many of the next lines, which come all the same."""
+        """Up to `count` of the next lines, without consuming them."""
         while len(self._waiting) < count and (line := self._read()):
             self._waiting.append(line)
         return [self._waiting[place] for place in range(min(count, len(self._waiting)))]

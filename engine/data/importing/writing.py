@@ -1,6 +1,6 @@
-"""Rows into files: all of them into one without a name first, then those of each part into its own.
+"""Rows into files: all of them into a nameless file first, then those of each part into its own file.
 
-The first file takes the rows as they come; sample and split are chosen by their hashes, and the rows copied out of it.
+The first file takes the rows as they come; sample and split are chosen by their hashes, and the rows copied from it.
 """
 
 import tempfile
@@ -23,14 +23,14 @@ from engine.data.text_checks import row_hashes
 
 GROUP_ROWS = 10_000
 SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])
-WITH_TURNS = SCHEMA.append(pa.field(turns_column("prompt"), pa.list_(pa.int32())))  # null where there is one turn
-WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file that is written
+WITH_TURNS = SCHEMA.append(pa.field(turns_column("prompt"), pa.list_(pa.int32())))  # null for a single turn
+WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file written
 PARTS = ("train", "valid", "test")  # numbered as in a Split
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of the rows are taken, and which share of them goes into the files after the first."""
+    """Which rows are taken, and the share of them that goes into each file after the first."""
 
     seed: int
     sample: int = 0  # rows; 0: all
@@ -40,7 +40,7 @@ class Choice:
 def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dict[str, int]:
     """Writes the rows, all files or none, and counts them by part; raises InputError.
 
-    A part without rows is not written; where its file exists, nothing is: it may hold rows that are now trained on.
+    A part without rows is not written; if its file exists, nothing is written: it may hold rows now trained on.
     """
     try:
         with folders_of(targets), ExitStack() as stack:
@@ -69,7 +69,7 @@ def _require_absent(targets: Iterable[Target]) -> None:
 
 
 def written_by_import(path: Path) -> bool:
-    """Whether a file is one that an import wrote."""
+    """Whether a file was written by an import."""
     with suppress(pa.ArrowException, OSError):
         return (pq.read_schema(on_disk(path)).metadata or {}).get(b"sft-tui") == WRITTEN_BY[b"sft-tui"]
     return False
@@ -83,7 +83,7 @@ def _unwritable(error: OSError, targets: Sequence[Target]) -> InputError:
 
 
 def _drop(target: Target) -> None:
-    with suppress(OSError):  # it has its name by now, or its folder is none
+    with suppress(OSError):  # it already has its final name, or its folder is not a folder
         target.staged.unlink()
 
 
@@ -120,7 +120,7 @@ def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split, columns: pa.
     with ExitStack() as stack:
         writers: dict[str, Any] = {}
         for target in targets:
-            file = stack.enter_context(target.staged.open("xb"))  # never through a link that somebody put there
+            file = stack.enter_context(target.staged.open("xb"))  # never through a link put there by somebody
             made = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
             writers[target.part] = stack.enter_context(made)
         start = 0

@@ -1,1 +1,1 @@
-"""What records of data sets look like: every one becomes a conversation, and each of its answers a row."""
+"""The shapes of records in data sets: every record becomes a conversation, and each of its answers a row."""

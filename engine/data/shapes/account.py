@@ -1,4 +1,4 @@
-"""The account of an import: every record read is used, or refused under a reason with its first places."""
+"""The account of an import: every record read is either used, or refused with a reason and its first places."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-PLACES, FILES = 3, 20  # kept of each reason: of records, and of files
-DETAIL = 200  # characters of a name out of the file
-COLUMNS = 50  # of a file that are named as not used
-DETAILS = 20  # of one code that are counted apart; further ones are counted under the code alone
+PLACES, FILES = 3, 20  # kept for each reason: of records, and of files
+DETAIL = 200  # characters of a name from the file
+COLUMNS = 50  # of a file that are listed as unused
+DETAILS = 20  # of one code that are counted separately; further ones are counted under the code alone
 
 
 class RefusedError(Exception):
-    """A record that cannot be used: a code of `engine.contract.reasons`, and what of the file belongs to it."""
+    """A record that cannot be used: a code of `engine.contract.reasons`, and the detail from the file."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         self.code = code
@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 
 class ImportNotice(NamedTuple):
-    """Something that costs no record but should be known; comes in the place of a record."""
+    """Something worth knowing that does not cost a record; comes in place of a record."""
 
     code: str
     detail: str = ""
@@ -33,14 +33,14 @@ class ImportNotice(NamedTuple):
 
 @dataclass
 class Count:
-    """How often something came, and where first."""
+    """How often something occurred, and where first."""
 
     count: int = 0
     places: list[str] = field(default_factory=list)
 
 
 class Reasons(dict[str, Count]):
-    """What was refused, or noticed, by reason; of each the first places are kept, as many as `places` says."""
+    """Refusals or notices by reason, each with its first places, at most `places` of them."""
 
     def __init__(self, places: int = PLACES) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Reasons(dict[str, Count]):
 
 @dataclass
 class FileAccount:
-    """What one file turned out to be, and what came of its records."""
+    """The format and columns found in one file, and what became of its records."""
 
     path: str
     format: str = ""
@@ -87,10 +87,10 @@ class FileAccount:
     used: int = 0
     made: int = 0  # rows
     refused: int = 0
-    unused: list[str] = field(default_factory=list)  # columns with something in them that no shape reads
+    unused: list[str] = field(default_factory=list)  # columns with content that no shape reads
 
     def leave_out(self, columns: Iterable[str]) -> None:
-        """Names columns that are not used, once."""
+        """Records columns as unused, each once."""
         for name in columns:
             if name[:DETAIL] not in self.unused and len(self.unused) < COLUMNS:
                 self.unused.append(name[:DETAIL])
@@ -98,16 +98,16 @@ class FileAccount:
 
 @dataclass
 class Account:
-    """What came of all files: records = used + refused, made = kept + repeated (rows)."""
+    """The result over all files: records = used + refused, made = kept + repeated (rows)."""
 
     files: list[FileAccount] = field(default_factory=list)
     shapes: Counter[str] = field(default_factory=Counter)
     refused: Reasons = field(default_factory=Reasons)
     noticed: Reasons = field(default_factory=Reasons)
-    passed_over: Reasons = field(default_factory=partial(Reasons, FILES))  # files of a folder that are not rows
+    passed_over: Reasons = field(default_factory=partial(Reasons, FILES))  # files of a folder that contain no rows
     repeated: int = 0
     conversations: int = 0
-    with_history: int = 0  # rows whose question has turns before it
+    with_history: int = 0  # rows whose question has earlier turns
     preview: list[list[str]] = field(default_factory=list)
 
     def use(self, file: FileAccount, shape: str, rows: int) -> None:
@@ -130,7 +130,7 @@ class Account:
 
     @property
     def made(self) -> int:
-        """Rows made of them, repeated ones among them."""
+        """Rows made from them, including repeated ones."""
         return sum(file.made for file in self.files)
 
     def to_json(self) -> dict[str, Any]:

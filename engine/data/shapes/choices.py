@@ -15,9 +15,9 @@ NUMBER = re.compile(r"[0-9]{1,9}(\.0)?")
 
 
 def options_of(columns: Columns, notices: list[str]) -> list[str]:
-    """`A. …` and so on; none where the record has no options; raises RefusedError where it is unclear which they are.
+    """`A. …` and so on; empty if the record has no options; raises RefusedError if it is unclear which they are.
 
-    They stand in columns called after letters, or in one: a list, an object by letters, or texts and labels apart.
+    They are in columns named by letters, or in one: a list, an object keyed by letters, or separate texts and labels.
     """
     named = columns.options()
     if columns.has("choices"):
@@ -42,7 +42,7 @@ def _listed(value: Any, column: str) -> list[tuple[str, Any]]:
 
 
 def _require_clear(columns: Columns, texts: list[str]) -> None:
-    """Raises RefusedError where the answer may be the number of an option: whether the first is 0 or 1 is not said."""
+    """Raises RefusedError if the answer may be an option's number: whether these start at 0 or 1 is unknown."""
     part = columns.first("answer", "answerer")
     answer = str(columns.get(part)).strip()
     if NUMBER.fullmatch(answer) and (answer not in texts or float(answer) <= len(texts)):

@@ -1,6 +1,6 @@
-"""What columns are called in data sets, by what they hold, and the values of a record under such names.
+"""Column names in data sets, by what they hold, and the values of a record under such names.
 
-Names are compared without case, outer spaces, full-width forms, and with `_` for spaces and hyphens.
+Names are compared ignoring case, outer spaces and full-width forms, and with `_` for spaces and hyphens.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from engine.data.shapes.account import RefusedError
 
-# For each part of a conversation the names that its column has.
+# The column names of each part of a conversation.
 NAMES: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "meta_instruction", "系统", "系统提示", "系统提示词"),
     "history": ("history", "历史", "历史对话"),
@@ -22,7 +22,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "answer": (
         "response", "completion", "answer", "output", "chosen", "answerkey", "回复", "回答", "答案", "答", "输出",
     ),
-    # read where the ones above are not there: elsewhere they are columns about something else
+    # read if those above are absent: otherwise they are columns about something else
     "asker": ("user", "human", "ask", "q", "用户"),
     "answerer": ("assistant", "gpt", "bot", "target", "reply", "a", "助手"),
     "answers": ("answers",),
@@ -31,16 +31,16 @@ NAMES: dict[str, tuple[str, ...]] = {
     "conversations": ("conversations",),
     "conversation": ("conversation", "dialogue", "dialog", "对话"),
     "contents": ("contents",),
-    "prompt_turns": ("prompt_turns",),  # where turns begin in a prompt that an import wrote
+    "prompt_turns": ("prompt_turns",),  # where turns begin in a prompt written by an import
     "data": ("data",),
     "chat": ("chat",),
     "choices": ("choices", "options", "选项"),
-    # false where an answer is one not to be given: the first in data of preferences only
+    # false if an answer should not be given: `label` only in preference data
     "label": ("label",),
     "kto_tag": ("kto_tag",),
-    # of single messages, and of messages with all replies to them
+    # of data with single messages, and of messages with all replies to them
     "tree": ("parent_id", "message_tree_id", "replies"),
-    # what no prompt of text can hold
+    # content that a text prompt cannot hold
     "beyond_text": ("tools", "functions", "image", "images", "audio", "audios", "video", "videos"),
 }  # fmt: skip
 
@@ -49,19 +49,19 @@ LISTS = ("messages", "conversations", "conversation", "contents", "data", "parag
 
 
 def canonical(name: object) -> str:
-    """A name as it is compared."""
+    """A name in the form in which names are compared."""
     text = unicodedata.normalize("NFKC", str(name)).strip("\ufeff \t\r\n").casefold()
     return text.replace(" ", "_").replace("-", "_")
 
 
 PART_OF = {name: part for part, names in NAMES.items() for name in names}
-OPTION = re.compile("(?:option|choice|选项)?_?([a-h])")  # as a canonical name; `a` alone has a meaning of its own
-LONGEST_LAYOUT = 1000  # characters of all names together, of layouts that are kept
-LONGEST_NAME = 64  # characters; no name that is known is as long
+OPTION = re.compile("(?:option|choice|选项)?_?([a-h])")  # as a canonical name; `a` alone has another meaning
+LONGEST_LAYOUT = 1000  # characters of all names together, for layouts that are cached
+LONGEST_NAME = 64  # characters; all known names are shorter
 
 
 def part_of(name: object) -> str:
-    """The part that a column of this name holds; empty where it is not known."""
+    """The part that a column of this name holds; empty if unknown."""
     text = str(name)
     return _part_of(text) if len(text) <= LONGEST_NAME else ""
 
@@ -73,7 +73,7 @@ def _part_of(name: str) -> str:
 
 
 class Read(Container[object]):
-    """The columns that are read: those that were named, and those that some shape has; with `every` all of them."""
+    """The columns that are read: those that were named, and those known to some shape; with `every` all of them."""
 
     def __init__(self, named: Iterable[str], *, every: bool = False) -> None:
         self._named, self._every = frozenset(named), every
@@ -83,7 +83,7 @@ class Read(Container[object]):
 
 
 def listlike(value: Any) -> bool:
-    """Whether a value is a list, the JSON text of one, or an object of lists that are as long as each other."""
+    """Whether a value is a list, the JSON text of one, or an object of lists of equal length."""
     if isinstance(value, Mapping):
         return (
             bool(value)
@@ -94,7 +94,7 @@ def listlike(value: Any) -> bool:
 
 
 def blank(value: Any) -> bool:
-    """Whether a value says nothing: null, NaN, nothing but spaces, an empty list or object, or the text of one."""
+    """Whether a value is empty: null, NaN, only spaces, an empty list or object, or the text of one."""
     if isinstance(value, str):
         return value.strip() in ("", "[]", "{}")
     if isinstance(value, float):
@@ -123,7 +123,7 @@ class ColumnLayout(NamedTuple):
 
 
 def _options(names: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """The columns of options by their letters, which then are nothing else: two and an answer, or more."""
+    """The columns of options by their letters, taken from the other parts: two and an answer, or more."""
     candidates = [*names.pop("option"), *names.get("answerer", ())]
     found = {letter[1]: name for name in candidates if (letter := OPTION.fullmatch(canonical(name)))}
     if not {"a", "b"} <= found.keys() or (len(found) == 2 and "answer" not in names):
@@ -134,11 +134,11 @@ def _options(names: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-_layout_of = lru_cache(64)(ColumnLayout.of)  # few records of a file differ in their columns
+_layout_of = lru_cache(64)(ColumnLayout.of)  # the records of a file have few different layouts
 
 
 class Columns:
-    """The values of a record by what they hold; `asked` are the columns that were named for prompt and response."""
+    """The values of a record by what they hold; `asked` are the columns named for prompt and response."""
 
     def __init__(self, record: Mapping[Any, Any], asked: tuple[str, str] = ("", "")) -> None:
         for name in filter(None, asked):
@@ -150,20 +150,20 @@ class Columns:
         short = sum(map(len, map(str, columns))) < LONGEST_LAYOUT
         self._names, self.parts, self._options = (_layout_of if short else ColumnLayout.of)(columns, asked)
         self.used: set[Any] = set()
-        self._chosen: dict[str, Any] = {}  # what was found out before
+        self._chosen: dict[str, Any] = {}  # cached column names
         self._filled: dict[str, bool] = {}
 
     def options(self) -> list[tuple[str, Any]]:
-        """The options of a question that stand in columns of their own, by their letters."""
+        """The options of a question that have their own columns, by their letters."""
         if not self._options:
             return []
         self.used |= set(self._options.values())
         return [(letter.upper(), self._record[name]) for letter, name in self._options.items()]
 
     def name(self, part: str) -> Any:
-        """The name of the column that holds a part, the first with something in it; None where there is no such column.
+        """The name of a part's column, the first with content; None if there is no such column.
 
-        Raises RefusedError where two have different contents: which of them is meant is for a person to say.
+        Raises RefusedError if two have different contents: a person must say which of them is meant.
         """
         if part not in self._chosen:
             self._chosen[part] = self._choice(part)
@@ -187,7 +187,7 @@ class Columns:
             raise RefusedError("columns_ambiguous", ", ".join(map(str, names)))
 
     def has(self, part: str) -> bool:
-        """Whether there is a column for a part with something in it: a list where it is to be one."""
+        """Whether a part has a column with content, which must be a list for parts that are lists."""
         if part not in self.parts:
             return False
         filled = self._filled.get(part)
@@ -202,7 +202,7 @@ class Columns:
         return part not in LISTS or listlike(self._record[name])
 
     def get(self, part: str) -> Any:
-        """The value of a part; None where there is none."""
+        """The value of a part; None if there is none."""
         name = self.name(part)
         if name is None:
             return None
@@ -210,7 +210,7 @@ class Columns:
         return self._record[name]
 
     def first(self, *parts: str) -> str:
-        """The first of some parts with something in its column, else the first that has a column, else the first."""
+        """The first of these parts whose column has content, else the first that has a column, else the first."""
         for there in (self.has, self.parts.__contains__):
             for part in parts:
                 if there(part):
@@ -218,7 +218,7 @@ class Columns:
         return parts[0]
 
     def beyond_text(self) -> None:
-        """Raises RefusedError where the record has something that no prompt of text can hold."""
+        """Raises RefusedError if the record has content that a text prompt cannot hold."""
         for name in self._names.get("beyond_text", ()):
             if not blank(self._record[name]):
                 raise RefusedError("column_beyond_text", str(name))
@@ -228,5 +228,5 @@ class Columns:
         return ", ".join(map(str, self._record))
 
     def unused(self) -> list[str]:
-        """The columns with something in them that were not asked for."""
+        """The columns with content that were not used."""
         return [str(name) for name, value in self._record.items() if name not in self.used and not blank(value)]

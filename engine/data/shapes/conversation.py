@@ -1,7 +1,7 @@
-"""A conversation, which every shape of record becomes, and the rows that it makes: one for each answer.
+"""A conversation, which every shape of record becomes, and the rows made from it: one for each answer.
 
-The prompt of a row is what stands before the answer. For the first answer that is the question, with the system text
-and a line end before it. Where turns came earlier it is a transcript, in which each turn begins with `Q: ` or `A: `:
+The prompt of a row is the text before the answer. For the first answer that is the question, preceded by the system
+text and a line end. If there were earlier turns it is a transcript, in which each turn begins with `Q: ` or `A: `:
 
     system text
     Q: first question
@@ -20,12 +20,12 @@ MARKS: dict[Role, str] = {"user": "Q: ", "assistant": "A: "}
 
 
 def turns_column(prompt_column: str) -> str:
-    """The column that says where turns begin in the prompts of another, as `data import` writes it."""
+    """The column that records where turns begin in a prompt column, as written by `data import`."""
     return f"{prompt_column}_turns"
 
 
 class Turn(NamedTuple):
-    """What one side says; an answer that is not to be learned is only read by later ones."""
+    """What one side says; an answer that is not to be learned only serves as context for later ones."""
 
     role: Role
     text: str
@@ -33,10 +33,10 @@ class Turn(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is written, and how many turns came before the question, whether the prompt has them or not.
+    """The texts to write, and how many turns came before the question, whether or not the prompt contains them.
 
-    Rows of one conversation, and of others that begin with the same prompt, have an equal `opening`. `starts` are the
-    places in the prompt, in characters, where its turns begin; none where it has no earlier ones.
+    Rows of one conversation, and of others that begin with the same prompt, have the same `opening`. `starts` are the
+    positions in the prompt, in characters, where its turns begin; empty if it has no earlier ones.
     """
 
     prompt: str
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Conversation:
-    """A system text and turns that alternate; `notices` are codes (`engine.contract.reasons`) of what was left out."""
+    """A system text and alternating turns; `notices` are codes (`engine.contract.reasons`) of what was left out."""
 
     system: str = ""
     turns: list[Turn] = field(default_factory=list)
@@ -56,10 +56,10 @@ class Conversation:
 
     @classmethod
     def of(cls, turns: Iterable[Turn]) -> "Conversation":
-        """The conversation of these turns; raises RefusedError where none of them is an answer to something.
+        """The conversation of these turns; raises RefusedError if none of them is an answer to something.
 
-        Turns of one role that follow each other are joined by a line end. A system text after the first turn is part of
-        the question that follows. From an empty turn on nothing is used, nor is a question without an answer.
+        Consecutive turns of one role are joined by a line end. A system text after the first turn becomes part of the
+        question that follows. Nothing from an empty turn on is used, nor is a question without an answer.
         """
         made = cls()
         for turn in turns:
@@ -69,7 +69,7 @@ class Conversation:
         return made
 
     def rows(self, history: int | None = None) -> Iterator[Row]:
-        """A row for each answer that is to be learned; `history` is how many earlier turns its prompt has at most."""
+        """A row for each answer that is to be learned; its prompt has at most `history` earlier turns."""
         opening = ""
         for place, turn in enumerate(self.turns):
             if turn.role != "assistant":
@@ -115,7 +115,7 @@ class Conversation:
 
 
 def prompt_of(system: str, turns: Sequence[Turn]) -> tuple[str, tuple[int, ...]]:
-    """The prompt of a system text and turns, and where in it the turns begin; nowhere where one question is all."""
+    """The prompt of a system text and turns, and where in it the turns begin; no positions for a single question."""
     if len(turns) <= 1 and all(turn.role == "user" for turn in turns):
         return "\n".join([system] * bool(system) + [turn.text for turn in turns]), ()
     prompt, starts = system, []
@@ -127,7 +127,7 @@ def prompt_of(system: str, turns: Sequence[Turn]) -> tuple[str, tuple[int, ...]]
 
 
 def parsed(prompt: str, starts: Sequence[int]) -> tuple[str, list[Turn]]:
-    """The system text and the turns of a prompt; raises ValueError where its turns do not begin at `starts`."""
+    """The system text and the turns of a prompt; raises ValueError if its turns do not begin at `starts`."""
     turns = []
     for start, end in zip(starts, [*starts[1:], len(prompt) + 1], strict=True):
         if start < 0 or end <= start:

@@ -1,4 +1,4 @@
-"""The shapes that records come in, one entry each: the columns it reads, and how it makes conversations of a record."""
+"""The known shapes of records, one entry each: the columns it reads, and how it makes conversations from a record."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from engine.data.shapes.values import SURROGATE, text_of
 
 PLAIN = frozenset(("question", "answer"))
 FALSE = ("false", "0", "0.0")
-PROMPT_PARTS = ("instruction", "question", "input", "context")  # in the order in which they stand in a prompt
+PROMPT_PARTS = ("instruction", "question", "input", "context")  # in the order in which they appear in a prompt
 Notices = list[str]
 Reader = Callable[[Columns, Notices], Iterator[Conversation]]
 
 
 @dataclass(frozen=True)
 class RecordShape:
-    """A shape by its name in accounts and documents.
+    """A shape, with its name in accounts and documents.
 
-    A record of it has something in a column of each of `needs` (keys of NAMES, `a|b` where one of several will do).
-    `example` is a record in short.
+    Its records have content in a column of each of `needs` (keys of NAMES; `a|b` if one of several suffices).
+    `example` is an abbreviated record.
     """
 
     name: str
@@ -36,13 +36,13 @@ class RecordShape:
 
     @cached_property
     def any_of(self) -> tuple[tuple[str, ...], ...]:
-        """Of each of these parts one is needed."""
+        """The alternatives for each needed part, of which one is required."""
         return tuple(tuple(parts.split("|")) for parts in self.needs)
 
 
 @dataclass
 class Shaped:
-    """What a record makes: rows, codes about what was left out of them, and the names of columns that were not read."""
+    """The result for a record: rows, codes about what was left out of them, and the names of unread columns."""
 
     shape: str
     rows: list[Row]
@@ -54,7 +54,7 @@ class Shaped:
 def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None = None) -> Shaped:
     """The rows of a record; raises RefusedError.
 
-    `asked` are the columns that were named for prompt and response, `history` how many earlier turns prompts have.
+    `asked` are the columns named for prompt and response, `history` is how many earlier turns prompts have at most.
     """
     if isinstance(record, RefusedError):
         raise record
@@ -77,7 +77,7 @@ def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None =
 
 
 def _plain(columns: Columns) -> Shaped | None:
-    """What most records are, in half the time: a text for a question, one for an answer, and nothing else to read."""
+    """The most common kind of record, in half the time: a text as question, one as answer, and nothing else to read."""
     if columns.parts != PLAIN:
         return None
     question, answer = columns.get("question"), columns.get("answer")
@@ -88,7 +88,7 @@ def _plain(columns: Columns) -> Shaped | None:
 
 
 def _shape_of(columns: Columns) -> RecordShape:
-    """The first shape whose columns have something in them, else the first whose columns are there."""
+    """The first shape whose columns have content, else the first whose columns exist."""
     possible = _possible(columns.parts)
     for shape in possible:
         if all(any(map(columns.has, parts)) for parts in shape.any_of):
@@ -102,7 +102,7 @@ def _shape_of(columns: Columns) -> RecordShape:
 
 @lru_cache(256)
 def _possible(there: frozenset[str]) -> tuple["RecordShape", ...]:
-    """The shapes that a record with columns for these parts may have: few records of a file differ in that."""
+    """The shapes possible for a record with columns for these parts, which differ little among a file's records."""
     return tuple(shape for shape in SHAPES if all(there.intersection(parts) for parts in shape.any_of))
 
 
@@ -112,9 +112,9 @@ def shape_names() -> list[str]:
 
 
 def suggested(names: Sequence[str]) -> dict[str, str | int]:
-    """What to do about a file with these columns, none of which is the one that was asked for.
+    """Advice for a file with these columns, none of which is the requested one.
 
-    `importable` is 1 where an import knows its shape; `prompt_column` and `response_column` are there where two of the
+    `importable` is 1 if an import knows its shape; `prompt_column` and `response_column` are present if two of the
     columns are all that the shape reads, so that they can be named instead.
     """
     columns = Columns({name: [name] for name in names})
@@ -131,11 +131,11 @@ def suggested(names: Sequence[str]) -> dict[str, str | int]:
     return {"importable": 1, "prompt_column": columns.name(asking), "response_column": columns.name(answering)}
 
 
-# --- how each makes conversations
+# --- how each shape makes conversations
 
 
 def _turns_in(part: str) -> Reader:
-    """Reads the turns in the column of a part, with the system text in a column of its own before them."""
+    """Reads the turns in a part's column, preceded by the system text of a separate column."""
 
     def read(columns: Columns, notices: Notices) -> Iterator[Conversation]:
         _require_wanted(columns, feedback="label" in columns.parts and isinstance(columns.get("label"), bool))
@@ -146,14 +146,14 @@ def _turns_in(part: str) -> Reader:
 
 
 def _moss(columns: Columns, notices: Notices) -> Iterator[Conversation]:
-    """The turns of MOSS, or of a list in a column of the same name, with the system text before them."""
+    """The turns of MOSS, or of a list in a column of the same name, preceded by the system text."""
     value, name = columns.get("chat"), str(columns.name("chat"))
     turns = turns_of(value, name, notices) if listlike(value) else moss_turns(value, name, notices)
     yield Conversation.of(chain(_system(columns, notices), turns))
 
 
 def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
-    """A question, put together from its parts, and its answer; either may be a list of turns."""
+    """A question, assembled from its parts, and its answer; either may be a list of turns."""
     if columns.has("prompt_turns") and columns.name("prompt_turns") == turns_column(str(columns.name("question"))):
         yield _of_import(columns, notices)
         return
@@ -163,7 +163,7 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     turns = list(chain(_system(columns, notices), _history(columns, notices)))
     if is_turns(answer):
         answered = list(turns_of(answer, "answer", notices))
-        if answered and answered[0].role != "assistant":  # which has the question in it, as preference pairs do
+        if answered and answered[0].role != "assistant":  # it contains the question, as in preference pairs
             yield Conversation.of(turns + answered)
             return
     else:
@@ -175,9 +175,9 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
 
 
 def _require_wanted(columns: Columns, *, feedback: bool) -> None:
-    """Raises RefusedError where the answer is marked as a bad example.
+    """Raises RefusedError if the answer is marked as a bad example.
 
-    A `label` says that where the record is one of `feedback`; elsewhere it is the class of something.
+    A `label` marks that only if the record is one of `feedback`; otherwise it is a class label.
     """
     for part in ("kto_tag", "label") if feedback else ("kto_tag",):
         if part in columns.parts and str(columns.get(part)).strip().casefold() in FALSE:
@@ -185,7 +185,7 @@ def _require_wanted(columns: Columns, *, feedback: bool) -> None:
 
 
 def _of_import(columns: Columns, notices: Notices) -> Conversation:
-    """A row of a file that an import wrote: only its answer makes a row again."""
+    """A row of a file written by an import: only its last answer becomes a row again."""
     prompt = _one_text(columns.get("question"), "prompt", notices)
     answer = _one_text(columns.get("answer"), "response", notices)
     if not answer.strip():
@@ -199,7 +199,7 @@ def _of_import(columns: Columns, notices: Notices) -> Conversation:
 
 
 def _prompt(columns: Columns, notices: Notices) -> str:
-    """The parts of a question, each on lines of its own; raises RefusedError where there is none."""
+    """The parts of a question, each on its own lines; raises RefusedError if there is none."""
     values = [columns.get(part) for part in PROMPT_PARTS if columns.has(part)]
     if not values and columns.has("asker"):
         values = [columns.get("asker")]
@@ -210,14 +210,14 @@ def _prompt(columns: Columns, notices: Notices) -> str:
 
 
 def _texts(value: Any, what: str, notices: Notices) -> str:
-    """The text of a value, of a list of texts one a line."""
+    """The text of a value, or of a list of texts, one per line."""
     if isinstance(value, list | tuple):
         return "\n".join(text_of(item, what, notices) or "" for item in value)
     return text_of(value, what, notices) or ""
 
 
 def _one_text(value: Any, what: str, notices: Notices) -> str:
-    """The text of a value, or of a list that holds nothing else; raises RefusedError."""
+    """The text of a value, or of a list with exactly one item; raises RefusedError."""
     if isinstance(value, list | tuple):
         if len(value) != 1:
             raise RefusedError(f"{what}_not_text", f"list of {len(value)}")
@@ -239,7 +239,7 @@ def _history(columns: Columns, notices: Notices) -> Iterator[Turn]:
 
 
 def _answered_from_context(columns: Columns, notices: Notices) -> Iterator[Conversation]:
-    """A question about a text, and the first of its answers, as SQuAD has them."""
+    """A question about a text, and the first of its answers, as in SQuAD."""
     answers = _answers(columns.get("answers"), notices)
     if answers:
         turns = [Turn("user", _prompt(columns, notices)), Turn("assistant", answers[0])]
@@ -247,7 +247,7 @@ def _answered_from_context(columns: Columns, notices: Notices) -> Iterator[Conve
 
 
 def _answers(value: Any, notices: Notices) -> list[str]:
-    """The texts of `{"text": [...]}`, of a list of texts or of `{"text": ...}`; further ones are noticed."""
+    """The texts of `{"text": [...]}`, of a list of texts or of `{"text": ...}`; adds a notice if there are several."""
     if isinstance(value, Mapping):
         value = value.get("text")
     items = value if isinstance(value, list | tuple) else [value]
@@ -258,7 +258,7 @@ def _answers(value: Any, notices: Notices) -> list[str]:
 
 
 def _paragraphs(columns: Columns, notices: Notices) -> Iterator[Conversation]:
-    """All questions of an article, as SQuAD's own files have them."""
+    """All questions of an article, as in SQuAD's own files."""
     for paragraph in _objects(columns, "paragraphs"):
         about = Columns(paragraph)
         for asked in _listed_objects(paragraph.get("qas"), "qas"):
@@ -280,7 +280,7 @@ def _listed_objects(value: Any, name: str) -> list[Mapping[str, Any]]:
 
 
 def _pair_name(columns: Columns) -> str:
-    """The columns of a pair, as the record calls them."""
+    """The columns of a pair, by their names in the record."""
     asking, answering = columns.first(*PROMPT_PARTS, "asker"), columns.first("answer", "answerer")
     return f"{columns.name(asking)}/{columns.name(answering)}"
 

@@ -1,4 +1,4 @@
-"""Conversations as MOSS has them: turns under names, each text with a mark before and behind it."""
+"""Conversations in MOSS's format: named turns, each text enclosed in marks."""
 
 import json
 import re
@@ -15,7 +15,7 @@ NOTHING = ("", "none")
 
 
 def moss_turns(value: Any, column: str, notices: list[str]) -> Iterator[Turn]:
-    """The turns of `{"turn_1": {"Human": …, "MOSS": …}, …}`, or the JSON of it; raises RefusedError."""
+    """The turns of `{"turn_1": {"Human": …, "MOSS": …}, …}`, or of its JSON; raises RefusedError."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -24,7 +24,7 @@ def moss_turns(value: Any, column: str, notices: list[str]) -> Iterator[Turn]:
     if not is_moss(value):
         raise RefusedError("column_not_list", column)
     for _, turn in sorted(value.items(), key=lambda item: int(item[0].removeprefix("turn_"))):
-        if turn is None:  # in a table every conversation has as many as the longest
+        if turn is None:  # in a table every conversation has as many turns as the longest
             continue
         said = {name: _plain(text, notices) for name, text in turn.items()}
         for name in ("Commands", "Tool Responses"):
@@ -36,7 +36,7 @@ def moss_turns(value: Any, column: str, notices: list[str]) -> Iterator[Turn]:
 
 
 def is_moss(value: Any) -> bool:
-    """Whether a value has turns under such names."""
+    """Whether a value has turns with such names."""
     if not isinstance(value, Mapping) or not value:
         return False
     return all(TURN.fullmatch(str(name)) and isinstance(turn, Mapping | None) for name, turn in value.items())

@@ -1,7 +1,7 @@
-"""JSON objects that are whole tables, as pandas writes them, and no records: they are refused by their name.
+"""JSON objects that are whole tables, as written by pandas, and not records: they are refused by orient name.
 
-They are not read, for all of a file would have to be held at once, and a table of lists can be told from a record with
-lists in it by nothing but its looks.
+They are not read, since a whole file would have to be held in memory, and a table of lists can be told from a record
+with lists in it only by its appearance.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ TEXTS = ("instruction", "question", "input", "context", "answer", "asker", "answ
 
 
 def orient_of(record: Object) -> str:
-    """What pandas calls the way in which an object is a table (`split`, `index`, `columns`, `list`); empty for none."""
+    """The name that pandas gives this layout of a table (`split`, `index`, `columns`, `list`); empty for a record."""
     for value in record.values():  # a generator takes three times as long, for every record
         if not isinstance(value, CONTAINERS):
             return ""
@@ -33,14 +33,14 @@ def _is_split(record: Object) -> bool:
 
 
 def _is_index(record: Object) -> bool:
-    """`{"0": {"prompt": "…", …}, …}`: records under their numbers, or several under names of their own."""
+    """`{"0": {"prompt": "…", …}, …}`: records keyed by number, or several keyed by unknown names."""
     return (len(record) > 1 or all(str(name).isdecimal() for name in record)) and all(
         isinstance(value, Mapping) and not part_of(name) and any(map(part_of, value)) for name, value in record.items()
     )
 
 
 def _is_columns(record: Object) -> bool:
-    """`{"prompt": {"0": "…", …}, …}`: the cells of each column under the same names, most often numbers."""
+    """`{"prompt": {"0": "…", …}, …}`: the cells of each column under the same names, usually numbers."""
     cells = list(record.values())
     if not all(isinstance(value, Mapping) and value and value.keys() == cells[0].keys() for value in cells):
         return False
@@ -49,7 +49,7 @@ def _is_columns(record: Object) -> bool:
 
 
 def _is_list(record: Object) -> bool:
-    """`{"prompt": ["…", …], …}`: as many cells in each column, one of which is of texts, or of conversations."""
+    """`{"prompt": ["…", …], …}`: columns of equal length, at least one of them with texts or conversations."""
     cells = list(record.values())
     if not all(isinstance(value, list) and len(value) == len(cells[0]) for value in cells) or len(cells[0]) < 2:
         return False

@@ -1,4 +1,4 @@
-"""Turns of a conversation in the forms that people write them: roles with texts, pairs, lists of texts."""
+"""Turns of a conversation in their usual forms: roles with texts, pairs, lists of texts."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,19 +17,19 @@ ROLES: dict[Role, tuple[str, ...]] = {
     ),
     "system": ("system", "developer", "系统"),
 }  # fmt: skip
-# Roles of programs that a model calls: what they say is not the model's to learn, nor a person's question.
+# Roles of tools that a model calls: their output is neither the model's to learn nor a person's question.
 TOOL_ROLES = ("tool", "tools", "function", "function_call", "tool_call", "tool_response", "observation", "ipython")
 ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text", "parts")
 CALLS = ("tool_calls", "function_call")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-WEIGHTS = ("weight", "loss", "train")  # of an answer: 0 or false where it is not to be learned
+WEIGHTS = ("weight", "loss", "train")  # of an answer: 0 or false if it is not to be learned
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def turns_of(value: Any, column: str, notices: list[str]) -> Iterator[Turn]:
-    """The turns of a column's value, a list or the JSON of one; raises RefusedError. Adds codes to `notices`."""
+    """The turns of a column's value, a list or its JSON; raises RefusedError. Adds codes to `notices`."""
     items = listed(value, column)
     if all(isinstance(item, str) for item in items):
         for place, text in enumerate(items):
@@ -45,7 +45,7 @@ def turns_of(value: Any, column: str, notices: list[str]) -> Iterator[Turn]:
 
 
 def listed(value: Any, column: str) -> list[Any]:
-    """The value as a list, read from JSON where it is a text; raises RefusedError where it is none."""
+    """The value as a list, parsed from JSON if it is a text; raises RefusedError if it is not one."""
     if not listlike(value):
         raise RefusedError("column_not_list", column)
     if isinstance(value, str):
@@ -53,7 +53,7 @@ def listed(value: Any, column: str) -> list[Any]:
             value = json.loads(value)
         except (ValueError, RecursionError):
             raise RefusedError("column_not_list", column) from None
-    if isinstance(value, Mapping):  # a list of objects, by columns
+    if isinstance(value, Mapping):  # a list of objects, stored by columns
         return [dict(zip(value, parts, strict=True)) for parts in zip(*value.values(), strict=True)]
     return list(value)
 
@@ -83,7 +83,7 @@ def _turns_of_object(item: Mapping[str, Any], notices: list[str]) -> Iterator[Tu
 
 
 def _both(question: Any, answer: Any, notices: list[str]) -> Iterator[Turn]:
-    if not blank(question):  # a model's greeting comes with none
+    if not blank(question):  # a model's greeting has no question
         yield Turn("user", text_of(question, "prompt", notices) or "")
     yield Turn("assistant", text_of(answer, "response", notices) or "")
 
@@ -109,7 +109,7 @@ def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 
 def _content(content: Any, notices: list[str]) -> str:
-    """The text of a turn, which may come in parts; raises RefusedError where one of them is no text."""
+    """The text of a turn, which may come in parts; raises RefusedError if one of them is not text."""
     if not isinstance(content, list):
         return text_of(content, "turn", notices) or ""
     return "".join(_part(part, notices) for part in content)

@@ -1,4 +1,4 @@
-"""Values of cells as text: what is text already, what is taken as text, and what is refused."""
+"""Cell values as text: which are text already, which are converted, and which are refused."""
 
 import math
 import re
@@ -11,9 +11,9 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def text_of(value: Any, what: str, notices: list[str]) -> str | None:
-    """The text of a value, None for null and NaN; raises RefusedError that names `what` it was to be.
+    """The text of a value, None for null and NaN; raises RefusedError naming `what` it should have been.
 
-    A number is taken as it would be written, which is noticed: files made from tables have numbers in text columns.
+    A number is accepted as it would be written, with a notice: files made from tables have numbers in text columns.
     """
     if isinstance(value, str):
         if SURROGATE.search(value):
@@ -32,12 +32,12 @@ def text_of(value: Any, what: str, notices: list[str]) -> str | None:
         notices.append("number_as_text")
     try:
         return str(value)
-    except ValueError:  # more digits than Python writes
+    except ValueError:  # more digits than Python converts
         raise RefusedError(f"{what}_not_text", "a number of thousands of digits") from None
 
 
 def kind_of(value: Any) -> str:
-    """What a person calls a value that is no text."""
+    """The name that a person would use for a value that is not text."""
     if isinstance(value, bool):
         return "true" if value else "false"
     names = {dict: "object", list: "list", tuple: "list", float: "infinity"}

@@ -1,1 +1,1 @@
-"""Every other encoder-decoder model, and every other device: transformers' own code, padded."""
+"""All other encoder-decoder models, and all other devices: transformers' own code, padded."""

@@ -1,6 +1,6 @@
-"""Facts on a model of any family but T5, from the class that transformers has for it: built without its weights.
+"""Facts about a model of any family but T5, from its transformers class, which is built without its weights.
 
-Needs torch; an inspection imports it only where it must.
+Needs torch; an inspection imports it only if it has to.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from engine.models.freezing import freeze
 from engine.models.seq2seq.from_transformers import loaded
 from engine.models.weightfile import Tensors, wrapper_of
 
-POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # what families call a table of positions
+POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # names that families give to a table of positions
 
 
 def describe(path: Path, parts: str, tensors: Tensors) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def describe(path: Path, parts: str, tensors: Tensors) -> dict[str, Any]:
 
 
 def wrapper_in(path: Path, names: Mapping[str, Any]) -> str:
-    """What stands before the names of all weights in a folder's files, and is no part of the family's."""
+    """The prefix of the names of all weights in a folder's files that is not part of the family's names."""
     with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"), torch.device("meta"):
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         kind: Any = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.get(type(config), None)
@@ -53,13 +53,13 @@ def wrapper_in(path: Path, names: Mapping[str, Any]) -> str:
 
 
 def positions(net: Any) -> dict[str, int]:
-    """How many tokens a prompt and a label may have at most, where the model has a place for only so many."""
+    """The most tokens that a prompt and a label may have, for models with a limited number of positions."""
     found = {"prompt": _positions(net.get_encoder()), "label": _positions(net.get_decoder())}
     return {part: most for part, most in found.items() if most}
 
 
 def _positions(part: nn.Module) -> int:
-    """The places in the tables of a part; 0 where there is none, or where it grows with the longest row."""
+    """The number of positions in the tables of a part; 0 if there is none, or if it grows with the longest row."""
     tables = [
         module
         for name, module in part.named_modules()

@@ -1,4 +1,4 @@
-"""transformers' own model of a folder, or with given weights, and whether these fit."""
+"""transformers' own model from a folder or from given weights, and the check that these fit."""
 
 import re
 import warnings
@@ -17,15 +17,15 @@ from engine.models.misfit import misfit
 
 
 def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
-    """transformers' model of a folder, without `wrapper` before its weights' names; raises InputError."""
+    """transformers' model from a folder, with `wrapper` removed from its weights' names; raises InputError."""
     renamed = {"key_mapping": {f"^{re.escape(wrapper)}": ""}} if wrapper else {}
-    with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"):  # said in our own words
+    with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"):  # reported in our own words
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             path,
             dtype=torch.float32,
             local_files_only=True,
-            trust_remote_code=False,  # its default asks on standard input, and a "y" there would run the folder's code
-            ignore_mismatched_sizes=True,  # they are told in our own words
+            trust_remote_code=False,  # the default asks on standard input, and a "y" there would run the folder's code
+            ignore_mismatched_sizes=True,  # reported in our own words
             output_loading_info=True,
             **renamed,
             **more,
@@ -35,14 +35,14 @@ def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
 
 
 def with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:
-    """A model of class `kind` with the weights `state`; raises InputError where they do not fit."""
+    """A model of class `kind` with the weights `state`; raises InputError if they do not fit."""
     _check_fit(kind, parsed, state, path)
     with reading_untrusted("model_bad", path):
         return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=torch.float32)
 
 
 def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> None:
-    """Compares names and shapes with those of an empty model; names of one shared weight stand for each other."""
+    """Compares names and shapes with those of an empty model; names of one shared weight are equivalent."""
     with reading_untrusted("model_bad", path), torch.device("meta"):
         wanted = kind(parsed).state_dict(keep_vars=True)
     groups: dict[int, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Any sequence-to-sequence model of transformers, run as it is, over rows padded to the longest of them."""
+"""Any sequence-to-sequence model of transformers, run unchanged on rows padded to the longest of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,32 +17,32 @@ IGNORED = -100  # label of padding
 
 
 class PaddedNetwork:
-    """A model that trains and is scored on padded rows; under autocast to bf16 where `autocast` says so."""
+    """A model that trains and is scored on padded rows, under autocast to bf16 if `autocast` is set."""
 
     def __init__(self, model: Any, head: Head | None, chunk: int, *, autocast: bool) -> None:
         self.model, self._head, self._chunk, self._autocast = model, head, chunk, autocast
         self._device = next(model.parameters()).device
 
     def begin_step(self) -> None:
-        """Nothing is kept from one step to the next."""
+        """Does nothing: nothing is kept from one step to the next."""
 
     def drop_frozen_fp32(self) -> None:
-        """All stays as it is: autocast takes each weight from fp32."""
+        """Does nothing: autocast reads each weight from fp32."""
 
     def encodings_bytes(self, _store: TokenStore) -> int | None:
-        """None: the model runs its encoder itself."""
+        """Returns None: the model always runs its encoder itself."""
         return None
 
     def keep_encodings(self, _store: TokenStore, _base: Path, _world: World, *, writes: bool) -> bool:  # noqa: ARG002
-        """None are kept."""
+        """Returns False: no encodings are kept."""
         return False
 
     def scoring_budget(self, budget: int) -> int:
-        """A micro-batch."""
+        """The size of a micro-batch."""
         return budget
 
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
-        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+        """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
         prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
         return len(lengths) * (prompt + label)
 
@@ -61,7 +61,7 @@ class PaddedNetwork:
 
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
-        """The same for each row by itself, without a graph."""
+        """The same for each row separately, without a graph."""
         batch = self._batch(prompts, labels)
         inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
         with self._in_its_kind():
@@ -103,7 +103,7 @@ def pad_prompts(prompts: Sequence[Tensor], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the model takes in place of labels: the decoder's input ids, shifted by the model's own rule."""
+    """The model's inputs in place of labels: the decoder's input ids, shifted by the model's own rule."""
     labels = batch["labels"]
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):
         shifted = model.prepare_decoder_input_ids_from_labels(labels=labels)
@@ -116,7 +116,7 @@ def model_inputs(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: int) -> list[list[int]]:
-    """The most likely next token again and again, with a key-value cache; (rows, length) in, token ids out."""
+    """Generates the most likely next token repeatedly, with a key-value cache; (rows, length) in, token ids out."""
     settings = GenerationConfig(
         max_new_tokens=longest,
         num_beams=1,
@@ -127,7 +127,7 @@ def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: i
         decoder_start_token_id=model.config.decoder_start_token_id,
     )
     own = model.generation_config
-    model.generation_config = settings  # what the model's own adds, a repetition penalty say, is not greedy
+    model.generation_config = settings  # the model's own settings, such as a repetition penalty, would not be greedy
     try:
         replies = model.generate(
             input_ids=ids, attention_mask=mask, generation_config=settings, **_cache_for(model.config)
@@ -138,9 +138,9 @@ def greedy_replies(model: Any, ids: torch.Tensor, mask: torch.Tensor, longest: i
 
 
 def _cache_for(config: Any) -> dict[str, Any]:
-    """A cache that grows with the decoder, where the one transformers would make is too small.
+    """A cache that grows with the decoder, if the one that transformers would make is too small.
 
-    transformers 5.23 gives a T5's cache as many layers as the encoder has, which fails on a deeper decoder.
+    transformers 5.23 gives a T5's cache as many layers as the encoder has, which fails if the decoder is deeper.
     """
     if getattr(config, "num_decoder_layers", 0) <= getattr(config, "num_hidden_layers", 0):
         return {}

@@ -1,1 +1,1 @@
-"""T5 and mT5 on processors: packed, without padding."""
+"""T5 and mT5 on CPUs: packed, without padding."""

@@ -1,7 +1,7 @@
-"""Greedy replies of a T5 with a key-value cache that holds no row that has ended.
+"""Greedy replies of a T5 with a key-value cache that drops rows that have ended.
 
 Rows leave the batch as they end, keys and values of the encoder's output are computed once, and the cache grows by
-blocks, so that the memory is that of the longest reply written and not of the longest allowed.
+blocks, so that it takes the memory of the longest reply generated and not of the longest allowed.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,25 +21,25 @@ from engine.cpu.weight_casts import Values
 from engine.models.t5.layers import ACTIVATIONS
 
 BLOCK = 32  # tokens that a cache grows by
-FULL = 0.75  # rows are moved together where fewer than this share of them go on
+FULL = 0.75  # rows are compacted if fewer than this share of them are unfinished
 
 
 @dataclass
 class _Cache:
-    """Keys and values of one layer, (rows, room, heads × width), of which each row has its first `counts`."""
+    """Keys and values of one layer, (rows, room, heads × width); the first `counts` of each row are filled."""
 
     keys: Tensor
     values: Tensor
     counts: npt.NDArray[np.int64]
 
     def grow(self) -> None:
-        """Makes room for a token more, and sometimes for a block of them."""
+        """Counts one more token, and adds a block if the cache is full."""
         self.counts = self.counts + 1
         if self.counts[0] > self.keys.shape[1]:
             self.keys, self.values = (functional.pad(part, (0, 0, 0, BLOCK)) for part in (self.keys, self.values))
 
     def keep(self, rows: Tensor) -> None:
-        """Forgets all but these rows."""
+        """Drops all but these rows."""
         self.keys, self.values, self.counts = self.keys[rows], self.values[rows], self.counts[rows.numpy()]
 
 
@@ -64,7 +64,7 @@ class Decoding:
         return _Cache(keys, values, np.array(rows.lengths, np.int64))
 
     def keep(self, rows: Tensor) -> None:
-        """Goes on with these rows alone."""
+        """Continues with these rows only."""
         for cache in (*self._own, *self._cross):
             cache.keep(rows)
 
@@ -113,7 +113,7 @@ class Decoding:
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """The first of the greatest logits of each row, (rows,)."""
+    """The index of the first of the greatest logits of each row, (rows,)."""
     return kernels_for(logits).largest(logits)
 
 
@@ -126,9 +126,9 @@ def greedy(
     rows: int,
     longest: int,
 ) -> list[list[int]]:
-    """The most likely next token again and again, at most `longest` for each row; the start token is the first."""
+    """The most likely next token repeatedly, up to `longest` per row; each reply begins with the start token."""
     replies = [[start] for _ in range(rows)]
-    going = list(range(rows))  # whose reply stands at each place of the batch; ended ones stay until rows are moved
+    going = list(range(rows))  # the reply at each place of the batch; ended ones stay until rows are compacted
     ids = torch.full((rows,), start)
     ended = torch.zeros(rows, dtype=torch.bool)
     stops = torch.tensor(ends)

@@ -1,8 +1,8 @@
-"""The output of an encoder that does not learn, kept on disk from one epoch to the next.
+"""The output of a frozen encoder, kept on disk from one epoch to the next.
 
-A row is always encoded together with the same few neighbours of the training file, whichever of them is asked for
+A row is always encoded together with the same few neighbours from the training file, whichever of them is needed
 first. So its encoding has the same bits in every epoch, on every rank and after a resume, whether it was read back or
-computed again.
+recomputed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.data.token_store import TokenStore
 
-# Rows encoded together. More would fill matrix products better, and make the first steps of a run encode more rows
+# Rows encoded together. More would use matrix products better, but make the first steps of a run encode more rows
 # that they do not need: with 8 the first of 16 rows encodes up to 128.
 NEIGHBOURS = 8
 MARK_BYTES = 8
@@ -29,7 +29,7 @@ Encode = Callable[[Sequence[Tensor]], list[Tensor]]
 
 @dataclass(frozen=True)
 class CacheShape:
-    """Of what is kept: tokens of all prompts, width, and kind of a number."""
+    """Sizes of the cache: tokens of all prompts, width, and dtype of a number."""
 
     tokens: int
     width: int
@@ -51,16 +51,16 @@ class Encodings:
 
     def __init__(self, store: TokenStore, shape: CacheShape, encode: Encode, values: int, flags: int) -> None:
         self._store, self._shape, self._encode, self._values = store, shape, encode, values
-        self.writes = True  # or rows are encoded each time anew, to the same bits
+        self.writes = True  # otherwise rows are recomputed each time, to the same bits
         size = len(store) * MARK_BYTES
         os.ftruncate(flags, size)
-        # For each row the checksum of its encoding and one, once that is written: a disk that returns something else
-        # would train another model without a word.
+        # For each row, the checksum of its encoding plus one, once that is written: a disk that returns something else
+        # would silently train a different model.
         self._marks = memoryview(mmap.mmap(flags, size)).cast("Q")
 
     @classmethod
     def open(cls, store: TokenStore, shape: CacheShape, encode: Encode, base: Path) -> Self:
-        """Opens the two files whose names begin with `base`, making those that are not there; raises OSError."""
+        """Opens the two files whose names begin with `base`, creating missing ones; raises OSError."""
         with contextlib.ExitStack() as undo:
             descriptors = []
             for name in files_of(base):
@@ -72,7 +72,7 @@ class Encodings:
         return opened
 
     def of(self, samples: Sequence[int]) -> list[Tensor]:
-        """The encodings of some rows, (prompt tokens, width) each."""
+        """The encodings of some rows, each (prompt tokens, width)."""
         found: dict[int, Tensor] = {}
         for sample in samples:
             if sample not in found:
@@ -89,7 +89,7 @@ class Encodings:
             try:
                 for row, values in encoded.items():
                     self._write(row, values)
-            except OSError:  # a full disk, which is for the checkpoints: rows are encoded again instead
+            except OSError:  # the disk is full and is needed for checkpoints: rows are encoded again instead
                 self.writes = False
         return encoded
 
@@ -101,7 +101,7 @@ class Encodings:
         self._marks[row] = zlib.crc32(data) + 1
 
     def _read(self, row: int) -> Tensor | None:
-        """What was written of a row; None where nothing was, or what is there now is something else."""
+        """The stored encoding of a row; None if there is none, or if its checksum does not match."""
         mark = self._marks[row]
         if not mark:
             return None
@@ -120,5 +120,5 @@ def _bytes_of(values: Tensor) -> memoryview:
 
 
 def files_of(base: Path) -> tuple[Path, Path]:
-    """Where values and the marks of what is known are, until they lose their names."""
+    """The files of the values and of the marks of known rows, until they are unlinked."""
     return base, base.with_name(base.name + "-known")

@@ -1,11 +1,11 @@
-"""The three kinds of T5's layers over rows laid end to end, each with its backward pass written out.
+"""The three kinds of T5's layers over rows laid end to end, each with an explicit backward pass.
 
 Every layer computes x + dropout(inner(norm(x))), where x is the residual stream in fp32 and `inner` runs in the kind
-of the weights that are handed in (bf16, or fp32). Written out, a layer keeps only what its backward pass cannot
-do without, most of it in that kind, and no elementwise operation is done twice.
+of the weights passed in (bf16 or fp32). Written this way, a layer keeps only what its backward pass cannot
+do without, most of it in that dtype, and repeats no elementwise operation.
 
-A layer takes each weight twice: the parameter, for autograd to know whose gradient it is, and its value in the kind
-to compute in. Where there is no backward pass the values may be `Prepacked`, those that multiply the same input as one.
+A layer takes each weight twice: the parameter, so that autograd knows whose gradient it is, and its value in the dtype
+to compute in. Without a backward pass the values may be `Prepacked`, those that multiply the same input as one.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ Weights = Sequence[Any]  # of Tensor or Prepacked
 
 @dataclass(frozen=True)
 class LayerSetting:
-    """What a layer is told besides its weights: dropout inside and at its end, and the norm's epsilon."""
+    """A layer's settings other than its weights: dropout inside and at its end, and the norm's epsilon."""
 
     inner: Rate
     outer: Rate
@@ -37,37 +37,37 @@ class LayerSetting:
 
     @property
     def factor(self) -> float:
-        """What is left by both dropouts is multiplied by this, once."""
+        """The combined scale of both dropouts, applied once."""
         return self.inner.scale * self.outer.scale
 
 
-# --- what the layers share
+# --- shared by the layers
 
 
 def residual(x: Tensor, y: Tensor, setting: LayerSetting) -> tuple[Tensor, Draw | None]:
-    """x + what dropout keeps of y, scaled for itself and for the dropout inside, and its bits; y is overwritten."""
+    """x + what dropout keeps of y, scaled for this dropout and the one inside, and its bits; y is overwritten."""
     draw = setting.source.draw(setting.outer, y.shape)
     return kernels_for(y).residual(x, y, draw, setting.factor), draw
 
 
 def relu_dropped(hidden: Tensor, setting: LayerSetting) -> Tensor:
-    """What dropout keeps of relu(hidden), in its place and not scaled."""
+    """What dropout keeps of relu(hidden), in place and not scaled."""
     draw = setting.source.draw(setting.inner, hidden.shape)
     return kernels_for(hidden).relu_dropped(hidden, draw)
 
 
 def projected(x: Tensor, weights: Weights, parts: int) -> Sequence[Tensor]:
-    """The products of x with each of so many weights, (out, in) of one shape, which may be prepacked as one."""
+    """The products of x with each of `parts` weights, (out, in) of one shape, which may be prepacked as one."""
     if len(weights) == parts:
         return [linear(x, weight) for weight in weights]
     return linear(x, *weights).chunk(parts, dim=1)
 
 
 def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: Tensor) -> Tensor | None:
-    """Of a linear map, from the gradient of what left it and what entered it, where it is needed.
+    """The weight gradient of a linear map, from its output's gradient and its input, if it is needed.
 
-    To what an earlier micro-batch left it is added at once, and None is for autograd: it would take a copy in the
-    parameter's kind to add.
+    If an earlier micro-batch left a gradient, this is added to it at once and autograd gets None: autograd would first
+    copy it to the parameter's dtype.
     """
     if not needed:
         return None
@@ -216,7 +216,7 @@ class _FeedForward(torch.autograd.Function):
         need_scale, need_into, need_out = ctx.needs_input_grad[3:]
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, into.dtype)
         d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
-        # What relu or dropout made zero is zero in `hidden`, and passes no gradient.
+        # Where relu or dropout set `hidden` to zero, no gradient passes.
         d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
         del hidden
         d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.parameters[1])
@@ -260,7 +260,7 @@ class _GatedFeedForward(torch.autograd.Function):
         return d_x, None, None, d_scale, d_gate, d_into, d_out
 
 
-# Of a gated feed-forward, by transformers' names: the function, and the gradient of its input.
+# For a gated feed-forward, by transformers' names: the function, and the gradient of its input.
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "gelu_new": (
         lambda a: functional.gelu(a, approximate="tanh"),
@@ -281,13 +281,13 @@ def dropout(x: Tensor, rate: Rate, source: RandomBits) -> Tensor:
 def last(
     x: Tensor, scale: Tensor, epsilon: float, rate: Rate, source: RandomBits, factor: float, kind: torch.dtype
 ) -> Tensor:
-    """`factor` × dropout(norm(x)), in `kind`; the norm is computed as x is, and `scale` is its parameter."""
+    """`factor` × dropout(norm(x)), in `kind`; the norm is computed in x's dtype, and `scale` is its parameter."""
     draw = source.draw(rate, x.shape)
     return _applied(_Last, x, scale.to(x.dtype), epsilon, draw, factor * rate.scale, kind)
 
 
 def self_attention(x: Tensor, bias: Tensor, setting: LayerSetting, values: Weights, parameters: Weights) -> Tensor:
-    """x + self-attention; x is (tokens, d_model), weights are scale of the norm, query, key, value, output."""
+    """x + self-attention; x is (tokens, d_model), weights are the norm's scale, query, key, value, output."""
     return _applied(_SelfAttention, x, bias, setting, values, *parameters)
 
 
@@ -297,7 +297,7 @@ def cross_attention(x: Tensor, encoded: Tensor, setting: LayerSetting, values: W
 
 
 def feed_forward(x: Tensor, setting: LayerSetting, values: Weights, parameters: Weights) -> Tensor:
-    """x + feed-forward; weights are scale of the norm, [gate,] in, out: with a gate it is T5 1.1's."""
+    """x + feed-forward; weights are the norm's scale, [gate,] in, out: with a gate it is T5 1.1's."""
     return _applied(_GatedFeedForward if len(values) == 4 else _FeedForward, x, setting, values, *parameters)
 
 

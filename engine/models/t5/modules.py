@@ -1,6 +1,6 @@
 """A T5's weights and settings under transformers' names, for `PackedT5`, which computes with them.
 
-transformers' own classes would do as well, but to import them takes 90 MB and two seconds: more than a small model.
+transformers' own classes would also work, but importing them takes 90 MB and two seconds: more than a small model.
 """
 
 import math
@@ -19,19 +19,19 @@ _ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_he
 
 
 def is_known(config: Any) -> bool:
-    """Whether `PackedT5` computes models of this configuration."""
+    """Whether `PackedT5` can compute models of this configuration."""
     if config.model_type not in CLASSES:
         return False
     return config.dense_act_fn in ACTIVATIONS if config.is_gated_act else config.dense_act_fn == "relu"
 
 
 class T5Modules(nn.Module):
-    """T5 or mT5 whose output head is its embeddings; without a forward pass of its own."""
+    """T5 or mT5 whose output head is its embeddings; it has no forward pass of its own."""
 
-    plain_head = True  # logits are its weight times its input, and nothing else
+    plain_head = True  # logits are its weight times its input, without anything else
 
     def __init__(self, config: Any, generation_config: Any, state: Mapping[str, Tensor]) -> None:
-        """Takes the weights `state`, fp32, as they are; raises ValueError where they are not those of such a model."""
+        """Takes the weights `state`, fp32, without copying; raises ValueError if they are not those of such a model."""
         super().__init__()
         self.config, self.generation_config = config, generation_config
         self.architecture = CLASSES[config.model_type]
@@ -86,7 +86,7 @@ class _Weight(nn.Module):
         self.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight.to(torch.float32))
 
 
-Take = Callable[..., _Weight]  # the weight of a name and a shape
+Take = Callable[..., _Weight]  # returns the weight for a name and a shape
 
 
 class _StackModules(nn.Module):
@@ -115,7 +115,7 @@ class _Block(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention or feed-forward with its norm; `part` is its attribute, and the name of its weights."""
+    """Attention or feed-forward with its norm; `part` is its attribute name, and its weights' prefix."""
 
     def __init__(self, config: Any, take: Take, name: str, part: str, is_decoder: bool, *, bias: bool = False) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class _Attention(nn.Module):
     def compute_bias(self, queries: int, keys: int) -> Tensor:
         """Bias of attention scores by relative position, (1, heads, queries, keys).
 
-        Distances up to half of the buckets of a direction have one each, further ones share the rest by their
+        Distances up to half of a direction's buckets have one bucket each; longer ones share the rest by their
         logarithms. After Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
         Transformer" (2020), 2.1.
         """

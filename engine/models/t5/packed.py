@@ -1,7 +1,7 @@
-"""T5 over rows laid end to end: no padding is computed, and each weight is cast once a step.
+"""T5 over rows laid end to end: no padding is computed, and each weight is cast once per step.
 
-Takes `T5Modules`, or transformers' T5ForConditionalGeneration or MT5ForConditionalGeneration, as they are, weights,
-frozen parts and dropout included, and computes what the latter compute.
+Takes `T5Modules`, or transformers' T5ForConditionalGeneration or MT5ForConditionalGeneration, unchanged, with its
+weights, frozen parts and dropout, and computes what the latter two compute.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ from engine.models.t5.layers import LayerSetting
 from engine.models.t5.modules import is_known
 from engine.process.world import World
 
-PREPACKED = 16 << 20  # bytes of a head, up to which it stays so from step to step where it does not learn
-SCORED = 2048  # tokens, beyond which products are no faster
+PREPACKED = 16 << 20  # bytes of a head that does not learn, up to which it stays prepacked from step to step
+SCORED = 2048  # tokens, beyond which products do not get faster
 
 
 def supported(model: Any) -> bool:
-    """Whether a model is one that `PackedT5` computes."""
+    """Whether `PackedT5` can compute a model."""
     return is_known(model.config) and model.get_output_embeddings().bias is None
 
 
 class PackedT5:
-    """A T5 that trains and is scored without padding; `kind` is what matrix products are computed in."""
+    """A T5 that trains and is scored without padding; `kind` is the dtype of the matrix products."""
 
     def __init__(self, model: Any, kind: torch.dtype, chunk: int) -> None:
         self.model, self._chunk = model, chunk
@@ -45,32 +45,32 @@ class PackedT5:
         self._decoder = _Stack(model.decoder, self._values, self._source)
         config = model.config
         self._start = int(config.decoder_start_token_id)
-        scaled = config.model_type == "t5" and config.scale_decoder_outputs  # an mT5 never does, whatever it is told
+        scaled = config.model_type == "t5" and config.scale_decoder_outputs  # mT5 ignores the setting
         self._scale = config.d_model**-0.5 if scaled else 1.0
         self._head_prepacked: Prepacked | None = None
         self._encodings: Encodings | None = None
         self._encoder_learns = any(p.requires_grad for p in model.encoder.parameters())
 
     def begin_step(self) -> None:
-        """Takes the weights as they are now, and begins the random numbers of a step."""
+        """Takes the current weights, and starts the random numbers of a step."""
         self._values.refresh()
         self._source.seed()
 
     def drop_frozen_fp32(self) -> None:
-        """Keeps weights that do not learn in the kind they are computed in alone; they cannot be saved any more."""
+        """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
         for parameter in self.model.parameters():
             if not parameter.requires_grad:
                 parameter.data = self._values[parameter]
         self._values.forget()
 
     def encodings_bytes(self, store: TokenStore) -> int | None:
-        """What the encodings of a file would take on disk; None where its encoder learns."""
+        """The size on disk of the encodings of a file; None if the encoder learns."""
         return None if self._encoder_learns else self._shape(store).bytes
 
     def keep_encodings(self, store: TokenStore, base: Path, world: World, *, writes: bool) -> bool:
         """Takes the encodings of `store` from files whose names begin with `base`, or from the same computation.
 
-        Every rank calls it; False where the files could not be opened. Without `writes` they stay empty.
+        Every rank calls it; returns False if the files could not be opened. Without `writes` they stay empty.
         """
         shape = self._shape(store)
         self._encodings = world.shared(lambda: Encodings.open(store, shape, self._encode_rows, base), files_of(base))
@@ -86,11 +86,11 @@ class PackedT5:
         return [encoded[place] for place in rows.places()]
 
     def scoring_budget(self, budget: int) -> int:
-        """Up to four micro-batches: without a backward pass a layer keeps nothing once the next has begun."""
+        """Up to four micro-batches: without a backward pass a layer keeps nothing after the next one has begun."""
         return min(4 * budget, max(budget, SCORED))
 
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
-        """Tokens computed for a micro-batch of these lengths of prompts and labels."""
+        """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
         return sum(prompt + label for prompt, label in lengths)
 
     def summed_loss(
@@ -98,7 +98,7 @@ class PackedT5:
     ) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
 
-        `samples` are their numbers in the training file: encodings that are kept are found by them.
+        `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
         if samples is None or self._encodings is None:
             encoded, rows = self.encode(prompts)
@@ -109,7 +109,7 @@ class PackedT5:
 
     @torch.no_grad()
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
-        """The same for each row by itself, without a graph."""
+        """The same for each row separately, without a graph."""
         hidden = self._hidden(*self.encode(prompts), labels, prepacked=True)
         module = self.model.get_output_embeddings()
         head = Head(module, module.weight, (), prepacked=self._scoring_head())
@@ -133,7 +133,7 @@ class PackedT5:
         return Head(module, module.weight, (), self._values[module.weight], self._small_head())
 
     def _small_head(self) -> Prepacked | None:
-        """Of a head that does not learn and is small enough to be there twice: its prepacked weight, for good."""
+        """The prepacked weight of a head that is frozen and small enough to keep two copies of; it is never dropped."""
         weight, kind = self.model.get_output_embeddings().weight, self._values.kind
         if weight.requires_grad or weight.numel() * kind.itemsize > PREPACKED:
             return None
@@ -142,18 +142,18 @@ class PackedT5:
         return self._head_prepacked
 
     def _scoring_head(self) -> Prepacked:
-        """The prepacked weight of the head while weights stay as they are."""
+        """The prepacked weight of the head, valid while weights do not change."""
         return self._small_head() or self._values.prepacked(self.model.get_output_embeddings().weight)
 
     def _hidden(self, encoded: Tensor, rows: Rows, labels: Sequence[Tensor], *, prepacked: bool = False) -> Tensor:
-        """The output head's input, (label tokens, d_model), in the kind of the matrix products."""
+        """The output head's input, (label tokens, d_model), in the dtype of the matrix products."""
         before = [functional.pad(label[:-1], (1, 0), value=self._start) for label in labels]
         ids, label_rows = Rows.lay(before)
         embedded = self._embedded(ids)
         return self._decoder.run(embedded, label_rows, encoded, rows, factor=self._scale, prepacked=prepacked)
 
     def encode(self, prompts: Sequence[Tensor]) -> tuple[Tensor, Rows]:
-        """The encoder's output, (prompt tokens, d_model), in the kind of the matrix products."""
+        """The encoder's output, (prompt tokens, d_model), in the dtype of the matrix products."""
         ids, rows = Rows.lay(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
             return self._encoder.run(self._embedded(ids), rows), rows
@@ -183,10 +183,10 @@ class _Stack:
         factor: float = 1.0,
         prepacked: bool = False,
     ) -> Tensor:
-        """`factor` × the stack's output, (tokens, d_model), in the kind of the matrix products, from embedded tokens.
+        """`factor` × the stack's output, (tokens, d_model), in the dtype of the matrix products, from embedded tokens.
 
-        A decoder looks at `encoded`. With `prepacked` there is no backward pass, and many products with each weight
-        before it changes.
+        A decoder attends to `encoded`. With `prepacked` there is no backward pass, and there are many products with
+        each weight before it changes.
         """
         stack, heads = self.module, self.module.config.num_heads
         x = layers.dropout(x, self._rate(), self.source)
@@ -219,7 +219,7 @@ class _Stack:
         """Bias of attention scores by relative position, (heads, longest, longest); a decoder sees no later token."""
         attention = self.module.block[0].layer[0].SelfAttention
         behind, ahead = attention.compute_bias(longest, 1)[0], attention.compute_bias(1, longest)[0]
-        # A distance has one bias, wherever it lies between: its gradient is added up before it is looked up.
+        # All pairs at one distance share a bias, so its gradient is summed before it reaches the table of biases.
         by_distance = torch.cat([behind[:, :, 0].flip(1), ahead[:, 0, 1:]], dim=1)
         bias: Tensor = by_distance.to(torch.promote_types(by_distance.dtype, torch.float32))
         bias = bias.unfold(1, longest, 1).flip(1)
@@ -229,14 +229,14 @@ class _Stack:
         return bias
 
     def _rate(self) -> Rate:
-        """Of the dropout at the ends of the stack."""
+        """The rate of the dropout at the ends of the stack."""
         module = self.module.dropout
         return Rate.of(module.p if module.training else 0.0)
 
     def _setting(
         self, layer: Any, inner: float, owner: nn.Module, pattern: AttentionPattern | None = None
     ) -> LayerSetting:
-        """Dropout inside a layer counts while its `owner` trains, that at its end while its own module does."""
+        """The settings of a layer: inner dropout is active if `owner` trains, that at its end if its module does."""
         return LayerSetting(
             inner=Rate.of(inner if owner.training else 0.0),
             outer=Rate.of(layer.dropout.p if layer.dropout.training else 0.0),
@@ -249,13 +249,13 @@ class _Stack:
     def _attention(
         self, attention: Any, norm: Any, together: str, *, prepacked: bool
     ) -> tuple[layers.Weights, layers.Weights]:
-        """Of an attention whose weights named `together` multiply the same input."""
+        """The weights of an attention in which those named `together` multiply the same input."""
         alone = [[getattr(attention, name).weight] for name in "qkv" if name not in together]
         group = [getattr(attention, name).weight for name in together]
         return self._both(norm.weight, [*alone, group, [attention.o.weight]], prepacked=prepacked)
 
     def _both(self, norm: Any, groups: list[list[Any]], *, prepacked: bool) -> tuple[layers.Weights, layers.Weights]:
-        """Values in the kind to compute in, of which a group is one where they are prepacked, and the parameters."""
+        """Values in the dtype to compute in, each group as one if they are prepacked, and the parameters."""
         parameters = [norm, *(parameter for group in groups for parameter in group)]
         if prepacked:
             return [self.values[norm], *(self.values.prepacked(*group) for group in groups)], parameters

@@ -19,7 +19,7 @@ from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError,
 from engine.contract.reasons import REASONS, counted
 from engine.data.importing.convert import REMEDIES
 from engine.data.text_checks import fault_of
-from sft_tui.cli import data_commands, main
+from sft_tui.cli import data_commands, main, preset_commands
 
 LANGS: tuple[Lang, ...] = ("en", "zh")
 SAYING = {"Message", "Message.of", "InputError", "BusyError"}
@@ -154,7 +154,8 @@ def options_of(command: click.Command) -> set[str]:
 
 OPTION = r"--[a-z][\w-]+"
 COMMANDS = {name: options_of(command) for name, command in main.cli.commands.items()}
-COMMANDS |= {f"data {name}": options_of(command) for name, command in data_commands.data.commands.items()}
+for group in (data_commands.data, preset_commands.presets):
+    COMMANDS |= {f"{group.name} {name}": options_of(command) for name, command in group.commands.items()}
 
 
 @pytest.mark.parametrize("code", MESSAGES)

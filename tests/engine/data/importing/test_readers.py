@@ -457,8 +457,8 @@ def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monke
 def test_a_line_of_a_csv_that_is_too_long_costs_itself_alone(
     read: Reader, monkeypatch: pytest.MonkeyPatch, before: str, refused: Any
 ) -> None:
-    for name in ("text.LONGEST_RECORD", "csvfile.LONGEST_RECORD", "text.CHUNK"):
-        monkeypatch.setattr(f"engine.data.{name}", 100 if name.startswith("text") else 10_000)
+    for name in ("text_stream.LONGEST_RECORD", "csvfile.LONGEST_RECORD", "text_stream.CHUNK"):
+        monkeypatch.setattr(f"engine.data.importing.{name}", 100 if name.startswith("text") else 10_000)
     long = f"长,{'x' * 5000}"
     for end in ("\n", "\r", "\r\n"):
         found, came = read("prompt,response\n" + before + f"{long}\n一,1\n二,2\n{long}".replace("\n", end))

@@ -257,7 +257,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], tuple[PackedT5,
             sources.append(Recorded())
             return sources[-1]
 
-        monkeypatch.setattr("engine.models.t5.packed.Source", source)
+        monkeypatch.setattr("engine.models.t5.packed.RandomBits", source)
         network = packed(net)
         (only,) = sources
         return network, only
