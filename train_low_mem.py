@@ -21,6 +21,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import os
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -54,6 +55,7 @@ from sft_tui.text import safe
 if TYPE_CHECKING:
     from engine.process.job import Job
 
+PATIENCE = 5.0  # seconds: a launcher ends all ranks with the first, and rank 0 still has to say why
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -133,6 +135,8 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
     except InputError as error:
         if main_rank:
             tell(error, LANG)
+        else:
+            time.sleep(PATIENCE)
         leave(error.exit_code)
     attendant = attend(world, run_dir)
     work = partial(noticed, train_job if job == "train" else score, attendant)
