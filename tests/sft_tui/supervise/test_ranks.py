@@ -1,5 +1,6 @@
 """The processes of an attempt: their environment, how each of them ended, and that nothing of them is left."""
 
+import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -103,8 +104,16 @@ def test_a_rank_alone_finds_no_launchers_environment(
     assert (tmp_path / "trainer.log").read_text() == "[]\n"
 
 
-def test_nothing_is_left_of_what_the_ranks_left_behind(run_program: Started) -> None:
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    """This process adopts orphans, and no more after the test."""
     ranks.adopt_orphans()
+    yield
+    ctypes.CDLL(None).prctl(ranks.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("subreaper")
+def test_nothing_is_left_of_what_the_ranks_left_behind(run_program: Started) -> None:
     child = "import time; time.sleep(600)"
     one = run_program(f"import subprocess\nsubprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)")
     all_ended(one)
