@@ -45,6 +45,7 @@ from engine.process.heartbeat import (
 from engine.process.world import World
 
 PHASE_PACE = 0.5  # minimum seconds between two events of one phase
+SOURCES = ("*.py", "*.c", "*.h")
 VERSIONS_OF = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "safetensors", "pyarrow", "sacrebleu")
 
 
@@ -366,7 +367,7 @@ def _own_source() -> str:
 def source_digest(folder: Path) -> str:
     """Twelve hexadecimal digits that identify the source in `folder`."""
     whole = hashlib.sha256()
-    for file in sorted([*folder.rglob("*.py"), *folder.rglob("*.c")]):
+    for file in sorted(file for kind in SOURCES for file in folder.rglob(kind)):
         whole.update(f"{file.relative_to(folder)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()[:12]
 

@@ -183,7 +183,11 @@ def test_another_source_has_another_digest(tmp_path: Path) -> None:
     found.append(job.source_digest(tmp_path))
     (tmp_path / "inner" / "d.c").write_text("4")
     found.append(job.source_digest(tmp_path))
-    assert len(set(found)) == 4
+    (tmp_path / "e.h").write_text("5")  # what code in C is made of, too
+    found.append(job.source_digest(tmp_path))
+    (tmp_path / "e.h").write_text("6")
+    found.append(job.source_digest(tmp_path))
+    assert len(set(found)) == 6
 
 
 def test_an_attempt_tells_what_it_began_with(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
