@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
-from engine.contract.presets import preset
+from engine.contract.presets import PLAIN_NAME, preset
 from engine.contract.project import is_here, place_of, seen_from
 from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, refuse_unfinished
 from engine.contract.stream import next_attempt
@@ -253,7 +252,7 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
     """Opens a resumed run's own folder, or else a new one; raises InputError."""
     earlier = _own_folder(logs, record) if record.resume else None
     made = 0 if earlier else 1 + sum(not path.exists() for path in (logs, *logs.parents))
-    plain = record.preset if re.fullmatch(r"\w[\w.-]{,59}", record.preset) else "run"  # it may come from a file
+    plain = record.preset if PLAIN_NAME.fullmatch(record.preset) else "run"  # it may come from a file
     begins = plain if record.job == "train" else f"{plain}-{record.job}"
     run_dir = earlier or create_run_dir(logs, begins)
     name = run_dir.path.name

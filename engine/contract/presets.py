@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import FIELDS, RunConfig, check, check_kind, to_json
-from engine.contract.files import read_linked, reason
+from engine.contract.files import read_linked, reason, staged
 from engine.contract.messages import InputError, Lang
 
 BUILT_IN = Path(__file__).with_name("presets.toml")
@@ -130,7 +130,7 @@ def _preset(name: str, heirs: tuple[str, ...]) -> Preset:
 def _of_file(name: str, file: Path, heirs: tuple[str, ...] = ()) -> Preset:
     try:
         status = file.stat()
-        table = _table(file, status.st_mtime_ns, status.st_size)
+        table = _table(file.absolute(), status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise InputError("preset_unreadable", path=str(file), **reason(error)) from None
     parent = table.get("parent", "sft-small")
@@ -191,17 +191,19 @@ def save(name: str, parent: str, values: Mapping[str, Any], folder: Path, *, wor
     if name == parent:
         raise InputError("preset_circle", name=name, names=f"{name} → {name}")
     check(replace(preset(parent).config, **values))
-    path, staged = folder / f"{name}{SUFFIX}", folder / f".{name}{SUFFIX}.{os.getpid()}"
+    path = folder / f"{name}{SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staged.write_text(to_toml(parent, values, words), encoding="utf-8")
+        place = staged(path)
         try:
+            with place.open("x", encoding="utf-8") as file:
+                file.write(to_toml(parent, values, words))
             if replaces:
-                staged.replace(path)
+                place.replace(path)
             else:
-                os.link(staged, path)  # fails if the file exists, even if it was created just now
+                os.link(place, path)  # fails if the file exists, even if it was created just now
         finally:
-            staged.unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
     except FileExistsError:
         raise InputError("preset_exists", name=name, path=str(path)) from None
     except OSError as error:

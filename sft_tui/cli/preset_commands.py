@@ -39,7 +39,8 @@ def list_presets() -> None:
         echo(f"{entry.name:<{width}}  {entry.summary(LANG)}")
     for name, file in own.items():
         try:
-            summary = preset(name).summary(LANG) or say("preset_from", LANG, parent=preset(name).parent)
+            entry = preset(name)
+            summary = entry.summary(LANG) or say("preset_from", LANG, parent=entry.parent)
             echo(f"{name:<{width}}  {text.safe(summary, HELP_LENGTH)} ({text.safe(str(file))})")
         except InputError as error:
             echo(say("error", LANG, text=text.safe(error.message.what(LANG))), err=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.contract import files
 from engine.contract.config import check
 from engine.contract.messages import InputError
 from engine.contract.presets import built_in, preset, presets, save, to_toml
@@ -248,6 +249,21 @@ def test_a_name_that_cannot_be_taken_is_refused(name: str, code: str, here: Path
     assert refused.value.message.code == code
     assert preset("shop").config.epochs == 8
     save("shop", "sft-small", {"epochs": 3}, Path("presets"), replaces=True)
+    assert preset("shop").config.epochs == 3
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_what_a_link_in_the_place_of_a_preset_points_to_is_left_alone(replaces: bool, here: Path) -> None:
+    """Neither the preset's name nor that of the file it is written to first is followed."""
+    (here / "presets").mkdir()
+    victim = here / "victim"
+    victim.write_text("mine")
+    planted = [files.staged(here / "presets" / "shop.toml"), here / "presets" / "shop.toml"]
+    for link in planted if replaces else planted[:1]:
+        link.symlink_to(victim)
+    path = save("shop", "sft-small", {"epochs": 3}, here / "presets", replaces=replaces)
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
     assert preset("shop").config.epochs == 3
 
 

@@ -110,6 +110,28 @@ def test_a_setting_is_fixed_whatever_is_in_a_name(played: Callable[..., None]) -
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_text("epochz = 3")], ids=["gone", "spoilt"])
+def test_a_preset_of_ones_own_that_can_no_longer_be_read_leaves_the_list(
+    spoil: Callable[[Path], object], played: Callable[..., None]
+) -> None:
+    file = Path("presets/shop.toml")
+
+    async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
+        file.parent.mkdir()
+        file.write_text("epochs = 7")
+        screen._refresh()
+        screen._choose("shop")
+        assert "shop" in shown(screen)
+        assert screen.state.config.epochs == 7
+        spoil(file)
+        screen._refresh()
+        assert screen.state.preset == "sft-small"
+        assert "shop" not in shown(screen)
+        await pilot.press("down", "up", "e", "escape")
+
+    played(report(), steps)
+
+
 def test_a_run_in_the_way_is_opened_and_not_hidden_behind_the_screen(
     played: Callable[..., None], started: list[Any], commands: list[FakeCommand]
 ) -> None:
@@ -210,7 +232,7 @@ def test_several_ways_out_are_listed_and_one_is_chosen(played: Callable[..., Non
         await pilot.press("f")
         for words in (
             "1 Resume mine-1",
-            "2 Start sft-small anew and keep what is in its folder aside  sft-tui run sft-small --epochs 2 --fresh",
+            "2 Start sft-small over and keep what its folder holds in earlier/  sft-tui run sft-small --epochs 2 --fresh",
             "3 Set output_dir model_save/sft_small → out_2",
         ):
             assert words in shown(screen)
