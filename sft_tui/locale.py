@@ -372,7 +372,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "fix_resume": ("Resume {run}", "继续 {run}"),
     "fix_start": ("Start {preset}", "启动 {preset}"),
     "fix_start_fresh": (
-        "Start {preset} anew and keep what is in its folder aside",
+        "Start {preset} over and keep the old files in earlier/",
         "重新启动 {preset}，并将其目录中已有的内容移到一旁",
     ),
     "fix_command": ("Run `{command}`", "执行 `{command}`"),

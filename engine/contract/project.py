@@ -1,4 +1,4 @@
-"""The folder that a run was started in: relative paths in its settings are relative to it, whoever reads them."""
+"""The folder that a run was started in, which relative paths in its settings are relative to in every process."""
 
 import os
 from collections.abc import Mapping

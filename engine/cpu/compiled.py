@@ -260,16 +260,16 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Te
 
 
 def normed_backward(
-    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
+    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, bypass: Tensor, *, scale_learns: bool
 ) -> tuple[Tensor, Tensor | None]:
     """See `Kernels.normed_backward`."""
     scale = scale.to(inverse.dtype)
-    beside = beside.contiguous()  # autograd may pass a single number expanded to the whole shape
+    bypass = bypass.contiguous()  # autograd may pass a single number expanded to the whole shape
     tokens, width = plain.shape
-    blocks, d_x = -(-tokens // BLOCK), torch.empty_like(beside)
-    parts = beside.new_zeros(blocks, width) if scale_learns else None
+    blocks, d_x = -(-tokens // BLOCK), torch.empty_like(bypass)
+    parts = bypass.new_zeros(blocks, width) if scale_learns else None
     values = (_address(each, plain.dtype) for each in (gradient, plain))
-    precise = (None if each is None else _address(each, torch.float32) for each in (inverse, scale, beside, d_x, parts))
+    precise = (None if each is None else _address(each, torch.float32) for each in (inverse, scale, bypass, d_x, parts))
     work = BLOCK * width * WORK_OF_AN_ELEMENT
     _dealt("normed_backward", blocks, work, *values, *precise, width, tokens, BLOCK, _half(plain))
     return d_x, None if parts is None else parts.sum(dim=0)

@@ -42,7 +42,7 @@ void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int
 void normed(const float *x, const void *scale, void *plain, void *scaled, float *inverse, int64_t width,
             float epsilon, int64_t half, int64_t pieces, int64_t parts);
 void normed_backward(const void *gradient, const void *plain, const float *inverse, const float *scale,
-                     const float *beside, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
+                     const float *bypass, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
                      int64_t half, int64_t pieces, int64_t parts);
 void residual(const float *x, const void *y, float *out, float factor, int64_t dropped, int64_t seed, int64_t word,
               int64_t width, int64_t half, int64_t pieces, int64_t parts);

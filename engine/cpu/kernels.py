@@ -80,11 +80,11 @@ class Kernels(Protocol):
         """
 
     def normed_backward(
-        self, gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
+        self, gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, bypass: Tensor, *, scale_learns: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Gradients of x and of the norm's scale, from that of norm(x) × scale; `plain` is the first of `normed`.
 
-        That of x includes `beside`, the gradient that bypasses the layer.
+        That of x includes `bypass`, the gradient that bypasses the layer.
         """
 
     def residual(self, x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:

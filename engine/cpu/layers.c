@@ -33,7 +33,7 @@ void normed(const float *x, const void *scale, void *plain, void *scaled, float 
 }
 
 INLINE void normed_backward_as(int half, const void *gradient, const void *plain, const float *inverse,
-                               const float *scale, const float *beside, float *d_x, float *d_scale, int64_t width,
+                               const float *scale, const float *bypass, float *d_x, float *d_scale, int64_t width,
                                int64_t first, int64_t last) {
     for (int64_t token = first; token < last; token++) {
         int64_t row = token * width;
@@ -47,22 +47,22 @@ INLINE void normed_backward_as(int half, const void *gradient, const void *plain
         for (int64_t j = 0; j < width; j += LANES) {
             vec by = read_some(gradient, row + j, width - j, half) * read_some(scale, j, width - j, 0);
             vec found = (by + read_some(plain, row + j, width - j, half) * shared) * inverse[token];
-            write_some(d_x, row + j, width - j, found + read_some(beside, row + j, width - j, 0), 0);
+            write_some(d_x, row + j, width - j, found + read_some(bypass, row + j, width - j, 0), 0);
         }
     }
 }
 
-/* The gradient of x plus `beside`, which bypasses the layer, and that of the scale, a partial sum per block. */
+/* The gradient of x plus `bypass`, which bypasses the layer, and that of the scale, a partial sum per block. */
 void normed_backward(const void *gradient, const void *plain, const float *inverse, const float *scale,
-                     const float *beside, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
+                     const float *bypass, float *d_x, float *d_scale, int64_t width, int64_t tokens, int64_t block,
                      int64_t half, int64_t pieces, int64_t parts) {
     EACH_PART {
         int64_t first = FIRST, last = LAST;
         for (int64_t at = first; at < last; at++) {
             float *part = d_scale ? d_scale + at * width : NULL;
             int64_t from = at * block, to = from + block < tokens ? from + block : tokens;
-            if (half) normed_backward_as(1, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
-            else normed_backward_as(0, gradient, plain, inverse, scale, beside, d_x, part, width, from, to);
+            if (half) normed_backward_as(1, gradient, plain, inverse, scale, bypass, d_x, part, width, from, to);
+            else normed_backward_as(0, gradient, plain, inverse, scale, bypass, d_x, part, width, from, to);
         }
     }
 }

@@ -118,7 +118,7 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Te
 
 
 def normed_backward(
-    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, beside: Tensor, *, scale_learns: bool
+    gradient: Tensor, plain: Tensor, inverse: Tensor, scale: Tensor, bypass: Tensor, *, scale_learns: bool
 ) -> tuple[Tensor, Tensor | None]:
     """See `Kernels.normed_backward`."""
     precise = inverse.dtype
@@ -128,7 +128,7 @@ def normed_backward(
     d_scale = along.sum(dim=0) if scale_learns else None
     shared = torch.mv(along, scale).div_(-scale.shape[0])[:, None]
     d_x = g.mul(scale).addcmul_(n, shared).mul_(inverse)
-    return d_x.add_(beside), d_scale
+    return d_x.add_(bypass), d_scale
 
 
 def residual(x: Tensor, y: Tensor, draw: Draw | None, factor: float) -> Tensor:

@@ -54,7 +54,7 @@ def test_what_is_read_later_stands_before_what_came_first(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("steps", [3, 10, 11, 19, 20, 21, 500])
-@pytest.mark.parametrize("later", [0, 1, 15])  # so many are read later than the newest
+@pytest.mark.parametrize("later", [0, 1, 15])  # lines that are read later than the newest
 def test_the_first_lines_and_the_newest_stay_and_what_is_between_is_counted(
     monkeypatch: pytest.MonkeyPatch, steps: int, later: int
 ) -> None:

@@ -108,9 +108,9 @@ class _Last(torch.autograd.Function):
         ctx.saved = None
         g = gradient.to(plain.dtype)
         g = kernels_for(g, FP32).kept(g, draw, factor, plain.dtype)
-        beside = torch.zeros_like(plain)
+        bypass = torch.zeros_like(plain)
         d_x, d_scale = kernels_for(plain).normed_backward(
-            g, plain, inverse, scale, beside, scale_learns=ctx.needs_input_grad[1]
+            g, plain, inverse, scale, bypass, scale_learns=ctx.needs_input_grad[1]
         )
         return d_x, d_scale, None, None, None, None
 

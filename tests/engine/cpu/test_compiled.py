@@ -227,19 +227,19 @@ TOKENS = 150
 def between(kernels: Kernels, width: int, kind: torch.dtype, rate: float) -> list[Tensor]:
     """What each of the small functions gives, one after the other."""
     generator = torch.Generator().manual_seed(2)
-    x, y, beside = (torch.randn(TOKENS, width, generator=generator) for _ in range(3))
+    x, y, bypass = (torch.randn(TOKENS, width, generator=generator) for _ in range(3))
     scale = 1 + torch.randn(width, generator=generator) / 3
     gradient = y.flip(0).to(kind)
     source = reseeded(RandomBits())
     draw, other_draw = (source.draw(Rate.of(rate), y.shape) for _ in range(2))
     plain, scaled, inverse = kernels.normed(x, scale.to(kind), 1e-6)
-    d_x, d_scale = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=True)
-    other, nothing = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), beside, scale_learns=False)
+    d_x, d_scale = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), bypass, scale_learns=True)
+    other, nothing = kernels.normed_backward(gradient, plain, inverse, scale.to(kind), bypass, scale_learns=False)
     assert d_scale is not None
     assert nothing is None
     assert torch.equal(other, d_x)
     after = kernels.residual(x, y.to(kind).clone(), draw, 1.7)
-    back = kernels.kept(beside, draw, 1.7, kind)
+    back = kernels.kept(bypass, draw, 1.7, kind)
     hidden = kernels.relu_dropped(y.to(kind).clone(), other_draw)
     return [plain, scaled, inverse, d_x, d_scale, after, back, hidden]
 

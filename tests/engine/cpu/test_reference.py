@@ -155,9 +155,9 @@ def test_the_gradients_of_a_norm_are_those_of_its_formula(scale_learns: bool) ->
     plain_n, scaled, inverse = normed(x.detach(), scale.detach(), 1e-3)
     expected = x * (x.square().mean(dim=1, keepdim=True) + 1e-3).rsqrt() * scale
     torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=1e-12)
-    gradient, beside = torch.randn_like(expected), torch.randn_like(x)
-    d_x, d_scale = normed_backward(gradient, plain_n, inverse, scale.detach(), beside, scale_learns=scale_learns)
-    d_x -= beside
+    gradient, bypass = torch.randn_like(expected), torch.randn_like(x)
+    d_x, d_scale = normed_backward(gradient, plain_n, inverse, scale.detach(), bypass, scale_learns=scale_learns)
+    d_x -= bypass
     wanted_x, wanted_scale = torch.autograd.grad(expected, [x, scale], gradient)
     torch.testing.assert_close(d_x, wanted_x, rtol=1e-12, atol=1e-12)
     assert (d_scale is not None) is scale_learns

@@ -1,4 +1,4 @@
-"""How much text a normalizer makes of one character is told from its rules, whichever character that is."""
+"""How much text a normalizer makes of one character follows from its rules, for any character."""
 
 from pathlib import Path
 from typing import Any

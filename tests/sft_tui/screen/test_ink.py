@@ -26,6 +26,14 @@ def test_wrapped_lines_keep_within_their_columns_and_lose_nothing(text: str, wid
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [(" 000000", ["00", "00", "00"]), ("   模型", ["模", "型"]), ("a  bbb", ["a", "bb", "b"]), ("  ", [""])],
+)
+def test_spaces_at_the_beginning_of_a_line_do_not_widen_it(text: str, lines: list[str]) -> None:
+    assert ink.wrap(text, 2) == lines
+
+
 @settings(deadline=None)
 @given(LINE, st.lists(LINE, max_size=6), st.integers(0, 50), st.integers(0, 12), LINE)
 def test_a_frame_has_exactly_its_size(

@@ -232,7 +232,7 @@ def test_several_ways_out_are_listed_and_one_is_chosen(played: Callable[..., Non
         await pilot.press("f")
         for words in (
             "1 Resume mine-1",
-            "2 Start sft-small over and keep what its folder holds in earlier/  sft-tui run sft-small --epochs 2 --fresh",
+            "2 Start sft-small over and keep the old files in earlier/  sft-tui run sft-small --epochs 2 --fresh",
             "3 Set output_dir model_save/sft_small → out_2",
         ):
             assert words in shown(screen)
