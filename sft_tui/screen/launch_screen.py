@@ -115,6 +115,8 @@ class LaunchScreen(CanvasScreen):
         """Reads what runs have left in the presets' folders, and the stage of the demo."""
         found = {}
         known = presets()
+        if self.question is not None:  # nobody who types is moved
+            known.setdefault(self.state.preset, self.state.presets[self.state.preset])
         for name, entry in known.items():
             output = OutputDir(Path(entry.config.output_dir))
             owner, steps = output.owner(), output.checkpoint_steps()

@@ -123,7 +123,12 @@ def test_a_preset_of_ones_own_that_can_no_longer_be_read_leaves_the_list(
         screen._choose("shop")
         assert "shop" in shown(screen)
         assert screen.state.config.epochs == 7
+        await pilot.press("tab", "tab", "e", "x")
         spoil(file)
+        screen._refresh()
+        assert screen.state.preset == "shop"
+        assert screen.question is not None
+        await pilot.press("escape")
         screen._refresh()
         assert screen.state.preset == "sft-small"
         assert "shop" not in shown(screen)
