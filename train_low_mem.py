@@ -34,7 +34,8 @@ from engine.contract.config import override
 from engine.contract.locks import FolderLock, boot_id
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui import starting, streams
 from sft_tui.cli import usage
 from sft_tui.cli.common import LANG, LOGS

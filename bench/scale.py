@@ -31,7 +31,7 @@ from bench.training import ended, make_stores, planned
 from engine.contract.config import RunConfig, from_json, to_json
 from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset
-from engine.contract.rundir import RunRecord
+from engine.contract.record import RunRecord
 from engine.contract.stream import EventReader
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import open_store

@@ -31,7 +31,8 @@ from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record, encode
 from engine.contract.locks import FolderLock
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui.history import Follower
 

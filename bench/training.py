@@ -26,7 +26,8 @@ from engine.contract import environment
 from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Record, Step
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import open_store

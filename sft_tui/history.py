@@ -5,8 +5,9 @@ import hashlib
 import json
 from typing import Any
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.events import Record, without_non_finite
-from engine.contract.rundir import RunDir, read_json, write_json
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, Place
 from sft_tui import run_state
 from sft_tui.curves import Curves

@@ -17,11 +17,13 @@ from typing import Any
 from engine.contract import config as settings
 from engine.contract import events
 from engine.contract.config import RunConfig
+from engine.contract.durable import read_json, write_json
 from engine.contract.events import event_from_json, event_to_json
 from engine.contract.files import STAGED, read_end
 from engine.contract.locks import is_locked
 from engine.contract.messages import InputError, Lang
-from engine.contract.rundir import RunDir, RunRecord, read_json, write_json
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, starting
 from sft_tui.following import ended_in_order

@@ -5,11 +5,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from engine.contract.durable import read_json
 from engine.contract.exports import is_exported
 from engine.contract.files import reason, remove_below
 from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.messages import InputError
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json
+from engine.contract.outputdir import OutputDir
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui.runs import Run
 
 Files = list[Path]
@@ -78,7 +81,7 @@ def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
     owner = output.owner()
     if not record.id or owner.get("id") != record.id:
         return False
-    named = output.run_dir()
+    named = RunDir.of(output)
     return named is None or named.path.resolve() == run_dir.path.resolve()
 
 

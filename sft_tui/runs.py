@@ -14,11 +14,14 @@ import psutil
 
 from engine.contract import certificate
 from engine.contract.bounds import Attempt
+from engine.contract.durable import read_json, read_json_as
 from engine.contract.events import RunEnded
 from engine.contract.files import read_end
 from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked, shares_lock
 from engine.contract.messages import BusyError, InputError, Value
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, read_json, read_json_as
+from engine.contract.outputdir import OutputDir
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui import text
 from sft_tui.history import Follower

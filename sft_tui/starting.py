@@ -15,9 +15,12 @@ from engine.contract.files import open_to_append, reason
 from engine.contract.inputs import require_files
 from engine.contract.locks import FolderLock, busy, is_locked
 from engine.contract.messages import InputError, Message
+from engine.contract.outputdir import OutputDir, refuse_unfinished
+from engine.contract.owner import new_id
 from engine.contract.presets import PLAIN_NAME, preset
 from engine.contract.project import is_here, place_of, seen_from
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, refuse_unfinished
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import next_attempt
 from sft_tui.child import module_command
 from sft_tui.machine import gpus
@@ -219,7 +222,7 @@ def options_text(values: Mapping[str, Any]) -> str:
 
 def _earlier_record(output: OutputDir) -> RunRecord | None:
     """The record of the run that `output` belongs to, if it can still be read."""
-    run_dir = output.run_dir()
+    run_dir = RunDir.of(output)
     return None if run_dir is None else run_dir.read_record()
 
 
@@ -274,13 +277,13 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
 
 def _own_folder(logs: Path, record: RunRecord) -> RunDir | None:
     """The folder of a resumed run; None if no folder is proved to be its own."""
-    known = record.output.run_dir()
+    known = RunDir.of(record.output)
     if known is not None and known.read_record().id == record.id:
         return known
     named = RunDir(logs / record.run)
     plain = record.run == Path(record.run).name not in ("", "..")
     # The run ended before it owned its output folder, or its project was moved before runs had ids.
-    return named if plain and (named.belongs_to(record.id) or record.output.is_named_by(named)) else None
+    return named if plain and (named.belongs_to(record.id) or named.made(record.output)) else None
 
 
 @dataclass(frozen=True)

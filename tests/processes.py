@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from engine.contract.durable import read_json
 from engine.contract.locks import LOCK_NAME, ProcessId, holder_of, is_locked
-from engine.contract.rundir import read_json
 
 LIMIT = 240.0  # seconds; the longest of these takes about twenty on two cores
 

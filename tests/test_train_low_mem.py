@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract import events
-from engine.contract.rundir import OutputDir, RunDir
+from engine.contract.outputdir import OutputDir
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui.supervise.ranks import LIBRARY_SETTINGS
 from tests.conftest import TRAIN_ROWS

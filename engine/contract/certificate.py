@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.contract.events import RankFailed, RunEnded
 from engine.contract.messages import Message
-from engine.contract.rundir import RunRecord
+from engine.contract.record import RunRecord
 
 FIXABLE = ("micro_batch_tokens", "learn_rate")  # settings that an ending may propose to lower
 LOWEST_BUDGET = 32  # tokens of a micro-batch below which halving no longer saves memory

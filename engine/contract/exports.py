@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.files import open_regular, read_whole
-from engine.contract.rundir import OutputDir, read_json, write_json
+from engine.contract.outputdir import OutputDir
 
 MARK = "archive/sft-tui"  # an entry in every file that we write, and in no other file, whatever a record says
 DIGEST = "model.safetensors.sha256"  # next to the weights of a best model

@@ -183,6 +183,23 @@ def reason(error: OSError) -> dict[str, str]:
     return {"why": why, "why_zh": OURS_ZH.get(why, why)}
 
 
+def broken_link(path: Path) -> Path | None:
+    """The broken link among `path` and its parents; None if there is none."""
+    return next((place for place in (path, *path.parents) if os.path.islink(place) and not os.path.exists(place)), None)
+
+
+def why_unwritable(path: Path, error: OSError) -> dict[str, str]:
+    """Why a folder could not be created or written, in both languages: {why, why_zh}."""
+    link = broken_link(path)
+    if link is None:
+        return reason(error)
+    target = os.readlink(link)
+    return {
+        "why": f"{link} is a link to {target}, which does not exist",
+        "why_zh": f"{link} 是指向 {target} 的链接，而后者不存在",
+    }
+
+
 def unreadable(path: Path, error: OSError) -> InputError:
     """The error that says why a file of a run cannot be read."""
     return InputError("run_file_unreadable", path=str(path), **reason(error))

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from engine.contract.files import FOREIGN, open_regular
+from engine.contract.durable import read_json
+from engine.contract.files import FOREIGN, open_regular, why_unwritable
 from engine.contract.messages import BusyError, InputError
-from engine.contract.rundir import OutputDir, read_json, why_unwritable
+from engine.contract.outputdir import OutputDir
+from engine.contract.rundir import RunDir
 from engine.contract.stream import last_step
 
 LOCK_NAME = ".lock"
@@ -211,7 +213,7 @@ def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
 def _alive_without_lock(folder: Path) -> BusyError | None:
     """The error for a folder whose lock file was removed while a run is using it; None if no run is."""
     output = OutputDir(folder)
-    theirs = output.run_dir()
+    theirs = RunDir.of(output)
     if theirs is None or not output.was_written_here():  # nobody uses a copy of the folder
         return None
     told = read_json(theirs.processes)

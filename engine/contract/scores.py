@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from engine.contract.bounds import Count, Real, Score
-from engine.contract.rundir import OutputDir, read_json_as
+from engine.contract.durable import read_json_as
+from engine.contract.outputdir import OutputDir
 
 FILE = "file"  # the responses verbatim
 LABELS = "labels"  # decoded, and cut where the model's are: how earlier versions counted

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from engine.contract.durable import sync
 from engine.contract.files import STAGED, open_regular, read_whole, reason
 from engine.contract.messages import InputError
-from engine.contract.rundir import sync
 
 NAME = f"{STAGED}import"
 LARGEST = 1 << 20  # bytes of a journal

@@ -10,8 +10,8 @@ import hashlib
 import json
 
 from engine.contract.config import RunConfig
+from engine.contract.durable import read_json, write_json
 from engine.contract.messages import InputError
-from engine.contract.rundir import read_json, write_json
 from engine.data.parquet_rows import RowSource
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore

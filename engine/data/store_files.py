@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract.bounds import Count, Name, reader
+from engine.contract.durable import read_json, write_json
 from engine.contract.files import open_regular
-from engine.contract.rundir import read_json, write_json
 
 META = "meta.json"
 IDS, ENDS, OF_ROWS = ("prompt.ids", "label.ids"), ("prompt.ends", "label.ends"), ("rows", "hashes")

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.files import open_regular
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
-from engine.contract.rundir import read_json, write_json
 from engine.data.bounded import Worker, done_in_time, in_time
 from engine.data.parquet_rows import RowSource, TextBatch
 from engine.data.shorten import Prompt, Shortening

@@ -11,10 +11,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import RunConfig
+from engine.contract.durable import read_json, write_json
 from engine.contract.files import staged as staged_at
 from engine.contract.inputs import T5_FAMILIES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
-from engine.contract.rundir import read_json, write_json
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data import spiece
 from engine.data.bounded import done_in_time

@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.messages import InputError
-from engine.contract.rundir import read_json, write_json
 from engine.contract.untrusted import reading_untrusted
 
 CHUNK = 4 << 20  # bytes

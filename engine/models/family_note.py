@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from engine.contract.rundir import read_json, write_json
+from engine.contract.durable import read_json, write_json
 from engine.models.weightfile import Tensors, tensors_of, weight_files
 
 RECORD = "families.json"

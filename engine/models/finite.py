@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.messages import InputError
-from engine.contract.rundir import read_json, write_json
 from engine.models.weightfile import ITEM_BYTES, Tensor, tensors_of
 
 CHUNK = 4 << 20  # bytes

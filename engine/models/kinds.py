@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from engine.contract.durable import read_json
+from engine.contract.manifest import CHECKPOINT_NAME
 from engine.contract.messages import InputError, Value
-from engine.contract.rundir import CHECKPOINT_NAME, read_json
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.bin")
 TRAINERS = re.compile(r"checkpoint-(\d+)")

@@ -22,10 +22,13 @@ import transformers
 
 from engine.contract import certificate, events
 from engine.contract.config import RunConfig, to_json
+from engine.contract.durable import free_bytes
 from engine.contract.events import Event
 from engine.contract.harmless import harmless
 from engine.contract.messages import BusyError, InputError, Message, Value
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, free_bytes
+from engine.contract.outputdir import OutputDir
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line

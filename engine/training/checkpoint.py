@@ -23,9 +23,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GenerationConfig
 
+from engine.contract.durable import sync
 from engine.contract.files import staged as staged_at
+from engine.contract.manifest import MANIFEST, files_of_checkpoint
 from engine.contract.messages import Message
-from engine.contract.rundir import MANIFEST, OutputDir, files_of_checkpoint, sync
+from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data.tokenizer import save_tokenizer
 from engine.models.freezing import frozen_tensors, trained_parameters

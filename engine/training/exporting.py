@@ -5,9 +5,10 @@ from typing import Any
 
 from engine.contract import exports
 from engine.contract.config import override
+from engine.contract.durable import sync
 from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError, Message
-from engine.contract.rundir import OutputDir, sync
+from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line
 from engine.data.tokenizer import load_tokenizer
 from engine.models import loading

@@ -15,10 +15,10 @@ import torch
 
 from engine.contract import certificate, events
 from engine.contract.config import to_json
+from engine.contract.durable import free_bytes, write_json
 from engine.contract.files import STAGED, reason, require_own_folder
 from engine.contract.locks import FolderLock, holder_of
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.rundir import free_bytes, write_json
 from engine.contract.scores import FILE, Merit, read_evaluations
 from engine.contract.untrusted import one_line
 from engine.data import batching

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.contract.config import differences_on_resume, from_json
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.rundir import refuse_unfinished
+from engine.contract.outputdir import refuse_unfinished
 from engine.contract.stream import losses_after
 from engine.data.token_store import file_sha256
 from engine.process.job import Job, versions

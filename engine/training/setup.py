@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.contract import environment, events
 from engine.contract.config import RunConfig
+from engine.contract.durable import free_bytes
 from engine.contract.inputs import require_files, require_positions
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
-from engine.contract.rundir import free_bytes
 from engine.data import batching
 from engine.data.token_store import TokenStore, tokenizer_sha256
 from engine.data.tokenizer import require_own_vocabulary

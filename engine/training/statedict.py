@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch._utils import _rebuild_tensor_v2
 
+from engine.contract.durable import sync
 from engine.contract.exports import MARK
-from engine.contract.rundir import sync
 from engine.training.tensorfile import Stored
 
 STORAGES = {

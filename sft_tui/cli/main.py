@@ -13,7 +13,8 @@ from click.core import ParameterSource
 from engine.contract.config import override
 from engine.contract.messages import InputError, Lang
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui import streams, text
 from sft_tui.cli.check_commands import check_command, preflight, rehearse, tell_applied
 from sft_tui.cli.common import (

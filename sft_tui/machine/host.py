@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from engine.contract import events
+from engine.contract.durable import free_bytes
 from engine.contract.messages import Message
-from engine.contract.rundir import free_bytes
 from engine.contract.stream import EventWriter
 from sft_tui.machine import gpus
 

@@ -12,7 +12,8 @@ from engine.contract.config import RunConfig, to_json
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
 from engine.contract.messages import InputError, Lang
-from engine.contract.rundir import OutputDir, RunRecord, refuse_unfinished
+from engine.contract.outputdir import OutputDir, refuse_unfinished
+from engine.contract.record import RunRecord
 from sft_tui import rehearsal
 from sft_tui.machine import gpus
 from sft_tui.machine.host import HostReader

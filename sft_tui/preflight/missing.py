@@ -12,8 +12,8 @@ from engine.contract.config import RunConfig
 from engine.contract.files import read_piece
 from engine.contract.inputs import FILES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
 

@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 
 from engine.contract.config import RunConfig, override
+from engine.contract.durable import free_bytes
 from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
-from engine.contract.rundir import free_bytes
 from sft_tui.preflight import missing
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Open, Resume, Set, Start, System, as_path

@@ -11,7 +11,7 @@ from typing import NoReturn
 from textual.app import App
 
 from engine.contract.messages import InputError
-from engine.contract.rundir import RunRecord
+from engine.contract.record import RunRecord
 from sft_tui import starting, story, text
 from sft_tui.locale import say
 from sft_tui.output import echo

@@ -11,7 +11,7 @@ from textual.events import Key, Paste, Resize
 from textual.screen import Screen
 
 from engine.contract.messages import InputError, Lang
-from engine.contract.rundir import RunRecord
+from engine.contract.record import RunRecord
 from sft_tui import starting, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, bottom, clipboard

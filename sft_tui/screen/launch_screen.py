@@ -12,8 +12,9 @@ from textual.worker import get_current_worker
 from engine.contract.config import FIELDS, check_value, override, setting_of
 from engine.contract.locks import is_locked
 from engine.contract.messages import InputError
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
-from engine.contract.rundir import OutputDir, RunRecord
+from engine.contract.record import RunRecord
 from sft_tui import data_import, runs, starting, story
 from sft_tui.locale import say
 from sft_tui.options import parse

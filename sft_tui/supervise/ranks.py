@@ -21,7 +21,8 @@ import psutil
 
 from engine.contract import environment
 from engine.contract.files import open_to_append
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui.child import module_command, signal_of
 from sft_tui.machine.gpus import on_cpu
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from types import FrameType
 
 from engine.contract import environment, events
+from engine.contract.durable import write_json
 from engine.contract.events import Record
 from engine.contract.files import read_whole
 from engine.contract.locks import FolderLock, ProcessId
 from engine.contract.messages import BusyError, InputError, Message
-from engine.contract.rundir import RunDir, write_json
+from engine.contract.rundir import RunDir
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, next_attempt
 from sft_tui.history import Follower

@@ -18,8 +18,10 @@ from engine.contract import events
 from engine.contract.config import RunConfig, override, to_json
 from engine.contract.events import Event, Record
 from engine.contract.locks import LOCK_NAME, FolderLock
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, Listener
 from engine.cpu import compiled
 from engine.data.parquet_rows import RowSource

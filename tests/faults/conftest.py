@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from engine.contract.rundir import OutputDir
+from engine.contract.outputdir import OutputDir
 from tests.faults import tiny as tiny_model
 from tests.faults.ledger import LEDGER, Ledger
 from tests.faults.strangers import Stranger, no_code_is_copied

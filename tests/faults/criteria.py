@@ -12,7 +12,9 @@ from typing import Protocol, Self
 import pytest
 from safetensors import torch as safetensors_torch
 
-from engine.contract.rundir import MANIFEST, OutputDir, read_json, write_json
+from engine.contract.durable import read_json, write_json
+from engine.contract.manifest import MANIFEST
+from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from engine.training.checkpoint import CheckpointWriter
 from tests.faults.ledger import Tries

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.durable import read_json
 from engine.contract.events import Step
 from engine.contract.locks import ProcessId
-from engine.contract.rundir import OutputDir, RunDir, read_json
+from engine.contract.outputdir import OutputDir
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, starting
 from sft_tui.starting import Started

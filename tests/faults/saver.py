@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from engine.contract.rundir import OutputDir
+from engine.contract.outputdir import OutputDir
 from tests.faults.saver_program import WHEN
 from tests.faults.tiny import frozen_entry
 from tests.processes import LIMIT, kill_tree

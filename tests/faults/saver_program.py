@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from engine.contract.rundir import OutputDir, read_json, write_json
+from engine.contract.durable import read_json, write_json
+from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.criteria import NEW, assert_survives_a_publication, assert_survives_a_record, assert_survives_a_save
 from tests.faults.tiny import Tiny, frozen_entry, load, save_and_prune

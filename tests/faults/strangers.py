@@ -13,8 +13,10 @@ from transformers.utils.hub import HF_MODULES_CACHE
 
 from engine.contract import events
 from engine.contract.config import override, to_json
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import Listener
 from engine.process.job import execute
 from engine.process.world import World

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.contract.rundir import MANIFEST, OutputDir
+from engine.contract.manifest import MANIFEST
+from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.criteria import PATIENCE, assert_damage_is_found, assert_nothing_lost, entries, within
 from tests.faults.ledger import Ledger

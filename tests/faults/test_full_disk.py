@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.durable import free_bytes
 from engine.contract.events import Event
-from engine.contract.rundir import free_bytes
 from engine.contract.stream import EventReader
 from engine.training import checkpoint
 from tests.faults.ledger import Ledger

@@ -9,7 +9,8 @@ import pytest
 
 from engine.contract import events
 from engine.contract.events import Record
-from engine.contract.rundir import MANIFEST, OutputDir
+from engine.contract.manifest import MANIFEST
+from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.criteria import assert_damage_is_found
 from tests.faults.hostile import BOMBS, LIES, PICKLES, write_bomb, zipped

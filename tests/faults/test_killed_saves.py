@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.files import STAGED
-from engine.contract.rundir import OutputDir, read_json, write_json
+from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.criteria import NEW, OLD, assert_best, assert_nothing_lost, assert_tidy
 from tests.faults.ledger import Ledger, Tries

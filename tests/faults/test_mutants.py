@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from safetensors import torch as safetensors_torch
 
+from engine.contract.durable import write_json
 from engine.contract.files import STAGED
+from engine.contract.manifest import MANIFEST
 from engine.contract.messages import Message
-from engine.contract.rundir import MANIFEST, OutputDir, write_json
+from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from engine.training.checkpoint import CheckpointWriter, FoundCheckpoint, Saved
 from tests.faults import criteria

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.contract.rundir import OutputDir, write_json
+from engine.contract.durable import write_json
+from engine.contract.outputdir import OutputDir
 from tests.faults.criteria import (
     NEW,
     OLD,

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing
 from engine.training import checkpoint, optim

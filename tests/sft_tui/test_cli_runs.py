@@ -8,11 +8,15 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from engine.contract.config import to_json
+from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Record, encode
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
+from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, create_run_dir, new_id, write_json
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir, create_run_dir
 from sft_tui.cli import main
 from tests.sft_tui.conftest import ENDED
 

@@ -15,7 +15,8 @@ from engine.contract.events import Event, Record, encode
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui.following import follow
 from sft_tui.headless import PlainView
 

@@ -20,8 +20,12 @@ from click.testing import CliRunner
 from engine.contract import events
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
 from engine.contract.locks import LOCK_NAME, ProcessId
+from engine.contract.manifest import MANIFEST
 from engine.contract.messages import MESSAGES, InputError, Lang, Message
-from engine.contract.rundir import MANIFEST, OutputDir, RunDir, RunRecord, new_id
+from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui import headless, listing, removal, starting, story
 from sft_tui.cli import main
 from sft_tui.curves import Curves

@@ -13,7 +13,8 @@ from engine.contract.config import to_json
 from engine.contract.events import Event, Record
 from engine.contract.messages import Lang, Message
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord, create_run_dir
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import EventWriter
 from sft_tui import listing
 from sft_tui.history import Follower

@@ -14,12 +14,17 @@ from typing import Any
 import pytest
 
 from engine.contract.config import to_json
+from engine.contract.durable import write_json
 from engine.contract.exports import MARK, remember
 from engine.contract.files import remove_below
 from engine.contract.locks import LOCK_NAME, FolderLock, is_locked
+from engine.contract.manifest import MANIFEST
 from engine.contract.messages import BusyError, InputError
+from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
 from engine.contract.presets import preset
-from engine.contract.rundir import MANIFEST, OutputDir, RunDir, RunRecord, new_id, write_json
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui import removal
 from sft_tui.runs import Run, look
 from tests.processes import until

@@ -15,11 +15,15 @@ from click.testing import CliRunner
 
 from engine.contract import events
 from engine.contract.config import to_json
+from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Event, Record, encode
 from engine.contract.locks import FolderLock, ProcessId, holder_of
 from engine.contract.messages import InputError, Message
+from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import listing, removal
 from sft_tui.cli import main

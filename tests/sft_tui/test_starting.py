@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.durable import write_json
 from engine.contract.locks import FolderLock, is_locked
 from engine.contract.messages import BusyError, InputError, Message
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, write_json
+from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui.removal import discard
 from sft_tui.runs import find, look
@@ -512,10 +516,10 @@ def test_a_run_whose_logs_are_in_another_folder_keeps_the_files_of_where_it_was_
 
 def test_an_output_folder_that_was_copied_alone_is_not_the_originals(tmp_path: Path, project: Path) -> None:
     shutil.copytree(project / "out", tmp_path / "copy" / "out")
-    assert OutputDir(project / "out").run_dir() is not None
-    assert OutputDir(tmp_path / "copy" / "out").run_dir() is None
+    assert RunDir.of(OutputDir(project / "out")) is not None
+    assert RunDir.of(OutputDir(tmp_path / "copy" / "out")) is None
     shutil.rmtree(project / "out")  # then it was moved there
-    assert OutputDir(tmp_path / "copy" / "out").run_dir() == RunDir(project / "logs" / "sft-small-1")
+    assert RunDir.of(OutputDir(tmp_path / "copy" / "out")) == RunDir(project / "logs" / "sft-small-1")
 
 
 def test_a_run_that_cannot_be_started_leaves_nothing(settings: dict[str, Any]) -> None:

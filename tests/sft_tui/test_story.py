@@ -8,11 +8,14 @@ import pytest
 
 from engine.contract import events
 from engine.contract.config import to_json
+from engine.contract.durable import write_json
 from engine.contract.events import Event
 from engine.contract.locks import FolderLock
 from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter
 from sft_tui import runs, starting, story
 from sft_tui.supervise import supervisor

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from engine.contract.durable import sync
 from engine.contract.files import STAGED, reason
 from engine.contract.messages import InputError
-from engine.contract.rundir import sync
 from engine.data import journal
 
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

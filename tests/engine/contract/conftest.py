@@ -14,7 +14,7 @@ LIMIT = 60  # seconds; what these programs do takes far less than one
 PRELUDE = """
 import json, os, sys
 from pathlib import Path
-from engine.contract import events, locks, rundir, stream
+from engine.contract import durable, events, locks, rundir, stream
 from engine.contract.messages import BusyError
 
 def gate():

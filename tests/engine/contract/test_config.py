@@ -24,7 +24,7 @@ from engine.contract.config import (
 )
 from engine.contract.messages import InputError
 from engine.contract.presets import built_in
-from engine.contract.rundir import RunRecord
+from engine.contract.record import RunRecord
 
 NUMBERS = [name for name, kind in KINDS.items() if kind in (int, float)]
 FLOATS = [name for name, kind in KINDS.items() if kind is float]

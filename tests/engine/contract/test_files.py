@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.events import Heartbeat
 from engine.contract.files import open_regular, open_to_append, read_end, read_piece, read_whole
 from engine.contract.messages import InputError
-from engine.contract.rundir import RunDir, read_json, write_json
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter, last_attempt, last_step, losses_after
 
 

@@ -18,9 +18,13 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.durable import read_json, write_json
 from engine.contract.locks import LOCK_NAME, FolderLock, ProcessId, boot_id, busy, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, new_id, read_json, write_json
+from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from tests.processes import until
 

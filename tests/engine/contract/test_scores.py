@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from engine.contract.durable import write_json
 from engine.contract.events import Eval
-from engine.contract.rundir import OutputDir, write_json
+from engine.contract.outputdir import OutputDir
 from engine.contract.scores import FILE, LABELS, Merit, read_evaluations
 
 ZH, CHAR = "tok:zh", "tok:char"

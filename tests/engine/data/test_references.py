@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from engine.contract.durable import read_json, write_json
 from engine.contract.messages import InputError
-from engine.contract.rundir import read_json, write_json
 from engine.data.parquet import BATCH_ROWS
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied

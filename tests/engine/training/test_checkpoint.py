@@ -12,9 +12,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from engine.contract import events
 from engine.contract.config import override
+from engine.contract.manifest import MANIFEST
 from engine.contract.messages import InputError
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import MANIFEST, OutputDir
 from engine.models import checksums, freezing, loading
 from engine.training import checkpoint, optim
 from engine.training.checkpoint import CheckpointWriter, newest_sound

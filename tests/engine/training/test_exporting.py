@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
 
 from engine.contract import events, exports
-from engine.contract.rundir import OutputDir, read_json
+from engine.contract.durable import read_json
+from engine.contract.outputdir import OutputDir
 from engine.training import exporting
 from engine.training.checkpoint import describe
 

@@ -12,8 +12,10 @@ import torch
 
 from engine.contract import events
 from engine.contract.events import Record, Step, decode, encode
+from engine.contract.manifest import MANIFEST
 from engine.contract.messages import InputError, Message
-from engine.contract.rundir import MANIFEST, OutputDir, RunDir
+from engine.contract.outputdir import OutputDir
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.process.job import Job
 from engine.training import checkpoint

@@ -15,10 +15,12 @@ from click.testing import CliRunner, Result
 
 from engine.contract import events
 from engine.contract.config import FIELDS
+from engine.contract.durable import read_json
 from engine.contract.events import decode
 from engine.contract.messages import InputError, Message
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import built_in
-from engine.contract.rundir import OutputDir, RunDir, read_json
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, EventWriter
 from sft_tui.cli.main import cli
 from tests.processes import SFT_TUI, end_runs, kill_tree, options, run, until

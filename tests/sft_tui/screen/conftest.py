@@ -11,7 +11,8 @@ from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record
 from engine.contract.messages import Lang, Message
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui.curves import Curves
 from sft_tui.log import LogLine
 from sft_tui.preflight.check import Report

@@ -12,8 +12,9 @@ from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from engine.contract.config import FIELDS
+from engine.contract.durable import write_json
 from engine.contract.messages import InputError, Lang
-from engine.contract.rundir import OutputDir, write_json
+from engine.contract.outputdir import OutputDir
 from sft_tui import data_import, starting, story
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding

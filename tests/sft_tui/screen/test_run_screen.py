@@ -10,10 +10,13 @@ from textual.pilot import Pilot
 
 from engine.contract import events
 from engine.contract.config import to_json
+from engine.contract.durable import write_json
 from engine.contract.events import Event
 from engine.contract.messages import Message
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir, RunRecord, write_json
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui import log, runs, story
 from sft_tui.curves import Curves

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from engine.contract.rundir import OutputDir
+from engine.contract.outputdir import OutputDir
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.runs_screen import RunsScreen

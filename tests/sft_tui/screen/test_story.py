@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from engine.contract.rundir import OutputDir, RunDir
+from engine.contract.rundir import RunDir
 from sft_tui import runs
 from tests.processes import end_runs, options, until
 from tests.pty_app import Screen, screen

@@ -18,7 +18,8 @@ from engine.contract.config import to_json
 from engine.contract.locks import FolderLock
 from engine.contract.messages import Message
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui.screen.run_screen import notification
 from tests.processes import run, until

@@ -11,7 +11,8 @@ import pytest
 
 from engine.contract.config import to_json
 from engine.contract.presets import preset
-from engine.contract.rundir import RunDir, RunRecord
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
 from sft_tui.supervise import ranks
 from sft_tui.supervise.ranks import Exit, Ranks
 from tests.processes import until

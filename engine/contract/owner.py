@@ -1,0 +1,37 @@
+"""The run that the contents of an output folder belong to: its id, and the file that names it."""
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from engine.contract.bounds import Count
+from engine.contract.config import require_kinds
+
+
+def _id_of_a_run(value: str) -> None:
+    """Raises ValueError if it is not an id as made by `new_id`."""
+    if value and not re.fullmatch("[0-9a-f]{32}", value):
+        raise ValueError("no id of a run")
+
+
+Id = Annotated[str, _id_of_a_run]
+
+
+def new_id() -> str:
+    """A unique id for a run."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The content of an output folder's owner file, by which other files are found and numbers compared."""
+
+    run: str = ""
+    id: Id = ""
+    run_dir: str = ""
+    output_dir: str = ""
+    steps_total: Count = 0
+    config: Annotated[dict[str, Any], require_kinds] = field(default_factory=dict)
+    finished: bool = False
+    best: list[str] = field(default_factory=list)
