@@ -23,6 +23,12 @@ def gate():
 """
 
 Program = subprocess.Popen[str]
+TEXTS = ["中文", "😀", "a\nb", "\x1b[31m", "\u2028", '"', "\udce9", ""]
+
+
+def ascii_start(value: object) -> str:
+    """A name for a test with this value."""
+    return ascii(value)[:72]
 
 
 @pytest.fixture

@@ -12,15 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract.durable import free_bytes, read_json, write_json
+from tests.engine.contract.conftest import TEXTS, ascii_start
 
 Start = Callable[..., Any]
 Patch = pytest.MonkeyPatch
-TEXTS = ["中文", "😀", "a\nb", "\x1b[31m", "\u2028", '"', "\udce9", ""]
-
-
-def ascii_start(value: object) -> str:
-    """A name for a test with this value."""
-    return ascii(value)[:72]
 
 
 SWAPPING = """

@@ -11,11 +11,7 @@ from engine.contract.durable import write_json
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir, refuse_unfinished
-
-
-def ascii_start(value: object) -> str:
-    """A name for a test with this value."""
-    return ascii(value)[:72]
+from tests.engine.contract.conftest import ascii_start
 
 
 @pytest.fixture

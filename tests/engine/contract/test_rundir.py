@@ -15,14 +15,9 @@ from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir, create_run_dir
+from tests.engine.contract.conftest import TEXTS, ascii_start
 
 Together = Callable[..., list[str]]
-TEXTS = ["中文", "😀", "a\nb", "\x1b[31m", "\u2028", '"', "\udce9", ""]
-
-
-def ascii_start(value: object) -> str:
-    """A name for a test with this value."""
-    return ascii(value)[:72]
 
 
 def record(**values: Any) -> RunRecord:
