@@ -1,7 +1,7 @@
 """Curves of a run for the charts: bounded in size however long the run is, and kept with the snapshot of its state."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -12,9 +12,28 @@ from engine.contract.events import Record
 MOST_BUCKETS = 2048
 MOST_EVALUATIONS = 512
 MOST_READINGS = 120
-METRICS = ("loss", "lr", "grad_norm", "rate", "padding")
 
 
+def _padding(step: events.Step) -> float:
+    return 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value of every step, of which there is a curve."""
+
+    of: Callable[[events.Step], float]
+    noisy: bool = True  # measured, not computed
+    is_share: bool = False  # from 0 to 1
+
+
+METRICS = {
+    "loss": Metric(lambda step: step.loss),
+    "lr": Metric(lambda step: step.lr, noisy=False),
+    "grad_norm": Metric(lambda step: step.grad_norm),
+    "rate": Metric(lambda step: step.tokens_per_second or math.nan),
+    "padding": Metric(_padding, is_share=True),
+}
 _Buckets = Annotated[list[list[Annotated[float, Between(-LARGEST * EXACT, LARGEST * EXACT)]]], Longest(MOST_BUCKETS)]
 _Evaluations = list[tuple[Real | None, ...]]
 
@@ -117,27 +136,15 @@ class Curves:
     def take(self, record: Record) -> None:
         """Applies one event."""
         match record.event:
-            case events.Step() as step:
-                self._step(step)
+            case events.Step() as step if step.step > 0:
+                for name, metric in METRICS.items():
+                    self.of[name].add(step.step, metric.of(step))
             case events.Eval() as score:
                 kept = [one for one in self.evaluations if one[0] < score.step]
                 self.evaluations = [*kept, (score.step, score.loss, score.bleu)][-MOST_EVALUATIONS:]
             case events.Host() as host:
                 self.memory = [*self.memory, list(host.rank_memory)][-MOST_READINGS:]
                 self.host = [*self.host, host.memory_total - host.memory_available][-MOST_READINGS:]
-
-    def _step(self, step: events.Step) -> None:
-        if step.step < 1:
-            return
-        values = {
-            "loss": step.loss,
-            "lr": step.lr,
-            "grad_norm": step.grad_norm,
-            "rate": step.tokens_per_second or math.nan,
-            "padding": 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else math.nan,
-        }
-        for name, value in values.items():
-            self.of[name].add(step.step, value)
 
     def copy(self) -> "Curves":
         """A copy as of now, for a reader in another thread while this one grows."""

@@ -8,7 +8,7 @@ from engine.contract.events import Record, decode
 from engine.contract.files import read_piece
 from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
-from sft_tui import headless, runs
+from sft_tui import event_text, runs
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
 from sft_tui.log import Earlier, Log, LogLine, Past
@@ -127,7 +127,7 @@ class Feed:
 
 def _lines(record: Record, state: RunState, lang: Lang) -> list[LogLine]:
     at = safe(record.envelope.at[11:19], 8)
-    return [LogLine(at, level, text) for level, text in _said(record.event, state, lang)]
+    return [LogLine(at, level, text) for level, text in event_text.lines(record.event, state, lang)]
 
 
 def _status(run: Run | None) -> str:
@@ -136,17 +136,3 @@ def _status(run: Run | None) -> str:
 
 def _ends(record: Record) -> bool:
     return isinstance(record.event, events.RunEnded)
-
-
-def _said(event: events.Event, state: RunState, lang: Lang) -> list[tuple[str, str]]:
-    match event:
-        case events.Step():
-            return [("step", f"{event.step}/{event.steps_total}  {event.loss:.4f}  lr {event.lr:.2e}")]
-        case events.Warning():
-            return [("warning", line) for _, line in headless.lines(event, state, lang)]
-        case events.RunEnded():
-            level = "error" if event.exit_code else "note"
-            return [(level, line) for _, line in headless.lines(event, state, lang)]
-        case events.RankFailed():
-            return [("error", safe(f"{event.reason}: {event.why}", 400))]
-    return headless.lines(event, state, lang)

@@ -9,7 +9,8 @@ from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, text
-from sft_tui.headless import JsonView, PlainView, phase_name, time_left
+from sft_tui.event_text import phase_name, time_left
+from sft_tui.headless import JsonView, PlainView
 from sft_tui.locale import say, status_name
 from sft_tui.output import write_line
 from sft_tui.runs import Run

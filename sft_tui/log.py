@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple
 
+from engine.contract import events
 from engine.contract.events import Record
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
+from sft_tui.event_text import SILENT
 
 MOST_STEPS = 5000  # first lines, and as many newest ones
 MOST_NOTES = 20_000  # a run of a million steps has about 5,000
 PAST_BYTES = 1 << 20  # read at a time
 STEP_BYTES = 2 << 20  # before the part read first: its steps are shown; earlier ones, after the first, only counted
 KIND_WITHIN = 400  # the kind stands within this many bytes of a line
-STEP, UNSHOWN = b'"kind":"step"', (b'"kind":"host"', b'"kind":"gpu"', b'"kind":"heartbeat"', b'"kind":"phase"')
+STEP, *UNSHOWN = (b'"kind":"%s"' % kind.encode() for kind in (events.Step.kind, *SILENT))
 
 
 class LogLine(NamedTuple):

@@ -1,6 +1,7 @@
 """The state of a run: a pure function from its events to one frozen state, shared by every view."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -131,49 +132,34 @@ def reduce(state: RunState, record: Record) -> RunState:
         )
     if isinstance(record.event, events.Phase | events.Step | events.Eval | events.Checkpoint):
         state = replace(state, pace=state.pace.spend(state.phase.name, envelope.mono))
-    return _applied(replace(state, last_at=envelope.at), record.event)
+    return REDUCERS.get(type(record.event), _unchanged)(replace(state, last_at=envelope.at), record.event)
 
 
-def _applied(state: RunState, event: Event) -> RunState:
-    pace = state.pace
-    match event:
-        case events.RunStarted():
-            return replace(state, started=event)
-        case events.Plan():
-            # A run that starts over has no progress; a resumed run keeps its progress.
-            return replace(state, plan=event, planned=state.attempt, step=state.step if event.step else None)
-        case events.Phase():
-            return replace(state, phase=event)
-        case events.Step():
-            return replace(state, step=event, pace=replace(pace, steps=pace.steps + 1))
-        case events.Eval():
-            better = state.best is None or event.merit.beats(state.best.merit)
-            done = replace(pace, evaluations=pace.evaluations + 1)
-            return replace(state, evaluation=event, best=event if better else state.best, pace=done)
-        case events.Checkpoint():
-            return replace(state, checkpoint=event, pace=replace(pace, saves=pace.saves + 1))
-        case events.Host():
-            return replace(state, host=event)
-        case events.RunEnded():
-            # An attempt that found nothing to do reports that to its caller; the run keeps the end of its real attempt.
-            return replace(state, ended=state.ended_before if _found_all_done(event, state) else event)
-        case _:
-            return _seen(state, event)
-
-
-def _found_all_done(event: events.RunEnded, state: RunState) -> bool:
-    before = state.ended_before
-    return event.message.code == "resume_finished" and before is not None and before.reason == "finished"
-
-
-def _seen(state: RunState, event: Event) -> RunState:
-    match event:
-        case events.Gpu():
-            others = [gpu for gpu in state.gpus if gpu.index != event.index]
-            return replace(state, gpus=tuple(sorted([*others, event], key=lambda gpu: gpu.index))[:MOST_GPUS])
-        case events.Sample():
-            return _sampled(state, event)
+def _unchanged(state: RunState, _event: Event) -> RunState:
     return state
+
+
+def _started(state: RunState, event: events.RunStarted) -> RunState:
+    return replace(state, started=event)
+
+
+def _planned(state: RunState, event: events.Plan) -> RunState:
+    """A run that starts over has no progress; a resumed run keeps its progress."""
+    return replace(state, plan=event, planned=state.attempt, step=state.step if event.step else None)
+
+
+def _phase(state: RunState, event: events.Phase) -> RunState:
+    return replace(state, phase=event)
+
+
+def _stepped(state: RunState, event: events.Step) -> RunState:
+    return replace(state, step=event, pace=replace(state.pace, steps=state.pace.steps + 1))
+
+
+def _evaluated(state: RunState, event: events.Eval) -> RunState:
+    better = state.best is None or event.merit.beats(state.best.merit)
+    pace = replace(state.pace, evaluations=state.pace.evaluations + 1)
+    return replace(state, evaluation=event, best=event if better else state.best, pace=pace)
 
 
 def _sampled(state: RunState, sample: events.Sample) -> RunState:
@@ -181,6 +167,46 @@ def _sampled(state: RunState, sample: events.Sample) -> RunState:
         return replace(state, samples=(sample,), samples_before=state.samples)
     kept = [one for one in state.samples if one.row != sample.row]  # an evaluation may be repeated
     return replace(state, samples=(*kept, sample)[:MOST_SAMPLES])
+
+
+def _saved(state: RunState, event: events.Checkpoint) -> RunState:
+    return replace(state, checkpoint=event, pace=replace(state.pace, saves=state.pace.saves + 1))
+
+
+def _host(state: RunState, event: events.Host) -> RunState:
+    return replace(state, host=event)
+
+
+def _gpu(state: RunState, event: events.Gpu) -> RunState:
+    others = [gpu for gpu in state.gpus if gpu.index != event.index]
+    return replace(state, gpus=tuple(sorted([*others, event], key=lambda gpu: gpu.index))[:MOST_GPUS])
+
+
+def _ended(state: RunState, event: events.RunEnded) -> RunState:
+    """An attempt that found nothing to do reports that to its caller; the run keeps the end of its real attempt."""
+    before = state.ended_before
+    all_done = event.message.code == "resume_finished" and before is not None and before.reason == "finished"
+    return replace(state, ended=before if all_done else event)
+
+
+# Every kind of event is here.
+REDUCERS: dict[type[Event], Callable[[RunState, Any], RunState]] = {
+    events.RunStarted: _started,
+    events.Plan: _planned,
+    events.Phase: _phase,
+    events.Step: _stepped,
+    events.Eval: _evaluated,
+    events.Sample: _sampled,
+    events.Checkpoint: _saved,
+    events.Rehearsed: _unchanged,
+    events.Host: _host,
+    events.Gpu: _gpu,
+    events.Heartbeat: _unchanged,
+    events.RankFailed: _unchanged,
+    events.Notice: _unchanged,
+    events.Warning: _unchanged,
+    events.RunEnded: _ended,
+}
 
 
 def to_json(state: RunState) -> dict[str, Any]:

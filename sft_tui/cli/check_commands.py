@@ -120,7 +120,7 @@ def rehearsal_json(request: "CheckRequest", report: "Report", found: "Rehearsal"
 
 def rehearsed(request: "CheckRequest") -> "Rehearsal":
     """Carries out the rehearsal, showing its progress on a terminal, and keeps the result."""
-    from sft_tui.headless import phase_line
+    from sft_tui.event_text import phase_line
     from sft_tui.preflight.check import rehearse_request
 
     def tell_phase(phase: events.Phase) -> None:

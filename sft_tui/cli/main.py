@@ -277,7 +277,7 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 
     What to do next is said too. Without RUN, the newest is taken.
     """
-    from sft_tui import headless, listing, story
+    from sft_tui import event_text, listing, story
     from sft_tui.runs import look
 
     one = look(meant(name, logs))
@@ -289,7 +289,7 @@ def status(name: str | None, json: bool, logs: Path) -> None:
     if rest:
         echo(rest, err=True)
     if one.state.ended is not None and not one.alive:
-        for _, line in headless.ended_lines(one.state.ended, LANG):
+        for _, line in event_text.ended_lines(one.state.ended, LANG):
             echo(line, err=True)
 
 
@@ -354,7 +354,7 @@ def pause(name: str | None, no_wait: bool, logs: Path) -> None:
 
 def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
     """Asks a run to end, and waits until it has; exits with its code unless it is 0."""
-    from sft_tui import headless, listing
+    from sft_tui import event_text, listing
     from sft_tui.runs import look
     from sft_tui.runs import stop as request
 
@@ -364,8 +364,8 @@ def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: b
     if not wait:
         return
     end = listing.wait_for_end(one.run_dir)
-    for stream, line in headless.ended_lines(end, LANG):
-        echo(line, err=stream == "note")
+    for level, line in event_text.ended_lines(end, LANG):
+        echo(line, err=level != "data")
     if end.reason not in ("stopped", "paused", "finished", *(["terminated", "killed"] if now else [])):
         sys.exit(end.exit_code)
 

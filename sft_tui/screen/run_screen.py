@@ -8,7 +8,7 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
-from sft_tui import headless, runs, starting, story
+from sft_tui import event_text, runs, starting, story
 from sft_tui.curves import METRICS
 from sft_tui.feed import LEVELS, Feed, FeedState
 from sft_tui.locale import say, status_name
@@ -178,7 +178,7 @@ class RunScreen(CanvasScreen):
 
     def do_metric(self) -> None:
         """Shows the next curve."""
-        self.look = self.look.next("metric", METRICS)
+        self.look = self.look.next("metric", list(METRICS))
 
     def do_log_scale(self) -> None:
         """Switches between logarithmic and linear."""
@@ -258,7 +258,7 @@ class RunScreen(CanvasScreen):
             return
         end = self.shot.run.state.ended
         if end is not None and not self.shot.run.alive:
-            words = "\n".join(line for _, line in headless.ended_lines(end, self.services.options.lang))
+            words = "\n".join(line for _, line in event_text.ended_lines(end, self.services.options.lang))
         else:
             words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.shot.log, self.look))
         self.copy(words)

@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.contract import events
 from engine.contract.messages import Lang
-from sft_tui import headless
-from sft_tui.curves import Curves
+from sft_tui import event_text
+from sft_tui.curves import METRICS, Curves
 from sft_tui.locale import say, status_name
 from sft_tui.log import Earlier, LogLine
 from sft_tui.run_state import RunState
@@ -22,7 +22,6 @@ from sft_tui.screen.machine_view import Machine
 from sft_tui.text import safe
 
 PAGES = ("all", "chart", "samples", "log", "machine")
-EXACT = ("lr",)  # metrics that are computed, not measured, and so have no noise
 SHORTEST_WINDOW = 16  # steps of a chart
 FIRST_EDGE = 64
 HEADER_LINES = 2  # usually; a certificate takes more
@@ -150,7 +149,7 @@ def header(view: RunView, width: int) -> list[Line]:
     run, state, lang = view.run, view.state, view.lang
     title: Line = [(f" {safe(run.name, 40)}", "head"), (" · ", "dim"), _status(view)]
     if run.alive and state.phase.name not in ("training", "starting"):
-        title += [(" · ", "dim"), (headless.phase_line(state.phase, lang), "")]
+        title += [(" · ", "dim"), (event_text.phase_line(state.phase, lang), "")]
     if state.step is not None and state.epochs:
         title += [(" · ", "dim"), (say("bar_epoch", lang, epoch=state.step.epoch, epochs=state.epochs), "")]
     if view.reading < 1:
@@ -178,7 +177,7 @@ def _times(view: RunView) -> list[str]:
     """When it began, the time left, and when it will be done, if known; followed by shorter versions."""
     state, lang = view.state, view.lang
     began = say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
-    left = headless.time_left(state, lang) if view.run.alive and state.ended is None else ""
+    left = event_text.time_left(state, lang) if view.run.alive and state.ended is None else ""
     done = ""
     if left and view.now and state.seconds_left is not None and not state.evaluation_unknown:
         at = time.strftime("%m-%d %H:%M", time.localtime(view.now + state.seconds_left))
@@ -193,7 +192,7 @@ def _bars(view: RunView, width: int) -> list[Line]:
     done, total = (step.step, step.steps_total) if step else (0, plan.steps_total if plan else 0)
     parts = [(say("bar_run", lang), done, total)]
     if phase.name not in ("training", "starting", "saving") and phase.total:
-        parts.insert(0, (headless.phase_name(phase.name, lang), phase.done, phase.total))
+        parts.insert(0, (event_text.phase_name(phase.name, lang), phase.done, phase.total))
     elif step is not None and plan is not None and plan.steps_per_epoch:
         within = step.step - (step.epoch - 1) * plan.steps_per_epoch
         length = min(plan.steps_per_epoch, total - (step.epoch - 1) * plan.steps_per_epoch)
@@ -228,7 +227,7 @@ def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
 def chart_panel(view: RunView, width: int, height: int) -> list[Line]:
     """A curve, with its newest figures below."""
     look, state, lang = view.look, view.state, view.lang
-    curve = view.curves.of[look.metric]
+    curve, metric = view.curves.of[look.metric], METRICS[look.metric]
     total = max(curve.last, 1)
     last = max(1, total - look.back)
     first = max(1, last - look.window + 1) if look.window else 1
@@ -242,13 +241,13 @@ def chart_panel(view: RunView, width: int, height: int) -> list[Line]:
         for step, loss, _ in view.curves.evaluations
         if look.metric == "loss" and first <= step <= last
     ]
-    log = look.log_scale and look.metric in ("loss", "grad_norm", "rate", "lr")
-    share = (0.0, 1.0) if look.metric == "padding" else None
-    plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii, look.metric not in EXACT, share)
+    log = look.log_scale and not metric.is_share
+    limits = (0.0, 1.0) if metric.is_share else None
+    plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii, metric.noisy, limits)
     body: list[Line] = chart.draw(plot, width - 4, inner)
     if not curve.last:
         body = [[(say("ui_no_steps", lang), "dim")]]
-    elif share and not any(bucket.known and bucket.high > 0 for bucket in buckets):
+    elif limits and not any(bucket.known and bucket.high > 0 for bucket in buckets):
         body = [[(say("ui_zero_throughout", lang), "dim")]]
     body = [*filled(body, width - 4, inner), figures(state, lang, width - 4)]
     note: Line = [(say("ui_log", lang), "accent")] if log else []

@@ -1,0 +1,210 @@
+"""The words of a run's events, and how important each line is; every view and log takes them from here."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from engine.contract import events
+from engine.contract.events import Event
+from engine.contract.messages import PHASES_ZH, Lang
+from engine.contract.presets import built_in
+from sft_tui import text
+from sft_tui.locale import say
+from sft_tui.run_state import RunState
+
+Level = Literal["step", "note", "data", "warning", "error"]  # data is what a run was started for
+WARM_STEPS = 3  # steps before the time left is shown
+
+
+class EventLine(NamedTuple):
+    """One line of an event, and its level."""
+
+    level: Level
+    text: str
+
+
+def lines(event: Event, state: RunState, lang: Lang) -> list[EventLine]:
+    """The lines of an event as a log shows them, foreign text made harmless; `state` includes the event."""
+    return WORDS.get(type(event), silent)(event, state, lang)
+
+
+def printed_lines(event: Event, state: RunState, lang: Lang) -> list[EventLine]:
+    """The same without a screen: steps come at a pace of their own, and how a run ended includes a rank's failure."""
+    return [] if isinstance(event, events.Step | events.RankFailed) else lines(event, state, lang)
+
+
+def silent(_event: Event, _state: RunState, _lang: Lang) -> list[EventLine]:
+    """No line: the event is shown in another form, or not at all."""
+    return []
+
+
+def step_line(state: RunState, lang: Lang) -> str:
+    """The newest step on one line, its numbers in fixed columns."""
+    step = state.step
+    if step is None:
+        return ""
+    line = say(
+        "step",
+        lang,
+        step=step.step,
+        width=len(str(step.steps_total)),
+        total=step.steps_total,
+        epoch=step.epoch,
+        epochs=state.epochs,
+        loss=step.loss,
+        lr=step.lr,
+        grad=step.grad_norm,
+        rate=f"{state.tokens_per_second:,.0f}",
+        left=time_left(state, lang),
+    )
+    return line.rstrip()
+
+
+def phase_name(name: str, lang: Lang) -> str:
+    """The displayed name of a phase."""
+    return text.safe(PHASES_ZH.get(name, name) if lang == "zh" else name)
+
+
+def phase_line(phase: events.Phase, lang: Lang) -> str:
+    """The progress of a phase, as a line."""
+    key = "phase_done" if phase.total else "phase"
+    return say(key, lang, name=phase_name(phase.name, lang), done=phase.done, total=phase.total)
+
+
+def time_left(state: RunState, lang: Lang) -> str:
+    """The time left, or nothing while it would be a guess."""
+    seconds = state.seconds_left
+    if seconds is None or state.pace.steps < WARM_STEPS:
+        return ""
+    return say("left_open" if state.evaluation_unknown else "left", lang, time=text.duration(seconds))
+
+
+def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
+    """The lines on how an attempt ended, what to do, and how much memory it took."""
+    what, fix = text.safe(event.message.what(lang)), text.safe(event.message.fix(lang))
+    good = event.exit_code == 0
+    further: Level = "note" if good else "error"
+    shown = [EventLine("data", what) if good else EventLine("error", say("error", lang, text=what))]
+    if fix:
+        shown.append(EventLine(further, say("fix", lang, text=fix)))
+    if not good:
+        shown += [
+            EventLine(further, f"  {text.safe(name, 80)}: {text.safe(value, 300)}")
+            for name, value in event.evidence.items()
+            if _is_short(value)
+        ]
+    peaks = [
+        text.size(float(size)) for name, size in event.evidence.items() if name.startswith("peak_") and size.isdigit()
+    ]
+    if peaks:
+        shown.append(EventLine(further, say("peak", lang, peaks=", ".join(peaks))))
+    return shown
+
+
+def _is_short(value: str) -> bool:
+    """Whether a piece of evidence fits on a line; tracebacks and stacks are in the log."""
+    return "\n" not in value.strip()
+
+
+def _started(event: events.RunStarted, _state: RunState, lang: Lang) -> list[EventLine]:
+    """Which configuration is used, what was overridden, and what the machine has."""
+    known = built_in().get(event.preset)
+    summary = known.summary(lang) if known else "-"
+    name = f"{event.preset} ({known.original})" if known and known.original else event.preset
+    first = say("using", lang, preset=text.safe(name), summary=summary)
+    overrides = [
+        say("override", lang, name=text.safe(name), old=text.number(pair[0]), new=text.number(pair[1]))
+        for name, pair in event.overrides.items()
+        if isinstance(pair, list) and len(pair) == 2
+    ]
+    machine = say(
+        "machine",
+        lang,
+        memory=text.size(event.memory_available),
+        disk=text.size(event.disk_available),
+        processes=event.world_size,
+        device=text.safe(event.device),
+    )
+    custom = [say("overrides", lang), *overrides] if overrides else [say("no_overrides", lang)]
+    store = text.safe(str(event.config.get("token_store", "-")), 200)
+    mode = say("low_memory_16" if event.preset == "sft-small" else "low_memory", lang)
+    trained = event.job != "test"
+    rows = say("low_mem_dataset", lang, store=store)
+    shown = [first, *custom, *([mode] if trained else []), machine, *([rows] if trained else [])]
+    return [EventLine("note", line) for line in shown]
+
+
+def _plan(event: events.Plan, _state: RunState, lang: Lang) -> list[EventLine]:
+    counts = {"rows": event.rows, "batch": event.effective_batch, "precision": text.safe(event.precision, 40)}
+    steps = {"per_epoch": event.steps_per_epoch, "total": event.steps_total}
+    return [EventLine("note", say("plan", lang, **counts, **steps))]
+
+
+def _step(event: events.Step, _state: RunState, _lang: Lang) -> list[EventLine]:
+    """Short: the screen shows the rest in the chart and below it."""
+    return [EventLine("step", f"{event.step}/{event.steps_total}  {event.loss:.4f}  lr {event.lr:.2e}")]
+
+
+def _eval(event: events.Eval, state: RunState, lang: Lang) -> list[EventLine]:
+    tested = state.started is not None and state.started.job == "test"
+    scores = say(
+        "test" if tested else "eval",
+        lang,
+        epoch=event.epoch,
+        loss=event.loss,
+        bleu=event.bleu,
+        signature=text.safe(event.signature),
+        rows=event.rows,
+        time=text.duration(event.seconds),
+    )
+    explained = [EventLine("note", say("bleu_scale", lang))] if state.pace.evaluations == 1 else []  # once
+    return [EventLine("data", scores), *explained]
+
+
+def _sample(event: events.Sample, _state: RunState, lang: Lang) -> list[EventLine]:
+    parts = {"prompt": event.prompt, "reference": event.reference, "prediction": event.prediction}
+    return [
+        EventLine("data", say(f"sample_{part}", lang, text=text.safe(words.strip(), 200)))
+        for part, words in parts.items()
+    ]
+
+
+def _checkpoint(event: events.Checkpoint, _state: RunState, lang: Lang) -> list[EventLine]:
+    shown = {"size": text.size(event.size), "time": text.duration(event.seconds)}
+    return [EventLine("note", say("checkpoint", lang, step=event.step, **shown))]
+
+
+def _rank_failed(event: events.RankFailed, _state: RunState, _lang: Lang) -> list[EventLine]:
+    return [EventLine("error", text.safe(f"{event.reason}: {event.why}", 400))]
+
+
+def _notice(event: events.Notice, _state: RunState, lang: Lang) -> list[EventLine]:
+    return [EventLine("note", say("notice", lang, text=text.safe(event.message.text(lang))))]
+
+
+def _warning(event: events.Warning, _state: RunState, lang: Lang) -> list[EventLine]:
+    return [EventLine("warning", say("warning", lang, text=text.safe(event.message.text(lang))))]
+
+
+def _ended(event: events.RunEnded, _state: RunState, lang: Lang) -> list[EventLine]:
+    return ended_lines(event, lang)
+
+
+# Every kind of event is here. Those without a line are shown in a panel, as a bar or in a table, or not at all.
+WORDS: dict[type[Event], Callable[[Any, RunState, Lang], list[EventLine]]] = {
+    events.RunStarted: _started,
+    events.Plan: _plan,
+    events.Phase: silent,
+    events.Step: _step,
+    events.Eval: _eval,
+    events.Sample: _sample,
+    events.Checkpoint: _checkpoint,
+    events.Rehearsed: silent,
+    events.Host: silent,
+    events.Gpu: silent,
+    events.Heartbeat: silent,
+    events.RankFailed: _rank_failed,
+    events.Notice: _notice,
+    events.Warning: _warning,
+    events.RunEnded: _ended,
+}
+SILENT = tuple(event_type.kind for event_type, words in WORDS.items() if words is silent)

@@ -1,0 +1,62 @@
+"""The words of events: every kind has some, or is declared silent, and every line has its level."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from engine.contract import events
+from engine.contract.events import EVENT_TYPES, Event, Record
+from engine.contract.messages import Message
+from sft_tui import event_text, run_state
+from sft_tui.run_state import RunState, reduce
+
+from .conftest import ENDED, EVAL, STARTED, step
+
+FAILED = events.RankFailed("failed", "training", 7, "ValueError: \x1b[31mwrong", "Traceback", waiting=False)
+KILLED = events.RunEnded("failed", 1, Message("ended_failed", {"rank": 1}), {"peak_memory_rank0": "2900000000"})
+
+
+def levels(event: Event) -> list[str]:
+    return [line.level for line in event_text.lines(event, RunState(), "en")]
+
+
+@pytest.mark.parametrize("table", [event_text.WORDS, run_state.REDUCERS], ids=["words", "state"])
+def test_every_kind_of_event_is_declared(table: dict[type[Event], object]) -> None:
+    assert set(table) == set(EVENT_TYPES.values())
+
+
+def test_events_that_only_fill_panels_and_bars_have_no_line() -> None:
+    assert set(event_text.SILENT) == {"phase", "rehearsed", "host", "gpu", "heartbeat"}
+    assert levels(events.Phase("loading")) == []
+    assert levels(events.Unknown("from_the_future", {"text": "x"})) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (step(3), {"step"}),
+        (EVAL, {"data"}),
+        (events.Notice(Message("head_frozen")), {"note"}),
+        (events.Warning(Message("head_frozen")), {"warning"}),
+        (FAILED, {"error"}),
+        (ENDED, {"data", "note"}),
+        (KILLED, {"error"}),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_the_level_of_a_line_says_how_important_it_is(event: Event, expected: set[str]) -> None:
+    assert set(levels(event)) == expected
+
+
+def test_a_failed_rank_is_shown_on_screen_and_printed_only_with_the_end() -> None:
+    (line,) = event_text.lines(FAILED, RunState(), "en")
+    assert "ValueError: " in line.text
+    assert "\x1b" not in line.text
+    assert event_text.printed_lines(FAILED, RunState(), "en") == []
+
+
+def test_an_evaluation_of_a_test_is_called_one(record: Callable[..., Record]) -> None:
+    tested = reduce(RunState(), record(dataclasses.replace(STARTED, job="test")))
+    assert event_text.lines(EVAL, tested, "en")[0].text.startswith("test: ")
+    assert event_text.lines(EVAL, RunState(), "en")[0].text.startswith("evaluation of epoch 1")
