@@ -1,16 +1,18 @@
-"""What a value read from a file may be: its type, range and size, declared at its field.
+"""What a value read from a file or another process may be: its type, range and size, declared at its field.
 
 Anybody can have written the files that events, records and snapshots come from. `read_as` makes an instance of a
-dataclass from plain JSON and raises if a value does not fit its field, so callers need not check again.
+dataclass from plain JSON and raises if a value does not fit its field, so callers need not check again; `as_json` is
+its counterpart.
 """
 
+import contextlib
 import dataclasses
 import math
 import types
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.contract.messages import Message
 
@@ -18,7 +20,7 @@ EXACT = 2**53  # whole numbers up to here survive any JSON reader, and any sum w
 WIDEST = 2**63
 MOST_ATTEMPTS = 10**6  # of a run
 LARGEST = 1e60  # of a loss or a norm
-MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text: more than a stream line holds
+MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text, if their field declares no `Longest`
 NON_FINITE = ("NaN", "Infinity", "-Infinity")  # how they are written, since JSON has no numbers for them
 
 Made = TypeVar("Made")
@@ -72,18 +74,40 @@ def read_as(kind: type[Made], values: Any) -> Made:
     return made
 
 
+def as_json(value: Any) -> Any:
+    """A dataclass, or any value of its fields, as plain JSON that `read_as` reads; floats are left unchanged."""
+    if isinstance(value, Message):
+        return {"code": value.code, "args": dict(value.args), "text": value.text()}
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return value
+
+
 @cache
-def reader(hint: Any) -> Reader:
-    """A function that makes a `hint` value from a JSON value, or raises TypeError, ValueError or OverflowError."""
+def reader(hint: Any, most: int = MOST_ITEMS) -> Reader:
+    """A function that makes a `hint` value from a JSON value, or raises TypeError, ValueError or OverflowError.
+
+    A text, list or object may have at most `most` characters or entries, or what its `Longest` says; of a union, the
+    first kind that fits is read.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _checked(reader(inner[0]), inner[1:])
+        longest = [check.most for check in inner[1:] if isinstance(check, Longest)]
+        return _checked(reader(inner[0], max(longest, default=most)), inner[1:])
     if origin in (Union, types.UnionType):
-        return _optional(reader(next(one for one in inner if one is not types.NoneType)))
+        return _either([reader(one) for one in inner if one is not types.NoneType], types.NoneType in inner)
+    if origin is Literal:
+        return _one_of(inner)
     if origin in (list, tuple):
-        return _sequence(origin, reader(inner[0]))
+        return _sequence(origin, reader(inner[0]), Longest(most))
     if origin is dict:
-        return _mapping(reader(inner[1]))
+        return _mapping(reader(inner[0]), reader(inner[1]), Longest(most))
+    if hint is str:
+        return _text_of(Longest(most))
     if hint in _PLAIN:
         return _PLAIN[hint]
     if dataclasses.is_dataclass(hint):
@@ -101,23 +125,42 @@ def _checked(read: Reader, checks: tuple[Callable[[Any], None], ...]) -> Reader:
     return read_checked
 
 
-def _optional(read: Reader) -> Reader:
-    return lambda value: None if value is None else read(value)
+def _either(readers: list[Reader], optional: bool) -> Reader:
+    *others, last = readers
+
+    def read_either(value: Any) -> Any:
+        if value is None and optional:
+            return None
+        for read in others:
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                return read(value)
+        return last(value)
+
+    return read_either
 
 
-def _sequence(kind: Any, read: Reader) -> Reader:
+def _one_of(known: tuple[Any, ...]) -> Reader:
+    def read_one(value: Any) -> Any:
+        if value not in known:
+            raise ValueError("not one of those known")
+        return value
+
+    return read_one
+
+
+def _sequence(kind: Any, read: Reader, bound: Longest) -> Reader:
     def read_sequence(value: Any) -> Any:
         if not isinstance(value, list):
             raise TypeError("not a list")
-        _bounded(value)
+        bound(value)
         return kind(map(read, value))
 
     return read_sequence
 
 
-def _mapping(read: Reader) -> Reader:
+def _mapping(read_key: Reader, read: Reader, bound: Longest) -> Reader:
     def read_mapping(value: Any) -> dict[str, Any]:
-        return {_text(key): read(item) for key, item in _object(value).items()}
+        return {read_key(key): read(item) for key, item in _object(value, bound).items()}
 
     return read_mapping
 
@@ -145,18 +188,24 @@ def _of_type(kind: Any) -> Reader:
 _bounded = Longest(MOST_ITEMS)
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _object(value: Any, bound: Longest = _bounded) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("not an object")
-    _bounded(value)
+    bound(value)
     return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    _bounded(value)
-    return value
+def _text_of(bound: Longest) -> Reader:
+    def read_text(value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError("not a text")
+        bound(value)
+        return value
+
+    return read_text
+
+
+_text = _text_of(_bounded)
 
 
 def _number(value: Any) -> float:
@@ -194,4 +243,4 @@ def plain(value: Any) -> Any:
     return value
 
 
-_PLAIN: dict[Any, Reader] = {Any: plain, str: _text, float: _number, Message: _message}
+_PLAIN: dict[Any, Reader] = {Any: plain, float: _number, Message: _message}

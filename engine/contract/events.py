@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from engine.contract.bounds import Attempt, Between, Count, Name, Positive, Rate, Real, Score, Seconds, read_as
+from engine.contract.bounds import Attempt, Between, Count, Name, Positive, Rate, Real, Score, Seconds, as_json, read_as
 from engine.contract.config import require_values
 from engine.contract.messages import Message
 from engine.contract.scores import LABELS, Merit
@@ -316,7 +316,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
     fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
     for name, value in fields.items():
         if isinstance(value, Message):
-            fields[name] = {"code": value.code, "args": dict(value.args), "text": value.text()}
+            fields[name] = as_json(value)
     return {"kind": event.kind, **fields}
 
 

@@ -1,0 +1,251 @@
+"""What the inspecting process (`engine.inspect`) reports of data, tokenizer and model: typed, and bounded when read.
+
+What cannot be read is a Message in place of its facts. Rows are numbered from 0 as in their file; -1 stands for none.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from engine.contract.bounds import EXACT, WIDEST, Between, Count, Longest, Name, Positive
+from engine.contract.messages import Message
+
+MOST_SHOWN = 1 << 20  # characters and tokens of a row that are shown
+MOST_NAMED, LONGEST_NAME = 1000, 200  # special tokens that are named, and characters of each name
+RowNumber = Annotated[int, Between(-1, EXACT)]
+TokenId = Annotated[int, Between(-WIDEST, WIDEST)]
+Share = Annotated[float, Between(0, 1)]
+Verified = Literal["", "crc32", "sha256"]  # what vouches for a model's files, the weakest first
+Part = Literal["prompt", "label"]
+PARTS: tuple[Part, ...] = ("prompt", "label")
+DATA_FILES = ("train_file", "validation_file")  # settings
+
+
+# --- data
+
+
+@dataclass(frozen=True)
+class SomeRows:
+    """The rows with some property: how many, and the first of them."""
+
+    rows: Count = 0
+    first: RowNumber = -1
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Numbers of rows by their tokens: `edges` has one entry more than `counts`."""
+
+    edges: tuple[Annotated[float, Between(0, EXACT)], ...]
+    counts: tuple[Count, ...]
+
+
+@dataclass(frozen=True)
+class LengthFacts:
+    """Tokens of the prompts or the labels of a file, before any cut."""
+
+    median: Count
+    p95: Count
+    longest: Count
+    histogram: Histogram
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged token store that was made again: which file, and what was wrong."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """The token store of a file: its size, and whether it is kept for the run."""
+
+    bytes: Count
+    kept: bool
+    damage: Damage | None = None
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """The usable rows of a file as tokens; all but `prompt`, `label` and `turns_longest` at the limit of the run."""
+
+    limit: Positive
+    tokens: Count
+    label_tokens: Count
+    unknown_tokens: Count
+    cut_rows: Count
+    cut_tokens: Count
+    cut_label_tokens: Count
+    turns_rows: Count  # rows that lose their oldest turns
+    turns_left_out: Count
+    turns_longest: Count  # tokens of the longest row with all its turns
+    prompt: LengthFacts
+    label: LengthFacts
+    unanswered: SomeRows  # whose label is nothing but the end token
+    repeated: SomeRows
+    store: StoreFacts
+
+    def lengths(self, part: Part) -> LengthFacts:
+        """The lengths of prompts or labels."""
+        return self.prompt if part == "prompt" else self.label
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.turns_longest, self.prompt.longest, self.label.longest)
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """The rows of a data file; `tokens` is None if there is no tokenizer to read them with."""
+
+    rows: Count
+    dropped: dict[Name, Count] = field(default_factory=dict)  # by reason (`engine.contract.reasons`)
+    first_dropped: RowNumber = -1
+    control: SomeRows = SomeRows()
+    replacement: SomeRows = SomeRows()
+    scripts: dict[Name, Share] = field(default_factory=dict)  # shares of all letters, largest first
+    tokens: TokenFacts | None = None
+
+    @property
+    def usable(self) -> int:
+        """Rows that are trained on or evaluated."""
+        return self.rows - sum(self.dropped.values())
+
+    @property
+    def script(self) -> str:
+        """The script of most letters; empty if there are none."""
+        return next(iter(self.scripts), "")
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """A tokenizer; `differs` says how it differs from the one in the model's folder."""
+
+    tokens: Positive  # rows that a model needs for it
+    pad: TokenId | None = None
+    eos: TokenId | None = None
+    unk: TokenId | None = None
+    named: dict[Name, Name] = field(default_factory=dict)  # special tokens by their number
+    differs: Message | None = None
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """A micro-batch: rows, and tokens of its longest prompt and label."""
+
+    rows: Count
+    prompt: Count
+    label: Count
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """The steps of a run; `largest` and `packed` are the micro-batches that may need the most memory, either way."""
+
+    rows: Count
+    per_epoch: Count
+    total: Count
+    label_tokens: Count
+    prompt_tokens: Count
+    largest: tuple[BatchShape, ...] = ()
+    packed: tuple[BatchShape, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data files of a run and its tokenizer."""
+
+    tokenizer: Message | TokenizerFacts | None = None  # None: not asked for
+    train_file: Message | FileFacts | None = None
+    validation_file: Message | FileFacts | None = None
+    overlap: SomeRows = SomeRows()  # rows of the validation file that the training file has too
+    steps: StepFacts | None = None
+
+    def file(self, setting: str) -> Message | FileFacts | None:
+        """The facts about the file of a setting."""
+        found: Message | FileFacts | None = getattr(self, setting)
+        return found
+
+    @property
+    def read(self) -> dict[str, FileFacts]:
+        """The files that could be read, by setting."""
+        found = {setting: self.file(setting) for setting in DATA_FILES}
+        return {setting: facts for setting, facts in found.items() if isinstance(facts, FileFacts)}
+
+    @property
+    def known_tokenizer(self) -> TokenizerFacts | None:
+        """The tokenizer, if it could be read."""
+        return self.tokenizer if isinstance(self.tokenizer, TokenizerFacts) else None
+
+
+# --- model
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Special tokens by a model's own configuration, where any value may stand; what is no number is a text."""
+
+    pad: TokenId | Name | None = None
+    eos: tuple[TokenId | Name, ...] = ()
+    decoder_start: TokenId | Name | None = None
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The most tokens that a prompt and a label may have; None: any number."""
+
+    prompt: Count | None = None
+    label: Count | None = None
+
+    @property
+    def known(self) -> dict[str, int]:
+        """The limits that exist, by part."""
+        return {part: most for part in PARTS if (most := getattr(self, part)) is not None}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model that a run starts from; `parameters` and `trained` count each shared weight once.
+
+    Of a new model `rows` is 0: the tokenizer decides how many rows its embeddings have.
+    """
+
+    family: Name
+    rows: Count
+    parameters: Count
+    trained: Count
+    weights_bytes: Count
+    special: SpecialTokens | None = None
+    positions: Positions = Positions()
+    wrapper: Name = ""  # a prefix of the names of all weights that is taken off
+    verified: Verified = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # of its configuration
+
+
+# --- a row
+
+
+@dataclass(frozen=True)
+class PieceFacts:
+    """A text as tokens: of `count` the first `kept` are used; `ids` and `pieces` may be cut to what is shown."""
+
+    text: Annotated[str, Longest(MOST_SHOWN)] | None
+    count: Count
+    kept: Count
+    unknown: Count
+    ids: Annotated[tuple[TokenId, ...], Longest(MOST_SHOWN)] = ()
+    pieces: Annotated[tuple[str, ...], Longest(MOST_SHOWN)] = ()
+    turns_left_out: Count = 0
+    left_out: Annotated[str, Longest(MOST_SHOWN)] = ""
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """A row as the model sees it; `rows` is the number of rows in its file."""
+
+    rows: Count
+    tokenizer: TokenizerFacts
+    prompt: PieceFacts
+    response: PieceFacts
