@@ -39,10 +39,10 @@ from engine.contract.rundir import RunDir
 from sft_tui import starting, streams
 from sft_tui.cli import usage
 from sft_tui.cli.common import LANG, LOGS
-from sft_tui.cli.main import tell
+from sft_tui.cli.main import print_error
 from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
-from sft_tui.guide.unsupervised import Attendant
+from sft_tui.guide.unsupervised import InProcessSupervisor
 from sft_tui.headless import choose_view
 from sft_tui.locale import say
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
@@ -135,7 +135,7 @@ def run(job: str, settings: dict[str, Any], *, resume: bool = False, fresh: bool
         run_dir, made = open_together(world, name, settings, job=job, resume=resume, fresh=fresh)
     except InputError as error:
         if main_rank:
-            tell(error, LANG)
+            print_error(error, LANG)
         else:
             time.sleep(PATIENCE)
         leave(error.exit_code)
@@ -167,17 +167,17 @@ def introduce(name: str, settings: dict[str, Any]) -> None:
             echo(say("fix", LANG, text=safe(message.fix(LANG))), err=True)
 
 
-def attend(world: Any, run_dir: RunDir) -> Attendant | None:
+def attend(world: Any, run_dir: RunDir) -> InProcessSupervisor | None:
     """What rank 0 does in addition to training; None on other ranks. Called by all ranks."""
     here = boot_id()
     pids = [pid if boot == here else 0 for boot, pid in world.gather([(here, os.getpid())])]  # 0: on another machine
     if not world.is_main:
         return None
     disk = Path(run_dir.read_record().run_config().output_dir)
-    return Attendant(run_dir, pids, disk, choose_view(LANG, json=False), LANG)
+    return InProcessSupervisor(run_dir, pids, disk, choose_view(LANG, json=False), LANG)
 
 
-def noticed(work: "Callable[[Job], Message]", attendant: Attendant | None, job: "Job") -> Message:
+def noticed(work: "Callable[[Job], Message]", attendant: InProcessSupervisor | None, job: "Job") -> Message:
     """Does the work, after the warnings about how it was started."""
     if attendant is not None and attendant.why_no_log:
         path, why = str(job.run_dir.plain_log), attendant.why_no_log
@@ -260,8 +260,8 @@ if __name__ == "__main__":
     if LANG == "zh":
         usage.in_chinese(cli)
     try:
-        with streams.full_output_in_words(LANG):
+        with streams.report_unwritable_output(LANG):
             cli()
     except InputError as fault:
-        tell(fault, LANG)
+        print_error(fault, LANG)
         sys.exit(fault.exit_code)

@@ -117,12 +117,12 @@ def train(config: RunConfig, scratch: Path, processes: int, steps: int) -> Train
     try:
         while len(ranks.exits) < processes:
             together = max(together, sum(proportional_set(pid) for pid in ranks.pids))
-            for told in reader.poll():
-                if isinstance(told.event, Step):
-                    first_step = first_step or told.envelope.mono - began
-                    found.append(told.event)
-                if isinstance(told.event, RunEnded):
-                    ended_as = told.event
+            for seen in reader.poll():
+                if isinstance(seen.event, Step):
+                    first_step = first_step or seen.envelope.mono - began
+                    found.append(seen.event)
+                if isinstance(seen.event, RunEnded):
+                    ended_as = seen.event
             if len(found) >= steps and not asked:
                 ranks.signal(signal.SIGINT)
                 asked = True
@@ -132,7 +132,7 @@ def train(config: RunConfig, scratch: Path, processes: int, steps: int) -> Train
             time.sleep(0.2)
     finally:
         ranks.signal(signal.SIGKILL)
-        ranks.clear_away([])
+        ranks.clean_up([])
     if ended_as is None or len(found) < steps:
         raise RuntimeError(f"the trainer did not get to step {steps}: {run_dir.trainer_output.read_text()[-2000:]}")
     counted = found[1:steps]
@@ -171,7 +171,9 @@ def configured(scratch: Path, folder: Path, budget: int) -> RunConfig:
     )
 
 
-def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], steps: int, budget: int) -> Iterator[str]:
+def rows_report(
+    scratch: Path, counts: list[int], pairs: list[tuple[str, str]], steps: int, budget: int
+) -> Iterator[str]:
     """A line of the table for each count of rows."""
     yield f"{'rows':>12} {'rows/s':>9} {'of bare':>8} {'MB more':>8} {'first step, s':>14} {'trainer MB':>11}"
     for count in counts:
@@ -182,17 +184,17 @@ def rows_told(scratch: Path, counts: list[int], pairs: list[tuple[str, str]], st
             settings.write_text(json.dumps(to_json(config)))
             env = trainer_environment(RunRecord("scale-1", "sft-small", "train", {}), None)
             ended([sys.executable, "-m", "bench.scale", "--tokenize", str(settings), str(out)], env, scratch / "log")
-            told = json.loads(out.read_text())
+            tokenized = json.loads(out.read_text())
             make_stores(config)  # validation rows too: the trainer would tokenize them before its first step
             os.sync()  # otherwise the first step waits for earlier writes
             trained = train(config, Path(place), 1, steps)
         yield (
-            f"{count:>12,} {told['rate']:>9,.0f} {told['share']:>8.2f}"
-            f" {told['more']:>8.0f} {trained.first_step:>14.2f} {trained.memory:>11.0f}"
+            f"{count:>12,} {tokenized['rate']:>9,.0f} {tokenized['share']:>8.2f}"
+            f" {tokenized['more']:>8.0f} {trained.first_step:>14.2f} {trained.memory:>11.0f}"
         )
 
 
-def processes_told(scratch: Path, pairs: list[tuple[str, str]], steps: int, budget: int) -> Iterator[str]:
+def processes_report(scratch: Path, pairs: list[tuple[str, str]], steps: int, budget: int) -> Iterator[str]:
     """A line of the table for one process and for two, on the same rows."""
     yield f"{'processes':>12} {'label tokens/s':>15} {'communication':>14} {'rank 0 MB':>10} {'together MB':>12}"
     for processes in (1, 2):
@@ -227,8 +229,8 @@ def main() -> int:
         assets.write(scratch / "assets", given.size, 160, given.rows)
         pairs = assets.pairs(given.rows)
         for line in itertools.chain(
-            processes_told(scratch, pairs, given.steps, given.budget),
-            rows_told(scratch, given.counts, pairs, given.steps, given.budget),
+            processes_report(scratch, pairs, given.steps, given.budget),
+            rows_report(scratch, given.counts, pairs, given.steps, given.budget),
         ):
             print(line, flush=True)
     return 0

@@ -265,8 +265,8 @@ def main() -> int:
         limit = LIMITS.get(name)
         good = limit is None or value <= limit
         passed &= good
-        told = "" if limit is None else f"<= {limit:g}"
-        print(f"{name:<24} {value:>12,.2f}  {told}  {'' if good else 'MISSED'}".rstrip(), flush=True)
+        bound = "" if limit is None else f"<= {limit:g}"
+        print(f"{name:<24} {value:>12,.2f}  {bound}  {'' if good else 'MISSED'}".rstrip(), flush=True)
     return 0 if passed else 1
 
 

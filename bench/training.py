@@ -35,7 +35,7 @@ from engine.data.tokenizer import load_tokenizer
 from sft_tui.supervise.ranks import trainer_environment
 
 STEP_ROWS = 16
-GO_ON = 2  # number of the standard's recipes, the best of the first turn, that run in every turn
+FINALISTS = 2  # number of the standard's recipes, the best of the first turn, that run in every turn
 LIMIT_SECONDS = 3600.0  # for one contestant
 PRODUCTS = """
 import sys, time, torch
@@ -205,8 +205,8 @@ def evaluated(assets: Path, scratch: Path, who: str) -> dict[str, Any]:
 
 def products() -> tuple[float, float]:
     """The current speed of matrix products on this machine, GFLOP/s in fp32 and bf16."""
-    told = subprocess.run([sys.executable, "-c", PRODUCTS], check=True, capture_output=True, text=True).stdout
-    fp32, bf16 = (float(line) for line in told.split())
+    printed = subprocess.run([sys.executable, "-c", PRODUCTS], check=True, capture_output=True, text=True).stdout
+    fp32, bf16 = (float(line) for line in printed.split())
     return fp32, bf16
 
 
@@ -266,7 +266,7 @@ def measure(assets: Path, repeats: int, budget: int, chunk: int, *, every: bool)
                 scored.append(evaluated(assets, Path(place), who))
         print(f"  turn {turn + 1} of {repeats}", file=sys.stderr, flush=True)
         first, *others = recipes
-        best = sorted(others, key=lambda name: speed(found[name]), reverse=True)[:GO_ON]
+        best = sorted(others, key=lambda name: speed(found[name]), reverse=True)[:FINALISTS]
         recipes = {name: recipes[name] for name in (first, *best)}
     return Found(found, rates, bare, scores)
 
@@ -316,8 +316,8 @@ def report(found: Found, size: str, steps: int) -> None:
     memory = statistics.median(one.memory for one in default)
     for name, measured in trained.items():
         peak, rate = statistics.median(one.memory for one in measured), speed(measured)
-        told = f"{name:<30} {rate:>14,.0f} {rate / speed(default):>10.2f} {peak:>9,.0f} {peak / memory:>10.2f}"
-        print(f"{told}  {len(measured)}", flush=True)
+        printed = f"{name:<30} {rate:>14,.0f} {rate / speed(default):>10.2f} {peak:>9,.0f} {peak / memory:>10.2f}"
+        print(f"{printed}  {len(measured)}", flush=True)
     mine, second = trained["ours, bf16"], trained["ours, bf16, second epoch"]
     others = [name for name, turns in trained.items() if name.startswith("standard, bf16") and len(turns) == len(mine)]
     best = max(others, key=lambda name: speed(trained[name]))

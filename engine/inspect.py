@@ -46,7 +46,7 @@ BINS = 24  # in the histogram of lengths
 TOKENIZER_ROWS, LONGEST_TEXT = 100_000, 2000  # rows that a tokenizer is trained on, and characters of each
 
 
-def tell(**what: Any) -> None:
+def send(**what: Any) -> None:
     """Writes one line of the answer."""
     sys.stdout.write(json.dumps(what) + "\n")  # ASCII, whatever the locale
     sys.stdout.flush()
@@ -126,7 +126,7 @@ def _error(error: InputError) -> dict[str, Any]:
 
 
 def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
-    tell(doing="tokenizer")
+    send(doing="tokenizer")
     hide_torch()
     from engine.data.tokenizer import load_tokenizer, tokens_needed
 
@@ -152,7 +152,7 @@ def _file_facts(
 ) -> dict[str, Any]:
     source = RowSource.of(config, name)
     weightfile.require_regular(source.path, name)
-    tell(doing=name)
+    send(doing=name)
     file = source.open()
     outline = {"rows": file.metadata.num_rows, "bytes": source.path.stat().st_size}
     if not outline["rows"]:
@@ -166,7 +166,7 @@ def _file_facts(
         tally.require_rows(source.path, config.prompt_column, config.response_column)
         return {**outline, **tally.to_json()}
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
-        tell(doing="token_store")  # a crash after this point is not the data file's fault
+        send(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
     on_disk: dict[str, Any] = {"store_bytes": _bytes_of(store), "store_kept": kept}
@@ -183,7 +183,7 @@ def _store(
         root, looking = Path(config.token_store), _paced("token_store")
         store = open_store(source, tokenizer, config.max_seq_len, root, report, looking)
         if source.setting != "train_file":
-            tell(doing=source.setting)
+            send(doing=source.setting)
             references(source, store, rows_replied(config, len(store)))
         return store, True
     except InputError as error:
@@ -207,7 +207,7 @@ def _paced(name: str) -> Callable[[int, int], None]:
         now = time.monotonic()
         if now - last >= PACE:
             last = now
-            tell(doing=name, done=done, total=total)
+            send(doing=name, done=done, total=total)
 
     return report
 
@@ -267,7 +267,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     require_files(config, "tokenizer")
     weightfile.require_regular(source.path, name)
     tokenizer, facts = _tokenizer(tokenizer_folder(config))
-    tell(doing=name)
+    send(doing=name)
     seen, limit = 0, config.max_seq_len
     file = source.open()
     for prompts, labels, starts in source.batches(file):
@@ -309,7 +309,7 @@ def _pieces(text: str | bytes | None, tokenizer: "PreTrainedTokenizerBase", limi
 
 def model_facts(config: RunConfig) -> dict[str, Any]:
     """Facts about the model that a run starts from, and what vouches for its files; raises InputError."""
-    tell(doing="pretrained_model")
+    send(doing="pretrained_model")
     require_files(config, "pretrained_model")
     facts = inspection.describe(config)
     if config.pretrained_model:
@@ -359,7 +359,7 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
     if request["task"] == "columns":
         return {"columns": convert.columns_to_name(wanted, _paced_files())}
     if request["task"] == "demo":
-        tell(doing="chatterbot-corpus")
+        send(doing="chatterbot-corpus")
         return convert.import_pairs(wanted, demo_corpus.pairs())
     if request["task"] == "demo-texts":
         journal.settle(map(Path, wanted.files))
@@ -391,16 +391,16 @@ def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]
     from engine.data.tokenizer import train_tokenizer
 
     over = threading.Event()
-    threading.Thread(target=_tell_again, args=(request["output"], over), daemon=True).start()
+    threading.Thread(target=_repeat, args=(request["output"], over), daemon=True).start()
     tokens = train_tokenizer(Path(request["output"]), texts, int(request["vocabulary"]))
     over.set()
     return {"tokens": tokens, "texts": len(texts), "output": request["output"]}
 
 
-def _tell_again(doing: str, over: threading.Event) -> None:
+def _repeat(doing: str, over: threading.Event) -> None:
     """Repeats what is being done until it is done: training a tokenizer is silent, and a silent process is given up."""
     while not over.wait(PACE * 10):
-        tell(doing=doing)
+        send(doing=doing)
 
 
 def main() -> int:
@@ -409,9 +409,9 @@ def main() -> int:
     end_with(int(request["asker"]))
     limit_this_process()
     try:
-        tell(facts=answer(request))
+        send(facts=answer(request))
     except InputError as error:
-        tell(facts=_error(error))
+        send(facts=_error(error))
         return error.exit_code
     return 0
 

@@ -13,12 +13,12 @@ from engine.training.trial import rehearse
 OOM_SCORE = 1000  # the first process to be killed if memory runs out
 
 
-def _volunteer() -> None:
+def _prefer_for_oom_kill() -> None:
     """Has the kernel kill this process before any other if memory runs out: none of its work is worth keeping."""
     with contextlib.suppress(OSError):
         Path(f"/proc/{os.getpid()}/oom_score_adj").write_text(str(OOM_SCORE))
 
 
 if __name__ == "__main__":
-    _volunteer()
+    _prefer_for_oom_kill()
     leave(execute(World(), RunDir(Path(sys.argv[1])), rehearse))

@@ -16,7 +16,7 @@ from engine.models.seq2seq.described import positions
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
-from engine.training.score_events import tell_ceiling, tell_score
+from engine.training.score_events import emit_ceiling, emit_score
 
 
 def score(job: Job) -> Message:
@@ -40,8 +40,8 @@ def score(job: Job) -> Message:
     network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=precision == "bf16")
     evaluator = Evaluator(network, tokenizer, rows, wanted, job.world, config, job.phase)
     result = evaluator.run()
-    tell_score(job, result, epoch=0, step=0)
-    tell_ceiling(job, result)
+    emit_score(job, result, epoch=0, step=0)
+    emit_ceiling(job, result)
     loss, bleu = f"{result.loss:.4f}", f"{result.bleu:.2f} ({result.signature})"
     return Message.of("ended_tested", model=best, rows=result.rows, path=str(source.path), loss=loss, bleu=bleu)
 

@@ -133,7 +133,7 @@ class Curves:
     memory: list[list[int]] = field(default_factory=list)  # of each rank
     host: list[int] = field(default_factory=list)  # in use on the machine
 
-    def take(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
         """Applies one event."""
         match record.event:
             case events.Step() as step if step.step > 0:

@@ -20,7 +20,7 @@ COLUMNS = 100
 PARTS = ("train", "valid", "test")
 
 
-def bring_in(
+def import_rows(
     files: list[str], progress: ask_engine.Progress = ask_engine.nothing, task: str = "import", **how: Any
 ) -> dict[str, Any]:
     """Imports files, or the demo's rows or texts (`task`), and returns the result; raises InputError."""

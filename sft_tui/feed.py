@@ -61,7 +61,7 @@ class Feed:
         """Whether more of the log is ready to be read immediately."""
         return self.behind > 0 or self._past is not None
 
-    def shot(self) -> FeedState | None:
+    def latest(self) -> FeedState | None:
         """The state as of now, for another thread; None before the first poll."""
         if self.run is None:
             return None

@@ -33,7 +33,7 @@ class Follower:
             self.state, self.curves = RunState(), Curves()
         for record in records:
             self.state = reduce(self.state, record)
-            self.curves.take(record)
+            self.curves.add(record)
         return records
 
     @property

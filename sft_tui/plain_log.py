@@ -95,10 +95,10 @@ def _missing(run_dir: RunDir, lang: Lang, had: list[str]) -> list[str]:
     for record in follower.poll(MOST_MISSED):
         view.show(record)
     lines = out.getvalue().split("\n")[:-1]
-    return lines[max(range(len(lines) + 1), key=lambda place: _in_common(lines, place, had)) :]
+    return lines[max(range(len(lines) + 1), key=lambda place: _lines_in_common(lines, place, had)) :]
 
 
-def _in_common(lines: list[str], place: int, had: list[str]) -> int:
+def _lines_in_common(lines: list[str], place: int, had: list[str]) -> int:
     """How many of the lines before `place` are also the last lines of the log."""
     most = min(place, len(had))
     return next((count for count in range(most) if lines[place - 1 - count] != had[-1 - count]), most)

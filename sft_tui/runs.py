@@ -120,7 +120,7 @@ def names(logs: Path) -> list[str]:
     return [run_dir.path.name for run_dir in _folders(logs)]
 
 
-def at_work(logs: Path, but: RunDir) -> list[str]:
+def others_running(logs: Path, but: RunDir) -> list[str]:
     """The names of the other runs that are alive."""
     found = []
     for run_dir in _folders(logs):
@@ -210,7 +210,7 @@ def look(run_dir: RunDir) -> Run:
     if not alive:
         follower.poll()  # its last events may have been written in between
         state = follower.state
-        if follower.is_behind or _unspoken(run_dir, state):
+        if follower.is_behind or _has_no_end(run_dir, state):
             state = _settled(run_dir, record, follower)
     return located(Run(run_dir, record, state, alive, written))
 
@@ -256,7 +256,7 @@ def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
     return max(state.attempt, begun)
 
 
-def _unspoken(run_dir: RunDir, state: RunState) -> bool:
+def _has_no_end(run_dir: RunDir, state: RunState) -> bool:
     """Whether the newest attempt has begun without an end; the first one has begun if its lock names a holder."""
     attempt = _newest_attempt(run_dir, state)
     if not attempt:
@@ -281,7 +281,7 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
         complete(run_dir, language())
         follower.poll()
         end = _with_end(run_dir, record, follower.state, boot).ended
-        if end is not None and _unspoken(run_dir, follower.state):
+        if end is not None and _has_no_end(run_dir, follower.state):
             _certify(run_dir, end, follower)
         follower.save()
     except (OSError, InputError):  # of its log, which can no longer be written or read
@@ -293,7 +293,7 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
 
 def _with_end(run_dir: RunDir, record: RunRecord, state: RunState, boot: str) -> RunState:
     """The state with the end of an attempt whose processes are all dead; `boot` is the boot it ran in."""
-    if not _unspoken(run_dir, state):
+    if not _has_no_end(run_dir, state):
         return state
     restarted = bool(boot) and boot != boot_id()
     end = _end_of_lost(run_dir, record, state, restarted=restarted)

@@ -30,7 +30,7 @@ PREPARED_SECONDS = 120.0  # data and tokenizer take a few seconds
 Stage = Literal["new", "first", "between", "second", "done"]
 
 
-def tell(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
+def run_as_text(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
     """Runs the demo as text from its current stage to its end, with replies before and after; returns the exit code.
 
     `follow` shows a run to its end. If the user stops following, all of the demo keeps running.
@@ -112,9 +112,9 @@ def await_next(logs: Path) -> str:
 def prepare() -> None:
     """Writes the rows of both halves, and their tokenizer unless it exists; raises InputError."""
     first, config = (preset(name).config for name in HALVES)
-    data_import.bring_in([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
+    data_import.import_rows([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
     for rows, texts in ((config.train_file, first.train_file), (config.validation_file, first.validation_file)):
-        data_import.bring_in([rows], task="demo-texts", train=texts, overwrite=True)
+        data_import.import_rows([rows], task="demo-texts", train=texts, overwrite=True)
     if not Path(config.tokenizer).is_dir():
         data_import.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
 
@@ -129,7 +129,7 @@ def stage() -> Stage:
     return "new"
 
 
-def left_undone(run: Run, lang: Lang) -> str:
+def what_remains(run: Run, lang: Lang) -> str:
     """The message for a finished first half whose second half is not running; empty for any other run."""
     over = run.record.continued and not run.alive and run.status == "finished"
     if not over or stage() != "between" or running(HALVES[1]):

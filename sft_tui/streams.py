@@ -20,13 +20,13 @@ def require_working_folder() -> None:
 
 
 @contextlib.contextmanager
-def full_output_in_words(lang: Lang) -> Iterator[None]:
+def report_unwritable_output(lang: Lang) -> Iterator[None]:
     """Reports on standard error that standard output cannot be written, and exits with 1; silent for a closed pipe."""
     error: OSError | None = None
     try:
         yield
     except OSError as raised:  # raised at once if Python does not buffer, or for a long text
-        if not _takes_no_more():
+        if not _is_unwritable():
             raise
         error = raised
     finally:
@@ -39,7 +39,7 @@ def full_output_in_words(lang: Lang) -> Iterator[None]:
             raise SystemExit(1)
 
 
-def _takes_no_more() -> bool:
+def _is_unwritable() -> bool:
     """Whether the error is that standard output cannot be written."""
     try:
         os.write(sys.stdout.fileno(), b"\n")

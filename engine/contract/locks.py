@@ -88,7 +88,7 @@ class FolderLock:
         made = sum(not path.exists() for path in (folder, *folder.parents))
         lock = cls._taken(folder, made, run, run_dir, setting)
         try:
-            alive = _alive_without_lock(folder)
+            alive = _in_use_without_lock(folder)
             if alive is not None:
                 raise alive
             lock.sign(os.getpid(), run, run_dir)
@@ -151,7 +151,7 @@ class FolderLock:
                 return True
             fd = _locked_file(self.folder)
         except BlockingIOError:
-            return _is_kin(holder_of(self.folder), self._run_dir)
+            return _is_this_attempt(holder_of(self.folder), self._run_dir)
         except OSError:  # if we cannot lock, nobody can
             return True
         os.dup2(fd, self.fd, inheritable=os.get_inheritable(self.fd))
@@ -202,7 +202,7 @@ def _is_ours(content: bytes) -> bool:
     return SIGNED.startswith(begun) or begun.startswith(SIGNED)
 
 
-def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
+def _is_this_attempt(holder: dict[str, Any], run_dir: Path) -> bool:
     """Whether the signer of a lock is the supervisor or another process of this very attempt."""
     pid = holder.get("pid")
     if holder.get("run_dir") != str(run_dir.absolute()) or not isinstance(pid, int):
@@ -210,15 +210,15 @@ def _is_kin(holder: dict[str, Any], run_dir: Path) -> bool:
     return pid in (os.getpid(), os.getppid()) or _parent_of(pid) in (os.getpid(), os.getppid())
 
 
-def _alive_without_lock(folder: Path) -> BusyError | None:
+def _in_use_without_lock(folder: Path) -> BusyError | None:
     """The error for a folder whose lock file was removed while a run is using it; None if no run is."""
     output = OutputDir(folder)
     theirs = RunDir.of(output)
     if theirs is None or not output.was_written_here():  # nobody uses a copy of the folder
         return None
-    told = read_json(theirs.processes)
-    ranks = told.get("ranks")
-    named = [told.get("supervisor"), *(ranks if isinstance(ranks, list) else [])]
+    written = read_json(theirs.processes)
+    ranks = written.get("ranks")
+    named = [written.get("supervisor"), *(ranks if isinstance(ranks, list) else [])]
     signed = holder_of(theirs.path) if is_locked(theirs.path) else {}
     for value in (signed, *named):
         process = ProcessId.from_json(value)
@@ -238,7 +238,7 @@ def _locked_file(folder: Path) -> int:
         try:
             return _try_to_lock(folder)
         except (FileNotFoundError, BlockingIOError) as error:  # its holder released it, or another process checks it
-            if time.monotonic() > patience or (isinstance(error, BlockingIOError) and _signed_by_the_living(folder)):
+            if time.monotonic() > patience or (isinstance(error, BlockingIOError) and _holder_is_alive(folder)):
                 raise
         except FileExistsError:
             if folder.exists() or time.monotonic() > patience:
@@ -260,7 +260,7 @@ def _try_to_lock(folder: Path) -> int:
     return fd
 
 
-def _signed_by_the_living(folder: Path) -> bool:
+def _holder_is_alive(folder: Path) -> bool:
     process = ProcessId.from_json(holder_of(folder))
     return process is not None and process.alive()
 

@@ -136,7 +136,7 @@ class EventReader:
             raise unreadable(self._path, error) from None
         records: list[Record] = []
         try:
-            self._know_again(fd)
+            self._restart_if_replaced(fd)
             end = self._place.offset + most
             while (size := min(READ_BYTES, end - self._place.offset)) > 0 and (
                 chunk := os.pread(fd, size, self._place.offset)
@@ -145,14 +145,14 @@ class EventReader:
                 if len(chunk) == size and not any(chunk):  # a hole, which may have terabytes, contains no lines
                     offset = end_of_hole(fd, offset)
                 self._place = replace(self._place, offset=offset, seen=seen)
-                records += self._take(chunk)
+                records += self._records_of(chunk)
         except OSError:  # what was read before is not read again
             pass
         finally:
             os.close(fd)
         return records
 
-    def _know_again(self, fd: int) -> None:
+    def _restart_if_replaced(self, fd: int) -> None:
         status, place = os.fstat(fd), self._place
         seen = os.pread(fd, len(place.seen), place.offset - len(place.seen)) if place.seen else b""
         if (status.st_dev, status.st_ino) == (place.device, place.inode) and seen == place.seen:
@@ -160,7 +160,7 @@ class EventReader:
         self.restarts += place.offset > 0
         self._place, self._rest, self._skipping = Place(status.st_dev, status.st_ino), b"", False
 
-    def _take(self, chunk: bytes) -> list[Record]:
+    def _records_of(self, chunk: bytes) -> list[Record]:
         *lines, rest = (self._rest + chunk).split(b"\n")
         records = []
         for line in lines:

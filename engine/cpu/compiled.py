@@ -210,7 +210,7 @@ def attend_step(
         own=own,
         half=_half(given),
     )
-    if _dealt("attend_step", rows, int(counts.max()) * inner * WORK_OF_AN_ELEMENT, ctypes.addressof(step)):
+    if _on_threads("attend_step", rows, int(counts.max()) * inner * WORK_OF_AN_ELEMENT, ctypes.addressof(step)):
         raise MemoryError("no memory for the scores of attention")
     return out
 
@@ -242,7 +242,7 @@ def _run(name: str, tensors: Mapping[str, Tensor | None], pattern: AttentionPatt
         causal=pattern.causal,
     )
     work = sum(map(math.prod, _shapes(pattern))) // pattern.heads * call.width
-    if _dealt(name, pattern.heads, work, ctypes.addressof(call)):
+    if _on_threads(name, pattern.heads, work, ctypes.addressof(call)):
         raise MemoryError("no memory for the scores of attention")
 
 
@@ -255,7 +255,7 @@ def normed(x: Tensor, scale: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Te
     inverse = x.new_empty(len(x), 1)
     tensors = (_address(x, torch.float32), *(_address(each, scale.dtype) for each in (scale, plain, scaled)))
     numbers = (x.shape[1], epsilon, _half(scale))
-    _dealt("normed", len(x), x.shape[1] * WORK_OF_AN_ELEMENT, *tensors, _address(inverse, torch.float32), *numbers)
+    _on_threads("normed", len(x), x.shape[1] * WORK_OF_AN_ELEMENT, *tensors, _address(inverse, torch.float32), *numbers)
     return plain, scaled, inverse
 
 
@@ -271,7 +271,7 @@ def normed_backward(
     values = (_address(each, plain.dtype) for each in (gradient, plain))
     precise = (None if each is None else _address(each, torch.float32) for each in (inverse, scale, bypass, d_x, parts))
     work = BLOCK * width * WORK_OF_AN_ELEMENT
-    _dealt("normed_backward", blocks, work, *values, *precise, width, tokens, BLOCK, _half(plain))
+    _on_threads("normed_backward", blocks, work, *values, *precise, width, tokens, BLOCK, _half(plain))
     return d_x, None if parts is None else parts.sum(dim=0)
 
 
@@ -300,7 +300,7 @@ def relu_dropped(hidden: Tensor, draw: Draw | None) -> Tensor:
 def _by_row(name: str, values: Tensor, *given: Any) -> None:
     """Applies a function to each element of (rows, width)."""
     rows, width = values.shape
-    _dealt(name, rows, width * WORK_OF_AN_ELEMENT, *given, width, _half(values))
+    _on_threads(name, rows, width * WORK_OF_AN_ELEMENT, *given, width, _half(values))
 
 
 def _bits(draw: Draw | None) -> tuple[int, int, int]:
@@ -319,7 +319,7 @@ def losses(logits: Tensor, labels: Tensor, *, gradient: bool) -> Tensor:
     found = torch.empty(len(logits), dtype=torch.float32)
     tensors = (_address(logits, logits.dtype), _address(labels, torch.int64), found.data_ptr())
     size = logits.shape[1]
-    ended = _dealt("losses", len(logits), size * WORK_OF_AN_ELEMENT, *tensors, size, gradient, _half(logits))
+    ended = _on_threads("losses", len(logits), size * WORK_OF_AN_ELEMENT, *tensors, size, gradient, _half(logits))
     if ended == -2:
         raise IndexError(f"a label is not one of {size} tokens")
     if ended:
@@ -331,7 +331,7 @@ def largest(logits: Tensor) -> Tensor:
     """The index of the first of each row's greatest logits, int64; arbitrary if one is NaN."""
     found, size = torch.empty(len(logits), dtype=torch.int64), logits.shape[1]
     tensors = (_address(logits, logits.dtype), found.data_ptr())
-    _dealt("largest", len(logits), size, *tensors, size, _half(logits))
+    _on_threads("largest", len(logits), size, *tensors, size, _half(logits))
     return found
 
 
@@ -340,14 +340,16 @@ def largest(logits: Tensor) -> Tensor:
 
 def add_(total: Tensor, part: Tensor) -> None:
     """Adds values in bf16 to a total in fp32."""
-    _dealt("add", total.numel(), WORK_OF_AN_ELEMENT, _address(total, torch.float32), _address(part, torch.bfloat16))
+    _on_threads(
+        "add", total.numel(), WORK_OF_AN_ELEMENT, _address(total, torch.float32), _address(part, torch.bfloat16)
+    )
 
 
 def squares(values: Tensor) -> float:
     """The sum of the squares of values in fp32, in double; the same to the last bit with any number of threads."""
     blocks = -(-values.numel() // SQUARES)
     found = np.empty(blocks)
-    _dealt("squares", blocks, SQUARES, _address(values, torch.float32), found.ctypes.data, values.numel(), SQUARES)
+    _on_threads("squares", blocks, SQUARES, _address(values, torch.float32), found.ctypes.data, values.numel(), SQUARES)
     return float(found.sum())
 
 
@@ -366,7 +368,7 @@ def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
         for name in _RATES:
             setattr(one, name, getattr(matrix, name))
     work = sum(matrix.parameter.numel() for matrix in matrices) * WORK_OF_AN_ELEMENT // max(1, len(matrices))
-    if _dealt("adafactor", len(matrices), work, ctypes.addressof(given), left.ctypes.data):
+    if _on_threads("adafactor", len(matrices), work, ctypes.addressof(given), left.ctypes.data):
         raise MemoryError("no memory for the sums of Adafactor")
     return [not flag for flag in left]
 
@@ -374,7 +376,7 @@ def adafactor(matrices: Sequence[Matrix]) -> list[bool]:
 # --- shared helpers
 
 
-def _dealt(name: str, pieces: int, work: int, *given: Any) -> int:
+def _on_threads(name: str, pieces: int, work: int, *given: Any) -> int:
     """Runs a function over `pieces` pieces of `work` multiplications each on torch's threads; its result.
 
     Uses all of the threads or one: for a smaller team OpenMP would end the others, and start them again for torch.

@@ -21,7 +21,7 @@ COMPRESSIONS = {
 }  # fmt: skip
 BUFFER = 1 << 18
 FREE, MOST_TIMES = 1 << 30, 200  # bytes that any file may expand to, and beyond that how many times its own size
-Tell = Callable[[int], None]
+OnRead = Callable[[int], None]
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
@@ -47,8 +47,8 @@ class _Arrow(io.RawIOBase):
 class _Watched(io.RawIOBase):
     """A decompressed stream that reports its position in the file and raises if the file is a decompression bomb."""
 
-    def __init__(self, stream: BinaryIO, raw: BinaryIO, path: Path, compression: str, tell: Tell) -> None:
-        self._stream, self._raw, self._tell = stream, raw, tell
+    def __init__(self, stream: BinaryIO, raw: BinaryIO, path: Path, compression: str, on_read: OnRead) -> None:
+        self._stream, self._raw, self._on_read = stream, raw, on_read
         self._path, self._compression = path, compression
         self._made, self._most = 0, max(FREE, MOST_TIMES * os.fstat(raw.fileno()).st_size)
 
@@ -63,7 +63,7 @@ class _Watched(io.RawIOBase):
             made = f"{self._made / 1e9:,.1f} GB"
             path, compression = str(self._path), self._compression
             raise InputError("source_bomb", path=path, compression=compression, ratio=MOST_TIMES, made=made)
-        self._tell(self._raw.tell())
+        self._on_read(self._raw.tell())
         return len(data)
 
 
@@ -72,14 +72,14 @@ def _silent(_done: int) -> None:
 
 
 @contextlib.contextmanager
-def opened_stream(path: Path, compression: str = "", tell: Tell = _silent) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed as they are read; `tell` receives how many bytes of the file have been read.
+def opened_stream(path: Path, compression: str = "", on_read: OnRead = _silent) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed as they are read; `on_read` receives how many bytes of the file have been read.
 
     Raises InputError if they are corrupt, or expand to far more than a file of that size should hold.
     """
     try:
         with path.open("rb") as raw, _stream(raw, compression) as stream:
-            yield io.BufferedReader(_Watched(stream, raw, path, compression, tell), BUFFER)
+            yield io.BufferedReader(_Watched(stream, raw, path, compression, on_read), BUFFER)
     except DAMAGED as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         code = "source_compressed" if compression else "source_unreadable"

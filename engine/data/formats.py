@@ -128,8 +128,8 @@ def require_rows(path: Path, content: Content) -> None:
     """Raises InputError that says what to do if rows are not read from files of this kind."""
     if content.kind in FOREIGN:
         what, what_zh, advice, advice_zh = FOREIGN[content.kind]
-        told = {"what": what, "what_zh": what_zh, "advice": advice, "advice_zh": advice_zh}
-        raise InputError("source_foreign", path=str(path), **told)
+        about = {"what": what, "what_zh": what_zh, "advice": advice, "advice_zh": advice_zh}
+        raise InputError("source_foreign", path=str(path), **about)
 
 
 def _kind(head: bytes) -> str:

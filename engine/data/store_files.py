@@ -129,14 +129,14 @@ class _Scan:
                     digest.update(data)
                     size += len(data)
                     before = self._look_at(path, np.frombuffer(data[: len(data) // wide * wide], kind), before)
-                    self._tell(len(data))
+                    self._report(len(data))
         except OSError as error:
             raise DamagedError(path, error.strerror or str(error)) from None
         if size != about.bytes or digest.hexdigest() != about.sha256:
             raise DamagedError(path, DIFFERS)
         return size // wide
 
-    def _tell(self, more: int) -> None:
+    def _report(self, more: int) -> None:
         self._done += more
         self._progress(self._done // 1_000_000, self._total // 1_000_000)
 

@@ -187,8 +187,8 @@ class TokenStore:
             notes.append(Message.of("rows_dropped", dropped=count, first=first, **why, **shown))
         cuts = self.cuts()
         if cuts["cut_rows"]:
-            told = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
-            notes.append(Message.of("rows_truncated", **shown, **told))
+            counts = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
+            notes.append(Message.of("rows_truncated", **shown, **counts))
         return notes
 
 

@@ -40,7 +40,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
     with reading_untrusted("tokenizer_bad", path):
         tokenizer = _loaded(Path(path))
-        _require_tame(path, tokenizer)
+        _require_bounded_output(path, tokenizer)
     for name in ("pad", "eos"):
         if getattr(tokenizer, f"{name}_token_id") is None:
             known = tokenizer.get_vocab()
@@ -59,15 +59,15 @@ def _loaded(folder: Path) -> PreTrainedTokenizerBase:
     pieces = spiece.spiece_file(folder)
     ours = kind.removesuffix("Fast") in T5_CLASSES or (kind in PLAIN_CLASSES and family in T5_FAMILIES)
     if ours and (folder / "tokenizer.json").is_file():
-        return _as_its_file_says(folder)
+        return _from_tokenizer_json(folder)
     if ours and pieces is not None:
-        return _of_pieces(pieces, settings, folder)
+        return _from_spiece(pieces, settings, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _keep_unknown(tokenizer)
     return tokenizer
 
 
-def _as_its_file_says(folder: Path) -> PreTrainedTokenizerBase:
+def _from_tokenizer_json(folder: Path) -> PreTrainedTokenizerBase:
     """A T5's tokenizer.json unchanged: transformers' T5 class substitutes another unknown id and another normalizer.
 
     Special tokens not named by any setting are T5's own, if the file has them.
@@ -80,7 +80,7 @@ def _as_its_file_says(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _of_pieces(file: Path, settings: dict[str, Any], folder: Path) -> PreTrainedTokenizerBase:
+def _from_spiece(file: Path, settings: dict[str, Any], folder: Path) -> PreTrainedTokenizerBase:
     """A T5's spiece.model with the tokens added by its settings."""
     backend, special = spiece.read_spiece(file)
     own_unknown = special.get("unk")
@@ -138,9 +138,9 @@ def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer._tokenizer = Tokenizer.from_str(json.dumps(content))
 
 
-def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def _require_bounded_output(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises InputError if the tokenizer makes masses of text or tokens from a single character, or never finishes."""
-    made, character = done_in_time(lambda: _most_of_one(tokenizer), path, len(PROBES))
+    made, character = done_in_time(lambda: _most_from_one_character(tokenizer), path, len(PROBES))
     if made > MOST_MADE:
         why, why_zh = (
             f"it makes {made:,} characters or tokens of {character or 'one'}",
@@ -149,7 +149,7 @@ def _require_tame(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
         raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
 
 
-def _most_of_one(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
+def _most_from_one_character(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
     """The most characters that its rules make from one, or tokens from one probe, and that character if known.
 
     The tokenizer is called as it will be in use, since some settings fail only then.
@@ -233,7 +233,7 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
         if "not large enough" not in str(error):
             raise
         raise InputError("vocabulary_small", vocabulary=vocabulary) from None
-    tokenizer = _in_one_order(tokenizer)
+    tokenizer = _deterministic(tokenizer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A [EOS]", special_tokens=[(SPECIAL[1], 1)])
     names = dict(zip(("pad_token", "eos_token", "unk_token"), SPECIAL, strict=True))
     staged = staged_at(folder)
@@ -251,7 +251,7 @@ def train_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> int:
     return tokenizer.get_vocab_size()
 
 
-def _in_one_order(tokenizer: Tokenizer) -> Tokenizer:
+def _deterministic(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer without the parts that its trainer left to the order of a hash table.
 
     These are the order of pieces with equal scores, and the scores of single characters that training dropped: the

@@ -29,10 +29,10 @@ def keep(path: Path, freeze: str, folder: Path, facts: dict[str, Any]) -> None:
     tensors: Tensors = {}
     for file in weight_files(path):
         tensors.update(tensors_of(file))
-    key, told = _key(path, freeze, tensors), {name: facts[name] for name in FACTS}
+    key, kept = _key(path, freeze, tensors), {name: facts[name] for name in FACTS}
     with contextlib.suppress(OSError):  # must work in folders that are not writable
         folder.mkdir(parents=True, exist_ok=True)
-        noted = {**read_json(folder / RECORD), key: {"facts": told, "sha256": _digest(told)}}
+        noted = {**read_json(folder / RECORD), key: {"facts": kept, "sha256": _digest(kept)}}
         write_json(folder / RECORD, noted, durable=False)
 
 

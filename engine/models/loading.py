@@ -32,10 +32,10 @@ from engine.models.structure import require_file_of_text, tensors_in
 from engine.models.t5.modules import T5Modules, is_known
 from engine.models.weightfile import T5_NAMES, bad, require_regular, state_within, tensors_of, wrapper_of
 
-Tell = Callable[[Message], None]
+Notify = Callable[[Message], None]
 
 
-def _tell_nobody(_message: Message) -> None:
+def _ignore(_message: Message) -> None:
     """Ignores a notice."""
 
 
@@ -65,11 +65,11 @@ def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed:
 
 
 def load_mapped(
-    config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, tell: Tell = _tell_nobody
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False, notify: Notify = _ignore
 ) -> Any:
     """The same, but the weights may still be mapped from a file: detach them before they are used.
 
-    `tell` is called with notices about what had to be assumed because the files do not state it.
+    `notify` is called with notices about what had to be assumed because the files do not state it.
     """
     path = config.pretrained_model
     if not path:
@@ -78,9 +78,9 @@ def load_mapped(
         torch.manual_seed(config.seed)
         model: Any = T5ForConditionalGeneration(_t5_config(config, tokenizer, len(tokenizer), tied=True))
     elif Path(path).is_dir():
-        model = _from_folder(Path(path), packed=packed, tell=tell)
+        model = _from_folder(Path(path), packed=packed, notify=notify)
     else:
-        model = _from_state_dict(Path(path), config, tokenizer, packed=packed, tell=tell)
+        model = _from_state_dict(Path(path), config, tokenizer, packed=packed, notify=notify)
     set_dropout(model, config.dropout_rate)
     _check_vocabulary(model, config, tokenizer)
     return model
@@ -137,7 +137,7 @@ def _t5_config(
     )
 
 
-def _from_folder(path: Path, *, packed: bool, tell: Tell) -> Any:
+def _from_folder(path: Path, *, packed: bool, notify: Notify) -> Any:
     require_folder(path)
     settings = read_config(path / "config.json")
     names = tensors_in(path, settings)
@@ -148,7 +148,7 @@ def _from_folder(path: Path, *, packed: bool, tell: Tell) -> Any:
         from engine.models.seq2seq.described import wrapper_in
 
         wrapper = wrapper_in(path, names)
-    _tell_wrapper(wrapper, path, tell)
+    _notify_wrapper(wrapper, path, notify)
     if packed and (modules := _modules_of_folder(path, wrapper, generation)):
         return modules
     model = loaded(path, wrapper)
@@ -156,17 +156,17 @@ def _from_folder(path: Path, *, packed: bool, tell: Tell) -> Any:
     return model
 
 
-def _tell_wrapper(wrapper: str, path: Path, tell: Tell) -> None:
+def _notify_wrapper(wrapper: str, path: Path, notify: Notify) -> None:
     if wrapper:
-        tell(Message.of("model_wrapped", path=str(path), prefix=wrapper))
+        notify(Message.of("model_wrapped", path=str(path), prefix=wrapper))
 
 
 def _from_state_dict(
-    path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool, tell: Tell
+    path: Path, config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool, notify: Notify
 ) -> Any:
     state = _read_state_dict(path)
     wrapper = wrapper_of(state, T5_NAMES)
-    _tell_wrapper(wrapper, path, tell)
+    _notify_wrapper(wrapper, path, notify)
     state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     shared = state.get("shared.weight")
     if shared is None or shared.dim() != 2 or not T5_NAMES & state.keys() - {"shared.weight"}:
@@ -175,7 +175,7 @@ def _from_state_dict(
     tied = head is None or (head.shape == shared.shape and bool(torch.equal(head, shared)))
     parsed = _t5_config(config, tokenizer, shared.shape[0], tied=tied, gated=GATE in state)
     if GATE in state:
-        tell(Message.of("model_gated", path=str(path)))
+        notify(Message.of("model_gated", path=str(path)))
     if packed and (modules := _modules(parsed, state)):
         return modules
     from transformers import T5ForConditionalGeneration

@@ -258,7 +258,7 @@ def execute(world: World, run_dir: RunDir, work: Callable[[Job], Message], liste
         pulse.stop()
         log.close()
         if supervisor_died():
-            world.forget_meeting()
+            world.remove_rendezvous_file()
 
 
 def _opened(run_dir: RunDir, world: World, log: EventWriter) -> Job:

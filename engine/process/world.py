@@ -142,7 +142,7 @@ class World:
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    def forget_meeting(self) -> None:
+    def remove_rendezvous_file(self) -> None:
         """Removes the file that the ranks met through, if nothing else is left to do it."""
         if path := os.environ.get(environment.RENDEZVOUS):
             Path(path.removeprefix("file://").partition("?")[0]).unlink(missing_ok=True)

@@ -32,7 +32,7 @@ class EpochLosses:
         """Takes over the means that earlier attempts found."""
         self.means.update(means)
 
-    def take(self, loss: float, label_tokens: int, *, first: bool) -> None:
+    def add(self, loss: float, label_tokens: int, *, first: bool) -> None:
         """Adds a step; `first` if it is the first of the run."""
         if first:
             self._first = (loss, label_tokens)

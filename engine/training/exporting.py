@@ -24,7 +24,7 @@ def target_of(job: Job) -> Path | None:
     return Path(job.config.export_state_dict) if job.config.export_state_dict else None
 
 
-def warn_of_stranger(job: Job) -> None:
+def warn_if_target_is_taken(job: Job) -> None:
     """Warns at the start if the target is a file that no run of this folder wrote."""
     target = target_of(job)
     if target is not None and not exports.may_be_written(target, job.output):

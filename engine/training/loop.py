@@ -36,9 +36,9 @@ from engine.training import checkpoint, optim
 from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.training.epoch_losses import EpochLosses
 from engine.training.evaluation import Evaluator, Score
-from engine.training.exporting import export_again, export_best, warn_of_stranger
+from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
 from engine.training.resume import Proof, longer_schedule
-from engine.training.score_events import tell_ceiling, tell_score
+from engine.training.score_events import emit_ceiling, emit_score
 from engine.training.setup import Prepared, finished_owner, give_up_output, lock_output, prepare
 from engine.training.step import StepResult, StepRunner
 
@@ -183,7 +183,7 @@ class Training:
     prove_until: int = 0  # the last step that must be repeated
     hurried: bool = False  # all ranks must save and exit without another computation
     saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
-    ceiling_told: bool = False
+    ceiling_reported: bool = False
     encodings: bool = False  # whether the encoder's output is kept across epochs
 
     @property
@@ -199,7 +199,7 @@ class Training:
             {e["epoch"]: e["train_loss"] for e in self.evaluations.values() if e.get("train_loss")}
         )
         if job.world.is_main:
-            warn_of_stranger(job)
+            warn_if_target_is_taken(job)
         runner, samples = self.runner(), self.samples()
         if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
             self._evaluate()  # the run was interrupted between the last step of an epoch and its evaluation
@@ -279,7 +279,7 @@ class Training:
         seconds_optimizer = time.perf_counter() - began
         job.step += 1
         self.last_loss = result.loss
-        self.epoch_losses.take(result.loss, result.label_tokens, first=job.step == 1)
+        self.epoch_losses.add(result.loss, result.label_tokens, first=job.step == 1)
         job.emit(
             events.Step(
                 epoch=1 + (self.step - 1) // self.prepared.per_epoch,
@@ -397,10 +397,10 @@ class Training:
             score = self.evaluator().run()
         except StopAskedError:  # the steps are saved; a resumed run repeats the evaluation
             raise self._stopped(self.saved[1] if self.saved else None) from None
-        tell_score(job, score, epoch, self.step)
-        if not self.ceiling_told:
-            self.ceiling_told = True
-            tell_ceiling(job, score)
+        emit_score(job, score, epoch, self.step)
+        if not self.ceiling_reported:
+            self.ceiling_reported = True
+            emit_ceiling(job, score)
         self._require_folder()
         if job.world.is_main:
             self._record(score, epoch)

@@ -10,7 +10,7 @@ SHOWN = 2000  # characters of each of a sample's texts
 LOW_CEILING = 90.0  # BLEU of the labels themselves, below which a notice is written
 
 
-def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
+def emit_score(job: Job, score: Score, epoch: int, step: int) -> None:
     """Writes the events of an evaluation: its score, and its first predictions as samples with truncated texts."""
     bleu_rows, seconds = len(score.predictions), round(score.seconds, 3)
     job.emit(events.Eval(epoch, step, score.rows, score.loss, score.bleu, bleu_rows, score.signature, seconds, FILE))
@@ -19,7 +19,7 @@ def tell_score(job: Job, score: Score, epoch: int, step: int) -> None:
         job.emit(events.Sample(epoch, step, prediction.row, *map(_bounded, texts)))
 
 
-def tell_ceiling(job: Job, score: Score) -> None:
+def emit_ceiling(job: Job, score: Score) -> None:
     """Writes a notice if the labels themselves are far from their texts: a low BLEU is not only the model's fault."""
     if score.predictions and score.bleu_of_labels < LOW_CEILING:
         limit = job.config.max_seq_len

@@ -89,7 +89,7 @@ def prepare(job: Job) -> Prepared:
         require_own_vocabulary(tokenizer, config)
         if config.pretrained_model and world.is_main:
             data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
-        net = loading.load_mapped(config, tokenizer, packed=packed, tell=job.notice)
+        net = loading.load_mapped(config, tokenizer, packed=packed, notify=job.notice)
         # It records its findings, and a refused run must leave nothing behind.
         world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if not config.pretrained_model:

@@ -13,7 +13,7 @@ from engine.contract import events
 from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui import text
-from sft_tui.cli.common import LANG, logs_option, telling
+from sft_tui.cli.common import LANG, logs_option, reading_progress
 from sft_tui.locale import say
 from sft_tui.options import GroupedCommand, config_options, given
 from sft_tui.output import echo, echo_json, echo_over
@@ -53,10 +53,10 @@ def check_command(
     for line in reports.lines(report.findings, LANG):
         echo(line)
     if found is not None:
-        tell_rehearsed(request, report, found)
+        print_rehearsal(request, report, found)
     echo(reports.summary(report, LANG), err=True)
     if not report.exit_code:
-        tell_next(request, rehearsed=found is not None)
+        print_next(request, rehearsed=found is not None)
     sys.exit(report.exit_code)
 
 
@@ -85,11 +85,11 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
     if json:
         echo_json(rehearsal_json(request, report, found))
     else:
-        tell_rehearsed(request, report, found)
-        tell_next(request, rehearsed=True)
+        print_rehearsal(request, report, found)
+        print_next(request, rehearsed=True)
 
 
-def tell_next(request: "CheckRequest", *, rehearsed: bool) -> None:
+def print_next(request: "CheckRequest", *, rehearsed: bool) -> None:
     """Prints the command that starts the checked run."""
     from sft_tui.preflight.fix import command_of
     from sft_tui.starting import DEFAULT_LOGS
@@ -123,19 +123,19 @@ def rehearsed(request: "CheckRequest") -> "Rehearsal":
     from sft_tui.event_text import phase_line
     from sft_tui.preflight.check import rehearse_request
 
-    def tell_phase(phase: events.Phase) -> None:
+    def show_phase(phase: events.Phase) -> None:
         if sys.stderr.isatty() and phase.name != "training":
             line = say("rehearsing", LANG, phase=phase_line(phase, LANG))
             echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
 
     try:
-        return rehearse_request(request, tell_phase)
+        return rehearse_request(request, show_phase)
     finally:
         if sys.stderr.isatty():
             echo_over()
 
 
-def tell_rehearsed(request: "CheckRequest", report: "Report", found: "Rehearsal") -> None:
+def print_rehearsal(request: "CheckRequest", report: "Report", found: "Rehearsal") -> None:
     """Prints the result of a rehearsal."""
     from sft_tui import rehearsal
 
@@ -143,7 +143,7 @@ def tell_rehearsed(request: "CheckRequest", report: "Report", found: "Rehearsal"
         echo(line)
 
 
-def tell_applied(found: "Rehearsal") -> None:
+def print_applied_budget(found: "Rehearsal") -> None:
     """Prints that the budget is a rehearsal's and not the preset's."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
     budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
@@ -169,5 +169,5 @@ def checked(request: "CheckRequest") -> "Report":
     """The pre-flight's report; a terminal shows the progress of reading large files."""
     from sft_tui.preflight.check import check
 
-    with telling() as progress:
+    with reading_progress() as progress:
         return check(request, progress)

@@ -63,19 +63,19 @@ run_option = click.option(
 
 
 @contextlib.contextmanager
-def telling() -> "Iterator[Progress]":
+def reading_progress() -> "Iterator[Progress]":
     """Shows the progress of reading on standard error, on one line, only if that is a terminal."""
     from sft_tui.preflight.report import subject
 
     shown = False
 
-    def tell_progress(setting: str, done: int, total: int) -> None:
+    def show_progress(setting: str, done: int, total: int) -> None:
         nonlocal shown
         if total and sys.stderr.isatty():
             shown = True
             line = say("reading", LANG, what=subject(setting, LANG), done=done, total=total)
             echo_over(line)
 
-    yield tell_progress
+    yield show_progress
     if shown:
         echo_over()

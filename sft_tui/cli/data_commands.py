@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from engine.contract.config import RunConfig, override, setting_of
 from engine.contract.presets import preset
 from sft_tui import text
-from sft_tui.cli.common import LANG, Command, telling
+from sft_tui.cli.common import LANG, Command, reading_progress
 from sft_tui.locale import say
 from sft_tui.options import HomePath, SourcePath
 from sft_tui.output import echo, echo_json
@@ -123,8 +123,8 @@ def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool
         raise click.UsageError(say("usage_shares", LANG))
     if preview:
         how |= dict.fromkeys(("train", "valid", "test"), "")
-    with telling() as progress:
-        found = data_import.bring_in(list(files), progress, **how)
+    with reading_progress() as progress:
+        found = data_import.import_rows(list(files), progress, **how)
     if json:
         echo_json(found)
         return
@@ -155,7 +155,7 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
     """Write the rows of chatterbot-corpus, to try things out."""
     from sft_tui import data_import
 
-    found = data_import.bring_in([], task="demo", train=train, valid=valid, overwrite=overwrite)
+    found = data_import.import_rows([], task="demo", train=train, valid=valid, overwrite=overwrite)
     for line in data_import.lines(found, LANG):
         echo(line)
 
@@ -183,7 +183,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
     """Train a tokenizer for a new model on the rows of Parquet FILES."""
     from sft_tui import data_import
 
-    with telling() as progress:
+    with reading_progress() as progress:
         found = data_import.train_tokenizer(list(files), output, vocabulary, progress, **columns)
     echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
 
@@ -200,7 +200,7 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
     from sft_tui.preflight import report as reports
     from sft_tui.preflight.check import check_file
 
-    with telling() as progress:
+    with reading_progress() as progress:
         report = check_file(file_config(file, **values), progress)
     if json:
         echo_json(reports.to_json(report, LANG))

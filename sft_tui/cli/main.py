@@ -16,7 +16,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui import streams, text
-from sft_tui.cli.check_commands import check_command, preflight, rehearse, tell_applied
+from sft_tui.cli.check_commands import check_command, preflight, print_applied_budget, rehearse
 from sft_tui.cli.common import (
     LANG,
     LOGS,
@@ -45,14 +45,14 @@ def main() -> None:
 
         usage.in_chinese(cli)
     try:
-        with streams.full_output_in_words(LANG):
+        with streams.report_unwritable_output(LANG):
             cli(prog_name="sft-tui")
     except InputError as error:
-        tell(error, LANG)
+        print_error(error, LANG)
         sys.exit(error.exit_code)
 
 
-def tell(error: InputError, lang: Lang) -> None:
+def print_error(error: InputError, lang: Lang) -> None:
     """Prints an error and its fix on standard error."""
     echo(say("error", lang, text=text.safe(error.message.what(lang))), err=True)
     fix = error.message.fix(lang)
@@ -67,7 +67,7 @@ def show_screen(
     from sft_tui.screen import terminal
 
     chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
-    if not terminal.there_is_one():
+    if not terminal.is_available():
         echo(say("ui_no_terminal", chosen), err=True)
         return 2
     from sft_tui.screen.app import show
@@ -81,7 +81,7 @@ def has_terminal() -> bool:
     """Whether a screen can be shown here."""
     from sft_tui.screen import terminal
 
-    return terminal.there_is_one()
+    return terminal.is_available()
 
 
 @click.group(cls=Group, context_settings=SETTINGS, invoke_without_command=True)
@@ -94,9 +94,9 @@ def cli(logs: Path, **screen: Any) -> None:
     context = click.get_current_context()
     if context.invoked_subcommand is None:
         sys.exit(show_screen(logs, **screen))
-    told = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-    if told:
-        option = "--ascii" if told[0] == "ascii_only" else f"--{told[0].replace('_', '-')}"
+    given = [name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    if given:
+        option = "--ascii" if given[0] == "ascii_only" else f"--{given[0].replace('_', '-')}"
         name = context.invoked_subcommand
         known = any(option in parameter.opts for parameter in cli.commands[name].params)
         key = "usage_screen" if known else "usage_screen_only"
@@ -190,7 +190,7 @@ def start(
     if record.job == "train" and not record.resume:
         request = CheckRequest.of(name, values, record.run_config(), logs, fresh=record.fresh)
         if request.rehearsal is not None and request.config != request.asked:
-            tell_applied(request.rehearsal)
+            print_applied_budget(request.rehearsal)
             values = {**values, "micro_batch_tokens": request.config.micro_batch_tokens}
             record = starting.plan_run(name, values, **how)
         preflight(request, force=force)
@@ -242,7 +242,7 @@ def meant(name: str | None, logs: Path) -> RunDir:
     from sft_tui import runs as known
 
     run_dir = known.find(logs, name)
-    others = known.at_work(logs, but=run_dir) if name is None else []
+    others = known.others_running(logs, but=run_dir) if name is None else []
     if others:
         shown = ", ".join(text.safe(other, 60) for other in others)
         echo(say("others_at_work", LANG, run=text.safe(run_dir.path.name, 60), others=shown), err=True)
@@ -285,7 +285,7 @@ def status(name: str | None, json: bool, logs: Path) -> None:
         echo_json(one.to_json())
         return
     echo(listing.status_line(one, LANG))
-    rest = story.left_undone(one, LANG)
+    rest = story.what_remains(one, LANG)
     if rest:
         echo(rest, err=True)
     if one.state.ended is not None and not one.alive:
@@ -451,7 +451,9 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
         return
     if not no_ui and has_terminal():
         sys.exit(show_screen(logs, demo=True, **screen))
-    sys.exit(story.tell(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG)))
+    sys.exit(
+        story.run_as_text(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG))
+    )
 
 
 @cli.command()

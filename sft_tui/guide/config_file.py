@@ -32,11 +32,11 @@ def answer(folders: list[Path], name: str, given: Mapping[str, Any]) -> Message 
     for folder in dict.fromkeys(folder.absolute() for folder in folders):
         source = _source(folder / NAME)
         if "TrainConfig" in source:
-            return _told(folder, source, name, given)
+            return _compared(folder, source, name, given)
     return None
 
 
-def _told(folder: Path, source: str, name: str, given: Mapping[str, Any]) -> Message:
+def _compared(folder: Path, source: str, name: str, given: Mapping[str, Any]) -> Message:
     known, path = preset(name), str(folder / NAME)
     classes = _classes(source, folder)
     if classes is None or known.original not in classes:

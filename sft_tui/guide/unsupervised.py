@@ -13,7 +13,7 @@ from sft_tui.machine.host import Monitor
 from sft_tui.plain_log import PlainLog
 
 
-class Attendant:
+class InProcessSupervisor:
     """Shows the events of an attempt as they come, writes the plain log, and takes readings from start to end."""
 
     def __init__(self, run_dir: RunDir, pids: Sequence[int], disk: Path, view: EventView, lang: Lang) -> None:
@@ -21,7 +21,7 @@ class Attendant:
         self._view: EventView | None = view
         self._log = PlainLog(run_dir.plain_log, lang)
         self._monitor: Monitor | None = None
-        self._attended = False
+        self._monitoring = False
 
     @property
     def why_no_log(self) -> str:
@@ -36,8 +36,8 @@ class Attendant:
                 self._view.show(record)
             except (OSError, ValueError):  # the terminal is gone
                 self._view = None
-        if not self._attended:  # only after the attempt's first event: attempts are counted from the stream
-            self._attended = True
+        if not self._monitoring:  # only after the attempt's first event: attempts are counted from the stream
+            self._monitoring = True
             with contextlib.suppress(OSError):
                 self._monitor = Monitor(self._run_dir.events, record.envelope.attempt, self._pids, self._disk)
                 self._monitor.start()

@@ -46,7 +46,7 @@ class Readings:
     def __init__(self, log: EventWriter, disk: Path) -> None:
         """`disk` is a path on the file system whose free space is reported."""
         self._log, self._disk = log, disk
-        self._host, self._gpus, self._told = HostReader(), GpuReader(), False
+        self._host, self._gpus, self._reported = HostReader(), GpuReader(), False
 
     def take(self, pids: Sequence[int]) -> events.Host:
         """Writes the current readings; returns that of the host, which has the memory of these processes."""
@@ -54,8 +54,8 @@ class Readings:
         for event in (reading, *self._gpus.poll()):
             self._log.write(event)
         why = self._gpus.why
-        if why and not why.startswith(NO_GPUS) and not self._told:  # a machine without a driver needs no warning
-            self._told = True
+        if why and not why.startswith(NO_GPUS) and not self._reported:  # a machine without a driver needs no warning
+            self._reported = True
             self._log.write(events.Warning(Message.of("gpu_unreadable", why=why)))
         return reading
 
@@ -98,7 +98,7 @@ class GpuReader:
 
     def __init__(self) -> None:
         self.why = NOT_READ_YET  # why there are no readings; empty if there are some
-        self._starts, self._told = STARTS, False
+        self._starts, self._reported = STARTS, False
         self._child: subprocess.Popen[bytes] | None = None
         self._killed: list[subprocess.Popen[bytes]] = []  # a driver may hold one in the kernel for a long time
         self._start()
@@ -112,10 +112,10 @@ class GpuReader:
             return []
         code = self._child.poll()  # before its output is read, so that the output is complete
         found = self._listen(self._child)
-        if self._told:
+        if self._reported:
             self._drop(self.why)
         elif code is not None:
-            self._drop(_end_in_words(code))
+            self._drop(_describe_exit(code))
         elif self._silent >= SILENT_SECONDS:
             self._drop(gpus.SILENT)
         return found
@@ -162,7 +162,7 @@ class GpuReader:
         self._silent = 0.0
         found, self.why = _parse(lines[-1])
         if self.why:  # another child would report the same
-            self._starts, self._told = 0, True
+            self._starts, self._reported = 0, True
         return found
 
     def _drop(self, why: str) -> None:
@@ -201,7 +201,7 @@ def _parse(line: bytes) -> tuple[list[events.Gpu], str]:
         return [], "the reading of the GPUs is not understood"  # the reader is an older app than the child
 
 
-def _end_in_words(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code >= 0:
         return f"the reading of the GPUs ended with exit code {code}"
     with contextlib.suppress(ValueError):

@@ -23,7 +23,7 @@ from sft_tui.preflight.finding import ORDER, Finding, item, of_error
 from sft_tui.preflight.fix import Command, Set, Start, as_path, command_of
 from sft_tui.preflight.memory import MemoryPlan, MemoryPrediction, PaddedBatch
 from sft_tui.preflight.missing import DATA_FILES
-from sft_tui.preflight.remedy import CheckedRun, remedied
+from sft_tui.preflight.remedy import CheckedRun, with_remedies
 from sft_tui.rehearsal import Rehearsal, applied, estimate
 from sft_tui.starting import DEFAULT_LOGS, options, processes_here
 from sft_tui.text import size
@@ -154,11 +154,11 @@ def check(
         plan = {"per_epoch": steps["per_epoch"], "total": steps["total"], "batch": batch}
         findings.append(Finding("ok", "plan", "time", {**plan, "peak": config.peak_learn_rate()}))
         findings += _time(request, steps["total"])
-    found = list(missing.mended(findings, config, request.but))
+    found = list(missing.with_missing_advice(findings, config, request.but))
     pad = tokenizer.get("special", {}).get("pad")
     places = min(facts["model"].get("positions", {}).values(), default=0)
     found = sorted(
-        remedied(CheckedRun(config, request.but, found, pad, places)), key=lambda finding: ORDER[finding.level]
+        with_remedies(CheckedRun(config, request.but, found, pad, places)), key=lambda finding: ORDER[finding.level]
     )
     return Report(found, facts, prediction, on_gpu, request.processes)
 
@@ -185,8 +185,8 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
         changes.pop("validation_file", None)
         return Command(("data", "check", as_path(path), *options(changes)))
 
-    found = list(missing.mended(findings, config, but))
-    found = list(remedied(CheckedRun(config, but, found), OF_FILES))
+    found = list(missing.with_missing_advice(findings, config, but))
+    found = list(with_remedies(CheckedRun(config, but, found), OF_FILES))
     return Report(sorted(found, key=lambda finding: ORDER[finding.level]), {"data": facts})
 
 

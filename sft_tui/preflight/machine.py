@@ -120,7 +120,7 @@ def logout_kills(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
         return False
     place = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             ["busctl", "get-property", *place, "KillUserProcesses"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -130,7 +130,7 @@ def logout_kills(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return told.stdout.strip() == b"b true"
+    return answer.stdout.strip() == b"b true"
 
 
 def _clock(paths: list[str]) -> Iterator[Finding]:

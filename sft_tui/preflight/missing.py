@@ -32,7 +32,7 @@ SMALL = {
 }  # fmt: skip
 
 
-def mended(findings: list[Finding], config: RunConfig, check: Check) -> Iterator[Finding]:
+def with_missing_advice(findings: list[Finding], config: RunConfig, check: Check) -> Iterator[Finding]:
     """The findings, with advice added to those on missing files."""
     gone = {finding.subject for finding in findings if finding.code in ("file_missing", "not_parquet")}
     for finding in findings:

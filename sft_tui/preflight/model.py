@@ -34,8 +34,8 @@ def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Find
     args = {"path": name, "family": model["settings"]["model_type"], "frozen": config.freeze or "-"}
     args |= {"trained": f"{shape['trained']:,}", "total": f"{shape['parameters']:,}"}
     wrapper = model.get("wrapper", "")
-    told = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
-    args |= dict(zip(("wrapped", "wrapped_zh"), told, strict=True))
+    wrapped = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
+    args |= dict(zip(("wrapped", "wrapped_zh"), wrapped, strict=True))
     args |= dict(zip(("verified", "verified_zh"), VERIFIED[model.get("verified", "")], strict=True))
     yield Finding("ok", "model", "pretrained_model", args)
     if "error" not in tokenizer:

@@ -53,7 +53,7 @@ Actions = tuple[Action, ...]
 Remedy = Callable[[Finding, CheckedRun], Actions]
 
 
-def remedied(run: CheckedRun, only: set[str] | None = None) -> Iterator[Finding]:
+def with_remedies(run: CheckedRun, only: set[str] | None = None) -> Iterator[Finding]:
     """The findings, where those that need a remedy and lack one get it if one is known."""
     for finding in run.findings:
         known = REMEDIES.get(finding.code)
@@ -258,7 +258,7 @@ def _instead(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
     return missing.other_ways(finding.subject, run.config, gone, run.check)
 
 
-def _afresh(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
+def _start_over(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
     """Another folder; for an interrupted run also the same one, with its old contents moved aside."""
     look = run.check()
     if isinstance(look, Set) and finding.code == "unfinished_run":
@@ -269,7 +269,7 @@ def _afresh(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
 
 OTHERS: dict[str, Callable[[Finding, CheckedRun], Iterator[Actions]]] = {
     **dict.fromkeys(("file_missing", "model_bad", "model_kind", "parquet_bad", "rows_none"), _instead),
-    **dict.fromkeys(("unfinished_run", "busy"), _afresh),
+    **dict.fromkeys(("unfinished_run", "busy"), _start_over),
 }
 OF_SUBJECTS: dict[str, Remedy] = {"pretrained_model": _another_model, "token_store": _another_store}
 REMEDIES: dict[str, Remedy] = {

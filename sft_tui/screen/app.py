@@ -181,7 +181,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
     def notify_here(self, words: str, role: str = "accent") -> None:
         """Shows a notice on whichever screen is in front."""
         if isinstance(self.screen, CanvasScreen):
-            self.screen.tell(words, role)
+            self.screen.show_notice(words, role)
 
     def back(self) -> None:
         """Returns to the previous screen; the first one stays."""

@@ -22,8 +22,8 @@ from sft_tui.screen.editor import Editor
 from sft_tui.screen.ink import Ink, Line, filled, wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
-MOST_NEWS = 800  # characters
-LEAVING = ("escape", "ctrl+c")  # keys that cancel a question
+LONGEST_NOTICE = 800  # characters
+CANCEL_KEYS = ("escape", "ctrl+c")  # keys that cancel a question
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
 
@@ -93,7 +93,7 @@ class CanvasScreen(Screen[None]):
         self.canvas = Canvas()
         self.editor = Editor()
         self.question: Question | None = None
-        self.news: tuple[str, str] = ("", "")  # the notice and its role
+        self.notice: tuple[str, str] = ("", "")  # the notice and its role
         self.pressed = 0.0  # monotonic time of the last key
 
     @property
@@ -141,28 +141,28 @@ class CanvasScreen(Screen[None]):
 
     def _bottom(self, width: int) -> list[Line]:
         """The footer, or in its place, on as many lines as needed, the question or notice."""
-        news = bottom.told(*self.news, width) if self.news[0] else []
+        notice = bottom.notice(*self.notice, width) if self.notice[0] else []
         if self.question is not None:
-            return [*news, *bottom.asked(self.question, width)]
-        return news or [bottom.footer(self.scope, self.services.options.lang, width, self.offered)]
+            return [*notice, *bottom.asked(self.question, width)]
+        return notice or [bottom.footer(self.scope, self.services.options.lang, width, self.offered)]
 
-    def hindrance(self, _name: str) -> str:
+    def why_disabled(self, _name: str) -> str:
         """Why an action cannot be carried out now, in a sentence; empty if it can. Keys and footer both use this."""
         return ""
 
     def offered(self, action: actions.Action) -> bool:
         """Whether the footer shows an action."""
-        return action.alive in (None, self.alive) and not self.hindrance(action.name)
+        return action.alive in (None, self.alive) and not self.why_disabled(action.name)
 
     @property
     def unseen(self) -> bool:
         """Whether the terminal is too small to show the screen, so that its actions are disabled."""
         return too_small(*self.app.size)
 
-    def tell(self, words: str | list[str], role: str = "accent") -> None:
+    def show_notice(self, words: str | list[str], role: str = "accent") -> None:
         """Shows a notice at the bottom, on one or more lines, until the next key."""
         lines = [words] if isinstance(words, str) else words
-        self.news = ("\n".join(text.safe(line, MOST_NEWS) for line in lines), role)
+        self.notice = ("\n".join(text.safe(line, LONGEST_NOTICE) for line in lines), role)
         self.draw()
 
     def ask(self, question: Question) -> None:
@@ -185,14 +185,14 @@ class CanvasScreen(Screen[None]):
         if self.question is not None:
             self._answer(self.question, event)  # a notice that came meanwhile stays until it can be read
             return
-        self.news = ("", "")
+        self.notice = ("", "")
         action = actions.by_key(self.scope, event.key)
         if action is not None:
             self.do(action.name)
         self.draw()
 
     def _answer(self, question: Question, event: Key) -> None:
-        if event.key in LEAVING:
+        if event.key in CANCEL_KEYS:
             self._close()
         elif question.typed is not None:
             self._edit(question, event)
@@ -209,7 +209,7 @@ class CanvasScreen(Screen[None]):
     def _close(self) -> None:
         """Closes the question."""
         if self.question is not None and self.question.typed is not None:
-            self.news = ("", "")  # the error about the text
+            self.notice = ("", "")  # the error about the text
         self.question = None
 
     def _edit(self, question: Question, event: Key) -> None:
@@ -224,7 +224,7 @@ class CanvasScreen(Screen[None]):
         except InputError as error:
             if self.question is None:
                 self.ask(question)
-                self.tell(error.message.text(self.services.options.lang), "bad")
+                self.show_notice(error.message.text(self.services.options.lang), "bad")
 
     def show_typed(self) -> None:
         """Shows the text and the cursor in it."""
@@ -241,9 +241,9 @@ class CanvasScreen(Screen[None]):
 
     def do(self, name: str) -> None:
         """Carries out an action by the method of its name, here or in the app; shows the reason if it cannot."""
-        hindrance = self.hindrance(name)
-        if hindrance:
-            self.tell(hindrance, "warn")
+        why_disabled = self.why_disabled(name)
+        if why_disabled:
+            self.show_notice(why_disabled, "warn")
             return
         method = getattr(self, f"do_{name}", None) or getattr(self.services, f"do_{name}", None)
         if method is not None:
@@ -254,7 +254,7 @@ class CanvasScreen(Screen[None]):
         try:
             act()
         except InputError as error:
-            self.tell(error.message.text(self.services.options.lang), "bad")
+            self.show_notice(error.message.text(self.services.options.lang), "bad")
 
     def move(self, by: int) -> None:
         """Moves the cursor, or scrolls, by the given number of lines."""
@@ -296,7 +296,7 @@ class CanvasScreen(Screen[None]):
             return
         name = bottom.footer_at(self.scope, self.services.options.lang, self.app.size.width, event.x, self.offered)
         if name:
-            self.news = ("", "")
+            self.notice = ("", "")
             self.do(name)
             self.draw()
 
@@ -317,4 +317,4 @@ class CanvasScreen(Screen[None]):
         """Copies a text, and shows where to."""
         path = clipboard.copy(words, self.services.options.logs, self.app.copy_to_clipboard)
         lang = self.services.options.lang
-        self.tell(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))
+        self.show_notice(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))

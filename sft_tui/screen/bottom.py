@@ -78,7 +78,7 @@ def _to_choose(question: Question, width: int) -> list[Line]:
     return lines
 
 
-def told(words: str, role: str, width: int) -> list[Line]:
+def notice(words: str, role: str, width: int) -> list[Line]:
     """A notice, in full if possible."""
     parts = [part for line in words.split("\n") for part in wrap(line, width - 2)]
     return [fit([(f" {part}", role)], width) for part in parts[:MOST_LINES]]

@@ -58,15 +58,15 @@ def _label(row: int, rows: int, low: float, high: float, *, log: bool = False, p
     at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
     if row not in at or (rows <= 4 and row == rows // 2):
         return ""
-    return f"{100 * at[row]:.0f} %" if percent else number(_back(at[row], log))
+    return f"{100 * at[row]:.0f} %" if percent else number(_from_scale(at[row], log))
 
 
 def _scale(plot: Plot) -> tuple[float, float] | None:
     """The lowest and the highest value drawn; None if there is none."""
     if plot.scale is not None:
         return plot.scale
-    values = [_forth(x, plot.log) for b in plot.buckets if b.known for x in (b.low, b.high)]
-    values += [_forth(y, plot.log) for _, y in plot.points]
+    values = [_to_scale(x, plot.log) for b in plot.buckets if b.known for x in (b.low, b.high)]
+    values += [_to_scale(y, plot.log) for _, y in plot.points]
     finite = [x for x in values if math.isfinite(x)]
     if not finite:
         return None
@@ -77,13 +77,13 @@ def _scale(plot: Plot) -> tuple[float, float] | None:
     return low, high
 
 
-def _forth(value: float, log: bool) -> float:
+def _to_scale(value: float, log: bool) -> float:
     if not log:
         return max(-HUGE, min(HUGE, value)) if math.isfinite(value) else value
     return math.log10(value) if value > 0 and math.isfinite(value) else math.nan
 
 
-def _back(value: float, log: bool) -> float:
+def _from_scale(value: float, log: bool) -> float:
     return 10 ** min(value, 308.0) if log else value
 
 
@@ -96,7 +96,7 @@ def _cells(plot: Plot, low: float, high: float, rows: int, across: int) -> list[
     """The range of each bucket as dots."""
     cells = [[0] * across for _ in range(rows)]
     for column, bucket in enumerate(plot.buckets[: 2 * across]):
-        ends = [_forth(x, plot.log) for x in (bucket.high, bucket.low)] if bucket.known else []
+        ends = [_to_scale(x, plot.log) for x in (bucket.high, bucket.low)] if bucket.known else []
         if not ends or not all(map(math.isfinite, ends)):
             continue
         top, bottom = (_level(end, low, high, 4 * rows) for end in ends)
@@ -113,7 +113,7 @@ def _line(plot: Plot, low: float, high: float, rows: int, across: int) -> list[l
     for column, bucket in enumerate(plot.buckets[: 2 * across]):
         if bucket.bad and not bucket.known:
             mean = math.nan
-        value = _forth(bucket.mean, plot.log) if bucket.known else math.nan
+        value = _to_scale(bucket.mean, plot.log) if bucket.known else math.nan
         if not math.isfinite(value):
             continue
         joined = math.isfinite(mean)
@@ -143,7 +143,7 @@ def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[
         if bucket.bad:
             marks.setdefault(rows - 1, {})[column // 2] = "×"
     for column, value in plot.points:
-        level = _forth(value, plot.log)
+        level = _to_scale(value, plot.log)
         if math.isfinite(level) and 0 <= column < 2 * across:
             marks.setdefault(_level(level, low, high, 4 * rows) // 4, {})[column // 2] = "●"
     return marks
@@ -212,7 +212,7 @@ def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int
 
 
 def _ends(layers: Sequence[list[list[int]]], roles: Sequence[str]) -> dict[tuple[int, int], tuple[str, str]]:
-    """The number of each curve at its newest dots, so that they can be told apart without colours."""
+    """The number of each curve at its newest dots, to tell them apart without colours."""
     marks: dict[tuple[int, int], tuple[str, str]] = {}
     for place, layer in enumerate(layers):
         ends = [(column, row) for row, cells in enumerate(layer) for column, dots in enumerate(cells) if dots]

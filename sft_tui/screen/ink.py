@@ -172,7 +172,7 @@ def frame(title: Line, body: Sequence[Line], width: int, height: int, note: Line
     return lines
 
 
-def beside(*blocks: list[Line]) -> list[Line]:
+def side_by_side(*blocks: list[Line]) -> list[Line]:
     """Blocks of equal height next to each other."""
     return [[span for block in blocks for span in block[number]] for number in range(len(blocks[0]))]
 

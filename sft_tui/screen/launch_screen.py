@@ -34,7 +34,7 @@ SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
 REFRESH_SECONDS = 3.0  # between two checks for what runs have left
 
 
-def is_for_a_person(acts: Sequence[Action]) -> bool:
+def must_be_copied(acts: Sequence[Action]) -> bool:
     """Whether actions cannot be carried out here and are copied for a person to run instead."""
     return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
 
@@ -51,7 +51,7 @@ class LaunchScreen(CanvasScreen):
     def on_mount(self) -> None:
         """Checks the first preset."""
         self._refresh()
-        self.set_interval(REFRESH_SECONDS, self._look_around)
+        self.set_interval(REFRESH_SECONDS, self._refresh_periodically)
         nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
         new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
         self._choose("demo" if new_here else self.state.preset)
@@ -68,11 +68,11 @@ class LaunchScreen(CanvasScreen):
         options = self.services.options
         return launch_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
 
-    def hindrance(self, name: str) -> str:
+    def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out, by the item under the cursor and the check."""
         lang, state = self.services.options.lang, self.state
         if name == "start" and state.panel == "findings":
-            return self.hindrance("fix")
+            return self.why_disabled("fix")
         if name == "start" and state.panel == "presets" and not state.continues_demo:
             return self._errors() if state.report is not None and not state.doing else ""
         if name == "resume" and state.preset not in state.resumable:
@@ -133,7 +133,7 @@ class LaunchScreen(CanvasScreen):
         if self.state.preset not in known:  # its file is gone
             self._choose(next(iter(known)))
 
-    def _look_around(self) -> None:
+    def _refresh_periodically(self) -> None:
         """Keeps this up to date while no key is pressed; checks again after a run made or finished something."""
         before = self.state
         self._refresh()
@@ -163,19 +163,19 @@ class LaunchScreen(CanvasScreen):
         time.sleep(SETTLED_SECONDS)
         if worker.is_cancelled:
             return
-        told = 0.0
+        shown_at = 0.0
 
         def progress(setting: str, done: int, total: int) -> None:
-            nonlocal told
-            if not worker.is_cancelled and time.monotonic() - told > 1.0:
-                told = time.monotonic()
+            nonlocal shown_at
+            if not worker.is_cancelled and time.monotonic() - shown_at > 1.0:
+                shown_at = time.monotonic()
                 key = "reading" if total else "ui_reading_some"
                 words = say(key, options.lang, what=subject(setting, options.lang), done=done, total=total)
                 self.app.call_from_thread(self._doing, words)
 
         def partly(report: Report) -> None:
             if not worker.is_cancelled:
-                self.app.call_from_thread(self._partly, report)
+                self.app.call_from_thread(self._show_partial, report)
 
         request = self._request(state)
         report = check(request, progress, partly)
@@ -189,7 +189,7 @@ class LaunchScreen(CanvasScreen):
         self.state = replace(self.state, doing=words)
         self._draw_here()
 
-    def _partly(self, report: Report) -> None:
+    def _show_partial(self, report: Report) -> None:
         if self.state.report is None:
             doing = self.state.doing or say("ui_checking", self.services.options.lang)
             self.state = replace(self.state, report=report, doing=doing)
@@ -202,7 +202,7 @@ class LaunchScreen(CanvasScreen):
         if self.state.queued and self.is_current:
             self.state = replace(self.state, queued=False)
             if errors := self._errors():
-                self.tell(errors, "bad")
+                self.show_notice(errors, "bad")
             else:
                 self.try_to(self._launch)
         self._draw_here()
@@ -305,7 +305,7 @@ class LaunchScreen(CanvasScreen):
             named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
             choices = [(words, "" if command in words else command) for words, command in named]
             self.ask(Question(say("ui_ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
-        elif is_for_a_person(ways[0]):
+        elif must_be_copied(ways[0]):
             self._fix(ways[0])
         else:
             ask = say("ui_ask_fix", lang, actions=self._words(ways[0]))
@@ -317,7 +317,7 @@ class LaunchScreen(CanvasScreen):
         return say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
 
     def _fix(self, acts: Sequence[Action]) -> None:
-        if is_for_a_person(acts):
+        if must_be_copied(acts):
             self.copy(command_of(acts))
         else:
             self._take(acts)
@@ -357,7 +357,7 @@ class LaunchScreen(CanvasScreen):
         """Runs one of our own commands in the background, one at a time, and then the remaining actions."""
         lang, shown = self.services.options.lang, command_of([action])
         if self.state.task:
-            self.tell(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
+            self.show_notice(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
             return
 
         def done(code: int, printed: str) -> None:
@@ -371,13 +371,13 @@ class LaunchScreen(CanvasScreen):
         self.state = replace(self.state, task="")
         self.services.background = None
         if task is not None and task.ended:
-            self.tell(say("ui_task_ended", lang), "warn")
+            self.show_notice(say("ui_task_ended", lang), "warn")
         elif code:
-            self.tell(summary(printed), "bad")
+            self.show_notice(summary(printed), "bad")
             if isinstance(action, Import):
                 self._find_columns(action, rest)
         else:
-            self.tell(account(printed), "good")
+            self.show_notice(account(printed), "good")
             if rest:
                 self.try_to(lambda: self._take(rest))
                 return
@@ -412,7 +412,7 @@ class LaunchScreen(CanvasScreen):
                 self._run(replace(action, more={**action.more, **now}), rest)
 
         wanted = getattr(self.state.config, setting)
-        self.news = ("", "")  # the question says the same
+        self.notice = ("", "")  # the question says the same
         asked = say(f"ui_ask_{setting}", self.services.options.lang, path=safe(", ".join(action.files), 60))
         choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
         chosen = left.index(wanted) if wanted in left else 0

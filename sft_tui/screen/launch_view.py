@@ -13,7 +13,7 @@ from sft_tui.options import setting_text
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject
-from sft_tui.screen.ink import BLOCKS, Ink, Line, beside, columns, filled, fit, frame, wrap, wrapped
+from sft_tui.screen.ink import BLOCKS, Ink, Line, columns, filled, fit, frame, side_by_side, wrap, wrapped
 from sft_tui.text import safe, size
 
 PANELS = ("presets", "findings", "settings")
@@ -94,8 +94,8 @@ def draw(view: LaunchView, width: int, height: int) -> list[Line]:
     if view.offer_demo:
         title = [*title[:2], (say("ui_demo_offer", view.lang), "accent")]
     at = PanelLayout.of(view.panel, width, height)
-    top = beside(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))
-    bottom = beside(_settings(view, at.half, at.lower), _meaning(view, width - at.half, at.lower))
+    top = side_by_side(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))
+    bottom = side_by_side(_settings(view, at.half, at.lower), _meaning(view, width - at.half, at.lower))
     return filled([fit(title, width), *top, *bottom], width, height)
 
 
@@ -303,5 +303,5 @@ def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang
         if low < config.max_seq_len <= high:
             blocks.append(("▏", "warn"))
         blocks.append((block, "bad" if low >= config.max_seq_len else "chart"))
-    told = say("ui_median", lang, median=label["median"], longest=label["longest"], limit=config.max_seq_len)
-    return [fit(blocks, width), [(told, "dim")]]
+    median = say("ui_median", lang, median=label["median"], longest=label["longest"], limit=config.max_seq_len)
+    return [fit(blocks, width), [(median, "dim")]]

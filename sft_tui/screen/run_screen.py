@@ -37,7 +37,7 @@ class RunScreen(CanvasScreen):
         super().__init__()
         self.about = name
         self.look = Look()
-        self.shot: FeedState | None = None
+        self.latest: FeedState | None = None
         self.fault = ""
         self._first_size = 0
         self._of_living: Question | None = None  # a question about a run that is alive
@@ -68,20 +68,20 @@ class RunScreen(CanvasScreen):
             now = time.monotonic()
             if changed and (now - drawn >= options.tick or not feed.behind or not drawn):
                 drawn = now
-                self.app.call_from_thread(self.told, feed.shot())
+                self.app.call_from_thread(self.show_latest, feed.latest())
             time.sleep(PIECE_PAUSE if feed.reading else options.tick)
 
-    def hindrance(self, name: str) -> str:
+    def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out: the run's state is unknown or unsuitable, or its panel is hidden."""
-        lang, shot, page = self.services.options.lang, self.shot, self.look.page
+        lang, latest, page = self.services.options.lang, self.latest, self.look.page
         if name not in (*OF_RUN, *OF_PANEL):
             return ""
-        if shot is None:
+        if latest is None:
             return self.fault or InputError("run_unread", name=self.about).message.text(lang)
         panel = OF_PANEL.get(name, page)
         if page not in ("all", panel):
             return say(f"ui_no_{panel}", lang)
-        return self._refusal(name, shot.run)
+        return self._refusal(name, latest.run)
 
     def _refusal(self, name: str, run: runs.Run) -> str:
         """Why a run in this state cannot accept a request; empty if it can."""
@@ -94,17 +94,17 @@ class RunScreen(CanvasScreen):
             return message.text(lang) if message is not None else ""
         return ""
 
-    def told(self, shot: FeedState | None) -> None:
+    def show_latest(self, latest: FeedState | None) -> None:
         """Draws what is new, and rings the bell if the run has ended."""
-        before, self.shot = self.shot, shot
-        self.alive = shot.run.alive if shot is not None else None
-        if before is not None and shot is not None:
-            self._keep_place(before, shot)
-            if before.run.alive and not shot.run.alive:
-                self.news = ("", "")  # the notice that it was asked to stop
+        before, self.latest = self.latest, latest
+        self.alive = latest.run.alive if latest is not None else None
+        if before is not None and latest is not None:
+            self._keep_place(before, latest)
+            if before.run.alive and not latest.run.alive:
+                self.notice = ("", "")  # the notice that it was asked to stop
                 if self.question is self._of_living:
                     self.question = None  # the question whether to stop it
-                self._over(shot.run)
+                self._over(latest.run)
         if self.is_current:
             self.draw()
 
@@ -127,7 +127,7 @@ class RunScreen(CanvasScreen):
         if run.record.continued:
             self.await_next()
         elif run.record.preset == story.HALVES[-1] and story.stage() == "done":
-            self.news = (story.demo_done(lang), "accent")
+            self.notice = (story.demo_done(lang), "accent")
 
     @work(thread=True, exclusive=True, group="next")
     def await_next(self) -> None:
@@ -135,7 +135,7 @@ class RunScreen(CanvasScreen):
         try:
             run = story.await_next(self.services.options.logs)
         except InputError as error:
-            self.app.call_from_thread(self.tell, error.message.text(self.services.options.lang), "bad")
+            self.app.call_from_thread(self.show_notice, error.message.text(self.services.options.lang), "bad")
             return
         if run:
             self.app.call_from_thread(self._continued, run)
@@ -154,27 +154,29 @@ class RunScreen(CanvasScreen):
 
     def view(self, width: int, height: int) -> list[Line]:
         """The run, or why it cannot be shown."""
-        shot = self.shot
+        latest = self.latest
         if self.fault:
             return filled([[(f" {safe(self.fault, 600)}", "bad")]], width, height)
-        if shot is None:
+        if latest is None:
             return filled([[(f" {safe(self.about, 60)} …", "dim")]], width, height)
-        self._first_size = max(self._first_size, shot.behind)
-        read = 1 - shot.behind / self._first_size if shot.behind else 1.0
-        shown = self._shown(shot, read)
+        self._first_size = max(self._first_size, latest.behind)
+        read = 1 - latest.behind / self._first_size if latest.behind else 1.0
+        shown = self._shown(latest, read)
         if self.look.log_back:
             back = min(self.look.log_back, run_view.most_back(shown, width, height))
             self.look = replace(self.look, log_back=back)
         return run_view.draw(replace(shown, look=self.look), width, height)
 
-    def _shown(self, shot: FeedState, read: float = 1.0) -> RunView:
+    def _shown(self, latest: FeedState, read: float = 1.0) -> RunView:
         options = self.services.options
         now = time.time()
-        return RunView(shot.run, shot.curves, shot.log, self.look, options.ink, options.lang, read, now, shot.earlier)
+        return RunView(
+            latest.run, latest.curves, latest.log, self.look, options.ink, options.lang, read, now, latest.earlier
+        )
 
     @property
     def _steps(self) -> int:
-        return max(1, self.shot.curves.of[self.look.metric].last) if self.shot else 1
+        return max(1, self.latest.curves.of[self.look.metric].last) if self.latest else 1
 
     def do_metric(self) -> None:
         """Shows the next curve."""
@@ -186,7 +188,7 @@ class RunScreen(CanvasScreen):
 
     def do_zoom_in(self) -> None:
         """Shows fewer steps."""
-        grain = self.shot.curves.of[self.look.metric].width if self.shot else 1
+        grain = self.latest.curves.of[self.look.metric].width if self.latest else 1
         self.look = self.look.zoomed(0.5, self._steps, grain)
 
     def do_zoom_out(self) -> None:
@@ -223,9 +225,9 @@ class RunScreen(CanvasScreen):
 
     def move(self, by: int) -> None:
         """Scrolls the log, or moves from sample to sample."""
-        if self.shot is not None:
-            lines = len(run_view.shown_lines(self._shown(self.shot)))
-            self.look = self.look.moved(by, lines, len(self.shot.run.state.samples))
+        if self.latest is not None:
+            lines = len(run_view.shown_lines(self._shown(self.latest)))
+            self.look = self.look.moved(by, lines, len(self.latest.run.state.samples))
 
     def do_back(self) -> None:
         """Clears the search of the log if there is one; else leaves this screen."""
@@ -254,25 +256,25 @@ class RunScreen(CanvasScreen):
 
     def do_copy(self) -> None:
         """Copies the certificate, or the visible log."""
-        if self.shot is None:
+        if self.latest is None:
             return
-        end = self.shot.run.state.ended
-        if end is not None and not self.shot.run.alive:
+        end = self.latest.run.state.ended
+        if end is not None and not self.latest.run.alive:
             words = "\n".join(line for _, line in event_text.ended_lines(end, self.services.options.lang))
         else:
-            words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.shot.log, self.look))
+            words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.latest.log, self.look))
         self.copy(words)
 
-    def _living(self) -> runs.Run:
+    def _current_run(self) -> runs.Run:
         """The run's current state, without reading its log here; raises InputError if it is not known yet."""
-        if self.shot is None:
+        if self.latest is None:
             raise InputError("run_unread", name=self.about)
-        run_dir = self.shot.run.run_dir
+        run_dir = self.latest.run.run_dir
         record = run_dir.read_record()
-        return replace(self.shot.run, record=record, alive=runs.is_alive(run_dir, record))
+        return replace(self.latest.run, record=record, alive=runs.is_alive(run_dir, record))
 
     def _asking(self, question: str, said: str, **how: object) -> None:
-        run = self._living()
+        run = self._current_run()
         if not run.alive:
             raise InputError("run_not_running", run=run.name, status=run.status)
         lang = self.services.options.lang
@@ -282,9 +284,9 @@ class RunScreen(CanvasScreen):
                 return
             try:
                 runs.stop(run, **how)  # type: ignore[arg-type]
-                self.tell(say(said, lang))
+                self.show_notice(say(said, lang))
             except InputError as error:
-                self.tell(error.message.text(lang), "bad")
+                self.show_notice(error.message.text(lang), "bad")
 
         self._of_living = Question(say(question, lang, run=safe(run.name, 40)), answered)
         self.ask(self._of_living)
@@ -299,26 +301,26 @@ class RunScreen(CanvasScreen):
 
     def do_pause(self) -> None:
         """Asks whether to pause; continues a paused run."""
-        run = self._living()
+        run = self._current_run()
         if not run.alive and run.status == runs.PAUSED:
-            self._go_on({})
+            self._resume_with({})
             return
         self._asking("ui_ask_pause", "pausing", why="pause")
 
     def do_resume(self) -> None:
         """Resumes a run that ended."""
-        self._go_on({})
+        self._resume_with({})
 
     def do_fix(self) -> None:
         """Resumes the run with the settings that fix its end."""
-        self._go_on(starting.fix_of(self._living()))
+        self._resume_with(starting.fix_of(self._current_run()))
 
-    def _go_on(self, fix: dict[str, object]) -> None:
-        run = self._living()
+    def _resume_with(self, fix: dict[str, object]) -> None:
+        run = self._current_run()
         if run.alive:
             raise InputError("run_running", run=run.name)
         self.services.begin(starting.plan_resume(run.record, {}, fix=fix))
-        self.tell(say("ui_going_on", self.services.options.lang, run=safe(run.name, 40)))
+        self.show_notice(say("ui_going_on", self.services.options.lang, run=safe(run.name, 40)))
 
 
 def notification(words: str) -> str:

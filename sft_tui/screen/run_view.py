@@ -17,7 +17,7 @@ from sft_tui.log import Earlier, LogLine
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.screen import chart, machine_view
-from sft_tui.screen.ink import Ink, Line, bar, beside, columns, filled, fit, frame, wrap, wrapped
+from sft_tui.screen.ink import Ink, Line, bar, columns, filled, fit, frame, side_by_side, wrap, wrapped
 from sft_tui.screen.machine_view import Machine
 from sft_tui.text import safe
 
@@ -116,9 +116,9 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
 def _wide(view: RunView, width: int, height: int) -> list[Line]:
     left = width * 3 // 5
     top = height * 3 // 5
-    upper = beside(chart_panel(view, left, top), machine_panel(view, width - left, top))
+    upper = side_by_side(chart_panel(view, left, top), machine_panel(view, width - left, top))
     half = width // 2
-    lower = beside(samples_panel(view, half, height - top), log_panel(view, width - half, height - top))
+    lower = side_by_side(samples_panel(view, half, height - top), log_panel(view, width - half, height - top))
     return upper + lower
 
 

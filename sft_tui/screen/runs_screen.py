@@ -79,7 +79,7 @@ class RunsScreen(CanvasScreen):
             raise InputError("run_none", path=str(self.services.options.logs))
         return self.state.runs[self.state.cursor]
 
-    def hindrance(self, name: str) -> str:
+    def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out on the run under the cursor; empty if it can."""
         lang = self.services.options.lang
         try:
@@ -152,17 +152,17 @@ class RunsScreen(CanvasScreen):
             try:
                 left = removal.remove(run)
             except InputError as error:
-                self.tell(error.message.text(lang), "bad")
+                self.show_notice(error.message.text(lang), "bad")
                 return
             others = [one for one in self.state.runs if one.name != run.name]
             self.state = replace(self.state, runs=others, marked=self.state.marked - {run.name})
             self.move(0)
-            self.tell(say("ui_deleted", lang, run=safe(run.name, 40)) + _left_text(left, lang))
+            self.show_notice(say("ui_deleted", lang, run=safe(run.name, 40)) + _leftovers(left, lang))
 
         self.ask(Question(words, answered))
 
 
-def _left_text(left: list[Path], lang: Lang) -> str:
+def _leftovers(left: list[Path], lang: Lang) -> str:
     """What a deletion left because the run did not write it; empty if nothing was left."""
     named = ", ".join(safe(str(path), 60) for path in left[:MOST_NAMED])
     more = f", … ({len(left)})" if len(left) > MOST_NAMED else ""

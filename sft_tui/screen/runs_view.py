@@ -12,7 +12,7 @@ from sft_tui.listing import COLUMNS, best_bleu, cells, eval_loss
 from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import chart
-from sft_tui.screen.ink import Ink, Line, Span, beside, columns, filled, fit, frame, wrap
+from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side, wrap
 from sft_tui.text import number, safe
 
 STYLES = ("chart", "chart2", "good", "warn")
@@ -50,7 +50,7 @@ def draw(view: RunsView, width: int, height: int) -> list[Line]:
         shown = [*details[: room - 1], *details[-1:]]
     elif width >= WIDE:
         left = width * 9 // 20
-        shown = beside(_overlaid(view, compared, left, room), _differing(view, compared, width - left, room))
+        shown = side_by_side(_overlaid(view, compared, left, room), _differing(view, compared, width - left, room))
     else:
         upper = room * 2 // 5
         shown = [*_overlaid(view, compared, width, upper), *_differing(view, compared, width, room - upper)]

@@ -30,7 +30,7 @@ def ink(theme: str, *, ascii_only: bool) -> Ink:
     return Ink("dark" if rich_colours else "16", plain)
 
 
-def there_is_one() -> bool:
+def is_available() -> bool:
     """Whether a screen can be shown here."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 

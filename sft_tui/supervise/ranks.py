@@ -68,7 +68,7 @@ class Ranks:
     def __init__(self, run_dir: RunDir, record: RunRecord, attempt: int, lock_fd: int | None) -> None:
         self._run_dir, self._record, self._lock_fd = run_dir, record, lock_fd
         self._attempt = attempt
-        self._meeting = Path(tempfile.gettempdir()) / f"sft-tui-{secrets.token_hex(8)}"
+        self._rendezvous_file = Path(tempfile.gettempdir()) / f"sft-tui-{secrets.token_hex(8)}"
         self._signalled: set[int] = set()
         self.exits: list[Exit] = []
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -93,7 +93,7 @@ class Ranks:
     def _place(self, rank: int, size: int) -> dict[str, str]:
         if size == 1:
             return {}
-        meeting = f"file://{self._meeting}"
+        meeting = f"file://{self._rendezvous_file}"
         if not on_cpu(size):  # accelerate passes rank and size to torch on the CPU only
             meeting += f"?rank={rank}&world_size={size}"
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
@@ -134,7 +134,7 @@ class Ranks:
         except psutil.Error:
             return False
 
-    def clear_away(self, spared: Sequence[int], deadline: float = 10.0) -> None:
+    def clean_up(self, spared: Sequence[int], deadline: float = 10.0) -> None:
         """Kills processes that the ranks left behind and removes the rendezvous file; `spared` are our own children."""
         end = time.monotonic() + deadline
         while time.monotonic() < end:
@@ -148,7 +148,7 @@ class Ranks:
             if not left:
                 break
             time.sleep(0.02)
-        self._meeting.unlink(missing_ok=True)
+        self._rendezvous_file.unlink(missing_ok=True)
 
 
 def adopt_orphans() -> None:

@@ -190,7 +190,7 @@ class Supervisor:
 
     def _finish(self) -> int:
         self._machine.close()
-        self._ranks.clear_away(spared=self._machine.unreaped())
+        self._ranks.clean_up(spared=self._machine.unreaped())
         if self._output_lock is not None and self._output_lock.hold():  # a rank may have been killed during a save
             with contextlib.suppress(OSError):
                 self._record.output.remove_staged()
@@ -245,7 +245,7 @@ def main(path: Path) -> int:
     if output is not None:
         output.abandon() if supervisor.refused_at_once else output.release()
     if following is not None and supervisor.finished:
-        carry_on(following, run_dir, supervisor.attempt)
+        start_next(following, run_dir, supervisor.attempt)
     return code
 
 
@@ -274,7 +274,7 @@ def continuation(run_dir: RunDir) -> Callable[[RunDir], None] | None:
     return story.continue_after
 
 
-def carry_on(start: Callable[[RunDir], None], run_dir: RunDir, attempt: int) -> None:
+def start_next(start: Callable[[RunDir], None], run_dir: RunDir, attempt: int) -> None:
     """Starts what follows a run, with or without a viewer; an error is written to the run's own log."""
     try:
         start(run_dir)

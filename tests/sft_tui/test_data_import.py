@@ -38,7 +38,7 @@ def test_rows_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     named = name if name == "-" else str(fifo)
     writer = threading.Thread(target=fifo.write_text, args=(LINES,), daemon=True)
     writer.start()
-    found = data_import.bring_in([named])
+    found = data_import.import_rows([named])
     assert (found["records"], found["kept"]) == (3, 1)
     assert [file["path"] for file in found["files"]] == [named]
 

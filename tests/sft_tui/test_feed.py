@@ -68,18 +68,18 @@ def test_a_log_that_is_not_there_is_no_error(tmp_path: Path) -> None:
 def test_what_was_handed_over_does_not_change(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, *(step(number) for number in range(1, 10)))
     feed, _ = all_of(run_dir)
-    shot = feed.shot()
-    assert shot is not None
+    latest = feed.latest()
+    assert latest is not None
     log = EventWriter(run_dir.events, "rank0", 1)
     for number in range(5, 30):  # a resume repeats some
         log.write(step(number))
     log.close()
     while feed.poll():
         pass
-    assert shot.curves.of["loss"].last == 9
-    assert len(shot.curves.of["loss"].buckets) == 9
+    assert latest.curves.of["loss"].last == 9
+    assert len(latest.curves.of["loss"].buckets) == 9
     assert feed.curves.of["loss"].last == 29
-    assert len(shot.log) < len(feed.log.lines())
+    assert len(latest.log) < len(feed.log.lines())
 
 
 def test_a_run_that_ended_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -456,7 +456,7 @@ def test_no_extreme_value_in_any_place_of_an_event_makes_a_viewer_raise(files: F
         records = [*sound[:place], decode(json.dumps(body).encode()), *sound[place + 1 :]]
         for record in filter(None, records):
             state = reduce(state, record)
-            curves.take(record)
+            curves.add(record)
             view.show(record)
         for alive in (True, False):
             run = Run(files.run_dir, asked, state, alive)
@@ -522,7 +522,7 @@ def test_a_screen_shows_the_lines_of_a_foreign_log_harmless(files: Files, lang: 
     files.write()
     feed = Feed(files.run_dir, lang)
     feed.poll()
-    shot = feed.shot()
+    shot = feed.latest()
     assert shot is not None
     view = run_view.RunView(shot.run, shot.curves, shot.log, run_view.Look(level="all"), lang=lang)
     for width, height in ((80, 24), (160, 60)):

@@ -96,7 +96,7 @@ def test_the_first_lines_of_a_run_with_a_snapshot_are_there(tmp_path: Path) -> N
     feed = Feed(run_dir, "en")
     while feed.poll() or feed.reading:
         pass
-    shot = feed.shot()
+    shot = feed.latest()
     assert shot is not None
     assert "Configuration sft-small" in shot.log[0].text
     assert sum(one.level == "warning" for one in shot.log) == 1

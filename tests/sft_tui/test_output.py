@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import sft_tui
 from engine.contract.messages import InputError
-from sft_tui.cli.main import cli, tell
+from sft_tui.cli.main import cli, print_error
 from sft_tui.output import Group, echo, echo_json
 
 HOSTILE = "中\x1b]0;pwn\x07\x9b31m\u202e\u2066\u2028\r\x00\x7f\U000e0001\ud800文"
@@ -83,7 +83,7 @@ def test_an_error_repeats_what_was_typed_harmless(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli, arguments)
     if isinstance(result.exception, InputError):
-        tell(result.exception, "en")
+        print_error(result.exception, "en")
     said = result.output + capfd.readouterr().err
     assert result.exit_code != 0
     assert said

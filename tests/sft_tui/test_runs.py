@@ -398,7 +398,7 @@ def test_how_a_run_ended_is_told_where_it_cannot_be_written(
         assert follow(run_dir, PlainView("en", sys.stdout, sys.stdout), "en") == 1
         while feed.poll():
             pass
-    shot = feed.shot()
+    shot = feed.latest()
     assert shot is not None
     assert shot.run.status == "killed"
     assert "sft-tui resume sft-1" in capsys.readouterr().out

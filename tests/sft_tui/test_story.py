@@ -117,7 +117,7 @@ def test_the_second_half_follows_a_first_one_that_is_finished_and_of_the_demo(
     start = supervisor.continuation(run_dir)
     assert (start is not None) is continued
     if start is not None:
-        supervisor.carry_on(start, run_dir, 1)
+        supervisor.start_next(start, run_dir, 1)
     assert begun == [(SECOND, False)] * started
 
 
@@ -128,7 +128,7 @@ def test_what_keeps_the_second_half_from_starting_is_in_the_log_of_the_first(beg
     def refuse(_run_dir: RunDir) -> None:
         raise InputError("file_missing", what="tokenizer", what_zh="分词器", path="x", setting="tokenizer")
 
-    supervisor.carry_on(refuse, run_dir, 1)
+    supervisor.start_next(refuse, run_dir, 1)
     last = EventReader(run_dir.events).poll()[-1].event
     assert isinstance(last, events.Warning)
     assert last.message.code == "file_missing"
@@ -139,10 +139,10 @@ def test_half_a_demo_says_that_it_is_half(begun: list[tuple[str, bool]]) -> None
     assert begun == []
     own(FIRST, finished=True)
     one = runs.look(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
-    assert "`sft-tui demo`" in story.left_undone(one, "en")
-    assert "`sft-tui demo`" in story.left_undone(one, "zh")
+    assert "`sft-tui demo`" in story.what_remains(one, "en")
+    assert "`sft-tui demo`" in story.what_remains(one, "zh")
     own(SECOND, finished=False)
-    assert story.left_undone(one, "en") == ""
+    assert story.what_remains(one, "en") == ""
 
 
 def test_who_waits_for_the_second_half_starts_it_where_nobody_else_does(

@@ -119,8 +119,8 @@ def _imported(request: ImportRequest, account: Account, sources: list[Path], row
     written, unfilled = dict.fromkeys(PARTS, ""), dict[str, str]()
     for target in targets:
         (written if counts[f"{target.part}_rows"] else unfilled)[target.part] = target.given
-    told = {"history": request.history, "spared": spared, "unfilled": unfilled}
-    return {**account.to_json(), **told, **counts, **written}
+    chosen = {"history": request.history, "spared": spared, "unfilled": unfilled}
+    return {**account.to_json(), **chosen, **counts, **written}
 
 
 def _remedy(account: Account) -> str:

@@ -117,7 +117,7 @@ class CsvFile:
         if row is not None and len(row) == width and not (self.damaged and odd):
             self.damaged = False
             self.quoting = self.quoting or bool(self._enclosed.search(text))
-            return self._unspaced(row, taken) if any(map(QUOTE_AFTER_SPACE.match, row)) else row
+            return self._without_spaces_before_quotes(row, taken) if any(map(QUOTE_AFTER_SPACE.match, row)) else row
         if not text.strip():
             return []
         if row is not None and len(row) > width and not any(row[width:]):  # extra delimiters at the ends of lines
@@ -131,7 +131,7 @@ class CsvFile:
             raise self._refusal(row, taken)
         return other
 
-    def _unspaced(self, row: Row, taken: list[str]) -> Row:
+    def _without_spaces_before_quotes(self, row: Row, taken: list[str]) -> Row:
         """A row with quotes after spaces, which no strict writer writes, as if the spaces were absent."""
         self.lines.back(taken)
         other = self._trial(skipinitialspace=True)

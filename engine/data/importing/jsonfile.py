@@ -221,7 +221,7 @@ class JsonFile:
                 at = self._at + offset
                 continue
             at = token.end()
-            if bare or not self._may_stand(open_, token[0], start):
+            if bare or not self._is_bracket_allowed(open_, token[0], start):
                 return 0, members, RefusedError("json_broken")
             if token[0] in "{[":
                 open_ += token[0]
@@ -234,7 +234,7 @@ class JsonFile:
             if at - self._at > (WRAPPER if members else LONGEST_RECORD):
                 return 0, members, RefusedError("record_long")
 
-    def _may_stand(self, open_: str, token: str, start: int) -> bool:
+    def _is_bracket_allowed(self, open_: str, token: str, start: int) -> bool:
         """Whether a bracket may appear here, given the open brackets."""
         if token in "}]":
             return open_[-1:] + token in ("{}", "[]")

@@ -68,9 +68,9 @@ class Reasons(dict[str, Count]):
         codes: dict[str, Any] = {}
         for reason, entry in self.items():
             code, _, detail = reason.partition(":")
-            told = codes.setdefault(code, {"count": 0, "first": entry.places[0], "details": []})
-            told["count"] += entry.count
-            told["details"].append({"detail": detail, "count": entry.count, "places": entry.places})
+            summed = codes.setdefault(code, {"count": 0, "first": entry.places[0], "details": []})
+            summed["count"] += entry.count
+            summed["details"].append({"detail": detail, "count": entry.count, "places": entry.places})
         return codes
 
 

@@ -1,6 +1,6 @@
 """JSON objects that are whole tables, as written by pandas, and not records: they are refused by orient name.
 
-They are not read, since a whole file would have to be held in memory, and a table of lists can be told from a record
+They are not read, since a whole file would have to be held in memory, and a table of lists differs from a record
 with lists in it only by its appearance.
 """
 

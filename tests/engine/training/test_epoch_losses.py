@@ -13,7 +13,7 @@ def rises(*epochs: list[float], tokens: int = 800) -> list[Rise | None]:
     for number, steps in enumerate(epochs, 1):
         for loss in steps:
             step += 1
-            losses.take(loss, tokens, first=step == 1)
+            losses.add(loss, tokens, first=step == 1)
         found.append(losses.end(number))
     return found
 
@@ -49,7 +49,7 @@ def test_what_an_earlier_attempt_found_counts() -> None:
     losses = EpochLosses()
     losses.resume({1: 2.0})
     for _ in range(100):
-        losses.take(3.0, 800, first=False)
+        losses.add(3.0, 800, first=False)
     assert losses.end(2) == Rise(3.0, 2.0, 1)
 
 
@@ -62,5 +62,5 @@ def test_an_epoch_that_nothing_was_seen_of_is_not_judged() -> None:
 
 def test_a_run_resumed_in_its_first_epoch_has_nothing_to_compare() -> None:
     losses = EpochLosses()
-    losses.take(9.0, 800, first=False)
+    losses.add(9.0, 800, first=False)
     assert losses.end(1) is None

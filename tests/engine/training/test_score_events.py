@@ -8,7 +8,7 @@ import pytest
 from engine.contract import events
 from engine.contract.events import Event, Notice, Sample
 from engine.training.evaluation import Score, ScoredReply
-from engine.training.score_events import LOW_CEILING, SHOWN, tell_ceiling, tell_score
+from engine.training.score_events import LOW_CEILING, SHOWN, emit_ceiling, emit_score
 
 
 class Told:
@@ -35,14 +35,14 @@ def score(*texts: str, of_labels: float = 100.0) -> Score:
 
 def test_an_evaluation_says_what_replies_were_compared_with() -> None:
     job: Any = Told()
-    tell_score(job, score("a", "b"), 1, 5)
+    emit_score(job, score("a", "b"), 1, 5)
     assert job.events[0] == events.Eval(1, 5, 9, 2.5, 12.25, 2, "tok:zh", 1.0, "file")
 
 
 @pytest.mark.parametrize(("length", "shown"), [(5, 5), (SHOWN, SHOWN), (SHOWN + 1, SHOWN + 1), (10**6, SHOWN + 1)])
 def test_samples_are_the_texts_as_they_are_up_to_a_length(length: int, shown: int) -> None:
     job: Any = Told()
-    tell_score(job, score("长" * length), 1, 5)
+    emit_score(job, score("长" * length), 1, 5)
     (sample,) = [event for event in job.events if isinstance(event, Sample)]
     assert {len(sample.prompt), len(sample.reference), len(sample.prediction)} == {shown}
     assert sample.reference.endswith("…") == (length > SHOWN)
@@ -50,14 +50,14 @@ def test_samples_are_the_texts_as_they_are_up_to_a_length(length: int, shown: in
 
 def test_no_more_samples_are_told_than_were_asked_for() -> None:
     job: Any = Told(sample_rows=1)
-    tell_score(job, score("a", "b", "c"), 1, 5)
+    emit_score(job, score("a", "b", "c"), 1, 5)
     assert [type(event) for event in job.events] == [events.Eval, Sample]
 
 
 @pytest.mark.parametrize(("of_labels", "told"), [(33.5, 1), (LOW_CEILING, 0), (100.0, 0)])
 def test_labels_that_are_far_from_their_texts_are_told(of_labels: float, told: int) -> None:
     job: Any = Told()
-    tell_ceiling(job, score("a", of_labels=of_labels))
+    emit_ceiling(job, score("a", of_labels=of_labels))
     said = [event.message for event in job.events]
     assert [message.code for message in said] == ["bleu_ceiling"] * told
     assert all("33.5" in message.what() and "--max_seq_len" in message.fix() for message in said)
@@ -65,5 +65,5 @@ def test_labels_that_are_far_from_their_texts_are_told(of_labels: float, told: i
 
 def test_a_run_without_replies_has_no_ceiling() -> None:
     job: Any = Told()
-    tell_ceiling(job, score(of_labels=0.0))
+    emit_ceiling(job, score(of_labels=0.0))
     assert job.events == []

@@ -14,7 +14,7 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Resume, Set, Start
 from sft_tui.preflight.missing import other_ways
-from sft_tui.preflight.remedy import CheckedRun, remedied
+from sft_tui.preflight.remedy import CheckedRun, with_remedies
 from sft_tui.preflight.report import to_json
 
 
@@ -121,7 +121,7 @@ def test_a_run_in_the_way_leaves_three_ways_out() -> None:
     config, asked = preset("sft-small").config, {"epochs": 2}
     found = Finding("error", "unfinished_run", "output_dir", {"run": "sft-small-1"})
     look = CheckedRun(config, lambda **changes: Set("sft-small", asked, changes), [found])
-    (finding,) = remedied(look)
+    (finding,) = with_remedies(look)
     assert finding.ways == (
         (Resume("sft-small-1"),),
         (Start("sft-small", asked, fresh=True),),

@@ -18,7 +18,7 @@ from sft_tui.options import parse
 from sft_tui.preflight.check import CheckRequest, Report, check, check_file
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set
-from sft_tui.preflight.remedy import CheckedRun, remedied
+from sft_tui.preflight.remedy import CheckedRun, with_remedies
 from tests.engine.models.families import saved
 from tests.processes import SFT_TUI, run
 from tests.sft_tui.preflight.conftest import Checked
@@ -118,7 +118,7 @@ def test_a_token_store_that_cannot_be_read_is_left_for_another_and_no_rows_are_r
 ) -> None:
     request = CheckRequest("sft-small", {}, preset("sft-small").config, files.folder / "logs")
     finding = Finding("error", code, "token_store", {"path": "data/token_store", "why": "SIGBUS"})
-    (remedied_finding,) = remedied(CheckedRun(request.config, request.but, [finding]))
+    (remedied_finding,) = with_remedies(CheckedRun(request.config, request.but, [finding]))
     (action,) = remedied_finding.actions
     assert isinstance(action, Set)
     assert dict(action.changes) == {"token_store": "data/token_store_new"}

@@ -77,7 +77,7 @@ def run_of(told: Iterator[Event], *, alive: bool = True, name: str = "sft-small-
     for number, event in enumerate(told):
         record = Record(Envelope("2026-01-05T09:14:07.000Z", number * 0.4, 1, "rank0", number), event)
         state = reduce(state, record)
-        curves.take(record)
+        curves.add(record)
     asked = RunRecord(name, "sft-small", "train", {**to_json(preset("sft-small").config), "output_dir": "none"})
     return Run(RunDir(Path("/srv/train/logs") / name), asked, state, alive), curves
 

@@ -154,8 +154,8 @@ def test_a_run_that_cannot_be_resumed_is_told_and_nothing_breaks(played: Callabl
         await pilot.press("f")
         assert "Resume gone-1? y/n" in shown(screen)
         await pilot.press("y")
-        assert "There are no runs in logs." in screen.news[0]
-        assert screen.news[1] == "bad"
+        assert "There are no runs in logs." in screen.notice[0]
+        assert screen.notice[1] == "bad"
 
     played(report(Resume("gone-1")), steps)
 
@@ -172,7 +172,7 @@ def test_rows_are_imported_word_by_word_and_then_the_rest_is_done(
         assert len(commands) == 1
         printed = "60 records read = 60 used\n  an example\n54 rows written\nNext: `sft-tui check`\n"
         await asyncio.to_thread(command.done, 0, printed)
-        assert screen.news == ("60 records read = 60 used\n54 rows written", "good")
+        assert screen.notice == ("60 records read = 60 used\n54 rows written", "good")
         assert screen.state.values == {"pretrained_model": "best"}
         assert started == [("pretrain", {"epochs": 1}, {"fresh": False})]
 
@@ -213,7 +213,7 @@ def test_the_reason_of_a_failure_is_told_before_its_remedy(
         await pilot.press("f", "y")
         printed = "reading …\nerror: None of the 3 records can be used.\n  Name the columns.\n"
         await asyncio.to_thread(commands[0].done, 2, printed)
-        assert screen.news == ("error: None of the 3 records can be used. Name the columns.", "bad")
+        assert screen.notice == ("error: None of the 3 records can be used. Name the columns.", "bad")
 
     played(report(Import(["x.csv"], "t", "v")), steps)
 
@@ -223,7 +223,7 @@ def test_escape_ends_what_runs_behind_the_screen(played: Callable[..., None], co
         await pilot.press("f", "y", "escape")
         assert commands[0].ended
         await asyncio.to_thread(commands[0].done, 143, "")
-        assert screen.news[0] == "Ended."
+        assert screen.notice[0] == "Ended."
         assert not screen.state.task
 
     played(report(Command(("rehearse", "sft-small"))), steps)
@@ -303,7 +303,7 @@ def test_an_import_that_fails_for_something_else_asks_for_no_columns(
         await until(pilot, lambda: looked)
         await pilot.pause(0.05)
         assert screen.question is None
-        assert screen.news == ("error: the disk is full", "bad")
+        assert screen.notice == ("error: the disk is full", "bad")
 
     played(report(Import(["x.csv"], "t", "v")), steps)
 
@@ -333,9 +333,9 @@ def test_what_stands_in_the_way_of_a_start_is_not_offered_to_be_started(played: 
         assert "start" not in shown(screen).splitlines()[-1]
         assert "f fix" in shown(screen).splitlines()[-1]
         await pilot.press("enter")
-        assert "1 error in the way" in screen.news[0]
+        assert "1 error in the way" in screen.notice[0]
         await pilot.press("h")
-        assert "1 error in the way" in screen.news[0]
+        assert "1 error in the way" in screen.notice[0]
 
     played(report(Resume("mine-1")), steps)
 
@@ -424,13 +424,13 @@ def test_what_was_typed_stays_to_be_corrected(played: Callable[..., None], lang:
         screen.state = replace(screen.state, panel="settings", setting=list(FIELDS).index("epochs"))
         await pilot.press("e", "ctrl+u", *typed, "enter")
         await pilot.pause()
-        assert screen.news == (told, "bad")
+        assert screen.notice == (told, "bad")
         assert screen.question is not None
         assert screen.question.typed == typed
         await pilot.press("ctrl+u", "7", "enter")
         await pilot.pause()
         assert screen.question is None
-        assert screen.news == ("", "")
+        assert screen.notice == ("", "")
         assert screen.state.values == {"epochs": 7}
 
     played(SOUND, steps, lang)
@@ -525,7 +525,7 @@ def test_an_error_in_an_answer_is_told_on_every_screen(played: Callable[..., Non
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         screen.ask(Question("Well? y/n", refuse))
         await pilot.press("y")
-        assert "logs" in screen.news[0]
+        assert "logs" in screen.notice[0]
 
     played(SOUND, steps)
 

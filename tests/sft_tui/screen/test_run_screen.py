@@ -51,7 +51,7 @@ def play(name: str, steps: Steps) -> None:
         async with app.run_test(size=(120, 40)) as pilot:
             screen = app.screen
             assert isinstance(screen, RunScreen)
-            await until(pilot, lambda: screen.shot is not None and not screen.shot.behind)
+            await until(pilot, lambda: screen.latest is not None and not screen.latest.behind)
             await steps(pilot, screen)
 
     asyncio.run(asyncio.wait_for(go(), 60))
@@ -67,11 +67,11 @@ def shown(screen: RunScreen) -> str:
 
 
 def end(screen: RunScreen) -> None:
-    """The screen is told that its run, which was alive, has finished."""
-    assert screen.shot is not None
-    run = Run(screen.shot.run.run_dir, screen.shot.run.record, RunState(), True)
-    screen.shot = FeedState(run, Curves(), (), 0)
-    screen.told(FeedState(replace(run, alive=False, state=RunState(ended=FINISHED)), Curves(), (), 0))
+    """The screen learns that its run, which was alive, has finished."""
+    assert screen.latest is not None
+    run = Run(screen.latest.run.run_dir, screen.latest.run.record, RunState(), True)
+    screen.latest = FeedState(run, Curves(), (), 0)
+    screen.show_latest(FeedState(replace(run, alive=False, state=RunState(ended=FINISHED)), Curves(), (), 0))
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_who_does_something_is_told_of_the_second_half_and_not_moved(
         await pilot.press(*keys)
         front = screen.app.screen
         end(screen)
-        await until(pilot, lambda: any("demo-1 has begun" in getattr(one, "news", [""])[0] for one in (front,)))
+        await until(pilot, lambda: any("demo-1 has begun" in getattr(one, "notice", [""])[0] for one in (front,)))
         assert screen.app.screen is front
         if keys[0] == "s":
             assert screen.question is None  # whether to stop what has ended by itself
@@ -175,7 +175,7 @@ def test_the_beginning_can_be_reached_at_every_level_and_stays_while_the_run_goe
         for number in range(300, 340):
             writer.write(step(number))
         writer.close()
-        await until(pilot, lambda: screen.shot is not None and "339/" in screen.shot.log[-1].text)
+        await until(pilot, lambda: screen.latest is not None and "339/" in screen.latest.log[-1].text)
         assert "Configuration sft-small" in shown(screen)
         assert "1/100 " in shown(screen)
         await pilot.press("end", *["pageup"] * 3)
@@ -212,7 +212,9 @@ def test_the_footer_of_a_run_has_the_keys_that_act_and_the_others_say_why_they_d
         await pilot.press("slash")
         assert screen.question is None
         assert "The log is not on the screen" in shown(screen)
-        screen.told(replace(screen.shot, run=replace(screen.shot.run, alive=True)) if screen.shot else None)
+        screen.show_latest(
+            replace(screen.latest, run=replace(screen.latest.run, alive=True)) if screen.latest else None
+        )
         await pilot.press("m")
         footer = shown(screen).splitlines()[-1]
         assert "s stop & save" in footer

@@ -119,7 +119,7 @@ def test_nothing_is_left_of_what_the_ranks_left_behind(run_program: Started) -> 
     one = run_program(f"import subprocess\nsubprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)")
     all_ended(one)
     until(lambda: any(child in process.cmdline() for process in psutil.Process().children()), 20)
-    one.clear_away(spared=())
+    one.clean_up(spared=())
     assert not [process for process in psutil.Process().children(recursive=True) if child in process.cmdline()]
 
 

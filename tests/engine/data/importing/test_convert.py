@@ -20,7 +20,7 @@ ONE = [("你好", "你好！")]
 
 
 @pytest.fixture
-def bring_in(tmp_path: Path) -> Importer:
+def import_rows(tmp_path: Path) -> Importer:
     """Imports content under a file name; what came of it, and the rows of both files."""
 
     def import_one(content: str | bytes, name: str = "rows.jsonl", **how: Any) -> tuple[dict[str, Any], Pairs, Pairs]:
@@ -82,7 +82,7 @@ SHAPES = [
 @pytest.mark.parametrize(("record", "shape", "rows"), SHAPES)
 @pytest.mark.parametrize("form", ["lines", "array", "data", "parquet"])
 def test_each_shape_in_each_form(
-    bring_in: Importer, tmp_path: Path, record: Any, shape: str, rows: Pairs, form: str
+    import_rows: Importer, tmp_path: Path, record: Any, shape: str, rows: Pairs, form: str
 ) -> None:
     if form == "parquet":
         if any(isinstance(turn["content"], list) for turn in record.get("messages", ())):
@@ -95,7 +95,7 @@ def test_each_shape_in_each_form(
             "array": json.dumps([record], indent=2),
             "data": json.dumps({"version": [1], "data": [record]}),
         }[form]
-    found, train, _ = bring_in(content, "rows.parquet" if form == "parquet" else "rows.json")
+    found, train, _ = import_rows(content, "rows.parquet" if form == "parquet" else "rows.json")
     assert train == rows
     assert found["shapes"] == {shape: 1}
     assert [file["format"] for file in found["files"]] == [
@@ -113,13 +113,13 @@ def test_each_shape_in_each_form(
         ('id,prompt,response\n1,"a ""b""\nc",d\n', [('a "b"\nc', "d")]),
     ],
 )
-def test_csv(bring_in: Importer, text: str, rows: Pairs) -> None:
-    assert bring_in(text, "rows.csv")[1] == rows
+def test_csv(import_rows: Importer, text: str, rows: Pairs) -> None:
+    assert import_rows(text, "rows.csv")[1] == rows
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-8-sig"])
-def test_other_encodings_are_found_out_and_told(bring_in: Importer, encoding: str) -> None:
-    found, train, _ = bring_in("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
+def test_other_encodings_are_found_out_and_told(import_rows: Importer, encoding: str) -> None:
+    found, train, _ = import_rows("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
     assert train == ONE
     assert [file["encoding"] for file in found["files"]] == [encoding]
 
@@ -141,8 +141,8 @@ BAD = [
 
 
 @pytest.mark.parametrize(("line", "why"), BAD)
-def test_what_cannot_be_used_is_counted_with_its_place(bring_in: Importer, line: str, why: str) -> None:
-    found, train, _ = bring_in(GOOD + line + lines({"prompt": "c", "response": "d"}))
+def test_what_cannot_be_used_is_counted_with_its_place(import_rows: Importer, line: str, why: str) -> None:
+    found, train, _ = import_rows(GOOD + line + lines({"prompt": "c", "response": "d"}))
     assert train == [("a", "b"), ("c", "d")]
     code, _, detail = why.partition(":")
     details = [{"detail": detail, "count": 1, "places": ["rows.jsonl:2"]}]
@@ -159,34 +159,36 @@ def test_what_cannot_be_used_is_counted_with_its_place(bring_in: Importer, line:
         (["text"], 'orient="records"'),
     ],
 )
-def test_what_nothing_came_of_has_the_remedy_for_why(bring_in: Importer, record: Any, remedy: str) -> None:
+def test_what_nothing_came_of_has_the_remedy_for_why(import_rows: Importer, record: Any, remedy: str) -> None:
     with pytest.raises(InputError) as refused:
-        bring_in(lines(record, record))
+        import_rows(lines(record, record))
     assert remedy in refused.value.message.fix("en")
     assert refused.value.message.fix("zh")
 
 
-def test_bytes_that_are_no_text_refuse_their_line_alone(bring_in: Importer) -> None:
-    found, train, _ = bring_in(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
+def test_bytes_that_are_no_text_refuse_their_line_alone(import_rows: Importer) -> None:
+    found, train, _ = import_rows(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
     assert train == [("a", "b")]
     assert counts(found) == {"prompt_not_utf8": 1}
 
 
-def test_an_array_that_breaks_off_gives_what_came_before(bring_in: Importer) -> None:
-    found, train, _ = bring_in('[{"prompt": "a", "response": "b"}, {"prompt": "c", "resp', "rows.json")
+def test_an_array_that_breaks_off_gives_what_came_before(import_rows: Importer) -> None:
+    found, train, _ = import_rows('[{"prompt": "a", "response": "b"}, {"prompt": "c", "resp', "rows.json")
     assert train == [("a", "b")]
     assert counts(found) == {"json_broken": 1}
 
 
-def test_an_array_longer_than_a_window_is_read_to_its_end(bring_in: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_longer_than_a_window_is_read_to_its_end(
+    import_rows: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 7)
     rows = [(f"问{i}", "答" * i) for i in range(1, 60)]
     content = json.dumps([{"prompt": p, "response": r} for p, r in rows], ensure_ascii=False)
-    assert bring_in(content, "rows.json")[1] == rows
+    assert import_rows(content, "rows.json")[1] == rows
 
 
-def test_repeated_rows_are_left_out(bring_in: Importer) -> None:
-    found, train, _ = bring_in(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
+def test_repeated_rows_are_left_out(import_rows: Importer) -> None:
+    found, train, _ = import_rows(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
     assert train == [("a", "b"), ("a", "c")]
     assert (found["made"], found["repeated"], found["kept"]) == (4, 2, 2)
 
@@ -197,26 +199,26 @@ def many() -> str:
     return lines(*({"prompt": f"问 {i % 100}", "response": f"答 {i}"} for i in range(200)))
 
 
-def test_no_prompt_stands_in_both_files(bring_in: Importer, many: str, tmp_path: Path) -> None:
-    found, train, valid = bring_in(many, valid=str(tmp_path / "valid.parquet"), valid_ratio=0.1)
+def test_no_prompt_stands_in_both_files(import_rows: Importer, many: str, tmp_path: Path) -> None:
+    found, train, valid = import_rows(many, valid=str(tmp_path / "valid.parquet"), valid_ratio=0.1)
     assert (len(train), len(valid)) == (180, 20) == (found["train_rows"], found["valid_rows"])
     assert not {prompt for prompt, _ in train} & {prompt for prompt, _ in valid}
     assert train == sorted(train, key=lambda row: int(row[1][2:]))
 
 
 def test_sample_and_split_are_the_same_each_time_and_others_for_another_seed(
-    bring_in: Importer, many: str, tmp_path: Path
+    import_rows: Importer, many: str, tmp_path: Path
 ) -> None:
     how = {"valid": str(tmp_path / "valid.parquet"), "valid_ratio": 0.2, "sample": 50}
-    _, *first = bring_in(many, **how)
-    _, *again = bring_in(many, **how)
-    _, *other = bring_in(many, **how, seed=7)
+    _, *first = import_rows(many, **how)
+    _, *again = import_rows(many, **how)
+    _, *other = import_rows(many, **how, seed=7)
     assert sum(map(len, first)) == 50
     assert first == again != other
 
 
-def test_what_is_written_carries_checksums(bring_in: Importer, many: str, tmp_path: Path) -> None:
-    bring_in(many)
+def test_what_is_written_carries_checksums(import_rows: Importer, many: str, tmp_path: Path) -> None:
+    import_rows(many)
     path = tmp_path / "train.parquet"
     data = bytearray(path.read_bytes())
     data[60] ^= 1
@@ -227,18 +229,18 @@ def test_what_is_written_carries_checksums(bring_in: Importer, many: str, tmp_pa
     assert refused.value.message.code == "parquet_bad"
 
 
-def test_a_file_that_is_there_is_not_written_over_unasked(bring_in: Importer, tmp_path: Path) -> None:
-    bring_in(GOOD)
+def test_a_file_that_is_there_is_not_written_over_unasked(import_rows: Importer, tmp_path: Path) -> None:
+    import_rows(GOOD)
     before = (tmp_path / "train.parquet").read_bytes()
     with pytest.raises(InputError) as refused:
-        bring_in(lines({"prompt": "x", "response": "y"}), overwrite=False)
+        import_rows(lines({"prompt": "x", "response": "y"}), overwrite=False)
     assert refused.value.message.code == "import_exists"
     assert (tmp_path / "train.parquet").read_bytes() == before
 
 
-def test_nothing_usable_writes_nothing_and_says_why(bring_in: Importer, tmp_path: Path) -> None:
+def test_nothing_usable_writes_nothing_and_says_why(import_rows: Importer, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
-        bring_in(lines({"text": "x"}))
+        import_rows(lines({"text": "x"}))
     assert refused.value.message.code == "import_nothing"
     assert "no known columns among text: 1" in refused.value.message.text()
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl"}
@@ -252,9 +254,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_written_is_named(bring_in: Importer) -> None:
+def test_a_folder_that_cannot_be_written_is_named(import_rows: Importer) -> None:
     with pytest.raises(InputError) as refused:
-        bring_in(GOOD, train="/dev/null/train.parquet")
+        import_rows(GOOD, train="/dev/null/train.parquet")
     assert refused.value.message.code == "folder_unwritable"
 
 
@@ -276,10 +278,12 @@ LONG_TALK = {
 }
 
 
-def test_the_column_of_turns_is_written_only_where_a_row_has_earlier_ones(bring_in: Importer, tmp_path: Path) -> None:
-    bring_in(lines(LONG_TALK), history=0)
+def test_the_column_of_turns_is_written_only_where_a_row_has_earlier_ones(
+    import_rows: Importer, tmp_path: Path
+) -> None:
+    import_rows(lines(LONG_TALK), history=0)
     assert pq.read_schema(tmp_path / "train.parquet").names == ["prompt", "response"]
-    bring_in(lines(LONG_TALK, {"prompt": "你好", "response": "你好！"}))
+    import_rows(lines(LONG_TALK, {"prompt": "你好", "response": "你好！"}))
     written = pq.read_table(tmp_path / "train.parquet")
     assert written.schema.names == ["prompt", "response", "prompt_turns"]
     starts = dict(zip(written["prompt"].to_pylist(), written["prompt_turns"].to_pylist(), strict=True))
@@ -287,23 +291,23 @@ def test_the_column_of_turns_is_written_only_where_a_row_has_earlier_ones(bring_
     assert starts["简短\nQ: 甲\nA: 1\nQ: 乙"] == [3, 8, 13]
 
 
-def test_what_an_import_wrote_can_be_imported_again_and_keeps_its_turns(bring_in: Importer, tmp_path: Path) -> None:
-    bring_in(lines(LONG_TALK))
+def test_what_an_import_wrote_can_be_imported_again_and_keeps_its_turns(import_rows: Importer, tmp_path: Path) -> None:
+    import_rows(lines(LONG_TALK))
     first = pq.read_table(tmp_path / "train.parquet")
     again = (tmp_path / "train.parquet").read_bytes()
-    _, rows, _ = bring_in(again, "again.parquet", train=str(tmp_path / "second.parquet"))
+    _, rows, _ = import_rows(again, "again.parquet", train=str(tmp_path / "second.parquet"))
     assert len(rows) == 3
     assert pq.read_table(tmp_path / "second.parquet").equals(first)
-    _, fewer, _ = bring_in(again, "again.parquet", train=str(tmp_path / "fewer.parquet"), history=1)
+    _, fewer, _ = import_rows(again, "again.parquet", train=str(tmp_path / "fewer.parquet"), history=1)
     assert sorted(prompt for prompt, _ in fewer) == ["简短\nA: 1\nQ: 乙", "简短\nA: 2\nQ: 丙", "简短\n甲"]
 
 
-def test_an_imported_row_that_was_edited_since_is_refused_by_name(bring_in: Importer, tmp_path: Path) -> None:
-    bring_in(lines(LONG_TALK))
+def test_an_imported_row_that_was_edited_since_is_refused_by_name(import_rows: Importer, tmp_path: Path) -> None:
+    import_rows(lines(LONG_TALK))
     table = pq.read_table(tmp_path / "train.parquet")
     edited = [f"！{prompt}" for prompt in table["prompt"].to_pylist()]
     pq.write_table(table.set_column(0, "prompt", [edited]), tmp_path / "edited.parquet")
-    found, rows, _ = bring_in((tmp_path / "edited.parquet").read_bytes(), "edited.parquet")
+    found, rows, _ = import_rows((tmp_path / "edited.parquet").read_bytes(), "edited.parquet")
     assert (len(rows), counts(found)) == (1, {"turns_elsewhere:prompt_turns": 2})
 
 

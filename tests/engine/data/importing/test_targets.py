@@ -20,14 +20,14 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Import
     """Imports a hundred rows of a name from `rows.jsonl` in a folder of its own; nothing but files by name stays."""
     monkeypatch.chdir(tmp_path)
 
-    def bring_in(name: str = "a", source: str = "rows.jsonl", **how: Any) -> dict[str, Any]:
+    def import_rows(name: str = "a", source: str = "rows.jsonl", **how: Any) -> dict[str, Any]:
         if not os.path.lexists(source):
             lines = (f'{{"prompt": "{name}{n}", "response": "x"}}\n' for n in range(100))
             Path(source).write_text("".join(lines))
         request = ImportRequest([source], **{**FILES, "valid_ratio": 0.2, "test_ratio": 0.1, **how})
         return import_files(request, lambda *_: None)
 
-    yield bring_in
+    yield import_rows
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
 
 
