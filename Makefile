@@ -3,6 +3,7 @@
 # make bench     training beside transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
+# make texts   compiles the catalogues of texts after one was edited
 # make docs   the pages that are made from the code: keys, settings, presets
 # make screens   the screens in docs/screens, by a walk through the demo in a real tmux
 # They make their environment in .venv first; nothing is needed but Python 3.11 or newer, git and make.
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # What the installation reads.
-INSTALLED := pyproject.toml setup.py constraints.txt $(wildcard engine/cpu/*.[ch])
+INSTALLED := pyproject.toml setup.py constraints.txt $(wildcard engine/cpu/*.[ch] engine/contract/locale/*/*/*.po)
 
 # Tests wait for processes and disks more than they compute; worksteal lets nobody end alone with a long tail.
 SPREAD := -n 2 --dist worksteal
@@ -21,7 +22,7 @@ SPREAD := -n 2 --dist worksteal
 # have it: nobody starts the standard trainer so.
 demo test test-all: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: docs demo test test-all bench bench-scale bench-screen screens lint format clean
+.PHONY: docs texts demo test test-all bench bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -31,6 +32,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest $(SPREAD)
+
+texts: $(VENV)/dev.done
+	$(BIN)/python -m engine.contract.texts
 
 docs: $(VENV)/dev.done
 	$(BIN)/python -m bench.pages

@@ -1,6 +1,6 @@
-"""The training step's own code in C, compiled for the kinds of processors there are; all else is in pyproject.toml.
+"""What is compiled: the training step's own code in C, and the catalogues of texts; all else is in pyproject.toml.
 
-Each library carries the digest of its sources, so that one of another version is known as such. Without a C compiler
+Both carry the digest of their sources, so that one of another version is known as such. Without a C compiler
 the package is installed all the same, and computes by torch what this would.
 """
 
@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
 NATIVE = runpy.run_path(str(ROOT / "engine" / "contract" / "native_library.py"))
+TEXTS = runpy.run_path(str(ROOT / "engine" / "contract" / "texts.py"))
 SOURCES = [str(path.relative_to(ROOT)) for path in NATIVE["sources"]()]
 
 
@@ -28,4 +29,5 @@ def library(kind: str, flags: list[str]) -> Extension:
     )
 
 
+TEXTS["compile_catalogues"]()
 setup(ext_modules=[library(*kind) for kind in NATIVE["FLAGS"].get(platform.machine(), {}).items()])

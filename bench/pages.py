@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
-from engine.contract.messages import Lang
 from engine.contract.presets import Preset, built_in
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.screen import actions
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.config import override
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.reasons import reason_in
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import as_path

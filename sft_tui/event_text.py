@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from engine.contract import events
 from engine.contract.events import Event
-from engine.contract.messages import PHASES_ZH, Lang
 from engine.contract.presets import built_in
+from engine.contract.texts import Lang, named
 from sft_tui import text
 from sft_tui.locale import say
 from sft_tui.run_state import RunState
@@ -61,7 +61,7 @@ def step_line(state: RunState, lang: Lang) -> str:
 
 def phase_name(name: str, lang: Lang) -> str:
     """The displayed name of a phase."""
-    return text.safe(PHASES_ZH.get(name, name) if lang == "zh" else name)
+    return text.safe(named("phase", name, lang))
 
 
 def phase_line(phase: events.Phase, lang: Lang) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from engine.contract import events
 from engine.contract.events import Record, decode
 from engine.contract.files import read_piece
-from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui import event_text, runs
 from sft_tui.curves import Curves
 from sft_tui.history import Follower

@@ -12,9 +12,10 @@ from typing import NoReturn
 
 from engine.contract import events
 from engine.contract.events import Record
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
+from engine.contract.texts import Lang
 from sft_tui import runs, text
 from sft_tui.headless import EventView
 from sft_tui.locale import say

@@ -7,7 +7,7 @@ from typing import IO, Protocol
 from engine.contract import events
 from engine.contract.events import Record, encode
 from engine.contract.harmless import harmless
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.event_text import phase_line, phase_name, printed_lines, step_line, time_left
 from sft_tui.locale import say
 from sft_tui.output import write_line

@@ -5,9 +5,9 @@ import time
 
 from engine.contract import events
 from engine.contract.files import end_of_hole, open_regular, unreadable
-from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
+from engine.contract.texts import Lang
 from sft_tui import runs, text
 from sft_tui.event_text import phase_name, time_left
 from sft_tui.headless import JsonView, PlainView

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-from engine.contract.messages import Lang, filled
+from engine.contract.texts import Lang, filled
 from sft_tui.text import safe
 
 TEXTS: dict[str, tuple[str, str]] = {

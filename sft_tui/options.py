@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from engine.contract.config import FIELDS, KINDS, setting_of
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.text import number
 

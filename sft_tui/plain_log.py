@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.contract.events import Record
 from engine.contract.files import open_to_append, read_end
-from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui.headless import PlainView
 from sft_tui.history import Follower
 from sft_tui.locale import say

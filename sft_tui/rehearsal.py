@@ -21,10 +21,11 @@ from engine.contract.durable import read_json, write_json
 from engine.contract.events import event_from_json, event_to_json
 from engine.contract.files import STAGED, read_end
 from engine.contract.locks import is_locked
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
+from engine.contract.texts import Lang
 from sft_tui import runs, starting
 from sft_tui.following import ended_in_order
 from sft_tui.locale import say

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.preflight import ask_engine
 from sft_tui.text import safe

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.contract.locks import FolderLock, holder_of, is_locked
-from engine.contract.messages import BusyError, InputError, Lang
+from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui import data_import, starting
 from sft_tui.child import module_command
 from sft_tui.locale import say

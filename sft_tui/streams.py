@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.output import echo
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine.contract.texts import compile_catalogues
 from tests import watchdog
 
 pytest_plugins = ["tests.faults.ledger"]  # here, because of the conftest files below the main process reads none
@@ -16,6 +17,7 @@ pytest_plugins = ["tests.faults.ledger"]  # here, because of the conftest files 
 # A shell lets its background jobs ignore Ctrl-C, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 watchdog.begin()
+compile_catalogues()  # what is edited is what is tested
 
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.contract.texts import LANGS
 from tests.processes import Result, run
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,7 @@ def test_it_has_what_the_code_needs_and_its_licence(wheel: Path) -> None:
         (metadata,) = [name for name in names if name.endswith("/METADATA")]
         lines = file.read(metadata).decode().splitlines()
     assert {"engine/py.typed", "sft_tui/py.typed", "engine/cpu/kernels.h", "engine/cpu/attention.c"} <= set(names)
+    assert {f"engine/contract/locale/{lang}/LC_MESSAGES/texts.mo" for lang in LANGS} <= set(names)
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     assert {"License-Expression: Apache-2.0", "Author: sft-tui contributors"} <= set(lines)
 

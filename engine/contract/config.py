@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast, get_type_hints
 
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang
 
 JsonValue = str | int | float | bool | list[str]
 

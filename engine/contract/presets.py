@@ -17,7 +17,8 @@ from typing import Any
 
 from engine.contract.config import FIELDS, RunConfig, check, check_kind, to_json
 from engine.contract.files import read_linked, reason, staged
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang
 
 BUILT_IN = Path(__file__).with_name("presets.toml")
 HERE = Path("presets")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from engine.contract.messages import Lang
+    from engine.contract.texts import Lang
 
 
 class Reason(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.locale import language, say
 from sft_tui.options import HomePath
 from sft_tui.output import echo_over

@@ -10,11 +10,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from engine.contract import texts
 from engine.contract.config import override
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui import streams, text
 from sft_tui.cli.check_commands import check_command, preflight, print_applied_budget, rehearse
 from sft_tui.cli.common import (
@@ -40,6 +42,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without a character shows its code
+    if outdated := texts.fault(LANG):
+        echo(outdated, err=True)
     if LANG == "zh":
         from sft_tui.cli import usage
 

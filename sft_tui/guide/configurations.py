@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from engine.contract.messages import Lang
 from engine.contract.presets import built_in, preset
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 
 # The options of the scripts that choose a configuration.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from engine.contract import events
 from engine.contract.events import Record
-from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui.headless import EventView
 from sft_tui.machine.host import Monitor
 from sft_tui.plain_log import PlainLog

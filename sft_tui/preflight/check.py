@@ -11,9 +11,10 @@ from engine.contract import exports
 from engine.contract.config import RunConfig, to_json
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir, refuse_unfinished
 from engine.contract.record import RunRecord
+from engine.contract.texts import Lang
 from sft_tui import rehearsal
 from sft_tui.machine import gpus
 from sft_tui.machine.host import HostReader

@@ -5,8 +5,8 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
-from engine.contract.messages import Lang
 from engine.contract.reasons import counted
+from engine.contract.texts import Lang
 from sft_tui.preflight.finding import Finding, of_error
 from sft_tui.preflight.fix import Action, Command, as_path
 from sft_tui.preflight.missing import named_columns

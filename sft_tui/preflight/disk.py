@@ -9,7 +9,7 @@ from typing import Any, Self
 from engine.contract.config import RunConfig
 from engine.contract.durable import free_bytes
 from engine.contract.files import broken_link, why_unwritable
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.preflight.finding import Finding, item
 from sft_tui.text import size
 

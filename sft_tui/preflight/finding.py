@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from engine.contract.messages import InputError, Lang, Message, Value, filled, localized
+from engine.contract.messages import InputError, Message, Value, localized
+from engine.contract.texts import Lang, filled
 from sft_tui.preflight.fix import Action, command_of
 
 Level = Literal["ok", "warning", "error"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.config import setting_of
-from engine.contract.messages import Lang
 from engine.contract.presets import preset
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.options import setting_text
 from sft_tui.starting import options

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.contract import native_library
 from engine.contract.config import RunConfig
-from engine.contract.messages import filled
+from engine.contract.texts import filled
 from sft_tui.machine import gpus
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Start, System

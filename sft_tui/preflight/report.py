@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.inputs import FILES
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding

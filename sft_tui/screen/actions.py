@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 
 UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
 EVERYWHERE, LAUNCH, RUN, RUNS = "everywhere", "launch", "run", "runs"

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.child import module_command
 from sft_tui.locale import TEXTS, language
 

@@ -10,8 +10,9 @@ from textual.app import ComposeResult
 from textual.events import Key, Paste, Resize
 from textual.screen import Screen
 
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
+from engine.contract.texts import Lang
 from sft_tui import starting, text
 from sft_tui.locale import say
 from sft_tui.screen import actions, bottom, clipboard

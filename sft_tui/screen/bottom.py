@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.screen import actions
 from sft_tui.screen.ink import Line, columns, fit, wrap, wrapped
 

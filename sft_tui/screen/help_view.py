@@ -1,6 +1,6 @@
 """The page of keys, generated from the table of actions."""
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.screen import actions
 from sft_tui.screen.ink import Line, fit, frame, wrap

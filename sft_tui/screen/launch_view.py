@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
-from engine.contract.messages import Lang
 from engine.contract.presets import Preset, presets
+from engine.contract.texts import Lang
 from sft_tui import story
 from sft_tui.locale import say
 from sft_tui.options import setting_text

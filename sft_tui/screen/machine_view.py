@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.cells import set_cell_size
 
 from engine.contract import events
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.curves import Curves
 from sft_tui.locale import say
 from sft_tui.run_state import RunState

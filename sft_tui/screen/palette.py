@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from textual.events import Key
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.locale import say
 from sft_tui.screen import actions
 from sft_tui.screen.actions import Action

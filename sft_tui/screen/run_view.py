@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from engine.contract import events
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui import event_text
 from sft_tui.curves import METRICS, Curves
 from sft_tui.locale import say, status_name

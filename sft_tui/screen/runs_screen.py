@@ -8,7 +8,8 @@ from pathlib import Path
 from textual import work
 from textual.worker import get_current_worker
 
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang
 from sft_tui import removal, runs, starting
 from sft_tui.curves import Curves
 from sft_tui.history import Follower

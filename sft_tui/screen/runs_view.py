@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.config import FIELDS, setting_of
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.curves import Curves
 from sft_tui.listing import COLUMNS, best_bleu, cells, eval_loss
 from sft_tui.locale import say

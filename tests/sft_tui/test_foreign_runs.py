@@ -21,11 +21,12 @@ from engine.contract import events
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
 from engine.contract.locks import LOCK_NAME, ProcessId
 from engine.contract.manifest import MANIFEST
-from engine.contract.messages import MESSAGES, InputError, Lang, Message
+from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui import headless, listing, removal, starting, story
 from sft_tui.cli import main
 from sft_tui.curves import Curves
@@ -34,6 +35,7 @@ from sft_tui.history import Follower
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run, look
 from sft_tui.screen import run_view
+from tests.catalogues import MESSAGES
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.test_output import HOSTILE, obeyed
 from tests.writes import Watch

@@ -9,7 +9,8 @@ import pytest
 
 from engine.contract import events
 from engine.contract.events import Record, decode
-from engine.contract.messages import Lang, Message
+from engine.contract.messages import Message
+from engine.contract.texts import Lang
 from sft_tui.headless import BarsView, EventView, JsonView, PlainView
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step

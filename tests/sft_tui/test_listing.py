@@ -10,10 +10,11 @@ from rich.cells import cell_len
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Record
-from engine.contract.messages import Lang, Message
+from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui.listing import print_output, status_line, table
 from sft_tui.locale import STATUS_ZH, status_name
 from sft_tui.run_state import RunState, reduce

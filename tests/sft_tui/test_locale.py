@@ -6,10 +6,12 @@ from string import Formatter
 
 import pytest
 
-from engine.contract.messages import MESSAGES, Lang, Message, filled
+from engine.contract.messages import Message
+from engine.contract.texts import Lang, filled
 from sft_tui.locale import TEXTS, language, say
 from sft_tui.preflight.finding import SAID, Finding
 from sft_tui.text import safe
+from tests.catalogues import MESSAGES
 
 ENGLISH = [
     *((code, text) for code, wording in MESSAGES.items() for text in (wording.en, wording.en_fix)),

@@ -11,11 +11,12 @@ import pytest
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Event, Record
-from engine.contract.messages import Lang, Message
+from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import EventWriter
+from engine.contract.texts import Lang
 from sft_tui import listing
 from sft_tui.history import Follower
 from sft_tui.plain_log import PlainLog, complete

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui import row_view
 
 

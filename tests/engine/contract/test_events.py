@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from engine.contract import events
 from engine.contract.bounds import MOST_ITEMS, NON_FINITE, WIDEST, Between
 from engine.contract.events import EVENT_TYPES, MAX_LINE_BYTES, SCHEMA, Envelope, Event, Record, decode, encode
-from engine.contract.messages import MESSAGES, Message
+from engine.contract.messages import Message
+from tests.catalogues import MESSAGES
 
 KINDS = sorted(EVENT_TYPES)
 ENVELOPE = Envelope("2026-02-03T04:05:06.789+08:00", 12.5, 2, "rank0", 7)

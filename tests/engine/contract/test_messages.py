@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 import engine
 import sft_tui
-from engine.contract.messages import MESSAGES, PHASES_ZH, BusyError, InputError, Lang, Message, Value, Wording
+from engine.contract.messages import BusyError, InputError, Message, Value
 from engine.contract.reasons import REASONS, counted
+from engine.contract.texts import LANGS, Lang
 from engine.data.importing.convert import REMEDIES
 from engine.data.text_checks import fault_of
 from sft_tui.cli import data_commands, main, preset_commands
+from tests.catalogues import MESSAGES, TEXTS, placeholders, wording
 
-LANGS: tuple[Lang, ...] = ("en", "zh")
 SAYING = {"Message", "Message.of", "InputError", "BusyError"}
 # Where a code is not spelt out: passed on from a place that spells it, or put together.
 PASSED_ON = {
@@ -53,12 +54,6 @@ class Use(NamedTuple):
     place: str
     code: str
     args: set[str] | None
-
-
-def placeholders(template: str) -> list[str]:
-    """The arguments that a template shows, as they are or as a shell takes them, sorted."""
-    names = (name for _, name, _, _ in string.Formatter().parse(template) if name is not None)
-    return sorted(name.removesuffix("_in_shell") for name in names)
 
 
 def sources() -> list[Path]:
@@ -119,12 +114,12 @@ USES = list(uses())
 
 @pytest.mark.parametrize("code", MESSAGES)
 def test_both_languages_say_it(code: str) -> None:
-    wording = MESSAGES[code]
+    said = MESSAGES[code]
 
-    assert wording.en.strip()
-    assert CHINESE.search(wording.zh)
-    assert not CHINESE.search(wording.en + wording.en_fix)
-    assert bool(wording.en_fix) == bool(wording.zh_fix)
+    assert said.en.strip()
+    assert CHINESE.search(said.zh)
+    assert not CHINESE.search(said.en + said.en_fix)
+    assert bool(said.en_fix) == bool(said.zh_fix)
 
 
 @pytest.mark.parametrize("code", MESSAGES)
@@ -133,9 +128,9 @@ def test_both_languages_show_the_same_arguments(code: str) -> None:
         """An argument that is itself a text has its Chinese in `<name>_zh`."""
         assert placeholders(en) == sorted(name.removesuffix("_zh") for name in placeholders(zh))
 
-    wording = MESSAGES[code]
-    same(wording.en, wording.zh)
-    same(wording.en_fix, wording.zh_fix)
+    said = MESSAGES[code]
+    same(said.en, said.zh)
+    same(said.en_fix, said.zh_fix)
 
 
 @pytest.mark.parametrize("code", MESSAGES)
@@ -160,13 +155,13 @@ for group in (data_commands.data, preset_commands.presets):
 
 @pytest.mark.parametrize("code", MESSAGES)
 def test_the_options_that_a_fix_names_exist(code: str) -> None:
-    wording = MESSAGES[code]
+    said = MESSAGES[code]
 
-    named = re.findall(OPTION, wording.en_fix)
+    named = re.findall(OPTION, said.en_fix)
 
     # accelerate's own, for the commands of the original guide
     assert set(named) - {"--num_processes"} <= set.union(*COMMANDS.values())
-    assert sorted(named) == sorted(re.findall(OPTION, wording.zh_fix))
+    assert sorted(named) == sorted(re.findall(OPTION, said.zh_fix))
 
 
 @pytest.mark.parametrize("code", MESSAGES)
@@ -176,10 +171,10 @@ def test_the_commands_that_a_fix_names_exist_and_take_the_options_beside_them(co
         found = re.findall(r"`sft-tui (\w+)([^`]*)`", spelt)
         return [(command, set(re.findall(OPTION, rest))) for command, rest in found]
 
-    wording = MESSAGES[code]
-    for command, options in named(wording.en_fix):
+    said = MESSAGES[code]
+    for command, options in named(said.en_fix):
         assert options <= COMMANDS[command]
-    assert sorted(named(wording.en_fix), key=str) == sorted(named(wording.zh_fix), key=str)
+    assert sorted(named(said.en_fix), key=str) == sorted(named(said.zh_fix), key=str)
 
 
 # --- its use
@@ -199,7 +194,7 @@ def test_whoever_says_something_gives_all_its_arguments() -> None:
         (use.place, name)
         for use in USES
         if use.args is not None
-        for template in MESSAGES.get(use.code, Wording("", ""))
+        for template in wording(use.code)
         for name in placeholders(template)
         if name not in use.args
     }
@@ -209,7 +204,7 @@ def test_whoever_says_something_gives_all_its_arguments() -> None:
 
 def test_every_phase_has_a_chinese_name() -> None:
     phases = {
-        node.args[0].value
+        str(node.args[0].value)
         for path in sources()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
@@ -219,7 +214,7 @@ def test_every_phase_has_a_chinese_name() -> None:
     }
 
     assert len(phases) > 4
-    assert phases - set(PHASES_ZH) == set()
+    assert [name for name in phases if f"phase.{name}" not in TEXTS["zh"]] == []
 
 
 # --- rendering
@@ -227,11 +222,11 @@ def test_every_phase_has_a_chinese_name() -> None:
 
 @pytest.mark.parametrize("code", MESSAGES)
 def test_a_message_with_all_its_arguments_shows_each_of_them(code: str) -> None:
-    wording = MESSAGES[code]
-    names = {name for template in wording for name in placeholders(template)}
+    said = MESSAGES[code]
+    names = {name for template in said for name in placeholders(template)}
     message = Message(code, {name: f"<{name}>" for name in names})
 
-    for lang, what, fix in (("en", wording.en, wording.en_fix), ("zh", wording.zh, wording.zh_fix)):
+    for lang, what, fix in (("en", said.en, said.en_fix), ("zh", said.zh, said.zh_fix)):
         assert all(f"<{name}>" in message.what(lang) for name in placeholders(what))  # type: ignore[arg-type]
         assert all(f"<{name}>" in message.fix(lang) for name in placeholders(fix))  # type: ignore[arg-type]
         assert "{" not in message.text(lang)  # type: ignore[arg-type]
@@ -289,7 +284,7 @@ def test_a_phase_that_is_no_text_can_be_shown(phase: Any) -> None:
 @settings(deadline=None, max_examples=200)
 @given(data=st.data(), code=st.one_of(st.sampled_from(sorted(MESSAGES)), st.text(min_size=1)), fallback=st.text())
 def test_a_message_can_be_shown_whatever_its_arguments(data: st.DataObject, code: str, fallback: str) -> None:
-    wanted = sorted({name for template in MESSAGES.get(code, Wording("", "")) for name in placeholders(template)})
+    wanted = sorted({name for template in wording(code) for name in placeholders(template)})
     names = st.sampled_from(wanted) if wanted else st.text()
     message = Message(code, data.draw(st.dictionaries(names, ANYTHING)), fallback)
 

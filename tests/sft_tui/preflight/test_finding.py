@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.messages import MESSAGES, InputError
+from engine.contract.messages import InputError
 from engine.data.text_checks import _RANGES
 from sft_tui import preflight
 from sft_tui.preflight.data import SCRIPTS_ZH
 from sft_tui.preflight.finding import SAID, Finding, of_error
 from sft_tui.preflight.fix import Command
+from tests.catalogues import MESSAGES
 
 CHINESE = re.compile("[一-鿿]")
 NEVER_GRAVE = {

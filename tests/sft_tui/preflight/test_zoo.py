@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.contract.locks import FolderLock
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.cli import main
 from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report

@@ -9,10 +9,11 @@ from typing import Any
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record
-from engine.contract.messages import Lang, Message
+from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui.curves import Curves
 from sft_tui.log import LogLine
 from sft_tui.preflight.check import Report

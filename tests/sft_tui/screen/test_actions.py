@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.messages import Lang
+from engine.contract.texts import Lang
 from sft_tui.screen import actions, palette
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import CanvasScreen

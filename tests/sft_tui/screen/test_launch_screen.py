@@ -13,8 +13,9 @@ from textual.pilot import Pilot
 
 from engine.contract.config import FIELDS
 from engine.contract.durable import write_json
-from engine.contract.messages import InputError, Lang
+from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
+from engine.contract.texts import Lang
 from sft_tui import data_import, starting, story
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import events
-from engine.contract.messages import Lang
 from engine.contract.rundir import RunDir
+from engine.contract.texts import Lang
 from sft_tui.listing import COLUMNS
 from sft_tui.locale import say
 from sft_tui.log import Earlier, Gap, LogLine

@@ -1,0 +1,116 @@
+"""The texts that people read: a catalogue for each language, in gettext's format, with symbolic keys.
+
+Translators edit `locale/<language>/LC_MESSAGES/texts.po`. The program reads the `.mo` next to it, which the
+installation and `make texts` compile; it carries the digest of its source, so that an outdated one is recognized.
+"""
+
+import gettext
+import hashlib
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+Lang = Literal["en", "zh"]
+LANGS: tuple[Lang, ...] = get_args(Lang)
+LOCALE = Path(__file__).parent / "locale"
+DOMAIN = "texts"
+DIGEST = "digest.of.source"  # the key of it in a compiled catalogue
+COUNTED = re.compile(r"\{(\w+)[^{}]*\}[^{}]*?\((?:s|es)\)")
+
+
+def say(key: str, lang: Lang, /, **args: object) -> str:
+    """The text `key` in `lang` with its arguments; an unknown key is returned as it is."""
+    return filled(catalogue(lang).gettext(key), args)
+
+
+def template(key: str, lang: Lang) -> str:
+    """The text with its placeholders; empty if the catalogue does not have it."""
+    found = catalogue(lang).gettext(key)
+    return "" if found == key else found
+
+
+def named(group: str, name: str, lang: Lang) -> str:
+    """What a value that has a name of its own in each language is called there; an unknown one keeps its name."""
+    return template(f"{group}.{name}", lang) or name
+
+
+@cache
+def catalogue(lang: Lang) -> gettext.NullTranslations:
+    """The compiled catalogue; an empty one if there is none, so that no run ends for want of words."""
+    return _compiled_from(_source(lang))
+
+
+def filled(text: str, args: Mapping[str, object]) -> str:
+    """A text with its arguments; `{rows} row(s)` becomes singular or plural. Raises what `str.format_map` raises.
+
+    A sentence may count several things, and gettext's plural forms choose by one number alone.
+    """
+    return COUNTED.sub(lambda found: _one_or_many(found[0], args[found[1]]), text).format_map(args)
+
+
+def _one_or_many(counted: str, count: object) -> str:
+    noun, _, ending = counted.removesuffix(")").rpartition("(")
+    return noun if str(count) == "1" else noun + ending
+
+
+# --- sources and what is compiled from them
+
+
+def sources() -> Iterator[Path]:
+    """Every catalogue as translators edit it."""
+    yield from sorted(LOCALE.glob("*/LC_MESSAGES/*.po"))
+
+
+def is_current(source: Path) -> bool:
+    """Whether the compiled catalogue next to `source` was compiled from it."""
+    return _compiled_from(source).gettext(DIGEST) == _digest(source)
+
+
+def fault(lang: Lang) -> str:
+    """What is wrong with the compiled catalogue of `lang`; in English, since no other text can be relied on then."""
+    source = _source(lang)
+    if not source.exists() or catalogue(lang).gettext(DIGEST) == _digest(source):
+        return ""
+    return f"The texts in {source} are newer than what was compiled from them. Run `make texts`, or install again."
+
+
+def compile_catalogues() -> None:
+    """Compiles every catalogue that has changed. Raises ValueError if one is not valid; needs Babel."""
+    from babel.messages import mofile, pofile
+
+    for source in sources():
+        if is_current(source):
+            continue
+        try:
+            with source.open("rb") as lines:
+                found = pofile.read_po(lines, abort_invalid=True)
+        except pofile.PoFileError as error:
+            raise ValueError(f"{source}: {error}") from None
+        found.add(DIGEST, _digest(source))
+        made = source.with_suffix(".mo.new")
+        with made.open("wb") as file:
+            mofile.write_mo(file, found)
+        made.replace(source.with_suffix(".mo"))
+
+
+def _source(lang: Lang) -> Path:
+    return LOCALE / lang / "LC_MESSAGES" / f"{DOMAIN}.po"
+
+
+def _compiled_from(source: Path) -> gettext.NullTranslations:
+    try:
+        with source.with_suffix(".mo").open("rb") as compiled:
+            return gettext.GNUTranslations(compiled)
+    except (OSError, ValueError, struct.error):
+        return gettext.NullTranslations()
+
+
+def _digest(source: Path) -> str:
+    return hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    compile_catalogues()

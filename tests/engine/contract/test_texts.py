@@ -1,0 +1,96 @@
+"""Every language has the same texts, with the same arguments, and a program knows an outdated catalogue."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from engine.contract import texts
+from engine.contract.texts import LANGS, Lang, compile_catalogues, fault, filled, named, say, sources, template
+from tests.catalogues import TEXTS, placeholders
+
+ROOT = Path(texts.__file__).parents[2]
+
+
+# --- the catalogues
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_every_language_has_the_same_texts(lang: Lang) -> None:
+    assert TEXTS[lang].keys() == TEXTS["en"].keys()
+
+
+@pytest.mark.parametrize("source", sorted(sources()), ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_no_key_stands_twice_in_a_catalogue(source: Path) -> None:
+    keys = Counter(line for line in source.read_text(encoding="utf-8").splitlines() if line.startswith("msgid"))
+    assert [key for key, count in keys.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_every_text_shows_the_arguments_that_the_english_one_shows(lang: Lang) -> None:
+    def shown(text: str) -> list[str]:
+        return [name.removesuffix("_zh") for name in placeholders(text)]
+
+    assert [key for key, text in TEXTS[lang].items() if sorted(shown(text)) != shown(TEXTS["en"][key])] == []
+
+
+# --- reading them
+
+
+def test_a_text_is_shown_in_the_language_that_is_asked_for() -> None:
+    assert say("message.import_exists.what", "en", path="x") == "x already exists."
+    assert say("message.import_exists.what", "zh", path="x") == "x 已存在。"
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_what_no_catalogue_has_keeps_its_name(lang: Lang) -> None:
+    assert say("no.such.text", lang) == "no.such.text"
+    assert template("no.such.text", lang) == ""
+    assert named("phase", "dancing", lang) == "dancing"
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 losses"), (1, "1 loss"), ("1", "1 loss"), (21, "21 losses")])
+def test_a_word_follows_the_number_before_it(count: int | str, text: str) -> None:
+    assert filled("{count} loss(es)", {"count": count}) == text
+
+
+# --- compiling them
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the English catalogue, compiled, which the program reads in this test."""
+    shutil.copytree(texts.LOCALE / "en", tmp_path / "en")
+    monkeypatch.setattr(texts, "LOCALE", tmp_path)
+    monkeypatch.setattr(texts, "catalogue", texts.catalogue.__wrapped__)
+    return tmp_path / "en" / "LC_MESSAGES" / "texts.po"
+
+
+def test_an_edited_catalogue_is_recognized_and_compiled(copied: Path) -> None:
+    assert fault("en") == ""
+    copied.write_text(copied.read_text() + '\nmsgid "added"\nmsgstr "Added."\n')
+    assert "make texts" in fault("en")
+
+    compile_catalogues()
+    assert fault("en") == ""
+    assert say("added", "en") == "Added."
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xde\x12\x04\x95", b"no catalogue"])
+def test_a_program_without_a_compiled_catalogue_says_so_and_continues(copied: Path, content: bytes | None) -> None:
+    compiled = copied.with_suffix(".mo")
+    compiled.unlink()
+    if content is not None:
+        compiled.write_bytes(content)
+
+    assert "make texts" in fault("en")
+    assert say("phase.loading", "en") == "phase.loading"
+    compile_catalogues()
+    assert say("phase.loading", "en") == "loading"
+
+
+def test_a_catalogue_that_is_not_valid_is_refused_with_its_line(copied: Path) -> None:
+    copied.write_text(copied.read_text() + '\nmsgid "broken"\n')
+    with pytest.raises(ValueError, match=r"texts\.po: .*broken"):
+        compile_catalogues()
