@@ -111,7 +111,7 @@ def test_fine_tuning_starts_from_what_was_pretrained(project: Path, shape: list[
     assert "Using TrainConfigSFT (" in result.err
 
 
-def test_the_multi_gpu_form_without_gpus_is_refused_and_says_what_works(project: Path) -> None:
+def test_the_multi_gpu_form_without_gpus_is_refused(project: Path) -> None:
     """accelerate would start two processes that each train alone, into one folder."""
     result = run(*LAUNCH, "./train_low_mem.py", "train", *SMALL, folder=project, env={"CUDA_VISIBLE_DEVICES": ""})
     assert result.code != 0
@@ -121,7 +121,7 @@ def test_the_multi_gpu_form_without_gpus_is_refused_and_says_what_works(project:
     assert not (project / "model_save/sft_small").exists()
 
 
-def test_the_multi_gpu_form_on_the_cpu_is_one_training(project: Path, shape: list[str]) -> None:
+def test_the_multi_gpu_form_trains_once_on_the_cpu(project: Path, shape: list[str]) -> None:
     command = (*LAUNCH, "./train_low_mem.py", "train", *SMALL, *shape, "--epochs=2", "--learn_rate=3e-5")
     result = run(*command, folder=project, env=ON_CPU)
     finished(result, project, "sft_small")
@@ -144,7 +144,7 @@ def test_the_best_model_is_tested(project: Path, shape: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"), [(["stop"], 0, "Stopped at step"), (["stop", "--now"], 1, "Termin")]
 )
-def test_a_run_that_was_started_so_is_seen_and_stopped_by_the_app(
+def test_the_app_sees_and_stops_a_run_of_the_guide(
     project: Path, shape: list[str], words: list[str], code: int, said: str
 ) -> None:
     """It has no supervisor, and is its own viewer."""
@@ -217,7 +217,7 @@ def test_a_run_refused_by_the_trainer_leaves_no_log(project: Path) -> None:
         (["train", "--fresh", "--epochs=5"], ["train", "--epochs=5"]),
     ],
 )
-def test_the_command_to_go_on_names_each_switch_once(arguments: list[str], kept: list[str]) -> None:
+def test_the_resume_command_names_each_switch_once(arguments: list[str], kept: list[str]) -> None:
     assert without_switches(arguments, "--is_keep_training", "--fresh") == kept
 
 

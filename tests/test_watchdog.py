@@ -26,7 +26,7 @@ print(os.environ[watchdog.TOKEN], flush=True)
 @pytest.mark.parametrize(
     "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGTERM)", "raise SystemExit"]
 )
-def test_what_is_detached_ends_with_the_process_that_had_it_started(end: str) -> None:
+def test_detached_processes_end_with_the_test_process(end: str) -> None:
     stranger = subprocess.Popen(["sleep", "600"])
     env = {name: value for name, value in os.environ.items() if name != watchdog.TOKEN}
     program = PROGRAM.format(python=sys.executable, end=end)
@@ -43,7 +43,7 @@ def test_what_is_detached_ends_with_the_process_that_had_it_started(end: str) ->
         stranger.wait()
 
 
-def test_all_that_these_tests_start_is_marked() -> None:
+def test_every_process_of_the_tests_is_marked() -> None:
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
         assert child.pid in watchdog.marked(os.environ[watchdog.TOKEN])

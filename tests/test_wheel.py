@@ -46,7 +46,7 @@ def called(wheel: Path, tmp_path: Path) -> Called:
     return call
 
 
-def test_it_has_what_the_code_needs_and_its_licence(wheel: Path) -> None:
+def test_the_wheel_has_all_files_and_the_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
         (metadata,) = [name for name in names if name.endswith("/METADATA")]
@@ -57,7 +57,7 @@ def test_it_has_what_the_code_needs_and_its_licence(wheel: Path) -> None:
     assert {"License-Expression: Apache-2.0", "Author: sft-tui contributors"} <= set(lines)
 
 
-def test_its_code_in_c_is_used_and_nothing_is_said_of_it(called: Called, wheel: Path) -> None:
+def test_the_wheels_compiled_code_is_used(called: Called, wheel: Path) -> None:
     lines = "import engine; from engine.contract import native_library; print(engine.__file__, native_library.fault())"
     found = called("-c", lines).out
     assert found.startswith(str(wheel.parent / "installed"))
@@ -68,7 +68,7 @@ def test_its_code_in_c_is_used_and_nothing_is_said_of_it(called: Called, wheel: 
     assert not [code for code in ("uncompiled", "uncompiled_wheel", "unloadable") if f'"{code}"' in checked]
 
 
-def test_the_demo_works_where_no_checkout_is(called: Called, tmp_path: Path) -> None:
+def test_the_demo_works_outside_a_checkout(called: Called, tmp_path: Path) -> None:
     told = called("-m", "sft_tui", "demo", "--no-ui", limit=1500)
     assert told.code == 0, told.err
     assert "Ask it something" in told.err

@@ -53,7 +53,7 @@ def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
     return facts
 
 
-def test_a_damaged_token_store_is_made_again_and_told_once(
+def test_a_damaged_token_store_is_rebuilt_and_reported_once(
     inspected: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     sound = inspected()["train_file"]
@@ -76,7 +76,7 @@ def test_rows_tokens_and_steps_are_counted(inspected: Callable[..., dict[str, An
     assert (facts["steps"]["rows"], facts["steps"]["per_epoch"], facts["steps"]["total"]) == (5, 3, 6)
 
 
-def test_what_the_cut_takes_is_counted(inspected: Callable[..., dict[str, Any]]) -> None:
+def test_cut_tokens_are_counted(inspected: Callable[..., dict[str, Any]]) -> None:
     whole, short = inspected()["train_file"], inspected(max_seq_len=3)["train_file"]
     assert whole["cut_tokens"] == 0
     assert short["cut_rows"] == 3
@@ -84,14 +84,14 @@ def test_what_the_cut_takes_is_counted(inspected: Callable[..., dict[str, Any]])
     assert short["prompt"] == whole["prompt"]
 
 
-def test_without_a_tokenizer_the_rows_are_read_all_the_same(inspected: Callable[..., dict[str, Any]]) -> None:
+def test_rows_are_read_without_a_tokenizer(inspected: Callable[..., dict[str, Any]]) -> None:
     facts = inspected(tokenizer="nowhere")
     assert facts["tokenizer"]["error"]["code"] == "file_missing"
     assert facts["train_file"]["rows"] == 3
     assert "label" not in facts["train_file"]
 
 
-def test_where_nothing_may_be_written_it_looks_all_the_same(inspected: Callable[..., dict[str, Any]]) -> None:
+def test_an_inspection_works_in_a_read_only_folder(inspected: Callable[..., dict[str, Any]]) -> None:
     assert inspected(token_store="/dev/null/store")["train_file"]["tokens"] > 0
 
 
@@ -147,7 +147,7 @@ def test_a_row_is_shown_with_what_is_cut(
     assert beyond["error"]["args"]["last"] == 2
 
 
-def test_turns_that_do_not_fit_are_counted_and_shown_apart(tmp_path: Path, tiny_tokenizer: Path) -> None:
+def test_turns_that_do_not_fit_are_counted_and_shown(tmp_path: Path, tiny_tokenizer: Path) -> None:
     row = {"prompt": "系统\nQ: 你好\nA: 谢谢\nQ: 怎么样？", "response": "好", "prompt_turns": [3, 9, 15]}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train.parquet")
     values = {"train_file": str(tmp_path / "train.parquet"), "tokenizer": str(tiny_tokenizer), "max_seq_len": 12}

@@ -20,20 +20,20 @@ def folder(taught_t5: Path, tiny_tokenizer: Path, tmp_path: Path) -> str:
     return str(tmp_path / "best")
 
 
-def test_the_model_replies_as_it_learned(folder: str) -> None:
+def test_the_model_replies_what_it_learned(folder: str) -> None:
     assert reply.replies(folder, ["一加一等于几？", "再见"], 8) == ["二。", "再见！"]
 
 
-def test_a_reply_does_not_depend_on_the_prompts_beside_it(folder: str) -> None:
+def test_a_reply_does_not_depend_on_other_prompts(folder: str) -> None:
     prompts = ["再见", "今天天气怎么样？", "what is the capital of France?", "早"]
     assert reply.replies(folder, prompts, 12) == [reply.replies(folder, [prompt], 12)[0] for prompt in prompts]
 
 
-def test_replies_end_at_the_length_asked_for(folder: str) -> None:
+def test_replies_end_at_the_requested_length(folder: str) -> None:
     assert reply.replies(folder, ["北京是哪个国家的首都？"], 3) == ["北京是"]
 
 
-def test_a_prompt_that_is_no_text_is_refused_and_not_the_tokenizer(folder: str) -> None:
+def test_invalid_text_refuses_the_prompt_not_the_tokenizer(folder: str) -> None:
     with pytest.raises(InputError, match="Prompt 2 is not text"):
         reply.replies(folder, ["你好", "a\udcff"], 4)
 

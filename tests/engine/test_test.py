@@ -62,7 +62,7 @@ def test_a_missing_test_file_is_refused(score_of: Callable[..., "Outcome"], tmp_
     assert (run.code, run.ended.message.code) == (2, "file_missing")
 
 
-def test_a_stop_is_heeded(score_of: Callable[..., "Outcome"], tmp_path: Path) -> None:
+def test_a_test_can_be_stopped(score_of: Callable[..., "Outcome"], tmp_path: Path) -> None:
     def listener(record: events.Record) -> None:
         if isinstance(record.event, events.Phase) and record.event.name == "generating":
             RunDir(tmp_path / "log").request_stop()

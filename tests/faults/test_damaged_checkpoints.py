@@ -89,7 +89,7 @@ def names(output: OutputDir) -> list[str]:
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_file_is_found(three_saved: Path, tmp_path: Path, ledger: Ledger, how: str) -> None:
+def test_a_damaged_checkpoint_file_is_found(three_saved: Path, tmp_path: Path, ledger: Ledger, how: str) -> None:
     with ledger.scenario("a file of a checkpoint is damaged") as tries:
         for name in names(OutputDir(three_saved)):
             output = copy(three_saved, tmp_path / "output")
@@ -98,7 +98,7 @@ def test_a_damaged_file_is_found(three_saved: Path, tmp_path: Path, ledger: Ledg
                 assert_damage_is_found(output, 3, 2, name)
 
 
-def test_every_file_of_a_checkpoint_is_among_those_damaged(three: OutputDir) -> None:
+def test_every_file_of_a_checkpoint_was_damaged_once(three: OutputDir) -> None:
     """The manifest, the model's configurations, its weights and the optimizer's state."""
     assert len(names(three)) == 5
     assert MANIFEST in names(three)
@@ -129,7 +129,7 @@ def test_a_pipe_is_not_waited_for(three_saved: Path, tmp_path: Path, ledger: Led
                 assert_damage_is_found(output, 3, 2, name)
 
 
-def test_a_pipe_in_the_place_of_the_manifest_is_not_waited_for(three: OutputDir, ledger: Ledger) -> None:
+def test_a_pipe_in_place_of_the_manifest_is_not_waited_for(three: OutputDir, ledger: Ledger) -> None:
     replace_by(os.mkfifo)(three.checkpoint(3) / MANIFEST)
     with ledger.scenario("a pipe in the place of the manifest") as tries, tries.one("newest"):
         assert_damage_is_found(three, 3, 2, MANIFEST)
@@ -158,7 +158,7 @@ OTHER_MANIFESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_MANIFESTS)
-def test_a_manifest_of_another_kind_is_passed_over(three: OutputDir, ledger: Ledger, what: str) -> None:
+def test_a_manifest_of_another_kind_is_skipped(three: OutputDir, ledger: Ledger, what: str) -> None:
     path = three.checkpoint(3) / MANIFEST
     manifest = {**json.loads(path.read_text()), **OTHER_MANIFESTS[what]}
     del manifest["sha256"]
@@ -204,9 +204,7 @@ def plant(folder: Path) -> list[Path]:
     return [*planted, *files, *(folder / name for name in links)]
 
 
-def test_what_lies_beside_the_checkpoints_is_neither_taken_nor_deleted(
-    three: OutputDir, tiny: Tiny, ledger: Ledger
-) -> None:
+def test_foreign_files_are_neither_loaded_nor_deleted(three: OutputDir, tiny: Tiny, ledger: Ledger) -> None:
     strays = plant(three.checkpoints)
     with ledger.scenario("something else beside the checkpoints") as tries:
         found, skipped = checkpoint.newest_sound(three)
@@ -226,7 +224,7 @@ def test_what_lies_beside_the_checkpoints_is_neither_taken_nor_deleted(
             assert_nothing_lost(three, [3, 4])
 
 
-def test_only_what_saves_leave_is_removed(three: OutputDir, tmp_path: Path, ledger: Ledger) -> None:
+def test_only_leftovers_of_saves_are_removed(three: OutputDir, tmp_path: Path, ledger: Ledger) -> None:
     """Folders, files and links that are named as stagings are; not what a link leads to, nor like names."""
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -250,7 +248,7 @@ def test_only_what_saves_leave_is_removed(three: OutputDir, tmp_path: Path, ledg
         shutil.rmtree(three.path / path)
 
 
-def test_a_folder_of_checkpoints_that_is_no_folder_holds_none(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_file_in_place_of_the_folder_has_no_checkpoints(tmp_path: Path, ledger: Ledger) -> None:
     output = OutputDir(tmp_path)
     with ledger.scenario("something else in the place of the checkpoints' folder") as tries:
         for name, make in {"nothing": None, "a file": Path.touch, "a pipe": os.mkfifo}.items():
@@ -282,13 +280,13 @@ def replaced(tiny: Tiny, output: OutputDir, make: Callable[[Path], object]) -> N
     assert_nothing_lost(output, [1, 2, 3])
 
 
-def test_a_save_replaces_the_rest_of_a_folder(tiny: Tiny, three: OutputDir, ledger: Ledger) -> None:
+def test_a_save_replaces_a_partial_folder(tiny: Tiny, three: OutputDir, ledger: Ledger) -> None:
     """Training reaches the step of a damaged checkpoint again."""
     with ledger.scenario("the rest of a folder under the name of a checkpoint") as tries, tries.one("empty"):
         replaced(tiny, three, Path.mkdir)
 
 
 @pytest.mark.parametrize("kind", NO_FOLDERS)
-def test_a_save_replaces_what_is_no_folder(tiny: Tiny, three: OutputDir, ledger: Ledger, kind: str) -> None:
+def test_a_save_replaces_a_file_in_its_place(tiny: Tiny, three: OutputDir, ledger: Ledger, kind: str) -> None:
     with ledger.scenario("no folder under the name of a checkpoint") as tries, tries.one(kind):
         replaced(tiny, three, NO_FOLDERS[kind])

@@ -53,7 +53,7 @@ def said(one: Runs, code: str) -> list[Event]:
     return [r.event for r in records if isinstance(r.event, events.Warning) and r.event.message.code == code]
 
 
-def test_a_full_disk_stops_the_saves_and_not_the_training(
+def test_training_continues_on_a_full_disk(
     tmp_path: Path, disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
     one = Runs(tmp_path, tiny_settings, monkeypatch)
@@ -79,7 +79,7 @@ def test_a_full_disk_stops_the_saves_and_not_the_training(
     ledger.add("a full disk under the checkpoints", 1, 0)
 
 
-def test_a_full_disk_under_the_log_stops_the_log_and_not_the_training(
+def test_training_continues_while_its_log_is_on_a_full_disk(
     disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
 ) -> None:
     one = Runs(disk, tiny_settings, monkeypatch)
@@ -99,7 +99,7 @@ def test_a_full_disk_under_the_log_stops_the_log_and_not_the_training(
     ledger.add("a full disk under the log", 1, 0)
 
 
-def test_a_run_that_ends_while_its_log_is_full_is_certified_from_how_its_ranks_ended(
+def test_a_run_that_ends_with_a_full_log_is_certified(
     disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
 ) -> None:
     one = Runs(disk, tiny_settings, monkeypatch)

@@ -50,21 +50,25 @@ def stopped(trained: Path, stranger: Stranger) -> OutputDir:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_pickle_in_a_checkpoint(stranger: Stranger, stopped: OutputDir, ledger: Ledger, name: str) -> None:
+def test_a_pickle_in_a_checkpoint_is_not_run(stranger: Stranger, stopped: OutputDir, ledger: Ledger, name: str) -> None:
     zipped(stopped.checkpoint(2) / name, stranger.canary)
     with ledger.scenario("code in a checkpoint") as tries, tries.one(name):
         stranger.assert_skipped(name)
 
 
 @pytest.mark.parametrize("kind", PICKLES)
-def test_a_pickle_in_the_place_of_the_state(stranger: Stranger, stopped: OutputDir, ledger: Ledger, kind: str) -> None:
+def test_a_pickle_in_place_of_the_state_is_not_run(
+    stranger: Stranger, stopped: OutputDir, ledger: Ledger, kind: str
+) -> None:
     """The optimizer's, which other trainers keep in a pickle."""
     PICKLES[kind](stopped.checkpoint(2) / checkpoint.OPTIMIZER, stranger.canary)
     with ledger.scenario("code in a checkpoint") as tries, tries.one(kind):
         stranger.assert_skipped(checkpoint.OPTIMIZER)
 
 
-def test_a_pickle_in_the_place_of_the_frozen_weights(stranger: Stranger, stopped: OutputDir, ledger: Ledger) -> None:
+def test_a_pickle_in_place_of_the_frozen_weights_is_not_run(
+    stranger: Stranger, stopped: OutputDir, ledger: Ledger
+) -> None:
     """All checkpoints share them: it begins anew."""
     zipped(next((stopped.checkpoints / "frozen").iterdir()), stranger.canary)
     with ledger.scenario("code in a checkpoint") as tries, tries.one("frozen weights"):
@@ -73,7 +77,7 @@ def test_a_pickle_in_the_place_of_the_frozen_weights(stranger: Stranger, stopped
 
 @pytest.mark.parametrize("kind", PICKLES)
 @pytest.mark.parametrize("name", [checkpoint.OPTIMIZER, checkpoint.WEIGHTS])
-def test_a_pickle_that_the_manifest_vouches_for(
+def test_a_pickle_listed_in_the_manifest_is_not_run(
     stranger: Stranger, stopped: OutputDir, ledger: Ledger, name: str, kind: str
 ) -> None:
     """Whoever writes to the folder can make the hashes right: even so nothing is executed."""
@@ -92,7 +96,7 @@ def test_a_pickle_that_the_manifest_vouches_for(
 
 
 @pytest.mark.parametrize("bomb", ["deep lists", "a huge value"])
-def test_a_manifest_that_is_too_much(stranger: Stranger, stopped: OutputDir, ledger: Ledger, bomb: str) -> None:
+def test_an_excessive_manifest_is_refused(stranger: Stranger, stopped: OutputDir, ledger: Ledger, bomb: str) -> None:
     write_bomb(stopped.checkpoint(2) / MANIFEST, bomb)
     with ledger.scenario("JSON that is too much, in a checkpoint") as tries, tries.one(f"a run: {bomb}"):
         stranger.assert_skipped(MANIFEST)
@@ -102,7 +106,7 @@ def test_a_manifest_that_is_too_much(stranger: Stranger, stopped: OutputDir, led
 
 
 @pytest.mark.parametrize("name", [MANIFEST, checkpoint.MODEL_CONFIG, checkpoint.GENERATION_CONFIG])
-def test_json_that_is_too_much(stopped: OutputDir, ledger: Ledger, name: str) -> None:
+def test_excessive_json_is_refused(stopped: OutputDir, ledger: Ledger, name: str) -> None:
     with ledger.scenario("JSON that is too much, in a checkpoint") as tries:
         for bomb in BOMBS:
             write_bomb(stopped.checkpoint(2) / name, bomb)
@@ -111,7 +115,7 @@ def test_json_that_is_too_much(stopped: OutputDir, ledger: Ledger, name: str) ->
 
 
 @pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER])
-def test_tensors_that_lie(stopped: OutputDir, ledger: Ledger, name: str) -> None:
+def test_tensors_with_false_headers_are_refused(stopped: OutputDir, ledger: Ledger, name: str) -> None:
     with ledger.scenario("tensors with a header that lies, in a checkpoint") as tries:
         for lie, content in LIES.items():
             (stopped.checkpoint(2) / name).write_bytes(content)
@@ -119,7 +123,7 @@ def test_tensors_that_lie(stopped: OutputDir, ledger: Ledger, name: str) -> None
                 assert_damage_is_found(stopped, 2, 1, name)
 
 
-def test_frozen_weights_that_lie(stopped: OutputDir, ledger: Ledger) -> None:
+def test_frozen_weights_with_false_headers_are_refused(stopped: OutputDir, ledger: Ledger) -> None:
     (frozen,) = (stopped.checkpoints / "frozen").iterdir()
     with ledger.scenario("tensors with a header that lies, in a checkpoint") as tries:
         for lie, content in LIES.items():

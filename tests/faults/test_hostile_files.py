@@ -48,7 +48,7 @@ def test_the_pickles_of_these_tests_hold_code(tmp_path: Path, kind: str) -> None
 
 @pytest.mark.parametrize("name", ["weights.bin", "weights.pt", "weights.safetensors"])
 @pytest.mark.parametrize("kind", PICKLES)
-def test_a_model_that_is_a_pickle(stranger: Stranger, ledger: Ledger, kind: str, name: str) -> None:
+def test_a_model_that_is_a_pickle_is_not_run(stranger: Stranger, ledger: Ledger, kind: str, name: str) -> None:
     path = stranger.folder / name
     PICKLES[kind](path, stranger.canary)
     with ledger.scenario("code in a model") as tries, tries.one(f"{kind} {name}"):
@@ -57,7 +57,9 @@ def test_a_model_that_is_a_pickle(stranger: Stranger, ledger: Ledger, kind: str,
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
 @pytest.mark.parametrize("kind", PICKLES)
-def test_a_folder_with_a_pickle(stranger: Stranger, model: Path, ledger: Ledger, kind: str, name: str) -> None:
+def test_a_folder_with_a_pickle_is_not_run(
+    stranger: Stranger, model: Path, ledger: Ledger, kind: str, name: str
+) -> None:
     (model / "model.safetensors").unlink()
     PICKLES[kind](model / name, stranger.canary)
     with ledger.scenario("code in a model") as tries, tries.one(f"{kind} {name}"):
@@ -66,7 +68,7 @@ def test_a_folder_with_a_pickle(stranger: Stranger, model: Path, ledger: Ledger,
 
 @pytest.mark.parametrize("shard", ["shard.bin", "../shard.bin"])
 @pytest.mark.parametrize("kind", PICKLES)
-def test_a_pickle_among_the_parts_of_a_model(
+def test_a_pickle_among_the_shards_of_a_model_is_not_run(
     stranger: Stranger, model: Path, ledger: Ledger, kind: str, shard: str
 ) -> None:
     (model / "model.safetensors").unlink()
@@ -78,7 +80,9 @@ def test_a_pickle_among_the_parts_of_a_model(
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_pickle_in_the_place_of_a_tokenizer(stranger: Stranger, tokenizer: Path, ledger: Ledger, name: str) -> None:
+def test_a_pickle_in_place_of_a_tokenizer_is_not_run(
+    stranger: Stranger, tokenizer: Path, ledger: Ledger, name: str
+) -> None:
     plain(tokenizer / name, stranger.canary)
     with ledger.scenario("code in a tokenizer") as tries, tries.one(name):
         stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
@@ -95,7 +99,9 @@ VOCABULARIES = {
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
-def test_a_pickle_in_the_place_of_a_vocabulary(stranger: Stranger, tokenizer: Path, ledger: Ledger, name: str) -> None:
+def test_a_pickle_in_place_of_a_vocabulary_is_not_run(
+    stranger: Stranger, tokenizer: Path, ledger: Ledger, name: str
+) -> None:
     (tokenizer / "tokenizer.json").unlink()
     plain(tokenizer / name, stranger.canary)
     change(tokenizer / "tokenizer_config.json", {"tokenizer_class": VOCABULARIES[name]})
@@ -104,14 +110,14 @@ def test_a_pickle_in_the_place_of_a_vocabulary(stranger: Stranger, tokenizer: Pa
 
 
 @pytest.mark.parametrize("setting", ["train_file", "validation_file"])
-def test_a_pickle_in_the_place_of_a_data_file(stranger: Stranger, ledger: Ledger, setting: str) -> None:
+def test_a_pickle_in_place_of_a_data_file_is_not_run(stranger: Stranger, ledger: Ledger, setting: str) -> None:
     path = stranger.folder / "rows.parquet"
     plain(path, stranger.canary)
     with ledger.scenario("code in a data file") as tries, tries.one(setting):
         stranger.assert_refused(path, **{setting: str(path)})
 
 
-def test_a_data_file_whose_type_is_a_pickle(stranger: Stranger, ledger: Ledger) -> None:
+def test_a_data_file_whose_type_is_a_pickle_is_not_run(stranger: Stranger, ledger: Ledger) -> None:
     """Arrow once unpickled the types of columns as it opened a file."""
     path = stranger.folder / "rows.parquet"
     trap = {b"ARROW:extension:name": b"arrow.py_extension_type"}
@@ -122,7 +128,7 @@ def test_a_data_file_whose_type_is_a_pickle(stranger: Stranger, ledger: Ledger) 
         stranger.assert_refused(path, train_file=str(path))
 
 
-def test_a_pickle_is_refused_by_a_process_of_its_own(stranger: Stranger, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_pickle_is_refused_in_a_real_process(stranger: Stranger, ledger: Ledger, tmp_path: Path) -> None:
     """As a user meets with it: the exit code, and nothing on standard error that looks like a bug of ours."""
     path = stranger.folder / "weights.bin"
     legacy(path, stranger.canary)
@@ -137,13 +143,13 @@ def test_a_pickle_is_refused_by_a_process_of_its_own(stranger: Stranger, ledger:
 # Code that a folder brings along, and asks to be imported.
 
 
-def test_a_model_with_code_beside_it(stranger: Stranger, model: Path, ledger: Ledger) -> None:
+def test_a_model_with_code_next_to_it_runs_none(stranger: Stranger, model: Path, ledger: Ledger) -> None:
     bring_code(model, "config.json", stranger.canary, model_type="evil")
     with ledger.scenario("code beside a model or a tokenizer") as tries, tries.one("model"):
         stranger.assert_refused(model, pretrained_model=str(model))
 
 
-def test_a_tokenizer_with_code_beside_it(stranger: Stranger, tokenizer: Path, ledger: Ledger) -> None:
+def test_a_tokenizer_with_code_next_to_it_runs_none(stranger: Stranger, tokenizer: Path, ledger: Ledger) -> None:
     bring_code(tokenizer, "tokenizer_config.json", stranger.canary, tokenizer_class="EvilTokenizer")
     with ledger.scenario("code beside a model or a tokenizer") as tries, tries.one("tokenizer"):
         stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
@@ -153,7 +159,7 @@ def test_a_tokenizer_with_code_beside_it(stranger: Stranger, tokenizer: Path, le
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_weights_that_lie(stranger: Stranger, model: Path, ledger: Ledger, lie: str) -> None:
+def test_weights_with_false_headers_are_refused(stranger: Stranger, model: Path, ledger: Ledger, lie: str) -> None:
     path = stranger.folder / "weights.safetensors"
     for place in (path, model / "model.safetensors"):
         place.write_bytes(LIES[lie])
@@ -164,7 +170,9 @@ def test_weights_that_lie(stranger: Stranger, model: Path, ledger: Ledger, lie: 
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_model_whose_configuration_is_too_much(stranger: Stranger, model: Path, ledger: Ledger, bomb: str) -> None:
+def test_a_model_with_an_excessive_config_is_refused(
+    stranger: Stranger, model: Path, ledger: Ledger, bomb: str
+) -> None:
     write_bomb(model / "config.json", bomb)
     with ledger.scenario("JSON that is too much, in a model") as tries, tries.one(bomb):
         stranger.assert_refused(model, pretrained_model=str(model))
@@ -172,7 +180,7 @@ def test_a_model_whose_configuration_is_too_much(stranger: Stranger, model: Path
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_tokenizer_that_is_too_much(
+def test_an_excessive_tokenizer_is_refused(
     stranger: Stranger, tokenizer: Path, ledger: Ledger, bomb: str, name: str
 ) -> None:
     write_bomb(tokenizer / name, bomb)
@@ -181,7 +189,7 @@ def test_a_tokenizer_that_is_too_much(
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_record_that_is_too_much(stranger: Stranger, ledger: Ledger, bomb: str) -> None:
+def test_an_excessive_record_is_refused(stranger: Stranger, ledger: Ledger, bomb: str) -> None:
     run_dir = stranger.run_dir()
     write_bomb(run_dir.record, bomb)
     with ledger.scenario("JSON that is too much, as the record of a run") as tries, tries.one(bomb):
@@ -216,7 +224,7 @@ NO_MODELS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", NO_MODELS)
-def test_a_configuration_that_no_model_can_have(stranger: Stranger, model: Path, ledger: Ledger, what: str) -> None:
+def test_an_impossible_config_is_refused(stranger: Stranger, model: Path, ledger: Ledger, what: str) -> None:
     change(model / "config.json", NO_MODELS[what])
     with ledger.scenario("a configuration that no model can have") as tries, tries.one(what):
         stranger.assert_refused(model, pretrained_model=str(model))
@@ -268,7 +276,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("what", IMPOSSIBLE)
-def test_a_tokenizer_that_there_cannot_be(stranger: Stranger, tokenizer: Path, ledger: Ledger, what: str) -> None:
+def test_an_impossible_tokenizer_is_refused(stranger: Stranger, tokenizer: Path, ledger: Ledger, what: str) -> None:
     name, changes = IMPOSSIBLE[what]
     change(tokenizer / name, changes)
     with ledger.scenario("a tokenizer that there cannot be") as tries, tries.one(what):

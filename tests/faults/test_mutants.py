@@ -387,7 +387,7 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_noticed_and_nothing_else(
+def test_each_mutant_fails_its_check(
     name: str,
     tiny: Tiny,
     two_saved: Path,

@@ -66,21 +66,19 @@ def blamed(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -
 
 
 @pytest.mark.parametrize(("what", "rank", "step"), ONCE)
-def test_the_right_rank_is_blamed(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -> None:
+def test_the_rank_that_failed_is_named(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -> None:
     blamed(new_runs, ledger, what, rank, step)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "rank", "step"), AGAIN)
-def test_the_right_rank_is_blamed_at_any_step(
+def test_the_rank_that_failed_is_named_at_any_step(
     new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int
 ) -> None:
     blamed(new_runs, ledger, what, rank, step)
 
 
-def test_a_rank_that_meets_nan_is_named_with_its_rows_and_no_checkpoint_holds_it(
-    new_runs: NewRuns, ledger: Ledger
-) -> None:
+def test_a_rank_with_nan_is_named_with_its_rows(new_runs: NewRuns, ledger: Ledger) -> None:
     one = new_runs("run")
     end = one.ended(one.start({"what": "nan", "rank": 1, "step": 4}, **TWO))
     assert (end.reason, end.exit_code) == ("diverged", 1)
@@ -158,18 +156,18 @@ def what_was_lost(one: Runs) -> int:
 
 
 @pytest.mark.usefixtures("cuts_saves")
-def test_killed_at_any_moment_nothing_acknowledged_is_lost(new_runs: NewRuns, ledger: Ledger) -> None:
+def test_a_kill_at_any_moment_loses_nothing_acknowledged(new_runs: NewRuns, ledger: Ledger) -> None:
     killed_again_and_again(new_runs, ledger, tries=9, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cuts_saves")
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_killed_a_hundred_times_nothing_acknowledged_is_lost(new_runs: NewRuns, ledger: Ledger, seed: int) -> None:
+def test_a_hundred_kills_lose_nothing_acknowledged(new_runs: NewRuns, ledger: Ledger, seed: int) -> None:
     killed_again_and_again(new_runs, ledger, tries=33, seed=seed)
 
 
-def test_two_ranks_whose_supervisor_is_killed_save_and_go_on(new_runs: NewRuns, ledger: Ledger) -> None:
+def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns, ledger: Ledger) -> None:
     whole, cut = new_runs("whole"), new_runs("cut")
     assert whole.ended(whole.start(**TWO, epochs=6)).reason == "finished"
     started = cut.start(**TWO, epochs=6, save_steps=1000)

@@ -50,7 +50,7 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, ledger: Ledger, numb
     until(lambda: not one.look().alive, 60)
 
 
-def test_no_second_run_starts_when_the_lock_files_of_a_run_at_work_are_removed(one: Runs, ledger: Ledger) -> None:
+def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, ledger: Ledger) -> None:
     """As `git clean` does. Its processes tell that it is alive, and it takes its locks again."""
     started = one.start()
     until(one.trains(1, 2), 60)
@@ -70,7 +70,7 @@ def test_no_second_run_starts_when_the_lock_files_of_a_run_at_work_are_removed(o
         assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
 
 
-def test_a_run_whose_folder_another_took_over_saves_nothing_more(one: Runs, ledger: Ledger) -> None:
+def test_a_run_that_lost_its_folder_saves_nothing_more(one: Runs, ledger: Ledger) -> None:
     """The lock file was removed before the run owned the folder, so that nothing told of it."""
     started = one.start(save_steps=100_000)
     until(one.trains(1, 2), 60)

@@ -69,7 +69,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("way", ENDS)
-def test_the_end_of_a_viewer_is_none_of_the_run(one: Runs, ledger: Ledger, way: str) -> None:
+def test_a_run_outlives_its_viewers(one: Runs, ledger: Ledger, way: str) -> None:
     master, slave = pty.openpty()
     viewer = subprocess.Popen(
         command(one), cwd=one.folder, env=ENV, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
@@ -98,7 +98,7 @@ def drain(master: int) -> None:
         return
 
 
-def test_ctrl_c_in_a_viewer_that_nobody_can_answer_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
+def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
     with (one.folder / "notes").open("wb") as notes:
         viewer = subprocess.Popen(
             command(one), cwd=one.folder, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=notes
@@ -112,7 +112,7 @@ def test_ctrl_c_in_a_viewer_that_nobody_can_answer_leaves_the_run_running(one: R
     assert sound
 
 
-def test_tmux_kill_session_leaves_the_run_alone(one: Runs, ledger: Ledger) -> None:
+def test_tmux_kill_session_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
     tmux = shutil.which("tmux")
     if tmux is None:
         pytest.skip("NOT TESTED UNDER TMUX: there is none on this machine")
@@ -130,7 +130,7 @@ def test_tmux_kill_session_leaves_the_run_alone(one: Runs, ledger: Ledger) -> No
     assert sound
 
 
-def test_a_viewer_stopped_while_100_mb_are_logged_holds_nothing_up_and_catches_up(one: Runs, ledger: Ledger) -> None:
+def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, ledger: Ledger) -> None:
     started = one.start(**LONG)
     until(one.trains(1, 2), 60)
     with (one.folder / "shown").open("wb") as shown:
@@ -167,7 +167,7 @@ def log_much(stream: Path) -> None:
         os.close(fd)
 
 
-def test_detached_then_attached_then_stopped_then_resumed_the_curve_is_the_uncut_one(
+def test_a_detached_stopped_and_resumed_run_has_the_same_curve(
     tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
     for name in ("whole", "cut"):

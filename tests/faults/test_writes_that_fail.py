@@ -41,7 +41,9 @@ def fresh(tmp_path: Path) -> OutputDir:
 
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
-def test_every_call_of_a_save_fails(tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int) -> None:
+def test_a_save_survives_a_failure_of_every_call(
+    tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int
+) -> None:
     output = OutputDir(tmp_path / "output")
 
     def check(fault: Fault) -> None:
@@ -52,7 +54,9 @@ def test_every_call_of_a_save_fails(tiny: Tiny, two_saved: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
-def test_every_call_of_the_first_save_fails(tiny: Tiny, fresh: OutputDir, ledger: Ledger, number: int) -> None:
+def test_the_first_save_survives_a_failure_of_every_call(
+    tiny: Tiny, fresh: OutputDir, ledger: Ledger, number: int
+) -> None:
     def check(fault: Fault) -> None:
         assert_survives_a_save(fault, fresh, tiny.writer(fresh), 1, [])
 
@@ -61,7 +65,7 @@ def test_every_call_of_the_first_save_fails(tiny: Tiny, fresh: OutputDir, ledger
 
 
 @pytest.mark.parametrize("keep", [3, 2])
-def test_every_call_of_a_save_over_a_damaged_checkpoint_fails(
+def test_a_replacing_save_survives_a_failure_of_every_call(
     tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, keep: int
 ) -> None:
     """Two sound checkpoints are left, whatever else there is."""
@@ -79,7 +83,7 @@ def test_every_call_of_a_save_over_a_damaged_checkpoint_fails(
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
 @pytest.mark.parametrize("old", [1.0, None], ids=["better", "first"])
-def test_every_call_of_a_publication_fails(
+def test_a_publication_survives_a_failure_of_every_call(
     tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int, old: float | None
 ) -> None:
     output = OutputDir(tmp_path / "output")
@@ -97,7 +101,7 @@ def test_every_call_of_a_publication_fails(
 
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
-def test_every_call_of_a_record_fails(output: OutputDir, ledger: Ledger, number: int) -> None:
+def test_a_record_survives_a_failure_of_every_call(output: OutputDir, ledger: Ledger, number: int) -> None:
     with ledger.scenario("a call of a JSON record fails, in process") as tries:
         every_call_fails(
             tries,
@@ -163,7 +167,7 @@ def every_call_fails_in_a_child(
         tries.every(f"{os.strerror(number)}, {kind}", attempt)
 
 
-def test_every_system_call_of_a_save_fails(
+def test_a_save_survives_a_failure_of_every_system_call(
     failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
 ) -> None:
     with ledger.scenario("a system call of a save fails") as tries:
@@ -172,7 +176,7 @@ def test_every_system_call_of_a_save_fails(
         )
 
 
-def test_every_system_call_of_the_first_save_fails(
+def test_the_first_save_survives_every_failing_system_call(
     failing: tuple[Saver, int], fresh: OutputDir, ledger: Ledger
 ) -> None:
     def prepare() -> OutputDir:
@@ -183,14 +187,14 @@ def test_every_system_call_of_the_first_save_fails(
         every_call_fails_in_a_child(tries, failing, prepare, do="save", step=1, acknowledged=[], frozen=None)
 
 
-def test_every_system_call_of_a_publication_fails(
+def test_a_publication_survives_every_failing_system_call(
     failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
 ) -> None:
     with ledger.scenario("a system call of a publication fails") as tries:
         every_call_fails_in_a_child(tries, failing, lambda: copy(two_saved, tmp_path / "output"), do="publish")
 
 
-def test_every_system_call_of_a_record_fails(
+def test_a_record_survives_every_failing_system_call(
     failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
 ) -> None:
     def prepare() -> OutputDir:

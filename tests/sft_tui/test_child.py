@@ -40,7 +40,7 @@ def marks(folder: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_the_trap_closes_where_the_folder_is_on_the_path(trapped: Path) -> None:
+def test_the_trap_works_if_the_folder_is_on_the_path(trapped: Path) -> None:
     run(sys.executable, "-c", "import numpy, engine.inspect", folder=trapped)
     assert set(marks(trapped).split()) == {
         str(trapped / name) for name in ("numpy.py", "engine/__init__.py", "engine/inspect.py")
@@ -50,13 +50,13 @@ def test_the_trap_closes_where_the_folder_is_on_the_path(trapped: Path) -> None:
 @pytest.mark.parametrize(
     "program", [(SCRIPT,), (sys.executable, "-m", "sft_tui")], ids=["sft-tui", "python -m sft_tui"]
 )
-def test_the_command_itself_imports_nothing_of_the_folder(trapped: Path, program: tuple[str, ...]) -> None:
+def test_a_command_imports_nothing_from_the_folder(trapped: Path, program: tuple[str, ...]) -> None:
     assert run(*program, "presets", folder=trapped).code == 0
     assert run(*program, "runs", folder=trapped).code == 0
     assert marks(trapped) == ""
 
 
-def test_what_a_command_starts_imports_nothing_of_the_folder(trapped: Path, tiny_settings: dict[str, Any]) -> None:
+def test_children_import_nothing_from_the_folder(trapped: Path, tiny_settings: dict[str, Any]) -> None:
     (trapped / "rows.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 9)
     settings = options({**tiny_settings, "epochs": 1, "save_steps": 100})
     for words in (
@@ -68,7 +68,7 @@ def test_what_a_command_starts_imports_nothing_of_the_folder(trapped: Path, tiny
         assert marks(trapped) == "", words
 
 
-def test_the_script_of_the_guide_imports_nothing_that_lies_next_to_it(trapped: Path) -> None:
+def test_the_guides_script_imports_nothing_next_to_it(trapped: Path) -> None:
     source = (ROOT / "train_low_mem.py").read_text()
     imports = "import google.protobuf\nimport os\n"  # as libraries do later: a package spread over several folders
     (trapped / "train_low_mem.py").write_text(source.replace("import os\n", imports, 1))

@@ -51,7 +51,7 @@ def said(*words: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("name", "place"), [("sft-small-2", "out"), ("sft-small-1", "out/earlier/sft-small-1")])
-def test_the_best_model_of_a_run_is_tested_and_answers_by_the_runs_name(
+def test_test_and_reply_take_the_name_of_a_run(
     trained: OutputDir, monkeypatch: pytest.MonkeyPatch, name: str, place: str
 ) -> None:
     asked: list[Any] = []
@@ -73,9 +73,7 @@ def test_the_best_model_of_a_run_is_tested_and_answers_by_the_runs_name(
 
 
 @pytest.mark.parametrize("command", [("test",), ("reply", "hello")])
-def test_what_names_no_run_with_a_model_is_said_with_the_names_that_there_are(
-    trained: OutputDir, command: tuple[str, ...]
-) -> None:
+def test_a_name_without_a_model_is_refused_with_the_known_names(trained: OutputDir, command: tuple[str, ...]) -> None:
     code, text = said(*command, "--run", "sft-smal-1")
     assert code == 2
     assert "no run named sft-smal-1" in text
@@ -93,7 +91,7 @@ def test_what_names_no_run_with_a_model_is_said_with_the_names_that_there_are(
         (["reply", "hello", "--run", "sft-small-1", "--model", "x"], "only one of them"),
     ],
 )
-def test_one_thing_is_tested_or_asked(trained: OutputDir, words: list[str], why: str) -> None:
+def test_only_one_model_can_be_named(trained: OutputDir, words: list[str], why: str) -> None:
     code, text = said(*words)
     assert code == 2
     assert why in text
@@ -117,9 +115,7 @@ def test_a_shell_completes_the_names_of_runs(words: list[str], typed: str, offer
 
 
 @pytest.mark.parametrize("command", ["status", "stop", "pause", "attach", "logs"])
-def test_without_a_name_the_run_started_or_resumed_last_is_meant_and_others_at_work_are_named(
-    trained: OutputDir, command: str
-) -> None:
+def test_without_a_name_the_last_run_is_meant(trained: OutputDir, command: str) -> None:
     last = RunDir(Path("logs/sft-small-1"))
     last.write_record(last.read_record())  # as a resume does
     locks = [FolderLock.acquire(Path("logs", name), name, Path("logs", name)) for name in ("sft-small-2", "other-1")]

@@ -17,7 +17,7 @@ def told(event: events.Event) -> Record:
 
 @settings(deadline=None)
 @given(st.lists(st.floats(), max_size=60))
-def test_every_value_is_in_some_column(values: list[float]) -> None:
+def test_every_value_is_in_a_column(values: list[float]) -> None:
     curve = Curve()
     for number, value in enumerate(values, 1):
         curve.add(number, value)
@@ -30,7 +30,7 @@ def test_every_value_is_in_some_column(values: list[float]) -> None:
         assert max(bucket.high for bucket in found if bucket.known) == max(finite)
 
 
-def test_a_long_run_takes_no_more_room_and_loses_no_extreme() -> None:
+def test_a_long_run_takes_bounded_memory_and_keeps_extremes() -> None:
     curve = Curve()
     for number in range(1, 20_001):
         curve.add(number, 99.0 if number == 7777 else 1.0)
@@ -40,7 +40,7 @@ def test_a_long_run_takes_no_more_room_and_loses_no_extreme() -> None:
     assert max(curve.between(7000, 8000, 10)[7:9], key=lambda bucket: bucket.high).high == 99.0
 
 
-def test_a_step_that_is_done_again_takes_the_place_of_what_it_repeats() -> None:
+def test_a_repeated_step_replaces_the_first() -> None:
     curve = Curve()
     for number in (1, 2, 3, 4, 5):
         curve.add(number, float(number))
@@ -65,7 +65,7 @@ def test_curves_come_back_from_a_snapshot(values: list[float]) -> None:
 @pytest.mark.parametrize(
     "value", [{}, {"of": {}}, {"of": 3, "evaluations": [], "memory": []}, {"of": {"loss": {"width": 0}}}]
 )
-def test_what_is_no_snapshot_is_refused(value: object) -> None:
+def test_an_invalid_snapshot_is_refused(value: object) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Curves.from_json(value)  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ from sft_tui import data_import, spool
 LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
 
 
-def test_the_account_is_printed_so_that_its_sums_can_be_checked(tmp_path: Path) -> None:
+def test_the_import_summary_adds_up(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(LINES)
     found = import_files(ImportRequest([str(path)]), lambda *_: None)
@@ -31,7 +31,7 @@ def test_the_account_is_printed_so_that_its_sums_can_be_checked(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["-", "fifo"])
-def test_rows_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_rows_can_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(LINES.encode())))
@@ -43,7 +43,7 @@ def test_rows_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [file["path"] for file in found["files"]] == [named]
 
 
-def test_a_pipe_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_pipe_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     assert spool.is_stream("/dev/zero")
     with ExitStack() as stack, pytest.raises(InputError) as refused:
@@ -51,9 +51,7 @@ def test_a_pipe_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     assert refused.value.message.code == "source_endless"
 
 
-def test_a_file_without_rows_is_told_and_the_next_command_does_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_command_leaves_out_a_file_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text(LINES)
     found = import_files(ImportRequest(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)

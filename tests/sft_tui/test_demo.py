@@ -19,7 +19,7 @@ def losses(folder: Path, *command: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_fine_tuning_lowers_the_loss_of_rows_held_back_and_changes_the_replies(tmp_path: Path) -> None:
+def test_the_demos_fine_tuning_lowers_the_validation_loss(tmp_path: Path) -> None:
     pytest.importorskip("chatterbot_corpus", reason="NOT TESTED: chatterbot-corpus is not installed")
     try:
         told = run(*SFT_TUI, "demo", "--no-ui", folder=tmp_path, env=ENV, limit=600)

@@ -45,7 +45,7 @@ def test_the_commands_of_the_check_lead_from_nothing_to_a_run(tmp_path: Path) ->
     assert (tmp_path / "model_save" / "sft_small" / "best" / "model.safetensors").is_file()
 
 
-def test_rows_that_are_there_are_brought_in_and_split(tmp_path: Path) -> None:
+def test_existing_rows_are_imported_and_split(tmp_path: Path) -> None:
     rows = [{"prompt": f"问题 {number}", "response": f"回答 {number}"} for number in range(40)]
     (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (first, *_) = check(tmp_path, "check", "sft-small")["findings"]
@@ -58,7 +58,7 @@ def test_rows_that_are_there_are_brought_in_and_split(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "sft_train_small_valid.parquet").is_file()
 
 
-def test_only_json_that_can_be_rows_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_json_that_may_hold_rows_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     row = json.dumps({"prompt": "问", "response": "答"}, ensure_ascii=False)
     settings = {"package.json": '{\n "name": "x"\n}', "one.json": '{"name": "x"}\n', "empty.json": "", "bad.json": "{"}
@@ -70,7 +70,7 @@ def test_only_json_that_can_be_rows_is_offered(tmp_path: Path, monkeypatch: pyte
         assert source_of_rows(preset("sft-small").config) == Path("rows.json")
 
 
-def test_a_path_with_braces_is_told_as_it_is(tmp_path: Path) -> None:
+def test_a_path_with_braces_is_shown_as_it_is(tmp_path: Path) -> None:
     body = check(tmp_path, "check", "sft-small", "--train_file", "{x}.parquet", "--tokenizer", "{advice}")
     text = json.dumps(body)
     assert "--train '{x}.parquet'" in text

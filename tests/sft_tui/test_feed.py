@@ -24,7 +24,7 @@ def all_of(run_dir: RunDir) -> tuple[Feed, int]:
     return feed, pieces
 
 
-def test_a_long_log_is_taken_in_piece_by_piece(tmp_path: Path) -> None:
+def test_a_long_log_is_read_in_pieces(tmp_path: Path) -> None:
     told = [STARTED, PLAN, *(step(number) for number in range(1, 9000)), EVAL, END]
     run_dir = write_run(tmp_path / "logs", "one", *told)
     feed, pieces = all_of(run_dir)
@@ -35,7 +35,7 @@ def test_a_long_log_is_taken_in_piece_by_piece(tmp_path: Path) -> None:
     assert (feed.run.status, feed.run.alive) == ("finished", False)
 
 
-def test_a_snapshot_saves_the_reading_and_the_newest_lines_are_there(tmp_path: Path) -> None:
+def test_a_snapshot_replaces_reading_the_whole_log(tmp_path: Path) -> None:
     told = [STARTED, PLAN, *(step(number) for number in range(1, 3000)), EVAL, END]
     run_dir = write_run(tmp_path / "logs", "one", *told)
     follower = Follower(run_dir)
@@ -51,21 +51,21 @@ def test_a_snapshot_saves_the_reading_and_the_newest_lines_are_there(tmp_path: P
     assert not feed.reading
 
 
-def test_a_damaged_snapshot_is_read_over(tmp_path: Path) -> None:
+def test_a_damaged_snapshot_is_ignored(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, step(1), END)
     run_dir.snapshot.write_text('{"version": 2, "state": {}, "curves": {"of": 3}, "place": {}}')
     feed, _ = all_of(run_dir)
     assert feed.curves.of["loss"].last == 1
 
 
-def test_a_log_that_is_not_there_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_log_is_no_error(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "logs", "one", STARTED)
     run_dir.events.unlink()
     feed, _ = all_of(run_dir)
     assert feed.state.started is None
 
 
-def test_what_was_handed_over_does_not_change(tmp_path: Path) -> None:
+def test_a_state_given_to_the_screen_does_not_change(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, *(step(number) for number in range(1, 10)))
     feed, _ = all_of(run_dir)
     latest = feed.latest()
@@ -82,7 +82,7 @@ def test_what_was_handed_over_does_not_change(tmp_path: Path) -> None:
     assert len(latest.log) < len(feed.log.lines())
 
 
-def test_a_run_that_ended_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ended_run_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, step(1), END)
     feed, _ = all_of(run_dir)
     (listed,) = runs.every(tmp_path / "logs")

@@ -56,7 +56,7 @@ def shown(run_dir: RunDir, attempt: int = 0) -> tuple[int, str]:
     return follow(run_dir, PlainView("en", out, out), "en", attempt=attempt), out.getvalue()
 
 
-def test_readings_after_the_end_do_not_take_it_back(run_dir: RunDir, record: Put) -> None:
+def test_readings_after_the_end_do_not_undo_it(run_dir: RunDir, record: Put) -> None:
     put(run_dir, record, 1, STARTED, PLAN, step(1), ENDED, READING)
     code, text = shown(run_dir)
     assert code == 0
@@ -72,7 +72,7 @@ def test_the_history_of_all_attempts_is_shown_and_the_last_end_counts(run_dir: R
     assert "step   1/100" not in shown(run_dir, attempt=2)[1]
 
 
-def test_a_viewer_whose_output_is_full_leaves_and_says_that_the_run_does_not(
+def test_a_viewer_with_a_full_output_leaves_the_run_running(
     run_dir: RunDir, record: Put, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(run_dir, record, 1, STARTED, PLAN, step(1))
@@ -80,14 +80,14 @@ def test_a_viewer_whose_output_is_full_leaves_and_says_that_the_run_does_not(
     assert "sft-tui attach sft-small-1" in capsys.readouterr().err
 
 
-def test_a_run_that_nobody_speaks_for_is_certified_and_shown(run_dir: RunDir, record: Put) -> None:
+def test_a_run_without_supervisor_is_certified_and_shown(run_dir: RunDir, record: Put) -> None:
     put(run_dir, record, 1, STARTED, PLAN, step(7))
     code, text = shown(run_dir)
     assert code == 1
     assert "killed at once" in text
 
 
-def test_a_supervisor_that_never_said_a_word_is_no_reason_to_wait_for_ever(run_dir: RunDir) -> None:
+def test_a_silent_supervisor_is_not_waited_for_forever(run_dir: RunDir) -> None:
     with pytest.raises(InputError, match=r"supervisor\.log"):
         shown(run_dir)
 
@@ -96,7 +96,7 @@ def test_a_supervisor_that_never_said_a_word_is_no_reason_to_wait_for_ever(run_d
     ("answers", "asked", "left"),
     [([""], "", True), (["s", ""], "stop", True), (["c", ""], "", True), (["s", "n", ""], "stop", True)],
 )
-def test_ctrl_c_asks_and_leaves_the_run_running_unless_told_otherwise(
+def test_ctrl_c_asks_before_it_stops_the_run(
     run_dir: RunDir,
     record: Put,
     monkeypatch: pytest.MonkeyPatch,

@@ -370,7 +370,7 @@ def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.usefixtures("not_started")
-def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
+def test_viewers_of_foreign_runs_neither_raise_nor_write(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files.write()
@@ -397,9 +397,7 @@ def test_no_viewer_raises_and_nothing_is_raw_or_written_elsewhere(
 
 
 @pytest.mark.usefixtures("not_started")
-def test_a_sound_run_is_found_by_the_commands_that_act_and_deleted_whole(
-    files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sound_run_is_found_and_deleted_whole(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = events.RunEnded("out_of_memory", 1, Message("ended_failed", {}), apply={"micro_batch_tokens": 64})
     files.lines[-1] = line_of(len(STORY), ended)
     files.write()
@@ -412,9 +410,7 @@ def test_a_sound_run_is_found_by_the_commands_that_act_and_deleted_whole(
 
 
 @pytest.mark.parametrize("place", ["run_dir", "output"])
-def test_a_run_that_lives_is_asked_to_end_and_the_stranger_that_it_names_is_left_alone(
-    files: Files, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
+def test_a_foreign_pid_in_a_record_is_not_signalled(files: Files, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     files.write()
     locked = files.run_dir.path if place == "run_dir" else files.output.path
     with held(locked):
@@ -448,7 +444,7 @@ def extreme_bodies(event: Event) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", sorted({event.kind for event in STORY}))
-def test_no_extreme_value_in_any_place_of_an_event_makes_a_viewer_raise(files: Files, kind: str) -> None:
+def test_no_extreme_value_of_an_event_makes_a_viewer_raise(files: Files, kind: str) -> None:
     asked = RunRecord(**files.record)
     sound = [decode(line) for line in LINES]
     place = next(number for number, event in enumerate(STORY) if event.kind == kind)
@@ -501,9 +497,7 @@ def hostile(event: Event) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_no_text_of_an_event_or_a_record_reaches_a_terminal_raw(
-    files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_foreign_text_reaches_a_terminal_raw(files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch) -> None:
     envelope = {"v": 1, "at": HOSTILE, "mono": 1.0, "attempt": 1, "src": HOSTILE, "seq": 1}
     bodies = [{**envelope, "kind": event.kind, **hostile(event)} for event in STORY]
     files.lines = [json.dumps(body).encode() + b"\n" for body in bodies]
@@ -518,7 +512,7 @@ def test_no_text_of_an_event_or_a_record_reaches_a_terminal_raw(
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
-def test_a_screen_shows_the_lines_of_a_foreign_log_harmless(files: Files, lang: Lang) -> None:
+def test_a_screen_shows_foreign_log_lines_harmlessly(files: Files, lang: Lang) -> None:
     envelope = {"v": 1, "at": HOSTILE, "mono": 1.0, "attempt": 1, "src": HOSTILE, "seq": 1}
     files.lines = [json.dumps({**envelope, "kind": one.kind, **hostile(one)}).encode() + b"\n" for one in STORY]
     files.write()

@@ -39,7 +39,7 @@ def show(view: EventView, *records: Record) -> None:
     view.close()
 
 
-def test_the_start_tells_configuration_overrides_memory_and_disk(record: Put) -> None:
+def test_the_start_shows_settings_memory_and_disk(record: Put) -> None:
     _, notes = plain("en", record(STARTED))
     assert "Configuration sft-small" in notes
     assert "epochs: 3 -> 2" in notes
@@ -48,7 +48,7 @@ def test_the_start_tells_configuration_overrides_memory_and_disk(record: Put) ->
     assert "使用配置 sft-small" in plain("zh", record(STARTED))[1]
 
 
-def test_the_start_has_the_guides_lines(record: Put) -> None:
+def test_the_start_has_the_lines_of_the_guide(record: Put) -> None:
     chinese, english = plain("zh", record(STARTED))[1], plain("en", record(STARTED))[1]
     for line in (
         "自定义参数：",
@@ -65,7 +65,7 @@ def test_the_start_has_the_guides_lines(record: Put) -> None:
     assert "16G" not in larger  # which that preset is not made for
 
 
-def test_the_scale_of_bleu_is_told_once(record: Put) -> None:
+def test_the_scale_of_bleu_is_explained_once(record: Put) -> None:
     records = [record(STARTED), record(PLAN), record(EVAL), record(dataclasses.replace(EVAL, epoch=2, step=100))]
     out, notes = plain("en", *records)
     assert notes.count("0 to 100") == 1
@@ -73,7 +73,7 @@ def test_the_scale_of_bleu_is_told_once(record: Put) -> None:
     assert "以 0 到 100 计" in plain("zh", *records)[1]
 
 
-def test_steps_are_lines_at_the_pace_of_logging_steps(record: Put) -> None:
+def test_a_line_is_printed_every_logging_steps(record: Put) -> None:
     steps = [record(step(n)) for n in range(1, 101)]
     lines = plain("en", record(STARTED), record(PLAN), *steps)[0].splitlines()
     assert [int(line.split()[1].split("/")[0]) for line in lines] == [1, 50, 100]
@@ -136,7 +136,7 @@ def test_bars_show_run_and_epoch(record: Put) -> None:
     assert "loss 10.2500" in screen.getvalue()
 
 
-def test_steps_go_to_a_piped_standard_output_beside_the_bars(record: Put) -> None:
+def test_steps_go_to_a_piped_stdout_next_to_the_bars(record: Put) -> None:
     out = io.StringIO()
     show(BarsView("en", out, Screen()), record(STARTED), record(PLAN), record(step(1)))
     assert out.getvalue().startswith("step   1/100")
@@ -155,7 +155,7 @@ def test_any_loss_can_be_printed(record: Put, loss: float) -> None:
     assert "loss" in plain("en", record(PLAN), record(step(1, loss=loss, grad_norm=loss)))[0]
 
 
-def test_a_phase_is_said_once_for_all_files_and_again_when_it_comes_back(record: Put) -> None:
+def test_a_phase_is_printed_once_until_it_comes_back(record: Put) -> None:
     files = [record(events.Phase("hashing", done, 5)) for _ in range(3) for done in (0, 5)]
     after = [record(events.Phase(name, 0, 0)) for name in ("loading", "training", "hashing", "hashing")]
     _, notes = plain("en", *files, *after)

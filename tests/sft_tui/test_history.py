@@ -42,7 +42,7 @@ def lines(record: Put) -> list[bytes]:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 40, 56, 57, 90, 113, 114])
-def test_a_snapshot_and_the_rest_are_the_whole(run_dir: RunDir, lines: list[bytes], cut: int) -> None:
+def test_a_snapshot_and_the_rest_equal_the_whole(run_dir: RunDir, lines: list[bytes], cut: int) -> None:
     torn = lines[cut][:20] if cut < len(lines) else b""  # a line that is still being written
     run_dir.events.write_bytes(b"".join(lines[:cut]) + torn)
     follower = Follower(run_dir)
@@ -56,7 +56,7 @@ def test_a_snapshot_and_the_rest_are_the_whole(run_dir: RunDir, lines: list[byte
     assert repr(follower.state) == repr(from_snapshot)
 
 
-def test_only_what_is_new_is_read(run_dir: RunDir, lines: list[bytes]) -> None:
+def test_only_new_events_are_read(run_dir: RunDir, lines: list[bytes]) -> None:
     run_dir.events.write_bytes(b"".join(lines[:-1]))
     first = Follower(run_dir)
     assert len(first.poll()) == len(lines) - 1
@@ -69,7 +69,7 @@ def test_only_what_is_new_is_read(run_dir: RunDir, lines: list[bytes]) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", '{"place": {}}', '{"place": {"offset": 5}, "state": {"x": 1}}']
 )
-def test_a_snapshot_that_is_none_is_passed_over(run_dir: RunDir, lines: list[bytes], content: str) -> None:
+def test_an_invalid_snapshot_is_ignored(run_dir: RunDir, lines: list[bytes], content: str) -> None:
     run_dir.events.write_bytes(b"".join(lines))
     whole = read_state(run_dir)
     run_dir.snapshot.write_text(content)
@@ -86,12 +86,12 @@ def saved(run_dir: RunDir, lines: list[bytes]) -> RunState:
     return follower.state
 
 
-def test_a_snapshot_of_another_version_is_passed_over(run_dir: RunDir, saved: RunState) -> None:
+def test_a_snapshot_of_another_version_is_ignored(run_dir: RunDir, saved: RunState) -> None:
     rewrite(run_dir, lambda value: value.update(version=1))
     assert repr(read_state(run_dir)) == repr(saved)
 
 
-def test_no_flipped_bit_of_a_snapshot_changes_what_is_shown(run_dir: RunDir, saved: RunState) -> None:
+def test_a_flipped_bit_of_a_snapshot_changes_nothing_shown(run_dir: RunDir, saved: RunState) -> None:
     content, random = run_dir.snapshot.read_bytes(), Random(7)
     for _ in range(100):
         damaged = bytearray(content)
@@ -105,7 +105,7 @@ WRONG: list[Any] = [None, True, -5, 1e308, 10**400, "x", [], [None], {}, {"kind"
 
 @pytest.mark.parametrize("value", WRONG, ids=repr)
 @pytest.mark.usefixtures("saved")
-def test_a_snapshot_with_a_value_of_another_type_is_passed_over(run_dir: RunDir, value: Any) -> None:
+def test_a_snapshot_with_a_wrong_type_is_ignored(run_dir: RunDir, value: Any) -> None:
     """Its hash fits, as it does where another program wrote it."""
     content = json.loads(run_dir.snapshot.read_text())
     for part in ("state", "curves", "place"):
@@ -118,7 +118,7 @@ def test_a_snapshot_with_a_value_of_another_type_is_passed_over(run_dir: RunDir,
             run_dir.snapshot.write_text(json.dumps(content))
 
 
-def test_a_snapshot_of_another_stream_is_passed_over(run_dir: RunDir, lines: list[bytes], saved: RunState) -> None:
+def test_a_snapshot_of_another_stream_is_ignored(run_dir: RunDir, lines: list[bytes], saved: RunState) -> None:
     run_dir.events.unlink()
     run_dir.events.write_bytes(lines[0])
     assert (read_state(run_dir).attempt, read_state(run_dir).step) == (1, None)
@@ -140,7 +140,7 @@ def rewrite(run_dir: RunDir, change: Callable[[dict[str, Any]], object]) -> None
 
 
 @pytest.mark.parametrize("how", ["replaced", "cut"])
-def test_nothing_is_kept_of_a_stream_that_is_no_longer_there(run_dir: RunDir, lines: list[bytes], how: str) -> None:
+def test_nothing_is_kept_of_a_removed_stream(run_dir: RunDir, lines: list[bytes], how: str) -> None:
     run_dir.events.write_bytes(b"".join(lines))
     follower = Follower(run_dir)
     follower.poll()

@@ -44,7 +44,7 @@ def ended(run: Run, end: events.RunEnded = STOPPED) -> Run:
     return dataclasses.replace(run, alive=False, state=dataclasses.replace(run.state, ended=end))
 
 
-def test_a_running_one_is_told_on_one_line(run: Run) -> None:
+def test_a_running_run_is_one_line(run: Run) -> None:
     line = (
         "sft-small-1 running · epoch 2/2 · step 52/100 52 % · train loss 10.2500 · eval loss 9.5000 · best BLEU 12.25"
     )
@@ -55,23 +55,23 @@ def test_a_running_one_is_told_on_one_line(run: Run) -> None:
     )
 
 
-def test_one_that_has_done_no_step_yet_tells_its_phase(run: Run) -> None:
+def test_a_run_before_its_first_step_shows_its_phase(run: Run) -> None:
     early = dataclasses.replace(run, state=RunState(phase=events.Phase("tokenizing"), attempt=1))
     assert status_line(early, "en") == "sft-small-1 starting · tokenizing"
 
 
-def test_one_that_is_loading_again_tells_its_phase_and_what_was_done(run: Run) -> None:
+def test_a_resuming_run_shows_its_phase_and_steps_done(run: Run) -> None:
     state = dataclasses.replace(run.state, attempt=2, phase=events.Phase("loading"))
     line = status_line(dataclasses.replace(run, state=state), "en")
     assert line.startswith("sft-small-1 starting · loading · epoch 2/2 · step 52/100 52 %")
 
 
-def test_one_that_is_over_has_no_time_left_and_tells_its_scores_rather_than_its_last_step(run: Run) -> None:
+def test_an_ended_run_shows_its_scores_and_no_time_left(run: Run) -> None:
     line = status_line(ended(run), "en")
     assert line == "sft-small-1 stopped · epoch 2/2 · step 52/100 52 % · eval loss 9.5000 · best BLEU 12.25"
 
 
-def test_a_test_tells_its_scores_though_it_has_no_steps(run: Run) -> None:
+def test_a_test_shows_its_scores(run: Run) -> None:
     tested = dataclasses.replace(run, alive=False, state=RunState(evaluation=EVAL, best=EVAL, ended=STOPPED))
     assert status_line(tested, "en") == "sft-small-1 stopped · eval loss 9.5000 · best BLEU 12.25"
 
@@ -85,14 +85,14 @@ def test_the_table_has_the_evaluations_loss_and_the_best_score(run: Run) -> None
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("reason", [reason for reason in STATUS_ZH if not reason.endswith("ing")])
-def test_how_one_ended_is_told_in_the_readers_language(run: Run, reason: str, lang: Lang) -> None:
+def test_the_end_is_in_the_readers_language(run: Run, reason: str, lang: Lang) -> None:
     line = status_line(ended(run, dataclasses.replace(STOPPED, reason=reason)), lang)
     assert line.startswith(f"sft-small-1 {STATUS_ZH[reason] if lang == 'zh' else reason.replace('_', ' ')} · ")
     assert "\n" not in line
 
 
 @pytest.mark.parametrize(("asked", "en", "zh"), [("stop", "stopping", "停止中"), ("pause", "pausing", "暂停中")])
-def test_one_that_was_asked_to_end_says_so_until_it_has(run: Run, asked: str, en: str, zh: str) -> None:
+def test_a_stop_request_is_shown_until_the_run_ends(run: Run, asked: str, en: str, zh: str) -> None:
     run.run_dir.path.mkdir()
     run.run_dir.request_stop(asked)
     assert status_line(run, "en").startswith(f"sft-small-1 {en} · ")
@@ -100,7 +100,7 @@ def test_one_that_was_asked_to_end_says_so_until_it_has(run: Run, asked: str, en
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
-def test_the_columns_stand_under_their_headings(run: Run, lang: Lang) -> None:
+def test_columns_are_aligned_with_their_headings(run: Run, lang: Lang) -> None:
     wide = dataclasses.replace(run, run_dir=RunDir(Path("logs/微调-1")))
     head, *rows = table([run, wide, ended(run)], lang)
     place = cell_len(head[: head.index("BEST" if lang == "en" else "最佳 BLEU")])
@@ -111,13 +111,13 @@ def test_the_columns_stand_under_their_headings(run: Run, lang: Lang) -> None:
     assert "Stopped at step 51" in rows[2] or "已按要求停在第 51 步" in rows[2]
 
 
-def test_the_table_keeps_within_the_terminal(run: Run) -> None:
+def test_the_table_fits_the_terminal(run: Run) -> None:
     for columns in (40, 80, 120):
         lines = table([ended(run), dataclasses.replace(run, run_dir=RunDir(Path("logs/" + "微" * 30)))], "zh", columns)
         assert max(map(cell_len, lines)) <= columns
 
 
-def test_nothing_that_a_terminal_would_obey_gets_through(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_escape_gets_through_the_table(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     end = events.RunEnded("failed", 1, Message.of("ended_failed", rank=0, phase=HOSTILE, why=HOSTILE, log=HOSTILE))
     bad = dataclasses.replace(
         ended(run, end),
@@ -132,7 +132,7 @@ def test_nothing_that_a_terminal_would_obey_gets_through(run: Run, capsys: pytes
     assert "[/x]" in shown
 
 
-def test_every_way_to_end_has_a_name_in_chinese() -> None:
+def test_every_end_status_has_a_chinese_name() -> None:
     source = (Path(events.__file__).parent / "certificate.py").read_text()
     reasons = {"finished", "stopped", "paused", "orphaned", "terminated", "refused", "busy", "diverged"}
     reasons |= {word for word in ("failed", "out_of_memory", "killed", "hung", "machine_restarted") if word in source}

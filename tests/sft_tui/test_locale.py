@@ -46,7 +46,7 @@ def test_the_locale_chooses_the_language(env: dict[str, str], lang: Lang) -> Non
     assert language(env) == lang
 
 
-def test_one_of_a_kind_is_no_plural() -> None:
+def test_one_is_not_a_plural() -> None:
     things = (
         "attempt|check|conversation|core|error|event|GPU|line|loss|process|prompt|record|row|step|text|token|turn|"
         "warning|answer|position|parameter"
@@ -57,7 +57,7 @@ def test_one_of_a_kind_is_no_plural() -> None:
 
 
 @pytest.mark.parametrize(("rows", "counted"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1234, "1,234 rows")])
-def test_counts_are_spelt_alike_wherever_they_are_said(rows: int, counted: str) -> None:
+def test_counts_are_formatted_the_same_everywhere(rows: int, counted: str) -> None:
     assert f"{counted} written to" in say("import_written", "en", rows=rows, path="t.parquet")
     assert (
         f"on {counted.replace(',', '')} of"
@@ -69,5 +69,5 @@ def test_counts_are_spelt_alike_wherever_they_are_said(rows: int, counted: str) 
     )
 
 
-def test_a_name_that_looks_like_a_count_is_left_as_it_is() -> None:
+def test_a_name_that_looks_like_a_count_is_unchanged() -> None:
     assert say("import_written", "en", rows=1, path=safe("2 file(s).parquet")) == "1 row written to 2 file(s).parquet"

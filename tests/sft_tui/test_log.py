@@ -27,7 +27,7 @@ def texts(log: Log, level: str) -> list[int]:
     return [int(one.text) for one in log.lines() if one.level == level]
 
 
-def test_steps_never_push_out_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_never_displace_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_STEPS", 10)
     log = Log()
     log.add([line(0, "warning"), *map(line, range(1000)), line(1, "warning")])
@@ -38,7 +38,7 @@ def test_steps_never_push_out_a_warning(monkeypatch: pytest.MonkeyPatch) -> None
     assert [one.text for one in log.lines() if one.number == gap.before] == ["990"]
 
 
-def test_what_is_read_later_stands_before_what_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_lines_read_later_are_put_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_STEPS", 10)
     log = Log()
     log.begun = False
@@ -55,7 +55,7 @@ def test_what_is_read_later_stands_before_what_came_first(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("steps", [3, 10, 11, 19, 20, 21, 500])
 @pytest.mark.parametrize("later", [0, 1, 15])  # lines that are read later than the newest
-def test_the_first_lines_and_the_newest_stay_and_what_is_between_is_counted(
+def test_first_and_newest_lines_stay_and_the_rest_is_counted(
     monkeypatch: pytest.MonkeyPatch, steps: int, later: int
 ) -> None:
     monkeypatch.setattr(logs, "MOST_STEPS", 10)
@@ -88,7 +88,7 @@ def long_run(folder: Path, steps: int) -> RunDir:
     return write_run(folder / "logs", "one", *told)
 
 
-def test_the_first_lines_of_a_run_with_a_snapshot_are_there(tmp_path: Path) -> None:
+def test_a_run_with_a_snapshot_has_its_first_lines(tmp_path: Path) -> None:
     run_dir = long_run(tmp_path, 3000)
     follower = Follower(run_dir)
     follower.poll()
@@ -120,7 +120,7 @@ def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch:
     assert any(isinstance(one.event, events.Warning) for one in records)
 
 
-def test_a_sample_that_looks_like_a_step_is_no_step(tmp_path: Path) -> None:
+def test_a_sample_that_looks_like_a_step_is_not_a_step(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     writer = EventWriter(run_dir.events, "rank0", 1)
     told = events.Sample(1, 50, 0, 'kind":"step"', '"kind":"step"', "x")

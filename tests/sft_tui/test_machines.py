@@ -34,7 +34,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_an_import_works_whatever_the_standard_streams_are_in(tmp_path: Path, stream: str) -> None:
+def test_an_import_works_with_any_stdio_encoding(tmp_path: Path, stream: str) -> None:
     (tmp_path / "rows.jsonl").write_text(ROWS, encoding="utf-8")
     result = called(tmp_path, "data", "import", "rows.jsonl", "--train=t.parquet", "--valid=", **STREAMS[stream])
     assert result.code == 0
@@ -59,7 +59,7 @@ def test_a_gbk_locale_works_with_names_in_chinese(tmp_path: Path, gbk_locale: di
     assert len(rows_of(tmp_path / f"{UNNAMED}.parquet")) == 2
 
 
-def test_names_that_are_no_text_in_the_locale_are_read_and_written(tmp_path: Path, tiny_tokenizer: Path) -> None:
+def test_names_outside_the_locale_are_read_and_written(tmp_path: Path, tiny_tokenizer: Path) -> None:
     (tmp_path / f"{UNNAMED}.jsonl").write_text(ROWS, encoding="utf-8")
     imported = called(tmp_path, "data", "import", f"{UNNAMED}.jsonl", f"--train={UNNAMED}.parquet", "--valid=")
     assert imported.code == 0
@@ -68,14 +68,14 @@ def test_names_that_are_no_text_in_the_locale_are_read_and_written(tmp_path: Pat
     assert "2 rows" in checked.out
 
 
-def test_a_folder_of_models_whose_name_is_no_text_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_a_models_folder_with_an_undecodable_name_is_refused(tmp_path: Path) -> None:
     result = called(tmp_path, "run", "sft-small", "--no-ui", f"--output_dir={UNNAMED}")
     assert result.code == 2
     assert "are not UTF-8, which the libraries of models and tokenizers need" in result.err
     assert not (tmp_path / UNNAMED).exists()
 
 
-def test_a_short_address_space_is_said_to_be_short(tmp_path: Path) -> None:
+def test_a_small_address_space_is_reported(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(ROWS, encoding="utf-8")
     limited = ("bash", "-c", 'ulimit -v 250000; exec "$@"', "-", *SFT_TUI)
     result = run(*limited, "data", "import", "rows.jsonl", "--preview", folder=tmp_path)

@@ -48,11 +48,11 @@ def test_a_tilde_is_the_home_folder_however_a_path_is_given(home: Path, name: st
 
 
 @pytest.mark.parametrize("typed", ["./~/x", "a~", "a/~/b", "~nobody-of-that-name/x", ""])
-def test_a_tilde_that_stands_for_no_home_folder_stays(typed: str) -> None:
+def test_a_tilde_that_is_no_home_folder_stays(typed: str) -> None:
     assert parse("output_dir", typed) == typed
 
 
-def test_text_that_is_no_path_keeps_its_tilde() -> None:
+def test_text_that_is_not_a_path_keeps_its_tilde() -> None:
     assert values("--prompt_column=~") == {"prompt_column": "~"}
 
 
@@ -65,14 +65,14 @@ def test_text_that_is_no_path_keeps_its_tilde() -> None:
         (["reply", "--model=~/model", "x"], "~/model"),
     ],
 )
-def test_options_that_are_no_settings_know_the_home_folder(home: Path, words: list[str], name: str) -> None:
+def test_other_options_expand_the_home_folder(home: Path, words: list[str], name: str) -> None:
     result = CliRunner().invoke(app, words)
     said = result.output + str(result.exception)
     assert str(home / name.removeprefix("~/")) in said
     assert "~" not in said.replace(str(home), "")
 
 
-def test_every_path_of_a_command_line_knows_the_home_folder() -> None:
+def test_every_path_argument_expands_the_home_folder() -> None:
     def options(command: click.Command) -> list[click.Parameter]:
         below = command.commands.values() if isinstance(command, click.Group) else ()
         return [*command.params, *(parameter for each in below for parameter in options(each))]

@@ -31,7 +31,7 @@ def printed(*arguments: str) -> str:
     return CliRunner().invoke(cli, arguments).output
 
 
-def test_a_text_is_printed_with_its_lines_and_nothing_else_that_is_obeyed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_text_is_printed_with_its_lines_and_no_other_controls(capfd: pytest.CaptureFixture[str]) -> None:
     echo(f"one\n\ttwo {HOSTILE}")
     echo(HOSTILE, err=True)
     out, err = capfd.readouterr()
@@ -41,9 +41,7 @@ def test_a_text_is_printed_with_its_lines_and_nothing_else_that_is_obeyed(capfd:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_json_is_read_back_as_it_was_and_is_escaped_on_the_way(
-    indent: int | None, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_escaped_and_reads_back_unchanged(indent: int | None, capfd: pytest.CaptureFixture[str]) -> None:
     value = {"text": HOSTILE, HOSTILE: ["中文", 1.5, None, True]}
     echo_json(value, indent=indent)
     out, _ = capfd.readouterr()
@@ -52,7 +50,7 @@ def test_json_is_read_back_as_it_was_and_is_escaped_on_the_way(
     assert "中文" in out
 
 
-def test_json_has_texts_for_what_it_has_no_numbers_for(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nan_and_infinity_are_printed_as_text(capfd: pytest.CaptureFixture[str]) -> None:
     echo_json({"loss": float("nan")})
     assert capfd.readouterr().out == '{"loss": "NaN"}\n'
 
@@ -77,7 +75,7 @@ def test_json_has_texts_for_what_it_has_no_numbers_for(capfd: pytest.CaptureFixt
     ],
     ids=ascii,
 )
-def test_an_error_repeats_what_was_typed_harmless(
+def test_an_error_repeats_typed_text_harmlessly(
     arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -105,7 +103,7 @@ def test_an_error_of_a_group_keeps_its_usage_and_its_code() -> None:
     assert not obeyed(wrong.output + failed.output)
 
 
-def test_nothing_prints_in_another_way() -> None:
+def test_only_the_output_module_prints() -> None:
     """One of those that print makes its text harmless; all others are to go through it."""
     root = Path(sft_tui.__file__).parent
     calls = [

@@ -35,7 +35,7 @@ def written(path: Path, *records: Record) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_it_is_what_the_command_logs_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plain_log_equals_the_output_of_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = create_run_dir(tmp_path / "logs", "sft-small")
     log = PlainLog(run_dir.plain_log, "en")
     stream = EventWriter(run_dir.events, "rank0", 1, log.show)
@@ -54,13 +54,13 @@ def test_a_later_attempt_is_appended(tmp_path: Path, record: Put) -> None:
     assert len(both.splitlines()) > len(first.splitlines())
 
 
-def test_a_line_that_was_cut_is_ended_first(tmp_path: Path, record: Put) -> None:
+def test_a_truncated_line_is_ended_first(tmp_path: Path, record: Put) -> None:
     path = tmp_path / "a.log"
     path.write_text("step 1/1")
     assert written(path, record(EVAL)).splitlines()[0] == "step 1/1"
 
 
-def test_foreign_text_is_harmless_in_it(tmp_path: Path, record: Put) -> None:
+def test_foreign_text_is_harmless_in_the_plain_log(tmp_path: Path, record: Put) -> None:
     hostile = "\x1b]52;c;aGk=\x07\u202e\udce9\n"
     text = written(tmp_path / "a.log", record(events.Sample(1, 50, 3, hostile, hostile, hostile)))
     assert not set("\x1b\x07\u202e\udce9") & set(text)
@@ -68,7 +68,7 @@ def test_foreign_text_is_harmless_in_it(tmp_path: Path, record: Put) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "folder", "no parent"])
-def test_what_is_not_a_regular_file_is_left_alone(tmp_path: Path, record: Put, kind: str) -> None:
+def test_a_plain_log_that_is_not_a_regular_file_is_left_alone(tmp_path: Path, record: Put, kind: str) -> None:
     path, victim = tmp_path / "a.log", tmp_path / "victim"
     if kind == "link":
         victim.write_text("mine")
@@ -88,7 +88,7 @@ def test_what_is_not_a_regular_file_is_left_alone(tmp_path: Path, record: Put, k
     assert (victim.read_text() if kind == "link" else not victim.exists()) in ("mine", True)
 
 
-def test_lines_that_a_full_disk_did_not_take_are_counted(tmp_path: Path, record: Put) -> None:
+def test_lines_lost_to_a_full_disk_are_counted(tmp_path: Path, record: Put) -> None:
     path = tmp_path / "a.log"
     log = PlainLog(path, "en")
     log.show(record(EVAL))
@@ -106,13 +106,13 @@ def test_lines_that_a_full_disk_did_not_take_are_counted(tmp_path: Path, record:
     assert after.startswith("2 lines could not be written here")
 
 
-def test_a_new_run_never_writes_into_the_log_of_one_that_is_gone(tmp_path: Path) -> None:
+def test_a_new_run_does_not_write_into_an_old_log(tmp_path: Path) -> None:
     (tmp_path / "sft-small-3.log").write_text("kept")
     run_dir = create_run_dir(tmp_path, "sft-small")
     assert run_dir.plain_log == tmp_path / "sft-small-4.log"
 
 
-def test_it_lies_next_to_the_folder_however_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_log_is_next_to_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "demo-1").mkdir()
     monkeypatch.chdir(tmp_path / "demo-1")
     assert RunDir(Path()).plain_log == tmp_path / "demo-1.log"
@@ -163,7 +163,7 @@ def run_dir(tmp_path: Path) -> RunDir:
 
 @pytest.mark.parametrize("ended", [True, False])
 @pytest.mark.parametrize(("lines", "snapshot"), [(0, -1), (5, -1), (20, 3), (55, 54), (60, 30), (100, 30)])
-def test_the_next_look_completes_the_log_of_a_run_whose_supervisor_was_killed(
+def test_the_next_viewer_completes_the_log_of_a_killed_run(
     run_dir: RunDir, capsys: pytest.CaptureFixture[str], lines: int, snapshot: int, ended: bool
 ) -> None:
     killed_after(run_dir, lines, snapshot, *STORY, *([ENDED] * ended))  # by its ranks' word, or by nobody's
@@ -177,16 +177,14 @@ def test_the_next_look_completes_the_log_of_a_run_whose_supervisor_was_killed(
     assert run_dir.plain_log.read_text(encoding="utf-8") == capsys.readouterr().out
 
 
-def test_a_log_is_completed_in_the_language_that_it_is_in(run_dir: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_is_completed_in_its_language(run_dir: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     killed_after(run_dir, 63, 30, *STORY, ENDED, lang="zh")
     look(run_dir)
     listing.print_events(run_dir, "zh", json=False)
     assert run_dir.plain_log.read_text(encoding="utf-8") == capsys.readouterr().out
 
 
-def test_the_resume_completes_it_and_a_torn_line_is_written_whole(
-    run_dir: RunDir, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_resume_completes_the_log_and_a_torn_line(run_dir: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     killed_after(run_dir, 55, 2, *STORY, torn=True)
     torn = run_dir.plain_log.read_text()
     complete(run_dir, "en")
@@ -197,9 +195,7 @@ def test_the_resume_completes_it_and_a_torn_line_is_written_whole(
 
 
 @pytest.mark.parametrize("place", ["removed", "a link", "a second name"])
-def test_a_log_that_is_not_there_or_cannot_be_written_stays_as_it_is(
-    run_dir: RunDir, tmp_path: Path, place: str
-) -> None:
+def test_a_missing_or_unwritable_log_stays_as_it_is(run_dir: RunDir, tmp_path: Path, place: str) -> None:
     killed_after(run_dir, 5, 2, *STORY, ENDED)
     before = run_dir.plain_log.read_bytes()
     run_dir.plain_log.rename(tmp_path / "mine")

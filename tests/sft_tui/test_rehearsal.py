@@ -50,7 +50,7 @@ def test_the_time_of_a_run_is_that_of_its_steps_evaluations_and_saves() -> None:
     assert found.seconds(config, 1000) == (2066.5, 1036.5, 3096.5)
 
 
-def test_what_was_found_holds_for_the_same_run_only(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_result_holds_only_for_the_same_run(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     config = config_of(tiny_settings)
     rehearsal.keep(tmp_path, config, 1, FOUND)
     kept = rehearsal.recall(tmp_path, config, 1)
@@ -73,7 +73,7 @@ def test_other_rows_need_another_rehearsal(tmp_path: Path, tiny_settings: dict[s
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"at": 1, "found": {"kind": "rehearsed"}}', '{"at": "x"}'])
-def test_what_cannot_be_read_was_never_found(tmp_path: Path, tiny_settings: dict[str, Any], content: str) -> None:
+def test_an_unreadable_result_is_ignored(tmp_path: Path, tiny_settings: dict[str, Any], content: str) -> None:
     config = config_of(tiny_settings)
     rehearsal.keep(tmp_path, config, 1, FOUND)
     (path,) = (tmp_path / KEPT).iterdir()
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_was_never_found(tmp_path: Path, tiny_settings: dict
     assert rehearsal.recall(tmp_path, config, 1) is None
 
 
-def test_a_rehearsal_leaves_nothing_but_what_it_found(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_rehearsal_leaves_only_its_result(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     result = run(*SFT_TUI, "rehearse", "sft-small", *options(tiny_settings), folder=tmp_path)
     assert result.code == 0, result.err
     for what in ("memory      peak", "step        ", "checkpoint  ", "run         10 steps"):
@@ -103,7 +103,7 @@ def test_the_check_can_rehearse_on_two_processes(tmp_path: Path, tiny_settings: 
     assert body["rehearsed"]["steps_total"] == body["steps"]["total"] == 6
 
 
-def test_a_limit_that_cannot_be_kept_is_told_with_what_to_do(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_limit_that_cannot_be_kept_is_reported_with_a_fix(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     result = run(*SFT_TUI, "rehearse", "sft-small", "--memory-limit", "100MB", *options(tiny_settings), folder=tmp_path)
     assert result.code == 2
     assert "the limit is 0.10 GB" in result.err
@@ -111,9 +111,7 @@ def test_a_limit_that_cannot_be_kept_is_told_with_what_to_do(tmp_path: Path, tin
     assert left(tmp_path) <= {"logs"}
 
 
-def test_a_run_takes_the_budget_that_was_found_unless_it_is_given_one(
-    tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
+def test_a_run_takes_the_rehearsed_budget_unless_given_one(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     settings = {name: value for name, value in tiny_settings.items() if name != "micro_batch_tokens"}
     rehearsal.keep(tmp_path / "logs", config_of(settings), 1, replace(FOUND, micro_batch_tokens_asked=512))
     env = {"ACCELERATE_USE_CPU": "true"}
@@ -127,7 +125,7 @@ def test_a_run_takes_the_budget_that_was_found_unless_it_is_given_one(
     assert rehearsal.applied(tmp_path / "logs", config, 1, {"micro_batch_tokens": 512})[0] == config
 
 
-def test_what_would_fail_is_refused_before_anything_is_rehearsed(tmp_path: Path) -> None:
+def test_a_run_that_would_fail_is_refused_before_a_rehearsal(tmp_path: Path) -> None:
     result = run(*SFT_TUI, "rehearse", "sft-small", folder=tmp_path)
     assert result.code == 2
     assert "✗ training file" in result.err
@@ -151,7 +149,7 @@ def test_a_rehearsal_ends_with_its_viewer(tmp_path: Path, tiny_settings: dict[st
         end_runs(tmp_path)
 
 
-def test_what_a_killed_viewer_left_is_swept_up_by_the_next(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_leftovers_of_a_killed_viewer_are_removed_by_the_next(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     viewer = start(tmp_path, tiny_settings)
     try:
         until(lambda: bool(list(tmp_path.glob(f"{FOLDER}*/logs/*/processes.json"))))

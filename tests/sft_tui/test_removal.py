@@ -92,7 +92,7 @@ THEIRS = (
 )  # fmt: skip
 
 
-def test_what_the_run_did_not_write_stays_and_is_named(made: Made, tmp_path: Path) -> None:
+def test_files_of_others_stay_and_are_named(made: Made, tmp_path: Path) -> None:
     run = made()
     for name in THEIRS:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def test_what_the_run_did_not_write_stays_and_is_named(made: Made, tmp_path: Pat
 
 
 @pytest.mark.parametrize("output_dir", [".", "..", "home"])
-def test_a_run_in_a_folder_with_other_things_takes_its_own_files_only(
+def test_deleting_from_a_shared_folder_takes_only_own_files(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_dir: str
 ) -> None:
     home = tmp_path / "home"
@@ -122,7 +122,7 @@ def test_a_run_in_a_folder_with_other_things_takes_its_own_files_only(
     assert not run.run_dir.path.exists()
 
 
-def test_of_two_runs_of_one_name_only_the_one_that_was_asked_for_goes(made: Made, tmp_path: Path) -> None:
+def test_of_two_runs_of_one_name_only_the_chosen_one_is_deleted(made: Made, tmp_path: Path) -> None:
     old, new = made("la"), made("lb")
     kept = {name for name in everything(tmp_path) if not name.startswith(("la/", "out/earlier/"))}
     places = [str(path) for path, _ in removal.of(old)]
@@ -134,7 +134,7 @@ def test_of_two_runs_of_one_name_only_the_one_that_was_asked_for_goes(made: Made
     assert everything(tmp_path) == set()
 
 
-def test_a_copy_of_a_runs_log_does_not_take_the_model_with_it(made: Made, tmp_path: Path) -> None:
+def test_deleting_a_copied_log_keeps_the_model(made: Made, tmp_path: Path) -> None:
     run = made()
     shutil.copytree("logs", "backup")
     before = {name for name in everything(tmp_path) if not name.startswith("backup/sft-small-1")}
@@ -143,7 +143,7 @@ def test_a_copy_of_a_runs_log_does_not_take_the_model_with_it(made: Made, tmp_pa
     removal.remove(run)
 
 
-def test_the_log_of_a_run_that_was_moved_still_has_its_model(made: Made, tmp_path: Path) -> None:
+def test_a_moved_log_is_deleted_with_its_model(made: Made, tmp_path: Path) -> None:
     made()
     shutil.move("logs", "moved")
     removal.remove(look(RunDir(Path("moved/sft-small-1"))))
@@ -151,9 +151,7 @@ def test_the_log_of_a_run_that_was_moved_still_has_its_model(made: Made, tmp_pat
 
 
 @pytest.mark.parametrize("owner", [{}, {"id": ""}, {"id": "0" * 32}, {"run": "sft-small-1"}])
-def test_an_output_folder_that_a_record_merely_names_is_left_alone(
-    made: Made, tmp_path: Path, owner: dict[str, Any]
-) -> None:
+def test_an_output_folder_that_is_only_named_is_left_alone(made: Made, tmp_path: Path, owner: dict[str, Any]) -> None:
     run = made()
     write_json(run.record.output.owner_file, owner)
     before = everything(tmp_path / "out")
@@ -179,7 +177,7 @@ def test_no_link_is_followed(made: Made, tmp_path: Path, linked: str) -> None:
     assert everything(tmp_path / "theirs") == before
 
 
-def test_a_link_in_the_place_of_a_file_goes_and_not_what_it_leads_to(made: Made, tmp_path: Path) -> None:
+def test_a_link_is_deleted_and_not_its_target(made: Made, tmp_path: Path) -> None:
     run = made()
     (tmp_path / "thesis.txt").write_text("precious")
     for path in (run.run_dir.trainer_output, run.record.output.evaluations):
@@ -190,7 +188,7 @@ def test_a_link_in_the_place_of_a_file_goes_and_not_what_it_leads_to(made: Made,
 
 
 @pytest.mark.parametrize("names", [["../../thesis.txt"], ["/etc/passwd"], [".."], [""]])
-def test_names_in_a_manifest_lead_nowhere_else(made: Made, tmp_path: Path, names: list[str]) -> None:
+def test_names_in_a_manifest_delete_nothing_elsewhere(made: Made, tmp_path: Path, names: list[str]) -> None:
     run = made()
     (tmp_path / "thesis.txt").write_text("precious")
     output = run.record.output
@@ -213,14 +211,14 @@ def project(made: Made, tmp_path: Path) -> tuple[Run, Path]:
     return run, target
 
 
-def test_a_state_dict_goes_with_its_run(project: tuple[Run, Path], made: Made) -> None:
+def test_an_export_is_deleted_with_its_run(project: tuple[Run, Path], made: Made) -> None:
     run, target = project
     made(name="sft-small-2")
     removal.remove(run)  # which was moved to earlier/ by then
     assert not target.exists()
 
 
-def test_a_copy_of_a_project_does_not_take_the_state_dict_of_the_original(
+def test_a_copied_project_keeps_the_originals_export(
     project: tuple[Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, target = project
@@ -234,7 +232,7 @@ def test_a_copy_of_a_project_does_not_take_the_state_dict_of_the_original(
 
 
 @pytest.mark.parametrize("swapped", ["checkpoints", "checkpoints/step-00000005", "best"])
-def test_a_link_that_takes_the_place_of_a_folder_during_the_deletion_is_not_followed(
+def test_a_link_swapped_in_during_deletion_is_not_followed(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
 ) -> None:
     run, place, real = made(), tmp_path / "out" / swapped, remove_below
@@ -253,7 +251,7 @@ def test_a_link_that_takes_the_place_of_a_folder_during_the_deletion_is_not_foll
     assert everything(tmp_path / "theirs") == before
 
 
-def test_nothing_goes_while_another_run_holds_the_folder(made: Made, tmp_path: Path) -> None:
+def test_nothing_is_deleted_while_another_run_holds_the_folder(made: Made, tmp_path: Path) -> None:
     run = made()
     before = everything(tmp_path)
     lock = FolderLock.acquire(Path("out"), "sft-small-2", tmp_path / "logs" / "sft-small-2")
@@ -263,9 +261,7 @@ def test_nothing_goes_while_another_run_holds_the_folder(made: Made, tmp_path: P
     assert everything(tmp_path) == before
 
 
-def test_what_cannot_be_deleted_is_said_and_the_rest_can_be_deleted_later(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_cannot_be_deleted_are_reported(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made()
     real = remove_below
 
@@ -293,9 +289,7 @@ removal.remove(runs.look(runs.find(Path("logs"), "sft-small-1")))
 """
 
 
-def test_a_start_that_races_a_deletion_gets_the_folder_when_nothing_of_the_old_run_is_left(
-    made: Made, tmp_path: Path
-) -> None:
+def test_a_start_during_a_deletion_waits_for_its_end(made: Made, tmp_path: Path) -> None:
     """The lock goes last: whoever gets it finds the folder empty, and loses nothing afterwards."""
     for _ in range(2):
         run = made()

@@ -24,7 +24,7 @@ def told(*records: Record) -> RunState:
     return state
 
 
-def test_it_knows_where_the_run_is(record: Put) -> None:
+def test_the_state_shows_where_the_run_is(record: Put) -> None:
     state = told(record(STARTED), record(PLAN), record(step(1)), record(step(2)), record(EVAL))
     assert state.started == STARTED
     assert state.step is not None
@@ -42,7 +42,7 @@ TRAINING, SAVING, EVALUATING = (events.Phase(name) for name in ("training", "sav
 SAVED = events.Checkpoint(1, 2, "step-00000002", 100, 1.0, [])
 
 
-def test_the_time_left_is_from_this_attempts_own_steps(record: Put) -> None:
+def test_the_time_left_uses_only_this_attempts_steps(record: Put) -> None:
     resumed = events.Plan(1000, 50, 100, 60, 16, 1, 1, "fp32", 1024)
     first = [record(PLAN), record(TRAINING), *(record(step(n)) for n in range(1, 60))]
     later = [record(resumed, 2), record(TRAINING, 2), record(step(61), 2), record(step(62), 2)]
@@ -52,7 +52,7 @@ def test_the_time_left_is_from_this_attempts_own_steps(record: Put) -> None:
     assert told(record(PLAN)).seconds_left is None
 
 
-def test_the_time_left_counts_the_saves_and_evaluations_still_to_come(record: Put) -> None:
+def test_the_time_left_includes_saves_and_evaluations(record: Put) -> None:
     started = dataclasses.replace(STARTED, config={**STARTED.config, "save_steps": 25})
     steps = [step(number) for number in range(1, 51)]
     ends = [SAVING, SAVED, TRAINING, EVALUATING, EVALUATING, EVAL, TRAINING]
@@ -91,7 +91,7 @@ def test_a_new_attempt_forgets_how_the_last_one_ended(record: Put) -> None:
 RESUMED = dataclasses.replace(PLAN, step=50)
 
 
-def test_an_attempt_that_did_nothing_changes_nothing_of_what_was_done(record: Put) -> None:
+def test_an_attempt_without_steps_keeps_the_progress(record: Put) -> None:
     """One that found nothing left to do, one that was stopped while it was loading, one that was refused."""
     done = told(record(STARTED), record(PLAN), record(step(50)), record(EVAL), record(SAVED), record(ENDED))
     for ended in (ENDED, events.RunEnded("stopped", 0, Message("ended_stopped_resuming"))):
@@ -103,14 +103,14 @@ def test_an_attempt_that_did_nothing_changes_nothing_of_what_was_done(record: Pu
         assert not state.under_way
 
 
-def test_how_a_finished_run_ended_outlasts_a_resume_that_found_nothing_to_do(record: Put) -> None:
+def test_a_resume_with_nothing_to_do_keeps_the_end(record: Put) -> None:
     nothing = events.RunEnded("finished", 0, Message("resume_finished", {"run": "sft-small-1", "steps_total": 50}))
     state = told(record(PLAN), record(step(50)), record(ENDED), record(nothing, 2), record(nothing, 3))
     assert (state.ended, state.attempt) == (ENDED, 3)
     assert told(record(nothing)).ended == nothing  # where nothing else is known
 
 
-def test_a_resumed_attempt_goes_on_from_what_was_done_and_a_fresh_one_from_nothing(record: Put) -> None:
+def test_a_resume_keeps_the_progress_and_a_fresh_run_none(record: Put) -> None:
     before = (record(STARTED), record(PLAN), record(step(50)), record(ENDED))
     resumed = told(*before, record(STARTED, 2), record(RESUMED, 2))
     assert (resumed.step, resumed.under_way) == (step(50), True)

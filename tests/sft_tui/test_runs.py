@@ -64,7 +64,7 @@ def ends(run_dir: RunDir) -> list[events.RunEnded]:
     return [r.event for r in EventReader(run_dir.events).poll() if isinstance(r.event, events.RunEnded)]
 
 
-def test_the_newest_is_meant_where_none_is_named(new_run: NewRun, tmp_path: Path) -> None:
+def test_without_a_name_the_newest_run_is_meant(new_run: NewRun, tmp_path: Path) -> None:
     for name, age in (("sft-small-1", 0), ("sft-2", 50), ("demo-1", 10)):
         new_run(name, [ENDED], age=age)
     (tmp_path / "logs" / "notes").mkdir()
@@ -78,7 +78,7 @@ def test_a_run_is_found_by_its_name_or_its_folder(new_run: NewRun, tmp_path: Pat
     assert find(tmp_path / "elsewhere", str(run_dir.path)).path == run_dir.path
 
 
-def test_plain_logs_next_to_the_folders_are_no_runs(new_run: NewRun, tmp_path: Path) -> None:
+def test_plain_logs_are_not_listed_as_runs(new_run: NewRun, tmp_path: Path) -> None:
     new_run("sft-2", [ENDED]).plain_log.write_text("step 1")
     (tmp_path / "logs/sft-3.log").write_text("of a run that was deleted")
     assert [run.name for run in every(tmp_path / "logs")] == ["sft-2"]
@@ -97,7 +97,7 @@ def test_the_certificate_of_a_lost_run_is_in_its_plain_log(new_run: NewRun) -> N
     assert "Every process of the run was killed at once" in run_dir.plain_log.read_text()
 
 
-def test_an_unknown_name_is_refused_with_the_nearest(new_run: NewRun, tmp_path: Path) -> None:
+def test_an_unknown_run_name_is_refused_with_the_nearest(new_run: NewRun, tmp_path: Path) -> None:
     for name in ("sft-small-1", "pretrain-1"):
         new_run(name, [ENDED])
     with pytest.raises(InputError, match="sft-small-1"):
@@ -106,21 +106,21 @@ def test_an_unknown_name_is_refused_with_the_nearest(new_run: NewRun, tmp_path: 
         find(tmp_path / "none", None)
 
 
-def test_a_record_that_cannot_be_read_hides_no_other(new_run: NewRun, tmp_path: Path) -> None:
+def test_an_unreadable_record_hides_no_other_run(new_run: NewRun, tmp_path: Path) -> None:
     new_run("sft-1", [ENDED]).record.write_text("{")
     new_run("sft-2", [ENDED])
     found = {run.name: run for run in every(tmp_path / "logs")}
     assert (found["sft-1"].status, found["sft-2"].status) == ("unreadable", "finished")
 
 
-def test_a_run_that_ended_in_words_is_left_alone(new_run: NewRun) -> None:
+def test_a_run_with_an_end_is_not_certified_again(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED])
     run = look(run_dir)
     assert (run.alive, run.status, len(ends(run_dir))) == (False, "finished", 1)
     assert run.to_json()["exit_code"] == 0
 
 
-def test_a_run_that_nobody_speaks_for_gets_its_certificate_once(new_run: NewRun) -> None:
+def test_a_run_without_supervisor_is_certified_once(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED], [STARTED, PLAN, step(7)])
     looking = [threading.Thread(target=look, args=(run_dir,)) for _ in range(8)]
     for thread in looking:
@@ -134,14 +134,14 @@ def test_a_run_that_nobody_speaks_for_gets_its_certificate_once(new_run: NewRun)
     assert look(run_dir).status == "killed"
 
 
-def test_a_restart_of_the_machine_is_told_by_the_boot(new_run: NewRun) -> None:
+def test_a_restart_of_the_machine_is_recognized_by_the_boot_id(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     holder = {"pid": 1, "start": "1", "boot": "the one before", "run": "sft-1", "run_dir": str(run_dir.path)}
     write_json(run_dir.path / ".lock", holder)
     assert look(run_dir).status == "machine_restarted"
 
 
-def test_an_attempt_that_never_wrote_a_word_is_certified_too(new_run: NewRun) -> None:
+def test_an_attempt_without_events_is_certified_too(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7), ENDED])
     write_json(run_dir.processes, {"attempt": 2, "supervisor": {}, "ranks": []})
     assert look(run_dir).status == "killed"
@@ -183,7 +183,7 @@ def test_a_run_is_alive_while_one_of_its_locks_is_held(new_run: NewRun, held: st
     assert look(run_dir).status == "killed"
 
 
-def test_a_folder_that_another_run_holds_does_not_make_this_one_alive(new_run: NewRun, tmp_path: Path) -> None:
+def test_another_runs_lock_does_not_make_a_run_alive(new_run: NewRun, tmp_path: Path) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     output = Path(str(run_dir.read_record().config["output_dir"]))
     lock = FolderLock.acquire(output, "sft-2", tmp_path / "logs" / "sft-2")
@@ -205,9 +205,7 @@ def test_a_test_is_not_paused(new_run: NewRun) -> None:
         stop(run, why="pause")
 
 
-def test_ending_at_once_leaves_later_processes_with_the_same_pids_alone(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ending_at_once_spares_reused_pids(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     mine = {"pid": os.getpid(), "start": "1", "boot": "another"}
     write_json(run_dir.processes, {"attempt": 1, "supervisor": mine, "ranks": [mine]})
@@ -219,7 +217,7 @@ def test_ending_at_once_leaves_later_processes_with_the_same_pids_alone(
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_ending_at_once_leaves_a_process_alone_that_does_not_have_the_lock(new_run: NewRun, removed: bool) -> None:
+def test_ending_at_once_spares_processes_without_the_lock(new_run: NewRun, removed: bool) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     run_dir.trainer_output.touch()
     output = run_dir.read_record().output.path
@@ -283,9 +281,7 @@ def test_the_model_of_an_older_run_is_where_it_was_moved(two_of_one_preset: tupl
         assert cached == run
 
 
-def test_a_model_that_is_moved_aside_later_is_found_though_the_log_is_not_read_again(
-    new_run: NewRun, tmp_path: Path
-) -> None:
+def test_a_model_moved_aside_later_is_found(new_run: NewRun, tmp_path: Path) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(9), ENDED])
     output = run_dir.read_record().output
     output.best.mkdir(parents=True)
@@ -296,13 +292,13 @@ def test_a_model_that_is_moved_aside_later_is_found_though_the_log_is_not_read_a
     assert run.to_json()["model"] == str(output.path / "earlier" / "sft-1" / "best")
 
 
-def test_a_model_that_is_gone_is_not_told(new_run: NewRun) -> None:
+def test_a_deleted_model_is_not_shown(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(9), ENDED])
     assert look(run_dir).to_json()["model"] is None
 
 
 @pytest.mark.parametrize("others", [["sft-1"], ["sft-1", "sft-1", "sft-10"], ["sft-10"], []])
-def test_of_several_moved_aside_before_ids_the_newest_of_that_name_is_meant(tmp_path: Path, others: list[str]) -> None:
+def test_without_ids_the_newest_output_moved_aside_is_meant(tmp_path: Path, others: list[str]) -> None:
     output = OutputDir(tmp_path / "out")
     for number, name in enumerate([*others, "sft-2"]):
         output.set_aside()
@@ -314,7 +310,7 @@ def test_of_several_moved_aside_before_ids_the_newest_of_that_name_is_meant(tmp_
     assert steps == [number for number, name in enumerate(others) if name == "sft-1"][-1:]
 
 
-def test_of_several_of_one_name_that_were_moved_aside_the_one_with_the_runs_id_is_meant(tmp_path: Path) -> None:
+def test_output_moved_aside_is_found_by_the_runs_id(tmp_path: Path) -> None:
     output, ids = OutputDir(tmp_path / "out"), [new_id() for _ in range(3)]
     for number, id in enumerate(ids):  # of runs in other folders of logs
         output.set_aside()
@@ -328,7 +324,7 @@ def test_of_several_of_one_name_that_were_moved_aside_the_one_with_the_runs_id_i
 
 
 @pytest.mark.parametrize("closed", ["", "run.json", "events.jsonl"])
-def test_a_run_that_may_not_be_read_is_listed_with_the_reason(
+def test_an_unreadable_run_is_listed_with_the_reason(
     new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
     monkeypatch.chdir(tmp_path)  # as people call it: the reason follows a path as short as theirs
@@ -351,16 +347,14 @@ def test_a_run_that_may_not_be_read_is_listed_with_the_reason(
     assert {run.name: run.status for run in every(Path("logs"), found)} == dict.fromkeys(found, "finished")
 
 
-def test_output_that_may_not_be_read_is_an_error(new_run: NewRun) -> None:
+def test_unreadable_output_is_an_error(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [ENDED])
     run_dir.trainer_output.touch(0)
     with enforced(), pytest.raises(InputError, match=r"trainer\.log cannot be read: Permission denied"):
         listing.print_output(run_dir)
 
 
-def test_output_with_a_hole_of_a_terabyte_is_printed_at_once(
-    new_run: NewRun, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_with_a_terabyte_hole_is_printed_at_once(new_run: NewRun, capsys: pytest.CaptureFixture[str]) -> None:
     run_dir = new_run("sft-1", [ENDED])
     run_dir.trainer_output.write_text("before\n")
     with run_dir.trainer_output.open("r+b") as file:
@@ -382,7 +376,7 @@ def _closed(run_dir: RunDir) -> None:
 
 
 @pytest.mark.parametrize("made_so", [_linked, _closed, lambda run_dir: run_dir.events.chmod(0o444)])
-def test_how_a_run_ended_is_told_where_it_cannot_be_written(
+def test_an_end_that_cannot_be_written_is_shown(
     new_run: NewRun,
     made_so: Callable[[RunDir], None],
     capsys: pytest.CaptureFixture[str],
@@ -417,7 +411,7 @@ PLANTED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("name", ["events.jsonl", "run.json", "snapshot.json", "processes.json", ".lock", "control"])
 @pytest.mark.parametrize("planted", PLANTED)
-def test_looking_at_runs_neither_waits_nor_writes_elsewhere(
+def test_listing_runs_neither_waits_nor_writes_elsewhere(
     new_run: NewRun, tmp_path: Path, name: str, planted: str
 ) -> None:
     """The attempt has no end, so that whoever looks would write one."""
@@ -432,7 +426,7 @@ def test_looking_at_runs_neither_waits_nor_writes_elsewhere(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "victim"]
 
 
-def test_a_run_is_the_one_in_the_folder_that_was_named_though_one_here_has_its_name(
+def test_a_path_means_its_run_and_not_a_namesake_here(
     new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = new_run("sft-1", [ENDED])
@@ -447,9 +441,7 @@ def test_a_run_is_the_one_in_the_folder_that_was_named_though_one_here_has_its_n
     assert find(Path("logs"), ".").path == theirs.path
 
 
-def test_looking_at_a_run_that_was_just_deleted_does_not_make_it_again(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_viewing_a_deleted_run_does_not_recreate_it(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(5)])
 
     def deleted(*_: object) -> bool:
@@ -461,7 +453,7 @@ def test_looking_at_a_run_that_was_just_deleted_does_not_make_it_again(
     assert not run_dir.path.exists()
 
 
-def test_the_screen_is_opened_on_the_run_in_the_folder_that_was_named(
+def test_the_screen_opens_the_run_of_the_named_folder(
     new_run: NewRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs, opened = new_run("sft-1", [ENDED]), list[Path]()

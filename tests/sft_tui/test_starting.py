@@ -51,7 +51,7 @@ def cut_run(settings: dict[str, Any], finished: bool = False) -> OutputDir:
     return output
 
 
-def test_the_command_line_goes_over_the_preset(settings: dict[str, Any]) -> None:
+def test_the_command_line_overrides_the_preset(settings: dict[str, Any]) -> None:
     record = plan_run("sft-small", {**settings, "epochs": 5})
     assert record.config["epochs"] == 5
     assert record.config["warmup_steps"] == 100
@@ -66,7 +66,7 @@ def test_a_missing_file_is_refused_before_anything_is_written(settings: dict[str
     assert not Path("out").exists()
 
 
-def test_an_unfinished_run_is_not_lost_unawares(settings: dict[str, Any]) -> None:
+def test_a_start_does_not_overwrite_an_unfinished_run(settings: dict[str, Any]) -> None:
     cut_run(settings)
     with pytest.raises(InputError, match=r"sft-small-1, cut at step 5 of 10.*sft-tui resume sft-small-1.*--fresh"):
         plan_run("sft-small", settings)
@@ -127,7 +127,7 @@ def cut_record(settings: dict[str, Any], finished: bool = False) -> RunRecord:
     return record
 
 
-def test_a_run_goes_on_with_what_it_had_and_what_is_given_now(settings: dict[str, Any]) -> None:
+def test_a_resume_combines_old_settings_with_new_ones(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     again = plan_resume(record, {"save_steps": 9})
     assert (again.run, again.resume, again.fresh, again.force, again.accepted) == (
@@ -142,7 +142,7 @@ def test_a_run_goes_on_with_what_it_had_and_what_is_given_now(settings: dict[str
     assert again.overrides["save_steps"][1] == 9
 
 
-def test_more_epochs_and_a_fix_may_change_what_a_resume_may_not(settings: dict[str, Any]) -> None:
+def test_more_epochs_and_a_fix_may_change_settings(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     assert plan_resume(record, {"epochs": 9, "seed": 5}).accepted == ["epochs"]
     fixed = plan_resume(record, {"seed": 5}, fix={"learn_rate": 1e-5})
@@ -150,13 +150,13 @@ def test_more_epochs_and_a_fix_may_change_what_a_resume_may_not(settings: dict[s
     assert plan_resume(record, {"seed": 5}, force=True).force
 
 
-def test_what_the_user_says_goes_over_the_fix(settings: dict[str, Any]) -> None:
+def test_the_users_settings_override_the_fix(settings: dict[str, Any]) -> None:
     again = plan_resume(cut_record(settings), {"micro_batch_tokens": 50}, fix={"micro_batch_tokens": 200})
     assert again.config["micro_batch_tokens"] == 50
 
 
 @pytest.mark.parametrize("missing", ["train_file", "validation_file", "tokenizer"])
-def test_a_file_that_went_missing_is_named_before_the_run_goes_on(settings: dict[str, Any], missing: str) -> None:
+def test_a_file_missing_since_is_named_before_a_resume(settings: dict[str, Any], missing: str) -> None:
     record = cut_record(settings)
     Path(settings[missing]).unlink()
     with pytest.raises(InputError, match=f"--{missing}"):
@@ -165,7 +165,7 @@ def test_a_file_that_went_missing_is_named_before_the_run_goes_on(settings: dict
     assert plan_resume(record, {missing: "moved"}).config[missing] == "moved"
 
 
-def test_a_run_whose_folder_is_in_use_does_not_go_on(settings: dict[str, Any]) -> None:
+def test_a_run_whose_folder_is_in_use_does_not_resume(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     lock = FolderLock.acquire(Path("out"), "sft-small-9", Path("logs"))
     with pytest.raises(BusyError, match="sft-small-9"):
@@ -173,7 +173,7 @@ def test_a_run_whose_folder_is_in_use_does_not_go_on(settings: dict[str, Any]) -
     lock.release()
 
 
-def test_a_run_whose_checkpoints_were_set_aside_does_not_go_on_with_those_of_another(settings: dict[str, Any]) -> None:
+def test_a_resume_does_not_use_another_runs_checkpoints(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     output = OutputDir(Path("out"))
     write_json(output.owner_file, {**output.owner(), "run": "sft-small-2", "id": new_id()})
@@ -181,7 +181,7 @@ def test_a_run_whose_checkpoints_were_set_aside_does_not_go_on_with_those_of_ano
         plan_resume(record, {})
 
 
-def test_a_test_does_not_go_on(settings: dict[str, Any]) -> None:
+def test_a_test_cannot_be_resumed(settings: dict[str, Any]) -> None:
     tested = plan_run("sft-small", {**settings, "test_file": "valid"}, job="test")
     with pytest.raises(InputError, match="only training can be resumed"):
         plan_resume(tested, {})
@@ -195,11 +195,11 @@ def test_a_finished_run_is_over_unless_it_is_asked_for_more_epochs(
     assert is_finished(plan_resume(record, {} if epochs is None else {"epochs": epochs})) == over
 
 
-def test_a_run_that_was_cut_is_not_finished(settings: dict[str, Any]) -> None:
+def test_an_interrupted_run_is_not_finished(settings: dict[str, Any]) -> None:
     assert not is_finished(plan_resume(cut_record(settings), {}))
 
 
-def test_a_finished_run_has_something_left_while_it_is_to_be_exported(settings: dict[str, Any]) -> None:
+def test_a_finished_run_can_resume_for_its_export(settings: dict[str, Any]) -> None:
     record = cut_record(settings, finished=True)
     said = nothing_left(plan_resume(record, {}))
     assert said is not None
@@ -213,7 +213,7 @@ def test_a_finished_run_has_something_left_while_it_is_to_be_exported(settings: 
         nothing_left(asked)
 
 
-def test_what_an_earlier_attempt_was_asked_for_is_not_asked_of_the_next(settings: dict[str, Any]) -> None:
+def test_a_request_to_an_earlier_attempt_does_not_carry_over(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     run_dir = RunDir(Path("logs/sft-small-1"))
     run_dir.request_stop("pause")
@@ -224,7 +224,7 @@ def test_what_an_earlier_attempt_was_asked_for_is_not_asked_of_the_next(settings
     assert opened.record.resume_option == record.resume_option == "sft-tui resume sft-small-1"
 
 
-def test_the_command_that_goes_on_names_the_folder_of_the_logs_where_it_is_not_the_usual_one(
+def test_the_resume_command_names_an_unusual_logs_folder(
     settings: dict[str, Any],
 ) -> None:
     record = open_run_dir(Path("my logs"), plan_run("sft-small", settings)).record
@@ -281,7 +281,7 @@ NAMED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("named", NAMED)
-def test_an_owner_file_that_names_a_foreign_folder_has_it_left_alone(settings: dict[str, Any], named: str) -> None:
+def test_a_foreign_folder_in_an_owner_file_is_left_alone(settings: dict[str, Any], named: str) -> None:
     output, theirs = cut_run(settings), Path("theirs")
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("precious")
@@ -298,7 +298,7 @@ def test_an_owner_file_that_names_a_foreign_folder_has_it_left_alone(settings: d
 
 
 @pytest.mark.parametrize("name", ["../theirs", "..", "", "sub/../../theirs"])
-def test_a_record_whose_name_leads_elsewhere_opens_nothing_there(settings: dict[str, Any], name: str) -> None:
+def test_a_record_with_a_path_as_name_opens_nothing_there(settings: dict[str, Any], name: str) -> None:
     record = replace(plan_run("sft-small", settings), run=name, resume=True)
     for folder in ("theirs", "logs/sub"):
         Path(folder).mkdir(parents=True)
@@ -308,7 +308,7 @@ def test_a_record_whose_name_leads_elsewhere_opens_nothing_there(settings: dict[
     assert json.loads(Path("theirs/run.json").read_text()) == asdict(record)
 
 
-def test_a_run_of_the_same_name_from_another_folder_of_logs_is_not_taken_for_this_one(settings: dict[str, Any]) -> None:
+def test_a_namesake_in_another_logs_folder_is_another_run(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     RunDir(Path("logs/sft-small-1")).write_record(replace(record, id=new_id()))
     with pytest.raises(InputError, match=r"no longer in out: the folder belongs to .*logs/sft-small-1"):
@@ -330,9 +330,7 @@ def without_ids(output: OutputDir) -> RunDir:
 
 
 @pytest.mark.parametrize("again", ["by its preset", "by its name", "after a refusal"])
-def test_a_run_from_before_ids_resumes_in_its_own_folder_with_its_own_settings(
-    settings: dict[str, Any], again: str
-) -> None:
+def test_a_run_without_id_resumes_with_its_own_settings(settings: dict[str, Any], again: str) -> None:
     run_dir = without_ids(cut_run(settings))
     if again == "by its preset":
         record = plan_run("sft-small", {"output_dir": "out"}, resume=True)
@@ -350,7 +348,7 @@ def test_a_run_from_before_ids_resumes_in_its_own_folder_with_its_own_settings(
     assert found.path == Path("out")
 
 
-def test_a_run_from_before_ids_is_not_taken_for_one_of_its_name_in_other_logs(settings: dict[str, Any]) -> None:
+def test_a_run_without_id_is_not_taken_for_a_namesake(settings: dict[str, Any]) -> None:
     run_dir = without_ids(cut_run(settings))
     shutil.copytree("logs", "other logs")
     record = plan_run("sft-small", {"output_dir": "out"}, resume=True)
@@ -358,9 +356,7 @@ def test_a_run_from_before_ids_is_not_taken_for_one_of_its_name_in_other_logs(se
 
 
 @pytest.mark.parametrize("said_by", ["its owner file", "its newest checkpoint"])
-def test_contents_without_their_run_resume_with_the_settings_they_were_made_with_and_write_where_the_preset_says(
-    settings: dict[str, Any], said_by: str
-) -> None:
+def test_checkpoints_without_their_run_resume_with_their_settings(settings: dict[str, Any], said_by: str) -> None:
     output = cut_run(settings)
     made_with = RunDir(Path("logs/sft-small-1")).read_record().config | {
         "save_steps": 11, "seed": 5, "token_store": "/elsewhere", "export_state_dict": "/elsewhere/x.bin",
@@ -402,7 +398,7 @@ def test_a_resume_starts_as_many_processes_as_made_the_checkpoint(
 
 @pytest.mark.parametrize("said_by", ["the record", "the settings", "the checkpoint"])
 @pytest.mark.parametrize("processes", [12, 1024])
-def test_a_number_in_a_file_starts_no_more_processes_than_the_machine_has_room_for(
+def test_a_checkpoint_starts_no_more_processes_than_fit(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, said_by: str, processes: int
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(4))
@@ -421,7 +417,7 @@ def test_a_number_in_a_file_starts_no_more_processes_than_the_machine_has_room_f
 
 
 @pytest.mark.parametrize("said", [-1, 0, True, "12", 1e400, None, [12]])
-def test_what_is_no_number_of_processes_in_a_checkpoint_is_passed_over(settings: dict[str, Any], said: Any) -> None:
+def test_an_invalid_number_of_processes_is_ignored(settings: dict[str, Any], said: Any) -> None:
     record = cut_record(settings)
     made_by(record.output, said)
     assert plan_resume(replace(record, processes=1), {}).processes == 1
@@ -469,7 +465,7 @@ def kept(run_dir: RunDir) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("record", ["of now", "of before"])
-def test_a_run_of_another_project_resumes_there_with_the_files_of_that_project(
+def test_a_run_of_another_project_resumes_with_its_files(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, record: str
 ) -> None:
     run_dir = RunDir(project / "logs" / "sft-small-1")
@@ -503,7 +499,7 @@ def test_a_run_of_another_project_resumes_there_with_the_files_of_that_project(
     assert run_dir.read_record().config["output_dir"] == "out"
 
 
-def test_a_run_whose_logs_are_in_another_folder_keeps_the_files_of_where_it_was_started(
+def test_a_run_with_logs_elsewhere_keeps_its_working_folder(
     tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = open_run_dir(tmp_path / "far" / "logs", plan_run("sft-small", settings)).run_dir
@@ -514,7 +510,7 @@ def test_a_run_whose_logs_are_in_another_folder_keeps_the_files_of_where_it_was_
     assert plan_resume(record, {}).config == record.config
 
 
-def test_an_output_folder_that_was_copied_alone_is_not_the_originals(tmp_path: Path, project: Path) -> None:
+def test_a_copied_output_folder_is_not_the_originals(tmp_path: Path, project: Path) -> None:
     shutil.copytree(project / "out", tmp_path / "copy" / "out")
     assert RunDir.of(OutputDir(project / "out")) is not None
     assert RunDir.of(OutputDir(tmp_path / "copy" / "out")) is None
@@ -532,7 +528,7 @@ def test_a_run_that_cannot_be_started_leaves_nothing(settings: dict[str, Any]) -
 
 @pytest.mark.parametrize("fault", [errno.ENOMEM, errno.EAGAIN, errno.ENOENT, errno.EMFILE])
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_supervisor_that_the_system_does_not_start_is_said_in_a_sentence_and_leaves_nothing_running(
+def test_a_supervisor_that_cannot_start_leaves_nothing_running(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, fault: int, resumed: bool
 ) -> None:
     record = plan_resume(cut_record(settings), {}) if resumed else plan_run("sft-small", settings)
@@ -556,9 +552,7 @@ def test_a_supervisor_that_the_system_does_not_start_is_said_in_a_sentence_and_l
 
 
 @pytest.mark.parametrize("name", ["events.jsonl", "trainer.log", "supervisor.log"])
-def test_a_file_that_a_resumed_run_could_not_write_is_named_before_it_starts(
-    settings: dict[str, Any], name: str
-) -> None:
+def test_a_resume_that_could_not_write_is_refused_first(settings: dict[str, Any], name: str) -> None:
     record = cut_record(settings)
     Path("logs/sft-small-1", name).unlink(missing_ok=True)
     Path("logs/sft-small-1", name).symlink_to("../../train")

@@ -74,7 +74,7 @@ def half_of_the_demo(*told: Event, continued: bool = True) -> RunDir:
         (True, True, "done", []),
     ],
 )
-def test_the_demo_is_continued_where_it_is(
+def test_the_demo_continues_where_it_stopped(
     begun: list[tuple[str, bool]], first: bool | None, second: bool | None, stage: str, started: list[Any]
 ) -> None:
     for half, finished in ((FIRST, first), (SECOND, second)):
@@ -86,7 +86,7 @@ def test_the_demo_is_continued_where_it_is(
     assert run == (f"{started[-1][0]}-1" if started else "")
 
 
-def test_a_demo_that_runs_is_found_and_not_started_again(begun: list[tuple[str, bool]]) -> None:
+def test_a_running_demo_is_found_and_not_started_again(begun: list[tuple[str, bool]]) -> None:
     output = Path(preset(FIRST).config.output_dir)
     lock = FolderLock.acquire(output, "demo-pretrain-7", Path("logs/demo-pretrain-7"))
     try:
@@ -96,7 +96,7 @@ def test_a_demo_that_runs_is_found_and_not_started_again(begun: list[tuple[str, 
     assert begun == []
 
 
-def test_of_two_that_begin_the_demo_one_waits_for_the_other(
+def test_of_two_demo_starts_one_waits_for_the_other(
     begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(story, "PREPARED_SECONDS", 0.0)
@@ -109,7 +109,7 @@ def test_of_two_that_begin_the_demo_one_waits_for_the_other(
 
 
 @pytest.mark.parametrize(("finished", "continued", "started"), [(True, True, 1), (False, True, 0), (True, False, 0)])
-def test_the_second_half_follows_a_first_one_that_is_finished_and_of_the_demo(
+def test_the_second_half_follows_only_the_demos_first(
     begun: list[tuple[str, bool]], finished: bool, continued: bool, started: int
 ) -> None:
     own(FIRST, finished=finished)
@@ -121,7 +121,7 @@ def test_the_second_half_follows_a_first_one_that_is_finished_and_of_the_demo(
     assert begun == [(SECOND, False)] * started
 
 
-def test_what_keeps_the_second_half_from_starting_is_in_the_log_of_the_first(begun: list[tuple[str, bool]]) -> None:
+def test_a_second_half_that_cannot_start_is_in_the_firsts_log(begun: list[tuple[str, bool]]) -> None:
     assert begun == []
     run_dir = half_of_the_demo(STARTED, PLAN, step(1), FINISHED)
 
@@ -135,7 +135,7 @@ def test_what_keeps_the_second_half_from_starting_is_in_the_log_of_the_first(beg
     assert runs.look(run_dir).status == "finished"
 
 
-def test_half_a_demo_says_that_it_is_half(begun: list[tuple[str, bool]]) -> None:
+def test_half_a_demo_says_so(begun: list[tuple[str, bool]]) -> None:
     assert begun == []
     own(FIRST, finished=True)
     one = runs.look(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
@@ -145,7 +145,7 @@ def test_half_a_demo_says_that_it_is_half(begun: list[tuple[str, bool]]) -> None
     assert story.what_remains(one, "en") == ""
 
 
-def test_who_waits_for_the_second_half_starts_it_where_nobody_else_does(
+def test_a_waiting_viewer_starts_the_second_half(
     begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(story, "PATIENCE_SECONDS", 0.0)

@@ -22,7 +22,7 @@ def called(folder: Path, script: str, *, lang: str = "C.UTF-8") -> "subprocess.C
 
 @pytest.mark.parametrize("unbuffered", ["", "export PYTHONUNBUFFERED=1;"])
 @pytest.mark.parametrize("words", ["presets", "run --help"])
-def test_a_full_standard_output_is_told_in_a_sentence(tmp_path: Path, words: str, unbuffered: str) -> None:
+def test_a_full_stdout_is_reported(tmp_path: Path, words: str, unbuffered: str) -> None:
     result = called(tmp_path, f"{unbuffered} sft {words} > /dev/full")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == "error: standard output cannot be written: No space left on device."
@@ -30,23 +30,23 @@ def test_a_full_standard_output_is_told_in_a_sentence(tmp_path: Path, words: str
     assert "Exception ignored" not in result.stderr
 
 
-def test_a_full_standard_output_is_told_in_chinese(tmp_path: Path) -> None:
+def test_a_full_stdout_is_reported_in_chinese(tmp_path: Path) -> None:
     assert "错误：无法写入标准输出：" in called(tmp_path, "sft presets > /dev/full", lang="zh_CN.UTF-8").stderr
 
 
-def test_a_reader_that_leaves_is_nothing_to_speak_of(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert called(tmp_path, "sft presets show sft | head -1 > /dev/null").stderr == ""
 
 
 @pytest.mark.parametrize("words", ["check sft-small", "run sft-small", "data check x.parquet"])
-def test_a_folder_that_was_removed_is_told_in_a_sentence(tmp_path: Path, words: str) -> None:
+def test_a_removed_working_folder_is_reported(tmp_path: Path, words: str) -> None:
     result = called(tmp_path, f"mkdir gone && cd gone && rmdir ../gone && sft {words}")
     assert result.returncode == 2
     assert "The folder that this was called in no longer exists." in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_the_guides_script_tells_of_a_removed_folder_too(tmp_path: Path) -> None:
+def test_the_guides_script_reports_a_removed_folder_too(tmp_path: Path) -> None:
     script = Path(train_low_mem.__file__)
     (tmp_path / script.name).symlink_to(script)
     line = f"mkdir gone && cd gone && rmdir ../gone && '{sys.executable}' ../{script.name} train"
@@ -56,7 +56,7 @@ def test_the_guides_script_tells_of_a_removed_folder_too(tmp_path: Path) -> None
     assert "Traceback" not in result.stderr
 
 
-def test_help_is_printed_in_a_folder_that_was_removed(tmp_path: Path) -> None:
+def test_help_works_in_a_removed_folder(tmp_path: Path) -> None:
     result = called(tmp_path, "mkdir gone && cd gone && rmdir ../gone && sft --help")
     assert (result.returncode, result.stderr) == (0, "")
     assert "Commands" in result.stdout

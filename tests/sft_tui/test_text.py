@@ -10,7 +10,7 @@ from sft_tui.text import cut, duration, number, pad, safe, size, width
 
 
 @given(st.text(alphabet=st.characters()))
-def test_nothing_a_terminal_would_obey_is_left(text: str) -> None:
+def test_no_terminal_control_is_left(text: str) -> None:
     shown = safe(text)
     assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]
     assert not set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\ufeff") & set(shown)
@@ -45,22 +45,22 @@ def test_long_text_is_cut_visibly() -> None:
     ("seconds", "shown"),
     [(0.4, "0 s"), (47, "47 s"), (59.7, "1 min 00 s"), (725, "12 min 05 s"), (12_000, "3 h 20 min")],
 )
-def test_durations(seconds: float, shown: str) -> None:
+def test_durations_are_formatted(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
 
 
 @pytest.mark.parametrize(("count", "shown"), [(12, "12 B"), (16_935_700, "16.94 MB"), (2.9e9, "2.90 GB")])
-def test_sizes(count: float, shown: str) -> None:
+def test_sizes_are_formatted(count: float, shown: str) -> None:
     assert size(count) == shown
 
 
 @pytest.mark.parametrize(("value", "shown"), [(5e-5, "5e-05"), (25.0, "25"), (3, "3"), ("", "-"), ("a\x1b", "a␛")])
-def test_setting_values(value: object, shown: str) -> None:
+def test_setting_values_are_formatted(value: object, shown: str) -> None:
     assert number(value) == shown
 
 
 @given(st.text("ab 你好，👩", max_size=30), st.integers(1, 40))
-def test_a_text_is_cut_and_padded_to_columns_not_to_characters(text: str, columns: int) -> None:
+def test_text_is_cut_and_padded_by_columns(text: str, columns: int) -> None:
     shown = cut(text, columns)
     assert width(shown) <= columns
     assert shown == text or (shown.endswith("…") and text.startswith(shown[:-1]))

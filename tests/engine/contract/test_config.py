@@ -101,7 +101,7 @@ def test_the_defaults_are_allowed() -> None:
 
 
 @pytest.mark.parametrize("name", BOUNDED_BELOW)
-def test_a_number_below_its_range_is_refused_with_name_value_and_rule(name: str) -> None:
+def test_a_number_below_its_range_is_refused_by_name(name: str) -> None:
     rule = setting_of(name)
     low = rule.low
     assert low is not None
@@ -117,7 +117,7 @@ def test_a_number_below_its_range_is_refused_with_name_value_and_rule(name: str)
 
 
 @pytest.mark.parametrize("name", BOUNDED_ABOVE)
-def test_a_number_above_its_range_is_refused_with_name_value_and_the_exact_bound(name: str) -> None:
+def test_a_number_above_its_range_is_refused_with_the_bound(name: str) -> None:
     high = setting_of(name).high
     assert high is not None
     value = int(high) + 1 if KINDS[name] is int else high + 0.5
@@ -148,19 +148,19 @@ def test_the_upper_bound_itself_is_allowed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FLOATS)
-def test_a_number_that_is_none_is_refused(name: str) -> None:
+def test_nan_is_refused(name: str) -> None:
     for value in (math.nan, math.inf, -math.inf):
         assert refusal(name, value).message.what().startswith(f"{name} = {value}")
 
 
-def test_infinity_is_refused_for_a_reason_that_it_does_not_meet() -> None:
+def test_infinity_is_refused_with_a_reason_that_is_true() -> None:
     rule = refusal("max_grad_norm", math.inf).message.args["rule"]
 
     assert "finite" in str(rule)
 
 
 @pytest.mark.parametrize(("name", "sign"), [("seed", 1), ("epochs", -1), ("learn_rate", 1), ("max_grad_norm", 1)])
-def test_a_number_too_large_for_a_float_is_refused_like_every_other(name: str, sign: int) -> None:
+def test_a_number_too_large_for_a_float_is_refused(name: str, sign: int) -> None:
     assert name in str(refusal(name, sign * 10**400))
 
 
@@ -168,7 +168,7 @@ def test_a_number_too_large_for_a_float_is_refused_like_every_other(name: str, s
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_value_of_another_kind_is_refused_with_the_right_one(name: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused_with_the_right_one(name: str) -> None:
     wrong: dict[type, list[Any]] = {
         int: [True, False, "3", "", None, [3], b"3", 1.0, 1.5, math.nan],
         float: [True, False, "3", "", None, [3], b"3"],
@@ -180,12 +180,12 @@ def test_a_value_of_another_kind_is_refused_with_the_right_one(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", FLOATS)
-def test_a_whole_number_will_do_where_a_fraction_may_stand(name: str) -> None:
+def test_an_integer_is_accepted_for_a_float(name: str) -> None:
     check_value(name, 0 if name in ("dropout_rate", "weight_decay") else 1)
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_a_choice_must_be_one_of_those_named(name: str) -> None:
+def test_an_unknown_choice_is_refused(name: str) -> None:
     rule = setting_of(name)
     for choice in rule.choices:
         check_value(name, choice)
@@ -213,7 +213,7 @@ def test_fewer_than_two_checkpoints_are_not_enough(count: int) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(name=st.sampled_from(sorted(FIELDS)), value=ANYTHING)
-def test_a_value_is_either_allowed_or_refused_with_the_name_of_its_setting(name: str, value: Any) -> None:
+def test_every_value_is_allowed_or_refused_by_name(name: str, value: Any) -> None:
     try:
         check_value(name, value)
     except InputError as refused:
@@ -277,7 +277,7 @@ def test_every_setting_is_read_back_from_json(name: str) -> None:
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 
-def test_settings_of_another_version_are_read_with_the_defaults_of_this_one() -> None:
+def test_settings_of_another_version_get_this_versions_defaults() -> None:
     values = {**to_json(replace(RunConfig(), seed=7)), "colour": "green"}
     del values["epochs"]
 
@@ -294,7 +294,7 @@ def test_a_bad_value_is_not_read_back(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_resumed_run_may_change_only_what_no_step_depends_on(name: str) -> None:
+def test_a_resume_may_change_only_settings_no_step_depends_on(name: str) -> None:
     then, now = RunConfig(), replace(RunConfig(), **{name: another(name)})
 
     differences = differences_on_resume(json.loads(json.dumps(to_json(then))), now)
@@ -305,7 +305,7 @@ def test_a_resumed_run_may_change_only_what_no_step_depends_on(name: str) -> Non
         assert differences == {name: [FIELDS[name].default, another(name)]}
 
 
-def test_whatever_a_step_computes_with_is_not_free() -> None:
+def test_settings_that_affect_a_step_must_stay_on_resume() -> None:
     computing = {
         name for name in FIELDS if setting_of(name).group in ("training", "model", "data") and name not in FREE
     }
@@ -314,11 +314,11 @@ def test_whatever_a_step_computes_with_is_not_free() -> None:
     assert not {name for name in computing if setting_of(name).free_on_resume}
 
 
-def test_a_setting_that_the_checkpoint_does_not_know_is_no_difference() -> None:
+def test_a_setting_unknown_to_the_checkpoint_is_no_difference() -> None:
     assert differences_on_resume({"seed": 23333, "colour": "green"}, RunConfig()) == {}
 
 
-def test_the_fix_for_a_lack_of_memory_is_one_that_a_resumed_run_may_make() -> None:
+def test_the_out_of_memory_fix_is_allowed_on_resume() -> None:
     config = RunConfig()
 
     fix = certificate.smaller_budget(RunRecord("sft-1", "sft", "train", to_json(config)))

@@ -67,7 +67,7 @@ def test_every_text_is_read_back(text: str, tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(content=st.binary())
-def test_no_bytes_make_reading_fail(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_bytes_can_be_read_as_json(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     path.write_bytes(content)
 
@@ -75,18 +75,18 @@ def test_no_bytes_make_reading_fail(content: bytes, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize("content", [b"[1]", b"null", b'"a"', b"1" * 5000, b'{"a":' * 100_000], ids=ascii_start)
-def test_what_is_no_object_reads_as_an_empty_one(content: bytes, tmp_path: Path) -> None:
+def test_json_that_is_not_an_object_reads_as_an_empty_one(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content)
 
     assert read_json(tmp_path / "a.json") == {}
 
 
-def test_what_is_not_there_reads_as_an_empty_object(tmp_path: Path) -> None:
+def test_a_missing_file_reads_as_an_empty_object(tmp_path: Path) -> None:
     assert read_json(tmp_path / "none.json") == {}
     assert read_json(tmp_path) == {}
 
 
-def test_free_space_is_known_before_the_folder_is_there(tmp_path: Path, monkeypatch: Patch) -> None:
+def test_free_space_is_known_before_the_folder_exists(tmp_path: Path, monkeypatch: Patch) -> None:
     asked: list[Path] = []
 
     def usage(path: Path) -> Any:

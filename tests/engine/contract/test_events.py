@@ -172,7 +172,7 @@ def simple_fields(kind: str) -> dict[str, Any]:
 # --- round trip
 
 
-def test_every_event_has_a_kind_of_its_own() -> None:
+def test_event_kinds_are_unique() -> None:
     declared = [each for each in Event.__subclasses__() if each is not events.Unknown]
 
     assert len(EVENT_TYPES) == len(declared) == 15
@@ -180,7 +180,7 @@ def test_every_event_has_a_kind_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_field_of_an_event_hides_one_of_its_envelope(kind: str) -> None:
+def test_no_event_field_hides_an_envelope_field(kind: str) -> None:
     assert not set(hints(EVENT_TYPES[kind])) & {*ON_THE_WIRE, "kind"}
 
 
@@ -210,7 +210,7 @@ def test_an_unknown_event_is_read_back_as_it_was_written(name: str, fields: dict
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")])
-def test_what_json_has_no_number_for_is_written_as_text(value: float, text: str) -> None:
+def test_nan_and_infinity_are_written_as_text(value: float, text: str) -> None:
     fields = {**simple_fields("eval"), "loss": value}
 
     line = encode(Record(ENVELOPE, events.Eval(**fields)))
@@ -228,7 +228,7 @@ def test_a_line_carries_the_schema_and_the_envelope() -> None:
     assert body == {**ON_THE_WIRE, "kind": "heartbeat", **fields}
 
 
-def test_a_message_says_itself_for_a_reader_who_does_not_know_it() -> None:
+def test_a_message_carries_its_text_for_older_readers() -> None:
     body = check_line(encode(Record(ENVELOPE, events.Notice(Message.of("model_new", seed=7)))))
 
     assert body["message"] == {
@@ -265,7 +265,7 @@ def test_a_text_that_fits_is_not_cut() -> None:
     assert event.prompt == text
 
 
-def test_a_step_of_a_hundred_thousand_samples_keeps_its_numbers() -> None:
+def test_a_step_of_100000_samples_keeps_its_numbers() -> None:
     fields = {**simple_fields("step"), "loss": 1.25, "step": 9, "sample_ids": list(range(10**6, 10**6 + 100_000))}
 
     line = encode(Record(ENVELOPE, events.Step(**fields)))
@@ -418,7 +418,7 @@ def test_settings_that_this_version_does_not_know_are_kept() -> None:
 
 
 @pytest.mark.parametrize("mono", [1e308, -1.0, "Infinity", "NaN"])
-def test_a_line_whose_time_cannot_be_is_no_event(mono: Any) -> None:
+def test_a_line_with_an_impossible_time_is_no_event(mono: Any) -> None:
     assert decode(json.dumps({**ON_THE_WIRE, "mono": mono, "kind": "heartbeat", "phase": "x"}).encode()) is None
 
 
@@ -461,7 +461,7 @@ def test_a_fix_is_read_back_with_the_kinds_of_its_values() -> None:
     }
 
 
-def test_a_rank_that_failed_tells_why_where_and_whether_it_waited_for_others() -> None:
+def test_rank_failed_says_why_where_and_whether_it_waited() -> None:
     failure = events.RankFailed("out_of_memory", "training", 7, "MemoryError: ", "Traceback …", waiting=True)
 
     body = check_line(encode(Record(ENVELOPE, failure)))
@@ -471,7 +471,7 @@ def test_a_rank_that_failed_tells_why_where_and_whether_it_waited_for_others() -
     assert read(wire("rank_failed", **{name: body[name] for name in simple_fields("rank_failed")})) == failure
 
 
-def test_a_whole_number_is_read_where_a_fraction_may_stand() -> None:
+def test_an_integer_is_read_for_a_float() -> None:
     event = read(wire("eval", **{**simple_fields("eval"), "loss": 2}))
 
     assert isinstance(event, events.Eval)
@@ -479,7 +479,7 @@ def test_a_whole_number_is_read_where_a_fraction_may_stand() -> None:
 
 
 @pytest.mark.parametrize("name", [*hints(Envelope), "kind"])
-def test_a_line_without_a_whole_envelope_is_no_event(name: str) -> None:
+def test_a_line_without_a_full_envelope_is_no_event(name: str) -> None:
     whole: dict[str, Any] = {**ON_THE_WIRE, "kind": "heartbeat", "phase": "training"}
     assert decode(json.dumps(whole).encode()) is not None
 
@@ -517,13 +517,13 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("line", HOSTILE, ids=[str(line[:12]) for line in HOSTILE])
-def test_a_line_that_holds_no_event_is_none(line: bytes) -> None:
+def test_a_line_without_an_event_gives_none(line: bytes) -> None:
     assert decode(line) is None
 
 
 @settings(deadline=None, max_examples=300)
 @given(line=st.one_of(st.binary(), JSON.map(json.dumps).map(str.encode)))
-def test_no_bytes_make_reading_fail(line: bytes) -> None:
+def test_any_bytes_can_be_read(line: bytes) -> None:
     record = decode(line)
 
     assert record is None or isinstance(record, Record)
@@ -531,7 +531,7 @@ def test_no_bytes_make_reading_fail(line: bytes) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(data=st.data(), cut=st.integers(min_value=1, max_value=60), noise=st.binary(min_size=1, max_size=3))
-def test_a_damaged_line_makes_nothing_fail(data: st.DataObject, cut: int, noise: bytes) -> None:
+def test_a_damaged_line_can_be_read(data: st.DataObject, cut: int, noise: bytes) -> None:
     line = wire("warning", message={"code": "rank_failed", "args": {"rank": 1, "why": "x"}, "text": "x"})
     place = data.draw(st.integers(min_value=0, max_value=len(line)))
 
@@ -558,7 +558,7 @@ HOSTILE_MESSAGE = st.fixed_dictionaries(
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
-def test_whatever_was_read_can_be_shown_and_passed_on(kind: str, data: st.DataObject) -> None:
+def test_anything_read_can_be_shown_and_written_again(kind: str, data: st.DataObject) -> None:
     fields = {
         name: data.draw(st.one_of(JSON, HOSTILE_MESSAGE) if hint is Message else JSON)
         for name, hint in hints(EVENT_TYPES[kind]).items()
@@ -573,7 +573,7 @@ def test_whatever_was_read_can_be_shown_and_passed_on(kind: str, data: st.DataOb
 
 @pytest.mark.parametrize("value", [b"1" * 5000, b"1e400", b"-1e400", b"NaN", b"1" * 400, b"1" * 400 + b".5"])
 @pytest.mark.parametrize("field", [b'"mono"', b'"attempt"', b'"seq"', b'"loss"', b'"step"', b'"colour"'])
-def test_a_number_of_any_size_makes_nothing_fail(field: bytes, value: bytes) -> None:
+def test_a_number_of_any_size_can_be_read(field: bytes, value: bytes) -> None:
     whole = json.dumps({**ON_THE_WIRE, "kind": "eval", **simple_fields("eval"), "colour": 1}).encode()
     before, after = whole.split(field + b": ")
 
@@ -585,7 +585,7 @@ def test_a_number_of_any_size_makes_nothing_fail(field: bytes, value: bytes) -> 
 
 @pytest.mark.parametrize("depth", [10, 200, 900, 30_000])
 @pytest.mark.parametrize("place", ["field", "args", "config"])
-def test_a_line_nested_deep_can_be_read_shown_and_passed_on(place: str, depth: int) -> None:
+def test_a_deeply_nested_line_can_be_read_and_shown(place: str, depth: int) -> None:
     value = b"[" * depth + b"]" * depth
     line = {
         "field": wire("aurora", a="HERE"),

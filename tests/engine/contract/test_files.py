@@ -63,7 +63,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("planted", PLANTED)
 @pytest.mark.parametrize("opener", OPENERS)
-def test_what_is_no_regular_file_is_neither_read_nor_written(
+def test_only_regular_files_are_read_and_written(
     planted: str, opener: str, tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_what_is_no_regular_file_is_neither_read_nor_written(
 
 
 @pytest.mark.parametrize("opener", ["append", "empty", "write an event"])
-def test_a_file_with_a_second_name_is_not_written(opener: str, tmp_path: Path, victim: Path) -> None:
+def test_a_hard_linked_file_is_not_written(opener: str, tmp_path: Path, victim: Path) -> None:
     (tmp_path / "events.jsonl").hardlink_to(victim)
     with pytest.raises(OSError, match="hard link"):
         OPENERS[opener](tmp_path / "events.jsonl")
@@ -87,7 +87,7 @@ def test_a_file_with_a_second_name_is_not_written(opener: str, tmp_path: Path, v
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_stream_that_is_no_file_is_named(planted: str, tmp_path: Path, victim: Path) -> None:
+def test_a_stream_that_is_not_a_file_is_named(planted: str, tmp_path: Path, victim: Path) -> None:
     os.chdir(tmp_path)
     path = tmp_path / "events.jsonl"
     PLANTED[planted](path, victim)
@@ -99,7 +99,7 @@ def test_a_stream_that_is_no_file_is_named(planted: str, tmp_path: Path, victim:
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_json_that_is_no_file_reads_as_an_empty_object_and_is_replaced(
+def test_json_that_is_not_a_file_reads_as_empty_and_is_replaced(
     planted: str, tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_json_that_is_no_file_reads_as_an_empty_object_and_is_replaced(
     assert victim.read_text() == "precious"
 
 
-def test_a_link_where_json_is_written_first_is_not_followed(tmp_path: Path, victim: Path) -> None:
+def test_a_link_at_the_temporary_name_is_not_followed(tmp_path: Path, victim: Path) -> None:
     (tmp_path / f".tmp-sft-a.json-{os.getpid()}").symlink_to(victim)
     write_json(tmp_path / "a.json", {"a": 1})
     assert victim.read_text() == "precious"
@@ -135,7 +135,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {}
 
 
-def test_a_stream_with_a_hole_of_a_terabyte_is_read_at_once(tmp_path: Path) -> None:
+def test_a_stream_with_a_terabyte_hole_is_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path, "rank0", 1)
     writer.write(Heartbeat("training", 1))
@@ -149,7 +149,7 @@ def test_a_stream_with_a_hole_of_a_terabyte_is_read_at_once(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ask", ["stop", "now", "clear"])
-def test_a_request_is_not_left_where_a_link_leads(ask: str, tmp_path: Path) -> None:
+def test_a_request_is_not_written_through_a_link(ask: str, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "stop").write_text("precious")
     run_dir = RunDir(tmp_path / "run")

@@ -12,7 +12,7 @@ from engine.contract.messages import InputError
 
 
 @pytest.mark.parametrize("setting", FILES)
-def test_a_missing_file_is_named_with_the_option_that_names_another(setting: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_its_option(setting: str, tmp_path: Path) -> None:
     config = replace(RunConfig(), **dict[str, Any]({setting: str(tmp_path / "none")}))
 
     with pytest.raises(InputError) as refused:
@@ -26,7 +26,7 @@ def test_a_missing_file_is_named_with_the_option_that_names_another(setting: str
     assert f"--{setting}" in message.fix("zh")
 
 
-def test_the_first_missing_file_is_the_one_that_is_named(tmp_path: Path) -> None:
+def test_the_first_missing_file_is_named(tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.touch()
     config = replace(RunConfig(), train_file=str(here), validation_file="no/1", tokenizer="no/2")
@@ -35,7 +35,7 @@ def test_the_first_missing_file_is_the_one_that_is_named(tmp_path: Path) -> None
         require_files(config, "train_file", "validation_file", "tokenizer")
 
 
-def test_files_that_are_there_and_settings_that_name_none_pass(tmp_path: Path) -> None:
+def test_existing_files_and_empty_settings_pass(tmp_path: Path) -> None:
     config = replace(RunConfig(), train_file=str(tmp_path), pretrained_model="")
 
     require_files(config, "train_file", "pretrained_model")

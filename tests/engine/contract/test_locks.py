@@ -91,7 +91,7 @@ def race(start: Start, folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["new folder", "folder of an earlier run"])
-def test_one_of_many_gets_the_folder_and_the_others_are_told_who_has_it(made: bool, start: Start, folder: Path) -> None:
+def test_one_of_many_gets_the_lock_and_the_others_learn_who(made: bool, start: Start, folder: Path) -> None:
     if made:
         folder.mkdir(parents=True)
         (folder / LOCK_NAME).write_text('{"run": "earlier", "pid": 1, "since": "2020-01-01 00:00:00"}')
@@ -128,7 +128,7 @@ def test_the_lock_of_a_killed_run_is_free_at_once(start: Start, folder: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pid": null}', b'{"pid": "x"}', b'{"run": 1}', b"\xff"])
-def test_a_holder_that_does_not_say_who_it_is_still_holds(content: bytes, folder: Path) -> None:
+def test_a_lock_without_a_signature_is_still_held(content: bytes, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / LOCK_NAME).write_bytes(content)
     with (folder / LOCK_NAME).open() as held:
@@ -141,7 +141,7 @@ def test_a_holder_that_does_not_say_who_it_is_still_holds(content: bytes, folder
     assert "pid 0" not in str(refused.value)  # the kill of which would end every process of the reader's own shell
 
 
-def test_a_folder_that_is_free_is_not_locked(folder: Path) -> None:
+def test_a_free_folder_is_not_locked(folder: Path) -> None:
     assert not is_locked(folder)
     lock = take(folder, "sft-1")
     assert is_locked(folder)
@@ -158,7 +158,7 @@ while True:
 """
 
 
-def test_asking_whether_a_folder_is_locked_hinders_nobody(start: Start, folder: Path) -> None:
+def test_a_query_does_not_block_a_lock(start: Start, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / LOCK_NAME).touch()
     asking = start(ASKING, folder)
@@ -176,9 +176,7 @@ print(sum(locks.is_locked(Path(sys.argv[1])) for _ in range(5000)))
 """
 
 
-def test_many_who_ask_at_once_whether_a_folder_is_locked_do_not_take_each_other_for_its_holder(
-    together: Together, folder: Path
-) -> None:
+def test_simultaneous_queries_do_not_see_each_other_as_holders(together: Together, folder: Path) -> None:
     """A second viewer that looks at the same moment must not make an ended run seem alive."""
     folder.mkdir(parents=True)
     (folder / LOCK_NAME).touch()
@@ -203,7 +201,7 @@ print(taken)
 """
 
 
-def test_no_two_runs_are_in_a_folder_while_others_come_and_go(together: Together, folder: Path, tmp_path: Path) -> None:
+def test_no_two_runs_hold_a_folder_while_others_come_and_go(together: Together, folder: Path, tmp_path: Path) -> None:
     folder.parent.mkdir()
 
     taken = together(TAKING_TURNS, [[folder, tmp_path / "inside"]] * 4)
@@ -229,7 +227,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("first", ["starter", "child"])
-def test_a_lock_that_is_shared_lasts_until_both_are_dead(first: str, start: Start, folder: Path) -> None:
+def test_a_shared_lock_lasts_until_both_processes_end(first: str, start: Start, folder: Path) -> None:
     starter = start(SHARING, folder)
     child = ProcessId.of(int(starter.stdout.readline()))
     assert child is not None
@@ -257,7 +255,7 @@ def test_a_lock_that_is_shared_lasts_until_both_are_dead(first: str, start: Star
     take(folder, "sft-2").abandon()
 
 
-def test_giving_a_share_back_leaves_the_lock_to_the_others(start: Start, folder: Path) -> None:
+def test_dropping_a_share_leaves_the_lock_to_the_others(start: Start, folder: Path) -> None:
     starter = start(SHARING, folder)
     child = ProcessId.of(int(starter.stdout.readline()))
     assert child is not None
@@ -279,7 +277,7 @@ locks.FolderLock.inherited(Path(sys.argv[1]), int(sys.argv[2]), "sft-1", Path("l
 """
 
 
-def test_who_inherits_a_lock_can_give_it_up_with_the_folders_that_taking_it_made(folder: Path, tmp_path: Path) -> None:
+def test_an_heir_of_a_lock_can_abandon_it_and_its_new_folders(folder: Path, tmp_path: Path) -> None:
     """As the supervisor does for a run that was refused: whoever started it may be gone."""
     lock = take(folder, "sft-1")
     command = [sys.executable, "-c", INHERITING, str(folder), str(lock.fd), str(lock.made)]
@@ -289,7 +287,7 @@ def test_who_inherits_a_lock_can_give_it_up_with_the_folders_that_taking_it_made
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_does_not_reach_a_process_that_was_not_given_it(folder: Path) -> None:
+def test_a_lock_is_not_inherited_unless_passed_on(folder: Path) -> None:
     lock = take(folder, "sft-1")
     other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], close_fds=False)
     try:
@@ -304,7 +302,7 @@ def test_a_lock_does_not_reach_a_process_that_was_not_given_it(folder: Path) -> 
 # --- who signed it
 
 
-def test_a_process_is_alive_until_it_ends_and_not_as_a_zombie() -> None:
+def test_a_zombie_is_not_alive() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     one = ProcessId.of(process.pid)
     assert one is not None
@@ -318,7 +316,7 @@ def test_a_process_is_alive_until_it_ends_and_not_as_a_zombie() -> None:
     assert not one.alive()
 
 
-def test_a_signature_of_another_boot_or_of_an_earlier_process_with_the_pid_is_not_alive() -> None:
+def test_a_signature_of_another_boot_or_a_reused_pid_is_dead() -> None:
     mine = ProcessId.of(os.getpid())
     assert mine is not None
     assert mine.alive()
@@ -330,7 +328,7 @@ def test_a_signature_of_another_boot_or_of_an_earlier_process_with_the_pid_is_no
     assert not replace(mine, pid=1).alive()
 
 
-def test_a_name_of_a_program_does_not_hide_when_it_began(tmp_path: Path) -> None:
+def test_an_odd_program_name_does_not_hide_its_start_time(tmp_path: Path) -> None:
     """The kernel tells it unescaped, brackets, spaces and all."""
     program = tmp_path / "a) S 1 ("
     program.symlink_to(sys.executable)
@@ -356,19 +354,17 @@ def test_a_signature_is_read_back_as_it_was_written(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "x", {}, {"pid": "7"}, {"pid": None}, {"start": "1", "boot": "x"}])
-def test_what_is_no_signature_names_nobody(value: Any) -> None:
+def test_an_invalid_signature_names_nobody(value: Any) -> None:
     assert ProcessId.from_json(value) is None
 
 
-def test_nobody_signed_a_folder_that_was_never_locked(folder: Path) -> None:
+def test_a_folder_never_locked_has_no_signature(folder: Path) -> None:
     assert holder_of(folder) == {}
     assert holder_of(folder.parent) == {}
 
 
 @pytest.mark.parametrize("changed", [{"boot": "another"}, {"start": "1"}], ids=["another boot", "a reused pid"])
-def test_a_lock_that_only_a_dead_process_signed_is_taken_as_soon_as_it_is_free(
-    changed: dict[str, str], folder: Path
-) -> None:
+def test_a_lock_signed_by_a_dead_process_is_taken_once_free(changed: dict[str, str], folder: Path) -> None:
     """Its signature names a process that is there, and not the one that signed."""
     lock = take(folder, "sft-1")
     (folder / LOCK_NAME).write_text(json.dumps({**holder_of(folder), **changed}))
@@ -380,7 +376,7 @@ def test_a_lock_that_only_a_dead_process_signed_is_taken_as_soon_as_it_is_free(
     again.abandon()
 
 
-def test_who_holds_a_folder_is_told_with_its_last_checkpoint(folder: Path) -> None:
+def test_the_holder_is_named_with_its_last_checkpoint(folder: Path) -> None:
     lock = take(folder, "sft-1")
     OutputDir(folder).checkpoint(41).mkdir(parents=True)
 
@@ -391,7 +387,7 @@ def test_who_holds_a_folder_is_told_with_its_last_checkpoint(folder: Path) -> No
     lock.abandon()
 
 
-def test_who_holds_a_folder_is_told_with_the_last_step_of_its_stream(folder: Path, tmp_path: Path) -> None:
+def test_the_holder_is_named_with_its_last_step(folder: Path, tmp_path: Path) -> None:
     lock = FolderLock.acquire(folder, "sft-1", tmp_path)
     OutputDir(folder).checkpoint(41).mkdir(parents=True)
     writer = EventWriter(RunDir(tmp_path).events, "rank0", 1)
@@ -412,13 +408,13 @@ def test_who_holds_a_folder_is_told_with_the_last_step_of_its_stream(folder: Pat
 # --- giving it back
 
 
-def test_abandoning_removes_the_folders_that_were_made(folder: Path, tmp_path: Path) -> None:
+def test_abandoning_removes_the_folders_it_made(folder: Path, tmp_path: Path) -> None:
     take(folder, "sft-1").abandon()
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_abandoning_keeps_what_is_not_empty(folder: Path, tmp_path: Path) -> None:
+def test_abandoning_keeps_folders_that_are_not_empty(folder: Path, tmp_path: Path) -> None:
     lock = take(folder, "sft-1")
     (tmp_path / "model_save" / "other").mkdir()
 
@@ -437,7 +433,7 @@ def test_abandoning_keeps_what_the_run_wrote(folder: Path) -> None:
     assert not is_locked(folder)
 
 
-def test_abandoning_keeps_a_folder_that_was_there_before(folder: Path) -> None:
+def test_abandoning_keeps_a_folder_that_existed_before(folder: Path) -> None:
     folder.mkdir(parents=True)
 
     take(folder, "sft-1").abandon()
@@ -454,7 +450,7 @@ def test_releasing_keeps_all_and_leaves_the_folder_free(folder: Path) -> None:
     assert not is_locked(folder)
 
 
-def test_a_folder_that_vanishes_while_it_is_taken_is_made_again(folder: Path, monkeypatch: Patch) -> None:
+def test_a_folder_removed_while_locking_is_made_again(folder: Path, monkeypatch: Patch) -> None:
     """As it does where another run gives the folder up at that moment."""
     real, vanished = os.open, list[Path]()
 
@@ -473,9 +469,7 @@ def test_a_folder_that_vanishes_while_it_is_taken_is_made_again(folder: Path, mo
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "made again"])
-def test_a_lock_on_a_file_that_another_run_removed_counts_for_nothing(
-    again: bool, folder: Path, monkeypatch: Patch
-) -> None:
+def test_a_lock_on_a_removed_file_does_not_count(again: bool, folder: Path, monkeypatch: Patch) -> None:
     real, removed = fcntl.flock, list[Path]()
 
     def locking(fd: int, operation: int) -> None:
@@ -499,7 +493,7 @@ def test_a_lock_on_a_file_that_another_run_removed_counts_for_nothing(
 
 
 @pytest.mark.parametrize("setting", ["output_dir", "logs"])
-def test_a_file_in_place_of_the_folder_is_named(setting: str, folder: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported(setting: str, folder: Path) -> None:
     folder.parent.mkdir()
     folder.touch()
 
@@ -511,7 +505,7 @@ def test_a_file_in_place_of_the_folder_is_named(setting: str, folder: Path) -> N
     assert not isinstance(refused.value, BusyError)
 
 
-def test_a_full_disk_is_named_and_leaves_the_folder_free(folder: Path, monkeypatch: Patch) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_folder_free(folder: Path, monkeypatch: Patch) -> None:
     def full(*_args: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -525,7 +519,7 @@ def test_a_full_disk_is_named_and_leaves_the_folder_free(folder: Path, monkeypat
 # --- the lock file itself: removed, replaced, or somebody else's
 
 
-def test_a_lock_whose_file_was_removed_is_taken_again(folder: Path) -> None:
+def test_a_lock_is_taken_again_when_its_file_was_removed(folder: Path) -> None:
     lock = take(folder, "sft-1")
     (folder / LOCK_NAME).unlink()
     assert not is_locked(folder)
@@ -547,7 +541,7 @@ def test_a_lock_in_place_is_held_as_it_is(folder: Path) -> None:
     lock.abandon()
 
 
-def test_who_lost_the_folder_to_another_run_is_told_so(start: Start, folder: Path) -> None:
+def test_losing_the_folder_to_another_run_is_noticed(start: Start, folder: Path) -> None:
     lock = take(folder, "sft-1")
     (folder / LOCK_NAME).unlink()
     holder = start(HOLDING, folder, "sft-2")
@@ -569,7 +563,7 @@ signal.pause()
 """
 
 
-def test_a_lock_that_our_supervisor_or_our_rank_took_again_is_ours(folder: Path) -> None:
+def test_a_lock_retaken_by_our_supervisor_or_rank_is_ours(folder: Path) -> None:
     """Whichever of the two notices first has it; the other is not ended by that, and takes it over when it is alone."""
     lock = FolderLock.acquire(folder, "sft-1", folder / "log")
     (folder / LOCK_NAME).unlink()
@@ -593,7 +587,7 @@ def test_a_lock_that_our_supervisor_or_our_rank_took_again_is_ours(folder: Path)
     lock.abandon()
 
 
-def test_a_folder_that_is_gone_is_not_made_for_its_lock(folder: Path) -> None:
+def test_a_removed_folder_is_not_made_again_for_its_lock(folder: Path) -> None:
     lock = take(folder, "sft-1")
     (folder / LOCK_NAME).unlink()
     folder.rmdir()
@@ -618,25 +612,25 @@ def running(folder: Path, tmp_path: Path) -> RunDir:
 
 
 @pytest.mark.usefixtures("running")
-def test_no_second_run_starts_where_the_lock_file_of_a_living_one_was_removed(folder: Path) -> None:
+def test_a_removed_lock_file_lets_no_second_run_start(folder: Path) -> None:
     with pytest.raises(BusyError, match=rf"sft-1 \(pid {os.getppid()}"):
         take(folder, "sft-2")
     assert not is_locked(folder)
 
 
 @pytest.mark.usefixtures("running")
-def test_a_run_at_work_does_not_hold_a_copy_of_its_folder(folder: Path, tmp_path: Path) -> None:
+def test_a_running_run_does_not_hold_a_copy_of_its_folder(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "copy")
     take(tmp_path / "copy", "sft-2").release()
 
 
-def test_a_run_that_is_over_holds_nothing(running: RunDir, folder: Path) -> None:
+def test_a_run_that_ended_holds_nothing(running: RunDir, folder: Path) -> None:
     write_json(running.processes, {"supervisor": {"pid": os.getppid(), "start": "1", "boot": "x"}, "ranks": [None, 3]})
     take(folder, "sft-2").release()
 
 
 @pytest.mark.parametrize("content", ["mine", '{"packages": []}', "[1]", " "])
-def test_a_lock_file_of_somebody_else_is_not_written_over(content: str, folder: Path) -> None:
+def test_a_foreign_lock_file_is_not_overwritten(content: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / LOCK_NAME).write_text(content)
     with pytest.raises(InputError, match="no run wrote"):
@@ -645,14 +639,14 @@ def test_a_lock_file_of_somebody_else_is_not_written_over(content: str, folder: 
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 90, b'{"ru', b'{"run": "x", "pid"'])
-def test_a_lock_file_that_was_cut_is_taken(content: bytes, folder: Path) -> None:
+def test_a_truncated_lock_file_is_taken(content: bytes, folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / LOCK_NAME).write_bytes(content)
     take(folder, "sft-1").release()
 
 
 @pytest.mark.parametrize("planted", ["link", "broken link", "hard link", "pipe", "device"])
-def test_what_stands_in_the_place_of_a_lock_is_neither_followed_nor_waited_for(planted: str, folder: Path) -> None:
+def test_a_pipe_or_link_in_place_of_a_lock_is_not_opened(planted: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     victim, place = folder / "victim", folder / LOCK_NAME
     victim.write_text("precious")
@@ -673,7 +667,7 @@ def test_what_stands_in_the_place_of_a_lock_is_neither_followed_nor_waited_for(p
     assert (victim.read_text(), (folder / "made").exists()) == ("precious", False)
 
 
-def test_what_a_lock_file_says_has_nothing_deleted(folder: Path, tmp_path: Path) -> None:
+def test_the_text_of_a_lock_file_deletes_nothing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "thesis.txt").write_text("precious")
     lock = take(folder, "sft-1")
@@ -704,9 +698,7 @@ print(taken)
 """
 
 
-def test_no_two_are_in_a_folder_while_it_is_removed_and_made_again(
-    together: Together, folder: Path, tmp_path: Path
-) -> None:
+def test_no_two_hold_a_folder_that_is_removed_and_made_again(together: Together, folder: Path, tmp_path: Path) -> None:
     taken = together(TAKING_AND_REMOVING, [[folder, tmp_path / "inside"]] * 4)
 
     assert sum(map(int, taken)) > 4

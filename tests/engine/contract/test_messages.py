@@ -113,7 +113,7 @@ USES = list(uses())
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-def test_both_languages_say_it(code: str) -> None:
+def test_every_message_exists_in_both_languages(code: str) -> None:
     said = MESSAGES[code]
 
     assert said.en.strip()
@@ -165,7 +165,7 @@ def test_the_options_that_a_fix_names_exist(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-def test_the_commands_that_a_fix_names_exist_and_take_the_options_beside_them(code: str) -> None:
+def test_the_commands_that_a_fix_names_exist_with_their_options(code: str) -> None:
     def named(template: str) -> list[tuple[str, set[str]]]:
         spelt = template.replace("{resume_option}", "sft-tui resume RUN").replace("{fresh_option}", "sft-tui run X")
         found = re.findall(r"`sft-tui (\w+)([^`]*)`", spelt)
@@ -180,16 +180,16 @@ def test_the_commands_that_a_fix_names_exist_and_take_the_options_beside_them(co
 # --- its use
 
 
-def test_the_source_says_only_what_the_catalogue_has() -> None:
+def test_every_message_used_is_in_the_catalogue() -> None:
     assert len(USES) > 40
     assert [use for use in USES if use.code not in MESSAGES] == []
 
 
-def test_the_catalogue_has_only_what_the_source_says() -> None:
+def test_every_message_in_the_catalogue_is_used() -> None:
     assert set(MESSAGES) - {use.code for use in USES} == set()
 
 
-def test_whoever_says_something_gives_all_its_arguments() -> None:
+def test_every_message_is_given_all_its_arguments() -> None:
     lacking = {
         (use.place, name)
         for use in USES
@@ -233,26 +233,26 @@ def test_a_message_with_all_its_arguments_shows_each_of_them(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", [code for code in MESSAGES if placeholders(MESSAGES[code].en)])
-def test_a_message_that_lacks_arguments_shows_what_its_writer_said(code: str) -> None:
+def test_a_message_without_arguments_shows_its_writers_text(code: str) -> None:
     for lang in LANGS:
         assert Message(code, {}, "said then").what(lang) == "said then"
         assert Message(code).what(lang) == code
 
 
-def test_a_message_that_lacks_arguments_says_nothing_twice() -> None:
+def test_a_message_without_arguments_repeats_nothing() -> None:
     written = Message.of("best_missing", path="here").text()
 
     assert Message("best_missing", {"folder": "here"}, written).text() == written
 
 
 @pytest.mark.parametrize("lang", LANGS)
-def test_an_unknown_message_shows_what_its_writer_said(lang: Lang) -> None:
+def test_an_unknown_message_shows_its_writers_text(lang: Lang) -> None:
     assert Message("of_a_later_version", {"a": 1}, "said then").text(lang) == "said then"
     assert Message("of_a_later_version").text(lang) == "of_a_later_version"
     assert Message("of_a_later_version").fix(lang) == ""
 
 
-def test_a_message_is_one_text_of_what_happened_and_what_to_do() -> None:
+def test_a_message_says_what_happened_and_what_to_do() -> None:
     message = Message.of("preset_unknown", name="x", known="a, b")
 
     assert message.text() == "There is no preset named x. Known presets: a, b."
@@ -276,7 +276,7 @@ def test_braces_in_an_argument_are_shown_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("phase", [[], {}, ["training"], None, 3, 1.5, True])
-def test_a_phase_that_is_no_text_can_be_shown(phase: Any) -> None:
+def test_a_phase_that_is_not_text_can_be_shown(phase: Any) -> None:
     for lang in LANGS:
         assert Message("ended_stopped_early", {"phase": phase}, "said then").text(lang)
 
@@ -295,7 +295,7 @@ def test_a_message_can_be_shown_whatever_its_arguments(data: st.DataObject, code
 # --- errors
 
 
-def test_an_error_is_its_message_and_ends_the_program_with_its_code() -> None:
+def test_an_error_carries_its_message_and_exit_code() -> None:
     refused, busy = InputError("preset_unknown", name="x", known="a"), BusyError("busy", path="p", holder="h", pid=7)
 
     assert str(refused) == refused.message.text("en")
@@ -304,14 +304,14 @@ def test_an_error_is_its_message_and_ends_the_program_with_its_code() -> None:
 
 
 @pytest.mark.parametrize("code", MESSAGES)
-def test_an_error_takes_every_argument_that_a_message_shows(code: str) -> None:
+def test_an_error_accepts_every_argument_of_its_message(code: str) -> None:
     args = {name: f"<{name}>" for template in MESSAGES[code] for name in placeholders(template)}
 
     assert InputError(code, **args).message == Message.of(code, **args) == Message(code, args)
 
 
 @pytest.mark.parametrize(("prompt", "response"), [(None, "a"), ("a", None), (b"\xff", "a"), (" ", "a"), ("a", "")])
-def test_why_rows_are_left_out_is_said_in_both_languages(prompt: str | bytes | None, response: str | None) -> None:
+def test_reasons_for_leaving_rows_out_exist_in_both_languages(prompt: str | bytes | None, response: str | None) -> None:
     reason = fault_of(prompt, response)
     assert reason in REASONS
     message = Message.of("rows_dropped", path="x", rows=9, dropped=3, first=1, **counted({reason: 3}))
@@ -319,12 +319,12 @@ def test_why_rows_are_left_out_is_said_in_both_languages(prompt: str | bytes | N
     assert f"{REASONS[reason].zh}：3" in message.what("zh")
 
 
-def test_what_is_to_be_typed_is_quoted_as_a_shell_needs_it() -> None:
+def test_commands_in_messages_are_quoted_for_the_shell() -> None:
     args: dict[str, Value] = {"steps_total": 5, "loss": "1", "bleu": "2", "epoch": 1, "path": "a b'/best"}
     assert shlex.split(Message.of("ended_finished", **args).fix().removeprefix("Try it: "))[3] == "a b'/best"
     assert Message.of("ended_finished", **args).what().endswith("the model is in a b'/best.")
 
 
-def test_the_arguments_of_another_version_take_no_more_than_the_advice() -> None:
+def test_arguments_of_another_version_cost_only_the_advice() -> None:
     message = Message.of("unfinished_run", path="out", run="sft-1", step=3, steps_total="9")
     assert (message.what(), message.fix()) == ("out holds the run sft-1, cut at step 3 of 9.", "")

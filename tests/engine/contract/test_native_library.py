@@ -64,17 +64,17 @@ def test_a_library_of_this_source_is_used_however_old_its_file_is(libraries: Lib
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, OWN[:-1] + "x", OWN[:12], ""])
-def test_one_of_another_source_is_stale_however_new_its_file_is(libraries: Libraries, digest: str) -> None:
+def test_a_library_of_another_source_is_stale_however_new_it_is(libraries: Libraries, digest: str) -> None:
     libraries(avx512=source(digest), avx2="const int interface = 5;")
     assert native_library.fault() == Fault("stale")
 
 
-def test_none_at_all_is_missing(libraries: Libraries) -> None:
+def test_no_library_is_reported_as_missing(libraries: Libraries) -> None:
     libraries()
     assert native_library.fault() == Fault("missing")
 
 
-def test_one_that_cannot_be_loaded_says_why(libraries: Libraries, tmp_path: Path) -> None:
+def test_a_library_that_cannot_be_loaded_says_why(libraries: Libraries, tmp_path: Path) -> None:
     libraries(avx2=source(OWN))
     (tmp_path / "avx2.so").write_bytes(b"\x7fELF and then nothing")
     found = native_library.fault()
@@ -83,7 +83,7 @@ def test_one_that_cannot_be_loaded_says_why(libraries: Libraries, tmp_path: Path
     assert "avx2.so" in found.why
 
 
-def test_one_that_misses_another_library_names_it(libraries: Libraries, tmp_path: Path) -> None:
+def test_a_library_that_lacks_another_names_it(libraries: Libraries, tmp_path: Path) -> None:
     needed = tmp_path / "libnobody_has_it.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(needed)], input=b"int it;", check=True)
     linked = ["-x", "none", "-Wl,--no-as-needed", f"-L{tmp_path}", "-lnobody_has_it"]
@@ -96,7 +96,7 @@ def test_one_that_misses_another_library_names_it(libraries: Libraries, tmp_path
     assert found.why.startswith("libnobody_has_it.so: cannot open shared object file")
 
 
-def test_the_next_best_kind_does_where_the_best_was_not_compiled(libraries: Libraries) -> None:
+def test_the_next_best_kind_is_used_if_the_best_was_not_compiled(libraries: Libraries) -> None:
     libraries(avx2=source(OWN))
     assert isinstance(native_library.library("avx512"), Fault)
     assert native_library.fault() is None
@@ -108,6 +108,6 @@ def test_a_processor_of_another_family_lacks_nothing(libraries: Libraries, monke
     assert native_library.fault() is None
 
 
-def test_to_look_needs_no_torch(tmp_path: Path) -> None:
+def test_looking_for_the_library_needs_no_torch(tmp_path: Path) -> None:
     lines = "import sys; from engine.contract.native_library import fault; fault(); assert 'torch' not in sys.modules"
     assert run(sys.executable, "-P", "-c", lines, folder=tmp_path).code == 0

@@ -41,7 +41,7 @@ def files(folder: Path) -> list[str]:
 # --- checkpoints
 
 
-def test_checkpoints_are_told_newest_first_and_stray_names_are_passed_over(output: OutputDir) -> None:
+def test_checkpoints_are_listed_newest_first_without_stray_names(output: OutputDir) -> None:
     stray = ["frozen", ".tmp-9-123", "step-9", "step-000000009", "step-0000000x", "Step-00000009", "step-00000009.bak"]
     for name in [*stray, "step-00000009 ", "step-００００００３１", "step-٠٠٠٠٠٠٣٢", "step-00000009\n", "中文"]:
         (output.checkpoints / name).mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_there_are_no_checkpoints_where_there_is_no_folder(output: OutputDir) ->
 # --- what an earlier run left
 
 
-def test_an_unfinished_run_is_not_lost_unawares(output: OutputDir) -> None:
+def test_an_unfinished_run_is_not_overwritten(output: OutputDir) -> None:
     left_behind(output, "sft-1")
 
     with pytest.raises(InputError) as refused:
@@ -74,7 +74,7 @@ def test_an_unfinished_run_is_not_lost_unawares(output: OutputDir) -> None:
     assert all(part in text for part in (str(output.path), "sft-1", "step 7 of 9", "GO ON", "ANEW"))
 
 
-def test_a_finished_run_or_one_without_a_checkpoint_is_in_nobodys_way(output: OutputDir) -> None:
+def test_a_finished_run_or_one_without_checkpoint_may_be_replaced(output: OutputDir) -> None:
     def check() -> None:
         refuse_unfinished(output, resume_option="GO ON", fresh_option="ANEW")
 
@@ -86,7 +86,7 @@ def test_a_finished_run_or_one_without_a_checkpoint_is_in_nobodys_way(output: Ou
     check()
 
 
-def test_there_is_nothing_to_set_aside_in_an_empty_folder(output: OutputDir) -> None:
+def test_an_empty_folder_has_nothing_to_set_aside(output: OutputDir) -> None:
     assert output.set_aside() is None
     output.path.mkdir(parents=True)
 
@@ -110,7 +110,7 @@ def test_setting_aside_moves_all_that_the_run_left(output: OutputDir) -> None:
     lock.abandon()
 
 
-def test_a_part_of_what_a_run_left_is_set_aside_too(output: OutputDir) -> None:
+def test_partial_output_of_a_run_is_set_aside_too(output: OutputDir) -> None:
     output.checkpoint(7).mkdir(parents=True)
     (output.checkpoint(7) / "model.safetensors").write_bytes(b"m" * 100)
 
@@ -150,7 +150,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("run", [*HOSTILE, None, 5, ["a"], {"a": 1}], ids=ascii_start)
-def test_no_name_of_a_run_leads_out_of_the_folder(run: Any, output: OutputDir, tmp_path: Path) -> None:
+def test_no_run_name_leads_out_of_the_folder(run: Any, output: OutputDir, tmp_path: Path) -> None:
     places = []
     for step in (1, 2):
         before = left_behind(output, "sft-1", step)
@@ -168,7 +168,7 @@ def test_no_name_of_a_run_leads_out_of_the_folder(run: Any, output: OutputDir, t
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"run":'])
-def test_an_owner_that_cannot_be_read_is_none(content: bytes, output: OutputDir) -> None:
+def test_an_unreadable_owner_file_names_no_owner(content: bytes, output: OutputDir) -> None:
     left_behind(output, "sft-1")
     output.owner_file.write_bytes(content)
 
@@ -193,7 +193,7 @@ NO_OWNERS: list[Any] = [
 
 
 @pytest.mark.parametrize("change", NO_OWNERS, ids=repr)
-def test_an_owner_file_with_a_value_that_cannot_be_names_no_owner(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_an_owner_file_with_an_impossible_value_names_no_owner(tmp_path: Path, change: dict[str, Any]) -> None:
     sound = {"run": "a-1", "run_dir": "logs/a-1", "steps_total": 9, "config": to_json(RunConfig()), "finished": False}
     output = OutputDir(tmp_path)
     write_json(output.owner_file, sound)

@@ -93,7 +93,7 @@ def test_the_presets_that_fine_tune_are_those_that_start_from_a_model() -> None:
     assert from_random == {"pretrain", "pretrain-large", "demo-pretrain"}
 
 
-def test_no_two_presets_write_into_the_same_folder() -> None:
+def test_presets_write_into_different_folders() -> None:
     folders = [chosen.config.output_dir for chosen in built_in().values()]
 
     assert len(set(folders)) == len(folders)
@@ -117,7 +117,7 @@ def test_the_second_half_of_the_demo_starts_from_the_model_of_the_first() -> Non
         ("SFT", "sft"),
     ],
 )
-def test_an_unknown_preset_is_refused_with_the_nearest_known_one_first(typed: str, nearest: str) -> None:
+def test_an_unknown_preset_is_refused_with_the_nearest_first(typed: str, nearest: str) -> None:
     with pytest.raises(InputError) as refused:
         preset(typed)
 
@@ -130,7 +130,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest_known_one_first(typed: st
 
 
 @pytest.mark.parametrize("typed", ["", "zzzzzz", "{name}", "训练", "\ud800", "a\0/b.toml"])
-def test_a_preset_like_no_other_is_refused_with_all_known_ones(typed: str) -> None:
+def test_an_unlike_preset_name_is_refused_with_all_names(typed: str) -> None:
     with pytest.raises(InputError) as refused:
         preset(typed)
 
@@ -154,7 +154,7 @@ def write(folder: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_saved_preset_differs_from_its_parent_in_what_was_said() -> None:
+def test_a_saved_preset_holds_only_its_differences() -> None:
     path = save(
         "shop", "sft-fast", {"epochs": 2, "train_file": 'a "b"\n\u0007.parquet'}, Path("presets"), replaces=False
     )
@@ -168,7 +168,7 @@ def test_a_saved_preset_differs_from_its_parent_in_what_was_said() -> None:
     assert os.listdir("presets") == ["shop.toml"]
 
 
-def test_a_parent_that_changes_changes_what_builds_on_it(here: Path) -> None:
+def test_a_change_of_the_parent_changes_its_children(here: Path) -> None:
     write(here / "presets", "shop", 'parent = "sft"\nepochs = 2\n')
     write(here / "presets", "shop-fast", 'parent = "shop"\nlearn_rate = 1e-4\n')
     assert preset("shop-fast").config.epochs == 2
@@ -179,21 +179,21 @@ def test_a_parent_that_changes_changes_what_builds_on_it(here: Path) -> None:
     assert preset("shop-fast").changes() == {"learn_rate": 1e-4}
 
 
-def test_a_preset_of_this_folder_goes_before_one_of_all_folders(here: Path) -> None:
+def test_a_preset_of_this_folder_takes_precedence(here: Path) -> None:
     write(here / "config" / "sft-tui" / "presets", "shop", "epochs = 7\n")
     assert preset("shop").config.epochs == 7
     write(here / "presets", "shop", "epochs = 8\n")
     assert preset("shop").config.epochs == 8
 
 
-def test_a_preset_is_run_from_a_file_anywhere(here: Path) -> None:
+def test_a_preset_can_be_run_from_any_file(here: Path) -> None:
     write(here / "elsewhere", "shop", 'parent = "pretrain"\nepochs = 9\n')
     found = preset("elsewhere/shop.toml")
     assert (found.name, found.config.epochs, found.finetunes) == ("shop", 9, False)
 
 
 @pytest.mark.parametrize("name", built_in())
-def test_what_is_shown_as_toml_is_the_preset_again(name: str, here: Path) -> None:
+def test_a_preset_shown_as_toml_reads_back_as_itself(name: str, here: Path) -> None:
     chosen = preset(name)
     write(here / "presets", "copy", to_toml(chosen.parent or "sft-small", chosen.changes(), chosen.help))
     assert (preset("copy").config, preset("copy").help) == (chosen.config, chosen.help)
@@ -218,7 +218,7 @@ def test_what_is_shown_as_toml_is_the_preset_again(name: str, here: Path) -> Non
         ("parent = 'other'", "shop → other → shop"),
     ],
 )  # fmt: skip
-def test_a_preset_that_cannot_be_one_is_refused_and_the_others_stay(text: str, said: str, here: Path) -> None:
+def test_an_invalid_preset_is_refused_and_the_others_stay(text: str, said: str, here: Path) -> None:
     write(here / "presets", "shop", text)
     write(here / "presets", "other", "parent = 'shop'")
     write(here / "presets", "sound", "epochs = 4")
@@ -230,7 +230,7 @@ def test_a_preset_that_cannot_be_one_is_refused_and_the_others_stay(text: str, s
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_what_is_no_file_is_not_waited_for(make: Callable[[Path], None], here: Path) -> None:
+def test_a_pipe_in_place_of_a_preset_is_not_waited_for(make: Callable[[Path], None], here: Path) -> None:
     (here / "presets").mkdir()
     make(here / "presets" / "shop.toml")
     with pytest.raises(InputError, match="cannot be read"):
@@ -242,7 +242,7 @@ def test_what_is_no_file_is_not_waited_for(make: Callable[[Path], None], here: P
     [("sft", "preset_built_in"), ("../x", "preset_name"), (".hidden", "preset_name"), ("", "preset_name"),
      ("a" * 61, "preset_name"), ("shop", "preset_exists")],
 )  # fmt: skip
-def test_a_name_that_cannot_be_taken_is_refused(name: str, code: str, here: Path) -> None:
+def test_an_invalid_or_taken_name_is_refused(name: str, code: str, here: Path) -> None:
     write(here / "presets", "shop", "epochs = 8\n")
     with pytest.raises(InputError) as refused:
         save(name, "sft-small", {"epochs": 3}, Path("presets"), replaces=False)
@@ -253,7 +253,7 @@ def test_a_name_that_cannot_be_taken_is_refused(name: str, code: str, here: Path
 
 
 @pytest.mark.parametrize("replaces", [True, False])
-def test_what_a_link_in_the_place_of_a_preset_points_to_is_left_alone(replaces: bool, here: Path) -> None:
+def test_saving_a_preset_does_not_write_through_a_link(replaces: bool, here: Path) -> None:
     """Neither the preset's name nor that of the file it is written to first is followed."""
     (here / "presets").mkdir()
     victim = here / "victim"
@@ -267,7 +267,7 @@ def test_what_a_link_in_the_place_of_a_preset_points_to_is_left_alone(replaces: 
     assert preset("shop").config.epochs == 3
 
 
-def test_values_that_no_run_could_have_are_not_saved(here: Path) -> None:
+def test_invalid_values_are_not_saved(here: Path) -> None:
     with pytest.raises(InputError):
         save("shop", "sft-small", {"epochs": -1}, here / "presets", replaces=False)
     assert not (here / "presets").exists()

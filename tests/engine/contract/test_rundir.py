@@ -32,7 +32,7 @@ print(rundir.create_run_dir(Path(logs), preset).path)
 """
 
 
-def test_every_one_of_many_runs_started_at_once_has_a_folder_of_its_own(together: Together, tmp_path: Path) -> None:
+def test_runs_started_at_once_get_separate_folders(together: Together, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
 
     made = [Path(printed.strip()) for printed in together(CREATING, [[logs, "sft"]] * 20)]
@@ -51,7 +51,7 @@ def test_runs_are_numbered_on_from_the_highest_of_their_preset(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("target", ["absent", "logs"])
-def test_a_link_that_leads_to_nothing_is_told_as_what_it_is(tmp_path: Path, target: str) -> None:
+def test_a_dangling_link_is_reported_as_one(tmp_path: Path, target: str) -> None:
     (tmp_path / "logs").symlink_to(target)
     for opened in (
         lambda: create_run_dir(tmp_path / "logs", "sft"),
@@ -63,7 +63,7 @@ def test_a_link_that_leads_to_nothing_is_told_as_what_it_is(tmp_path: Path, targ
         assert f"指向 {target} 的链接" in refused.value.message.what("zh")
 
 
-def test_a_file_in_place_of_the_logs_is_named(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_logs_is_reported(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()
 
     with pytest.raises(InputError, match=re.escape(str(tmp_path / "logs"))) as refused:
@@ -72,7 +72,7 @@ def test_a_file_in_place_of_the_logs_is_named(tmp_path: Path) -> None:
     assert refused.value.message.code == "folder_unwritable"
 
 
-def test_a_stop_is_asked_for_by_a_file(tmp_path: Path) -> None:
+def test_a_stop_is_requested_by_a_file(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     assert not run_dir.stop_request.exists()
 
@@ -83,7 +83,7 @@ def test_a_stop_is_asked_for_by_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("why", ["stop", "pause"])
-def test_what_a_run_was_asked_for_is_known_until_it_is_taken_back(why: str, tmp_path: Path) -> None:
+def test_a_request_stands_until_it_is_taken_back(why: str, tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     assert run_dir.stop_requested() == ""
     run_dir.clear_requests()
@@ -99,7 +99,7 @@ def test_what_a_run_was_asked_for_is_known_until_it_is_taken_back(why: str, tmp_
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"pause\nmore"], ids=ascii_start)
-def test_a_stop_file_that_says_nothing_is_a_stop(content: bytes, tmp_path: Path) -> None:
+def test_an_empty_stop_file_is_a_stop(content: bytes, tmp_path: Path) -> None:
     """As a shell makes it with touch."""
     run_dir = RunDir(tmp_path)
     run_dir.request_stop()
@@ -123,7 +123,7 @@ def test_a_record_is_read_back_as_it_was_written(text: str, tmp_path: Path) -> N
     assert RunDir(tmp_path).read_record().run_config() == replace(RunConfig(), train_file=text, seed=3)
 
 
-def test_a_record_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=re.escape(str(tmp_path / "run.json"))) as refused:
         RunDir(tmp_path).read_record()
 
@@ -159,16 +159,14 @@ NO_RECORDS = [
 
 
 @pytest.mark.parametrize("content", NO_RECORDS, ids=ascii_start)
-def test_what_is_no_record_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_record_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(content)
 
     with pytest.raises(InputError, match=re.escape("run.json")):
         RunDir(tmp_path).read_record()
 
 
-def test_a_stop_is_asked_for_on_a_disk_that_takes_no_more_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_can_be_requested_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_fd: int, _data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -25,11 +25,11 @@ ZH, CHAR = "tok:zh", "tok:char"
         (Merit(1.0, 2.0, CHAR, FILE), Merit(9.0, 3.0, ZH, FILE), True),
     ],
 )
-def test_bleu_decides_where_it_is_counted_alike_and_else_the_loss(one: Merit, other: Merit, better: bool) -> None:
+def test_bleu_decides_if_its_signatures_agree_and_else_the_loss(one: Merit, other: Merit, better: bool) -> None:
     assert one.beats(other) == better
 
 
-def test_what_says_nothing_of_its_references_was_scored_against_labels() -> None:
+def test_a_score_without_reference_kind_is_one_against_labels() -> None:
     """By a version that knew no others."""
     entry = {"epoch": 1, "loss": 2.0, "bleu": 3.0, "signature": ZH, "published": True}
     assert Merit.of(entry).against == Eval(1, 5, 9, 2.0, 3.0, 9, ZH, 0.1).merit.against == LABELS
@@ -51,7 +51,7 @@ SOUND = {"epoch": 1, "loss": 2.0, "bleu": 3.0, "signature": ZH, "published": Tru
     ],
     ids=repr,
 )
-def test_evaluations_that_cannot_be_are_taken_for_none(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_impossible_evaluations_are_ignored(tmp_path: Path, change: dict[str, Any]) -> None:
     output = OutputDir(tmp_path)
     write_json(output.evaluations, {"4": SOUND})
     assert read_evaluations(output) == {"4": SOUND}

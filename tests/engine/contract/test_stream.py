@@ -82,7 +82,7 @@ def reader(path: Path) -> EventReader:
     cuts=st.lists(st.integers(0, 3000), max_size=8),
     chunk=st.integers(1, 500),
 )
-def test_every_line_of_its_own_is_read_exactly_once_and_in_order(
+def test_every_line_is_read_exactly_once_in_order(
     content: bytes, cuts: list[int], chunk: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("stream") / "events.jsonl"
@@ -107,7 +107,7 @@ def test_every_line_of_its_own_is_read_exactly_once_and_in_order(
 
 @settings(deadline=None, max_examples=100)
 @given(chunks=st.lists(st.binary(max_size=200), max_size=10))
-def test_no_bytes_make_reading_fail(chunks: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_stream_of_any_bytes_can_be_read(chunks: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("stream") / "events.jsonl"
     reader = EventReader(path)
 
@@ -116,7 +116,7 @@ def test_no_bytes_make_reading_fail(chunks: list[bytes], tmp_path_factory: pytes
         assert numbers(reader.poll())[-1:] == [number]
 
 
-def test_nothing_is_read_where_there_is_no_stream(reader: EventReader, path: Path) -> None:
+def test_a_missing_stream_gives_nothing(reader: EventReader, path: Path) -> None:
     assert reader.poll() == []
 
     append(path, lines(1))
@@ -125,14 +125,14 @@ def test_nothing_is_read_where_there_is_no_stream(reader: EventReader, path: Pat
     assert reader.poll() == []
 
 
-def test_a_folder_in_place_of_the_stream_is_refused_in_a_sentence(reader: EventReader, path: Path) -> None:
+def test_a_folder_in_place_of_the_stream_is_reported_on_reading(reader: EventReader, path: Path) -> None:
     path.mkdir()
 
     with pytest.raises(InputError, match="it is not a regular file"):
         reader.poll()
 
 
-def test_half_a_line_waits_for_its_other_half(reader: EventReader, path: Path) -> None:
+def test_a_partial_line_is_read_once_it_is_complete(reader: EventReader, path: Path) -> None:
     first, second = lines(1), lines(2)
     append(path, first + second[:30])
     assert numbers(reader.poll()) == [1]
@@ -153,14 +153,14 @@ def test_a_torn_line_costs_only_itself(reader: EventReader, path: Path) -> None:
     assert reader.malformed == 1
 
 
-def test_empty_lines_are_nothing(reader: EventReader, path: Path) -> None:
+def test_empty_lines_are_ignored(reader: EventReader, path: Path) -> None:
     append(path, b"\n\n  \n" + lines(1) + b"\n")
 
     assert numbers(reader.poll()) == [1]
     assert reader.malformed == 0
 
 
-def test_a_stream_that_was_cut_is_read_anew(reader: EventReader, path: Path) -> None:
+def test_a_truncated_stream_is_read_again(reader: EventReader, path: Path) -> None:
     append(path, lines(1, 2, 3) + lines(4)[:50])
     assert numbers(reader.poll()) == [1, 2, 3]
 
@@ -171,7 +171,7 @@ def test_a_stream_that_was_cut_is_read_anew(reader: EventReader, path: Path) -> 
     assert numbers(reader.poll()) == [5]
 
 
-def test_a_stream_that_was_cut_within_a_long_line_is_read_anew(reader: EventReader, path: Path) -> None:
+def test_a_stream_truncated_within_a_long_line_is_read_again(reader: EventReader, path: Path) -> None:
     append(path, b"x" * (MAX_LINE_BYTES * 2))
     assert reader.poll() == []
 
@@ -180,7 +180,7 @@ def test_a_stream_that_was_cut_within_a_long_line_is_read_anew(reader: EventRead
     assert numbers(reader.poll()) == [1, 2]
 
 
-def test_a_stream_that_was_replaced_is_read_anew(reader: EventReader, path: Path) -> None:
+def test_a_replaced_stream_is_read_again(reader: EventReader, path: Path) -> None:
     append(path, lines(1, 2) + lines(3)[:50])
     assert numbers(reader.poll()) == [1, 2]
 
@@ -193,7 +193,7 @@ def test_a_stream_that_was_replaced_is_read_anew(reader: EventReader, path: Path
 
 @pytest.mark.parametrize("looked", [True, False], ids=["seen missing", "not seen missing"])
 @pytest.mark.parametrize("count", [1, 20], ids=["shorter", "longer"])
-def test_a_stream_that_was_removed_and_made_again_is_read_anew(
+def test_a_removed_and_recreated_stream_is_read_again(
     count: int, looked: bool, reader: EventReader, path: Path
 ) -> None:
     append(path, lines(1, 2))
@@ -207,7 +207,7 @@ def test_a_stream_that_was_removed_and_made_again_is_read_anew(
     assert numbers(reader.poll()) == list(range(11, 11 + count))
 
 
-def test_a_disk_error_in_the_middle_costs_no_event(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
+def test_a_disk_error_while_reading_loses_no_event(reader: EventReader, path: Path, monkeypatch: Patch) -> None:
     append(path, lines(*range(20)))
     real, calls = os.pread, itertools.count()
 
@@ -233,7 +233,7 @@ def test_a_line_longer_than_any_event_is_skipped(size: int, reader: EventReader,
     assert reader.malformed == 2
 
 
-def test_an_event_at_the_end_of_a_line_longer_than_any_is_part_of_it(reader: EventReader, path: Path) -> None:
+def test_an_event_at_the_end_of_an_overlong_line_is_not_read(reader: EventReader, path: Path) -> None:
     append(path, b"x" * (1 << 20))
     assert reader.poll() == []
 
@@ -242,7 +242,7 @@ def test_an_event_at_the_end_of_a_line_longer_than_any_is_part_of_it(reader: Eve
     assert numbers(reader.poll()) == [2]
 
 
-def test_a_line_without_end_takes_no_memory(reader: EventReader, path: Path) -> None:
+def test_an_endless_line_takes_no_memory(reader: EventReader, path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(64 << 20)
 
@@ -259,7 +259,7 @@ def test_a_line_without_end_takes_no_memory(reader: EventReader, path: Path) -> 
     assert numbers(reader.poll()) == [1]
 
 
-def test_the_longest_line_that_is_written_is_read(reader: EventReader, path: Path) -> None:
+def test_the_longest_line_written_can_be_read(reader: EventReader, path: Path) -> None:
     longest = record(1, phase="x" * (MAX_LINE_BYTES - len(encode(record(1, phase="")))))
     assert len(encode(longest)) == MAX_LINE_BYTES
 
@@ -283,7 +283,7 @@ def kept(place: Place) -> Place:
     ).map(b"\n".join),
     cut=st.integers(0, 2000),
 )
-def test_whoever_reads_on_from_a_place_reads_every_line_that_the_first_did_not(
+def test_reading_from_a_saved_position_skips_and_repeats_no_line(
     content: bytes, cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("stream") / "events.jsonl"
@@ -299,7 +299,7 @@ def test_whoever_reads_on_from_a_place_reads_every_line_that_the_first_did_not(
     assert second.restarts == 0
 
 
-def test_a_place_is_behind_the_last_whole_line(reader: EventReader, path: Path) -> None:
+def test_a_position_is_after_the_last_whole_line(reader: EventReader, path: Path) -> None:
     append(path, lines(1, 2) + lines(3)[:40])
     reader.poll()
 
@@ -307,7 +307,7 @@ def test_a_place_is_behind_the_last_whole_line(reader: EventReader, path: Path) 
     assert EventReader(path, kept(reader.place)).poll() == []
 
 
-def test_a_place_inside_a_line_longer_than_any_loses_only_that_line(reader: EventReader, path: Path) -> None:
+def test_a_position_inside_an_overlong_line_loses_only_that_line(reader: EventReader, path: Path) -> None:
     append(path, lines(1) + b"x" * (3 * MAX_LINE_BYTES))
     reader.poll()
 
@@ -318,7 +318,7 @@ def test_a_place_inside_a_line_longer_than_any_loses_only_that_line(reader: Even
 
 
 @pytest.mark.parametrize("cut", [0, 1, 255, 256, 257, 5000])
-def test_a_place_in_another_file_is_the_beginning_of_it(cut: int, path: Path) -> None:
+def test_a_position_in_another_file_starts_at_its_beginning(cut: int, path: Path) -> None:
     append(path, lines(*range(40))[: cut or None])
     first = EventReader(path)
     first.poll()
@@ -331,7 +331,7 @@ def test_a_place_in_another_file_is_the_beginning_of_it(cut: int, path: Path) ->
     assert second.restarts == (first.place.offset > 0)
 
 
-def test_a_place_beyond_the_end_of_a_cut_stream_is_its_beginning(reader: EventReader, path: Path) -> None:
+def test_a_position_beyond_the_end_starts_at_the_beginning(reader: EventReader, path: Path) -> None:
     append(path, lines(1, 2, 3))
     reader.poll()
     os.truncate(path, len(lines(1)))
@@ -347,7 +347,7 @@ def test_a_place_beyond_the_end_of_a_cut_stream_is_its_beginning(reader: EventRe
     [None, [], {}, {"device": 1}, {"device": "x", "inode": 1, "offset": 0, "seen": ""}]
     + [{"device": 1, "inode": 1, "offset": 0, "seen": wrong} for wrong in ("zz", None, 5)],
 )
-def test_what_is_no_place_is_refused(value: Any) -> None:
+def test_an_invalid_position_is_refused(value: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Place.from_json(value)
 
@@ -364,7 +364,7 @@ def test_a_long_stream_is_read_a_part_at_a_time(reader: EventReader, path: Path,
     assert max(map(len, parts)) * len(lines(1)) <= 2000
 
 
-def test_a_reader_counts_how_often_it_began_anew(reader: EventReader, path: Path) -> None:
+def test_a_reader_counts_its_restarts(reader: EventReader, path: Path) -> None:
     assert reader.poll() == []
     append(path, lines(1))
     reader.poll()
@@ -386,7 +386,7 @@ def test_a_reader_counts_how_often_it_began_anew(reader: EventReader, path: Path
 # --- writing
 
 
-def test_what_is_written_is_read(reader: EventReader, path: Path) -> None:
+def test_written_events_are_read_back(reader: EventReader, path: Path) -> None:
     writer = EventWriter(path, "rank1", 3)
     writer.write(Heartbeat("loading"))
     writer.write(Heartbeat("training"))
@@ -404,9 +404,7 @@ def test_what_is_written_is_read(reader: EventReader, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "expected"), [(b"", [1]), (lines(7), [7, 1]), (lines(7) + lines(8)[:50], [7, 1])])
-def test_a_writer_begins_on_a_line_of_its_own(
-    before: bytes, expected: list[int], reader: EventReader, path: Path
-) -> None:
+def test_a_writer_begins_on_a_new_line(before: bytes, expected: list[int], reader: EventReader, path: Path) -> None:
     path.write_bytes(before)
 
     writer = EventWriter(path, "rank0", 1)
@@ -530,7 +528,7 @@ def test_the_numbers_of_a_writer_only_rise(reader: EventReader, path: Path, monk
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40])
-def test_a_line_written_in_part_is_lost_and_spoils_no_other(
+def test_a_partially_written_line_spoils_no_other(
     kept: int, reader: EventReader, path: Path, monkeypatch: Patch
 ) -> None:
     writer, real = EventWriter(path, "rank0", 1), os.write
@@ -562,7 +560,7 @@ writer.write(events.Heartbeat("after"))
 """
 
 
-def test_a_file_that_may_not_grow_stops_the_log_and_not_the_writer(
+def test_a_file_size_limit_stops_the_log_and_not_the_writer(
     together: Callable[..., list[str]], reader: EventReader, path: Path
 ) -> None:
     together(LIMITED, [[path]])
@@ -638,7 +636,7 @@ def test_the_newest_attempt_is_found(content: bytes, expected: int, path: Path) 
     assert last_attempt(path) == expected
 
 
-def test_a_stream_that_leaves_no_number_for_another_attempt_is_named(path: Path) -> None:
+def test_a_stream_with_no_attempt_number_left_is_reported(path: Path) -> None:
     path.write_bytes(lines(1, attempt=MOST_ATTEMPTS - 1))
     assert next_attempt(path) == MOST_ATTEMPTS
     append(path, lines(1, attempt=MOST_ATTEMPTS))
@@ -648,11 +646,11 @@ def test_a_stream_that_leaves_no_number_for_another_attempt_is_named(path: Path)
     assert last_attempt(path) == MOST_ATTEMPTS
 
 
-def test_there_is_no_attempt_where_there_is_no_stream(path: Path) -> None:
+def test_a_missing_stream_has_no_attempt(path: Path) -> None:
     assert last_attempt(path) == 0
 
 
-def test_a_folder_in_the_place_of_a_stream_is_refused_in_a_sentence(path: Path) -> None:
+def test_a_folder_in_place_of_the_stream_is_reported_on_writing(path: Path) -> None:
     with pytest.raises(InputError, match=re.escape(str(path.parent))):
         last_attempt(path.parent)
 
@@ -687,12 +685,12 @@ def test_the_newest_step_is_found(content: bytes, expected: int, path: Path) -> 
     assert last_step(path) == expected
 
 
-def test_there_is_no_step_where_there_is_no_stream(path: Path) -> None:
+def test_a_missing_stream_has_no_step(path: Path) -> None:
     assert last_step(path) == 0
     assert losses_after(path, 0) == {}
 
 
-def test_the_losses_after_a_step_are_those_of_the_last_attempt_that_did_it(path: Path) -> None:
+def test_the_losses_after_a_step_are_those_of_its_last_attempt(path: Path) -> None:
     first = [step_line(number, loss=number) for number in range(1, 9)]
     second = [step_line(number, loss=number + 0.5, attempt=2) for number in (6, 7)]
     append(path, b"".join([*first, lines(1), *second, b"torn\n"]))

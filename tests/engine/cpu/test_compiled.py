@@ -98,7 +98,7 @@ def computed(
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 @pytest.mark.parametrize("name", ["causal", "itself", "another"])
 @pytest.mark.parametrize(("kind", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 6e-3)])
-def test_it_gives_what_torch_gives(
+def test_attention_equals_torchs(
     heads: int, width: int, rate: float, name: str, kind: torch.dtype, error: float
 ) -> None:
     pattern = AttentionPattern(QUERIES, KEYS if name == "another" else QUERIES, heads, causal=name == "causal")
@@ -124,7 +124,7 @@ def test_the_number_of_threads_changes_no_bit(causal: bool, monkeypatch: pytest.
         assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
 
-def test_a_row_is_the_same_beside_others_and_alone() -> None:
+def test_a_row_is_the_same_alone_and_among_others() -> None:
     pattern = AttentionPattern(QUERIES, QUERIES, 4, causal=True)
     *whole, bias = inputs(pattern, 64)
     together = computed(BOTH[0], pattern, [*whole, bias], torch.bfloat16, 0.0)
@@ -138,7 +138,7 @@ def test_a_row_is_the_same_beside_others_and_alone() -> None:
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_does_not_become_a_number(kind: torch.dtype, value: float) -> None:
+def test_nan_and_infinity_stay_so_in_attention(kind: torch.dtype, value: float) -> None:
     pattern = AttentionPattern(QUERIES, QUERIES, 4)
     parts = inputs(pattern, 64)
     row = list(QUERIES.places())[2]
@@ -149,7 +149,7 @@ def test_what_is_not_finite_does_not_become_a_number(kind: torch.dtype, value: f
     assert not bool(gradients[0][row].isfinite().any())
 
 
-def test_large_scores_leave_the_largest_alone() -> None:
+def test_a_huge_score_takes_all_the_weight() -> None:
     """Whole powers of e that fp32 does not hold are zeros, not numbers gone round."""
     pattern = AttentionPattern(Rows((2,)), Rows((20,)), 1)
     query = torch.full((2, 16), 50.0)
@@ -203,9 +203,7 @@ def stepped(kernels: Kernels, heads: int, width: int, kind: torch.dtype, *, own:
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_a_step_of_a_reply_sees_what_torch_has_it_see(
-    heads: int, width: int, own: bool, biased: bool, kind: torch.dtype
-) -> None:
+def test_a_decoding_step_equals_torchs(heads: int, width: int, own: bool, biased: bool, kind: torch.dtype) -> None:
     found = stepped(BOTH[0], heads, width, kind, own=own, biased=biased)
     expected = stepped(BOTH[1], heads, width, torch.float64, own=own, biased=biased)
     assert relative_error(found[0], expected[0]) < (1e-6 if kind == torch.float32 else 4e-3)
@@ -213,7 +211,7 @@ def test_a_step_of_a_reply_sees_what_torch_has_it_see(
 
 
 @pytest.mark.parametrize("counts", [[0, 4], [4, 5], [4]])
-def test_a_step_of_a_reply_that_c_would_read_beyond_is_refused(counts: list[int]) -> None:
+def test_a_decoding_step_that_would_read_out_of_bounds_is_refused(counts: list[int]) -> None:
     keys = torch.zeros(2, 4, 8)
     with pytest.raises(ValueError, match=r"keys of \(2, 4, 8\)|of 4 int64"):
         compiled.attend_step(torch.zeros(2, 8), keys, keys, None, np.array(counts), 2)
@@ -247,7 +245,7 @@ def between(kernels: Kernels, width: int, kind: torch.dtype, rate: float) -> lis
 @pytest.mark.parametrize("width", [256, 20, 7])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_what_stands_between_products_is_what_torch_gives(width: int, rate: float, kind: torch.dtype) -> None:
+def test_functions_between_products_equal_torchs(width: int, rate: float, kind: torch.dtype) -> None:
     found, expected = (between(each, width, kind, rate) for each in BOTH)
     assert [part.dtype for part in found] == [part.dtype for part in expected]
     errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
@@ -265,7 +263,7 @@ def test_what_stands_between_products_is_what_torch_gives(width: int, rate: floa
     ],
     ids=["a step of a reply", "between products"],
 )
-def test_the_number_of_threads_changes_no_bit_of_the_small_functions(
+def test_the_number_of_threads_changes_no_bit_between_products(
     compute: Callable[[], list[Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "WORK_FOR_A_THREAD", 1)
@@ -278,7 +276,7 @@ def test_the_number_of_threads_changes_no_bit_of_the_small_functions(
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_what_is_not_finite_stays_so_between_products(kind: torch.dtype) -> None:
+def test_nan_and_infinity_stay_so_between_products(kind: torch.dtype) -> None:
     x, y = torch.zeros(2, 20), torch.zeros(2, 20)
     x[0, 3] = y[1, 19] = float("nan")
     assert bool(compiled.normed(x, torch.ones(20).to(kind), 1e-6)[0][0].isnan().all())
@@ -287,7 +285,7 @@ def test_what_is_not_finite_stays_so_between_products(kind: torch.dtype) -> None
     assert compiled.relu_dropped(y.to(kind), None).isnan().nonzero().tolist() == [[1, 19]]
 
 
-def test_values_that_c_would_take_for_others_are_refused() -> None:
+def test_values_that_c_would_misread_are_refused() -> None:
     x = torch.zeros(4, 8)
     with pytest.raises(ValueError, match="end to end"):
         compiled.normed(x.t(), torch.ones(4), 1e-6)
@@ -308,7 +306,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_losses_and_their_gradient_are_cross_entropys(kind: torch.dtype) -> None:
+def test_losses_and_gradients_equal_cross_entropy(kind: torch.dtype) -> None:
     torch.manual_seed(3)
     logits, labels = (torch.randn(70, VOCABULARY) * 3).to(kind), torch.randint(VOCABULARY, (70,))
     # The first, the last, labels beyond doubt, and one that is not to be expected.
@@ -337,7 +335,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_loss(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("place", [5, 6, VOCABULARY - 1])
-def test_a_logit_that_is_not_finite_is_a_loss_that_is_not(value: float, place: int) -> None:
+def test_a_logit_that_is_not_finite_makes_the_loss_so(value: float, place: int) -> None:
     logits = torch.zeros(2, VOCABULARY)
     logits[1, place] = value
     found = compiled.losses(logits, torch.tensor([5, 5]), gradient=True)
@@ -354,7 +352,7 @@ def test_a_label_beyond_the_logits_is_refused(label: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, VOCABULARY])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_the_first_of_the_greatest_logits_is_found(size: int, kind: torch.dtype) -> None:
+def test_argmax_takes_the_first_of_equal_logits(size: int, kind: torch.dtype) -> None:
     torch.manual_seed(3)
     logits = torch.randn(40, size).to(kind)
     logits[0], logits[1], logits[2] = -float("inf"), 2.0, -3.0
@@ -367,7 +365,7 @@ def test_the_first_of_the_greatest_logits_is_found(size: int, kind: torch.dtype)
 # Gradients and updates.
 
 
-def test_a_part_is_added_to_a_total() -> None:
+def test_a_gradient_is_added_to_the_total() -> None:
     total, part = torch.randn(33, 21), torch.randn(33, 21).bfloat16()
     expected = total + part.float()
     compiled.add_(total, part)
@@ -411,7 +409,7 @@ def test_adafactor_updates_each_of_many_matrices(threads_used: int, monkeypatch:
         assert max(relative_error(*pair) for pair in zip(found, (wanted, row, column), strict=True)) < 1e-6
 
 
-def test_a_matrix_whose_second_moment_would_be_clamped_is_left_as_it_was() -> None:
+def test_a_matrix_whose_second_moment_would_be_clamped_stays() -> None:
     given, before = matrices([(5, 3), (4, 2)]), matrices([(5, 3), (4, 2)])
     for each in (given, before):
         each[0].row_var.fill_(1e-30)
@@ -422,7 +420,7 @@ def test_a_matrix_whose_second_moment_would_be_clamped_is_left_as_it_was() -> No
     )
 
 
-def test_moments_that_are_not_a_matrixs_are_refused() -> None:
+def test_moments_of_the_wrong_shape_are_refused() -> None:
     (given,) = matrices([(5, 3)])
     with pytest.raises(ValueError, match=r"\[4, 1\]"):
         compiled.adafactor([replace(given, row_var=torch.zeros(4, 1))])
@@ -446,7 +444,7 @@ def test_squares_are_added_up_in_double(size: int, of: str, threads: None) -> No
 # The library, and the choice.
 
 
-def test_code_of_another_time_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_compiled_code_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(native_library, "library", lambda _kind: native_library.Fault("stale"))
     compiled._loaded.cache_clear()
@@ -468,13 +466,13 @@ def test_compiled_code_is_for_fp32_and_bf16_on_the_cpu(values: Tensor, compiles:
 
 
 @pytest.mark.parametrize("name", [name for name in vars(Kernels) if not name.startswith("_")])
-def test_each_function_stands_twice_with_one_signature(name: str) -> None:
+def test_reference_and_compiled_have_the_same_signatures(name: str) -> None:
     declared = list(inspect.signature(getattr(Kernels, name)).parameters.values())[1:]
     for module in (compiled, reference):
         assert list(inspect.signature(getattr(module, name)).parameters.values()) == declared
 
 
-def test_a_struct_that_lies_otherwise_in_memory_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_struct_with_another_memory_layout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Swapped(ctypes.Structure):
         _fields_ = [*compiled._Step._fields_[:-2], *compiled._Step._fields_[:-3:-1]]
 

@@ -30,12 +30,12 @@ def kept(probability: float, *shape: int, seed: int = 0) -> Kept:
 
 
 @pytest.mark.parametrize("probability", [*RATES, 1 / 3, 1e-6, 0.0])
-def test_a_rate_is_that_asked_for_to_half_a_level(probability: float) -> None:
+def test_the_rate_is_rounded_to_the_nearest_level(probability: float) -> None:
     assert abs(Rate.of(probability).dropped / LEVELS - probability) <= 0.5 / LEVELS
 
 
 @pytest.mark.parametrize("probability", [*RATES, 1 / 3, 0.0])
-def test_the_scale_makes_up_for_the_rate_really_used(probability: float) -> None:
+def test_the_scale_matches_the_rounded_rate(probability: float) -> None:
     rate = Rate.of(probability)
     assert rate.scale * (LEVELS - rate.dropped) == pytest.approx(LEVELS, rel=1e-15)
 
@@ -51,7 +51,7 @@ def test_a_rate_that_leaves_nothing_is_refused(probability: float) -> None:
 
 
 @pytest.mark.parametrize("probability", RATES)
-def test_the_share_kept_is_that_of_so_many_independent_draws(probability: float) -> None:
+def test_the_share_kept_is_that_of_independent_draws(probability: float) -> None:
     """Within five standard deviations of the binomial, which one seed in two million would leave."""
     count, stays = 1_000_000, 1 - Rate.of(probability).dropped / LEVELS
     share = float(kept(probability, count).mean())
@@ -59,7 +59,7 @@ def test_the_share_kept_is_that_of_so_many_independent_draws(probability: float)
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 4, 5, 64])
-def test_an_element_does_not_tell_of_another(lag: int) -> None:
+def test_elements_are_independent(lag: int) -> None:
     """Four elements share a random word: the correlation of neighbours is that of independent draws."""
     count = 1_000_000
     stays = kept(0.3, count + lag).astype(np.float64) - 0.7
@@ -72,21 +72,21 @@ def test_any_shape_can_be_asked_for(shape: tuple[int, ...]) -> None:
     assert kept(0.5, *shape).shape == shape
 
 
-def test_the_words_are_those_of_splitmix64() -> None:
+def test_random_words_are_those_of_splitmix64() -> None:
     """As published with the generator's C code, for this seed."""
     known = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
     assert random_words(1234567, 0, 5).tolist() == known
 
 
 @pytest.mark.parametrize("seed", [0, (1 << 62) - 1])
-def test_a_word_depends_on_its_number_alone(seed: int) -> None:
+def test_a_random_word_depends_only_on_its_index(seed: int) -> None:
     whole = random_words(seed, 0, 2 * BLOCK + 7)
     for first in (1, BLOCK - 1, BLOCK, BLOCK + 5):
         assert np.array_equal(random_words(seed, first, BLOCK + 2), whole[first : first + BLOCK + 2])
 
 
 @pytest.mark.parametrize("width", [1, 3, 4, 5])
-def test_tensors_drawn_together_follow_each_other(width: int) -> None:
+def test_tensors_drawn_together_use_consecutive_words(width: int) -> None:
     source, rate = seeded(0), Rate.of(0.5)
     apart = [source.kept(rate, *shape) for shape in ((2, 3, width), (5, width))]
     together = kept(0.5, 11, width)
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_what_is_drawn_later_in_a_step_is_new() -> None:
+def test_later_draws_of_a_step_differ() -> None:
     source, rate = seeded(0), Rate.of(0.5)
     first, second = source.kept(rate, 1000), source.kept(rate, 1000)
     assert first is not None
@@ -110,7 +110,7 @@ def test_what_is_drawn_later_in_a_step_is_new() -> None:
     assert not np.array_equal(first, second)
 
 
-def test_the_next_step_draws_others() -> None:
+def test_the_next_step_draws_other_bits() -> None:
     source, rate = seeded(0), Rate.of(0.5)
     first = source.kept(rate, 1000)
     source.seed()
@@ -147,7 +147,7 @@ def test_where_nothing_is_dropped_nothing_changes(kind: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_dropped_is_zero_even_where_it_was_no_number(kind: torch.dtype) -> None:
+def test_a_dropped_nan_becomes_zero(kind: torch.dtype) -> None:
     values = torch.tensor([math.inf, -math.inf, math.nan, 2.0], dtype=kind)
     draws = (Draw(LEVELS * 3 // 4, seed, 0) for seed in range(1000))
     draw = next(draw for draw in draws if draw.kept(4).tolist() == [False, False, False, True])

@@ -40,7 +40,7 @@ def test_the_norm_of_the_largest_vocabulary_is_exact(way: None) -> None:
     assert abs(float(nn.utils.get_total_norm([gradient])) / in_double(row) / math.sqrt(250_112) - 1) > 1e-3
 
 
-def test_the_norm_of_some_is_that_of_all_their_values(way: None) -> None:
+def test_the_norm_of_several_tensors_is_that_of_all_values(way: None) -> None:
     assert way is None
     parts = [torch.full((3, 5), 2.0), torch.full((7,), -1.0), torch.zeros(0), torch.full((2, 2, 2), 0.5)]
     assert norm(parts) == pytest.approx(math.sqrt(15 * 4 + 7 + 8 * 0.25), rel=1e-7)
@@ -55,7 +55,7 @@ def test_values_in_bf16_and_columns_of_a_matrix_count_too(way: None) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_one_value_that_is_not_finite_makes_it_so(bad: float, way: None) -> None:
+def test_one_value_that_is_not_finite_makes_the_norm_so(bad: float, way: None) -> None:
     assert way is None
     values = torch.ones(1000)
     values[777] = bad

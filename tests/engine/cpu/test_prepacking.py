@@ -28,7 +28,7 @@ def test_a_prepacked_weight_multiplies_as_it_did_before(kind: torch.dtype, rows:
 
 
 @pytest.mark.usefixtures("packing")
-def test_weights_prepacked_together_are_one_below_the_other() -> None:
+def test_weights_prepacked_together_are_stacked() -> None:
     torch.manual_seed(0)
     first, second, x = torch.randn(5, 8), torch.randn(3, 8), torch.randn(4, 8)
     prepacked = Prepacked(first, second)
@@ -37,7 +37,7 @@ def test_weights_prepacked_together_are_one_below_the_other() -> None:
 
 
 @pytest.mark.usefixtures("packing")
-def test_what_is_turned_or_part_of_something_larger_can_be_prepacked_and_multiplied() -> None:
+def test_a_transposed_or_sliced_weight_can_be_prepacked() -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(8, 5).t(), torch.randn(4, 20)[:, 3:11]
     torch.testing.assert_close(Prepacked(weight).times(x), x @ weight.t())

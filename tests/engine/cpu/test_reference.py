@@ -52,7 +52,7 @@ def dropped(rate: Rate, pattern: AttentionPattern) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", PATTERNS)
 @pytest.mark.parametrize("biased", [True, False])
-def test_each_row_sees_its_own_row_of_keys(name: str, biased: bool) -> None:
+def test_each_row_attends_only_to_its_own_keys(name: str, biased: bool) -> None:
     pattern = PATTERNS[name]
     given, bias = parts(pattern), bias_of(pattern) if biased else None
     seen, weights = attend(*given, bias, pattern, NOTHING, RandomBits())
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_the_formula(name: str, rate: float) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_the_gradient_of_a_bias_is_added_to_what_is_there() -> None:
+def test_the_gradient_of_a_bias_accumulates() -> None:
     pattern = PATTERNS["itself"]
     given, bias = parts(pattern), bias_of(pattern)
     seen, kept = attend(*given, bias, pattern, NOTHING, RandomBits())
@@ -89,7 +89,7 @@ def test_the_gradient_of_a_bias_is_added_to_what_is_there() -> None:
     torch.testing.assert_close(twice, 2 * once)
 
 
-def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
+def test_positions_masked_by_the_bias_get_no_weight() -> None:
     pattern = PATTERNS["itself"]
     longest = pattern.queries.longest
     later = torch.ones(longest, longest, dtype=torch.bool).triu_(1)
@@ -105,7 +105,7 @@ def test_what_is_hidden_by_the_bias_is_not_seen() -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("rate", [0.0, 0.4])
-def test_what_is_kept_for_the_backward_pass_is_the_softmax_in_the_kind_of_the_inputs(rate: float) -> None:
+def test_the_softmax_is_kept_in_the_dtype_of_the_inputs(rate: float) -> None:
     pattern = PATTERNS["itself"]
     given = parts(pattern, torch.bfloat16)
     _, kept = attend(*given, None, pattern, Rate.of(rate), reseeded(RandomBits()))
@@ -130,7 +130,7 @@ def test_scores_of_bf16_are_computed_in_fp32() -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_a_query_sees_as_many_keys_as_its_row_has(own: bool, biased: bool) -> None:
+def test_a_query_attends_to_the_keys_of_its_row(own: bool, biased: bool) -> None:
     """By the formula, row by row; what lies beyond a row's keys is of no account, and its own come last."""
     torch.manual_seed(0)
     counts = np.array([1, 5, 3])
@@ -149,7 +149,7 @@ def test_a_query_sees_as_many_keys_as_its_row_has(own: bool, biased: bool) -> No
 
 
 @pytest.mark.parametrize("scale_learns", [True, False])
-def test_the_gradients_of_a_norm_are_those_of_its_formula(scale_learns: bool) -> None:
+def test_the_gradients_of_a_norm_match_its_formula(scale_learns: bool) -> None:
     torch.manual_seed(0)
     x, scale = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, WIDTH), (WIDTH,)))
     plain_n, scaled, inverse = normed(x.detach(), scale.detach(), 1e-3)

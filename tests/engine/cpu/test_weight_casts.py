@@ -43,14 +43,14 @@ def change(weight: nn.Parameter) -> None:
         weight.mul_(2)
 
 
-def test_a_value_is_the_parameter_cast() -> None:
+def test_a_cast_equals_the_parameter_cast() -> None:
     weight = parameter()
     value = Values(torch.bfloat16)[weight]
     assert torch.equal(value, weight.detach().bfloat16())
     assert not value.requires_grad
 
 
-def test_a_parameter_of_that_kind_already_is_its_own_value() -> None:
+def test_a_parameter_of_that_dtype_is_not_copied() -> None:
     weight, values = parameter(), Values(torch.float32)
     assert values[weight].data_ptr() == weight.data_ptr()
     assert not values[weight].requires_grad
@@ -58,7 +58,7 @@ def test_a_parameter_of_that_kind_already_is_its_own_value() -> None:
     assert torch.equal(values[weight], weight.detach())
 
 
-def test_a_value_is_cast_once_however_often_it_is_asked_for() -> None:
+def test_a_weight_is_cast_once_however_often_it_is_used() -> None:
     weight, values = parameter(), Values(torch.bfloat16)
     with Casts([weight]) as casts:
         found = [values[weight] for _ in range(3)]
@@ -66,7 +66,7 @@ def test_a_value_is_cast_once_however_often_it_is_asked_for() -> None:
     assert len({value.data_ptr() for value in found}) == 1
 
 
-def test_after_an_update_a_value_is_cast_again_in_its_place() -> None:
+def test_after_an_update_a_weight_is_cast_again_in_place() -> None:
     weight, values = parameter(), Values(torch.bfloat16)
     before = values[weight].data_ptr()
     change(weight)
@@ -94,7 +94,7 @@ def micro_batch(network: Any, rows: tuple[list[Tensor], list[Tensor]]) -> float:
     return float(loss.item())
 
 
-def test_a_step_casts_each_weight_once_and_a_later_one_only_what_learns() -> None:
+def test_a_later_step_casts_only_what_learns() -> None:
     net = frozen(small_t5(untied=True), "encoder,embeddings")
     network, rows = packed(net, torch.bfloat16), random_rows(LENGTHS)
     used = [weight for name, weight in net.named_parameters() if is_cast(name)]
@@ -112,7 +112,7 @@ def is_cast(name: str) -> bool:
     return not any(part in name for part in ("shared", "final_layer_norm", "relative_attention_bias"))
 
 
-def test_the_loss_after_an_update_is_that_of_a_network_made_anew() -> None:
+def test_the_loss_after_an_update_equals_that_of_a_new_network() -> None:
     net, rows = small_t5(), random_rows()
     network = packed(net, torch.bfloat16)
     before = network.row_losses(*rows)
@@ -165,7 +165,7 @@ def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: 
         assert sum(each() is not None for each in made) == left
 
 
-def test_where_nothing_trains_a_value_is_held_once() -> None:
+def test_without_training_a_weight_is_held_once() -> None:
     weight, values = parameter(), Values(torch.bfloat16)
     values.prepacked(weight)
     with Casts([weight]) as casts:
@@ -173,7 +173,7 @@ def test_where_nothing_trains_a_value_is_held_once() -> None:
     assert casts.counts == {weight: 1}
 
 
-def test_a_value_that_was_there_before_stays_at_its_place_and_is_cast_anew() -> None:
+def test_a_cast_keeps_its_memory_across_updates() -> None:
     weight, values = parameter(), Values(torch.bfloat16)
     before = values[weight].data_ptr()
     change(weight)

@@ -17,19 +17,19 @@ def lengths_of(rows: list[tuple[int, int]]) -> Lengths:
 
 @given(seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 100), rows=st.integers(1, 500))
 @steadily
-def test_an_epoch_has_every_row_once_in_the_same_order_each_time(seed: int, epoch: int, rows: int) -> None:
+def test_an_epoch_has_every_row_once_in_a_fixed_order(seed: int, epoch: int, rows: int) -> None:
     order = batching.epoch_order(seed, epoch, rows)
     assert sorted(order.tolist()) == list(range(rows))
     assert order.tolist() == batching.epoch_order(seed, epoch, rows).tolist()
 
 
 @pytest.mark.parametrize(("one", "other"), [((7, 0), (7, 1)), ((7, 0), (8, 0)), ((0, 1), (1, 0))])
-def test_epochs_and_seeds_have_orders_of_their_own(one: tuple[int, int], other: tuple[int, int]) -> None:
+def test_epochs_and_seeds_have_different_orders(one: tuple[int, int], other: tuple[int, int]) -> None:
     assert batching.epoch_order(*one, 50).tolist() != batching.epoch_order(*other, 50).tolist()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 64, 65, 1000, 4099])
-def test_an_order_that_is_not_held_has_every_row_once_too(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_computed_order_has_every_row_once(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "HELD_ROWS", 0)
     orders = [batching.epoch_order(seed, epoch, rows).tolist() for seed in (0, 7) for epoch in (0, 1)]
     assert all(sorted(order) == list(range(rows)) for order in orders)
@@ -38,7 +38,7 @@ def test_an_order_that_is_not_held_has_every_row_once_too(rows: int, monkeypatch
     assert np.concatenate(pieces).tolist() == orders[3]
 
 
-def test_an_order_that_is_not_held_is_shuffled() -> None:
+def test_a_computed_order_is_shuffled() -> None:
     """Steps of 16 rows of two million: their means lie as those of rows drawn at random do."""
     rows, batch = 1 << 21, 16
     means = np.array([batching.epoch_samples(3, 0, rows, s * batch, (s + 1) * batch).mean() for s in range(4096)])
@@ -62,7 +62,7 @@ def test_the_steps_of_an_epoch_share_out_its_rows(rows: int, batch: int) -> None
 
 @given(rows=row_lengths, world=st.integers(1, 5))
 @steadily
-def test_every_sample_is_dealt_to_one_rank_and_the_tokens_are_even(rows: list[tuple[int, int]], world: int) -> None:
+def test_samples_are_dealt_to_ranks_with_even_tokens(rows: list[tuple[int, int]], world: int) -> None:
     lengths = lengths_of(rows)
     shares = batching.deal(lengths, world)
     assert len(shares) == world
@@ -91,12 +91,12 @@ def test_the_longest_sample_is_in_the_first_micro_batch(rows: list[tuple[int, in
     assert max(sum(rows[place]) for place in first) == max(map(sum, rows))
 
 
-def test_only_the_places_asked_for_are_packed() -> None:
+def test_only_the_requested_rows_are_packed() -> None:
     cuts = batching.pack([4, 1], lengths_of([(9, 9)] * 6), 1000)
     assert cuts == [[1, 4]]
 
 
-def test_samples_of_one_length_keep_one_order() -> None:
+def test_samples_of_equal_length_keep_their_order() -> None:
     assert batching.longest_first(lengths_of([(3, 5), (5, 3), (4, 4), (5, 3), (9, 9)])) == [4, 0, 2, 1, 3]
 
 

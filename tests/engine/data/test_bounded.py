@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "CHARACTERS_A_POLL", 10)
 
 
-def test_work_that_never_ends_is_given_up_after_so_many_waits(never: threading.Event) -> None:
+def test_work_that_never_ends_is_given_up(never: threading.Event) -> None:
     waits: list[int] = []
     worker = Worker("stuck")
     with pytest.raises(InputError) as refused:
@@ -39,7 +39,7 @@ def test_work_that_never_ends_is_given_up_after_so_many_waits(never: threading.E
         assert "--tokenizer" in refused.value.message.fix(lang)
 
 
-def test_who_waits_can_give_up_earlier(never: threading.Event) -> None:
+def test_the_caller_can_give_up_earlier(never: threading.Event) -> None:
     def asked_to_stop() -> None:
         raise InterruptedError
 
@@ -60,11 +60,11 @@ def test_work_is_done_in_order_by_one_thread() -> None:
     assert len({thread.result(60) for thread in threads}) == 1
 
 
-def test_what_work_raises_is_said_of_the_tokenizer() -> None:
+def test_an_error_in_the_work_is_the_tokenizers() -> None:
     with pytest.raises(InputError, match=r"some/tokenizer.*too odd"):
         done_in_time(lambda: int("too odd"), "some/tokenizer", 0)
 
 
-def test_a_process_ends_though_work_never_does() -> None:
+def test_a_process_ends_though_its_work_never_does() -> None:
     program = "import threading; from engine.data.bounded import Worker; Worker('w').submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

@@ -19,7 +19,7 @@ TEXTS = [
 ]
 
 
-def test_no_prompt_stands_in_both_files(tmp_path: Path) -> None:
+def test_no_demo_prompt_is_in_both_files(tmp_path: Path) -> None:
     rows = [(f"prompt {number % 30}", f"response {number}") for number in range(100)]
     paths = [str(tmp_path / "demo" / f"{name}.parquet") for name in ("train", "valid")]
     import_pairs(ImportRequest([], train=paths[0], valid=paths[1]), rows)
@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase
     return load_tokenizer(str(folder))
 
 
-def test_a_tokenizer_is_not_written_over_another(trained: PreTrainedTokenizerBase) -> None:
+def test_an_existing_tokenizer_is_not_overwritten(trained: PreTrainedTokenizerBase) -> None:
     with pytest.raises(InputError) as refused:
         train_tokenizer(Path(trained.name_or_path), TEXTS, 4000)
     assert refused.value.message.code == "tokenizer_exists"
@@ -63,7 +63,7 @@ def test_the_tokenizer_ends_every_text(trained: PreTrainedTokenizerBase) -> None
 
 
 @pytest.mark.parametrize("text", ["今天天气怎么样?", "How are you today?", "I am fine, thank you."])
-def test_texts_come_back_from_their_tokens(trained: PreTrainedTokenizerBase, text: str) -> None:
+def test_tokens_decode_to_their_texts(trained: PreTrainedTokenizerBase, text: str) -> None:
     assert trained.decode(trained(text)["input_ids"], skip_special_tokens=True) == text
 
 
@@ -73,7 +73,7 @@ def corpus() -> list[tuple[str, str]]:
     return demo_corpus.pairs()
 
 
-def test_the_corpus_comes_in_one_order(corpus: list[tuple[str, str]]) -> None:
+def test_the_corpus_has_a_fixed_order(corpus: list[tuple[str, str]]) -> None:
     assert corpus == demo_corpus.pairs()
 
 
@@ -84,7 +84,7 @@ def test_the_corpus_is_chinese_and_english(corpus: list[tuple[str, str]]) -> Non
     assert 200 < len(chinese) < len(corpus) - 200
 
 
-def test_the_corpus_is_made_of_turns_and_not_of_letters(corpus: list[tuple[str, str]]) -> None:
+def test_the_corpus_is_made_of_whole_turns(corpus: list[tuple[str, str]]) -> None:
     assert [row for row in corpus if not all(row)] == []
     assert [row for row in corpus if len(row[0]) == len(row[1]) == 1] == []
 
@@ -100,7 +100,7 @@ def test_pretraining_sees_every_text_in_two_parts_and_no_reply() -> None:
     assert not set(rows) & set(pairs)
 
 
-def test_a_corpus_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_corpus_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "chatterbot_corpus", None)
     with pytest.raises(InputError) as refused:
         demo_corpus.pairs()

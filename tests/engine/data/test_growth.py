@@ -31,20 +31,20 @@ TAME = {
 
 
 @pytest.mark.parametrize("rules", MASSES.values(), ids=MASSES)
-def test_masses_are_told_whichever_character_they_are_made_of(rules: list[Any]) -> None:
+def test_growth_is_found_for_any_character(rules: list[Any]) -> None:
     assert most_made(normalizers.Sequence(rules)) > MOST_MADE
 
 
 @pytest.mark.parametrize("rules", TAME.values(), ids=TAME)
-def test_what_published_tokenizers_do_is_no_mass(rules: list[Any]) -> None:
+def test_published_tokenizers_are_not_suspected(rules: list[Any]) -> None:
     assert most_made(normalizers.Sequence(rules)) < 100
 
 
-def test_a_tokenizer_without_rules_makes_none() -> None:
+def test_a_tokenizer_without_rules_does_not_grow_text() -> None:
     assert most_made(None) == 1
 
 
-def test_a_table_of_sentencepiece_is_read_to_its_longest_text(tmp_path: Path) -> None:
+def test_the_longest_entry_of_a_sentencepiece_table_is_found(tmp_path: Path) -> None:
     rules = tmp_path / "rules.tsv"
     rules.write_text("9F98\t" + " ".join(["78"] * 60) + "\n")  # 龘 becomes 60 x
     sentencepiece.SentencePieceTrainer.train(

@@ -73,7 +73,7 @@ def no_links(*_: Any) -> None:
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("names", [("a/t", "b/v", "a/s"), ("b/t", "a/v", "c/s")])
-def test_wherever_an_import_is_killed_all_files_are_old_or_all_are_new(
+def test_a_killed_import_leaves_all_files_old_or_all_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], links: bool
 ) -> None:
     files = [tmp_path / name for name in names]
@@ -135,26 +135,26 @@ def import_writes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("use", [run_reads, import_reads, import_writes])
-def test_whatever_uses_the_files_next_puts_them_in_order_first(cut_off: Path, use: Callable[[Path], None]) -> None:
+def test_the_next_user_of_the_files_completes_the_import(cut_off: Path, use: Callable[[Path], None]) -> None:
     use(cut_off)
     assert (cut_off / "t").read_text() == "old"
 
 
-def test_a_link_in_the_place_of_a_file_that_was_away_stays(cut_off: Path) -> None:
+def test_a_link_in_place_of_a_moved_file_stays(cut_off: Path) -> None:
     (cut_off / "t").unlink()
     (cut_off / "t").symlink_to("v")
     journal.settle([cut_off / "v"])
     assert (cut_off / "t").is_symlink()
 
 
-def test_what_a_person_put_in_place_since_stays(cut_off: Path) -> None:
+def test_a_file_put_in_place_since_stays(cut_off: Path) -> None:
     (cut_off / "t").unlink()
     (cut_off / "t").write_text("mine")
     journal.settle([cut_off / "t"])
     assert (cut_off / "t").read_text() == "mine"
 
 
-def test_two_that_put_two_folders_in_order_at_once_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_recoveries_at_once_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [tmp_path / "a" / "t", tmp_path / "b" / "v"]
     for path in files:
         path.parent.mkdir()
@@ -174,7 +174,7 @@ def test_two_that_put_two_folders_in_order_at_once_agree(tmp_path: Path, monkeyp
     assert [path.read_text() for path in files] == ["new", "new"]
 
 
-def test_a_file_called_like_what_another_was_before_is_no_part_of_it(tmp_path: Path) -> None:
+def test_a_file_with_a_backup_like_name_is_no_part_of_an_import(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("t", "before-t", "t-1-before")]
     targets = staged(files, files)
     for target in targets:
@@ -197,7 +197,7 @@ def test_a_journal_reaches_no_file_outside_its_folder(tmp_path: Path, name: str)
     assert not list(folder.iterdir())
 
 
-def test_a_journal_says_nothing_to_those_of_other_imports(tmp_path: Path) -> None:
+def test_a_journal_does_not_affect_other_imports(tmp_path: Path) -> None:
     for name, folders in (("a", ["a", "b"]), ("b", ["b"])):
         (tmp_path / name).mkdir()
         said = {"id": "x", "pid": 1, "folders": [str(tmp_path / folder) for folder in folders], "files": []}
@@ -214,13 +214,13 @@ WITHOUT = '{"id": "x", "pid": %s, "folders": [%s], "files": []}\n'
 @pytest.mark.parametrize(
     "content", [*SAYS_NOTHING, WITHOUT % ("NaN", ""), WITHOUT % ("-1", ""), WITHOUT % ("1", '"\\ud800"')]
 )
-def test_a_journal_that_says_nothing_is_removed(tmp_path: Path, content: str) -> None:
+def test_an_empty_journal_is_removed(tmp_path: Path, content: str) -> None:
     (tmp_path / journal.NAME).write_text(content)
     journal.settle([tmp_path / "t"])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_journal_that_cannot_be_written_to_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_an_unwritable_journal_is_named(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("{}\n")
     os.link(tmp_path / "other", tmp_path / journal.NAME)
     with pytest.raises(InputError) as refused:
@@ -228,7 +228,7 @@ def test_a_journal_that_cannot_be_written_to_is_an_error_that_names_it(tmp_path:
     assert journal.NAME in refused.value.message.text()
 
 
-def test_a_link_in_a_journals_place_is_left_alone_and_never_written_through(tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_journal_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     (tmp_path / journal.NAME).symlink_to("mine")
     journal.settle([tmp_path / "t"])

@@ -24,7 +24,7 @@ def declaring(path: Path, rows: int) -> Path:
 
 
 @pytest.mark.parametrize("rows", [60, 21])
-def test_a_file_that_holds_fewer_rows_than_it_declares_is_refused(tmp_path: Path, rows: int) -> None:
+def test_a_file_with_fewer_rows_than_declared_is_refused(tmp_path: Path, rows: int) -> None:
     path = declaring(tmp_path / "rows.parquet", rows)
     file = parquet.opened(path, COLUMNS)
     assert file.metadata.num_rows == rows
@@ -33,7 +33,7 @@ def test_a_file_that_holds_fewer_rows_than_it_declares_is_refused(tmp_path: Path
     assert (refused.value.message.code, refused.value.message.args["path"]) == ("parquet_bad", str(path))
 
 
-def test_a_file_that_holds_what_it_declares_is_read(tmp_path: Path) -> None:
+def test_a_file_with_the_declared_rows_is_read(tmp_path: Path) -> None:
     path = declaring(tmp_path / "rows.parquet", 20)
     read = list(parquet.texts(path, parquet.opened(path, COLUMNS), "prompt", "response", "prompt_turns"))
     assert sum(len(prompts) for prompts, *_ in read) == 20

@@ -34,17 +34,17 @@ def opened(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., 
 
 
 @pytest.mark.parametrize("count", range(len(ODD) + 1))
-def test_they_are_the_texts_of_the_file_word_for_word(opened: Callable[..., Opened], count: int) -> None:
+def test_references_are_the_texts_of_the_file(opened: Callable[..., Opened], count: int) -> None:
     assert references(*opened(ODD), count) == ODD[:count]
 
 
-def test_rows_that_were_left_out_are_passed_over(opened: Callable[..., Opened]) -> None:
+def test_rows_left_out_have_no_reference(opened: Callable[..., Opened]) -> None:
     source, store = opened(["a", None, "", "b", "c", "d"], ["问", "问", "问", "", "问", "问"])
     assert references(source, store, 3) == ["a", "c", "d"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_columns_of_every_kind_of_text_are_read(opened: Callable[..., Opened], kind: pa.DataType) -> None:
+def test_columns_of_every_text_type_are_read(opened: Callable[..., Opened], kind: pa.DataType) -> None:
     assert references(*opened(pa.array(ODD, kind)), 6) == ODD
 
 
@@ -54,7 +54,7 @@ def test_rows_are_found_in_any_batch_and_row_group(opened: Callable[..., Opened]
     assert references(source, store, len(texts)) == texts
 
 
-def test_they_are_read_from_the_file_once(opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_are_read_from_the_file_once(opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch) -> None:
     source, store = opened(ODD)
     references(source, store, 4)
     with monkeypatch.context() as closed:
@@ -65,7 +65,7 @@ def test_they_are_read_from_the_file_once(opened: Callable[..., Opened], monkeyp
 
 
 @pytest.mark.parametrize("damage", ["text", "form", "gone"])
-def test_damaged_ones_are_read_again(opened: Callable[..., Opened], damage: str) -> None:
+def test_damaged_references_are_read_again(opened: Callable[..., Opened], damage: str) -> None:
     source, store = opened(ODD)
     references(source, store, 6)
     path = store.folder / REFERENCES
@@ -79,7 +79,7 @@ def test_damaged_ones_are_read_again(opened: Callable[..., Opened], damage: str)
     assert references(source, store, 6) == ODD
 
 
-def test_a_folder_that_cannot_be_written_is_no_hindrance(opened: Callable[..., Opened]) -> None:
+def test_references_work_in_a_read_only_folder(opened: Callable[..., Opened]) -> None:
     source, store = opened(ODD)
     (store.folder / REFERENCES).mkdir()
     assert references(source, store, 6) == ODD
@@ -95,6 +95,6 @@ def test_a_file_that_lost_rows_since_is_refused(opened: Callable[..., Opened]) -
 @pytest.mark.parametrize(
     ("asked", "count"), [((0, 0), 17), ((5, 0), 5), ((0, 3), 3), ((5, 9), 5), ((99, 99), 17), ((2, 1), 1)]
 )
-def test_as_many_are_read_as_replies_are_made(scored_config: Any, asked: tuple[int, int], count: int) -> None:
+def test_only_references_of_generated_replies_are_read(scored_config: Any, asked: tuple[int, int], count: int) -> None:
     scored_config = type(scored_config)(**{**vars(scored_config), "eval_rows": asked[0], "bleu_rows": asked[1]})
     assert rows_replied(scored_config, 17) == count

@@ -66,7 +66,7 @@ def changed(source: RowSource, prompt: str | None = None, starts: list[Any] | No
 
 
 @pytest.mark.parametrize("lost", range(5))
-def test_a_long_prompt_loses_as_few_turns_as_makes_it_fit(
+def test_a_long_prompt_loses_as_few_turns_as_possible(
     source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase, lost: int
 ) -> None:
     ids = [tokenizer(text)["input_ids"] for text in candidates()]
@@ -78,7 +78,7 @@ def test_a_long_prompt_loses_as_few_turns_as_makes_it_fit(
     assert codes == ["turns_left_out"] * bool(lost)
 
 
-def test_turns_that_went_are_counted_and_said_in_both_languages(
+def test_dropped_turns_are_counted_in_both_languages(
     source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     limit = len(tokenizer(candidates()[3])["input_ids"])
@@ -96,9 +96,7 @@ def test_a_question_that_is_too_long_by_itself_is_cut_at_its_end(
     assert [notice.code for notice in store.notices(source.path)] == ["turns_left_out", "rows_truncated"]
 
 
-def test_another_limit_makes_another_store_only_of_a_file_that_says_where_turns_begin(
-    source: RowSource, open_at: Open
-) -> None:
+def test_another_limit_remakes_only_a_store_with_turns(source: RowSource, open_at: Open) -> None:
     told: list[tuple[int, int]] = []
     for limit in (30, 20, 30, 20):
         open_at(source, limit, lambda *what: told.append(what))
@@ -111,7 +109,7 @@ def test_another_limit_makes_another_store_only_of_a_file_that_says_where_turns_
 
 
 @pytest.mark.parametrize("column", [None, pa.array(["0", "1", "2"])], ids=["without", "of another kind"])
-def test_a_file_that_does_not_say_where_turns_begin_is_cut_at_its_end(
+def test_prompts_without_known_turns_are_cut_at_their_end(
     source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase, column: pa.Array | None
 ) -> None:
     table = pq.read_table(source.path, columns=["prompt", "response"])
@@ -122,9 +120,7 @@ def test_a_file_that_does_not_say_where_turns_begin_is_cut_at_its_end(
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int64()), pa.list_(pa.uint16())], ids=str)
-def test_a_file_that_another_program_wrote_again_is_shortened_too(
-    source: RowSource, open_at: Open, kind: pa.DataType
-) -> None:
+def test_a_rewritten_imported_file_is_shortened_too(source: RowSource, open_at: Open, kind: pa.DataType) -> None:
     whole = open_at(source, 20)
     table = pq.read_table(source.path)
     pq.write_table(table.set_column(2, "prompt_turns", table["prompt_turns"].cast(kind)), source.path)
@@ -145,7 +141,7 @@ EDITS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_prompt_that_was_edited_after_the_import_is_refused_with_its_row(
+def test_a_prompt_edited_after_its_import_is_refused(
     source: RowSource, open_at: Open, tmp_path: Path, edit: str
 ) -> None:
     row = row_of(source, WHOLE)
@@ -156,7 +152,7 @@ def test_a_prompt_that_was_edited_after_the_import_is_refused_with_its_row(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_of_the_format_before_is_made_again_with_the_same_rows(
+def test_a_store_of_the_previous_format_is_rebuilt(
     source: RowSource, open_at: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_store, "FORMAT", token_store.FORMAT - 1)

@@ -92,6 +92,6 @@ def test_ids_are_those_of_sentencepiece_itself(kind: str, texts: list[str], trai
     assert [tokenizer.decode(ids, skip_special_tokens=False) for ids in known] == itself.decode(known)
 
 
-def test_a_model_whose_spaces_end_words_is_refused(trained: Callable[..., Path]) -> None:
+def test_a_model_with_trailing_spaces_is_refused(trained: Callable[..., Path]) -> None:
     with pytest.raises(InputError, match="spaces as suffixes"):
         read_spiece(trained("suffix", **T5S, treat_whitespace_as_suffix=True))

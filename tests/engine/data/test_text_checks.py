@@ -11,7 +11,7 @@ def tally_of(*rows: tuple[str | bytes | None, str | bytes | None]) -> TextTally:
     return tally
 
 
-def test_scripts_are_shares_of_all_letters() -> None:
+def test_scripts_are_counted_as_shares_of_letters() -> None:
     scripts = tally_of(("你好吗 12。", "abcd"), ("ひらが", "Привет"), ("，", "!"))._scripts
     assert scripts.sum() > 0
     assert tally_of(("你好吗 12。", "a"), ("！", "?"), ("3", "4")).to_json()["scripts"] == {"Han": 0.75, "Latin": 0.25}
@@ -28,7 +28,7 @@ def test_each_script_is_known(text: str, script: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1", "。", "🙂", "×", "\u3000x".strip("x")])
-def test_what_is_no_letter_counts_for_no_script(text: str) -> None:
+def test_only_letters_count_for_a_script(text: str) -> None:
     assert tally_of((text or "1", "2")).to_json()["scripts"] == {}
 
 
@@ -40,7 +40,7 @@ def test_control_characters_are_counted_with_the_first_row(char: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\r\nb", "你\u3000好", "👩\u200d🚀"])
-def test_what_belongs_to_a_text_is_no_control_character(text: str) -> None:
+def test_line_ends_and_tabs_are_no_control_characters(text: str) -> None:
     assert tally_of((text, "b"))._odd["control"] == 0
 
 

@@ -79,7 +79,7 @@ def test_lengths_are_those_of_the_rows(write: Any, store_of: Any) -> None:
         assert store.lengths(part, [3, 0]).tolist() == [lengths[3], lengths[0]]
 
 
-def test_rows_that_come_in_many_batches_stay_in_order(
+def test_rows_in_many_batches_stay_in_order(
     monkeypatch: pytest.MonkeyPatch, write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """With a row to drop and a row to cut in each batch, so that neither count starts over."""
@@ -155,7 +155,9 @@ def test_each_reason_is_counted(write: Any, store_of: Any) -> None:
     assert store.rows.tolist() == [3]
 
 
-def test_long_rows_are_cut_and_keep_their_end(write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_long_rows_are_cut_and_keep_their_end_token(
+    write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase
+) -> None:
     prompts, responses = ["你好", "今天天气怎么样？", "今天天气怎么样？"], ["是", "是", "a small model."]
     store = store_of(write(prompt=prompts, response=responses), 5)
     whole = directly(tokenizer, prompts, responses)
@@ -167,13 +169,13 @@ def test_long_rows_are_cut_and_keep_their_end(write: Any, store_of: Any, tokeniz
     assert notice.args == {"path": "x", "rows": 3, "cut_rows": 2, "cut_tokens": cut, "tokens": total, "limit": 5}
 
 
-def test_a_row_of_just_the_limit_is_not_cut(write: Any, store_of: Any) -> None:
+def test_a_row_of_exactly_the_limit_is_not_cut(write: Any, store_of: Any) -> None:
     store = store_of(write(prompt=["你好"], response=["谢谢"]), 3)
     assert store.notices(Path("x")) == []
     assert store.lengths("label", [0]).tolist() == [3]
 
 
-def test_a_tokenizer_that_adds_no_end_gets_one(write: Any, store_of: Any) -> None:
+def test_an_end_token_is_added_if_the_tokenizer_adds_none(write: Any, store_of: Any) -> None:
     backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[EOS]": 1, "好": 2, "你": 3}, unk_token="[PAD]"))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     bare = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="[EOS]")
@@ -189,7 +191,7 @@ def test_token_ids_are_kept_whole_whatever_the_vocabulary(write: Any, store_of: 
     assert contents(store) == [([words - 1, 2, 1], [3, 1])]
 
 
-def test_token_ids_beyond_the_number_of_tokens_are_kept_whole(write: Any, store_of: Any) -> None:
+def test_token_ids_beyond_the_vocabulary_size_are_kept_whole(write: Any, store_of: Any) -> None:
     """A vocabulary may have gaps: few tokens, and a high id among them."""
     backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[EOS]": 1, "w": 70_000}, unk_token="[PAD]"))
     sparse = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="[EOS]")
@@ -205,7 +207,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_text_is_text_in_whatever_kind_of_column(
+def test_text_is_read_from_every_text_column_type(
     write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase, kind: pa.DataType
 ) -> None:
     texts = ["你好", None, "谢谢", "你好"]
@@ -216,9 +218,7 @@ def test_text_is_text_in_whatever_kind_of_column(
 
 
 @pytest.mark.parametrize("kind", KINDS[:-1], ids=str)  # the last kind pyarrow itself does not read then
-def test_bytes_that_are_no_text_are_left_out_in_whatever_kind_of_column(
-    write: Any, store_of: Any, kind: pa.DataType
-) -> None:
+def test_invalid_utf8_is_left_out_of_every_column_type(write: Any, store_of: Any, kind: pa.DataType) -> None:
     if pa.types.is_dictionary(kind):
         values = not_utf8([b"hello", b"\xff"])
         column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], kind.index_type), values)
@@ -279,7 +279,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", [*store_files.NAMES, store_files.META])
-def test_a_damaged_store_is_made_again_and_said_so(
+def test_a_damaged_store_is_rebuilt_and_reported(
     write: Any, store_of: Any, tmp_path: Path, name: str, damage: str
 ) -> None:
     source = write(prompt=TEXTS, response=REPLIES)
@@ -303,7 +303,7 @@ FORGED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_a_store_that_no_run_could_use_is_made_again_though_its_hashes_fit(
+def test_an_unusable_store_is_rebuilt_though_its_hashes_match(
     write: Any, store_of: Any, tmp_path: Path, name: str
 ) -> None:
     source = write(prompt=TEXTS, response=REPLIES)
@@ -321,7 +321,7 @@ def test_a_store_that_no_run_could_use_is_made_again_though_its_hashes_fit(
 
 
 @pytest.mark.parametrize("meta", ["{}", "[]", "", '{"dtype": "O"}', "9" * 5000])
-def test_a_store_that_describes_nothing_is_made_again(write: Any, store_of: Any, tmp_path: Path, meta: str) -> None:
+def test_a_store_with_an_empty_description_is_rebuilt(write: Any, store_of: Any, tmp_path: Path, meta: str) -> None:
     source = write(prompt=TEXTS, response=REPLIES)
     whole = contents(store_of(source))
     next(path for path in files_of(tmp_path / "store") if path.name == store_files.META).write_text(meta)
@@ -341,7 +341,7 @@ def test_a_damaged_store_that_cannot_be_removed_is_named(write: Any, store_of: A
     assert (path.parent / "thesis.txt").read_text() == "mine"
 
 
-def test_touching_a_file_is_no_change(write: Any, store_of: Any) -> None:
+def test_touching_the_data_file_changes_nothing(write: Any, store_of: Any) -> None:
     source = write(prompt=TEXTS, response=REPLIES)
     store_of(source)
     os.utime(source.path, (1, 1))
@@ -378,7 +378,7 @@ def test_another_tokenizer_makes_another_store(write: Any, store_of: Any, tiny_t
     assert was_built(store_of, source, tokenizer=same)
 
 
-def test_a_store_that_was_cut_off_is_made_anew(
+def test_an_incomplete_store_is_rebuilt(
     monkeypatch: pytest.MonkeyPatch, write: Any, store_of: Any, tmp_path: Path
 ) -> None:
     def fail(*_: Any) -> None:
@@ -431,7 +431,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, kind: str) -> Non
     assert str(path) in refused.value.message.text()
 
 
-def test_a_file_that_turns_out_damaged_halfway_is_refused(tmp_path: Path, store_of: Any) -> None:
+def test_a_file_damaged_in_the_middle_is_refused(tmp_path: Path, store_of: Any) -> None:
     path = tmp_path / "rows.parquet"
     bad_file(path, "flipped_bit")
     source = RowSource(path, "train_file", "prompt", "response")
@@ -443,7 +443,7 @@ def test_a_file_that_turns_out_damaged_halfway_is_refused(tmp_path: Path, store_
     assert not (tmp_path / "store").exists()
 
 
-def test_a_missing_column_is_named_beside_those_there_are(write: Any) -> None:
+def test_a_missing_column_is_named_with_those_that_exist(write: Any) -> None:
     source = write(question=TEXTS, response=REPLIES)
     with pytest.raises(InputError) as refused:
         source.open()
@@ -504,13 +504,13 @@ def test_cutting_keeps_the_end(limit: int, expected: list[int]) -> None:
     assert cut([5, 6, 7, EOS], limit) == expected
 
 
-def test_what_concerns_all_rows_is_mapped_and_not_read_into_memory(write: Any, store_of: Any) -> None:
+def test_tables_of_all_rows_are_memory_mapped(write: Any, store_of: Any) -> None:
     store = store_of(write(prompt=TEXTS, response=REPLIES))
     assert isinstance(store.rows, np.memmap)
     assert isinstance(store.hashes, np.memmap)
 
 
-def test_a_large_file_is_hashed_again_once_it_was_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_hashed_again_after_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
     path, root = tmp_path / "large.parquet", tmp_path / "store"
     real, hashed = token_store.file_sha256, list[Path]()
@@ -529,7 +529,7 @@ def test_a_large_file_is_hashed_again_once_it_was_written_to(tmp_path: Path, mon
     assert token_store.fingerprint(path, root) == real(path) != first[0]
 
 
-def test_hashing_a_large_file_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashing_a_large_file_reports_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
     monkeypatch.setattr(token_store, "HASHED_AT_ONCE", 1_000_000)
     path, told = tmp_path / "large.parquet", list[tuple[int, int]]()
@@ -538,7 +538,7 @@ def test_hashing_a_large_file_tells_how_far_it_is(tmp_path: Path, monkeypatch: p
     assert told == [(1, 2), (2, 2), (2, 2)]
 
 
-def test_ids_are_those_of_transformers_own_call_whatever_the_tokenizer_was_told_before(
+def test_ids_equal_those_of_transformers_own_call(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     right = [tokenizer(text)["input_ids"] for text in TEXTS]
@@ -547,7 +547,7 @@ def test_ids_are_those_of_transformers_own_call_whatever_the_tokenizer_was_told_
     assert max(map(len, right)) > 2
 
 
-def test_a_damaged_note_of_a_hash_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cached_hash_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
     path, root = tmp_path / "large.parquet", tmp_path / "store"
     path.write_bytes(b"a" * 100)
@@ -558,7 +558,7 @@ def test_a_damaged_note_of_a_hash_is_not_believed(tmp_path: Path, monkeypatch: p
         assert token_store.fingerprint(path, root) == right
 
 
-def test_a_tokenizer_that_never_ends_is_refused_by_its_name_while_the_run_can_be_stopped(
+def test_a_tokenizer_that_never_ends_is_refused(
     write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stuck, waits = threading.Event(), list[tuple[int, int]]()

@@ -58,7 +58,7 @@ GUIDES_SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", [None, GUIDES_SETTINGS], ids=["alone", "with settings"])
-def test_the_guides_spiece_model_is_encoded_as_sentencepiece_does(
+def test_a_spiece_model_encodes_as_sentencepiece_does(
     pieces: Any, texts: list[str], settings: dict[str, Any] | None
 ) -> None:
     folder = pieces(settings)
@@ -71,7 +71,7 @@ def test_the_guides_spiece_model_is_encoded_as_sentencepiece_does(
 
 
 @pytest.mark.parametrize("name", ["spiece.model", "tokenizer.model", "sentencepiece.bpe.model"])
-def test_a_piece_model_of_t5_has_its_sentinels_behind_the_pieces(pieces: Any, texts: list[str], name: str) -> None:
+def test_a_t5_spiece_model_has_its_sentinels_after_the_pieces(pieces: Any, texts: list[str], name: str) -> None:
     folder = pieces({"tokenizer_class": "T5Tokenizer"}, name, **T5S)
     tokenizer = load_tokenizer(str(folder))
     size = tokens_needed(tokenizer) - 100
@@ -79,7 +79,7 @@ def test_a_piece_model_of_t5_has_its_sentinels_behind_the_pieces(pieces: Any, te
     assert encode(texts, tokenizer) == [[*ids, 1] for ids in own_ids(folder, texts, name)]
 
 
-def test_tokens_that_were_added_keep_their_numbers(pieces: Any) -> None:
+def test_added_tokens_keep_their_ids(pieces: Any) -> None:
     added = {"500": {"content": "<user>"}, "503": {"content": "</s>", "special": True}, "1": {"content": "[UNK]"}}
     folder = pieces({**GUIDES_SETTINGS, "eos_token": "</s>", "unk_token": "<unk>", "added_tokens_decoder": added})
     tokenizer = load_tokenizer(str(folder))
@@ -89,7 +89,7 @@ def test_tokens_that_were_added_keep_their_numbers(pieces: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f"])
-def test_a_broken_piece_model_is_told_without_foreign_advice(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_spiece_model_is_reported_in_our_words(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "spiece.model").write_bytes(content)
     with pytest.raises(InputError) as refused:
         load_tokenizer(str(tmp_path))
@@ -98,7 +98,7 @@ def test_a_broken_piece_model_is_told_without_foreign_advice(tmp_path: Path, con
 
 
 @pytest.mark.parametrize("kind", ["T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast", None])
-def test_a_t5s_tokenizer_json_is_taken_as_it_stands(pieces: Any, texts: list[str], kind: str | None) -> None:
+def test_the_tokenizer_json_of_a_t5_is_used_as_it_is(pieces: Any, texts: list[str], kind: str | None) -> None:
     folder = pieces()
     tokenizer = load_tokenizer(str(folder))
     wanted = encode(texts, tokenizer)
@@ -109,7 +109,7 @@ def test_a_t5s_tokenizer_json_is_taken_as_it_stands(pieces: Any, texts: list[str
     assert encode(texts, load_tokenizer(str(saved))) == wanted
 
 
-def test_the_unknown_token_of_another_familys_unigram_is_its_own(pieces: Any) -> None:
+def test_another_familys_unigram_keeps_its_unknown_token(pieces: Any) -> None:
     folder = pieces()
     saved = folder.parent / "saved"
     load_tokenizer(str(folder)).save_pretrained(saved)
@@ -123,9 +123,7 @@ def test_the_unknown_token_of_another_familys_unigram_is_its_own(pieces: Any) ->
     assert tokenizer.pad_token_id not in strange
 
 
-def test_what_is_saved_loads_as_it_was_and_names_a_class_that_transformers_4_has(
-    pieces: Any, texts: list[str], tmp_path: Path
-) -> None:
+def test_a_saved_tokenizer_loads_in_transformers_4(pieces: Any, texts: list[str], tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(pieces()))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<user>"]})
     save_tokenizer(tokenizer, tmp_path / "saved")
@@ -138,14 +136,14 @@ def test_what_is_saved_loads_as_it_was_and_names_a_class_that_transformers_4_has
     assert Tokenizer.from_file(str(tmp_path / "saved/tokenizer.json")).to_str() == tokenizer.backend_tokenizer.to_str()
 
 
-def test_a_tokenizer_of_another_class_keeps_it(tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_class_keeps_its_class(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "你", "好"]))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "eos_token": "[SEP]"}')
     save_tokenizer(load_tokenizer(str(tmp_path)), tmp_path / "saved")
     assert isinstance(AutoTokenizer.from_pretrained(tmp_path / "saved"), BertTokenizer)
 
 
-def test_a_token_that_is_missing_is_proposed_by_its_likely_name(tmp_path: Path) -> None:
+def test_a_missing_token_is_proposed_by_its_likely_name(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "你", "好"]))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     with pytest.raises(InputError) as refused:
@@ -154,7 +152,7 @@ def test_a_token_that_is_missing_is_proposed_by_its_likely_name(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("files", [(), ("README.md",), ("config.json",)])
-def test_a_folder_without_a_tokenizer_is_called_so(tmp_path: Path, files: tuple[str, ...]) -> None:
+def test_a_folder_without_a_tokenizer_is_reported_as_one(tmp_path: Path, files: tuple[str, ...]) -> None:
     for name in files:
         (tmp_path / name).write_text('{"model_type": "t5"}')
     with pytest.raises(InputError, match="none of a tokenizer's files"):
@@ -162,7 +160,7 @@ def test_a_folder_without_a_tokenizer_is_called_so(tmp_path: Path, files: tuple[
 
 
 @pytest.mark.parametrize("settings", [{"auto_map": {"AutoTokenizer": [None, "x.y"]}, "tokenizer_class": "Evil"}])
-def test_foreign_code_is_refused_in_our_words(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_foreign_code_is_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError) as refused:
         load_tokenizer(str(tmp_path))
@@ -172,7 +170,7 @@ def test_foreign_code_is_refused_in_our_words(tmp_path: Path, settings: dict[str
     assert "http" not in said
 
 
-def test_a_normalizer_that_makes_masses_of_text_is_refused_at_once(tiny_tokenizer: Path, tmp_path: Path) -> None:
+def test_a_normalizer_that_explodes_text_is_refused_at_once(tiny_tokenizer: Path, tmp_path: Path) -> None:
     folder = changed(
         tiny_tokenizer, tmp_path, normalizer={"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**6}
     )
@@ -197,7 +195,7 @@ def of_model(folder: Path, tokenizer: Path) -> RunConfig:
     return RunConfig(pretrained_model=str(folder), tokenizer=str(tokenizer))
 
 
-def test_another_vocabulary_than_the_models_is_refused(tiny_tokenizer: Path, tmp_path: Path) -> None:
+def test_a_vocabulary_other_than_the_models_is_refused(tiny_tokenizer: Path, tmp_path: Path) -> None:
     whole = json.loads((tiny_tokenizer / "tokenizer.json").read_text())
     vocabulary = whole["model"]["vocab"]
     swapped = {**vocabulary, "你": vocabulary["好"], "好": vocabulary["你"]}
@@ -218,7 +216,7 @@ def other_names(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [more_tokens, other_names])
-def test_the_models_own_with_more_tokens_is_its_own_still(tiny_tokenizer: Path, tmp_path: Path, change: Any) -> None:
+def test_the_models_tokenizer_with_added_tokens_is_accepted(tiny_tokenizer: Path, tmp_path: Path, change: Any) -> None:
     tokenizer = load_tokenizer(str(tiny_tokenizer))
     change(tokenizer)
     save_tokenizer(tokenizer, tmp_path / "more")
@@ -226,7 +224,7 @@ def test_the_models_own_with_more_tokens_is_its_own_still(tiny_tokenizer: Path, 
     require_own_vocabulary(load_tokenizer(str(tiny_tokenizer)), of_model(tmp_path / "more", tiny_tokenizer))
 
 
-def test_places_that_were_left_free_may_be_used(tmp_path: Path) -> None:
+def test_reserved_ids_may_be_used(tmp_path: Path) -> None:
     for name, word in (("model", "[unused1]"), ("mine", "吗")):
         folder = tmp_path / name
         folder.mkdir()
@@ -238,7 +236,7 @@ def test_places_that_were_left_free_may_be_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [5, None, ["a", "b"], {"AutoTokenizer": 5}, {"AutoTokenizer": ["evil.Evil", None]}])
-def test_code_that_a_tokenizer_names_is_neither_run_nor_in_the_way(
+def test_code_named_by_a_tokenizer_is_not_run_and_not_needed(
     tiny_tokenizer: Path, tmp_path: Path, named: object
 ) -> None:
     folder = shutil.copytree(tiny_tokenizer, tmp_path / "tokenizer")

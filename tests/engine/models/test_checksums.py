@@ -50,7 +50,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_checksums_within_vouch_and_a_flipped_bit_is_found(weights: Path) -> None:
+def test_checksums_inside_a_file_find_a_flipped_bit(weights: Path) -> None:
     kind, read = verified(weights)
     assert kind == "crc32"
     assert read > 4000
@@ -60,7 +60,7 @@ def test_checksums_within_vouch_and_a_flipped_bit_is_found(weights: Path) -> Non
 
 
 @pytest.mark.usefixtures("without_checksums")
-def test_an_archive_without_checksums_is_sound(tmp_path: Path) -> None:
+def test_an_archive_without_checksums_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "model" / "weights.bin"
     path.parent.mkdir()
     torch.save({"a": torch.arange(10.0)}, path)
@@ -68,7 +68,7 @@ def test_an_archive_without_checksums_is_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listing", ["weights.bin.sha256", "SHA256SUMS"])
-def test_a_hash_beside_the_file_vouches(weights: Path, listing: str) -> None:
+def test_a_hash_next_to_the_file_is_checked(weights: Path, listing: str) -> None:
     other = f"{'0' * 64}  other.bin\n"
     (weights.parent / listing).write_text(f"{other}{digest(weights)} *weights.bin\n")
     assert verified(weights) == ("sha256", weights.stat().st_size)
@@ -79,7 +79,7 @@ def test_a_hash_beside_the_file_vouches(weights: Path, listing: str) -> None:
     assert listing in refused.value.message.what()
 
 
-def test_a_file_in_the_cache_of_huggingface_hub_is_named_by_its_hash(tmp_path: Path, weights: Path) -> None:
+def test_a_hub_cache_file_is_checked_by_its_name(tmp_path: Path, weights: Path) -> None:
     blob = tmp_path / "blobs" / digest(weights)
     blob.parent.mkdir()
     weights.rename(blob)
@@ -90,7 +90,7 @@ def test_a_file_in_the_cache_of_huggingface_hub_is_named_by_its_hash(tmp_path: P
         verified(weights)
 
 
-def test_the_record_of_a_download_vouches_until_the_file_is_written_anew(weights: Path) -> None:
+def test_a_download_record_counts_until_the_file_changes(weights: Path) -> None:
     record = weights.parent / ".cache/huggingface/download/weights.bin.metadata"
     record.parent.mkdir(parents=True)
     record.write_text(f"{'c' * 40}\n{digest(weights)}\n{weights.stat().st_mtime + 0.5}\n")
@@ -105,25 +105,25 @@ def test_the_record_of_a_download_vouches_until_the_file_is_written_anew(weights
     assert verified(weights)[0] == "crc32"
 
 
-def test_what_is_right_is_read_once(weights: Path) -> None:
+def test_a_verified_file_is_read_once(weights: Path) -> None:
     assert verified(weights)[1] > 0
     assert verified(weights)[1] == 0
     os.utime(weights)
     assert verified(weights)[1] > 0
 
 
-def test_where_nothing_may_be_written_it_vouches_all_the_same(weights: Path) -> None:
+def test_checksums_work_in_a_read_only_folder(weights: Path) -> None:
     assert checksums.verify([weights], Path("/dev/null/store"), lambda _done, _total: None) == "crc32"
 
 
-def test_nothing_vouches_for_bare_safetensors(tmp_path: Path) -> None:
+def test_bare_safetensors_have_no_checksum(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(bytes(100))
     assert checksums.verify([path], tmp_path / "store", lambda _done, _total: None) == ""
     assert not (tmp_path / "store").exists()
 
 
-def test_a_listing_that_is_no_text_says_nothing(weights: Path) -> None:
+def test_an_unreadable_checksum_list_is_ignored(weights: Path) -> None:
     (weights.parent / "SHA256SUMS").write_bytes(b"\xff\x00" * 1000)
     os.mkfifo(weights.with_name("weights.bin.sha256"))
     assert verified(weights)[0] == "crc32"

@@ -38,7 +38,7 @@ FORMS = {"safetensors": ".safetensors", "zip": ".bin", "old": ".bin", "nested": 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_no_number_is_found(form: str, kind: torch.dtype, bad: float, tmp_path: Path) -> None:
+def test_nan_and_infinity_are_found(form: str, kind: torch.dtype, bad: float, tmp_path: Path) -> None:
     state = weights(kind)
     sound = written(state, tmp_path / f"sound{FORMS[form]}", form)
     require_numbers([sound], tmp_path / "notes")
@@ -49,12 +49,12 @@ def test_what_is_no_number_is_found(form: str, kind: torch.dtype, bad: float, tm
     assert refused.value.message.args["tensor"] == "c"
 
 
-def test_tokens_that_may_never_be_written_may_have_an_infinite_bias(tmp_path: Path) -> None:
+def test_a_banned_token_may_have_an_infinite_bias(tmp_path: Path) -> None:
     save_file({"final_logits_bias": torch.tensor([[-math.inf, 0.0]])}, tmp_path / "a.safetensors")
     require_numbers([tmp_path / "a.safetensors"], tmp_path / "notes")
 
 
-def test_what_was_found_sound_is_not_read_again_until_it_is_written(tmp_path: Path) -> None:
+def test_a_finite_file_is_not_read_again_until_it_changes(tmp_path: Path) -> None:
     path = written(weights(torch.float32), tmp_path / "a.safetensors", "safetensors")
     require_numbers([path], tmp_path / "notes")
     data = bytearray(path.read_bytes())
@@ -66,7 +66,7 @@ def test_what_was_found_sound_is_not_read_again_until_it_is_written(tmp_path: Pa
     assert path.stat().st_size == before.st_size
 
 
-def test_two_tensors_with_the_same_bytes_are_told_from_others(tmp_path: Path) -> None:
+def test_tied_tensors_are_told_from_others(tmp_path: Path) -> None:
     state = {"a": torch.arange(6.0), "b": torch.arange(6.0), "c": torch.arange(6.0) + 1}
     torch.save(state, tmp_path / "a.bin")
     found = tensors_of(tmp_path / "a.bin")

@@ -49,7 +49,7 @@ def test_the_parts_of_bart_have_the_same_names(load: Load, tiny_bart: Path) -> N
     assert frozen_names(net) == names_beginning(net, "model.encoder.", "model.shared.")
 
 
-def test_a_part_that_is_not_there_is_refused(load: Load, tiny_t5: Path) -> None:
+def test_a_part_that_does_not_exist_is_refused(load: Load, tiny_t5: Path) -> None:
     message = refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,attention")).message
     assert (message.code, message.args["name"]) == ("freeze_unknown", "attention")
     assert message.args["known"] == "shared, encoder, decoder, lm_head"
@@ -72,7 +72,7 @@ def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
         ("untied_t5", "embeddings", False),
     ],
 )
-def test_freezing_a_shared_head_is_told(
+def test_freezing_a_shared_head_is_reported(
     load: Load, name: str, names: str, told: bool, request: pytest.FixtureRequest
 ) -> None:
     notices = freezing.freeze(load(request.getfixturevalue(name)), names).notices
@@ -94,7 +94,7 @@ def test_frozen_parts_have_no_dropout_and_the_others_do(load: Load, name: str, r
     assert not torch.equal(first.logits, second.logits)
 
 
-def test_a_model_that_learns_as_a_whole_is_in_training_mode_as_a_whole(load: Load, tiny_t5: Path) -> None:
+def test_without_freezing_the_whole_model_is_in_train_mode(load: Load, tiny_t5: Path) -> None:
     net = load(tiny_t5).eval()
     freezing.set_training_mode(net)
     assert all(module.training for module in net.modules())

@@ -30,7 +30,7 @@ def test_a_setting_that_cannot_be_saved_is_named(name: str, file: str, tmp_path:
 
 
 @pytest.mark.parametrize("content", ["{not json", "[]", "[" * 100_000, '{"temperature": NaN}', "\xff"])
-def test_a_file_that_is_no_settings_is_refused(content: str, tmp_path: Path) -> None:
+def test_an_invalid_generation_config_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(content, encoding="latin-1")
     with pytest.raises(InputError) as refused:
         read_generation(tmp_path)
@@ -38,7 +38,7 @@ def test_a_file_that_is_no_settings_is_refused(content: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("target", ["pipe", "/dev/zero", "/dev/ptmx", "generation_config.json"])
-def test_what_is_no_file_is_not_waited_for(target: str, tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_the_settings_is_not_waited_for(target: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "generation_config.json").symlink_to(target)
     (tmp_path / "config.json").symlink_to(target)
@@ -47,7 +47,7 @@ def test_what_is_no_file_is_not_waited_for(target: str, tmp_path: Path) -> None:
     assert refused.value.message.code == "generation_bad"
 
 
-def test_settings_of_an_older_config_are_the_models_own(tmp_path: Path) -> None:
+def test_generation_settings_in_an_older_config_are_used(tmp_path: Path) -> None:
     old = {"num_beams": 4, "min_length": 5, "max_length": 20, "no_repeat_ngram_size": 3, "length_penalty": 2.0}
     whole = {"model_type": "t5", "d_model": 32, "task_specific_params": {"x": {"prefix": "a: "}}, **old}
     (tmp_path / "config.json").write_text(json.dumps(whole))
@@ -59,6 +59,6 @@ def test_settings_of_an_older_config_are_the_models_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"do_sample": False, "temperature": 0.9, "top_p": 0.6}, {"num_beams": 10**7}, {}])
-def test_settings_that_can_be_saved_are_no_obstacle(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_settings_that_can_be_saved_are_accepted(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps(settings))
     read_generation(tmp_path)

@@ -42,7 +42,7 @@ MORE = [{}, {"feed_forward_proj": "gated-gelu"}, {"tie_word_embeddings": False},
 
 @pytest.mark.parametrize("freeze", ["", "encoder", "encoder,embeddings", "decoder", "decoder.block.0,shared"])
 @pytest.mark.parametrize("more", MORE, ids=str)
-def test_a_folder_has_the_parameters_that_loading_it_shows(tmp_path: Path, more: dict[str, Any], freeze: str) -> None:
+def test_parameters_of_a_folder_are_those_loading_shows(tmp_path: Path, more: dict[str, Any], freeze: str) -> None:
     net = t5(**more)
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path, freeze))
@@ -53,7 +53,7 @@ def test_a_folder_has_the_parameters_that_loading_it_shows(tmp_path: Path, more:
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-def test_a_bare_state_dict_likewise(tmp_path: Path, suffix: str) -> None:
+def test_parameters_of_a_state_dict_are_those_loading_shows(tmp_path: Path, suffix: str) -> None:
     net = t5()
     path = tmp_path / f"model{suffix}"
     state = net.state_dict()
@@ -98,7 +98,7 @@ def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd"])
-def test_an_index_names_files_beside_it_alone(tmp_path: Path, name: str) -> None:
+def test_an_index_names_only_files_next_to_it(tmp_path: Path, name: str) -> None:
     t5().save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"shared.weight": name}}))
@@ -108,7 +108,7 @@ def test_an_index_names_files_beside_it_alone(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(
     ("name", "value"), [("num_layers", 10**5), ("vocab_size", 10**9), ("d_model", 1 << 40), ("num_labels", 10**8)]
 )
-def test_sizes_that_no_model_has_are_refused_at_once(tmp_path: Path, name: str, value: int) -> None:
+def test_impossible_sizes_are_refused_at_once(tmp_path: Path, name: str, value: int) -> None:
     t5().save_pretrained(tmp_path)
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**settings, name: value}))
@@ -117,7 +117,7 @@ def test_sizes_that_no_model_has_are_refused_at_once(tmp_path: Path, name: str, 
     assert name in error.message.text()
 
 
-def test_a_header_whose_tensors_do_not_make_the_file_is_refused(tmp_path: Path) -> None:
+def test_a_header_that_does_not_match_the_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 3)
@@ -144,7 +144,7 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     assert "git lfs pull" in refusal(path).message.text()
 
 
-def test_what_is_wrong_is_said_in_both_languages(tmp_path: Path) -> None:
+def test_problems_are_described_in_both_languages(tmp_path: Path) -> None:
     (tmp_path / "empty.bin").touch()
     for path, en, zh in (
         (tmp_path, "it has no config.json", "其中没有 config.json"),
@@ -156,7 +156,7 @@ def test_what_is_wrong_is_said_in_both_languages(tmp_path: Path) -> None:
         assert zh in message.what("zh")
 
 
-def test_a_state_dict_of_the_old_form_has_the_same_parameters(tmp_path: Path) -> None:
+def test_an_old_format_state_dict_has_the_same_parameters(tmp_path: Path) -> None:
     state = t5().state_dict()
     torch.save(state, tmp_path / "new.bin")
     torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)

@@ -35,7 +35,7 @@ FOLDERS: dict[str, tuple[list[str], str, str]] = {
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_is_named_as_what_it_is(name: str, tmp_path: Path) -> None:
+def test_the_kind_of_a_folder_is_named(name: str, tmp_path: Path) -> None:
     files, called, instead = FOLDERS[name]
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def test_a_folder_is_named_as_what_it_is(name: str, tmp_path: Path) -> None:
     assert "{" not in message.fix("en")
 
 
-def test_a_checkpoint_of_ours_is_told_from_a_model(tmp_path: Path) -> None:
+def test_our_checkpoint_is_not_taken_for_a_model(tmp_path: Path) -> None:
     step = tmp_path / "checkpoints/step-00000005"
     step.mkdir(parents=True)
     for name in ("MANIFEST.json", "config.json", "trained.safetensors"):
@@ -73,13 +73,13 @@ def test_a_checkpoint_of_ours_is_told_from_a_model(tmp_path: Path) -> None:
         ("weights.bin", b"\x1f\x8b\x08\x00abcdefgh", "gzip"),
     ],
 )
-def test_a_file_is_named_as_what_it_is(name: str, content: bytes, called: str, tmp_path: Path) -> None:
+def test_the_kind_of_a_file_is_named(name: str, content: bytes, called: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=called):
         inspection.describe(config_of(tmp_path / name))
 
 
-def test_a_whole_model_beside_other_formats_is_a_model(tmp_path: Path) -> None:
+def test_a_model_next_to_other_formats_is_a_model(tmp_path: Path) -> None:
     from tests.engine.models.test_inspection import t5
 
     t5().save_pretrained(tmp_path)
@@ -88,7 +88,7 @@ def test_a_whole_model_beside_other_formats_is_a_model(tmp_path: Path) -> None:
     assert inspection.describe(config_of(tmp_path))["rows"] == 40
 
 
-def test_an_adapter_by_its_file_is_one_still(tmp_path: Path) -> None:
+def test_an_adapter_is_recognized_by_its_file(tmp_path: Path) -> None:
     save_file({"base_model.model.shared.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(InputError, match="LoRA"):
         inspection.describe(config_of(tmp_path / "adapter_model.safetensors"))

@@ -82,7 +82,7 @@ def test_a_state_dict_with_a_head_of_its_own_keeps_it(load: Load, tiny_t5_bin: P
 
 
 @pytest.mark.parametrize("name", ["tiny_t5", "tiny_t5_bin"])
-def test_writing_over_the_file_of_a_model_does_not_change_it(
+def test_overwriting_a_models_file_does_not_change_the_model(
     name: str, load: Load, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Weights are mapped from their files while they are loaded, and a mapping shows what is written to the file."""
@@ -115,7 +115,7 @@ def test_dropout_is_set_everywhere(name: str, rate: float, load: Load, request: 
     assert torch.equal(first, second) == (rate == 0)
 
 
-def test_dropout_of_minus_one_is_the_models_own(load: Load, tiny_t5: Path) -> None:
+def test_dropout_minus_one_keeps_the_models_own(load: Load, tiny_t5: Path) -> None:
     assert load(tiny_t5, dropout_rate=-1.0).decoder.dropout.p == 0.1
 
 
@@ -145,7 +145,9 @@ def test_a_state_dict_that_does_not_fit_is_refused_with_names(
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "mismatched"])
-def test_a_folder_whose_weights_do_not_fit_is_refused(change: str, load: Load, tiny_t5: Path, tmp_path: Path) -> None:
+def test_a_folder_with_weights_that_do_not_fit_is_refused(
+    change: str, load: Load, tiny_t5: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(tiny_t5, folder)
     path = folder / "model.safetensors"
@@ -180,7 +182,7 @@ def write_bad(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 @pytest.mark.parametrize("kind", ["garbage", "nothing", "text"])
-def test_bytes_that_are_no_weights_are_refused(kind: str, suffix: str, load: Load, tmp_path: Path) -> None:
+def test_a_file_without_weights_is_refused(kind: str, suffix: str, load: Load, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     write_bad(path, kind)
     refused = refusal(lambda: load(path))
@@ -199,14 +201,12 @@ def test_bytes_that_are_no_weights_are_refused(kind: str, suffix: str, load: Loa
         ("flat", "model_bad"),
     ],
 )
-def test_a_pickle_that_is_no_t5_is_refused(kind: str, code: str, load: Load, tmp_path: Path) -> None:
+def test_a_pickle_that_is_not_a_t5_is_refused(kind: str, code: str, load: Load, tmp_path: Path) -> None:
     write_bad(tmp_path / "weights.bin", kind)
     assert refusal(lambda: load(tmp_path / "weights.bin")).message.code == code
 
 
-def test_a_bare_state_dict_of_a_gated_t5_with_its_own_head_is_loaded_as_it_is(
-    load: Load, tiny_mt5: Path, tmp_path: Path
-) -> None:
+def test_a_gated_t5_state_dict_with_its_own_head_is_loaded(load: Load, tiny_mt5: Path, tmp_path: Path) -> None:
     """Of T5 1.1, mT5 and Flan; no setting says either."""
     state = load_file(tiny_mt5 / "model.safetensors")
     torch.save(state, tmp_path / "v11.bin")
@@ -218,7 +218,7 @@ def test_a_bare_state_dict_of_a_gated_t5_with_its_own_head_is_loaded_as_it_is(
     assert net.get_output_embeddings().weight is not net.get_input_embeddings().weight
 
 
-def test_a_state_dict_that_was_cut_short_is_refused(load: Load, tiny_t5_bin: Path, tmp_path: Path) -> None:
+def test_a_truncated_state_dict_is_refused(load: Load, tiny_t5_bin: Path, tmp_path: Path) -> None:
     data = tiny_t5_bin.read_bytes()
     (tmp_path / "short.bin").write_bytes(data[: len(data) // 2])
     assert refusal(lambda: load(tmp_path / "short.bin")).message.code == "model_bad"
@@ -268,7 +268,7 @@ def test_code_in_the_pickle_of_a_folder_is_not_run(load: Load, tiny_t5: Path, tm
 
 
 @pytest.mark.parametrize("what", ["model", "tokenizer"])
-def test_code_beside_a_model_is_not_run(
+def test_code_next_to_a_model_is_not_run(
     what: str, monkeypatch: pytest.MonkeyPatch, load: Load, tiny_t5: Path, tiny_tokenizer: Path, tmp_path: Path
 ) -> None:
     """Neither at once nor after a question that somebody might answer with yes."""
@@ -295,7 +295,7 @@ def test_code_beside_a_model_is_not_run(
 
 
 @pytest.mark.parametrize("kind", ["empty", "no_config", "bad_config", "another_task"])
-def test_a_folder_that_holds_no_model_is_refused(kind: str, load: Load, tiny_t5: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_refused(kind: str, load: Load, tiny_t5: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_t5, folder)
     config = folder / "config.json"
@@ -331,13 +331,13 @@ def test_a_tokenizer_smaller_than_the_model_is_used(load: Load, tiny_t5: Path) -
     assert load(tiny_t5, word_tokenizer(50, pad_token="[PAD]", eos_token="[EOS]")) is not None
 
 
-def test_a_tokenizer_that_ends_texts_otherwise_is_refused(load: Load, tiny_t5: Path) -> None:
+def test_a_tokenizer_with_another_end_token_is_refused(load: Load, tiny_t5: Path) -> None:
     message = refusal(lambda: load(tiny_t5, word_tokenizer(50, pad_token="[PAD]", eos_token="w7"))).message
     assert message.code == "special_token_mismatch"
     assert (message.args["model_id"], message.args["tokenizer_id"]) == ("1", "7")
 
 
-def test_a_model_that_does_not_say_how_its_decoder_starts_is_refused(load: Load, tiny_t5: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_decoder_start_token_is_refused(load: Load, tiny_t5: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(tiny_t5, folder)
     values = json.loads((folder / "config.json").read_text())
@@ -361,7 +361,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", ["", "encoder,embeddings", "decoder"])
 @pytest.mark.parametrize("name", ["tiny_t5", "untied_t5", "tiny_mt5", "tiny_bart"])
-def test_a_model_is_made_again_from_what_learns_and_what_does_not(
+def test_a_model_is_rebuilt_from_trained_and_frozen_weights(
     load: Load, name: str, names: str, request: pytest.FixtureRequest
 ) -> None:
     """As a checkpoint keeps it: nothing twice, nothing left out."""
@@ -387,7 +387,7 @@ def persistent(net: nn.Module) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("value", ["owner/kernel", {"encoder": "owner/kernel"}])
-def test_a_configuration_that_names_foreign_code_is_refused(
+def test_a_config_that_names_foreign_code_is_refused(
     tiny_t5: Path, tiny_tokenizer: Path, tmp_path: Path, value: object
 ) -> None:
     folder = tmp_path / "model"

@@ -40,7 +40,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("chunk", CHUNKS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_any_chunk_gives_the_loss_and_the_gradients_of_all_logits_at_once(chunk: int, bias: bool) -> None:
+def test_the_chunk_size_does_not_change_loss_and_gradients(chunk: int, bias: bool) -> None:
     hidden, head, labels = parts(bias=bias)
     plain = plain_loss(hidden, head, labels)
     loss = summed_loss(hidden, head, labels, chunk)
@@ -88,7 +88,7 @@ def test_huge_logits_do_not_overflow() -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_a_label_that_is_all_but_impossible_has_its_exact_loss_and_gradient() -> None:
+def test_a_nearly_impossible_label_has_its_exact_loss() -> None:
     gaps = torch.tensor([0.5, 30.0, 59.9, 60.1, 88.0, 104.0, 500.0])
     hidden = torch.stack([gaps, torch.zeros_like(gaps)], dim=1).requires_grad_()
     weight = torch.eye(2)
@@ -104,7 +104,7 @@ def test_a_label_that_is_all_but_impossible_has_its_exact_loss_and_gradient() ->
 
 @pytest.mark.parametrize("chunk", [1, 5])
 @pytest.mark.parametrize("loss_of", [summed_loss, token_losses])
-def test_no_more_logits_than_a_chunk_are_held(monkeypatch: pytest.MonkeyPatch, loss_of: Any, chunk: int) -> None:
+def test_only_one_chunk_of_logits_is_held(monkeypatch: pytest.MonkeyPatch, loss_of: Any, chunk: int) -> None:
     hidden, head, labels = parts(bias=False)
     rows: list[int] = []
 
@@ -150,7 +150,7 @@ def model_and_inputs(path: Path) -> tuple[Any, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("name", ["tiny_t5", "tiny_bart"])
-def test_the_head_gives_the_logits_of_the_model(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_head_gives_the_models_logits(name: str, request: pytest.FixtureRequest) -> None:
     model, inputs = model_and_inputs(request.getfixturevalue(name))
     head = find_head(model)
     assert head is not None
@@ -158,7 +158,7 @@ def test_the_head_gives_the_logits_of_the_model(name: str, request: pytest.Fixtu
     torch.testing.assert_close(ours, model(**inputs).logits)
 
 
-def test_the_bias_beside_the_head_of_bart_counts(tiny_bart: Path) -> None:
+def test_the_logits_bias_of_bart_counts(tiny_bart: Path) -> None:
     model, _ = model_and_inputs(tiny_bart)
     head = find_head(model)
     assert head is not None
@@ -167,7 +167,7 @@ def test_the_bias_beside_the_head_of_bart_counts(tiny_bart: Path) -> None:
     assert head.bias.abs().max() > 1
 
 
-def test_a_model_that_bends_its_logits_has_no_head_of_ours(tiny_t5: Path) -> None:
+def test_a_model_that_changes_its_logits_keeps_its_own_head(tiny_t5: Path) -> None:
     model, _ = model_and_inputs(tiny_t5)
 
     def cap(_: nn.Module, __: Any, output: Any) -> Any:
@@ -178,7 +178,7 @@ def test_a_model_that_bends_its_logits_has_no_head_of_ours(tiny_t5: Path) -> Non
     assert find_head(model) is None
 
 
-def test_a_head_of_several_layers_is_none_of_ours(tiny_t5: Path) -> None:
+def test_a_head_of_several_layers_is_not_separated(tiny_t5: Path) -> None:
     model, _ = model_and_inputs(tiny_t5)
     model.lm_head = nn.Sequential(model.lm_head, nn.Identity())
     assert find_head(model) is None
@@ -193,7 +193,7 @@ def test_looking_for_the_head_leaves_the_model_as_it_was(tiny_t5: Path, training
     assert model(**inputs).logits.shape == (2, 3, model.config.vocab_size)
 
 
-def test_a_bias_that_learns_is_used_as_it_is_now() -> None:
+def test_a_trained_bias_is_used_with_its_current_value() -> None:
     hidden, head, labels = parts(bias=True)
     before = token_losses(hidden, head, labels, 4)
     with torch.no_grad():

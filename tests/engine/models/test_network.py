@@ -30,7 +30,7 @@ def test_a_bart_is_padded(tiny_bart: Path, bf16: bool) -> None:
     assert isinstance(chosen(AutoModelForSeq2SeqLM.from_pretrained(tiny_bart), bf16=bf16), PaddedNetwork)
 
 
-def test_a_cousin_whose_every_layer_has_positions_is_padded() -> None:
+def test_a_umt5_is_padded() -> None:
     torch.manual_seed(0)
     assert isinstance(chosen(UMT5ForConditionalGeneration(UMT5Config(**SHAPE))), PaddedNetwork)
 

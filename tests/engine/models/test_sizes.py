@@ -40,7 +40,7 @@ GOOD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", BAD, ids=str)
-def test_a_value_that_no_layer_takes_is_refused_by_name(settings: dict[str, Any]) -> None:
+def test_an_impossible_value_is_refused_by_name(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError) as refused:
         check_sizes(Path("model"), settings)
     (name,) = settings
@@ -49,5 +49,5 @@ def test_a_value_that_no_layer_takes_is_refused_by_name(settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("settings", GOOD, ids=str)
-def test_the_usual_values_are_taken(settings: dict[str, Any]) -> None:
+def test_usual_values_are_accepted(settings: dict[str, Any]) -> None:
     check_sizes(Path("model"), settings)

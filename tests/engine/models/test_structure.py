@@ -73,14 +73,14 @@ def refusal(path: Path) -> Message:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_has_no_encoder_or_no_decoder_is_named_as_what_it_is(name: str, tmp_path: Path) -> None:
+def test_a_model_without_encoder_or_decoder_is_named(name: str, tmp_path: Path) -> None:
     shape, called = OTHERS[name]
     said = refusal(written(name, shape, tmp_path)).what()
     assert called in said
     assert name in said
 
 
-def test_a_model_that_reads_images_is_named_so(tmp_path: Path) -> None:
+def test_a_model_that_reads_images_is_named(tmp_path: Path) -> None:
     shape: dict[str, Any] = {**LAYERS, "image_size": 8, "patch_size": 4}
     sight, words = transformers.ViTConfig(**shape), transformers.GPT2Config(**GPT2S, add_cross_attention=True)
     both = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(sight, words)
@@ -96,7 +96,7 @@ def test_a_model_that_reads_images_is_named_so(tmp_path: Path) -> None:
         ("BartForConditionalGeneration", BARTS, "not a T5 by the names of its weights"),
     ],
 )
-def test_a_configuration_that_lies_is_not_believed(
+def test_a_config_that_contradicts_the_weights_is_not_believed(
     name: str, shape: dict[str, Any], called: str, tmp_path: Path
 ) -> None:
     lie = {**T5S, "model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}
@@ -104,7 +104,7 @@ def test_a_configuration_that_lies_is_not_believed(
 
 
 @pytest.mark.parametrize("said", ["bart", "my_own", ["t5"], None])
-def test_a_t5_by_another_name_is_one_once_its_configuration_says_so(said: Any, tmp_path: Path) -> None:
+def test_a_t5_by_another_name_is_accepted_with_a_corrected_config(said: Any, tmp_path: Path) -> None:
     code = {"auto_map": {"AutoConfig": "own.Config", "AutoModelForSeq2SeqLM": "own.Model"}}
     t5().save_pretrained(tmp_path)
     (tmp_path / "own.py").write_text("raise SystemExit('it was run')")
@@ -113,7 +113,7 @@ def test_a_t5_by_another_name_is_one_once_its_configuration_says_so(said: Any, t
     assert inspection.describe(config_of(says(tmp_path, model_type="t5")))["rows"] == 40
 
 
-def test_code_of_its_own_is_no_family(tmp_path: Path) -> None:
+def test_custom_code_is_no_known_family(tmp_path: Path) -> None:
     saved("BartForConditionalGeneration", tmp_path)
     message = refusal(says(tmp_path, model_type="my_own", auto_map={"AutoModel": "own.Model"}))
     assert "code of its own, which is never run" in message.what()
@@ -121,7 +121,7 @@ def test_code_of_its_own_is_no_family(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["BartForConditionalGeneration", "MT5ForConditionalGeneration"])
 @pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn], ids=str)
-def test_weights_of_few_bits_are_quantized(name: str, kind: torch.dtype, tmp_path: Path) -> None:
+def test_low_bit_weights_are_reported_as_quantized(name: str, kind: torch.dtype, tmp_path: Path) -> None:
     saved(name, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     packed = next(key for key in state if "decoder" in key and state[key].dim() == 2)
@@ -133,7 +133,7 @@ def test_weights_of_few_bits_are_quantized(name: str, kind: torch.dtype, tmp_pat
     assert "gptq" in refusal(tmp_path).what()
 
 
-def test_full_numbers_that_are_called_quantized_are_so_no_longer_without_that_setting(tmp_path: Path) -> None:
+def test_full_weights_with_a_quantization_setting_are_explained(tmp_path: Path) -> None:
     t5().save_pretrained(tmp_path)
     message = refusal(says(tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}))
     assert message.args["drop"] == "quantization_config"
@@ -141,12 +141,12 @@ def test_full_numbers_that_are_called_quantized_are_so_no_longer_without_that_se
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "GPT2LMHeadModel", "T5EncoderModel"])
-def test_a_file_of_such_weights_is_named_too(name: str, tmp_path: Path) -> None:
+def test_a_file_of_quantized_weights_is_reported_too(name: str, tmp_path: Path) -> None:
     shape, called = OTHERS[name]
     assert called in refusal(written(name, shape, tmp_path) / "model.safetensors").what()
 
 
-def test_sizes_that_a_configuration_does_not_say_are_named(tmp_path: Path) -> None:
+def test_sizes_missing_in_a_config_are_named(tmp_path: Path) -> None:
     t5().save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"does not say d_ff, num_heads"):
         inspection.describe(config_of(says(tmp_path, num_heads=None, d_ff=None)))

@@ -55,7 +55,7 @@ def beating(tmp_path: Path) -> Iterator[Callable[..., Callable[[], list[Heartbea
         log.close()
 
 
-def test_a_heartbeat_tells_phase_progress_and_whether_it_waits(
+def test_a_heartbeat_has_phase_progress_and_waiting(
     beating: Callable[..., Callable[[], list[Heartbeat]]],
 ) -> None:
     status = RankStatus()
@@ -71,7 +71,7 @@ def test_a_heartbeat_tells_phase_progress_and_whether_it_waits(
     until(lambda: beats()[-1] == Heartbeat("training", 2, False, os.getpid()), LIMIT)
 
 
-def test_a_rank_that_stands_still_beats_on_and_its_progress_does_not(
+def test_a_stuck_rank_beats_without_progress(
     beating: Callable[..., Callable[[], list[Heartbeat]]],
 ) -> None:
     beats = beating(RankStatus())
@@ -79,7 +79,7 @@ def test_a_rank_that_stands_still_beats_on_and_its_progress_does_not(
     assert {beat.progress for beat in beats()} == {0}
 
 
-def test_what_breaks_off_while_it_waits_for_others_is_remembered() -> None:
+def test_failing_while_waiting_for_others_is_remembered() -> None:
     status = RankStatus()
     with status.waiting_for_others():
         assert status.waiting
@@ -90,7 +90,7 @@ def test_what_breaks_off_while_it_waits_for_others_is_remembered() -> None:
     assert (status.waiting, status.gave_up_waiting) == (False, True)
 
 
-def test_no_beat_comes_after_the_pulse_was_stopped(tmp_path: Path) -> None:
+def test_no_heartbeat_follows_after_it_was_stopped(tmp_path: Path) -> None:
     log = EventWriter(tmp_path / "events.jsonl", "rank0", 1)
     one = HeartbeatThread(RankStatus(), log, None)
     one.start()
@@ -103,7 +103,7 @@ def test_no_beat_comes_after_the_pulse_was_stopped(tmp_path: Path) -> None:
 # --- whose child it is
 
 
-def test_a_rank_whose_parent_is_there_is_no_orphan(beating: Callable[..., Callable[[], list[Heartbeat]]]) -> None:
+def test_a_rank_with_a_living_parent_is_no_orphan(beating: Callable[..., Callable[[], list[Heartbeat]]]) -> None:
     status = RankStatus()
     beats = beating(status, os.getppid())
     until(lambda: len(beats()) > 5, LIMIT)
@@ -121,7 +121,7 @@ def test_a_rank_whose_parent_has_died_is_an_orphan(beating: Callable[..., Callab
     [({environment.SUPERVISOR: "77"}, 77, True), ({"WORLD_SIZE": "2"}, "parent", False), ({}, None, False)],
     ids=["a supervisor's", "a launcher's", "nobody's"],
 )
-def test_a_rank_watches_whoever_started_it(
+def test_a_rank_watches_the_process_that_started_it(
     env: dict[str, str], watched: Any, is_supervised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (environment.SUPERVISOR, "WORLD_SIZE"):
@@ -139,7 +139,7 @@ def test_a_living_supervisor_has_not_died(monkeypatch: pytest.MonkeyPatch) -> No
     assert not supervisor_died()
 
 
-def test_the_number_of_an_attempt_is_told_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_attempt_number_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(environment.ATTEMPT, raising=False)
     assert attempt_from_environment() == 0
     monkeypatch.setenv(environment.ATTEMPT, "3")
@@ -163,9 +163,7 @@ time.sleep(1000)
 
 
 @pytest.mark.parametrize(("phase", "leaves"), [("training", True), ("saving", False)])
-def test_an_orphan_that_is_stuck_gives_its_folder_free_unless_it_is_saving(
-    phase: str, leaves: bool, tmp_path: Path
-) -> None:
+def test_a_stuck_orphan_frees_its_folder_unless_it_saves(phase: str, leaves: bool, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     subprocess.run([sys.executable, "-c", STUCK, str(path), phase], check=True, timeout=LIMIT)
     until(lambda: bool(EventReader(path).poll()), LIMIT)
@@ -199,7 +197,7 @@ where_it_stands()
 """
 
 
-def test_a_rank_shows_its_stacks_even_from_inside_a_call_that_never_ends(tmp_path: Path) -> None:
+def test_a_rank_stuck_in_a_call_shows_its_stacks(tmp_path: Path) -> None:
     path = tmp_path / "stacks"
     process = subprocess.Popen([sys.executable, "-c", STANDING, str(path)], stdout=subprocess.PIPE, text=True)
     try:
@@ -217,7 +215,7 @@ def test_a_rank_shows_its_stacks_even_from_inside_a_call_that_never_ends(tmp_pat
         process.communicate()
 
 
-def test_a_rank_that_cannot_write_stacks_trains_all_the_same() -> None:
+def test_a_rank_that_cannot_write_stacks_still_trains() -> None:
     program = (
         "from pathlib import Path\n"
         "from engine.process.heartbeat import write_stacks_on_request as w\n"

@@ -36,7 +36,7 @@ def raising(error: Exception) -> Callable[[Job], Message]:
     return work
 
 
-def test_work_that_succeeds_is_finished(run_here: "Runner") -> None:
+def test_a_job_that_succeeds_is_finished(run_here: "Runner") -> None:
     run = run_here(work=well)
     assert (run.code, run.ended.reason, run.ended.exit_code) == (0, "finished", 0)
     assert run.ended.message.code == "model_new"
@@ -53,7 +53,7 @@ def test_work_that_succeeds_is_finished(run_here: "Runner") -> None:
         (MemoryError(), 1, "out_of_memory"),
     ],
 )
-def test_every_end_is_told_in_one_event(run_here: "Runner", error: Exception, code: int, reason: str) -> None:
+def test_every_end_is_one_event(run_here: "Runner", error: Exception, code: int, reason: str) -> None:
     run = run_here(work=raising(error))
     assert (run.code, run.ended.exit_code, run.ended.reason) == (code, code, reason)
     assert len(run.all(events.RunEnded)) == 1
@@ -65,9 +65,7 @@ def test_a_failure_names_the_error_where_it_happened(run_here: "Runner") -> None
     assert "in work" in run.ended.evidence["traceback"]
 
 
-def test_a_failure_is_printed_without_what_a_terminal_would_obey(
-    run_here: "Runner", capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_is_printed_without_escapes(run_here: "Runner", capfd: pytest.CaptureFixture[str]) -> None:
     """Errors repeat names of tensors and texts of rows."""
     run_here(work=raising(ValueError("no tensor \x1b]0;pwn\x07\x9b31m")))
     err = capfd.readouterr().err
@@ -76,21 +74,21 @@ def test_a_failure_is_printed_without_what_a_terminal_would_obey(
     assert not set(err) & set("\x1b\x07\x9b")
 
 
-def test_a_divergence_keeps_its_evidence_and_the_settings_that_may_mend_it(run_here: "Runner") -> None:
+def test_a_divergence_keeps_its_evidence_and_proposes_settings(run_here: "Runner") -> None:
     error = job.DivergedError(Message("head_frozen"), {"rows_rank0": "4, 9"}, {"learn_rate": 5e-4})
     end = run_here(work=raising(error)).ended
     assert (end.evidence, end.apply) == ({"rows_rank0": "4, 9"}, {"learn_rate": 5e-4})
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you …")])
-def test_a_lack_of_memory_is_told_with_the_setting_that_mends_it(run_here: "Runner", error: Exception) -> None:
+def test_out_of_memory_proposes_the_setting_that_fixes_it(run_here: "Runner", error: Exception) -> None:
     end = run_here(work=raising(error), micro_batch_tokens=128).ended
     assert (end.reason, end.apply) == ("out_of_memory", {"micro_batch_tokens": 64})
     assert "64 tokens" in end.message.fix()
     assert "--resume --apply-fix" in end.message.fix()
 
 
-def test_where_micro_batches_are_the_smallest_no_setting_is_promised_to_mend_a_lack_of_memory(
+def test_out_of_memory_at_the_smallest_budget_proposes_nothing(
     run_here: "Runner",
 ) -> None:
     end = run_here(work=raising(MemoryError()), micro_batch_tokens=40).ended
@@ -99,7 +97,7 @@ def test_where_micro_batches_are_the_smallest_no_setting_is_promised_to_mend_a_l
     assert "--max_seq_len" in end.message.fix()
 
 
-def test_a_rank_without_a_supervisor_tells_of_its_error_and_of_the_end(run_here: "Runner") -> None:
+def test_a_rank_without_supervisor_reports_error_and_end(run_here: "Runner") -> None:
     run = run_here(work=raising(ValueError("wrong")))
     (failure,) = run.all(events.RankFailed)
     assert (failure.reason, failure.phase, failure.why, failure.waiting) == (
@@ -111,9 +109,7 @@ def test_a_rank_without_a_supervisor_tells_of_its_error_and_of_the_end(run_here:
     assert failure.traceback == run.ended.evidence["traceback"]
 
 
-def test_a_rank_with_a_supervisor_tells_of_its_error_and_leaves_the_end_to_it(
-    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rank_with_supervisor_reports_only_its_error(run_here: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     """Which sees all ranks, and so which of them was the first."""
     monkeypatch.setenv(environment.SUPERVISOR, str(os.getppid()))
     run = run_here(work=raising(ValueError("wrong")))
@@ -122,7 +118,7 @@ def test_a_rank_with_a_supervisor_tells_of_its_error_and_leaves_the_end_to_it(
     assert run.all(events.RunEnded) == []
 
 
-def test_an_error_while_it_waited_for_others_is_told_as_such(run_here: "Runner") -> None:
+def test_an_error_while_waiting_for_others_is_marked_so(run_here: "Runner") -> None:
     def work(attempt: Job) -> Message:
         attempt.step = 7
         attempt.phase("training")
@@ -134,7 +130,7 @@ def test_an_error_while_it_waited_for_others_is_told_as_such(run_here: "Runner")
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"run": "x", "config": {"epochs": 0}}'])
-def test_a_record_that_cannot_be_read_is_refused(cpu_world: World, tmp_path: Path, content: str | None) -> None:
+def test_an_unreadable_record_is_refused(cpu_world: World, tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     assert execute(cpu_world, RunDir(tmp_path), well) == 2
@@ -158,7 +154,7 @@ def test_attempts_are_counted(run_here: "Runner", tmp_path: Path) -> None:
     assert [record.envelope.attempt for record in told(run.run_dir)] == [1, 2, 3]
 
 
-def test_the_number_of_an_attempt_is_the_one_its_supervisor_gave_it(
+def test_the_attempt_number_is_the_supervisors(
     run_here: "Runner", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All ranks are told the same, whatever another rank has written by then."""
@@ -190,7 +186,7 @@ def test_another_source_has_another_digest(tmp_path: Path) -> None:
     assert len(set(found)) == 6
 
 
-def test_an_attempt_tells_what_it_began_with(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
+def test_an_attempt_reports_its_settings_and_versions(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
     def work(attempt: Job) -> Message:
         attempt.started([attempt.source("train_file")])
         return well(attempt)
@@ -218,7 +214,7 @@ def phases(run_here: "Runner", told: list[tuple[str, int, int]], pace: float = 9
         return [(event.name, event.done, event.total) for event in run_here(work=work).all(events.Phase)]
 
 
-def test_a_phase_is_told_at_its_beginning_and_its_end_and_now_and_then(run_here: "Runner") -> None:
+def test_a_phase_is_reported_at_begin_end_and_in_between(run_here: "Runner") -> None:
     told = [("evaluating", done, 9) for done in range(10)] + [("training", 0, 3)]
     assert phases(run_here, told) == [("evaluating", 0, 9), ("evaluating", 9, 9), ("training", 0, 3)]
     assert phases(run_here, told, pace=0.0) == told
@@ -227,9 +223,7 @@ def test_a_phase_is_told_at_its_beginning_and_its_end_and_now_and_then(run_here:
 @pytest.mark.parametrize(
     ("phase", "stops"), [("loading", True), ("generating", True), ("training", False), ("saving", False)]
 )
-def test_a_stop_is_heeded_at_once_where_there_is_nothing_to_save(
-    run_here: "Runner", tmp_path: Path, phase: str, stops: bool
-) -> None:
+def test_a_stop_before_training_ends_at_once(run_here: "Runner", tmp_path: Path, phase: str, stops: bool) -> None:
     """A step is finished first, and then saved."""
 
     def work(attempt: Job) -> Message:
@@ -242,7 +236,7 @@ def test_a_stop_is_heeded_at_once_where_there_is_nothing_to_save(
     assert run.ended.reason == ("stopped" if stops else "finished")
 
 
-def test_a_pause_is_called_one(run_here: "Runner", tmp_path: Path) -> None:
+def test_a_pause_ends_as_paused(run_here: "Runner", tmp_path: Path) -> None:
     def work(attempt: Job) -> Message:
         attempt.run_dir.request_stop("pause")
         attempt.phase("loading")
@@ -252,9 +246,7 @@ def test_a_pause_is_called_one(run_here: "Runner", tmp_path: Path) -> None:
     assert (run.code, run.ended.reason) == (0, "paused")
 
 
-def test_a_rank_whose_supervisor_is_dead_stops_as_an_orphan(
-    run_here: "Runner", monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rank_whose_supervisor_died_stops_as_an_orphan(run_here: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     def work(attempt: Job) -> Message:
         until(lambda: attempt.stop_asked())
         attempt.phase("loading")
@@ -279,17 +271,17 @@ def stop_flag(tmp_path: Path, status: RankStatus) -> Any:
         signal.signal(number, handler)
 
 
-def test_nobody_asked_for_a_stop(stop_flag: StopFlag) -> None:
+def test_no_stop_is_requested_by_default(stop_flag: StopFlag) -> None:
     assert not stop_flag()
 
 
-def test_the_stop_file_asks_for_a_stop(stop_flag: StopFlag, tmp_path: Path) -> None:
+def test_the_stop_file_requests_a_stop(stop_flag: StopFlag, tmp_path: Path) -> None:
     RunDir(tmp_path).request_stop()
     assert stop_flag()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_asks_for_a_stop(stop_flag: StopFlag, number: signal.Signals) -> None:
+def test_a_signal_requests_a_stop(stop_flag: StopFlag, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     assert stop_flag()
 

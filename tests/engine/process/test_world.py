@@ -22,18 +22,18 @@ def draws(seed: int, step: int, rank: int) -> Draws:
     return torch.rand(()).item(), float(np.random.random()), random.random()
 
 
-def test_a_step_draws_what_it_would_have_drawn() -> None:
+def test_a_step_draws_the_same_whenever_it_is_computed() -> None:
     first = draws(5, 3, 1)
     torch.rand(7), np.random.random(7), random.random()
     assert draws(5, 3, 1) == first
 
 
 @pytest.mark.parametrize("other", [(6, 3, 1), (5, 4, 1), (5, 3, 0), (3, 5, 1), (5, 1, 3)])
-def test_seeds_steps_and_ranks_draw_numbers_of_their_own(other: tuple[int, int, int]) -> None:
+def test_seeds_steps_and_ranks_draw_different_numbers(other: tuple[int, int, int]) -> None:
     assert not set(draws(5, 3, 1)) & set(draws(*other))
 
 
-def test_one_process_is_a_world_of_its_own(cpu_world: World) -> None:
+def test_one_process_is_a_world_of_one(cpu_world: World) -> None:
     assert (cpu_world.size, cpu_world.rank, cpu_world.is_main, cpu_world.is_local_main) == (1, 0, True, True)
     assert cpu_world.device == torch.device("cpu")
     assert cpu_world.sum([1.5, 2.0]) == [1.5, 2.0]
@@ -45,7 +45,7 @@ def test_two_ranks_find_a_world_of_two(two_ranks: "TwoRanks") -> None:
     assert [found["size"] for found in two_ranks.found] == [2, 2]
 
 
-def test_one_process_leaves_its_gradients_alone(cpu_world: World) -> None:
+def test_one_process_does_not_change_its_gradients(cpu_world: World) -> None:
     layer = nn.Linear(2, 2)
     layer(torch.ones(2)).sum().backward()
     before = [parameter.grad.clone() for parameter in layer.parameters() if parameter.grad is not None]
@@ -77,18 +77,18 @@ def test_gradients_are_summed_whatever_the_size_of_a_bucket(
 
 
 @pytest.mark.parametrize("promised", [0, 1])
-def test_a_world_as_promised_is_fine(cpu_world: World, promised: int) -> None:
+def test_a_world_of_the_planned_size_is_accepted(cpu_world: World, promised: int) -> None:
     cpu_world.check(promised, "")
 
 
-def test_a_world_that_was_not_promised_is_refused(cpu_world: World) -> None:
+def test_a_world_of_another_size_is_refused(cpu_world: World) -> None:
     with pytest.raises(InputError) as refused:
         cpu_world.check(2, "")
     assert refused.value.message.code == "world_promised"
     assert (refused.value.message.args["promised"], refused.value.message.args["found"]) == (2, 1)
 
 
-def test_a_world_other_than_the_one_launched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_that_differs_from_its_launch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     lonely = World()
     monkeypatch.setattr(lonely, "launched", 2)
     with pytest.raises(InputError) as refused:
@@ -98,7 +98,7 @@ def test_a_world_other_than_the_one_launched_is_refused(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("kind", [InputError, BusyError])
-def test_a_refusal_found_by_one_rank_is_raised_again(cpu_world: World, kind: type[InputError]) -> None:
+def test_a_refusal_of_one_rank_is_raised_on_all(cpu_world: World, kind: type[InputError]) -> None:
     def work() -> None:
         raise kind("freeze_unknown", name="x", known="y")
 
@@ -107,6 +107,6 @@ def test_a_refusal_found_by_one_rank_is_raised_again(cpu_world: World, kind: typ
     assert (type(refused.value), refused.value.message.args) == (kind, {"name": "x", "known": "y"})
 
 
-def test_work_is_done_by_the_chosen_rank_alone(cpu_world: World) -> None:
+def test_only_the_chosen_rank_does_the_work(cpu_world: World) -> None:
     assert cpu_world.together(lambda: 5, chosen=True) == 5
     assert cpu_world.together(lambda: 5, chosen=False) is None

@@ -63,9 +63,7 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_checkpoint_is_found_with_all_it_was_given(
-    output: OutputDir, writer: CheckpointWriter, trained: Trained
-) -> None:
+def test_a_checkpoint_is_read_back_whole(output: OutputDir, writer: CheckpointWriter, trained: Trained) -> None:
     net, optimizer = trained
     saved = writer.save({"step": 7, "epoch": 1, "run": "问"})
     found, skipped = newest_sound(output)
@@ -99,7 +97,7 @@ def test_the_manifest_has_size_and_hash_of_every_file(three: OutputDir) -> None:
     assert checkpoint.describe(three.checkpoints / manifest["frozen"]["file"]).items() <= manifest["frozen"].items()
 
 
-def test_weights_that_do_not_learn_are_kept_once(three: OutputDir, trained: Trained) -> None:
+def test_frozen_weights_are_stored_once(three: OutputDir, trained: Trained) -> None:
     (frozen,) = (three.checkpoints / "frozen").iterdir()
     learning = freezing.trained_parameters(trained[0])
     assert load_file(frozen).keys() == freezing.frozen_tensors(trained[0]).keys()
@@ -134,7 +132,7 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["removed", "truncated", "emptied", "flipped bit"])
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_checkpoint_is_passed_over_and_named(three: OutputDir, name: str, how: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_and_named(three: OutputDir, name: str, how: str) -> None:
     damage(three.checkpoint(3) / name, how)
     found, (skipped,) = newest_sound(three)
     assert found is not None
@@ -144,7 +142,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(three: OutputDir, name: s
     assert name in str(skipped.args["why"])
 
 
-def test_no_bit_of_a_manifest_may_change(output: OutputDir, writer: CheckpointWriter) -> None:
+def test_a_flipped_bit_of_a_manifest_is_found(output: OutputDir, writer: CheckpointWriter) -> None:
     """It says where the run was and with which settings: a wrong word there misleads the run or has it refused."""
     about = {"world_size": 1, "config": {"seed": 5, "freeze": "encoder"}, "data": {"train_file": "ab12"}}
     for step in (1, 2):
@@ -161,7 +159,7 @@ def test_no_bit_of_a_manifest_may_change(output: OutputDir, writer: CheckpointWr
 
 
 @pytest.mark.parametrize("how", ["removed", "truncated", "flipped bit"])
-def test_damaged_frozen_weights_leave_no_sound_checkpoint(three: OutputDir, how: str) -> None:
+def test_damaged_frozen_weights_invalidate_every_checkpoint(three: OutputDir, how: str) -> None:
     (frozen,) = (three.checkpoints / "frozen").iterdir()
     damage(frozen, how)
     found, skipped = newest_sound(three)
@@ -178,7 +176,7 @@ def test_the_newest_of_several_sound_checkpoints_is_taken(three: OutputDir) -> N
     assert (found.step, len(skipped)) == (1, 2)
 
 
-def test_a_checkpoint_under_another_name_is_passed_over(three: OutputDir) -> None:
+def test_a_checkpoint_under_another_name_is_skipped(three: OutputDir) -> None:
     three.checkpoint(3).rename(three.checkpoint(9))
     found, (skipped,) = newest_sound(three)
     assert found is not None
@@ -197,7 +195,7 @@ STRAYS = [
 ]
 
 
-def test_folders_that_are_no_checkpoints_are_passed_over(three: OutputDir) -> None:
+def test_folders_that_are_not_checkpoints_are_skipped(three: OutputDir) -> None:
     for name in STRAYS:
         (three.checkpoints / name).mkdir()
     (three.checkpoints / "99999999").touch()
@@ -207,7 +205,7 @@ def test_folders_that_are_no_checkpoints_are_passed_over(three: OutputDir) -> No
     assert three.checkpoint_steps() == [3, 2, 1]
 
 
-def test_a_file_with_the_name_of_a_checkpoint_is_passed_over(three: OutputDir) -> None:
+def test_a_file_named_like_a_checkpoint_is_skipped(three: OutputDir) -> None:
     three.checkpoint(4).touch()
     found, skipped = newest_sound(three)
     assert found is not None
@@ -215,7 +213,7 @@ def test_a_file_with_the_name_of_a_checkpoint_is_passed_over(three: OutputDir) -
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"step": 3}', '{"step": "3", "files": {}}'])
-def test_a_manifest_of_another_form_is_passed_over(three: OutputDir, content: str) -> None:
+def test_a_manifest_of_another_format_is_skipped(three: OutputDir, content: str) -> None:
     (three.checkpoint(3) / MANIFEST).write_text(content)
     found, skipped = newest_sound(three)
     assert found is not None
@@ -223,7 +221,7 @@ def test_a_manifest_of_another_form_is_passed_over(three: OutputDir, content: st
 
 
 @pytest.mark.parametrize(("key", "value"), [("files", []), ("files", None), ("files", {"x": 1}), ("frozen", [])])
-def test_a_manifest_with_something_else_in_it_is_passed_over(three: OutputDir, key: str, value: object) -> None:
+def test_a_manifest_with_invalid_content_is_skipped(three: OutputDir, key: str, value: object) -> None:
     path = three.checkpoint(3) / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     found, skipped = newest_sound(three)
@@ -231,11 +229,11 @@ def test_a_manifest_with_something_else_in_it_is_passed_over(three: OutputDir, k
     assert (found.step, len(skipped)) == (2, 1)
 
 
-def test_no_checkpoints_are_nothing_found(output: OutputDir) -> None:
+def test_an_empty_folder_has_no_checkpoint(output: OutputDir) -> None:
     assert newest_sound(output) == (None, [])
 
 
-def test_the_newest_are_kept_and_the_best(output: OutputDir, writer: CheckpointWriter) -> None:
+def test_pruning_keeps_the_newest_and_the_best(output: OutputDir, writer: CheckpointWriter) -> None:
     pruned = []
     for step in range(1, 7):
         writer.save({"step": step})
@@ -245,7 +243,7 @@ def test_the_newest_are_kept_and_the_best(output: OutputDir, writer: CheckpointW
     assert newest_sound(output)[1] == []
 
 
-def test_strangers_are_not_pruned(three: OutputDir, writer: CheckpointWriter) -> None:
+def test_foreign_files_are_not_pruned(three: OutputDir, writer: CheckpointWriter) -> None:
     for name in STRAYS:
         (three.checkpoints / name).mkdir()
     writer.prune(3, best_step=-1)
@@ -253,9 +251,7 @@ def test_strangers_are_not_pruned(three: OutputDir, writer: CheckpointWriter) ->
     assert all((three.checkpoints / name).is_dir() for name in STRAYS)
 
 
-def test_what_a_person_put_into_a_checkpoint_is_kept_where_that_goes(
-    three: OutputDir, writer: CheckpointWriter
-) -> None:
+def test_users_files_in_a_pruned_checkpoint_are_kept(three: OutputDir, writer: CheckpointWriter) -> None:
     for step in (1, 5):
         (three.checkpoint(step) / "mine").mkdir(parents=True)
         (three.checkpoint(step) / "mine/thesis").write_text("precious")
@@ -268,7 +264,7 @@ def test_what_a_person_put_into_a_checkpoint_is_kept_where_that_goes(
         assert everything_in(three.checkpoints / kept) == ["mine/thesis"]
 
 
-def test_what_a_person_put_next_to_the_best_model_stays_with_it(
+def test_users_files_next_to_the_best_model_stay(
     output: OutputDir, trained: Trained, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     output.path.mkdir()
@@ -283,7 +279,7 @@ def test_what_a_person_put_next_to_the_best_model_stays_with_it(
     assert [path.name for path in output.path.iterdir()] == ["best"]
 
 
-def test_two_sound_checkpoints_are_left_where_the_newest_is_damaged(three: OutputDir, trained: Trained) -> None:
+def test_two_sound_checkpoints_remain_if_the_newest_is_damaged(three: OutputDir, trained: Trained) -> None:
     """As after a resume from the one before: the damaged one is no reason to remove a sound one."""
     writer = CheckpointWriter(three, *trained, keep=2)
     for step in (8, 9):
@@ -319,7 +315,7 @@ def test_a_save_that_fails_leaves_everything_as_it_was(
     assert three.checkpoint_steps() == [4, 3, 2, 1]
 
 
-def test_a_first_save_that_fails_is_made_up_for_by_the_next(
+def test_a_save_after_a_failed_first_one_succeeds(
     monkeypatch: pytest.MonkeyPatch, output: OutputDir, writer: CheckpointWriter
 ) -> None:
     """The frozen weights, too: they are written with the first."""
@@ -333,7 +329,7 @@ def test_a_first_save_that_fails_is_made_up_for_by_the_next(
     assert (found.step, skipped) == (2, [])
 
 
-def test_a_checkpoint_found_wanting_is_replaced(three: OutputDir, writer: CheckpointWriter) -> None:
+def test_a_damaged_checkpoint_is_replaced(three: OutputDir, writer: CheckpointWriter) -> None:
     damage(three.checkpoint(3) / "trained.safetensors", "flipped bit")
     writer.save({"step": 3})
     found, skipped = newest_sound(three)
@@ -341,9 +337,7 @@ def test_a_checkpoint_found_wanting_is_replaced(three: OutputDir, writer: Checkp
     assert (found.step, skipped) == (3, [])
 
 
-def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(
-    monkeypatch: pytest.MonkeyPatch, writer: CheckpointWriter
-) -> None:
+def test_every_file_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch, writer: CheckpointWriter) -> None:
     happened: list[str] = []
     fsync, rename = os.fsync, Path.rename
 
@@ -365,7 +359,7 @@ def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(
     assert happened[published + 1 :] == ["checkpoints"]
 
 
-def test_what_cut_off_saves_left_is_removed(three: OutputDir) -> None:
+def test_leftovers_of_interrupted_saves_are_removed(three: OutputDir) -> None:
     kept = everything_in(three.path)
     for path in (three.checkpoints / ".tmp-sft-step-00000004-1" / "x", three.path / ".tmp-sft-best-1" / "x"):
         path.parent.mkdir()
@@ -395,7 +389,7 @@ def test_the_best_model_loads_as_any_other(
     assert {path.suffix for path in output.best.iterdir()} <= {".json", ".safetensors", ".sha256"}
 
 
-def test_what_is_published_is_vouched_for(
+def test_a_published_model_has_checksums(
     output: OutputDir, trained: Trained, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     output.path.mkdir()
@@ -409,7 +403,7 @@ def test_what_is_published_is_vouched_for(
         checksums.verify([weights], tmp_path / "other", lambda _done, _total: None)
 
 
-def test_a_better_model_takes_the_place_of_the_best(
+def test_a_better_model_replaces_the_best(
     output: OutputDir, trained: Trained, tokenizer: PreTrainedTokenizerBase, tiny_t5: Path
 ) -> None:
     output.path.mkdir()
@@ -434,7 +428,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, renames: int, error: BaseExceptio
 
 
 @pytest.mark.parametrize("renames", [0, 1])
-def test_a_publication_cut_off_leaves_a_best_model(
+def test_an_interrupted_publication_leaves_a_best_model(
     monkeypatch: pytest.MonkeyPatch,
     output: OutputDir,
     trained: Trained,
@@ -455,7 +449,7 @@ def test_a_publication_cut_off_leaves_a_best_model(
 
 
 @pytest.mark.parametrize("renames", [0, 1])
-def test_a_publication_that_fails_leaves_the_best_model_before_it(
+def test_a_failed_publication_keeps_the_previous_best_model(
     monkeypatch: pytest.MonkeyPatch,
     output: OutputDir,
     trained: Trained,
@@ -494,7 +488,7 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, saves: range) -> None:
     monkeypatch.setattr(checkpoint.CheckpointWriter, "_write_files", failing)
 
 
-def test_training_goes_on_when_a_checkpoint_cannot_be_saved(
+def test_training_continues_when_a_checkpoint_cannot_be_saved(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner"
 ) -> None:
     failing_at(monkeypatch, range(3, 5))
@@ -507,7 +501,7 @@ def test_training_goes_on_when_a_checkpoint_cannot_be_saved(
     assert run.output.checkpoint_steps() == [10, 9, 8, 7, 6, 5, 2, 1]
 
 
-def test_training_goes_on_when_no_checkpoint_at_all_can_be_saved(
+def test_training_continues_when_no_checkpoint_can_be_saved(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner"
 ) -> None:
     failing_at(monkeypatch, range(1, 99))
@@ -518,9 +512,7 @@ def test_training_goes_on_when_no_checkpoint_at_all_can_be_saved(
     assert run.output.best.is_dir()
 
 
-def test_training_goes_on_when_nothing_can_be_flushed_any_more(
-    monkeypatch: pytest.MonkeyPatch, run_here: "Runner"
-) -> None:
+def test_training_continues_when_nothing_can_be_flushed(monkeypatch: pytest.MonkeyPatch, run_here: "Runner") -> None:
     """As on a disk that fills up or fails in the middle of a run."""
 
     def listener(record: Any) -> None:
@@ -538,7 +530,7 @@ def test_training_goes_on_when_nothing_can_be_flushed_any_more(
     assert run.output.owner()["finished"] is False
 
 
-def test_training_goes_on_when_the_best_model_cannot_be_published(
+def test_training_continues_when_the_best_model_cannot_be_published(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner"
 ) -> None:
     monkeypatch.setattr(checkpoint, "publish_best", refuse)
@@ -549,7 +541,7 @@ def test_training_goes_on_when_the_best_model_cannot_be_published(
     assert run.output.owner()["finished"] is False
 
 
-def test_a_publication_that_failed_is_repeated_by_whoever_resumes(
+def test_a_failed_publication_is_repeated_on_resume(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
 ) -> None:
     """Even after the last step: no step is done again, the evaluation is, and then the model is there."""

@@ -18,13 +18,13 @@ def rises(*epochs: list[float], tokens: int = 800) -> list[Rise | None]:
     return found
 
 
-def test_a_run_that_blows_up_is_told_every_epoch_that_it_does() -> None:
+def test_a_rising_loss_is_reported_every_epoch() -> None:
     assert rises([10.0, 400.0, 9000.0, 3066.0], [3100.0] * 4, [4000.0] * 4, [5.0] * 4) == [
         Rise(3119.0, 10.0, 0), None, Rise(4000.0, 3100.0, 2), None,
     ]  # fmt: skip
 
 
-def test_a_small_rise_over_many_tokens_is_told() -> None:
+def test_a_small_rise_over_many_tokens_is_reported() -> None:
     first, rise = rises([2.0] * 500, [2.2] * 500, tokens=4000)
     assert first is None
     assert rise is not None
@@ -45,7 +45,7 @@ def test_a_falling_loss_is_no_rise() -> None:
     assert rises([10.0, 8.0, 6.0], [5.0, 4.0], [3.9, 3.9]) == [None, None, None]
 
 
-def test_what_an_earlier_attempt_found_counts() -> None:
+def test_losses_of_an_earlier_attempt_count() -> None:
     losses = EpochLosses()
     losses.resume({1: 2.0})
     for _ in range(100):
@@ -53,7 +53,7 @@ def test_what_an_earlier_attempt_found_counts() -> None:
     assert losses.end(2) == Rise(3.0, 2.0, 1)
 
 
-def test_an_epoch_that_nothing_was_seen_of_is_not_judged() -> None:
+def test_an_epoch_without_steps_is_not_judged() -> None:
     losses = EpochLosses()
     losses.resume({1: 2.0})
     assert losses.end(2) is None

@@ -103,7 +103,7 @@ def row_replies(net: Any, rows: TokenStore, tokenizer: PreTrainedTokenizerBase) 
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_loss_is_the_mean_over_label_tokens_of_rows_taken_one_by_one(
+def test_the_loss_is_the_mean_over_label_tokens(
     evaluate: Evaluate, untaught: Any, rows: TokenStore, row_losses: list[float], size: int
 ) -> None:
     score = evaluate(net=untaught, eval_rows=size, bleu_rows=1, max_new_tokens=1)
@@ -113,7 +113,7 @@ def test_the_loss_is_the_mean_over_label_tokens_of_rows_taken_one_by_one(
 
 
 @pytest.mark.parametrize("size", [1, 2, 16, 17])
-def test_every_row_gets_the_reply_it_would_get_alone(
+def test_every_row_gets_the_reply_it_gets_alone(
     evaluate: Evaluate, row_replies: list[str], rows: TokenStore, size: int
 ) -> None:
     predictions = evaluate(eval_rows=size, max_new_tokens=max(len(rows.label(i)) for i in range(17))).predictions
@@ -122,7 +122,7 @@ def test_every_row_gets_the_reply_it_would_get_alone(
     assert [prediction.reference for prediction in predictions] == [response for _, response in VALIDATION_ROWS[:size]]
 
 
-def test_bleu_is_that_of_sacrebleu_over_the_replies(evaluate: Evaluate, row_replies: list[str]) -> None:
+def test_bleu_is_sacrebleus_over_the_replies(evaluate: Evaluate, row_replies: list[str]) -> None:
     score = evaluate()
     references = [prediction.reference for prediction in score.predictions]
     metric = BLEU(tokenize="zh")
@@ -138,7 +138,7 @@ def test_batches_do_not_change_the_score(evaluate: Evaluate, changed: dict[str, 
     assert (other.predictions, other.bleu) == (usual.predictions, usual.bleu)
 
 
-def test_a_head_that_cannot_be_separated_gives_the_same_loss(evaluate: Evaluate) -> None:
+def test_a_model_with_its_own_head_gives_the_same_loss(evaluate: Evaluate) -> None:
     assert evaluate(chunked=False, bleu_rows=1).loss == pytest.approx(evaluate(bleu_rows=1).loss, rel=1e-6)
 
 
@@ -196,7 +196,7 @@ def scored_by_heart(
 
 
 @pytest.mark.parametrize("limit", [8, 32, 512])
-def test_replies_are_scored_against_the_text_of_the_file_however_rows_are_cut(
+def test_replies_are_scored_against_the_uncut_text(
     tokenizer: PreTrainedTokenizerBase, scored_config: RunConfig, cpu_world: World, net: Any, tmp_path: Path, limit: int
 ) -> None:
     score = scored_by_heart(tokenizer, scored_config, cpu_world, net, tmp_path, limit)
@@ -207,14 +207,14 @@ def test_replies_are_scored_against_the_text_of_the_file_however_rows_are_cut(
     assert score.bleu_of_labels == score.bleu
 
 
-def test_fewer_rows_may_get_replies_than_are_evaluated(evaluate: Evaluate) -> None:
+def test_replies_can_be_limited_to_fewer_rows(evaluate: Evaluate) -> None:
     score = evaluate(eval_rows=9, bleu_rows=4)
     assert (score.rows, len(score.predictions)) == (9, 4)
     assert score.loss == evaluate(eval_rows=9, bleu_rows=1).loss
 
 
 @pytest.mark.parametrize("limit", ["eval_rows", "bleu_rows"])
-def test_asking_for_more_rows_than_there_are_takes_them_all(evaluate: Evaluate, limit: str) -> None:
+def test_a_limit_above_the_number_of_rows_takes_all(evaluate: Evaluate, limit: str) -> None:
     score = evaluate(**{limit: 1000})
     assert (score.rows, len(score.predictions)) == (17, 17)
 
@@ -236,7 +236,7 @@ def test_a_prediction_names_its_row_in_the_file(
     assert found == [(1, "你好", "hello"), (3, "谢谢", "model")]
 
 
-def test_progress_is_told_from_nothing_to_all(evaluate: Evaluate) -> None:
+def test_progress_runs_from_zero_to_all(evaluate: Evaluate) -> None:
     told: list[tuple[str, int, int]] = []
     evaluate(progress=lambda *what: told.append(what))
     for name in ("evaluating", "generating"):
@@ -249,7 +249,7 @@ def test_progress_is_told_from_nothing_to_all(evaluate: Evaluate) -> None:
 @pytest.mark.parametrize(
     "setting", [{"repetition_penalty": 5.0}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 12}, {"num_beams": 3}]
 )
-def test_the_models_own_generation_settings_do_not_bend_the_replies(
+def test_the_models_generation_settings_do_not_change_replies(
     taught_t5: Path, rows: TokenStore, setting: dict[str, float]
 ) -> None:
     """Published models come with beams, penalties and least lengths; a score is of greedy replies all the same."""
@@ -278,22 +278,22 @@ def test_the_script_chooses_the_tokenizer_of_bleu(texts: list[str], expected: st
     assert bleu_tokenizer(texts) == expected
 
 
-def test_real_chinese_answers_are_taken_for_chinese(real_rows: Path) -> None:
+def test_real_chinese_answers_are_recognized_as_chinese(real_rows: Path) -> None:
     assert bleu_tokenizer(pq.read_table(real_rows)["response"].to_pylist()) == "zh"
 
 
 @pytest.mark.parametrize("texts", [["今天天气很好，我们去公园散步吧。"], ["The cat sat on the mat today."]])
-def test_a_perfect_reply_scores_a_hundred_and_another_less(texts: list[str]) -> None:
+def test_a_perfect_reply_scores_100(texts: list[str]) -> None:
     assert corpus_bleu(texts, texts)[0] == pytest.approx(100)
     assert corpus_bleu([texts[0][:-4]], texts)[0] < 90
 
 
-def test_no_rows_score_nothing() -> None:
+def test_no_rows_give_no_score() -> None:
     assert corpus_bleu([], []) == (0.0, "")
 
 
 @pytest.mark.parametrize(("encoder", "decoder"), [(1, 3), (3, 1), (2, 2)])
-def test_replies_are_greedy_however_deep_encoder_and_decoder_are(encoder: int, decoder: int) -> None:
+def test_replies_are_greedy_at_any_depth(encoder: int, decoder: int) -> None:
     """The cache that transformers makes for a T5 has the encoder's depth."""
     torch.manual_seed(0)
     shape = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_heads": 2, "vocab_size": 50, "decoder_start_token_id": 0}

@@ -43,7 +43,7 @@ def exported(export: Export) -> tuple["Outcome", Path]:
     return export()
 
 
-def test_it_is_the_best_model_under_every_name(exported: tuple["Outcome", Path]) -> None:
+def test_the_export_is_the_best_model_under_every_name(exported: tuple["Outcome", Path]) -> None:
     run, target = exported
     assert run.code == 0
     best = T5ForConditionalGeneration.from_pretrained(run.output.best)
@@ -53,7 +53,7 @@ def test_it_is_the_best_model_under_every_name(exported: tuple["Outcome", Path])
     assert "exported" in run.codes(events.Notice)
 
 
-def test_its_hash_is_on_record(exported: tuple["Outcome", Path]) -> None:
+def test_the_hash_of_the_export_is_recorded(exported: tuple["Outcome", Path]) -> None:
     run, target = exported
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     record = read_json(run.output.exported)
@@ -61,12 +61,12 @@ def test_its_hash_is_on_record(exported: tuple["Outcome", Path]) -> None:
     assert record["path"] == str(target)
 
 
-def test_another_run_starts_from_it(export: Export, exported: tuple["Outcome", Path]) -> None:
+def test_another_run_can_start_from_the_export(export: Export, exported: tuple["Outcome", Path]) -> None:
     run, _ = export(pretrained_model=str(exported[1]))
     assert run.code == 0
 
 
-def test_a_family_that_is_not_t5_is_written_whole(export: Export, tiny_bart: Path) -> None:
+def test_a_model_that_is_not_t5_is_exported_whole(export: Export, tiny_bart: Path) -> None:
     run, target = export(pretrained_model=str(tiny_bart), freeze="", eval_rows=2)
     best = BartForConditionalGeneration.from_pretrained(run.output.best)
     state, wanted = torch.load(target), best.state_dict()
@@ -74,7 +74,7 @@ def test_a_family_that_is_not_t5_is_written_whole(export: Export, tiny_bart: Pat
     assert all(torch.equal(state[name], wanted[name]) for name in wanted)
 
 
-def test_nothing_but_the_file_is_left_next_to_it(exported: tuple["Outcome", Path]) -> None:
+def test_the_export_leaves_no_other_files(exported: tuple["Outcome", Path]) -> None:
     run, target = exported
     assert [path.name for path in target.parent.iterdir()] == [target.name]
     assert sorted(path.name for path in run.output.path.iterdir() if path.is_file()) == [
@@ -83,7 +83,7 @@ def test_nothing_but_the_file_is_left_next_to_it(exported: tuple["Outcome", Path
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
-def test_what_somebody_else_put_there_is_left_alone(export: Export, tmp_path: Path, kind: str) -> None:
+def test_a_foreign_file_is_not_overwritten_by_the_export(export: Export, tmp_path: Path, kind: str) -> None:
     target, mine = tmp_path / "model save/chat_small_t5.best.bin", tmp_path / "mine"
     target.parent.mkdir()
     mine.write_bytes(b"weights of weeks")
@@ -103,7 +103,7 @@ def test_what_somebody_else_put_there_is_left_alone(export: Export, tmp_path: Pa
         assert target.is_symlink() is (kind == "link")
 
 
-def test_a_run_that_starts_again_replaces_what_the_one_before_wrote(export: Export, tmp_path: Path) -> None:
+def test_a_new_run_replaces_the_previous_runs_export(export: Export, tmp_path: Path) -> None:
     first, target = export(tmp_path)
     before = target.read_bytes()
     run, _ = export(tmp_path, fresh=True, seed=1)
@@ -112,7 +112,7 @@ def test_a_run_that_starts_again_replaces_what_the_one_before_wrote(export: Expo
     assert (first.output.path / "earlier" / tmp_path.name / "best").is_dir()  # where the model of before is kept
 
 
-def test_a_file_that_was_changed_since_is_somebody_elses(export: Export, tmp_path: Path) -> None:
+def test_an_export_changed_since_is_not_overwritten(export: Export, tmp_path: Path) -> None:
     _, target = export(tmp_path)
     target.write_bytes(target.read_bytes()[:-1] + b"x")
     changed = target.read_bytes()
@@ -134,7 +134,7 @@ def test_a_full_disk_loses_the_file_and_not_the_run(
     assert run.output.best.is_dir()
 
 
-def test_a_run_that_is_resumed_writes_what_it_was_asked_for_only_then(export: Export, tmp_path: Path) -> None:
+def test_a_resumed_run_writes_an_export_asked_for_later(export: Export, tmp_path: Path) -> None:
     run, target = export(tmp_path, export_state_dict="")
     assert not target.exists()
     run, _ = export(tmp_path, resume=True, epochs=2, accepted=["epochs"])
@@ -143,7 +143,7 @@ def test_a_run_that_is_resumed_writes_what_it_was_asked_for_only_then(export: Ex
     assert all(torch.equal(state[name], best[name]) for name in best)
 
 
-def test_a_record_of_nonsense_proves_nothing(tmp_path: Path) -> None:
+def test_an_invalid_record_does_not_prove_ownership(tmp_path: Path) -> None:
     output, target = OutputDir(tmp_path), tmp_path / "a.bin"
     target.write_bytes(b"mine")
     for text in ("[]", "{", '{"files": 3}', '{"files": [3, {"size": null}]}', '{"files": [{"size": 4}]}'):
@@ -151,7 +151,7 @@ def test_a_record_of_nonsense_proves_nothing(tmp_path: Path) -> None:
         assert not exports.may_be_written(target, output)
 
 
-def test_a_record_that_names_a_file_of_somebody_elses_with_its_hash_proves_nothing(tmp_path: Path) -> None:
+def test_a_record_that_claims_a_foreign_file_is_not_believed(tmp_path: Path) -> None:
     output, target = OutputDir(tmp_path / "out"), tmp_path / ".bashrc"
     output.path.mkdir()
     target.write_bytes(b"well known")
@@ -163,7 +163,7 @@ def test_a_record_that_names_a_file_of_somebody_elses_with_its_hash_proves_nothi
     assert not exports.may_be_written(target, output)
 
 
-def test_a_copy_in_another_folder_is_not_of_this_one(exported: tuple["Outcome", Path], tmp_path: Path) -> None:
+def test_a_copied_folder_does_not_own_the_originals_export(exported: tuple["Outcome", Path], tmp_path: Path) -> None:
     shutil.copy(exported[1], tmp_path / "a.bin")
     assert not exports.may_be_written(tmp_path / "a.bin", OutputDir(tmp_path / "other"))
 
@@ -171,7 +171,7 @@ def test_a_copy_in_another_folder_is_not_of_this_one(exported: tuple["Outcome", 
 # A run that is finished already.
 
 
-def test_a_finished_run_is_exported_by_a_resume_and_once(
+def test_a_finished_run_is_exported_once_by_a_resume(
     exported: tuple["Outcome", Path], export: Export, tmp_path: Path
 ) -> None:
     run, first = exported
@@ -193,7 +193,7 @@ def test_a_finished_run_of_another_family_is_exported_whole(export: Export, tmp_
     assert target.read_bytes() == first.read_bytes()
 
 
-def test_a_finished_run_is_not_exported_over_somebody_elses_file(
+def test_a_finished_run_is_not_exported_over_a_foreign_file(
     exported: tuple["Outcome", Path], export: Export, tmp_path: Path
 ) -> None:
     shutil.copytree(exported[0].output.path, tmp_path / "output")

@@ -41,7 +41,7 @@ def steps(run: "Outcome") -> list[Step]:
 # Curves: the effective batch sets them, and nothing else does.
 
 
-def test_a_run_tells_every_step_and_every_epoch(finished: "Outcome") -> None:
+def test_a_run_reports_every_step_and_epoch(finished: "Outcome") -> None:
     assert [(event.epoch, event.step, event.steps_total) for event in steps(finished)] == [
         (1 + step // 5, step + 1, STEPS) for step in range(STEPS)
     ]
@@ -61,7 +61,7 @@ def test_every_row_is_seen_once_in_an_epoch(finished: "Outcome") -> None:
         assert sorted(rows) == list(range(40))
 
 
-def test_the_learning_rate_begins_at_learn_rate_and_peaks_after_the_warm_up(finished: "Outcome") -> None:
+def test_the_learning_rate_peaks_after_the_warm_up(finished: "Outcome") -> None:
     rates = [event.lr for event in steps(finished)]
     assert rates[0] == 1e-3
     assert rates.index(max(rates)) == 3
@@ -70,7 +70,7 @@ def test_the_learning_rate_begins_at_learn_rate_and_peaks_after_the_warm_up(fini
     assert min(rates) > 0
 
 
-def test_the_plan_says_what_is_trained(finished: "Outcome") -> None:
+def test_the_plan_reports_what_is_trained(finished: "Outcome") -> None:
     (plan,) = finished.all(events.Plan)
     assert (plan.rows, plan.steps_per_epoch, plan.steps_total, plan.step) == (40, 5, STEPS, 0)
     assert (plan.effective_batch, plan.precision) == (8, "fp32")
@@ -78,7 +78,7 @@ def test_the_plan_says_what_is_trained(finished: "Outcome") -> None:
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(2, 4), (8, 1)])
-def test_only_the_product_of_batch_and_accumulation_counts(
+def test_only_batch_size_times_accumulation_counts(
     run_here: "Runner", finished: "Outcome", batch: int, accumulation: int
 ) -> None:
     other = run_here(dropout_rate=0.0, batch_size_per_gpu=batch, gradient_accumulation_steps=accumulation)
@@ -99,7 +99,7 @@ def test_the_budget_of_a_micro_batch_does_not_change_the_curves(
         assert (ours.lr, ours.sample_ids) == (theirs.lr, theirs.sample_ids)
 
 
-def test_two_ranks_have_the_curves_of_one(two_ranks: "TwoRanks", finished: "Outcome") -> None:
+def test_two_ranks_give_the_curves_of_one(two_ranks: "TwoRanks", finished: "Outcome") -> None:
     """With half the accumulation each; likewise up to the rounding of float32."""
     assert [found["curve"] for found in two_ranks.found] == [0, 0]
     for ours, theirs in zip(steps(two_ranks.curve), steps(finished), strict=True):
@@ -121,9 +121,7 @@ def test_training_learns(run_here: "Runner") -> None:
 
 
 @pytest.mark.parametrize(("freeze", "frozen"), [("encoder,embeddings", ("encoder.", "shared.")), ("", ())])
-def test_what_is_frozen_stays_as_it_was(
-    run_here: "Runner", tiny_t5: Path, freeze: str, frozen: tuple[str, ...]
-) -> None:
+def test_frozen_weights_do_not_change(run_here: "Runner", tiny_t5: Path, freeze: str, frozen: tuple[str, ...]) -> None:
     run = run_here(epochs=1, freeze=freeze)
     before, after = (load_file(folder / "model.safetensors") for folder in (tiny_t5, run.output.best))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -147,7 +145,7 @@ def test_a_new_model_trains_from_random_weights(run_here: "Runner") -> None:
     assert "model_new" in run.codes(events.Notice)
 
 
-def test_the_rows_left_out_and_cut_are_told(run_here: "Runner", tmp_path: Path) -> None:
+def test_rows_left_out_and_cut_are_reported(run_here: "Runner", tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"prompt": ["你好", None, "谢谢" * 40], "response": ["早", "再见", "是"]}), path)
     notices = [event.message for event in run_here(train_file=str(path), epochs=1).all(events.Notice)]
@@ -162,7 +160,7 @@ def test_the_rows_left_out_and_cut_are_told(run_here: "Runner", tmp_path: Path) 
 @pytest.mark.parametrize(
     "weight", ["decoder.final_layer_norm.weight", "encoder.block.0.layer.0.SelfAttention.q.weight"]
 )
-def test_a_loss_that_is_no_number_ends_the_run_before_the_update(
+def test_a_nan_loss_ends_the_run_before_the_update(
     run_here: "Runner", tiny_t5: Path, tmp_path: Path, weight: str
 ) -> None:
     poisoned = tmp_path / "poisoned"
@@ -182,7 +180,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_the_update(
     assert run.output.checkpoint_steps() == []
 
 
-def test_a_divergence_names_the_rows_of_the_micro_batch_that_brought_it_about(
+def test_a_divergence_names_the_rows_of_its_micro_batch(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
 ) -> None:
     """Not all of its step."""
@@ -200,7 +198,7 @@ def test_a_divergence_names_the_rows_of_the_micro_batch_that_brought_it_about(
 
 
 @pytest.mark.parametrize("save_steps", [1, 100], ids=["at a save", "between saves"])
-def test_weights_that_are_no_numbers_are_never_saved(
+def test_nan_weights_are_never_saved(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path, save_steps: int
 ) -> None:
     """An update may break them although loss and gradient were sound."""
@@ -243,7 +241,7 @@ def test_a_run_that_diverges_later_keeps_the_checkpoints_before(
     assert run.ended.message.args["rows"] == rows
 
 
-def test_a_stop_saves_and_ends_well(run_here: "Runner", tmp_path: Path) -> None:
+def test_a_stop_saves_and_exits_with_success(run_here: "Runner", tmp_path: Path) -> None:
     run = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 3), save_steps=100)
     assert (run.code, run.ended.reason) == (0, "stopped")
     assert [event.step for event in steps(run)] == [1, 2, 3, 4]
@@ -252,7 +250,7 @@ def test_a_stop_saves_and_ends_well(run_here: "Runner", tmp_path: Path) -> None:
     assert "--resume" in run.ended.message.fix()
 
 
-def test_a_pause_saves_and_says_how_to_go_on(run_here: "Runner", tmp_path: Path) -> None:
+def test_a_pause_saves_and_says_how_to_continue(run_here: "Runner", tmp_path: Path) -> None:
     def listener(record: Record) -> None:
         if isinstance(record.event, Step) and record.event.step == 3:
             RunDir(tmp_path / "log").request_stop("pause")
@@ -263,7 +261,7 @@ def test_a_pause_saves_and_says_how_to_go_on(run_here: "Runner", tmp_path: Path)
     assert f"`sft-tui continue {run.run_dir.read_record().run}`" in run.ended.message.fix()
 
 
-def test_an_orphan_drops_the_step_in_hand_saves_and_leaves(
+def test_an_orphan_drops_its_step_saves_and_exits(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
 ) -> None:
     """Whoever would have stopped it is dead; the folder is free as soon as may be, without another computation."""
@@ -285,7 +283,7 @@ def test_an_orphan_drops_the_step_in_hand_saves_and_leaves(
     assert (again.code, [event.step for event in steps(again)]) == (0, list(range(1, STEPS + 1)))
 
 
-def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out_and_the_next_one_tried(
+def test_a_checkpoint_that_does_not_fit_is_skipped(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", finished: "Outcome"
 ) -> None:
     asked = count(1)
@@ -306,7 +304,7 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_left_out_and_the_next_one
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
-def test_a_checkpoint_is_only_begun_where_all_of_it_fits(
+def test_a_checkpoint_is_only_begun_if_all_of_it_fits(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path, optimizer: str
 ) -> None:
     """What is asked for bounds what is written, and not by far."""
@@ -327,7 +325,7 @@ def test_a_checkpoint_is_only_begun_where_all_of_it_fits(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_a_stop(run_here: "Runner", tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_a_run(run_here: "Runner", tmp_path: Path, number: signal.Signals) -> None:
     def listener(record: Record) -> None:
         if isinstance(record.event, Step) and record.event.step == 2:
             os.kill(os.getpid(), number)
@@ -359,9 +357,7 @@ def test_a_stop_before_training_leaves_nothing(run_here: "Runner", tmp_path: Pat
 
 
 @pytest.mark.parametrize("phase", ["loading", "verifying", "tokenizing"])
-def test_a_stop_while_a_resumed_attempt_is_loading_names_its_checkpoint(
-    run_here: "Runner", tmp_path: Path, phase: str
-) -> None:
+def test_a_stop_while_a_resume_loads_names_its_checkpoint(run_here: "Runner", tmp_path: Path, phase: str) -> None:
     cut = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
     cut.run_dir.stop_request.unlink()
 
@@ -375,7 +371,7 @@ def test_a_stop_while_a_resumed_attempt_is_loading_names_its_checkpoint(
     assert "--resume" in run.ended.message.fix()
 
 
-def test_an_epoch_that_got_worse_is_warned_of_once(run_here: "Runner", tmp_path: Path) -> None:
+def test_a_worse_epoch_is_warned_of_once(run_here: "Runner", tmp_path: Path) -> None:
     wild = {"learn_rate": 1.0, "div_factor": 1000, "optimizer": "adamw", "max_grad_norm": 1e9, "freeze": ""}
     run = run_here(folder=tmp_path, bleu_rows=1, **wild)
     warned = [event.message for event in run.all(events.Warning) if event.message.code == "loss_rose"]
@@ -385,11 +381,11 @@ def test_an_epoch_that_got_worse_is_warned_of_once(run_here: "Runner", tmp_path:
     assert "--learn_rate" in warned[0].fix()
 
 
-def test_an_ordinary_run_is_not_warned_of(finished: "Outcome") -> None:
+def test_an_ordinary_run_has_no_warning(finished: "Outcome") -> None:
     assert "loss_rose" not in finished.codes(events.Warning)
 
 
-def test_an_error_of_our_own_is_told_with_its_traceback(monkeypatch: pytest.MonkeyPatch, run_here: "Runner") -> None:
+def test_our_own_error_is_reported_with_its_traceback(monkeypatch: pytest.MonkeyPatch, run_here: "Runner") -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("by zero\nand more")
 
@@ -424,7 +420,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def test_a_launch_that_would_be_two_runs_is_refused_by_both(
+def test_a_launch_that_would_be_two_runs_is_refused(
     start: "Callable[..., Result]", make_run: Callable[..., RunDir]
 ) -> None:
     """accelerate's multi-GPU launcher on a machine without GPUs starts processes that each believe they are alone."""
@@ -452,7 +448,7 @@ def test_a_launch_that_would_be_two_runs_is_refused_by_both(
     assert not Path(run_dir.read_record().config["output_dir"]).exists()
 
 
-def test_the_launcher_itself_is_refused_so(
+def test_accelerate_launch_as_two_runs_is_refused(
     launch_two: "Callable[..., Result]", make_run: Callable[..., RunDir]
 ) -> None:
     if torch.cuda.is_available():
@@ -467,7 +463,7 @@ def test_the_launcher_itself_is_refused_so(
     assert not Path(run_dir.read_record().config["output_dir"]).exists()
 
 
-def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transformers_nor_parquet_once_tokenized(
+def test_training_a_t5_loads_no_unneeded_modules(
     make_run: Callable[..., RunDir], start: "Callable[..., Result]", tmp_path: Path
 ) -> None:
     code = """if True:
@@ -486,9 +482,7 @@ def test_a_trainer_of_a_t5_loads_neither_a_compiler_nor_the_models_of_transforme
         assert trained.out == expected, trained.err
 
 
-def test_a_stop_before_the_first_step_of_a_resume_says_that_its_checkpoint_stays(
-    run_here: "Runner", tmp_path: Path
-) -> None:
+def test_a_stop_before_a_resumes_first_step_keeps_its_checkpoint(run_here: "Runner", tmp_path: Path) -> None:
     first = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, Step, 2))
     saved = first.output.checkpoint_steps()[0]
     RunDir(tmp_path / "log").clear_requests()

@@ -62,7 +62,7 @@ def stepped(name: str, model: nn.Linear, optimizer: torch.optim.Optimizer | None
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
-def test_an_optimizer_goes_on_from_its_state_as_if_never_cut(name: str) -> None:
+def test_an_optimizer_continues_exactly_from_its_state(name: str) -> None:
     model = nn.Linear(3, 2)
     optimizer = stepped(name, model)
     other = nn.Linear(3, 2)
@@ -76,7 +76,7 @@ def test_an_optimizer_goes_on_from_its_state_as_if_never_cut(name: str) -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_a_rate_is_set_for_every_group() -> None:
+def test_the_learning_rate_is_set_for_every_group() -> None:
     first, second = nn.Linear(1, 1), nn.Linear(1, 1)
     optimizer = torch.optim.AdamW([{"params": first.parameters()}, {"params": second.parameters()}])
     optim.set_learning_rate(optimizer, 0.125)

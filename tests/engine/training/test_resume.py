@@ -140,14 +140,14 @@ def test_every_checkpoint_keeps_the_loss_of_the_step_after_it(uncut: "Outcome") 
         assert manifest["next_loss"] == wanted[step + 1]
 
 
-def test_so_does_that_of_a_stop(stopped: Path, uncut: "Outcome") -> None:
+def test_the_checkpoint_of_a_stop_keeps_that_loss_too(stopped: Path, uncut: "Outcome") -> None:
     assert manifest_of(stopped)["next_loss"] == losses(uncut)[CUT + 1]
 
 
 # --- proved
 
 
-def test_a_resume_repeats_that_loss_to_the_last_bit_and_says_so(run_here: "Runner", stopped: Path) -> None:
+def test_a_resume_repeats_that_loss_bit_for_bit_and_says_so(run_here: "Runner", stopped: Path) -> None:
     run = run_here(folder=stopped, resume=True)
     assert (run.code, run.ended.reason) == (0, "finished")
     (message,) = said(run).values()
@@ -157,9 +157,7 @@ def test_a_resume_repeats_that_loss_to_the_last_bit_and_says_so(run_here: "Runne
     assert "to the last bit" in message.text()
 
 
-def test_steps_of_the_log_beyond_the_checkpoint_are_repeated_and_told_of_once(
-    run_here: "Runner", failed: Path, uncut: "Outcome"
-) -> None:
+def test_logged_steps_after_the_checkpoint_are_repeated(run_here: "Runner", failed: Path, uncut: "Outcome") -> None:
     run = run_here(folder=failed, resume=True)
     assert run.code == 0
     told = said(run)
@@ -169,13 +167,13 @@ def test_steps_of_the_log_beyond_the_checkpoint_are_repeated_and_told_of_once(
     assert losses(run) == losses(uncut)
 
 
-def test_two_ranks_prove_it_too(two_ranks: "TwoRanks") -> None:
+def test_two_ranks_prove_their_resume(two_ranks: "TwoRanks") -> None:
     (message,) = said(two_ranks.resumed).values()
     assert message.code == "resume_proved"
     assert message.args["step"] == 4
 
 
-def test_a_finished_run_that_goes_on_for_more_epochs_proves_it_too(run_here: "Runner", tmp_path: Path) -> None:
+def test_a_resume_for_more_epochs_is_proved_too(run_here: "Runner", tmp_path: Path) -> None:
     run_here(folder=tmp_path, epochs=1)
     run = run_here(folder=tmp_path, epochs=2, resume=True, accepted=["epochs"])
     assert (run.code, run.ended.reason) == (0, "finished")
@@ -183,7 +181,7 @@ def test_a_finished_run_that_goes_on_for_more_epochs_proves_it_too(run_here: "Ru
     assert said(run)["resume_proved"].args["step"] == 6
 
 
-def test_on_other_threads_it_is_proved_within_rounding_and_says_what_differs(run_here: "Runner", stopped: Path) -> None:
+def test_with_other_threads_a_resume_is_proved_within_rounding(run_here: "Runner", stopped: Path) -> None:
     def on_seven_threads(manifest: dict[str, Any]) -> None:
         manifest["next_loss"] *= NEAR
         manifest["versions"]["threads"] = "7"
@@ -197,14 +195,14 @@ def test_on_other_threads_it_is_proved_within_rounding_and_says_what_differs(run
     assert "threads 7 -> 1" in message.text()
 
 
-def test_other_chunks_of_the_loss_are_proved_within_rounding(run_here: "Runner", stopped: Path) -> None:
+def test_with_another_loss_chunk_it_is_proved_within_rounding(run_here: "Runner", stopped: Path) -> None:
     run = run_here(folder=stopped, resume=True, loss_chunk_tokens=1, accepted=["loss_chunk_tokens"])
     assert run.code == 0
     assert [code.removesuffix("_within") for code in said(run)] == ["resume_proved"]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1], ids=["without dropout", "with dropout"])
-def test_half_the_budget_for_lack_of_memory_goes_on(run_here: "Runner", tmp_path: Path, rate: float) -> None:
+def test_a_resume_with_half_the_budget_is_accepted(run_here: "Runner", tmp_path: Path, rate: float) -> None:
     """As the fix for it says; another cut of a step draws other dropout, and is no other run for that."""
     folder = ended_at(CUT, run_here, tmp_path, dropout_rate=rate)
     fix = {"micro_batch_tokens": 64}
@@ -215,7 +213,7 @@ def test_half_the_budget_for_lack_of_memory_goes_on(run_here: "Runner", tmp_path
 
 
 @pytest.mark.parametrize("more", [{"eval_batch_rows": 2}, {"save_steps": 3, "hang_seconds": 9.0}, {"sample_rows": 1}])
-def test_settings_that_have_no_part_in_a_step_leave_it_the_same_to_the_last_bit(
+def test_settings_outside_the_step_keep_a_resume_bit_identical(
     run_here: "Runner", stopped: Path, more: dict[str, Any]
 ) -> None:
     assert list(said(run_here(folder=stopped, resume=True, **more))) == ["resume_proved"]
@@ -224,7 +222,7 @@ def test_settings_that_have_no_part_in_a_step_leave_it_the_same_to_the_last_bit(
 # --- not proved
 
 
-def test_without_a_loss_to_repeat_it_says_that_it_could_not_be_proved(run_here: "Runner", stopped: Path) -> None:
+def test_a_resume_without_a_loss_is_reported_as_unproved(run_here: "Runner", stopped: Path) -> None:
     """The run was cut in a hurry, as an orphan is, and its log ends where the checkpoint does."""
     rewritten(stopped, lambda manifest: manifest.pop("next_loss"))
     run = run_here(folder=stopped, resume=True)
@@ -233,7 +231,7 @@ def test_without_a_loss_to_repeat_it_says_that_it_could_not_be_proved(run_here: 
     assert (message.code, message.args["step"]) == ("resume_unproved", CUT)
 
 
-def test_without_a_loss_in_the_checkpoint_that_of_the_log_is_repeated(run_here: "Runner", failed: Path) -> None:
+def test_without_a_loss_in_the_checkpoint_the_logs_is_used(run_here: "Runner", failed: Path) -> None:
     rewritten(failed, lambda manifest: manifest.pop("next_loss"))
     run = run_here(folder=failed, resume=True)
     assert list(said(run)) == ["resume_proved", "resume_repeated"]
@@ -244,7 +242,7 @@ def wrong_loss(manifest: dict[str, Any]) -> None:
     manifest["versions"] |= {"torch": "1.0", "engine": "0123456789ab"}
 
 
-def test_where_the_loss_is_another_it_is_refused_and_names_what_differs(run_here: "Runner", stopped: Path) -> None:
+def test_a_resume_with_another_loss_is_refused(run_here: "Runner", stopped: Path) -> None:
     rewritten(stopped, wrong_loss)
     expected = manifest_of(stopped)["next_loss"]
     before = sorted((stopped / "output" / "checkpoints").rglob("*"))
@@ -274,7 +272,7 @@ def test_a_refused_proof_leaves_the_run_as_it_was(run_here: "Runner", uncut: "Ou
         assert after[name] == value
 
 
-def test_with_force_it_goes_on_with_a_warning(run_here: "Runner", stopped: Path) -> None:
+def test_with_force_a_refused_resume_continues_with_a_warning(run_here: "Runner", stopped: Path) -> None:
     rewritten(stopped, wrong_loss)
     run = run_here(folder=stopped, resume=True, force=True)
     assert (run.code, run.ended.reason) == (0, "finished")
@@ -284,9 +282,7 @@ def test_with_force_it_goes_on_with_a_warning(run_here: "Runner", stopped: Path)
     assert [event.message.code for event in run.all(events.Warning)] == ["resume_drift"]
 
 
-def test_a_later_step_of_the_log_that_is_another_is_warned_of_and_does_not_end_the_run(
-    run_here: "Runner", failed: Path
-) -> None:
+def test_a_later_step_that_differs_is_only_a_warning(run_here: "Runner", failed: Path) -> None:
     relogged(failed, CUT + 2, 1.01)
     run = run_here(folder=failed, resume=True)
     assert (run.code, run.ended.reason) == (0, "finished")
@@ -295,7 +291,7 @@ def test_a_later_step_of_the_log_that_is_another_is_warned_of_and_does_not_end_t
     assert told["resume_drift"].args["step"] == CUT + 2
 
 
-def test_a_resume_that_is_meant_to_be_another_run_is_not_held_to_the_log(run_here: "Runner", failed: Path) -> None:
+def test_a_resume_with_accepted_changes_ignores_the_log(run_here: "Runner", failed: Path) -> None:
     """With another learning rate the first step is the same still: it is computed before any update."""
     run = run_here(folder=failed, resume=True, learn_rate=5e-4, accepted=["learn_rate"])
     assert (run.code, run.ended.reason) == (0, "finished")
@@ -305,21 +301,21 @@ def test_a_resume_that_is_meant_to_be_another_run_is_not_held_to_the_log(run_her
 # --- what may differ
 
 
-def test_what_was_accepted_is_told_with_its_values(run_here: "Runner", stopped: Path) -> None:
+def test_accepted_differences_are_reported_with_their_values(run_here: "Runner", stopped: Path) -> None:
     run = run_here(folder=stopped, resume=True, learn_rate=5e-4, accepted=["learn_rate"])
     (message,) = [e.message for e in run.all(events.Warning) if e.message.code == "resume_accepted"]
     assert message.args["differences"] == "learn_rate 0.001 -> 0.0005"
     assert run.all(events.RunStarted)[-1].config["learn_rate"] == 5e-4
 
 
-def test_only_what_was_accepted_may_differ(run_here: "Runner", stopped: Path) -> None:
+def test_only_accepted_settings_may_differ(run_here: "Runner", stopped: Path) -> None:
     run = run_here(folder=stopped, resume=True, learn_rate=5e-4, max_grad_norm=2.0, accepted=["learn_rate"])
     assert (run.code, run.ended.message.code) == (2, "resume_differs")
     assert run.ended.message.args["differences"] == "max_grad_norm 1.0 -> 2.0"
     assert "--resume --force" in run.ended.message.fix()
 
 
-def test_force_accepts_every_difference_and_tells_all(run_here: "Runner", stopped: Path, tiny_data: Path) -> None:
+def test_force_accepts_and_reports_every_difference(run_here: "Runner", stopped: Path, tiny_data: Path) -> None:
     rows = pq.read_table(tiny_data / "train.parquet")
     pq.write_table(rows.take(list(reversed(range(len(rows))))), stopped / "reversed.parquet")
     other = {"learn_rate": 5e-4, "max_grad_norm": 2.0, "train_file": str(stopped / "reversed.parquet")}
@@ -378,22 +374,22 @@ def test_a_loss_beyond_the_tolerance_of_its_device_is_another(
 
 
 @pytest.mark.parametrize("logged", [float("nan"), float("inf")])
-def test_a_loss_that_was_no_number_is_another(proving: Callable[..., list[Message]], logged: float) -> None:
+def test_a_loss_that_was_nan_differs(proving: Callable[..., list[Message]], logged: float) -> None:
     """As that of a step which diverged then, and does not now."""
     with pytest.raises(InputError, match="does not repeat"):
         proving({3: logged}, {3: 2.0})
 
 
-def test_one_loss_that_is_not_the_same_to_the_last_bit_is_told_of_all(proving: Callable[..., list[Message]]) -> None:
+def test_one_loss_that_is_not_bit_identical_is_reported(proving: Callable[..., list[Message]]) -> None:
     told = proving({3: 2.0, 4: 3.0, 5: 4.0}, {3: 2.0, 4: 3.0 * NEAR, 5: 4.0})
     assert [message.code for message in told] == ["resume_proved", "resume_repeated_within"]
     assert (told[1].args["first"], told[1].args["step"], told[1].args["steps"]) == (3, 5, 3)
 
 
-def test_after_a_step_that_is_another_later_ones_are_not_compared(proving: Callable[..., list[Message]]) -> None:
+def test_no_step_after_a_different_one_is_compared(proving: Callable[..., list[Message]]) -> None:
     told = proving({3: 2.0, 4: 3.0, 5: 4.0}, {3: 2.0, 4: 3.3, 5: 4.4})
     assert [message.code for message in told] == ["resume_proved", "resume_drift"]
 
 
-def test_steps_that_nobody_logged_are_not_compared(proving: Callable[..., list[Message]]) -> None:
+def test_steps_that_were_not_logged_are_not_compared(proving: Callable[..., list[Message]]) -> None:
     assert [message.code for message in proving({3: 2.0}, {3: 2.0, 4: 9.0, 5: 9.0})] == ["resume_proved"]

@@ -33,14 +33,14 @@ def score(*texts: str, of_labels: float = 100.0) -> Score:
     return Score(9, 2.5, 12.25, of_labels, "tok:zh", rows, 1.0)
 
 
-def test_an_evaluation_says_what_replies_were_compared_with() -> None:
+def test_an_evaluation_names_its_references() -> None:
     job: Any = Told()
     emit_score(job, score("a", "b"), 1, 5)
     assert job.events[0] == events.Eval(1, 5, 9, 2.5, 12.25, 2, "tok:zh", 1.0, "file")
 
 
 @pytest.mark.parametrize(("length", "shown"), [(5, 5), (SHOWN, SHOWN), (SHOWN + 1, SHOWN + 1), (10**6, SHOWN + 1)])
-def test_samples_are_the_texts_as_they_are_up_to_a_length(length: int, shown: int) -> None:
+def test_samples_are_unchanged_texts_up_to_a_length(length: int, shown: int) -> None:
     job: Any = Told()
     emit_score(job, score("长" * length), 1, 5)
     (sample,) = [event for event in job.events if isinstance(event, Sample)]
@@ -48,14 +48,14 @@ def test_samples_are_the_texts_as_they_are_up_to_a_length(length: int, shown: in
     assert sample.reference.endswith("…") == (length > SHOWN)
 
 
-def test_no_more_samples_are_told_than_were_asked_for() -> None:
+def test_no_more_samples_are_reported_than_requested() -> None:
     job: Any = Told(sample_rows=1)
     emit_score(job, score("a", "b", "c"), 1, 5)
     assert [type(event) for event in job.events] == [events.Eval, Sample]
 
 
 @pytest.mark.parametrize(("of_labels", "told"), [(33.5, 1), (LOW_CEILING, 0), (100.0, 0)])
-def test_labels_that_are_far_from_their_texts_are_told(of_labels: float, told: int) -> None:
+def test_labels_far_from_their_texts_are_reported(of_labels: float, told: int) -> None:
     job: Any = Told()
     emit_ceiling(job, score("a", of_labels=of_labels))
     said = [event.message for event in job.events]

@@ -32,7 +32,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("how", [{"weights_only": True}, {"weights_only": False}, {"mmap": True}])
-def test_torch_reads_it(written: Path, how: dict[str, Any]) -> None:
+def test_torch_reads_a_state_dict(written: Path, how: dict[str, Any]) -> None:
     state: dict[str, Tensor] = torch.load(written, **how)
     assert list(state) == list(NAMES)
     for name, source in NAMES.items():
@@ -43,7 +43,7 @@ def test_torch_reads_it(written: Path, how: dict[str, Any]) -> None:
     assert state["lm_head.weight"].data_ptr() == state["shared.weight"].data_ptr()  # one storage, as in the model
 
 
-def test_a_trained_model_takes_it(tiny_t5: Path, tmp_path: Path) -> None:
+def test_a_model_loads_a_state_dict(tiny_t5: Path, tmp_path: Path) -> None:
     from transformers import T5ForConditionalGeneration
 
     from engine.training.exporting import names_of
@@ -60,7 +60,7 @@ def test_a_trained_model_takes_it(tiny_t5: Path, tmp_path: Path) -> None:
     T5ForConditionalGeneration(model.config).load_state_dict(ours, strict=True)
 
 
-def test_its_checksums_are_right_and_its_storages_can_be_mapped(written: Path) -> None:
+def test_checksums_are_right_and_storages_can_be_mapped(written: Path) -> None:
     with zipfile.ZipFile(written) as archive:
         assert archive.testzip() is None
         parts = archive.infolist()

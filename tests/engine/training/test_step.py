@@ -117,7 +117,7 @@ def plain(gradient_cases: dict[str, RunConfig], rows: TokenStore) -> Callable[[s
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("budget", MICRO_BATCHES)
-def test_any_cut_gives_the_gradient_of_the_formula(
+def test_any_division_into_micro_batches_gives_the_same_gradient(
     gradient_cases: dict[str, RunConfig],
     rows: TokenStore,
     plain: Callable[[str], tuple[float, Gradients]],
@@ -137,7 +137,7 @@ def test_any_cut_gives_the_gradient_of_the_formula(
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("separated", [True, False])
 @pytest.mark.parametrize("budget", MICRO_BATCHES)
-def test_a_padded_model_gives_the_same_gradient_whether_its_head_is_separated_or_not(
+def test_separating_the_head_does_not_change_the_gradient(
     gradient_cases: dict[str, RunConfig],
     rows: TokenStore,
     plain: Callable[[str], tuple[float, Gradients]],
@@ -212,7 +212,7 @@ def test_a_step_counts_its_tokens(
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
-def test_a_weight_that_is_no_number_is_seen_before_the_update(
+def test_a_nan_weight_is_noticed_before_the_update(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, bad: float
 ) -> None:
     net = loaded(gradient_cases["t5"])
@@ -222,7 +222,7 @@ def test_a_weight_that_is_no_number_is_seen_before_the_update(
     assert not runner.run(np.arange(ROWS), stop_asked=False).finite
 
 
-def test_a_sound_step_may_be_applied(gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World) -> None:
+def test_a_finite_step_may_be_applied(gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World) -> None:
     assert one_step(gradient_cases["t5"], rows, cpu_world)[0].finite
 
 
@@ -231,7 +231,7 @@ def test_a_sound_step_may_be_applied(gradient_cases: dict[str, RunConfig], rows:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("budget", MICRO_BATCHES)
-def test_the_loss_told_ahead_is_the_loss_of_the_step_to_the_last_bit(
+def test_the_loss_computed_ahead_equals_the_steps_bit_for_bit(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, case: str, budget: int
 ) -> None:
     """With dropout, from the same seed."""
@@ -246,7 +246,7 @@ def test_the_loss_told_ahead_is_the_loss_of_the_step_to_the_last_bit(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_telling_the_loss_ahead_leaves_the_step_as_it_would_have_been(
+def test_computing_the_loss_ahead_does_not_change_the_step(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, case: str
 ) -> None:
     config = replace(gradient_cases[case], dropout_rate=0.3)
@@ -264,7 +264,7 @@ def test_telling_the_loss_ahead_leaves_the_step_as_it_would_have_been(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_the_loss_told_ahead_holds_no_more_than_one_micro_batch(
+def test_the_loss_computed_ahead_holds_one_micro_batch(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World
 ) -> None:
     """Each graph is dropped before the next is made: the budget bounds the memory of a save too."""
@@ -296,7 +296,7 @@ def micro_batches(store: TokenStore, budget: int) -> list[set[int]]:
 
 
 @pytest.mark.parametrize("budget", MICRO_BATCHES)
-def test_the_rows_of_the_micro_batch_whose_loss_is_no_number_are_named(
+def test_the_rows_of_a_nan_loss_are_named(
     gradient_cases: dict[str, RunConfig],
     rows: TokenStore,
     cpu_world: World,
@@ -320,7 +320,7 @@ def test_the_rows_of_the_micro_batch_whose_loss_is_no_number_are_named(
 
 
 @pytest.mark.parametrize("nth", [0, 2])
-def test_the_rows_of_the_micro_batch_whose_gradient_is_no_number_are_named(
+def test_the_rows_of_a_nan_gradient_are_named(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World, nth: int
 ) -> None:
     runner = runner_of(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=128)
@@ -335,7 +335,7 @@ def test_no_rows_are_named_where_all_is_finite(
     assert runner_of(gradient_cases["t5"], rows, cpu_world).not_finite(np.arange(ROWS)) == []
 
 
-def test_the_rows_are_those_of_the_store_whatever_the_order_of_the_step(
+def test_named_rows_are_those_of_the_store(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, cpu_world: World
 ) -> None:
     runner = runner_of(gradient_cases["t5"], rows, cpu_world, micro_batch_tokens=1)
@@ -349,7 +349,7 @@ def test_the_rows_are_those_of_the_store_whatever_the_order_of_the_step(
 # A rank whose parent has died.
 
 
-def test_a_step_of_an_orphan_is_abandoned_and_leaves_nothing_to_update_with(
+def test_an_orphans_step_is_abandoned_without_gradients(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World()
@@ -368,7 +368,7 @@ def test_a_step_of_an_orphan_is_abandoned_and_leaves_nothing_to_update_with(
     assert world.rank_status.progress == before + 3  # it did not go through the other thirteen
 
 
-def test_every_micro_batch_is_progress(gradient_cases: dict[str, RunConfig], rows: TokenStore) -> None:
+def test_every_micro_batch_counts_as_progress(gradient_cases: dict[str, RunConfig], rows: TokenStore) -> None:
     world = World()
     runner = runner_of(gradient_cases["t5"], rows, world, micro_batch_tokens=1)
     for work in (partial(runner.run, stop_asked=False), runner.loss_of, runner.not_finite):
@@ -377,7 +377,7 @@ def test_every_micro_batch_is_progress(gradient_cases: dict[str, RunConfig], row
         assert world.rank_status.progress >= before + ROWS
 
 
-def test_a_micro_batch_is_padded_with_what_counts_for_nothing(rows: TokenStore) -> None:
+def test_padding_does_not_count(rows: TokenStore) -> None:
     batch = micro_batch(*rows_of(rows, [0, 5]), 0, CPU)
     short, long = rows.prompt(0).tolist(), rows.prompt(5).tolist()
     padding = len(long) - len(short)
@@ -388,7 +388,7 @@ def test_a_micro_batch_is_padded_with_what_counts_for_nothing(rows: TokenStore) 
 
 
 @pytest.mark.parametrize(("case", "start"), [("t5", 0), ("bart", 1)])
-def test_the_decoder_sees_the_label_one_token_late(
+def test_decoder_inputs_are_the_labels_one_token_late(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, case: str, start: int
 ) -> None:
     batch = micro_batch(*rows_of(rows, [0, 5]), 0, CPU)
@@ -413,6 +413,6 @@ def test_two_ranks_give_the_gradient_of_the_formula(
     assert relative_error(first, expected) <= 1e-5
 
 
-def test_one_rank_asked_to_stop_is_all_ranks_asked(two_ranks: "TwoRanks") -> None:
+def test_a_stop_request_to_one_rank_reaches_all(two_ranks: "TwoRanks") -> None:
     for rank in (0, 1):
         assert load_file(two_ranks.folder / f"t5-{rank}.safetensors")["numbers"][3] == 1

@@ -30,7 +30,7 @@ def test_safetensors_reads_what_was_written(tmp_path: Path, kind: torch.dtype) -
     assert all(same(found[name], tensors[name]) for name in tensors)
 
 
-def test_kinds_may_be_mixed_and_each_is_aligned(tmp_path: Path) -> None:
+def test_dtypes_may_be_mixed_and_each_is_aligned(tmp_path: Path) -> None:
     tensors = {str(number): some(kind, (3,)) for number, kind in enumerate(KINDS)}
     save_file(tensors, tmp_path / "file", {"format": "pt"})
     found = load_file(tmp_path / "file")
@@ -40,7 +40,7 @@ def test_kinds_may_be_mixed_and_each_is_aligned(tmp_path: Path) -> None:
         assert file.metadata() == {"format": "pt"}
 
 
-def test_what_does_not_lie_in_order_is_written_in_order(tmp_path: Path) -> None:
+def test_tensors_out_of_order_are_written_in_order(tmp_path: Path) -> None:
     tensors = {
         "turned": torch.randn(3, 5).t(),
         "every other": torch.randn(8)[::2],
@@ -72,7 +72,7 @@ def test_a_tensor_of_another_file_is_copied_from_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 11])
-def test_a_file_that_was_cut_is_not_read(tmp_path: Path, missing: int) -> None:
+def test_a_truncated_file_is_not_read(tmp_path: Path, missing: int) -> None:
     save_file({"a": torch.randn(3)}, tmp_path / "file")
     before = stored(tmp_path / "file")
     whole = (tmp_path / "file").read_bytes()

@@ -31,7 +31,7 @@ def cut(run_here: "Runner", tmp_path: Path) -> "Outcome":
     return run
 
 
-def test_an_unfinished_run_is_not_written_over(run_here: "Runner", cut: "Outcome", tmp_path: Path) -> None:
+def test_a_new_run_does_not_overwrite_an_unfinished_one(run_here: "Runner", cut: "Outcome", tmp_path: Path) -> None:
     before = everything_in(cut.output.path)
     run = run_here(folder=tmp_path)
     assert (run.code, run.ended.message.code) == (2, "unfinished_run")
@@ -117,7 +117,7 @@ def test_a_resume_on_another_number_of_ranks_is_refused(
     assert "processes 2 -> 1" in run.ended.message.text()
 
 
-def test_a_resume_may_change_what_has_no_part_in_a_step(
+def test_a_resume_may_change_settings_outside_the_step(
     run_here: "Runner", cut: "Outcome", tmp_path: Path, tiny_data: Path
 ) -> None:
     moved = shutil.copy(tiny_data / "train.parquet", tmp_path / "moved.parquet")
@@ -138,7 +138,7 @@ def test_a_resume_of_a_finished_run_trains_nothing(run_here: "Runner", finished:
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_finished_run_asked_for_no_more_epochs_than_it_has_trains_nothing(
+def test_a_finished_run_with_no_more_epochs_trains_nothing(
     run_here: "Runner", finished: "Outcome", tmp_path: Path, epochs: int
 ) -> None:
     shutil.copytree(finished.output.path, tmp_path / "output")
@@ -146,7 +146,7 @@ def test_a_finished_run_asked_for_no_more_epochs_than_it_has_trains_nothing(
     assert (run.code, run.ended.message.code, steps(run)) == (0, "resume_finished", [])
 
 
-def test_a_finished_run_goes_on_for_more_epochs(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
+def test_a_finished_run_continues_for_more_epochs(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
     shutil.copytree(finished.output.path, tmp_path / "output")
     more = {"dropout_rate": 0.0, "epochs": 3}
     refused = run_here(folder=tmp_path, resume=True, **more)
@@ -161,9 +161,7 @@ def test_a_finished_run_goes_on_for_more_epochs(run_here: "Runner", finished: "O
     assert run.output.owner()["finished"]
 
 
-def test_a_learning_rate_that_jumps_with_more_epochs_is_told_before_the_first_step(
-    run_here: "Runner", finished: "Outcome", tmp_path: Path
-) -> None:
+def test_a_jump_of_the_learning_rate_is_reported_first(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
     shutil.copytree(finished.output.path, tmp_path / "output")
     run = run_here(folder=tmp_path, resume=True, accepted=["epochs"], dropout_rate=0.0, epochs=4)
     told = run.all(events.Event)
@@ -175,15 +173,13 @@ def test_a_learning_rate_that_jumps_with_more_epochs_is_told_before_the_first_st
     assert "--epochs 4" in notice.message.fix()
 
 
-def test_a_run_that_goes_on_as_planned_tells_nothing_of_its_learning_rate(
-    run_here: "Runner", cut: "Outcome", tmp_path: Path
-) -> None:
+def test_a_planned_resume_says_nothing_of_the_learning_rate(run_here: "Runner", cut: "Outcome", tmp_path: Path) -> None:
     run = run_here(folder=tmp_path, resume=True)
     assert (run.code, run.output) == (0, cut.output)
     assert "resume_schedule" not in run.codes(events.Notice)
 
 
-def test_a_resume_where_there_is_nothing_starts_at_the_beginning(run_here: "Runner") -> None:
+def test_a_resume_without_a_checkpoint_starts_at_the_beginning(run_here: "Runner") -> None:
     run = run_here(resume=True, epochs=1)
     assert (run.code, [event.step for event in steps(run)]) == (0, [1, 2, 3, 4, 5])
     assert "resume_nothing" in run.codes(events.Notice)

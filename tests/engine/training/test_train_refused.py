@@ -63,7 +63,7 @@ def assert_refused(run: "Outcome", code: str) -> None:
 
 
 @pytest.mark.parametrize(("setting", "name", "code"), REFUSALS)
-def test_an_input_that_cannot_be_used_is_refused_and_nothing_is_written(
+def test_an_unusable_input_is_refused_and_nothing_is_written(
     run_here: "Runner", tmp_path: Path, tiny_t5: Path, setting: str, name: str, code: str
 ) -> None:
     path = broken(name, tmp_path, tiny_t5)
@@ -86,7 +86,7 @@ def test_an_input_that_cannot_be_used_is_refused_and_nothing_is_written(
         ({"processes": 2}, "world_promised"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_refused_and_nothing_is_written(
+def test_an_unusable_setting_is_refused_and_nothing_is_written(
     run_here: "Runner", tmp_path: Path, settings: dict[str, Any], code: str
 ) -> None:
     run = run_here(output_dir=str(tmp_path / "a" / "b"), **settings)
@@ -104,13 +104,13 @@ def test_too_little_space_is_refused_before_training(
 
 
 @pytest.mark.parametrize("where", ["/dev/null/output", "/proc/output"])
-def test_a_folder_that_cannot_be_written_is_refused(run_here: "Runner", where: str) -> None:
+def test_an_output_folder_that_cannot_be_written_is_refused(run_here: "Runner", where: str) -> None:
     run = run_here(output_dir=where)
     assert_refused(run, "folder_unwritable")
     assert where in run.ended.message.text()
 
 
-def test_a_refusal_leaves_a_folder_that_was_there(run_here: "Runner", tmp_path: Path) -> None:
+def test_a_refusal_leaves_an_existing_folder(run_here: "Runner", tmp_path: Path) -> None:
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "mine.txt").write_text("precious")
     assert_refused(run_here(folder=tmp_path, freeze="nowhere"), "freeze_unknown")
@@ -123,7 +123,7 @@ def test_two_ranks_refuse_together(two_ranks: "TwoRanks") -> None:
     assert not two_ranks.refused.output.path.exists()
 
 
-def test_what_one_rank_alone_finds_is_refused_by_both(two_ranks: "TwoRanks") -> None:
+def test_an_error_found_by_one_rank_is_refused_by_both(two_ranks: "TwoRanks") -> None:
     """Only one rank writes the token store; the other must not wait for it for ever."""
     assert [found["failed"] for found in two_ranks.found] == [2, 2]
     assert_refused(two_ranks.failed, "folder_unwritable")

@@ -105,7 +105,7 @@ def cut_after(step: int, run_here: "Runner", folder: Path, **settings: Any) -> "
 
 
 @pytest.mark.parametrize(("case", "step"), CUTS)
-def test_a_run_stopped_after_any_step_goes_on_unchanged(
+def test_a_run_stopped_after_any_step_resumes_exactly(
     run_here: "Runner",
     cases: dict[str, dict[str, Any]],
     uncut: dict[str, "Outcome"],
@@ -122,13 +122,13 @@ def test_a_run_stopped_after_any_step_goes_on_unchanged(
     assert_same(resumed, uncut[case])
 
 
-def test_dropout_was_on(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
+def test_the_resumed_runs_use_dropout(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
     """Without it the tests above would say nothing of random numbers."""
     without = computed(run_here(dropout_rate=0.0))
     assert without[1].loss != computed(uncut["adafactor"])[1].loss
 
 
-def test_another_seed_is_another_run(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
+def test_another_seed_gives_another_run(run_here: "Runner", uncut: dict[str, "Outcome"]) -> None:
     other, usual = computed(run_here(seed=1)), computed(uncut["adafactor"])
     assert other[1].sample_ids != usual[1].sample_ids
 
@@ -154,7 +154,7 @@ def test_the_best_model_of_a_resumed_run_keeps_its_generation_settings(
     assert [values.get("num_beams") for values in kept] == [4, 4]
 
 
-def test_a_run_stopped_after_every_step_goes_on_unchanged(
+def test_a_run_stopped_after_every_step_resumes_exactly(
     run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
 ) -> None:
     for step in range(1, STEPS + 1):
@@ -166,7 +166,7 @@ def test_a_run_stopped_after_every_step_goes_on_unchanged(
 
 @pytest.mark.parametrize("phase", ["evaluating", "generating"])
 @pytest.mark.parametrize("step", [PER_EPOCH, STEPS])
-def test_a_run_stopped_in_an_evaluation_goes_on_unchanged(
+def test_a_run_stopped_in_an_evaluation_resumes_exactly(
     run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path, phase: str, step: int
 ) -> None:
     reached = [0]
@@ -184,7 +184,7 @@ def test_a_run_stopped_in_an_evaluation_goes_on_unchanged(
     assert_same(run_here(folder=tmp_path, resume=True), uncut["adafactor"])
 
 
-def test_a_run_that_failed_between_checkpoints_repeats_its_steps_unchanged(
+def test_a_run_that_failed_between_checkpoints_repeats_its_steps(
     run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
 ) -> None:
     def listener(record: Record) -> None:
@@ -199,7 +199,7 @@ def test_a_run_that_failed_between_checkpoints_repeats_its_steps_unchanged(
     assert_same(resumed, uncut["adafactor"])
 
 
-def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+def test_a_run_resumes_from_the_newest_sound_checkpoint(
     run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
 ) -> None:
     run = cut_after(7, run_here, tmp_path)
@@ -224,9 +224,7 @@ def test_a_run_without_a_sound_checkpoint_starts_over_and_says_so(
     assert_same(resumed, uncut["adafactor"])
 
 
-def test_an_evaluation_cut_off_before_it_was_written_is_repeated(
-    run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path
-) -> None:
+def test_an_interrupted_evaluation_is_repeated(run_here: "Runner", uncut: dict[str, "Outcome"], tmp_path: Path) -> None:
     """As by a power cut after the last checkpoint of an epoch: no event, no score, no best model."""
     shutil.copytree(uncut["adafactor"].output.path, tmp_path / "output")
     for step in range(6, STEPS + 1):
@@ -243,7 +241,7 @@ def test_an_evaluation_cut_off_before_it_was_written_is_repeated(
     assert files_of_last_checkpoint(resumed) == files_of_last_checkpoint(uncut["adafactor"])
 
 
-def test_two_ranks_stopped_go_on_unchanged(two_ranks: "TwoRanks", uncut_on_two: "tuple[Result, Outcome]") -> None:
+def test_two_ranks_stopped_resume_exactly(two_ranks: "TwoRanks", uncut_on_two: "tuple[Result, Outcome]") -> None:
     whole = computed(uncut_on_two[1])
     assert [found["stopped"] for found in two_ranks.found] == [0, 0]
     assert [found["resumed"] for found in two_ranks.found] == [0, 0]

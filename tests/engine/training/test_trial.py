@@ -44,7 +44,7 @@ def padded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def test_everything_is_done_once_and_timed(rehearsed: "Runner") -> None:
+def test_a_rehearsal_does_everything_once_and_times_it(rehearsed: "Runner") -> None:
     outcome = rehearsed()
     event = found(outcome)
     assert event.micro_batch_tokens == event.micro_batch_tokens_asked == 512
@@ -97,7 +97,7 @@ def test_a_budget_that_does_not_fit_into_memory_is_not_the_one(
     assert found(rehearsed()).micro_batch_tokens == 256
 
 
-def test_rows_that_never_fit_are_told(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_never_fit_are_reported(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     def short(*_: Any) -> torch.Tensor:
         raise MemoryError
 
@@ -106,7 +106,7 @@ def test_rows_that_never_fit_are_told(rehearsed: "Runner", monkeypatch: pytest.M
     assert (outcome.code, outcome.ended.message.code) == (2, "rehearsal_out_of_memory")
 
 
-def test_a_disk_that_loses_a_bit_is_found_out(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_loses_a_bit_is_noticed(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     save = CheckpointWriter.save
 
     def flipped(self: CheckpointWriter, about: dict[str, Any]) -> Saved:
@@ -123,7 +123,7 @@ def test_a_disk_that_loses_a_bit_is_found_out(rehearsed: "Runner", monkeypatch: 
     assert WEIGHTS in outcome.ended.message.what()
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_reported(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Saved:
         raise OSError(28, "No space left on device")
 

@@ -11,7 +11,7 @@ from tests.processes import SFT_TUI, options, run
 from tests.sft_tui.cli.test_main import one_epoch
 
 
-def test_an_empty_folder_is_told_all_that_is_missing_in_order(tmp_path: Path) -> None:
+def test_a_check_of_an_empty_folder_lists_all_that_is_missing(tmp_path: Path) -> None:
     result = run(*SFT_TUI, "check", "sft-small", folder=tmp_path)
     assert result.code == 2
     signs = [line for line in result.out.splitlines() if line.startswith("✗")]
@@ -26,9 +26,7 @@ def test_an_empty_folder_is_told_all_that_is_missing_in_order(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} <= {".stdout", ".stderr"}
 
 
-def test_json_is_one_object_and_the_code_is_0_where_nothing_is_in_error(
-    tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
+def test_check_json_is_one_object_and_exit_code_0_without_errors(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     result = run(*SFT_TUI, "check", "sft-small", "--json", *options(tiny_settings), folder=tmp_path)
     assert result.code == 0, result.err
     body = json.loads(result.out)
@@ -44,7 +42,7 @@ def test_json_is_one_object_and_the_code_is_0_where_nothing_is_in_error(
     assert body["memory"]["host"] == body["memory"]["total"]
 
 
-def test_it_speaks_chinese(tmp_path: Path) -> None:
+def test_the_check_speaks_chinese(tmp_path: Path) -> None:
     result = run(*SFT_TUI, "check", "sft-small", folder=tmp_path, env={"LC_ALL": "zh_CN.UTF-8"})
     assert "✗ 训练文件" in result.out
     assert "没有它，运行无法开始。" in result.out
@@ -78,7 +76,7 @@ def test_a_run_with_an_error_is_refused_unless_forced(tmp_path: Path, tiny_setti
     assert "Continuing anyway" in forced.err
 
 
-def test_data_of_ones_own_from_import_to_check_and_show(
+def test_own_data_can_be_imported_checked_and_shown(
     tmp_path: Path, tiny_settings: dict[str, Any], tiny_tokenizer: Path
 ) -> None:
     rows = pq.read_table(tiny_settings["train_file"]).to_pylist()

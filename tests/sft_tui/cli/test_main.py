@@ -49,13 +49,13 @@ def test_presets_are_listed_and_shown() -> None:
     assert "5e-05 rising over 100 steps (at most 30 % of the run) to 0.00125 (25 × learn_rate)" in shown
 
 
-def test_a_preset_can_be_had_as_json() -> None:
+def test_a_preset_can_be_shown_as_json() -> None:
     values = json.loads(call("presets", "show", "pretrain", "--json").stdout)
     assert values["warmup_steps"] == 1024
     assert set(values) == set(FIELDS)
 
 
-def test_every_setting_is_an_option_with_its_meaning() -> None:
+def test_every_setting_is_an_option_with_help() -> None:
     text = " ".join(call("run", "--help").output.split())
     assert all(f"--{name}" in text for name in FIELDS)
 
@@ -99,7 +99,7 @@ def test_wrong_use_ends_in_a_sentence_and_exit_code_2(tmp_path: Path, arguments:
     assert not (tmp_path / "logs").exists()
 
 
-def test_it_speaks_chinese(tmp_path: Path) -> None:
+def test_the_commands_speak_chinese(tmp_path: Path) -> None:
     result = run(*SFT_TUI, "run", "sft-small", folder=tmp_path, env={"LC_ALL": "zh_CN.UTF-8"})
     assert result.code == 2
     assert "错误：找不到训练文件 data/sft_train_small_train.parquet。" in result.err
@@ -153,7 +153,7 @@ def test_json_prints_the_stream(tmp_path: Path, tiny_settings: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("place", ["file", "column"])
-def test_bad_input_found_by_the_trainer_leaves_nothing(
+def test_an_input_refused_by_the_trainer_leaves_nothing(
     tmp_path: Path, tiny_settings: dict[str, Any], place: str
 ) -> None:
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
@@ -167,7 +167,7 @@ def test_bad_input_found_by_the_trainer_leaves_nothing(
     assert left - {"store"} == {"torn.parquet", ".stdout", ".stderr"}  # the sound file's tokens may be kept
 
 
-def test_killed_and_resumed_it_ends_as_if_never_cut(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_killed_and_resumed_run_ends_as_if_uninterrupted(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     settings = {**tiny_settings, "save_steps": 2}
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
@@ -231,9 +231,7 @@ def called(folder: Path, *words: str) -> Ended:
     return run(*SFT_TUI, *words, folder=folder)
 
 
-def test_a_run_is_detached_looked_at_paused_continued_stopped_and_resumed(
-    tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
+def test_a_run_is_detached_paused_continued_stopped_and_resumed(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     settings = options({**tiny_settings, "epochs": 2000, "save_steps": 100_000, "bleu_rows": 1})
     log, output = RunDir(tmp_path / "logs/sft-small-1"), OutputDir(tmp_path / "model_save/sft_small")
     started = called(tmp_path, "run", "sft-small", "--detach", *settings)
@@ -268,9 +266,7 @@ def test_a_run_is_detached_looked_at_paused_continued_stopped_and_resumed(
         assert all(word in said for word in ("Paused at step", "Stopped at step", "its loss", "Terminated while"))
 
 
-def test_a_finished_run_trains_nothing_more_unless_it_is_asked_for_more_epochs(
-    tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
+def test_a_finished_run_trains_only_if_given_more_epochs(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     log = RunDir(tmp_path / "logs/sft-small-1")
     assert called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings))).code == 0
     before = log.events.read_bytes()
@@ -285,9 +281,7 @@ def test_a_finished_run_trains_nothing_more_unless_it_is_asked_for_more_epochs(
     assert sorted(steps(log)) == list(range(1, 11))
 
 
-def test_more_epochs_are_asked_for_once_though_the_run_is_killed_before_it_saves_again(
-    tmp_path: Path, tiny_settings: dict[str, Any]
-) -> None:
+def test_more_epochs_outlast_a_kill_before_the_next_save(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     """The checkpoints that are there are of before the change; what was accepted then is not refused now."""
     log = RunDir(tmp_path / "logs/sft-small-1")
     assert called(tmp_path, "run", "sft-small", *options({**one_epoch(tiny_settings), "save_steps": 100_000})).code == 0
@@ -302,7 +296,7 @@ def test_more_epochs_are_asked_for_once_though_the_run_is_killed_before_it_saves
     assert called(tmp_path, "stop").code == 0
 
 
-def test_what_a_run_wrote_can_be_read_again(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_the_output_of_a_run_can_be_read_again(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     log = RunDir(tmp_path / "logs/sft-small-1")
     live = called(tmp_path, "run", "sft-small", *options(one_epoch(tiny_settings)))
     assert live.code == 0, live.err
@@ -326,7 +320,7 @@ def test_what_a_run_wrote_can_be_read_again(tmp_path: Path, tiny_settings: dict[
     assert listed["alive"] is False
 
 
-def test_what_differs_is_refused_and_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_resume_with_differences_is_refused_and_can_be_forced(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     log = RunDir(tmp_path / "logs/sft-small-1")
     settings = options({**tiny_settings, "epochs": 2000})
     assert called(tmp_path, "run", "sft-small", "--detach", *settings).code == 0
@@ -343,7 +337,7 @@ def test_what_differs_is_refused_and_forced(tmp_path: Path, tiny_settings: dict[
     assert "weight_decay 0.0 -> 0.5" in called(tmp_path, "logs").out
 
 
-def test_a_fix_that_an_end_names_is_applied(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_proposed_fix_is_applied_on_resume(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     """The end is written here: a rank that meets it is another matter."""
     log = RunDir(tmp_path / "logs/sft-small-1")
     settings = options({**tiny_settings, "save_steps": 3, "epochs": 1})
@@ -369,7 +363,7 @@ def steps_of_attempt(log: RunDir, attempt: int) -> list[int]:
     return [r.event.step for r in records if isinstance(r.event, events.Step) and r.envelope.attempt == attempt]
 
 
-def test_a_run_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_run_is_refused_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "logs/sft-small-1").mkdir(parents=True)
     (tmp_path / "logs/sft-small-1/run.json").write_text("{}")
     for command in ("status", "attach", "logs", "stop", "pause", "continue", "resume"):
@@ -379,7 +373,7 @@ def test_a_run_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> 
     assert called(tmp_path, "runs", "--logs", "none").code == 0
 
 
-def test_two_processes_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_two_processes_train_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     settings = options(one_epoch(tiny_settings, num_processes=2, gradient_accumulation_steps=4))
     result = run(*SFT_TUI, "run", "sft-small", "--no-ui", *settings, folder=tmp_path)
     assert result.code == 0, result.err
@@ -388,7 +382,7 @@ def test_two_processes_on_the_cpu(tmp_path: Path, tiny_settings: dict[str, Any])
     assert result.err.count("MB, ") or result.err.count("GB, ")  # a peak for each rank
 
 
-def test_real_chinese_rows(tmp_path: Path, tiny_settings: dict[str, Any], real_rows: Path) -> None:
+def test_real_chinese_rows_are_trained_on(tmp_path: Path, tiny_settings: dict[str, Any], real_rows: Path) -> None:
     """The tiny tokenizer knows few of the characters; what counts is that real rows go through."""
     pq.write_table(pq.read_table(real_rows).slice(0, 300), tmp_path / "rows.parquet")
     settings = one_epoch(tiny_settings, train_file="rows.parquet", gradient_accumulation_steps=60, token_store="store")
@@ -430,7 +424,7 @@ def test_reply_answers_each_prompt(tmp_path: Path, tiny_t5: Path, tiny_tokenizer
 
 
 @pytest.mark.parametrize("option", [["--lang", "zh"], ["--ascii"], ["--slow-link"], ["--logs", "elsewhere"]])
-def test_an_option_of_the_screen_does_not_pass_unheard_before_a_command(tmp_path: Path, option: list[str]) -> None:
+def test_a_screen_option_before_a_command_is_refused(tmp_path: Path, option: list[str]) -> None:
     result = run(*SFT_TUI, *option, "runs", folder=tmp_path)
     assert result.code == 2
     assert f"{option[0]} only applies to the screen" in result.err

@@ -29,13 +29,13 @@ def test_a_preset_is_saved_listed_shown_and_replaced() -> None:
     assert "epochs = 3" in call("show", "shop", "--toml").output
 
 
-def test_a_preset_for_all_folders_is_in_the_users_own(here: Path) -> None:
+def test_a_preset_for_all_folders_is_in_the_users_config_folder(here: Path) -> None:
     call("save", "shop", "--user", "--epochs", "2")
     assert (here / "config" / "sft-tui" / "presets" / "shop.toml").is_file()
     assert "shop" in call("list").stdout
 
 
-def test_a_preset_that_cannot_be_read_is_named_and_the_others_are_listed(here: Path) -> None:
+def test_an_unreadable_preset_is_named_and_the_others_are_listed(here: Path) -> None:
     (here / "presets").mkdir()
     (here / "presets" / "bad.toml").write_text("epochz = 3")
     (here / "presets" / "loud.toml").write_text('help = "\\u001b[2J"')

@@ -41,20 +41,20 @@ def helps(command: click.Command) -> Iterator[str]:
         yield from helps(below)
 
 
-def test_every_help_text_has_its_chinese() -> None:
+def test_every_help_text_exists_in_chinese() -> None:
     found = {one_line(text) for command in (main.cli, train_low_mem.cli) for text in helps(command)}
     assert found == HELP_ZH.keys()
 
 
 @pytest.mark.parametrize("catalogue", [CLICK_ZH, HELP_ZH])
-def test_what_is_filled_in_is_the_same_in_both_languages(catalogue: dict[str, str]) -> None:
+def test_usage_placeholders_are_the_same_in_both_languages(catalogue: dict[str, str]) -> None:
     for en, zh in catalogue.items():
         places = re.compile(r"\{[a-z_!]+\}|%\([a-z]+\)s|`[^`]+`|--[a-z-]+")
         assert sorted(places.findall(en)) == sorted(places.findall(zh)), en
         assert CHINESE.search(zh)
 
 
-def test_clicks_texts_are_those_that_click_looks_up() -> None:
+def test_the_translated_texts_of_click_exist_in_click() -> None:
     source = "\n".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in MODULES)
     spelt = re.sub(r'"\s*\n\s*"', "", source)
     assert [text for text in CLICK_ZH if f'"{text}"' not in spelt] == []
@@ -192,7 +192,7 @@ def english(tmp_path_factory: pytest.TempPathFactory) -> Said:
 
 
 @pytest.mark.parametrize(("words", "code", "zh", "en"), MISTAKES)
-def test_a_command_says_what_is_wrong_in_both_languages(
+def test_usage_errors_exist_in_both_languages(
     chinese: Said, english: Said, words: str, code: int, zh: str, en: str
 ) -> None:
     assert chinese[words][0] == english[words][0] == code

@@ -45,7 +45,7 @@ def options(message: Message | None) -> list[str]:
     return shlex.split(str(message.args["options"]))
 
 
-def test_the_guides_own_file_says_nothing_else(folder: Path) -> None:
+def test_the_guides_own_config_has_no_differences(folder: Path) -> None:
     message = answered(folder, HEAD + SMALL)
     assert message is not None
     assert message.code == "config_file_same"
@@ -53,7 +53,7 @@ def test_the_guides_own_file_says_nothing_else(folder: Path) -> None:
     assert "不会被读取或执行" in message.what("zh")
 
 
-def test_what_was_changed_is_named_with_the_options_that_do_the_same(folder: Path) -> None:
+def test_changed_values_are_named_with_their_options(folder: Path) -> None:
     changed = SMALL.replace("= 3", "= 5").replace("sft_train_small_train", "我的 rows") + "    max_seq_len: int = 256\n"
     message = answered(folder, HEAD + changed)
     assert options(message) == ["--epochs=5", "--train_file=data/我的 rows.parquet", "--max_seq_len=256"]
@@ -63,7 +63,7 @@ def test_what_was_changed_is_named_with_the_options_that_do_the_same(folder: Pat
         assert "--max_seq_len=256" in message.fix(lang)
 
 
-def test_what_the_command_line_gives_is_not_compared(folder: Path) -> None:
+def test_values_given_on_the_command_line_are_not_compared(folder: Path) -> None:
     message = answered(folder, HEAD + SMALL.replace("= 3", "= 5"), epochs=7)
     assert message is not None
     assert message.code == "config_file_same"
@@ -87,7 +87,7 @@ def test_what_the_command_line_gives_is_not_compared(folder: Path) -> None:
         ("output_dir = join(dirname(abspath(__file__)), 'out')", "--output_dir=out"),
     ],
 )
-def test_values_are_told_in_every_form_that_is_data(folder: Path, line: str, option: str) -> None:
+def test_values_are_read_in_every_form_of_data(folder: Path, line: str, option: str) -> None:
     assert options(answered(folder, f"{HEAD}SEED = 7\nclass TrainConfigSFTSmall:\n    {line}\n")) == [option]
 
 
@@ -108,13 +108,13 @@ def test_values_are_told_in_every_form_that_is_data(folder: Path, line: str, opt
         "learn_rate = 1 / 0",
     ],
 )
-def test_what_only_running_it_would_tell_or_no_setting_can_be_is_left_out(folder: Path, line: str) -> None:
+def test_values_that_only_running_would_show_are_left_out(folder: Path, line: str) -> None:
     message = answered(folder, f"{HEAD}class TrainConfigSFTSmall:\n    {line}\n")
     assert message is not None
     assert message.code == "config_file_same"
 
 
-def test_a_class_has_what_its_bases_have(folder: Path) -> None:
+def test_a_config_class_inherits_values(folder: Path) -> None:
     base = "class TrainConfigSFT:\n    epochs = 9\n    seed = 5\n"
     own = "class TrainConfigSFTSmall(TrainConfigSFT):\n    seed = 6\n"
     assert options(answered(folder, base + own)) == ["--epochs=9", "--seed=6"]
@@ -134,14 +134,14 @@ def test_the_shape_of_the_model_is_compared_too(folder: Path) -> None:
         "# TrainConfig\n" + "x = 1 " + "+ 1" * 20000,
     ],
 )
-def test_what_cannot_be_compared_is_told_to_be_unread(folder: Path, source: str) -> None:
+def test_a_config_that_cannot_be_compared_is_reported(folder: Path, source: str) -> None:
     message = answered(folder, source)
     assert message is not None
     assert message.code == "config_file_unread"
     assert "--train_file" in message.fix("zh")
 
 
-def test_values_that_would_grow_without_end_are_left_out(folder: Path) -> None:
+def test_values_that_would_grow_endlessly_are_left_out(folder: Path) -> None:
     doubled = "A = 'aaaa'\nB = 7\n" + "A = A + A\nB = B * B\n" * 60
     message = answered(folder, f"{doubled}class TrainConfigSFTSmall:\n    train_file = A\n    seed = B\n")
     assert message is not None
@@ -149,7 +149,7 @@ def test_values_that_would_grow_without_end_are_left_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "of something else", "folder", "fifo", "unreadable link"])
-def test_where_there_is_nothing_of_a_training_nothing_is_said(folder: Path, kind: str) -> None:
+def test_an_unrelated_config_is_ignored(folder: Path, kind: str) -> None:
     path = folder / "config.py"
     if kind == "of something else":
         path.write_text("DEBUG = True\n")
@@ -162,7 +162,7 @@ def test_where_there_is_nothing_of_a_training_nothing_is_said(folder: Path, kind
     assert config_file.answer([folder], "sft-small", {}) is None
 
 
-def test_the_file_next_to_the_script_goes_before_that_of_the_working_folder(folder: Path) -> None:
+def test_the_config_next_to_the_script_takes_precedence(folder: Path) -> None:
     for name, epochs in (("script", 4), ("work", 5)):
         (folder / name).mkdir()
         (folder / name / "config.py").write_text(f"class TrainConfigSFTSmall:\n    epochs = {epochs}\n")
@@ -170,6 +170,6 @@ def test_the_file_next_to_the_script_goes_before_that_of_the_working_folder(fold
     assert options(message) == ["--epochs=4"]
 
 
-def test_a_root_that_is_written_down_is_taken_as_it_is(folder: Path) -> None:
+def test_a_literal_project_root_is_used(folder: Path) -> None:
     own = "class TrainConfigSFTSmall:\n    train_file = PROJECT_ROOT + '/a.parquet'\n"
     assert options(answered(folder, "PROJECT_ROOT = '/data/root'\n" + own)) == ["--train_file=/data/root/a.parquet"]

@@ -42,7 +42,7 @@ def test_switches_that_contradict_each_other_are_refused(switches: dict[str, boo
             preset_of("train", switches, lang)  # type: ignore[arg-type]
 
 
-def test_the_banner_has_the_line_that_the_guide_tells_to_look_for() -> None:
+def test_the_banner_has_the_line_from_the_guide() -> None:
     assert "使用 TrainConfigSFTSmall 配置（小数据集 - 适合16G内存）" in banner("sft-small", "zh").splitlines()
     assert "Using TrainConfigSFTSmall" in banner("sft-small", "en")
 
@@ -54,7 +54,7 @@ def test_every_configuration_has_the_name_of_the_original_scripts(name: str) -> 
         assert preset(name).original in banner(name, lang)
 
 
-def test_no_two_presets_have_one_original() -> None:
+def test_no_two_presets_share_an_original_name() -> None:
     names = [known.original for known in built_in().values() if known.original]
     assert len(set(names)) == len(names)
 

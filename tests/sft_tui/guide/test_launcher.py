@@ -30,7 +30,7 @@ AFTER = ["train", "--is_finetune=True", "--num_processes=9"]
         ([], 0),
     ],
 )
-def test_the_words_before_the_script_count(command: list[str], asked: int) -> None:
+def test_options_before_the_script_count(command: list[str], asked: int) -> None:
     assert processes_asked(SCRIPT, [["python", SCRIPT, *AFTER], command, ["bash"]]) == asked
 
 
@@ -71,14 +71,12 @@ def accelerate_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["python", SCRIPT], 0),
     ],
 )
-def test_the_settings_of_accelerate_count_where_its_command_line_names_no_number(
-    command: list[str], asked: int
-) -> None:
+def test_accelerates_config_file_gives_the_number_of_processes(command: list[str], asked: int) -> None:
     assert processes_asked(SCRIPT, [["python", SCRIPT, *AFTER], command, ["bash"]]) == asked
 
 
 @pytest.mark.parametrize(("name", "below"), [("XDG_CACHE_HOME", "huggingface"), ("HOME", ".cache/huggingface")])
-def test_the_usual_settings_lie_where_accelerate_keeps_them(
+def test_the_default_config_is_where_accelerate_keeps_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, below: str
 ) -> None:
     for variable in ("HF_HOME", "XDG_CACHE_HOME"):
@@ -90,7 +88,7 @@ def test_the_usual_settings_lie_where_accelerate_keeps_them(
     assert processes_asked(SCRIPT, [["accelerate", "launch", SCRIPT]]) == 5
 
 
-def test_a_parent_that_asked_for_more_is_noticed_with_both_commands_that_work(tmp_path: Path) -> None:
+def test_a_launcher_that_asked_for_more_processes_is_noticed(tmp_path: Path) -> None:
     child = tmp_path / "train_low_mem.py"
     child.write_text(
         textwrap.dedent("""
@@ -115,5 +113,5 @@ def test_a_parent_that_asked_for_more_is_noticed_with_both_commands_that_work(tm
     assert said["1"] == "nothing\n"
 
 
-def test_a_process_that_nobody_launched_is_not_alone() -> None:
+def test_a_process_without_launcher_is_accepted() -> None:
     assert alone("train_low_mem.py", [], 8, on_cpu=True) is None

@@ -59,7 +59,7 @@ def said(folder: Path) -> tuple[list[dict[str, Any]], str]:
     return body["gpus"], body["why"]
 
 
-def test_two_gpus_with_all_their_readings(driver: Driver, tmp_path: Path) -> None:
+def test_two_gpus_give_all_readings(driver: Driver, tmp_path: Path) -> None:
     driver("two_gpus")
     first = {
         "utilization": "93",
@@ -76,14 +76,14 @@ def test_two_gpus_with_all_their_readings(driver: Driver, tmp_path: Path) -> Non
     assert gpu_count() == 2
 
 
-def test_what_the_driver_cannot_give_is_not_available_alone(driver: Driver, tmp_path: Path) -> None:
+def test_a_missing_reading_does_not_hide_the_others(driver: Driver, tmp_path: Path) -> None:
     driver("no_power")
     (readings, _) = (gpu["readings"] for gpu in said(tmp_path)[0])
     assert readings["power"] == readings["power_limit"] == "N/A: Not Supported"
     assert (readings["utilization"], readings["temperature"]) == ("93", "71")
 
 
-def test_an_older_driver_lacks_a_function(
+def test_a_driver_without_a_function_gives_the_rest(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvml.use(monkeypatch, nvml.build(tmp_path_factory.mktemp("old"), "OLD_DRIVER"), "two_gpus")
@@ -102,7 +102,7 @@ def test_a_lost_gpu_is_listed_and_does_not_count(driver: Driver, tmp_path: Path)
     assert gpu_count() == 1
 
 
-def test_foreign_names_travel_as_ascii(driver: Driver, tmp_path: Path) -> None:
+def test_foreign_gpu_names_are_sent_as_ascii(driver: Driver, tmp_path: Path) -> None:
     driver("hostile_name")
     line = printed(tmp_path)
     assert line.isascii()
@@ -113,7 +113,7 @@ def test_foreign_names_travel_as_ascii(driver: Driver, tmp_path: Path) -> None:
     assert second["readings"]["temperature"] == "72"
 
 
-def test_a_drivers_own_output_stays_out_of_the_line(driver: Driver, tmp_path: Path) -> None:
+def test_output_of_the_driver_does_not_mix_with_readings(driver: Driver, tmp_path: Path) -> None:
     driver("chatty")
     result = run(*gpus.command("--once"), folder=tmp_path, limit=LIMIT)
     assert result.out.count("\n") == 1
@@ -130,26 +130,26 @@ def test_a_drivers_own_output_stays_out_of_the_line(driver: Driver, tmp_path: Pa
         ("no_gpu", "the driver knows no GPU"),
     ],
 )
-def test_no_gpus_with_the_reason(driver: Driver, tmp_path: Path, mode: str, why: str) -> None:
+def test_no_gpus_come_with_the_reason(driver: Driver, tmp_path: Path, mode: str, why: str) -> None:
     driver(mode)
     assert said(tmp_path) == ([], why)
     assert gpu_count() == 0
 
 
-def test_a_library_without_the_first_function(
+def test_a_library_without_init_gives_a_reason(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvml.use(monkeypatch, nvml.build(tmp_path_factory.mktemp("none"), "NO_INIT"), "two_gpus")
     assert said(tmp_path) == ([], "Function Not Found")
 
 
-def test_a_library_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_library_gives_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "libnvidia-ml.so.1").write_bytes(b"\x7fELF")
     nvml.use(monkeypatch, tmp_path, "two_gpus")
     assert said(tmp_path) == ([], "NVML Shared Library Not Found")
 
 
-def test_without_the_binding_there_is_a_reason_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_binding_gives_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pynvml.py").write_text("raise ImportError('no binding')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     assert said(tmp_path) == ([], "no binding")
@@ -167,7 +167,7 @@ def test_without_the_binding_there_is_a_reason_too(tmp_path: Path, monkeypatch: 
         ("GPU-aab20000-0000,GPU-aab1", [1, 0]),
     ],
 )
-def test_only_visible_gpus_are_told_of(
+def test_only_visible_gpus_are_listed(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, indices: list[int]
 ) -> None:
     driver("two_gpus")
@@ -176,7 +176,7 @@ def test_only_visible_gpus_are_told_of(
 
 
 @pytest.mark.parametrize("asked", ["", "-1", "none", "0,0", "7", "GPU-aab", "GPU-"])
-def test_where_all_are_hidden_none_counts(driver: Driver, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+def test_hidden_gpus_do_not_count(driver: Driver, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     driver("two_gpus")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
     assert gpu_count() == 0
@@ -185,7 +185,7 @@ def test_where_all_are_hidden_none_counts(driver: Driver, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("asked", ["", "-1", "none"])
-def test_a_driver_that_is_not_wanted_is_not_asked(
+def test_the_driver_is_not_asked_if_not_wanted(
     driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
     driver("segfault")
@@ -207,7 +207,7 @@ def test_a_driver_that_is_not_wanted_is_not_asked(
         ("99999999999999999999", []),
     ],
 )
-def test_the_list_is_read_as_cuda_reads_it(asked: str, chosen: list[int]) -> None:
+def test_visible_devices_are_read_as_cuda_reads_them(asked: str, chosen: list[int]) -> None:
     assert visible(asked, ["GPU-a", "GPU-b1", "GPU-b2"]) == chosen
 
 
@@ -225,19 +225,19 @@ def test_a_driver_that_hangs_counts_as_none(driver: Driver, monkeypatch: pytest.
     assert time.monotonic() - began < LIMIT
 
 
-def test_the_count_is_asked_for_once(driver: Driver) -> None:
+def test_gpus_are_counted_once(driver: Driver) -> None:
     driver("two_gpus")
     assert gpu_count() == 2
     driver("segfault")
     assert gpu_count() == 2
 
 
-def test_a_system_that_starts_no_process_has_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_processes_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "command", lambda *_options: ["/nowhere/python"])
     assert gpu_count() == 0
 
 
-def test_a_child_that_the_kernel_holds_is_not_waited_for(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unkillable_child_is_not_waited_for(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver("hang_init")
     child = subprocess.Popen(gpus.command(), stdout=subprocess.PIPE)
     began = time.monotonic()
@@ -250,14 +250,14 @@ def test_a_child_that_the_kernel_holds_is_not_waited_for(driver: Driver, monkeyp
     child.wait()
 
 
-def test_the_cpu_can_be_asked_for(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_can_be_requested(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver("two_gpus")
     assert not on_cpu(2)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert on_cpu(1)
 
 
-def test_the_child_ends_when_nobody_reads_it_even_in_the_driver(driver: Driver) -> None:
+def test_the_child_ends_when_nobody_reads_it(driver: Driver) -> None:
     driver("hang_later")
     child = subprocess.Popen(gpus.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert child.stdout

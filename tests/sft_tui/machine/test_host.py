@@ -100,7 +100,7 @@ def gives_up(reader: GpuReader, starts: list[float]) -> None:
     until(lambda: poll(reader) == [] and nvml.children() <= before, LIMIT)
 
 
-def test_readings_come_as_events(driver: Driver, start: Reader) -> None:
+def test_readings_become_events(driver: Driver, start: Reader) -> None:
     driver("no_power")
     reader = start()
     assert reader.why
@@ -122,7 +122,7 @@ def test_foreign_names_survive_the_way_through_the_log(driver: Driver, start: Re
     assert read.event == one
 
 
-def test_no_driver_is_told_once_and_nobody_asks_again(driver: Driver, start: Reader, starts: list[float]) -> None:
+def test_a_missing_driver_is_reported_once(driver: Driver, start: Reader, starts: list[float]) -> None:
     driver("mismatch")
     before, reader = nvml.children(), start()
     until(lambda: poll(reader) == [] and reader.why != "not read yet" and nvml.children() <= before, LIMIT)
@@ -141,7 +141,7 @@ def test_a_driver_that_hangs_from_the_start_is_given_up(
     assert reader.why == "the driver does not answer"
 
 
-def test_a_driver_that_hangs_later_is_told_and_asked_anew(
+def test_a_driver_that_hangs_later_is_reported_and_asked_again(
     driver: Driver, start: Reader, starts: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("hang_later")
@@ -155,7 +155,7 @@ def test_a_driver_that_hangs_later_is_told_and_asked_anew(
     assert len(starts) == 2
 
 
-def test_a_machine_that_slept_is_no_driver_that_hangs(driver: Driver, start: Reader) -> None:
+def test_a_machine_that_slept_is_not_a_hanging_driver(driver: Driver, start: Reader) -> None:
     driver("hang_later")
     reader = start()
     assert len(first(reader)) == 2
@@ -185,7 +185,7 @@ def test_a_driver_that_crashed_once_is_asked_again(
     assert len(starts) == 2
 
 
-def test_the_last_reason_is_the_one_that_is_told(
+def test_the_last_reason_is_reported(
     driver: Driver, start: Reader, starts: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("hang_init")
@@ -198,7 +198,7 @@ def test_the_last_reason_is_the_one_that_is_told(
     assert reader.why == "the driver crashed (SIGSEGV)"
 
 
-def test_a_system_that_starts_no_process_is_a_reason(start: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_starts_no_process_gives_a_reason(start: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "command", lambda *_options: ["/nowhere/python"])
     reader = start()
     assert [poll(reader) for _ in range(5)] == [[]] * 5
@@ -215,12 +215,12 @@ def line(index: int) -> str:
     return f'{{"gpus": [{{"index": {index}, "name": "", "readings": {{}}}}], "why": ""}}\n'
 
 
-def test_of_lines_that_came_together_the_newest_counts(start: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_of_several_lines_counts(start: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     prints(monkeypatch, line(1) + line(2) + line(3) + '{"gpus": [', "time.sleep(60)")
     assert [gpu.index for gpu in first(start())][-1] == 3
 
 
-def test_the_last_words_of_a_child_that_ended_are_heard(start: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_line_of_an_ended_child_is_read(start: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     prints(monkeypatch, line(1), "sys.exit(3)")
     reader = start()
     assert [gpu.index for gpu in first(reader)] == [1]
@@ -229,13 +229,13 @@ def test_the_last_words_of_a_child_that_ended_are_heard(start: Reader, monkeypat
 
 
 @pytest.mark.parametrize("text", ["nonsense\n", "[]\n", '{"gpus": 7, "why": ""}\n', '{"gpus": [7, {}], "why": ""}\n'])
-def test_lines_that_are_none_are_passed_over(start: Reader, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_invalid_lines_are_skipped(start: Reader, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     prints(monkeypatch, text, "time.sleep(60)")
     reader = start()
     until(lambda: poll(reader) == [] and reader.why != "not read yet", LIMIT)
 
 
-def test_a_child_that_the_kernel_holds_does_not_hold_up_the_end(
+def test_an_unkillable_child_does_not_delay_the_end(
     driver: Driver, start: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("hang_init")
@@ -289,7 +289,7 @@ def test_a_run_without_a_supervisor_has_readings_in_its_stream(tmp_path: Path) -
     assert set(psutil.Process().children()) <= before
 
 
-def test_an_ended_process_that_nobody_reaped_has_no_memory(tmp_path: Path) -> None:
+def test_a_zombie_has_no_memory(tmp_path: Path) -> None:
     ended = sleeper()
     ended.kill()
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
@@ -356,7 +356,7 @@ def test_the_narrowest_limit_counts(container: Callable[..., HostReader], tmp_pa
     assert (reading.memory_total, reading.memory_available) == (64 * MB, 0)
 
 
-def test_a_limit_counts_no_more_than_itself(container: Callable[..., HostReader], tmp_path: Path) -> None:
+def test_memory_beyond_a_limit_does_not_count(container: Callable[..., HostReader], tmp_path: Path) -> None:
     torn = {**V2, "memory.current": f"{5 * MB}\n"}  # read before its cache grew
     reading = container("0::/\n", {".": torn}).read([], tmp_path)
     assert (reading.memory_total, reading.memory_available) == (64 * MB, 64 * MB)
@@ -373,14 +373,14 @@ def test_a_limit_counts_no_more_than_itself(container: Callable[..., HostReader]
         ("0::/\n", {".": {"memory.max": "\x00²\n", "memory.current": "x"}}),
     ],
 )
-def test_no_limit_is_the_machines_memory(
+def test_without_a_limit_it_is_the_machines_memory(
     container: Callable[..., HostReader], tmp_path: Path, membership: str, files: dict[str, dict[str, str]]
 ) -> None:
     assert container(membership, files).read([], tmp_path).memory_total == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize("text", [None, "", "nonsense\n", "MemTotal: many kB\ncpu x\n"])
-def test_what_cannot_be_read_is_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+def test_an_unreadable_reading_is_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
     if text is not None:
         tree(tmp_path, {"meminfo": text, "stat": text})
     reader = HostReader(tmp_path, tmp_path)
@@ -416,6 +416,6 @@ def test_kills_for_lack_of_memory_are_counted_once(
     assert oom_kills(tmp_path / "proc", tmp_path / "cgroup") == count
 
 
-def test_a_machine_that_says_nothing_has_no_kills(tmp_path: Path) -> None:
+def test_a_machine_without_counters_has_no_kills(tmp_path: Path) -> None:
     assert oom_kills(tmp_path / "proc", tmp_path / "cgroup") == 0
     assert oom_kills() >= 0

@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_cause_of_a_readers_end(asked: Callable[[str], Any], end: str) -> None:
+def test_the_cause_of_a_readers_end_is_named(asked: Callable[[str], Any], end: str) -> None:
     code, cause = ENDS[end]
     with pytest.raises(ask_engine.ProbeDied) as died:
         asked(code)
@@ -64,7 +64,7 @@ ask_engine.ask("import", preset("sft-small").config, lambda *_: print("reading",
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
-def test_a_reader_ends_with_whoever_asked_it(tmp_path: Path, number: int) -> None:
+def test_a_reader_ends_with_its_parent(tmp_path: Path, number: int) -> None:
     endless = tmp_path / "rows.csv"
     endless.write_text("prompt,response\na,b\n")
     os.truncate(endless, 1 << 40)
@@ -84,7 +84,7 @@ def test_the_last_line_of_an_error_is_shown(asked: Callable[[str], Any]) -> None
         asked(ENDS["an error of ours"][0])
 
 
-def test_a_reader_that_never_said_what_it_reads_is_named_by_what_was_asked(asked: Callable[[str], Any]) -> None:
+def test_a_silent_reader_is_named_by_what_was_asked(asked: Callable[[str], Any]) -> None:
     with pytest.raises(ask_engine.ProbeDied) as died:
         asked('print(\'{"doing": ""}\', flush=True); raise SystemExit(3)')
     assert "The process that reads rows.csv failed (exit code 3)" in died.value.error(CONFIG, "rows.csv").message.what()

@@ -12,7 +12,7 @@ def lengths(longest: int) -> dict[str, Any]:
     return {"longest": longest, "median": 9, "p95": 60, "histogram": {"counts": [5, 4]}}
 
 
-def test_turns_that_prompts_lost_are_said_with_the_length_that_keeps_all_of_them() -> None:
+def test_lost_turns_are_reported_with_the_length_that_keeps_them() -> None:
     none = {"rows": 0, "first": -1}
     facts: dict[str, Any] = {
         "rows": 9, "limit": 64, "turns_rows": 4, "turns_left_out": 11, "turns_longest": 300, "cut_rows": 1,

@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> RunConfig:
     return replace(preset("sft-small").config, **folders)  # type: ignore[arg-type]  # these are texts
 
 
-def test_the_token_store_is_counted_where_it_is_still_to_be_written(config: RunConfig, tmp_path: Path) -> None:
+def test_the_token_store_counts_until_it_is_written(config: RunConfig, tmp_path: Path) -> None:
     store = Store.of(FACTS)
     need = disk.writes(config, 1000, 1000, 10, store)
     (finding,) = disk.findings(config, need, tmp_path / "logs", store)
@@ -40,7 +40,7 @@ def test_a_token_store_too_large_for_its_disk_is_an_error(
 
 
 @pytest.mark.parametrize("below", ["", "below"])
-def test_a_link_that_leads_to_nothing_cannot_be_written(config: RunConfig, tmp_path: Path, below: str) -> None:
+def test_a_dangling_link_cannot_be_written(config: RunConfig, tmp_path: Path, below: str) -> None:
     (tmp_path / "logs").symlink_to("/absent/disk")
     (finding,) = disk.unwritable(config, tmp_path / "logs" / below)
     assert (finding.level, finding.subject) == ("error", "logs")
@@ -56,7 +56,7 @@ def test_a_folder_below_a_file_cannot_be_written(config: RunConfig, tmp_path: Pa
     assert "不是目录" in finding.what("zh")
 
 
-def test_a_state_dict_that_could_not_be_written_is_an_error_of_its_setting(config: RunConfig, tmp_path: Path) -> None:
+def test_an_export_that_could_not_be_written_is_an_error(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     exported = replace(config, export_state_dict=str(tmp_path / "file" / "x.bin"))
     (finding,) = disk.unwritable(exported, tmp_path / "logs")
@@ -66,9 +66,7 @@ def test_a_state_dict_that_could_not_be_written_is_an_error_of_its_setting(confi
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_a_name_of_a_state_dict_that_somebody_elses_file_has_is_warned_of(
-    config: RunConfig, tmp_path: Path, kind: str
-) -> None:
+def test_an_export_over_a_foreign_file_is_a_warning(config: RunConfig, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "x.bin"
     exported = replace(config, export_state_dict=str(target))
     request = CheckRequest.of("sft-small", {}, exported, tmp_path / "logs")

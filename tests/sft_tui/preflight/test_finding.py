@@ -49,7 +49,7 @@ def codes_made() -> set[str]:
 
 
 @pytest.mark.parametrize("code", sorted(SAID))
-def test_both_languages_say_the_same(code: str) -> None:
+def test_findings_exist_in_both_languages(code: str) -> None:
     for en, zh in SAID[code]:
         assert bool(en) == bool(zh)
         assert placeholders(en) == placeholders(zh)
@@ -57,7 +57,7 @@ def test_both_languages_say_the_same(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", sorted(SAID.keys() - NEVER_GRAVE))
-def test_what_is_grave_has_a_reason_and_a_remedy(code: str) -> None:
+def test_errors_and_warnings_have_a_reason_and_a_fix(code: str) -> None:
     assert SAID[code].why[0]
     assert SAID[code].what[0] or MESSAGES[code].en
     assert SAID[code].fix[0] or MESSAGES[code].en_fix
@@ -67,12 +67,12 @@ def test_every_script_has_a_chinese_name() -> None:
     assert {script for _, script in _RANGES if script} == SCRIPTS_ZH.keys()
 
 
-def test_every_code_that_is_made_can_be_said() -> None:
+def test_every_code_used_has_a_text() -> None:
     assert codes_made() >= {"rows", "rows_overlap", "memory_short", "space_short", "plan"}
     assert codes_made() <= SAID.keys()
 
 
-def test_an_error_of_the_engine_is_told_in_its_own_words_and_with_a_reason() -> None:
+def test_an_engine_error_is_shown_with_its_reason() -> None:
     error = InputError("column_missing", path="a.parquet", column="prompt", columns="q, a", setting="prompt_column")
     finding = of_error(error)
     assert (finding.level, finding.code, finding.subject) == ("error", "column_missing", "prompt_column")
@@ -82,7 +82,7 @@ def test_an_error_of_the_engine_is_told_in_its_own_words_and_with_a_reason() -> 
     assert CHINESE.search(finding.what("zh"))
 
 
-def test_a_command_stands_in_the_remedy() -> None:
+def test_a_fix_contains_its_command() -> None:
     look = Command(("data", "show", "a && b.parquet"))
     finding = Finding("warning", "text_control", "train_file", {"path": "x", "count": 2, "first": 7}, (look,))
     assert finding.fix() == "Look at it: `sft-tui data show 'a && b.parquet'`"

@@ -32,7 +32,7 @@ def every(name: str) -> list[Action]:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_shell_takes_a_name_as_one_word(name: str) -> None:
+def test_names_are_quoted_as_one_shell_word(name: str) -> None:
     for action in every(name):
         assert shlex.split(command_of([action])) == list(action.argv)
         assert {name, as_path(name)} & set(action.argv)
@@ -53,7 +53,7 @@ def test_a_question_says_what_changes_from_what_to_what() -> None:
     assert Set("sft-small", {}, {"epochs": 3}).words("en") == "Check again"
 
 
-def test_targets_that_are_usual_are_not_spelt_out(tmp_path: Path) -> None:
+def test_default_targets_are_not_spelled_out(tmp_path: Path) -> None:
     usual = Import(["a.jsonl"], "data/sft_train_small_train.parquet", "data/sft_train_small_valid.parquet")
     assert usual.argv == ("sft-tui", "data", "import", "a.jsonl")
     assert usual.words("en").startswith("Import a.jsonl into data/sft_train_small_train.parquet")

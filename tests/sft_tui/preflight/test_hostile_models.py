@@ -53,7 +53,7 @@ def answers(files: Files, tries: int, seed: int) -> dict[str, int]:
     return found
 
 
-def test_mutated_files_get_an_answer(files: Files) -> None:
+def test_mutated_model_files_get_an_answer(files: Files) -> None:
     found = answers(files, 40, seed=0)
     assert sum(found.values()) == 40
     assert found["parquet_bad"] > 10

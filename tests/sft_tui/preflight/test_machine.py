@@ -41,18 +41,18 @@ def test_a_logout_that_ends_the_run_is_foreseen(session: Path) -> None:
 
 
 @pytest.mark.parametrize("scope", ["0::/user.slice/user-1000.slice/user@1000.service/app.slice\n", "", "0::/\n"])
-def test_what_is_in_no_session_outlives_it(session: Path, scope: str) -> None:
+def test_a_process_outside_any_session_survives_logout(session: Path, scope: str) -> None:
     session.write_text(scope)
     assert not machine.logout_kills(session)
 
 
-def test_root_is_spared(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_survives_logout(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert not machine.logout_kills(session)
 
 
 @pytest.mark.parametrize("script", ["echo b false", "exit 1", "sleep 60", "echo nonsense"])
-def test_a_logind_that_says_no_or_nothing_is_no_warning(
+def test_a_logind_without_kill_setting_is_no_warning(
     session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setattr(machine, "BUS_SECONDS", 0.5)
@@ -66,7 +66,7 @@ def found(code: str, path: Path) -> list[Finding]:
     return [finding for finding in findings if finding.code == code]
 
 
-def test_a_logout_is_told_with_the_command_that_survives_it(
+def test_a_logout_warning_names_the_command_that_survives(
     session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert session.exists()
@@ -83,9 +83,7 @@ def test_a_file_from_the_future_says_that_the_clock_is_off(tmp_path: Path, hours
     assert len(found("clock_off", path)) == told
 
 
-def test_little_shared_memory_is_told_where_processes_share_gpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_little_shared_memory_is_reported_for_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = os.statvfs(tmp_path)
     monkeypatch.setattr(machine, "LEAST_SHM", small.f_bavail * small.f_frsize * 2)
     monkeypatch.setattr(os, "statvfs", lambda _path: small)
@@ -97,7 +95,7 @@ def test_little_shared_memory_is_told_where_processes_share_gpus(
     ("code", "said"), [("missing", "was not compiled"), ("stale", "another version of its source")]
 )
 @pytest.mark.parametrize("checkout", [True, False])
-def test_c_that_cannot_be_used_is_told_with_what_to_do_where_it_was_installed(
+def test_unusable_compiled_code_is_reported_with_a_fix(
     code: str, said: str, checkout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native_library, "fault", lambda: Fault(code))
@@ -110,7 +108,7 @@ def test_c_that_cannot_be_used_is_told_with_what_to_do_where_it_was_installed(
     assert ("wheel" in told[0].fix()) != checkout
 
 
-def test_c_that_cannot_be_loaded_is_told_in_the_loaders_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unloadable_compiled_code_is_reported_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     why = "libgomp.so.1: cannot open shared object file: No such file or directory"
     monkeypatch.setattr(native_library, "fault", lambda: Fault("unloadable", why))
     (finding,) = found("unloadable", tmp_path)
@@ -118,18 +116,18 @@ def test_c_that_cannot_be_loaded_is_told_in_the_loaders_words(tmp_path: Path, mo
     assert "libgomp1" in finding.fix()
 
 
-def test_c_that_can_be_used_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usable_compiled_code_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_library, "fault", lambda: None)
     assert not [code for code in ("uncompiled", "uncompiled_wheel", "unloadable") if found(code, tmp_path)]
 
 
-def test_few_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_low_limit_of_open_files_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _what: (64, 4096))
     (finding,) = found("files_few", tmp_path)
     assert "64" in finding.what()
 
 
-def test_processes_reach_each_other_on_this_machine() -> None:
+def test_processes_can_reach_each_other_on_this_machine() -> None:
     assert machine.unreachable() == ""
 
 

@@ -61,9 +61,7 @@ def test_the_peak_is_compared_with_what_is_free_on_each_gpu(checked: Checked, dr
     assert body["memory"]["host"] == 2 * body["memory"]["total"]
 
 
-def test_one_process_takes_the_first_gpu_however_much_the_second_has(
-    checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_process_takes_the_first_gpu(checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver("")
     monkeypatch.setattr(gpus, "free_memory", lambda: [600_000_000, 9_000_000_000])
     ((level, says),) = of_gpus(checked(num_processes=1))
@@ -71,7 +69,7 @@ def test_one_process_takes_the_first_gpu_however_much_the_second_has(
     assert "600.00 MB are free" in says
 
 
-def test_a_gpu_that_does_not_tell_is_rehearsed(
+def test_a_gpu_without_readings_needs_a_rehearsal(
     checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("")
@@ -93,7 +91,7 @@ def test_a_model_that_no_gpu_holds_is_an_error(
     assert [found for found, _ in of_gpus(report)] == [level, "warning"]  # what is certain fits the larger one
 
 
-def test_what_smaller_micro_batches_may_mend_is_a_warning(
+def test_what_smaller_micro_batches_may_fix_is_a_warning(
     checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver("")
@@ -104,7 +102,7 @@ def test_what_smaller_micro_batches_may_mend_is_a_warning(
     assert "--micro_batch_tokens 64" in finding.command
 
 
-def test_a_driver_that_is_there_and_fails_is_told(checked: Checked, driver: Driver) -> None:
+def test_a_failing_driver_is_reported(checked: Checked, driver: Driver) -> None:
     driver("mismatch")
     level, what = about(checked(), "machine")["gpu_unreadable"]
     assert level == "warning"
@@ -117,7 +115,7 @@ def test_more_processes_than_gpus_are_refused(checked: Checked, driver: Driver) 
     assert about(report, "num_processes")["processes_over_gpus"][0] == "error"
 
 
-def test_no_driver_is_nothing_to_tell(checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_driver_is_no_finding(checked: Checked, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver("")
     monkeypatch.setenv("LD_LIBRARY_PATH", "")
     gpus.found.cache_clear()

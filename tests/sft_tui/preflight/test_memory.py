@@ -28,7 +28,7 @@ MEASURED = [
 
 
 @pytest.mark.parametrize(("shape", "batch", "bf16", "peak"), MEASURED)
-def test_what_was_measured_is_predicted_within_15_percent(
+def test_measured_peaks_are_predicted_within_15_percent(
     shape: T5Shape, batch: PaddedBatch, bf16: bool, peak: int
 ) -> None:
     plan = replace(PLAN, largest=(batch,), model_file_bytes=4 * shape.parameters, bf16=bf16)
@@ -36,7 +36,7 @@ def test_what_was_measured_is_predicted_within_15_percent(
     assert abs(predicted / peak - 1) < 0.15
 
 
-def test_adamw_was_measured_too() -> None:
+def test_measured_adamw_peaks_are_predicted() -> None:
     plan = replace(PLAN, optimizer="adamw", largest=(SHORT,), model_file_bytes=4 * CHATLM.parameters, bf16=True)
     assert abs(predict(CHATLM, plan).total / (2319 << 20) - 1) < 0.15
 
@@ -52,11 +52,11 @@ def test_adamw_was_measured_too() -> None:
     ],
     ids=lambda larger: next(iter(larger)),
 )
-def test_what_needs_more_is_predicted_to(larger: dict[str, object]) -> None:
+def test_the_prediction_grows_with_what_needs_memory(larger: dict[str, object]) -> None:
     assert predict(TINY, replace(PLAN, **larger)).total > predict(TINY, PLAN).total  # type: ignore[arg-type]
 
 
-def test_what_learns_needs_more_than_what_is_frozen() -> None:
+def test_trained_parts_need_more_than_frozen_ones() -> None:
     whole = replace(TINY, trained=TINY.parameters, encoder_frozen=False, embeddings_frozen=False)
     assert predict(whole, PLAN).total > predict(TINY, PLAN).total
 

@@ -36,7 +36,7 @@ def refusal(*words: str) -> InputError:
     return error
 
 
-def test_a_missing_model_is_the_one_that_was_pretrained_here(folder: Path) -> None:
+def test_a_missing_model_is_replaced_by_the_one_pretrained_here(folder: Path) -> None:
     (folder / "model_save/chat_small_t5.best.bin").unlink()
     (folder / "model_save/pretrain/best").mkdir(parents=True)
     error = refusal("run", "sft-small", "--epochs", "5")
@@ -55,7 +55,7 @@ def test_a_missing_model_is_the_one_that_was_pretrained_here(folder: Path) -> No
         ("data/sft_train_small_train.parquet", "sft-tui data demo"),
     ],
 )
-def test_whatever_is_missing_there_is_a_command_for_it(folder: Path, gone: str, advised: str) -> None:
+def test_every_missing_file_has_a_command(folder: Path, gone: str, advised: str) -> None:
     place = folder / gone
     place.rmdir() if place.is_dir() else place.unlink()
     error = refusal("run", "sft-small")
@@ -73,7 +73,7 @@ def test_a_test_without_a_test_file_may_take_the_validation_rows(folder: Path) -
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv.gz"])
-def test_only_a_file_that_may_hold_rows_is_offered_and_nothing_is_waited_for(folder: Path, kind: str) -> None:
+def test_only_files_that_may_hold_rows_are_offered(folder: Path, kind: str) -> None:
     (folder / "data/sft_train_small_train.parquet").unlink()
     os.mkfifo(folder / f"a.{kind}")
     (folder / f"b.{kind}").mkdir()
@@ -87,13 +87,13 @@ def test_only_a_file_that_may_hold_rows_is_offered_and_nothing_is_waited_for(fol
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("odd", ["{x}", "a b", "'; rm x; '", "{0}{advice}"])
-def test_names_with_anything_in_them_are_shown_as_they_are(odd: str) -> None:
+def test_any_file_name_is_shown_as_it_is(odd: str) -> None:
     error = refusal("run", "sft-small", "--tokenizer", f"{odd}/tok")
     assert f"{odd}/tok" in error.message.what()
     assert "sft-tui data tokenizer" in error.message.fix()
 
 
-def test_every_file_and_model_that_may_do_is_a_way_out(folder: Path) -> None:
+def test_every_usable_file_and_model_is_offered(folder: Path) -> None:
     for name in ("a.jsonl", "b c.csv", "data/d.tsv"):
         (folder / name).touch()
     for name in ("smollm", "model_save/mine/best", "empty"):
@@ -116,7 +116,7 @@ def test_every_file_and_model_that_may_do_is_a_way_out(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_run_in_the_way_leaves_three_ways_out() -> None:
+def test_a_run_in_the_way_has_three_fixes() -> None:
     Path("model_save/sft_small_2").mkdir()
     config, asked = preset("sft-small").config, {"epochs": 2}
     found = Finding("error", "unfinished_run", "output_dir", {"run": "sft-small-1"})

@@ -69,7 +69,7 @@ def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
         "repeated_rows",
     ],
 )
-def test_the_command_mends_what_was_found(files: Files, checked: Checked, name: str) -> None:
+def test_the_proposed_command_fixes_the_finding(files: Files, checked: Checked, name: str) -> None:
     (inmate,) = [inmate for inmate in ZOO if inmate.name == name]
     more: dict[str, Any] = inmate.broken(files) or {}
     if name == "another end token":
@@ -85,7 +85,7 @@ def test_the_command_mends_what_was_found(files: Files, checked: Checked, name: 
     assert after.exit_code == 0, [finding for finding in after.findings if finding.level == "error"]
 
 
-def test_columns_of_another_name_are_named(files: Files, checked: Checked) -> None:
+def test_columns_with_other_names_are_proposed(files: Files, checked: Checked) -> None:
     for name in ("train_file", "validation_file"):
         table = pq.read_table(files.path(name)).rename_columns(["question", "answer"])
         pq.write_table(table.append_column("id", pa.array(range(len(table)))), files.path(name))
@@ -100,7 +100,7 @@ def test_columns_of_another_name_are_named(files: Files, checked: Checked) -> No
     assert run("sh", "-c", f"{shlex.join(SFT_TUI)} {alone.removeprefix('sft-tui ')}", folder=files.folder).code == 0
 
 
-def test_repeated_rows_go_into_a_new_file_and_no_file_of_the_user_is_changed(files: Files, checked: Checked) -> None:
+def test_repeated_rows_are_removed_in_a_new_file(files: Files, checked: Checked) -> None:
     files.write([*files.rows("validation_file"), *files.rows("validation_file")], "validation_file")
     before = {name: files.path(name).read_bytes() for name in ("train_file", "validation_file")}
     (finding,) = [finding for finding in checked().findings if finding.code == "rows_duplicate"]
@@ -113,9 +113,7 @@ def test_repeated_rows_go_into_a_new_file_and_no_file_of_the_user_is_changed(fil
 
 
 @pytest.mark.parametrize("code", ["probe_crash", "token_store_bad"])
-def test_a_token_store_that_cannot_be_read_is_left_for_another_and_no_rows_are_replaced(
-    files: Files, code: str
-) -> None:
+def test_an_unreadable_token_store_is_left_for_another(files: Files, code: str) -> None:
     request = CheckRequest("sft-small", {}, preset("sft-small").config, files.folder / "logs")
     finding = Finding("error", code, "token_store", {"path": "data/token_store", "why": "SIGBUS"})
     (remedied_finding,) = with_remedies(CheckedRun(request.config, request.but, [finding]))
@@ -149,7 +147,7 @@ def test_a_file_that_is_not_parquet_is_imported_and_never_replaced(
     assert sum(written) == len({tuple(row.values()) for row in rows})
 
 
-def test_one_file_for_training_and_validation_is_split_into_two_new_ones(files: Files, checked: Checked) -> None:
+def test_one_file_for_both_is_split_into_two_new_ones(files: Files, checked: Checked) -> None:
     path = files.path("train_file")
     before = path.read_bytes()
     (finding,) = [f for f in checked(validation_file=str(path)).findings if f.code == "rows_overlap"]
@@ -159,14 +157,14 @@ def test_one_file_for_training_and_validation_is_split_into_two_new_ones(files: 
     assert path.read_bytes() == before
 
 
-def test_a_damaged_file_is_not_exchanged_for_the_demo(files: Files, checked: Checked) -> None:
+def test_a_damaged_file_is_not_replaced_by_the_demo(files: Files, checked: Checked) -> None:
     files.path("train_file").write_bytes(files.path("train_file").read_bytes()[:-20])
     (finding,) = [f for f in checked().findings if f.code == "parquet_bad"]
     assert "demo" not in finding.command
 
 
 @pytest.mark.slow
-def test_rows_are_not_to_be_longer_than_the_model_has_places_for(files: Files, checked: Checked) -> None:
+def test_rows_longer_than_the_models_positions_are_found(files: Files, checked: Checked) -> None:
     saved("BartForConditionalGeneration", files.folder / "bart", max_position_embeddings=12)
     more = {"pretrained_model": str(files.folder / "bart"), "freeze": "", "max_seq_len": 8}
     (finding, *_) = [finding for finding in checked(**more).findings if finding.code == "rows_truncated"]

@@ -29,7 +29,7 @@ ASIDE = {"memory", "machine"}
 
 
 @pytest.mark.parametrize("inmate", ZOO, ids=lambda inmate: inmate.name)
-def test_each_inmate_is_found_out(files: Files, checked: Checked, inmate: Case) -> None:
+def test_each_faulty_input_is_found(files: Files, checked: Checked, inmate: Case) -> None:
     report = checked(**(inmate.broken(files) or {}))
     found = {(finding.code, finding.subject, finding.level) for finding in report.findings}
     assert (inmate.code, inmate.subject, inmate.level) in found
@@ -63,7 +63,7 @@ def can_be_run(actions: Sequence[Action]) -> bool:
     return bool(actions)
 
 
-def test_the_zoo_is_large() -> None:
+def test_there_are_many_faulty_inputs() -> None:
     assert len({inmate.name for inmate in ZOO}) == len(ZOO) >= 60
 
 
@@ -177,7 +177,7 @@ def test_no_sound_input_is_suspected(files: Files, checked: Checked, name: str) 
     assert {"memory", "memory_unknown"} & found
 
 
-def test_a_folder_in_use_is_told_with_its_holder(files: Files, checked: Checked) -> None:
+def test_a_folder_in_use_is_reported_with_its_holder(files: Files, checked: Checked) -> None:
     lock = FolderLock.acquire(files.folder / "out", "sft-small-7", files.folder)
     try:
         report = checked()
@@ -188,7 +188,7 @@ def test_a_folder_in_use_is_told_with_its_holder(files: Files, checked: Checked)
     assert "sft-small-7" in finding.what()
 
 
-def test_a_run_that_would_fill_the_disk_is_told(
+def test_a_run_that_would_fill_the_disk_is_reported(
     files: Files, checked: Checked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sft_tui.preflight.disk.free_bytes", lambda _path: 1 << 20)
@@ -197,7 +197,7 @@ def test_a_run_that_would_fill_the_disk_is_told(
     assert str(files.folder) in finding.what()
 
 
-def test_errors_come_first_and_else_the_order_is_that_of_mending(checked: Checked) -> None:
+def test_errors_come_first_in_the_order_of_fixing(checked: Checked) -> None:
     missing = dict.fromkeys(("train_file", "validation_file", "tokenizer", "pretrained_model"), "nowhere")
     report = checked(**missing)
     errors = [finding.subject for finding in report.findings if finding.level == "error"]
@@ -205,7 +205,7 @@ def test_errors_come_first_and_else_the_order_is_that_of_mending(checked: Checke
     assert [finding.level for finding in report.findings][: len(errors)] == ["error"] * len(errors)
 
 
-def test_what_was_tokenized_is_kept_for_the_run(files: Files, checked: Checked) -> None:
+def test_tokens_of_the_check_are_kept_for_the_run(files: Files, checked: Checked) -> None:
     checked()
     folder = Path(files.settings["token_store"])
     kept = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}

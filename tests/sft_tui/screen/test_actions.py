@@ -22,13 +22,13 @@ SCREENS: dict[str, type[CanvasScreen]] = {
 
 
 @pytest.mark.parametrize("scope", SCREENS)
-def test_a_key_does_one_thing_on_a_screen(scope: str) -> None:
+def test_a_key_has_one_action_on_a_screen(scope: str) -> None:
     keys = [key for action in actions.of_scope(scope) for key in action.keys]
     assert len(keys) == len(set(keys))
 
 
 @pytest.mark.parametrize("scope", SCREENS)
-def test_everything_in_the_table_can_be_done(scope: str) -> None:
+def test_every_action_of_the_table_has_code(scope: str) -> None:
     for action in actions.of_scope(scope):
         assert hasattr(SCREENS[scope], f"do_{action.name}") or hasattr(SftTuiApp, f"do_{action.name}"), action.name
 
@@ -36,9 +36,7 @@ def test_everything_in_the_table_can_be_done(scope: str) -> None:
 @pytest.mark.parametrize("scope", SCREENS)
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("width", [60, 80, 120, 300])
-def test_the_footer_is_as_wide_as_the_screen_and_always_tells_of_help_and_the_way_out(
-    scope: str, lang: Lang, width: int
-) -> None:
+def test_the_footer_fits_and_always_shows_help_and_quit(scope: str, lang: Lang, width: int) -> None:
     line = footer(scope, lang, width, lambda _: True)
     assert columns(line) == width
     shown = "".join(text for text, _ in line)
@@ -46,7 +44,7 @@ def test_the_footer_is_as_wide_as_the_screen_and_always_tells_of_help_and_the_wa
     assert " q " in shown
 
 
-def test_the_footer_can_be_pressed() -> None:
+def test_the_footer_can_be_clicked() -> None:
     def offered(action: actions.Action) -> bool:
         return action.name != "stop"
 
@@ -64,7 +62,7 @@ def test_the_palette_finds_actions_by_name_and_help(words: str, lang: Lang, firs
     assert palette.found(actions.RUN, lang, words)[0].name == first
 
 
-def test_the_palette_finds_nothing_where_nothing_is_called_that() -> None:
+def test_the_palette_finds_nothing_for_an_unknown_name() -> None:
     assert palette.found(actions.RUN, "en", "xyzzy") == []
 
 
@@ -89,7 +87,7 @@ def test_a_long_question_is_shown_to_its_end(width: int) -> None:
     assert shown.rstrip().endswith("y/n")
 
 
-def test_the_end_of_what_is_typed_stays_in_sight() -> None:
+def test_the_end_of_a_long_input_stays_visible() -> None:
     question = Question("train_file =", print, typed="数据/" * 40 + "end")
     lines = asked(question, 60)
     assert {columns(line) for line in lines} == {60}
@@ -98,7 +96,7 @@ def test_the_end_of_what_is_typed_stays_in_sight() -> None:
     assert shown[-1].rstrip().endswith("end▏")
 
 
-def test_choices_can_be_reached_however_many_there_are() -> None:
+def test_any_number_of_choices_can_be_reached() -> None:
     question = Question("Which one?", print, choices=[(f"choice {n}", "what it does " * 20) for n in range(1, 31)])
     assert question.pressed("3") == 3
     assert question.pressed("x") == question.pressed("0") == 0
@@ -114,7 +112,7 @@ def test_choices_can_be_reached_however_many_there_are() -> None:
 
 
 @pytest.mark.parametrize(("name", "screen"), [("README.md", "2-run"), ("README.zh.md", "zh-80x24-run")])
-def test_the_readme_shows_a_screen_as_it_was_taken(name: str, screen: str) -> None:
+def test_the_readme_shows_a_real_screen(name: str, screen: str) -> None:
     root = Path(__file__).parents[3]
     shown = (root / "docs" / "screens" / f"{screen}.txt").read_text(encoding="utf-8")
     assert f"```text\n{shown}```\n" in (root / name).read_text(encoding="utf-8")

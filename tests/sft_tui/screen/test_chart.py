@@ -40,7 +40,7 @@ def test_a_falling_curve_begins_at_the_top_and_ends_at_the_bottom() -> None:
     assert lines[-1].split() == ["1", "25", "50", "75", "100"]
 
 
-def test_what_is_not_finite_is_marked_and_breaks_the_line() -> None:
+def test_nan_and_infinity_are_marked_and_break_the_line() -> None:
     values = [5.0] * 20 + [math.nan] * 20 + [5.0] * 20
     lines = text(chart.draw(plot(values, 60), 60, 9))
     assert "×" in lines[-2]
@@ -49,7 +49,7 @@ def test_what_is_not_finite_is_marked_and_breaks_the_line() -> None:
     assert not any(part.strip() for part in middle)
 
 
-def test_nothing_finite_draws_nothing_and_no_error() -> None:
+def test_a_curve_without_finite_values_draws_nothing() -> None:
     assert text(chart.draw(plot([math.nan, math.inf], 60), 60, 9)) == [""] * 9
 
 
@@ -71,7 +71,7 @@ def test_ascii_charts_are_ascii() -> None:
     assert all(line.isascii() for line in text(chart.draw(plot([3.0, 2.0, 1.0], 60, ascii=True), 60, 9)))
 
 
-def test_curves_laid_over_each_other_share_one_scale() -> None:
+def test_overlaid_curves_share_one_scale() -> None:
     plots = [plot([4.0, 3.0], 60), plot([2.0, 1.0], 60)]
     lines = chart.overlay(plots, ("chart", "chart2"), 60, 9)
     assert text(lines)[0].strip().startswith("4 ")

@@ -14,7 +14,7 @@ LINE = st.lists(st.tuples(TEXT, st.sampled_from(["", "dim", "bad"])), max_size=5
 
 @settings(deadline=None)
 @given(LINE, st.integers(0, 40))
-def test_a_line_is_fitted_into_exactly_so_many_columns(line: ink.Line, width: int) -> None:
+def test_a_line_is_fitted_to_its_columns(line: ink.Line, width: int) -> None:
     assert ink.columns(ink.fit(line, width)) == width
 
 
@@ -71,13 +71,13 @@ def test_no_theme_but_its_name_says_so_has_colours() -> None:
     assert all(plain.style(role).color is None and plain.style(role).bgcolor is None for role in ink.PLAIN)
 
 
-def test_ascii_replaces_what_the_app_draws_with() -> None:
+def test_ascii_replaces_every_drawing_character() -> None:
     drawn = "".join(map(chr, ink.TO_ASCII)) + ink.BLOCKS
     assert ink.Ink("16", ascii=True).text(drawn).isascii()
 
 
 @pytest.mark.parametrize("width", range(6, 40))
-def test_no_line_begins_with_what_closes_or_ends_with_what_opens(width: int) -> None:
+def test_no_line_begins_with_a_closing_mark(width: int) -> None:
     texts = (
         "没有可用的文件，请（放入）“模型”。结束……好：《书名》、‘甲’；乙！",
         "model_save/sft_small 中有未完成的运行 sft-small-2，停在第 69 步（共 69 步）。",

@@ -113,7 +113,7 @@ def test_a_setting_is_fixed_whatever_is_in_a_name(played: Callable[..., None]) -
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_text("epochz = 3")], ids=["gone", "spoilt"])
-def test_a_preset_of_ones_own_that_can_no_longer_be_read_leaves_the_list(
+def test_a_preset_that_becomes_unreadable_leaves_the_list(
     spoil: Callable[[Path], object], played: Callable[..., None]
 ) -> None:
     file = Path("presets/shop.toml")
@@ -139,7 +139,7 @@ def test_a_preset_of_ones_own_that_can_no_longer_be_read_leaves_the_list(
     played(report(), steps)
 
 
-def test_a_run_in_the_way_is_opened_and_not_hidden_behind_the_screen(
+def test_a_run_in_the_way_is_opened_on_top(
     played: Callable[..., None], started: list[Any], commands: list[FakeCommand]
 ) -> None:
     async def steps(pilot: Pilot[int], _screen: LaunchScreen) -> None:
@@ -150,7 +150,7 @@ def test_a_run_in_the_way_is_opened_and_not_hidden_behind_the_screen(
     assert commands == []
 
 
-def test_a_run_that_cannot_be_resumed_is_told_and_nothing_breaks(played: Callable[..., None]) -> None:
+def test_a_run_that_cannot_be_resumed_is_reported(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("f")
         assert "Resume gone-1? y/n" in shown(screen)
@@ -161,7 +161,7 @@ def test_a_run_that_cannot_be_resumed_is_told_and_nothing_breaks(played: Callabl
     played(report(Resume("gone-1")), steps)
 
 
-def test_rows_are_imported_word_by_word_and_then_the_rest_is_done(
+def test_rows_are_imported_and_the_other_fixes_follow(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any]
 ) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
@@ -181,7 +181,7 @@ def test_rows_are_imported_word_by_word_and_then_the_rest_is_done(
     played(report(Import([HOSTILE], "a b.parquet", ""), *rest), steps)
 
 
-def test_a_run_that_follows_a_command_does_not_take_the_screen_from_who_types(
+def test_a_run_started_by_a_command_does_not_interrupt_typing(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Any] = []
@@ -205,7 +205,7 @@ def test_a_run_that_follows_a_command_does_not_take_the_screen_from_who_types(
     played(report(Command(("data", "tokenizer")), Start("pretrain")), steps)
 
 
-def test_the_reason_of_a_failure_is_told_before_its_remedy(
+def test_the_reason_of_a_failure_comes_before_its_fix(
     played: Callable[..., None], commands: list[FakeCommand], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data_import, "columns_to_name", lambda *_, **__: {})
@@ -219,7 +219,7 @@ def test_the_reason_of_a_failure_is_told_before_its_remedy(
     played(report(Import(["x.csv"], "t", "v")), steps)
 
 
-def test_escape_ends_what_runs_behind_the_screen(played: Callable[..., None], commands: list[FakeCommand]) -> None:
+def test_escape_ends_a_background_command(played: Callable[..., None], commands: list[FakeCommand]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("f", "y", "escape")
         assert commands[0].ended
@@ -230,7 +230,7 @@ def test_escape_ends_what_runs_behind_the_screen(played: Callable[..., None], co
     played(report(Command(("rehearse", "sft-small"))), steps)
 
 
-def test_several_ways_out_are_listed_and_one_is_chosen(played: Callable[..., None], started: list[Any]) -> None:
+def test_several_fixes_are_listed_and_one_is_chosen(played: Callable[..., None], started: list[Any]) -> None:
     ways = (Start("sft-small", {"epochs": 2}, fresh=True),), (Set("sft-small", {}, {"output_dir": "out_2"}),)
     found = Report([replace(report(Resume("mine-1")).findings[0], others=ways)])
 
@@ -254,7 +254,7 @@ def test_several_ways_out_are_listed_and_one_is_chosen(played: Callable[..., Non
 
 
 @pytest.mark.parametrize(("lang", "asked"), [("en", "which column holds the prompts?"), ("zh", "哪一列是提问？")])
-def test_columns_that_are_not_known_are_chosen_on_the_screen(
+def test_unknown_columns_are_chosen_on_the_screen(
     played: Callable[..., None],
     commands: list[FakeCommand],
     monkeypatch: pytest.MonkeyPatch,
@@ -287,7 +287,7 @@ def test_columns_that_are_not_known_are_chosen_on_the_screen(
     assert looked == [(["x.csv"], {"prompt_column": "", "response_column": ""})]
 
 
-def test_an_import_that_fails_for_something_else_asks_for_no_columns(
+def test_an_import_that_fails_otherwise_asks_for_no_columns(
     played: Callable[..., None], commands: list[FakeCommand], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Any] = []
@@ -309,7 +309,7 @@ def test_an_import_that_fails_for_something_else_asks_for_no_columns(
     played(report(Import(["x.csv"], "t", "v")), steps)
 
 
-def test_the_footer_has_the_keys_that_act_and_the_others_say_why_they_do_not(played: Callable[..., None]) -> None:
+def test_the_launch_footer_has_the_keys_that_act(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         footer = shown(screen).splitlines()[-1]
         assert "start" in footer
@@ -329,7 +329,7 @@ def test_the_footer_has_the_keys_that_act_and_the_others_say_why_they_do_not(pla
     played(Report([*SOUND.findings], {"data": {"steps": {"total": 10, "per_epoch": 5}}}), steps)
 
 
-def test_what_stands_in_the_way_of_a_start_is_not_offered_to_be_started(played: Callable[..., None]) -> None:
+def test_a_blocked_start_is_not_offered(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         assert "start" not in shown(screen).splitlines()[-1]
         assert "f fix" in shown(screen).splitlines()[-1]
@@ -341,9 +341,7 @@ def test_what_stands_in_the_way_of_a_start_is_not_offered_to_be_started(played: 
     played(report(Resume("mine-1")), steps)
 
 
-def test_a_screen_that_is_too_small_to_be_seen_obeys_no_key_but_those_that_leave_it(
-    played: Callable[..., None], started: list[Any]
-) -> None:
+def test_a_screen_that_is_too_small_obeys_only_leaving_keys(played: Callable[..., None], started: list[Any]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("f")
         await pilot.resize_terminal(59, 20)
@@ -420,7 +418,7 @@ def test_enter_while_checking_starts_when_the_check_is_done(played: Callable[...
         ("zh", "0", "epochs = 0：应满足 ≥ 1。"),
     ],
 )
-def test_what_was_typed_stays_to_be_corrected(played: Callable[..., None], lang: Lang, typed: str, told: str) -> None:
+def test_a_refused_value_stays_to_be_corrected(played: Callable[..., None], lang: Lang, typed: str, told: str) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         screen.state = replace(screen.state, panel="settings", setting=list(FIELDS).index("epochs"))
         await pilot.press("e", "ctrl+u", *typed, "enter")
@@ -464,7 +462,7 @@ def test_a_line_is_edited_in_its_middle(played: Callable[..., None]) -> None:
         ("", ""),
     ],
 )
-def test_a_path_is_pasted_as_it_is_meant(
+def test_a_pasted_path_is_unquoted(
     played: Callable[..., None], monkeypatch: pytest.MonkeyPatch, text: str, typed: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
@@ -494,7 +492,7 @@ def test_a_run_that_ends_is_no_longer_offered(played: Callable[..., None], monke
     played(SOUND, steps)
 
 
-def test_the_demo_does_not_take_the_screen_from_who_types(
+def test_the_demo_does_not_interrupt_typing(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[bool] = []
@@ -519,7 +517,7 @@ def test_the_demo_does_not_take_the_screen_from_who_types(
     played(SOUND, steps)
 
 
-def test_an_error_in_an_answer_is_told_on_every_screen(played: Callable[..., None]) -> None:
+def test_an_error_in_an_answer_is_shown_on_every_screen(played: Callable[..., None]) -> None:
     def refuse(_key: str) -> None:
         raise InputError("run_none", path="logs")
 
@@ -531,7 +529,7 @@ def test_an_error_in_an_answer_is_told_on_every_screen(played: Callable[..., Non
     played(SOUND, steps)
 
 
-def test_keys_that_come_at_once_are_all_taken(played: Callable[..., None]) -> None:
+def test_keys_pressed_at_once_are_all_handled(played: Callable[..., None]) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         await pilot.press("tab", "tab")
         for key in ("e", "ctrl+u", *"/tmp/q.parquet"):  # without a pause in between, as a terminal sends what is pasted

@@ -84,7 +84,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_who_only_watches_goes_with_the_demo_to_its_second_half(opened: list[str]) -> None:
+def test_a_passive_viewer_follows_the_demo_to_its_second_half(opened: list[str]) -> None:
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         end(screen)
         await until(pilot, lambda: opened)
@@ -95,7 +95,7 @@ def test_who_only_watches_goes_with_the_demo_to_its_second_half(opened: list[str
 
 
 @pytest.mark.parametrize("keys", [["slash", "a"], ["s"], ["m"], ["l"]])
-def test_who_does_something_is_told_of_the_second_half_and_not_moved(
+def test_an_active_viewer_is_notified_of_the_second_half(
     opened: list[str], keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "is_alive", lambda *_: True)
@@ -119,9 +119,7 @@ def test_who_does_something_is_told_of_the_second_half_and_not_moved(
     assert opened == []
 
 
-def test_the_last_word_of_the_demo_stays_until_a_key_is_pressed(
-    opened: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_demos_last_message_stays_until_a_key(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(story, "stage", lambda: "done")
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
@@ -137,7 +135,7 @@ def test_the_last_word_of_the_demo_stays_until_a_key_is_pressed(
     assert opened == []
 
 
-def test_the_beginning_of_the_log_is_a_key_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_key_shows_the_beginning_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved = (events.Checkpoint(1, n, f"c{n}", 1000, 1.0, []) for n in range(1, 200))
     write("demo-1", SECOND, STARTED, PLAN, *saved, FINISHED)
@@ -157,7 +155,7 @@ def test_the_beginning_of_the_log_is_a_key_away(tmp_path: Path, monkeypatch: pyt
     play("demo-1", steps)
 
 
-def test_the_beginning_can_be_reached_at_every_level_and_stays_while_the_run_goes_on(
+def test_the_beginning_of_the_log_stays_while_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -187,9 +185,7 @@ def test_the_beginning_can_be_reached_at_every_level_and_stays_while_the_run_goe
     play("mine-1", steps)
 
 
-def test_the_footer_of_a_run_has_the_keys_that_act_and_the_others_say_why_they_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_run_footer_has_the_keys_that_act(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write("mine-1", SECOND, STARTED, PLAN, step(1), FINISHED)
     home = preset(SECOND).config.output_dir

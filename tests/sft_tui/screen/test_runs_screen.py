@@ -27,7 +27,7 @@ def shown(screen: RunsScreen) -> str:
     return "\n".join("".join(text for text, _ in line) for line in screen.lines(160, 40))
 
 
-def test_what_was_moved_aside_is_shown_counted_and_deleted(made: Made) -> None:
+def test_output_moved_aside_is_shown_counted_and_deleted(made: Made) -> None:
     made()
     made(name="sft-small-2")  # which moves what the first one left
     aside = OutputDir(Path("out")).earlier / "sft-small-1"

@@ -61,7 +61,7 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
         end_runs(tmp_path)
 
 
-def test_a_setting_is_edited_and_its_effect_stands_beside_it(tmp_path: Path) -> None:
+def test_an_edited_setting_shows_its_effect(tmp_path: Path) -> None:
     with screen(tmp_path) as app:
         sees(app, "Ready? demo")
         app.press("\x1b[A" * 6)
@@ -81,7 +81,7 @@ def test_a_setting_is_edited_and_its_effect_stands_beside_it(tmp_path: Path) -> 
         assert app.wait() == 0
 
 
-def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
+def test_a_key_fixes_a_problem(tmp_path: Path) -> None:
     rows = {"prompt": [f"问题 {n}" for n in range(60)], "response": [f"回答 {n}" for n in range(60)]}
     (tmp_path / "mine.jsonl").write_text(
         "\n".join(json.dumps({"prompt": p, "response": r}) for p, r in zip(*rows.values(), strict=True))
@@ -99,7 +99,7 @@ def test_the_remedy_of_a_problem_is_on_a_key(tmp_path: Path) -> None:
     assert len(table) == 51
 
 
-def test_on_an_empty_machine_enter_takes_the_demo(tmp_path: Path) -> None:
+def test_enter_in_an_empty_folder_starts_the_demo(tmp_path: Path) -> None:
     try:
         with screen(tmp_path, **CPU) as app:
             sees(app, "New here?", "Ready? demo", "enter writes data and tokenizer", "ready")
@@ -112,7 +112,7 @@ def test_on_an_empty_machine_enter_takes_the_demo(tmp_path: Path) -> None:
         end_runs(tmp_path)
 
 
-def test_presets_and_settings_are_chosen_by_mouse(tmp_path: Path) -> None:
+def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')  # not an empty machine
     with screen(tmp_path, size=(120, 40)) as app:
         sees(app, "Ready? sft-small")
@@ -127,7 +127,7 @@ def test_presets_and_settings_are_chosen_by_mouse(tmp_path: Path) -> None:
         assert app.wait() == 0
 
 
-def test_what_is_in_error_is_not_started(tmp_path: Path) -> None:
+def test_a_run_with_errors_is_not_started(tmp_path: Path) -> None:
     with screen(tmp_path) as app:
         sees(app, "Ready? demo")
         app.press("\x1b[A" * 6)
@@ -138,7 +138,7 @@ def test_what_is_in_error_is_not_started(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_run_is_deleted_after_it_was_said_what_would_go(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_run_is_deleted_after_a_question_that_lists_it(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     try:
         with screen(tmp_path, "run", "sft-small", *options({**tiny_settings, "epochs": 1}), **CPU) as app:
             sees(app, "✓ finished")
@@ -160,7 +160,7 @@ def test_a_run_is_deleted_after_it_was_said_what_would_go(tmp_path: Path, tiny_s
         end_runs(tmp_path)
 
 
-def test_a_rehearsal_is_on_a_key(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
+def test_a_key_starts_a_rehearsal(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     usual = preset("sft-small").config
     for name in ("train_file", "validation_file", "tokenizer", "pretrained_model"):
         place = tmp_path / str(getattr(usual, name))

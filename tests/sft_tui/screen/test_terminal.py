@@ -57,7 +57,7 @@ def left_clean(app: Screen) -> None:
     assert b"Traceback" not in app.raw
 
 
-def test_it_opens_on_the_presets_and_q_leaves(tmp_path: Path) -> None:
+def test_the_app_opens_on_the_presets_and_q_leaves(tmp_path: Path) -> None:
     with screen(tmp_path) as app:
         app.read(lambda raw: b"pretrain-large" in raw)
         app.press("q")
@@ -73,7 +73,7 @@ def test_attach_opens_the_run(logs: Path) -> None:
         app.press("\x1bq")
 
 
-def test_the_demo_that_is_under_way_is_shown_and_not_started_again(tmp_path: Path) -> None:
+def test_a_running_demo_is_shown_and_not_started_again(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "logs", "demo-pretrain-7", STARTED, PLAN, *(step(n) for n in range(1, 20)))
     output = tmp_path / preset("demo-pretrain").config.output_dir
     output.mkdir(parents=True)
@@ -98,7 +98,7 @@ main()
 """
 
 
-def test_what_runs_behind_the_screen_does_not_hold_its_exit(tmp_path: Path) -> None:
+def test_a_background_command_does_not_delay_the_exit(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')
     with screen(tmp_path, program=[sys.executable, "-c", SLEEPING]) as app:
         app.read(lambda raw: b"data import mine.jsonl" in raw)
@@ -114,7 +114,7 @@ def test_what_runs_behind_the_screen_does_not_hold_its_exit(tmp_path: Path) -> N
     process.wait(10)
 
 
-def test_the_screen_is_suspended_and_comes_back(logs: Path) -> None:
+def test_the_app_can_be_suspended_and_continued(logs: Path) -> None:
     job = f"set -m; {shlex.join(PROGRAM)} attach sft-small-1; echo IN THE SHELL; read _; fg"
     with screen(logs.parent, program=["/bin/sh", "-c", job]) as app:
         app.read(lambda raw: b"Loss" in raw)
@@ -174,7 +174,7 @@ def test_a_notification_passes_through_tmux(monkeypatch: pytest.MonkeyPatch) -> 
     assert notification("demo-1: done") == "\x1bPtmux;\x1b\x1b]9;sft-tui · demo-1: done\x1b\x1b\\\x1b\\"
 
 
-def test_a_terminal_that_is_too_small_is_told(logs: Path) -> None:
+def test_a_terminal_that_is_too_small_is_reported(logs: Path) -> None:
     with screen(logs.parent, "attach", "sft-small-1", size=(40, 10)) as app:
         app.read(lambda raw: b"too small" in raw and b"least" in raw)
         app.resize(80, 24)
@@ -184,7 +184,7 @@ def test_a_terminal_that_is_too_small_is_told(logs: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("arguments", [(), ("attach", "sft-small-1")])
-def test_a_signal_ends_it_at_once(logs: Path, number: int, arguments: tuple[str, ...]) -> None:
+def test_a_signal_ends_the_app_at_once(logs: Path, number: int, arguments: tuple[str, ...]) -> None:
     with screen(logs.parent, *arguments) as app:
         app.read(lambda raw: b"sft-small" in raw)
         app.settle(0.5)
@@ -195,14 +195,14 @@ def test_a_signal_ends_it_at_once(logs: Path, number: int, arguments: tuple[str,
             left_clean(app)
 
 
-def test_a_terminal_that_is_closed_ends_it(logs: Path) -> None:
+def test_closing_the_terminal_ends_the_app(logs: Path) -> None:
     with screen(logs.parent, "attach", "sft-small-1") as app:
         app.read(lambda raw: b"Loss" in raw)
         os.close(app.fd)
         until(app.ended, 10.0)
 
 
-def test_without_a_terminal_it_says_what_to_use_instead(tmp_path: Path) -> None:
+def test_without_a_terminal_the_app_says_what_to_use_instead(tmp_path: Path) -> None:
     result = run(*PROGRAM, folder=tmp_path)
     assert result.code == 2
     assert "--no-ui" in result.err
@@ -256,7 +256,7 @@ OWN = re.compile(
 )
 
 
-def test_the_corpus_is_large() -> None:
+def test_there_are_many_hostile_texts() -> None:
     assert len(PAYLOADS) >= 60
 
 
@@ -284,7 +284,7 @@ def harmless(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
-def test_no_escape_of_a_stranger_reaches_the_terminal(tmp_path: Path, lang: str) -> None:
+def test_no_foreign_escape_reaches_the_terminal(tmp_path: Path, lang: str) -> None:
     hostile_run(tmp_path / "logs")
     with screen(tmp_path, "--lang", lang) as app:
         app.read(lambda raw: b"pretrain-large" in raw)
@@ -307,7 +307,7 @@ def test_no_escape_of_a_stranger_reaches_the_terminal(tmp_path: Path, lang: str)
         assert b"PWNED" in app.raw  # it was there to be seen
 
 
-def test_title_and_clipboard_of_tmux_stay_as_they_were(tmp_path: Path) -> None:
+def test_tmux_title_and_clipboard_stay(tmp_path: Path) -> None:
     if shutil.which("tmux") is None:
         pytest.skip("NOT TESTED IN TMUX: it is not installed")
     hostile_run(tmp_path / "logs")

@@ -59,7 +59,7 @@ def exact(lines: list[Line], width: int, height: int) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize("name", SCREENS)
-def test_a_screen_looks_as_it_was_kept(name: str, lang: Lang, size: tuple[int, int]) -> None:
+def test_a_screen_matches_its_snapshot(name: str, lang: Lang, size: tuple[int, int]) -> None:
     width, height = size[0], size[1] - 1  # the last line is the footer
     lines = SCREENS[name](lang, width, height)
     exact(lines, width, height)
@@ -69,7 +69,7 @@ def test_a_screen_looks_as_it_was_kept(name: str, lang: Lang, size: tuple[int, i
 @pytest.mark.parametrize("name", SCREENS)
 @settings(max_examples=25, deadline=None)
 @given(width=WIDTHS, height=HEIGHTS)
-def test_a_screen_has_any_size(name: str, width: int, height: int) -> None:
+def test_a_screen_can_have_any_size(name: str, width: int, height: int) -> None:
     exact(SCREENS[name]("zh", width, height), width, height)
 
 
@@ -106,7 +106,7 @@ HOSTILE: st.SearchStrategy[events.Event] = st.one_of(
         Look(page="samples"), Look(metric="padding"), Look(metric="lr", log_scale=True), Look(search="[/x]"),
     ]),
 )  # fmt: skip
-def test_whatever_a_stream_holds_is_shown_without_an_escape(
+def test_any_stream_is_shown_without_escapes(
     told: list[events.Event], width: int, height: int, name: str, alive: bool, log: list[str], look: Look
 ) -> None:
     run, curves = run_of(iter(told), alive=alive, name="run-" + name.replace("/", "_").replace("\0", "_"))
@@ -120,13 +120,13 @@ def test_nan_is_a_gap_that_is_marked() -> None:
     assert "×" in plain(run_view.draw(run_screen(), 120, 39))
 
 
-def test_the_certificate_takes_the_place_of_the_bars() -> None:
+def test_the_certificate_replaces_the_bars() -> None:
     shown = plain(run_view.draw(run_screen(ended=KILLED), 120, 39))
     assert "━" not in "".join(shown.splitlines()[:3])
     assert "f apply learn_rate = 2.5e-05 and resume" in shown
 
 
-def test_memory_that_runs_short_is_marked() -> None:
+def test_low_memory_is_marked() -> None:
     tight = events.Host(16_000_000_000, 600_000_000, [9_000_000_000], 99.0, 1)
     run, curves = run_of(iter([STARTED, PLAN, tight]))
     assert "! 600.00 MB" in plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
@@ -140,21 +140,21 @@ def test_load_memory_temperature_and_power_of_each_gpu_are_shown(width: int, hei
     assert shown.count("6.5/12.9 GB") == 2
 
 
-def test_a_gpu_that_tells_nothing_is_shown_with_dashes() -> None:
+def test_missing_gpu_readings_are_dashes() -> None:
     absent = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: not supported")
     told = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
     run, curves = run_of(iter(told))
     assert "-/- GB" in plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
 
 
-def test_many_gpus_take_a_line_each() -> None:
+def test_each_of_many_gpus_has_a_line() -> None:
     eight = [events.Gpu(index, f"card {index}", {"utilization": "50"}) for index in range(8)]
     run, curves = run_of(iter([STARTED, PLAN, events.Host(16, 8, [1] * 8, 5.0, 1), *eight]))
     shown = plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
     assert all(f"GPU {index}     50 %" in shown for index in range(8))
 
 
-def test_memory_of_the_machine_has_its_trend_and_that_of_a_rank_its_share() -> None:
+def test_memory_shows_the_trend_and_each_ranks_share() -> None:
     told = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
     run, curves = run_of(iter([STARTED, PLAN, *told]))
     shown = plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
@@ -187,14 +187,14 @@ def test_panning_stays_within_the_run() -> None:
     assert Look().panned(1, 100) == Look()
 
 
-def test_zooming_ends_where_the_curve_has_no_more_to_tell() -> None:
+def test_zooming_ends_at_the_resolution_of_the_curve() -> None:
     look = Look()
     for _ in range(30):
         look = look.zoomed(0.5, 1_000_000, grain=512)
     assert look.window == 16 * 512
 
 
-def test_what_one_has_gone_back_to_stays_when_more_comes() -> None:
+def test_a_scrolled_back_log_does_not_jump() -> None:
     run, curves = run_of(story())
     log = [LogLine("00:00:00", "note", f"line {n}") for n in range(60)]
     back = Look(page="log", log_back=20)
@@ -207,14 +207,14 @@ def test_what_one_has_gone_back_to_stays_when_more_comes() -> None:
     assert Look(window=40).kept(0, 5).back == 0
 
 
-def test_a_long_line_of_the_log_is_read_in_full_where_the_log_fills_the_screen() -> None:
+def test_a_full_screen_log_shows_long_lines_whole() -> None:
     run, curves = run_of(story())
     log = [LogLine("00:00:00", "error", "为什么 " * 40 + "the-end"), LogLine("00:00:01", "note", "next")]
     assert "the-end" in plain(run_view.draw(run_view.RunView(run, curves, log, Look(page="log")), 120, 39))
     assert "the-end" not in plain(run_view.draw(run_view.RunView(run, curves, log, Look()), 120, 39))
 
 
-def test_samples_that_fill_the_screen_can_be_turned_to_the_last() -> None:
+def test_full_screen_samples_can_be_paged_to_the_last() -> None:
     view = run_screen(page="samples")
     first = plain(run_view.draw(view, 80, 23))
     assert "1/2" in first
@@ -224,7 +224,7 @@ def test_samples_that_fill_the_screen_can_be_turned_to_the_last() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_a_press_finds_the_panel_that_is_there(width: int, height: int) -> None:
+def test_a_click_finds_its_panel(width: int, height: int) -> None:
     lines = plain(run_view.draw(run_screen(), width, height - 1)).splitlines()
     for title, panel in (("┌ Loss", "chart"), ("┌ Log", "log"), ("┌ Machine", "machine"), ("┌ Samples", "samples")):
         found = [(line.index(title), y) for y, line in enumerate(lines) if title in line]
@@ -234,12 +234,12 @@ def test_a_press_finds_the_panel_that_is_there(width: int, height: int) -> None:
 @pytest.mark.parametrize(
     ("step", "total", "last"), [(1, 939, 64), (65, 939, 128), (600, 939, 939), (10, 20, 20), (9, 0, 64)]
 )
-def test_the_axis_of_a_growing_run_moves_seldom(step: int, total: int, last: int) -> None:
+def test_the_axis_of_a_growing_run_rarely_changes(step: int, total: int, last: int) -> None:
     assert run_view.edge(step, total) == last
 
 
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
-def test_what_differs_between_runs_is_marked_and_stands_first(width: int, height: int) -> None:
+def test_differences_between_runs_are_marked_and_come_first(width: int, height: int) -> None:
     shown = plain(runs_view.draw(runs_screen(marked=True), width, height - 1))
     (line,) = [line for line in shown.splitlines() if "! learn_rate" in line]
     assert "5e-05" in line
@@ -248,7 +248,7 @@ def test_what_differs_between_runs_is_marked_and_stands_first(width: int, height
     assert "train_file" not in shown[: shown.index("! learn_rate")]
 
 
-def test_of_paths_that_differ_at_their_end_the_end_is_shown() -> None:
+def test_paths_that_differ_at_their_end_show_the_end() -> None:
     view = runs_screen(marked=True)
     for run, model in zip(view.runs, ("one", "two"), strict=True):
         run.record.config["pretrained_model"] = f"model_save/a-long-way/to-the-model/{model}"
@@ -267,13 +267,13 @@ def test_compared_curves_can_be_told_apart_without_colours(ascii_only: bool) -> 
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_the_run_under_the_cursor_is_told_with_its_end_and_its_folder(width: int, height: int) -> None:
+def test_the_selected_run_shows_its_end_and_folder(width: int, height: int) -> None:
     shown = plain(runs_view.draw(runs_screen(), width, height - 1))
     assert "the weights were not updated" in " ".join(shown.replace("│", " ").split())
     assert "/srv/train/logs/sft-small-2" in shown
 
 
-def test_errors_stand_first_with_their_key() -> None:
+def test_errors_come_first_with_their_key() -> None:
     shown = plain(launch_view.draw(launch_screen(), 120, 39))
     assert shown.index("✗ pretrained model") < shown.index("! training file") < shown.index("✓ memory")
     assert "f sft-tui run pretrain" in shown
@@ -281,20 +281,20 @@ def test_errors_stand_first_with_their_key() -> None:
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("lang", ["en", "zh"])
-def test_the_bar_of_lengths_has_the_place_where_they_are_cut(width: int, height: int, lang: Lang) -> None:
+def test_the_length_histogram_marks_the_cut(width: int, height: int, lang: Lang) -> None:
     shown = plain(launch_view.draw(launch_screen(lang), width, height - 1))
     assert "▂▃▆██▅▃▂▂▂▁▁▏▁▁" in shown
     assert "939" in shown
 
 
-def test_nothing_is_cut_where_there_is_room_for_all_of_it() -> None:
+def test_nothing_is_truncated_if_it_fits() -> None:
     shown = plain(launch_view.draw(launch_screen(), 120, 39)).split("Settings")[0]
     assert "44.80 GB are free" in shown
     assert "The run cannot begin without it." in shown
     assert "small GPUs, or none" in shown
 
 
-def test_what_is_cut_says_so() -> None:
+def test_truncated_text_is_marked() -> None:
     shown = plain(launch_view.draw(launch_screen(), 80, 23))
     assert "Peak of 3.10 GB of 13.20 GB…" in shown
 
@@ -306,7 +306,7 @@ def test_the_demo_says_what_enter_will_do() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
 @pytest.mark.parametrize("panel", launch_view.PANELS)
-def test_a_press_finds_what_is_shown_there(width: int, height: int, panel: str) -> None:
+def test_a_click_finds_its_preset_or_setting(width: int, height: int, panel: str) -> None:
     view = launch_screen(panel=panel, setting=5)
     lines = plain(launch_view.draw(view, width, height - 1)).splitlines()
     for name, found in (
@@ -323,7 +323,7 @@ def test_a_press_finds_what_is_shown_there(width: int, height: int, panel: str) 
 
 @pytest.mark.parametrize("marked", [False, True])
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_a_press_finds_the_run_that_is_shown_there(width: int, height: int, marked: bool) -> None:
+def test_a_click_finds_its_run(width: int, height: int, marked: bool) -> None:
     view = runs_screen(marked=marked)
     lines = plain(runs_view.draw(view, width, height - 1)).splitlines()
     for place, run in enumerate(view.runs):
@@ -332,7 +332,7 @@ def test_a_press_finds_the_run_that_is_shown_there(width: int, height: int, mark
     assert runs_view.run_at(view, width, height - 1, height - 2) == -1
 
 
-def test_help_can_be_turned_to_its_last_line() -> None:
+def test_help_can_be_paged_to_its_last_line() -> None:
     shown = plain(help_view.draw("runs", "en", 80, 12, 999))
     assert "Leave the screen" in shown
 
@@ -354,7 +354,7 @@ def test_the_beginning_of_the_log_fills_a_page(page: str, width: int, height: in
     assert "line 1." not in plain(run_view.draw(one_less, width, height - 1))
 
 
-def test_what_the_log_does_not_hold_is_said_in_its_place() -> None:
+def test_lines_left_out_of_the_log_are_marked() -> None:
     steps = [LogLine("09:14:07", "step", f"{number}/100", number) for number in range(90, 100)]
     first = [LogLine("09:14:07", "step", f"{number}/100", number) for number in (1, 2)]
     earlier = Earlier(Gap(412, 3), Gap(94_120, 90), 0.34)
@@ -384,19 +384,19 @@ def curve_screen(metric: str, **step_values: Any) -> run_view.RunView:
     return run_view.RunView(run, curves, [], run_view.Look(metric=metric, page="chart"))
 
 
-def test_a_run_without_padding_is_said_to_have_none() -> None:
+def test_a_run_without_padding_says_so() -> None:
     shown = plain(run_view.draw(curve_screen("padding", tokens=64, padded_tokens=64), 80, 23))
     assert "0 throughout" in shown
     assert "e-09" not in shown
 
 
-def test_shares_of_padding_stand_between_0_and_100_percent() -> None:
+def test_padding_is_between_0_and_100_percent() -> None:
     lines = plain(run_view.draw(curve_screen("padding", tokens=48, padded_tokens=64), 80, 23)).splitlines()
     assert any(line.startswith("│   100 %") for line in lines)
     assert any(line.startswith("│     0 %") for line in lines)
 
 
-def test_the_learning_rate_is_one_curve_and_it_is_the_true_one() -> None:
+def test_the_learning_rate_is_one_true_curve() -> None:
     lines = chart_rows(curve_screen("lr"))
     assert not any(role == "dim" and any(char > "\u2800" for char in text) for line in lines for text, role in line)
     highest = next(number for number, line in enumerate(lines) if any(role == "chart" for _, role in line))
@@ -408,7 +408,7 @@ def chart_rows(view: run_view.RunView) -> list[Line]:
 
 
 @pytest.mark.parametrize(("lang", "word"), [("en", "reading"), ("zh", "读取中")])
-def test_a_log_that_is_still_read_does_not_say_how_the_run_is(lang: Lang, word: str) -> None:
+def test_a_log_still_being_read_shows_no_state(lang: Lang, word: str) -> None:
     run, curves = run_of(story(), alive=False)
     shown = plain(run_view.draw(run_view.RunView(run, curves, [], lang=lang, reading=0.5), 120, 39)).splitlines()[0]
     assert word in shown
@@ -416,7 +416,7 @@ def test_a_log_that_is_still_read_does_not_say_how_the_run_is(lang: Lang, word: 
     assert "✓" not in shown
 
 
-def test_compared_runs_are_told_apart_by_the_ends_of_their_names_and_paths_by_where_they_lead() -> None:
+def test_compared_runs_and_paths_are_told_apart() -> None:
     runs, curves = zip(*(run_of(story(), name=f"sft-small-of-the-second-try-{n}") for n in (1, 2, 3)), strict=True)
     places = ("model_save/model", os.path.abspath("model_save/model"), "./model_save/model")
     for run, place in zip(runs, places, strict=True):
@@ -431,7 +431,7 @@ def test_compared_runs_are_told_apart_by_the_ends_of_their_names_and_paths_by_wh
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(("width", "shown"), [(60, 5), (80, 6), (92, 7), (160, 8)])
-def test_a_list_of_runs_has_whole_columns(lang: Lang, width: int, shown: int) -> None:
+def test_a_list_of_runs_shows_only_whole_columns(lang: Lang, width: int, shown: int) -> None:
     view = runs_screen(lang)
     long = dataclasses.replace(view.runs[0], run_dir=RunDir(Path("logs") / ("sft-small-" + "long" * 12)))
     head, *rows = plain(runs_view.draw(view, width, 30)).splitlines()[1:4]

@@ -58,7 +58,7 @@ def all_ended(one: Ranks) -> list[Exit]:
     return sorted(one.exits, key=lambda end: end.rank)
 
 
-def test_every_rank_is_seen_to_end_as_it_did(run_program: Started) -> None:
+def test_the_exit_of_every_rank_is_seen(run_program: Started) -> None:
     one = run_program(
         "rank = int(os.environ['RANK'])\nrank == 0 and sys.exit(7)\nrank == 1 and os.kill(os.getpid(), 11)", 3
     )
@@ -66,7 +66,7 @@ def test_every_rank_is_seen_to_end_as_it_did(run_program: Started) -> None:
     assert [end.signal_name for end in one.exits if end.rank == 1] == ["SIGSEGV"]
 
 
-def test_what_we_end_ourselves_is_known(run_program: Started) -> None:
+def test_ranks_that_we_end_are_marked_so(run_program: Started) -> None:
     one = run_program("print('up', flush=True); time.sleep(600)", 2)
     one.signal(signal.SIGKILL, [1])
     until(lambda: bool(one.reap()), 20)
@@ -74,7 +74,7 @@ def test_what_we_end_ourselves_is_known(run_program: Started) -> None:
     assert one.running() == [0]
 
 
-def test_the_ranks_are_told_who_they_are_and_meet_in_one_place(run_program: Started, tmp_path: Path) -> None:
+def test_the_ranks_get_their_numbers_and_a_meeting_point(run_program: Started, tmp_path: Path) -> None:
     names = [
         "RANK",
         "LOCAL_RANK",
@@ -94,7 +94,7 @@ def test_the_ranks_are_told_who_they_are_and_meet_in_one_place(run_program: Star
     assert first[6].startswith("file:///")
 
 
-def test_a_rank_alone_finds_no_launchers_environment(
+def test_a_single_rank_has_no_launcher_environment(
     run_program: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"):
@@ -114,7 +114,7 @@ def subreaper() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("subreaper")
-def test_nothing_is_left_of_what_the_ranks_left_behind(run_program: Started) -> None:
+def test_children_of_ranks_are_ended_too(run_program: Started) -> None:
     child = "import time; time.sleep(600)"
     one = run_program(f"import subprocess\nsubprocess.Popen([sys.executable, '-c', {child!r}], start_new_session=True)")
     all_ended(one)

@@ -35,20 +35,20 @@ def test_ranks_that_progress_are_not_overdue(watch: Watch) -> None:
         assert watch.overdue() is None
 
 
-def test_the_one_that_stands_still_is_named_and_not_the_one_that_waits_for_it(watch: Watch) -> None:
+def test_the_stuck_rank_is_named_and_not_the_waiting_one(watch: Watch) -> None:
     seconds(watch, 10, (0, 1), (1, 1), waiting=0)
     assert watch.overdue() is None
     seconds(watch, 1, (0, 1), (1, 1), waiting=0)
     assert watch.overdue() == Overdue(1, "training", 11.0, silent=False)
 
 
-def test_one_without_a_heartbeat_is_named_even_if_it_waited_when_it_was_last_heard(watch: Watch) -> None:
+def test_a_rank_without_heartbeat_is_named_even_if_it_waited(watch: Watch) -> None:
     beat(watch, (1, 1), waiting=1)
     seconds(watch, 11, (0, 1), waiting=0)
     assert watch.overdue() == Overdue(1, "training", 11.0, silent=True)
 
 
-def test_where_all_wait_for_each_other_one_is_named(watch: Watch) -> None:
+def test_if_all_wait_one_rank_is_named(watch: Watch) -> None:
     for _ in range(11):
         watch.pass_time(1.0)
         for rank in (0, 1):
@@ -78,7 +78,7 @@ def seconds_in(watch: Watch, phase: str, count: int, progress: int) -> None:
         watch.pass_time(1.0)
 
 
-def test_time_in_which_nobody_looked_does_not_count(watch: Watch) -> None:
+def test_unobserved_time_does_not_count(watch: Watch) -> None:
     watch.pass_time(100_000.0)  # the machine slept
     assert watch.overdue() is None
 

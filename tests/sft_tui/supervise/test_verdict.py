@@ -97,7 +97,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_rank_that_brought_it_about_is_named_with_the_reason(verdict: Any, case: str) -> None:
+def test_the_rank_that_caused_the_end_is_named_with_the_reason(verdict: Any, case: str) -> None:
     facts, reason, rank, words = CASES[case]
     end = verdict(**facts)
     assert (end.reason, end.exit_code) == (reason, 1)
@@ -106,12 +106,12 @@ def test_the_rank_that_brought_it_about_is_named_with_the_reason(verdict: Any, c
     assert "go on" in end.message.fix()
 
 
-def test_a_shutdown_that_met_the_ranks_while_they_were_starting_is_a_stop(verdict: Any) -> None:
+def test_a_shutdown_while_ranks_start_is_a_stop(verdict: Any) -> None:
     end = verdict(exits=[Exit(0, -signal.SIGTERM, False), Exit(1, -signal.SIGTERM, False)], stop_asked=True)
     assert (end.reason, end.exit_code) == ("stopped", 0)
 
 
-def test_lack_of_memory_halves_the_budget_and_keeps_the_effective_batch(verdict: Any) -> None:
+def test_out_of_memory_halves_the_budget_and_keeps_the_batch(verdict: Any) -> None:
     end = verdict(exits=[Exit(0, -9, False)], oom_kills=2, readings=[reading(GB)])
     assert end.apply == {"micro_batch_tokens": preset("sft-small").config.micro_batch_tokens // 2}
     assert end.evidence["memory_of_ranks"] == "3.00 GB, 4.00 GB"
@@ -123,18 +123,18 @@ def test_a_kill_with_memory_to_spare_changes_nothing(verdict: Any) -> None:
     assert (end.reason, end.apply) == ("killed", {})
 
 
-def test_the_stacks_are_the_evidence_of_a_standstill(verdict: Any) -> None:
+def test_stacks_are_the_evidence_of_a_hang(verdict: Any) -> None:
     late = Overdue(0, "training", 300.0, silent=False)
     assert verdict(overdue=late, stacks={"stacks_rank0": "File train.py"}).evidence == {"stacks_rank0": "File train.py"}
 
 
-def test_what_was_asked_for_comes_before_how_the_ranks_ended(verdict: Any) -> None:
+def test_a_request_comes_before_how_the_ranks_ended(verdict: Any) -> None:
     end = verdict(ended_now=True, exits=[Exit(0, -9, True), Exit(1, -15, False)])
     assert end.reason == "terminated"
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL"])
-def test_a_signal_of_native_code_is_a_crash_and_no_kill(verdict: Any, name: str) -> None:
+def test_a_signal_of_native_code_is_a_crash(verdict: Any, name: str) -> None:
     end = verdict(exits=[Exit(1, -signal.Signals[name], False)], oom_kills=1)
     assert (end.reason, end.apply) == ("failed", {})
     assert f"Rank 1 crashed while training ({name})" in end.message.what()
@@ -142,21 +142,19 @@ def test_a_signal_of_native_code_is_a_crash_and_no_kill(verdict: Any, name: str)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_another_signal_of_somebody_else_is_a_kill_whatever_the_memory(verdict: Any, name: str) -> None:
+def test_any_other_foreign_signal_is_a_kill(verdict: Any, name: str) -> None:
     end = verdict(exits=[Exit(1, -signal.Signals[name], False)], oom_kills=1, readings=[reading(GB // 10)])
     assert (end.reason, end.apply) == ("killed", {})
     assert f"killed by {name} (last seen while training, step 7)" in end.message.what()
 
 
-def test_what_could_not_be_started_is_told(verdict: Any) -> None:
+def test_a_rank_that_could_not_start_is_reported(verdict: Any) -> None:
     end = verdict(unstartable="Cannot allocate memory", exits=[Exit(0, -9, True)])
     assert "Cannot allocate memory" in end.message.what()
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_ranks_that_left_in_order_while_the_log_was_full_are_not_blamed(
-    verdict: Any, tmp_path: Path, finished: bool
-) -> None:
+def test_ranks_that_ended_well_with_a_full_log_are_not_blamed(verdict: Any, tmp_path: Path, finished: bool) -> None:
     output = OutputDir(tmp_path / "out")
     output.path.mkdir()
     write_json(output.owner_file, {"finished": finished})
@@ -164,7 +162,7 @@ def test_ranks_that_left_in_order_while_the_log_was_full_are_not_blamed(
     assert (end.reason, end.exit_code) == ("finished" if finished else "stopped", 0)
 
 
-def test_the_least_budget_is_not_halved_any_more(tmp_path: Path) -> None:
+def test_the_smallest_budget_is_not_halved(tmp_path: Path) -> None:
     config = {**to_json(preset("sft-small").config), "output_dir": str(tmp_path), "micro_batch_tokens": 40}
     record = RunRecord("sft-small-1", "sft-small", "train", config, resume_option="go on")
     facts = Facts(exits=[Exit(0, 1, False)], failures={0: dataclasses.replace(SHORT)})

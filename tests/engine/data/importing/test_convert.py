@@ -113,12 +113,12 @@ def test_each_shape_in_each_form(
         ('id,prompt,response\n1,"a ""b""\nc",d\n', [('a "b"\nc', "d")]),
     ],
 )
-def test_csv(import_rows: Importer, text: str, rows: Pairs) -> None:
+def test_a_csv_is_imported(import_rows: Importer, text: str, rows: Pairs) -> None:
     assert import_rows(text, "rows.csv")[1] == rows
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-8-sig"])
-def test_other_encodings_are_found_out_and_told(import_rows: Importer, encoding: str) -> None:
+def test_other_encodings_are_detected_and_reported(import_rows: Importer, encoding: str) -> None:
     found, train, _ = import_rows("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
     assert train == ONE
     assert [file["encoding"] for file in found["files"]] == [encoding]
@@ -141,7 +141,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("line", "why"), BAD)
-def test_what_cannot_be_used_is_counted_with_its_place(import_rows: Importer, line: str, why: str) -> None:
+def test_unusable_records_are_counted_with_their_place(import_rows: Importer, line: str, why: str) -> None:
     found, train, _ = import_rows(GOOD + line + lines({"prompt": "c", "response": "d"}))
     assert train == [("a", "b"), ("c", "d")]
     code, _, detail = why.partition(":")
@@ -159,26 +159,26 @@ def test_what_cannot_be_used_is_counted_with_its_place(import_rows: Importer, li
         (["text"], 'orient="records"'),
     ],
 )
-def test_what_nothing_came_of_has_the_remedy_for_why(import_rows: Importer, record: Any, remedy: str) -> None:
+def test_an_import_without_rows_says_how_to_fix_it(import_rows: Importer, record: Any, remedy: str) -> None:
     with pytest.raises(InputError) as refused:
         import_rows(lines(record, record))
     assert remedy in refused.value.message.fix("en")
     assert refused.value.message.fix("zh")
 
 
-def test_bytes_that_are_no_text_refuse_their_line_alone(import_rows: Importer) -> None:
+def test_invalid_bytes_refuse_only_their_line(import_rows: Importer) -> None:
     found, train, _ = import_rows(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
     assert train == [("a", "b")]
     assert counts(found) == {"prompt_not_utf8": 1}
 
 
-def test_an_array_that_breaks_off_gives_what_came_before(import_rows: Importer) -> None:
+def test_a_truncated_array_gives_the_records_before_the_cut(import_rows: Importer) -> None:
     found, train, _ = import_rows('[{"prompt": "a", "response": "b"}, {"prompt": "c", "resp', "rows.json")
     assert train == [("a", "b")]
     assert counts(found) == {"json_broken": 1}
 
 
-def test_an_array_longer_than_a_window_is_read_to_its_end(
+def test_an_array_longer_than_the_window_is_read_to_its_end(
     import_rows: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 7)
@@ -199,16 +199,14 @@ def many() -> str:
     return lines(*({"prompt": f"问 {i % 100}", "response": f"答 {i}"} for i in range(200)))
 
 
-def test_no_prompt_stands_in_both_files(import_rows: Importer, many: str, tmp_path: Path) -> None:
+def test_no_prompt_is_in_both_files(import_rows: Importer, many: str, tmp_path: Path) -> None:
     found, train, valid = import_rows(many, valid=str(tmp_path / "valid.parquet"), valid_ratio=0.1)
     assert (len(train), len(valid)) == (180, 20) == (found["train_rows"], found["valid_rows"])
     assert not {prompt for prompt, _ in train} & {prompt for prompt, _ in valid}
     assert train == sorted(train, key=lambda row: int(row[1][2:]))
 
 
-def test_sample_and_split_are_the_same_each_time_and_others_for_another_seed(
-    import_rows: Importer, many: str, tmp_path: Path
-) -> None:
+def test_sample_and_split_depend_only_on_the_seed(import_rows: Importer, many: str, tmp_path: Path) -> None:
     how = {"valid": str(tmp_path / "valid.parquet"), "valid_ratio": 0.2, "sample": 50}
     _, *first = import_rows(many, **how)
     _, *again = import_rows(many, **how)
@@ -229,7 +227,7 @@ def test_what_is_written_carries_checksums(import_rows: Importer, many: str, tmp
     assert refused.value.message.code == "parquet_bad"
 
 
-def test_a_file_that_is_there_is_not_written_over_unasked(import_rows: Importer, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten_unasked(import_rows: Importer, tmp_path: Path) -> None:
     import_rows(GOOD)
     before = (tmp_path / "train.parquet").read_bytes()
     with pytest.raises(InputError) as refused:
@@ -260,7 +258,7 @@ def test_a_folder_that_cannot_be_written_is_named(import_rows: Importer) -> None
     assert refused.value.message.code == "folder_unwritable"
 
 
-def test_pairs_that_were_made_of_files_are_written_like_any(tmp_path: Path) -> None:
+def test_pairs_made_from_files_are_written_like_any(tmp_path: Path) -> None:
     target = tmp_path / "out.parquet"
     found = import_pairs(
         ImportRequest(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
@@ -278,9 +276,7 @@ LONG_TALK = {
 }
 
 
-def test_the_column_of_turns_is_written_only_where_a_row_has_earlier_ones(
-    import_rows: Importer, tmp_path: Path
-) -> None:
+def test_the_turns_column_is_written_only_if_a_row_has_history(import_rows: Importer, tmp_path: Path) -> None:
     import_rows(lines(LONG_TALK), history=0)
     assert pq.read_schema(tmp_path / "train.parquet").names == ["prompt", "response"]
     import_rows(lines(LONG_TALK, {"prompt": "你好", "response": "你好！"}))
@@ -291,7 +287,7 @@ def test_the_column_of_turns_is_written_only_where_a_row_has_earlier_ones(
     assert starts["简短\nQ: 甲\nA: 1\nQ: 乙"] == [3, 8, 13]
 
 
-def test_what_an_import_wrote_can_be_imported_again_and_keeps_its_turns(import_rows: Importer, tmp_path: Path) -> None:
+def test_an_imported_file_can_be_imported_again_with_its_turns(import_rows: Importer, tmp_path: Path) -> None:
     import_rows(lines(LONG_TALK))
     first = pq.read_table(tmp_path / "train.parquet")
     again = (tmp_path / "train.parquet").read_bytes()
@@ -302,7 +298,7 @@ def test_what_an_import_wrote_can_be_imported_again_and_keeps_its_turns(import_r
     assert sorted(prompt for prompt, _ in fewer) == ["简短\nA: 1\nQ: 乙", "简短\nA: 2\nQ: 丙", "简短\n甲"]
 
 
-def test_an_imported_row_that_was_edited_since_is_refused_by_name(import_rows: Importer, tmp_path: Path) -> None:
+def test_an_imported_row_edited_since_is_refused(import_rows: Importer, tmp_path: Path) -> None:
     import_rows(lines(LONG_TALK))
     table = pq.read_table(tmp_path / "train.parquet")
     edited = [f"！{prompt}" for prompt in table["prompt"].to_pylist()]
@@ -321,7 +317,7 @@ def test_an_imported_row_that_was_edited_since_is_refused_by_name(import_rows: I
     ("a.csv", "question,answer\nhi,\n", {}, {}),
     ("a.json", "[1, 2]", {}, {}),
 ])  # fmt: skip
-def test_columns_are_to_be_named_where_no_shape_finds_them(
+def test_unknown_columns_must_be_named(
     tmp_path: Path, name: str, content: str, asked: dict[str, Any], named: dict[str, str]
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")

@@ -69,7 +69,7 @@ def lines_of(rows: Pairs, **how: Any) -> str:
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
 @given(rows=ROWS, quoted=st.sampled_from(QUOTED))
 @BOUNDED
-def test_what_a_csv_writer_wrote_comes_in_cell_for_cell(rows: Pairs, delimiter: str, quoted: Any) -> None:
+def test_csv_writers_output_is_read_cell_for_cell(rows: Pairs, delimiter: str, quoted: Any) -> None:
     quoting, end = quoted
     text = csv_of(rows, delimiter, quoting=quoting, lineterminator=end)
     strict = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
@@ -83,7 +83,7 @@ def test_what_a_csv_writer_wrote_comes_in_cell_for_cell(rows: Pairs, delimiter: 
     rows=ROWS, form=st.sampled_from(["lines", "array", "indented", "data", "joined", "arrays"]), ascii_=st.booleans()
 )
 @BOUNDED
-def test_json_of_every_make_comes_in_unchanged(rows: Pairs, form: str, ascii_: bool) -> None:
+def test_json_of_every_layout_is_read_unchanged(rows: Pairs, form: str, ascii_: bool) -> None:
     records = [{"prompt": p, "response": r} for p, r in rows]
     text = {
         "lines": lambda: lines_of(rows, ensure_ascii=ascii_),
@@ -100,7 +100,7 @@ def test_json_of_every_make_comes_in_unchanged(rows: Pairs, form: str, ascii_: b
 
 @given(rows=FEW, data=st.data())
 @BOUNDED
-def test_a_damaged_json_line_costs_itself_alone(rows: Pairs, data: st.DataObject) -> None:
+def test_a_damaged_json_line_costs_only_itself(rows: Pairs, data: st.DataObject) -> None:
     lines = lines_of(rows).encode().splitlines(keepends=True)
     hurt = data.draw(st.integers(0, len(lines) - 1))
     place = data.draw(st.integers(0, len(lines[hurt]) - 2))
@@ -114,7 +114,7 @@ def test_a_damaged_json_line_costs_itself_alone(rows: Pairs, data: st.DataObject
 @pytest.mark.parametrize("indent", [None, 0, 2])
 @given(rows=st.lists(st.tuples(PLAIN, PLAIN), min_size=1, max_size=8), data=st.data())
 @BOUNDED
-def test_a_damaged_record_of_an_array_costs_itself_alone(rows: Pairs, indent: int | None, data: st.DataObject) -> None:
+def test_a_damaged_array_record_costs_only_itself(rows: Pairs, indent: int | None, data: st.DataObject) -> None:
     parts = [json.dumps({"prompt": p, "response": r}, indent=indent) for p, r in rows]
     hurt = data.draw(st.integers(0, len(parts) - 1))
     place = data.draw(st.integers(1, len(parts[hurt]) - 2))
@@ -128,9 +128,7 @@ def test_a_damaged_record_of_an_array_costs_itself_alone(rows: Pairs, indent: in
 @pytest.mark.parametrize("delimiter", [",", "\t"])
 @given(rows=st.lists(st.tuples(PLAIN, PLAIN), min_size=1, max_size=30), data=st.data())
 @BOUNDED
-def test_a_stray_quote_swallows_no_line_of_a_file_without_quotes(
-    rows: Pairs, delimiter: str, data: st.DataObject
-) -> None:
+def test_a_stray_quote_swallows_no_line(rows: Pairs, delimiter: str, data: st.DataObject) -> None:
     lines = csv_of(rows, delimiter).splitlines(keepends=True)
     hurt = data.draw(st.integers(1, len(lines) - 1))
     place = data.draw(st.integers(0, len(lines[hurt].rstrip())))
@@ -142,7 +140,7 @@ def test_a_stray_quote_swallows_no_line_of_a_file_without_quotes(
 
 @given(rows=FEW, data=st.data(), form=st.sampled_from(["csv", "tsv", "jsonl", "json"]))
 @BOUNDED
-def test_the_account_adds_up_whatever_happened_to_a_file(rows: Pairs, data: st.DataObject, form: str) -> None:
+def test_the_counts_add_up_for_any_damaged_file(rows: Pairs, data: st.DataObject, form: str) -> None:
     text = {
         "csv": lambda: csv_of(rows, ","), "tsv": lambda: csv_of(rows, "\t"), "jsonl": lambda: lines_of(rows),
         "json": lambda: json.dumps([{"prompt": p, "response": r} for p, r in rows], indent=1),

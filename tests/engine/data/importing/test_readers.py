@@ -145,9 +145,7 @@ def test_every_record_of_a_json_file_is_used_or_counted(read: Reader, text: str,
         assert places(found) == refused
 
 
-def test_a_list_longer_than_what_is_read_at_once_is_read_to_its_end(
-    read: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_longer_than_the_window_is_read_to_its_end(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.data.importing.jsonfile.WRAPPER", 200)
     monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 50)
     records = [{"prompt": p, "response": r} for p, r in ROWS]
@@ -157,7 +155,7 @@ def test_a_list_longer_than_what_is_read_at_once_is_read_to_its_end(
         assert found["records"] == len(ROWS)
 
 
-def test_comments_are_noticed_and_cost_no_record(read: Reader) -> None:
+def test_comment_lines_are_reported_and_cost_no_record(read: Reader) -> None:
     found, came = read("// exported\n# by hand\n" + LINES, "rows.jsonl")
     assert came == ROWS
     assert places(found, "noticed") == {"comment_line": ["1", "2"]}
@@ -186,7 +184,7 @@ def test_compressed_files_are_read_whatever_their_name(read: Reader, pack: Calla
 
 
 @pytest.mark.parametrize("pack", PACK)
-def test_a_compressed_file_that_is_cut_short_is_named_and_nothing_is_written(
+def test_a_truncated_compressed_file_writes_nothing(
     read: Reader, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
     with pytest.raises(InputError) as refused:
@@ -210,7 +208,7 @@ def test_arrow_files_are_read(read: Reader, tmp_path: Path, form: str) -> None:
     assert read(path)[1] == ROWS
 
 
-def test_text_in_binary_columns_of_parquet_is_read_and_other_bytes_are_refused(read: Reader, tmp_path: Path) -> None:
+def test_utf8_in_binary_columns_is_read_and_other_bytes_refused(read: Reader, tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"prompt": [b"a", "问".encode(), b"\xff"], "response": ["1", "2", "3"]}), path)
     found, came = read(path)
@@ -224,7 +222,7 @@ def passed_over(found: dict[str, Any]) -> dict[str, str]:
     return {Path(path).name: f"{code} {part['detail']}".rstrip() for code, part in reasons for path in part["places"]}
 
 
-def test_a_folder_of_shards_is_read_in_order_and_what_is_no_shard_is_named(read: Reader, tmp_path: Path) -> None:
+def test_a_folder_of_shards_is_read_in_order(read: Reader, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     (folder / "data").mkdir(parents=True)
     for number in range(3):
@@ -256,7 +254,7 @@ def saved(folder: Path, table: pa.Table) -> None:
     (folder / "cache-1234.arrow").write_bytes((folder / name).read_bytes())
 
 
-def test_what_save_to_disk_left_is_read(read: Reader, tmp_path: Path) -> None:
+def test_a_save_to_disk_folder_is_read(read: Reader, tmp_path: Path) -> None:
     saved(tmp_path / "one", TABLE)
     found, came = read(tmp_path / "one")
     assert came == ROWS
@@ -288,16 +286,14 @@ FRENCH = ["Où est la gare à Paris ?", "Là-bas, très près du café.", "Ça v
     ],
 )
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_texts_are_read_in_the_encoding_that_they_are_in(
-    read: Reader, texts: list[str], encoding: str, form: str
-) -> None:
+def test_texts_are_read_in_their_encoding(read: Reader, texts: list[str], encoding: str, form: str) -> None:
     rows = list(zip(texts[::2], texts[1::2], strict=True))
     records = [{"prompt": p, "response": r} for p, r in rows]
     text = json.dumps(records, ensure_ascii=False) if form == "json" else csv_text(*(f'"{p}","{r}"' for p, r in rows))
     assert read(text.encode(encoding), f"rows.{form}")[1] == rows
 
 
-def test_an_encoding_in_doubt_is_asked_for_and_never_guessed(read: Reader) -> None:
+def test_an_ambiguous_encoding_is_asked_for(read: Reader) -> None:
     content = csv_text("Zażółć gęślą jaźń,Ąś", "Źle,Dobrze ą").encode("cp1250")
     with pytest.raises(InputError) as refused:
         read(content)
@@ -309,7 +305,7 @@ def test_an_encoding_in_doubt_is_asked_for_and_never_guessed(read: Reader) -> No
     assert refused.value.message.code == "encoding_unknown"
 
 
-def test_a_line_in_another_encoding_is_refused_and_the_others_are_used(read: Reader) -> None:
+def test_a_line_in_another_encoding_costs_only_itself(read: Reader) -> None:
     other = '{"prompt": "混入", "response": "国标"}\n'.encode("gbk")
     found, came = read(LINES.encode() + other, "rows.jsonl")
     assert came == ROWS
@@ -317,7 +313,7 @@ def test_a_line_in_another_encoding_is_refused_and_the_others_are_used(read: Rea
     assert (reason.partition("_")[2], lines) == ("not_utf8", ["21"])
 
 
-def test_a_column_that_is_named_and_is_not_there_is_an_error_with_those_that_are(read: Reader, tmp_path: Path) -> None:
+def test_a_missing_named_column_is_an_error_with_those_that_exist(read: Reader, tmp_path: Path) -> None:
     pq.write_table(TABLE, tmp_path / "in.parquet")
     sources: list[tuple[Any, str]] = [
         (csv_text("甲,乙"), "rows.csv"), (LINES, "rows.jsonl"), (tmp_path / "in.parquet", ""),
@@ -329,7 +325,7 @@ def test_a_column_that_is_named_and_is_not_there_is_an_error_with_those_that_are
         assert "has no column answer; it has: prompt, response" in refused.value.message.what()
 
 
-def test_columns_that_are_named_are_taken_from_no_other_ones(read: Reader) -> None:
+def test_named_columns_are_not_replaced_by_others(read: Reader) -> None:
     lines = [{"q": "问", "a": "答"}, {"prompt": "p", "response": "r"}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     found, came = read(text, "rows.jsonl", prompt_column="q", response_column="a")
@@ -337,7 +333,7 @@ def test_columns_that_are_named_are_taken_from_no_other_ones(read: Reader) -> No
     assert places(found) == {"column_missing:q": ["2"]}
 
 
-def test_a_column_that_comes_twice_is_an_error_if_it_is_wanted_and_noticed_if_not(read: Reader, tmp_path: Path) -> None:
+def test_a_duplicate_column_is_an_error_if_needed(read: Reader, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         read("prompt,response,response\n你好,旧,新\n")
     assert refused.value.message.code == "source_column_twice"
@@ -351,7 +347,7 @@ def test_a_column_that_comes_twice_is_an_error_if_it_is_wanted_and_noticed_if_no
     assert refused.value.message.code == "source_column_twice"
 
 
-def test_what_is_not_understood_lists_the_columns_that_there_are(read: Reader, tmp_path: Path) -> None:
+def test_an_unknown_shape_lists_the_columns(read: Reader, tmp_path: Path) -> None:
     pq.write_table(pa.table({"Frage": ["x"], "Antwort": ["y"], "id": [1]}), tmp_path / "in.parquet")
     for content in ("Frage,Antwort,id\nx,y,1\n", tmp_path / "in.parquet"):
         with pytest.raises(InputError) as refused:
@@ -379,7 +375,7 @@ def foreign(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-def test_what_holds_no_rows_is_named_for_what_it_is_with_what_to_do(read: Reader, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_named_with_what_to_do(read: Reader, tmp_path: Path) -> None:
     for kind, path in foreign(tmp_path).items():
         assert content_of(path).kind == kind
         with pytest.raises(InputError) as refused:
@@ -391,7 +387,7 @@ def test_what_holds_no_rows_is_named_for_what_it_is_with_what_to_do(read: Reader
     assert refused.value.message.code == "source_missing"
 
 
-def test_a_hole_of_a_terabyte_is_refused_at_once(tmp_path: Path, read: Reader) -> None:
+def test_a_terabyte_hole_is_refused_at_once(tmp_path: Path, read: Reader) -> None:
     for name in ("rows.jsonl", "rows.csv", "rows.parquet"):
         (tmp_path / name).touch()
         os.truncate(tmp_path / name, 1 << 40)
@@ -400,7 +396,7 @@ def test_a_hole_of_a_terabyte_is_refused_at_once(tmp_path: Path, read: Reader) -
         assert refused.value.message.code == "source_foreign"
 
 
-def test_what_describes_a_folder_is_neither_waited_for_nor_read_without_end(tmp_path: Path, read: Reader) -> None:
+def test_a_folders_metadata_is_not_waited_for_or_read_endlessly(tmp_path: Path, read: Reader) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     (folder / "rows.jsonl").write_text(LINES)
@@ -411,7 +407,7 @@ def test_what_describes_a_folder_is_neither_waited_for_nor_read_without_end(tmp_
     assert passed_over(found) == {"state.json": "metadata", "dataset_dict.json": "metadata"}
 
 
-def test_a_folder_in_a_folder_that_may_not_be_read_is_named(tmp_path: Path, read: Reader) -> None:
+def test_an_unreadable_subfolder_is_named(tmp_path: Path, read: Reader) -> None:
     closed = tmp_path / "set/closed"
     closed.mkdir(parents=True)
     (tmp_path / "set/rows.jsonl").write_text(LINES)
@@ -420,7 +416,7 @@ def test_a_folder_in_a_folder_that_may_not_be_read_is_named(tmp_path: Path, read
         read(tmp_path / "set")
 
 
-def test_many_columns_take_no_longer_than_their_number(read: Reader) -> None:
+def test_time_grows_linearly_with_the_number_of_columns(read: Reader) -> None:
     names = ["prompt", "response", *(f"c{number}" for number in range(30_000))]
     before = time.process_time()
     _, came = read(f"{','.join(names)}\n{','.join('1' for _ in names)}\n")
@@ -429,13 +425,13 @@ def test_many_columns_take_no_longer_than_their_number(read: Reader) -> None:
 
 
 @pytest.mark.parametrize("name", ["idna", "undefined", "zip", "rot13", "no such", "../x"])
-def test_what_is_no_encoding_of_texts_is_refused_by_its_name(name: str) -> None:
+def test_a_codec_that_is_not_a_text_encoding_is_refused(name: str) -> None:
     with pytest.raises(InputError) as refused:
         require_encoding(name)
     assert refused.value.message.code == "encoding_unknown"
 
 
-def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_record_costs_itself_and_little_memory(read: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.data.importing.jsonfile.LONGEST_RECORD", 1000)
     monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 100)
     whole = '{"prompt": "' + "x" * 5000 + '", "response": "y"}'
@@ -454,7 +450,7 @@ def test_a_record_without_end_costs_itself_and_little_memory(read: Reader, monke
         ('甲,"乙 \\" 丙\n', {"quote_stray": ["2"], "record_long": ["3"]}),
     ],
 )
-def test_a_line_of_a_csv_that_is_too_long_costs_itself_alone(
+def test_an_overlong_csv_line_costs_only_itself(
     read: Reader, monkeypatch: pytest.MonkeyPatch, before: str, refused: Any
 ) -> None:
     for name in ("text_stream.LONGEST_RECORD", "csvfile.LONGEST_RECORD", "text_stream.CHUNK"):
@@ -466,7 +462,7 @@ def test_a_line_of_a_csv_that_is_too_long_costs_itself_alone(
         assert places(found) == {**refused, "record_long": [last := refused["record_long"][0], str(int(last) + 3)]}
 
 
-def test_a_bomb_is_given_up_and_what_is_merely_repetitive_is_read(
+def test_a_decompression_bomb_is_refused_and_repetitive_rows_read(
     read: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, came = read(gzip.compress(LINES.encode() * 500, 1), "rows.jsonl")
@@ -479,7 +475,7 @@ def test_a_bomb_is_given_up_and_what_is_merely_repetitive_is_read(
         assert "200 times" in refused.value.message.text()
 
 
-def test_a_reader_tells_how_far_it_is_also_within_a_record(tmp_path: Path) -> None:
+def test_progress_is_reported_within_a_record_too(tmp_path: Path) -> None:
     path, told = tmp_path / "rows.jsonl", []
     path.write_text('{"prompt": "' + "x" * (4 << 20) + '"\n' + LINES)
     import_files(ImportRequest([str(path)]), lambda _path, done, _total: told.append(done))
@@ -505,7 +501,7 @@ TABLES = [
 
 @pytest.mark.parametrize(("orient", "table"), TABLES)
 @pytest.mark.parametrize("indent", [None, 1])
-def test_a_whole_table_in_one_object_is_refused_by_its_name_with_what_to_write_instead(
+def test_a_whole_table_in_one_object_is_refused_with_a_fix(
     read: Reader, orient: str, table: Any, indent: int | None
 ) -> None:
     text = json.dumps(table, indent=indent, ensure_ascii=False)
@@ -531,11 +527,11 @@ TURNS = [{"role": "user", "content": "一"}, {"role": "assistant", "content": "1
         {"data": ["一", "1"], "id": ["x", "y"]},
     ],
 )
-def test_a_record_that_is_made_of_lists_is_no_table(read: Reader, record: Any) -> None:
+def test_a_record_made_of_lists_is_not_a_table(read: Reader, record: Any) -> None:
     assert read(json.dumps(record), "rows.jsonl")[1] == [("一", "1")]
 
 
-def test_a_record_within_another_is_no_table_either(read: Reader, tmp_path: Path) -> None:
+def test_a_record_within_another_is_not_a_table(read: Reader, tmp_path: Path) -> None:
     pq.write_table(pa.table({"row": pa.array([json.loads(ONE)] * 2)}), tmp_path / "in.parquet")
     for content, name in ((tmp_path / "in.parquet", ""), (f'{{"row": {ONE}}}\n' * 2, "rows.jsonl")):
         with pytest.raises(InputError) as refused:
@@ -543,14 +539,14 @@ def test_a_record_within_another_is_no_table_either(read: Reader, tmp_path: Path
         assert "no known columns among row" in refused.value.message.text()
 
 
-def test_where_nothing_is_in_the_encoding_that_was_named_another_is_asked_for(read: Reader) -> None:
+def test_a_named_encoding_that_fits_nothing_is_questioned(read: Reader) -> None:
     for encoding in ("utf-8", "ascii"):
         with pytest.raises(InputError) as refused:
             read(csv_text("请问,今天", "北京,在哪").encode("gbk"), encoding=encoding)
         assert "--encoding" in refused.value.message.fix("en")
 
 
-def test_a_folder_with_too_many_files_is_said_to_be_that(read: Reader, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_folder_with_too_many_files_is_refused_as_that(read: Reader, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("engine.data.importing.sources.MOST", 3)
     for number in range(4):
         (tmp_path / f"{number}.jsonl").write_text(LINES)

@@ -31,9 +31,7 @@ SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=60) | st.tuples(
 
 
 @given(sizes=SIZES, valid=st.floats(0.01, 0.5), test=st.floats(0, 0.4), seed=st.integers(0, 99))
-def test_each_share_is_held_out_within_the_size_of_one_group(
-    sizes: Sizes, valid: float, test: float, seed: int
-) -> None:
+def test_each_share_is_met_within_one_group(sizes: Sizes, valid: float, test: float, seed: int) -> None:
     found = split_of(sizes, valid, test, seed=seed)
     total = sum(sizes)
     assert found.rows(TRAIN) + found.rows(1) + found.rows(2) == total
@@ -45,9 +43,7 @@ def test_each_share_is_held_out_within_the_size_of_one_group(
 
 
 @given(sizes=SIZES, valid=st.floats(0.01, 0.5), seed=st.integers(0, 99))
-def test_a_prompt_is_on_both_sides_only_where_it_is_more_than_twice_the_share(
-    sizes: Sizes, valid: float, seed: int
-) -> None:
+def test_a_prompt_is_divided_only_above_twice_the_share(sizes: Sizes, valid: float, seed: int) -> None:
     rows, found = rows_of(sizes), split_of(sizes, valid, seed=seed)
     held, kept = (Counter(rows[found.parts == part].tolist()) for part in (1, TRAIN))
     both = held.keys() & kept.keys()
@@ -58,9 +54,7 @@ def test_a_prompt_is_on_both_sides_only_where_it_is_more_than_twice_the_share(
 
 
 @given(sizes=SIZES, share=st.floats(0, 0.9), seed=st.integers(0, 99), sample=st.integers(0, 50))
-def test_the_same_seed_gives_the_same_parts_and_a_sample_has_its_size(
-    sizes: Sizes, share: float, seed: int, sample: int
-) -> None:
+def test_the_same_seed_gives_the_same_split(sizes: Sizes, share: float, seed: int, sample: int) -> None:
     first, again = (split_of(sizes, share, share / 10, seed=seed, sample=sample) for _ in range(2))
     assert first.parts.tolist() == again.parts.tolist()
     assert int((first.parts != UNUSED).sum()) == min(sample or sum(sizes), sum(sizes))
@@ -79,7 +73,7 @@ def test_the_same_seed_gives_the_same_parts_and_a_sample_has_its_size(
         ([250] * 4, 4),
     ],
 )
-def test_one_prompt_of_many_rows_does_not_become_the_validation_file(sizes: Sizes, divided: int, seed: int) -> None:
+def test_one_frequent_prompt_does_not_fill_the_validation_file(sizes: Sizes, divided: int, seed: int) -> None:
     found = split_of(sizes, 0.1, seed=seed)
     prompts = Counter(rows_of(sizes)[found.parts == 1].tolist())
     assert found.rows(1) == round(0.1 * sum(sizes))
@@ -87,7 +81,7 @@ def test_one_prompt_of_many_rows_does_not_become_the_validation_file(sizes: Size
     assert max(prompts.values()) < found.rows(1) or len(sizes) == 1
 
 
-def test_a_large_prompt_is_seen_by_the_evaluation_as_often_as_by_the_training() -> None:
+def test_a_frequent_prompt_has_the_same_share_on_both_sides() -> None:
     rows, found = rows_of([900] + [1] * 100), split_of([900] + [1] * 100, 0.1)
     assert int((rows[found.parts == 1] == 0).sum()) == 90
 
@@ -96,17 +90,17 @@ def test_a_large_prompt_is_seen_by_the_evaluation_as_often_as_by_the_training() 
     ("sizes", "parts"),
     [([1], (1, 0, 0)), ([2], (1, 1, 0)), ([1, 1], (1, 1, 0)), ([1, 1, 1], (1, 1, 1)), ([], (0, 0, 0))],
 )
-def test_a_handful_of_rows_leaves_one_to_train_on(sizes: Sizes, parts: tuple[int, ...]) -> None:
+def test_a_few_rows_leave_one_to_train_on(sizes: Sizes, parts: tuple[int, ...]) -> None:
     found = split_of(sizes, 0.1, 0.05)
     assert tuple(map(found.rows, range(3))) == parts
 
 
-def test_a_row_is_left_to_train_on_where_groups_of_another_share_took_more() -> None:
+def test_a_row_is_left_to_train_on_after_three_shares() -> None:
     found = split_of([1, 3, 3], 0.375, 0.375, seed=3)
     assert [found.rows(part) for part in range(3)] == [1, 4, 2]
 
 
-def test_rows_of_a_conversation_stay_together_and_with_all_that_share_a_prompt() -> None:
+def test_rows_of_a_conversation_or_prompt_stay_together() -> None:
     """Ten conversations of ten rows; two of them have a prompt in common."""
     groups = np.repeat(np.arange(10, dtype=np.uint64), 10)
     prompts = np.arange(100, dtype=np.uint64)

@@ -41,7 +41,7 @@ def contents() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
-def test_three_files_share_no_prompt_and_leave_none_out(imported: Import) -> None:
+def test_three_files_share_no_prompt_and_miss_none(imported: Import) -> None:
     found = imported()
     parts = [prompts(path) for path in FILES.values()]
     assert [len(part) for part in parts] == [70, 20, 10] == [found[f"{part}_rows"] for part in FILES]
@@ -67,9 +67,7 @@ def test_three_files_share_no_prompt_and_leave_none_out(imported: Import) -> Non
         ({"train": "new/folder/x.parquet", "valid": "there.parquet/x.parquet"}, "folder_unwritable"),
     ],
 )
-def test_a_target_that_cannot_be_is_refused_before_anything_is_written(
-    imported: Import, how: dict[str, Any], code: str
-) -> None:
+def test_an_impossible_target_is_refused_before_writing(imported: Import, how: dict[str, Any], code: str) -> None:
     imported(train="", valid="", test="")
     Path("folder").mkdir()
     Path("there.parquet").write_text("mine")
@@ -84,7 +82,7 @@ def test_a_target_that_cannot_be_is_refused_before_anything_is_written(
     assert not Path("new").exists()
 
 
-def test_folders_are_made_and_a_link_is_written_through(imported: Import) -> None:
+def test_folders_are_created_and_links_written_through(imported: Import) -> None:
     Path("disk").mkdir()
     Path("train.parquet").symlink_to("disk/big.parquet")
     imported(valid="missing/../a/b/valid.parquet")
@@ -96,7 +94,7 @@ def test_folders_are_made_and_a_link_is_written_through(imported: Import) -> Non
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("failing", [1, 2, 3])
 @pytest.mark.parametrize("known", ["train.parquet", "valid.parquet", "all", "none"])
-def test_where_one_file_cannot_get_its_name_all_is_as_it_was(
+def test_if_one_file_cannot_be_renamed_nothing_changes(
     imported: Import, monkeypatch: pytest.MonkeyPatch, failing: int, known: str, links: bool
 ) -> None:
     imported("a", train="", valid="", test="")
@@ -135,7 +133,7 @@ def test_an_import_of_nothing_leaves_files_and_folders_alone(imported: Import) -
     assert not Path("new").exists()
 
 
-def test_what_a_killed_import_left_is_removed_by_the_next(imported: Import) -> None:
+def test_leftovers_of_a_killed_import_are_removed_by_the_next(imported: Import) -> None:
     Path(".tmp-sft-train.parquet-999999999").write_text("half")
     Path(".tmp-sft-train.parquet-99999999x").write_text("somebody's")
     imported()
@@ -143,7 +141,7 @@ def test_what_a_killed_import_left_is_removed_by_the_next(imported: Import) -> N
     Path(".tmp-sft-train.parquet-99999999x").unlink()
 
 
-def test_a_test_file_from_elsewhere_is_spared_and_one_of_an_import_replaced(imported: Import) -> None:
+def test_only_an_imported_test_file_is_replaced(imported: Import) -> None:
     Path("test.parquet").write_text("the project's own")
     found = imported(spare_test=True)
     assert (found["spared"], found["test"], found["train_rows"]) == ("test.parquet", "", 80)
@@ -164,7 +162,7 @@ def test_a_part_without_rows_is_not_written(imported: Import, rows: int, parts: 
     assert all(prompts(FILES[part]) for part in parts)
 
 
-def test_an_old_file_that_would_get_no_rows_is_not_left_next_to_new_training_rows(imported: Import) -> None:
+def test_an_old_validation_file_is_not_left_next_to_new_rows(imported: Import) -> None:
     imported()
     before = contents()
     with pytest.raises(InputError) as refused:

@@ -184,7 +184,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("record", "why"), REFUSED)
-def test_what_cannot_be_taken_is_refused_by_its_name(record: Record, why: str) -> None:
+def test_unusable_records_are_refused_by_name(record: Record, why: str) -> None:
     with pytest.raises(RefusedError) as refused:
         shaped(record)
     assert str(refused.value) == why
@@ -205,7 +205,7 @@ def test_what_cannot_be_taken_is_refused_by_its_name(record: Record, why: str) -
          [("谁\n他", "他")], ["answers_further"]),
     ],
 )  # fmt: skip
-def test_what_is_left_out_of_a_record_is_noticed(record: Record, rows: Pairs, notices: list[str]) -> None:
+def test_parts_left_out_of_a_record_are_reported(record: Record, rows: Pairs, notices: list[str]) -> None:
     found = shaped(record)
     assert [(row.prompt, row.response) for row in found.rows] == rows
     assert sorted(found.notices) == sorted(notices)
@@ -222,12 +222,12 @@ def test_what_is_left_out_of_a_record_is_noticed(record: Record, rows: Pairs, no
          [("甲", "1"), ("Q: 甲\nA: 1\nQ: 改\n乙", "2")]),
     ],
 )  # fmt: skip
-def test_turns_of_one_role_are_joined_and_a_system_text_stands_first(said: Pairs, rows: Pairs) -> None:
+def test_consecutive_turns_are_joined_and_system_text_is_first(said: Pairs, rows: Pairs) -> None:
     found = shaped({"messages": [{"role": role, "content": text} for role, text in said]})
     assert [(row.prompt, row.response) for row in found.rows] == rows
 
 
-def test_without_history_the_prompt_is_the_last_question_with_the_system_text() -> None:
+def test_without_history_a_prompt_is_system_text_and_question() -> None:
     record = {"system": "简短", "messages": turns("甲", "1", "乙", "2")}
     found = shaped(record, history=0)
     assert [(row.prompt, row.response) for row in found.rows] == [("简短\n甲", "1"), ("简短\n乙", "2")]
@@ -238,14 +238,14 @@ def test_without_history_the_prompt_is_the_last_question_with_the_system_text() 
     ("history", "last"),
     [(1, "简短\nA: 2\nQ: 丙"), (2, "简短\nQ: 乙\nA: 2\nQ: 丙"), (9, "简短\nQ: 甲\nA: 1\nQ: 乙\nA: 2\nQ: 丙")],
 )
-def test_a_prompt_has_at_most_as_many_earlier_turns_as_asked_for(history: int, last: str) -> None:
+def test_a_prompt_has_at_most_the_turns_asked_for(history: int, last: str) -> None:
     record = {"system": "简短", "messages": turns("甲", "1", "乙", "2", "丙", "3")}
     found = shaped(record, history=history)
     assert (len(found.rows), found.rows[0].prompt, found.rows[-1].prompt) == (3, "简短\n甲", last)
     assert len({row.opening for row in found.rows}) == 1
 
 
-def test_columns_that_are_named_win_over_every_shape_and_the_others_are_named() -> None:
+def test_named_columns_win_over_shapes() -> None:
     record = {"id": 3, "messages": turns("x", "y"), "question": "谁", "answer": "他", "answer_long": "是他"}
     assert shaped(record).unused == ["id", "question", "answer", "answer_long"]
     found = shaped(record, ("", "answer_long"))
@@ -269,7 +269,7 @@ def test_columns_that_are_named_win_over_every_shape_and_the_others_are_named() 
         (["text", "label"], {"importable": 0}),
     ],
 )
-def test_two_columns_are_suggested_only_where_they_are_all_that_is_read(names: list[str], found: Record) -> None:
+def test_two_columns_are_suggested_only_if_nothing_else_is_read(names: list[str], found: Record) -> None:
     assert suggested(names) == found
 
 
@@ -277,7 +277,7 @@ README = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_the_readme_lists_the_shapes_and_names_that_are_read(name: str) -> None:
+def test_the_readme_lists_every_shape(name: str) -> None:
     text = (README / name).read_text(encoding="utf-8")
     shapes = [f"| {shape.name} | `{shape.example}` |" for shape in SHAPES]
     names = [f"| {part} | {', '.join(f'`{known}`' for known in NAMES[part])} |" for part in NAMES if part not in LISTS]
@@ -288,13 +288,13 @@ def test_the_readme_lists_the_shapes_and_names_that_are_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("label", [True, 1, None, "news", "true", "1"])
-def test_an_answer_in_data_of_preferences_is_learned_under_any_label_but_false(label: object) -> None:
+def test_a_preferred_answer_is_learned_unless_labelled_false(label: object) -> None:
     found = shaped({"prompt": "你好", "completion": "你好！", "label": label})
     assert [(row.prompt, row.response) for row in found.rows] == ONE
 
 
 @pytest.mark.parametrize("label", [False, 0, "0", "false"])
-def test_a_label_that_is_the_class_of_something_refuses_no_answer(label: object) -> None:
+def test_a_class_label_refuses_no_answer(label: object) -> None:
     found = shaped({"instruction": "你好", "output": "你好！", "label": label})
     assert [(row.prompt, row.response) for row in found.rows] == ONE
     assert found.unused == ["label"]
@@ -302,9 +302,7 @@ def test_a_label_that_is_the_class_of_something_refuses_no_answer(label: object)
 
 @pytest.mark.parametrize("asked", [("", ""), ("prompt", "response"), ("", "response")])
 @pytest.mark.parametrize("history", [None, 0, 3])
-def test_a_pair_of_plain_texts_makes_what_it_makes_among_other_columns(
-    asked: tuple[str, str], history: int | None
-) -> None:
+def test_other_columns_do_not_change_a_pair(asked: tuple[str, str], history: int | None) -> None:
     texts = [
         "好",
         " 好\n",

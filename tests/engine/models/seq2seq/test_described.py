@@ -21,7 +21,7 @@ OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_family_is_counted_as_loading_it_shows(name: str, tmp_path: Path) -> None:
+def test_parameters_of_a_family_are_those_loading_shows(name: str, tmp_path: Path) -> None:
     saved(name, tmp_path)
     facts = inspection.describe(config_of(tmp_path))
     counted = freezing.freeze(from_transformers.loaded(tmp_path), "encoder,embeddings")
@@ -30,9 +30,7 @@ def test_a_family_is_counted_as_loading_it_shows(name: str, tmp_path: Path) -> N
     assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
 
 
-def test_what_was_found_of_a_family_once_is_known_until_its_model_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved("BartForConditionalGeneration", tmp_path / "bart")
     config = replace(config_of(tmp_path / "bart"), token_store=str(tmp_path / "store"))
     asked: list[Path] = []
@@ -68,7 +66,7 @@ def test_a_tensor_that_is_missing_is_found(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name != "LongT5ForConditionalGeneration"])
-def test_the_places_of_a_family_are_as_many_as_its_tokens_may_be(name: str, tmp_path: Path) -> None:
+def test_the_positions_of_a_family_limit_its_tokens(name: str, tmp_path: Path) -> None:
     net = saved(name, tmp_path).eval()
     places = inspection.describe(config_of(tmp_path))["positions"]
     assert places == ({"prompt": 96, "label": 80} if name.startswith("LED") else {"prompt": 96, "label": 96})
@@ -83,7 +81,7 @@ def test_the_places_of_a_family_are_as_many_as_its_tokens_may_be(name: str, tmp_
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.model."])
 @pytest.mark.parametrize("name", ["BartForConditionalGeneration", "LongT5ForConditionalGeneration"])
-def test_what_wrapped_a_model_is_taken_off_and_its_own_names_are_kept(name: str, wrapper: str, tmp_path: Path) -> None:
+def test_wrapper_prefixes_are_removed_and_own_names_kept(name: str, wrapper: str, tmp_path: Path) -> None:
     net = saved(name, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     save_file({f"{wrapper}{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
@@ -105,7 +103,7 @@ RATES: dict[str, Any] = {"activation_dropout": 0.2, "attention_dropout": 0.3, "d
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("rate", [0.0, 0.25])
-def test_a_rate_of_dropout_reaches_every_place(name: str, rate: float) -> None:
+def test_the_dropout_rate_reaches_every_layer(name: str, rate: float) -> None:
     layers: dict[str, Any] = (
         {"encoder_layerdrop": 0.1, "decoder_layerdrop": 0.1} if "T5" not in name and "Prophet" not in name else {}
     )
@@ -117,7 +115,7 @@ def test_a_rate_of_dropout_reaches_every_place(name: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["BartForConditionalGeneration", "PegasusForConditionalGeneration"])
-def test_without_dropout_training_has_the_gradient_of_float64_in_eval_mode(name: str) -> None:
+def test_without_dropout_the_gradient_is_that_of_float64(name: str) -> None:
     layers: dict[str, Any] = {"encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5}
     net, exact = small(name, **RATES, **layers), small(name).double().eval()
     exact.load_state_dict({key: tensor.double() for key, tensor in net.state_dict().items()})

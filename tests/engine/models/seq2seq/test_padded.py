@@ -43,9 +43,7 @@ def network(request: pytest.FixtureRequest, net: Any) -> PaddedNetwork:
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, ((3, 4),), ((1, 1), (6, 5))])
-def test_the_loss_and_its_gradient_are_those_of_rows_by_themselves(
-    network: PaddedNetwork, lengths: tuple[tuple[int, int], ...]
-) -> None:
+def test_loss_and_gradient_equal_those_row_by_row(network: PaddedNetwork, lengths: tuple[tuple[int, int], ...]) -> None:
     rows = random_rows(lengths)
     losses, expected = exact(network.model, rows)
     network.begin_step()
@@ -73,7 +71,7 @@ def test_padding_is_counted(network: PaddedNetwork) -> None:
     assert network.padded([(3, 4)]) == 7
 
 
-def test_under_autocast_the_loss_is_near_and_another(net: Any) -> None:
+def test_under_autocast_the_loss_is_close_but_not_equal(net: Any) -> None:
     """Near to the digits of bf16: its rounding is 2^-9 of each value."""
     rows = random_rows()
     losses = torch.tensor(exact(net, rows)[0])
@@ -95,7 +93,7 @@ def alone(net: Any, prompt: Tensor, longest: int) -> list[int]:
     return reply
 
 
-def test_replies_are_those_that_rows_get_alone(network: PaddedNetwork) -> None:
+def test_replies_equal_those_row_by_row(network: PaddedNetwork) -> None:
     network.model.eval()
     prompts = random_rows()[0]
     found = network.replies(prompts, 10)
@@ -105,20 +103,20 @@ def test_replies_are_those_that_rows_get_alone(network: PaddedNetwork) -> None:
         assert set(reply[len(expected) :]) <= {network.model.config.pad_token_id}
 
 
-def test_prompts_are_padded_behind_and_masked() -> None:
+def test_prompts_are_padded_on_the_right_and_masked() -> None:
     ids, mask = pad_prompts([torch.tensor([5, 6, 0]), torch.tensor([7])], 9)
     assert ids.tolist() == [[5, 6, 0], [7, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_labels_are_padded_with_what_is_ignored() -> None:
+def test_labels_are_padded_with_the_ignored_index() -> None:
     prompts, labels = [torch.tensor([5]), torch.tensor([6, 7])], [torch.tensor([8, 9, 1]), torch.tensor([1])]
     batch = micro_batch(prompts, labels, 0, CPU)
     assert batch["labels"].tolist() == [[8, 9, 1], [1, IGNORED, IGNORED]]
     assert (batch["input_ids"].tolist(), batch["attention_mask"].tolist()) == ([[5, 0], [6, 7]], [[1, 0], [1, 1]])
 
 
-def test_the_decoder_is_given_the_labels_one_place_later(net: Any) -> None:
+def test_decoder_inputs_are_the_labels_shifted_by_one(net: Any) -> None:
     rows: Rows = ([torch.tensor([5])] * 2, [torch.tensor([8, 9, 3]), torch.tensor([4])])
     given = model_inputs(net, micro_batch(*rows, 0, CPU))["decoder_input_ids"]
     start = net.config.decoder_start_token_id
@@ -127,7 +125,7 @@ def test_the_decoder_is_given_the_labels_one_place_later(net: Any) -> None:
     assert bool((given != IGNORED).all())
 
 
-def test_a_model_without_a_rule_of_its_own_gets_the_same_shift(net: Any) -> None:
+def test_a_model_without_its_own_shift_gets_the_usual_one(net: Any) -> None:
     batch = micro_batch(*random_rows(), 0, CPU)
 
     class Bare:

@@ -64,7 +64,7 @@ def tokens_at(name: str, place: int, rows: Sequence[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_replies_to_compare_with_are_of_many_kinds(name: str) -> None:
+def test_the_expected_replies_differ_in_length_and_end(name: str) -> None:
     assert len(set(endless(name))) == len(PROMPTS)
     assert sum(len(set(reply)) for reply in endless(name)) > 5 * len(PROMPTS)
     assert all(NEVER not in reply for reply in endless(name))
@@ -72,7 +72,7 @@ def test_the_replies_to_compare_with_are_of_many_kinds(name: str) -> None:
 
 @pytest.mark.parametrize("longest", [1, 2, BLOCK, BLOCK + 1, LONGEST])
 @pytest.mark.parametrize("name", MODELS)
-def test_replies_are_those_of_full_recomputation(name: str, longest: int) -> None:
+def test_replies_equal_those_of_full_recomputation(name: str, longest: int) -> None:
     expected = [list(reply[: longest + 1]) for reply in endless(name)]
     assert replies(name, NEVER, PROMPTS, longest) == expected
 
@@ -80,7 +80,7 @@ def test_replies_are_those_of_full_recomputation(name: str, longest: int) -> Non
 @pytest.mark.parametrize("place", [1, 2, 5, 20, BLOCK + 1])
 @pytest.mark.parametrize("rows", [(0,), (7,), (1, 4), (0, 1, 2, 3, 4, 5, 6), tuple(range(8))])
 @pytest.mark.parametrize("name", MODELS)
-def test_rows_that_end_leave_the_others_as_they_are(name: str, rows: tuple[int, ...], place: int) -> None:
+def test_ended_rows_do_not_change_the_others(name: str, rows: tuple[int, ...], place: int) -> None:
     """What some rows say at one place ends every reply: a few rows go at once, most of them, or all."""
     ends = tokens_at(name, place, rows)
     expected = [ended(reply, ends, LONGEST) for reply in endless(name)]
@@ -89,14 +89,14 @@ def test_rows_that_end_leave_the_others_as_they_are(name: str, rows: tuple[int, 
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_single_end_token_need_not_be_in_a_list(name: str) -> None:
+def test_a_single_end_token_may_be_a_number(name: str) -> None:
     end = endless(name)[0][3]
     expected = [ended(reply, [end], LONGEST) for reply in endless(name)]
     assert replies(name, end, PROMPTS) == replies(name, [end], PROMPTS) == expected
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_row_alone_gets_the_reply_it_gets_among_others(name: str) -> None:
+def test_a_row_gets_the_same_reply_alone_and_among_others(name: str) -> None:
     end = endless(name)[0][3]
     for row, prompt in enumerate(PROMPTS):
         assert replies(name, end, [prompt]) == [ended(endless(name)[row], [end], LONGEST)]
@@ -137,7 +137,7 @@ def test_in_fp32_the_decoder_is_that_of_transformers(name: str) -> None:
     torch.testing.assert_close(forced(packed(net), net, ids), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_in_bf16_replies_have_their_start_their_end_and_their_length() -> None:
+def test_bf16_replies_have_start_end_and_length() -> None:
     ends = tokens_at("t5", 3, range(4))
     found = packed(talkative("t5", ends), torch.bfloat16).replies(PROMPTS, 12)
     assert [ended(reply, ends, 12) for reply in found] == found
@@ -145,14 +145,14 @@ def test_in_bf16_replies_have_their_start_their_end_and_their_length() -> None:
     assert all(len(reply) == 13 or reply[-1] in ends for reply in found)
 
 
-def test_a_model_in_train_mode_is_left_in_it_and_nothing_gets_a_graph() -> None:
+def test_replies_leave_train_mode_and_build_no_graph() -> None:
     net = talkative("t5", NEVER).train()
     packed(net).replies(PROMPTS, 3)
     assert net.training
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_the_caches_grow_with_the_reply_and_not_with_what_is_allowed() -> None:
+def test_the_caches_grow_with_the_reply_and_not_its_limit() -> None:
     net = talkative("t5", NEVER)
     decoding = Decoding(net, Values(torch.float32), torch.randn(3, 16), Rows((1, 2)))
     x = torch.randn(2, 16)
@@ -216,14 +216,14 @@ def told(lines: list[list[int]], longest: int) -> tuple[list[list[int]], Scripte
         (4,),
     ],
 )
-def test_each_row_gets_what_is_written_for_it(lengths: tuple[int, ...]) -> None:
+def test_each_row_gets_its_own_keys(lengths: tuple[int, ...]) -> None:
     lines = script(lengths, 8)
     found, _ = told(lines, 8)
     assert found == [[START, *line[: min(length, 8)]] for line, length in zip(lines, lengths, strict=True)]
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_each_of_many_rows_gets_what_is_written_for_it(seed: int) -> None:
+def test_each_of_many_rows_gets_its_own_keys(seed: int) -> None:
     lengths = torch.randint(1, 30, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
     lines = script(lengths, 25)
     found, scripted = told(lines, 25)
@@ -233,9 +233,9 @@ def test_each_of_many_rows_gets_what_is_written_for_it(seed: int) -> None:
         assert FULL * size <= left <= size
 
 
-def test_nothing_is_computed_after_the_last_row_has_ended() -> None:
+def test_nothing_is_computed_after_the_last_row_ended() -> None:
     assert told(script((1, 3, 2), 8), 8)[1].sizes == [3, 2, 1]
 
 
-def test_a_row_of_many_that_ends_is_not_worth_a_move() -> None:
+def test_few_ended_rows_are_not_compacted() -> None:
     assert told(script((1, 3, 3, 3, 3), 8), 8)[1].sizes == [5, 5, 5]

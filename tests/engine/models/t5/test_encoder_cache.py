@@ -69,7 +69,7 @@ def expected(row: int, kind: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("writes", [True, False])
-def test_a_row_has_the_same_encoding_whenever_it_is_asked_for(tmp_path: Path, kind: torch.dtype, writes: bool) -> None:
+def test_a_row_always_has_the_same_encoding(tmp_path: Path, kind: torch.dtype, writes: bool) -> None:
     encodings = opened(tmp_path, Encoder(kind))
     encodings.writes = writes
     for asked in ([9, 0], [5, 4, 2], list(range(10)), [3, 3, 8], list(range(9, -1, -1))):
@@ -90,7 +90,7 @@ def test_a_group_is_encoded_once(tmp_path: Path) -> None:
     assert encoder.groups == [[0, 1, 2, 3], [8, 9], [4, 5, 6, 7]]
 
 
-def test_what_one_rank_has_encoded_another_reads(tmp_path: Path) -> None:
+def test_ranks_share_encodings(tmp_path: Path) -> None:
     first, second = Encoder(torch.bfloat16), Encoder(torch.bfloat16)
     one, other = opened(tmp_path, first), opened(tmp_path, second)
     for file in files_of(tmp_path / "encodings"):
@@ -109,7 +109,7 @@ def flip(values: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, lambda values: os.truncate(values, sum(LENGTHS[:5]) * WIDTH * 4 + 3)])
-def test_what_a_disk_returns_changed_is_encoded_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_encoding_is_computed_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     encoder = Encoder(torch.float32)
     encodings = opened(tmp_path, encoder)
     encodings.of(list(range(10)))
@@ -136,7 +136,7 @@ def test_on_a_full_disk_rows_are_encoded_again(tmp_path: Path, monkeypatch: pyte
     assert not encodings.writes
 
 
-def test_a_write_in_part_is_not_taken_for_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_write_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, whole = Encoder(torch.float32), os.pwrite
     encodings = opened(tmp_path, encoder)
     monkeypatch.setattr(os, "pwrite", lambda file, data, place: whole(file, bytes(data)[:-1], place))
@@ -146,7 +146,7 @@ def test_a_write_in_part_is_not_taken_for_a_whole_one(tmp_path: Path, monkeypatc
     assert encoder.groups == [[4, 5, 6, 7]] * 2
 
 
-def test_the_size_on_disk_is_told(tmp_path: Path) -> None:
+def test_the_size_on_disk_is_reported(tmp_path: Path) -> None:
     for kind, size in ((torch.bfloat16, 2), (torch.float32, 4)):
         assert CacheShape(sum(LENGTHS), WIDTH, kind).bytes == sum(LENGTHS) * WIDTH * size
     encodings = opened(tmp_path, Encoder(torch.float32))
@@ -155,6 +155,6 @@ def test_the_size_on_disk_is_told(tmp_path: Path) -> None:
     assert values.stat().st_size == CacheShape(sum(LENGTHS), WIDTH, torch.float32).bytes
 
 
-def test_where_no_file_can_be_made_it_says_so(tmp_path: Path) -> None:
+def test_a_cache_without_a_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         opened(tmp_path / "missing", Encoder(torch.float32))

@@ -119,7 +119,7 @@ def plain(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_computes_its_formula(name: str) -> None:
+def test_a_layer_matches_its_formula(name: str) -> None:
     layer = Layer(name)
     inputs = layer.inputs([])
     torch.testing.assert_close(layer(*inputs), plain(layer, inputs), rtol=1e-12, atol=1e-12)
@@ -127,7 +127,7 @@ def test_a_layer_computes_its_formula(name: str) -> None:
 
 @pytest.mark.parametrize("rates", RATES)
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_are_those_of_finite_differences(name: str, rates: tuple[float, float]) -> None:
+def test_gradients_equal_finite_differences(name: str, rates: tuple[float, float]) -> None:
     layer = Layer(name, rates)
     assert_gradients(layer, *layer.inputs(layer.names))
 
@@ -158,7 +158,7 @@ def gradients(layer: Layer, learning: Sequence[str]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_nothing_that_is_handed_in_is_changed(name: str) -> None:
+def test_inputs_are_not_modified(name: str) -> None:
     layer = Layer(name, (0.3, 0.4))
     inputs = layer.inputs(layer.names)
     before = [values.detach().clone() for values in inputs]
@@ -179,7 +179,7 @@ def test_dropout_leaves_the_mean_of_the_layers_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_an_activation_and_its_gradient_are_those_of_transformers_formula(activation: str) -> None:
+def test_activations_and_gradients_match_transformers(activation: str) -> None:
     activate, derive = ACTIVATIONS[activation]
     at = torch.linspace(-6, 6, 100, dtype=torch.float64, requires_grad=True)  # an even number: 0 is not among them
     expected = FORMULAS[activation](at)
@@ -191,7 +191,7 @@ def test_an_activation_and_its_gradient_are_those_of_transformers_formula(activa
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_are_of_the_kind_of_the_parameters_and_not_of_their_values(name: str, kind: torch.dtype) -> None:
+def test_gradients_have_the_dtype_of_the_parameters(name: str, kind: torch.dtype) -> None:
     layer = Layer(name)
     inputs = [values.float().requires_grad_() for values in layer.inputs([])]
     if name == "cross":  # the encoder's output comes in the kind of the matrix products

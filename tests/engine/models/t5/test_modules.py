@@ -40,7 +40,7 @@ def modules_of(net: Any, state: dict[str, torch.Tensor] | None = None) -> T5Modu
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_weights_have_the_names_and_the_order_they_have_in_transformers(kind: dict[str, Any]) -> None:
+def test_weights_have_transformers_names_and_order(kind: dict[str, Any]) -> None:
     net = small_t5(**kind)
     ours = modules_of(net)
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in net.named_parameters()]
@@ -64,7 +64,7 @@ def test_the_same_parts_freeze_and_lose_their_dropout(parts: str) -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 7, 30])
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])
-def test_positions_are_told_apart_as_in_transformers(stack: str, length: int) -> None:
+def test_relative_position_buckets_match_transformers(stack: str, length: int) -> None:
     net = small_t5()
     found, expected = (
         getattr(one, stack).block[0].layer[0].SelfAttention.compute_bias(length, length + 1)
@@ -99,7 +99,7 @@ STRANGE: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
-def test_other_weights_are_not_taken(change: Change) -> None:
+def test_weights_of_another_model_are_refused(change: Change) -> None:
     net = small_t5()
     state = dict(net.state_dict())
     change(state)
@@ -107,7 +107,7 @@ def test_other_weights_are_not_taken(change: Change) -> None:
         modules_of(net, state)
 
 
-def test_a_model_describes_itself_as_transformers_would(
+def test_a_model_saves_the_config_transformers_would(
     tiny_t5: Path, load_both: Callable[[Path], tuple[Any, Any]]
 ) -> None:
     ours, theirs = load_both(tiny_t5)
@@ -124,7 +124,7 @@ def test_weights_of_16_bits_are_made_fp32(tiny_t5: Path, tmp_path: Path, load_bo
     assert ours.config.to_dict() == theirs.config.to_dict()
 
 
-def test_a_head_of_its_own_is_left_to_transformers(tmp_path: Path, load_both: Any) -> None:
+def test_a_model_with_its_own_head_is_left_to_transformers(tmp_path: Path, load_both: Any) -> None:
     small_t5(untied=True).save_pretrained(tmp_path / "untied")
     ours, theirs = load_both(tmp_path / "untied")
     assert type(ours) is type(theirs)

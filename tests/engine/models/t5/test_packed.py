@@ -58,7 +58,7 @@ def assert_as_exact(net: Any, lengths: tuple[tuple[int, int], ...] = LENGTHS) ->
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_gradient_is_that_of_transformers_row_by_row(case: str) -> None:
+def test_every_gradient_equals_transformers_row_by_row(case: str) -> None:
     assert_as_exact(small_t5(**CASES[case]))
 
 
@@ -108,7 +108,7 @@ def precise_norm(self: Any, x: Tensor) -> Tensor:
     return normed
 
 
-def test_in_float64_all_agree_to_the_digits_of_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float64_results_agree_to_float64_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for the head, whose gradient is added up in fp32: what else differs in fp32 is rounding."""
     monkeypatch.setattr(MT5LayerNorm, "forward", precise_norm)
     net, rows = small_t5(**CASES["mt5"]).double(), random_rows()
@@ -130,7 +130,7 @@ def test_the_chunk_of_logits_does_not_matter(chunk: int) -> None:
     assert relative_error(whole(gradients_of(net, loss)), whole(expected)) <= 1e-5
 
 
-def test_an_mt5_does_not_scale_its_output_whatever_its_configuration_says() -> None:
+def test_an_mt5_never_scales_its_output() -> None:
     """One converted from a T5 may say so, and transformers does not look at it."""
     assert_as_exact(small_t5("mt5", scale_decoder_outputs=True))
 
@@ -196,7 +196,7 @@ def test_bf16_is_as_close_to_float64_as_autocast_is(case: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.float32, HALF])
-def test_a_step_by_torch_is_a_step_by_what_is_compiled(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_and_compiled_code_give_the_same_step(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout included, over two micro-batches."""
     found = []
     required(compiled.library(), "the compiled code")
@@ -221,7 +221,7 @@ def test_a_step_by_torch_is_a_step_by_what_is_compiled(kind: torch.dtype, monkey
     assert relative_error(another, gradient) < (1e-5 if kind == torch.float32 else 2e-2)
 
 
-def test_gradients_of_bf16_are_those_of_the_parameters_kind() -> None:
+def test_bf16_gradients_have_the_dtype_of_the_parameters() -> None:
     net = small_t5()
     found = gradients_of(net, packed(net, HALF).summed_loss(*random_rows()))
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
@@ -283,7 +283,7 @@ def replay(monkeypatch: pytest.MonkeyPatch, drawn: list[tuple[Kept, float]]) -> 
 
 @pytest.mark.parametrize("parts", FREEZES)
 @pytest.mark.parametrize("case", ["tied", "mt5"])
-def test_dropout_is_where_transformers_has_it_and_its_gradients_are_right(
+def test_dropout_is_where_transformers_has_it(
     case: str, parts: str, recorded: Callable[[Any], tuple[PackedT5, Recorded]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Transformers, in float64, is made to drop the very same elements: none is left over, none is missing."""
@@ -325,7 +325,7 @@ def varies(network: Any) -> bool:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_every_single_rate_is_obeyed(place: str) -> None:
+def test_every_dropout_rate_is_applied(place: str) -> None:
     net = small_t5()
     network = packed(net)
     assert not varies(network)
@@ -333,7 +333,7 @@ def test_every_single_rate_is_obeyed(place: str) -> None:
     assert varies(network)
 
 
-def test_all_places_of_transformers_were_tried() -> None:
+def test_every_dropout_of_transformers_was_tried() -> None:
     assert len(PLACES) == 2 * (1 + 2 * 4) + 2 * 2  # of each stack and block; of a decoder's block two more
 
 
@@ -364,12 +364,12 @@ def test_the_same_seed_gives_the_same_loss_and_gradient_to_the_last_bit() -> Non
     assert torch.equal(ours, theirs)
 
 
-def test_micro_batches_of_one_step_drop_differently() -> None:
+def test_micro_batches_of_a_step_have_different_dropout() -> None:
     network, rows = packed(small_t5(dropout_rate=0.3)), random_rows()
     assert network.summed_loss(*rows).item() != network.summed_loss(*rows).item()
 
 
-def test_losses_under_dropout_are_on_average_those_of_transformers() -> None:
+def test_the_mean_loss_under_dropout_is_transformers() -> None:
     """Means over many seeds, within five standard errors of their difference."""
     net, rows, means, errors = small_t5(dropout_rate=0.2), random_rows(((6, 4),)), [], []
     network = packed(net)
@@ -388,7 +388,7 @@ def test_losses_under_dropout_are_on_average_those_of_transformers() -> None:
     assert abs(means[0] - means[1]) <= 5 * sum(errors) ** 0.5
 
 
-def test_the_model_is_left_as_it_was() -> None:
+def test_a_step_leaves_the_models_mode_as_it_was() -> None:
     net = small_t5(dropout_rate=0.3)
     before = copy.deepcopy(net.state_dict())
     network = packed(net, HALF)
