@@ -1,9 +1,9 @@
 """Survey: `python -m engine.inspect` reports the contents of data files and a model, without torch and within limits.
 
 Runs in a process of its own because its input is untrusted: a file that makes a reader crash, hang or eat memory ends
-only this process. The request is one JSON object on standard input, the answer is lines of JSON on standard
-output: what is being read, how far it is, and finally the facts. Rows are tokenized into the token store that the
-training uses, so that nothing is read twice.
+only this process. A request is one JSON object on a line of standard input, its answer is lines of JSON on standard
+output: what is being read, how far it is, and finally the facts; then another request may follow. Rows are tokenized
+into the token store that the training uses, so that nothing is read twice.
 """
 
 import importlib.util
@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -26,6 +27,7 @@ from engine.contract import config as settings
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
+from engine.contract.processor import multiplies_bf16
 from engine.data import batching, journal
 from engine.data.batching import Lengths
 from engine.data.parquet_rows import RowSource
@@ -35,6 +37,7 @@ from engine.data.text_checks import Text, TextTally
 from engine.data.token_store import TokenStore, cut, encode, is_stored, open_store
 from engine.models import checksums, family_note, inspection, weightfile
 from engine.models.finite import require_numbers
+from engine.models.memory import Batch, MemoryPlan, batches
 from engine.process.heartbeat import end_with
 
 if TYPE_CHECKING:
@@ -105,7 +108,7 @@ def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, token
             "first": int(list(stores.values())[1].rows[int(both.argmax())]) if both.any() else -1,
         }
     if "train_file" in stores:
-        facts["steps"] = _steps(stores["train_file"], config, processes)
+        facts["steps"] = _steps(stores, config, processes)
     return facts
 
 
@@ -243,7 +246,8 @@ def _length_facts(store: TokenStore) -> dict[str, Any]:
     return facts
 
 
-def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, Any]:
+def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) -> dict[str, Any]:
+    store = stores["train_file"]
     everything = range(len(store))
     lengths = Lengths(store.lengths("prompt", everything), store.lengths("label", everything))
     batch = config.effective_batch(processes)
@@ -258,7 +262,17 @@ def _steps(store: TokenStore, config: RunConfig, processes: int) -> dict[str, An
         "prompt_tokens": int(lengths.prompt.sum()),
         "largest": [batching.padded_shape(places, lengths) for places in largest],
         "packed": [batching.packed_shape(places, lengths) for places in largest],
+        "generation": _generation(stores.get("validation_file"), config),
     }
+
+
+def _generation(store: TokenStore | None, config: RunConfig) -> tuple[int, int, int]:
+    """Rows of a batch of replies, and the most tokens of its prompts and its replies."""
+    limit = config.max_seq_len
+    prompt, label = (
+        limit if store is None else min(limit, int(store.whole_lengths(part).max())) for part in ("prompt", "label")
+    )
+    return config.eval_batch_rows, prompt, config.max_new_tokens or label
 
 
 def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
@@ -324,6 +338,22 @@ def model_facts(config: RunConfig) -> dict[str, Any]:
     return facts
 
 
+def memory_facts(config: RunConfig, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The predicted peaks of memory, once `model_facts`, the tokenizer's size and the steps are known."""
+    steps, on_gpu = request["steps"], bool(request["on_gpu"])
+    plan = MemoryPlan(
+        optimizer=config.optimizer,
+        loss_chunk_tokens=config.loss_chunk_tokens,
+        padded=batches(steps["largest"]),
+        packed=batches(steps["packed"]),
+        generation=Batch(*steps["generation"]),
+        model_file_bytes=int(request["model"]["weights_bytes"]),
+        bf16=config.mixed_precision != "fp32" and multiplies_bf16(),
+        on_gpu=on_gpu,
+    )
+    return asdict(inspection.predicted(request["model"], int(request["tokens"]), config.freeze, plan))
+
+
 def _require_generation(path: Path) -> None:
     """Raises InputError if a model's generation settings could not be saved again with it."""
     if "torch" not in sys.modules:
@@ -338,6 +368,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     config = settings.from_json(request["config"])
     if request["task"] == "model":
         return model_facts(config)
+    if request["task"] == "memory":
+        return memory_facts(config, request)
     if request["task"] in ("import", "columns", "demo", "demo-texts"):
         return _import(request)
     if request["task"] == "tokenizer":
@@ -404,16 +436,19 @@ def _repeat(doing: str, over: threading.Event) -> None:
 
 
 def main() -> int:
-    """Answers the request on standard input; 2 if it cannot be answered because of its input."""
-    request = json.load(sys.stdin.buffer)
-    end_with(int(request["asker"]))
-    limit_this_process()
-    try:
-        send(facts=answer(request))
-    except InputError as error:
-        send(facts=_error(error))
-        return error.exit_code
-    return 0
+    """Answers requests, one to a line of standard input; 2 if one cannot be answered because of its input."""
+    code, asker = 0, 0
+    for request in map(json.loads, sys.stdin.buffer):
+        if not asker:
+            asker = int(request["asker"])
+            end_with(asker)
+            limit_this_process()
+        try:
+            send(facts=answer(request))
+        except InputError as error:
+            send(facts=_error(error))
+            code = error.exit_code
+    return code
 
 
 if __name__ == "__main__":

@@ -56,11 +56,9 @@ def kinds() -> tuple[str, ...]:
     """The kinds of code that this processor runs, fastest first; none if it belongs to another family."""
     if platform.machine() == "aarch64":
         return ("neon",)
-    flags: set[str] = set()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        flags = set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
-    return tuple(kind for kind, needed in NEEDED.items() if needed <= flags)
+    from engine.contract.processor import flags  # not above: setup.py runs this file before the package exists
+
+    return tuple(kind for kind, needed in NEEDED.items() if needed <= flags())
 
 
 def fault() -> Fault | None:

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
+from engine.contract.memory import MemoryFacts
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
 from engine.models.family_note import described
 from engine.models.finite import same_content
 from engine.models.kinds import require_file, require_folder
+from engine.models.memory import MemoryPlan
 from engine.models.misfit import misfit
 from engine.models.sizes import check_sizes
 from engine.models.structure import require_file_of_text, tensors_in
+from engine.models.t5 import memory as t5_memory
 from engine.models.weightfile import (
     T5_NAMES,
     Tensor,
@@ -63,6 +66,16 @@ def describe(config: RunConfig) -> dict[str, Any]:
     _check_fit(path, tensors, settings)
     facts = _facts(settings, tensors, path.stat().st_size, config.freeze, {})
     return {**facts, "wrapper": wrapper}
+
+
+def predicted(facts: dict[str, Any], tokens: int, freeze: str, plan: MemoryPlan) -> MemoryFacts:
+    """The peaks of memory of a run with the model that `facts` describe and a tokenizer of so many tokens."""
+    if facts["settings"]["model_type"] not in T5_FAMILY:
+        return MemoryFacts()
+    if not facts["rows"]:  # the tokenizer determines a new model's embeddings
+        more = tokens * int(facts["settings"]["d_model"])
+        facts = facts | {"rows": tokens} | {name: facts[name] + more for name in ("parameters", "trained")}
+    return t5_memory.predicted(facts, freeze, plan)
 
 
 def unwrapped(tensors: Tensors, wanted: Iterable[str]) -> tuple[Tensors, str]:

@@ -3,6 +3,7 @@
 import torch
 
 from engine.contract.messages import Message
+from engine.contract.processor import multiplies_bf16
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[str, Message | None]:
@@ -16,8 +17,7 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[str, Message | 
 
 def _native_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+        return multiplies_bf16()
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return True

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from engine.contract.config import RunConfig, to_json
 from engine.contract.messages import InputError
@@ -52,43 +52,69 @@ def nothing(_setting: str, _done: int, _total: int) -> None:
 
 def ask(task: str, config: RunConfig, progress: Progress = nothing, **more: Any) -> dict[str, Any]:
     """The facts of a task, or {"error": …} if it cannot be done; raises ProbeDied."""
-    request = json.dumps({"task": task, "asker": os.getpid(), "config": to_json(config), **more}).encode()
-    with tempfile.TemporaryFile() as noise, tempfile.TemporaryFile() as given:
-        given.write(request)
-        given.seek(0)
-        child = subprocess.Popen(
-            COMMAND, stdin=given, stdout=subprocess.PIPE, stderr=noise, start_new_session=True, bufsize=0
+    with Inspector() as inspector:
+        return inspector.ask(task, config, progress, **more)
+
+
+class Inspector:
+    """A process of the engine that answers one question after another; it is killed when the block ends."""
+
+    def __enter__(self) -> Self:
+        """Starts the process."""
+        self._noise = tempfile.TemporaryFile()
+        self._partial = b""
+        self._child = subprocess.Popen(
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._noise,
+            start_new_session=True,
+            bufsize=0,
         )
-        try:
-            return _listen(child, progress, noise)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            if child.stdout:
-                child.stdout.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kills the process."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        for file in (self._child.stdin, self._child.stdout, self._noise):
+            if file is not None:
+                file.close()
+
+    def ask(self, task: str, config: RunConfig, progress: Progress = nothing, **more: Any) -> dict[str, Any]:
+        """The facts of a task, or {"error": …} if it cannot be done; raises ProbeDied."""
+        request = {"task": task, "asker": os.getpid(), "config": to_json(config), **more}
+        assert self._child.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has died, which is found below
+            _write_all(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
+        return self._listen(progress)
+
+    def _listen(self, progress: Progress) -> dict[str, Any]:
+        assert self._child.stdout
+        doing, heard = "", time.monotonic()
+        while True:
+            ready, _, _ = select.select([self._child.stdout], [], [], 1.0)
+            data = os.read(self._child.stdout.fileno(), 1 << 16) if ready else None
+            if data == b"":
+                raise _died(doing, self._child.wait(), _last_line(self._noise))
+            if data is None and time.monotonic() - heard > SILENT_SECONDS:
+                raise ProbeDied(doing, f"no answer for {SILENT_SECONDS:.0f} s", "crash")
+            if data:
+                heard = time.monotonic()
+                *lines, self._partial = (self._partial + data).split(b"\n")
+                for line in lines:
+                    said = _parsed(line)
+                    if "facts" in said:
+                        facts: dict[str, Any] = said["facts"]
+                        return facts
+                    doing = str(said.get("doing", doing))
+                    progress(doing, int(said.get("done", 0)), int(said.get("total", 0)))
 
 
-def _listen(child: "subprocess.Popen[bytes]", progress: Progress, noise: IO[bytes]) -> dict[str, Any]:
-    assert child.stdout
-    doing, partial, heard = "", b"", time.monotonic()
-    while True:
-        ready, _, _ = select.select([child.stdout], [], [], 1.0)
-        data = os.read(child.stdout.fileno(), 1 << 16) if ready else None
-        if data == b"":
-            raise _died(doing, child.wait(), _last_line(noise))
-        if data is None and time.monotonic() - heard > SILENT_SECONDS:
-            raise ProbeDied(doing, f"no answer for {SILENT_SECONDS:.0f} s", "crash")
-        if data:
-            heard = time.monotonic()
-            *lines, partial = (partial + data).split(b"\n")
-            for line in lines:
-                said = _parsed(line)
-                if "facts" in said:
-                    facts: dict[str, Any] = said["facts"]
-                    return facts
-                doing = str(said.get("doing", doing))
-                progress(doing, int(said.get("done", 0)), int(said.get("total", 0)))
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _parsed(line: bytes) -> Mapping[str, Any]:

@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract import exports
+from engine.contract.bounds import read_as
 from engine.contract.config import RunConfig, to_json
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
+from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir, refuse_unfinished
+from engine.contract.processor import multiplies_bf16
 from engine.contract.record import RunRecord
 from engine.contract.texts import Lang
 from sft_tui import rehearsal
 from sft_tui.machine import gpus
 from sft_tui.machine.host import HostReader
-from sft_tui.preflight import ask_engine, data, disk, machine, memory, missing, model
-from sft_tui.preflight.ask_engine import Progress
+from sft_tui.preflight import ask_engine, data, disk, machine, missing, model
+from sft_tui.preflight.ask_engine import Inspector, Progress
 from sft_tui.preflight.finding import ORDER, Finding, item, of_error
 from sft_tui.preflight.fix import Command, Set, Start, as_path, command_of
-from sft_tui.preflight.memory import MemoryPlan, MemoryPrediction, PaddedBatch
 from sft_tui.preflight.missing import DATA_FILES
 from sft_tui.preflight.remedy import CheckedRun, with_remedies
 from sft_tui.rehearsal import Rehearsal, applied, estimate
@@ -123,20 +125,21 @@ def check(
     config = request.config
     host = HostReader().read([], Path(config.output_dir))
     at_once = [*machine.findings(config, request.processes, request.start, host.memory_total), _precision(config)]
-    with ThreadPoolExecutor(2) as pool:
+    with Inspector() as inspector, ThreadPoolExecutor(2) as pool:
         asked = {
             "data": pool.submit(_asked, "data", config, progress, settings=DATA_FILES, processes=request.processes),
-            "model": pool.submit(_asked, "model", config, ask_engine.nothing),
+            "model": pool.submit(_answer, inspector, "model", config),
         }
         if partly is not None:
             partly(Report(sorted([*_folders(request), *at_once], key=lambda finding: ORDER[finding.level])))
         facts = {task: future.result() for task, future in asked.items()}
+        facts["memory"] = _memory_facts(inspector, config, facts["model"], facts["data"])
     findings: list[Finding] = []
     findings += _data(config, facts["data"], request.processes)
     tokenizer = facts["data"].get("tokenizer", {"error": {"code": "", "args": {}}})
     findings += _model(config, facts["model"], tokenizer)
     findings += [*_folders(request), *disk.unwritable(config, request.logs)]
-    prediction = on_gpu = None
+    peaks = MemoryFacts()
     steps = facts["data"].get("steps")
     if "error" not in facts["model"] and "died" not in facts["model"]:
         counts = model.counted(facts["model"], tokenizer)
@@ -146,9 +149,11 @@ def check(
         findings += disk.findings(config, need, request.logs, store)
         if "error" not in tokenizer:
             findings += model.lengths(config, facts["model"], facts["data"])
-        if steps and "error" not in tokenizer:
-            prediction, on_gpu, found = _memory(request, facts["model"], tokenizer, facts["data"])
-            findings += found
+    if "died" in facts["memory"]:
+        findings.append(_died(facts["memory"]["died"], config))
+    elif facts["memory"]:
+        peaks = read_as(MemoryFacts, facts["memory"])
+        findings += _memory(request, facts["model"], peaks)
     findings += at_once
     if steps:
         batch = config.effective_batch(request.processes)
@@ -161,7 +166,7 @@ def check(
     found = sorted(
         with_remedies(CheckedRun(config, request.but, found, pad, places)), key=lambda finding: ORDER[finding.level]
     )
-    return Report(found, facts, prediction, on_gpu, request.processes)
+    return Report(found, facts, peaks.host, peaks.device, request.processes)
 
 
 def rehearse_request(request: CheckRequest, progress: rehearsal.Progress) -> Rehearsal:
@@ -193,10 +198,11 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
 
 def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dict[str, Any]:
     """The answer of the engine's process, or {"died": …} if it ended without one."""
-    try:
-        return ask_engine.ask(task, config, progress, **more)
-    except ask_engine.ProbeDied as died:
-        how = {"doing": died.doing, "why": died.why, "cause": died.cause}
+    with Inspector() as inspector:
+        facts = _answer(inspector, task, config, progress, **more)
+    how = facts.get("died")
+    if how is None:
+        return facts
     if task == "data" and how["doing"] in DATA_FILES and more.get("tokenize", True):
         facts = _asked(task, config, progress, **more, tokenize=False)
         if "died" not in facts:  # the rows can be read: it was the tokenizer that failed on them
@@ -205,6 +211,16 @@ def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dic
             named = {"code": error.message.code, "args": dict(error.message.args)}
             return {**facts, "tokenizer": {"error": named}}
     return {"died": how}
+
+
+def _answer(
+    inspector: Inspector, task: str, config: RunConfig, progress: Progress = ask_engine.nothing, **more: Any
+) -> dict[str, Any]:
+    """The answer of a process of the engine, or {"died": …} if it ended without one."""
+    try:
+        return inspector.ask(task, config, progress, **more)
+    except ask_engine.ProbeDied as died:
+        return {"died": {"doing": died.doing, "why": died.why, "cause": died.cause}}
 
 
 def _died(died: Mapping[str, str], config: RunConfig) -> Finding:
@@ -246,31 +262,26 @@ def _folders(request: CheckRequest) -> Iterator[Finding]:
         yield Finding("warning", "export_kept", "export_state_dict", {"path": export, "best": str(output.best)})
 
 
-def _memory(
-    request: CheckRequest, facts: Mapping[str, Any], tokenizer: Mapping[str, Any], rows: Mapping[str, Any]
-) -> tuple[MemoryPrediction | None, MemoryPrediction | None, list[Finding]]:
-    """The memory that one rank needs on the machine and on its GPU, and the findings on both."""
-    config = request.config
-    shape = model.shape_of(config, facts, tokenizer)
-    if shape is None:
+def _memory_facts(
+    inspector: Inspector, config: RunConfig, facts: Mapping[str, Any], rows: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The answer on memory; {} if model, tokenizer or steps are not known."""
+    tokenizer = rows.get("tokenizer", {"error": {}})
+    if "error" in facts or "died" in facts or "error" in tokenizer or not rows.get("steps"):
+        return {}
+    known = {"model": facts, "tokens": tokenizer["tokens"], "steps": rows["steps"]}
+    return _answer(inspector, "memory", config, **known, on_gpu=_on_gpu())
+
+
+def _memory(request: CheckRequest, facts: Mapping[str, Any], peaks: MemoryFacts) -> Iterator[Finding]:
+    """The findings on the memory that one rank needs, on the machine and on its GPU."""
+    if peaks.host is None:
         family = {"family": facts["settings"]["model_type"]}
-        return None, None, [Finding("warning", "memory_unknown", "memory", family, (request.rehearse,))]
-    validation = rows["validation_file"]
-    limit = config.max_seq_len
-    longest = {part: min(limit, validation.get(part, {}).get("longest", limit)) for part in ("prompt", "label")}
-    plan = MemoryPlan(
-        optimizer=config.optimizer,
-        loss_chunk_tokens=config.loss_chunk_tokens,
-        largest=tuple(PaddedBatch(*batch) for batch in rows["steps"]["largest" if _on_gpu() else "packed"]),
-        generation=PaddedBatch(config.eval_batch_rows, longest["prompt"], config.max_new_tokens or longest["label"]),
-        model_file_bytes=facts["weights_bytes"],
-        bf16=config.mixed_precision != "fp32" and model.cpu_has_bf16(),
-    )
-    if _on_gpu():
-        device, prediction = memory.predict_on_gpu(shape, plan)
-        return prediction, device, [_host_memory(request, prediction), *_gpu_memory(request, device)]
-    prediction = memory.predict(shape, plan)
-    return prediction, None, [_host_memory(request, prediction)]
+        yield Finding("warning", "memory_unknown", "memory", family, (request.rehearse,))
+    else:
+        yield _host_memory(request, peaks.host)
+    if peaks.device is not None:
+        yield from _gpu_memory(request, peaks.device)
 
 
 def _on_gpu() -> bool:
@@ -349,5 +360,5 @@ def _same_batch(request: CheckRequest) -> int:
 
 def _precision(config: RunConfig) -> Finding:
     on_gpu = _on_gpu()
-    native = on_gpu or model.cpu_has_bf16()
+    native = on_gpu or multiplies_bf16()
     return model.precision_finding(config, native=native, device="cuda" if on_gpu else "cpu")

@@ -1,17 +1,14 @@
-"""Findings on model and tokenizer from the facts of the engine, and the model's shape for the memory prediction."""
+"""Findings on model and tokenizer from the facts of the engine."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
 from sft_tui.preflight.finding import Finding, of_error
-from sft_tui.preflight.memory import T5Shape
 
 Facts = Mapping[str, Any]
-T5_FAMILY = ("t5", "mt5")
 # The sources of checksums for a model's files.
 VERIFIED = {
     "sha256": ("; SHA-256 verified", "；SHA-256 已校验"),
@@ -19,7 +16,6 @@ VERIFIED = {
     "": ("", ""),
 }
 WRAPPED = ("; {} before the names of its weights is taken off", "；权重名前的 {} 已去掉")
-CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of /proc/cpuinfo, x86 and ARM
 
 
 def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
@@ -90,39 +86,6 @@ def counted(model: Facts, tokenizer: Facts) -> dict[str, int]:
         size = int(tokenizer["tokens"]) * int(model["settings"]["d_model"])
         counts = {"parameters": counts["parameters"] + size, "trained": counts["trained"] + size}
     return counts
-
-
-def shape_of(config: RunConfig, model: Facts, tokenizer: Facts) -> T5Shape | None:
-    """The model's shape for the prediction of memory; None for a family whose shape is unknown."""
-    settings = model["settings"]
-    if settings["model_type"] not in T5_FAMILY or "error" in tokenizer:
-        return None
-    parts = [part.strip() for part in config.freeze.split(",")]
-    return T5Shape(
-        vocabulary=int(model["rows"] or tokenizer["tokens"]),
-        d_model=int(settings["d_model"]),
-        d_kv=int(settings["d_kv"]),
-        d_ff=int(settings["d_ff"]),
-        heads=int(settings["num_heads"]),
-        encoder_layers=int(settings["num_layers"]),
-        decoder_layers=int(settings.get("num_decoder_layers") or settings["num_layers"]),
-        gated="gated" in str(settings.get("feed_forward_proj", "")),
-        tied=bool(settings.get("tie_word_embeddings", True)),
-        encoder_frozen="encoder" in parts,
-        decoder_frozen="decoder" in parts,
-        embeddings_frozen="embeddings" in parts,
-        **counted(model, tokenizer),
-    )
-
-
-def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies matrices in bf16 natively."""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-    return any(flag in flags.split() for flag in CPU_BF16)
 
 
 def precision_finding(config: RunConfig, *, native: bool, device: str) -> Finding:

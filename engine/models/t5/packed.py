@@ -23,10 +23,10 @@ from engine.models.t5 import layers
 from engine.models.t5.decoding import Decoding, greedy
 from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
 from engine.models.t5.layers import LayerSetting
+from engine.models.t5.memory import PREPACKED
 from engine.models.t5.modules import is_known
 from engine.process.world import World
 
-PREPACKED = 16 << 20  # bytes of a head that does not learn, up to which it stays prepacked from step to step
 SCORED = 2048  # tokens, beyond which products do not get faster
 
 

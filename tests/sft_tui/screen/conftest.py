@@ -9,6 +9,7 @@ from typing import Any
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record
+from engine.contract.memory import MemoryPrediction
 from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
@@ -19,7 +20,6 @@ from sft_tui.log import LogLine
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Set, Start
-from sft_tui.preflight.memory import MemoryPrediction
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
 from sft_tui.screen import launch_view, run_view, runs_view

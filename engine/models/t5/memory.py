@@ -7,10 +7,12 @@ attention score follows from the layers; the factors were fitted to runs of 11 M
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from engine.contract.memory import MemoryFacts, MemoryPrediction
+from engine.models.memory import MODELLING, RUNTIME, Batch, MemoryPlan
 
 FLOAT, HALF = 4, 2  # bytes; trained weights, their gradients and the optimizer's state are always fp32
-RUNTIME = 380_000_000  # Python with torch, accelerate, and transformers' tokenizers and configurations
-MODELLING = 20_000_000  # transformers' models, used for a new T5 and one with a head of its own
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
 # On the CPU, where a T5 is packed, layers keep what their backward pass needs in the dtype of the matrix products:
@@ -18,7 +20,7 @@ CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GP
 CROSS_KEPT = 2  # per prompt token, keys and values of each decoder layer
 TRANSIENT = 14  # floats of width d_model per token, for the layer being computed
 BLOCKS = 8_000_000  # logits in fp32, a few rows at a time
-PREPACKED = 16 << 20  # bytes; a frozen head up to this size has a second, prepacked copy
+PREPACKED = 16 << 20  # bytes of a head that does not learn, up to which a prepacked copy of it is kept too
 KEPT_FREE = {HALF: 1.15, FLOAT: 1.6}  # what allocators hold in addition, by bytes per number, fitted to runs
 
 # On a GPU everything is padded, and autocast keeps most of it in fp32: floats kept per token and layer, in multiples
@@ -53,38 +55,34 @@ class T5Shape:
     embeddings_frozen: bool
 
 
-@dataclass(frozen=True)
-class PaddedBatch:
-    """A padded micro-batch: rows, and its longest prompt and label in tokens."""
-
-    rows: int
-    prompt: int
-    label: int
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """What a run does with the model: `largest` are the micro-batches that may need the most, `file` is in bytes."""
-
-    optimizer: str
-    loss_chunk_tokens: int
-    largest: tuple[PaddedBatch, ...]
-    generation: PaddedBatch
-    model_file_bytes: int
-    bf16: bool = False
+def predicted(facts: Mapping[str, Any], freeze: str, plan: MemoryPlan) -> MemoryFacts:
+    """The peaks of a run with the T5 that `facts` describe, of a new one with its embeddings counted."""
+    shape = shape_of(facts, freeze)
+    if plan.on_gpu:
+        device, host = predict_on_gpu(shape, plan)
+        return MemoryFacts(host, device)
+    return MemoryFacts(predict(shape, plan))
 
 
-@dataclass(frozen=True)
-class MemoryPrediction:
-    """Bytes by purpose, and their sum; `phase` is when the peak is reached."""
-
-    items: Mapping[str, int]
-    phase: str
-
-    @property
-    def total(self) -> int:
-        """The sum."""
-        return sum(self.items.values())
+def shape_of(facts: Mapping[str, Any], freeze: str) -> T5Shape:
+    """The shape of the T5 that `facts` describe."""
+    settings, parts = facts["settings"], [part.strip() for part in freeze.split(",")]
+    return T5Shape(
+        vocabulary=int(facts["rows"]),
+        d_model=int(settings["d_model"]),
+        d_kv=int(settings["d_kv"]),
+        d_ff=int(settings["d_ff"]),
+        heads=int(settings["num_heads"]),
+        encoder_layers=int(settings["num_layers"]),
+        decoder_layers=int(settings.get("num_decoder_layers") or settings["num_layers"]),
+        gated="gated" in str(settings.get("feed_forward_proj", "")),
+        tied=bool(settings.get("tie_word_embeddings", True)),
+        parameters=int(facts["parameters"]),
+        trained=int(facts["trained"]),
+        encoder_frozen="encoder" in parts,
+        decoder_frozen="decoder" in parts,
+        embeddings_frozen="embeddings" in parts,
+    )
 
 
 def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
@@ -98,7 +96,7 @@ def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     # A model's file is mapped until its weights are copied; a new model is in memory before it is written down.
     loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.parameters}
     temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
-    kept = max([packed(shape, plan, batch) for batch in plan.largest], default=0)
+    kept = max([packed(shape, plan, batch) for batch in plan.packed], default=0)
     held = {"runtime": runtime, "weights": weights + casts, "optimizer": state}
     head = kind * shape.vocabulary * shape.d_model
     prepacked = head if shape.embeddings_frozen and head <= PREPACKED else 0
@@ -106,15 +104,10 @@ def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     # For generating, trained weights and the head also have prepacked copies.
     weights += casts + kind * shape.trained + head
     generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
-    return _largest({"training": training, "generating": generating, "loading": loading})
+    return MemoryPrediction.largest({"training": training, "generating": generating, "loading": loading})
 
 
-def _largest(phases: Mapping[str, Mapping[str, int]]) -> MemoryPrediction:
-    phase = max(phases, key=lambda name: sum(phases[name].values()))
-    return MemoryPrediction(phases[phase], phase)
-
-
-def packed(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
+def packed(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
     """Bytes that a packed micro-batch's forward pass keeps for the backward pass, or needs at one time without one."""
     kind = HALF if plan.bf16 else FLOAT
     inner, hidden = shape.heads * shape.d_kv, shape.d_ff * (3 if shape.gated else 1)
@@ -137,7 +130,7 @@ def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The same if everything is padded, under autocast."""
     weights, gradients = FLOAT * shape.parameters, FLOAT * shape.trained
     state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
-    kept = max([activations(shape, plan, batch) for batch in plan.largest], default=0)
+    kept = max([activations(shape, plan, batch) for batch in plan.padded], default=0)
     training = {
         "weights": weights,
         "gradients": gradients,
@@ -145,7 +138,7 @@ def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
         "activations": max(kept, int(TEMPORARIES * FLOAT * largest_trained(shape))),
     }
     generating = {"weights": weights, "optimizer": state, "cache": cache(shape, plan.generation, FLOAT)}
-    return _largest({"training": training, "generating": generating})
+    return MemoryPrediction.largest({"training": training, "generating": generating})
 
 
 def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, MemoryPrediction]:
@@ -162,7 +155,7 @@ def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, 
     return MemoryPrediction({"context": CUDA_CONTEXT, **device.items}, device.phase), MemoryPrediction(host, "loading")
 
 
-def activations(shape: T5Shape, plan: MemoryPlan, batch: PaddedBatch) -> int:
+def activations(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
     """Bytes that a padded micro-batch's forward pass keeps for the backward pass, or needs at one time without one."""
     wide = WIDE * shape.d_model + WIDE_FF * (GATED if shape.gated else 1) * shape.d_ff
     asked, answered = batch.rows * batch.prompt, batch.rows * batch.label
@@ -187,7 +180,7 @@ def largest_trained(shape: T5Shape) -> int:
     return max(table, shape.d_model * max(shape.d_ff, shape.heads * shape.d_kv))
 
 
-def cache(shape: T5Shape, batch: PaddedBatch, kind: int) -> int:
+def cache(shape: T5Shape, batch: Batch, kind: int) -> int:
     """Bytes of the keys and values of a generated batch, plus the logits of one token."""
     tokens = batch.rows * (batch.prompt + batch.label)
     keys = 2 * tokens * shape.decoder_layers * shape.heads * shape.d_kv
