@@ -12,19 +12,17 @@ from sft_tui import event_text, runs, starting, story
 from sft_tui.curves import METRICS
 from sft_tui.feed import LEVELS, Feed, FeedState
 from sft_tui.locale import say, status_name
-from sft_tui.screen import actions, run_view
-from sft_tui.screen.base import WHEEL_LINES, CanvasScreen
+from sft_tui.screen import actions, chart_panel, log_panel, run_view
+from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.ink import Line, filled
-from sft_tui.screen.run_view import Look, RunView
+from sft_tui.screen.run_contents import RunView, Selection
+from sft_tui.screen.run_layout import ALL, PAGES, PANELS, Area, Scroll
 from sft_tui.text import safe
 
 QUIET_SECONDS = 5.0  # without a key; after that the user is assumed to be only watching
 OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page")  # actions that need the run's state
-OF_PANEL = {
-    **dict.fromkeys(("metric", "log_scale", "zoom_in", "zoom_out", "pan_left", "pan_right", "tail"), "chart"),
-    **dict.fromkeys(("search", "level"), "log"),
-}  # actions whose effect is visible in one panel only
+OF_PANEL = {action: name for name, panel in PANELS.items() for action in panel.actions}
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, to leave time to other threads
 
 
@@ -36,7 +34,7 @@ class RunScreen(CanvasScreen):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.about = name
-        self.look = Look()
+        self.selection = Selection()
         self.latest: FeedState | None = None
         self.fault = ""
         self._first_size = 0
@@ -73,13 +71,13 @@ class RunScreen(CanvasScreen):
 
     def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out: the run's state is unknown or unsuitable, or its panel is hidden."""
-        lang, latest, page = self.services.options.lang, self.latest, self.look.page
+        lang, latest, page = self.services.options.lang, self.latest, self.selection.page
         if name not in (*OF_RUN, *OF_PANEL):
             return ""
         if latest is None:
             return self.fault or InputError("run_unread", name=self.about).message.text(lang)
         panel = OF_PANEL.get(name, page)
-        if page not in ("all", panel):
+        if page not in (ALL, panel):
             return say(f"ui_no_{panel}", lang)
         return self._refusal(name, latest.run)
 
@@ -111,12 +109,12 @@ class RunScreen(CanvasScreen):
     def _keep_place(self, before: FeedState, now: FeedState) -> None:
         """Keeps a scrolled-back view in place while the run continues."""
         lines = 0
-        if self.look.log_back:
-            was = run_view.shown_lines(self._shown(before))
-            last = was[max(0, len(was) - 1 - self.look.log_back)].number
-            lines = sum(line.number > last for line in run_view.shown_lines(self._shown(now))) - self.look.log_back
-        steps = now.curves.of[self.look.metric].last - before.curves.of[self.look.metric].last
-        self.look = self.look.kept(lines, max(0, steps))
+        if self.selection.log_back:
+            was, back = log_panel.shown_lines(self._shown(before)), self.selection.log_back
+            last = was[max(0, len(was) - 1 - back)].number
+            lines = sum(line.number > last for line in log_panel.shown_lines(self._shown(now))) - back
+        steps = now.curves.of[self.selection.metric].last - before.curves.of[self.selection.metric].last
+        self.selection = self.selection.kept(lines, max(0, steps))
 
     def _over(self, run: runs.Run) -> None:
         """Rings the bell, and shows what comes after a half of the demo."""
@@ -162,97 +160,98 @@ class RunScreen(CanvasScreen):
         self._first_size = max(self._first_size, latest.behind)
         read = 1 - latest.behind / self._first_size if latest.behind else 1.0
         shown = self._shown(latest, read)
-        if self.look.log_back:
-            back = min(self.look.log_back, run_view.most_back(shown, width, height))
-            self.look = replace(self.look, log_back=back)
-        return run_view.draw(replace(shown, look=self.look), width, height)
+        if self.selection.log_back:
+            most = run_view.most_back(shown, width, height)
+            if most is not None:
+                self.selection = replace(self.selection, log_back=min(self.selection.log_back, most))
+        return run_view.draw(replace(shown, selection=self.selection), width, height)
 
     def _shown(self, latest: FeedState, read: float = 1.0) -> RunView:
-        options = self.services.options
-        now = time.time()
-        return RunView(
-            latest.run, latest.curves, latest.log, self.look, options.ink, options.lang, read, now, latest.earlier
-        )
+        run, curves, log, how = latest.run, latest.curves, latest.log, self.services.options
+        return RunView(run, curves, log, self.selection, how.ink, how.lang, read, time.time(), latest.earlier)
 
     @property
     def _steps(self) -> int:
-        return max(1, self.latest.curves.of[self.look.metric].last) if self.latest else 1
+        return max(1, self.latest.curves.of[self.selection.metric].last) if self.latest else 1
 
     def do_metric(self) -> None:
         """Shows the next curve."""
-        self.look = self.look.next("metric", list(METRICS))
+        self.selection = self.selection.next("metric", list(METRICS))
 
     def do_log_scale(self) -> None:
         """Switches between logarithmic and linear."""
-        self.look = replace(self.look, log_scale=not self.look.log_scale)
+        self.selection = replace(self.selection, log_scale=not self.selection.log_scale)
 
     def do_zoom_in(self) -> None:
         """Shows fewer steps."""
-        grain = self.latest.curves.of[self.look.metric].width if self.latest else 1
-        self.look = self.look.zoomed(0.5, self._steps, grain)
+        self._scroll(chart_panel.zoom, -1)
 
     def do_zoom_out(self) -> None:
         """Shows more steps."""
-        self.look = self.look.zoomed(2.0, self._steps)
+        self._scroll(chart_panel.zoom, 1)
 
     def do_pan_left(self) -> None:
         """Moves to earlier steps."""
-        self.look = self.look.panned(1, self._steps)
+        self.selection = self.selection.panned(1, self._steps)
 
     def do_pan_right(self) -> None:
         """Moves to later steps."""
-        self.look = self.look.panned(-1, self._steps)
+        self.selection = self.selection.panned(-1, self._steps)
 
     def do_tail(self) -> None:
         """Shows the newest steps, or all."""
-        window = 0 if self.look.window else min(self._steps, 200)
-        self.look = replace(self.look, window=window, back=0)
+        window = 0 if self.selection.window else min(self._steps, 200)
+        self.selection = replace(self.selection, window=window, back=0)
 
     def do_level(self) -> None:
         """Shows another level of the log."""
-        self.look = replace(self.look.next("level", LEVELS), log_back=0)
+        self.selection = replace(self.selection.next("level", LEVELS), log_back=0)
 
     def do_search(self) -> None:
         """Asks for the text to search."""
-        self.ask(Question(say("ui_search", self.services.options.lang), self._searched, typed=self.look.search))
+        self.ask(Question(say("ui_search", self.services.options.lang), self._searched, typed=self.selection.search))
 
     def _searched(self, words: str) -> None:
-        self.look = replace(self.look, search=words, log_back=0)
+        self.selection = replace(self.selection, search=words, log_back=0)
 
     def do_page(self) -> None:
         """Shows another panel."""
-        self.look = self.look.next("page", run_view.PAGES)
+        self.selection = self.selection.next("page", PAGES)
 
     def move(self, by: int) -> None:
-        """Scrolls the log, or moves from sample to sample."""
-        if self.latest is not None:
-            lines = len(run_view.shown_lines(self._shown(self.latest)))
-            self.look = self.look.moved(by, lines, len(self.latest.run.state.samples))
+        """Scrolls the panel that fills the screen, or the log if all are shown."""
+        self._scroll(PANELS["log" if self.selection.page == ALL else self.selection.page].keys, by)
+
+    def _scroll(self, scroll: Scroll | None, by: int) -> None:
+        if scroll is not None and self.latest is not None:
+            self.selection = scroll(self._shown(self.latest), by)
 
     def do_back(self) -> None:
         """Clears the search of the log if there is one; else leaves this screen."""
-        if self.look.search:
+        if self.selection.search:
             self._searched("")
         else:
             self.services.back()
 
-    def _panel_at(self, x: int, y: int) -> str:
+    def _area_at(self, x: int, y: int) -> Area | None:
+        if self.latest is None:
+            return None
         width, height = self.app.size
-        return run_view.panel_at(self.look, width, height - 1, x, y)
+        return run_view.area_at(self._shown(self.latest), width, height - 1, x, y)
 
     def clicked(self, x: int, y: int) -> None:
         """Makes the clicked panel fill the screen, or shows all panels again if it already does."""
-        page = self._panel_at(x, y)
-        self.look = replace(self.look, page="all" if self.look.page != "all" else page)
-        self.draw()
+        area = self._area_at(x, y)
+        if area is not None:
+            self.selection = replace(self.selection, page=ALL if self.selection.page != ALL else area.name)
+            self.draw()
 
     def wheeled(self, x: int, y: int, by: int) -> None:
-        """Zooms the chart, or scrolls samples or log."""
-        if self._panel_at(x, y) == "chart":
-            self.do("zoom_out" if by > 0 else "zoom_in")
-        else:
-            self.move(by if self.look.page == "samples" else by * WHEEL_LINES)
-        self.draw()
+        """Zooms or scrolls the panel under the wheel."""
+        area = self._area_at(x, y)
+        if area is not None:
+            self._scroll(area.panel.wheel, by)
+            self.draw()
 
     def do_copy(self) -> None:
         """Copies the certificate, or the visible log."""
@@ -262,7 +261,7 @@ class RunScreen(CanvasScreen):
         if end is not None and not self.latest.run.alive:
             words = "\n".join(line for _, line in event_text.ended_lines(end, self.services.options.lang))
         else:
-            words = "\n".join(f"{line.at} {line.text}" for line in run_view.matching(self.latest.log, self.look))
+            words = "\n".join(f"{line.at} {line.text}" for line in log_panel.matching(self.latest.log, self.selection))
         self.copy(words)
 
     def _current_run(self) -> runs.Run:

@@ -35,6 +35,7 @@ from sft_tui.history import Follower
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run, look
 from sft_tui.screen import run_view
+from sft_tui.screen.run_contents import RunView, Selection
 from tests.catalogues import MESSAGES
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.test_output import HOSTILE, obeyed
@@ -304,7 +305,7 @@ def shown(files: Files, lang: Lang) -> str:
         out.writelines([listing.status_line(state, lang), *listing.table([state], lang)])
         json.dumps(state.to_json())
     curves = follower.curves
-    lines = run_view.draw(run_view.RunView(ended, curves, [], lang=lang), 100, 30)
+    lines = run_view.draw(RunView(ended, curves, [], lang=lang), 100, 30)
     out.writelines(text for line in lines for text, _ in line)
     return out.getvalue()
 
@@ -460,7 +461,7 @@ def test_no_extreme_value_of_an_event_makes_a_viewer_raise(files: Files, kind: s
             run = Run(files.run_dir, asked, state, alive)
             out.writelines([listing.status_line(run, lang), *listing.table([run], lang), json.dumps(run.to_json())])
         if count % 4 == 0:
-            drawn = run_view.draw(run_view.RunView(run, curves, [], lang=lang), 100, 30)
+            drawn = run_view.draw(RunView(run, curves, [], lang=lang), 100, 30)
             out.writelines(text for line in drawn for text, _ in line)
         assert not obeyed(out.getvalue()), body
 
@@ -520,7 +521,7 @@ def test_a_screen_shows_foreign_log_lines_harmlessly(files: Files, lang: Lang) -
     feed.poll()
     shot = feed.latest()
     assert shot is not None
-    view = run_view.RunView(shot.run, shot.curves, shot.log, run_view.Look(level="all"), lang=lang)
+    view = RunView(shot.run, shot.curves, shot.log, Selection(level="all"), lang=lang)
     for width, height in ((80, 24), (160, 60)):
         drawn = "".join(text for line in run_view.draw(view, width, height) for text, _ in line)
         assert not obeyed(drawn)

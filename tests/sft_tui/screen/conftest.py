@@ -22,8 +22,9 @@ from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Set, Start
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
-from sft_tui.screen import launch_view, run_view, runs_view
+from sft_tui.screen import launch_view, runs_view
 from sft_tui.screen.ink import Line
+from sft_tui.screen.run_contents import RunView, Selection
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
@@ -100,9 +101,9 @@ KILLED = events.RunEnded(
 )  # fmt: skip
 
 
-def run_screen(lang: Lang = "en", ended: events.RunEnded | None = None, **look: Any) -> run_view.RunView:
+def run_screen(lang: Lang = "en", ended: events.RunEnded | None = None, **selected: Any) -> RunView:
     run, curves = run_of(story(ended), alive=ended is None)
-    return run_view.RunView(run, curves, LOG, run_view.Look(**look), lang=lang)
+    return RunView(run, curves, LOG, Selection(**selected), lang=lang)
 
 
 FINDINGS = [

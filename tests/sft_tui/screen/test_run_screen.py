@@ -144,9 +144,9 @@ def test_one_key_shows_the_beginning_of_the_log(tmp_path: Path, monkeypatch: pyt
         await pilot.press("tab", "tab", "tab", "home")
         assert "Configuration sft-small" in shown(screen)
         assert "checkpoint of step 20 " in shown(screen)
-        back = screen.look.log_back
+        back = screen.selection.log_back
         await pilot.press("down")
-        assert screen.look.log_back == back - 1  # the first page ends where it is full
+        assert screen.selection.log_back == back - 1  # the first page ends where it is full
         await pilot.press("slash", *"step 150 ", "enter")
         assert "checkpoint of step 150 saved" in shown(screen)
         await pilot.press("slash", "ctrl+u", *"nowhere", "enter")
@@ -166,7 +166,7 @@ def test_the_beginning_of_the_log_stays_while_the_run_continues(
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         await pilot.press("tab", "tab", "tab", "v", "home")
-        assert screen.look.level == "all"
+        assert screen.selection.level == "all"
         assert "Configuration sft-small" in shown(screen)
         assert "1/100 " in shown(screen)
         writer = EventWriter(run_dir.events, "rank0", 1)
@@ -179,7 +179,7 @@ def test_the_beginning_of_the_log_stays_while_the_run_continues(
         await pilot.press("end", *["pageup"] * 3)
         assert "steps left out" in shown(screen)
         await pilot.press("v", "home")
-        assert screen.look.level == "warnings"
+        assert screen.selection.level == "warnings"
         assert "Configuration sft-small" not in shown(screen)
 
     play("mine-1", steps)

@@ -17,9 +17,9 @@ from engine.contract.texts import Lang
 from sft_tui.listing import COLUMNS
 from sft_tui.locale import say
 from sft_tui.log import Earlier, Gap, LogLine
-from sft_tui.screen import help_view, launch_view, run_view, runs_view
+from sft_tui.screen import chart_panel, help_view, launch_view, log_panel, run_view, runs_view, samples_panel
 from sft_tui.screen.ink import Ink, Line, columns
-from sft_tui.screen.run_view import Look
+from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import (
@@ -101,17 +101,18 @@ HOSTILE: st.SearchStrategy[events.Event] = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(
     told=st.lists(HOSTILE, max_size=12), width=WIDTHS, height=HEIGHTS, name=ANYTHING, alive=st.booleans(),
-    log=st.lists(ANYTHING, max_size=6), look=st.sampled_from([
-        Look(), Look(log_scale=True), Look(window=16, back=3), Look(page="log", level="all"), Look(page="machine"),
-        Look(page="samples"), Look(metric="padding"), Look(metric="lr", log_scale=True), Look(search="[/x]"),
+    log=st.lists(ANYTHING, max_size=6), selection=st.sampled_from([
+        Selection(), Selection(log_scale=True), Selection(window=16, back=3), Selection(page="log", level="all"),
+        Selection(page="machine"), Selection(page="samples"), Selection(metric="padding"),
+        Selection(metric="lr", log_scale=True), Selection(search="[/x]"),
     ]),
 )  # fmt: skip
 def test_any_stream_is_shown_without_escapes(
-    told: list[events.Event], width: int, height: int, name: str, alive: bool, log: list[str], look: Look
+    told: list[events.Event], width: int, height: int, name: str, alive: bool, log: list[str], selection: Selection
 ) -> None:
     run, curves = run_of(iter(told), alive=alive, name="run-" + name.replace("/", "_").replace("\0", "_"))
     lines = [LogLine("00:00:00", "note", safe(text)) for text in log]
-    shown = run_view.draw(run_view.RunView(run, curves, lines, look), width, height)
+    shown = run_view.draw(RunView(run, curves, lines, selection), width, height)
     exact(shown, width, height)
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in plain(shown).replace("\n", ""))
 
@@ -129,7 +130,7 @@ def test_the_certificate_replaces_the_bars() -> None:
 def test_low_memory_is_marked() -> None:
     tight = events.Host(16_000_000_000, 600_000_000, [9_000_000_000], 99.0, 1)
     run, curves = run_of(iter([STARTED, PLAN, tight]))
-    assert "! 600.00 MB" in plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
+    assert "! 600.00 MB" in plain(run_view.draw(RunView(run, curves, []), 120, 39))
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -144,20 +145,20 @@ def test_missing_gpu_readings_are_dashes() -> None:
     absent = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: not supported")
     told = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
     run, curves = run_of(iter(told))
-    assert "-/- GB" in plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
+    assert "-/- GB" in plain(run_view.draw(RunView(run, curves, []), 120, 39))
 
 
 def test_each_of_many_gpus_has_a_line() -> None:
     eight = [events.Gpu(index, f"card {index}", {"utilization": "50"}) for index in range(8)]
     run, curves = run_of(iter([STARTED, PLAN, events.Host(16, 8, [1] * 8, 5.0, 1), *eight]))
-    shown = plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
+    shown = plain(run_view.draw(RunView(run, curves, []), 120, 39))
     assert all(f"GPU {index}     50 %" in shown for index in range(8))
 
 
 def test_memory_shows_the_trend_and_each_ranks_share() -> None:
     told = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
     run, curves = run_of(iter([STARTED, PLAN, *told]))
-    shown = plain(run_view.draw(run_view.RunView(run, curves, []), 120, 39))
+    shown = plain(run_view.draw(RunView(run, curves, []), 120, 39))
     assert "8.0/16.0 GB ▁▁▂▂▃▃▄▄" in shown
     assert "4.00 GB  25 % ████████" in shown
 
@@ -166,29 +167,29 @@ def test_memory_shows_the_trend_and_each_ranks_share() -> None:
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_no_figure_is_left_out_at_the_usual_sizes(width: int, height: int, lang: Lang) -> None:
     run, curves = run_of(iter([STARTED, PLAN, step(9, loss=12.3456, grad_norm=1234.5, lr=1e-5), EVAL]))
-    shown = plain(run_view.draw(run_view.RunView(run, curves, [], lang=lang), width, height - 1))
+    shown = plain(run_view.draw(RunView(run, curves, [], lang=lang), width, height - 1))
     assert {"en": "pad 10 %", "zh": "填充 10 %"}[lang] in shown
     assert "12.346" in shown
 
 
 @pytest.mark.parametrize(("by", "window"), [(0.5, 50), (2.0, 0)])
 def test_zooming_halves_and_doubles_what_is_shown(by: float, window: int) -> None:
-    assert Look().zoomed(by, 100).window == window
+    assert Selection().zoomed(by, 100).window == window
 
 
 def test_panning_stays_within_the_run() -> None:
-    look = Look(window=40)
+    look = Selection(window=40)
     for _ in range(20):
         look = look.panned(1, 100)
     assert look.back == 60
     for _ in range(20):
         look = look.panned(-1, 100)
     assert look.back == 0
-    assert Look().panned(1, 100) == Look()
+    assert Selection().panned(1, 100) == Selection()
 
 
 def test_zooming_ends_at_the_resolution_of_the_curve() -> None:
-    look = Look()
+    look = Selection()
     for _ in range(30):
         look = look.zoomed(0.5, 1_000_000, grain=512)
     assert look.window == 16 * 512
@@ -197,45 +198,37 @@ def test_zooming_ends_at_the_resolution_of_the_curve() -> None:
 def test_a_scrolled_back_log_does_not_jump() -> None:
     run, curves = run_of(story())
     log = [LogLine("00:00:00", "note", f"line {n}") for n in range(60)]
-    back = Look(page="log", log_back=20)
-    before = plain(run_view.draw(run_view.RunView(run, curves, log, back), 80, 23))
+    back = Selection(page="log", log_back=20)
+    before = plain(run_view.draw(RunView(run, curves, log, back), 80, 23))
     more = [*log, *(LogLine("00:00:01", "note", f"line {n}") for n in range(60, 67))]
-    after = plain(run_view.draw(run_view.RunView(run, curves, more, back.kept(7, 0)), 80, 23))
+    after = plain(run_view.draw(RunView(run, curves, more, back.kept(7, 0)), 80, 23))
     assert before.replace("20 back", "27 back") == after
-    assert Look().kept(7, 7) == Look()
-    assert Look(window=40, back=10).kept(0, 5).back == 15
-    assert Look(window=40).kept(0, 5).back == 0
+    assert Selection().kept(7, 7) == Selection()
+    assert Selection(window=40, back=10).kept(0, 5).back == 15
+    assert Selection(window=40).kept(0, 5).back == 0
 
 
 def test_a_full_screen_log_shows_long_lines_whole() -> None:
     run, curves = run_of(story())
     log = [LogLine("00:00:00", "error", "为什么 " * 40 + "the-end"), LogLine("00:00:01", "note", "next")]
-    assert "the-end" in plain(run_view.draw(run_view.RunView(run, curves, log, Look(page="log")), 120, 39))
-    assert "the-end" not in plain(run_view.draw(run_view.RunView(run, curves, log, Look()), 120, 39))
+    assert "the-end" in plain(run_view.draw(RunView(run, curves, log, Selection(page="log")), 120, 39))
+    assert "the-end" not in plain(run_view.draw(RunView(run, curves, log, Selection()), 120, 39))
 
 
 def test_full_screen_samples_can_be_paged_to_the_last() -> None:
     view = run_screen(page="samples")
     first = plain(run_view.draw(view, 80, 23))
     assert "1/2" in first
-    look = view.look.moved(10, 0, 2)
-    assert "2/2" in plain(run_view.draw(dataclasses.replace(view, look=look), 80, 23))
-    assert look.moved(-10, 0, 2).sample == 0
-
-
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_a_click_finds_its_panel(width: int, height: int) -> None:
-    lines = plain(run_view.draw(run_screen(), width, height - 1)).splitlines()
-    for title, panel in (("┌ Loss", "chart"), ("┌ Log", "log"), ("┌ Machine", "machine"), ("┌ Samples", "samples")):
-        found = [(line.index(title), y) for y, line in enumerate(lines) if title in line]
-        assert all(run_view.panel_at(Look(), width, height - 1, x + 1, y + 1) == panel for x, y in found)
+    last = dataclasses.replace(view, selection=samples_panel.scroll(view, 10))
+    assert "2/2" in plain(run_view.draw(last, 80, 23))
+    assert samples_panel.scroll(last, -10).sample == 0
 
 
 @pytest.mark.parametrize(
     ("step", "total", "last"), [(1, 939, 64), (65, 939, 128), (600, 939, 939), (10, 20, 20), (9, 0, 64)]
 )
 def test_the_axis_of_a_growing_run_rarely_changes(step: int, total: int, last: int) -> None:
-    assert run_view.edge(step, total) == last
+    assert chart_panel.edge(step, total) == last
 
 
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
@@ -346,11 +339,12 @@ def log_of(count: int) -> list[LogLine]:
 def test_the_beginning_of_the_log_fills_a_page(page: str, width: int, height: int) -> None:
     view = dataclasses.replace(run_screen(page=page), log=log_of(300))
     back = run_view.most_back(view, width, height - 1)
-    first = dataclasses.replace(view, look=dataclasses.replace(view.look, log_back=back))
+    assert back is not None
+    first = dataclasses.replace(view, selection=dataclasses.replace(view.selection, log_back=back))
     shown = plain(run_view.draw(first, width, height - 1))
-    _, rows = run_view.log_room(view, width, height - 1)
+    (rows,) = [area.inside[1] for area in run_view.areas_of(view, width, height - 1) if area.name == "log"]
     assert [number for number in range(1, 301) if f"line {number}." in shown] == list(range(1, rows + 1))
-    one_less = dataclasses.replace(view, look=dataclasses.replace(view.look, log_back=back - 1))
+    one_less = dataclasses.replace(view, selection=dataclasses.replace(view.selection, log_back=back - 1))
     assert "line 1." not in plain(run_view.draw(one_less, width, height - 1))
 
 
@@ -359,7 +353,7 @@ def test_lines_left_out_of_the_log_are_marked() -> None:
     first = [LogLine("09:14:07", "step", f"{number}/100", number) for number in (1, 2)]
     earlier = Earlier(Gap(412, 3), Gap(94_120, 90), 0.34)
     view = dataclasses.replace(run_screen(page="log", level="all"), log=[*first, *steps], earlier=earlier)
-    lines = [line.text for line in run_view.shown_lines(view)]
+    lines = [line.text for line in log_panel.shown_lines(view)]
     assert lines[:3] == ["… reading what is before, 34 %", "1/100", "2/100"]
     gaps = [
         "… 412 lines left out: see `sft-tui logs sft-small-3`",
@@ -367,8 +361,8 @@ def test_lines_left_out_of_the_log_are_marked() -> None:
     ]
     assert sorted(lines[3:5]) == gaps
     assert lines[5] == "90/100"
-    notes = dataclasses.replace(view, look=dataclasses.replace(view.look, level="notes"))
-    assert [line.text for line in run_view.shown_lines(notes)] == [lines[0], gaps[0]]
+    notes = dataclasses.replace(view, selection=dataclasses.replace(view.selection, level="notes"))
+    assert [line.text for line in log_panel.shown_lines(notes)] == [lines[0], gaps[0]]
 
 
 def test_a_search_that_finds_nothing_says_so() -> None:
@@ -378,10 +372,10 @@ def test_a_search_that_finds_nothing_says_so() -> None:
     assert "没有含“confguration”的行。" in plain(run_view.draw(view, 80, 23))
 
 
-def curve_screen(metric: str, **step_values: Any) -> run_view.RunView:
+def curve_screen(metric: str, **step_values: Any) -> RunView:
     told = [STARTED, PLAN, *(step(number, lr=1e-3 / number, **step_values) for number in range(1, 30))]
     run, curves = run_of(iter(told))
-    return run_view.RunView(run, curves, [], run_view.Look(metric=metric, page="chart"))
+    return RunView(run, curves, [], Selection(metric=metric, page="chart"))
 
 
 def test_a_run_without_padding_says_so() -> None:
@@ -403,14 +397,14 @@ def test_the_learning_rate_is_one_true_curve() -> None:
     assert highest == 1  # its first value is its highest: a smoothed curve lies below it
 
 
-def chart_rows(view: run_view.RunView) -> list[Line]:
-    return run_view.chart_panel(view, 80, 20)[:-2]
+def chart_rows(view: RunView) -> list[Line]:
+    return chart_panel.draw(view, 80, 20)[:-2]
 
 
 @pytest.mark.parametrize(("lang", "word"), [("en", "reading"), ("zh", "读取中")])
 def test_a_log_still_being_read_shows_no_state(lang: Lang, word: str) -> None:
     run, curves = run_of(story(), alive=False)
-    shown = plain(run_view.draw(run_view.RunView(run, curves, [], lang=lang, reading=0.5), 120, 39)).splitlines()[0]
+    shown = plain(run_view.draw(RunView(run, curves, [], lang=lang, reading=0.5), 120, 39)).splitlines()[0]
     assert word in shown
     assert "starting" not in shown
     assert "✓" not in shown

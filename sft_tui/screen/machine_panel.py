@@ -1,16 +1,14 @@
-"""The machine of a run as a pure function: memory and its limit, and a part for each GPU, or for the processor."""
+"""The panel with the machine of a run: memory and its limit, and a part for each GPU, or for the processor."""
 
 import math
-from dataclasses import dataclass
 
 from rich.cells import set_cell_size
 
 from engine.contract import events
 from engine.contract.texts import Lang
-from sft_tui.curves import Curves
 from sft_tui.locale import say
-from sft_tui.run_state import RunState
-from sft_tui.screen.ink import Line, bar, columns, fit, frame, spark
+from sft_tui.screen.ink import Line, bar, columns, filled, fit, frame, spark
+from sft_tui.screen.run_contents import RunView
 from sft_tui.text import safe, size
 
 LABEL = 9  # columns of a name
@@ -20,36 +18,27 @@ GPU_LINES = 3
 BAR = 9  # columns; so that a GPU fits into the panel on a screen of 120 columns
 
 
-@dataclass(frozen=True)
-class Machine:
-    """The readings of the machine, and the language to show them in."""
-
-    state: RunState
-    curves: Curves
-    lang: Lang
-
-
-def panel(known: Machine, width: int, height: int) -> list[Line]:
+def draw(view: RunView, width: int, height: int) -> list[Line]:
     """Everything in a box; a GPU takes one line if there is no room for its own part."""
     room = width - 4
-    lines = _memory(known, room)
-    below = _disk(known)
-    gpus = known.state.gpus
+    lines = _memory(view, room)
+    below = _disk(view)
+    gpus = view.state.gpus
     if gpus and len(lines) + len(below) + GPU_LINES * len(gpus) <= height - 2:
-        lines += [line for gpu in gpus for line in _gpu_part(gpu, known.lang, room)]
+        lines += [line for gpu in gpus for line in _gpu_part(gpu, view.lang, room)]
     elif gpus:
         lines += [fit(_gpu_line(gpu), room) for gpu in gpus]
-    elif known.state.host is not None:
-        lines += [_rule([("CPU", "head")], room), _load(known.lang, known.state.host.cpu_percent, room)]
-    return frame([(say("ui_machine", known.lang), "head")], [*lines, *below], width, height)
+    elif view.state.host is not None:
+        lines += [_rule([("CPU", "head")], room), _load(view.lang, view.state.host.cpu_percent, room)]
+    return frame([(say("ui_machine", view.lang), "head")], [*lines, *below], width, height)
 
 
-def brief(known: Machine, width: int) -> list[Line]:
-    """The same in two lines: memory with the ranks' memory, and the GPUs or the processor."""
-    state, lang = known.state, known.lang
+def brief(view: RunView, width: int, height: int) -> list[Line]:
+    """The same in one or two lines: memory with the ranks' memory; the GPUs, or the processor."""
+    state, lang = view.state, view.lang
     if state.host is None:
-        return [[(say("ui_no_readings", lang), "dim")], []]
-    first = _host(known, 0)
+        return filled([[(say("ui_no_readings", lang), "dim")]], width, height)
+    first = _host(view, 0)
     for rank, memory in enumerate(state.host.rank_memory[:MOST_RANKS]):
         part: Line = [(f"  {say('ui_rank', lang)} {rank} ", "dim"), (size(memory), "")]
         if columns(first) + columns(part) <= width:
@@ -60,27 +49,27 @@ def brief(known: Machine, width: int) -> list[Line]:
         if columns(second) + columns(part) <= width:
             second += part
     if not state.gpus:
-        second = _processor(known)
-    return [fit(first, width), fit(second, width)]
+        second = _processor(view)
+    return filled([first, second], width, height)
 
 
-def _memory(known: Machine, width: int) -> list[Line]:
+def _memory(view: RunView, width: int) -> list[Line]:
     """Memory of the machine and of each rank, with trends and the ranks' shares of the machine's memory."""
-    host, lang = known.state.host, known.lang
+    host, lang = view.state.host, view.lang
     if host is None:
         return [[(say("ui_no_readings", lang), "dim")]]
-    lines = [_host(known, width)]
+    lines = [_host(view, width)]
     for rank, memory in enumerate(host.rank_memory[:MOST_RANKS]):
-        past = [float(reading[rank]) for reading in known.curves.memory if rank < len(reading)]
+        past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
         share = f"{100 * memory / host.memory_total:3.0f} %" if host.memory_total > 0 else ""
         line: Line = [(_label(f"{say('ui_rank', lang)} {rank}"), "dim"), (f"{size(memory):>10} {share:>5} ", "")]
         lines.append([*line, (spark(past, min(LONGEST_TREND, max(0, width - columns(line)))), "chart")])
     return lines
 
 
-def _host(known: Machine, width: int) -> Line:
+def _host(view: RunView, width: int) -> Line:
     """Memory in use out of the total, its trend on that scale if there is room, and free memory."""
-    host, lang = known.state.host, known.lang
+    host, lang = view.state.host, view.lang
     assert host is not None
     used = host.memory_total - host.memory_available
     tight = host.memory_total > 0 and host.memory_available < 0.1 * host.memory_total
@@ -89,17 +78,17 @@ def _host(known: Machine, width: int) -> Line:
     line: Line = [(_label(say("ui_host", lang)), "dim"), (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role)]
     end: Line = [(f"  {say('ui_free', lang)} ", "dim"), (free, role)]
     room = min(LONGEST_TREND, width - columns(line) - columns(end) - 1)
-    trend = spark([float(one) for one in known.curves.host], room, float(host.memory_total)) if room >= 4 else ""
+    trend = spark([float(one) for one in view.curves.host], room, float(host.memory_total)) if room >= 4 else ""
     return [*line, *([(f" {trend}", "chart")] if trend else []), *end]
 
 
-def _disk(known: Machine) -> list[Line]:
+def _disk(view: RunView) -> list[Line]:
     """The processor if GPUs take its place above, the disk, the newest checkpoint and the best score."""
-    state, lang = known.state, known.lang
+    state, lang = view.state, view.lang
     lines: list[Line] = []
     if state.host is not None:
         free: Line = [(_label(say("ui_disk", lang)), "dim"), (size(state.host.disk_available), "")]
-        lines.append(_processor(known) if state.gpus else free)
+        lines.append(_processor(view) if state.gpus else free)
     if state.checkpoint is not None:
         point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
         lines.append([(_label(say("ui_saved", lang)), "dim"), (point, "")])
@@ -109,8 +98,8 @@ def _disk(known: Machine) -> list[Line]:
     return lines
 
 
-def _processor(known: Machine) -> Line:
-    host, lang = known.state.host, known.lang
+def _processor(view: RunView) -> Line:
+    host, lang = view.state.host, view.lang
     assert host is not None
     line: Line = [(_label("CPU"), "dim"), (f"{host.cpu_percent:3.0f} %", "")]
     return [*line, (f"  {say('ui_disk_free', lang)} ", "dim"), (size(host.disk_available), "")]

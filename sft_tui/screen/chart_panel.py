@@ -1,0 +1,91 @@
+"""The panel with a curve of a run, and its newest figures."""
+
+import math
+
+from engine.contract.texts import Lang
+from sft_tui.curves import METRICS
+from sft_tui.locale import say
+from sft_tui.run_state import RunState
+from sft_tui.screen import chart
+from sft_tui.screen.ink import Line, columns, filled, frame
+from sft_tui.screen.run_contents import RunView, Selection
+
+FIRST_EDGE = 64
+ZOOM = 2.0
+
+
+def draw(view: RunView, width: int, height: int) -> list[Line]:
+    """A curve, with its newest figures below."""
+    selection, state, lang = view.selection, view.state, view.lang
+    curve, metric = view.curves.of[selection.metric], METRICS[selection.metric]
+    total = max(curve.last, 1)
+    last = max(1, total - selection.back)
+    first = max(1, last - selection.window + 1) if selection.window else 1
+    if not selection.window and view.run.alive:
+        last = edge(total, state.plan.steps_total if state.plan else 0)
+    inner = height - 3
+    buckets = curve.between(first, last, chart.columns_of(width - 4))
+    span = max(1, last - first + 1)
+    points = [
+        ((step - first) * len(buckets) // span, loss)
+        for step, loss, _ in view.curves.evaluations
+        if selection.metric == "loss" and first <= step <= last
+    ]
+    log = selection.log_scale and not metric.is_share
+    limits = (0.0, 1.0) if metric.is_share else None
+    plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii, metric.noisy, limits)
+    body: list[Line] = chart.draw(plot, width - 4, inner)
+    if not curve.last:
+        body = [[(say("ui_no_steps", lang), "dim")]]
+    elif limits and not any(bucket.known and bucket.high > 0 for bucket in buckets):
+        body = [[(say("ui_zero_throughout", lang), "dim")]]
+    body = [*filled(body, width - 4, inner), figures(state, lang, width - 4)]
+    note: Line = [(say("ui_log", lang), "accent")] if log else []
+    if selection.window:
+        note = [(f"{first:,}–{last:,} ", "dim"), *note]
+    return frame([(say(f"ui_metric_{selection.metric}", lang), "head")], body, width, height, note)
+
+
+def edge(step: int, steps_total: int) -> int:
+    """The end of the axis of a growing run: it doubles, so that what was drawn stays in place for a long time."""
+    last = FIRST_EDGE
+    while last < step:
+        last *= 2
+    return max(step, min(last, steps_total or last))
+
+
+def figures(state: RunState, lang: Lang, width: int) -> Line:
+    """The newest loss, learning rate, gradient norm, speed and share of padding, in fixed columns."""
+    step = state.step
+    if step is None:
+        return []
+    padding = 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else 0.0
+    rate = state.tokens_per_second
+    parts = [
+        (say("ui_train", lang), _short(step.loss, 4), 6),
+        (say("ui_eval", lang), _short(state.evaluation.loss, 4) if state.evaluation else "-", 6),
+        ("lr", f"{step.lr:.1e}", 7),
+        (say("ui_grad", lang), _short(step.grad_norm, 2), 4),
+        (say("ui_rate", lang), f"{rate:,.0f}" if rate < 1e5 else f"{rate / 1e3:,.0f}k", 6),
+        (say("ui_padding", lang), f"{100 * padding:.0f} %", 4),
+    ]
+    line: Line = []
+    for name, value, room in parts:
+        part: Line = [(f"{name} ", "dim"), (f"{value:<{room}} ", "")]
+        if columns(line) + columns(part) - 1 <= width:
+            line += part
+    return line
+
+
+def _short(value: float, places: int) -> str:
+    """A number with this many decimals, fewer the larger it is, so that it stays within its columns."""
+    if not math.isfinite(value) or abs(value) >= 10 ** (places + 1):
+        return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+    whole = len(f"{abs(value):.0f}") - 1
+    return f"{value:.{max(0, places - whole)}f}"
+
+
+def zoom(view: RunView, by: int) -> Selection:
+    """Twice as many steps, or half of them if `by` is negative."""
+    curve = view.curves.of[view.selection.metric]
+    return view.selection.zoomed(ZOOM if by > 0 else 1 / ZOOM, max(1, curve.last), curve.width)
