@@ -162,6 +162,23 @@ def summed_loss(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tenso
         return apply(hidden, head.weight, bias, labels, chunk, value, head.prepacked)
 
 
+class _LossOfLogits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
+        ctx.grad = logits.clone()
+        return kernels_for(ctx.grad).losses(ctx.grad, labels, gradient=True).double().sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        return ctx.grad.mul_(grad_output.to(ctx.grad.dtype)), None
+
+
+def summed_loss_of_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same from whole logits, (N, V), for a model whose head is more than one linear map."""
+    apply = cast(Callable[..., Tensor], _LossOfLogits.apply)
+    return apply(logits, labels)
+
+
 @torch.no_grad()
 def token_losses(hidden: Tensor, head: Head, labels: Tensor, chunk: int) -> Tensor:
     """Cross-entropy of each label token, (N,) float32, without a gradient; shapes as in `summed_loss`."""

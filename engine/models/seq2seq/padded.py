@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
+from engine.cpu.kernels import kernels_for
 from engine.data.token_store import TokenStore
-from engine.models.loss import Head, summed_loss, token_losses
+from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
 from engine.process.world import World
 
 IGNORED = -100  # label of padding
@@ -54,8 +54,8 @@ class PaddedNetwork:
         inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
         with self._in_its_kind():
             if self._head is None:
-                logits = self.model(**inputs, use_cache=False).logits
-                return functional.cross_entropy(logits[kept].float(), batch["labels"][kept], reduction="sum").double()
+                logits = self.model(**inputs, use_cache=False).logits[kept].float()
+                return summed_loss_of_logits(logits, batch["labels"][kept])
             hidden = self._head.hidden(self.model, inputs)[kept]
             return summed_loss(hidden, self._head, batch["labels"][kept], self._chunk)
 
@@ -67,7 +67,7 @@ class PaddedNetwork:
         with self._in_its_kind():
             if self._head is None:
                 logits = self.model(**inputs, use_cache=False).logits[kept].float()
-                losses = functional.cross_entropy(logits, batch["labels"][kept], reduction="none")
+                losses = kernels_for(logits).losses(logits, batch["labels"][kept], gradient=False)
             else:
                 hidden = self._head.hidden(self.model, inputs)[kept]
                 losses = token_losses(hidden, self._head, batch["labels"][kept], self._chunk)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM
 
-from engine.models.loss import HEAD_ROWS, Head, find_head, logits_of, summed_loss, token_losses
+from engine.models.loss import HEAD_ROWS, Head, find_head, logits_of, summed_loss, summed_loss_of_logits, token_losses
 
 N, WIDTH, VOCABULARY = 13, 8, 29
 CHUNKS = [1, 2, 5, N, 64]
@@ -51,6 +51,16 @@ def test_the_chunk_size_does_not_change_loss_and_gradients(chunk: int, bias: boo
     assert [relative_error(ours, theirs) < 1e-6 for ours, theirs in zip(found, expected, strict=True)] == [True] * len(
         found
     )
+
+
+@pytest.mark.usefixtures("way")
+def test_whole_logits_give_the_same_loss_and_gradients() -> None:
+    hidden, head, labels = parts(bias=True)
+    plain, loss = plain_loss(hidden, head, labels), summed_loss_of_logits(head.module(hidden), labels)
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+    found, expected = gradients(loss / N, hidden, head), gradients(plain / N, hidden, head)
+    assert all(relative_error(ours, theirs) < 1e-6 for ours, theirs in zip(found, expected, strict=True))
 
 
 @pytest.mark.usefixtures("way")
