@@ -1,6 +1,6 @@
 # make demo   the whole story on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
-# make bench     training beside transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
+# make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make texts   compiles the catalogues of texts after one was edited

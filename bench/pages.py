@@ -1,16 +1,17 @@
 """Generates the pages of the documentation that mirror the code: `python -m bench.pages`.
 
-These are `docs/keys.md` and `docs/reference.md`, with their Chinese twins, and the table of presets in both READMEs.
-A test checks that they match the code.
+These are `docs/keys.md` and `docs/reference.md`, the tables of `docs/data.md`, and the table of presets in the README,
+each also in Chinese. A test checks that they match the code.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.presets import Preset, built_in
 from engine.contract.texts import Lang
+from engine.data.shapes.columns import LISTS, NAMES
+from engine.data.shapes.known import SHAPES
 from sft_tui.locale import say
 from sft_tui.screen import actions
 
@@ -95,8 +96,22 @@ def presets_table(lang: Lang) -> str:
     lines = [f"| | {' | '.join(SHOWN)} |", "|---|" + "---|" * len(SHOWN)]
     for en, zh, of in rows:
         lines.append(f"| {zh if lang == 'zh' else en} | {' | '.join(map(of, chosen))} |")
-    about = [f"- `{one.name}`: {one.summary(lang)}{'。' if lang == 'zh' else '.'}" for one in chosen]
+    colon, stop = ("：", "。") if lang == "zh" else (": ", ".")
+    about = [f"- `{one.name}`{colon}{one.summary(lang)}{stop}" for one in chosen]
     return "\n".join([*about, "", *lines])
+
+
+def shapes_table(lang: Lang) -> str:
+    """The table of the shapes of records that are read."""
+    lines = ["| 格式 | 记录 |" if lang == "zh" else "| shape | record |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {shape.name} | `{shape.example}` |" for shape in SHAPES)])
+
+
+def names_table(lang: Lang) -> str:
+    """The table of the names of columns that are read."""
+    lines = ["| 部分 | 列名 |" if lang == "zh" else "| part | names |", "|---|---|"]
+    parts = [part for part in NAMES if part not in LISTS]
+    return "\n".join([*lines, *(f"| {part} | {', '.join(f'`{name}`' for name in NAMES[part])} |" for part in parts)])
 
 
 def _short(rate: float) -> str:
@@ -106,11 +121,16 @@ def _short(rate: float) -> str:
     return f"{digits}e{int(power)}"
 
 
-def readme(lang: Lang, text: str) -> str:
-    """A README with the code's current table of presets."""
-    title = "## 预设" if lang == "zh" else "## Presets"
-    pattern = re.compile(rf"(?<={re.escape(title)}\n\n).*?(?=\n\n`demo-pretrain`)", re.DOTALL)
-    return pattern.sub(lambda _: presets_table(lang), text, count=1)
+def filled(text: str, tables: dict[str, str]) -> str:
+    """A page in which each table stands between the two comments that carry its name."""
+    for name, table in tables.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        before, _, rest = text.partition(begin)
+        _, marked, after = rest.partition(end)
+        if not marked:
+            raise ValueError(f"the page lacks {begin.strip()} … {end.strip()}")
+        text = f"{before}{begin}\n{table}\n\n{end}{after}"
+    return text
 
 
 def pages() -> Iterator[tuple[Path, str]]:
@@ -118,8 +138,11 @@ def pages() -> Iterator[tuple[Path, str]]:
     for lang, suffix in SUFFIXES.items():
         yield ROOT / "docs" / f"keys{suffix}.md", keys(lang)
         yield ROOT / "docs" / f"reference{suffix}.md", reference(lang)
-        path = ROOT / f"README{suffix}.md"
-        yield path, readme(lang, path.read_text(encoding="utf-8"))
+        for name, tables in (
+            (f"README{suffix}.md", {"presets": presets_table(lang)}),
+            (f"docs/data{suffix}.md", {"shapes": shapes_table(lang), "names": names_table(lang)}),
+        ):
+            yield ROOT / name, filled((ROOT / name).read_text(encoding="utf-8"), tables)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """The screens in the docs: `python -m bench.screens FOLDER` walks through the demo in tmux and saves what it shows.
 
-From an empty folder: open, take the demo, watch it train, leave, kill the tmux server, reopen, stop, resume, watch it
-to its end, compare both runs. Each screen is a plain text file; each README shows one of them.
+From an empty folder: open, choose the demo, watch it train, leave, kill the tmux server, reopen, stop, resume, watch it
+to its end, compare both runs. Each screen is saved as plain text; those that the READMEs show also as pictures.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,9 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.text import Text
+
+from bench.picture import svg
+
 PROGRAM = f"{sys.executable} -m sft_tui"
-SHOWN = {"README.md": "2-run", "README.zh.md": "zh-80x24-run"}
-FENCE = "```text\n"
+SHOWN = ("2-run", "zh-80x24-run")  # by README.md and README.zh.md
 POLL_SECONDS = 0.3
 LIMIT = 420.0  # seconds for the longest wait: a training on a busy machine
 
@@ -49,24 +53,34 @@ class Tmux:
             time.sleep(POLL_SECONDS)
 
     def wait(self, *words: str, until: Callable[[str], bool] | None = None) -> str:
-        """Returns the screen once it has all of the words; raises TimeoutError."""
-        deadline = time.monotonic() + LIMIT
+        """Returns the screen, with escape sequences, once it has all of the words; raises TimeoutError."""
+        deadline, text = time.monotonic() + LIMIT, ""
         while time.monotonic() < deadline:
-            shown = self._run("capture-pane", "-p")
-            if all(word in shown for word in words) and (until is None or until(shown)):
+            shown = self._run("capture-pane", "-e", "-p")
+            text = Text.from_ansi(shown).plain
+            if all(word in text for word in words) and (until is None or until(text)):
                 return shown
             time.sleep(POLL_SECONDS)
-        raise TimeoutError(f"{words} did not appear:\n{self._run('capture-pane', '-p')}")
+        raise TimeoutError(f"{words} did not appear:\n{text}")
 
     def keep(self, name: str, *words: str, until: Callable[[str], bool] | None = None) -> None:
         """Saves the screen once it has the words."""
-        shown = "\n".join(line.rstrip() for line in self.wait(*words, until=until).splitlines())
-        (self._kept / f"{name}.txt").write_text(shown + "\n", encoding="utf-8")
-        print(f"{name}: kept", flush=True)
+        shown = self.wait(*words, until=until)
+        text = "\n".join(line.rstrip() for line in Text.from_ansi(shown).plain.splitlines())
+        (self._kept / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+        if name in SHOWN:
+            (self._kept / f"{name}.svg").write_text(svg(shown), encoding="utf-8")
+        print(f"{name}: saved", flush=True)
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(["tmux", "-L", self._socket, *words], capture_output=True, text=True, check=False)
         return done.stdout
+
+
+def half_done(shown: str) -> bool:
+    """Whether the bar of the run is past its middle."""
+    share = re.search(r"run [━─]+ +(\d+) %", shown)
+    return share is not None and int(share[1]) >= 55
 
 
 def walk(tmux: Tmux) -> None:
@@ -74,9 +88,7 @@ def walk(tmux: Tmux) -> None:
     tmux.open()
     tmux.keep("1-launch", "Ready? demo", "✓ ready")
     tmux.press("Enter")
-    tmux.keep(
-        "2-run", "demo-pretrain-1 · running", until=lambda shown: "epoch 2/3" in shown or "Samples · BLEU" in shown
-    )
+    tmux.keep("2-run", "demo-pretrain-1 · running", "Samples · BLEU", until=half_done)
     tmux.press("q")
     tmux.kill()
     tmux.open("attach")
@@ -108,15 +120,8 @@ def small(tmux: Tmux) -> None:
     tmux.kill()
 
 
-def show(readme: Path, screen: Path) -> None:
-    """Replaces the first screen in `readme` with another one."""
-    before, _, rest = readme.read_text().partition(FENCE)
-    _, _, after = rest.partition("```\n")
-    readme.write_text(f"{before}{FENCE}{screen.read_text()}```\n{after}")
-
-
 def main(kept: Path) -> int:
-    """Walks through it twice; the READMEs two folders above, if there are any, show one screen each."""
+    """Walks through the demo twice, in English on a large terminal and in Chinese on a small one."""
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         for size, story in (((120, 40), walk), ((80, 24), small)):
@@ -125,9 +130,6 @@ def main(kept: Path) -> int:
                 story(tmux)
             finally:
                 tmux.kill()
-    for name, screen in SHOWN.items():
-        if (readme := kept.absolute().parents[1] / name).is_file():
-            show(readme, kept / f"{screen}.txt")
     return 0
 
 

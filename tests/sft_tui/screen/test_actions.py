@@ -111,13 +111,6 @@ def test_any_number_of_choices_can_be_reached() -> None:
     assert {columns(line) for line in asked(question, 60)} == {60}
 
 
-@pytest.mark.parametrize(("name", "screen"), [("README.md", "2-run"), ("README.zh.md", "zh-80x24-run")])
-def test_the_readme_shows_a_real_screen(name: str, screen: str) -> None:
-    root = Path(__file__).parents[3]
-    shown = (root / "docs" / "screens" / f"{screen}.txt").read_text(encoding="utf-8")
-    assert f"```text\n{shown}```\n" in (root / name).read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("command", [["--help"], ["runs"], ["presets"], ["status"]])
 def test_commands_without_a_screen_never_load_one(tmp_path: Path, command: list[str]) -> None:
     code = (

@@ -12,7 +12,6 @@ import pytest
 
 from engine.data.importing.convert import ImportRequest, import_files
 from engine.data.shapes.account import RefusedError
-from engine.data.shapes.columns import LISTS, NAMES
 from engine.data.shapes.known import SHAPES, shaped, suggested
 
 Pairs = list[tuple[str, str]]
@@ -271,20 +270,6 @@ def test_named_columns_win_over_shapes() -> None:
 )
 def test_two_columns_are_suggested_only_if_nothing_else_is_read(names: list[str], found: Record) -> None:
     assert suggested(names) == found
-
-
-README = Path(__file__).parents[4]
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_the_readme_lists_every_shape(name: str) -> None:
-    text = (README / name).read_text(encoding="utf-8")
-    shapes = [f"| {shape.name} | `{shape.example}` |" for shape in SHAPES]
-    names = [f"| {part} | {', '.join(f'`{known}`' for known in NAMES[part])} |" for part in NAMES if part not in LISTS]
-    listed = [line for line in text.splitlines() if line.startswith("| ") and line in {*shapes, *names}]
-    assert listed == [*shapes, *names]
-    table = text.split(shapes[0])[1].split("\n\n")[0]
-    assert table.count("\n") == len(shapes) - 1
 
 
 @pytest.mark.parametrize("label", [True, 1, None, "news", "true", "1"])
