@@ -5,8 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.contract.durable import read_json
-from engine.contract.exports import is_exported
+from engine.contract.exports import exported, is_exported
 from engine.contract.files import reason, remove_below
 from engine.contract.locks import LOCK_NAME, FolderLock
 from engine.contract.messages import InputError
@@ -79,7 +78,7 @@ def _outputs(run: Run) -> list[OutputDir]:
 def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
     """Whether output folder and run refer to each other; a copy of the run's folder is not the run."""
     owner = output.owner()
-    if not record.id or owner.get("id") != record.id:
+    if not record.id or owner.id != record.id:
         return False
     named = RunDir.of(output)
     return named is None or named.path.resolve() == run_dir.path.resolve()
@@ -87,10 +86,8 @@ def _belongs(output: OutputDir, record: RunRecord, run_dir: RunDir) -> bool:
 
 def _exported(output: OutputDir) -> Files:
     """The run's state dict; a copied output folder names one that belongs to the original."""
-    target = read_json(output.exported).get("path")
-    if not isinstance(target, str) or not output.was_written_here():
-        return []
-    return [Path(target)] if is_exported(Path(target), output) else []
+    target = Path(exported(output).path)
+    return [target] if output.was_written_here() and is_exported(target, output) else []
 
 
 def _holds_nothing_else(folder: Path, files: Files) -> bool:

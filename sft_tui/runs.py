@@ -252,8 +252,7 @@ class _Announced:
 
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
     """The number of the newest attempt that has begun; it may have written nothing yet."""
-    begun: int = read_json_as(_Announced, run_dir.processes).get("attempt", 0)
-    return max(state.attempt, begun)
+    return max(state.attempt, read_json_as(_Announced, run_dir.processes).attempt)
 
 
 def _has_no_end(run_dir: RunDir, state: RunState) -> bool:

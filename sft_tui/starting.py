@@ -60,7 +60,7 @@ def plan_run(
     require_files(settings, *needed, *(["pretrained_model"] if job == "train" and not resume else []))
     fresh_option = f"sft-tui run {name}{options_text(values)} --fresh"
     if job == "train" and not resume and not fresh:
-        resume_option = f"sft-tui resume {output.owner().get('run')}"
+        resume_option = f"sft-tui resume {output.owner().run}"
         refuse_unfinished(output, resume_option=resume_option, fresh_option=fresh_option)
     return RunRecord(
         run="",
@@ -91,8 +91,8 @@ def plan_resume(
     output = record.output
     require_resumable(record)
     # The owner file has the settings that the trainer accepted; the record may be that of a refused resume.
-    accepted = output.owner().get("config") if record.run else None
-    base = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
+    accepted = output.owner().config if record.run else {}
+    base = from_json(seen_from(record.project, accepted) if accepted else record.config)
     config, overrides = override(replace(base, output_dir=str(output.path)), {**(fix or {}), **values})
     require_files(config, "train_file", "validation_file", "tokenizer")
     may_change = [*(fix or {}), *(["epochs"] if "epochs" in values else [])]
@@ -111,8 +111,8 @@ def plan_resume(
 def plan_test(run: Run, values: Mapping[str, Any]) -> RunRecord:
     """The record of a test of a run's best model with the run's settings, overridden by `values`; raises InputError."""
     output, record = model_of(run), run.record
-    accepted = output.owner().get("config") if record.job == "train" else None
-    had = from_json(seen_from(record.project, accepted) if isinstance(accepted, dict) else record.config)
+    accepted = output.owner().config if record.job == "train" else {}
+    had = from_json(seen_from(record.project, accepted) if accepted else record.config)
     config, overrides = override(replace(had, output_dir=str(output.path), num_processes=0), values)
     require_files(config, "test_file")
     return RunRecord(
@@ -147,8 +147,8 @@ def require_resumable(record: RunRecord) -> None:
     if is_locked(output.path):
         raise busy(output.path)
     owner = output.owner()
-    if owner and record.run and not output.is_of(record.run, record.id):
-        other = str(owner.get("run")) if owner.get("run") != record.run else str(owner.get("run_dir"))
+    if owner.known and record.run and not owner.is_run(record.run, record.id):
+        other = owner.run if owner.run != record.run else owner.run_dir
         raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
 
 
@@ -169,9 +169,8 @@ def no_resume(run: Run) -> Message | None:
 def is_finished(record: RunRecord) -> bool:
     """Whether a run has completed its epochs, and no more are asked for now."""
     owner = record.output.owner()
-    had = owner.get("config", {})
-    epochs = had.get("epochs", 0) if isinstance(had, dict) else 0
-    return bool(owner.get("finished")) and not ("epochs" in record.accepted and record.config["epochs"] > epochs)
+    more = "epochs" in record.accepted and record.config["epochs"] > owner.config.get("epochs", 0)
+    return owner.finished and not more
 
 
 def nothing_left(record: RunRecord) -> Message | None:
@@ -186,7 +185,7 @@ def nothing_left(record: RunRecord) -> Message | None:
         if not exports.may_be_written(target, output):
             raise InputError("export_kept", path=str(target), best=str(output.best))
         return None
-    steps = int(record.output.owner().get("steps_total") or 0)
+    steps = record.output.owner().steps_total
     options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}
     return Message.of("resume_finished", run=record.run, steps_total=steps, **options)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from engine.contract.locks import FolderLock, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
+from engine.contract.owner import Owner
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
@@ -88,7 +89,7 @@ def _one_at_a_time(logs: Path) -> FolderLock:
 
 
 def _start(logs: Path, half: str) -> str:
-    record = starting.plan_run(half, {}, resume=bool(_owner(half)))
+    record = starting.plan_run(half, {}, resume=_owner(half).known)
     return starting.start(logs, replace(record, continued=half == HALVES[0])).record.run
 
 
@@ -123,10 +124,10 @@ def prepare() -> None:
 def stage() -> Stage:
     """The stage of the demo: `first` and `second` are halves that have begun and are not finished."""
     first, second = (_owner(name) for name in HALVES)
-    if second:
-        return "done" if second.get("finished") else "second"
-    if first:
-        return "between" if first.get("finished") else "first"
+    if second.known:
+        return "done" if second.finished else "second"
+    if first.known:
+        return "between" if first.finished else "first"
     return "new"
 
 
@@ -152,10 +153,10 @@ def running(name: str) -> str:
 
 def is_done(name: str) -> bool:
     """Whether a half of the demo is finished."""
-    return bool(_owner(name).get("finished"))
+    return _owner(name).finished
 
 
-def _owner(name: str) -> dict[str, Any]:
+def _owner(name: str) -> Owner:
     return OutputDir(Path(preset(name).config.output_dir)).owner()
 
 

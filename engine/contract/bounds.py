@@ -53,6 +53,17 @@ class Longest:
             raise ValueError("too long")
 
 
+# Marks the field with the values that this version does not know, of a file that it reads, changes and writes again.
+REST = {"rest": True}
+
+
+def _without_nul(value: str) -> None:
+    """Raises ValueError if no file can have this name."""
+    if "\0" in value:
+        raise ValueError("no path")
+
+
+PathText = Annotated[str, _without_nul]
 Count = Annotated[int, Between(0, EXACT)]  # of things, steps, tokens, bytes
 Number64 = Annotated[int, Between(0, 2**64)]  # of a file, as reported by the system
 Attempt = Annotated[int, Between(0, MOST_ATTEMPTS)]
@@ -67,7 +78,8 @@ Name = Annotated[str, Longest(200)]
 def read_as(kind: type[Made], values: Any) -> Made:
     """An instance of the dataclass from a JSON object; raises TypeError or ValueError if a value does not fit.
 
-    Fields that the dataclass lacks are ignored; fields that the object lacks get their defaults.
+    Fields that the dataclass lacks are ignored, or kept in the field marked `REST`; fields that the object lacks
+    get their defaults.
     """
     hint: Any = kind
     made: Made = reader(hint)(values)
@@ -79,7 +91,13 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Message):
         return {"code": value.code, "args": dict(value.args), "text": value.text()}
     if dataclasses.is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        named, rest = {}, {}
+        for field in dataclasses.fields(value):
+            if field.metadata == REST:
+                rest = getattr(value, field.name)
+            else:
+                named[field.name] = as_json(getattr(value, field.name))
+        return {**named, **rest}
     if isinstance(value, Mapping):
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -167,13 +185,33 @@ def _mapping(read_key: Reader, read: Reader, bound: Longest) -> Reader:
 
 def _instance(kind: Any) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
-    readers = {field.name: reader(hints[field.name]) for field in dataclasses.fields(kind)}
+    fields = dataclasses.fields(kind)
+    readers = {field.name: reader(hints[field.name]) for field in fields if field.metadata != REST}
+    needed = {field.name for field in fields if _is_required(field)}
+    rest = next((field.name for field in fields if field.metadata == REST), None)
 
     def read_instance(value: Any) -> Any:
         given = _object(value)
-        return kind(**{name: read(given[name]) for name, read in readers.items() if name in given})
+        if not needed <= given.keys():
+            raise TypeError(f"no {', '.join(sorted(needed - given.keys()))}")
+        made = {name: _named(name, read, given[name]) for name, read in readers.items() if name in given}
+        if rest is not None:
+            made[rest] = {name: given[name] for name in given if name not in readers}
+        return kind(**made)
 
     return read_instance
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _named(name: str, read: Reader, value: Any) -> Any:
+    """The value of a field; an error says which field it is."""
+    try:
+        return read(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def _of_type(kind: Any) -> Reader:

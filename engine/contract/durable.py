@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.contract.bounds import reader
+from engine.contract.bounds import Made, read_as
 from engine.contract.files import read_whole, staged
 
 
@@ -20,14 +20,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_json_as(kind: Any, path: Path) -> dict[str, Any]:
-    """The object in a JSON file if it has the types and bounds of `kind`; {} if not."""
-    found = read_json(path)
+def read_json_as(kind: type[Made], path: Path) -> Made:
+    """What a JSON file holds, in the types and bounds of `kind`; an empty `kind()` if it does not fit or is missing."""
     try:
-        reader(kind)(found)
+        return read_as(kind, read_json(path))
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return {}
-    return found
+        return kind()
 
 
 def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True, compact: bool = False) -> None:

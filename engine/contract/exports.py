@@ -3,17 +3,28 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from engine.contract.durable import read_json, write_json
+from engine.contract.bounds import PathText, as_json
+from engine.contract.durable import read_json_as, write_json
 from engine.contract.files import open_regular, read_whole
+from engine.contract.manifest import HashedFile
 from engine.contract.outputdir import OutputDir
 
 MARK = "archive/sft-tui"  # an entry in every file that we write, and in no other file, whatever a record says
 DIGEST = "model.safetensors.sha256"  # next to the weights of a best model
 KEPT_HASHES = 2  # the newest, and the one it replaces: a run may be killed after writing its record and before its file
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The state dict that was exported, the hash of the best model it was made from, and what was written there."""
+
+    path: PathText = ""  # absolute
+    source: str = ""
+    files: list[HashedFile] = field(default_factory=list)  # the newest first
 
 
 def may_be_written(target: Path, output: OutputDir) -> bool:
@@ -23,13 +34,14 @@ def may_be_written(target: Path, output: OutputDir) -> bool:
 
 def is_exported(target: Path, output: OutputDir) -> bool:
     """Whether the file is, byte for byte, what a run of this folder wrote; runs moved to `earlier/` count too."""
-    known = {(entry.get("size"), entry.get("sha256")) for entry in _entries(output)}
+    records = (output.exported, *output.path.glob(f"earlier/*/{output.exported.name}"))
+    known = {entry for record in records for entry in read_json_as(Exported, record).files}
     try:
         with os.fdopen(open_regular(target), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size not in {size for size, _ in known}:
+            if size not in {entry.size for entry in known}:
                 return False
-            return (size, hashlib.file_digest(file, "sha256").hexdigest()) in known and _has_mark(file)
+            return HashedFile(size, hashlib.file_digest(file, "sha256").hexdigest()) in known and _has_mark(file)
     except OSError:
         return False
 
@@ -44,7 +56,7 @@ def _has_mark(file: BinaryIO) -> bool:
 
 def is_due(target: Path, output: OutputDir) -> bool:
     """Whether the file still has to be made from the best model; False if there is no best model."""
-    made_of = read_json(output.exported).get("source")
+    made_of = exported(output).source
     return output.best.is_dir() and not (made_of == digest_of_best(output) and is_exported(target, output))
 
 
@@ -57,17 +69,12 @@ def digest_of_best(output: OutputDir) -> str:
     return words[0] if words else ""
 
 
-def remember(output: OutputDir, target: Path, *, size: int, sha256: str, source: str) -> None:
+def exported(output: OutputDir) -> Exported:
+    """What a run of this folder exported; an empty record if nothing was."""
+    return read_json_as(Exported, output.exported)
+
+
+def remember(output: OutputDir, target: Path, written: HashedFile, source: str) -> None:
     """Records what is about to be written to `target`; raises OSError."""
-    files = [{"size": size, "sha256": sha256}, *_files(read_json(output.exported))][:KEPT_HASHES]
-    write_json(output.exported, {"path": str(target.absolute()), "source": source, "files": files})
-
-
-def _entries(output: OutputDir) -> Iterator[dict[str, Any]]:
-    for record in (output.exported, *output.path.glob(f"earlier/*/{output.exported.name}")):
-        yield from _files(read_json(record))
-
-
-def _files(record: dict[str, Any]) -> list[dict[str, Any]]:
-    files = record.get("files")
-    return [entry for entry in files if isinstance(entry, dict)] if isinstance(files, list) else []
+    files = [written, *exported(output).files][:KEPT_HASHES]
+    write_json(output.exported, as_json(Exported(str(target.absolute()), source, files)))

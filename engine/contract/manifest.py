@@ -1,9 +1,13 @@
-"""What a checkpoint's folder contains."""
+"""What a checkpoint's folder contains, and what it says about itself."""
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
-from engine.contract.durable import read_json
+from engine.contract.bounds import Count, PathText, Real, as_json
+from engine.contract.config import require_kinds
+from engine.contract.durable import read_json_as
 
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8})")
 MANIFEST = "MANIFEST.json"
@@ -11,12 +15,51 @@ MANIFEST = "MANIFEST.json"
 CHECKPOINT_FILES = ("trained.safetensors", "optimizer.safetensors", "config.json", "generation_config.json")
 
 
+@dataclass(frozen=True)
+class HashedFile:
+    """Size (bytes) and sha256 of a file."""
+
+    size: Count = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class FrozenFile:
+    """The file of the weights that do not learn, relative to the folder of the checkpoints, with size and sha256."""
+
+    file: PathText = ""
+    size: Count = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of a checkpoint's MANIFEST.json, except for its own hash."""
+
+    run: str = ""
+    step: Count = 0  # optimizer steps done
+    epoch: Count = 0
+    steps_total: Count | None = None  # older ones do not say
+    loss: Real = 0.0  # of that step
+    world_size: Count = 0
+    encodings: bool = False  # whether the encoder's output was kept across epochs
+    config: Annotated[dict[str, Any], require_kinds] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)  # sha256 of what it was trained with, by setting
+    versions: dict[str, str] = field(default_factory=dict)
+    next_loss: Real | None = None  # of the step after it, if it was computed
+    files: dict[str, HashedFile] = field(default_factory=dict)
+    frozen: FrozenFile = FrozenFile()
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as plain values, without those that are unknown."""
+        return {name: value for name, value in as_json(self).items() if value is not None}
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """What a checkpoint says about itself, unverified; an empty Manifest if it cannot be read."""
+    return read_json_as(Manifest, checkpoint / MANIFEST)
+
+
 def files_of_checkpoint(folder: Path) -> list[str]:
     """The names of the files that a run writes into a checkpoint's folder, the manifest last."""
-    return [*sorted({*CHECKPOINT_FILES, *_promised(folder)} - {MANIFEST}), MANIFEST]
-
-
-def _promised(checkpoint: Path) -> list[str]:
-    """The names of the files in a checkpoint's manifest."""
-    files = read_json(checkpoint / MANIFEST).get("files")
-    return list(files) if isinstance(files, dict) else []
+    return [*sorted({*CHECKPOINT_FILES, *read_manifest(folder).files} - {MANIFEST}), MANIFEST]

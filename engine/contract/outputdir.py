@@ -3,27 +3,20 @@
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.contract.bounds import Count
-from engine.contract.durable import read_json, read_json_as, write_json
+from engine.contract.bounds import as_json
+from engine.contract.durable import read_json_as, write_json
 from engine.contract.files import STAGED, STAGED_NAME, matching, named, require_own_folder
-from engine.contract.manifest import CHECKPOINT_NAME, MANIFEST, files_of_checkpoint
+from engine.contract.manifest import CHECKPOINT_NAME, Manifest, files_of_checkpoint, read_manifest
 from engine.contract.messages import InputError
 from engine.contract.owner import Owner
 
 EARLIER, UNNAMED = "earlier", "unnamed"  # where runs are moved when others take their place
 FROZEN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
-
-
-@dataclass(frozen=True)
-class _Manifest:
-    """The fields of a checkpoint's manifest that the app needs."""
-
-    world_size: Count = 0
 
 
 @dataclass(frozen=True)
@@ -57,18 +50,13 @@ class OutputDir:
         """Which run the contents belong to, as JSON."""
         return self.path / "RUN.json"
 
-    def owner(self) -> dict[str, Any]:
-        """The run that these contents belong to, {} if there is none.
-
-        {run, id, run_dir, output_dir, steps_total, config, finished, best: names of files}; paths are absolute.
-        """
+    def owner(self) -> Owner:
+        """The run that these contents belong to; an empty Owner if there is none."""
         return read_json_as(Owner, self.owner_file)
 
     def is_of(self, run: str, id: str) -> bool:
         """Whether the contents belong to a run; if they predate ids, to the run of that name."""
-        owner = self.owner()
-        known = owner.get("id")
-        return bool(known == id if known else run and owner.get("run") == run)
+        return self.owner().is_run(run, id)
 
     def of_run(self, run: str, id: str) -> "OutputDir | None":
         """Where the contents of a run are: here, or in `earlier/` if another run took its place; None if nowhere."""
@@ -88,25 +76,26 @@ class OutputDir:
         never gets the original's folder.
         """
         owner = self.owner()
-        place, home, wrote = owner.get("run_dir"), self._home(), self._written_in(owner)
-        if not isinstance(place, str):
+        home, wrote = self._home(), self._written_in(owner)
+        if not owner.run_dir:
             return []
         moved = wrote is not None and wrote != home
-        along = [home / os.path.relpath(place, wrote)] if moved else []
-        original = [Path(place)] if not moved or not self._is_copy(owner) else []
+        along = [home / os.path.relpath(owner.run_dir, wrote)] if moved else []
+        original = [Path(owner.run_dir)] if not moved or not self._is_copy(owner) else []
         return [*along, *original]
 
     def settings(self) -> dict[str, Any]:
         """The settings that the contents were made with: their owner's, or the newest checkpoint's; {} if unknown."""
-        steps = self.checkpoint_steps()
-        manifest = read_json(self.checkpoint(steps[0]) / MANIFEST) if steps else {}
-        said = self.owner().get("config") or manifest.get("config")
-        return said if isinstance(said, dict) else {}
+        return self.owner().config or self.newest_manifest().config
 
     def world_size(self) -> int:
         """The number of processes that made the newest checkpoint; 0 if unknown."""
+        return self.newest_manifest().world_size
+
+    def newest_manifest(self) -> Manifest:
+        """What the newest checkpoint says about itself, unverified; an empty Manifest if there is none."""
         steps = self.checkpoint_steps()
-        return int(read_json_as(_Manifest, self.checkpoint(steps[0]) / MANIFEST).get("world_size", 0)) if steps else 0
+        return read_manifest(self.checkpoint(steps[0])) if steps else Manifest()
 
     def was_written_here(self) -> bool:
         """Whether the run wrote these contents here, or they were moved to `earlier/` here; False for a copy."""
@@ -118,29 +107,31 @@ class OutputDir:
         return here.parent.parent if here.parent.name == self.earlier.name else here
 
     @staticmethod
-    def _written_in(owner: Mapping[str, Any]) -> Path | None:
+    def _written_in(owner: Owner) -> Path | None:
         """The folder that the run wrote to; None if an older owner file does not say."""
-        wrote = owner.get("output_dir")
-        return Path(wrote).resolve() if isinstance(wrote, str) and wrote else None
+        return Path(owner.output_dir).resolve() if owner.output_dir else None
 
-    def _is_copy(self, owner: Mapping[str, Any]) -> bool:
+    def _is_copy(self, owner: Owner) -> bool:
         """Whether the contents of the same run also exist where the run wrote them."""
         wrote = self._written_in(owner)
         if wrote is None or wrote == self._home():
             return False
-        original = OutputDir(wrote)
-        return bool(owner.get("id")) and owner.get("id") == original.owner().get("id")
+        return bool(owner.id) and owner.id == OutputDir(wrote).owner().id
 
     def files_of_best(self) -> list[str]:
         """Names of the files that the run wrote into `best/`."""
-        return list(self.owner().get("best", []))
+        return self.owner().best
 
     def note_best(self, names: Iterable[str]) -> None:
         """Records what the run is about to write into `best/`, so that deleting the run removes exactly that."""
-        owner, known = self.owner(), self.files_of_best()
-        every = sorted({*known, *names})
-        if owner.get("id") and every != known:
-            write_json(self.owner_file, {**owner, "best": every})
+        owner = self.owner()
+        every = sorted({*owner.best, *names})
+        if owner.id and every != owner.best:
+            self.write_owner(replace(owner, best=every))
+
+    def write_owner(self, owner: Owner) -> None:
+        """Writes the owner file; raises OSError."""
+        write_json(self.owner_file, as_json(owner))
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the published checkpoints, newest first; other names in the folder are ignored."""
@@ -186,7 +177,7 @@ class OutputDir:
         parts = [p for p in known if p.exists()]
         if not parts:
             return None
-        name = str(self.owner().get("run") or UNNAMED)
+        name = self.owner().run
         base = self.earlier / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else UNNAMED)
         aside, number = base, 2
         while aside.exists():
@@ -207,13 +198,13 @@ def _size(path: Path) -> int:
 def refuse_unfinished(output: OutputDir, *, resume_option: str, fresh_option: str) -> None:
     """Raises InputError if `output` holds an interrupted run that could resume, so that it is not lost unnoticed."""
     owner, steps = output.owner(), output.checkpoint_steps()
-    if owner and steps and not owner.get("finished"):
+    if owner.known and steps and not owner.finished:
         raise InputError(
             "unfinished_run",
             path=str(output.path),
-            run=str(owner.get("run")),
+            run=owner.run,
             step=steps[0],
-            steps_total=str(owner.get("steps_total")),
+            steps_total=str(owner.steps_total),
             resume_option=resume_option,
             fresh_option=fresh_option,
         )

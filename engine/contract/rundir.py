@@ -4,11 +4,11 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from engine.contract.bounds import read_as
+from engine.contract.bounds import as_json, read_as
 from engine.contract.durable import write_json
 from engine.contract.files import (
     STAGED_NAME,
@@ -97,7 +97,7 @@ class RunDir:
     def write_record(self, record: RunRecord) -> None:
         """Writes `run.json` atomically, with paths relative to the run's project."""
         home = os.path.relpath(record.project, self.path.absolute()) if record.project else ""
-        write_json(self.record, asdict(replace(record, project=home, config=kept_in(record.project, record.config))))
+        write_json(self.record, as_json(replace(record, project=home, config=kept_in(record.project, record.config))))
 
     def read_record(self) -> RunRecord:
         """The record, with paths relative to the current folder; raises InputError if it is missing or invalid."""
@@ -147,8 +147,8 @@ class RunDir:
             record = self.read_record()
         except InputError:
             return False
-        if owner.get("id"):
-            return bool(record.id == owner["id"])
+        if owner.id:
+            return record.id == owner.id
         return output.is_of(record.run, record.id) and record.output.path.resolve() == output.path.resolve()
 
     def request_stop(self, why: str = "stop") -> None:

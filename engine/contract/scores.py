@@ -1,11 +1,10 @@
 """Which of two evaluations is better: the trainer publishes by it, and viewers show the best so far by it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from engine.contract.bounds import Count, Real, Score
-from engine.contract.durable import read_json_as
+from engine.contract.bounds import REST, Count, Real, Score, as_json
+from engine.contract.durable import read_json_as, write_json
 from engine.contract.outputdir import OutputDir
 
 FILE = "file"  # the responses verbatim
@@ -19,12 +18,6 @@ class Merit(NamedTuple):
     loss: float
     signature: str
     against: str
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """The values of an entry of evaluations.json."""
-        against = str(entry.get("against", LABELS))
-        return cls(float(entry["bleu"]), float(entry["loss"]), str(entry.get("signature")), against)
 
     def comparable(self, other: "Merit") -> bool:
         """Whether both compute BLEU the same way."""
@@ -45,12 +38,32 @@ class Evaluation:
     loss: Real
     bleu: Score
     signature: str = ""
-    against: str = ""
+    against: str = LABELS
+    train_loss: Real | None = None  # mean over the epoch
     published: bool = False
-    train_loss: Real | None = None
+    rest: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+    @property
+    def merit(self) -> Merit:
+        """The values it is judged by."""
+        return Merit(self.bleu, self.loss, self.signature, self.against)
 
 
-def read_evaluations(output: OutputDir) -> dict[str, Any]:
-    """The evaluations of a run so far, by step; {} if the file is not valid."""
+Evaluations = dict[int, Evaluation]  # by step
+
+
+def read_evaluations(output: OutputDir) -> Evaluations:
+    """The evaluations of a run so far; {} if the file is not valid."""
     found = read_json_as(dict[str, Evaluation], output.evaluations)
-    return found if all(step.isdecimal() for step in found) else {}
+    return {int(step): one for step, one in found.items()} if all(map(str.isdecimal, found)) else {}
+
+
+def write_evaluations(output: OutputDir, evaluations: Evaluations) -> None:
+    """Writes the evaluations of a run so far; raises OSError."""
+    write_json(output.evaluations, as_json({str(step): one for step, one in evaluations.items()}))
+
+
+def best_of(evaluations: Evaluations) -> tuple[int, Evaluation | None]:
+    """Step and values of the best evaluation: the last one published, which beat the earlier ones; else (-1, None)."""
+    step = max((step for step, one in evaluations.items() if one.published), default=-1)
+    return step, evaluations.get(step)

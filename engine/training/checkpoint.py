@@ -13,7 +13,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GenerationConfig
 
+from engine.contract.bounds import read_as
 from engine.contract.durable import sync
 from engine.contract.files import staged as staged_at
-from engine.contract.manifest import MANIFEST, files_of_checkpoint
+from engine.contract.manifest import MANIFEST, FrozenFile, HashedFile, Manifest, files_of_checkpoint
 from engine.contract.messages import Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line, reading_untrusted
@@ -60,17 +61,17 @@ class FoundCheckpoint:
     """A checkpoint whose every hash was verified."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def step(self) -> int:
         """Optimizer steps done at the checkpoint."""
-        return int(self.manifest["step"])
+        return self.manifest.step
 
     @property
     def frozen(self) -> Path:
         """The file with the frozen weights."""
-        return self.path.parent / str(self.manifest["frozen"]["file"])
+        return self.path.parent / self.manifest.frozen.file
 
     def model_config(self) -> dict[str, Any]:
         """The model's configuration."""
@@ -105,26 +106,26 @@ class CheckpointWriter:
         optimizer: torch.optim.Optimizer,
         *,
         keep: int,
-        frozen: dict[str, Any] | None = None,
+        frozen: FrozenFile | None = None,
     ) -> None:
         self._output, self._model, self._optimizer = output, model, optimizer
         self._keep, self._frozen = keep, frozen
         self._sound: set[int] = set()  # steps whose checkpoints were verified, or written by this object
 
-    def save(self, about: dict[str, Any]) -> Saved:
-        """Writes and publishes the checkpoint of `about["step"]`; raises one of SAVE_ERRORS.
+    def save(self, about: Manifest) -> Saved:
+        """Writes and publishes the checkpoint of `about.step`; raises one of SAVE_ERRORS.
 
-        Every file is synced to disk before the folder gets its name. `about` becomes part of the manifest.
+        Every file is synced to disk before the folder gets its name. `about` is the manifest without the files.
         """
         began = time.perf_counter()
-        final = self._output.checkpoint(int(about["step"]))
+        final = self._output.checkpoint(about.step)
         staged = staged_at(final)
         try:
             staged.mkdir(parents=True)
             _sync_folder(self._output.path)  # the folder of the checkpoints may be new
             frozen = self.write_frozen()
             files = self._write_files(staged)
-            manifest = {**about, "files": files, "frozen": frozen}
+            manifest = replace(about, files=files, frozen=frozen).to_json()
             _write_text(staged / MANIFEST, json.dumps({**manifest, "sha256": _own_hash(manifest)}, indent=1))
             _sync_folder(staged)
             _make_room(final)
@@ -132,10 +133,10 @@ class CheckpointWriter:
             _sync_folder(final.parent)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        self._sound.add(int(about["step"]))
-        return Saved(final, sum(entry["size"] for entry in files.values()), time.perf_counter() - began)
+        self._sound.add(about.step)
+        return Saved(final, sum(entry.size for entry in files.values()), time.perf_counter() - began)
 
-    def write_frozen(self) -> dict[str, Any]:
+    def write_frozen(self) -> FrozenFile:
         """The manifest entry of the frozen weights, which are written if they are not yet; raises SAVE_ERRORS."""
         if self._frozen is None:
             self._frozen = _write_frozen(self._output.checkpoints / "frozen", frozen_tensors(self._model))
@@ -144,7 +145,7 @@ class CheckpointWriter:
     @property
     def frozen(self) -> Path | None:
         """The file with the frozen weights, once it is written."""
-        return None if self._frozen is None else self._output.checkpoints / str(self._frozen["file"])
+        return None if self._frozen is None else self._output.checkpoints / self._frozen.file
 
     def bytes_needed(self) -> int:
         """An upper bound on the bytes of the next checkpoint."""
@@ -153,7 +154,7 @@ class CheckpointWriter:
         frozen = frozen_tensors(self._model).values() if self._frozen is None else ()
         return _bytes_of((*trained, *state, *frozen)) + SLACK
 
-    def _write_files(self, folder: Path) -> dict[str, dict[str, Any]]:
+    def _write_files(self, folder: Path) -> dict[str, HashedFile]:
         trained = trained_parameters(self._model)
         names = {id(parameter): name for name, parameter in trained.items()}
         _write_tensors(folder / WEIGHTS, {name: parameter.detach() for name, parameter in trained.items()})
@@ -215,19 +216,19 @@ def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> FrozenFile:
     """Writes the frozen weights under the hash of their file; returns their entry for manifests."""
     folder.mkdir(parents=True, exist_ok=True)
     staged = staged_at(folder / "frozen")
     try:
         _write_tensors(staged, tensors)
         entry = describe(staged)
-        path = folder / f"{entry['sha256']}.safetensors"
+        path = folder / f"{entry.sha256}.safetensors"
         staged.rename(path)
         _sync_folder(folder)
     finally:
         staged.unlink(missing_ok=True)
-    return {"file": f"{folder.name}/{path.name}", **entry}
+    return FrozenFile(f"{folder.name}/{path.name}", entry.size, entry.sha256)
 
 
 def bytes_needed(model: Any, optimizer: str) -> int:
@@ -259,47 +260,43 @@ def newest_sound(output: OutputDir) -> tuple[FoundCheckpoint | None, list[Messag
     return None, skipped
 
 
-def verify(path: Path) -> dict[str, Any]:
+def verify(path: Path) -> Manifest:
     """The manifest of a checkpoint; raises OSError or ValueError naming the file if something is wrong."""
     manifest = _read_manifest(path)
     for name, file, wanted_size, wanted_hash in _promised(path, manifest):
         size = _regular(file, name).st_size
         if size != wanted_size:
             raise ValueError(f"{name} has {size} bytes instead of {wanted_size}")
-        if describe(file)["sha256"] != wanted_hash:
+        if describe(file).sha256 != wanted_hash:
             raise ValueError(f"{name} was changed: its hash is not the one of {MANIFEST}")
     return manifest
 
 
-def _promised(path: Path, manifest: dict[str, Any]) -> list[tuple[str, Path, int, str]]:
+def _promised(path: Path, manifest: Manifest) -> list[tuple[str, Path, int, str]]:
     """Name, path, size and hash of every file; raises ValueError if a manifest lists less than it should."""
-    try:
-        files, frozen = dict(manifest["files"]), manifest["frozen"]
-        entries = [(name, path / name, entry) for name, entry in files.items()]
-        entries.append(("frozen weights", path.parent / frozen["file"], frozen))
-        promised = [(name, file, int(entry["size"]), str(entry["sha256"])) for name, file, entry in entries]
-        kinds = {"config": dict, "data": dict, "versions": dict, "world_size": int, "loss": float, "step": int}
-        wrong = [name for name, kind in kinds.items() if not isinstance(manifest.get(name, kind()), kind)]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{MANIFEST} has another form: {one_line(error)}") from None
-    wrong += {WEIGHTS, OPTIMIZER, MODEL_CONFIG, GENERATION_CONFIG} - files.keys()
-    if wrong:
-        raise ValueError(f"{MANIFEST} has another form: {', '.join(wrong)}")
-    return promised
+    missing = {WEIGHTS, OPTIMIZER, MODEL_CONFIG, GENERATION_CONFIG} - manifest.files.keys()
+    if missing:
+        raise ValueError(f"{MANIFEST} has another form: no {', '.join(sorted(missing))}")
+    frozen = manifest.frozen
+    promised = [(name, path / name, entry.size, entry.sha256) for name, entry in manifest.files.items()]
+    return [*promised, ("frozen weights", path.parent / frozen.file, frozen.size, frozen.sha256)]
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> Manifest:
     """The manifest, which has a hash itself; raises OSError, or ValueError if it is not the one that was written."""
     _regular(path / MANIFEST, MANIFEST)
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        own = manifest.pop("sha256")
-        sound = own == _own_hash(manifest) and f"step-{manifest['step']:08d}" == path.name
+        written = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        own = written.pop("sha256")
+        sound = own == _own_hash(written) and f"step-{written['step']:08d}" == path.name
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} cannot be read: {one_line(error)}") from None
     if not sound:
         raise ValueError(f"{MANIFEST} was changed: its hash is not the one it was written with")
-    return dict(manifest)
+    try:
+        return read_as(Manifest, written)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{MANIFEST} has another form: {one_line(error)}") from None
 
 
 def _regular(path: Path, name: str) -> os.stat_result:
@@ -314,11 +311,11 @@ def _own_hash(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> HashedFile:
     """Size and hash of a file, as a manifest lists them."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
+    return HashedFile(path.stat().st_size, digest)
 
 
 def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -344,7 +341,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         model.config.save_pretrained(staged)
         model.generation_config.save_pretrained(staged)
         _write_model(staged / MODEL_WEIGHTS, model, frozen)
-        digest = describe(staged / MODEL_WEIGHTS)["sha256"]
+        digest = describe(staged / MODEL_WEIGHTS).sha256
         # In sha256sum's format: a run that starts from this model can check that it is still the one published.
         _write_text(staged / f"{MODEL_WEIGHTS}.sha256", f"{digest}  {MODEL_WEIGHTS}\n")
         save_tokenizer(tokenizer, staged)

@@ -85,7 +85,7 @@ def _write(output: OutputDir, target: Path, names: dict[str, str]) -> None:
     staged = staged_at(folder / "export.bin")
     try:
         write_state_dict(staged, tensorfile.stored(output.best / MODEL_WEIGHTS), names)
-        exports.remember(output, target, **describe(staged), source=source)
+        exports.remember(output, target, describe(staged), source)
         staged.rename(target)
         sync(target.parent)
     finally:

@@ -7,7 +7,7 @@ nothing.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import torch
 
 from engine.contract import certificate, events
 from engine.contract.config import to_json
-from engine.contract.durable import free_bytes, write_json
+from engine.contract.durable import free_bytes
 from engine.contract.files import STAGED, reason, require_own_folder
 from engine.contract.locks import FolderLock, holder_of
+from engine.contract.manifest import Manifest
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.scores import FILE, Merit, read_evaluations
+from engine.contract.owner import Owner
+from engine.contract.scores import FILE, Evaluation, Evaluations, best_of, read_evaluations, write_evaluations
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.models import freezing, loading
@@ -48,7 +50,7 @@ def train(job: Job) -> Message:
     lock = job.world.together(lambda: lock_output(job), chosen=job.world.is_main)
     if job.record.resume and (owner := finished_owner(job)):
         job.world.together(lambda: export_again(job), chosen=job.world.is_main)
-        return Message.of("resume_finished", run=owner["run"], steps_total=owner["steps_total"], **job.options())
+        return Message.of("resume_finished", run=owner.run, steps_total=owner.steps_total, **job.options())
     try:
         prepared = prepare(job)
     except (InputError, StopAskedError):
@@ -58,8 +60,8 @@ def train(job: Job) -> Message:
     try:
         return begin(job, prepared, lock).run()
     except InputError:  # the resumed run failed its proof: the folder is unchanged
-        if lock is not None and owner and lock.hold():
-            write_json(job.output.owner_file, owner)
+        if lock is not None and owner.known and lock.hold():
+            job.output.write_owner(owner)
         raise
 
 
@@ -79,12 +81,12 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         prepared.model,
         optimizer,
         keep=job.config.keep_latest_n_ckp,
-        frozen=start.manifest["frozen"] if start else None,
+        frozen=start.manifest.frozen if start else None,
     )
     _write_frozen(job, prepared, writer)
     training = Training(job, prepared, optimizer, writer, lock, encodings=_keep_encodings(job, prepared))
     if start is not None:
-        job.step, training.last_loss = start.step, float(start.manifest["loss"])
+        job.step, training.last_loss = start.step, start.manifest.loss
         training.saved = (start.step, start.path)
         if job.world.is_main:
             training.proof = Proof.of(job, start)
@@ -102,14 +104,14 @@ def _take_over(job: Job, prepared: Prepared) -> None:
             raise InputError("folder_unwritable", path=str(folder), setting="output_dir", **reason(error)) from None
     checkpoint.remove_leftovers(output)
     if prepared.start is None:
-        old = str(output.owner().get("run", "?"))
+        old = output.owner().run or "?"
         aside = output.set_aside()
         if aside is not None:
             path, size = aside
             shown = f"{size / 1e9:.2f} GB"
             job.notice(Message.of("set_aside", run=old, path=str(output.path), aside=str(path), size=shown))
     try:
-        write_json(output.owner_file, _owner(job, prepared, finished=False))
+        output.write_owner(_owner(job, prepared, finished=False))
     except OSError as error:
         why = error.strerror or str(error)
         raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
@@ -148,23 +150,23 @@ def _keep_encodings(job: Job, prepared: Prepared) -> bool:
     wanted = size <= job.config.encoder_cache * 1e9 and job.config.epochs > 1
     need = size + (job.config.keep_latest_n_ckp + 2) * checkpoint.bytes_needed(prepared.model, job.config.optimizer)
     room = job.world.from_main(free_bytes(job.output.path) >= need)
-    if not (wanted and room if start is None else bool(start.manifest.get("encodings"))):
+    if not (wanted and room if start is None else start.manifest.encodings):
         return False
     base = job.output.path / f"{STAGED}encodings"
     return network.keep_encodings(store, base, job.world, writes=room)
 
 
-def _owner(job: Job, prepared: Prepared, *, finished: bool) -> dict[str, Any]:
-    return {
-        "run": job.record.run,
-        "id": job.record.id,
-        "run_dir": str(job.run_dir.path.absolute()),
-        "output_dir": str(job.output.path.resolve()),
-        "steps_total": prepared.steps_total,
-        "config": to_json(job.config),
-        "finished": finished,
-        "best": job.output.files_of_best(),
-    }
+def _owner(job: Job, prepared: Prepared, *, finished: bool) -> Owner:
+    return Owner(
+        run=job.record.run,
+        id=job.record.id,
+        run_dir=str(job.run_dir.path.absolute()),
+        output_dir=str(job.output.path.resolve()),
+        steps_total=prepared.steps_total,
+        config=to_json(job.config),
+        finished=finished,
+        best=job.output.files_of_best(),
+    )
 
 
 @dataclass
@@ -176,7 +178,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     writer: CheckpointWriter
     lock: FolderLock | None = None  # of the output folder; on rank 0
-    evaluations: dict[str, Any] = field(default_factory=dict)  # {step: {epoch, loss, bleu, signature, published}}
+    evaluations: Evaluations = field(default_factory=dict)
     last_loss: float = float("nan")
     epoch_losses: EpochLosses = field(default_factory=EpochLosses)
     proof: Proof | None = None  # on rank 0, after a resume
@@ -195,13 +197,11 @@ class Training:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
         self.evaluations = job.world.from_main(read_evaluations(job.output))
-        self.epoch_losses.resume(
-            {e["epoch"]: e["train_loss"] for e in self.evaluations.values() if e.get("train_loss")}
-        )
+        self.epoch_losses.resume({e.epoch: e.train_loss for e in self.evaluations.values() if e.train_loss})
         if job.world.is_main:
             warn_if_target_is_taken(job)
         runner, samples = self.runner(), self.samples()
-        if self.step and self.step % prepared.per_epoch == 0 and str(self.step) not in self.evaluations:
+        if self.step and self.step % prepared.per_epoch == 0 and self.step not in self.evaluations:
             self._evaluate()  # the run was interrupted between the last step of an epoch and its evaluation
         freezing.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
@@ -322,9 +322,9 @@ class Training:
         if not all(bool(p.isfinite().all()) for p in freezing.trained_parameters(self.prepared.model).values()):
             message = Message.of("ended_diverged_weights", step=self.step, **job.options())
             raise DivergedError(message, {}, self._slower())
-        about = self._about()
+        about = self._manifest()
         if loss_ahead is not None:
-            about["next_loss"] = loss_ahead()
+            about = replace(about, next_loss=loss_ahead())
         self._require_folder()
         job.phase("saving", self.step, self.prepared.steps_total)
         job.world.wait()
@@ -344,7 +344,7 @@ class Training:
         message = Message.of("ended_folder_lost", path=str(job.output.path), run=holder, step=self.step)
         raise FolderLostError(message)
 
-    def _write(self, about: dict[str, Any]) -> Path | None:
+    def _write(self, about: Manifest) -> Path | None:
         job, place = self.job, self.job.output.checkpoints
         need, free = self.writer.bytes_needed(), free_bytes(place)
         if need > free:
@@ -356,25 +356,26 @@ class Training:
         except SAVE_ERRORS as error:
             job.warn(Message.of("save_failed", step=self.step, path=str(place), why=one_line(error)))
             return None
-        pruned = self.writer.prune(self.step, _best(self.evaluations)[0])
+        pruned = self.writer.prune(self.step, best_of(self.evaluations)[0])
         epoch, seconds = -(-self.step // self.prepared.per_epoch), round(saved.seconds, 3)
         job.emit(events.Checkpoint(epoch, self.step, str(saved.path), saved.size, seconds, pruned))
         return saved.path
 
-    def _about(self) -> dict[str, Any]:
+    def _manifest(self) -> Manifest:
+        """What the checkpoint of this step will say about itself."""
         job = self.job
-        return {
-            "run": job.record.run,
-            "step": self.step,
-            "epoch": self.step // self.prepared.per_epoch,
-            "steps_total": self.prepared.steps_total,
-            "loss": self.last_loss,
-            "world_size": job.world.size,
-            "encodings": self.encodings,
-            "config": to_json(job.config),
-            "data": self.prepared.data,
-            "versions": versions(),
-        }
+        return Manifest(
+            run=job.record.run,
+            step=self.step,
+            epoch=self.step // self.prepared.per_epoch,
+            steps_total=self.prepared.steps_total,
+            loss=self.last_loss,
+            world_size=job.world.size,
+            encodings=self.encodings,
+            config=to_json(job.config),
+            data=self.prepared.data,
+            versions=versions(),
+        )
 
     def evaluator(self) -> Evaluator:
         """The evaluator on the validation rows."""
@@ -409,13 +410,13 @@ class Training:
         job.phase("training", self.step, prepared.steps_total)
 
     def _record(self, score: Score, epoch: int) -> None:
-        entry = {"epoch": epoch, "loss": score.loss, "bleu": score.bleu, "signature": score.signature, "against": FILE}
-        entry["train_loss"] = self.epoch_losses.means.get(epoch)
-        others = {step: other for step, other in self.evaluations.items() if int(step) < self.step}
-        _, best = _best(others)
-        published = not best or Merit.of(entry).beats(Merit.of(best))
-        if best and not Merit.of(entry).comparable(Merit.of(best)):
-            self.job.notice(Message.of("bleu_incomparable", epoch=best["epoch"]))
+        train_loss = self.epoch_losses.means.get(epoch)
+        this = Evaluation(epoch, score.loss, score.bleu, score.signature, FILE, train_loss)
+        others = {step: other for step, other in self.evaluations.items() if step < self.step}
+        _, best = best_of(others)
+        published = best is None or this.merit.beats(best.merit)
+        if best is not None and not this.merit.comparable(best.merit):
+            self.job.notice(Message.of("bleu_incomparable", epoch=best.epoch))
         try:
             if published:
                 self.job.phase("publishing")
@@ -425,8 +426,8 @@ class Training:
                 bleu, path = f"{score.bleu:.2f}", str(self.job.output.best)
                 self.job.notice(Message.of("best_published", bleu=bleu, epoch=epoch, path=path))
                 export_best(self.job, self.prepared.model)
-            self.evaluations = {**others, str(self.step): {**entry, "published": published}}
-            write_json(self.job.output.evaluations, self.evaluations)
+            self.evaluations = {**others, self.step: replace(this, published=published)}
+            write_evaluations(self.job.output, self.evaluations)
         except SAVE_ERRORS as error:
             path, why = str(self.job.output.best), one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
@@ -462,28 +463,22 @@ class Training:
         return {"learn_rate": self.job.config.learn_rate / 2}
 
     def _finished(self) -> Message:
-        job, (_, best) = self.job, _best(self.evaluations)
+        job, (_, best) = self.job, best_of(self.evaluations)
         loss, path, total = f"{self.last_loss:.4f}", str(job.output.best), self.prepared.steps_total
         self._require_folder()
-        if job.world.is_main and best:
+        if job.world.is_main and best is not None:
             export_best(job, self.prepared.model)
             try:
-                write_json(job.output.owner_file, _owner(job, self.prepared, finished=True))
+                job.output.write_owner(_owner(job, self.prepared, finished=True))
             except OSError as error:
                 job.warn(Message.of("save_failed", step=self.step, path=path, why=one_line(error)))
-        if not best:
+        if best is None:
             raise UnpublishedError(
                 Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
             )
-        bleu, loss, epoch = f"{best['bleu']:.2f}", f"{best['loss']:.4f}", best["epoch"]
+        bleu, loss, epoch = f"{best.bleu:.2f}", f"{best.loss:.4f}", best.epoch
         return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
 
 
 def _listed(numbers: list[int], most: int) -> str:
     return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
-
-
-def _best(evaluations: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Step and entry of the best evaluation: the last one published, which beat the earlier ones; else (-1, {})."""
-    published = [int(step) for step, entry in evaluations.items() if entry["published"]]
-    return (max(published), evaluations[str(max(published))]) if published else (-1, {})

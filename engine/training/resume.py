@@ -57,18 +57,18 @@ def base_model_sha256(path: Path) -> str:
 
 def _refuse_differences(job: Job, found: FoundCheckpoint, data: dict[str, str]) -> None:
     then, record = found.manifest, job.record
-    differences = differences_on_resume(then["config"], job.config)
-    if then["world_size"] != job.world.size:
-        differences["processes"] = [then["world_size"], job.world.size]
+    differences = differences_on_resume(then.config, job.config)
+    if then.world_size != job.world.size:
+        differences["processes"] = [then.world_size, job.world.size]
     base = job.config.pretrained_model
-    if base and then["config"].get("pretrained_model") != base:
+    if base and then.config.get("pretrained_model") != base:
         data = {**data, "pretrained_model": base_model_sha256(Path(base))}
     for name in ("train_file", "tokenizer", "pretrained_model"):
-        old, new = then["data"].get(name), data.get(name)
+        old, new = then.data.get(name), data.get(name)
         if old and new and old != new:
             differences[f"content of {name}"] = [old[:12], new[:12]]
-    before = job.output.owner().get("config")  # of the previous attempt, which may not have saved anything
-    agreed = {name for name, (_, new) in differences.items() if isinstance(before, dict) and before.get(name) == new}
+    before = job.output.owner().config  # of the previous attempt, which may not have saved anything
+    agreed = {name for name, (_, new) in differences.items() if name in before and before[name] == new}
     accepted = {name for name in differences if record.force or name in {*record.accepted, *agreed}}
     refused = {name: pair for name, pair in differences.items() if name not in accepted}
     if refused:
@@ -84,10 +84,10 @@ def _listed(differences: dict[str, list[Any]]) -> str:
 
 def longer_schedule(job: Job, found: FoundCheckpoint, steps_total: int) -> Message | None:
     """A message if the learning rate continues from another value because the run now has more steps."""
-    before = int(found.manifest.get("steps_total", steps_total))
-    if before == steps_total or not found.step:
+    before = found.manifest.steps_total
+    if before in (None, steps_total) or not found.step:
         return None
-    last = learning_rate(from_json(found.manifest["config"]), found.step - 1, before)
+    last = learning_rate(from_json(found.manifest.config), found.step - 1, before)
     rate = learning_rate(job.config, found.step, steps_total)
     shown = {"last": f"{last:.2g}", "rate": f"{rate:.2g}"}
     if shown["last"] == shown["rate"]:
@@ -118,19 +118,18 @@ class Proof:
     def of(cls, job: Job, found: FoundCheckpoint) -> "Proof":
         """The steps to repeat after the checkpoint `found`, from its manifest and the log."""
         then, now = found.manifest, versions()
-        changes = {
-            name: [then["versions"].get(name), now[name]] for name in now if then["versions"].get(name) != now[name]
-        }
+        changes = {name: [then.versions.get(name), now[name]] for name in now if then.versions.get(name) != now[name]}
         first = found.step + 1
-        budget, now_budget = int(then["config"]["micro_batch_tokens"]), job.config.micro_batch_tokens
+        now_budget = job.config.micro_batch_tokens
+        budget = then.config.get("micro_batch_tokens", now_budget)
         if budget != now_budget:  # with other micro-batches dropout draws other numbers
             job.notice(Message.of("resume_other_cut", old=budget, new=now_budget))
             return cls(job, first)
         planned = job.record.accepted or job.record.force
         logged = {} if planned else losses_after(job.run_dir.events, found.step)
         expected = {step: loss for step, loss in logged.items() if step > first}
-        if "next_loss" in then:
-            expected[first] = float(then["next_loss"])
+        if then.next_loss is not None:
+            expected[first] = then.next_loss
         elif first in logged:
             expected[first] = logged[first]
         if not expected:

@@ -13,6 +13,7 @@ from engine.contract.durable import free_bytes
 from engine.contract.inputs import require_files, require_positions
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
+from engine.contract.owner import Owner
 from engine.data import batching
 from engine.data.token_store import TokenStore, tokenizer_sha256
 from engine.data.tokenizer import require_own_vocabulary
@@ -58,13 +59,11 @@ def give_up_output(lock: FolderLock | None) -> None:
         lock.abandon()
 
 
-def finished_owner(job: Job) -> dict[str, Any]:
-    """The run that finished in this folder, unless more epochs are requested than it has; {} if there is none."""
-    owner: dict[str, Any] = job.world.from_main(job.output.owner())
-    if not owner.get("finished"):
-        return {}
-    more = "epochs" in job.record.accepted and job.config.epochs > int(owner.get("config", {}).get("epochs", 0))
-    return {} if more else owner
+def finished_owner(job: Job) -> Owner | None:
+    """The run that finished in this folder, unless more epochs are requested than it has; None if there is none."""
+    owner: Owner = job.world.from_main(job.output.owner())
+    more = "epochs" in job.record.accepted and job.config.epochs > owner.config.get("epochs", 0)
+    return owner if owner.finished and not more else None
 
 
 def prepare(job: Job) -> Prepared:
@@ -80,7 +79,7 @@ def prepare(job: Job) -> Prepared:
     start = resume.starting_point(job, data)
     packed = packs(world.device)
     if start is not None:
-        data["pretrained_model"] = start.manifest["data"].get("pretrained_model", "")
+        data["pretrained_model"] = start.manifest.data.get("pretrained_model", "")
         job.phase("loading")
         net = loading.build_model(start.model_config(), start.weights(), start.path, packed=packed)
         net.generation_config = start.generation_config()

@@ -252,7 +252,7 @@ def _folders(request: CheckRequest) -> Iterator[Finding]:
         if is_locked(output.path):
             raise busy(output.path)
         if not request.fresh:
-            resume = f"sft-tui resume {output.owner().get('run')}"
+            resume = f"sft-tui resume {output.owner().run}"
             fresh = command_of([replace(request.start, fresh=True)])
             refuse_unfinished(output, resume_option=resume, fresh_option=fresh)
     except InputError as error:

@@ -121,9 +121,9 @@ class LaunchScreen(CanvasScreen):
         for name, entry in known.items():
             output = OutputDir(Path(entry.config.output_dir))
             owner, steps = output.owner(), output.checkpoint_steps()
-            if owner and steps and not owner.get("finished"):
+            if owner.known and steps and not owner.finished:
                 alive = is_locked(output.path)
-                found[name] = Resumable(str(owner.get("run")), steps[0], int(owner.get("steps_total") or 0), alive)
+                found[name] = Resumable(owner.run, steps[0], owner.steps_total, alive)
         new_here = not runs.are_any(self.services.options.logs)
         demo_runs = bool(story.current())
         stage = story.stage()

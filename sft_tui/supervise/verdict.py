@@ -112,7 +112,7 @@ def _memory(readings: Sequence[events.Host]) -> dict[str, str]:
 
 
 def _finished(record: RunRecord) -> bool:
-    return bool(record.output.owner().get("finished"))
+    return record.output.owner().finished
 
 
 def _unlogged(record: RunRecord, step: int) -> events.RunEnded:

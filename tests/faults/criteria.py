@@ -13,7 +13,7 @@ import pytest
 from safetensors import torch as safetensors_torch
 
 from engine.contract.durable import read_json, write_json
-from engine.contract.manifest import MANIFEST
+from engine.contract.manifest import MANIFEST, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from engine.training.checkpoint import CheckpointWriter
@@ -205,7 +205,7 @@ def _succeeds(work: Callable[[], object]) -> bool:
 def assert_flushed_before_published(output: OutputDir, writer: CheckpointWriter, step: int) -> None:
     """Every file and its folder are on the disk before the folder has its name, and the parent after that."""
     with Calls(output.path) as calls:
-        writer.save({"step": step})
+        writer.save(Manifest(step=step))
     final = output.checkpoint(step)
     published = calls.seen.index(("rename", final))
     before, after = calls.seen[:published], calls.seen[published + 1 :]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract.durable import read_json, write_json
+from engine.contract.manifest import Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.criteria import NEW, assert_survives_a_publication, assert_survives_a_record, assert_survives_a_save
@@ -104,7 +105,7 @@ def save_for_ever(tiny: Tiny, output: OutputDir) -> None:
     step = 0 if found is None else found.step
     while True:
         step += 1
-        writer.save({"step": step})
+        writer.save(Manifest(step=step))
         say(f"saved {step}")
         writer.prune(step, best_step=-1)
 

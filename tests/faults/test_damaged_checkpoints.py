@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.contract.manifest import MANIFEST
+from engine.contract.manifest import MANIFEST, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.criteria import PATIENCE, assert_damage_is_found, assert_nothing_lost, entries, within
@@ -73,7 +73,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 def three_saved(tiny: Tiny, two_saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `two_saved`, with a checkpoint of step 3; only to be copied."""
     output = copy(two_saved, tmp_path_factory.mktemp("three") / "output")
-    tiny.writer(output, frozen=frozen_entry(output)).save({"step": 3})
+    tiny.writer(output, frozen=frozen_entry(output)).save(Manifest(step=3))
     return output.path
 
 
@@ -274,7 +274,7 @@ def replaced(tiny: Tiny, output: OutputDir, make: Callable[[Path], object]) -> N
     writer = tiny.writer(output, frozen=frozen_entry(output))
     with within(PATIENCE):
         try:
-            writer.save({"step": 3})
+            writer.save(Manifest(step=3))
         except checkpoint.SAVE_ERRORS as error:
             raise AssertionError(f"not saved: {error}") from None
     assert_nothing_lost(output, [1, 2, 3])

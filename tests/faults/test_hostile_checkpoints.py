@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.contract import events
+from engine.contract.bounds import as_json
 from engine.contract.events import Record
 from engine.contract.manifest import MANIFEST
 from engine.contract.outputdir import OutputDir
@@ -84,7 +85,7 @@ def test_a_pickle_listed_in_the_manifest_is_not_run(
     folder = stopped.checkpoint(2)
     PICKLES[kind](folder / name, stranger.canary)
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][name] = checkpoint.describe(folder / name)
+    manifest["files"][name] = as_json(checkpoint.describe(folder / name))
     del manifest["sha256"]
     own = checkpoint._own_hash(manifest)
     (folder / MANIFEST).write_text(json.dumps({**manifest, "sha256": own}))

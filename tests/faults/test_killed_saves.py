@@ -88,7 +88,7 @@ def test_a_save_over_a_damaged_checkpoint_is_killed_at_every_call(
         assert_nothing_lost(output, [1, 2] if found.step == 2 else [2, 3])
         checkpoint.remove_leftovers(output)
         assert_tidy(output, damaged=[1, 3])  # cut short in its removal, or as it was before
-        save_and_prune(tiny.writer(output, frozen=found.manifest["frozen"]), 3)
+        save_and_prune(tiny.writer(output, frozen=found.manifest.frozen), 3)
         assert_nothing_lost(output, [2, 3])
         assert_tidy(output)
 

@@ -4,7 +4,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors import torch as safetensors_torch
 
 from engine.contract.durable import write_json
 from engine.contract.files import STAGED
-from engine.contract.manifest import MANIFEST
+from engine.contract.manifest import MANIFEST, HashedFile, Manifest, read_manifest
 from engine.contract.messages import Message
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
@@ -114,7 +114,7 @@ def unreadable_weights(_tiny: Tiny, output: OutputDir) -> None:
 
 def two_are_left(tiny: Tiny, output: OutputDir) -> None:
     """Two sound checkpoints are left where there is a damaged one between them."""
-    tiny.writer(output, frozen=frozen_entry(output)).save({"step": 3})
+    tiny.writer(output, frozen=frozen_entry(output)).save(Manifest(step=3))
     flip(output.checkpoint(3) / checkpoint.WEIGHTS)
     save_and_prune(tiny.writer(output, frozen=frozen_entry(output)), 4)
     assert_nothing_lost(output, [2, 4])
@@ -162,10 +162,10 @@ def flush_after_rename(patch: pytest.MonkeyPatch) -> None:
 def verify_sizes_alone(patch: pytest.MonkeyPatch) -> None:
     """No hash is compared."""
 
-    def verify(path: Path) -> dict[str, Any]:
+    def verify(path: Path) -> Manifest:
         manifest = checkpoint._read_manifest(path)
-        for name, entry in manifest["files"].items():
-            if (path / name).stat().st_size != entry["size"]:
+        for name, entry in manifest.files.items():
+            if (path / name).stat().st_size != entry.size:
                 raise ValueError(f"{name} has another size")
         return manifest
 
@@ -176,9 +176,9 @@ def verify_without_frozen(patch: pytest.MonkeyPatch) -> None:
     """The frozen weights are taken as they are."""
     real = checkpoint.describe
 
-    def describe(path: Path) -> dict[str, Any]:
+    def describe(path: Path) -> HashedFile:
         if path.parent.name == "frozen":
-            return {"size": path.stat().st_size, "sha256": path.stem}
+            return HashedFile(path.stat().st_size, path.stem)
         return real(path)
 
     patch.setattr(checkpoint, "describe", describe)
@@ -187,8 +187,8 @@ def verify_without_frozen(patch: pytest.MonkeyPatch) -> None:
 def manifest_as_it_is(patch: pytest.MonkeyPatch) -> None:
     """The manifest's own hash is not compared."""
 
-    def read(path: Path) -> dict[str, Any]:
-        return dict(json.loads((path / MANIFEST).read_text()))
+    def read(path: Path) -> Manifest:
+        return read_manifest(path)
 
     patch.setattr(checkpoint, "_read_manifest", read)
 
@@ -197,7 +197,7 @@ def verify_swallows(patch: pytest.MonkeyPatch) -> None:
     """What cannot be read is taken for sound."""
     real = checkpoint.verify
 
-    def verify(path: Path) -> dict[str, Any]:
+    def verify(path: Path) -> Manifest:
         try:
             return real(path)
         except OSError:
@@ -232,14 +232,14 @@ def load_first(patch: pytest.MonkeyPatch) -> None:
     """Tensors are read before anything is verified."""
     real = checkpoint.verify
 
-    def verify(path: Path) -> dict[str, Any]:
+    def verify(path: Path) -> Manifest:
         safetensors_torch.load_file(path / checkpoint.OPTIMIZER)
         return real(path)
 
     patch.setattr(checkpoint, "verify", verify)
 
 
-def replace_save(save: Callable[[CheckpointWriter, dict[str, Any]], Saved]) -> Mutate:
+def replace_save(save: Callable[[CheckpointWriter, Manifest], Saved]) -> Mutate:
     """Saves in another way."""
     return lambda patch: patch.setattr(CheckpointWriter, "save", save)
 
@@ -247,19 +247,19 @@ def replace_save(save: Callable[[CheckpointWriter, dict[str, Any]], Saved]) -> M
 real_save = CheckpointWriter.save
 
 
-def save_after_prune(self: CheckpointWriter, about: dict[str, Any]) -> Saved:
+def save_after_prune(self: CheckpointWriter, about: Manifest) -> Saved:
     """Room is made before the new checkpoint is there."""
-    self.prune(int(about["step"]), best_step=-1)
+    self.prune(about.step, best_step=-1)
     for step in self._output.checkpoint_steps()[self._keep - 1 :]:
         shutil.rmtree(self._output.checkpoint(step))
     return real_save(self, about)
 
 
-def save_in_place(self: CheckpointWriter, about: dict[str, Any]) -> Saved:
+def save_in_place(self: CheckpointWriter, about: Manifest) -> Saved:
     """The folder has its name from the beginning."""
-    final = self._output.checkpoint(int(about["step"]))
+    final = self._output.checkpoint(about.step)
     final.mkdir(parents=True)
-    manifest = {**about, "files": self._write_files(final), "frozen": self._frozen}
+    manifest = replace(about, files=self._write_files(final), frozen=self.write_frozen()).to_json()
     text = json.dumps({**manifest, "sha256": checkpoint._own_hash(manifest)})
     checkpoint._write_text(final / MANIFEST, text)
     return Saved(final, 0, 0.0)
@@ -290,12 +290,12 @@ def keep_staging(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shutil, "rmtree", rmtree)
 
 
-def swallow_the_error(self: CheckpointWriter, about: dict[str, Any]) -> Saved:
+def swallow_the_error(self: CheckpointWriter, about: Manifest) -> Saved:
     """A save that failed is acknowledged."""
     try:
         return real_save(self, about)
     except OSError:
-        return Saved(self._output.checkpoint(int(about["step"])), 0, 0.0)
+        return Saved(self._output.checkpoint(about.step), 0, 0.0)
 
 
 def prune_by_count(self: CheckpointWriter, newest: int, best_step: int) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.contract.durable import write_json
+from engine.contract.manifest import Manifest
 from engine.contract.outputdir import OutputDir
 from tests.faults.criteria import (
     NEW,
@@ -124,7 +125,7 @@ def test_a_save_is_flushed_before_it_is_published(tiny: Tiny, output: OutputDir,
 def test_the_folders_of_the_first_save_are_flushed(tiny: Tiny, fresh: OutputDir) -> None:
     fresh.path.mkdir()
     with Calls(fresh.path) as calls:
-        tiny.writer(fresh).save({"step": 1})
+        tiny.writer(fresh).save(Manifest(step=1))
     assert_folders_are_flushed(calls.seen)
 
 

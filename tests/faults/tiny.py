@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from engine.contract.manifest import FrozenFile, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.data.tokenizer import load_tokenizer
@@ -28,7 +29,7 @@ class Tiny:
     optimizer: torch.optim.Optimizer
     tokenizer: PreTrainedTokenizerBase
 
-    def writer(self, output: OutputDir, *, keep: int = 2, frozen: dict[str, Any] | None = None) -> CheckpointWriter:
+    def writer(self, output: OutputDir, *, keep: int = 2, frozen: FrozenFile | None = None) -> CheckpointWriter:
         """A writer of checkpoints of this model."""
         return CheckpointWriter(output, self.model, self.optimizer, keep=keep, frozen=frozen)
 
@@ -56,15 +57,15 @@ def load(model_folder: Path, tokenizer_folder: Path) -> Tiny:
 
 def save_and_prune(writer: CheckpointWriter, step: int) -> Saved:
     """One save as training does it: what is too many goes after the new one is there."""
-    saved = writer.save({"step": step})
+    saved = writer.save(Manifest(step=step))
     writer.prune(step, best_step=-1)
     return saved
 
 
-def frozen_entry(output: OutputDir) -> dict[str, Any] | None:
+def frozen_entry(output: OutputDir) -> FrozenFile | None:
     """The entry of the frozen file in the newest sound checkpoint, as a run that resumes has it."""
     found, _ = checkpoint.newest_sound(output)
-    return None if found is None else dict(found.manifest["frozen"])
+    return None if found is None else found.manifest.frozen
 
 
 def published_mark(folder: Path) -> float:
@@ -84,5 +85,5 @@ def copy(source: Path, target: Path) -> OutputDir:
 
 def add_damaged(output: OutputDir, tiny: Tiny) -> None:
     """Adds a checkpoint of step 3 that is damaged, and will be replaced when training reaches it."""
-    tiny.writer(output).save({"step": 3})
+    tiny.writer(output).save(Manifest(step=3))
     (output.checkpoint(3) / checkpoint.WEIGHTS).write_bytes(b"")

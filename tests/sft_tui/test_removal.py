@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from engine.contract.config import to_json
-from engine.contract.durable import write_json
+from engine.contract.durable import read_json, write_json
 from engine.contract.exports import MARK, remember
 from engine.contract.files import remove_below
 from engine.contract.locks import LOCK_NAME, FolderLock, is_locked
-from engine.contract.manifest import MANIFEST
+from engine.contract.manifest import MANIFEST, HashedFile
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
@@ -192,7 +192,7 @@ def test_names_in_a_manifest_delete_nothing_elsewhere(made: Made, tmp_path: Path
     run = made()
     (tmp_path / "thesis.txt").write_text("precious")
     output = run.record.output
-    write_json(output.owner_file, {**output.owner(), "best": names})
+    write_json(output.owner_file, {**read_json(output.owner_file), "best": names})
     write_json(output.checkpoint(5) / MANIFEST, {"files": dict.fromkeys(names)})
     removal.remove(run)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
@@ -206,8 +206,8 @@ def project(made: Made, tmp_path: Path) -> tuple[Run, Path]:
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr(MARK, "")
     content, output = target.read_bytes(), run.record.output
-    remember(output, target, size=len(content), sha256=hashlib.sha256(content).hexdigest(), source="")
-    write_json(output.owner_file, {**output.owner(), "output_dir": str(output.path.resolve())})
+    remember(output, target, HashedFile(len(content), hashlib.sha256(content).hexdigest()), "")
+    write_json(output.owner_file, {**read_json(output.owner_file), "output_dir": str(output.path.resolve())})
     return run, target
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.contract import events
-from engine.contract.durable import write_json
+from engine.contract.durable import read_json, write_json
 from engine.contract.locks import FolderLock, is_locked
 from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.outputdir import OutputDir
@@ -111,7 +111,7 @@ def test_runs_are_numbered(settings: dict[str, Any]) -> None:
 def test_a_refused_resume_does_not_change_what_the_next_one_takes(settings: dict[str, Any]) -> None:
     output = cut_run(settings)
     accepted = plan_run("sft-small", {"output_dir": "out"}, resume=True).config
-    write_json(output.owner_file, {**output.owner(), "config": accepted})  # as the trainer does
+    write_json(output.owner_file, {**read_json(output.owner_file), "config": accepted})  # as the trainer does
     open_run_dir(Path("logs"), plan_run("sft-small", {"output_dir": "out", "seed": 5}, resume=True))
     assert plan_run("sft-small", {"output_dir": "out"}, resume=True).config == accepted
 
@@ -123,7 +123,7 @@ def cut_record(settings: dict[str, Any], finished: bool = False) -> RunRecord:
     """The record of a run that was cut, whose settings the trainer had accepted."""
     output = cut_run(settings, finished)
     record = RunDir(Path("logs/sft-small-1")).read_record()
-    write_json(output.owner_file, {**output.owner(), "config": record.config})
+    write_json(output.owner_file, {**read_json(output.owner_file), "config": record.config})
     return record
 
 
@@ -176,7 +176,7 @@ def test_a_run_whose_folder_is_in_use_does_not_resume(settings: dict[str, Any]) 
 def test_a_resume_does_not_use_another_runs_checkpoints(settings: dict[str, Any]) -> None:
     record = cut_record(settings)
     output = OutputDir(Path("out"))
-    write_json(output.owner_file, {**output.owner(), "run": "sft-small-2", "id": new_id()})
+    write_json(output.owner_file, {**read_json(output.owner_file), "run": "sft-small-2", "id": new_id()})
     with pytest.raises(InputError, match=r"belongs to sft-small-2.*earlier/sft-small-1"):
         plan_resume(record, {})
 
@@ -288,7 +288,7 @@ def test_a_foreign_folder_in_an_owner_file_is_left_alone(settings: dict[str, Any
     other = replace(RunDir(Path("logs/sft-small-1")).read_record(), id=new_id())
     (theirs / "run.json").write_text(json.dumps(asdict(other)) if named.startswith("the") else NAMED[named])
     before = {path: path.read_bytes() for path in theirs.iterdir()}
-    write_json(output.owner_file, {**output.owner(), "run_dir": str(theirs.absolute())})
+    write_json(output.owner_file, {**read_json(output.owner_file), "run_dir": str(theirs.absolute())})
     opened = open_run_dir(Path("logs"), plan_run("sft-small", {**settings, "output_dir": "out"}, resume=True))
     assert opened.run_dir.path == Path("logs/sft-small-2")
     assert opened.made == 1
@@ -321,7 +321,7 @@ def test_a_namesake_in_another_logs_folder_is_another_run(settings: dict[str, An
 def without_ids(output: OutputDir) -> RunDir:
     """The folder of the run as a version left it that knew no ids; the owner has the settings it was trained with."""
     run_dir = RunDir(Path("logs/sft-small-1"))
-    record, owner = json.loads(run_dir.record.read_text()), output.owner()
+    record, owner = json.loads(run_dir.record.read_text()), read_json(output.owner_file)
     for values in (record, owner):
         del values["id"]
     write_json(run_dir.record, record)
@@ -363,7 +363,7 @@ def test_checkpoints_without_their_run_resume_with_their_settings(settings: dict
     }  # fmt: skip
     shutil.rmtree("logs")
     if said_by == "its owner file":
-        write_json(output.owner_file, {**output.owner(), "config": made_with})
+        write_json(output.owner_file, {**read_json(output.owner_file), "config": made_with})
     else:
         write_json(output.checkpoint(5) / "MANIFEST.json", {"config": made_with})
     record = plan_run("sft-small", {"output_dir": "out", "seed": 6}, resume=True)
@@ -390,7 +390,7 @@ def test_a_resume_starts_as_many_processes_as_made_the_checkpoint(
     made_by(record.output, 3)
     for said in (0, 1, 4, 1024):
         untrusted = replace(record, processes=said, config={**record.config, "num_processes": said})
-        write_json(record.output.owner_file, {**record.output.owner(), "config": untrusted.config})
+        write_json(record.output.owner_file, {**read_json(record.output.owner_file), "config": untrusted.config})
         assert plan_resume(untrusted, {}).processes == 3
     assert plan_resume(record, {"num_processes": 2}).processes == 2  # what the trainer will refuse by name
     assert plan_resume(record, {}, launched=6).processes == 6
@@ -410,7 +410,7 @@ def test_a_checkpoint_starts_no_more_processes_than_fit(
         record = replace(record, processes=processes)
     else:
         changed = {**record.config, "num_processes": processes}
-        write_json(record.output.owner_file, {**record.output.owner(), "config": changed})
+        write_json(record.output.owner_file, {**read_json(record.output.owner_file), "config": changed})
     with pytest.raises(InputError, match=rf"trained by {processes} processes.* 4 cores and 2 GPUs.*--num_processes"):
         plan_resume(record, {})
     assert plan_resume(record, {"num_processes": processes}).processes == processes  # a person says it
@@ -433,7 +433,7 @@ def project(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(project)
     output = cut_run(settings)
     places = {"run_dir": str(project / "logs" / "sft-small-1"), "output_dir": str(project / "out")}
-    write_json(output.owner_file, {**output.owner(), **places})
+    write_json(output.owner_file, {**read_json(output.owner_file), **places})
     return project
 
 
@@ -472,7 +472,7 @@ def test_a_run_of_another_project_resumes_with_its_files(
     if record == "of before":
         write_json(run_dir.record, {name: value for name, value in kept(run_dir).items() if name != "project"})
     before = kept(run_dir)["config"]
-    write_json(project / "out" / "RUN.json", {**OutputDir(project / "out").owner(), "config": before})
+    write_json(project / "out" / "RUN.json", {**read_json(OutputDir(project / "out").owner_file), "config": before})
     place = tmp_path / "elsewhere"
     (place / "out").mkdir(parents=True)
     (place / "new rows").touch()

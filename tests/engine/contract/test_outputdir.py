@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig, to_json
-from engine.contract.durable import write_json
+from engine.contract.durable import read_json, write_json
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir, refuse_unfinished
+from engine.contract.owner import Owner
 from tests.engine.contract.conftest import ascii_start
 
 
@@ -80,7 +82,7 @@ def test_a_finished_run_or_one_without_checkpoint_may_be_replaced(output: Output
 
     check()
     left_behind(output, "sft-1")
-    write_json(output.owner_file, {**output.owner(), "finished": True})
+    write_json(output.owner_file, {**read_json(output.owner_file), "finished": True})
     check()
     output.owner_file.unlink()
     check()
@@ -105,7 +107,7 @@ def test_setting_aside_moves_all_that_the_run_left(output: OutputDir) -> None:
     assert files(moved[0]) == [name for name in before if name != ".lock"]
     assert sorted(os.listdir(output.path)) == [".lock", "earlier"]
     assert output.checkpoint_steps() == []
-    assert output.owner() == {}
+    assert not output.owner().known
     assert output.set_aside() is None
     lock.abandon()
 
@@ -172,7 +174,7 @@ def test_an_unreadable_owner_file_names_no_owner(content: bytes, output: OutputD
     left_behind(output, "sft-1")
     output.owner_file.write_bytes(content)
 
-    assert output.owner() == {}
+    assert not output.owner().known
     refuse_unfinished(output, resume_option="GO ON", fresh_option="ANEW")
     moved = output.set_aside()
     assert moved is not None
@@ -189,6 +191,11 @@ NO_OWNERS: list[Any] = [
     {"config": []},
     {"finished": 1},
     {"run_dir": ["/"]},
+    {"run_dir": "a\0b"},
+    {"output_dir": "a\0b"},
+    {"id": "../../x"},
+    {"best": "config.json"},
+    {"best": [{}]},
 ]
 
 
@@ -197,8 +204,20 @@ def test_an_owner_file_with_an_impossible_value_names_no_owner(tmp_path: Path, c
     sound = {"run": "a-1", "run_dir": "logs/a-1", "steps_total": 9, "config": to_json(RunConfig()), "finished": False}
     output = OutputDir(tmp_path)
     write_json(output.owner_file, sound)
-    assert output.owner() == sound
+    assert as_json(output.owner()) == {**sound, "id": "", "output_dir": "", "best": []}
 
     write_json(output.owner_file, {**sound, **change})
 
-    assert output.owner() == {}
+    assert output.owner() == Owner()
+
+
+@pytest.mark.parametrize("best", [["config.json"], ["config.json", "model.safetensors"]])
+def test_what_a_newer_version_writes_of_an_owner_is_kept(tmp_path: Path, best: list[str]) -> None:
+    newer = {"run": "a-1", "id": "0" * 32, "steps_total": 9, "adapter": {"rank": 16}, "labels": [1, "x"], "best": best}
+    output = OutputDir(tmp_path)
+    write_json(output.owner_file, newer)
+
+    output.note_best(["model.safetensors", "tokenizer.json"])
+
+    names = ["config.json", "model.safetensors", "tokenizer.json"]
+    assert read_json(output.owner_file).items() >= {**newer, "best": names}.items()

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from engine.contract import events
 from engine.contract.config import override
-from engine.contract.manifest import MANIFEST
+from engine.contract.manifest import MANIFEST, HashedFile, Manifest
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
@@ -55,7 +56,7 @@ def writer(output: OutputDir, trained: Trained) -> CheckpointWriter:
 def three(output: OutputDir, writer: CheckpointWriter) -> OutputDir:
     """An output folder with the checkpoints of steps 1, 2 and 3."""
     for step in (1, 2, 3):
-        writer.save({"step": step})
+        writer.save(Manifest(step=step))
     return output
 
 
@@ -65,10 +66,10 @@ def everything_in(folder: Path) -> list[str]:
 
 def test_a_checkpoint_is_read_back_whole(output: OutputDir, writer: CheckpointWriter, trained: Trained) -> None:
     net, optimizer = trained
-    saved = writer.save({"step": 7, "epoch": 1, "run": "问"})
+    saved = writer.save(Manifest(step=7, epoch=1, run="问"))
     found, skipped = newest_sound(output)
     assert found is not None
-    assert (found.path, found.step, found.manifest["run"], skipped) == (saved.path, 7, "问", [])
+    assert (found.path, found.step, found.manifest.run, skipped) == (saved.path, 7, "问", [])
     assert saved.path == output.path / "checkpoints" / "step-00000007"
     again = loading.build_model(found.model_config(), found.weights(), found.path)
     assert all(torch.equal(again.state_dict()[name], value) for name, value in net.state_dict().items())
@@ -93,8 +94,9 @@ def test_the_manifest_has_size_and_hash_of_every_file(three: OutputDir) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
     assert sorted([*manifest["files"], MANIFEST]) == FILES
     for name, entry in manifest["files"].items():
-        assert entry == checkpoint.describe(folder / name)
-    assert checkpoint.describe(three.checkpoints / manifest["frozen"]["file"]).items() <= manifest["frozen"].items()
+        assert HashedFile(**entry) == checkpoint.describe(folder / name)
+    frozen = manifest["frozen"]
+    assert HashedFile(frozen["size"], frozen["sha256"]) == checkpoint.describe(three.checkpoints / frozen["file"])
 
 
 def test_frozen_weights_are_stored_once(three: OutputDir, trained: Trained) -> None:
@@ -109,7 +111,7 @@ def test_a_resumed_run_does_not_write_the_frozen_weights_again(three: OutputDir,
     found, _ = newest_sound(three)
     assert found is not None
     before = found.frozen.stat()
-    CheckpointWriter(three, *trained, keep=2, frozen=found.manifest["frozen"]).save({"step": 4})
+    CheckpointWriter(three, *trained, keep=2, frozen=found.manifest.frozen).save(Manifest(step=4))
     assert (found.frozen.stat().st_ino, found.frozen.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     newest, _ = newest_sound(three)
     assert newest is not None
@@ -144,9 +146,9 @@ def test_a_damaged_checkpoint_is_skipped_and_named(three: OutputDir, name: str, 
 
 def test_a_flipped_bit_of_a_manifest_is_found(output: OutputDir, writer: CheckpointWriter) -> None:
     """It says where the run was and with which settings: a wrong word there misleads the run or has it refused."""
-    about = {"world_size": 1, "config": {"seed": 5, "freeze": "encoder"}, "data": {"train_file": "ab12"}}
+    about = Manifest(world_size=1, config={"seed": 5, "freeze": "encoder"}, data={"train_file": "ab12"})
     for step in (1, 2):
-        writer.save({"step": step, **about})
+        writer.save(replace(about, step=step))
     path = output.checkpoint(2) / MANIFEST
     data = path.read_bytes()
     overlooked = []
@@ -236,7 +238,7 @@ def test_an_empty_folder_has_no_checkpoint(output: OutputDir) -> None:
 def test_pruning_keeps_the_newest_and_the_best(output: OutputDir, writer: CheckpointWriter) -> None:
     pruned = []
     for step in range(1, 7):
-        writer.save({"step": step})
+        writer.save(Manifest(step=step))
         pruned += writer.prune(step, best_step=2)
     assert output.checkpoint_steps() == [6, 5, 2]
     assert pruned == ["step-00000001", "step-00000003", "step-00000004"]
@@ -257,7 +259,7 @@ def test_users_files_in_a_pruned_checkpoint_are_kept(three: OutputDir, writer: C
         (three.checkpoint(step) / "mine/thesis").write_text("precious")
     (three.checkpoints / "step-00000001-kept").touch()
     writer.prune(3, best_step=-1)
-    writer.save({"step": 5})
+    writer.save(Manifest(step=5))
     assert three.checkpoint_steps() == [5, 3, 2]
     assert newest_sound(three)[1] == []
     for kept in ("step-00000001-kept.2", "step-00000005-kept"):
@@ -283,11 +285,11 @@ def test_two_sound_checkpoints_remain_if_the_newest_is_damaged(three: OutputDir,
     """As after a resume from the one before: the damaged one is no reason to remove a sound one."""
     writer = CheckpointWriter(three, *trained, keep=2)
     for step in (8, 9):
-        writer.save({"step": step})
+        writer.save(Manifest(step=step))
     for step in (8, 9):
         damage(three.checkpoint(step) / "trained.safetensors", "flipped bit")
     for step in (4, 5):
-        writer.save({"step": step})
+        writer.save(Manifest(step=step))
         writer.prune(step, best_step=-1)
     assert three.checkpoint_steps() == [9, 8, 5, 4]
 
@@ -308,10 +310,10 @@ def test_a_save_that_fails_leaves_everything_as_it_was(
     target = {"checkpoint": checkpoint, "os": os, "Path": Path}[failing.split(".")[0]]
     monkeypatch.setattr(target, failing.split(".")[1], fail)
     with pytest.raises(type(error)):
-        writer.save({"step": 4})
+        writer.save(Manifest(step=4))
     monkeypatch.undo()
     assert everything_in(three.path) == before
-    writer.save({"step": 4})
+    writer.save(Manifest(step=4))
     assert three.checkpoint_steps() == [4, 3, 2, 1]
 
 
@@ -321,9 +323,9 @@ def test_a_save_after_a_failed_first_one_succeeds(
     """The frozen weights, too: they are written with the first."""
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space"):
-        writer.save({"step": 1})
+        writer.save(Manifest(step=1))
     monkeypatch.undo()
-    writer.save({"step": 2})
+    writer.save(Manifest(step=2))
     found, skipped = newest_sound(output)
     assert found is not None
     assert (found.step, skipped) == (2, [])
@@ -331,7 +333,7 @@ def test_a_save_after_a_failed_first_one_succeeds(
 
 def test_a_damaged_checkpoint_is_replaced(three: OutputDir, writer: CheckpointWriter) -> None:
     damage(three.checkpoint(3) / "trained.safetensors", "flipped bit")
-    writer.save({"step": 3})
+    writer.save(Manifest(step=3))
     found, skipped = newest_sound(three)
     assert found is not None
     assert (found.step, skipped) == (3, [])
@@ -351,7 +353,7 @@ def test_every_file_is_flushed_before_the_rename(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
-    writer.save({"step": 1})
+    writer.save(Manifest(step=1))
     published = happened.index("-> step-00000001")
     assert set(FILES) <= set(happened[:published])
     assert happened[published - 2] == MANIFEST
@@ -527,7 +529,7 @@ def test_training_continues_when_nothing_can_be_flushed(monkeypatch: pytest.Monk
     assert run.output.checkpoint_steps() == [1]
     assert "best" not in everything_in(run.output.path)
     assert run.ended.message.code == "ended_finished_unpublished"
-    assert run.output.owner()["finished"] is False
+    assert run.output.owner().finished is False
 
 
 def test_training_continues_when_the_best_model_cannot_be_published(
@@ -538,7 +540,7 @@ def test_training_continues_when_the_best_model_cannot_be_published(
     assert run.codes(events.Warning) == ["publish_failed", "publish_failed"]
     assert len(run.all(events.Step)) == 10
     assert (run.code, run.ended.message.code) == (1, "ended_finished_unpublished")
-    assert run.output.owner()["finished"] is False
+    assert run.output.owner().finished is False
 
 
 def test_a_failed_publication_is_repeated_on_resume(
@@ -553,7 +555,7 @@ def test_a_failed_publication_is_repeated_on_resume(
     assert len(resumed.all(events.Step)) == 10
     assert [event.step for event in resumed.all(events.Eval)] == [5, 10, 10]
     assert AutoModelForSeq2SeqLM.from_pretrained(resumed.output.best)
-    assert resumed.output.owner()["finished"] is True
+    assert resumed.output.owner().finished is True
     assert run_here(folder=tmp_path, resume=True).ended.message.code == "resume_finished"
 
 

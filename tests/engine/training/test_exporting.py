@@ -155,11 +155,11 @@ def test_a_record_that_claims_a_foreign_file_is_not_believed(tmp_path: Path) -> 
     output, target = OutputDir(tmp_path / "out"), tmp_path / ".bashrc"
     output.path.mkdir()
     target.write_bytes(b"well known")
-    exports.remember(output, target, **describe(target), source="")
+    exports.remember(output, target, describe(target), "")
     assert not exports.is_exported(target, output)
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("archive/data.pkl", b"")
-    exports.remember(output, target, **describe(target), source="")
+    exports.remember(output, target, describe(target), "")
     assert not exports.may_be_written(target, output)
 
 

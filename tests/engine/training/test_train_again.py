@@ -158,7 +158,7 @@ def test_a_finished_run_continues_for_more_epochs(run_here: "Runner", finished: 
     ]
     assert [event.epoch for event in run.all(events.Eval)] == [3]
     assert run.ended.message.args["steps_total"] == 15
-    assert run.output.owner()["finished"]
+    assert run.output.owner().finished
 
 
 def test_a_jump_of_the_learning_rate_is_reported_first(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:

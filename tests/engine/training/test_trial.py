@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine.contract import events
+from engine.contract.manifest import Manifest
 from engine.training import trial
 from engine.training.checkpoint import WEIGHTS, CheckpointWriter, Saved
 from engine.training.step import StepRunner
@@ -109,7 +110,7 @@ def test_rows_that_never_fit_are_reported(rehearsed: "Runner", monkeypatch: pyte
 def test_a_disk_that_loses_a_bit_is_noticed(rehearsed: "Runner", monkeypatch: pytest.MonkeyPatch) -> None:
     save = CheckpointWriter.save
 
-    def flipped(self: CheckpointWriter, about: dict[str, Any]) -> Saved:
+    def flipped(self: CheckpointWriter, about: Manifest) -> Saved:
         saved = save(self, about)
         path = saved.path / WEIGHTS
         data = bytearray(path.read_bytes())
