@@ -1,4 +1,4 @@
-# make demo   the whole story on the CPU, in a few minutes
+# make demo   pretrain, fine-tune and reply on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
 # make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-scale   what more rows and more processes cost

@@ -195,7 +195,7 @@ def open_together(world: Any, name: str, settings: dict[str, Any], **how: Any) -
     """The run's folder, opened by rank 0, and how many folders it created; raises InputError on every rank."""
 
     def open_it() -> tuple[Path, int]:
-        record = told_as_here(planned(name, settings, world.size, **how))
+        record = with_our_commands(planned(name, settings, world.size, **how))
         opened = starting.open_run_dir(settings["logs"], record)
         place = opened.run_dir.path
         FolderLock.acquire(place, opened.record.run, place, "logs")  # held until this process ends
@@ -231,7 +231,7 @@ def launched(processes: int) -> list[str]:
     return [*on_cpu, "accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), sys.argv[0]]
 
 
-def told_as_here(record: RunRecord) -> RunRecord:
+def with_our_commands(record: RunRecord) -> RunRecord:
     """The record with its resume commands spelt as this script takes them."""
     kept = without_switches(sys.argv[1:], "--is_keep_training", "--fresh")
     command = shlex.join([*launched(record.processes), *kept])

@@ -1,7 +1,7 @@
-"""What every side of the training benchmark starts from: `python -m bench.assets FOLDER --size tiny --rows 160`.
+"""The assets of the training benchmark: `python -m bench.assets FOLDER --size tiny --rows 160`.
 
 FOLDER/train.parquet and valid.parquet, FOLDER/model (random T5 weights under a fixed seed, with its tokenizer):
-neither speed nor memory depends on what the weights are. Rows come from the demo's pairs, or from a file of one's own.
+neither speed nor memory depends on what the weights are. Rows come from the demo's pairs, or from a given file.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Whether speed costs loss: `python -m bench.parity ASSETS --steps 100`, with assets of 16 × steps rows.
+"""Tests whether speed costs loss: `python -m bench.parity ASSETS --steps 100`, with assets of 16 × steps rows.
 
-The same rows in the same order with the same settings, once by this project's trainer as it comes and once by a plain
-loop over transformers' model in fp32, padded, under torch's own dropout and Adafactor. Prints the loss of the
-validation rows after either, both computed in fp32 by the model that was trained.
+The same rows in the same order with the same settings: once by this project's trainer with its defaults, once by a
+plain loop over transformers' model in fp32, padded, with torch's own dropout and Adafactor. Prints the loss of the
+validation rows after each, both computed in fp32 by the model that was trained.
 """
 
 import argparse

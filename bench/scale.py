@@ -1,9 +1,9 @@
-"""What more rows and more processes cost: `python -m bench.scale --counts 3000 100000 1000000`.
+"""Measures what more rows and more processes cost: `python -m bench.scale --counts 3000 100000 1000000`.
 
-Rows are the demo's, or those of a file of one's own, again and again, each with a number that makes it another. For
-each count the rows are tokenized in a process of its own, with as many as 100,000 of them by the bare tokenizer before
-and after; then the trainer makes a few steps, on the token store that is there. Memory of a trainer is the largest
-resident set of rank 0, and what all ranks hold together with shared pages counted once (Pss), read five times a second.
+Rows are the demo's, or those of a given file, repeated, each with a number that makes it distinct. For each count they
+are tokenized in a separate process, with up to 100,000 of them by the bare tokenizer before and after; then the trainer
+makes a few steps on that token store. Memory of a trainer is the largest resident set of rank 0, and that of all ranks
+together with shared pages counted once (Pss), read five times a second.
 """
 
 import argparse

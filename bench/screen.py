@@ -1,7 +1,7 @@
-"""What the screen costs: `python -m bench.screen` measures it on a pseudo-terminal, over runs written for the purpose.
+"""Measures what the screen costs, on a pseudo-terminal with generated runs: `python -m bench.screen`.
 
-Bytes are those that the app writes to its terminal, CPU time and memory those of its one process. A running job writes
-three steps a second here, a reading of the machine every two, and saves now and then.
+Bytes are those that the app writes to its terminal; CPU time and memory are those of its process. The running job
+writes three steps a second, a reading of the machine every two seconds, and a checkpoint occasionally.
 """
 
 import argparse

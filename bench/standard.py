@@ -1,4 +1,4 @@
-"""The same work by transformers' Seq2SeqTrainer: `python -m bench.standard ASSETS RESULT.json --micro-batch 4 --bf16`.
+"""Training by transformers' Seq2SeqTrainer: `python -m bench.standard ASSETS RESULT.json --micro-batch 4 --bf16`.
 
 Encoder and embeddings are frozen and an optimizer step holds 16 rows, as in the run it is measured against. RESULT
 gets the seconds and the label tokens (padding not counted) of every step after the first, and when that one ended.

@@ -1,7 +1,7 @@
-"""What training costs, beside transformers' own trainer: `python -m bench.training --size tiny`.
+"""Compares training with transformers' own trainer: `python -m bench.training --size tiny`.
 
-Every contestant trains one pass over the same rows in a process of its own, and ours two passes in another; all of
-them in turn, as often as asked; figures are medians. Steps after the first of a pass count for speed; memory is the
+Every contestant trains one pass over the same rows in a separate process, and ours two passes in another; all of them
+in turn, as often as requested; figures are medians. Steps after the first of a pass count for speed; memory is the
 largest resident set of the process from its start to its end. In the same run the machine's rate of matrix products is
 measured.
 """

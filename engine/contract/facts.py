@@ -185,7 +185,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Special tokens by a model's own configuration, where any value may stand; what is no number is a text."""
+    """Special tokens by a model's own configuration, where any value may occur; one that is not a number is a text."""
 
     pad: TokenId | Name | None = None
     eos: tuple[TokenId | Name, ...] = ()

@@ -27,7 +27,7 @@ class MemoryPrediction:
 
 @dataclass(frozen=True)
 class MemoryFacts:
-    """The peaks in the machine's memory and on the rank's GPU; None where there is none, or none is known."""
+    """The peaks in the machine's memory and on the rank's GPU; None if there is none or it is unknown."""
 
     host: MemoryPrediction | None = None
     device: MemoryPrediction | None = None

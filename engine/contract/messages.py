@@ -1,4 +1,4 @@
-"""What people are told: a code with arguments, rendered in the reader's language by the program that shows it."""
+"""Messages to people: a code with arguments, rendered in the reader's language by the program that shows it."""
 
 import shlex
 from collections.abc import Mapping

@@ -68,7 +68,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def frozen_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that a checkpoint needs besides trained parameters: frozen ones and persistent buffers, each once."""
+    """The untrained tensors that a checkpoint needs: frozen parameters and persistent buffers, each once."""
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     tensors: dict[str, Tensor] = {}
     seen = set(trained)

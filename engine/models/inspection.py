@@ -69,7 +69,7 @@ def describe(config: RunConfig) -> dict[str, Any]:
 
 
 def predicted(facts: dict[str, Any], tokens: int, freeze: str, plan: MemoryPlan) -> MemoryFacts:
-    """The peaks of memory of a run with the model that `facts` describe and a tokenizer of so many tokens."""
+    """The peaks of memory of a run with the model that `facts` describe and a tokenizer of `tokens` tokens."""
     if facts["settings"]["model_type"] not in T5_FAMILY:
         return MemoryFacts()
     if not facts["rows"]:  # the tokenizer determines a new model's embeddings

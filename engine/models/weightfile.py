@@ -134,7 +134,7 @@ def state_within(loaded: Any, kind: type) -> Mapping[str, Any] | None:
 
 
 def tensors_of(path: Path) -> Tensors:
-    """The tensors of a file by name; raises InputError if it is no such file, is incomplete, or holds anything else."""
+    """The tensors of a file by name; raises InputError if it is another kind of file, incomplete, or holds more."""
     require_regular(path, "pretrained_model")
     with path.open("rb") as file:
         start = file.read(len(GIT_LFS))

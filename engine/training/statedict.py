@@ -27,7 +27,7 @@ STORAGES = {
 }  # fmt: skip
 FORMAT, VERSION = 2, b"3\n"  # versions of the pickle and of the archive
 ALIGNED = 64  # bytes: torch can map a storage that begins at a multiple of this
-FIXED_HEADER, LONG_HEADER, PADDING_HEAD = 30, 20, 4  # bytes before a part of a zip archive, besides its name
+FIXED_HEADER, LONG_HEADER, PADDING_HEAD = 30, 20, 4  # bytes before a part of a zip archive, without its name
 
 
 class _Entry:

@@ -269,7 +269,7 @@ def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
     """The number of out-of-memory kills by the kernel so far; 0 if unknown.
 
     The machine's count includes a cgroup's kills, so the sum of both would count them twice; but a sandbox may hide the
-    machine's count or keep it at 0, which leaves only the count of our own cgroup: hence the higher of the two.
+    machine's count or keep it at 0, which leaves only the count of our own cgroup: so the higher of the two.
     """
     counts = [_field(proc / "vmstat", "oom_kill")]
     for folder in _cgroup_folders(proc, cgroups):

@@ -79,7 +79,7 @@ def _log_entry(view: RunView, line: LogLine, width: int) -> list[Line]:
 
 
 def most_back(view: RunView, width: int, height: int) -> int:
-    """The number of lines to scroll back until the first is at the top of so many columns and lines."""
+    """The number of lines to scroll back until the first is at the top of a panel of this size."""
     found, rows = shown_lines(view), 0
     for place, line in enumerate(found):
         rows += len(_log_entry(view, line, width))
