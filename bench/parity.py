@@ -54,7 +54,7 @@ def plain(config: RunConfig, steps: int) -> Any:
     store, network = store_of(config, "train_file"), PaddedNetwork(net, None, 1, autocast=False)
     for step in range(steps):
         samples = batching.epoch_samples(config.seed, 0, len(store), step * STEP_ROWS, (step + 1) * STEP_ROWS)
-        tokens = int(store.lengths("label", samples.tolist()).sum())
+        tokens = int(store.lengths(samples.tolist()).label.sum())
         for start in range(0, len(samples), PART):
             (network.summed_loss(*rows_of(store, samples[start : start + PART].tolist())) / tokens).backward()
         torch.nn.utils.clip_grad_norm_(learning, config.max_grad_norm)
@@ -69,7 +69,7 @@ def loss_of(net: Any, config: RunConfig) -> float:
     store, network = store_of(config, "validation_file"), PaddedNetwork(net.eval(), find_head(net), 256, autocast=False)
     rows = list(range(len(store)))
     total = math.fsum(loss for row in rows for loss in network.row_losses(*rows_of(store, [row])))
-    return total / int(store.lengths("label", rows).sum())
+    return total / int(store.lengths(rows).label.sum())
 
 
 def main() -> int:

@@ -29,7 +29,6 @@ from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.processor import multiplies_bf16
 from engine.data import batching, journal
-from engine.data.batching import Lengths
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
@@ -172,7 +171,7 @@ def _file_facts(
         send(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
-    on_disk: dict[str, Any] = {"store_bytes": _bytes_of(store), "store_kept": kept}
+    on_disk: dict[str, Any] = {"store_bytes": store.bytes, "store_kept": kept}
     if store.damage is not None:
         on_disk["store_again"] = {"path": str(store.damage.path), "why": store.damage.why}
     return {**outline, **on_disk, **store.meta, **store.cuts(), **_length_facts(store)}
@@ -194,12 +193,6 @@ def _store(
             raise
     with tempfile.TemporaryDirectory() as folder:  # the check must work in folders that are not writable
         return open_store(source, tokenizer, config.max_seq_len, Path(folder), report), False
-
-
-def _bytes_of(store: TokenStore) -> int:
-    """The size of a store on disk: its tokens, and for each row two ends, its number and its hash."""
-    tokens = sum(int(store.whole_lengths(part).sum()) for part in ("prompt", "label"))
-    return tokens * int(np.dtype(store.meta["dtype"]).itemsize) + 4 * 8 * len(store)
 
 
 def _paced(name: str) -> Callable[[int, int], None]:
@@ -227,14 +220,14 @@ def _paced_files() -> Callable[[str, int, int], None]:
 def _length_facts(store: TokenStore) -> dict[str, Any]:
     """Quantiles and a histogram of the lengths before cutting, repeated rows, and empty labels."""
     facts: dict[str, Any] = {}
-    for part in ("prompt", "label"):
-        lengths = store.whole_lengths(part)
+    whole = store.whole_lengths()
+    for part, lengths in (("prompt", whole.prompt), ("label", whole.label)):
         median, most, longest = (int(x) for x in np.quantile(lengths, (0.5, 0.95, 1), method="nearest"))
         edges = np.linspace(0, max(longest, 1), BINS + 1)
         counts, _ = np.histogram(lengths, edges)
         histogram = {"edges": [round(float(edge), 1) for edge in edges], "counts": counts.tolist()}
         facts[part] = {"median": median, "p95": most, "longest": longest, "histogram": histogram}
-    bare = np.flatnonzero(store.whole_lengths("label") <= 1)
+    bare = np.flatnonzero(whole.label <= 1)
     facts["labels_empty"] = {"rows": len(bare), "first": int(store.rows[bare[0]]) if len(bare) else -1}
     _, first = np.unique(store.hashes, return_index=True)
     again = np.ones(len(store), dtype=bool)
@@ -248,8 +241,7 @@ def _length_facts(store: TokenStore) -> dict[str, Any]:
 
 def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) -> dict[str, Any]:
     store = stores["train_file"]
-    everything = range(len(store))
-    lengths = Lengths(store.lengths("prompt", everything), store.lengths("label", everything))
+    lengths = store.lengths(range(len(store)))
     batch = config.effective_batch(processes)
     per_epoch = batching.steps_per_epoch(len(store), batch)
     cut = batching.Cut(batch, processes, config.micro_batch_tokens)
@@ -269,10 +261,8 @@ def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) 
 def _generation(store: TokenStore | None, config: RunConfig) -> tuple[int, int, int]:
     """Rows of a batch of replies, and the most tokens of its prompts and its replies."""
     limit = config.max_seq_len
-    prompt, label = (
-        limit if store is None else min(limit, int(store.whole_lengths(part).max())) for part in ("prompt", "label")
-    )
-    return config.eval_batch_rows, prompt, config.max_new_tokens or label
+    longest = {"prompt": limit, "label": limit} if store is None else store.longest()
+    return config.eval_batch_rows, min(limit, longest["prompt"]), config.max_new_tokens or min(limit, longest["label"])
 
 
 def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def references(source: RowSource, store: TokenStore, count: int) -> list[str]:
     """The responses of the first `count` rows of a store of `source`, verbatim; raises InputError."""
     kept = _kept(store)
     if len(kept) < count:
-        kept = _read(source, [store.row(index) for index in range(count)])
+        kept = _read(source, [store.row_number(index) for index in range(count)])
         with contextlib.suppress(OSError):  # if it cannot be written, it is read again the next time
             write_json(store.folder / REFERENCES, {"sha256": _digest(kept), "texts": kept})
     return kept[:count]

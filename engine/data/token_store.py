@@ -12,36 +12,36 @@ import gc
 import hashlib
 import os
 import shutil
-import weakref
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.contract.durable import read_json, write_json
-from engine.contract.files import open_regular
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
+from engine.data.batching import Ids, Lengths
 from engine.data.bounded import Worker, done_in_time, in_time
 from engine.data.parquet_rows import RowSource, TextBatch
 from engine.data.shorten import Prompt, Shortening
-from engine.data.store_files import META, DamagedError, StoreWriter, remove, require_sound
+from engine.data.store_files import META, DamagedError, NewRows, Numbers, StoreWriter, remove, require_sound
 from engine.data.text_checks import TextTally, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # rows whose lengths are held at once, 8 bytes each
-FORMAT = 4
+FORMAT = 5
 REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
 HASHED_AT_ONCE = 4 << 20  # bytes
-Ids = npt.NDArray[np.int64]
+Part = Literal["prompt", "label"]
 Progress = Callable[[int, int], None]
 
 
@@ -49,45 +49,47 @@ def _silent(_done: int, _total: int) -> None:
     """A progress callback that does nothing."""
 
 
-class _Numbers:
-    """Numbers in a file, read on demand: pages of a mapped file would count as the process's memory."""
+@dataclass(frozen=True)
+class Row:
+    """The token ids of a row, and those of them that are learned: (start, end) of each span, in order."""
 
-    def __init__(self, path: Path, kind: np.dtype[Any]) -> None:
-        self.kind = kind
-        self._file = open_regular(path)
-        weakref.finalize(self, os.close, self._file)
-        self.count = os.fstat(self._file).st_size // kind.itemsize
+    ids: Ids
+    spans: tuple[tuple[int, int], ...]
 
-    def part(self, start: int, end: int) -> npt.NDArray[Any]:
-        """The numbers from `start` to `end`."""
-        size = self.kind.itemsize
-        return np.frombuffer(os.pread(self._file, (end - start) * size, start * size), self.kind)
+    @property
+    def prompt(self) -> Ids:
+        """A view of what comes before the last span, end token included."""
+        return self.ids[: self.spans[-1][0]]
 
-    def one(self, place: int) -> int:
-        """The number at one position."""
-        return int(self.part(place, place + 1)[0])
-
-    def mapped(self) -> npt.NDArray[Any]:
-        """All of them, memory-mapped."""
-        with os.fdopen(os.dup(self._file), "rb") as file:  # its path may no longer exist
-            return np.memmap(file, dtype=self.kind, mode="r")
+    @property
+    def label(self) -> Ids:
+        """A view of the last span, end token included."""
+        start, end = self.spans[-1]
+        return self.ids[start:end]
 
 
 class TokenStore:
-    """The token ids of one data file, cut at `limit` tokens: `prompt(i)`, `label(i)`, lengths."""
+    """The rows of one data file as token ids with learned spans.
+
+    A row whose only span is its end is a prompt and its label, and each of the two is cut at `limit` tokens. Rows of
+    several spans were made for the limit, and are read as they are.
+    """
 
     def __init__(self, folder: Path, limit: int, damage: DamagedError | None = None) -> None:
         self.folder, self.limit = folder, limit
         self.damage = damage  # the reason why the store was rebuilt, if it was
         self.meta = read_json(folder / META)
-        kind, wide = np.dtype(self.meta["dtype"]), np.dtype(np.int64)
-        self._ids = {part: _Numbers(folder / f"{part}.ids", kind) for part in ("prompt", "label")}
-        self._ends = {part: _Numbers(folder / f"{part}.ends", wide) for part in ("prompt", "label")}
-        self._rows = _Numbers(folder / "rows", wide)
-        self._hashes = _Numbers(folder / "hashes", np.dtype(np.uint64))
+        self._ids = Numbers(folder / "ids", self.meta["dtype"])
+        self._ends, self._spans, self._rows = (Numbers(folder / name) for name in ("ends", "spans", "rows"))
+        self._hashes = Numbers(folder / "hashes", np.uint64)
 
     def __len__(self) -> int:
         return self._rows.count
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files on disk."""
+        return sum(int(file["bytes"]) for file in self.meta["files"].values())
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -99,67 +101,99 @@ class TokenStore:
         """Hashes of prompt and response together, of all samples, memory-mapped."""
         return self._hashes.mapped()
 
-    def row(self, index: int) -> int:
-        """The row number of one sample."""
+    def row_number(self, index: int) -> int:
+        """The row number in the Parquet file of one sample."""
         return self._rows.one(index)
+
+    def row(self, index: int) -> Row:
+        """One sample, cut at the limit."""
+        (start, learned_before), (end, learned) = self._ends_between(index, index + 1).tolist()
+        middle = end - (learned - learned_before)
+        listed = self._listed_spans(start, end) if self._spans.count else ()
+        if listed or middle == end:
+            return Row(self._ids.part(start, end).astype(np.int64), listed)
+        if max(middle - start, end - middle) <= self.limit:
+            return Row(self._ids.part(start, end).astype(np.int64), ((middle - start, end - start),))
+        prompt, label = self._cut(start, middle), self._cut(middle, end)
+        return Row(np.concatenate((prompt, label)), ((len(prompt), len(prompt) + len(label)),))
 
     def prompt(self, index: int) -> Ids:
         """Token ids of a prompt, end token included."""
-        return self._slice("prompt", index)
+        return self.row(index).prompt
 
     def label(self, index: int) -> Ids:
         """Token ids of a response, end token included."""
-        return self._slice("label", index)
+        return self.row(index).label
 
-    def lengths(self, part: str, indices: Sequence[int]) -> Ids:
-        """Lengths in tokens of one part ("prompt" or "label") of some samples."""
+    def _cut(self, start: int, end: int) -> Ids:
+        """The ids from `start` to `end`, at most `limit` of them, the last of which is kept."""
+        ids = self._ids.part(start, min(end, start + self.limit)).astype(np.int64)
+        if end - start > self.limit:
+            ids[-1] = self._ids.one(end - 1)
+        return ids
+
+    def _ends_between(self, start: int, end: int) -> Ids:
+        """How many ids, and how many learned ids, are in all rows before each from `start` to `end`."""
+        found = self._ends.part(2 * max(0, start - 1), 2 * end).reshape(-1, 2)
+        return found if start else np.concatenate((np.zeros((1, 2), dtype=np.int64), found))
+
+    def _listed_spans(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        """The spans in the file of the row whose ids go from `start` to `end`, as positions in the row."""
+        places = range(self._spans.count // 2)
+
+        def at(place: int) -> int:
+            return self._spans.one(2 * place)
+
+        first = bisect_left(places, start, key=at)
+        last = bisect_left(places, end, lo=first, key=at)
+        found = self._spans.part(2 * first, 2 * last).reshape(-1, 2) - start
+        return tuple((int(begin), int(stop)) for begin, stop in found)
+
+    def lengths(self, indices: Sequence[int]) -> Lengths:
+        """Lengths in tokens of some samples, cut at the limit."""
         if isinstance(indices, range) and indices.step == 1:
-            found = self._whole(part, indices.start, indices.stop)
+            found = self._whole(indices.start, indices.stop)
         else:
-            found = np.array([np.diff(self._place(part, int(index)))[0] for index in indices], dtype=np.int64)
-        return np.asarray(np.minimum(found, self.limit))
+            ends = np.array([self._ends_between(int(index), int(index) + 1) for index in indices]).reshape(-1, 2, 2)
+            found = _lengths(ends[:, 1] - ends[:, 0])
+        return Lengths(np.minimum(found.prompt, self.limit), np.minimum(found.label, self.limit))
 
-    def _whole(self, part: str, start: int, end: int) -> Ids:
-        """Uncut lengths of the samples from `start` to `end`."""
-        ends = self._ends[part].part(max(0, start - 1), end)
-        return np.diff(ends) if start else np.diff(ends, prepend=0)
+    def whole_lengths(self) -> Lengths:
+        """Uncut lengths in tokens of all samples."""
+        return self._whole(0, len(self))
 
-    def _place(self, part: str, index: int) -> tuple[int, int]:
-        """Where a sample's tokens begin and end among all tokens of that part."""
-        if not index:
-            return 0, self._ends[part].one(0)
-        start, end = self._ends[part].part(index - 1, index + 1)
-        return int(start), int(end)
+    def _whole(self, start: int, end: int) -> Lengths:
+        """Uncut lengths of the samples from `start` to `end`, read a part at a time."""
+        found = Lengths(np.empty(end - start, dtype=np.int64), np.empty(end - start, dtype=np.int64))
+        for first in range(start, end, COUNTED_ROWS):
+            part = _lengths(np.diff(self._ends_between(first, min(first + COUNTED_ROWS, end)), axis=0))
+            place = slice(first - start, first - start + len(part.label))
+            found.prompt[place], found.label[place] = part.prompt, part.label
+        return found
 
-    def start(self, part: str, index: int) -> int:
+    def start(self, part: Part, index: int) -> int:
         """Tokens of that part before this sample, uncut."""
-        return self._ends[part].one(index - 1) if index else 0
+        ids, learned = (int(number) for number in self._ends_between(index, index)[0])
+        return learned if part == "label" else ids - learned
 
-    def tokens(self, part: str) -> int:
+    def tokens(self, part: Part) -> int:
         """Tokens of that part of all samples, uncut."""
         return self.start(part, len(self))
 
-    def whole_lengths(self, part: str) -> Ids:
-        """Uncut lengths in tokens of one part of all samples."""
-        return np.diff(self._ends[part].mapped(), prepend=0)
-
     def longest(self) -> dict[str, int]:
         """Uncut lengths in tokens of the longest prompt and the longest label."""
-        return {part: int(self.whole_lengths(part).max(initial=0)) for part in ("prompt", "label")}
-
-    def _slice(self, part: str, index: int) -> Ids:
-        start, end = self._place(part, index)
-        ids = self._ids[part].part(start, min(end, start + self.limit)).astype(np.int64)
-        if end - start > self.limit:
-            ids[-1] = self._ids[part].one(end - 1)  # the end token is kept
-        return ids
+        lengths = self.whole_lengths()
+        return {"prompt": int(lengths.prompt.max(initial=0)), "label": int(lengths.label.max(initial=0))}
 
     def cuts(self) -> dict[str, int]:
         """Rows and tokens cut by the limit, and the number of tokens in total."""
         cut_rows, cut = 0, {"prompt": 0, "label": 0}
         for start in range(0, len(self), COUNTED_ROWS):
-            end = min(start + COUNTED_ROWS, len(self))
-            over = {part: np.maximum(self._whole(part, start, end) - self.limit, 0) for part in cut}
+            lengths = self._whole(start, min(start + COUNTED_ROWS, len(self)))
+            over = {
+                "prompt": np.maximum(lengths.prompt - self.limit, 0),
+                "label": np.maximum(lengths.label - self.limit, 0),
+            }
             cut_rows += int(np.count_nonzero(over["prompt"] + over["label"]))
             for part, count in over.items():
                 cut[part] += int(count.sum())
@@ -190,6 +224,11 @@ class TokenStore:
             counts = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
             notes.append(Message.of("rows_truncated", **shown, **counts))
         return notes
+
+
+def _lengths(counts: Ids) -> Lengths:
+    """The lengths of rows by their ids and learned ids, (rows, 2)."""
+    return Lengths(counts[:, 0] - counts[:, 1], counts[:, 1])
 
 
 def open_store(
@@ -332,7 +371,7 @@ def _build(
 ) -> None:
     file = source.open()
     seen, total = 0, file.metadata.num_rows
-    kind, ends = "", {"prompt": 0, "label": 0}
+    kind = ""
     texts, turns, unk, unknown = TextTally(), Shortening(source, max_len), tokenizer.unk_token_id, 0
 
     def waiting() -> None:
@@ -342,19 +381,17 @@ def _build(
         for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns, waiting):
             seen = batch.seen
             kind = kind or _id_kind(tokenizer)  # computed here, while the tokenizer is busy
-            for part, rows in (("prompt", found[: len(batch.pairs)]), ("label", found[len(batch.pairs) :])):
-                try:
-                    # An array takes a list's numbers three times as fast as numpy takes an iterator's.
-                    ids = np.frombuffer(b"".join(array(kind, row) for row in rows), dtype=kind)
-                except OverflowError as error:  # a token beyond its own vocabulary
-                    raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
-                unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
-                lengths = np.array([len(row) for row in rows], dtype=np.int64)
-                out.append(f"{part}.ids", ids)
-                out.append(f"{part}.ends", np.cumsum(lengths) + ends[part])
-                ends[part] += len(ids)
-            out.append("rows", np.array(batch.rows, dtype=np.int64))
-            out.append("hashes", hashes)
+            parts = [
+                part for pair in zip(found[: len(batch.pairs)], found[len(batch.pairs) :], strict=True) for part in pair
+            ]
+            try:
+                # An array takes a list's numbers three times as fast as numpy takes an iterator's.
+                ids = np.frombuffer(b"".join(array(kind, part) for part in parts), dtype=kind)
+            except OverflowError as error:  # a token beyond its own vocabulary
+                raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
+            unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
+            labels = np.cumsum([len(part) for part in parts], dtype=np.int64).reshape(-1, 2)
+            out.append(NewRows(ids, labels[:, 1], labels, np.array(batch.rows, dtype=np.int64), hashes))
             progress(seen, total)
         texts.require_rows(source.path, source.prompt_column, source.response_column)
         out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **turns.to_json(), **texts.to_json()})

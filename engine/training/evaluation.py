@@ -90,8 +90,7 @@ class Evaluator:
 
     def lengths(self, rows: int) -> Lengths:
         """The lengths of the first `rows` rows."""
-        everything = range(rows)
-        return Lengths(self.store.lengths("prompt", everything), self.store.lengths("label", everything))
+        return self.store.lengths(range(rows))
 
     def loss_batches(self) -> list[list[int]]:
         """The rows whose losses are computed together, the longest first."""
@@ -143,7 +142,7 @@ class Evaluator:
 
     def _prediction(self, index: int, ids: list[int]) -> ScoredReply:
         prompt, reply = self._text(self.store.prompt(index)), self._text(ids)
-        return ScoredReply(self.store.row(index), prompt, self.references[index], reply)
+        return ScoredReply(self.store.row_number(index), prompt, self.references[index], reply)
 
     def _text(self, ids: Ids | list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

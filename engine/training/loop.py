@@ -272,7 +272,7 @@ class Training:
             raise self._diverged(runner, result, samples)
         if self.step < self.prove_until:
             job.world.together(lambda: self._prove(result.loss), chosen=job.world.is_main)
-        rows = [self.prepared.train_rows.row(int(sample)) for sample in samples]
+        rows = [self.prepared.train_rows.row_number(int(sample)) for sample in samples]
         began = time.perf_counter()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -45,8 +45,8 @@ class StepResult:
 
 def rows_of(store: TokenStore, samples: list[int]) -> tuple[list[Tensor], list[Tensor]]:
     """Prompts and labels of some samples, each (tokens,)."""
-    prompts = [torch.from_numpy(store.prompt(sample)) for sample in samples]
-    return prompts, [torch.from_numpy(store.label(sample)) for sample in samples]
+    rows = [store.row(sample) for sample in samples]
+    return [torch.from_numpy(row.prompt) for row in rows], [torch.from_numpy(row.label) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class StepRunner:
 
     def _cut(self, samples: Ids) -> "_Cut":
         indices = [int(i) for i in samples]
-        lengths = Lengths(self.store.lengths("prompt", indices), self.store.lengths("label", indices))
+        lengths = self.store.lengths(indices)
         share = batching.deal(lengths, self.world.size)[self.world.rank]
         return _Cut(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
 

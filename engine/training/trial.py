@@ -122,13 +122,12 @@ class Trial:
 
     def _largest(self, budget: int) -> list[list[int]]:
         config, world, store = self.job.config, self.job.world, self.training.prepared.train_rows
-        everything = range(len(store))
-        lengths = batching.Lengths(store.lengths("prompt", everything), store.lengths("label", everything))
+        lengths = store.lengths(range(len(store)))
         cut = Cut(config.effective_batch(world.size), world.size, budget)
         return batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
 
     def _label_tokens(self, samples: list[int]) -> int:
-        return int(self.training.prepared.train_rows.lengths("label", samples).sum())
+        return int(self.training.prepared.train_rows.lengths(samples).label.sum())
 
     def _update(self, budget: int) -> None:
         """Makes the first step of the run."""
@@ -215,7 +214,7 @@ class Trial:
 
     def _tokens(self, samples: Sequence[int]) -> int:
         store = self.training.prepared.train_rows
-        return int(store.lengths("prompt", samples).sum() + store.lengths("label", samples).sum())
+        return int(store.lengths(samples).total.sum())
 
     def _mean_tokens(self) -> float:
         store, per_epoch = self.training.prepared.train_rows, self.training.prepared.per_epoch

@@ -57,7 +57,7 @@ def test_a_damaged_token_store_is_rebuilt_and_reported_once(
     inspected: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     sound = inspected()["train_file"]
-    (damaged,) = (tmp_path / "store").glob("train-*/label.ids")
+    (damaged,) = (tmp_path / "store").glob("train-*/ids")
     damaged.write_bytes(bytes([damaged.read_bytes()[0] ^ 2]) + damaged.read_bytes()[1:])
     again = inspected()["train_file"]
     assert again.pop("store_again")["path"] == str(damaged)

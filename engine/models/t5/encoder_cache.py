@@ -105,7 +105,7 @@ class Encodings:
         mark = self._marks[row]
         if not mark:
             return None
-        tokens = int(self._store.lengths("prompt", [row])[0])
+        tokens = int(self._store.lengths([row]).prompt[0])
         found = torch.empty(tokens, self._shape.width, dtype=self._shape.kind)
         data = _bytes_of(found)
         try:

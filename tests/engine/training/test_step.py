@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import RunConfig
 from engine.data import batching
-from engine.data.batching import Lengths
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
@@ -291,7 +290,7 @@ def test_the_loss_computed_ahead_holds_one_micro_batch(
 def micro_batches(store: TokenStore, budget: int) -> list[set[int]]:
     """The rows of each micro-batch of the first step."""
     indices = list(range(ROWS))
-    lengths = Lengths(store.lengths("prompt", indices), store.lengths("label", indices))
+    lengths = store.lengths(indices)
     return [set(batch) for batch in batching.pack(indices, lengths, budget)]
 
 

@@ -36,8 +36,8 @@ def padded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     compute = StepRunner.micro_batch_loss
 
     def remembered(self: StepRunner, samples: list[int], label_tokens: int) -> torch.Tensor:
-        prompts, labels = (self.store.lengths(part, samples) for part in ("prompt", "label"))
-        sizes.append(len(samples) * int(prompts.max() + labels.max()))
+        lengths = self.store.lengths(samples)
+        sizes.append(len(samples) * int(lengths.prompt.max() + lengths.label.max()))
         return compute(self, samples, label_tokens)
 
     monkeypatch.setattr(StepRunner, "micro_batch_loss", remembered)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.data.batching import Lengths
 from engine.models.t5 import encoder_cache as module
 from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
 
@@ -35,9 +36,8 @@ class Store:
     def prompt(self, row: int) -> np.ndarray[Any, Any]:
         return np.arange(LENGTHS[row], dtype=np.int64) + 100 * row
 
-    def lengths(self, part: str, rows: Sequence[int]) -> np.ndarray[Any, Any]:
-        assert part == "prompt"
-        return np.array([LENGTHS[row] for row in rows])
+    def lengths(self, rows: Sequence[int]) -> Lengths:
+        return Lengths(np.array([LENGTHS[row] for row in rows]), np.zeros(len(rows), dtype=np.int64))
 
     def start(self, part: str, row: int) -> int:
         assert part == "prompt"
