@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from engine.contract.config import override
-from engine.contract.locks import FolderLock, boot_id
+from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
+from engine.contract.processes import boot_id
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui import starting, streams

@@ -13,13 +13,12 @@ from typing import Any
 import psutil
 
 from engine.contract import certificate
-from engine.contract.bounds import Attempt
-from engine.contract.durable import read_json, read_json_as
 from engine.contract.events import RunEnded
 from engine.contract.files import read_end
-from engine.contract.locks import FolderLock, ProcessId, boot_id, holder_of, is_locked, shares_lock
+from engine.contract.locks import FolderLock, holder_of, is_locked, shares_lock
 from engine.contract.messages import BusyError, InputError, Value
 from engine.contract.outputdir import OutputDir
+from engine.contract.processes import ProcessId, boot_id, read_processes
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
@@ -238,28 +237,19 @@ def is_alive(run_dir: RunDir, record: RunRecord) -> bool:
 
 def _trains(run_dir: RunDir, record: RunRecord) -> bool:
     folder = record.output.path
-    return (
-        record.job == "train" and holder_of(folder).get("run_dir") == str(run_dir.path.absolute()) and is_locked(folder)
-    )
-
-
-@dataclass(frozen=True)
-class _Announced:
-    """What a supervisor records about the attempt that it has begun."""
-
-    attempt: Attempt = 0
+    return record.job == "train" and holder_of(folder).run_dir == str(run_dir.path.absolute()) and is_locked(folder)
 
 
 def _newest_attempt(run_dir: RunDir, state: RunState) -> int:
     """The number of the newest attempt that has begun; it may have written nothing yet."""
-    return max(state.attempt, read_json_as(_Announced, run_dir.processes).attempt)
+    return max(state.attempt, read_processes(run_dir).attempt)
 
 
 def _has_no_end(run_dir: RunDir, state: RunState) -> bool:
     """Whether the newest attempt has begun without an end; the first one has begun if its lock names a holder."""
     attempt = _newest_attempt(run_dir, state)
     if not attempt:
-        return bool(holder_of(run_dir.path))
+        return holder_of(run_dir.path).pid != 0
     return state.attempt < attempt or state.ended is None
 
 
@@ -269,7 +259,7 @@ def _settled(run_dir: RunDir, record: RunRecord, follower: Follower) -> RunState
     The plain log gets its missing lines, and the newest attempt its certificate if it has none. If nothing can be
     written (another user's logs, a full disk), the end is only returned.
     """
-    boot = str(holder_of(run_dir.path).get("boot") or "")
+    boot = holder_of(run_dir.path).boot
     try:
         lock = FolderLock.borrowed(run_dir.path, run_dir.path.name, run_dir.path)
     except BusyError:  # another process is doing it
@@ -353,18 +343,17 @@ def ask(run_dir: RunDir, why: str) -> None:
 
 def _end_unsupervised(run_dir: RunDir, output: Path) -> None:
     """Ends a run without a supervisor: it outlived its supervisor, or was started without one."""
-    processes, holder = read_json(run_dir.processes), ProcessId.from_json(holder_of(run_dir.path))
+    processes, holder = read_processes(run_dir), holder_of(run_dir.path).process
     if not is_locked(run_dir.path):
-        ranks = processes.get("ranks")
-        for value in ranks if isinstance(ranks, list) else []:
-            _signal(ProcessId.from_json(value), signal.SIGKILL, output)
-    elif holder is not None and holder != ProcessId.from_json(processes.get("supervisor")):
+        for rank in processes.ranks:
+            _signal(rank, signal.SIGKILL, output)
+    elif holder.pid and holder != processes.supervisor:
         ask(run_dir, "stop")
         _signal(holder, signal.SIGTERM, run_dir.path)  # after the request to stop, this signal means "now"
 
 
-def _signal(process: ProcessId | None, number: int, locked: Path) -> None:
+def _signal(process: ProcessId, number: int, locked: Path) -> None:
     """Signals this process, and never a later one with the same pid, if it holds the lock of the folder `locked`."""
-    if process is not None and process.alive() and shares_lock(process, locked):
+    if process.alive() and shares_lock(process, locked):
         with contextlib.suppress(psutil.Error):
             psutil.Process(process.pid).send_signal(number)

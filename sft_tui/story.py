@@ -147,8 +147,7 @@ def current() -> str:
 def running(name: str) -> str:
     """The run that is training this half of the demo now; empty if none is."""
     folder = Path(preset(name).config.output_dir)
-    place = holder_of(folder).get("run_dir") if is_locked(folder) else None
-    return Path(place).name if isinstance(place, str) else ""
+    return Path(holder_of(folder).run_dir).name if is_locked(folder) else ""
 
 
 def is_done(name: str) -> bool:

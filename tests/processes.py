@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from engine.contract.durable import read_json
-from engine.contract.locks import LOCK_NAME, ProcessId, holder_of, is_locked
+from engine.contract.durable import read_json_as
+from engine.contract.locks import LOCK_NAME, holder_of, is_locked
+from engine.contract.processes import AttemptProcesses, ProcessId
 
 LIMIT = 240.0  # seconds; the longest of these takes about twenty on two cores
 
@@ -75,15 +76,14 @@ def options(settings: Mapping[str, object]) -> list[str]:
 def end_runs(folder: Path) -> None:
     """Kills what is left of the runs below `folder`, their supervisors too, which are nobody's children."""
     locks = [path.parent for path in folder.rglob(LOCK_NAME)]
-    found = [read_json(path) for path in folder.rglob("processes.json")]
+    found = [read_json_as(AttemptProcesses, path) for path in folder.rglob("processes.json")]
     signed = [holder_of(place) for place in locks]  # one that has not yet told of its processes
-    ranks = [rank for each in found for rank in (each.get("ranks") or [])]
-    for value in (*signed, *(each.get("supervisor") for each in found), *ranks):
-        process = ProcessId.from_json(value)
-        if process is not None and process.pid != os.getpid():
+    ranks = [rank for each in found for rank in each.ranks]
+    for process in (*(one.process for one in signed), *(each.supervisor for each in found), *ranks):
+        if process.pid != os.getpid():
             _end(process)
     for place in locks:  # a rank that nobody told of leaves when it sees that its supervisor is dead
-        if holder_of(place).get("pid") != os.getpid():
+        if holder_of(place).pid != os.getpid():
             until(lambda place=place: not is_locked(place), 90)  # type: ignore[misc]
 
 

@@ -11,14 +11,16 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from engine.contract.durable import read_json
+from engine.contract.bounds import PathText, as_json
+from engine.contract.durable import read_json_as
 from engine.contract.files import FOREIGN, open_regular, why_unwritable
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
+from engine.contract.processes import Pid, ProcessId, parent_of, read_processes
 from engine.contract.rundir import RunDir
 from engine.contract.stream import last_step
 
@@ -28,51 +30,20 @@ PATIENCE = 0.5  # seconds for which a lock is retried while its holder cannot be
 
 
 @dataclass(frozen=True)
-class ProcessId:
-    """A process, distinguished from a later one with the same pid by its start time and the boot it belongs to."""
+class Holder:
+    """Who signed a lock: the run, its folder (absolute), since when, and the process. Empty if nobody did."""
 
-    pid: int
-    start: str
-    boot: str
+    run: str = ""
+    run_dir: PathText = ""
+    since: str = ""
+    pid: Pid = 0
+    start: str = ""
+    boot: str = ""
 
-    @classmethod
-    def of(cls, pid: int) -> Self | None:
-        """The process that has `pid` now; None if there is none, or if the system does not report its start time."""
-        fields = _status_of(pid)
-        return None if not fields or fields[0] == "Z" else cls(pid, fields[19], boot_id())
-
-    @classmethod
-    def from_json(cls, value: Any) -> Self | None:
-        """The process that a signature names; None if it names none."""
-        if not isinstance(value, dict) or not isinstance(value.get("pid"), int):
-            return None
-        return cls(value["pid"], str(value.get("start", "")), str(value.get("boot", "")))
-
-    def alive(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
-        return ProcessId.of(self.pid) == self
-
-
-def _status_of(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat after the process name: state, parent, …; [] if there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _parent_of(pid: int) -> int:
-    """The pid of a process's parent; 0 if there is no such process."""
-    fields = _status_of(pid)
-    return int(fields[1]) if fields else 0
-
-
-def boot_id() -> str:
-    """The id of this boot of the machine; empty if the system does not report one."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+    @property
+    def process(self) -> ProcessId:
+        """The process that signed."""
+        return ProcessId(self.pid, self.start, self.boot)
 
 
 class FolderLock:
@@ -127,19 +98,13 @@ class FolderLock:
     def sign(self, pid: int, run: str, run_dir: Path) -> None:
         """Writes the lock's holder into the lock file; raises OSError, also if the file is somebody else's."""
         self._run, self._run_dir = run, run_dir
-        process = ProcessId.of(pid) or ProcessId(pid, "", "")
-        holder = {
-            "run": run,
-            "run_dir": str(run_dir.absolute()),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "pid": pid,
-            "start": process.start,
-            "boot": process.boot,
-        }
+        process = ProcessId.of(pid) or ProcessId(pid)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = Holder(run, str(run_dir.absolute()), since, pid, process.start, process.boot)
         if not _is_ours(os.pread(self.fd, len(SIGNED), 0)):
             raise OSError(errno.EEXIST, FOREIGN, LOCK_NAME)
         os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, json.dumps(holder).encode(), 0)
+        os.pwrite(self.fd, json.dumps(as_json(holder)).encode(), 0)
 
     def hold(self) -> bool:
         """Whether this is still the lock of its folder; if its file was removed, the lock is taken again.
@@ -202,12 +167,11 @@ def _is_ours(content: bytes) -> bool:
     return SIGNED.startswith(begun) or begun.startswith(SIGNED)
 
 
-def _is_this_attempt(holder: dict[str, Any], run_dir: Path) -> bool:
+def _is_this_attempt(holder: Holder, run_dir: Path) -> bool:
     """Whether the signer of a lock is the supervisor or another process of this very attempt."""
-    pid = holder.get("pid")
-    if holder.get("run_dir") != str(run_dir.absolute()) or not isinstance(pid, int):
+    if holder.run_dir != str(run_dir.absolute()) or not holder.pid:
         return False
-    return pid in (os.getpid(), os.getppid()) or _parent_of(pid) in (os.getpid(), os.getppid())
+    return holder.pid in (os.getpid(), os.getppid()) or parent_of(holder.pid) in (os.getpid(), os.getppid())
 
 
 def _in_use_without_lock(folder: Path) -> BusyError | None:
@@ -216,14 +180,11 @@ def _in_use_without_lock(folder: Path) -> BusyError | None:
     theirs = RunDir.of(output)
     if theirs is None or not output.was_written_here():  # nobody uses a copy of the folder
         return None
-    written = read_json(theirs.processes)
-    ranks = written.get("ranks")
-    named = [written.get("supervisor"), *(ranks if isinstance(ranks, list) else [])]
-    signed = holder_of(theirs.path) if is_locked(theirs.path) else {}
-    for value in (signed, *named):
-        process = ProcessId.from_json(value)
-        if process is not None and process.pid != os.getpid() and process.alive():
-            return busy(folder, {**signed, "run": theirs.path.name, "run_dir": str(theirs.path), "pid": process.pid})
+    written = read_processes(theirs)
+    signed = holder_of(theirs.path) if is_locked(theirs.path) else Holder()
+    for process in (signed.process, written.supervisor, *written.ranks):
+        if process.pid != os.getpid() and process.alive():
+            return busy(folder, replace(signed, run=theirs.path.name, run_dir=str(theirs.path), pid=process.pid))
     return None
 
 
@@ -261,13 +222,12 @@ def _try_to_lock(folder: Path) -> int:
 
 
 def _holder_is_alive(folder: Path) -> bool:
-    process = ProcessId.from_json(holder_of(folder))
-    return process is not None and process.alive()
+    return holder_of(folder).process.alive()
 
 
-def holder_of(folder: Path) -> dict[str, Any]:
-    """The last signer of the lock of `folder`, whether or not it is still held; {} if there is none."""
-    return read_json(folder / LOCK_NAME)
+def holder_of(folder: Path) -> Holder:
+    """The last signer of the lock of `folder`, whether or not it is still held; an empty Holder if there is none."""
+    return read_json_as(Holder, folder / LOCK_NAME)
 
 
 def is_locked(folder: Path) -> bool:
@@ -301,17 +261,14 @@ def shares_lock(process: ProcessId, folder: Path) -> bool:
     return False
 
 
-def busy(folder: Path, holder: dict[str, Any] | None = None) -> BusyError:
+def busy(folder: Path, holder: Holder | None = None) -> BusyError:
     """The error that says who holds `folder`, since when, and at which step; `holder` is the signer of its lock."""
     holder = holder_of(folder) if holder is None else holder
-    run_dir = holder.get("run_dir")
-    step = _step_of(Path(run_dir)) if isinstance(run_dir, str) else 0
+    step = _step_of(Path(holder.run_dir)) if holder.run_dir else 0
     saved = OutputDir(folder).checkpoint_steps()
     place = f", at step {step}" if step else f", last checkpoint at step {saved[0]}" if saved else ""
     place_zh = f"，在第 {step} 步" if step else f"，最新检查点在第 {saved[0]} 步" if saved else ""
-    pid = holder["pid"] if isinstance(holder.get("pid"), int) else "?"
-    run = str(holder.get("run", "?"))
-    since = holder.get("since", "?")
+    pid, run, since = holder.pid or "?", holder.run or "?", holder.since or "?"
     who, who_zh = f"{run} (pid {pid}, since {since}{place})", f"{run}（pid {pid}，始于 {since}{place_zh}）"
     return BusyError("busy", path=str(folder), holder=who, holder_zh=who_zh, run=run)
 

@@ -340,7 +340,7 @@ class Training:
         job = self.job
         if job.world.from_main(self.lock is None or self.lock.hold()):
             return
-        holder = str(holder_of(job.output.path).get("run", "?"))
+        holder = holder_of(job.output.path).run or "?"
         message = Message.of("ended_folder_lost", path=str(job.output.path), run=holder, step=self.step)
         raise FolderLostError(message)
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 
 from engine.contract import environment, events
-from engine.contract.durable import write_json
 from engine.contract.events import Record
 from engine.contract.files import read_whole
-from engine.contract.locks import FolderLock, ProcessId
+from engine.contract.locks import FolderLock
 from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.processes import AttemptProcesses, ProcessId, write_processes
 from engine.contract.rundir import RunDir
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, next_attempt
@@ -99,15 +99,9 @@ class Supervisor:
         if self._plain_log.why:
             path, why = str(self.run_dir.plain_log), self._plain_log.why
             self._log.write(events.Warning(Message.of("plain_log_unwritable", path=path, why=why)))
-        ranks = [ProcessId.of(pid) for pid in self._ranks.pids]
-        mine = ProcessId.of(os.getpid())
-        value = {
-            "attempt": self.attempt,
-            "supervisor": vars(mine) if mine else {},
-            "ranks": [vars(one) if one else {} for one in ranks],
-        }
+        mine, *ranks = (ProcessId.of(pid) or ProcessId() for pid in (os.getpid(), *self._ranks.pids))
         with contextlib.suppress(OSError):  # a full disk must not prevent training
-            write_json(self.run_dir.processes, value)
+            write_processes(self.run_dir, AttemptProcesses(self.attempt, mine, ranks))
 
     def _tick(self, now: float) -> None:
         self._facts.exits = (*self._facts.exits, *self._ranks.reap())

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from engine.contract import events
-from engine.contract.durable import read_json
 from engine.contract.events import Step
-from engine.contract.locks import ProcessId
 from engine.contract.outputdir import OutputDir
+from engine.contract.processes import ProcessId, read_processes
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import runs, starting
@@ -72,9 +71,9 @@ class Runs:
 
     def process(self, who: str | int) -> ProcessId:
         """The supervisor, or a rank by its number."""
-        found = read_json(self.run_dir.processes)
-        one = ProcessId.from_json(found["supervisor"] if who == "supervisor" else found["ranks"][who])
-        assert one is not None
+        found = read_processes(self.run_dir)
+        one = found.ranks[who] if isinstance(who, int) else found.supervisor
+        assert one.pid
         return one
 
     def kill(self, who: str | int, number: int = signal.SIGKILL) -> None:

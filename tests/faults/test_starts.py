@@ -62,7 +62,7 @@ def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, ledger: Led
         with pytest.raises(BusyError, match="sft-small-1"):
             starting.start(one.folder / "logs", record)
         until(lambda: all(is_locked(place) for place in places), 60)
-        until(lambda: {holder_of(place).get("run") for place in places} == {"sft-small-1"}, 20)
+        until(lambda: {holder_of(place).run for place in places} == {"sft-small-1"}, 20)
         one.run_dir.request_stop()
         until(lambda: not one.look().alive, 60)
         started.supervisor.wait(30)

@@ -19,11 +19,12 @@ from click.testing import CliRunner
 
 from engine.contract import events
 from engine.contract.events import Envelope, Event, Record, decode, encode, event_to_json
-from engine.contract.locks import LOCK_NAME, ProcessId
+from engine.contract.locks import LOCK_NAME
 from engine.contract.manifest import MANIFEST
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
+from engine.contract.processes import ProcessId
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang

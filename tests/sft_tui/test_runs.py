@@ -17,11 +17,12 @@ from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Event, Record, encode
-from engine.contract.locks import FolderLock, ProcessId, holder_of
+from engine.contract.locks import FolderLock, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
 from engine.contract.presets import preset
+from engine.contract.processes import ProcessId
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
@@ -188,7 +189,7 @@ def test_another_runs_lock_does_not_make_a_run_alive(new_run: NewRun, tmp_path: 
     output = Path(str(run_dir.read_record().config["output_dir"]))
     lock = FolderLock.acquire(output, "sft-2", tmp_path / "logs" / "sft-2")
     assert not look(run_dir).alive
-    assert holder_of(output)["run"] == "sft-2"
+    assert holder_of(output).run == "sft-2"
     lock.release()
 
 

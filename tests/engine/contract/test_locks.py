@@ -11,18 +11,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.contract import events
+from engine.contract.bounds import as_json
 from engine.contract.durable import read_json, write_json
-from engine.contract.locks import LOCK_NAME, FolderLock, ProcessId, boot_id, busy, holder_of, is_locked
+from engine.contract.locks import LOCK_NAME, FolderLock, Holder, busy, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import new_id
+from engine.contract.processes import ProcessId
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
@@ -123,7 +124,7 @@ def test_the_lock_of_a_killed_run_is_free_at_once(start: Start, folder: Path) ->
 
     assert not is_locked(folder)
     lock = take(folder, "sft-2")
-    assert holder_of(folder)["run"] == "sft-2"
+    assert holder_of(folder).run == "sft-2"
     lock.abandon()
 
 
@@ -242,7 +243,7 @@ def test_a_shared_lock_lasts_until_both_processes_end(first: str, start: Start, 
 
     order = [end_starter, end_child] if first == "starter" else [end_child, end_starter]
     try:
-        assert ProcessId.from_json(holder_of(folder)) == child
+        assert holder_of(folder).process == child
         order[0]()
         assert is_locked(folder)
         with pytest.raises(BusyError, match=rf"sft-1 \(pid {child.pid}, since "):
@@ -302,77 +303,43 @@ def test_a_lock_is_not_inherited_unless_passed_on(folder: Path) -> None:
 # --- who signed it
 
 
-def test_a_zombie_is_not_alive() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    one = ProcessId.of(process.pid)
-    assert one is not None
-    assert one.alive()
-
-    process.kill()  # nobody has waited for it: it stays as a zombie
-
-    until(lambda: not one.alive())
-    assert ProcessId.of(process.pid) is None
-    process.communicate()
-    assert not one.alive()
-
-
-def test_a_signature_of_another_boot_or_a_reused_pid_is_dead() -> None:
-    mine = ProcessId.of(os.getpid())
-    assert mine is not None
-    assert mine.alive()
-    assert mine.boot == boot_id() != ""
-
-    assert not replace(mine, boot="another").alive()
-    assert not replace(mine, start=str(int(mine.start) - 1)).alive()
-    assert not replace(mine, start="").alive()
-    assert not replace(mine, pid=1).alive()
-
-
-def test_an_odd_program_name_does_not_hide_its_start_time(tmp_path: Path) -> None:
-    """The kernel tells it unescaped, brackets, spaces and all."""
-    program = tmp_path / "a) S 1 ("
-    program.symlink_to(sys.executable)
-    process = subprocess.Popen([program, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        one = ProcessId.of(process.pid)
-        assert one is not None
-        assert one.start.isdigit()
-        assert one.alive()
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_a_signature_is_read_back_as_it_was_written(folder: Path) -> None:
     lock = FolderLock.acquire(folder, "sft-1", Path("logs/sft-1"))
     signed = holder_of(folder)
 
-    assert ProcessId.from_json(signed) == ProcessId.of(os.getpid())
-    assert (signed["run"], signed["run_dir"]) == ("sft-1", str(Path.cwd() / "logs/sft-1"))
-    assert ProcessId.from_json(json.loads(json.dumps(vars(ProcessId.of(os.getpid()))))) == ProcessId.of(os.getpid())
+    assert signed.process == ProcessId.of(os.getpid())
+    assert (signed.run, signed.run_dir) == ("sft-1", str(Path.cwd() / "logs/sft-1"))
     lock.abandon()
 
 
-@pytest.mark.parametrize("value", [None, [], "x", {}, {"pid": "7"}, {"pid": None}, {"start": "1", "boot": "x"}])
-def test_an_invalid_signature_names_nobody(value: Any) -> None:
-    assert ProcessId.from_json(value) is None
+SIGNATURES: list[Any] = [None, [], "x", {}, {"pid": "7"}, {"pid": None}, {"pid": -7}, {"pid": 2**80}, {"boot": "x"}]
+
+
+@pytest.mark.parametrize("value", [*SIGNATURES, {"pid": 7, "run_dir": "a\0b"}, {"pid": 7, "run": ["x"]}], ids=repr)
+def test_an_invalid_signature_names_nobody(value: Any, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / LOCK_NAME).write_text(json.dumps(value))
+
+    assert holder_of(folder).pid == 0
+    assert not holder_of(folder).process.alive()
+    assert "(pid ?, since ?" in busy(folder).message.text()
 
 
 def test_a_folder_never_locked_has_no_signature(folder: Path) -> None:
-    assert holder_of(folder) == {}
-    assert holder_of(folder.parent) == {}
+    assert holder_of(folder) == Holder()
+    assert holder_of(folder.parent) == Holder()
 
 
 @pytest.mark.parametrize("changed", [{"boot": "another"}, {"start": "1"}], ids=["another boot", "a reused pid"])
 def test_a_lock_signed_by_a_dead_process_is_taken_once_free(changed: dict[str, str], folder: Path) -> None:
     """Its signature names a process that is there, and not the one that signed."""
     lock = take(folder, "sft-1")
-    (folder / LOCK_NAME).write_text(json.dumps({**holder_of(folder), **changed}))
+    (folder / LOCK_NAME).write_text(json.dumps({**as_json(holder_of(folder)), **changed}))
     lock.release()
 
     assert not is_locked(folder)
     again = take(folder, "sft-2")
-    assert holder_of(folder)["run"] == "sft-2"
+    assert holder_of(folder).run == "sft-2"
     again.abandon()
 
 
@@ -527,7 +494,7 @@ def test_a_lock_is_taken_again_when_its_file_was_removed(folder: Path) -> None:
     assert lock.hold()
 
     assert is_locked(folder)
-    assert holder_of(folder)["run"] == "sft-1"
+    assert holder_of(folder).run == "sft-1"
     with pytest.raises(BusyError, match="sft-1"):
         take(folder, "sft-2")
     lock.abandon()
@@ -549,7 +516,7 @@ def test_losing_the_folder_to_another_run_is_noticed(start: Start, folder: Path)
 
     assert not lock.hold()
 
-    assert holder_of(folder)["run"] == "sft-2"
+    assert holder_of(folder).run == "sft-2"
     lock.release()
 
 
@@ -578,12 +545,12 @@ def test_a_lock_retaken_by_our_supervisor_or_rank_is_ours(folder: Path) -> None:
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "True\n"
-        assert holder_of(folder)["pid"] == child.pid
+        assert holder_of(folder).pid == child.pid
         assert lock.hold()
-        assert holder_of(folder)["pid"] == child.pid
+        assert holder_of(folder).pid == child.pid
         child.kill()
     assert lock.hold()
-    assert holder_of(folder)["pid"] == os.getpid()
+    assert holder_of(folder).pid == os.getpid()
     lock.abandon()
 
 
@@ -672,7 +639,7 @@ def test_the_text_of_a_lock_file_deletes_nothing(folder: Path, tmp_path: Path) -
     (tmp_path / "thesis.txt").write_text("precious")
     lock = take(folder, "sft-1")
     made = [str(tmp_path / "thesis.txt"), str(tmp_path / "theirs")]
-    (folder / LOCK_NAME).write_text(json.dumps({**holder_of(folder), "made": made}))
+    (folder / LOCK_NAME).write_text(json.dumps({**as_json(holder_of(folder)), "made": made}))
 
     lock.abandon()
 

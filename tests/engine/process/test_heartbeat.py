@@ -12,7 +12,7 @@ import pytest
 
 from engine.contract import environment
 from engine.contract.events import Heartbeat
-from engine.contract.locks import ProcessId
+from engine.contract.processes import ProcessId
 from engine.contract.stream import EventReader, EventWriter
 from engine.process import heartbeat
 from engine.process.heartbeat import (
