@@ -81,8 +81,8 @@ def _short(value: float, places: int) -> str:
     """A number with this many decimals, fewer the larger it is, so that it stays within its columns."""
     if not math.isfinite(value) or abs(value) >= 10 ** (places + 1):
         return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
-    whole = len(f"{abs(value):.0f}") - 1
-    return f"{value:.{max(0, places - whole)}f}"
+    choices = (f"{value:.{count}f}" for count in range(places, 0, -1))
+    return next((text for text in choices if len(text) <= places + len("0.")), f"{value:.0f}")
 
 
 def zoom(view: RunView, by: int) -> Selection:

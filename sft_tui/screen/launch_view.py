@@ -296,8 +296,11 @@ def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang
     if not label:
         return []
     counts, edges = label["histogram"]["counts"], label["histogram"]["edges"]
+    name = say("ui_lengths", lang) + " "
+    while len(counts) > 8 and columns([(name, "")]) + len(counts) + 1 > width:  # one more for the limit
+        counts, edges = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)], [*edges[:-1:2], edges[-1]]
     most = max(1, *counts)
-    blocks: Line = [(say("ui_lengths", lang) + " ", "dim")]
+    blocks: Line = [(name, "dim")]
     for count, low, high in zip(counts, edges, edges[1:], strict=False):
         block = BLOCKS[min(7, int(7.99 * (count / most) ** 0.5))] if count else " "
         if low < config.max_seq_len <= high:
