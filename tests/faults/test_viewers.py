@@ -1,7 +1,6 @@
 """Whatever happens to a viewer, the run goes on: killed, its terminal closed, stopped while much is logged."""
 
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.processes import SFT_TUI, end_runs, options, until
+from tests.terminal import Terminal, terminal
 
 LONG: dict[str, Any] = {"epochs": 2000, "save_steps": 100_000, "bleu_rows": 1, "sample_rows": 0}
 ENV = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
@@ -43,59 +43,38 @@ def goes_on(one: Runs) -> bool:
     return end is not None and (end.reason, end.exit_code) == ("stopped", 0)
 
 
-def hang_up(viewer: "subprocess.Popen[bytes]", master: int) -> None:
-    """Closes the terminal under the viewer."""
-    os.close(master)
-    viewer.wait(30)
-
-
-def signalled(number: int) -> Callable[["subprocess.Popen[bytes]", int], None]:
+def signalled(number: int) -> Callable[[Terminal], None]:
     """Signals the viewer and waits for its end."""
 
-    def end(viewer: "subprocess.Popen[bytes]", master: int) -> None:
-        viewer.send_signal(number)
+    def end(viewer: Terminal) -> None:
+        os.kill(viewer.pid, number)
         viewer.wait(30)
-        os.close(master)
 
     return end
+
+
+def hung_up(viewer: Terminal) -> None:
+    """Closes the terminal under the viewer."""
+    viewer.hang_up()
+    until(viewer.ended, 30)
 
 
 ENDS = {
     "kill -9": signalled(signal.SIGKILL),
     "SIGTERM": signalled(signal.SIGTERM),
     "SIGHUP": signalled(signal.SIGHUP),
-    "a closed terminal": hang_up,
+    "a closed terminal": hung_up,
 }
 
 
 @pytest.mark.parametrize("way", ENDS)
 def test_a_run_outlives_its_viewers(one: Runs, ledger: Ledger, way: str) -> None:
-    master, slave = pty.openpty()
-    viewer = subprocess.Popen(
-        command(one), cwd=one.folder, env=ENV, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-    )
-    os.close(slave)
-    os.set_blocking(master, False)
-    started = one.trains(1, 2)
-
-    def watched() -> bool:
-        drain(master)
-        return started()
-
-    until(watched, 60)
-    ENDS[way](viewer, master)
+    with terminal(one.folder, program=command(one), PYTHONPATH=str(ROOT)) as viewer:
+        viewer.until(one.trains(1, 2), 60)
+        ENDS[way](viewer)
     sound = goes_on(one)
     ledger.add("a viewer is killed, hung up, or loses its terminal", 1, not sound)
     assert sound
-
-
-def drain(master: int) -> None:
-    """Reads what a terminal would show, so that its viewer is not held up."""
-    try:
-        while os.read(master, 1 << 16):
-            pass
-    except OSError:  # nothing more, or nobody there
-        return
 
 
 def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:

@@ -1,7 +1,6 @@
 """What a person does at the screen, with real files and a real training."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +12,32 @@ from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
 from sft_tui import runs
 from tests.processes import end_runs, options, until
-from tests.pty_app import Screen, screen
+from tests.terminal import terminal
 
 CPU: dict[str, Any] = {"ACCELERATE_USE_CPU": "true"}
 
 
-def shown(raw: bytes) -> str:
-    """What was written, without the escapes between: enough to look for a word that is drawn in one piece."""
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", raw.decode("utf-8", "replace"))
-
-
-def sees(app: Screen, *words: str) -> None:
-    """Waits for words that come after what was read so far."""
-    begin = len(app.raw)
-    app.read(lambda raw: all(word in shown(raw[begin:]) for word in words), 60.0)
+LONG = 60.0  # seconds that a check, a start or a training may take on a busy machine
 
 
 def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     long = {**tiny_settings, "epochs": 300, "save_steps": 100_000, "bleu_rows": 1}
     run_dir = RunDir(tmp_path / "logs" / "sft-small-1")
     try:
-        with screen(tmp_path, "run", "sft-small", *options(long), **CPU) as app:
-            sees(app, "tok/s", "Loss", "rank 0")  # a step is done
+        with terminal(tmp_path, "run", "sft-small", *options(long), **CPU) as app:
+            app.sees("tok/s", "Loss", "rank 0", limit=LONG)  # a step is done
             app.press("s")
-            sees(app, "Save sft-small-1 and stop it? y/n")
+            app.sees("Save sft-small-1 and stop it? y/n", limit=LONG)
             app.press("n")
             assert runs.look(run_dir).alive
             app.press("s")
-            sees(app, "y/n")
+            app.sees("y/n", limit=LONG)
             app.press("y")
-            sees(app, "! stopped", "r resume")  # no longer that it was asked to stop
+            app.sees("! stopped", "r resume", limit=LONG)  # no longer that it was asked to stop
             assert "\a\x1b]9;sft-tui · sft-small-1: stopped\x1b\\".encode() in app.raw
             first = OutputDir(tmp_path / "model_save" / "sft_small").checkpoint_steps()[0]
             app.press("r")
-            sees(app, "running")
+            app.sees("running", limit=LONG)
             app.press("q")
             assert app.wait() == 0
         assert runs.look(run_dir).alive, "leaving the screen must leave the run alone"
@@ -62,21 +53,21 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
 
 
 def test_an_edited_setting_shows_its_effect(tmp_path: Path) -> None:
-    with screen(tmp_path) as app:
-        sees(app, "Ready? demo")
+    with terminal(tmp_path) as app:
+        app.sees("Ready? demo", limit=LONG)
         app.press("\x1b[A" * 6)
-        sees(app, "effective batch 8 = 1 × 8 × 1")
+        app.sees("effective batch 8 = 1 × 8 × 1", limit=LONG)
         app.press("\t\t")
         app.press("\x1b[B" * 18)  # batch_size_per_gpu
-        sees(app, "rows of a step for each process")
+        app.sees("rows of a step for each process", limit=LONG)
         app.press("e")
-        sees(app, "batch_size_per_gpu =")
+        app.sees("batch_size_per_gpu =", limit=LONG)
         app.press("\x7f0\r")
-        sees(app, "it must be ≥ 1 rows", "batch_size_per_gpu = 0")  # which stays to be corrected
+        app.sees("it must be ≥ 1 rows", "batch_size_per_gpu = 0", limit=LONG)  # which stays to be corrected
         app.press("\x7f4\r")
-        sees(app, "(was 1)", "32 = 4")
+        app.sees("(was 1)", "32 = 4", limit=LONG)
         app.press("\x7f")  # the preset's value again
-        sees(app, "8 = 1")
+        app.sees("8 = 1", limit=LONG)
         app.press("q")
         assert app.wait() == 0
 
@@ -86,13 +77,13 @@ def test_a_key_fixes_a_problem(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text(
         "\n".join(json.dumps({"prompt": p, "response": r}) for p, r in zip(*rows.values(), strict=True))
     )
-    with screen(tmp_path) as app:
-        sees(app, "sft-tui data import mine.jsonl")
+    with terminal(tmp_path) as app:
+        app.sees("sft-tui data import mine.jsonl", limit=LONG)
         app.press("f")
-        sees(app, "Import mine.jsonl into data/sft_train_small_train.parquet")
+        app.sees("Import mine.jsonl into data/sft_train_small_train.parquet", limit=LONG)
         app.press("1")
         until(lambda: (tmp_path / "data" / "sft_train_small_valid.parquet").is_file())
-        sees(app, "51 readable rows")
+        app.sees("51 readable rows", limit=LONG)
         app.press("q")
     table = pq.read_table(tmp_path / "data" / "sft_train_small_train.parquet")
     assert isinstance(table, pa.Table)
@@ -101,10 +92,10 @@ def test_a_key_fixes_a_problem(tmp_path: Path) -> None:
 
 def test_enter_in_an_empty_folder_starts_the_demo(tmp_path: Path) -> None:
     try:
-        with screen(tmp_path, **CPU) as app:
-            sees(app, "New here?", "Ready? demo", "enter writes data and tokenizer", "ready")
+        with terminal(tmp_path, **CPU) as app:
+            app.sees("New here?", "Ready? demo", "enter writes data and tokenizer", "ready", limit=LONG)
             app.press("\r")
-            sees(app, "demo-pretrain-1")
+            app.sees("demo-pretrain-1", limit=LONG)
             app.press("q")
             assert app.wait() == 0
         assert (tmp_path / "data" / "demo" / "train.parquet").is_file()
@@ -114,45 +105,46 @@ def test_enter_in_an_empty_folder_starts_the_demo(tmp_path: Path) -> None:
 
 def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')  # not an empty machine
-    with screen(tmp_path, size=(120, 40)) as app:
-        sees(app, "Ready? sft-small")
-        app.press("\x1b[<0;6;7M\x1b[<0;6;7m")  # sft
-        sees(app, "120 = 20 × 6 × 1")
-        app.press("\x1b[<65;10;32M")  # the wheel over the settings
-        sees(app, "validation rows, Parquet")
-        app.press("\x1b[<0;10;34M\x1b[<0;10;34m" * 2)  # the sixth line of them, and again
-        sees(app, "max_seq_len = 256")
+    with terminal(tmp_path, size=(120, 40)) as app:
+        app.sees("Ready? sft-small", limit=LONG)
+        app.click(6, 7)  # sft
+        app.sees("120 = 20 × 6 × 1", limit=LONG)
+        app.scroll_down(10, 32)  # the wheel over the settings
+        app.sees("validation rows, Parquet", limit=LONG)
+        app.click(10, 34)  # the sixth line of them
+        app.click(10, 34)
+        app.sees("max_seq_len = 256", limit=LONG)
         app.press("\x03")
         app.press("q")
         assert app.wait() == 0
 
 
 def test_a_run_with_errors_is_not_started(tmp_path: Path) -> None:
-    with screen(tmp_path) as app:
-        sees(app, "Ready? demo")
+    with terminal(tmp_path) as app:
+        app.sees("Ready? demo", limit=LONG)
         app.press("\x1b[A" * 6)
-        sees(app, "✗ 4")
+        app.sees("✗ 4", limit=LONG)
         app.press("\r")
-        sees(app, "4 errors in the way")
+        app.sees("4 errors in the way", limit=LONG)
         app.press("q")
     assert not (tmp_path / "logs").exists()
 
 
 def test_a_run_is_deleted_after_a_question_that_lists_it(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     try:
-        with screen(tmp_path, "run", "sft-small", *options({**tiny_settings, "epochs": 1}), **CPU) as app:
-            sees(app, "✓ finished")
+        with terminal(tmp_path, "run", "sft-small", *options({**tiny_settings, "epochs": 1}), **CPU) as app:
+            app.sees("✓ finished", limit=LONG)
             app.press("l")
-            sees(app, "HOW IT ENDED")
+            app.sees("HOW IT ENDED", limit=LONG)
             app.press("d")
-            sees(app, "Delete model_save/sft_small, ", "logs/sft-small-1")
+            app.sees("Delete model_save/sft_small, ", "logs/sft-small-1", limit=LONG)
             app.press("n")
             app.settle(0.5)
             assert (tmp_path / "logs" / "sft-small-1").is_dir()
             app.press("d")
-            sees(app, "y/n")
+            app.sees("y/n", limit=LONG)
             app.press("y")
-            sees(app, "is deleted")
+            app.sees("is deleted", limit=LONG)
             app.press("q")
         assert not (tmp_path / "logs" / "sft-small-1").exists()
         assert not (tmp_path / "model_save" / "sft_small").exists()
@@ -166,12 +158,12 @@ def test_a_key_starts_a_rehearsal(tmp_path: Path, tiny_settings: dict[str, Any])
         place = tmp_path / str(getattr(usual, name))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(tiny_settings[name])
-    with screen(tmp_path, **CPU) as app:
-        sees(app, "Peak of")
+    with terminal(tmp_path, **CPU) as app:
+        app.sees("Peak of", limit=LONG)
         app.press("h")
-        sees(app, "Running sft-tui rehearse sft-small")
-        sees(app, "run         15 steps")
-        sees(app, "Peak of", "in the rehearsal")
+        app.sees("Running sft-tui rehearse sft-small", limit=LONG)
+        app.sees("run         15 steps", limit=LONG)
+        app.sees("Peak of", "in the rehearsal", limit=LONG)
         app.press("q")
         assert app.wait() == 0
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["rehearsals"]

@@ -23,11 +23,8 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui.screen.run_screen import notification
 from tests.processes import run, until
-from tests.pty_app import PROGRAM, Screen, screen
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
-
-CLEAN = b"\x1b[?1049l"  # back to the screen of before
-SHOWN_CURSOR = b"\x1b[?25h"
+from tests.terminal import PROGRAM, Terminal, terminal
 
 
 def write_run(logs: Path, name: str, *told: events.Event) -> RunDir:
@@ -51,26 +48,42 @@ def logs(tmp_path: Path) -> Path:
     return tmp_path / "logs"
 
 
-def left_clean(app: Screen) -> None:
-    assert app.raw.rstrip().endswith(SHOWN_CURSOR) or CLEAN in app.raw
-    assert app.raw.rindex(CLEAN) > app.raw.rindex(b"\x1b[?1049h")
-    assert b"Traceback" not in app.raw
-
-
 def test_the_app_opens_on_the_presets_and_q_leaves(tmp_path: Path) -> None:
-    with screen(tmp_path) as app:
-        app.read(lambda raw: b"pretrain-large" in raw)
+    with terminal(tmp_path) as app:
+        app.sees("pretrain-large")
         app.press("q")
         assert app.wait() == 0
-        left_clean(app)
+        app.left_clean()
 
 
 def test_attach_opens_the_run(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1") as app:
-        app.read(lambda raw: b"sft-small-1" in raw and b"Loss" in raw and b"Samples" in raw)
+    with terminal(logs.parent, "attach", "sft-small-1") as app:
+        app.sees("sft-small-1", "Loss", "Samples")
         app.press("?")
-        app.read(lambda raw: b"Logarithmic" in raw)
+        app.sees("Logarithmic")
         app.press("\x1bq")
+
+
+def framed(app: Terminal) -> bool:
+    """Whether the screen has frames, and each its right edge in one column."""
+    rows = [app.row(number) for number in range(app.screen.lines)]
+    corners = [(y, x) for y, row in enumerate(rows) for x, cell in enumerate(row) if cell == "┐"]
+    edges = ["".join(row[x] for row in rows[y + 1 :]).partition("┘") for y, x in corners]
+    return bool(edges) and all(end and set(edge) == {"│"} for edge, end, _ in edges)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_wide_characters_stay_within_their_frames(tmp_path: Path, size: tuple[int, int]) -> None:
+    texts = ["肝穿刺活检是否有危险？" * 8, "ＡＢＣ「全角」ｶﾅ 한국어 e\u0301 " * 6, "中文与 English 混排，🀄 一二三" * 5]
+    told = (events.Sample(1, 50, number, text, text, text) for number, text in enumerate(texts))
+    ended = events.RunEnded("finished", 0, Message("unknown", {}, "。" * 200))
+    write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, *told, ended)
+    with terminal(tmp_path, "attach", "sft-small-1", "--lang", "zh", size=size) as app:
+        app.sees("损失", "日志")
+        app.until(lambda: framed(app))
+        app.press("v")  # steps, scores and samples in the log
+        app.sees("🀄 一二三")
+        app.until(lambda: framed(app))
 
 
 def test_a_running_demo_is_shown_and_not_started_again(tmp_path: Path) -> None:
@@ -79,8 +92,8 @@ def test_a_running_demo_is_shown_and_not_started_again(tmp_path: Path) -> None:
     output.mkdir(parents=True)
     lock = FolderLock.acquire(output, "demo-pretrain-7", run_dir.path)
     try:
-        with screen(tmp_path, "demo") as app:
-            app.read(lambda raw: b"demo-pretrain-7" in raw and b"Loss" in raw)
+        with terminal(tmp_path, "demo") as app:
+            app.sees("demo-pretrain-7", "Loss")
             app.press("q")
             assert app.wait() == 0
     finally:
@@ -100,37 +113,37 @@ main()
 
 def test_a_background_command_does_not_delay_the_exit(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"prompt": "1", "response": "2"}\n')
-    with screen(tmp_path, program=[sys.executable, "-c", SLEEPING]) as app:
-        app.read(lambda raw: b"data import mine.jsonl" in raw)
+    with terminal(tmp_path, program=[sys.executable, "-c", SLEEPING]) as app:
+        app.sees("data import mine.jsonl")
         app.press("f")
-        app.read(lambda raw: b"Import mine.jsonl into" in raw)
+        app.sees("Import mine.jsonl into")
         app.press("1")
         until((tmp_path / "pid").is_file, 20)
         until(lambda: bool((tmp_path / "pid").read_text()), 5)
         process = psutil.Process(int((tmp_path / "pid").read_text()))
         app.press("q")
         assert app.wait(5.0) == 0
-        left_clean(app)
+        app.left_clean()
     process.wait(10)
 
 
 def test_the_app_can_be_suspended_and_continued(logs: Path) -> None:
     job = f"set -m; {shlex.join(PROGRAM)} attach sft-small-1; echo IN THE SHELL; read _; fg"
-    with screen(logs.parent, program=["/bin/sh", "-c", job]) as app:
-        app.read(lambda raw: b"Loss" in raw)
+    with terminal(logs.parent, program=["/bin/sh", "-c", job]) as app:
+        app.sees("Loss")
         app.press("\x1a")
-        app.read(lambda raw: b"IN THE SHELL" in raw)
-        left_clean(app)
-        begin = len(app.raw)
+        app.sees("IN THE SHELL")
+        app.left_clean()
+        assert "Loss" not in app.text
         app.press("\r")
-        app.read(lambda raw: b"Loss" in raw[begin:])
+        app.sees("Loss")
         app.press("\x11")
         assert app.wait() == 0
 
 
 def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1") as app:
-        app.read(lambda raw: b"Loss" in raw)
+    with terminal(logs.parent, "attach", "sft-small-1") as app:
+        app.sees("Loss")
         for keys in ("m", "g", "+", "+", "-", "\x1b[D", "\x1b[C", "t", "v", "\t", "\t", "\t", "\t", "\t", "\x1b[A",
                      "\x1b[5~", "\x1b[6~", "/loss\r", "y", "s", "p", "X", "f", "\x14", "\x14", "\x14"):  # fmt: skip
             app.press(keys)
@@ -141,26 +154,26 @@ def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None
         assert not app.ended()
         app.press("q")
         assert app.wait() == 0
-        left_clean(app)
+        app.left_clean()
 
 
 def test_an_action_is_found_by_its_name_in_the_language_of_the_screen(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1", "--lang", "zh") as app:
-        app.read(lambda raw: b"sft-small-1" in raw)
+    with terminal(logs.parent, "attach", "sft-small-1", "--lang", "zh") as app:
+        app.sees("sft-small-1")
         app.press("\x10")
-        app.read(lambda raw: "查找：".encode() in raw)
+        app.sees("查找：")
         app.press("列出")
         app.press("\r")
-        app.read(lambda raw: "结束原因".encode() in raw)
+        app.sees("结束原因")
         app.press("q")
         assert app.wait() == 0
 
 
 def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1") as app:
-        app.read(lambda raw: b"Evaluated m on 3 rows" in raw)
+    with terminal(logs.parent, "attach", "sft-small-1") as app:
+        app.sees("Evaluated m on 3 rows")
         app.press("y")
-        app.read(lambda raw: b"\x1b]52;c;" in raw)
+        app.until(lambda: b"\x1b]52;c;" in app.raw)
         (file,) = logs.glob("copied-*.txt")
         assert "Evaluated m on 3 rows" in file.read_text()
         app.press("q")
@@ -175,29 +188,29 @@ def test_a_notification_passes_through_tmux(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_terminal_that_is_too_small_is_reported(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1", size=(40, 10)) as app:
-        app.read(lambda raw: b"too small" in raw and b"least" in raw)
+    with terminal(logs.parent, "attach", "sft-small-1", size=(40, 10)) as app:
+        app.sees("too small", "least")
         app.resize(80, 24)
-        app.read(lambda raw: b"Loss" in raw)
+        app.sees("Loss")
         app.press("q")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("arguments", [(), ("attach", "sft-small-1")])
 def test_a_signal_ends_the_app_at_once(logs: Path, number: int, arguments: tuple[str, ...]) -> None:
-    with screen(logs.parent, *arguments) as app:
-        app.read(lambda raw: b"sft-small" in raw)
+    with terminal(logs.parent, *arguments) as app:
+        app.sees("sft-small")
         app.settle(0.5)
         os.kill(app.pid, number)
         app.wait(5.0)
         assert app.code in (128 + number, -number)
         if number == signal.SIGTERM:
-            left_clean(app)
+            app.left_clean()
 
 
 def test_closing_the_terminal_ends_the_app(logs: Path) -> None:
-    with screen(logs.parent, "attach", "sft-small-1") as app:
-        app.read(lambda raw: b"Loss" in raw)
+    with terminal(logs.parent, "attach", "sft-small-1") as app:
+        app.sees("Loss")
         os.close(app.fd)
         until(app.ended, 10.0)
 
@@ -219,11 +232,10 @@ def test_a_crash_ends_in_one_line_and_a_file_without_values(logs: Path) -> None:
     )
     (logs.parent / "broken.py").write_text(code)
     root = str(Path(__file__).parents[3])
-    with screen(logs.parent, program=[sys.executable, "broken.py"], PYTHONPATH=root) as app:
+    with terminal(logs.parent, program=[sys.executable, "broken.py"], PYTHONPATH=root) as app:
         assert app.wait() == 1
-        left_clean(app)
-        tail = app.raw[app.raw.rindex(CLEAN) :].decode(errors="replace")
-    assert "crash-" in tail
+        app.left_clean()
+        assert "crash-" in app.text
     (file,) = logs.glob("crash-*.txt")
     trace = file.read_text()
     assert "broken on purpose" in trace
@@ -286,12 +298,12 @@ def harmless(raw: bytes) -> None:
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_foreign_escape_reaches_the_terminal(tmp_path: Path, lang: str) -> None:
     hostile_run(tmp_path / "logs")
-    with screen(tmp_path, "--lang", lang) as app:
-        app.read(lambda raw: b"pretrain-large" in raw)
+    with terminal(tmp_path, "--lang", lang) as app:
+        app.sees("pretrain-large")
         app.press("l")
-        app.read(lambda raw: "名".encode() in raw)
+        app.sees("名")
         app.press("\r")
-        app.settle(1.5)
+        app.sees("PWNED")
         for _ in range(6):
             app.press("\t")
             app.settle(0.3)
@@ -304,7 +316,8 @@ def test_no_foreign_escape_reaches_the_terminal(tmp_path: Path, lang: str) -> No
         app.press("q")
         app.wait(10.0)
         harmless(app.raw)
-        assert b"PWNED" in app.raw  # it was there to be seen
+        assert app.screen.answers == []
+        assert "PWNED" not in app.screen.title
 
 
 def test_tmux_title_and_clipboard_stay(tmp_path: Path) -> None:
