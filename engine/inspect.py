@@ -244,7 +244,7 @@ def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) 
     lengths = store.lengths(range(len(store)))
     batch = config.effective_batch(processes)
     per_epoch = batching.steps_per_epoch(len(store), batch)
-    cut = batching.Cut(batch, processes, config.micro_batch_tokens)
+    cut = batching.Partition(batch, processes, config.micro_batch_tokens)
     largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
     return {
         "rows": len(store),

@@ -98,7 +98,7 @@ class Feed:
         record = self.run_dir.read_record()
         alive = runs.is_alive(self.run_dir, record)
         if not alive and self.behind == 0 and self.state.ended is None:
-            return runs.look(self.run_dir)  # writes the certificate if no process is left to do so
+            return runs.read_run(self.run_dir)  # writes the certificate if no process is left to do so
         return Run(self.run_dir, record, self.state, alive)
 
     def _read_tail(self, offset: int) -> None:

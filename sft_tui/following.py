@@ -73,7 +73,7 @@ def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> e
                     _show(view, record)
             if time.monotonic() - looked_at > LOOK_SECONDS or end is not None:
                 looked_at = time.monotonic()
-                run = runs.look(run_dir)
+                run = runs.read_run(run_dir)
                 over = end is not None and end[0] >= attempt
                 if end is not None and over and not run.alive and run.state.attempt == end[0]:
                     for record in reader.poll():  # readings written together with the end
@@ -81,7 +81,7 @@ def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> e
                     return end[1]
                 dead = 0 if run.alive or over else dead + 1
                 if dead > 1:  # and nothing was written in between
-                    return _unwritten(run, attempt, view, last)
+                    return _end_without_record(run, attempt, view, last)
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             view.suspend()
@@ -89,7 +89,7 @@ def _to_the_end(run_dir: RunDir, view: EventView, lang: Lang, attempt: int) -> e
             view.restore()
 
 
-def _unwritten(run: runs.Run, attempt: int, view: EventView, last: Record | None) -> events.RunEnded:
+def _end_without_record(run: runs.Run, attempt: int, view: EventView, last: Record | None) -> events.RunEnded:
     """The end of an attempt that could not be written to its stream; raises InputError if no end is known."""
     end = run.state.ended
     if last is None or end is None or run.state.attempt < attempt:

@@ -101,7 +101,7 @@ def print_output(run_dir: RunDir) -> None:
 def wait_for_end(run_dir: RunDir) -> events.RunEnded:
     """The end of a run that was asked to end, once none of its processes is left."""
     while True:
-        run = runs.look(run_dir)
+        run = runs.read_run(run_dir)
         if not run.alive and run.state.ended is not None:
             return run.state.ended
         time.sleep(POLL_SECONDS)

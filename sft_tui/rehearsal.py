@@ -80,7 +80,7 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
         return []
 
 
-def recall(logs: Path, config: RunConfig, processes: int) -> Rehearsal | None:
+def recorded(logs: Path, config: RunConfig, processes: int) -> Rehearsal | None:
     """The result of the newest rehearsal that applies to the run; None if there was none."""
     kept = read_json(logs / KEPT / f"{key_of(config, processes)}.json")
     value, at = kept.get("found"), kept.get("at")
@@ -107,7 +107,7 @@ def applied(
     logs: Path, config: RunConfig, processes: int, given: Mapping[str, Any]
 ) -> tuple[RunConfig, Rehearsal | None]:
     """The settings with the budget found by a rehearsal, unless a budget was given; and that rehearsal."""
-    rehearsal = recall(logs, config, processes)
+    rehearsal = recorded(logs, config, processes)
     if rehearsal is None or "micro_batch_tokens" in given:
         return config, rehearsal
     return replace(config, micro_batch_tokens=rehearsal.found.micro_batch_tokens), rehearsal
@@ -117,7 +117,7 @@ def carry_out(record: RunRecord, memory_limit: int, progress: Progress) -> event
     """Rehearses a planned run and leaves nothing behind; raises InputError with the reason if the rehearsal fails."""
     config = record.run_config()
     place = _existing(Path(config.output_dir))
-    _sweep(place)
+    _remove_leftovers(place)
     try:
         folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=place))
     except OSError as error:
@@ -140,7 +140,7 @@ def _existing(path: Path) -> Path:
     return place
 
 
-def _sweep(place: Path) -> None:
+def _remove_leftovers(place: Path) -> None:
     """Removes what is left of rehearsals whose viewer was killed."""
     for folder in place.glob(f"{FOLDER}*"):
         if FOLDER_NAME.fullmatch(folder.name) and not any(is_locked(run) for run in (folder / "logs").glob("*")):

@@ -12,7 +12,7 @@ from sft_tui.preflight import ask_engine
 from sft_tui.text import safe
 
 
-def look(config: RunConfig, row: int) -> dict[str, Any]:
+def inspect(config: RunConfig, row: int) -> dict[str, Any]:
     """Tokens of the prompt and response of a row of the training file; raises InputError."""
     try:
         found = ask_engine.ask("row", config, setting="train_file", row=row)

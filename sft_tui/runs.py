@@ -144,12 +144,12 @@ def require_readable(run: Run) -> None:
         raise InputError(end.message.code, **end.message.args)
 
 
-def are_any(logs: Path) -> bool:
+def exist(logs: Path) -> bool:
     """Whether there is any run here; reads no log."""
     return bool(_folders(logs))
 
 
-def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterator[Run]:
+def all_runs(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterator[Run]:
     """All runs, newest first; a run that cannot be read has the reason as its end.
 
     The logs of runs `known` to have ended, and unchanged since, are not read again.
@@ -160,7 +160,7 @@ def every(logs: Path, known: Mapping[str, Run] = MappingProxyType({})) -> Iterat
             yield located(before)
             continue
         try:
-            yield look(run_dir)
+            yield read_run(run_dir)
         except InputError as error:
             yield _unreadable(run_dir, error)
 
@@ -200,7 +200,7 @@ def _dated(folder: Path) -> int | None:
         return None
 
 
-def look(run_dir: RunDir) -> Run:
+def read_run(run_dir: RunDir) -> Run:
     """A run as it is now; a run that died without a certificate gets it first. Raises InputError."""
     record, written = run_dir.read_record(), log_bytes(run_dir)
     follower = Follower(run_dir)

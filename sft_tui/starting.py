@@ -152,7 +152,7 @@ def require_resumable(record: RunRecord) -> None:
         raise InputError("resume_set_aside", run=record.run, path=str(output.path), owner=other)
 
 
-def no_resume(run: Run) -> Message | None:
+def why_not_resumable(run: Run) -> Message | None:
     """Why a run cannot be resumed, including that it is finished; None if it can. Reads two small files.
 
     Does not check whether a finished run is still to be exported: that needs the hash of a whole model.
@@ -163,7 +163,7 @@ def no_resume(run: Run) -> Message | None:
         require_resumable(run.record)
     except InputError as error:
         return error.message
-    return None if run.record.config.get("export_state_dict") else nothing_left(replace(run.record, resume=True))
+    return None if run.record.config.get("export_state_dict") else why_nothing_to_do(replace(run.record, resume=True))
 
 
 def is_finished(record: RunRecord) -> bool:
@@ -173,7 +173,7 @@ def is_finished(record: RunRecord) -> bool:
     return owner.finished and not more
 
 
-def nothing_left(record: RunRecord) -> Message | None:
+def why_nothing_to_do(record: RunRecord) -> Message | None:
     """The message for a resume with nothing to do because the run is finished; None if there is something to do.
 
     A finished run may still be exported; raises InputError if the export's path holds a file that is not ours.
@@ -301,7 +301,7 @@ class Started:
 
 def processes_here() -> int:
     """The default number of processes of a run: one for each GPU, or one without GPUs."""
-    return 1 if gpus.cpu_asked() else max(1, gpus.gpu_count())
+    return 1 if gpus.cpu_requested() else max(1, gpus.gpu_count())
 
 
 def start(logs: Path, record: RunRecord) -> Started:

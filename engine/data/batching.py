@@ -151,7 +151,7 @@ def packed_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Cut:
+class Partition:
     """How steps are cut: rows of a step over all ranks, ranks, and tokens of a micro-batch."""
 
     effective_batch: int
@@ -159,7 +159,7 @@ class Cut:
     budget: int
 
 
-def largest_micro_batches(lengths: Lengths, cut: Cut, seed: int, epochs: int) -> list[list[int]]:
+def largest_micro_batches(lengths: Lengths, cut: Partition, seed: int, epochs: int) -> list[list[int]]:
     """The micro-batches of all epochs that may need the most memory, as places, the largest by padded size first.
 
     Which of them does depends on the model: each is the largest by one measure of tokens or attention scores.
@@ -180,7 +180,7 @@ def largest_micro_batches(lengths: Lengths, cut: Cut, seed: int, epochs: int) ->
     return [list(places) for places in dict.fromkeys(tuple(places) for _, places in sorted(best.values())[::-1])]
 
 
-def _weigh(samples: Ids, lengths: Lengths, cut: Cut, best: dict[int, tuple[int, list[int]]]) -> None:
+def _weigh(samples: Ids, lengths: Lengths, cut: Partition, best: dict[int, tuple[int, list[int]]]) -> None:
     chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
     for share in deal(chosen, cut.world):
         for places in pack(share, chosen, cut.budget):

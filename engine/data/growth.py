@@ -8,13 +8,13 @@ from typing import Any
 
 from tokenizers import normalizers
 
-MOST_MADE = 1000  # characters from one; the longest decomposition of Unicode has 18
+EXPANSION_LIMIT = 1000  # characters from one; the longest decomposition of Unicode has 18
 
 
-def most_made(normalizer: normalizers.Normalizer | None) -> int:
-    """Characters of the longest text that a rule substitutes for a character, once later rules are applied as well.
+def longest_expansion(normalizer: normalizers.Normalizer | None) -> int:
+    """Characters of the longest text that a rule substitutes for a character, once later rules are applied too.
 
-    Exact up to `MOST_MADE`, where the computation stops. Unicode decompositions, which are short, are not counted.
+    Exact up to `EXPANSION_LIMIT`, where the computation stops. Unicode decompositions are short and not counted.
     """
     steps = list(_steps(json.loads(normalizer.__getstate__()))) if normalizer is not None else []
     while steps and not _lengthens(steps[-1]):
@@ -24,7 +24,7 @@ def most_made(normalizer: normalizers.Normalizer | None) -> int:
         rule = normalizers.Sequence([])
         rule.__setstate__(json.dumps(step).encode())
         made = {str(rule.normalize_str(text)) for text in made} | _contents(step)
-        if max(map(len, made)) > MOST_MADE:
+        if max(map(len, made)) > EXPANSION_LIMIT:
             break
     return max(map(len, made))
 

@@ -218,10 +218,10 @@ def _conclude(folder: Path, journal: Journal, done: bool) -> None:
     """Makes all files new or all old, and removes the journal."""
     first = Path(journal.folders[0]) if journal.folders else folder
     if not done and first != folder:  # in this order: it is marked here before it is removed there
-        done = _says_done(first, journal) or _says_done(folder, journal) or False
+        done = _is_marked_done(first, journal) or _is_marked_done(folder, journal) or False
     if done and first == folder:
         for other in map(Path, journal.folders[1:]):
-            if _says_done(other, journal) is False:
+            if _is_marked_done(other, journal) is False:
                 _append(other, DONE)  # it may be read when the deciding journal is gone
     for entry in journal.files:
         _one(folder, entry, journal.pid, done)
@@ -230,7 +230,7 @@ def _conclude(folder: Path, journal: Journal, done: bool) -> None:
     sync(folder)
 
 
-def _says_done(folder: Path, journal: Journal) -> bool | None:
+def _is_marked_done(folder: Path, journal: Journal) -> bool | None:
     """Whether a folder's journal says `done`; None if it does not belong to this import; raises OSError."""
     try:
         found = _read(folder)

@@ -18,7 +18,7 @@ from engine.contract.messages import InputError, Value
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data import spiece
 from engine.data.bounded import done_in_time
-from engine.data.growth import MOST_MADE, most_made
+from engine.data.growth import EXPANSION_LIMIT, longest_expansion
 
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # do not indicate a family
@@ -141,7 +141,7 @@ def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
 def _require_bounded_output(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises InputError if the tokenizer makes masses of text or tokens from a single character, or never finishes."""
     made, character = done_in_time(lambda: _most_from_one_character(tokenizer), path, len(PROBES))
-    if made > MOST_MADE:
+    if made > EXPANSION_LIMIT:
         why, why_zh = (
             f"it makes {made:,} characters or tokens of {character or 'one'}",
             f"它把{f' {character} ' if character else '一个字符'}变成了 {made:,} 个字符或词元",
@@ -155,8 +155,8 @@ def _most_from_one_character(tokenizer: PreTrainedTokenizerBase) -> tuple[int, s
     The tokenizer is called as it will be in use, since some settings fail only then.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    made = most_made(backend.normalizer) if backend is not None else 0
-    if made > MOST_MADE:
+    made = longest_expansion(backend.normalizer) if backend is not None else 0
+    if made > EXPANSION_LIMIT:
         return made, ""
     encoded = tokenizer([*PROBES], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
     return max(zip(map(len, encoded), PROBES, strict=True))

@@ -41,7 +41,7 @@ from engine.training.evaluation import Evaluator, Score
 from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
 from engine.training.resume import Proof, longer_schedule
 from engine.training.score_events import emit_ceiling, emit_score
-from engine.training.setup import Prepared, finished_owner, give_up_output, lock_output, prepare
+from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
 from engine.training.step import StepResult, StepRunner
 
 
@@ -54,7 +54,7 @@ def train(job: Job) -> Message:
     try:
         prepared = prepare(job)
     except (InputError, StopAskedError):
-        give_up_output(lock)
+        release_output(lock)
         raise
     owner = job.output.owner()
     try:
@@ -213,11 +213,11 @@ class Training:
                 if stop:
                     raise self._stopped(saved)
             if epoch_done:
-                self._judge_epoch()
+                self._warn_if_loss_rose()
                 self._evaluate()
         return self._finished()
 
-    def _judge_epoch(self) -> None:
+    def _warn_if_loss_rose(self) -> None:
         """Warns if the loss of the finished epoch is above that of the previous one."""
         epoch, job = self.step // self.prepared.per_epoch, self.job
         rise = self.epoch_losses.end(epoch)
@@ -267,7 +267,7 @@ class Training:
         seed_step(job.config.seed, self.step, job.world.rank)
         result = runner.run(samples, stop_asked=job.stop_asked())
         if result.abandoned:
-            return self._abandon()
+            return self._discard_step()
         if not result.finite:
             raise self._diverged(runner, result, samples)
         if self.step < self.prove_until:
@@ -301,7 +301,7 @@ class Training:
         )
         return result.stop_asked
 
-    def _abandon(self) -> bool:
+    def _discard_step(self) -> bool:
         """Discards the aborted step; returns that the run must stop."""
         self.hurried = True
         self.optimizer.zero_grad(set_to_none=True)

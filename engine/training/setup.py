@@ -53,7 +53,7 @@ def lock_output(job: Job) -> FolderLock:
     return FolderLock.acquire(folder, run, run_dir)
 
 
-def give_up_output(lock: FolderLock | None) -> None:
+def release_output(lock: FolderLock | None) -> None:
     """Releases the output folder if nothing was done; a lock that a supervisor passed on is left to the supervisor."""
     if lock is not None and environment.LOCK_FD not in os.environ:
         lock.abandon()

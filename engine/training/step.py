@@ -64,24 +64,24 @@ class StepRunner:
         """Does one step: forward, backward, the sum over ranks, and clipping."""
         began = time.perf_counter()
         self.network.begin_step()
-        cut = self._cut(samples)
+        mine = self._share(samples)
         seconds_data = time.perf_counter() - began
         loss, status = 0.0, self.world.rank_status
-        for places in cut.micro_batches:
+        for places in mine.micro_batches:
             if status.orphaned:
                 break
             data_began = time.perf_counter()
-            chosen = cut.samples(places)
+            chosen = mine.samples(places)
             batch = rows_of(self.store, chosen)
             seconds_data += time.perf_counter() - data_began
-            part = self._loss(chosen, batch, cut.label_tokens)
+            part = self._loss(chosen, batch, mine.label_tokens)
             part.backward()
             loss += part.item()
             status.mark()
-        padded = sum(self.network.padded(cut.sizes(places)) for places in cut.micro_batches)
+        padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
         flags = [float(stop_asked), float(status.orphaned)]
         computed = time.perf_counter()
-        totals = self.world.sum([loss, float(padded), float(len(cut.micro_batches)), *flags])
+        totals = self.world.sum([loss, float(padded), float(len(mine.micro_batches)), *flags])
         abandoned = totals[4] > 0
         if not abandoned:
             self.world.sum_gradients(self.parameters)
@@ -91,8 +91,8 @@ class StepRunner:
         return StepResult(
             loss=totals[0],
             grad_norm=grad_norm,
-            label_tokens=cut.label_tokens,
-            tokens=int(cut.lengths.total.sum()),
+            label_tokens=mine.label_tokens,
+            tokens=int(mine.lengths.total.sum()),
             padded_tokens=int(totals[1]),
             micro_batches=int(totals[2]),
             stop_asked=totals[3] > 0,
@@ -113,9 +113,9 @@ class StepRunner:
     def loss_of(self, samples: Ids) -> float:
         """The loss that `run` would find for these samples, by the same arithmetic but without keeping a gradient."""
         self.network.begin_step()
-        cut, loss = self._cut(samples), 0.0
-        for places in cut.micro_batches:
-            loss += self.micro_batch_loss(cut.samples(places), cut.label_tokens).item()
+        mine, loss = self._share(samples), 0.0
+        for places in mine.micro_batches:
+            loss += self.micro_batch_loss(mine.samples(places), mine.label_tokens).item()
             self.world.rank_status.mark()
         return self.world.sum([loss])[0]
 
@@ -125,11 +125,11 @@ class StepRunner:
         Recomputes the step's micro-batches one by one: `run` has already summed their gradients over all ranks.
         """
         self.network.begin_step()
-        cut, found = self._cut(samples), []
-        for places in cut.micro_batches:
+        mine, found = self._share(samples), []
+        for places in mine.micro_batches:
             for parameter in self.parameters:
                 parameter.grad = None
-            part = self.micro_batch_loss(cut.samples(places), cut.label_tokens)
+            part = self.micro_batch_loss(mine.samples(places), mine.label_tokens)
             part.backward()
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             if not (math.isfinite(part.item()) and all(bool(gradient.isfinite().all()) for gradient in gradients)):
@@ -137,11 +137,11 @@ class StepRunner:
             self.world.rank_status.mark()
         return found
 
-    def _cut(self, samples: Ids) -> "_Cut":
+    def _share(self, samples: Ids) -> "_Share":
         indices = [int(i) for i in samples]
         lengths = self.store.lengths(indices)
         share = batching.deal(lengths, self.world.size)[self.world.rank]
-        return _Cut(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
+        return _Share(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
         """The loss of a micro-batch, as its share of a step with `label_tokens` label tokens, with its graph."""
@@ -152,7 +152,7 @@ class StepRunner:
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _Share:
     """The samples of a step, their lengths, and this rank's share of their places in micro-batches."""
 
     indices: list[int]

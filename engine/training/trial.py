@@ -16,7 +16,7 @@ from engine.contract import events
 from engine.contract.messages import InputError, Message
 from engine.contract.untrusted import one_line
 from engine.data import batching
-from engine.data.batching import Cut
+from engine.data.batching import Partition
 from engine.models import freezing
 from engine.process.job import Job, out_of_memory, peak_memory
 from engine.process.world import World
@@ -66,7 +66,7 @@ class Trial:
         self._require_room(budgets[0])
         found = budgets[0]
         for number, budget in enumerate(budgets[1:]):
-            if not self._worth_trying() or not self._try(budget):
+            if not self._may_fit() or not self._try(budget):
                 break
             self.peaks.append(self._peak())
             if not self._fits(self.peaks[-1]):
@@ -123,7 +123,7 @@ class Trial:
     def _largest(self, budget: int) -> list[list[int]]:
         config, world, store = self.job.config, self.job.world, self.training.prepared.train_rows
         lengths = store.lengths(range(len(store)))
-        cut = Cut(config.effective_batch(world.size), world.size, budget)
+        cut = Partition(config.effective_batch(world.size), world.size, budget)
         return batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
 
     def _label_tokens(self, samples: list[int]) -> int:
@@ -233,7 +233,7 @@ class Trial:
             sizes = {"need": f"{need / 1e9:.2f} GB", "limit": f"{limit / 1e9:.2f} GB"}
             raise InputError("rehearsal_short", budget=budget, **sizes)
 
-    def _worth_trying(self) -> bool:
+    def _may_fit(self) -> bool:
         """Whether the next budget, twice the last, can fit: activations grow at most in proportion to the budget."""
         if len(self.peaks) < 2:
             return True

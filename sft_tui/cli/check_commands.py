@@ -40,11 +40,11 @@ def check_command(
     """Find what would make a run fail: data, model, memory, disk."""
     from sft_tui.preflight import report as reports
 
-    request = asked(preset_name, settings, memory_limit, logs)
+    request = check_request(preset_name, settings, memory_limit, logs)
     report = checked(request)
     if rehearsing and report.may_be_rehearsed:
         rehearsed(request)
-        request = asked(preset_name, settings, memory_limit, logs)
+        request = check_request(preset_name, settings, memory_limit, logs)
         report = checked(request)
     found = request.rehearsal if rehearsing else None
     if json:
@@ -74,7 +74,7 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
     """
     from sft_tui.preflight import report as reports
 
-    request = asked(preset_name, settings, memory_limit, logs)
+    request = check_request(preset_name, settings, memory_limit, logs)
     report = checked(request)
     if not report.may_be_rehearsed:
         for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
@@ -101,7 +101,7 @@ def print_next(request: "CheckRequest", *, rehearsed: bool) -> None:
     echo(say("next_run", LANG, run=text.safe(run + logs)), err=True)
 
 
-def asked(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
+def check_request(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
     """The run to check."""
     from sft_tui.preflight.check import CheckRequest
 

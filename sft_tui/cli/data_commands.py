@@ -225,7 +225,7 @@ def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
     """Show a row as the model sees it: tokens, cuts, unknowns."""
     from sft_tui import row_view
 
-    found = row_view.look(file_config(file, **values), row)
+    found = row_view.inspect(file_config(file, **values), row)
     if json:
         echo_json(found)
         return

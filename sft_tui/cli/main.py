@@ -173,7 +173,7 @@ def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, 
     from sft_tui import runs as known
     from sft_tui import starting
 
-    one = known.look(known.find(logs, of_run))
+    one = known.read_run(known.find(logs, of_run))
     launch(starting.plan_test(one, given(settings)), one.run_dir.path.parent, view)
 
 
@@ -222,7 +222,7 @@ def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
     """Starts a planned run and shows it, or leaves it in the background; exits with the run's code unless it is 0."""
     from sft_tui import following, headless, starting
 
-    message = starting.nothing_left(record)
+    message = starting.why_nothing_to_do(record)
     if message is not None:
         echo(text.safe(message.what(LANG)))
         echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
@@ -259,9 +259,9 @@ def meant(name: str | None, logs: Path) -> RunDir:
 def runs(json: bool, logs: Path) -> None:
     """List the runs, the newest first."""
     from sft_tui import listing
-    from sft_tui.runs import every
+    from sft_tui.runs import all_runs
 
-    found = list(every(logs))
+    found = list(all_runs(logs))
     if json:
         echo_json([one.to_json() for one in found], indent=1)
     elif not found:
@@ -282,9 +282,9 @@ def status(name: str | None, json: bool, logs: Path) -> None:
     What to do next is said too. Without RUN, the newest is taken.
     """
     from sft_tui import event_text, listing, story
-    from sft_tui.runs import look
+    from sft_tui.runs import read_run
 
-    one = look(meant(name, logs))
+    one = read_run(meant(name, logs))
     if json:
         echo_json(one.to_json())
         return
@@ -359,10 +359,10 @@ def pause(name: str | None, no_wait: bool, logs: Path) -> None:
 def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
     """Asks a run to end, and waits until it has; exits with its code unless it is 0."""
     from sft_tui import event_text, listing
-    from sft_tui.runs import look
+    from sft_tui.runs import read_run
     from sft_tui.runs import stop as request
 
-    one = look(meant(name, logs))
+    one = read_run(meant(name, logs))
     request(one, now=now, why=why)
     echo(say(said, LANG), err=True)
     if not wait:
@@ -385,7 +385,7 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
     from sft_tui import runs as known
     from sft_tui import starting
 
-    one = known.look(meant(name, logs))
+    one = known.read_run(meant(name, logs))
     if one.alive:
         raise InputError("run_running", run=one.name)
     if one.status != known.PAUSED:
@@ -423,7 +423,7 @@ def resume(
     from sft_tui import runs as known
     from sft_tui import starting
 
-    one = known.look(meant(name, logs))
+    one = known.read_run(meant(name, logs))
     if one.alive:
         raise InputError("run_running", run=one.name)
     fix = starting.fix_of(one) if apply_fix else {}
@@ -481,6 +481,6 @@ def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, promp
     if of_run is not None:
         if click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
             raise click.UsageError(say("usage_reply", LANG))
-        model = str(known.model_of(known.look(known.find(logs, of_run))).best)
+        model = str(known.model_of(known.read_run(known.find(logs, of_run))).best)
     for answer in story.replies(model, list(prompts), max_new_tokens):
         echo(text.safe(answer))

@@ -56,7 +56,7 @@ def found() -> tuple[list[Gpu], str]:
     try:
         out, _ = child.communicate(timeout=COUNT_SECONDS)
         said = json.loads(out)
-        return [gpu for gpu in said["gpus"] if _answers(gpu)], str(said["why"])
+        return [gpu for gpu in said["gpus"] if _responds(gpu)], str(said["why"])
     except subprocess.TimeoutExpired:
         return [], SILENT
     except (ValueError, LookupError):
@@ -92,12 +92,12 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         child.stdout.close()
 
 
-def _answers(gpu: Gpu) -> bool:
+def _responds(gpu: Gpu) -> bool:
     """Whether a GPU returns any reading: NVML also lists GPUs that are lost or belong to another container."""
     return any(not text.startswith(NOT_AVAILABLE) for text in (gpu["name"], *gpu["readings"].values()))
 
 
-def cpu_asked() -> bool:
+def cpu_requested() -> bool:
     """Whether ACCELERATE_USE_CPU makes the trainer use the CPU."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")
 
@@ -107,7 +107,7 @@ def on_cpu(processes: int) -> bool:
 
     A single process finds its device itself, possibly one unknown to NVML.
     """
-    return cpu_asked() or (processes > 1 and gpu_count() == 0)
+    return cpu_requested() or (processes > 1 and gpu_count() == 0)
 
 
 def visible(asked: str, uuids: Sequence[str]) -> list[int]:
@@ -231,7 +231,7 @@ def _own_output() -> TextIO:
     return output
 
 
-def _end_unread(output: int, parent: int) -> None:
+def _exit_without_reader(output: int, parent: int) -> None:
     """Ends this process, even within a call to NVML, once its output has no reader or its parent has died."""
     poll = select.poll()
     poll.register(output, 0)  # errors are always reported
@@ -245,7 +245,7 @@ def main(once: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # no core dumps
     output = _own_output()
-    threading.Thread(target=_end_unread, args=(output.fileno(), os.getppid()), daemon=True).start()
+    threading.Thread(target=_exit_without_reader, args=(output.fileno(), os.getppid()), daemon=True).start()
     for line in _lines():
         print(json.dumps(line), file=output, flush=True)
         if once:

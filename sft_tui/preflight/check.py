@@ -285,7 +285,7 @@ def _memory(request: CheckRequest, facts: Mapping[str, Any], peaks: MemoryFacts)
 
 
 def _on_gpu() -> bool:
-    return not gpus.cpu_asked() and gpus.gpu_count() > 0
+    return not gpus.cpu_requested() and gpus.gpu_count() > 0
 
 
 def _gpu_memory(request: CheckRequest, prediction: MemoryPrediction) -> Iterator[Finding]:

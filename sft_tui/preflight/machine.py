@@ -30,7 +30,7 @@ BUS_SECONDS, PORT_SECONDS = 2.0, 2.0
 
 def findings(config: RunConfig, processes: int, start: Start, memory: int) -> Iterator[Finding]:
     """Findings on the machine; `start` is the action that starts the run, `memory` the machine's memory in bytes."""
-    count = 0 if gpus.cpu_asked() else gpus.gpu_count()
+    count = 0 if gpus.cpu_requested() else gpus.gpu_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = filled("{count} GPU(s)", {"count": count}) if count else "CPU"
     about = {"processes": processes, "device": device, "memory": size(memory), "cores": cores}
@@ -45,7 +45,7 @@ def findings(config: RunConfig, processes: int, start: Start, memory: int) -> It
         )
     if not count and processes > cores:
         yield Finding("warning", "processes_over_cores", "num_processes", {"processes": processes, "cores": cores})
-    if not gpus.cpu_asked() and (why := gpus.fault()):
+    if not gpus.cpu_requested() and (why := gpus.fault()):
         yield Finding("warning", "gpu_unreadable", "machine", {"why": why})
     if count and processes > 1:
         yield from _shared_memory()

@@ -135,7 +135,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     def begin(self, record: RunRecord) -> starting.Started:
         """Starts a planned run; raises InputError, also if the run is already finished."""
-        message = starting.nothing_left(record)
+        message = starting.why_nothing_to_do(record)
         if message is not None:
             raise InputError(message.code, **message.args)
         return starting.start(self.options.logs, record)

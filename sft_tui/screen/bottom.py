@@ -46,7 +46,7 @@ class Question:
 def asked(question: Question, width: int) -> list[Line]:
     """A question with the text typed so far, on as many lines as needed, or as many as fit around the cursor."""
     if question.choices:
-        return _to_choose(question, width)
+        return _choice_lines(question, width)
     if question.typed is None:
         return [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
     place = len(question.typed) if question.cursor is None else question.cursor
@@ -60,7 +60,7 @@ def asked(question: Question, width: int) -> list[Line]:
     return [fit(line, width), *(fit([(f" {part}", "head")], width) for part in more)]
 
 
-def _to_choose(question: Question, width: int) -> list[Line]:
+def _choice_lines(question: Question, width: int) -> list[Line]:
     """A question with its choices, one line each, but the selected one in full; each choice's digit is its key."""
     lines = [fit([(f" {part}", "warn")], width) for part in wrap(question.text, width - 2)]
     shown = range(question.first, min(len(question.choices), question.first + MOST_CHOICES))

@@ -124,7 +124,7 @@ class LaunchScreen(CanvasScreen):
             if owner.known and steps and not owner.finished:
                 alive = is_locked(output.path)
                 found[name] = Resumable(owner.run, steps[0], owner.steps_total, alive)
-        new_here = not runs.are_any(self.services.options.logs)
+        new_here = not runs.exist(self.services.options.logs)
         demo_runs = bool(story.current())
         stage = story.stage()
         self.state = replace(
@@ -147,9 +147,9 @@ class LaunchScreen(CanvasScreen):
             self.state, preset=name, values=values or {}, report=None, finding=0, doing="",
             queued=False,
         )  # fmt: skip
-        self._settle()
+        self._apply_choice()
 
-    def _settle(self) -> None:
+    def _apply_choice(self) -> None:
         config, _ = override(preset(self.state.preset).config, dict(self.state.values))
         processes = config.num_processes or self.state.processes
         self.state = replace(self.state, config=config, processes=processes)
@@ -171,7 +171,7 @@ class LaunchScreen(CanvasScreen):
                 shown_at = time.monotonic()
                 key = "reading" if total else "ui_reading_some"
                 words = say(key, options.lang, what=subject(setting, options.lang), done=done, total=total)
-                self.app.call_from_thread(self._doing, words)
+                self.app.call_from_thread(self._show_progress, words)
 
         def partly(report: Report) -> None:
             if not worker.is_cancelled:
@@ -180,12 +180,12 @@ class LaunchScreen(CanvasScreen):
         request = self._request(state)
         report = check(request, progress, partly)
         if not worker.is_cancelled:
-            self.app.call_from_thread(self._looked, request, report)
+            self.app.call_from_thread(self._show_report, request, report)
 
     def _request(self, state: LaunchView) -> CheckRequest:
         return CheckRequest.of(state.preset, dict(state.values), state.config, self.services.options.logs)
 
-    def _doing(self, words: str) -> None:
+    def _show_progress(self, words: str) -> None:
         self.state = replace(self.state, doing=words)
         self._draw_here()
 
@@ -195,7 +195,7 @@ class LaunchScreen(CanvasScreen):
             self.state = replace(self.state, report=report, doing=doing)
             self._draw_here()
 
-    def _looked(self, request: CheckRequest, report: Report) -> None:
+    def _show_report(self, request: CheckRequest, report: Report) -> None:
         cursor = min(self.state.finding, max(0, len(report.findings) - 1))
         self.state = replace(self.state, report=report, doing="", finding=cursor, processes=request.processes)
         self._refresh()
@@ -254,14 +254,14 @@ class LaunchScreen(CanvasScreen):
         if value == getattr(preset(self.state.preset).config, name):
             del values[name]
         self.state = replace(self.state, values=values, queued=False)
-        self._settle()
+        self._apply_choice()
 
     def do_reset(self) -> None:
         """Restores the preset's value."""
         name = list(FIELDS)[self.state.setting]
         values = {key: value for key, value in self.state.values.items() if key != name}
         self.state = replace(self.state, values=values)
-        self._settle()
+        self._apply_choice()
 
     def do_start(self) -> None:
         """Starts the run; edits the setting, or fixes the problem, under the cursor."""
@@ -288,7 +288,7 @@ class LaunchScreen(CanvasScreen):
         self._resume(self.state.resumable[self.state.preset].run)
 
     def _resume(self, name: str) -> None:
-        one = runs.look(runs.find(self.services.options.logs, name))
+        one = runs.read_run(runs.find(self.services.options.logs, name))
         if one.alive:
             self.services.open_run(one.name)
         else:
@@ -320,9 +320,9 @@ class LaunchScreen(CanvasScreen):
         if must_be_copied(acts):
             self.copy(command_of(acts))
         else:
-            self._take(acts)
+            self._carry_out(acts)
 
-    def _take(self, acts: Sequence[Action]) -> None:
+    def _carry_out(self, acts: Sequence[Action]) -> None:
         """Carries out actions one after the other; the rest waits for one that runs in the background."""
         for place, action in enumerate(acts):
             match action:
@@ -336,7 +336,7 @@ class LaunchScreen(CanvasScreen):
                     self._resume(action.run)
                 case Start():
                     record = starting.plan_run(action.preset, action.values, fresh=action.fresh)
-                    self._take(acts[place + 1 :])  # what the run will produce is selected while it is produced
+                    self._carry_out(acts[place + 1 :])  # what the run will produce is selected while it is produced
                     self._start(record)
                     return
                 case Import() | Command():
@@ -379,7 +379,7 @@ class LaunchScreen(CanvasScreen):
         else:
             self.show_notice(account(printed), "good")
             if rest:
-                self.try_to(lambda: self._take(rest))
+                self.try_to(lambda: self._carry_out(rest))
                 return
         self.look()
 

@@ -88,7 +88,7 @@ class RunScreen(CanvasScreen):
             ended = InputError("run_not_running", run=run.name, status=run.status)
             return "" if run.alive else ended.message.text(lang)
         if name in ("resume", "fix", "pause"):
-            message = starting.no_resume(run)
+            message = starting.why_not_resumable(run)
             return message.text(lang) if message is not None else ""
         return ""
 

@@ -49,7 +49,7 @@ class RunsScreen(CanvasScreen):
         followers: dict[str, Follower] = {}
         while not worker.is_cancelled:
             if self.is_current:
-                found = list(runs.every(logs, known))
+                found = list(runs.all_runs(logs, known))
                 known = {run.name: run for run in found}
                 curves: dict[str, Curves] = {}
                 for name in self.state.marked & known.keys():
@@ -57,10 +57,10 @@ class RunsScreen(CanvasScreen):
                     with contextlib.suppress(InputError):  # the list says why it cannot be read
                         follower.poll()
                     curves[name] = follower.curves.copy()
-                self.app.call_from_thread(self._looked, found, curves)
+                self.app.call_from_thread(self._show_runs, found, curves)
             time.sleep(LOOK_SECONDS)
 
-    def _looked(self, found: list[Run], curves: dict[str, Curves]) -> None:
+    def _show_runs(self, found: list[Run], curves: dict[str, Curves]) -> None:
         cursor = min(self.state.cursor, max(0, len(found) - 1))
         state = replace(self.state, runs=found, curves={**self.state.curves, **curves}, cursor=cursor)
         changed, self.state = state != self.state, state
@@ -90,7 +90,7 @@ class RunsScreen(CanvasScreen):
             return error.message.text(lang)
         if name == "mark" and self._is_full:
             return say("ui_compare_few", lang, most=len(runs_view.STYLES))
-        message = starting.no_resume(self._here) if name == "resume" else None
+        message = starting.why_not_resumable(self._here) if name == "resume" else None
         return message.text(lang) if message is not None else ""
 
     def _require(self, name: str, run: Run) -> None:

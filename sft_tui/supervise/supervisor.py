@@ -122,7 +122,7 @@ class Supervisor:
             self._take_stacks()
             self._ranks.signal(signal.SIGKILL)
 
-    def _take_in(self) -> list[Record]:
+    def _read_events(self) -> list[Record]:
         """The records of this attempt written since the last call, which are also added to the plain log."""
         try:
             found = self._follower.poll()
@@ -135,7 +135,7 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Handles the events that the ranks wrote."""
-        for record in self._take_in():
+        for record in self._read_events():
             source = record.envelope.src
             if not source.startswith("rank"):
                 continue
@@ -198,7 +198,7 @@ class Supervisor:
         if end is None:
             end = judge(self.run_dir, self._record, self._facts)
             self._log.write(end)
-            self._take_in()
+            self._read_events()
         self._follower.save()
         self._log.close()
         self._plain_log.close()

@@ -178,7 +178,7 @@ def every_micro_batch(lengths: Lengths, config: RunConfig, world: int) -> Iterat
 def test_the_largest_micro_batches_of_a_small_file_are_found(rows: list[tuple[int, int]], world: int) -> None:
     lengths = Lengths(*(np.array([row[part] for row in rows]) for part in (0, 1)))
     config = replace(preset("sft-small").config, micro_batch_tokens=90, epochs=2)
-    cut = batching.Cut(config.effective_batch(world), world, config.micro_batch_tokens)
+    cut = batching.Partition(config.effective_batch(world), world, config.micro_batch_tokens)
     largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
     found = [batching.padded_shape(places, lengths) for places in largest]
     run = list(every_micro_batch(lengths, config, world))

@@ -59,7 +59,7 @@ class Runs:
 
     def look(self) -> runs.Run:
         """How it is."""
-        return runs.look(self.run_dir)
+        return runs.read_run(self.run_dir)
 
     def ended(self, started: Started) -> events.RunEnded:
         """The end of the attempt, once no process of it is left."""

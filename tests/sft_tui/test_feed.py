@@ -85,12 +85,12 @@ def test_a_state_given_to_the_screen_does_not_change(tmp_path: Path) -> None:
 def test_an_ended_run_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = write_run(tmp_path / "logs", "one", STARTED, PLAN, step(1), END)
     feed, _ = all_of(run_dir)
-    (listed,) = runs.every(tmp_path / "logs")
+    (listed,) = runs.all_runs(tmp_path / "logs")
     monkeypatch.setattr("sft_tui.feed.LOOK_SECONDS", -1.0)
 
     def read_again(_: RunDir) -> None:
         raise AssertionError("its log was read again")
 
-    monkeypatch.setattr(runs, "look", read_again)
+    monkeypatch.setattr(runs, "read_run", read_again)
     assert not feed.poll()
-    assert list(runs.every(tmp_path / "logs", {"one": listed})) == [listed]
+    assert list(runs.all_runs(tmp_path / "logs", {"one": listed})) == [listed]

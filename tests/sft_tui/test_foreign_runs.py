@@ -34,7 +34,7 @@ from sft_tui.curves import Curves
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
 from sft_tui.run_state import RunState, reduce
-from sft_tui.runs import Run, look
+from sft_tui.runs import Run, read_run
 from sft_tui.screen import run_view
 from sft_tui.screen.run_contents import RunView, Selection
 from tests.catalogues import MESSAGES
@@ -345,7 +345,7 @@ def acted_on(files: Files, lang: Lang, monkeypatch: pytest.MonkeyPatch, locked: 
             said += commanded(lang, monkeypatch, (command,))
         files.write()
     try:
-        removal.remove(look(files.run_dir))
+        removal.remove(read_run(files.run_dir))
     except InputError as error:
         said += error.message.text(lang).replace(str(files.run_dir.path), "")
     return said

@@ -20,7 +20,7 @@ from engine.contract.texts import Lang
 from sft_tui import listing
 from sft_tui.history import Follower
 from sft_tui.plain_log import PlainLog, complete
-from sft_tui.runs import look
+from sft_tui.runs import read_run
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
@@ -167,19 +167,19 @@ def test_the_next_viewer_completes_the_log_of_a_killed_run(
     run_dir: RunDir, capsys: pytest.CaptureFixture[str], lines: int, snapshot: int, ended: bool
 ) -> None:
     killed_after(run_dir, lines, snapshot, *STORY, *([ENDED] * ended))  # by its ranks' word, or by nobody's
-    looking = [threading.Thread(target=look, args=(run_dir,)) for _ in range(4)]
+    looking = [threading.Thread(target=read_run, args=(run_dir,)) for _ in range(4)]
     for thread in looking:
         thread.start()
     for thread in looking:
         thread.join()
-    look(run_dir)
+    read_run(run_dir)
     listing.print_events(run_dir, "en", json=False)
     assert run_dir.plain_log.read_text(encoding="utf-8") == capsys.readouterr().out
 
 
 def test_a_log_is_completed_in_its_language(run_dir: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     killed_after(run_dir, 63, 30, *STORY, ENDED, lang="zh")
-    look(run_dir)
+    read_run(run_dir)
     listing.print_events(run_dir, "zh", json=False)
     assert run_dir.plain_log.read_text(encoding="utf-8") == capsys.readouterr().out
 
@@ -203,6 +203,6 @@ def test_a_missing_or_unwritable_log_stays_as_it_is(run_dir: RunDir, tmp_path: P
         run_dir.plain_log.symlink_to(tmp_path / "mine")
     if place == "a second name":
         os.link(tmp_path / "mine", run_dir.plain_log)
-    assert look(run_dir).status == "finished"
+    assert read_run(run_dir).status == "finished"
     assert (tmp_path / "mine").read_bytes() == before
     assert run_dir.plain_log.exists() == (place != "removed")

@@ -53,14 +53,14 @@ def test_the_time_of_a_run_is_that_of_its_steps_evaluations_and_saves() -> None:
 def test_a_result_holds_only_for_the_same_run(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
     config = config_of(tiny_settings)
     rehearsal.keep(tmp_path, config, 1, FOUND)
-    kept = rehearsal.recall(tmp_path, config, 1)
+    kept = rehearsal.recorded(tmp_path, config, 1)
     assert kept is not None
     assert kept.found == FOUND
     for same in ({"epochs": 9}, {"learn_rate": 1e-5}, {"output_dir": "elsewhere"}):
-        assert rehearsal.recall(tmp_path, replace(config, **same), 1) is not None
+        assert rehearsal.recorded(tmp_path, replace(config, **same), 1) is not None
     for other in ({"max_seq_len": 16}, {"freeze": ""}, {"optimizer": "adamw"}, {"micro_batch_tokens": 256}):
-        assert rehearsal.recall(tmp_path, replace(config, **other), 1) is None
-    assert rehearsal.recall(tmp_path, config, 2) is None
+        assert rehearsal.recorded(tmp_path, replace(config, **other), 1) is None
+    assert rehearsal.recorded(tmp_path, config, 2) is None
 
 
 def test_other_rows_need_another_rehearsal(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ def test_other_rows_need_another_rehearsal(tmp_path: Path, tiny_settings: dict[s
     config = replace(config_of(tiny_settings), train_file=str(rows))
     rehearsal.keep(tmp_path, config, 1, FOUND)
     rows.write_bytes(rows.read_bytes() + b" ")
-    assert rehearsal.recall(tmp_path, config, 1) is None
+    assert rehearsal.recorded(tmp_path, config, 1) is None
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"at": 1, "found": {"kind": "rehearsed"}}', '{"at": "x"}'])
@@ -78,7 +78,7 @@ def test_an_unreadable_result_is_ignored(tmp_path: Path, tiny_settings: dict[str
     rehearsal.keep(tmp_path, config, 1, FOUND)
     (path,) = (tmp_path / KEPT).iterdir()
     path.write_text(content)
-    assert rehearsal.recall(tmp_path, config, 1) is None
+    assert rehearsal.recorded(tmp_path, config, 1) is None
 
 
 def test_a_rehearsal_leaves_only_its_result(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui import removal
-from sft_tui.runs import Run, look
+from sft_tui.runs import Run, read_run
 from tests.processes import until
 
 WEIGHTS = "trained.safetensors"
@@ -65,7 +65,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
         owner = {"run": name, "id": id, "run_dir": str(run_dir.path), "best": ["config.json", "model.safetensors"]}
         write_json(output.owner_file, owner)
         (output.path / LOCK_NAME).touch()
-        return look(run_dir)
+        return read_run(run_dir)
 
     return make
 
@@ -138,7 +138,7 @@ def test_deleting_a_copied_log_keeps_the_model(made: Made, tmp_path: Path) -> No
     run = made()
     shutil.copytree("logs", "backup")
     before = {name for name in everything(tmp_path) if not name.startswith("backup/sft-small-1")}
-    removal.remove(look(RunDir(Path("backup/sft-small-1"))))
+    removal.remove(read_run(RunDir(Path("backup/sft-small-1"))))
     assert everything(tmp_path) == before
     removal.remove(run)
 
@@ -146,7 +146,7 @@ def test_deleting_a_copied_log_keeps_the_model(made: Made, tmp_path: Path) -> No
 def test_a_moved_log_is_deleted_with_its_model(made: Made, tmp_path: Path) -> None:
     made()
     shutil.move("logs", "moved")
-    removal.remove(look(RunDir(Path("moved/sft-small-1"))))
+    removal.remove(read_run(RunDir(Path("moved/sft-small-1"))))
     assert everything(tmp_path) == set()
 
 
@@ -226,7 +226,7 @@ def test_a_copied_project_keeps_the_originals_export(
         shutil.copytree(name, tmp_path / "copy" / name)
     shutil.rmtree("logs")
     monkeypatch.chdir("copy")
-    assert removal.remove(look(RunDir(tmp_path / "copy" / "logs" / "sft-small-1"))) == []
+    assert removal.remove(read_run(RunDir(tmp_path / "copy" / "logs" / "sft-small-1"))) == []
     assert target.exists()
     assert not Path("out").exists()
 
@@ -275,7 +275,7 @@ def test_files_that_cannot_be_deleted_are_reported(made: Made, tmp_path: Path, m
         with pytest.raises(InputError, match=r"step-00000010/trained\.safetensors .*Permission denied"):
             removal.remove(run)
     assert not is_locked(Path("out"))
-    assert removal.remove(look(run.run_dir)) == []
+    assert removal.remove(read_run(run.run_dir)) == []
     assert everything(tmp_path) == set()
 
 
@@ -285,7 +285,7 @@ from pathlib import Path
 from sft_tui import removal, runs
 print("ready", flush=True)
 sys.stdin.readline()
-removal.remove(runs.look(runs.find(Path("logs"), "sft-small-1")))
+removal.remove(runs.read_run(runs.find(Path("logs"), "sft-small-1")))
 """
 
 

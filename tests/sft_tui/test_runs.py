@@ -31,7 +31,7 @@ from sft_tui.cli import main
 from sft_tui.feed import Feed
 from sft_tui.following import follow
 from sft_tui.headless import PlainView
-from sft_tui.runs import every, find, look, require_readable, stop
+from sft_tui.runs import all_runs, find, read_run, require_readable, stop
 from tests.permissions import enforced
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
@@ -70,7 +70,7 @@ def test_without_a_name_the_newest_run_is_meant(new_run: NewRun, tmp_path: Path)
         new_run(name, [ENDED], age=age)
     (tmp_path / "logs" / "notes").mkdir()
     assert find(tmp_path / "logs", None).path.name == "sft-small-1"
-    assert [run.name for run in every(tmp_path / "logs")] == ["sft-small-1", "demo-1", "sft-2"]
+    assert [run.name for run in all_runs(tmp_path / "logs")] == ["sft-small-1", "demo-1", "sft-2"]
 
 
 def test_a_run_is_found_by_its_name_or_its_folder(new_run: NewRun, tmp_path: Path) -> None:
@@ -82,19 +82,19 @@ def test_a_run_is_found_by_its_name_or_its_folder(new_run: NewRun, tmp_path: Pat
 def test_plain_logs_are_not_listed_as_runs(new_run: NewRun, tmp_path: Path) -> None:
     new_run("sft-2", [ENDED]).plain_log.write_text("step 1")
     (tmp_path / "logs/sft-3.log").write_text("of a run that was deleted")
-    assert [run.name for run in every(tmp_path / "logs")] == ["sft-2"]
+    assert [run.name for run in all_runs(tmp_path / "logs")] == ["sft-2"]
 
 
 def test_a_plain_log_is_deleted_with_its_run_and_no_other(new_run: NewRun, tmp_path: Path) -> None:
     for name in ("sft-2", "sft-21"):
         new_run(name, [ENDED]).plain_log.write_text("step 1")
-    removal.remove(look(find(tmp_path / "logs", "sft-2")))
+    removal.remove(read_run(find(tmp_path / "logs", "sft-2")))
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["sft-21", "sft-21.log"]
 
 
 def test_the_certificate_of_a_lost_run_is_in_its_plain_log(new_run: NewRun) -> None:
     run_dir = new_run("sft-2", [STARTED, PLAN, step(3)])
-    look(run_dir)
+    read_run(run_dir)
     assert "Every process of the run was killed at once" in run_dir.plain_log.read_text()
 
 
@@ -110,20 +110,20 @@ def test_an_unknown_run_name_is_refused_with_the_nearest(new_run: NewRun, tmp_pa
 def test_an_unreadable_record_hides_no_other_run(new_run: NewRun, tmp_path: Path) -> None:
     new_run("sft-1", [ENDED]).record.write_text("{")
     new_run("sft-2", [ENDED])
-    found = {run.name: run for run in every(tmp_path / "logs")}
+    found = {run.name: run for run in all_runs(tmp_path / "logs")}
     assert (found["sft-1"].status, found["sft-2"].status) == ("unreadable", "finished")
 
 
 def test_a_run_with_an_end_is_not_certified_again(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED])
-    run = look(run_dir)
+    run = read_run(run_dir)
     assert (run.alive, run.status, len(ends(run_dir))) == (False, "finished", 1)
     assert run.to_json()["exit_code"] == 0
 
 
 def test_a_run_without_supervisor_is_certified_once(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(5), ENDED], [STARTED, PLAN, step(7)])
-    looking = [threading.Thread(target=look, args=(run_dir,)) for _ in range(8)]
+    looking = [threading.Thread(target=read_run, args=(run_dir,)) for _ in range(8)]
     for thread in looking:
         thread.start()
     for thread in looking:
@@ -132,20 +132,20 @@ def test_a_run_without_supervisor_is_certified_once(new_run: NewRun) -> None:
     assert (lost.reason, lost.exit_code) == ("killed", 1)
     assert "step 7" in lost.message.what()
     assert "sft-tui resume sft-1" in lost.message.fix()
-    assert look(run_dir).status == "killed"
+    assert read_run(run_dir).status == "killed"
 
 
 def test_a_restart_of_the_machine_is_recognized_by_the_boot_id(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     holder = {"pid": 1, "start": "1", "boot": "the one before", "run": "sft-1", "run_dir": str(run_dir.path)}
     write_json(run_dir.path / ".lock", holder)
-    assert look(run_dir).status == "machine_restarted"
+    assert read_run(run_dir).status == "machine_restarted"
 
 
 def test_an_attempt_without_events_is_certified_too(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7), ENDED])
     write_json(run_dir.processes, {"attempt": 2, "supervisor": {}, "ranks": []})
-    assert look(run_dir).status == "killed"
+    assert read_run(run_dir).status == "killed"
     assert len(ends(run_dir)) == 2
 
 
@@ -156,17 +156,17 @@ def test_a_run_whose_supervisor_ended_before_its_first_event_has_ended(new_run: 
     run_dir = new_run("sft-1")
     FolderLock.acquire(run_dir.path, "sft-1", run_dir.path).release()  # as a start signs it
     run_dir.supervisor_output.write_text(f"Traceback\n{said}" if said else "")
-    run = look(run_dir)
+    run = read_run(run_dir)
     assert (run.status, len(ends(run_dir))) == (status, 1)
     assert run.state.ended is not None
     assert said.strip() in run.state.ended.message.what()
-    assert look(run_dir).status == status
+    assert read_run(run_dir).status == status
     assert len(ends(run_dir)) == 1
 
 
 def test_a_run_that_was_never_started_has_no_certificate(new_run: NewRun) -> None:
     run_dir = new_run("sft-1")
-    assert look(run_dir).status == "starting"
+    assert read_run(run_dir).status == "starting"
     assert ends(run_dir) == []
 
 
@@ -175,33 +175,33 @@ def test_a_run_is_alive_while_one_of_its_locks_is_held(new_run: NewRun, held: st
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     output = Path(str(run_dir.read_record().config["output_dir"]))
     lock = FolderLock.acquire(run_dir.path if held == "by its supervisor" else output, "sft-1", run_dir.path)
-    assert look(run_dir).status == "running"
+    assert read_run(run_dir).status == "running"
     run_dir.request_stop()
-    assert look(run_dir).status == "stopping"
+    assert read_run(run_dir).status == "stopping"
     run_dir.request_stop("pause")
-    assert look(run_dir).status == "pausing"
+    assert read_run(run_dir).status == "pausing"
     lock.release()
-    assert look(run_dir).status == "killed"
+    assert read_run(run_dir).status == "killed"
 
 
 def test_another_runs_lock_does_not_make_a_run_alive(new_run: NewRun, tmp_path: Path) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(7)])
     output = Path(str(run_dir.read_record().config["output_dir"]))
     lock = FolderLock.acquire(output, "sft-2", tmp_path / "logs" / "sft-2")
-    assert not look(run_dir).alive
+    assert not read_run(run_dir).alive
     assert holder_of(output).run == "sft-2"
     lock.release()
 
 
 def test_a_run_that_has_ended_is_not_stopped(new_run: NewRun) -> None:
-    run = look(new_run("sft-1", [ENDED]))
+    run = read_run(new_run("sft-1", [ENDED]))
     with pytest.raises(InputError, match="not running"):
         stop(run)
     assert not run.run_dir.stop_request.exists()
 
 
 def test_a_test_is_not_paused(new_run: NewRun) -> None:
-    run = dataclasses.replace(look(new_run("sft-1", [STARTED], job="test")), alive=True)
+    run = dataclasses.replace(read_run(new_run("sft-1", [STARTED], job="test")), alive=True)
     with pytest.raises(InputError, match="is a test"):
         stop(run, why="pause")
 
@@ -212,7 +212,7 @@ def test_ending_at_once_spares_reused_pids(new_run: NewRun, monkeypatch: pytest.
     write_json(run_dir.processes, {"attempt": 1, "supervisor": mine, "ranks": [mine]})
     signalled: list[int] = []
     monkeypatch.setattr("sft_tui.runs.psutil.Process", lambda pid: signalled.append(pid))
-    stop(dataclasses.replace(look(run_dir), alive=True), now=True)
+    stop(dataclasses.replace(read_run(run_dir), alive=True), now=True)
     assert run_dir.now_request.exists()
     assert signalled == []
 
@@ -230,7 +230,7 @@ def test_ending_at_once_spares_processes_without_the_lock(new_run: NewRun, remov
     try:
         named = [ProcessId.of(process.pid) for process in (*others, rank)]
         write_json(run_dir.processes, {"ranks": [vars(process) for process in named if process is not None]})
-        run = look(run_dir)
+        run = read_run(run_dir)
         assert run.alive
         if removed:
             (output / ".lock").unlink()
@@ -274,11 +274,11 @@ def test_the_model_of_an_older_run_is_where_it_was_moved(two_of_one_preset: tupl
     older, newer, output = two_of_one_preset
     aside = output.path / "earlier" / "sft-small-1" / "best"
     for run_dir, best in ((older, aside), (newer, output.best)):
-        run = look(run_dir)
+        run = read_run(run_dir)
         assert run.to_json()["model"] == str(best)
         assert run.state.ended is not None
         assert run.state.ended.message.what().endswith(f"the model is in {best}.")
-        (cached,) = [one for one in every(run_dir.path.parent, {run.name: run}) if one.name == run.name]
+        (cached,) = [one for one in all_runs(run_dir.path.parent, {run.name: run}) if one.name == run.name]
         assert cached == run
 
 
@@ -287,15 +287,15 @@ def test_a_model_moved_aside_later_is_found(new_run: NewRun, tmp_path: Path) -> 
     output = run_dir.read_record().output
     output.best.mkdir(parents=True)
     write_json(output.owner_file, {"run": "sft-1"})
-    known = {run.name: run for run in every(tmp_path / "logs")}
+    known = {run.name: run for run in all_runs(tmp_path / "logs")}
     output.set_aside()
-    (run,) = every(tmp_path / "logs", known)
+    (run,) = all_runs(tmp_path / "logs", known)
     assert run.to_json()["model"] == str(output.path / "earlier" / "sft-1" / "best")
 
 
 def test_a_deleted_model_is_not_shown(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, PLAN, step(9), ENDED])
-    assert look(run_dir).to_json()["model"] is None
+    assert read_run(run_dir).to_json()["model"] is None
 
 
 @pytest.mark.parametrize("others", [["sft-1"], ["sft-1", "sft-1", "sft-10"], ["sft-10"], []])
@@ -334,10 +334,10 @@ def test_an_unreadable_run_is_listed_with_the_reason(
     (run_dir.path / closed).chmod(0)
     try:
         with enforced():
-            found = {run.name: run for run in every(Path("logs"))}
+            found = {run.name: run for run in all_runs(Path("logs"))}
             lines = listing.table(list(found.values()), "en")
             with pytest.raises(InputError, match="Permission denied"):
-                look(find(Path("logs"), "sft-1"))
+                read_run(find(Path("logs"), "sft-1"))
     finally:
         (run_dir.path / closed).chmod(0o755)
     assert (found["sft-1"].status, found["sft-2"].status) == ("unreadable", "finished")
@@ -345,7 +345,7 @@ def test_an_unreadable_run_is_listed_with_the_reason(
     assert found["sft-1"].to_json()["exit_code"] == 2
     with pytest.raises(InputError, match="Permission denied"):
         require_readable(found["sft-1"])
-    assert {run.name: run.status for run in every(Path("logs"), found)} == dict.fromkeys(found, "finished")
+    assert {run.name: run.status for run in all_runs(Path("logs"), found)} == dict.fromkeys(found, "finished")
 
 
 def test_unreadable_output_is_an_error(new_run: NewRun) -> None:
@@ -389,7 +389,7 @@ def test_an_end_that_cannot_be_written_is_shown(
     before = run_dir.events.read_bytes()
     feed = Feed(run_dir, "en")
     with enforced():
-        assert look(run_dir).status == "killed"
+        assert read_run(run_dir).status == "killed"
         assert follow(run_dir, PlainView("en", sys.stdout, sys.stdout), "en") == 1
         while feed.poll():
             pass
@@ -421,7 +421,7 @@ def test_listing_runs_neither_waits_nor_writes_elsewhere(
     if name in ("events.jsonl", "run.json"):
         (run_dir.path / name).unlink()
     PLANTED[planted](run_dir.path / name)
-    for run in every(tmp_path / "logs"):
+    for run in all_runs(tmp_path / "logs"):
         assert run.to_json()["run"] == "sft-1"
     assert (tmp_path / "victim").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "victim"]
@@ -450,7 +450,7 @@ def test_viewing_a_deleted_run_does_not_recreate_it(new_run: NewRun, monkeypatch
         return False
 
     monkeypatch.setattr("sft_tui.runs.is_alive", deleted)
-    look(run_dir)
+    read_run(run_dir)
     assert not run_dir.path.exists()
 
 
@@ -469,5 +469,5 @@ def test_the_screen_opens_the_run_of_the_named_folder(
 
 def test_a_test_has_a_score_and_no_epoch(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, dataclasses.replace(EVAL, epoch=0), ENDED], job="test")
-    found = look(run_dir).to_json()
+    found = read_run(run_dir).to_json()
     assert (found["best_epoch"], found["best_bleu"]) == (None, EVAL.bleu)

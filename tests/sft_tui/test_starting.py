@@ -21,8 +21,8 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui.removal import discard
-from sft_tui.runs import find, look
-from sft_tui.starting import fix_of, is_finished, nothing_left, open_run_dir, plan_resume, plan_run, start
+from sft_tui.runs import find, read_run
+from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run, start, why_nothing_to_do
 
 
 @pytest.fixture
@@ -201,16 +201,16 @@ def test_an_interrupted_run_is_not_finished(settings: dict[str, Any]) -> None:
 
 def test_a_finished_run_can_resume_for_its_export(settings: dict[str, Any]) -> None:
     record = cut_record(settings, finished=True)
-    said = nothing_left(plan_resume(record, {}))
+    said = why_nothing_to_do(plan_resume(record, {}))
     assert said is not None
     assert said.code == "resume_finished"
     asked = plan_resume(record, {"export_state_dict": "x.bin"})
-    assert nothing_left(asked) is not None  # there is no best model
+    assert why_nothing_to_do(asked) is not None  # there is no best model
     OutputDir(Path("out")).best.mkdir()
-    assert nothing_left(asked) is None
+    assert why_nothing_to_do(asked) is None
     Path("x.bin").write_text("mine")
     with pytest.raises(InputError, match=r"x\.bin exists, and no run of this output folder wrote it"):
-        nothing_left(asked)
+        why_nothing_to_do(asked)
 
 
 def test_a_request_to_an_earlier_attempt_does_not_carry_over(settings: dict[str, Any]) -> None:
@@ -240,9 +240,9 @@ def test_the_fix_is_that_of_the_newest_end(settings: dict[str, Any]) -> None:
         writer.write(events.RunEnded("out_of_memory", 1, Message("head_frozen"), apply=fix))
         writer.close()
         if fix:
-            assert fix_of(look(run_dir)) == fix
+            assert fix_of(read_run(run_dir)) == fix
     with pytest.raises(InputError, match=r"no automatic fix.*out_of_memory"):
-        fix_of(look(run_dir))
+        fix_of(read_run(run_dir))
     assert record.run == "sft-small-1"
 
 
@@ -266,7 +266,7 @@ def test_a_fix_that_no_certificate_proposes_is_refused(settings: dict[str, Any],
     writer.write(events.RunEnded("failed", 1, Message("head_frozen"), apply=fix))
     writer.close()
     with pytest.raises(InputError) as refused:
-        fix_of(look(run_dir))
+        fix_of(read_run(run_dir))
     assert refused.value.message.code in ("fix_foreign", "setting_kind", "setting_range")
 
 
@@ -312,7 +312,7 @@ def test_a_namesake_in_another_logs_folder_is_another_run(settings: dict[str, An
     record = cut_record(settings)
     RunDir(Path("logs/sft-small-1")).write_record(replace(record, id=new_id()))
     with pytest.raises(InputError, match=r"no longer in out: the folder belongs to .*logs/sft-small-1"):
-        plan_resume(look(RunDir(Path("logs/sft-small-1"))).record, {})
+        plan_resume(read_run(RunDir(Path("logs/sft-small-1"))).record, {})
 
 
 # Contents from before runs had ids, or whose run's folder is gone.
@@ -338,12 +338,12 @@ def test_a_run_without_id_resumes_with_its_own_settings(settings: dict[str, Any]
         record = plan_resume(run_dir.read_record(), {})
     if again == "after a refusal":  # the record has its id, and the output folder was never taken over
         open_run_dir(Path("logs"), record)
-        record = plan_resume(look(run_dir).record, {})
+        record = plan_resume(read_run(run_dir).record, {})
     assert (record.config["epochs"], record.config["save_steps"], record.config["train_file"]) == (7, 11, "train")
     opened = open_run_dir(Path("logs"), record)
     assert (opened.run_dir.path.absolute(), opened.made) == (run_dir.path.absolute(), 0)
     assert opened.record.id
-    found = look(run_dir).output
+    found = read_run(run_dir).output
     assert found is not None
     assert found.path == Path("out")
 
@@ -477,7 +477,7 @@ def test_a_run_of_another_project_resumes_with_its_files(
     (place / "out").mkdir(parents=True)
     (place / "new rows").touch()
     monkeypatch.chdir(place)
-    one = look(find(Path("logs"), str(run_dir.path)))
+    one = read_run(find(Path("logs"), str(run_dir.path)))
     assert one.output is not None
     assert one.output.path == project / "out"
     again = plan_resume(one.record, {"validation_file": "new rows"})
@@ -546,7 +546,7 @@ def test_a_supervisor_that_cannot_start_leaves_nothing_running(
         assert not Path("logs").exists()
         assert not Path("out").exists()
         return
-    run = look(RunDir(Path("logs/sft-small-1")))
+    run = read_run(RunDir(Path("logs/sft-small-1")))
     assert not run.alive
     assert plan_resume(run.record, {}).config == record.config
 

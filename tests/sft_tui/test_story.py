@@ -132,13 +132,13 @@ def test_a_second_half_that_cannot_start_is_in_the_firsts_log(begun: list[tuple[
     last = EventReader(run_dir.events).poll()[-1].event
     assert isinstance(last, events.Warning)
     assert last.message.code == "file_missing"
-    assert runs.look(run_dir).status == "finished"
+    assert runs.read_run(run_dir).status == "finished"
 
 
 def test_half_a_demo_says_so(begun: list[tuple[str, bool]]) -> None:
     assert begun == []
     own(FIRST, finished=True)
-    one = runs.look(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
+    one = runs.read_run(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
     assert "`sft-tui demo`" in story.what_remains(one, "en")
     assert "`sft-tui demo`" in story.what_remains(one, "zh")
     own(SECOND, finished=False)

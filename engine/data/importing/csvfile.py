@@ -79,7 +79,7 @@ class CsvFile:
                 continue
             if self.damaged or row is None or len(row) != width or not self._plain():
                 try:
-                    row = self._judged(row)
+                    row = self._row_or_refusal(row)
                 except RefusedError as refused:
                     yield str(start), refused
                     continue
@@ -103,7 +103,7 @@ class CsvFile:
         except csv.Error:
             return None
 
-    def _judged(self, row: Row | None) -> Row:
+    def _row_or_refusal(self, row: Row | None) -> Row:
         """The row of a doubtful record, empty if it is blank; raises RefusedError.
 
         The next line to be read is then the one after the record, or after its first line if it is refused.

@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 from tokenizers import Regex, normalizers
 
-from engine.data.growth import MOST_MADE, most_made
+from engine.data.growth import EXPANSION_LIMIT, longest_expansion
 from engine.data.spiece import read_spiece
 
 X = normalizers.Replace("x", "y" * 60)
@@ -32,16 +32,16 @@ TAME = {
 
 @pytest.mark.parametrize("rules", MASSES.values(), ids=MASSES)
 def test_growth_is_found_for_any_character(rules: list[Any]) -> None:
-    assert most_made(normalizers.Sequence(rules)) > MOST_MADE
+    assert longest_expansion(normalizers.Sequence(rules)) > EXPANSION_LIMIT
 
 
 @pytest.mark.parametrize("rules", TAME.values(), ids=TAME)
 def test_published_tokenizers_are_not_suspected(rules: list[Any]) -> None:
-    assert most_made(normalizers.Sequence(rules)) < 100
+    assert longest_expansion(normalizers.Sequence(rules)) < 100
 
 
 def test_a_tokenizer_without_rules_does_not_grow_text() -> None:
-    assert most_made(None) == 1
+    assert longest_expansion(None) == 1
 
 
 def test_the_longest_entry_of_a_sentencepiece_table_is_found(tmp_path: Path) -> None:
@@ -52,5 +52,5 @@ def test_the_longest_entry_of_a_sentencepiece_table_is_found(tmp_path: Path) -> 
         hard_vocab_limit=False, normalization_rule_tsv=str(rules), add_dummy_prefix=False, minloglevel=2,
     )  # fmt: skip
     tokenizer, _ = read_spiece(tmp_path / "pieces.model")
-    assert most_made(normalizers.Sequence([tokenizer.normalizer, normalizers.Replace("q", "zz")])) == 60
-    assert most_made(normalizers.Sequence([tokenizer.normalizer, X])) > MOST_MADE
+    assert longest_expansion(normalizers.Sequence([tokenizer.normalizer, normalizers.Replace("q", "zz")])) == 60
+    assert longest_expansion(normalizers.Sequence([tokenizer.normalizer, X])) > EXPANSION_LIMIT

@@ -162,14 +162,14 @@ def test_two_recoveries_at_once_agree(tmp_path: Path, monkeypatch: pytest.Monkey
         path.with_name(journal.before_name(path.name, os.getpid())).write_text("old")
         (path.parent / journal.NAME).touch()
     journal.commit(journal.begin([(path, path) for path in files]))
-    ask = journal._says_done
+    ask = journal._is_marked_done
 
     def meanwhile(folder: Path, said: journal.Journal) -> bool | None:
-        monkeypatch.setattr(journal, "_says_done", ask)
+        monkeypatch.setattr(journal, "_is_marked_done", ask)
         journal.settle(files[:1])
         return ask(folder, said)
 
-    monkeypatch.setattr(journal, "_says_done", meanwhile)
+    monkeypatch.setattr(journal, "_is_marked_done", meanwhile)
     journal.settle(files[1:])
     assert [path.read_text() for path in files] == ["new", "new"]
 

@@ -29,7 +29,7 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
             app.press("s")
             app.sees("Save sft-small-1 and stop it? y/n", limit=LONG)
             app.press("n")
-            assert runs.look(run_dir).alive
+            assert runs.read_run(run_dir).alive
             app.press("s")
             app.sees("y/n", limit=LONG)
             app.press("y")
@@ -40,11 +40,11 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
             app.sees("running", limit=LONG)
             app.press("q")
             assert app.wait() == 0
-        assert runs.look(run_dir).alive, "leaving the screen must leave the run alone"
-        until(lambda: (runs.look(run_dir).state.step or first) != first)
+        assert runs.read_run(run_dir).alive, "leaving the screen must leave the run alone"
+        until(lambda: (runs.read_run(run_dir).state.step or first) != first)
         run_dir.request_stop()
-        until(lambda: not runs.look(run_dir).alive)
-        state = runs.look(run_dir).state
+        until(lambda: not runs.read_run(run_dir).alive)
+        state = runs.read_run(run_dir).state
         assert state.attempt == 2
         assert state.step is not None
         assert state.step.step > first
