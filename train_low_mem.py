@@ -37,6 +37,7 @@ from engine.contract.presets import preset
 from engine.contract.processes import boot_id
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.texts import say
 from sft_tui import starting, streams
 from sft_tui.cli import usage
 from sft_tui.cli.common import LANG, LOGS
@@ -45,7 +46,6 @@ from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
 from sft_tui.guide.unsupervised import InProcessSupervisor
 from sft_tui.headless import choose_view
-from sft_tui.locale import say
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo
 from sft_tui.preflight import missing
@@ -84,7 +84,7 @@ def configurations(function: F) -> F:
         click.option(
             "--logs", "--log_dir", "logs", type=HomePath(path_type=Path), default="logs", show_default=True, help=LOGS
         ),
-        refused("best_epoch", "guide_best_epoch"),
+        refused("best_epoch", "guide.best_epoch"),
         switch("use_large_config", "Pretraining: the preset for 6 million rows."),
         switch("use_fast_config", "Fine-tuning: the preset for two GPUs of 20 GB."),
         switch("use_small_config", "Fine-tuning: the preset for small data and 16 GB of memory."),
@@ -107,7 +107,7 @@ def cli() -> None:
 def train(is_keep_training: bool, fresh: bool, **settings: Any) -> None:
     """Train."""
     if is_keep_training and fresh:
-        raise click.UsageError(say("guide_resume_fresh", LANG))
+        raise click.UsageError(say("guide.resume_fresh", LANG))
     run("train", settings, resume=is_keep_training, fresh=fresh)
 
 
@@ -163,9 +163,9 @@ def introduce(name: str, settings: dict[str, Any]) -> None:
     echo(banner(name, LANG), err=True)
     message = config_file.answer([Path(sys.argv[0]).parent, Path()], name, given(settings))
     if message is not None:
-        echo(say("notice", LANG, text=safe(message.what(LANG))), err=True)
+        echo(say("app.notice", LANG, text=safe(message.what(LANG))), err=True)
         if message.fix(LANG):
-            echo(say("fix", LANG, text=safe(message.fix(LANG))), err=True)
+            echo(say("app.fix", LANG, text=safe(message.fix(LANG))), err=True)
 
 
 def attend(world: Any, run_dir: RunDir) -> InProcessSupervisor | None:

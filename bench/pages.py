@@ -9,10 +9,9 @@ from pathlib import Path
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.presets import Preset, built_in
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from engine.data.shapes.columns import LISTS, NAMES
 from engine.data.shapes.known import SHAPES
-from sft_tui.locale import say
 from sft_tui.screen import actions
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +51,7 @@ def reference(lang: Lang) -> str:
     for name in FIELDS:
         if setting_of(name).group != group:
             group = setting_of(name).group
-            lines += ["", f"## {say(f'group_{group}', lang)}", "", f"| {' | '.join(titles)} |", "|---|---|---|---|"]
+            lines += ["", f"## {say(f'group.{group}', lang)}", "", f"| {' | '.join(titles)} |", "|---|---|---|---|"]
         lines.append(_setting(name, lang))
     return "\n".join([*lines, ""])
 

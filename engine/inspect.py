@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engine.contract import config as settings
+from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig
 from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError
@@ -124,7 +125,7 @@ def _facts_or_error(
 
 
 def _error(error: InputError) -> dict[str, Any]:
-    return {"error": {"code": error.message.code, "args": dict(error.message.args)}}
+    return {"error": as_json(error.message)}
 
 
 def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.data.token_store import cut, encode
@@ -47,7 +48,7 @@ def main() -> int:
         answered: object = replies(asked["model"], asked["prompts"], asked["max_new_tokens"])
         code = 0
     except InputError as error:
-        answered, code = {"code": error.message.code, "args": dict(error.message.args)}, error.exit_code
+        answered, code = as_json(error.message), error.exit_code
     json.dump(answered, sys.stdout)
     return code
 

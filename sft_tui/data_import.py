@@ -5,12 +5,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.contract.bounds import read_error
 from engine.contract.config import override
-from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from engine.contract.reasons import reason_in
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.reasons import reason_phrase
+from engine.contract.texts import Lang, say
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import as_path
 from sft_tui.spool import is_stream, spooled
@@ -56,8 +55,7 @@ def _asked(
     except ask_engine.ProbeDied as died:
         raise died.error(config, ", ".join(files) or task) from None
     if "error" in found:
-        code, args = found["error"]["code"], found["error"]["args"]
-        raise InputError(code, **args)
+        raise read_error(found["error"])
     return found
 
 
@@ -67,32 +65,32 @@ def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     for file in found["files"]:
         kind = ", ".join(filter(None, (file["format"], file["encoding"], file["compression"])))
         counts = {name: file[name] for name in ("records", "used", "refused")}
-        yield say("import_read", lang, path=safe(file["path"]), kind=kind, **counts)
+        yield say("import.read", lang, path=safe(file["path"]), kind=kind, **counts)
     if found["records"]:
         yield from _account(found, lang)
     for prompt, response in found["preview"]:
         yield cut(f"  {safe(prompt)}", COLUMNS)
         yield cut(f"    → {safe(response)}", COLUMNS)
     if not found["train"]:
-        yield say("import_dry", lang)
+        yield say("import.dry", lang)
         return
     yield from _written(found, lang)
     if not found["valid"]:
-        yield say("import_unvalidated", lang)
-    yield say("import_next", lang, command=safe(check_command(found), 500))
+        yield say("import.unvalidated", lang)
+    yield say("import.next", lang, command=safe(check_command(found), 500))
 
 
 def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     """The files written with their numbers of rows, how rows were split between them, and what was left untouched."""
     for part in PARTS:
         if found[part]:
-            yield say("import_written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
+            yield say("import.written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
     for path in found["unfilled"].values():
-        yield say("import_unfilled", lang, path=safe(path))
+        yield say("import.unfilled", lang, path=safe(path))
     if found["divided"]:
-        yield say("import_divided", lang, count=found["divided"], largest=found["divided_largest"])
+        yield say("import.divided", lang, count=found["divided"], largest=found["divided_largest"])
     if found["spared"]:
-        yield say("import_spared", lang, path=safe(found["spared"]))
+        yield say("import.spared", lang, path=safe(found["spared"]))
 
 
 def check_command(found: Mapping[str, Any]) -> str:
@@ -109,17 +107,17 @@ def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
     """Numbers of records and rows that add up, and the reasons for those that are missing."""
     shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
     refused = found["records"] - found["used"]
-    yield say("import_records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
+    yield say("import.records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
     yield from _reasons(found, "refused", lang)
     yield from _reasons(found, "noticed", lang)
     rows = {name: found[name] for name in ("made", "repeated", "kept")}
-    yield say("import_rows", lang, **rows)
+    yield say("import.rows", lang, **rows)
     if found["with_history"]:
         counts = {"made": found["made"], "conversations": found["conversations"], "earlier": found["with_history"]}
-        yield say("import_turns" if found["history"] != 0 else "import_last_turns", lang, **counts)
+        yield say("import.turns" if found["history"] != 0 else "import.last_turns", lang, **counts)
     unused = dict.fromkeys(safe(name, 60) for file in found["files"] for name in file["unused"])
     if unused:
-        yield say("import_unused", lang, columns=", ".join(unused))
+        yield say("import.unused", lang, columns=", ".join(unused))
 
 
 def _reasons(found: Mapping[str, Any], kind: str, lang: Lang) -> Iterator[str]:
@@ -127,5 +125,5 @@ def _reasons(found: Mapping[str, Any], kind: str, lang: Lang) -> Iterator[str]:
     counted = [(code, part) for code, entry in found[kind].items() for part in entry["details"]]
     for code, part in sorted(counted, key=lambda reason: -reason[1]["count"]):
         places = ", ".join(safe(place, 80) for place in part["places"])
-        why = safe(reason_in(f"{code}:{part['detail']}", lang), 300)
-        yield say(f"import_{kind}", lang, count=part["count"], why=why, places=places)
+        why = safe(reason_phrase(f"{code}:{part['detail']}").text(lang), 300)
+        yield say(f"import.{kind}", lang, count=part["count"], why=why, places=places)

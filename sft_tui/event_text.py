@@ -6,9 +6,8 @@ from typing import Any, Literal, NamedTuple
 from engine.contract import events
 from engine.contract.events import Event
 from engine.contract.presets import built_in
-from engine.contract.texts import Lang, named
+from engine.contract.texts import Lang, named, say
 from sft_tui import text
-from sft_tui.locale import say
 from sft_tui.run_state import RunState
 
 Level = Literal["step", "note", "data", "warning", "error"]  # data is what a run was started for
@@ -43,7 +42,7 @@ def step_line(state: RunState, lang: Lang) -> str:
     if step is None:
         return ""
     line = say(
-        "step",
+        "app.step",
         lang,
         step=step.step,
         width=len(str(step.steps_total)),
@@ -59,6 +58,11 @@ def step_line(state: RunState, lang: Lang) -> str:
     return line.rstrip()
 
 
+def status_name(status: str, lang: Lang) -> str:
+    """The displayed name of a run's state."""
+    return text.safe(named("status", status, lang).replace("_", " "), 40)
+
+
 def phase_name(name: str, lang: Lang) -> str:
     """The displayed name of a phase."""
     return text.safe(named("phase", name, lang))
@@ -66,7 +70,7 @@ def phase_name(name: str, lang: Lang) -> str:
 
 def phase_line(phase: events.Phase, lang: Lang) -> str:
     """The progress of a phase, as a line."""
-    key = "phase_done" if phase.total else "phase"
+    key = "app.phase_done" if phase.total else "app.phase"
     return say(key, lang, name=phase_name(phase.name, lang), done=phase.done, total=phase.total)
 
 
@@ -75,7 +79,7 @@ def time_left(state: RunState, lang: Lang) -> str:
     seconds = state.seconds_left
     if seconds is None or state.pace.steps < WARM_STEPS:
         return ""
-    return say("left_open" if state.evaluation_unknown else "left", lang, time=text.duration(seconds))
+    return say("app.left_open" if state.evaluation_unknown else "app.left", lang, time=text.duration(seconds))
 
 
 def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
@@ -83,9 +87,9 @@ def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
     what, fix = text.safe(event.message.what(lang)), text.safe(event.message.fix(lang))
     good = event.exit_code == 0
     further: Level = "note" if good else "error"
-    shown = [EventLine("data", what) if good else EventLine("error", say("error", lang, text=what))]
+    shown = [EventLine("data", what) if good else EventLine("error", say("app.error", lang, text=what))]
     if fix:
-        shown.append(EventLine(further, say("fix", lang, text=fix)))
+        shown.append(EventLine(further, say("app.fix", lang, text=fix)))
     if not good:
         shown += [
             EventLine(further, f"  {text.safe(name, 80)}: {text.safe(value, 300)}")
@@ -96,7 +100,7 @@ def ended_lines(event: events.RunEnded, lang: Lang) -> list[EventLine]:
         text.size(float(size)) for name, size in event.evidence.items() if name.startswith("peak_") and size.isdigit()
     ]
     if peaks:
-        shown.append(EventLine(further, say("peak", lang, peaks=", ".join(peaks))))
+        shown.append(EventLine(further, say("app.peak", lang, peaks=", ".join(peaks))))
     return shown
 
 
@@ -110,25 +114,25 @@ def _started(event: events.RunStarted, _state: RunState, lang: Lang) -> list[Eve
     known = built_in().get(event.preset)
     summary = known.summary(lang) if known else "-"
     name = f"{event.preset} ({known.original})" if known and known.original else event.preset
-    first = say("using", lang, preset=text.safe(name), summary=summary)
+    first = say("app.using", lang, preset=text.safe(name), summary=summary)
     overrides = [
-        say("override", lang, name=text.safe(name), old=text.number(pair[0]), new=text.number(pair[1]))
+        say("app.override", lang, name=text.safe(name), old=text.number(pair[0]), new=text.number(pair[1]))
         for name, pair in event.overrides.items()
         if isinstance(pair, list) and len(pair) == 2
     ]
     machine = say(
-        "machine",
+        "app.machine",
         lang,
         memory=text.size(event.memory_available),
         disk=text.size(event.disk_available),
         processes=event.world_size,
         device=text.safe(event.device),
     )
-    custom = [say("overrides", lang), *overrides] if overrides else [say("no_overrides", lang)]
+    custom = [say("app.overrides", lang), *overrides] if overrides else [say("app.no_overrides", lang)]
     store = text.safe(str(event.config.get("token_store", "-")), 200)
-    mode = say("low_memory_16" if event.preset == "sft-small" else "low_memory", lang)
+    mode = say("app.low_memory_16" if event.preset == "sft-small" else "app.low_memory", lang)
     trained = event.job != "test"
-    rows = say("low_mem_dataset", lang, store=store)
+    rows = say("app.low_mem_dataset", lang, store=store)
     shown = [first, *custom, *([mode] if trained else []), machine, *([rows] if trained else [])]
     return [EventLine("note", line) for line in shown]
 
@@ -136,7 +140,7 @@ def _started(event: events.RunStarted, _state: RunState, lang: Lang) -> list[Eve
 def _plan(event: events.Plan, _state: RunState, lang: Lang) -> list[EventLine]:
     counts = {"rows": event.rows, "batch": event.effective_batch, "precision": text.safe(event.precision, 40)}
     steps = {"per_epoch": event.steps_per_epoch, "total": event.steps_total}
-    return [EventLine("note", say("plan", lang, **counts, **steps))]
+    return [EventLine("note", say("app.plan", lang, **counts, **steps))]
 
 
 def _step(event: events.Step, _state: RunState, _lang: Lang) -> list[EventLine]:
@@ -147,7 +151,7 @@ def _step(event: events.Step, _state: RunState, _lang: Lang) -> list[EventLine]:
 def _eval(event: events.Eval, state: RunState, lang: Lang) -> list[EventLine]:
     tested = state.started is not None and state.started.job == "test"
     scores = say(
-        "test" if tested else "eval",
+        "app.test" if tested else "app.eval",
         lang,
         epoch=event.epoch,
         loss=event.loss,
@@ -156,21 +160,21 @@ def _eval(event: events.Eval, state: RunState, lang: Lang) -> list[EventLine]:
         rows=event.rows,
         time=text.duration(event.seconds),
     )
-    explained = [EventLine("note", say("bleu_scale", lang))] if state.pace.evaluations == 1 else []  # once
+    explained = [EventLine("note", say("app.bleu_scale", lang))] if state.pace.evaluations == 1 else []  # once
     return [EventLine("data", scores), *explained]
 
 
 def _sample(event: events.Sample, _state: RunState, lang: Lang) -> list[EventLine]:
     parts = {"prompt": event.prompt, "reference": event.reference, "prediction": event.prediction}
     return [
-        EventLine("data", say(f"sample_{part}", lang, text=text.safe(words.strip(), 200)))
+        EventLine("data", say(f"app.sample_{part}", lang, text=text.safe(words.strip(), 200)))
         for part, words in parts.items()
     ]
 
 
 def _checkpoint(event: events.Checkpoint, _state: RunState, lang: Lang) -> list[EventLine]:
     shown = {"size": text.size(event.size), "time": text.duration(event.seconds)}
-    return [EventLine("note", say("checkpoint", lang, step=event.step, **shown))]
+    return [EventLine("note", say("app.checkpoint", lang, step=event.step, **shown))]
 
 
 def _rank_failed(event: events.RankFailed, _state: RunState, _lang: Lang) -> list[EventLine]:
@@ -178,11 +182,11 @@ def _rank_failed(event: events.RankFailed, _state: RunState, _lang: Lang) -> lis
 
 
 def _notice(event: events.Notice, _state: RunState, lang: Lang) -> list[EventLine]:
-    return [EventLine("note", say("notice", lang, text=text.safe(event.message.text(lang))))]
+    return [EventLine("note", say("app.notice", lang, text=text.safe(event.message.text(lang))))]
 
 
 def _warning(event: events.Warning, _state: RunState, lang: Lang) -> list[EventLine]:
-    return [EventLine("warning", say("warning", lang, text=text.safe(event.message.text(lang))))]
+    return [EventLine("warning", say("app.warning", lang, text=text.safe(event.message.text(lang))))]
 
 
 def _ended(event: events.RunEnded, _state: RunState, lang: Lang) -> list[EventLine]:

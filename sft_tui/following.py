@@ -15,10 +15,9 @@ from engine.contract.events import Record
 from engine.contract.messages import InputError
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import runs, text
 from sft_tui.headless import EventView
-from sft_tui.locale import say
 from sft_tui.output import echo
 from sft_tui.removal import discard
 from sft_tui.starting import Started
@@ -38,12 +37,12 @@ def follow(run_dir: RunDir, view: EventView, lang: Lang, *, attempt: int = 0) ->
         try:
             end = _to_the_end(run_dir, view, lang, attempt)
         except LeftError:
-            echo(say("left_running", lang, run=text.safe(run_dir.path.name)), err=True)
+            echo(say("app.left_running", lang, run=text.safe(run_dir.path.name)), err=True)
             return 0
         finally:
             view.close()
     if end.exit_code and end.reason not in ("refused", "busy"):
-        echo(say("log_place", lang, path=text.safe(str(run_dir.path))), err=True)
+        echo(say("app.log_place", lang, path=text.safe(str(run_dir.path))), err=True)
     return end.exit_code
 
 
@@ -118,7 +117,7 @@ def _ask(run_dir: RunDir, lang: Lang) -> None:
     """Asks a person who pressed Ctrl-C what to do; raises LeftError if the choice is to leave, or nobody can answer."""
     stopping = bool(run_dir.stop_requested())
     try:
-        answer = input("\n" + say("ask_again" if stopping else "ask", lang)) if sys.stdin.isatty() else ""
+        answer = input("\n" + say("app.ask_again" if stopping else "app.ask", lang)) if sys.stdin.isatty() else ""
     except (EOFError, KeyboardInterrupt):
         echo(err=True)
         answer = ""
@@ -127,11 +126,11 @@ def _ask(run_dir: RunDir, lang: Lang) -> None:
         return
     if choice == "s" and not stopping:
         runs.ask(run_dir, "stop")
-        echo(say("stopping", lang), err=True)
+        echo(say("app.stopping", lang), err=True)
         return
     if choice == "n" and stopping:
         runs.ask(run_dir, "now")
-        echo(say("ending", lang), err=True)
+        echo(say("app.ending", lang), err=True)
         return
     raise LeftError
 

@@ -7,9 +7,8 @@ from typing import IO, Protocol
 from engine.contract import events
 from engine.contract.events import Record, encode
 from engine.contract.harmless import harmless
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui.event_text import phase_line, phase_name, printed_lines, step_line, time_left
-from sft_tui.locale import say
 from sft_tui.output import write_line
 from sft_tui.run_state import RunState, reduce
 
@@ -160,7 +159,7 @@ class BarsView:
     def _move(self, record: Record) -> None:
         match record.event:
             case events.Plan() as plan:
-                name = say("bar_run", self._lang)
+                name = say("app.bar_run", self._lang)
                 self._bars.update(
                     self._tasks["run"], description=name, completed=plan.step, total=plan.steps_total, visible=True
                 )
@@ -179,9 +178,9 @@ class BarsView:
         per_epoch = state.plan.steps_per_epoch if state.plan else step.steps_total
         self._bars.update(
             self._tasks["part"],
-            description=say("bar_epoch", lang, epoch=step.epoch, epochs=state.epochs),
+            description=say("app.bar_epoch", lang, epoch=step.epoch, epochs=state.epochs),
             completed=step.step - (step.epoch - 1) * per_epoch,
             total=per_epoch,
             visible=True,
-            more=say("bar_loss", lang, loss=step.loss),
+            more=say("app.bar_loss", lang, loss=step.loss),
         )

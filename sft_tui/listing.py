@@ -7,11 +7,10 @@ from engine.contract import events
 from engine.contract.files import end_of_hole, open_regular, unreadable
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import runs, text
-from sft_tui.event_text import phase_name, time_left
+from sft_tui.event_text import phase_name, status_name, time_left
 from sft_tui.headless import JsonView, PlainView
-from sft_tui.locale import say, status_name
 from sft_tui.output import write_line
 from sft_tui.runs import Run
 
@@ -22,7 +21,7 @@ READ_BYTES = 4 << 20
 
 def table(found: list[Run], lang: Lang, columns: int = 0) -> list[str]:
     """One line per run under a line of headings, at most the given number of columns wide (0: no limit)."""
-    rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in found)]
+    rows = [[say(f"column.{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in found)]
     widths = [max(text.width(row[place]) for row in rows) for place in range(len(COLUMNS))]
     lines = ["  ".join(text.pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [text.cut(line, columns) for line in lines] if columns else lines
@@ -63,11 +62,11 @@ def status_line(run: Run, lang: Lang) -> str:
     if step is not None:
         percent = f"{100 * step.step / step.steps_total:.0f} %" if step.steps_total else ""
         place = {"epoch": step.epoch, "epochs": state.epochs, "step": step.step, "total": step.steps_total}
-        parts.append(say("status_place", lang, **place, percent=percent))
+        parts.append(say("app.status_place", lang, **place, percent=percent))
     if step is not None and run.alive:
-        parts.append(say("status_train", lang, loss=f"{step.loss:.4f}"))
+        parts.append(say("app.status_train", lang, loss=f"{step.loss:.4f}"))
     if state.evaluation is not None:
-        parts.append(say("status_scores", lang, loss=eval_loss(run), bleu=best_bleu(run)))
+        parts.append(say("app.status_scores", lang, loss=eval_loss(run), bleu=best_bleu(run)))
     if run.alive:
         parts.append(time_left(state, lang))
     return " · ".join(filter(None, parts))

@@ -8,8 +8,7 @@ import click
 
 from engine.contract.config import FIELDS, KINDS, setting_of
 from engine.contract.messages import InputError
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say
 from sft_tui.text import number
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,13 +117,13 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes one section per group, the command's own options first."""
-        own = say("options", self._lang)
+        own = say("app.options", self._lang)
         sections: dict[str, list[tuple[str, str]]] = {own: []}
         for parameter in self.get_params(ctx):
             row = parameter.get_help_record(ctx)
             if row is not None and not isinstance(parameter, click.Argument):
                 name = parameter.name or ""
-                title = say(f"group_{setting_of(name).group}", self._lang) if name in FIELDS else own
+                title = say(f"group.{setting_of(name).group}", self._lang) if name in FIELDS else own
                 sections.setdefault(title, []).append(row)
         for title, rows in sections.items():
             with formatter.section(title):
@@ -140,7 +139,7 @@ def settings_table(config: Any, lang: Lang) -> list[str]:
         rule = setting_of(name)
         if rule.group != group:
             group = rule.group
-            rows += ["", say(f"group_{group}", lang)]
+            rows += ["", say(f"group.{group}", lang)]
         value = setting_text(name, getattr(config, name), lang) + (f" {rule.unit_in(lang)}" if rule.unit else "")
         rows.append(f"  {name:<{width}}  {value:<42}  {rule.help(lang)}".rstrip())
     return rows[1:]

@@ -8,10 +8,9 @@ from pathlib import Path
 from engine.contract.events import Record
 from engine.contract.files import open_to_append, read_end
 from engine.contract.rundir import RunDir
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui.headless import PlainView
 from sft_tui.history import Follower
-from sft_tui.locale import say
 
 MOST_MISSED = 16 << 20  # bytes of the stream that the log can lack: since the last snapshot, up to 20 s
 TAIL_BYTES = 64 << 10  # of the log's end, searched to find its position in the stream
@@ -46,7 +45,7 @@ class PlainLog:
             return
         self._buffer.seek(0)
         self._buffer.truncate()
-        gap = say("plain_log_gap", self._lang, lost=self._lost) + "\n" if self._lost else ""
+        gap = say("app.plain_log_gap", self._lang, lost=self._lost) + "\n" if self._lost else ""
         self._lost = 0 if self._append(gap + text) else self._lost + text.count("\n")
 
     def close(self) -> None:

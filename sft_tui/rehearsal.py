@@ -25,10 +25,9 @@ from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import runs, starting
 from sft_tui.following import ended_in_order
-from sft_tui.locale import say
 from sft_tui.text import duration, size
 
 FOLDER = f"{STAGED}rehearsal-"
@@ -202,17 +201,19 @@ def lines(rehearsal: Rehearsal, config: RunConfig, steps_total: int, lang: Lang)
     """The result of a rehearsal, as lines."""
     found = rehearsal.found
     peaks = " + ".join(size(peak) for peak in found.peak_memory)
-    yield say("rehearsed_memory", lang, peaks=peaks, budget=found.micro_batch_tokens, limit=size(found.memory_limit))
+    yield say(
+        "app.rehearsed_memory", lang, peaks=peaks, budget=found.micro_batch_tokens, limit=size(found.memory_limit)
+    )
     if any(found.gpu_memory):
-        yield say("rehearsed_gpu", lang, peaks=" + ".join(size(peak) for peak in found.gpu_memory))
+        yield say("app.rehearsed_gpu", lang, peaks=" + ".join(size(peak) for peak in found.gpu_memory))
     if found.micro_batch_tokens < found.micro_batch_tokens_asked:
         asked = found.micro_batch_tokens_asked
-        yield say("rehearsed_budget", lang, budget=found.micro_batch_tokens, asked=asked)
+        yield say("app.rehearsed_budget", lang, budget=found.micro_batch_tokens, asked=asked)
     steps = dict(zip(("expected", "least", "most"), map(seconds_text, found.seconds_step), strict=True))
-    yield say("rehearsed_step", lang, steps=found.steps_timed, **steps)
+    yield say("app.rehearsed_step", lang, steps=found.steps_timed, **steps)
     saving = {"size": size(found.checkpoint_bytes), "time": seconds_text(found.seconds_save)}
-    yield say("rehearsed_checkpoint", lang, **saving)
-    yield say("rehearsed_run", lang, steps=steps_total, **estimate(rehearsal, config, steps_total))
+    yield say("app.rehearsed_checkpoint", lang, **saving)
+    yield say("app.rehearsed_run", lang, steps=steps_total, **estimate(rehearsal, config, steps_total))
 
 
 def estimate(rehearsal: Rehearsal, config: RunConfig, steps_total: int) -> dict[str, str]:

@@ -22,9 +22,9 @@ from engine.contract.processes import ProcessId, boot_id, read_processes
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
+from engine.contract.texts import language
 from sft_tui import text
 from sft_tui.history import Follower
-from sft_tui.locale import language
 from sft_tui.plain_log import PlainLog, complete
 from sft_tui.run_state import RunState
 

@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from engine.contract.bounds import read_error
 from engine.contract.locks import FolderLock, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import Owner
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import data_import, starting
 from sft_tui.child import module_command
-from sft_tui.locale import say
 from sft_tui.output import echo
 from sft_tui.runs import Run
 from sft_tui.text import duration, safe
@@ -39,7 +39,7 @@ def run_as_text(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
     """
     began = time.monotonic()
     config = preset("demo").config
-    echo(say("demo_data", lang), err=True)
+    echo(say("app.demo_data", lang), err=True)
     run = begin(logs)
     while run:
         run_dir = RunDir(logs / run)
@@ -49,12 +49,12 @@ def run_as_text(logs: Path, lang: Lang, follow: Callable[[RunDir], int]) -> int:
         run = await_next(logs) if half == HALVES[0] else ""
     before, after = config.pretrained_model, str(Path(config.output_dir) / "best")
     answers = [replies(model, list(PROMPTS), 40) for model in (before, after)]
-    echo("\n" + say("demo_replies", lang))
+    echo("\n" + say("app.demo_replies", lang))
     for prompt, first, second in zip(PROMPTS, *answers, strict=True):
         echo(prompt)
-        echo(say("demo_before", lang, text=safe(first, 200)))
-        echo(say("demo_after", lang, text=safe(second, 200)))
-    echo("\n" + say("demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
+        echo(say("app.demo_before", lang, text=safe(first, 200)))
+        echo(say("app.demo_after", lang, text=safe(second, 200)))
+    echo("\n" + say("app.demo_done", lang, time=duration(time.monotonic() - began), model=after), err=True)
     return 0
 
 
@@ -136,7 +136,7 @@ def what_remains(run: Run, lang: Lang) -> str:
     over = run.record.continued and not run.alive and run.status == "finished"
     if not over or stage() != "between" or running(HALVES[1]):
         return ""
-    return say("demo_between", lang)
+    return say("app.demo_between", lang)
 
 
 def current() -> str:
@@ -179,9 +179,8 @@ def _engine(arguments: list[str], given: str = "") -> str:
     if result.returncode == 0:
         return result.stdout
     try:
-        said: dict[str, Any] = json.loads(result.stdout)
-        error = InputError(said["code"], **said["args"])
-    except (ValueError, KeyError, TypeError):
+        error = read_error(json.loads(result.stdout))
+    except (ValueError, TypeError, OverflowError):
         error = InputError("engine_failed", what=arguments[0], code=result.returncode)
     raise error
 
@@ -189,4 +188,4 @@ def _engine(arguments: list[str], given: str = "") -> str:
 def demo_done(lang: Lang) -> str:
     """The lines shown when the demo is done."""
     model = str(OutputDir(Path(preset(HALVES[-1]).config.output_dir)).best)
-    return say("ui_demo_done", lang, model=model)
+    return say("screen.demo_done", lang, model=model)

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from engine.contract.messages import InputError
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say
 from sft_tui.output import echo
 
 
@@ -35,8 +34,8 @@ def report_unwritable_output(lang: Lang) -> Iterator[None]:
         if error is not None:
             with contextlib.suppress(OSError):
                 if error.errno != errno.EPIPE:
-                    why = say("stdout_unwritable", lang, why=error.strerror or str(error))
-                    echo(say("error", lang, text=why), err=True)
+                    why = say("app.stdout_unwritable", lang, why=error.strerror or str(error))
+                    echo(say("app.error", lang, text=why), err=True)
             raise SystemExit(1)
 
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from engine.contract.messages import Message
+from engine.contract.messages import InputError, Message
+from engine.contract.texts import Argument, Phrase
 
 EXACT = 2**53  # whole numbers up to here survive any JSON reader, and any sum with fractions
 WIDEST = 2**63
 MOST_ATTEMPTS = 10**6  # of a run
 LARGEST = 1e60  # of a loss or a norm
 MOST_ITEMS = 1 << 16  # entries of a list or an object, and characters of a text, if their field declares no `Longest`
+DEEPEST = 4  # phrases within phrases, in the arguments of a message
 NON_FINITE = ("NaN", "Infinity", "-Infinity")  # how they are written, since JSON has no numbers for them
 
 Made = TypeVar("Made")
@@ -86,10 +88,18 @@ def read_as(kind: type[Made], values: Any) -> Made:
     return made
 
 
+def read_error(value: Any) -> InputError:
+    """The error that another process reported, as `as_json` wrote its message; raises as `read_as` does."""
+    message: Message = _message(value)
+    return InputError(message.code, **message.args)
+
+
 def as_json(value: Any) -> Any:
     """A dataclass, or any value of its fields, as plain JSON that `read_as` reads; floats are left unchanged."""
     if isinstance(value, Message):
-        return {"code": value.code, "args": dict(value.args), "text": value.text()}
+        return {"code": value.code, "args": as_json(value.args), "text": value.text()}
+    if isinstance(value, Phrase):
+        return {"key": value.key, "args": as_json(value.args), "text": value.text()}
     if dataclasses.is_dataclass(value):
         named, rest = {}, {}
         for field in dataclasses.fields(value):
@@ -260,11 +270,23 @@ def _message(value: Any) -> Message:
     return Message(_text(given.get("code")), args, _text(given.get("text", "")))
 
 
-def _argument(value: Any) -> str | int | float:
+def _argument(value: Any, depth: int = DEEPEST) -> Argument:
+    if isinstance(value, dict) and depth:
+        args = {_text(name): _argument(one, depth - 1) for name, one in _object(value.get("args")).items()}
+        return Phrase(_text(value.get("key")), args, _text(value.get("text", "")))
+    if isinstance(value, list) and depth:
+        _bounded(value)
+        return tuple(_item(_argument(one, depth - 1)) for one in value)
     if not isinstance(value, str | int | float):
         raise TypeError("not an argument")
     argument: str | int | float = plain(value)
     return argument
+
+
+def _item(value: Argument) -> str | Phrase:
+    if not isinstance(value, str | Phrase):
+        raise TypeError("not an item of a list")
+    return value
 
 
 def plain(value: Any) -> Any:

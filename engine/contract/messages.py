@@ -5,17 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from engine.contract.texts import Lang, filled, named, template
+from engine.contract.texts import UNFIT, Argument, Lang, filled, named, rendered, template
 
-Value = str | int | float
-
-
-def localized(args: Mapping[str, Value], lang: Lang) -> dict[str, Value]:
-    """Arguments in a language: an argument may have a Chinese variant, such as `why_zh`."""
-    found = dict(args)
-    if lang == "zh":
-        found |= {name.removesuffix("_zh"): value for name, value in args.items() if name.endswith("_zh")}
-    return found
+Value = Argument
 
 
 @dataclass(frozen=True)
@@ -47,15 +39,21 @@ class Message:
         what, said = template(f"message.{self.code}.what", lang), (self.fallback or self.code, "")
         if not what:  # written by a newer version: show the text it came with
             return said
-        args, phase = localized(self.args, lang), self.args.get("phase")
-        if isinstance(phase, str):
+        args = rendered(with_twins(self.args, lang), lang)
+        if isinstance(phase := args.get("phase"), str):
             args["phase"] = named("phase", phase, lang)
         args |= {f"{name}_in_shell": shlex.quote(value) for name, value in args.items() if isinstance(value, str)}
         try:
             said = filled(what, args), ""
             return said[0], filled(template(f"message.{self.code}.fix", lang), args)
-        except (KeyError, IndexError, ValueError, OverflowError, RecursionError):  # arguments from another version
+        except UNFIT:
             return said
+
+
+def with_twins(args: Mapping[str, Value], lang: Lang) -> Mapping[str, Value]:
+    """The arguments of messages of older versions: a text had its Chinese twin, such as `why_zh`."""
+    twins = {name.removesuffix("_zh"): value for name, value in args.items() if name.endswith("_zh")}
+    return {**args, **twins} if lang == "zh" else args
 
 
 class InputError(Exception):

@@ -18,7 +18,7 @@ from typing import Any
 from engine.contract.config import FIELDS, RunConfig, check, check_kind, to_json
 from engine.contract.files import read_linked, reason, staged
 from engine.contract.messages import InputError
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, Phrase, template
 
 BUILT_IN = Path(__file__).with_name("presets.toml")
 HERE = Path("presets")
@@ -27,7 +27,7 @@ LARGEST = 1 << 16  # bytes of a file
 MOST = 200  # files listed per folder
 LONGEST_HELP = 200  # characters
 PLAIN_NAME = re.compile(r"\w[\w.-]{,59}")
-WORDS = ("help", "help_zh", "original", "note", "note_zh")
+WORDS = ("help", "original")
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,8 @@ class Preset:
 
     name: str
     config: RunConfig
-    help: str = ""
-    help_zh: str = ""
+    help: str = ""  # of a user's own; the catalogues have those of the built-in ones
     original: str = ""  # the class of the original scripts that it corresponds to
-    note: str = ""  # what the original guide says about that class, if it says something different
-    note_zh: str = ""
     parent: str = ""
     file: Path | None = None
 
@@ -51,7 +48,7 @@ class Preset:
 
     def summary(self, lang: Lang = "en") -> str:
         """What it is for, in `lang`."""
-        return (self.help_zh or self.help) if lang == "zh" else self.help
+        return self.help if self.file else template(f"preset.{self.name}.summary", lang)
 
     def changes(self) -> dict[str, Any]:
         """The settings in which it differs from its parent."""
@@ -136,7 +133,7 @@ def _of_file(name: str, file: Path, heirs: tuple[str, ...] = ()) -> Preset:
         raise InputError("preset_unreadable", path=str(file), **reason(error)) from None
     parent = table.get("parent", "sft-small")
     if not isinstance(parent, str):
-        raise InputError("preset_bad", path=str(file), why="parent is not a text", why_zh="parent 不是文本")
+        raise InputError("preset_bad", path=str(file), why=Phrase.of("why.key_not_text", key="parent"))
     base = _preset(parent, (*heirs, name))
     return _made(name, {**table, "parent": parent}, base.config, file)
 
@@ -147,7 +144,7 @@ def _table(file: Path, _changed: int, _size: int) -> Mapping[str, Any]:
     try:
         return tomllib.loads(read_linked(file, LARGEST).decode("utf-8"))
     except UnicodeDecodeError:
-        raise InputError("preset_bad", path=str(file), why="it is not UTF-8", why_zh="它不是 UTF-8 文本") from None
+        raise InputError("preset_bad", path=str(file), why=Phrase("why.not_utf8")) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError("preset_bad", path=str(file), why=" ".join(str(error).split())[:LONGEST_HELP]) from None
 
@@ -168,7 +165,7 @@ def _made(name: str, table: Mapping[str, Any], base: RunConfig, file: Path | Non
 
 def _line(key: str, value: Any, file: Path | None) -> str:
     if not isinstance(value, str):
-        raise InputError("preset_bad", path=str(file), why=f"{key} is not a text", why_zh=f"{key} 不是文本")
+        raise InputError("preset_bad", path=str(file), why=Phrase.of("why.key_not_text", key=key))
     return " ".join(value.split())[:LONGEST_HELP]
 
 

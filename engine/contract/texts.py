@@ -6,9 +6,11 @@ installation and `make texts` compile; it carries the digest of its source, so t
 
 import gettext
 import hashlib
+import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,9 +23,52 @@ DIGEST = "digest.of.source"  # the key of it in a compiled catalogue
 COUNTED = re.compile(r"\{(\w+)[^{}]*\}[^{}]*?\((?:s|es)\)")
 
 
+@dataclass(frozen=True)
+class Phrase:
+    """A text as an argument of another one, rendered with it; `fallback` is for readers that do not know the key."""
+
+    key: str
+    args: Mapping[str, "Argument"] = field(default_factory=dict)
+    fallback: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, key: str, /, **args: "Argument") -> "Phrase":
+        """The phrase `key` with its arguments."""
+        return cls(key, args)
+
+    def text(self, lang: Lang = "en") -> str:
+        """The phrase in `lang`."""
+        found = template(self.key, lang)
+        try:
+            return filled(found, rendered(self.args, lang)) if found else self.fallback or self.key
+        except UNFIT:
+            return self.fallback or self.key
+
+
+# What a text may be given; several are listed as the language lists them.
+Argument = str | int | float | Phrase | tuple[str | Phrase, ...]
+UNFIT = (KeyError, IndexError, ValueError, TypeError, OverflowError, RecursionError)  # of arguments of another version
+
+
 def say(key: str, lang: Lang, /, **args: object) -> str:
     """The text `key` in `lang` with its arguments; an unknown key is returned as it is."""
-    return filled(catalogue(lang).gettext(key), args)
+    return filled(catalogue(lang).gettext(key), rendered(args, lang))
+
+
+def rendered(args: Mapping[str, object], lang: Lang) -> dict[str, object]:
+    """Arguments with their phrases in `lang`."""
+    return {name: _rendered(value, lang) for name, value in args.items()}
+
+
+def _rendered(value: object, lang: Lang) -> object:
+    if isinstance(value, Phrase):
+        return value.text(lang)
+    return listed(value, lang) if isinstance(value, tuple) else value
+
+
+def listed(items: Iterable[object], lang: Lang) -> str:
+    """Several things on one line."""
+    return template("list.separator", lang).join(str(_rendered(item, lang)) for item in items)
 
 
 def template(key: str, lang: Lang) -> str:
@@ -41,6 +86,14 @@ def named(group: str, name: str, lang: Lang) -> str:
 def catalogue(lang: Lang) -> gettext.NullTranslations:
     """The compiled catalogue; an empty one if there is none, so that no run ends for want of words."""
     return _compiled_from(_source(lang))
+
+
+def language(env: Mapping[str, str] = os.environ) -> Lang:
+    """The language of the user's locale, if there is a catalogue for it; else English."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if env.get(name):
+            return next((lang for lang in LANGS if env[name].lower().startswith(lang)), "en")
+    return "en"
 
 
 def filled(text: str, args: Mapping[str, object]) -> str:

@@ -86,8 +86,11 @@ class TextTally:
     def require_rows(self, path: Path, prompt: str, response: str) -> None:
         """Raises InputError if no row can be used."""
         if self.rows == sum(self.dropped.values()):
-            args = {"path": str(path), "prompt": prompt, "response": response, **counted(self.dropped)}
-            raise InputError("rows_all_empty", dropped=self.rows, rows=self.rows, **args)
+            columns = {"prompt": prompt, "response": response}
+            why = counted(self.dropped)
+            raise InputError(
+                "rows_all_empty", path=str(path), dropped=self.rows, rows=self.rows, reasons=why, **columns
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The counts as plain values; `scripts` are shares of all letters, largest first."""

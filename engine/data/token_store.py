@@ -218,7 +218,7 @@ class TokenStore:
         if meta["dropped"]:
             count, why = sum(meta["dropped"].values()), counted(meta["dropped"])
             first = meta["first_dropped"]
-            notes.append(Message.of("rows_dropped", dropped=count, first=first, **why, **shown))
+            notes.append(Message.of("rows_dropped", dropped=count, first=first, reasons=why, **shown))
         cuts = self.cuts()
         if cuts["cut_rows"]:
             counts = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}

@@ -12,9 +12,9 @@ import click
 from engine.contract import events
 from engine.contract.config import override
 from engine.contract.presets import preset
+from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, logs_option, reading_progress
-from sft_tui.locale import say
 from sft_tui.options import GroupedCommand, config_options, given
 from sft_tui.output import echo, echo_json, echo_over
 
@@ -95,10 +95,10 @@ def print_next(request: "CheckRequest", *, rehearsed: bool) -> None:
     from sft_tui.starting import DEFAULT_LOGS
 
     if not rehearsed:
-        echo(say("next_rehearsal", LANG, rehearse=text.safe(command_of([request.rehearse]))), err=True)
+        echo(say("app.next_rehearsal", LANG, rehearse=text.safe(command_of([request.rehearse]))), err=True)
     run = command_of([request.start])
     logs = "" if request.logs == DEFAULT_LOGS else f" --logs {shlex.quote(str(request.logs))}"
-    echo(say("next_run", LANG, run=text.safe(run + logs)), err=True)
+    echo(say("app.next_run", LANG, run=text.safe(run + logs)), err=True)
 
 
 def check_request(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
@@ -125,7 +125,7 @@ def rehearsed(request: "CheckRequest") -> "Rehearsal":
 
     def show_phase(phase: events.Phase) -> None:
         if sys.stderr.isatty() and phase.name != "training":
-            line = say("rehearsing", LANG, phase=phase_line(phase, LANG))
+            line = say("app.rehearsing", LANG, phase=phase_line(phase, LANG))
             echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
 
     try:
@@ -147,7 +147,7 @@ def print_applied_budget(found: "Rehearsal") -> None:
     """Prints that the budget is a rehearsal's and not the preset's."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.at))
     budgets = {"asked": found.found.micro_batch_tokens_asked, "budget": found.found.micro_batch_tokens}
-    echo(say("rehearsal_applied", LANG, when=when, **budgets), err=True)
+    echo(say("app.rehearsal_applied", LANG, when=when, **budgets), err=True)
 
 
 def preflight(request: "CheckRequest", *, force: bool) -> None:
@@ -159,10 +159,10 @@ def preflight(request: "CheckRequest", *, force: bool) -> None:
         echo(line, err=True)
     echo(reports.summary(report, LANG), err=True)
     if report.exit_code and not force:
-        echo(say("preflight_refused", LANG), err=True)
+        echo(say("app.preflight_refused", LANG), err=True)
         sys.exit(report.exit_code)
     if report.exit_code:
-        echo(say("preflight_forced", LANG), err=True)
+        echo(say("app.preflight_forced", LANG), err=True)
 
 
 def checked(request: "CheckRequest") -> "Report":

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.contract.texts import Lang
-from sft_tui.locale import language, say
+from engine.contract.texts import Lang, language, say
 from sft_tui.options import HomePath
 from sft_tui.output import echo_over
 
@@ -73,7 +72,7 @@ def reading_progress() -> "Iterator[Progress]":
         nonlocal shown
         if total and sys.stderr.isatty():
             shown = True
-            line = say("reading", LANG, what=subject(setting, LANG), done=done, total=total)
+            line = say("app.reading", LANG, what=subject(setting, LANG), done=done, total=total)
             echo_over(line)
 
     yield show_progress

@@ -10,9 +10,9 @@ from click.core import ParameterSource
 
 from engine.contract.config import RunConfig, override, setting_of
 from engine.contract.presets import preset
+from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
-from sft_tui.locale import say
 from sft_tui.options import HomePath, SourcePath
 from sft_tui.output import echo, echo_json
 
@@ -60,7 +60,7 @@ class History(click.ParamType[int | None]):
         if value == "none":
             return 0
         if not (value.isascii() and value.isdigit() and len(value) <= 9):
-            self.fail(say("usage_history", LANG, value=text.safe(value, 60)))
+            self.fail(say("usage.history", LANG, value=text.safe(value, 60)))
         return int(value)
 
 
@@ -117,10 +117,10 @@ def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool
     from sft_tui import data_import
 
     if not preview and not how["train"]:
-        raise click.UsageError(say("usage_train", LANG))
+        raise click.UsageError(say("usage.train", LANG))
     how |= _test_of(context, how)
     if how["valid_ratio"] + how["test_ratio"] >= 1:
-        raise click.UsageError(say("usage_shares", LANG))
+        raise click.UsageError(say("usage.shares", LANG))
     if preview:
         how |= dict.fromkeys(("train", "valid", "test"), "")
     with reading_progress() as progress:
@@ -185,7 +185,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 
     with reading_progress() as progress:
         found = data_import.train_tokenizer(list(files), output, vocabulary, progress, **columns)
-    echo(say("tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
+    echo(say("app.tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
 
 
 @data.command("check")

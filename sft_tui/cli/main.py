@@ -16,7 +16,7 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import streams, text
 from sft_tui.cli.check_commands import check_command, preflight, print_applied_budget, rehearse
 from sft_tui.cli.common import (
@@ -32,7 +32,6 @@ from sft_tui.cli.common import (
 )
 from sft_tui.cli.data_commands import data
 from sft_tui.cli.preset_commands import presets
-from sft_tui.locale import say
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo, echo_json
 
@@ -58,10 +57,10 @@ def main() -> None:
 
 def print_error(error: InputError, lang: Lang) -> None:
     """Prints an error and its fix on standard error."""
-    echo(say("error", lang, text=text.safe(error.message.what(lang))), err=True)
+    echo(say("app.error", lang, text=text.safe(error.message.what(lang))), err=True)
     fix = error.message.fix(lang)
     if fix:
-        echo(say("fix", lang, text=text.safe(fix)), err=True)
+        echo(say("app.fix", lang, text=text.safe(fix)), err=True)
 
 
 def show_screen(
@@ -72,7 +71,7 @@ def show_screen(
 
     chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
     if not terminal.is_available():
-        echo(say("ui_no_terminal", chosen), err=True)
+        echo(say("screen.no_terminal", chosen), err=True)
         return 2
     from sft_tui.screen.app import show
     from sft_tui.screen.base import Options
@@ -103,7 +102,7 @@ def cli(logs: Path, **screen: Any) -> None:
         option = "--ascii" if given[0] == "ascii_only" else f"--{given[0].replace('_', '-')}"
         name = context.invoked_subcommand
         known = any(option in parameter.opts for parameter in cli.commands[name].params)
-        key = "usage_screen" if known else "usage_screen_only"
+        key = "usage.screen" if known else "usage.screen_only"
         raise click.UsageError(say(key, LANG, option=option, command=name))
 
 
@@ -146,7 +145,7 @@ def run(
     The run does not end with this command or its terminal. `sft-tui presets` lists the presets.
     """
     if resume and fresh:
-        raise click.UsageError(say("usage_resume_fresh", LANG))
+        raise click.UsageError(say("usage.resume_fresh", LANG))
     how = {"resume": resume, "fresh": fresh}
     view = Presentation(json=json, detach=detach, screen=not (no_ui or json))
     start(preset_name, given(settings), job="train", view=view, force=force, logs=logs, **how)
@@ -166,7 +165,7 @@ def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, 
     """
     view = Presentation(json=json, detach=detach)
     if (preset_name is None) == (of_run is None):
-        raise click.UsageError(say("usage_test", LANG))
+        raise click.UsageError(say("usage.test", LANG))
     if preset_name is not None:
         start(preset_name, given(settings), job="test", view=view, logs=logs)
         return
@@ -225,12 +224,12 @@ def launch(record: RunRecord, logs: Path, view: Presentation) -> None:
     message = starting.why_nothing_to_do(record)
     if message is not None:
         echo(text.safe(message.what(LANG)))
-        echo(say("fix", LANG, text=text.safe(message.fix(LANG))), err=True)
+        echo(say("app.fix", LANG, text=text.safe(message.fix(LANG))), err=True)
         return
     started = starting.start(logs, record)
     if view.detach:
         echo(started.record.run)
-        key = "detached_resumed" if record.resume else "detached_started"
+        key = "app.detached_resumed" if record.resume else "app.detached_started"
         echo(say(key, LANG, run=text.safe(started.record.run)), err=True)
         return
     if view.screen and has_terminal():
@@ -249,7 +248,7 @@ def meant(name: str | None, logs: Path) -> RunDir:
     others = known.others_running(logs, but=run_dir) if name is None else []
     if others:
         shown = ", ".join(text.safe(other, 60) for other in others)
-        echo(say("others_at_work", LANG, run=text.safe(run_dir.path.name, 60), others=shown), err=True)
+        echo(say("app.others_at_work", LANG, run=text.safe(run_dir.path.name, 60), others=shown), err=True)
     return run_dir
 
 
@@ -265,7 +264,7 @@ def runs(json: bool, logs: Path) -> None:
     if json:
         echo_json([one.to_json() for one in found], indent=1)
     elif not found:
-        echo(say("no_runs", LANG, path=text.safe(str(logs))), err=True)
+        echo(say("app.no_runs", LANG, path=text.safe(str(logs))), err=True)
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         for line in listing.table(found, LANG, columns):
@@ -341,7 +340,7 @@ def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
 @logs_option
 def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
     """Save and end RUN, and print how it ended."""
-    ask(name, logs, now=now, why="stop", said="ending" if now else "stopping", wait=not no_wait)
+    ask(name, logs, now=now, why="stop", said="app.ending" if now else "app.stopping", wait=not no_wait)
 
 
 @cli.command()
@@ -353,7 +352,7 @@ def pause(name: str | None, no_wait: bool, logs: Path) -> None:
 
     `continue` resumes it.
     """
-    ask(name, logs, why="pause", said="pausing", wait=not no_wait)
+    ask(name, logs, why="pause", said="app.pausing", wait=not no_wait)
 
 
 def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
@@ -429,7 +428,7 @@ def resume(
     fix = starting.fix_of(one) if apply_fix else {}
     if fix:
         shown = ", ".join(f"{setting} = {text.number(value)}" for setting, value in fix.items())
-        echo(say("fixing", LANG, settings=text.safe(shown)), err=True)
+        echo(say("app.fixing", LANG, settings=text.safe(shown)), err=True)
     record = starting.plan_resume(one.record, given(settings), force=force, fix=fix)
     launch(record, one.run_dir.path.parent, Presentation(json=json, detach=detach, screen=not (no_ui or json)))
 
@@ -451,7 +450,7 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
         run = story.begin(logs)
         if run:
             echo(run)
-            echo(say("left_running", LANG, run=text.safe(run)), err=True)
+            echo(say("app.left_running", LANG, run=text.safe(run)), err=True)
         return
     if not no_ui and has_terminal():
         sys.exit(show_screen(logs, demo=True, **screen))
@@ -480,7 +479,7 @@ def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, promp
 
     if of_run is not None:
         if click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
-            raise click.UsageError(say("usage_reply", LANG))
+            raise click.UsageError(say("usage.reply", LANG))
         model = str(known.model_of(known.read_run(known.find(logs, of_run))).best)
     for answer in story.replies(model, list(prompts), max_new_tokens):
         echo(text.safe(answer))

@@ -8,9 +8,9 @@ import click
 from engine.contract.config import to_json
 from engine.contract.messages import InputError
 from engine.contract.presets import HERE, built_in, own_files, preset, save, to_toml, user_folder
+from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG
-from sft_tui.locale import say
 from sft_tui.options import GroupedCommand, config_options, given, settings_table
 from sft_tui.output import echo, echo_json
 
@@ -40,11 +40,11 @@ def list_presets() -> None:
     for name, file in own.items():
         try:
             entry = preset(name)
-            summary = entry.summary(LANG) or say("preset_from", LANG, parent=entry.parent)
+            summary = entry.summary(LANG) or say("app.preset_from", LANG, parent=entry.parent)
             echo(f"{name:<{width}}  {text.safe(summary, HELP_LENGTH)} ({text.safe(str(file))})")
         except InputError as error:
-            echo(say("error", LANG, text=text.safe(error.message.what(LANG))), err=True)
-    echo(say("presets_hint", LANG), err=True)
+            echo(say("app.error", LANG, text=text.safe(error.message.what(LANG))), err=True)
+    echo(say("app.presets_hint", LANG), err=True)
 
 
 @presets.command("show")
@@ -55,7 +55,7 @@ def show_preset(name: str, json: bool, toml: bool) -> None:
     """Show every value of a preset."""
     entry = preset(name)
     if toml:
-        echo(to_toml(entry.parent, entry.changes(), entry.help).rstrip("\n"))
+        echo(to_toml(entry.parent, entry.changes(), entry.summary(LANG)).rstrip("\n"))
         return
     if json:
         echo_json(to_json(entry.config), indent=1)
@@ -65,7 +65,7 @@ def show_preset(name: str, json: bool, toml: bool) -> None:
         echo(line)
     config = entry.config
     rates = {"start": config.learn_rate, "peak": config.peak_learn_rate(), "factor": config.div_factor}
-    echo("\n" + say("peak_rate", LANG, warmup=config.warmup_steps, **rates))
+    echo("\n" + say("app.peak_rate", LANG, warmup=config.warmup_steps, **rates))
 
 
 @presets.command("save", cls=GroupedCommand, lang=LANG)
@@ -79,4 +79,4 @@ def save_preset(name: str, parent: str, words: str, user: bool, overwrite: bool,
     """Save settings as a preset of your own."""
     folder: Path = user_folder() if user else HERE
     path = save(name, parent, given(settings), folder, words=words, replaces=overwrite)
-    echo(say("preset_saved", LANG, path=text.safe(str(path)), name=name))
+    echo(say("app.preset_saved", LANG, path=text.safe(str(path)), name=name))

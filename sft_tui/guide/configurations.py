@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from engine.contract.presets import built_in, preset
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say, template
 
 # The options of the scripts that choose a configuration.
 CONFIGURATIONS = {
@@ -24,22 +23,22 @@ def preset_of(job: str, switches: Mapping[str, bool], lang: Lang) -> str:
     """The preset that the switches select; raises UsageError if they contradict each other."""
     chosen = [switch for switch in CONFIGURATIONS if switches.get(switch)]
     if len(chosen) > 1:
-        raise click.UsageError(say("guide_two", lang, one=chosen[0], other=chosen[1]))
+        raise click.UsageError(say("guide.two", lang, one=chosen[0], other=chosen[1]))
     if not chosen:
         return "sft" if switches.get("is_finetune") else "pretrain"
     name = CONFIGURATIONS[chosen[0]]
     if built_in()[name].finetunes and not switches.get("is_finetune") and job == "train":
-        raise click.UsageError(say("guide_finetuning", lang, switch=chosen[0]))
+        raise click.UsageError(say("guide.finetuning", lang, switch=chosen[0]))
     if not built_in()[name].finetunes and switches.get("is_finetune"):
-        raise click.UsageError(say("guide_pretraining", lang, switch=chosen[0]))
+        raise click.UsageError(say("guide.pretraining", lang, switch=chosen[0]))
     return name
 
 
 def banner(name: str, lang: Lang) -> str:
     """The line that says which configuration is used, in the guide's words."""
     known = preset(name)
-    words = known.note_zh if lang == "zh" else known.note
-    return f"{RULE}\n{say('guide_using', lang, original=known.original, summary=words or known.summary(lang))}\n{RULE}"
+    words = template(f"preset.{name}.note", lang)
+    return f"{RULE}\n{say('guide.using', lang, original=known.original, summary=words or known.summary(lang))}\n{RULE}"
 
 
 def state_dict_of(name: str, config: Mapping[str, Any]) -> str:

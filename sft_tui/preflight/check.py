@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract import exports
-from engine.contract.bounds import read_as
+from engine.contract.bounds import as_json, read_as
 from engine.contract.config import RunConfig, to_json
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.locks import busy, is_locked
@@ -208,7 +208,7 @@ def _asked(task: str, config: RunConfig, progress: Progress, **more: Any) -> dic
         if "died" not in facts:  # the rows can be read: it was the tokenizer that failed on them
             rows = str(getattr(config, how["doing"]))
             error = InputError("tokenizer_died", path=tokenizer_folder(config), rows=rows, why=how["why"])
-            named = {"code": error.message.code, "args": dict(error.message.args)}
+            named = as_json(error.message)
             return {**facts, "tokenizer": {"error": named}}
     return {"died": how}
 

@@ -74,7 +74,7 @@ def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Findin
     dropped = sum(facts["dropped"].values())
     if dropped:
         why = counted(facts["dropped"])
-        args = {"path": path, "rows": rows, "dropped": dropped, "first": facts["first_dropped"], **why}
+        args = {"path": path, "rows": rows, "dropped": dropped, "first": facts["first_dropped"], "reasons": why}
         yield Finding("warning", "rows_dropped", name, args, show(config, path, facts["first_dropped"]))
     for what in ("control", "replacement"):
         if facts[f"{what}_rows"]:

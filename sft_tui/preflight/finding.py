@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from engine.contract.messages import InputError, Message, Value, localized
-from engine.contract.texts import Lang, filled
+from engine.contract.bounds import read_error
+from engine.contract.messages import InputError, Message, with_twins
+from engine.contract.texts import Lang, Phrase, filled, rendered
 from sft_tui.preflight.fix import Action, command_of
 
 Level = Literal["ok", "warning", "error"]
@@ -544,15 +545,14 @@ class Finding:
     def _part(self, part: str, lang: Lang) -> str:
         said = SAID.get(self.code, Said())
         text: str = getattr(said, part)[lang == "zh"]
-        args = {"command": self.command, **localized(self.args, lang)}
+        args = {"command": self.command, **rendered(with_twins(self.args, lang), lang)}
         if text.startswith("{advice"):  # the advice is a text with placeholders of its own
             text = str(args[text.strip("{}")])
         return filled(text, args)
 
     def _message(self) -> Message:
-        code = self.code
-        known: dict[str, Value] = {k: v for k, v in self.args.items() if isinstance(v, str | int | float)}
-        return Message(code, known)
+        known = {name: arg for name, arg in self.args.items() if isinstance(arg, str | int | float | Phrase | tuple)}
+        return Message(self.code, known)
 
 
 # What takes memory and disk space.
@@ -570,8 +570,5 @@ def item(name: str, lang: Lang) -> str:
 
 def of_error(error: InputError | Mapping[str, Any], subject: str = "", actions: tuple[Action, ...] = ()) -> Finding:
     """The finding for an error of the engine."""
-    if isinstance(error, InputError):
-        code, args = error.message.code, dict(error.message.args)
-    else:
-        code, args = str(error["code"]), dict(error["args"])
-    return Finding("error", code, subject or str(args.get("setting", "")), args, actions)
+    message = (error if isinstance(error, InputError) else read_error(error)).message
+    return Finding("error", message.code, subject or str(message.args.get("setting", "")), message.args, actions)

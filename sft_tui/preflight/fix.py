@@ -10,8 +10,7 @@ from typing import Any
 
 from engine.contract.config import setting_of
 from engine.contract.presets import preset
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say
 from sft_tui.options import setting_text
 from sft_tui.starting import options
 from sft_tui.text import safe
@@ -41,7 +40,7 @@ class Set:
         changes = {name: (self.values.get(name, getattr(base, name)), new) for name, new in self.changes.items()}
         pairs = [(name, *pair) for name, pair in changes.items() if pair[0] != pair[1]]
         shown = [f"{name} {_value(name, old, lang)} → {_value(name, new, lang)}" for name, old, new in pairs]
-        return say("fix_set", lang, changes=", ".join(shown)) if shown else say("fix_check", lang)
+        return say("fix.set", lang, changes=", ".join(shown)) if shown else say("fix.check", lang)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Import:
         files, written = (
             [safe(path, 80) for path in paths if path] for paths in (self.files, (self.train, self.valid))
         )
-        return say("fix_import", lang, files=", ".join(files), targets=", ".join(written))
+        return say("fix.import", lang, files=", ".join(files), targets=", ".join(written))
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Open:
 
     def words(self, lang: Lang) -> str:
         """Its description, for a question."""
-        return say("fix_open", lang, run=safe(self.run, 40))
+        return say("fix.open", lang, run=safe(self.run, 40))
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Resume:
 
     def words(self, lang: Lang) -> str:
         """Its description, for a question."""
-        return say("fix_resume", lang, run=safe(self.run, 40))
+        return say("fix.resume", lang, run=safe(self.run, 40))
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ class Start:
 
     def words(self, lang: Lang) -> str:
         """Its description, for a question."""
-        return say("fix_start_fresh" if self.fresh else "fix_start", lang, preset=self.preset)
+        return say("fix.start_fresh" if self.fresh else "fix.start", lang, preset=self.preset)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class Command:
 
     def words(self, lang: Lang) -> str:
         """Its description, for a question."""
-        return say("fix_command", lang, command=safe(shlex.join(self.argv), 200))
+        return say("fix.command", lang, command=safe(shlex.join(self.argv), 200))
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class System:
 
     def words(self, lang: Lang) -> str:
         """Its description, for a question."""
-        return say("fix_command", lang, command=safe(shlex.join(self.argv), 200))
+        return say("fix.command", lang, command=safe(shlex.join(self.argv), 200))
 
 
 Action = Set | Import | Open | Resume | Start | Command | System

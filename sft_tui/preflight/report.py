@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.contract.inputs import FILES
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.missing import DATA_FILES
@@ -43,13 +42,13 @@ def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:
                 if text:
                     yield f"  {' ' * column}  {safe(text)}"
             if finding.command and finding.command not in finding.fix(lang):
-                yield f"  {' ' * column}  {say('command', lang, command=safe(finding.command))}"
+                yield f"  {' ' * column}  {say('app.command', lang, command=safe(finding.command))}"
 
 
 def summary(report: Report, lang: Lang) -> str:
     """The number of findings of each level."""
     counts = {f"{level}s": report.count(level) for level in ("error", "warning", "ok")}
-    return say("preflight_bad" if counts["errors"] else "preflight_good", lang, **counts)
+    return say("app.preflight_bad" if counts["errors"] else "app.preflight_good", lang, **counts)
 
 
 def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from textual.app import App
 
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
+from engine.contract.texts import say
 from sft_tui import starting, story, text
-from sft_tui.locale import say
 from sft_tui.output import echo
 from sft_tui.screen import actions, help_view, terminal
 from sft_tui.screen.background import Background, summary
@@ -153,7 +153,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
             self.open_run(run)
             return
         self._demo_begins = True
-        self.notify_here(say("demo_data", self.options.lang))
+        self.notify_here(say("app.demo_data", self.options.lang))
 
         def done(code: int, printed: str) -> None:
             self.call_from_thread(self._demo_begun, code, printed)
@@ -171,7 +171,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
             self.open_run(run)
         else:
-            self.notify_here(say("ui_begun", self.options.lang, run=text.safe(run, 40)))
+            self.notify_here(say("screen.begun", self.options.lang, run=text.safe(run, 40)))
 
     @property
     def typing(self) -> bool:
@@ -203,7 +203,7 @@ def show(options: Options) -> NoReturn:
     if app.background is not None:
         app.background.end()
     if app.crash:
-        echo(say("ui_crashed", options.lang, path=app.crash), err=True)
+        echo(say("screen.crashed", options.lang, path=app.crash), err=True)
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

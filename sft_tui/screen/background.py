@@ -8,15 +8,21 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
-from engine.contract.texts import Lang
+from engine.contract.texts import LANGS, Lang, language, template
 from sft_tui.child import module_command
-from sft_tui.locale import TEXTS, language
 
 PROGRAM = module_command("sft_tui")
 LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}
 LAST_LINES = 3
-ERROR_STARTS = ("Error: ", *(text.partition("{")[0] for text in TEXTS["error"]))
-NEXT_STARTS = tuple(text.partition("{")[0] for text in TEXTS["import_next"])
+
+
+def _starts(key: str) -> tuple[str, ...]:
+    """What a line of this text begins with, in any language."""
+    return tuple(template(key, lang).partition("{")[0] for lang in LANGS)
+
+
+ERROR_STARTS = ("Error: ", *_starts("app.error"))
+NEXT_STARTS = _starts("import.next")
 PATIENCE = 5.0  # seconds for an ended command to clean up
 MOST_OUTPUT = 64 << 10  # bytes kept of its last output
 Done = Callable[[int, str], None]

@@ -12,9 +12,8 @@ from textual.screen import Screen
 
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import starting, text
-from sft_tui.locale import say
 from sft_tui.screen import actions, bottom, clipboard
 from sft_tui.screen.background import Background
 from sft_tui.screen.bottom import Question
@@ -134,7 +133,7 @@ class CanvasScreen(Screen[None]):
         """The whole screen."""
         lang = self.services.options.lang
         if too_small(width, height):
-            small = say("ui_small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
+            small = say("screen.small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
             return filled([[(part, "warn")] for part in wrap(small, width)], width, height)
         below = self._bottom(width)
         shown = filled(self.view(width, height - 1), width, height - 1)
@@ -318,4 +317,4 @@ class CanvasScreen(Screen[None]):
         """Copies a text, and shows where to."""
         path = clipboard.copy(words, self.services.options.logs, self.app.copy_to_clipboard)
         lang = self.services.options.lang
-        self.show_notice(say("ui_copied", lang, path=path) if path else say("ui_copied_only", lang))
+        self.show_notice(say("screen.copied", lang, path=path) if path else say("screen.copied_only", lang))

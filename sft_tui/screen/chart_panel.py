@@ -2,9 +2,8 @@
 
 import math
 
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui.curves import METRICS
-from sft_tui.locale import say
 from sft_tui.run_state import RunState
 from sft_tui.screen import chart
 from sft_tui.screen.ink import Line, columns, filled, frame
@@ -36,14 +35,14 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
     plot = chart.Plot(buckets, points, first, last, log, view.ink.ascii, metric.noisy, limits)
     body: list[Line] = chart.draw(plot, width - 4, inner)
     if not curve.last:
-        body = [[(say("ui_no_steps", lang), "dim")]]
+        body = [[(say("screen.no_steps", lang), "dim")]]
     elif limits and not any(bucket.known and bucket.high > 0 for bucket in buckets):
-        body = [[(say("ui_zero_throughout", lang), "dim")]]
+        body = [[(say("screen.zero_throughout", lang), "dim")]]
     body = [*filled(body, width - 4, inner), figures(state, lang, width - 4)]
-    note: Line = [(say("ui_log", lang), "accent")] if log else []
+    note: Line = [(say("screen.log", lang), "accent")] if log else []
     if selection.window:
         note = [(f"{first:,}–{last:,} ", "dim"), *note]
-    return frame([(say(f"ui_metric_{selection.metric}", lang), "head")], body, width, height, note)
+    return frame([(say(f"screen.metric_{selection.metric}", lang), "head")], body, width, height, note)
 
 
 def edge(step: int, steps_total: int) -> int:
@@ -62,12 +61,12 @@ def figures(state: RunState, lang: Lang, width: int) -> Line:
     padding = 1 - step.tokens / step.padded_tokens if step.padded_tokens > 0 else 0.0
     rate = state.tokens_per_second
     parts = [
-        (say("ui_train", lang), _short(step.loss, 4), 6),
-        (say("ui_eval", lang), _short(state.evaluation.loss, 4) if state.evaluation else "-", 6),
+        (say("screen.train", lang), _short(step.loss, 4), 6),
+        (say("screen.eval", lang), _short(state.evaluation.loss, 4) if state.evaluation else "-", 6),
         ("lr", f"{step.lr:.1e}", 7),
-        (say("ui_grad", lang), _short(step.grad_norm, 2), 4),
-        (say("ui_rate", lang), f"{rate:,.0f}" if rate < 1e5 else f"{rate / 1e3:,.0f}k", 6),
-        (say("ui_padding", lang), f"{100 * padding:.0f} %", 4),
+        (say("screen.grad", lang), _short(step.grad_norm, 2), 4),
+        (say("screen.rate", lang), f"{rate:,.0f}" if rate < 1e5 else f"{rate / 1e3:,.0f}k", 6),
+        (say("screen.padding", lang), f"{100 * padding:.0f} %", 4),
     ]
     line: Line = []
     for name, value, room in parts:

@@ -1,7 +1,6 @@
 """The page of keys, generated from the table of actions."""
 
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say
 from sft_tui.screen import actions
 from sft_tui.screen.ink import Line, fit, frame, wrap
 
@@ -14,7 +13,7 @@ def draw(scope: str, lang: Lang, width: int, height: int, first: int) -> list[Li
     first = max(0, min(first, len(lines) - (height - 2)))
     more = len(lines) - first - (height - 2)
     note: Line = [(f"↓ {more}", "dim")] if more > 0 else []
-    return frame([(say("ui_help", lang), "head")], lines[first:], width, height, note)
+    return frame([(say("screen.help", lang), "head")], lines[first:], width, height, note)
 
 
 def last_first(scope: str, lang: Lang, width: int, height: int) -> int:
@@ -26,7 +25,7 @@ def _lines(scope: str, lang: Lang, width: int) -> list[Line]:
     lines: list[Line] = []
     order = [scope, *(name for name in actions.SCOPES if name != scope)] if scope in actions.SCOPES else actions.SCOPES
     for name in order:
-        lines.append([(actions.SCOPES[name][lang == "zh"], "head")])
+        lines.append([(say(f"scope.{name}", lang), "head")])
         for action in actions.ACTIONS:
             if action.scope != name:
                 continue

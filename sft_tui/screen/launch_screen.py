@@ -15,8 +15,8 @@ from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.record import RunRecord
+from engine.contract.texts import say
 from sft_tui import data_import, runs, starting, story
-from sft_tui.locale import say
 from sft_tui.options import parse
 from sft_tui.preflight.check import CheckRequest, Report, check
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
@@ -76,11 +76,11 @@ class LaunchScreen(CanvasScreen):
         if name == "start" and state.panel == "presets" and not state.continues_demo:
             return self._errors() if state.report is not None and not state.doing else ""
         if name == "resume" and state.preset not in state.resumable:
-            return say("ui_nothing_to_resume", lang)
+            return say("screen.nothing_to_resume", lang)
         if name == "fix" and not self._ways:
-            return say("ui_no_command" if state.report is not None else "ui_still_checking", lang)
+            return say("screen.no_command" if state.report is not None else "screen.still_checking", lang)
         if name == "reset" and (state.panel != "settings" or list(FIELDS)[state.setting] not in state.values):
-            return say("ui_nothing_to_reset", lang)
+            return say("screen.nothing_to_reset", lang)
         if name == "rehearse":
             return self._no_rehearsal()
         return ""
@@ -88,14 +88,16 @@ class LaunchScreen(CanvasScreen):
     def _errors(self) -> str:
         report = self.state.report
         failed = report is not None and report.exit_code
-        return say("ui_errors", self.services.options.lang, errors=report.count("error")) if report and failed else ""
+        return (
+            say("screen.errors", self.services.options.lang, errors=report.count("error")) if report and failed else ""
+        )
 
     def _no_rehearsal(self) -> str:
         lang, report = self.services.options.lang, self.state.report
         if report is None or self.state.doing:
-            return say("ui_still_checking", lang)
+            return say("screen.still_checking", lang)
         if self.state.task:
-            return say("ui_task_busy", lang, command=safe(self.state.task, 200))
+            return say("screen.task_busy", lang, command=safe(self.state.task, 200))
         return "" if report.may_be_rehearsed else self._errors()
 
     def offered(self, action: actions.Action) -> bool:
@@ -169,7 +171,7 @@ class LaunchScreen(CanvasScreen):
             nonlocal shown_at
             if not worker.is_cancelled and time.monotonic() - shown_at > 1.0:
                 shown_at = time.monotonic()
-                key = "reading" if total else "ui_reading_some"
+                key = "app.reading" if total else "screen.reading_some"
                 words = say(key, options.lang, what=subject(setting, options.lang), done=done, total=total)
                 self.app.call_from_thread(self._show_progress, words)
 
@@ -191,7 +193,7 @@ class LaunchScreen(CanvasScreen):
 
     def _show_partial(self, report: Report) -> None:
         if self.state.report is None:
-            doing = self.state.doing or say("ui_checking", self.services.options.lang)
+            doing = self.state.doing or say("screen.checking", self.services.options.lang)
             self.state = replace(self.state, report=report, doing=doing)
             self._draw_here()
 
@@ -304,17 +306,17 @@ class LaunchScreen(CanvasScreen):
         if len(ways) > 1:
             named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
             choices = [(words, "" if command in words else command) for words, command in named]
-            self.ask(Question(say("ui_ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
+            self.ask(Question(say("screen.ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
         elif must_be_copied(ways[0]):
             self._fix(ways[0])
         else:
-            ask = say("ui_ask_fix", lang, actions=self._words(ways[0]))
+            ask = say("screen.ask_fix", lang, actions=self._words(ways[0]))
             self.ask(Question(ask, lambda key: self._fix(ways[0]) if key == "y" else None))
 
     def _words(self, acts: Sequence[Action]) -> str:
         lang = self.services.options.lang
         first, *more = (action.words(lang) for action in acts)
-        return say("fix_then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
+        return say("fix.then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
 
     def _fix(self, acts: Sequence[Action]) -> None:
         if must_be_copied(acts):
@@ -351,13 +353,13 @@ class LaunchScreen(CanvasScreen):
             self.services.start_run(record)
         else:
             run = self.services.begin(record).record.run
-            self.services.notify_here(say("ui_begun", self.services.options.lang, run=safe(run, 40)))
+            self.services.notify_here(say("screen.begun", self.services.options.lang, run=safe(run, 40)))
 
     def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
         """Runs one of our own commands in the background, one at a time, and then the remaining actions."""
         lang, shown = self.services.options.lang, command_of([action])
         if self.state.task:
-            self.show_notice(say("ui_task_busy", lang, command=safe(self.state.task, 200)), "warn")
+            self.show_notice(say("screen.task_busy", lang, command=safe(self.state.task, 200)), "warn")
             return
 
         def done(code: int, printed: str) -> None:
@@ -371,7 +373,7 @@ class LaunchScreen(CanvasScreen):
         self.state = replace(self.state, task="")
         self.services.background = None
         if task is not None and task.ended:
-            self.show_notice(say("ui_task_ended", lang), "warn")
+            self.show_notice(say("screen.task_ended", lang), "warn")
         elif code:
             self.show_notice(summary(printed), "bad")
             if isinstance(action, Import):
@@ -413,7 +415,7 @@ class LaunchScreen(CanvasScreen):
 
         wanted = getattr(self.state.config, setting)
         self.notice = ("", "")  # the question says the same
-        asked = say(f"ui_ask_{setting}", self.services.options.lang, path=safe(", ".join(action.files), 60))
+        asked = say(f"screen.ask_{setting}", self.services.options.lang, path=safe(", ".join(action.files), 60))
         choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
         chosen = left.index(wanted) if wanted in left else 0
         self.ask(Question(asked, answered, choices=choices, chosen=chosen))

@@ -6,9 +6,8 @@ from typing import Any
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.presets import Preset, presets
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import story
-from sft_tui.locale import say
 from sft_tui.options import setting_text
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
@@ -90,9 +89,9 @@ class PanelLayout:
 
 def draw(view: LaunchView, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly the given lines and columns."""
-    title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("ui_launch", view.lang), "dim")]
+    title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("screen.launch", view.lang), "dim")]
     if view.offer_demo:
-        title = [*title[:2], (say("ui_demo_offer", view.lang), "accent")]
+        title = [*title[:2], (say("screen.demo_offer", view.lang), "accent")]
     at = PanelLayout.of(view.panel, width, height)
     top = side_by_side(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))
     bottom = side_by_side(_settings(view, at.half, at.lower), _meaning(view, width - at.half, at.lower))
@@ -141,7 +140,7 @@ def _title(key: str, panel: str, view: LaunchView) -> Line:
 
 def _presets(view: LaunchView, width: int, height: int) -> list[Line]:
     shown = _shown(_preset_items(view, width - 4, height - 2), list(view.presets).index(view.preset), height - 2)
-    return frame(_title("ui_presets", "presets", view), [line for _, line in shown], width, height)
+    return frame(_title("screen.presets", "presets", view), [line for _, line in shown], width, height)
 
 
 def _preset_items(view: LaunchView, width: int, room: int) -> list[Item]:
@@ -164,14 +163,14 @@ def _preset_lines(view: LaunchView, width: int, most: int) -> list[Item]:
         going = view.resumable.get(name)
         if going is not None:
             percent = 100 * going.step // max(1, going.steps_total)
-            key = "ui_running" if going.alive else "ui_resumable"
+            key = "screen.running" if going.alive else "screen.resumable"
             shown = say(key, view.lang, run=safe(going.run, 24), step=going.step, percent=percent)
             items += [(place, [(f"    {part}", "warn")]) for part in wrap(shown, width - 4)]
     return items
 
 
 def _findings(view: LaunchView, width: int, height: int) -> list[Line]:
-    title = [*_title("ui_ready", "findings", view), (f" {view.preset}", "dim")]
+    title = [*_title("screen.ready", "findings", view), (f" {view.preset}", "dim")]
     shown = _shown(_finding_items(view, width - 4, height - 2), view.finding, height - 2)
     return frame(title, [line for _, line in shown], width, height, _counts(view))
 
@@ -182,12 +181,12 @@ def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
     head: list[Item] = []
     if view.continues_demo:
         key = "runs" if view.demo_runs else view.demo
-        head += [(-1, [(part, "accent")]) for part in wrap(say(f"ui_demo_{key}", lang), width)]
+        head += [(-1, [(part, "accent")]) for part in wrap(say(f"screen.demo_{key}", lang), width)]
     if view.task:
-        words = wrap(f"… {say('ui_task', lang, command=safe(view.task, 200))}", width)
+        words = wrap(f"… {say('screen.task', lang, command=safe(view.task, 200))}", width)
         head += [(-1, [(part, "accent")]) for part in words]
     if view.queued:
-        head.append((-1, [(say("ui_queued", lang), "accent")]))
+        head.append((-1, [(say("screen.queued", lang), "accent")]))
     if view.doing:
         head.append((-1, [(f"… {view.doing}", "dim")]))
     column = min(18, max((columns([(subject(f.subject, lang), "")]) for f in view.findings), default=0))
@@ -222,7 +221,7 @@ def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: boo
     if full:
         lines += [[(" " * indent + part, "dim")] for part in wrap(safe(finding.why(lang), 400), room) if part]
     if finding.command:
-        several = say("ui_ways", lang, count=len(finding.ways)) if len(finding.ways) > 1 else ""
+        several = say("screen.ways", lang, count=len(finding.ways)) if len(finding.ways) > 1 else ""
         shown = wrapped(several + safe(finding.command, 800), room - 2, most if full else 1)
         lines.append([(" " * indent, ""), ("f ", "key"), (shown[0], "accent")])
         lines += [[(" " * (indent + 2) + part, "accent")] for part in shown[1:]]
@@ -233,11 +232,11 @@ def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: boo
 
 def _counts(view: LaunchView) -> Line:
     if view.report is None or view.doing:
-        return [(say("ui_checking", view.lang), "dim")]
+        return [(say("screen.checking", view.lang), "dim")]
     errors, warnings = (sum(one.level == level for one in view.findings) for level in ("error", "warning"))
     if errors:
         return [(f"✗ {errors}  ! {warnings}", "bad")]
-    return [(f"! {warnings}", "warn")] if warnings else [(f"✓ {say('ui_all_good', view.lang)}", "good")]
+    return [(f"! {warnings}", "warn")] if warnings else [(f"✓ {say('screen.all_good', view.lang)}", "good")]
 
 
 def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
@@ -257,12 +256,12 @@ def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
         unit = setting_of(name).unit_in(view.lang)
         if changed:
             line.append(
-                (f"  {say('ui_was', view.lang, bleu=setting_text(name, getattr(base, name), view.lang))}", "dim")
+                (f"  {say('screen.was', view.lang, bleu=setting_text(name, getattr(base, name), view.lang))}", "dim")
             )
         elif unit:
             line.append((f" {unit}", "dim"))
         lines.append(line)
-    return frame(_title("ui_settings", "settings", view), lines, width, height)
+    return frame(_title("screen.settings", "settings", view), lines, width, height)
 
 
 def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
@@ -275,19 +274,21 @@ def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
     batch = config.effective_batch(view.processes)
     steps = (facts.get("data") or {}).get("steps")
     parts = f"{config.batch_size_per_gpu} × {config.gradient_accumulation_steps} × {view.processes}"
-    lines.append([(say("ui_batch", lang, batch=batch, parts=parts), "")])
-    rate = say("ui_peak_rate", lang, peak=f"{config.peak_learn_rate():g}")
+    lines.append([(say("screen.batch", lang, batch=batch, parts=parts), "")])
+    rate = say("screen.peak_rate", lang, peak=f"{config.peak_learn_rate():g}")
     if steps:
-        lines.append([(say("ui_steps", lang, per_epoch=steps["per_epoch"], total=steps["total"]), "")])
+        lines.append([(say("screen.steps", lang, per_epoch=steps["per_epoch"], total=steps["total"]), "")])
     lines.append([(rate, "")])
     if view.report is not None and view.report.prediction is not None:
-        needs = [say("ui_needs_memory", lang, size=size(view.report.prediction.total * view.processes))]
-        needs += [say("ui_needs_disk", lang, size=f.args["need"]) for f in view.findings if f.code == "disk"][:1]
-        times = [say("ui_needs_time", lang, time=f.args["expected"]) for f in view.findings if f.code == "rehearsed"]
-        hint = [say("ui_time_by_h", lang)] if width > 2 * NAME else []
+        needs = [say("screen.needs_memory", lang, size=size(view.report.prediction.total * view.processes))]
+        needs += [say("screen.needs_disk", lang, size=f.args["need"]) for f in view.findings if f.code == "disk"][:1]
+        times = [
+            say("screen.needs_time", lang, time=f.args["expected"]) for f in view.findings if f.code == "rehearsed"
+        ]
+        hint = [say("screen.time_by_h", lang)] if width > 2 * NAME else []
         lines += [[(part, "")] for part in wrap(" · ".join([*needs, *(times or hint)]), width - 4)]
     lines += _lengths(facts, config, width - 4, lang)
-    return frame([(say("ui_meaning", lang), "head")], lines, width, height)
+    return frame([(say("screen.meaning", lang), "head")], lines, width, height)
 
 
 def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang) -> list[Line]:
@@ -296,7 +297,7 @@ def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang
     if not label:
         return []
     counts, edges = label["histogram"]["counts"], label["histogram"]["edges"]
-    name = say("ui_lengths", lang) + " "
+    name = say("screen.lengths", lang) + " "
     while len(counts) > 8 and columns([(name, "")]) + len(counts) + 1 > width:  # one more for the limit
         counts, edges = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)], [*edges[:-1:2], edges[-1]]
     most = max(1, *counts)
@@ -306,5 +307,5 @@ def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang
         if low < config.max_seq_len <= high:
             blocks.append(("▏", "warn"))
         blocks.append((block, "bad" if low >= config.max_seq_len else "chart"))
-    median = say("ui_median", lang, median=label["median"], longest=label["longest"], limit=config.max_seq_len)
+    median = say("screen.median", lang, median=label["median"], longest=label["longest"], limit=config.max_seq_len)
     return [fit(blocks, width), [(median, "dim")]]

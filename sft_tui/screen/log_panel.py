@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from sft_tui.locale import say
+from engine.contract.texts import say
 from sft_tui.log import LogLine
 from sft_tui.screen.ink import Line, fit, frame, wrapped
 from sft_tui.screen.run_contents import RunView, Selection
@@ -18,14 +18,14 @@ ROLES = {"step": "dim", "note": "", "data": "", "warning": "warn", "error": "bad
 def draw(view: RunView, width: int, height: int) -> list[Line]:
     """The newest matching lines in a frame."""
     selection, lang = view.selection, view.lang
-    follows = say("ui_back", lang, lines=selection.log_back) if selection.log_back else say("ui_follow", lang)
+    follows = say("screen.back", lang, lines=selection.log_back) if selection.log_back else say("screen.follow", lang)
     note: Line = [(follows, "accent")]
     if selection.search:
         note = [(f"/{safe(selection.search, 20)} ", "warn"), *note]
     if selection.level != "notes":
-        note = [(say(f"ui_level_{selection.level}", lang) + " ", "warn"), *note]
+        note = [(say(f"screen.level_{selection.level}", lang) + " ", "warn"), *note]
     body = brief(view, width - 4, height - 2)
-    return frame([(say("ui_log_panel", lang), "head")], body, width, height, note)
+    return frame([(say("screen.log_panel", lang), "head")], body, width, height, note)
 
 
 def matching(log: Sequence[LogLine], selection: Selection) -> list[LogLine]:
@@ -40,14 +40,14 @@ def shown_lines(view: RunView) -> list[LogLine]:
     selection, earlier, lang = view.selection, view.earlier, view.lang
     found = matching(view.log, selection)
     if not found and selection.search:
-        found = [_gap(say("ui_no_line", lang, words=safe(selection.search, 40)))]
-    for key, gap in (("ui_gap_steps", earlier.steps), ("ui_gap_lines", earlier.notes)):
+        found = [_gap(say("screen.no_line", lang, words=safe(selection.search, 40)))]
+    for key, gap in (("screen.gap_steps", earlier.steps), ("screen.gap_lines", earlier.notes)):
         if gap.lines and (selection.level == "all" or gap is earlier.notes):
             place = bisect_left(found, gap.before, key=attrgetter("number"))
             words = say(key, lang, count=gap.lines, run=safe(view.run.name, 40))
             found.insert(place, _gap(words, gap.before))
     if earlier.read < 1:
-        found.insert(0, _gap(say("ui_reading_earlier", lang, percent=f"{100 * earlier.read:.0f}"), -(1 << 62)))
+        found.insert(0, _gap(say("screen.reading_earlier", lang, percent=f"{100 * earlier.read:.0f}"), -(1 << 62)))
     return found
 
 

@@ -5,8 +5,7 @@ import math
 from rich.cells import set_cell_size
 
 from engine.contract import events
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import Lang, say
 from sft_tui.screen.ink import Line, bar, columns, filled, fit, frame, spark
 from sft_tui.screen.run_contents import RunView
 from sft_tui.text import safe, size
@@ -30,17 +29,17 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
         lines += [fit(_gpu_line(gpu), room) for gpu in gpus]
     elif view.state.host is not None:
         lines += [_rule([("CPU", "head")], room), _load(view.lang, view.state.host.cpu_percent, room)]
-    return frame([(say("ui_machine", view.lang), "head")], [*lines, *below], width, height)
+    return frame([(say("screen.machine", view.lang), "head")], [*lines, *below], width, height)
 
 
 def brief(view: RunView, width: int, height: int) -> list[Line]:
     """The same in one or two lines: memory with the ranks' memory; the GPUs, or the processor."""
     state, lang = view.state, view.lang
     if state.host is None:
-        return filled([[(say("ui_no_readings", lang), "dim")]], width, height)
+        return filled([[(say("screen.no_readings", lang), "dim")]], width, height)
     first = _host(view, 0)
     for rank, memory in enumerate(state.host.rank_memory[:MOST_RANKS]):
-        part: Line = [(f"  {say('ui_rank', lang)} {rank} ", "dim"), (size(memory), "")]
+        part: Line = [(f"  {say('screen.rank', lang)} {rank} ", "dim"), (size(memory), "")]
         if columns(first) + columns(part) <= width:
             first += part
     second: Line = []
@@ -57,12 +56,12 @@ def _memory(view: RunView, width: int) -> list[Line]:
     """Memory of the machine and of each rank, with trends and the ranks' shares of the machine's memory."""
     host, lang = view.state.host, view.lang
     if host is None:
-        return [[(say("ui_no_readings", lang), "dim")]]
+        return [[(say("screen.no_readings", lang), "dim")]]
     lines = [_host(view, width)]
     for rank, memory in enumerate(host.rank_memory[:MOST_RANKS]):
         past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
         share = f"{100 * memory / host.memory_total:3.0f} %" if host.memory_total > 0 else ""
-        line: Line = [(_label(f"{say('ui_rank', lang)} {rank}"), "dim"), (f"{size(memory):>10} {share:>5} ", "")]
+        line: Line = [(_label(f"{say('screen.rank', lang)} {rank}"), "dim"), (f"{size(memory):>10} {share:>5} ", "")]
         lines.append([*line, (spark(past, min(LONGEST_TREND, max(0, width - columns(line)))), "chart")])
     return lines
 
@@ -75,8 +74,11 @@ def _host(view: RunView, width: int) -> Line:
     tight = host.memory_total > 0 and host.memory_available < 0.1 * host.memory_total
     role = "warn" if tight else ""
     free = ("! " if tight else "") + size(host.memory_available)
-    line: Line = [(_label(say("ui_host", lang)), "dim"), (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role)]
-    end: Line = [(f"  {say('ui_free', lang)} ", "dim"), (free, role)]
+    line: Line = [
+        (_label(say("screen.host", lang)), "dim"),
+        (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role),
+    ]
+    end: Line = [(f"  {say('screen.free', lang)} ", "dim"), (free, role)]
     room = min(LONGEST_TREND, width - columns(line) - columns(end) - 1)
     trend = spark([float(one) for one in view.curves.host], room, float(host.memory_total)) if room >= 4 else ""
     return [*line, *([(f" {trend}", "chart")] if trend else []), *end]
@@ -87,14 +89,14 @@ def _disk(view: RunView) -> list[Line]:
     state, lang = view.state, view.lang
     lines: list[Line] = []
     if state.host is not None:
-        free: Line = [(_label(say("ui_disk", lang)), "dim"), (size(state.host.disk_available), "")]
+        free: Line = [(_label(say("screen.disk", lang)), "dim"), (size(state.host.disk_available), "")]
         lines.append(_processor(view) if state.gpus else free)
     if state.checkpoint is not None:
         point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
-        lines.append([(_label(say("ui_saved", lang)), "dim"), (point, "")])
+        lines.append([(_label(say("screen.saved", lang)), "dim"), (point, "")])
     if state.best is not None:
-        shown = say("ui_best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
-        lines.append([(_label(say("ui_best", lang)), "dim"), (shown, "")])
+        shown = say("screen.best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
+        lines.append([(_label(say("screen.best", lang)), "dim"), (shown, "")])
     return lines
 
 
@@ -102,7 +104,7 @@ def _processor(view: RunView) -> Line:
     host, lang = view.state.host, view.lang
     assert host is not None
     line: Line = [(_label("CPU"), "dim"), (f"{host.cpu_percent:3.0f} %", "")]
-    return [*line, (f"  {say('ui_disk_free', lang)} ", "dim"), (size(host.disk_available), "")]
+    return [*line, (f"  {say('screen.disk_free', lang)} ", "dim"), (size(host.disk_available), "")]
 
 
 def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
@@ -112,7 +114,7 @@ def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
     load = _number(gpu, "utilization")
     used, total = _number(gpu, "memory_used"), _number(gpu, "memory_total")
     share = 100 * used / total if used is not None and total else None
-    memory: Line = [(_label(say("ui_host", lang)), "dim"), *bar((share or 0) / 100, BAR)]
+    memory: Line = [(_label(say("screen.host", lang)), "dim"), *bar((share or 0) / 100, BAR)]
     return [
         _rule(title, width),
         fit([*_load(lang, load, 0), (f"  {_heat(gpu)}  {_power(gpu)}", "")], width),
@@ -128,7 +130,7 @@ def _gpu_line(gpu: events.Gpu, label: int = LABEL, *, limit: bool = True) -> Lin
 
 def _load(lang: Lang, percent: float | None, width: int) -> Line:
     known = percent if percent is not None and math.isfinite(percent) else None
-    line: Line = [(_label(say("ui_load", lang)), "dim"), *bar((known or 0) / 100, BAR), (f" {_percent(known)}", "")]
+    line: Line = [(_label(say("screen.load", lang)), "dim"), *bar((known or 0) / 100, BAR), (f" {_percent(known)}", "")]
     return fit(line, width) if width else line
 
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from textual.events import Key
 
-from engine.contract.texts import Lang
-from sft_tui.locale import say
+from engine.contract.texts import LANGS, Lang, say
 from sft_tui.screen import actions
 from sft_tui.screen.actions import Action
 from sft_tui.screen.base import CanvasScreen
@@ -21,8 +20,10 @@ def found(scope: str, lang: Lang, words: str) -> list[Action]:
     wanted = words.lower().split()
 
     def has(action: Action, word: str) -> bool:
-        names = f"{action.label(lang)} {action.en}".lower()
-        return word in names or word in action.help_zh or f" {word}" in f" {action.help(lang)}".lower()
+        names = (action.label(one).lower() for one in LANGS)
+        helps = (f" {action.help(one)}".lower() for one in LANGS)
+        start = f" {word}" if word.isascii() else word  # Chinese has no spaces between words
+        return any(word in name for name in names) or any(start in one for one in helps)
 
     have = [a for a in actions.of_scope(scope) if a.name != "palette" and all(has(a, word) for word in wanted)]
     return sorted(have, key=lambda action: not all(word in action.label(lang).lower() for word in wanted))
@@ -38,9 +39,9 @@ def draw(listed: Sequence[Action], lang: Lang, cursor: int, width: int, height: 
         line: Line = [("▸ " if here else "  ", "accent"), *fit([(action.label(lang), "select" if here else "")], names)]
         body.append([*line, *fit([(keys, "key")], KEYS), (action.help(lang), "dim")])
     if not body:
-        body = [[(say("ui_nothing_found", lang), "dim")]]
+        body = [[(say("screen.nothing_found", lang), "dim")]]
     first = first_shown(cursor, len(listed), height)
-    return frame([(say("ui_commands", lang), "head")], body[first:], width, height, [(f"{len(listed)}", "dim")])
+    return frame([(say("screen.commands", lang), "head")], body[first:], width, height, [(f"{len(listed)}", "dim")])
 
 
 def first_shown(cursor: int, count: int, height: int) -> int:
@@ -58,7 +59,7 @@ class PaletteScreen(CanvasScreen):
 
     def on_mount(self) -> None:
         """Asks for words."""
-        self.ask(Question(say("ui_find", self.services.options.lang), self._chosen, typed=""))
+        self.ask(Question(say("screen.find", self.services.options.lang), self._chosen, typed=""))
 
     @property
     def _found(self) -> list[Action]:

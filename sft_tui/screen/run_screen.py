@@ -8,10 +8,11 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
+from engine.contract.texts import say
 from sft_tui import event_text, runs, starting, story
 from sft_tui.curves import METRICS
+from sft_tui.event_text import status_name
 from sft_tui.feed import LEVELS, Feed, FeedState
-from sft_tui.locale import say, status_name
 from sft_tui.screen import actions, chart_panel, log_panel, run_view
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
@@ -78,7 +79,7 @@ class RunScreen(CanvasScreen):
             return self.fault or InputError("run_unread", name=self.about).message.text(lang)
         panel = OF_PANEL.get(name, page)
         if page not in (ALL, panel):
-            return say(f"ui_no_{panel}", lang)
+            return say(f"screen.no_{panel}", lang)
         return self._refusal(name, latest.run)
 
     def _refusal(self, name: str, run: runs.Run) -> str:
@@ -143,7 +144,7 @@ class RunScreen(CanvasScreen):
         if self.is_current and self.question is None and time.monotonic() - self.pressed > QUIET_SECONDS:
             self.services.open_run(run)
         else:
-            self.services.notify_here(say("ui_demo_next", self.services.options.lang, run=safe(run, 40)))
+            self.services.notify_here(say("screen.demo_next", self.services.options.lang, run=safe(run, 40)))
 
     def ring(self, status: str) -> None:
         """Rings the bell, and sends a notification to terminals that show them."""
@@ -209,7 +210,9 @@ class RunScreen(CanvasScreen):
 
     def do_search(self) -> None:
         """Asks for the text to search."""
-        self.ask(Question(say("ui_search", self.services.options.lang), self._searched, typed=self.selection.search))
+        self.ask(
+            Question(say("screen.search", self.services.options.lang), self._searched, typed=self.selection.search)
+        )
 
     def _searched(self, words: str) -> None:
         self.selection = replace(self.selection, search=words, log_back=0)
@@ -292,11 +295,11 @@ class RunScreen(CanvasScreen):
 
     def do_stop(self) -> None:
         """Asks whether to save and stop."""
-        self._asking("ui_ask_stop", "stopping", why="stop")
+        self._asking("screen.ask_stop", "app.stopping", why="stop")
 
     def do_now(self) -> None:
         """Asks whether to end without saving."""
-        self._asking("ui_ask_now", "ending", now=True)
+        self._asking("screen.ask_now", "app.ending", now=True)
 
     def do_pause(self) -> None:
         """Asks whether to pause; continues a paused run."""
@@ -304,7 +307,7 @@ class RunScreen(CanvasScreen):
         if not run.alive and run.status == runs.PAUSED:
             self._resume_with({})
             return
-        self._asking("ui_ask_pause", "pausing", why="pause")
+        self._asking("screen.ask_pause", "app.pausing", why="pause")
 
     def do_resume(self) -> None:
         """Resumes a run that ended."""
@@ -319,7 +322,7 @@ class RunScreen(CanvasScreen):
         if run.alive:
             raise InputError("run_running", run=run.name)
         self.services.begin(starting.plan_resume(run.record, {}, fix=fix))
-        self.show_notice(say("ui_going_on", self.services.options.lang, run=safe(run.name, 40)))
+        self.show_notice(say("screen.going_on", self.services.options.lang, run=safe(run.name, 40)))
 
 
 def notification(words: str) -> str:

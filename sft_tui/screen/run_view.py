@@ -5,9 +5,9 @@ from itertools import groupby
 from operator import attrgetter
 
 from engine.contract import events
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import event_text
-from sft_tui.locale import say, status_name
+from sft_tui.event_text import status_name
 from sft_tui.screen import log_panel
 from sft_tui.screen.ink import Line, bar, columns, filled, fit, side_by_side, wrap
 from sft_tui.screen.run_contents import RunView
@@ -47,9 +47,9 @@ def header(view: RunView, width: int) -> list[Line]:
     if run.alive and state.phase.name not in ("training", "starting"):
         title += [(" · ", "dim"), (event_text.phase_line(state.phase, lang), "")]
     if state.step is not None and state.epochs:
-        title += [(" · ", "dim"), (say("bar_epoch", lang, epoch=state.step.epoch, epochs=state.epochs), "")]
+        title += [(" · ", "dim"), (say("app.bar_epoch", lang, epoch=state.step.epoch, epochs=state.epochs), "")]
     if view.reading < 1:
-        title += [(" · ", "dim"), (say("ui_reading", lang, percent=f"{100 * view.reading:.0f}"), "warn")]
+        title += [(" · ", "dim"), (say("screen.reading", lang, percent=f"{100 * view.reading:.0f}"), "warn")]
     room = width - columns(title) - 2
     right = next(text for text in _times(view) if columns([(text, "")]) <= room or not text)
     gap = room + 1 - columns([(right, "")])
@@ -61,7 +61,7 @@ def header(view: RunView, width: int) -> list[Line]:
 
 def _status(view: RunView) -> tuple[str, str]:
     if view.reading < 1 and not view.run.alive:
-        return say("ui_reading_run", view.lang), "dim"
+        return say("screen.reading_run", view.lang), "dim"
     status = view.run.status
     good = status in ("running", "finished", "starting", "finishing")
     role = "good" if good else "warn" if status in ("stopped", "paused", "stopping", "pausing", "orphaned") else "bad"
@@ -72,12 +72,12 @@ def _status(view: RunView) -> tuple[str, str]:
 def _times(view: RunView) -> list[str]:
     """When it began, the time left, and when it will be done, if known; followed by shorter versions."""
     state, lang = view.state, view.lang
-    began = say("ui_started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
+    began = say("screen.started", lang, at=safe(state.began_at[5:16].replace("T", " "), 16)) if state.began_at else ""
     left = event_text.time_left(state, lang) if view.run.alive and state.ended is None else ""
     done = ""
     if left and view.now and state.seconds_left is not None and not state.evaluation_unknown:
         at = time.strftime("%m-%d %H:%M", time.localtime(view.now + state.seconds_left))
-        done = say("ui_done", lang, at=at)
+        done = say("screen.done", lang, at=at)
     choices = ((began, left, done), (left, done), (left,), ())
     return [" · ".join(filter(None, parts)) for parts in choices]
 
@@ -86,13 +86,13 @@ def _bars(view: RunView, width: int) -> list[Line]:
     state, lang = view.state, view.lang
     step, plan, phase = state.step, state.plan, state.phase
     done, total = (step.step, step.steps_total) if step else (0, plan.steps_total if plan else 0)
-    parts = [(say("bar_run", lang), done, total)]
+    parts = [(say("app.bar_run", lang), done, total)]
     if phase.name not in ("training", "starting", "saving") and phase.total:
         parts.insert(0, (event_text.phase_name(phase.name, lang), phase.done, phase.total))
     elif step is not None and plan is not None and plan.steps_per_epoch:
         within = step.step - (step.epoch - 1) * plan.steps_per_epoch
         length = min(plan.steps_per_epoch, total - (step.epoch - 1) * plan.steps_per_epoch)
-        parts.insert(0, (say("ui_epoch", lang), within, length))
+        parts.insert(0, (say("screen.epoch", lang), within, length))
     each = (width - 1) // len(parts)
     line: Line = [(" ", "")]
     for name, now, whole in parts:
@@ -112,7 +112,7 @@ def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
         lines += [[(f" {part}", "")] for part in wrap(fix, width - 2)[:3]]
     if end.apply:
         shown = ", ".join(f"{safe(name, 40)} = {safe(str(value), 40)}" for name, value in end.apply.items())
-        lines.append([(" f ", "key"), (say("ui_apply", lang, settings=shown), "")])
+        lines.append([(" f ", "key"), (say("screen.apply", lang, settings=shown), "")])
     short = [(k, v) for k, v in end.evidence.items() if "\n" not in v.strip() and not k.startswith("peak_")]
     if short and end.exit_code:
         evidence = " · ".join(f"{safe(name, 40)} {safe(value, 80)}" for name, value in short[:4])

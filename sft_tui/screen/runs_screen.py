@@ -9,11 +9,10 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui import removal, runs, starting
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
-from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import actions, runs_view
 from sft_tui.screen.base import CanvasScreen
@@ -89,7 +88,7 @@ class RunsScreen(CanvasScreen):
         except InputError as error:
             return error.message.text(lang)
         if name == "mark" and self._is_full:
-            return say("ui_compare_few", lang, most=len(runs_view.STYLES))
+            return say("screen.compare_few", lang, most=len(runs_view.STYLES))
         message = starting.why_not_resumable(self._here) if name == "resume" else None
         return message.text(lang) if message is not None else ""
 
@@ -145,7 +144,7 @@ class RunsScreen(CanvasScreen):
         run = self._here
         lang, going = self.services.options.lang, removal.of(run)
         places = ", ".join(safe(str(path), 60) for path, _ in going)
-        words = say("ui_ask_delete", lang, places=places, size=size(sum(count for _, count in going)))
+        words = say("screen.ask_delete", lang, places=places, size=size(sum(count for _, count in going)))
 
         def answered(key: str) -> None:
             if key != "y":
@@ -158,7 +157,7 @@ class RunsScreen(CanvasScreen):
             others = [one for one in self.state.runs if one.name != run.name]
             self.state = replace(self.state, runs=others, marked=self.state.marked - {run.name})
             self.move(0)
-            self.show_notice(say("ui_deleted", lang, run=safe(run.name, 40)) + _leftovers(left, lang))
+            self.show_notice(say("screen.deleted", lang, run=safe(run.name, 40)) + _leftovers(left, lang))
 
         self.ask(Question(words, answered))
 
@@ -167,4 +166,4 @@ def _leftovers(left: list[Path], lang: Lang) -> str:
     """What a deletion left because the run did not write it; empty if nothing was left."""
     named = ", ".join(safe(str(path), 60) for path in left[:MOST_NAMED])
     more = f", … ({len(left)})" if len(left) > MOST_NAMED else ""
-    return " " + say("ui_delete_left", lang, places=named + more) if left else ""
+    return " " + say("screen.delete_left", lang, places=named + more) if left else ""

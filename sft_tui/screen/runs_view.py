@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.config import FIELDS, setting_of
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui.curves import Curves
 from sft_tui.listing import COLUMNS, best_bleu, cells, eval_loss
-from sft_tui.locale import say
 from sft_tui.runs import Run
 from sft_tui.screen import chart
 from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side, wrap
@@ -80,9 +79,9 @@ def run_at(view: RunsView, width: int, height: int, y: int) -> int:
 def _list(view: RunsView, width: int, height: int) -> list[Line]:
     lang = view.lang
     if not view.runs:
-        body: list[Line] = [[(say("ui_no_runs", lang), "dim")]]
-        return frame([(say("ui_runs", lang), "head")], body, width, height)
-    rows = [[say(f"column_{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in view.runs)]
+        body: list[Line] = [[(say("screen.no_runs", lang), "dim")]]
+        return frame([(say("screen.runs", lang), "head")], body, width, height)
+    rows = [[say(f"column.{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in view.runs)]
     widths = [max(columns([(row[place], "")]) for row in rows) for place in range(len(COLUMNS))]
     widths = _fitting(widths, width - 4 - len("▸1 "))
     body = [fit(_row(rows[0], widths, "dim", (" ", ""), " "), width - 4)]
@@ -94,7 +93,7 @@ def _list(view: RunsView, width: int, height: int) -> list[Line]:
         number = compared.index(name) if name in compared else -1
         mark: Span = (str(number + 1), STYLES[number]) if number >= 0 else (" ", "")
         body.append(fit(_row(rows[place + 1], widths, "select" if here else "", mark, "▸" if here else " "), width - 4))
-    return frame([(say("ui_runs", lang), "head")], body, width, height, [(f"{len(view.runs)}", "dim")])
+    return frame([(say("screen.runs", lang), "head")], body, width, height, [(f"{len(view.runs)}", "dim")])
 
 
 def _row(row: Sequence[str], widths: Sequence[int], role: str, mark: Span, cursor: str) -> Line:
@@ -121,12 +120,12 @@ def _details(view: RunsView, width: int) -> list[Line]:
     """The run under the cursor: when it began, how it ended and what to do, and its folder."""
     run, lang = view.runs[view.cursor], view.lang
     end = run.state.ended if not run.alive else None
-    parts = [(say("column_started", lang), safe(run.state.began_at[:16].replace("T", " ")) or "-", "")]
+    parts = [(say("column.started", lang), safe(run.state.began_at[:16].replace("T", " ")) or "-", "")]
     if end is not None:
-        parts.append((say("column_ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
+        parts.append((say("column.ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
         parts += [("", words, "dim") for words in [safe(end.message.fix(lang), 600)] if words]
-    parts += [(say("ui_folder", lang), safe(str(run.run_dir.path.absolute()), 400), "")]
-    parts += [(say("ui_model_folder", lang), safe(str((run.output or run.record.output).path), 400), "")]
+    parts += [(say("screen.folder", lang), safe(str(run.run_dir.path.absolute()), 400), "")]
+    parts += [(say("screen.model_folder", lang), safe(str((run.output or run.record.output).path), 400), "")]
     indent = max(columns([(label, "")]) for label, _, _ in parts) + 2
     body: list[Line] = []
     for label, words, role in parts:
@@ -149,7 +148,7 @@ def _overlaid(view: RunsView, compared: Sequence[Run], width: int, height: int) 
                 )
             )
     body = chart.overlay(plots, STYLES, width - 4, height - 2)
-    return frame([(say("ui_metric_loss", view.lang), "head")], body, width, height)
+    return frame([(say("screen.metric_loss", view.lang), "head")], body, width, height)
 
 
 def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:
@@ -167,8 +166,8 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
     titles = [f"{place + 1} {_end_of(safe(run.name, 60), column - 3)}" for place, run in enumerate(compared)]
     body = [
         line(("", ""), titles, STYLES[: len(compared)]),
-        line((say("compared_best", lang), "head"), [best_bleu(run) for run in compared], ["head"] * len(compared)),
-        line((say("compared_eval", lang), "head"), [eval_loss(run) for run in compared], ["head"] * len(compared)),
+        line((say("app.compared_best", lang), "head"), [best_bleu(run) for run in compared], ["head"] * len(compared)),
+        line((say("app.compared_eval", lang), "head"), [eval_loss(run) for run in compared], ["head"] * len(compared)),
     ]
     same: list[Line] = []
     for name, values in _settings(compared).items():
@@ -179,9 +178,9 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
             body.append(line((safe(name, 60), ""), shown, [""] * len(compared), "! "))
     count = len(body) - 3
     if not count:
-        body.append([(say("ui_same_settings", lang), "dim")])
+        body.append([(say("screen.same_settings", lang), "dim")])
     note: Line = [(f"! {count}", "warn")] if count else []
-    return frame([(say("ui_differences", lang), "head")], [*body, *same], width, height, note)
+    return frame([(say("screen.differences", lang), "head")], [*body, *same], width, height, note)
 
 
 def _settings(compared: Sequence[Run]) -> dict[str, list[Any]]:

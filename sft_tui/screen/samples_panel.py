@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sft_tui.locale import say
+from engine.contract.texts import say
 from sft_tui.screen.ink import Line, columns, frame, wrapped
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe
@@ -13,26 +13,26 @@ MOST_LINES = 6  # for one text if the panel fills the screen
 def draw(view: RunView, width: int, height: int) -> list[Line]:
     """Predictions of the last evaluation, next to those of the previous one."""
     state, lang = view.state, view.lang
-    title: Line = [(say("ui_samples", lang), "head")]
+    title: Line = [(say("screen.samples", lang), "head")]
     if state.evaluation is not None:
         title += [(" · ", "dim"), (f"BLEU {state.evaluation.bleu:.2f}", "accent")]
         before = [one for one in view.curves.evaluations if one[0] < state.evaluation.step]
         if before:
-            title += [(" " + say("ui_was", lang, bleu=f"{before[-1][2]:.2f}"), "dim")]
+            title += [(" " + say("screen.was", lang, bleu=f"{before[-1][2]:.2f}"), "dim")]
     body: list[Line] = []
     earlier = {one.row: one for one in state.samples_before}
     alone, count = view.selection.page == "samples", len(state.samples)
     for sample in state.samples[min(view.selection.sample, count - 1) if count else 0 :]:
-        parts = [("ui_prompt", sample.prompt, "dim"), ("ui_reference", sample.reference, "dim")]
+        parts = [("screen.prompt", sample.prompt, "dim"), ("screen.reference", sample.reference, "dim")]
         if sample.row in earlier:
-            parts.append(("ui_before", earlier[sample.row].prediction, ""))
-        parts.append(("ui_after", sample.prediction, "head"))
+            parts.append(("screen.before", earlier[sample.row].prediction, ""))
+        parts.append(("screen.after", sample.prediction, "head"))
         for key, words, role in parts:
             most = MOST_LINES if alone else 2
             body += _labelled(say(key, lang), safe(words.strip(), 2000) or "-", role, width - 4, most)
         body.append([])
     if not body:
-        body = [[(say("ui_no_samples", lang), "dim")]]
+        body = [[(say("screen.no_samples", lang), "dim")]]
     moved = alone or view.selection.sample
     note: Line = [(f"{min(view.selection.sample, count - 1) + 1}/{count}", "dim")] if moved and count else []
     return frame(title, body, width, height, note)

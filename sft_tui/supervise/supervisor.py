@@ -24,8 +24,8 @@ from engine.contract.processes import AttemptProcesses, ProcessId, write_process
 from engine.contract.rundir import RunDir
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, next_attempt
+from engine.contract.texts import language
 from sft_tui.history import Follower
-from sft_tui.locale import language
 from sft_tui.machine.host import SAMPLE_SECONDS, Readings, oom_kills
 from sft_tui.output import echo
 from sft_tui.plain_log import PlainLog, complete

@@ -14,15 +14,17 @@ from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
+from sft_tui.event_text import status_name
 from sft_tui.listing import print_output, status_line, table
-from sft_tui.locale import STATUS_ZH, status_name
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
+from tests.catalogues import TEXTS
 
 from .conftest import EVAL, PLAN, STARTED, step
 
 Put = Callable[..., Record]
+STATES = [key.removeprefix("status.") for key in TEXTS["en"] if key.startswith("status.")]
 HOSTILE = "\x1b]52;c;aGk=\x07[/x]\u202e"
 STOPPED = events.RunEnded(
     "stopped", 0, Message.of("ended_stopped", step=51, steps_total=100, checkpoint="c", resume_option="go on")
@@ -84,10 +86,10 @@ def test_the_table_has_the_evaluations_loss_and_the_best_score(run: Run) -> None
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("reason", [reason for reason in STATUS_ZH if not reason.endswith("ing")])
+@pytest.mark.parametrize("reason", [reason for reason in STATES if not reason.endswith("ing")])
 def test_the_end_is_in_the_readers_language(run: Run, reason: str, lang: Lang) -> None:
     line = status_line(ended(run, dataclasses.replace(STOPPED, reason=reason)), lang)
-    assert line.startswith(f"sft-small-1 {STATUS_ZH[reason] if lang == 'zh' else reason.replace('_', ' ')} · ")
+    assert line.startswith(f"sft-small-1 {say(f'status.{reason}', lang)} · ")
     assert "\n" not in line
 
 
@@ -136,5 +138,5 @@ def test_every_end_status_has_a_chinese_name() -> None:
     source = (Path(events.__file__).parent / "certificate.py").read_text()
     reasons = {"finished", "stopped", "paused", "orphaned", "terminated", "refused", "busy", "diverged"}
     reasons |= {word for word in ("failed", "out_of_memory", "killed", "hung", "machine_restarted") if word in source}
-    assert reasons <= set(STATUS_ZH)
+    assert reasons <= set(STATES)
     assert status_name("out_of_memory", "en") == "out of memory"

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Value
 from engine.contract.reasons import counted
 from engine.data import journal
 from engine.data.importing.charset import require_encoding
@@ -113,9 +113,10 @@ def _imported(request: ImportRequest, account: Account, sources: list[Path], row
     if account.files and not account.records:
         raise InputError("rows_none", path=", ".join(file.path for file in account.files))
     if not counts["rows"]:
-        why = counted(account.refused.counts())
+        reasons = counted(account.refused.counts())
         path, shapes = ", ".join(request.files), ", ".join(shape_names())
-        raise InputError(f"import_nothing{_remedy(account)}", path=path, records=account.records, shapes=shapes, **why)
+        about: dict[str, Value] = {"path": path, "records": account.records, "shapes": shapes, "reasons": reasons}
+        raise InputError(f"import_nothing{_remedy(account)}", **about)
     written, unfilled = dict.fromkeys(PARTS, ""), dict[str, str]()
     for target in targets:
         (written if counts[f"{target.part}_rows"] else unfilled)[target.part] = target.given

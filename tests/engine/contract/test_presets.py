@@ -195,8 +195,8 @@ def test_a_preset_can_be_run_from_any_file(here: Path) -> None:
 @pytest.mark.parametrize("name", built_in())
 def test_a_preset_shown_as_toml_reads_back_as_itself(name: str, here: Path) -> None:
     chosen = preset(name)
-    write(here / "presets", "copy", to_toml(chosen.parent or "sft-small", chosen.changes(), chosen.help))
-    assert (preset("copy").config, preset("copy").help) == (chosen.config, chosen.help)
+    write(here / "presets", "copy", to_toml(chosen.parent or "sft-small", chosen.changes(), chosen.summary()))
+    assert (preset("copy").config, preset("copy").help) == (chosen.config, chosen.summary())
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,36 @@
 """Every language has the same texts, with the same arguments, and a program knows an outdated catalogue."""
 
+import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
 from engine.contract import texts
-from engine.contract.texts import LANGS, Lang, compile_catalogues, fault, filled, named, say, sources, template
+from engine.contract.messages import Message
+from engine.contract.texts import (
+    LANGS,
+    Lang,
+    compile_catalogues,
+    fault,
+    filled,
+    language,
+    named,
+    say,
+    sources,
+    template,
+)
+from sft_tui.preflight.finding import SAID, Finding
+from sft_tui.text import safe
 from tests.catalogues import TEXTS, placeholders
 
-ROOT = Path(texts.__file__).parents[2]
+# Only said where there are several.
+NEVER_ONE = {
+    "message.world_mismatch.what", "message.launched_alone.what", "message.launched_alone.fix",
+    "message.attempts_spent.what", "message.trainable.what", "screen.compare_few",
+    "processes_over_gpus", "processes_over_cores", "model",
+}  # fmt: skip
 
 
 # --- the catalogues
@@ -53,6 +73,54 @@ def test_what_no_catalogue_has_keeps_its_name(lang: Lang) -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0 losses"), (1, "1 loss"), ("1", "1 loss"), (21, "21 losses")])
 def test_a_word_follows_the_number_before_it(count: int | str, text: str) -> None:
     assert filled("{count} loss(es)", {"count": count}) == text
+
+
+# --- choosing the language
+
+
+@pytest.mark.parametrize(
+    ("env", "lang"),
+    [
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LC_MESSAGES": "zh_TW", "LANG": "en_US"}, "zh"),
+        ({"LANG": "de_DE"}, "en"),
+        ({}, "en"),
+    ],
+)
+def test_the_locale_chooses_the_language(env: dict[str, str], lang: Lang) -> None:
+    assert language(env) == lang
+
+
+# --- one and many
+
+
+def test_one_is_not_a_plural() -> None:
+    things = (
+        "attempt|check|conversation|core|error|event|GPU|line|loss|process|prompt|record|row|step|text|token|turn|"
+        "warning|answer|position|parameter"
+    )
+    plural = re.compile(rf"\b1 (?:(?!has)[a-z-]+ )?(?:{things})e?s\b|\(e?s\)")
+    english = [*TEXTS["en"].items(), *((code, text) for code, said in SAID.items() for text, _ in said)]
+    said = [filled(text, defaultdict(lambda: 1)) for key, text in english if key not in NEVER_ONE]
+    assert [text for text in said if plural.search(text)] == []
+
+
+@pytest.mark.parametrize(("rows", "counted"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1234, "1,234 rows")])
+def test_counts_are_formatted_the_same_everywhere(rows: int, counted: str) -> None:
+    assert f"{counted} written to" in say("import.written", "en", rows=rows, path="t.parquet")
+    assert (
+        f"on {counted.replace(',', '')} of"
+        in Message.of("ended_tested", model="m", rows=rows, path="t", loss=1, bleu=1).what()
+    )
+    assert (
+        f"{counted}, less"
+        in Finding("warning", "rows_few", "train_file", {"path": "t", "rows": rows, "batch": 8}).what()
+    )
+
+
+def test_a_name_that_looks_like_a_count_is_unchanged() -> None:
+    assert say("import.written", "en", rows=1, path=safe("2 file(s).parquet")) == "1 row written to 2 file(s).parquet"
 
 
 # --- compiling them

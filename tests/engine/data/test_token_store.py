@@ -137,7 +137,7 @@ def test_a_row_without_text_is_left_out_with_its_reason(
     (notice,) = store.notices(Path("data/x.parquet"))
     assert notice.code == "rows_dropped"
     told = {"path": "data/x.parquet", "rows": 3, "dropped": 1, "first": 1}
-    assert notice.args == {**told, **counted({reason.replace("prompt", column): 1})}
+    assert notice.args == {**told, "reasons": counted({reason.replace("prompt", column): 1})}
 
 
 def test_each_reason_is_counted(write: Any, store_of: Any) -> None:

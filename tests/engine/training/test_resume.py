@@ -191,7 +191,7 @@ def test_with_other_threads_a_resume_is_proved_within_rounding(run_here: "Runner
     assert (run.code, run.ended.reason) == (0, "finished")
     (message,) = said(run).values()
     assert message.code == "resume_proved_within"
-    assert 0 < float(message.args["worst"]) < TOLERANCE["cpu"]
+    assert 0 < float(str(message.args["worst"])) < TOLERANCE["cpu"]
     assert "threads 7 -> 1" in message.text()
 
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from engine.contract import events
 from engine.contract.rundir import RunDir
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui.listing import COLUMNS
-from sft_tui.locale import say
 from sft_tui.log import Earlier, Gap, LogLine
 from sft_tui.screen import chart_panel, help_view, launch_view, log_panel, run_view, runs_view, samples_panel
 from sft_tui.screen.ink import Ink, Line, columns
@@ -448,7 +447,7 @@ def test_a_list_of_runs_shows_only_whole_columns(lang: Lang, width: int, shown: 
     view = runs_screen(lang)
     long = dataclasses.replace(view.runs[0], run_dir=RunDir(Path("logs") / ("sft-small-" + "long" * 12)))
     head, *rows = plain(runs_view.draw(view, width, 30)).splitlines()[1:4]
-    titles = [say(f"column_{column}", lang) for column in COLUMNS]
+    titles = [say(f"column.{column}", lang) for column in COLUMNS]
     assert [title in head for title in titles] == [place < shown for place in range(len(titles))]
     assert "…" not in "".join([head, *rows]) or shown == 8
     longer = plain(runs_view.draw(dataclasses.replace(view, runs=[long], cursor=0), width, 30)).splitlines()[2]
