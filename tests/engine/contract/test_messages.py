@@ -31,7 +31,7 @@ PASSED_ON = {
     "message.code",
     "near",
     "code",
-    "said['code']",
+    "self.code",
     "_text(given.get('code'))",
 }
 CODES_OF = {

@@ -149,9 +149,9 @@ def test_each_reason_is_counted(write: Any, store_of: Any) -> None:
     )
     (notice,) = store.notices(Path("x"))
     assert notice.args["dropped"] == 6
-    assert notice.args["reasons"] == (
-        "prompt is empty: 2, prompt is not UTF-8: 1, prompt is null: 1, response is empty: 1, response is null: 1"
-    )
+    assert (
+        "(prompt is empty: 2, prompt is not UTF-8: 1, prompt is null: 1, response is empty: 1, response is null: 1)"
+    ) in notice.what()
     assert store.rows.tolist() == [3]
 
 
@@ -214,7 +214,7 @@ def test_text_is_read_from_every_text_column_type(
     store = store_of(write(prompt=pa.array(texts).cast(kind), response=pa.array(texts)))
     kept = ["你好", "谢谢", "你好"]
     assert contents(store) == directly(tokenizer, kept, kept)
-    assert store.notices(Path("x"))[0].args["reasons"] == "prompt is null: 1"
+    assert store.notices(Path("x"))[0].what().count("(prompt is null: 1)") == 1
 
 
 @pytest.mark.parametrize("kind", KINDS[:-1], ids=str)  # the last kind pyarrow itself does not read then
@@ -227,7 +227,7 @@ def test_invalid_utf8_is_left_out_of_every_column_type(write: Any, store_of: Any
         column = pa.array([b"hello", b"\xff", None], raw).view(kind)
     store = store_of(write(prompt=column, response=["x", "y", "z"]))
     assert store.rows.tolist() == [0]
-    assert store.notices(Path("x"))[0].args["reasons"] == "prompt is not UTF-8: 1, prompt is null: 1"
+    assert store.notices(Path("x"))[0].what().count("(prompt is not UTF-8: 1, prompt is null: 1)") == 1
 
 
 def test_columns_may_have_other_names(write: Any, store_of: Any, tokenizer: PreTrainedTokenizerBase) -> None:
