@@ -5,11 +5,11 @@ import hashlib
 import json
 from typing import Any
 
+from engine.contract.bounds import as_json, read_as
 from engine.contract.durable import read_json, write_json
 from engine.contract.events import Record, without_non_finite
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, Place
-from sft_tui import run_state
 from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
 
@@ -48,7 +48,7 @@ class Follower:
 
     def save(self) -> None:
         """Writes the snapshot; a failure to write it is ignored."""
-        parts = {"state": run_state.to_json(self.state), "curves": self.curves.to_json()}
+        parts = {"state": as_json(self.state), "curves": self.curves.to_json()}
         value = without_non_finite({"version": VERSION, "place": self._reader.place.to_json(), **parts})
         with contextlib.suppress(OSError):
             write_json(self._run_dir.snapshot, {"sha256": _sha256(value), **value}, durable=False, compact=True)
@@ -68,7 +68,7 @@ def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
     try:
         if value.pop("sha256", "") != _sha256(value) or value["version"] != VERSION:
             raise ValueError("not a snapshot of this version")
-        return run_state.from_json(value["state"]), Curves.from_json(value["curves"]), Place.from_json(value["place"])
+        return read_as(RunState, value["state"]), Curves.from_json(value["curves"]), Place.from_json(value["place"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return RunState(), Curves(), Place()
 

@@ -1,13 +1,12 @@
 """The state of a run: a pure function from its events to one frozen state, shared by every view."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.contract import events
-from engine.contract.bounds import Attempt, Count, Name, Seconds, read_as
-from engine.contract.events import Event, Record, event_to_json
+from engine.contract.bounds import Attempt, Count, Name, Seconds
+from engine.contract.events import Event, Record
 
 MOST_GPUS, MOST_SAMPLES = 64, 64
 EVALUATING = ("evaluating", "generating", "publishing")
@@ -207,21 +206,3 @@ REDUCERS: dict[type[Event], Callable[[RunState, Any], RunState]] = {
     events.Warning: _unchanged,
     events.RunEnded: _ended,
 }
-
-
-def to_json(state: RunState) -> dict[str, Any]:
-    """The state as plain values, for a snapshot."""
-    values = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-    values["pace"] = dataclasses.asdict(state.pace)
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return event_to_json(value) if isinstance(value, Event) else value
-
-
-def from_json(values: Any) -> RunState:
-    """What `to_json` gave; raises TypeError, ValueError or OverflowError where a value does not fit."""
-    return read_as(RunState, values)

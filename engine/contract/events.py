@@ -28,11 +28,19 @@ Settings = Annotated[dict[str, Any], require_values]
 ExitCode = Annotated[int, Between(-255, 255)]
 
 
+EVENT_TYPES: dict[str, type["Event"]] = {}  # every kind of event, as its class declares it
+
+
 @dataclass(frozen=True)
 class Event:
     """What happened; `kind` names it on the wire."""
 
     kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        """Adds the class to the kinds that are read."""
+        if cls.kind:
+            EVENT_TYPES[cls.kind] = cls
 
 
 @dataclass(frozen=True)
@@ -259,20 +267,10 @@ class RunEnded(Event):
 
 @dataclass(frozen=True)
 class Unknown(Event):
-    """An event of a kind or shape unknown to this version."""
+    """An event of a kind or shape unknown to this version; its kind is its `name`."""
 
-    kind: ClassVar[str] = "unknown"
     name: str
     fields: dict[str, Any]
-
-
-EVENT_TYPES: dict[str, type[Event]] = {
-    kind.kind: kind
-    for kind in (
-        RunStarted, Plan, Phase, Step, Eval, Sample, Checkpoint, Rehearsed, Host, Gpu, Heartbeat, RankFailed, Notice,
-        Warning, RunEnded,
-    )
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -313,11 +311,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
     """The fields of an event and its `kind`, as plain values; NaN and infinities are left unchanged."""
     if isinstance(event, Unknown):
         return {"kind": event.name, **event.fields}
-    fields = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-    for name, value in fields.items():
-        if isinstance(value, Message):
-            fields[name] = as_json(value)
-    return {"kind": event.kind, **fields}
+    return {"kind": event.kind, **as_json(event)}
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from engine.contract import events
+from engine.contract.bounds import as_json, read_as
 from engine.contract.events import Record
 from engine.contract.messages import Message
-from sft_tui.run_state import RunState, from_json, reduce, to_json
+from sft_tui.run_state import RunState, reduce
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
 
@@ -68,11 +69,11 @@ def test_a_state_is_written_and_read_back(record: Put) -> None:
     ended = events.RunEnded("failed", 1, Message.of("ended_failed", rank=1), {"a": "b"}, {"learn_rate": 0.5})
     story = (STARTED, PLAN, TRAINING, step(1, loss=float("nan")), SAVED, EVAL, ended)
     state = told(*(record(event) for event in story))
-    again = from_json(json.loads(json.dumps(to_json(state))))
+    again = read_as(RunState, json.loads(json.dumps(as_json(state))))
     assert again.step is not None
     assert math.isnan(again.step.loss)
     finite = dataclasses.replace(state, step=None)
-    assert to_json(dataclasses.replace(again, step=None)) == to_json(finite)
+    assert as_json(dataclasses.replace(again, step=None)) == as_json(finite)
 
 
 def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:
