@@ -166,28 +166,22 @@ def why_not_resumable(run: Run) -> Message | None:
     return None if run.record.config.get("export_state_dict") else why_nothing_to_do(replace(run.record, resume=True))
 
 
-def is_finished(record: RunRecord) -> bool:
-    """Whether a run has completed its epochs, and no more are asked for now."""
-    owner = record.output.owner()
-    more = "epochs" in record.accepted and record.config["epochs"] > owner.config.get("epochs", 0)
-    return owner.finished and not more
-
-
 def why_nothing_to_do(record: RunRecord) -> Message | None:
     """The message for a resume with nothing to do because the run is finished; None if there is something to do.
 
     A finished run may still be exported; raises InputError if the export's path holds a file that is not ours.
     """
-    if not (record.resume and is_finished(record)):
+    output = record.output
+    owner = output.owner()
+    if not (record.resume and record.is_finished(owner)):
         return None
-    target, output = Path(str(record.config.get("export_state_dict", ""))), record.output
+    target = Path(str(record.config.get("export_state_dict", "")))
     if target.name and exports.is_due(target, output):
         if not exports.may_be_written(target, output):
             raise InputError("export_kept", path=str(target), best=str(output.best))
         return None
-    steps = record.output.owner().steps_total
     options = {"resume_option": f"sft-tui resume {record.run}", "fresh_option": record.fresh_option}
-    return Message.of("resume_finished", run=record.run, steps_total=steps, **options)
+    return Message.of("resume_finished", run=record.run, steps_total=owner.steps_total, **options)
 
 
 def fix_of(run: Run) -> dict[str, Any]:

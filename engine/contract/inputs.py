@@ -15,6 +15,9 @@ FILES = {
     "pretrained_model": ("pretrained model", "预训练模型"),
 }
 
+# Columns of the files that an import writes, and of a run that names no others.
+USUAL_COLUMNS = {"prompt_column": RunConfig.prompt_column, "response_column": RunConfig.response_column}
+
 # Files that mark a tokenizer's folder for transformers; those of SentencePiece have several names.
 T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # their tokenizers are built like T5's
 PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.model", "sentencepiece.bpe.model", "spm.model")

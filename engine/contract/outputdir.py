@@ -92,6 +92,11 @@ class OutputDir:
         """The number of processes that made the newest checkpoint; 0 if unknown."""
         return self.newest_manifest().world_size
 
+    def unfinished(self) -> tuple[Owner, int] | None:
+        """The interrupted run here that can resume, and the step of its newest checkpoint; None if there is none."""
+        owner, steps = self.owner(), self.checkpoint_steps()
+        return (owner, steps[0]) if owner.known and steps and not owner.finished else None
+
     def newest_manifest(self) -> Manifest:
         """What the newest checkpoint says about itself, unverified; an empty Manifest if there is none."""
         steps = self.checkpoint_steps()
@@ -197,13 +202,14 @@ def _size(path: Path) -> int:
 
 def refuse_unfinished(output: OutputDir, *, resume_option: str, fresh_option: str) -> None:
     """Raises InputError if `output` holds an interrupted run that could resume, so that it is not lost unnoticed."""
-    owner, steps = output.owner(), output.checkpoint_steps()
-    if owner.known and steps and not owner.finished:
+    found = output.unfinished()
+    if found is not None:
+        owner, step = found
         raise InputError(
             "unfinished_run",
             path=str(output.path),
             run=owner.run,
-            step=steps[0],
+            step=step,
             steps_total=str(owner.steps_total),
             resume_option=resume_option,
             fresh_option=fresh_option,

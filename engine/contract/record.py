@@ -9,7 +9,7 @@ from engine.contract import config as settings
 from engine.contract.bounds import Between, Count
 from engine.contract.config import RunConfig
 from engine.contract.outputdir import OutputDir
-from engine.contract.owner import Id
+from engine.contract.owner import Id, Owner
 from engine.contract.project import Project
 
 
@@ -49,6 +49,11 @@ class RunRecord:
     def run_config(self) -> RunConfig:
         """The settings; raises InputError if one is out of range."""
         return settings.from_json(self.config)
+
+    def is_finished(self, owner: Owner) -> bool:
+        """Whether the run that owns the output folder completed its epochs, and no more are requested now."""
+        more = "epochs" in self.accepted and self.config.get("epochs", 0) > owner.config.get("epochs", 0)
+        return owner.finished and not more
 
     @property
     def output(self) -> OutputDir:

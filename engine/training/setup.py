@@ -62,8 +62,7 @@ def release_output(lock: FolderLock | None) -> None:
 def finished_owner(job: Job) -> Owner | None:
     """The run that finished in this folder, unless more epochs are requested than it has; None if there is none."""
     owner: Owner = job.world.from_main(job.output.owner())
-    more = "epochs" in job.record.accepted and job.config.epochs > owner.config.get("epochs", 0)
-    return owner if owner.finished and not more else None
+    return owner if job.record.is_finished(owner) else None
 
 
 def prepare(job: Job) -> Prepared:

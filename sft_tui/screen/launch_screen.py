@@ -122,10 +122,9 @@ class LaunchScreen(CanvasScreen):
             known.setdefault(self.state.preset, self.state.presets[self.state.preset])
         for name, entry in known.items():
             output = OutputDir(Path(entry.config.output_dir))
-            owner, steps = output.owner(), output.checkpoint_steps()
-            if owner.known and steps and not owner.finished:
-                alive = is_locked(output.path)
-                found[name] = Resumable(owner.run, steps[0], owner.steps_total, alive)
+            if (unfinished := output.unfinished()) is not None:
+                owner, step = unfinished
+                found[name] = Resumable(owner.run, step, owner.steps_total, is_locked(output.path))
         new_here = not runs.exist(self.services.options.logs)
         demo_runs = bool(story.current())
         stage = story.stage()

@@ -22,7 +22,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
 from sft_tui.removal import discard
 from sft_tui.runs import find, read_run
-from sft_tui.starting import fix_of, is_finished, open_run_dir, plan_resume, plan_run, start, why_nothing_to_do
+from sft_tui.starting import fix_of, open_run_dir, plan_resume, plan_run, start, why_nothing_to_do
 
 
 @pytest.fixture
@@ -191,12 +191,13 @@ def test_a_test_cannot_be_resumed(settings: dict[str, Any]) -> None:
 def test_a_finished_run_is_over_unless_it_is_asked_for_more_epochs(
     settings: dict[str, Any], epochs: int | None, over: bool
 ) -> None:
-    record = cut_record(settings, finished=True)
-    assert is_finished(plan_resume(record, {} if epochs is None else {"epochs": epochs})) == over
+    record = plan_resume(cut_record(settings, finished=True), {} if epochs is None else {"epochs": epochs})
+    assert record.is_finished(record.output.owner()) == over
 
 
 def test_an_interrupted_run_is_not_finished(settings: dict[str, Any]) -> None:
-    assert not is_finished(plan_resume(cut_record(settings), {}))
+    record = plan_resume(cut_record(settings), {})
+    assert not record.is_finished(record.output.owner())
 
 
 def test_a_finished_run_can_resume_for_its_export(settings: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.messages import InputError
 from engine.data.importing.split import Hashes, Split, split
 from engine.data.importing.targets import Target, folders_of, replace_all
@@ -22,8 +23,9 @@ from engine.data.shapes.conversation import Row, turns_column
 from engine.data.text_checks import row_hashes
 
 GROUP_ROWS = 10_000
-SCHEMA = pa.schema([pa.field("prompt", pa.string(), nullable=False), pa.field("response", pa.string(), nullable=False)])
-WITH_TURNS = SCHEMA.append(pa.field(turns_column("prompt"), pa.list_(pa.int32())))  # null for a single turn
+SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in USUAL_COLUMNS.values()])
+TURNS = turns_column(USUAL_COLUMNS["prompt_column"])
+WITH_TURNS = SCHEMA.append(pa.field(TURNS, pa.list_(pa.int32())))  # null for a single turn
 WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file written
 PARTS = ("train", "valid", "test")  # numbered as in a Split
 
