@@ -12,7 +12,7 @@ import pytest
 from engine.contract.texts import compile_catalogues
 from tests import watchdog
 
-pytest_plugins = ["tests.faults.ledger"]  # here, because of the conftest files below the main process reads none
+pytest_plugins = ["tests.faults.scenarios"]  # here, because of the conftest files below the main process reads none
 
 # A shell lets its background jobs ignore Ctrl-C, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,9 +12,9 @@ import pytest
 
 from engine.contract.outputdir import OutputDir
 from tests.faults import tiny as tiny_model
-from tests.faults.ledger import LEDGER, Ledger
-from tests.faults.strangers import Stranger, no_code_is_copied
+from tests.faults.scenarios import SCENARIOS, ScenarioTable
 from tests.faults.tiny import Tiny, copy, save_and_prune
+from tests.faults.untrusted_runs import UntrustedRuns, no_code_is_copied
 from tests.processes import until
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -22,9 +22,9 @@ PATIENCE = 10.0  # seconds a process that was killed may take to be gone
 
 
 @pytest.fixture(scope="session")
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    """The account of all scenarios: `with ledger.scenario("…") as tries: with tries.one("…"): …`."""
-    return request.config.stash[LEDGER]
+def table(request: pytest.FixtureRequest) -> ScenarioTable:
+    """The account of all scenarios: `with table.scenario("…") as tries: with tries.one("…"): …`."""
+    return request.config.stash[SCENARIOS]
 
 
 @pytest.fixture
@@ -129,7 +129,9 @@ def output(two_saved: Path, tmp_path: Path) -> OutputDir:
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, tiny_settings: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> Iterator[Stranger]:
-    """Runs in this process on what a stranger wrote, so far on nothing strange."""
+def untrusted(
+    tmp_path: Path, tiny_settings: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> Iterator[UntrustedRuns]:
+    """Runs in this process on untrusted files; no file is hostile yet."""
     with no_code_is_copied():
-        yield Stranger(tmp_path, tiny_settings, capfd)
+        yield UntrustedRuns(tmp_path, tiny_settings, capfd)

@@ -1,4 +1,4 @@
-"""What strangers write: pickles with code in them, headers that lie, JSON that is too much for its reader."""
+"""Hostile files: pickles with code in them, false headers, JSON that is too large or too deep."""
 
 import json
 import os

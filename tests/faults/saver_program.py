@@ -19,7 +19,7 @@ from engine.contract.durable import read_json, write_json
 from engine.contract.manifest import Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
-from tests.faults.criteria import NEW, assert_survives_a_publication, assert_survives_a_record, assert_survives_a_save
+from tests.faults.invariants import NEW, assert_survives_a_publication, assert_survives_a_record, assert_survives_a_save
 from tests.faults.tiny import Tiny, frozen_entry, load, save_and_prune
 
 WHEN = 400  # the call that strace lets fail, counted from 1; more than a save, or the start of torch, makes of any kind

@@ -13,9 +13,9 @@ import pytest
 from engine.contract.manifest import MANIFEST, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
-from tests.faults.criteria import PATIENCE, assert_damage_is_found, assert_nothing_lost, entries, within
-from tests.faults.ledger import Ledger
-from tests.faults.seams import unreadable
+from tests.faults.failing_calls import unreadable
+from tests.faults.invariants import PATIENCE, assert_damage_is_found, assert_nothing_lost, entries, within
+from tests.faults.scenarios import ScenarioTable
 from tests.faults.tiny import Tiny, copy, frozen_entry, save_and_prune
 
 
@@ -89,8 +89,8 @@ def names(output: OutputDir) -> list[str]:
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_checkpoint_file_is_found(three_saved: Path, tmp_path: Path, ledger: Ledger, how: str) -> None:
-    with ledger.scenario("a file of a checkpoint is damaged") as tries:
+def test_a_damaged_checkpoint_file_is_found(three_saved: Path, tmp_path: Path, table: ScenarioTable, how: str) -> None:
+    with table.scenario("a file of a checkpoint is damaged") as tries:
         for name in names(OutputDir(three_saved)):
             output = copy(three_saved, tmp_path / "output")
             DAMAGES[how](output.checkpoint(3) / name)
@@ -105,23 +105,23 @@ def test_every_file_of_a_checkpoint_was_damaged_once(three: OutputDir) -> None:
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_damaged_frozen_weights_are_found(three: OutputDir, ledger: Ledger, how: str) -> None:
+def test_damaged_frozen_weights_are_found(three: OutputDir, table: ScenarioTable, how: str) -> None:
     """All checkpoints share them, so none is taken."""
     (frozen,) = entries(three.checkpoints / "frozen")
     DAMAGES[how](frozen)
-    with ledger.scenario("the frozen weights are damaged") as tries, tries.one(how):
+    with table.scenario("the frozen weights are damaged") as tries, tries.one(how):
         assert_damage_is_found(three, 3, None, "frozen")
 
 
-def test_a_file_that_cannot_be_read_is_found(three: OutputDir, ledger: Ledger) -> None:
-    with ledger.scenario("a file of a checkpoint cannot be read") as tries:
+def test_a_file_that_cannot_be_read_is_found(three: OutputDir, table: ScenarioTable) -> None:
+    with table.scenario("a file of a checkpoint cannot be read") as tries:
         for name in names(three):
             with tries.one(name), unreadable(three.checkpoint(3) / name):
                 assert_damage_is_found(three, 3, 2, name)
 
 
-def test_a_pipe_is_not_waited_for(three_saved: Path, tmp_path: Path, ledger: Ledger) -> None:
-    with ledger.scenario("a pipe in the place of a file") as tries:
+def test_a_pipe_is_not_waited_for(three_saved: Path, tmp_path: Path, table: ScenarioTable) -> None:
+    with table.scenario("a pipe in the place of a file") as tries:
         for name in set(names(OutputDir(three_saved))) - {MANIFEST}:
             output = copy(three_saved, tmp_path / "output")
             replace_by(os.mkfifo)(output.checkpoint(3) / name)
@@ -129,13 +129,13 @@ def test_a_pipe_is_not_waited_for(three_saved: Path, tmp_path: Path, ledger: Led
                 assert_damage_is_found(output, 3, 2, name)
 
 
-def test_a_pipe_in_place_of_the_manifest_is_not_waited_for(three: OutputDir, ledger: Ledger) -> None:
+def test_a_pipe_in_place_of_the_manifest_is_not_waited_for(three: OutputDir, table: ScenarioTable) -> None:
     replace_by(os.mkfifo)(three.checkpoint(3) / MANIFEST)
-    with ledger.scenario("a pipe in the place of the manifest") as tries, tries.one("newest"):
+    with table.scenario("a pipe in the place of the manifest") as tries, tries.one("newest"):
         assert_damage_is_found(three, 3, 2, MANIFEST)
 
 
-# A manifest with the right hash that says something else: of another version, or written by a stranger.
+# A manifest with the right hash that says something else: of another version, or written by somebody else.
 
 OTHER_MANIFESTS: dict[str, dict[str, Any]] = {
     "no files": {"files": None},
@@ -158,13 +158,13 @@ OTHER_MANIFESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_MANIFESTS)
-def test_a_manifest_of_another_kind_is_skipped(three: OutputDir, ledger: Ledger, what: str) -> None:
+def test_a_manifest_of_another_kind_is_skipped(three: OutputDir, table: ScenarioTable, what: str) -> None:
     path = three.checkpoint(3) / MANIFEST
     manifest = {**json.loads(path.read_text()), **OTHER_MANIFESTS[what]}
     del manifest["sha256"]
     own = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps({**manifest, "sha256": own}))
-    with ledger.scenario("a manifest of another kind") as tries, tries.one(what):
+    with table.scenario("a manifest of another kind") as tries, tries.one(what):
         assert_damage_is_found(three, 3, 2, "")
 
 
@@ -204,9 +204,9 @@ def plant(folder: Path) -> list[Path]:
     return [*planted, *files, *(folder / name for name in links)]
 
 
-def test_foreign_files_are_neither_loaded_nor_deleted(three: OutputDir, tiny: Tiny, ledger: Ledger) -> None:
+def test_foreign_files_are_neither_loaded_nor_deleted(three: OutputDir, tiny: Tiny, table: ScenarioTable) -> None:
     strays = plant(three.checkpoints)
-    with ledger.scenario("something else beside the checkpoints") as tries:
+    with table.scenario("something else beside the checkpoints") as tries:
         found, skipped = checkpoint.newest_sound(three)
         said = {Path(str(message.args["checkpoint"])).name for message in skipped}
         with tries.one("taken"):
@@ -224,7 +224,7 @@ def test_foreign_files_are_neither_loaded_nor_deleted(three: OutputDir, tiny: Ti
             assert_nothing_lost(three, [3, 4])
 
 
-def test_only_leftovers_of_saves_are_removed(three: OutputDir, tmp_path: Path, ledger: Ledger) -> None:
+def test_only_leftovers_of_saves_are_removed(three: OutputDir, tmp_path: Path, table: ScenarioTable) -> None:
     """Folders, files and links that are named as stagings are; not what a link leads to, nor like names."""
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -238,7 +238,7 @@ def test_only_leftovers_of_saves_are_removed(three: OutputDir, tmp_path: Path, l
         for name in theirs:
             (folder / name).mkdir()
             (folder / name / "x").write_text("mine")
-    with ledger.scenario("what cut saves left is removed") as tries, tries.one("folders, files, links"):
+    with table.scenario("what cut saves left is removed") as tries, tries.one("folders, files, links"):
         checkpoint.remove_leftovers(three)
         left = [path.relative_to(three.path) for path in three.path.rglob(".tmp*")]
         assert sorted(path.name for path in left) == sorted(3 * theirs)
@@ -248,9 +248,9 @@ def test_only_leftovers_of_saves_are_removed(three: OutputDir, tmp_path: Path, l
         shutil.rmtree(three.path / path)
 
 
-def test_a_file_in_place_of_the_folder_has_no_checkpoints(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_file_in_place_of_the_folder_has_no_checkpoints(tmp_path: Path, table: ScenarioTable) -> None:
     output = OutputDir(tmp_path)
-    with ledger.scenario("something else in the place of the checkpoints' folder") as tries:
+    with table.scenario("something else in the place of the checkpoints' folder") as tries:
         for name, make in {"nothing": None, "a file": Path.touch, "a pipe": os.mkfifo}.items():
             with tries.one(name):
                 if make is not None:
@@ -280,13 +280,13 @@ def replaced(tiny: Tiny, output: OutputDir, make: Callable[[Path], object]) -> N
     assert_nothing_lost(output, [1, 2, 3])
 
 
-def test_a_save_replaces_a_partial_folder(tiny: Tiny, three: OutputDir, ledger: Ledger) -> None:
+def test_a_save_replaces_a_partial_folder(tiny: Tiny, three: OutputDir, table: ScenarioTable) -> None:
     """Training reaches the step of a damaged checkpoint again."""
-    with ledger.scenario("the rest of a folder under the name of a checkpoint") as tries, tries.one("empty"):
+    with table.scenario("the rest of a folder under the name of a checkpoint") as tries, tries.one("empty"):
         replaced(tiny, three, Path.mkdir)
 
 
 @pytest.mark.parametrize("kind", NO_FOLDERS)
-def test_a_save_replaces_a_file_in_its_place(tiny: Tiny, three: OutputDir, ledger: Ledger, kind: str) -> None:
-    with ledger.scenario("no folder under the name of a checkpoint") as tries, tries.one(kind):
+def test_a_save_replaces_a_file_in_its_place(tiny: Tiny, three: OutputDir, table: ScenarioTable, kind: str) -> None:
+    with table.scenario("no folder under the name of a checkpoint") as tries, tries.one(kind):
         replaced(tiny, three, NO_FOLDERS[kind])

@@ -13,8 +13,8 @@ from engine.contract.durable import free_bytes
 from engine.contract.events import Event
 from engine.contract.stream import EventReader
 from engine.training import checkpoint
-from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import Runs
+from tests.faults.scenarios import ScenarioTable
 from tests.processes import end_runs, until
 
 SIZE = "16m"
@@ -54,7 +54,7 @@ def said(one: Runs, code: str) -> list[Event]:
 
 
 def test_training_continues_on_a_full_disk(
-    tmp_path: Path, disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+    tmp_path: Path, disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, table: ScenarioTable
 ) -> None:
     one = Runs(tmp_path, tiny_settings, monkeypatch)
     output = disk / "out"
@@ -76,11 +76,11 @@ def test_training_continues_on_a_full_disk(
     one.run_dir.request_stop()
     end = one.ended(started)
     assert (end.reason, end.exit_code) == ("stopped", 0)
-    ledger.add("a full disk under the checkpoints", 1, 0)
+    table.add("a full disk under the checkpoints", 1, 0)
 
 
 def test_training_continues_while_its_log_is_on_a_full_disk(
-    disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+    disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: ScenarioTable
 ) -> None:
     one = Runs(disk, tiny_settings, monkeypatch)
     started = one.start(**LONG, output_dir=str(tmp_path / "out"))
@@ -96,11 +96,11 @@ def test_training_continues_while_its_log_is_on_a_full_disk(
     end = one.ended(started)
     assert (end.reason, end.exit_code) == ("stopped", 0)
     checkpoint.verify(newest.checkpoint(newest.checkpoint_steps()[0]))
-    ledger.add("a full disk under the log", 1, 0)
+    table.add("a full disk under the log", 1, 0)
 
 
 def test_a_run_that_ends_with_a_full_log_is_certified(
-    disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ledger: Ledger
+    disk: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: ScenarioTable
 ) -> None:
     one = Runs(disk, tiny_settings, monkeypatch)
     started = one.start(**LONG, output_dir=str(tmp_path / "out"))
@@ -115,4 +115,4 @@ def test_a_run_that_ends_with_a_full_log_is_certified(
     checkpoint.verify(newest.checkpoint(newest.checkpoint_steps()[0]))
     end = one.look().state.ended
     assert end is not None
-    ledger.add("a run that ends while its log is full", 1, 0)
+    table.add("a run that ends while its log is full", 1, 0)

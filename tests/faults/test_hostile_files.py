@@ -1,4 +1,4 @@
-"""Files from strangers: nothing in them is executed; a run that gets one ends in one sentence and leaves nothing."""
+"""Hostile files: nothing in them is executed; a run that gets one ends with one sentence and leaves nothing."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tests.faults.hostile import BOMBS, LIES, PICKLES, Trap, bring_code, change, legacy, plain, write_bomb
-from tests.faults.ledger import Ledger
-from tests.faults.strangers import Stranger
+from tests.faults.scenarios import ScenarioTable
+from tests.faults.untrusted_runs import UntrustedRuns
 from tests.processes import run
 
 # Libraries warn of what they refuse next; what counts is how the run ends.
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 
 
 @pytest.fixture
-def model(stranger: Stranger, tiny_t5: Path) -> Path:
-    """The folder of a model that a stranger can get at."""
-    return Path(shutil.copytree(tiny_t5, stranger.folder / "model"))
+def model(untrusted: UntrustedRuns, tiny_t5: Path) -> Path:
+    """The folder of a model that others may write to."""
+    return Path(shutil.copytree(tiny_t5, untrusted.folder / "model"))
 
 
 @pytest.fixture
-def tokenizer(stranger: Stranger, tiny_tokenizer: Path) -> Path:
-    """The folder of a tokenizer that a stranger can get at."""
-    return Path(shutil.copytree(tiny_tokenizer, stranger.folder / "tokenizer"))
+def tokenizer(untrusted: UntrustedRuns, tiny_tokenizer: Path) -> Path:
+    """The folder of a tokenizer that others may write to."""
+    return Path(shutil.copytree(tiny_tokenizer, untrusted.folder / "tokenizer"))
 
 
 # Pickles.
@@ -48,44 +48,46 @@ def test_the_pickles_of_these_tests_hold_code(tmp_path: Path, kind: str) -> None
 
 @pytest.mark.parametrize("name", ["weights.bin", "weights.pt", "weights.safetensors"])
 @pytest.mark.parametrize("kind", PICKLES)
-def test_a_model_that_is_a_pickle_is_not_run(stranger: Stranger, ledger: Ledger, kind: str, name: str) -> None:
-    path = stranger.folder / name
-    PICKLES[kind](path, stranger.canary)
-    with ledger.scenario("code in a model") as tries, tries.one(f"{kind} {name}"):
-        stranger.assert_refused(path, pretrained_model=str(path))
+def test_a_model_that_is_a_pickle_is_not_run(
+    untrusted: UntrustedRuns, table: ScenarioTable, kind: str, name: str
+) -> None:
+    path = untrusted.folder / name
+    PICKLES[kind](path, untrusted.canary)
+    with table.scenario("code in a model") as tries, tries.one(f"{kind} {name}"):
+        untrusted.assert_refused(path, pretrained_model=str(path))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
 @pytest.mark.parametrize("kind", PICKLES)
 def test_a_folder_with_a_pickle_is_not_run(
-    stranger: Stranger, model: Path, ledger: Ledger, kind: str, name: str
+    untrusted: UntrustedRuns, model: Path, table: ScenarioTable, kind: str, name: str
 ) -> None:
     (model / "model.safetensors").unlink()
-    PICKLES[kind](model / name, stranger.canary)
-    with ledger.scenario("code in a model") as tries, tries.one(f"{kind} {name}"):
-        stranger.assert_refused(model, pretrained_model=str(model))
+    PICKLES[kind](model / name, untrusted.canary)
+    with table.scenario("code in a model") as tries, tries.one(f"{kind} {name}"):
+        untrusted.assert_refused(model, pretrained_model=str(model))
 
 
 @pytest.mark.parametrize("shard", ["shard.bin", "../shard.bin"])
 @pytest.mark.parametrize("kind", PICKLES)
 def test_a_pickle_among_the_shards_of_a_model_is_not_run(
-    stranger: Stranger, model: Path, ledger: Ledger, kind: str, shard: str
+    untrusted: UntrustedRuns, model: Path, table: ScenarioTable, kind: str, shard: str
 ) -> None:
     (model / "model.safetensors").unlink()
-    PICKLES[kind](model / shard, stranger.canary)
+    PICKLES[kind](model / shard, untrusted.canary)
     index = {"metadata": {"total_size": 8}, "weight_map": {"shared.weight": shard}}
     (model / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    with ledger.scenario("code in a model") as tries, tries.one(f"{kind} {shard}"):
-        stranger.assert_refused(model, pretrained_model=str(model))
+    with table.scenario("code in a model") as tries, tries.one(f"{kind} {shard}"):
+        untrusted.assert_refused(model, pretrained_model=str(model))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_pickle_in_place_of_a_tokenizer_is_not_run(
-    stranger: Stranger, tokenizer: Path, ledger: Ledger, name: str
+    untrusted: UntrustedRuns, tokenizer: Path, table: ScenarioTable, name: str
 ) -> None:
-    plain(tokenizer / name, stranger.canary)
-    with ledger.scenario("code in a tokenizer") as tries, tries.one(name):
-        stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
+    plain(tokenizer / name, untrusted.canary)
+    with table.scenario("code in a tokenizer") as tries, tries.one(name):
+        untrusted.assert_refused(tokenizer, tokenizer=str(tokenizer))
 
 
 # The class that reads it, by the name of the file.
@@ -100,100 +102,106 @@ VOCABULARIES = {
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_a_pickle_in_place_of_a_vocabulary_is_not_run(
-    stranger: Stranger, tokenizer: Path, ledger: Ledger, name: str
+    untrusted: UntrustedRuns, tokenizer: Path, table: ScenarioTable, name: str
 ) -> None:
     (tokenizer / "tokenizer.json").unlink()
-    plain(tokenizer / name, stranger.canary)
+    plain(tokenizer / name, untrusted.canary)
     change(tokenizer / "tokenizer_config.json", {"tokenizer_class": VOCABULARIES[name]})
-    with ledger.scenario("code in a tokenizer") as tries, tries.one(name):
-        stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
+    with table.scenario("code in a tokenizer") as tries, tries.one(name):
+        untrusted.assert_refused(tokenizer, tokenizer=str(tokenizer))
 
 
 @pytest.mark.parametrize("setting", ["train_file", "validation_file"])
-def test_a_pickle_in_place_of_a_data_file_is_not_run(stranger: Stranger, ledger: Ledger, setting: str) -> None:
-    path = stranger.folder / "rows.parquet"
-    plain(path, stranger.canary)
-    with ledger.scenario("code in a data file") as tries, tries.one(setting):
-        stranger.assert_refused(path, **{setting: str(path)})
+def test_a_pickle_in_place_of_a_data_file_is_not_run(
+    untrusted: UntrustedRuns, table: ScenarioTable, setting: str
+) -> None:
+    path = untrusted.folder / "rows.parquet"
+    plain(path, untrusted.canary)
+    with table.scenario("code in a data file") as tries, tries.one(setting):
+        untrusted.assert_refused(path, **{setting: str(path)})
 
 
-def test_a_data_file_whose_type_is_a_pickle_is_not_run(stranger: Stranger, ledger: Ledger) -> None:
+def test_a_data_file_whose_type_is_a_pickle_is_not_run(untrusted: UntrustedRuns, table: ScenarioTable) -> None:
     """Arrow once unpickled the types of columns as it opened a file."""
-    path = stranger.folder / "rows.parquet"
+    path = untrusted.folder / "rows.parquet"
     trap = {b"ARROW:extension:name": b"arrow.py_extension_type"}
-    trap[b"ARROW:extension:metadata"] = pickle.dumps(Trap(stranger.canary))
+    trap[b"ARROW:extension:metadata"] = pickle.dumps(Trap(untrusted.canary))
     fields = [pa.field("prompt", pa.int64(), metadata=trap), pa.field("response", pa.string(), metadata=trap)]
     pq.write_table(pa.table({"prompt": [1], "response": ["a"]}, schema=pa.schema(fields)), path)
-    with ledger.scenario("code in a data file") as tries, tries.one("a type"):
-        stranger.assert_refused(path, train_file=str(path))
+    with table.scenario("code in a data file") as tries, tries.one("a type"):
+        untrusted.assert_refused(path, train_file=str(path))
 
 
-def test_a_pickle_is_refused_in_a_real_process(stranger: Stranger, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_pickle_is_refused_in_a_real_process(untrusted: UntrustedRuns, table: ScenarioTable, tmp_path: Path) -> None:
     """As a user meets with it: the exit code, and nothing on standard error that looks like a bug of ours."""
-    path = stranger.folder / "weights.bin"
-    legacy(path, stranger.canary)
-    run_dir = stranger.run_dir(pretrained_model=str(path))
-    with ledger.scenario("code in a model") as tries, tries.one("in a process of its own"):
+    path = untrusted.folder / "weights.bin"
+    legacy(path, untrusted.canary)
+    run_dir = untrusted.run_dir(pretrained_model=str(path))
+    with table.scenario("code in a model") as tries, tries.one("in a process of its own"):
         ended = run(sys.executable, "-m", "engine.train", str(run_dir.path), folder=tmp_path)
-        assert not stranger.canary.exists(), "code in the file was executed"
+        assert not untrusted.canary.exists(), "code in the file was executed"
         assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err
-        assert not stranger.output.path.exists()
+        assert not untrusted.output.path.exists()
 
 
 # Code that a folder brings along, and asks to be imported.
 
 
-def test_a_model_with_code_next_to_it_runs_none(stranger: Stranger, model: Path, ledger: Ledger) -> None:
-    bring_code(model, "config.json", stranger.canary, model_type="evil")
-    with ledger.scenario("code beside a model or a tokenizer") as tries, tries.one("model"):
-        stranger.assert_refused(model, pretrained_model=str(model))
+def test_a_model_with_code_next_to_it_runs_none(untrusted: UntrustedRuns, model: Path, table: ScenarioTable) -> None:
+    bring_code(model, "config.json", untrusted.canary, model_type="evil")
+    with table.scenario("code next to a model or a tokenizer") as tries, tries.one("model"):
+        untrusted.assert_refused(model, pretrained_model=str(model))
 
 
-def test_a_tokenizer_with_code_next_to_it_runs_none(stranger: Stranger, tokenizer: Path, ledger: Ledger) -> None:
-    bring_code(tokenizer, "tokenizer_config.json", stranger.canary, tokenizer_class="EvilTokenizer")
-    with ledger.scenario("code beside a model or a tokenizer") as tries, tries.one("tokenizer"):
-        stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
+def test_a_tokenizer_with_code_next_to_it_runs_none(
+    untrusted: UntrustedRuns, tokenizer: Path, table: ScenarioTable
+) -> None:
+    bring_code(tokenizer, "tokenizer_config.json", untrusted.canary, tokenizer_class="EvilTokenizer")
+    with table.scenario("code next to a model or a tokenizer") as tries, tries.one("tokenizer"):
+        untrusted.assert_refused(tokenizer, tokenizer=str(tokenizer))
 
 
 # Headers of safetensors that lie, and JSON that is too much for its reader.
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_weights_with_false_headers_are_refused(stranger: Stranger, model: Path, ledger: Ledger, lie: str) -> None:
-    path = stranger.folder / "weights.safetensors"
+def test_weights_with_false_headers_are_refused(
+    untrusted: UntrustedRuns, model: Path, table: ScenarioTable, lie: str
+) -> None:
+    path = untrusted.folder / "weights.safetensors"
     for place in (path, model / "model.safetensors"):
         place.write_bytes(LIES[lie])
-    with ledger.scenario("weights with a header that lies") as tries:
+    with table.scenario("weights with a header that lies") as tries:
         for given in (path, model):
             with tries.one(f"{lie}: {given.name}"):
-                stranger.assert_refused(given, pretrained_model=str(given))
+                untrusted.assert_refused(given, pretrained_model=str(given))
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_model_with_an_excessive_config_is_refused(
-    stranger: Stranger, model: Path, ledger: Ledger, bomb: str
+    untrusted: UntrustedRuns, model: Path, table: ScenarioTable, bomb: str
 ) -> None:
     write_bomb(model / "config.json", bomb)
-    with ledger.scenario("JSON that is too much, in a model") as tries, tries.one(bomb):
-        stranger.assert_refused(model, pretrained_model=str(model))
+    with table.scenario("JSON that is too much, in a model") as tries, tries.one(bomb):
+        untrusted.assert_refused(model, pretrained_model=str(model))
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_an_excessive_tokenizer_is_refused(
-    stranger: Stranger, tokenizer: Path, ledger: Ledger, bomb: str, name: str
+    untrusted: UntrustedRuns, tokenizer: Path, table: ScenarioTable, bomb: str, name: str
 ) -> None:
     write_bomb(tokenizer / name, bomb)
-    with ledger.scenario("JSON that is too much, in a tokenizer") as tries, tries.one(f"{name}: {bomb}"):
-        stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
+    with table.scenario("JSON that is too much, in a tokenizer") as tries, tries.one(f"{name}: {bomb}"):
+        untrusted.assert_refused(tokenizer, tokenizer=str(tokenizer))
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_an_excessive_record_is_refused(stranger: Stranger, ledger: Ledger, bomb: str) -> None:
-    run_dir = stranger.run_dir()
+def test_an_excessive_record_is_refused(untrusted: UntrustedRuns, table: ScenarioTable, bomb: str) -> None:
+    run_dir = untrusted.run_dir()
     write_bomb(run_dir.record, bomb)
-    with ledger.scenario("JSON that is too much, as the record of a run") as tries, tries.one(bomb):
-        stranger.assert_run_refused(run_dir, run_dir.record)
+    with table.scenario("JSON that is too much, as the record of a run") as tries, tries.one(bomb):
+        untrusted.assert_run_refused(run_dir, run_dir.record)
 
 
 # Configurations of the right form that no model and no tokenizer can have.
@@ -224,10 +232,12 @@ NO_MODELS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", NO_MODELS)
-def test_an_impossible_config_is_refused(stranger: Stranger, model: Path, ledger: Ledger, what: str) -> None:
+def test_an_impossible_config_is_refused(
+    untrusted: UntrustedRuns, model: Path, table: ScenarioTable, what: str
+) -> None:
     change(model / "config.json", NO_MODELS[what])
-    with ledger.scenario("a configuration that no model can have") as tries, tries.one(what):
-        stranger.assert_refused(model, pretrained_model=str(model))
+    with table.scenario("a configuration that no model can have") as tries, tries.one(what):
+        untrusted.assert_refused(model, pretrained_model=str(model))
 
 
 def added(number: int) -> dict[str, Any]:
@@ -276,8 +286,10 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize("what", IMPOSSIBLE)
-def test_an_impossible_tokenizer_is_refused(stranger: Stranger, tokenizer: Path, ledger: Ledger, what: str) -> None:
+def test_an_impossible_tokenizer_is_refused(
+    untrusted: UntrustedRuns, tokenizer: Path, table: ScenarioTable, what: str
+) -> None:
     name, changes = IMPOSSIBLE[what]
     change(tokenizer / name, changes)
-    with ledger.scenario("a tokenizer that there cannot be") as tries, tries.one(what):
-        stranger.assert_refused(tokenizer, tokenizer=str(tokenizer))
+    with table.scenario("a tokenizer that there cannot be") as tries, tries.one(what):
+        untrusted.assert_refused(tokenizer, tokenizer=str(tokenizer))

@@ -16,10 +16,10 @@ from engine.contract.durable import read_json, write_json
 from engine.contract.files import STAGED
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
-from tests.faults.criteria import NEW, OLD, assert_best, assert_nothing_lost, assert_tidy
-from tests.faults.ledger import Ledger, Tries
+from tests.faults.invariants import NEW, OLD, assert_best, assert_nothing_lost, assert_tidy
 from tests.faults.saver import Saver, order_for_third, running, strace, strace_works
 from tests.faults.saver_program import FAILING, IN_VAIN, RECORD
+from tests.faults.scenarios import ScenarioTable, Tries
 from tests.faults.tiny import Tiny, add_damaged, copy, frozen_entry, save_and_prune
 
 SEED = 20
@@ -75,7 +75,7 @@ def killed_at_every_call(
 
 
 def test_a_save_over_a_damaged_checkpoint_is_killed_at_every_call(
-    killing: Saver, tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger
+    killing: Saver, tiny: Tiny, two_saved: Path, tmp_path: Path, table: ScenarioTable
 ) -> None:
     def prepare() -> OutputDir:
         output = copy(two_saved, tmp_path / "output")
@@ -92,11 +92,13 @@ def test_a_save_over_a_damaged_checkpoint_is_killed_at_every_call(
         assert_nothing_lost(output, [2, 3])
         assert_tidy(output)
 
-    with ledger.scenario("killed at a system call of a save") as tries:
+    with table.scenario("killed at a system call of a save") as tries:
         killed_at_every_call(tries, killing, prepare, check, tuple(IN_VAIN), **order_for_third(OutputDir(two_saved)))
 
 
-def test_the_first_save_is_killed_at_every_call(killing: Saver, tiny: Tiny, fresh: OutputDir, ledger: Ledger) -> None:
+def test_the_first_save_is_killed_at_every_call(
+    killing: Saver, tiny: Tiny, fresh: OutputDir, table: ScenarioTable
+) -> None:
     def prepare() -> OutputDir:
         shutil.rmtree(fresh.path, ignore_errors=True)
         return fresh
@@ -109,12 +111,12 @@ def test_the_first_save_is_killed_at_every_call(killing: Saver, tiny: Tiny, fres
         assert_nothing_lost(output, [2])
         assert_tidy(output)
 
-    with ledger.scenario("killed at a system call of the first save") as tries:
+    with table.scenario("killed at a system call of the first save") as tries:
         killed_at_every_call(tries, killing, prepare, check, FAILING, do="save", step=1, frozen=None)
 
 
 def test_a_publication_is_killed_at_every_call(
-    killing: Saver, tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger
+    killing: Saver, tiny: Tiny, two_saved: Path, tmp_path: Path, table: ScenarioTable
 ) -> None:
     def check(output: OutputDir) -> None:
         checkpoint.remove_leftovers(output)
@@ -125,13 +127,15 @@ def test_a_publication_is_killed_at_every_call(
         assert_best(output, [3.0])
         assert_tidy(output)
 
-    with ledger.scenario("killed at a system call of a publication") as tries:
+    with table.scenario("killed at a system call of a publication") as tries:
         killed_at_every_call(
             tries, killing, lambda: copy(two_saved, tmp_path / "output"), check, tuple(IN_VAIN), do="publish"
         )
 
 
-def test_a_record_is_killed_at_every_call(killing: Saver, two_saved: Path, tmp_path: Path, ledger: Ledger) -> None:
+def test_a_record_is_killed_at_every_call(
+    killing: Saver, two_saved: Path, tmp_path: Path, table: ScenarioTable
+) -> None:
     def prepare() -> OutputDir:
         output = copy(two_saved, tmp_path / "output")
         write_json(output.owner_file, OLD)
@@ -142,7 +146,7 @@ def test_a_record_is_killed_at_every_call(killing: Saver, two_saved: Path, tmp_p
         checkpoint.remove_leftovers(output)
         assert_tidy(output)
 
-    with ledger.scenario("killed at a system call of a JSON record") as tries:
+    with table.scenario("killed at a system call of a JSON record") as tries:
         killed_at_every_call(tries, killing, prepare, check, RECORD, do="record")
 
 
@@ -192,12 +196,12 @@ class Killed:
             self.acknowledged.append(found.step)
 
 
-def killed_again_and_again(saver: Saver, folder: Path, times: int, ledger: Ledger) -> None:
+def killed_again_and_again(saver: Saver, folder: Path, times: int, table: ScenarioTable) -> None:
     """Kills children until that was inside a save so many times."""
     chance, inside = random.Random(SEED), 0
     with (
-        ledger.scenario("killed inside a save, at a random moment") as cut,
-        ledger.scenario("killed between two saves, at a random moment") as between,
+        table.scenario("killed inside a save, at a random moment") as cut,
+        table.scenario("killed between two saves, at a random moment") as between,
     ):
         killed = Killed(saver, OutputDir(folder / "0"), chance)
         for number in range(20 * times):
@@ -213,11 +217,11 @@ def killed_again_and_again(saver: Saver, folder: Path, times: int, ledger: Ledge
 
 
 @pytest.mark.usefixtures("cuts_saves")
-def test_no_checkpoint_is_lost_when_a_save_is_killed(saver: Saver, tmp_path: Path, ledger: Ledger) -> None:
-    killed_again_and_again(saver, tmp_path, 40, ledger)
+def test_no_checkpoint_is_lost_when_a_save_is_killed(saver: Saver, tmp_path: Path, table: ScenarioTable) -> None:
+    killed_again_and_again(saver, tmp_path, 40, table)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cuts_saves")
-def test_no_checkpoint_is_lost_when_many_saves_are_killed(saver: Saver, tmp_path: Path, ledger: Ledger) -> None:
-    killed_again_and_again(saver, tmp_path, 1000, ledger)
+def test_no_checkpoint_is_lost_when_many_saves_are_killed(saver: Saver, tmp_path: Path, table: ScenarioTable) -> None:
+    killed_again_and_again(saver, tmp_path, 1000, table)

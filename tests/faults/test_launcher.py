@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from engine.training import checkpoint
-from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import ROOT, Runs
+from tests.faults.scenarios import ScenarioTable
 from tests.processes import kill_tree, options, until
 
 SWITCHES = ["--is_finetune=True", "--use_small_config=True"]
@@ -52,7 +52,7 @@ def ranks(one: Runs) -> list[psutil.Process]:
     return [process for process in found if "accelerate.commands.launch" not in process.info["cmdline"]]
 
 
-def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, ledger: Ledger) -> None:
+def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, table: ScenarioTable) -> None:
     launcher = launched(one, save_steps=1000, epochs=2000)
     try:
         until(one.trains(1, 3), 120)
@@ -63,7 +63,7 @@ def test_ranks_that_lose_their_launcher_save_and_leave(one: Runs, ledger: Ledger
         assert end is not None
         step = one.output.checkpoint_steps()[0]
         lost = end.reason != "orphaned" or step != max(one.steps())
-        ledger.add("kill -9 of the launcher", 1, lost)
+        table.add("kill -9 of the launcher", 1, lost)
         assert not lost
         checkpoint.verify(one.output.checkpoint(step))
     finally:

@@ -18,8 +18,9 @@ from engine.contract.messages import Message
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from engine.training.checkpoint import CheckpointWriter, FoundCheckpoint, Saved
-from tests.faults import criteria
-from tests.faults.criteria import (
+from tests.faults import invariants
+from tests.faults.failing_calls import Calls, unreadable
+from tests.faults.invariants import (
     OLD,
     assert_damage_is_found,
     assert_flushed_before_published,
@@ -28,8 +29,7 @@ from tests.faults.criteria import (
     assert_survives_a_record,
     assert_survives_a_save,
 )
-from tests.faults.ledger import Ledger
-from tests.faults.seams import Calls, unreadable
+from tests.faults.scenarios import ScenarioTable
 from tests.faults.tiny import Tiny, copy, frozen_entry, save_and_prune
 
 Check = Callable[[Tiny, OutputDir], None]
@@ -309,7 +309,7 @@ def prune_by_count(self: CheckpointWriter, newest: int, best_step: int) -> list[
 
 def record_in_place(patch: pytest.MonkeyPatch) -> None:
     """A JSON file is written over itself."""
-    patch.setattr(criteria, "write_json", lambda path, value: path.write_text(json.dumps(value)))
+    patch.setattr(invariants, "write_json", lambda path, value: path.write_text(json.dumps(value)))
 
 
 def best_not_restored(patch: pytest.MonkeyPatch) -> None:
@@ -393,13 +393,13 @@ def test_each_mutant_fails_its_check(
     two_saved: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    ledger: Ledger,
+    table: ScenarioTable,
     cuts_saves: None,  # noqa: ARG001  # mutants leave what they like
 ) -> None:
     mutant = MUTANTS[name]
     mutant.check(tiny, copy(two_saved, tmp_path / "sound"))
     output = copy(two_saved, tmp_path / "mutant")
-    with ledger.scenario("a mutant of the checkpoints is noticed") as tries, tries.one(name):
+    with table.scenario("a mutant of the checkpoints is noticed") as tries, tries.one(name):
         mutant.mutate(monkeypatch)
         with pytest.raises(AssertionError, match=mutant.says):
             mutant.check(tiny, output)

@@ -13,8 +13,8 @@ import pytest
 from engine.contract import events
 from engine.contract.stream import EventReader
 from engine.training import checkpoint
-from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import Runs
+from tests.faults.scenarios import ScenarioTable
 from tests.processes import end_runs, until
 
 TWO: dict[str, Any] = {"num_processes": 2, "gradient_accumulation_steps": 4}
@@ -48,13 +48,13 @@ AGAIN = [
 ]
 
 
-def blamed(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -> None:
+def blamed(new_runs: NewRuns, table: ScenarioTable, what: str, rank: int, step: int) -> None:
     """Runs with the fault and checks whom the certificate blames, and that the run can go on."""
     one = new_runs("run")
     end = one.ended(one.start({"what": what, "rank": rank, "step": step}, **TWO))
     reason, words = REASONS[what]
     right = end.reason == reason and f"Rank {rank} " in end.message.what() and words in end.message.what()
-    ledger.add("a rank raises, leaves early, is killed, hangs or is stopped", 1, not right)
+    table.add("a rank raises, leaves early, is killed, hangs or is stopped", 1, not right)
     assert right, end
     assert end.exit_code == 1
     assert "sft-tui resume sft-small-1" in end.message.fix()
@@ -66,19 +66,21 @@ def blamed(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -
 
 
 @pytest.mark.parametrize(("what", "rank", "step"), ONCE)
-def test_the_rank_that_failed_is_named(new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int) -> None:
-    blamed(new_runs, ledger, what, rank, step)
+def test_the_rank_that_failed_is_named(
+    new_runs: NewRuns, table: ScenarioTable, what: str, rank: int, step: int
+) -> None:
+    blamed(new_runs, table, what, rank, step)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "rank", "step"), AGAIN)
 def test_the_rank_that_failed_is_named_at_any_step(
-    new_runs: NewRuns, ledger: Ledger, what: str, rank: int, step: int
+    new_runs: NewRuns, table: ScenarioTable, what: str, rank: int, step: int
 ) -> None:
-    blamed(new_runs, ledger, what, rank, step)
+    blamed(new_runs, table, what, rank, step)
 
 
-def test_a_rank_with_nan_is_named_with_its_rows(new_runs: NewRuns, ledger: Ledger) -> None:
+def test_a_rank_with_nan_is_named_with_its_rows(new_runs: NewRuns, table: ScenarioTable) -> None:
     one = new_runs("run")
     end = one.ended(one.start({"what": "nan", "rank": 1, "step": 4}, **TWO))
     assert (end.reason, end.exit_code) == ("diverged", 1)
@@ -90,7 +92,7 @@ def test_a_rank_with_nan_is_named_with_its_rows(new_runs: NewRuns, ledger: Ledge
     assert end.apply == {"learn_rate": one.settings["learn_rate"] / 2}
     again = one.ended(one.resume(fix=end.apply))
     assert again.reason == "finished"
-    ledger.add("NaN on one rank", 1, 0)
+    table.add("NaN on one rank", 1, 0)
 
 
 def kill_whole_tree(one: Runs) -> None:
@@ -107,7 +109,7 @@ VICTIMS: dict[str, Callable[[Runs], None]] = {
 SAVE_EVERY = 3
 
 
-def killed_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int, seed: int) -> None:
+def killed_again_and_again(new_runs: NewRuns, table: ScenarioTable, tries: int, seed: int) -> None:
     """One run, killed so many times at random moments, half of them inside a save, and then left to finish."""
     chance = random.Random(seed)
     longer: dict[str, Any] = {"epochs": 8 + tries, "save_steps": SAVE_EVERY}
@@ -129,7 +131,7 @@ def killed_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int, seed: 
         started = cut.resume({"slow_save": 0.02})
     assert cut.ended(started).reason == "finished"
     for name in VICTIMS:
-        ledger.add(f"kill -9 of {name}", count[name], lost[name])
+        table.add(f"kill -9 of {name}", count[name], lost[name])
     assert sum(lost.values()) == 0
     assert cut.steps() == whole.steps()
     for file in ("trained.safetensors", "optimizer.safetensors"):
@@ -156,18 +158,18 @@ def what_was_lost(one: Runs) -> int:
 
 
 @pytest.mark.usefixtures("cuts_saves")
-def test_a_kill_at_any_moment_loses_nothing_acknowledged(new_runs: NewRuns, ledger: Ledger) -> None:
-    killed_again_and_again(new_runs, ledger, tries=9, seed=1)
+def test_a_kill_at_any_moment_loses_nothing_acknowledged(new_runs: NewRuns, table: ScenarioTable) -> None:
+    killed_again_and_again(new_runs, table, tries=9, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cuts_saves")
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_a_hundred_kills_lose_nothing_acknowledged(new_runs: NewRuns, ledger: Ledger, seed: int) -> None:
-    killed_again_and_again(new_runs, ledger, tries=33, seed=seed)
+def test_a_hundred_kills_lose_nothing_acknowledged(new_runs: NewRuns, table: ScenarioTable, seed: int) -> None:
+    killed_again_and_again(new_runs, table, tries=33, seed=seed)
 
 
-def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns, ledger: Ledger) -> None:
+def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns, table: ScenarioTable) -> None:
     whole, cut = new_runs("whole"), new_runs("cut")
     assert whole.ended(whole.start(**TWO, epochs=6)).reason == "finished"
     started = cut.start(**TWO, epochs=6, save_steps=1000)
@@ -180,11 +182,13 @@ def test_two_ranks_whose_supervisor_is_killed_save_and_resume(new_runs: NewRuns,
     assert cut.output.checkpoint_steps()[0] == max(cut.steps())
     assert cut.ended(cut.resume()).reason == "finished"
     assert cut.steps() == whole.steps()
-    ledger.add("kill -9 of the supervisor of two ranks", 1, 0)
+    table.add("kill -9 of the supervisor of two ranks", 1, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_supervisor_saves_and_stops(new_runs: NewRuns, ledger: Ledger, number: signal.Signals) -> None:
+def test_a_signal_to_the_supervisor_saves_and_stops(
+    new_runs: NewRuns, table: ScenarioTable, number: signal.Signals
+) -> None:
     one = new_runs("run")
     started = one.start(epochs=2000, save_steps=100_000)
     until(one.trains(1, 3), 60)
@@ -195,7 +199,7 @@ def test_a_signal_to_the_supervisor_saves_and_stops(new_runs: NewRuns, ledger: L
     step = one.output.checkpoint_steps()[0]
     assert step == max(one.steps())
     checkpoint.verify(one.output.checkpoint(step))
-    ledger.add("SIGTERM, SIGINT, SIGHUP to the supervisor", 1, 0)
+    table.add("SIGTERM, SIGINT, SIGHUP to the supervisor", 1, 0)
 
 
 def supervisor_first(one: Runs) -> None:
@@ -215,7 +219,7 @@ def whole_group(one: Runs) -> None:
 ORDERS = (supervisor_first, ranks_first, whole_group)
 
 
-def shut_down_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int) -> None:
+def shut_down_again_and_again(new_runs: NewRuns, table: ScenarioTable, tries: int) -> None:
     """One run of two ranks, shut down so many times as systemd, Slurm and a reboot do, at random moments."""
     chance, one, lost = random.Random(5), new_runs("run"), 0
     for number in range(tries):
@@ -227,26 +231,26 @@ def shut_down_again_and_again(new_runs: NewRuns, ledger: Ledger, tries: int) -> 
         end = one.ended(started)
         saved = one.output.checkpoint_steps()
         lost += end.reason != "stopped" or not saved or saved[0] != max(one.steps())
-    ledger.add("SIGTERM to supervisor and ranks at once", tries, lost)
+    table.add("SIGTERM to supervisor and ranks at once", tries, lost)
     assert lost == 0
 
 
-def test_a_shutdown_that_signals_every_process_at_once_saves(new_runs: NewRuns, ledger: Ledger) -> None:
-    shut_down_again_and_again(new_runs, ledger, tries=2)  # in either order
+def test_a_shutdown_that_signals_every_process_at_once_saves(new_runs: NewRuns, table: ScenarioTable) -> None:
+    shut_down_again_and_again(new_runs, table, tries=2)  # in either order
 
 
 @pytest.mark.slow
-def test_twenty_shutdowns_save_twenty_times(new_runs: NewRuns, ledger: Ledger) -> None:
-    shut_down_again_and_again(new_runs, ledger, tries=20)
+def test_twenty_shutdowns_save_twenty_times(new_runs: NewRuns, table: ScenarioTable) -> None:
+    shut_down_again_and_again(new_runs, table, tries=20)
 
 
-def test_a_shutdown_while_the_trainer_starts_is_a_stop(new_runs: NewRuns, ledger: Ledger) -> None:
+def test_a_shutdown_while_the_trainer_starts_is_a_stop(new_runs: NewRuns, table: ScenarioTable) -> None:
     one = new_runs("run")
     started = one.start()
     until(lambda: one.run_dir.processes.exists(), 60)
     whole_group(one)
     end = one.ended(started)
-    ledger.add("SIGTERM to every process while it starts", 1, end.reason != "stopped")
+    table.add("SIGTERM to every process while it starts", 1, end.reason != "stopped")
     assert (end.reason, end.exit_code) == ("stopped", 0)
 
 

@@ -12,8 +12,8 @@ import pytest
 from engine.contract.locks import LOCK_NAME, FolderLock, holder_of, is_locked
 from engine.contract.messages import BusyError, InputError
 from sft_tui import starting
-from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import ROOT, Runs
+from tests.faults.scenarios import ScenarioTable
 from tests.processes import SFT_TUI, end_runs, options, until
 
 
@@ -26,7 +26,7 @@ def one(tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.Monke
 
 # Each checks its files before it asks for the folder: of fifty that alone is two minutes of one core.
 @pytest.mark.parametrize("number_of_starts", [12, pytest.param(50, marks=pytest.mark.slow)])
-def test_of_many_starts_at_once_exactly_one_wins(one: Runs, ledger: Ledger, number_of_starts: int) -> None:
+def test_of_many_starts_at_once_exactly_one_wins(one: Runs, table: ScenarioTable, number_of_starts: int) -> None:
     command = [*SFT_TUI, "run", "sft-small", "--detach", *options({**one.settings, "output_dir": str(one.output.path)})]
     env = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(ROOT)}
     starts = []
@@ -36,7 +36,7 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, ledger: Ledger, numb
                 subprocess.Popen(command, cwd=one.folder, env=env, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
             )
     codes = [start.wait(120) for start in starts]
-    ledger.add(f"{number_of_starts} starts at once", number_of_starts, abs(codes.count(0) - 1))
+    table.add(f"{number_of_starts} starts at once", number_of_starts, abs(codes.count(0) - 1))
     assert sorted(codes) == [0] + [3] * (number_of_starts - 1)
     assert sorted(path.name for path in (one.folder / "logs").iterdir()) == ["sft-small-1", "sft-small-1.log"]
     said = [(one.folder / f"{number}.err").read_text() for number, code in enumerate(codes) if code == 3]
@@ -50,12 +50,12 @@ def test_of_many_starts_at_once_exactly_one_wins(one: Runs, ledger: Ledger, numb
     until(lambda: not one.look().alive, 60)
 
 
-def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, ledger: Ledger) -> None:
+def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, table: ScenarioTable) -> None:
     """As `git clean` does. Its processes tell that it is alive, and it takes its locks again."""
     started = one.start()
     until(one.trains(1, 2), 60)
     places = (one.output.path, one.run_dir.path)
-    with ledger.scenario("the lock files of a run at work are removed") as tries, tries.one("git clean"):
+    with table.scenario("the lock files of a run at work are removed") as tries, tries.one("git clean"):
         for place in places:
             (place / LOCK_NAME).unlink()
         record = starting.plan_run("sft-small", {**one.settings, "output_dir": str(one.output.path)}, fresh=True)
@@ -70,11 +70,11 @@ def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, ledger: Led
         assert [path.name for path in (one.folder / "logs").iterdir() if path.is_dir()] == ["sft-small-1"]
 
 
-def test_a_run_that_lost_its_folder_saves_nothing_more(one: Runs, ledger: Ledger) -> None:
+def test_a_run_that_lost_its_folder_saves_nothing_more(one: Runs, table: ScenarioTable) -> None:
     """The lock file was removed before the run owned the folder, so that nothing told of it."""
     started = one.start(save_steps=100_000)
     until(one.trains(1, 2), 60)
-    with ledger.scenario("another run takes the folder over") as tries, tries.one("its lock file was removed"):
+    with table.scenario("another run takes the folder over") as tries, tries.one("its lock file was removed"):
         one.output.owner_file.unlink()
         lock = None
         while lock is None:  # the run takes its lock again every two seconds

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.faults.ledger import Ledger
 from tests.faults.runs_with_faults import ROOT, Runs
+from tests.faults.scenarios import ScenarioTable
 from tests.processes import SFT_TUI, end_runs, options, until
 from tests.terminal import Terminal, terminal
 
@@ -68,16 +68,16 @@ ENDS = {
 
 
 @pytest.mark.parametrize("way", ENDS)
-def test_a_run_outlives_its_viewers(one: Runs, ledger: Ledger, way: str) -> None:
+def test_a_run_outlives_its_viewers(one: Runs, table: ScenarioTable, way: str) -> None:
     with terminal(one.folder, program=command(one), PYTHONPATH=str(ROOT)) as viewer:
         viewer.until(one.trains(1, 2), 60)
         ENDS[way](viewer)
     sound = goes_on(one)
-    ledger.add("a viewer is killed, hung up, or loses its terminal", 1, not sound)
+    table.add("a viewer is killed, hung up, or loses its terminal", 1, not sound)
     assert sound
 
 
-def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
+def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, table: ScenarioTable) -> None:
     with (one.folder / "notes").open("wb") as notes:
         viewer = subprocess.Popen(
             command(one), cwd=one.folder, env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=notes
@@ -87,11 +87,11 @@ def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, ledger: Led
         assert viewer.wait(30) == 0
     assert "sft-small-1 keeps running" in (one.folder / "notes").read_text()
     sound = goes_on(one)
-    ledger.add("Ctrl-C in a viewer", 1, not sound)
+    table.add("Ctrl-C in a viewer", 1, not sound)
     assert sound
 
 
-def test_tmux_kill_session_leaves_the_run_running(one: Runs, ledger: Ledger) -> None:
+def test_tmux_kill_session_leaves_the_run_running(one: Runs, table: ScenarioTable) -> None:
     tmux = shutil.which("tmux")
     if tmux is None:
         pytest.skip("NOT TESTED UNDER TMUX: there is none on this machine")
@@ -105,11 +105,11 @@ def test_tmux_kill_session_leaves_the_run_running(one: Runs, ledger: Ledger) -> 
     finally:
         subprocess.run([*call, "kill-server"], check=False, stderr=subprocess.DEVNULL)
     sound = goes_on(one)
-    ledger.add("tmux kill-session", 1, not sound)
+    table.add("tmux kill-session", 1, not sound)
     assert sound
 
 
-def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, ledger: Ledger) -> None:
+def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, table: ScenarioTable) -> None:
     started = one.start(**LONG)
     until(one.trains(1, 2), 60)
     with (one.folder / "shown").open("wb") as shown:
@@ -128,7 +128,7 @@ def test_a_viewer_stopped_for_100_mb_of_log_catches_up(one: Runs, ledger: Ledger
         sound = goes_on(one)
         viewer.send_signal(signal.SIGCONT)
         assert viewer.wait(120) == 0
-    ledger.add("a viewer stopped while 100 MB are logged", 1, not sound)
+    table.add("a viewer stopped while 100 MB are logged", 1, not sound)
     assert sound
     assert started.supervisor.wait(30) == 0
     # A reading of the machine may still come after the end, so the end need not be the last line.
@@ -147,7 +147,7 @@ def log_much(stream: Path) -> None:
 
 
 def test_a_detached_stopped_and_resumed_run_has_the_same_curve(
-    tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+    tmp_path: Path, tiny_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, table: ScenarioTable
 ) -> None:
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
@@ -159,7 +159,7 @@ def test_a_detached_stopped_and_resumed_run_has_the_same_curve(
     finally:
         end_runs(tmp_path)
     same = cut.steps() == whole.steps()
-    ledger.add("detached, attached, stopped, resumed", 1, not same)
+    table.add("detached, attached, stopped, resumed", 1, not same)
     assert same
 
 

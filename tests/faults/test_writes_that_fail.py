@@ -12,7 +12,8 @@ import pytest
 from engine.contract.durable import write_json
 from engine.contract.manifest import Manifest
 from engine.contract.outputdir import OutputDir
-from tests.faults.criteria import (
+from tests.faults.failing_calls import Calls
+from tests.faults.invariants import (
     NEW,
     OLD,
     Fault,
@@ -23,10 +24,9 @@ from tests.faults.criteria import (
     assert_survives_a_save,
     every_call_fails,
 )
-from tests.faults.ledger import Ledger, Tries
 from tests.faults.saver import Saver, order_for_third, running, strace, strace_works
 from tests.faults.saver_program import FAILING, RECORD
-from tests.faults.seams import Calls
+from tests.faults.scenarios import ScenarioTable, Tries
 from tests.faults.tiny import Tiny, add_damaged, copy, frozen_entry
 
 ERRORS = (errno.ENOSPC, errno.EIO)
@@ -43,31 +43,31 @@ def fresh(tmp_path: Path) -> OutputDir:
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
 def test_a_save_survives_a_failure_of_every_call(
-    tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int
+    tiny: Tiny, two_saved: Path, tmp_path: Path, table: ScenarioTable, number: int
 ) -> None:
     output = OutputDir(tmp_path / "output")
 
     def check(fault: Fault) -> None:
         assert_survives_a_save(fault, output, tiny.writer(output), 3, [1, 2])
 
-    with ledger.scenario("a call of a save fails, in process") as tries:
+    with table.scenario("a call of a save fails, in process") as tries:
         every_call_fails(tries, number, output.checkpoints, lambda: copy(two_saved, output.path), check)
 
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
 def test_the_first_save_survives_a_failure_of_every_call(
-    tiny: Tiny, fresh: OutputDir, ledger: Ledger, number: int
+    tiny: Tiny, fresh: OutputDir, table: ScenarioTable, number: int
 ) -> None:
     def check(fault: Fault) -> None:
         assert_survives_a_save(fault, fresh, tiny.writer(fresh), 1, [])
 
-    with ledger.scenario("a call of the first save fails, in process") as tries:
+    with table.scenario("a call of the first save fails, in process") as tries:
         every_call_fails(tries, number, fresh.path, lambda: shutil.rmtree(fresh.path, ignore_errors=True), check)
 
 
 @pytest.mark.parametrize("keep", [3, 2])
 def test_a_replacing_save_survives_a_failure_of_every_call(
-    tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, keep: int
+    tiny: Tiny, two_saved: Path, tmp_path: Path, table: ScenarioTable, keep: int
 ) -> None:
     """Two sound checkpoints are left, whatever else there is."""
     output = OutputDir(tmp_path / "output")
@@ -78,14 +78,14 @@ def test_a_replacing_save_survives_a_failure_of_every_call(
     def check(fault: Fault) -> None:
         assert_survives_a_save(fault, output, tiny.writer(output, keep=keep), 3, [1, 2], damaged=[3])
 
-    with ledger.scenario(f"a call of a save over a damaged one fails, {keep} kept, in process") as tries:
+    with table.scenario(f"a call of a save over a damaged one fails, {keep} kept, in process") as tries:
         every_call_fails(tries, errno.ENOSPC, output.checkpoints, prepare, check)
 
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
 @pytest.mark.parametrize("old", [1.0, None], ids=["better", "first"])
 def test_a_publication_survives_a_failure_of_every_call(
-    tiny: Tiny, two_saved: Path, tmp_path: Path, ledger: Ledger, number: int, old: float | None
+    tiny: Tiny, two_saved: Path, tmp_path: Path, table: ScenarioTable, number: int, old: float | None
 ) -> None:
     output = OutputDir(tmp_path / "output")
 
@@ -97,13 +97,13 @@ def test_a_publication_survives_a_failure_of_every_call(
     def check(fault: Fault) -> None:
         assert_survives_a_publication(fault, output, tiny, old)
 
-    with ledger.scenario("a call of a publication fails, in process") as tries:
+    with table.scenario("a call of a publication fails, in process") as tries:
         every_call_fails(tries, number, output.path, prepare, check)
 
 
 @pytest.mark.parametrize("number", ERRORS, ids=os.strerror)
-def test_a_record_survives_a_failure_of_every_call(output: OutputDir, ledger: Ledger, number: int) -> None:
-    with ledger.scenario("a call of a JSON record fails, in process") as tries:
+def test_a_record_survives_a_failure_of_every_call(output: OutputDir, table: ScenarioTable, number: int) -> None:
+    with table.scenario("a call of a JSON record fails, in process") as tries:
         every_call_fails(
             tries,
             number,
@@ -169,39 +169,39 @@ def every_call_fails_in_a_child(
 
 
 def test_a_save_survives_a_failure_of_every_system_call(
-    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
+    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, table: ScenarioTable
 ) -> None:
-    with ledger.scenario("a system call of a save fails") as tries:
+    with table.scenario("a system call of a save fails") as tries:
         every_call_fails_in_a_child(
             tries, failing, lambda: copy(two_saved, tmp_path / "output"), **order_for_third(OutputDir(two_saved))
         )
 
 
 def test_the_first_save_survives_every_failing_system_call(
-    failing: tuple[Saver, int], fresh: OutputDir, ledger: Ledger
+    failing: tuple[Saver, int], fresh: OutputDir, table: ScenarioTable
 ) -> None:
     def prepare() -> OutputDir:
         shutil.rmtree(fresh.path, ignore_errors=True)
         return fresh
 
-    with ledger.scenario("a system call of the first save fails") as tries:
+    with table.scenario("a system call of the first save fails") as tries:
         every_call_fails_in_a_child(tries, failing, prepare, do="save", step=1, acknowledged=[], frozen=None)
 
 
 def test_a_publication_survives_every_failing_system_call(
-    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
+    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, table: ScenarioTable
 ) -> None:
-    with ledger.scenario("a system call of a publication fails") as tries:
+    with table.scenario("a system call of a publication fails") as tries:
         every_call_fails_in_a_child(tries, failing, lambda: copy(two_saved, tmp_path / "output"), do="publish")
 
 
 def test_a_record_survives_every_failing_system_call(
-    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, ledger: Ledger
+    failing: tuple[Saver, int], two_saved: Path, tmp_path: Path, table: ScenarioTable
 ) -> None:
     def prepare() -> OutputDir:
         output = copy(two_saved, tmp_path / "output")
         write_json(output.owner_file, OLD)
         return output
 
-    with ledger.scenario("a system call of a JSON record fails") as tries:
+    with table.scenario("a system call of a JSON record fails") as tries:
         every_call_fails_in_a_child(tries, failing, prepare, RECORD, do="record")

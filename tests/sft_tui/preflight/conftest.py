@@ -11,7 +11,7 @@ from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.preflight.check import CheckRequest, Report, check
 from tests.conftest import ROWS
-from tests.sft_tui.preflight.zoo import Files
+from tests.sft_tui.preflight.broken_files import Files
 
 Checked = Callable[..., Report]
 

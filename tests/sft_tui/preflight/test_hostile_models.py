@@ -9,7 +9,7 @@ import pytest
 from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.preflight.check import check_file
-from tests.sft_tui.preflight.zoo import Files
+from tests.sft_tui.preflight.broken_files import Files
 
 
 def mutated(sound: bytes, chance: random.Random) -> bytes:

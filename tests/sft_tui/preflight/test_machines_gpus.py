@@ -10,8 +10,8 @@ from sft_tui.machine import gpus
 from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
 from tests import nvml
+from tests.sft_tui.preflight.broken_files import Files
 from tests.sft_tui.preflight.conftest import Checked
-from tests.sft_tui.preflight.zoo import Files
 
 Driver = Callable[[str], None]
 

@@ -21,8 +21,8 @@ from sft_tui.preflight.fix import Action, Set
 from sft_tui.preflight.remedy import CheckedRun, with_remedies
 from tests.engine.models.families import saved
 from tests.processes import SFT_TUI, run
+from tests.sft_tui.preflight.broken_files import BROKEN, Files
 from tests.sft_tui.preflight.conftest import Checked
-from tests.sft_tui.preflight.zoo import ZOO, Files
 
 
 def of_command(words: list[str], folder: Path) -> Report:
@@ -70,7 +70,7 @@ def carried_out(actions: Sequence[Action], files: Files) -> Report | None:
     ],
 )
 def test_the_proposed_command_fixes_the_finding(files: Files, checked: Checked, name: str) -> None:
-    (inmate,) = [inmate for inmate in ZOO if inmate.name == name]
+    (inmate,) = [inmate for inmate in BROKEN if inmate.name == name]
     more: dict[str, Any] = inmate.broken(files) or {}
     if name == "another end token":
         for part in ("tokenizer.json", "tokenizer_config.json"):  # the model comes with its own

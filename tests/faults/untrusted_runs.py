@@ -1,4 +1,4 @@
-"""Runs that are given files of strangers, and what has to hold of their end."""
+"""Runs that are given untrusted files, and what must hold when they end."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -23,15 +23,15 @@ from engine.process.world import World
 from engine.training import checkpoint
 from engine.training.loop import train
 from tests.engine.conftest import Outcome, left_as_found
-from tests.faults.criteria import within
+from tests.faults.invariants import within
 
 LIMIT = 60.0  # seconds until a run has refused a file; it takes a fraction of one
 LONGEST = 800  # characters of a refusal: one sentence
 
 
 @dataclass
-class Stranger:
-    """Runs on what strangers wrote, all in one folder."""
+class UntrustedRuns:
+    """Runs on untrusted files, all in one folder."""
 
     folder: Path
     settings: dict[str, Any]
@@ -54,7 +54,7 @@ class Stranger:
         run_dir = RunDir(self.folder / "log")
         run_dir.path.mkdir(exist_ok=True)
         run_dir.write_record(
-            RunRecord("stranger-1", "sft-small", "train", to_json(config), overrides, resume=resume, fresh=not resume)
+            RunRecord("untrusted-1", "sft-small", "train", to_json(config), overrides, resume=resume, fresh=not resume)
         )
         return run_dir
 
@@ -117,7 +117,7 @@ def _hash(path: Path) -> str:
 
 @contextmanager
 def no_code_is_copied() -> Iterator[None]:
-    """Proves that transformers did not put a stranger's modules to where it imports them from."""
+    """Proves that transformers did not copy modules from untrusted folders to where it imports them from."""
     before = set(Path(HF_MODULES_CACHE).rglob("*"))
     yield
     assert set(Path(HF_MODULES_CACHE).rglob("*")) == before

@@ -21,14 +21,14 @@ from sft_tui.preflight import report as reports
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Action
 from tests.engine.models.families import saved
-from tests.sft_tui.preflight.zoo import WEIGHTS, ZOO, Case, Files
+from tests.sft_tui.preflight.broken_files import BROKEN, WEIGHTS, Case, Files
 
 Checked = Callable[..., Report]
 # What follows from another error: without a tokenizer nothing is tokenized, and the model is not compared with it.
 ASIDE = {"memory", "machine"}
 
 
-@pytest.mark.parametrize("inmate", ZOO, ids=lambda inmate: inmate.name)
+@pytest.mark.parametrize("inmate", BROKEN, ids=lambda inmate: inmate.name)
 def test_each_faulty_input_is_found(files: Files, checked: Checked, inmate: Case) -> None:
     report = checked(**(inmate.broken(files) or {}))
     found = {(finding.code, finding.subject, finding.level) for finding in report.findings}
@@ -64,7 +64,7 @@ def can_be_run(actions: Sequence[Action]) -> bool:
 
 
 def test_there_are_many_faulty_inputs() -> None:
-    assert len({inmate.name for inmate in ZOO}) == len(ZOO) >= 60
+    assert len({inmate.name for inmate in BROKEN}) == len(BROKEN) >= 60
 
 
 def written(kind: pa.DataType | None = None, **how: Any) -> Callable[[Files], dict[str, Any]]:

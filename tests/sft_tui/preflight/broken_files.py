@@ -1,4 +1,4 @@
-"""The zoo: sound files, each broken in one way, with the finding that must come of it."""
+"""Valid files, each broken in one way, with the finding that must result."""
 
 import json
 import os
@@ -59,16 +59,16 @@ class Case(NamedTuple):
     level: str = "error"
 
 
-ZOO: list[Case] = []
+BROKEN: list[Case] = []
 CONFIG = "pretrained_model/config.json"
 WEIGHTS = "pretrained_model/model.safetensors"
 
 
 def case(code: str, subject: str, level: str = "error", name: str = "") -> Callable[[Break], Break]:
-    """Puts a function that breaks something into the zoo."""
+    """Registers a function that breaks something."""
 
     def add(broken: Break) -> Break:
-        ZOO.append(Case(name or broken.__name__, broken, code, subject, level))
+        BROKEN.append(Case(name or broken.__name__, broken, code, subject, level))
         return broken
 
     return add

@@ -17,8 +17,8 @@ from engine.contract.manifest import MANIFEST, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from engine.training.checkpoint import CheckpointWriter
-from tests.faults.ledger import Tries
-from tests.faults.seams import KINDS, Call, Calls
+from tests.faults.failing_calls import KINDS, Call, Calls
+from tests.faults.scenarios import Tries
 from tests.faults.tiny import Tiny, published_mark, save_and_prune
 
 PATIENCE = 5.0  # seconds that looking for a checkpoint may take

@@ -52,7 +52,7 @@ class Tries:
         raise RuntimeError(f"more than {MANY} times {what}: the calls do not come to an end")
 
 
-class Ledger:
+class ScenarioTable:
     """Tries and losses of every scenario, in the order in which they were first seen."""
 
     def __init__(self) -> None:
@@ -99,31 +99,31 @@ class Ledger:
         return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
 
 
-LEDGER = pytest.StashKey[Ledger]()
+SCENARIOS = pytest.StashKey[ScenarioTable]()
 HANDED_OVER = "faults"  # what a worker calls its account when it hands it over
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Opens the account."""
-    config.stash[LEDGER] = Ledger()
+    config.stash[SCENARIOS] = ScenarioTable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hands the account of a worker over to the main process."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput[HANDED_OVER] = session.config.stash[LEDGER].rows()
+        session.config.workeroutput[HANDED_OVER] = session.config.stash[SCENARIOS].rows()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Adds the account of a worker; one that died has left none."""
     for scenario, tries, lost in getattr(node, "workeroutput", {}).get(HANDED_OVER, []):
-        node.config.stash[LEDGER].add(scenario, tries, lost)
+        node.config.stash[SCENARIOS].add(scenario, tries, lost)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Prints the account, where there is one."""
-    lines = config.stash[LEDGER].table()
+    lines = config.stash[SCENARIOS].table()
     if lines:
         terminalreporter.section("faults")
     for line in lines:
