@@ -31,7 +31,7 @@ def test_the_processes_of_an_attempt_are_read_back(tmp_path: Path) -> None:
     assert [rank.alive() for rank in written.ranks] == [True, False]
 
 
-def test_a_file_of_an_older_version_names_unknown_processes_by_empty_objects(tmp_path: Path) -> None:
+def test_an_older_file_names_unknown_processes_by_empty_objects(tmp_path: Path) -> None:
     rank = vars(mine())
     RunDir(tmp_path).processes.write_text(json.dumps({"attempt": 2, "supervisor": {}, "ranks": [{}, rank]}))
 

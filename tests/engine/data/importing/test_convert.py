@@ -1,8 +1,6 @@
 """Files in the usual shapes become two columns; what cannot be used is counted with its reason, whatever it is."""
 
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import ImportRequest, columns_to_name, import_files, import_pairs
-from engine.data.parquet_rows import RowSource
+from engine.data.importing.convert import ImportRequest, columns_to_name, import_files
+from tests.engine.data.conftest import GOOD, LONG_TALK, ONE, Importer, counts, lines
 
 Pairs = list[tuple[str, str]]
-Importer = Callable[..., tuple[dict[str, Any], Pairs, Pairs]]
-ONE = [("你好", "你好！")]
-
-
-@pytest.fixture
-def import_rows(tmp_path: Path) -> Importer:
-    """Imports content under a file name; what came of it, and the rows of both files."""
-
-    def import_one(content: str | bytes, name: str = "rows.jsonl", **how: Any) -> tuple[dict[str, Any], Pairs, Pairs]:
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        how = {"train": str(tmp_path / "train.parquet"), "valid_ratio": 0.0, "overwrite": True, **how}
-        found = import_files(ImportRequest([str(path)], **how), lambda *_: None)
-        return found, rows_of(how["train"]), rows_of(how.get("valid"))
-
-    return import_one
-
-
-def rows_of(path: str | None) -> Pairs:
-    """The rows of a file that was written."""
-    if not path or not Path(path).exists():
-        return []
-    table = pq.read_table(path)
-    prompts, responses, *turns = (column.to_pylist() for column in table.columns)
-    assert table.column_names == ["prompt", "response", "prompt_turns"][: 2 + len(turns)]
-    begin = [[turn.start() for turn in re.finditer("^[QA]: ", prompt, re.MULTILINE)] for prompt in prompts]
-    assert begin == ([places or [] for places in turns[0]] if turns else [[]] * len(prompts))
-    return list(zip(prompts, responses, strict=True))
-
-
-def lines(*records: Any) -> str:
-    """JSON Lines."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def counts(found: dict[str, Any]) -> dict[str, int]:
-    """What was refused, by reason."""
-    return {
-        ":".join(filter(None, (code, part["detail"]))): part["count"]
-        for code, entry in found["refused"].items()
-        for part in entry["details"]
-    }
 
 
 SHAPES = [
@@ -103,28 +59,6 @@ def test_each_shape_in_each_form(
     ]
 
 
-@pytest.mark.parametrize(
-    ("text", "rows"),
-    [
-        ("prompt,response\n你好,你好！\n", ONE),
-        ("\ufeffprompt,response\r\n你好,你好！\r\n", ONE),
-        ("prompt\tresponse\n你好\t你好！\n", ONE),
-        ("prompt;response\n你好;你好！\n", ONE),
-        ('id,prompt,response\n1,"a ""b""\nc",d\n', [('a "b"\nc', "d")]),
-    ],
-)
-def test_a_csv_is_imported(import_rows: Importer, text: str, rows: Pairs) -> None:
-    assert import_rows(text, "rows.csv")[1] == rows
-
-
-@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-8-sig"])
-def test_other_encodings_are_detected_and_reported(import_rows: Importer, encoding: str) -> None:
-    found, train, _ = import_rows("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
-    assert train == ONE
-    assert [file["encoding"] for file in found["files"]] == [encoding]
-
-
-GOOD = lines({"prompt": "a", "response": "b"})
 BAD = [
     ('{"prompt": "x"\n', "json_broken"),
     ("[" * 100_000 + "\n", "json_broken"),
@@ -166,37 +100,10 @@ def test_an_import_without_rows_says_how_to_fix_it(import_rows: Importer, record
     assert refused.value.message.fix("zh")
 
 
-def test_invalid_bytes_refuse_only_their_line(import_rows: Importer) -> None:
-    found, train, _ = import_rows(GOOD.encode() + b'{"prompt": "\xff\xff\xff", "response": "x"}\n')
-    assert train == [("a", "b")]
-    assert counts(found) == {"prompt_not_utf8": 1}
-
-
-def test_a_truncated_array_gives_the_records_before_the_cut(import_rows: Importer) -> None:
-    found, train, _ = import_rows('[{"prompt": "a", "response": "b"}, {"prompt": "c", "resp', "rows.json")
-    assert train == [("a", "b")]
-    assert counts(found) == {"json_broken": 1}
-
-
-def test_an_array_longer_than_the_window_is_read_to_its_end(
-    import_rows: Importer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engine.data.importing.jsonfile.CHUNK", 7)
-    rows = [(f"问{i}", "答" * i) for i in range(1, 60)]
-    content = json.dumps([{"prompt": p, "response": r} for p, r in rows], ensure_ascii=False)
-    assert import_rows(content, "rows.json")[1] == rows
-
-
 def test_repeated_rows_are_left_out(import_rows: Importer) -> None:
     found, train, _ = import_rows(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
     assert train == [("a", "b"), ("a", "c")]
     assert (found["made"], found["repeated"], found["kept"]) == (4, 2, 2)
-
-
-@pytest.fixture
-def many() -> str:
-    """Two hundred rows, of whose prompts each comes twice."""
-    return lines(*({"prompt": f"问 {i % 100}", "response": f"答 {i}"} for i in range(200)))
 
 
 def test_no_prompt_is_in_both_files(import_rows: Importer, many: str, tmp_path: Path) -> None:
@@ -215,27 +122,6 @@ def test_sample_and_split_depend_only_on_the_seed(import_rows: Importer, many: s
     assert first == again != other
 
 
-def test_what_is_written_carries_checksums(import_rows: Importer, many: str, tmp_path: Path) -> None:
-    import_rows(many)
-    path = tmp_path / "train.parquet"
-    data = bytearray(path.read_bytes())
-    data[60] ^= 1
-    path.write_bytes(data)
-    source = RowSource(path, "train_file", "prompt", "response")
-    with pytest.raises(InputError) as refused:
-        list(source.batches(source.open()))
-    assert refused.value.message.code == "parquet_bad"
-
-
-def test_an_existing_file_is_not_overwritten_unasked(import_rows: Importer, tmp_path: Path) -> None:
-    import_rows(GOOD)
-    before = (tmp_path / "train.parquet").read_bytes()
-    with pytest.raises(InputError) as refused:
-        import_rows(lines({"prompt": "x", "response": "y"}), overwrite=False)
-    assert refused.value.message.code == "import_exists"
-    assert (tmp_path / "train.parquet").read_bytes() == before
-
-
 def test_nothing_usable_writes_nothing_and_says_why(import_rows: Importer, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         import_rows(lines({"text": "x"}))
@@ -250,41 +136,6 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     found = import_files(ImportRequest([str(path)]), lambda *_: None)
     assert (found["rows"], found["preview"]) == (1, [["a", "b"]])
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_cannot_be_written_is_named(import_rows: Importer) -> None:
-    with pytest.raises(InputError) as refused:
-        import_rows(GOOD, train="/dev/null/train.parquet")
-    assert refused.value.message.code == "folder_unwritable"
-
-
-def test_pairs_made_from_files_are_written_like_any(tmp_path: Path) -> None:
-    target = tmp_path / "out.parquet"
-    found = import_pairs(
-        ImportRequest(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
-    )
-    assert found["rows"] == 1
-    assert target.is_file()
-
-
-LONG_TALK = {
-    "system": "简短",
-    "conversations": [
-        {"from": role, "value": text}
-        for text, role in zip(["甲", "1", "乙", "2", "丙", "3"], ["human", "gpt"] * 3, strict=True)
-    ],
-}
-
-
-def test_the_turns_column_is_written_only_if_a_row_has_history(import_rows: Importer, tmp_path: Path) -> None:
-    import_rows(lines(LONG_TALK), history=0)
-    assert pq.read_schema(tmp_path / "train.parquet").names == ["prompt", "response"]
-    import_rows(lines(LONG_TALK, {"prompt": "你好", "response": "你好！"}))
-    written = pq.read_table(tmp_path / "train.parquet")
-    assert written.schema.names == ["prompt", "response", "prompt_turns"]
-    starts = dict(zip(written["prompt"].to_pylist(), written["prompt_turns"].to_pylist(), strict=True))
-    assert starts["你好"] is starts["简短\n甲"] is None
-    assert starts["简短\nQ: 甲\nA: 1\nQ: 乙"] == [3, 8, 13]
 
 
 def test_an_imported_file_can_be_imported_again_with_its_turns(import_rows: Importer, tmp_path: Path) -> None:

@@ -12,18 +12,11 @@ import pytest
 
 from engine.data.importing.convert import ImportRequest, import_files
 from engine.data.shapes.account import RefusedError
-from engine.data.shapes.known import SHAPES, shaped, suggested
+from engine.data.shapes.known import SHAPES, shaped
+from tests.engine.data.shapes.conftest import TWO, Record, turns
 
 Pairs = list[tuple[str, str]]
-Record = dict[str, Any]
 ONE = [("你好", "你好！")]
-TWO = [("甲", "1"), ("Q: 甲\nA: 1\nQ: 乙", "2")]
-
-
-def turns(*texts: str, role: str = "role", text: str = "content", names: str = "user assistant") -> list[Record]:
-    """Messages of two that take turns."""
-    sides = names.split()
-    return [{role: sides[place % 2], text: said} for place, said in enumerate(texts)]
 
 
 # Shape, a record of it, the rows; each is also tried as JSON, Parquet and, where its cells are plain, CSV.
@@ -138,138 +131,6 @@ def test_each_shape_in_each_form(tmp_path: Path, shape: str, record: Record, row
 
 def test_every_shape_is_tried() -> None:
     assert {shape.name for shape in SHAPES} <= {name for name, _, _ in RECORDS}
-
-
-REFUSED = [
-    ({"text": "x", "标题": "y"}, "no_known_columns:text, 标题"),
-    ({"prompt": "a", "question": "b", "response": "c"}, "columns_ambiguous:prompt, question"),
-    ({"prompt": "a", "response": "b", "answer": "c"}, "columns_ambiguous:response, answer"),
-    *(({"prompt": "a", "completion": "b", "label": label}, "answer_unwanted:label")
-      for label in (False, "false", " False", "0", 0, 0.0)),
-    ({"instruction": "a", "output": "b", "kto_tag": "False"}, "answer_unwanted:kto_tag"),
-    ({"messages": turns("a", "b"), "label": False}, "answer_unwanted:label"),
-    ({"message_id": "7", "parent_id": None, "role": "prompter", "text": "a"}, "message_tree:parent_id"),
-    ({"message_tree_id": "7", "prompt": {"text": "a", "role": "prompter", "replies": []}},
-     "message_tree:message_tree_id"),
-    ({"chat": {"turn_1": {"Human": "a", "Commands": "Search('b')", "MOSS": "c"}}}, "turn_calls_tools:Commands"),
-    ({"chat": "USER: a ASSISTANT: b"}, "column_not_list:chat"),
-    ({"question": "a", "choices": ["b", "c"], "answer": 1}, "answer_is_number:answer"),
-    ({"question": "a", "A": "2", "B": "3", "C": "4", "answer": "2"}, "answer_is_number:answer"),
-    ({"question": "a", "options": "b or c", "answer": "b"}, "options_unclear:options"),
-    ({"question": "a", "A": "b", "B": "c", "C": "d"}, "no_known_columns:question, A, B, C"),
-    ({"prompt": turns("a"), "completion": "b", "label": False}, "answer_unwanted:label"),
-    ({"prompt": "a", "response": "b", "images": ["x.png"]}, "column_beyond_text:images"),
-    ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, "column_beyond_text:tools"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "role_of_tools:tool"),
-    ({"messages": [*turns("a"), {"role": "ipython", "content": "x"}]}, "role_of_tools:ipython"),
-    ({"conversations": [{"from": "observation", "value": "x"}]}, "role_of_tools:observation"),
-    ({"messages": [{"role": "narrator", "content": "x"}]}, "unknown_role:narrator"),
-    ({"messages": [{"text": "x"}]}, "turn_without_role:text"),
-    ({"messages": [*turns("a"), {"role": "assistant", "content": None, "tool_calls": [{}]}]},
-     "turn_calls_tools:tool_calls"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "turn_part:image_url"),
-    ({"messages": [{"role": "user", "content": {"a": 1}}]}, "turn_not_text:object"),
-    ({"messages": "[1, "}, "column_not_list:messages"),
-    ({"prompt": "a", "response": ["b", "c"]}, "response_not_text:list of 2"),
-    ({"prompt": "a", "response": {"b": "c"}}, "response_not_text:object"),
-    ({"prompt": "a", "response": True}, "response_not_text:true"),
-    ({"prompt": "a", "response": float("nan")}, "response_null"),
-    ({"prompt": " ", "response": "b"}, "prompt_empty"),
-    ({"messages": turns("a")}, "no_answer"),
-    ({"messages": []}, "no_answer"),
-    ({"conversations": turns("a", role="from", text="value", names="gpt user")}, "no_answer"),
-    ({"question": "q", "context": "c", "answers": {"text": []}}, "no_answer"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("record", "why"), REFUSED)
-def test_unusable_records_are_refused_by_name(record: Record, why: str) -> None:
-    with pytest.raises(RefusedError) as refused:
-        shaped(record)
-    assert str(refused.value) == why
-
-
-@pytest.mark.parametrize(
-    ("record", "rows", "notices"),
-    [
-        ({"prompt": 3, "response": 4.5}, [("3", "4.5")], ["number_as_text"]),
-        ({"messages": turns("甲", "1", "乙")}, [("甲", "1")], ["question_unanswered"]),
-        ({"messages": turns("甲", "1", "乙", "", "丙", "3")}, [("甲", "1")], ["turn_empty", "question_unanswered"]),
-        ({"messages": turns("嗨", "甲", "1", names="assistant user")}, [("A: 嗨\nQ: 甲", "1")], ["answer_first"]),
-        ({"messages": [*turns("甲"), {"role": "assistant", "content": "1", "weight": 0}, *turns("乙", "2")]},
-         [TWO[1]], ["answer_unlearned"]),
-        ({"messages": [*turns("甲"), {"role": "assistant", "content": "1", "reasoning_content": "想"}]},
-         [("甲", "1")], ["thoughts_left_out"]),
-        ({"question": "谁", "context": "他", "answers": {"text": ["他", "她"]}},
-         [("谁\n他", "他")], ["answers_further"]),
-    ],
-)  # fmt: skip
-def test_parts_left_out_of_a_record_are_reported(record: Record, rows: Pairs, notices: list[str]) -> None:
-    found = shaped(record)
-    assert [(row.prompt, row.response) for row in found.rows] == rows
-    assert sorted(found.notices) == sorted(notices)
-
-
-@pytest.mark.parametrize(
-    ("said", "rows"),
-    [
-        ([("system", "简短"), ("user", "甲"), ("user", "乙"), ("assistant", "1")], [("简短\n甲\n乙", "1")]),
-        ([("user", "甲"), ("assistant", "1"), ("assistant", "2")], [("甲", "1\n2")]),
-        ([("system", "写诗"), ("assistant", "床前明月光")], [("写诗", "床前明月光")]),
-        ([("system", "一"), ("system", "二"), ("user", "甲"), ("assistant", "1")], [("一\n二\n甲", "1")]),
-        ([("user", "甲"), ("assistant", "1"), ("system", "改"), ("user", "乙"), ("assistant", "2")],
-         [("甲", "1"), ("Q: 甲\nA: 1\nQ: 改\n乙", "2")]),
-    ],
-)  # fmt: skip
-def test_consecutive_turns_are_joined_and_system_text_is_first(said: Pairs, rows: Pairs) -> None:
-    found = shaped({"messages": [{"role": role, "content": text} for role, text in said]})
-    assert [(row.prompt, row.response) for row in found.rows] == rows
-
-
-def test_without_history_a_prompt_is_system_text_and_question() -> None:
-    record = {"system": "简短", "messages": turns("甲", "1", "乙", "2")}
-    found = shaped(record, history=0)
-    assert [(row.prompt, row.response) for row in found.rows] == [("简短\n甲", "1"), ("简短\n乙", "2")]
-    assert [row.earlier for row in found.rows] == [0, 2]
-
-
-@pytest.mark.parametrize(
-    ("history", "last"),
-    [(1, "简短\nA: 2\nQ: 丙"), (2, "简短\nQ: 乙\nA: 2\nQ: 丙"), (9, "简短\nQ: 甲\nA: 1\nQ: 乙\nA: 2\nQ: 丙")],
-)
-def test_a_prompt_has_at_most_the_turns_asked_for(history: int, last: str) -> None:
-    record = {"system": "简短", "messages": turns("甲", "1", "乙", "2", "丙", "3")}
-    found = shaped(record, history=history)
-    assert (len(found.rows), found.rows[0].prompt, found.rows[-1].prompt) == (3, "简短\n甲", last)
-    assert len({row.opening for row in found.rows}) == 1
-
-
-def test_named_columns_win_over_shapes() -> None:
-    record = {"id": 3, "messages": turns("x", "y"), "question": "谁", "answer": "他", "answer_long": "是他"}
-    assert shaped(record).unused == ["id", "question", "answer", "answer_long"]
-    found = shaped(record, ("", "answer_long"))
-    assert [(row.prompt, row.response) for row in found.rows] == [("谁", "是他")]
-    assert found.unused == ["id", "messages", "answer"]
-    with pytest.raises(RefusedError) as refused:
-        shaped(record, ("question", "answer_lnog"))
-    assert str(refused.value) == "column_missing:answer_lnog"
-
-
-@pytest.mark.parametrize(
-    ("names", "found"),
-    [
-        (["id", "question", "answer"], {"importable": 1, "prompt_column": "question", "response_column": "answer"}),
-        (["问", "答"], {"importable": 1, "prompt_column": "问", "response_column": "答"}),
-        (["instruction", "input", "output"], {"importable": 1}),
-        (["question", "context", "answer"], {"importable": 1}),
-        (["question", "A", "B", "answer"], {"importable": 1}),
-        (["question", "choices", "answer"], {"importable": 1}),
-        (["messages", "id"], {"importable": 1}),
-        (["text", "label"], {"importable": 0}),
-    ],
-)
-def test_two_columns_are_suggested_only_if_nothing_else_is_read(names: list[str], found: Record) -> None:
-    assert suggested(names) == found
 
 
 @pytest.mark.parametrize("label", [True, 1, None, "news", "true", "1"])

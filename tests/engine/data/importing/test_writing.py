@@ -1,0 +1,58 @@
+"""What an import writes: checksums, nothing over an existing file, columns of turns."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from engine.contract.messages import InputError
+from engine.data.importing.convert import ImportRequest, import_pairs
+from engine.data.parquet_rows import RowSource
+from tests.engine.data.conftest import GOOD, LONG_TALK, Importer, lines
+
+
+def test_what_is_written_carries_checksums(import_rows: Importer, many: str, tmp_path: Path) -> None:
+    import_rows(many)
+    path = tmp_path / "train.parquet"
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+    source = RowSource(path, "train_file", "prompt", "response")
+    with pytest.raises(InputError) as refused:
+        list(source.batches(source.open()))
+    assert refused.value.message.code == "parquet_bad"
+
+
+def test_an_existing_file_is_not_overwritten_unasked(import_rows: Importer, tmp_path: Path) -> None:
+    import_rows(GOOD)
+    before = (tmp_path / "train.parquet").read_bytes()
+    with pytest.raises(InputError) as refused:
+        import_rows(lines({"prompt": "x", "response": "y"}), overwrite=False)
+    assert refused.value.message.code == "import_exists"
+    assert (tmp_path / "train.parquet").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(import_rows: Importer) -> None:
+    with pytest.raises(InputError) as refused:
+        import_rows(GOOD, train="/dev/null/train.parquet")
+    assert refused.value.message.code == "folder_unwritable"
+
+
+def test_pairs_made_from_files_are_written_like_any(tmp_path: Path) -> None:
+    target = tmp_path / "out.parquet"
+    found = import_pairs(
+        ImportRequest(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
+    )
+    assert found["rows"] == 1
+    assert target.is_file()
+
+
+def test_the_turns_column_is_written_only_if_a_row_has_history(import_rows: Importer, tmp_path: Path) -> None:
+    import_rows(lines(LONG_TALK), history=0)
+    assert pq.read_schema(tmp_path / "train.parquet").names == ["prompt", "response"]
+    import_rows(lines(LONG_TALK, {"prompt": "你好", "response": "你好！"}))
+    written = pq.read_table(tmp_path / "train.parquet")
+    assert written.schema.names == ["prompt", "response", "prompt_turns"]
+    starts = dict(zip(written["prompt"].to_pylist(), written["prompt_turns"].to_pylist(), strict=True))
+    assert starts["你好"] is starts["简短\n甲"] is None
+    assert starts["简短\nQ: 甲\nA: 1\nQ: 乙"] == [3, 8, 13]
