@@ -1,9 +1,9 @@
 """Survey: `python -m engine.inspect` reports the contents of data files and a model, without torch and within limits.
 
 Runs in a process of its own because its input is untrusted: a file that makes a reader crash, hang or eat memory ends
-only this process. A request is one JSON object on a line of standard input, its answer is lines of JSON on standard
-output: what is being read, how far it is, and finally the facts; then another request may follow. Rows are tokenized
-into the token store that the training uses, so that nothing is read twice.
+only this process. The request is one JSON object on standard input, the answer is lines of JSON on standard
+output: what is being read, how far it is, and finally the facts. Rows are tokenized into the token store that the
+training uses, so that nothing is read twice.
 """
 
 import importlib.util
@@ -15,19 +15,38 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.contract import config as settings
-from engine.contract.bounds import as_json
+from engine.contract.bounds import as_json, read_as
 from engine.contract.config import RunConfig
+from engine.contract.facts import (
+    MOST_SHOWN,
+    Batch,
+    Damage,
+    DataFacts,
+    FileFacts,
+    Histogram,
+    LengthFacts,
+    ModelFacts,
+    PieceFacts,
+    RowFacts,
+    SomeRows,
+    StepFacts,
+    StoreFacts,
+    TokenFacts,
+    TokenizerFacts,
+)
 from engine.contract.inputs import require_files, tokenizer_folder
-from engine.contract.messages import InputError
+from engine.contract.memory import MemoryFacts
+from engine.contract.messages import InputError, Message
 from engine.contract.processor import multiplies_bf16
 from engine.data import batching, journal
 from engine.data.parquet_rows import RowSource
@@ -37,7 +56,7 @@ from engine.data.text_checks import Text, TextTally
 from engine.data.token_store import TokenStore, cut, encode, is_stored, open_store
 from engine.models import checksums, family_note, inspection, weightfile
 from engine.models.finite import require_numbers
-from engine.models.memory import Batch, MemoryPlan, batches
+from engine.models.memory import MemoryPlan
 from engine.process.heartbeat import end_with
 
 if TYPE_CHECKING:
@@ -80,102 +99,107 @@ def hide_torch() -> None:
     importlib.util.find_spec = lambda name, *rest: None if name == "torch" else found(name, *rest)
 
 
-def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, tokenize: bool = True) -> dict[str, Any]:
+def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, tokenize: bool = True) -> DataFacts:
     """Facts about the data files of some settings and about the tokenizer; an error in place of what cannot be read.
 
     Without `tokenize` only the rows are examined.
     """
-    facts: dict[str, Any] = {}
-    tokenizer = None
-    if tokenize:
-        try:
-            require_files(config, "tokenizer")
-            tokenizer, facts["tokenizer"] = _tokenizer(tokenizer_folder(config))
-            facts["tokenizer"] |= _of_another_model(tokenizer, config)
-        except InputError as error:
-            facts["tokenizer"] = _error(error)
+    tokenizer, about = _asked_tokenizer(config) if tokenize else (None, None)
     stores: dict[str, TokenStore] = {}
+    files: dict[str, FileFacts | Message] = {}
     for name in names:
-        facts[name] = _facts_or_error(config, name, tokenizer, stores)
-        if facts[name].get("error", {}).get("code") == "tokenizer_bad":  # which shows only when it is used on rows
-            facts["tokenizer"], tokenizer = facts[name], None
-            facts[name] = _facts_or_error(config, name, None, stores)
-    if len(stores) > 1:
-        first, second = (store.hashes for store in stores.values())
-        both = np.isin(second, first)
-        facts["overlap"] = {
-            "rows": int(both.sum()),
-            "first": int(list(stores.values())[1].rows[int(both.argmax())]) if both.any() else -1,
-        }
-    if "train_file" in stores:
-        facts["steps"] = _steps(stores, config, processes)
-    return facts
+        files[name] = facts = _facts_or_error(config, name, tokenizer, stores)
+        if isinstance(facts, Message) and facts.code == "tokenizer_bad":  # which shows only when it is used on rows
+            about, tokenizer = facts, None
+            files[name] = _facts_or_error(config, name, None, stores)
+    steps = _steps(stores, config, processes) if "train_file" in stores else None
+    return DataFacts(tokenizer=about, overlap=_overlap(list(stores.values())), steps=steps, **files)
+
+
+def _asked_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase | None, TokenizerFacts | Message]":
+    """The tokenizer and the facts about it, or the error that says why it cannot be used."""
+    try:
+        require_files(config, "tokenizer")
+        tokenizer, facts = _tokenizer(tokenizer_folder(config))
+        return tokenizer, replace(facts, differs=_differs(tokenizer, config))
+    except InputError as error:
+        return None, error.message
+
+
+def _overlap(stores: list[TokenStore]) -> SomeRows:
+    """The rows of the second of two files that the first has too."""
+    if len(stores) < 2:
+        return SomeRows()
+    first, second = stores
+    return _rows_where(np.isin(second.hashes, first.hashes), second)
+
+
+def _rows_where(found: npt.NDArray[np.bool_], store: TokenStore) -> SomeRows:
+    """How many rows of a store these are, and the number of the first."""
+    return SomeRows(int(found.sum()), int(store.rows[int(found.argmax())])) if found.any() else SomeRows()
 
 
 def _facts_or_error(
     config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
-) -> dict[str, Any]:
+) -> FileFacts | Message:
     try:
         return _file_facts(config, name, tokenizer, stores)
     except InputError as error:
-        return _error(error)
+        return error.message
     except MemoryError:
         why = f"its content does not fit {MEMORY_LIMIT >> 30} GB of memory"
-        return _error(InputError("parquet_bad", path=str(getattr(config, name)), why=why))
+        return Message.of("parquet_bad", path=str(getattr(config, name)), why=why)
 
 
-def _error(error: InputError) -> dict[str, Any]:
-    return {"error": as_json(error.message)}
-
-
-def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
+def _tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, TokenizerFacts]":
     send(doing="tokenizer")
     hide_torch()
-    from engine.data.tokenizer import load_tokenizer, tokens_needed
+    from engine.data.tokenizer import facts_of, load_tokenizer
 
     tokenizer = load_tokenizer(path)
-    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk")}
-    named = {str(number): tokenizer.convert_ids_to_tokens(number) for number in tokenizer.all_special_ids}
-    return tokenizer, {"tokens": tokens_needed(tokenizer), "special": special, "special_tokens": named}
+    return tokenizer, facts_of(tokenizer)
 
 
-def _of_another_model(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> dict[str, Any]:
-    """The error for a tokenizer that differs from the one in the model's folder, or nothing."""
+def _differs(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> Message | None:
+    """How a tokenizer differs from the one in the model's folder; None if it does not."""
     from engine.data.tokenizer import require_own_vocabulary
 
     try:
         require_own_vocabulary(tokenizer, config)
     except InputError as error:
-        return {"differs": _error(error)["error"]}
-    return {}
+        return error.message
+    return None
 
 
 def _file_facts(
     config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
-) -> dict[str, Any]:
+) -> FileFacts:
     source = RowSource.of(config, name)
     weightfile.require_regular(source.path, name)
     send(doing=name)
     file = source.open()
-    outline = {"rows": file.metadata.num_rows, "bytes": source.path.stat().st_size}
-    if not outline["rows"]:
+    rows = file.metadata.num_rows
+    if not rows:
         raise InputError("rows_none", path=str(source.path))
     if tokenizer is None:
         tally = TextTally()
         report = _paced(name)
         for prompts, labels, _ in source.batches(file):
             tally.count(prompts, labels)
-            report(tally.rows, outline["rows"])
+            report(tally.rows, rows)
         tally.require_rows(source.path, config.prompt_column, config.response_column)
-        return {**outline, **tally.to_json()}
+        return _text_facts(tally.to_json())
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
         send(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, _paced(name))
     stores[name] = store
-    on_disk: dict[str, Any] = {"store_bytes": store.bytes, "store_kept": kept}
-    if store.damage is not None:
-        on_disk["store_again"] = {"path": str(store.damage.path), "why": store.damage.why}
-    return {**outline, **on_disk, **store.meta, **store.cuts(), **_length_facts(store)}
+    return replace(_text_facts(store.meta), tokens=_token_facts(store, kept))
+
+
+def _text_facts(tally: Mapping[str, Any]) -> FileFacts:
+    """The facts on the texts of a file that `TextTally` counted."""
+    control, odd = (SomeRows(tally[f"{what}_rows"], tally[f"first_{what}"]) for what in ("control", "replacement"))
+    return FileFacts(tally["rows"], tally["dropped"], tally["first_dropped"], control, odd, tally["scripts"])
 
 
 def _store(
@@ -218,55 +242,60 @@ def _paced_files() -> Callable[[str, int, int], None]:
     return report
 
 
-def _length_facts(store: TokenStore) -> dict[str, Any]:
-    """Quantiles and a histogram of the lengths before cutting, repeated rows, and empty labels."""
-    facts: dict[str, Any] = {}
-    whole = store.whole_lengths()
-    for part, lengths in (("prompt", whole.prompt), ("label", whole.label)):
-        median, most, longest = (int(x) for x in np.quantile(lengths, (0.5, 0.95, 1), method="nearest"))
-        edges = np.linspace(0, max(longest, 1), BINS + 1)
-        counts, _ = np.histogram(lengths, edges)
-        histogram = {"edges": [round(float(edge), 1) for edge in edges], "counts": counts.tolist()}
-        facts[part] = {"median": median, "p95": most, "longest": longest, "histogram": histogram}
-    bare = np.flatnonzero(whole.label <= 1)
-    facts["labels_empty"] = {"rows": len(bare), "first": int(store.rows[bare[0]]) if len(bare) else -1}
-    _, first = np.unique(store.hashes, return_index=True)
-    again = np.ones(len(store), dtype=bool)
-    again[first] = False
-    facts["repeated"] = {
-        "rows": int(again.sum()),
-        "first": int(store.rows[int(again.argmax())]) if again.any() else -1,
-    }
-    return facts
+def _token_facts(store: TokenStore, kept: bool) -> TokenFacts:
+    """The facts on a file's rows as tokens; `kept` says whether the store is kept for the run."""
+    again, whole = np.ones(len(store), dtype=bool), store.whole_lengths()
+    again[np.unique(store.hashes, return_index=True)[1]] = False
+    damage = Damage(str(store.damage.path), store.damage.why) if store.damage else None
+    return TokenFacts(
+        unknown_tokens=store.meta["unknown_tokens"],
+        **{name: store.meta[name] for name in ("turns_rows", "turns_left_out", "turns_longest")},
+        **store.cuts(),
+        prompt=_lengths(whole.prompt),
+        label=_lengths(whole.label),
+        unanswered=_rows_where(whole.label <= 1, store),
+        repeated=_rows_where(again, store),
+        store=StoreFacts(store.bytes, kept, damage),
+    )
 
 
-def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) -> dict[str, Any]:
+def _lengths(lengths: npt.NDArray[np.int64]) -> LengthFacts:
+    """Quantiles and a histogram of lengths before cutting."""
+    median, most, longest = (int(x) for x in np.quantile(lengths, (0.5, 0.95, 1), method="nearest"))
+    edges = np.linspace(0, max(longest, 1), BINS + 1)
+    counts, _ = np.histogram(lengths, edges)
+    shown = tuple(round(float(edge), 1) for edge in edges)
+    return LengthFacts(median, most, longest, Histogram(shown, tuple(counts.tolist())))
+
+
+def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) -> StepFacts:
     store = stores["train_file"]
     lengths = store.lengths(range(len(store)))
     batch = config.effective_batch(processes)
     per_epoch = batching.steps_per_epoch(len(store), batch)
     cut = batching.Partition(batch, processes, config.micro_batch_tokens)
     largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
-    return {
-        "rows": len(store),
-        "per_epoch": per_epoch,
-        "total": per_epoch * config.epochs,
-        "label_tokens": int(lengths.label.sum()),
-        "prompt_tokens": int(lengths.prompt.sum()),
-        "largest": [batching.padded_shape(places, lengths) for places in largest],
-        "packed": [batching.packed_shape(places, lengths) for places in largest],
-        "generation": _generation(stores.get("validation_file"), config),
-    }
+    return StepFacts(
+        rows=len(store),
+        per_epoch=per_epoch,
+        total=per_epoch * config.epochs,
+        label_tokens=int(lengths.label.sum()),
+        prompt_tokens=int(lengths.prompt.sum()),
+        largest=tuple(Batch(*batching.padded_shape(places, lengths)) for places in largest),
+        packed=tuple(Batch(*batching.packed_shape(places, lengths)) for places in largest),
+        generation=_generation(stores.get("validation_file"), config),
+    )
 
 
-def _generation(store: TokenStore | None, config: RunConfig) -> tuple[int, int, int]:
-    """Rows of a batch of replies, and the most tokens of its prompts and its replies."""
+def _generation(store: TokenStore | None, config: RunConfig) -> Batch:
+    """A batch of replies, with the most tokens of its prompts and its replies."""
     limit = config.max_seq_len
     longest = {"prompt": limit, "label": limit} if store is None else store.longest()
-    return config.eval_batch_rows, min(limit, longest["prompt"]), config.max_new_tokens or min(limit, longest["label"])
+    label = config.max_new_tokens or min(limit, longest["label"])
+    return Batch(config.eval_batch_rows, min(limit, longest["prompt"]), label)
 
 
-def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
+def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
     """How the model sees one row of a file: its pieces, and how many are kept; raises InputError."""
     source = RowSource.of(config, name)
     require_files(config, "tokenizer")
@@ -278,71 +307,78 @@ def row_facts(config: RunConfig, name: str, row: int) -> dict[str, Any]:
     for prompts, labels, starts in source.batches(file):
         if row < seen + len(prompts):
             prompt, response = prompts[row - seen], labels[row - seen]
-            kept = _kept_turns(source, row, prompt, starts[row - seen], partial(encode, tokenizer=tokenizer), limit)
-            shown = {"prompt": _pieces(kept.pop("text"), tokenizer, limit) | kept}
-            shown["response"] = _pieces(response, tokenizer, limit)
-            return {**facts, "rows": file.metadata.num_rows, **shown}
+            found = _kept_turns(source, row, prompt, starts[row - seen], partial(encode, tokenizer=tokenizer), limit)
+            shown = replace(
+                _pieces(found.text, tokenizer, limit), turns_left_out=found.turns, left_out=found.left_out[:MOST_SHOWN]
+            )
+            return RowFacts(file.metadata.num_rows, facts, shown, _pieces(response, tokenizer, limit))
         seen += len(prompts)
     raise InputError("row_unknown", path=str(source.path), row=row, last=seen - 1)
 
 
+class _Kept(NamedTuple):
+    """The part of a prompt that is kept, the number of its oldest turns that are left out, and their text."""
+
+    text: Text
+    turns: int = 0
+    left_out: str = ""
+
+
 def _kept_turns(
     source: RowSource, row: int, prompt: Text, starts: Sequence[int] | None, encode: Encode, limit: int
-) -> dict[str, Any]:
-    """The part of a prompt that is kept, the number of its oldest turns that are left out, and their text."""
-    whole = {"text": prompt, "turns_left_out": 0, "left_out": ""}
+) -> _Kept:
     if not starts or not isinstance(prompt, str):
-        return whole
+        return _Kept(prompt)
     asked = Prompt(prompt, starts)
     require_turns(source, row, asked)
     if len(starts) == 1 or len(encode([prompt])[0]) <= limit:
-        return whole
+        return _Kept(prompt)
     (found,) = shortened([asked], limit, encode)
-    left_out = prompt[starts[0] : starts[found.turns] - 1]
-    return {"text": found.text, "turns_left_out": found.turns, "left_out": left_out}
+    return _Kept(found.text, found.turns, prompt[starts[0] : starts[found.turns] - 1])
 
 
-def _pieces(text: str | bytes | None, tokenizer: "PreTrainedTokenizerBase", limit: int) -> dict[str, Any]:
+def _pieces(text: Text, tokenizer: "PreTrainedTokenizerBase", limit: int) -> PieceFacts:
     if not isinstance(text, str):
-        return {"text": None if text is None else repr(text)[:200], "ids": [], "pieces": [], "kept": 0, "unknown": 0}
+        return PieceFacts(None if text is None else repr(text)[:200], 0, 0, 0)
     (ids,) = encode([text], tokenizer)
-    kept = len(cut(ids, limit))
-    pieces = tokenizer.convert_ids_to_tokens(ids)
     unknown = 0 if tokenizer.unk_token_id is None else ids.count(tokenizer.unk_token_id)
-    return {"text": text, "ids": ids, "pieces": pieces, "kept": kept, "unknown": unknown}
+    shown = ids if len(ids) <= MOST_SHOWN else [*ids[: MOST_SHOWN - 1], ids[-1]]
+    pieces = tuple(map(str, tokenizer.convert_ids_to_tokens(shown)))
+    return PieceFacts(text[:MOST_SHOWN], len(ids), len(cut(ids, limit)), unknown, tuple(shown), pieces)
 
 
-def model_facts(config: RunConfig) -> dict[str, Any]:
+def model_facts(config: RunConfig) -> ModelFacts:
     """Facts about the model that a run starts from, and what vouches for its files; raises InputError."""
     send(doing="pretrained_model")
     require_files(config, "pretrained_model")
     facts = inspection.describe(config)
-    if config.pretrained_model:
-        path = Path(config.pretrained_model)
-        files = weightfile.weight_files(path)
-        facts["verified"] = checksums.verify(files, Path(config.token_store), _paced("pretrained_model"))
-        require_numbers(files, Path(config.token_store))
-        if path.is_dir():
-            _require_generation(path)
-        if "positions" in facts:  # a T5 has none
-            family_note.keep(path, config.freeze, Path(config.token_store), facts)
-    return facts
+    if not config.pretrained_model:
+        return facts
+    path, notes = Path(config.pretrained_model), Path(config.token_store)
+    files = weightfile.weight_files(path)
+    verified = checksums.verify(files, notes, _paced("pretrained_model"))
+    require_numbers(files, notes)
+    if path.is_dir():
+        _require_generation(path)
+    if facts.family not in inspection.T5_FAMILY:
+        family_note.keep(path, config.freeze, notes, facts)
+    return replace(facts, verified=verified)
 
 
-def memory_facts(config: RunConfig, request: Mapping[str, Any]) -> dict[str, Any]:
+def memory_facts(config: RunConfig, request: Mapping[str, Any]) -> MemoryFacts:
     """The predicted peaks of memory, once `model_facts`, the tokenizer's size and the steps are known."""
-    steps, on_gpu = request["steps"], bool(request["on_gpu"])
+    steps, model = read_as(StepFacts, request["steps"]), read_as(ModelFacts, request["model"])
     plan = MemoryPlan(
         optimizer=config.optimizer,
         loss_chunk_tokens=config.loss_chunk_tokens,
-        padded=batches(steps["largest"]),
-        packed=batches(steps["packed"]),
-        generation=Batch(*steps["generation"]),
-        model_file_bytes=int(request["model"]["weights_bytes"]),
+        padded=steps.largest,
+        packed=steps.packed,
+        generation=steps.generation,
+        model_file_bytes=model.weights_bytes,
         bf16=config.mixed_precision != "fp32" and multiplies_bf16(),
-        on_gpu=on_gpu,
+        on_gpu=bool(request["on_gpu"]),
     )
-    return asdict(inspection.predicted(request["model"], int(request["tokens"]), config.freeze, plan))
+    return inspection.predicted(model, int(request["tokens"]), config.freeze, plan)
 
 
 def _require_generation(path: Path) -> None:
@@ -354,7 +390,7 @@ def _require_generation(path: Path) -> None:
     read_generation(path)
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any]) -> Any:
     """The requested facts; raises InputError."""
     config = settings.from_json(request["config"])
     if request["task"] == "model":
@@ -435,9 +471,9 @@ def main() -> int:
             end_with(asker)
             limit_this_process()
         try:
-            send(facts=answer(request))
+            send(facts=as_json(answer(request)))
         except InputError as error:
-            send(facts=_error(error))
+            send(error=as_json(error.message))
             code = error.exit_code
     return code
 

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.contract.bounds import read_error
 from engine.contract.config import override
 from engine.contract.presets import preset
 from engine.contract.reasons import reason_phrase
@@ -51,12 +50,9 @@ def _asked(
 ) -> dict[str, Any]:
     config, _ = override(preset("sft-small").config, columns or {})
     try:
-        found = ask_engine.ask(task, config, progress, files=files, **how)
+        return ask_engine.ask(task, config, dict[str, Any], progress, files=files, **how)
     except ask_engine.ProbeDied as died:
         raise died.error(config, ", ".join(files) or task) from None
-    if "error" in found:
-        raise read_error(found["error"])
-    return found
 
 
 def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:

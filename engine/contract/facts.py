@@ -132,8 +132,8 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True)
-class BatchShape:
-    """A micro-batch: rows, and tokens of its longest prompt and label."""
+class Batch:
+    """A padded micro-batch: rows, and its longest prompt and label in tokens."""
 
     rows: Count
     prompt: Count
@@ -142,15 +142,20 @@ class BatchShape:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """The steps of a run; `largest` and `packed` are the micro-batches that may need the most memory, either way."""
+    """The steps of a run; `largest` and `packed` are the micro-batches that may need the most memory, either way.
+
+    A batch of `packed` stands for one of the same rows without padding: its lengths are root mean squares. `generation`
+    is the batch whose replies need the most.
+    """
 
     rows: Count
     per_epoch: Count
     total: Count
     label_tokens: Count
     prompt_tokens: Count
-    largest: tuple[BatchShape, ...] = ()
-    packed: tuple[BatchShape, ...] = ()
+    largest: tuple[Batch, ...]
+    packed: tuple[Batch, ...]
+    generation: Batch
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from engine.contract.config import RunConfig
 from engine.contract.durable import read_json, write_json
+from engine.contract.facts import LONGEST_NAME, MOST_NAMED, TokenizerFacts
 from engine.contract.files import staged as staged_at
 from engine.contract.inputs import T5_FAMILIES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
@@ -166,6 +167,14 @@ def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:
     """How many embedding rows the tokenizer can require: its highest id plus one."""
     used = tokenizer(["a"], add_special_tokens=True, truncation=False, verbose=False)["input_ids"][0]
     return max((*tokenizer.get_vocab().values(), *used), default=0) + 1
+
+
+def facts_of(tokenizer: PreTrainedTokenizerBase) -> TokenizerFacts:
+    """The facts about a tokenizer that was loaded."""
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "unk")}
+    numbers = tokenizer.all_special_ids[:MOST_NAMED]
+    named = {str(number): str(tokenizer.convert_ids_to_tokens(number))[:LONGEST_NAME] for number in numbers}
+    return TokenizerFacts(tokens_needed(tokenizer), named=named, **special)
 
 
 def require_own_vocabulary(tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from engine.contract.durable import read_json, write_json
+from engine.contract.facts import Verified
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
 
@@ -23,7 +24,7 @@ CLOCK_SLACK = 1.0  # seconds by which a file may be newer than the record writte
 Report = Callable[[int, int], None]  # bytes done, bytes in total
 
 
-def verify(paths: Sequence[Path], folder: Path, report: Report) -> str:
+def verify(paths: Sequence[Path], folder: Path, report: Report) -> Verified:
     """What vouches for these files ("sha256", "crc32", or "" if nothing does); raises InputError.
 
     Files found correct are recorded in `folder`, if it is writable.
@@ -32,7 +33,7 @@ def verify(paths: Sequence[Path], folder: Path, report: Report) -> str:
     stamps = {str(path.resolve()): [*_stamp(path), *(known[path] or ())] for path in paths}
     record = read_json(folder / RECORD)
     total, done = sum(path.stat().st_size for path in paths), 0
-    kinds = set()
+    kinds = set[Verified]()
     for path, (place, stamp) in zip(paths, stamps.items(), strict=True):
         hash_and_source = known[path]
         kinds.add("sha256" if hash_and_source else "crc32" if zipfile.is_zipfile(path) else "")

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from engine.contract.bounds import WIDEST
 from engine.contract.config import RunConfig
+from engine.contract.facts import LONGEST_NAME, ModelFacts
 from engine.contract.memory import MemoryFacts
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
@@ -15,6 +18,7 @@ from engine.models.kinds import require_file, require_folder
 from engine.models.memory import MemoryPlan
 from engine.models.misfit import misfit
 from engine.models.sizes import check_sizes
+from engine.models.special_tokens import special_tokens
 from engine.models.structure import require_file_of_text, tensors_in
 from engine.models.t5 import memory as t5_memory
 from engine.models.weightfile import (
@@ -39,15 +43,11 @@ NO_T5 = (
 SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 
 
-def describe(config: RunConfig) -> dict[str, Any]:
-    """Kind, shape, parts and special tokens of the model that a run starts from; raises InputError.
-
-    `parameters` and `trained` count each shared weight once; `special` has the token ids that a
-    model's own configuration names; `weights_bytes` is the size of its files.
-    """
+def describe(config: RunConfig) -> ModelFacts:
+    """Kind, shape, parts and special tokens of the model that a run starts from; raises InputError."""
     path = Path(config.pretrained_model)
     if not config.pretrained_model:
-        return _facts(_new_config(config), _t5_tensors(_new_config(config)), 0, config.freeze, {})
+        return _facts(_new_config(config), _t5_tensors(_new_config(config)), 0, config.freeze)
     if path.is_dir():
         return _folder(path, config.freeze, Path(config.token_store))
     require_regular(path, "pretrained_model")
@@ -64,17 +64,16 @@ def describe(config: RunConfig) -> dict[str, Any]:
     tied = head is None or head.storage == shared.storage or same_content(path, head, shared)
     settings["tie_word_embeddings"] = tied
     _check_fit(path, tensors, settings)
-    facts = _facts(settings, tensors, path.stat().st_size, config.freeze, {})
-    return {**facts, "wrapper": wrapper}
+    return replace(_facts(settings, tensors, path.stat().st_size, config.freeze), wrapper=wrapper)
 
 
-def predicted(facts: dict[str, Any], tokens: int, freeze: str, plan: MemoryPlan) -> MemoryFacts:
+def predicted(facts: ModelFacts, tokens: int, freeze: str, plan: MemoryPlan) -> MemoryFacts:
     """The peaks of memory of a run with the model that `facts` describe and a tokenizer of `tokens` tokens."""
-    if facts["settings"]["model_type"] not in T5_FAMILY:
+    if facts.family not in T5_FAMILY:
         return MemoryFacts()
-    if not facts["rows"]:  # the tokenizer determines a new model's embeddings
-        more = tokens * int(facts["settings"]["d_model"])
-        facts = facts | {"rows": tokens} | {name: facts[name] + more for name in ("parameters", "trained")}
+    if not facts.rows:  # the tokenizer determines a new model's embeddings
+        more = tokens * int(facts.settings["d_model"])
+        facts = replace(facts, rows=tokens, parameters=facts.parameters + more, trained=facts.trained + more)
     return t5_memory.predicted(facts, freeze, plan)
 
 
@@ -95,24 +94,26 @@ def _new_config(config: RunConfig) -> dict[str, Any]:
 # --- folders
 
 
-def _folder(path: Path, freeze: str, notes: Path) -> dict[str, Any]:
+def _folder(path: Path, freeze: str, notes: Path) -> ModelFacts:
     require_folder(path)
     settings = read_config(path / "config.json")
     tensors = tensors_in(path, settings)
     size = sum(file.stat().st_size for file in weight_files(path))
     if settings["model_type"] not in T5_FAMILY:
-        kinds = sorted({tensor.kind for tensor in tensors.values()})
-        known = {"settings": _plain(settings), "weights_bytes": size, "kinds": kinds}
-        return {**known, **described(path, freeze, tensors, notes)}
+        return described(path, freeze, tensors, notes)
     tensors, wrapper = unwrapped(tensors, T5_NAMES)
     _check_fit(path, tensors, settings)
-    default = {"pad": 0, "eos": 1}
-    special = {name: settings.get(f"{name}_token_id", default.get(name)) for name in ("pad", "eos", "decoder_start")}
-    return {**_facts(settings, tensors, size, freeze, special), "wrapper": wrapper}
+    special = special_tokens({"pad_token_id": 0, "eos_token_id": 1, **settings}.get)
+    return replace(_facts(settings, tensors, size, freeze), special=special, wrapper=wrapper)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if isinstance(value, int | str | bool)}
+    """The settings that are numbers or short texts, as facts may hold them."""
+    return {
+        name[:LONGEST_NAME]: value
+        for name, value in settings.items()
+        if (isinstance(value, int) and abs(value) < WIDEST) or (isinstance(value, str) and len(value) <= LONGEST_NAME)
+    }
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -221,9 +222,7 @@ def _is_frozen(name: str, parts: list[str]) -> bool:
     return False
 
 
-def _facts(
-    settings: Mapping[str, Any], tensors: Tensors, size: int, freeze: str, special: dict[str, Any]
-) -> dict[str, Any]:
+def _facts(settings: Mapping[str, Any], tensors: Tensors, size: int, freeze: str) -> ModelFacts:
     parts = [part for part in (name.strip() for name in freeze.split(",")) if part]
     tied = settings.get("tie_word_embeddings", True)
     once: dict[str, tuple[str, Tensor]] = {}
@@ -243,12 +242,11 @@ def _facts(
     if not trained and total:
         raise InputError("nothing_trainable", freeze=freeze)
     embedded = next((t for n, t in tensors.items() if n.removeprefix("model.") in ("shared.weight", *_ALIASES)), None)
-    return {
-        "settings": _plain(settings),
-        "special": special,
-        "rows": embedded.shape[0] if embedded is not None and embedded.shape else 0,
-        "parameters": total,
-        "trained": trained,
-        "weights_bytes": size,
-        "kinds": sorted({tensor.kind for tensor in tensors.values()}),
-    }
+    return ModelFacts(
+        family=str(settings["model_type"]),
+        rows=embedded.shape[0] if embedded is not None and embedded.shape else 0,
+        parameters=total,
+        trained=trained,
+        weights_bytes=size,
+        settings=_plain(settings),
+    )

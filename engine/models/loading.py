@@ -19,15 +19,17 @@ from transformers import (
     T5Config,
 )
 
+from engine.contract import vocabulary
 from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
 from engine.contract.untrusted import reading_untrusted
-from engine.data.tokenizer import load_tokenizer, tokens_needed
+from engine.data.tokenizer import facts_of, load_tokenizer
 from engine.models.generation import read_generation
 from engine.models.inspection import GATE, GATED, NO_T5, T5_FAMILY, read_config
 from engine.models.kinds import require_file, require_folder
 from engine.models.seq2seq.from_transformers import loaded, with_weights
+from engine.models.special_tokens import special_tokens
 from engine.models.structure import require_file_of_text, tensors_in
 from engine.models.t5.modules import T5Modules, is_known
 from engine.models.weightfile import T5_NAMES, bad, require_regular, state_within, tensors_of, wrapper_of
@@ -224,27 +226,11 @@ def _is_rate(name: str, value: Any) -> bool:
 
 
 def _check_vocabulary(model: Any, config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    name, named = config.pretrained_model or "new T5", tokenizer_folder(config)
     rows = model.get_input_embeddings().weight.shape[0]
-    highest = tokens_needed(tokenizer)
-    if highest > rows:
-        raise InputError("vocabulary_mismatch", tokenizer=named, tokens=highest, model=name, rows=rows)
-    eos = model.config.eos_token_id
-    if tokenizer.eos_token_id not in (eos if isinstance(eos, list) else [eos]):
-        raise InputError(
-            "special_token_mismatch",
-            model=name,
-            model_id=str(eos),
-            token="eos",
-            tokenizer=named,
-            tokenizer_id=str(tokenizer.eos_token_id),
-        )
-    if model.config.decoder_start_token_id is None:
-        raise InputError("decoder_start_missing", model=name)
-    for token in ("decoder_start", "pad"):
-        number = getattr(model.config, f"{token}_token_id")
-        if not isinstance(number, int) or not 0 <= number < rows:
-            raise InputError("special_token_bad", model=name, token=token, number=str(number), rows=rows)
+    special = special_tokens(lambda name: getattr(model.config, name, None))
+    facts, named = facts_of(tokenizer), tokenizer_folder(config)
+    for fault in vocabulary.faults(config.pretrained_model or "new T5", rows, special, named, facts):
+        raise InputError(fault.code, **fault.args)
 
 
 def model_config_json(model: Any) -> str:

@@ -19,7 +19,8 @@ from sft_tui.options import GroupedCommand, config_options, given
 from sft_tui.output import echo, echo_json, echo_over
 
 if TYPE_CHECKING:
-    from sft_tui.preflight.check import CheckRequest, Report
+    from sft_tui.preflight.check import Report
+    from sft_tui.preflight.request import CheckRequest
     from sft_tui.rehearsal import Rehearsal
 
 memory_limit_option = click.option(
@@ -103,7 +104,7 @@ def print_next(request: "CheckRequest", *, rehearsed: bool) -> None:
 
 def check_request(preset_name: str, settings: dict[str, Any], memory_limit: str | None, logs: Path) -> "CheckRequest":
     """The run to check."""
-    from sft_tui.preflight.check import CheckRequest
+    from sft_tui.preflight.request import CheckRequest
 
     values = given(settings)
     config, _ = override(preset(preset_name).config, values)

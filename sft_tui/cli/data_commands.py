@@ -227,7 +227,25 @@ def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
 
     found = row_view.inspect(file_config(file, **values), row)
     if json:
-        echo_json(found)
+        echo_json(row_view.to_json(found))
         return
     for line in row_view.lines(found, file, row, LANG):
         echo(line)
+
+
+@data.command("edit")
+@click.argument("file", type=HomePath(path_type=Path))
+@click.argument("name", metavar="NAME")
+@click.argument("value", metavar="[VALUE]", required=False)
+@click.option("--remove", is_flag=True, help="Remove it.")
+def data_edit(file: Path, name: str, value: str | None, remove: bool) -> None:
+    """Set one value in a JSON file of a model or tokenizer.
+
+    VALUE is JSON, or else a text; the rest of FILE is kept.
+    """
+    from sft_tui import json_file
+
+    if remove == (value is not None):
+        raise click.UsageError(say("usage.edit", LANG))
+    json_file.edit(file, name, None if value is None else json_file.parsed(value))
+    echo(say("app.edited", LANG, path=text.safe(str(file))))

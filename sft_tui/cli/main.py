@@ -187,7 +187,7 @@ def start(
 ) -> None:
     """Plans, checks, starts and follows a run; exits with the run's code unless it is 0."""
     from sft_tui import starting
-    from sft_tui.preflight.check import CheckRequest
+    from sft_tui.preflight.request import CheckRequest
 
     record = planned(name, values, **how)
     if record.job == "train" and not record.resume:

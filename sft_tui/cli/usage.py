@@ -62,6 +62,7 @@ CLICK_ZH = {
 # The placeholders of values in a usage line, and click's names of their types.
 PLACES_ZH = {
     "PRESET": "预设", "[PRESET]": "[预设]", "RUN": "运行", "[RUN]": "[运行]", "NAME": "名称", "FILE": "文件",
+    "[VALUE]": "[值]",
     "FILES": "文件...", "PROMPTS": "提问...", "SIZE": "大小", "SHARE": "比例", "N": "N", "[OPTIONS]": "[选项]",
     "COMMAND [ARGS]...": "命令 [参数]...", "[COMMAND] [ARGS]...": "[命令] [参数]...",
 }  # fmt: skip
@@ -125,6 +126,9 @@ HELP_ZH = {
     "Check the rows of a Parquet FILE.": "检查 Parquet 文件中的数据。",
     "Show a row as the model sees it: tokens, cuts, unknowns.": "显示模型看到的一行：词元、截去的部分和未知词元。",
     "Number of the row, from 0.": "行号，从 0 起。",
+    "Set one value in a JSON file of a model or tokenizer. VALUE is JSON, or else a text; the rest of FILE is kept.":
+        "修改模型或分词器的 JSON 文件中的一个值。\n\n值按 JSON 解析，否则视为文本；文件的其余内容不变。",
+    "Remove it.": "删除该值。",
     "Print the tokens as one JSON object.": "以一个 JSON 对象输出词元。",
     "Train with a PRESET; any of its settings can be overridden. The run does not end with this command or its "
     "terminal. `sft-tui presets` lists the presets.":

@@ -10,14 +10,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import IO, Any, Self
 
+from engine.contract.bounds import Count, Made, read_as
 from engine.contract.config import RunConfig, to_json
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Message
 from sft_tui.child import module_command, signal_of
 from sft_tui.text import safe
 
 COMMAND = module_command("engine.inspect")
+LONGEST_ANSWER = 1 << 28  # bytes
 LAST_WORDS, SHOWN = 4000, 200  # bytes of its standard error that are read, and characters that are shown
 # How Python, C, C++ and Rust report that memory, or the address space, is exhausted.
 NO_MEMORY = re.compile(
@@ -50,10 +53,10 @@ def nothing(_setting: str, _done: int, _total: int) -> None:
     """Ignores the progress."""
 
 
-def ask(task: str, config: RunConfig, progress: Progress = nothing, **more: Any) -> dict[str, Any]:
-    """The facts of a task, or {"error": …} if it cannot be done; raises ProbeDied."""
+def ask(task: str, config: RunConfig, kind: type[Made], progress: Progress = nothing, **more: Any) -> Made:
+    """The facts of a task; raises InputError if there are none, and ProbeDied."""
     with Inspector() as inspector:
-        return inspector.ask(task, config, progress, **more)
+        return inspector.ask(task, config, kind, progress, **more)
 
 
 class Inspector:
@@ -82,15 +85,15 @@ class Inspector:
             if file is not None:
                 file.close()
 
-    def ask(self, task: str, config: RunConfig, progress: Progress = nothing, **more: Any) -> dict[str, Any]:
-        """The facts of a task, or {"error": …} if it cannot be done; raises ProbeDied."""
+    def ask(self, task: str, config: RunConfig, kind: type[Made], progress: Progress = nothing, **more: Any) -> Made:
+        """The facts of a task; raises InputError if there are none, and ProbeDied."""
         request = {"task": task, "asker": os.getpid(), "config": to_json(config), **more}
         assert self._child.stdin
         with contextlib.suppress(BrokenPipeError):  # it has died, which is found below
             _write_all(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
-        return self._listen(progress)
+        return self._listen(kind, progress)
 
-    def _listen(self, progress: Progress) -> dict[str, Any]:
+    def _listen(self, kind: type[Made], progress: Progress) -> Made:
         assert self._child.stdout
         doing, heard = "", time.monotonic()
         while True:
@@ -103,13 +106,31 @@ class Inspector:
             if data:
                 heard = time.monotonic()
                 *lines, self._partial = (self._partial + data).split(b"\n")
+                if len(self._partial) > LONGEST_ANSWER:
+                    raise ProbeDied(doing, f"an answer of more than {LONGEST_ANSWER >> 20} MB", "failed")
                 for line in lines:
-                    said = _parsed(line)
-                    if "facts" in said:
-                        facts: dict[str, Any] = said["facts"]
-                        return facts
-                    doing = str(said.get("doing", doing))
-                    progress(doing, int(said.get("done", 0)), int(said.get("total", 0)))
+                    try:
+                        said = _parsed(line)
+                        if "facts" in said:
+                            return read_as(kind, said["facts"])
+                        news = read_as(_News, said)
+                    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+                        why = f"its answer cannot be used: {safe(str(error), SHOWN)}"
+                        raise ProbeDied(doing, why, "failed") from None
+                    if news.error is not None:
+                        raise InputError(news.error.code, **news.error.args)
+                    doing = doing if news.doing is None else news.doing
+                    progress(doing, news.done, news.total)
+
+
+@dataclass(frozen=True)
+class _News:
+    """A line that comes before the facts: what is being read and how far it is; or why there are none."""
+
+    doing: str | None = None
+    done: Count = 0
+    total: Count = 0
+    error: Message | None = None
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -118,9 +139,10 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _parsed(line: bytes) -> Mapping[str, Any]:
+    """A line of the answer; {} for one that a library printed."""
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

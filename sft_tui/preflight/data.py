@@ -1,14 +1,18 @@
-"""Findings on data files and tokenizer, from the facts of the engine."""
+"""Checks of data files, and what fixes them."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, override
+from engine.contract.facts import DATA_FILES, DataFacts, FileFacts, LengthFacts, SomeRows, TokenFacts
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.reasons import counted
 from engine.contract.texts import Lang
-from sft_tui.preflight.finding import Finding, of_error
-from sft_tui.preflight.fix import Action, Command, as_path
+from sft_tui.preflight import missing
+from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Command, Import, System, as_path
 from sft_tui.preflight.missing import named_columns
 from sft_tui.starting import options
 
@@ -19,7 +23,69 @@ SCRIPTS_ZH = {
     "Devanagari": "天城文", "Thai": "泰文", "Kana": "假名", "Han": "汉字", "Hangul": "谚文",
 }  # fmt: skip
 BARS = " ▁▂▃▄▅▆▇█"
-Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A data file that was read, and the run's settings."""
+
+    config: RunConfig
+    setting: str
+    facts: FileFacts
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return str(getattr(self.config, self.setting))
+
+    def some(self, found: SomeRows) -> Iterator[Seen]:
+        """What is seen of rows with some property, if there are any."""
+        if found.rows:
+            yield Seen({"path": self.path, "rows": self.facts.rows, "count": found.rows, "first": found.first})
+
+
+@dataclass(frozen=True)
+class TokenRows(Rows):
+    """A data file whose rows were tokenized."""
+
+    tokens: TokenFacts
+
+
+@dataclass(frozen=True)
+class TwoFiles:
+    """The training rows of a run and, if they could be read, its validation rows."""
+
+    config: RunConfig
+    batch: int  # rows of a step
+    train: FileFacts
+    valid: FileFacts | None
+    overlap: SomeRows
+
+
+FILES = Group[None]("Data files that cannot be read")
+ROWS = Group[Rows]("Rows")
+TOKENS = Group[TokenRows]("Rows as tokens")
+BOTH = Group[TwoFiles]("Training and validation rows together")
+
+
+def of_files(config: RunConfig, facts: DataFacts) -> Iterator[Finding]:
+    """The findings on each data file that could be read."""
+    for setting, file in facts.read.items():
+        if file.tokens is not None:
+            yield from TOKENS.findings(TokenRows(config, setting, file, file.tokens), setting)
+        yield from ROWS.findings(Rows(config, setting, file), setting)
+
+
+def of_both(config: RunConfig, facts: DataFacts, processes: int) -> Iterator[Finding]:
+    """The findings on the training rows, and the validation rows if they could be read, as a run uses them."""
+    read, batch = facts.read, config.effective_batch(processes)
+    if "train_file" in read:
+        yield from BOTH.findings(
+            TwoFiles(config, batch, read["train_file"], read.get("validation_file"), facts.overlap)
+        )
+
+
+# --- words
 
 
 def percent(share: float) -> str:
@@ -27,9 +93,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share == 0 or share >= 0.001 else "< 0.1 %"
 
 
-def scripts(facts: Facts, lang: Lang) -> str:
+def scripts(facts: FileFacts, lang: Lang) -> str:
     """The scripts of a file with at least one letter in a hundred: `Han 94 %, Latin 6 %`."""
-    found = [(script, share) for script, share in facts["scripts"].items() if share >= 0.01]
+    found = [(script, share) for script, share in facts.scripts.items() if share >= 0.01]
     shown = [f"{script_name(script, lang)} {100 * share:.0f} %" for script, share in found]
     return ("、" if lang == "zh" else ", ").join(shown) or "-"
 
@@ -39,108 +105,258 @@ def script_name(script: str, lang: Lang) -> str:
     return SCRIPTS_ZH.get(script, script) if lang == "zh" else script
 
 
-def lengths(facts: Facts, lang: Lang) -> str:
+def lengths(facts: LengthFacts, lang: Lang) -> str:
     """Lengths as text: a histogram from 0 to the longest, the median and the 95th percentile."""
-    counts = facts["histogram"]["counts"]
+    counts = facts.histogram.counts
     highest = max(1, *counts)
     bars = "".join(BARS[-(-count * (len(BARS) - 1) // highest)] for count in counts)
-    longest, half, most = (f"{facts[name]:,}" for name in ("longest", "median", "p95"))
+    longest, half, most = (f"{count:,}" for count in (facts.longest, facts.median, facts.p95))
     if lang == "zh":
         return f"{bars} ≤ {longest}（50 % ≤ {half}，95 % ≤ {most}）"
     return f"{bars} ≤ {longest} (50 % ≤ {half}, 95 % ≤ {most})"
 
 
-def show(config: RunConfig, path: str, row: int) -> tuple[Action, ...]:
-    """The action that shows a row as the model sees it."""
-    more = {"row": row, "tokenizer": tokenizer_folder(config), **named_columns(config)}
+# --- remedies
+
+
+def _path(finding: Finding) -> Path:
+    return Path(str(finding.args["path"]))
+
+
+def get_it(finding: Finding, run: CheckedRun) -> Advice:
+    """Depends on the file and on what else exists: import rows, hold some out, train a tokenizer, pretrain a model."""
+    gone = run.subjects("file_missing", "not_parquet")
+    return Advice(*missing.advice(finding.subject, run.config, gone, run.check))
+
+
+def use_another(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
+    """Other files here that may take its place."""
+    gone = run.subjects("file_missing", "not_parquet")
+    return missing.other_ways(finding.subject, run.config, gone, run.check)
+
+
+def import_it(finding: Finding, run: CheckedRun) -> Actions:
+    """Import the file, whatever other files exist."""
+    return missing.import_of(_path(finding), run.config, run.check)
+
+
+def look_at_it(finding: Finding, run: CheckedRun) -> Actions:
+    """Import it if it is a folder, which may hold rows, else look at its permissions."""
+    if _path(finding).is_dir():
+        return import_it(finding, run)
+    return (System(("ls", "-ld", as_path(str(finding.args["path"])))),)
+
+
+def preview(finding: Finding, _run: CheckedRun, **columns: str) -> Actions:
+    """Preview an import of the file."""
+    return (Import([str(finding.args["path"])], more=columns, preview=True),)
+
+
+def name_columns(finding: Finding, run: CheckedRun) -> Actions:
+    """Name the columns if all files have them, else import the file into columns of the usual names."""
+    if not finding.args.get("importable"):
+        names = str(finding.args["columns"]).split(", ")
+        guess = dict(zip(missing.USUAL_COLUMNS, names, strict=False)) if len(names) == 2 else {}
+        return preview(finding, run, **guess)  # for a person to judge
+    columns = {name: str(finding.args.get(name, "")) for name in missing.USUAL_COLUMNS}
+    lacking = run.subjects("column_missing")
+    if all(columns.values()) and run.data_files == lacking:
+        return (run.check(**columns),)
+    plain = override(run.config, missing.USUAL_COLUMNS)[0]
+    if run.data_files == {finding.subject}:
+        return missing.import_of(_path(finding), plain, run.check)
+    return missing.rewritten(DATA_FILES if run.data_files == lacking else [finding.subject], plain, run.check)
+
+
+def other_rows(finding: Finding, run: CheckedRun) -> Actions:
+    """Hold rows out of the training file, or import other rows; else preview these."""
+    if finding.subject == "validation_file" and "train_file" not in run.broken:
+        return missing.split_again(run.config, run.check)
+    source = missing.source_of_rows(run.config)
+    return missing.import_of(source, run.config, run.check) if source else preview(finding, run)
+
+
+def show_row(finding: Finding, run: CheckedRun) -> Actions:
+    """Look at the first such row as the model sees it."""
+    path, row = str(finding.args["path"]), int(finding.args["first"])
+    more = {"row": row, "tokenizer": tokenizer_folder(run.config), **named_columns(run.config)}
     return (Command(("data", "show", as_path(path), *options(more))),)
 
 
-def file_findings(config: RunConfig, name: str, facts: Facts) -> Iterator[Finding]:
-    """Findings on one data file."""
-    path = str(getattr(config, name))
-    if "error" in facts:
-        yield of_error(facts["error"], name)
-        return
-    if "store_again" in facts:
-        yield Finding("warning", "token_store_again", "token_store", facts["store_again"])
-    rows = facts["rows"]
-    written = {"scripts": scripts(facts, "en"), "scripts_zh": scripts(facts, "zh")}
-    if "label" in facts:
-        medians = {part: facts[part]["median"] for part in ("prompt", "label")}
-        yield Finding("ok", "rows", name, {"path": path, "rows": rows, **written, **medians})
-    else:
-        yield Finding("ok", "rows_untokenized", name, {"path": path, "rows": rows, **written})
-    dropped = sum(facts["dropped"].values())
-    if dropped:
-        why = counted(facts["dropped"])
-        args = {"path": path, "rows": rows, "dropped": dropped, "first": facts["first_dropped"], "reasons": why}
-        yield Finding("warning", "rows_dropped", name, args, show(config, path, facts["first_dropped"]))
-    for what in ("control", "replacement"):
-        if facts[f"{what}_rows"]:
-            first = facts[f"first_{what}"]
-            args = {"path": path, "rows": rows, "count": facts[f"{what}_rows"], "first": first}
-            yield Finding("warning", f"text_{what}", name, args, show(config, path, first))
-    if "label" in facts:
-        spread = {part: lengths(facts[part], "en") for part in ("prompt", "label")}
-        spread |= {f"{part}_zh": lengths(facts[part], "zh") for part in ("prompt", "label")}
-        yield Finding("ok", "lengths", name, spread)
-        yield from _token_findings(config, name, path, facts)
+def without_repetitions(finding: Finding, run: CheckedRun) -> Actions:
+    """Write each row once to a new file, and use that."""
+    both = run.data_files.issuperset(DATA_FILES)
+    again = DATA_FILES if both and named_columns(run.config) else (finding.subject,)
+    return missing.rewritten(again, run.config, run.check)
 
 
-def _token_findings(config: RunConfig, name: str, path: str, facts: Facts) -> Iterator[Finding]:
-    longest = max(facts["turns_longest"], *(facts[part]["longest"] for part in ("prompt", "label")))
-    if facts["turns_rows"]:
-        args = {name: facts[name] for name in ("turns_rows", "turns_left_out", "rows", "limit")}
-        yield Finding("ok", "turns_left_out", name, {"path": path, "longest": longest, **args})
-    if facts["cut_rows"]:
-        share = facts["cut_label_tokens"] / max(1, facts["label_tokens"])
-        args = {name: facts[name] for name in ("cut_rows", "cut_tokens", "rows", "limit")}
-        args |= {"path": path, "share": percent(share), "longest": longest}
-        yield Finding("warning" if share >= CUT_SHARE else "ok", "rows_truncated", name, args)
-    empty = facts["labels_empty"]
-    if empty["rows"]:
-        args = {"path": path, "count": empty["rows"], "first": empty["first"]}
-        yield Finding("warning", "labels_empty", name, args, show(config, path, empty["first"]))
-    repeated = facts["repeated"]
-    if repeated["rows"]:
-        args = {"path": path, "rows": facts["rows"], "count": repeated["rows"], "first": repeated["first"]}
-        yield Finding("warning", "rows_duplicate", name, args)
-    share = facts["unknown_tokens"] / max(1, facts["tokens"])
+def split_again(_finding: Finding, run: CheckedRun) -> Actions:
+    """Split the training rows into two new files."""
+    return missing.split_again(run.config, run.check)
+
+
+def longer_limit(_finding: Finding, run: CheckedRun) -> Actions:
+    """Raise `max_seq_len` to the longest row, or to what the model can take."""
+    longest = max(int(finding.args["longest"]) for finding in run.findings if finding.code == "rows_truncated")
+    wanted = min(longest, run.places or longest)
+    return (run.check(max_seq_len=wanted),) if wanted > run.config.max_seq_len else ()
+
+
+def fewer_a_step(finding: Finding, run: CheckedRun) -> Actions:
+    """Accumulate over fewer micro-batches."""
+    rows, accumulated = int(finding.args["rows"]), run.config.gradient_accumulation_steps
+    of_one = int(finding.args["batch"]) // accumulated
+    if rows >= of_one:
+        return (run.check(gradient_accumulation_steps=max(1, rows // of_one)),)
+    return (run.check(batch_size_per_gpu=1, gradient_accumulation_steps=1),)
+
+
+def another_store(_finding: Finding, run: CheckedRun) -> Actions:
+    """Use another folder for the token store."""
+    return (run.check(token_store=f"{run.config.token_store.rstrip('/')}_new"),)
+
+
+# --- files that cannot be read; the engine says why
+
+FILES.error("file_missing", "A file of the run does not exist.", remedy=get_it, others=use_another)
+FILES.error("file_unreadable", "It is not a regular file, or may not be read.", remedy=look_at_it, of_rows=True)
+FILES.error("not_parquet", "It is in another format than Parquet.", remedy=import_it, of_rows=True)
+FILES.error("source_foreign", "It holds something other than rows.", remedy=other_rows)
+FILES.error("parquet_bad", "It is damaged; page checksums are verified.", remedy=other_rows, others=use_another)
+FILES.error("column_missing", "It lacks a column.", remedy=name_columns, of_rows=True)
+FILES.error("column_not_text", "A column is not text.", remedy=preview, of_rows=True)
+FILES.error("rows_none", "It has no rows.", remedy=other_rows, others=use_another)
+FILES.error("rows_all_empty", "None of its rows has both texts.", remedy=other_rows)
+FILES.error("turns_elsewhere", "The record of where its turns begin does not fit its prompts.")
+FILES.error(
+    "token_store_bad", "The token store is damaged and cannot be made again.", subject="token_store",
+    remedy=another_store,
+)  # fmt: skip
+
+
+# --- rows
+
+
+@ROWS.check("rows_untokenized", "ok")
+def _rows_untokenized(file: Rows) -> Iterator[Seen]:
+    """Rows, read without a tokenizer."""
+    if file.facts.tokens is None:
+        written = {"scripts": scripts(file.facts, "en"), "scripts_zh": scripts(file.facts, "zh")}
+        yield Seen({"path": file.path, "rows": file.facts.rows, **written})
+
+
+@ROWS.check("rows_dropped", "warning", remedy=show_row)
+def _rows_dropped(file: Rows) -> Iterator[Seen]:
+    """Rows without a prompt or a response are left out."""
+    facts = file.facts
+    if facts.dropped:
+        counts = {"rows": facts.rows, "dropped": sum(facts.dropped.values()), "first": facts.first_dropped}
+        yield Seen({"path": file.path, **counts, "reasons": counted(facts.dropped)})
+
+
+@ROWS.check("text_control", "warning", remedy=show_row)
+def _text_control(file: Rows) -> Iterator[Seen]:
+    """Rows contain control characters."""
+    return file.some(file.facts.control)
+
+
+@ROWS.check("text_replacement", "warning", remedy=show_row)
+def _text_replacement(file: Rows) -> Iterator[Seen]:
+    """Rows contain U+FFFD, the mark of text decoded with the wrong encoding."""
+    return file.some(file.facts.replacement)
+
+
+# --- rows as tokens
+
+
+@TOKENS.check("token_store_again", "warning", subject="token_store")
+def _token_store_again(file: TokenRows) -> Iterator[Seen]:
+    """The token store was damaged and was made again."""
+    damage = file.tokens.store.damage
+    if damage is not None:
+        yield Seen({"path": damage.path, "why": damage.why})
+
+
+@TOKENS.check("rows", "ok")
+def _rows(file: TokenRows) -> Iterator[Seen]:
+    """Rows, their scripts and median lengths."""
+    written = {"scripts": scripts(file.facts, "en"), "scripts_zh": scripts(file.facts, "zh")}
+    medians = {"prompt": file.tokens.prompt.median, "label": file.tokens.label.median}
+    yield Seen({"path": file.path, "rows": file.facts.rows, **written, **medians})
+
+
+@TOKENS.check("lengths", "ok")
+def _lengths(file: TokenRows) -> Iterator[Seen]:
+    """Lengths of prompts and responses."""
+    prompt, label = file.tokens.prompt, file.tokens.label
+    en = {"prompt": lengths(prompt, "en"), "label": lengths(label, "en")}
+    yield Seen({**en, "prompt_zh": lengths(prompt, "zh"), "label_zh": lengths(label, "zh")})
+
+
+@TOKENS.check("turns_left_out", "ok")
+def _turns_left_out(file: TokenRows) -> Iterator[Seen]:
+    """The oldest turns of long conversations are left out."""
+    tokens = file.tokens
+    if tokens.turns_rows:
+        turns = {"turns_rows": tokens.turns_rows, "turns_left_out": tokens.turns_left_out}
+        limits = {"rows": file.facts.rows, "limit": tokens.limit, "longest": tokens.longest}
+        yield Seen({"path": file.path, **turns, **limits})
+
+
+@TOKENS.check("rows_truncated", "warning", "ok", remedy=longer_limit, of_rows=True)
+def _rows_truncated(file: TokenRows) -> Iterator[Seen]:
+    """Rows are longer than `max_seq_len`; a warning if a thousandth of the label tokens are cut off."""
+    tokens = file.tokens
+    if tokens.cut_rows:
+        share = tokens.cut_label_tokens / max(1, tokens.label_tokens)
+        cut = {"cut_rows": tokens.cut_rows, "cut_tokens": tokens.cut_tokens, "share": percent(share)}
+        limits = {"rows": file.facts.rows, "limit": tokens.limit, "longest": tokens.longest}
+        yield Seen({"path": file.path, **cut, **limits}, "warning" if share >= CUT_SHARE else "ok")
+
+
+@TOKENS.check("labels_empty", "warning", remedy=show_row)
+def _labels_empty(file: TokenRows) -> Iterator[Seen]:
+    """Responses have no token but the end."""
+    return file.some(file.tokens.unanswered)
+
+
+@TOKENS.check("rows_duplicate", "warning", remedy=without_repetitions, of_rows=True)
+def _rows_duplicate(file: TokenRows) -> Iterator[Seen]:
+    """Rows are repeated."""
+    return file.some(file.tokens.repeated)
+
+
+@TOKENS.check("unknown_tokens", "warning", "error", remedy=show_row)
+def _unknown_tokens(file: TokenRows) -> Iterator[Seen]:
+    """The tokenizer does not know 1 % of the tokens; an error from 20 %."""
+    share = file.tokens.unknown_tokens / max(1, file.tokens.tokens)
     if share >= UNKNOWN_WARNING:
-        args = {"path": path, "share": percent(share), "tokenizer": tokenizer_folder(config)}
-        level = "error" if share >= UNKNOWN_ERROR else "warning"
-        yield Finding(level, "unknown_tokens", name, args, show(config, path, 0))  # type: ignore[arg-type]
+        args = {"path": file.path, "share": percent(share), "tokenizer": tokenizer_folder(file.config), "first": 0}
+        yield Seen(args, "error" if share >= UNKNOWN_ERROR else "warning")
 
 
-def both_findings(config: RunConfig, facts: Facts, batch: int) -> Iterator[Finding]:
-    """Findings on training and validation file together."""
-    train, valid = facts["train_file"], facts["validation_file"]
-    overlap = facts.get("overlap", {}).get("rows", 0)
-    if overlap:
-        args = {"count": overlap, "rows": valid["rows"], "first": facts["overlap"]["first"]}
-        args["path"] = config.validation_file
-        yield Finding("warning", "rows_overlap", "validation_file", args)
-    if "error" in train:
-        return
-    usable = train["rows"] - sum(train["dropped"].values())
-    if usable < batch:
-        yield Finding("warning", "rows_few", "train_file", {"path": config.train_file, "rows": usable, "batch": batch})
-    if "error" not in valid:
-        main = [next(iter(file["scripts"]), "-") for file in (train, valid)]
-        if main[0] != main[1] and all(file["scripts"] for file in (train, valid)):
-            args = {"train": main[0], "valid": main[1]}
-            args |= {"train_zh": script_name(main[0], "zh"), "valid_zh": script_name(main[1], "zh")}
-            yield Finding("warning", "script_differs", "validation_file", args)
+# --- both files
 
 
-def tokenizer_findings(config: RunConfig, facts: Facts) -> Iterator[Finding]:
-    """Findings on the tokenizer."""
-    about = facts["tokenizer"]
-    if "error" in about:
-        yield of_error(about["error"], "tokenizer")
-        return
-    train = facts["train_file"]
-    share = train["unknown_tokens"] / max(1, train["tokens"]) if "tokens" in train else 0.0
-    args = {"path": tokenizer_folder(config), "tokens": about["tokens"], "unknown": percent(share)}
-    yield Finding("ok", "tokenizer", "tokenizer", args)
+@BOTH.check("rows_overlap", "warning", subject="validation_file", remedy=split_again)
+def _rows_overlap(files: TwoFiles) -> Iterator[Seen]:
+    """Validation rows are also training rows."""
+    if files.valid is not None and files.overlap.rows:
+        count = {"count": files.overlap.rows, "rows": files.valid.rows, "first": files.overlap.first}
+        yield Seen({"path": files.config.validation_file, **count})
+
+
+@BOTH.check("rows_few", "warning", subject="train_file", remedy=fewer_a_step)
+def _rows_few(files: TwoFiles) -> Iterator[Seen]:
+    """There are fewer training rows than a step takes."""
+    if files.train.usable < files.batch:
+        yield Seen({"path": files.config.train_file, "rows": files.train.usable, "batch": files.batch})
+
+
+@BOTH.check("script_differs", "warning", subject="validation_file", remedy=split_again)
+def _script_differs(files: TwoFiles) -> Iterator[Seen]:
+    """Validation and training rows are mostly in different scripts."""
+    train, valid = files.train.script, files.valid.script if files.valid else ""
+    if train and valid and train != valid:
+        args = {"train": train, "valid": valid}
+        yield Seen({**args, "train_zh": script_name(train, "zh"), "valid_zh": script_name(valid, "zh")})

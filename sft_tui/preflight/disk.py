@@ -1,16 +1,22 @@
-"""Compares what a run will write with the free space, for each file system."""
+"""Checks of what a run writes: the free space of each file system, and the folders, and what fixes them."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from engine.contract import exports
 from engine.contract.config import RunConfig
 from engine.contract.durable import free_bytes
+from engine.contract.facts import DataFacts
 from engine.contract.files import broken_link, why_unwritable
+from engine.contract.outputdir import OutputDir
 from engine.contract.texts import Lang
+from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding, item
+from sft_tui.preflight.fix import Open, Resume, Set
 from sft_tui.text import size
 
 EVENT_BYTES = 1024  # of the log per step, including readings of the machine
@@ -27,10 +33,44 @@ class Store:
     to_write: int = 0
 
     @classmethod
-    def of(cls, files: Iterable[Mapping[str, Any]]) -> Self:
+    def of(cls, data: DataFacts) -> Self:
         """The store according to the facts on data files."""
-        sizes = [(facts["store_kept"], facts["store_bytes"]) for facts in files if "store_bytes" in facts]
-        return cls(sum(size for kept, size in sizes if kept), sum(size for kept, size in sizes if not kept))
+        stores = [facts.tokens.store for facts in data.read.values() if facts.tokens is not None]
+        kept, new = (sum(store.bytes for store in stores if store.kept is kept) for kept in (True, False))
+        return cls(kept, new)
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """A file system that the run writes to, by one of its folders: the bytes to write, those free, and what for."""
+
+    path: str
+    setting: str
+    need: int
+    free: int
+    items: Mapping[str, str]  # {items, items_zh}
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A folder that cannot be written, and why: {why, why_zh}."""
+
+    path: str
+    setting: str
+    why: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output folder of a run, and the file that its best model is exported to."""
+
+    folder: OutputDir
+    export: str
+
+
+SPACE = Group[FileSystem]("Disk")
+FOLDERS = Group[Blocked]("Folders that cannot be written")
+OUTPUT = Group[Output]("Output folder", "output_dir")
 
 
 def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: Store) -> dict[str, int]:
@@ -57,8 +97,8 @@ def settings_of(config: RunConfig, logs: Path) -> dict[str, str]:
     return {**exported, config.output_dir: "output_dir", str(logs): "logs", config.token_store: "token_store"}
 
 
-def unwritable(config: RunConfig, logs: Path) -> Iterator[Finding]:
-    """A finding for each folder that cannot be written."""
+def blocked(config: RunConfig, logs: Path) -> Iterator[Blocked]:
+    """The folders that cannot be written."""
     for path, setting in settings_of(config, logs).items():
         parent, link = _existing(Path(path)), broken_link(Path(path))
         if link is not None:
@@ -69,28 +109,29 @@ def unwritable(config: RunConfig, logs: Path) -> Iterator[Finding]:
             why = {"why": "permission denied", "why_zh": "没有写入权限"}
         else:
             continue
-        yield Finding("error", "folder_unwritable", setting, {"path": path, "setting": setting, **why})
+        yield Blocked(path, setting, why)
+
+
+def unwritable(config: RunConfig, logs: Path) -> Iterator[Finding]:
+    """The findings on folders that cannot be written."""
+    for folder in blocked(config, logs):
+        yield from FOLDERS.findings(folder, folder.setting)
 
 
 def findings(config: RunConfig, need: Mapping[str, int], logs: Path, store: Store) -> Iterator[Finding]:
-    """A finding for each file system that is written to."""
+    """The findings on each file system that is written to."""
     places = {"checkpoints": config.output_dir, "best": config.output_dir, "log": str(logs)}
     places |= {"token store": config.token_store}
-    settings = settings_of(config, logs)
-    blocked = {str(finding.args["path"]) for finding in unwritable(config, logs)}
+    settings, bad = settings_of(config, logs), {folder.path for folder in blocked(config, logs)}
     devices: dict[int, list[str]] = {}
     for part, path in places.items():
-        if path not in blocked:
+        if path not in bad:
             devices.setdefault(_existing(Path(path)).stat().st_dev, []).append(part)
     for parts in devices.values():
         path = places[parts[0]]
         total, free = sum(need[part] for part in parts), free_bytes(Path(path))
-        args = {"path": path, "need": size(total), "free": size(free), **_items(need, parts, store)}
-        if total > free:
-            args |= {"short": size(total - free), "setting": settings[path]}
-            yield Finding("error", "space_short", settings[path], args)
-        else:
-            yield Finding("ok", "disk", settings[path], args)
+        found = FileSystem(path, settings[path], total, free, _items(need, parts, store))
+        yield from SPACE.findings(found, found.setting)
 
 
 def _items(need: Mapping[str, int], parts: list[str], store: Store) -> dict[str, str]:
@@ -111,3 +152,75 @@ def _existing(path: Path) -> Path:
     while not place.exists():
         place = place.parent
     return place
+
+
+# --- remedies
+
+
+def elsewhere(finding: Finding, run: CheckedRun) -> Actions:
+    """Use the same folder below the home folder, if that is on another file system or the only usable one."""
+    path, home = Path(str(finding.args["path"])), Path.home()
+    other = home / "sft-tui" / path.name
+    if not os.access(home, os.W_OK) or other == path:
+        return ()
+    if finding.code == "space_short":
+        there = _existing(path)
+        if there.stat().st_dev == home.stat().st_dev or free_bytes(home) <= free_bytes(there):
+            return ()
+    setting, look = finding.subject, run.check()
+    if setting == "logs":
+        return (replace(look, logs=str(other)),) if isinstance(look, Set) else ()
+    return (run.check(**{setting: str(other)}),)
+
+
+def open_it(finding: Finding, _run: CheckedRun) -> Actions:
+    """Open that run."""
+    return (Open(str(finding.args.get("run", ""))),)
+
+
+def resume_it(finding: Finding, _run: CheckedRun) -> Actions:
+    """Resume it."""
+    return (Resume(str(finding.args.get("run", ""))),)
+
+
+def start_over(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
+    """Use another folder; for an interrupted run also the same one, with its old contents in earlier/."""
+    if run.start is not None and finding.code == "unfinished_run":
+        yield (replace(run.start, fresh=True),)
+    folder = run.config.output_dir.rstrip("/")
+    yield (run.check(output_dir=next(f"{folder}_{n}" for n in count(2) if not os.path.lexists(f"{folder}_{n}"))),)
+
+
+# --- checks
+
+
+@SPACE.check("space_short", "error", remedy=elsewhere)
+def _space_short(found: FileSystem) -> Iterator[Seen]:
+    """What the run writes does not fit: checkpoints, best model, log, token store."""
+    if found.need > found.free:
+        sizes = {"need": size(found.need), "free": size(found.free), "short": size(found.need - found.free)}
+        yield Seen({"path": found.path, "setting": found.setting, **sizes, **found.items})
+
+
+@SPACE.check("disk", "ok")
+def _disk(found: FileSystem) -> Iterator[Seen]:
+    """What the run writes, and what is free."""
+    if found.need <= found.free:
+        yield Seen({"path": found.path, "need": size(found.need), "free": size(found.free), **found.items})
+
+
+@FOLDERS.check("folder_unwritable", "error", remedy=elsewhere)
+def _folder_unwritable(folder: Blocked) -> Iterator[Seen]:
+    """A folder that the run writes to cannot be written or created."""
+    yield Seen({"path": folder.path, "setting": folder.setting, **folder.why})
+
+
+OUTPUT.error("busy", "Another run is using it.", remedy=open_it, others=start_over)
+OUTPUT.error("unfinished_run", "It holds an interrupted run.", remedy=resume_it, others=start_over)
+
+
+@OUTPUT.check("export_kept", "warning", subject="export_state_dict")
+def _export_kept(output: Output) -> Iterator[Seen]:
+    """The file to export the best model to is somebody else's."""
+    if output.export and not exports.may_be_written(Path(output.export), output.folder):
+        yield Seen({"path": output.export, "best": str(output.folder.best)})

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from engine.contract.bounds import read_error
-from engine.contract.messages import InputError, Message, with_twins
+from engine.contract.messages import Message, with_twins
 from engine.contract.texts import Lang, Phrase, filled, rendered
 from sft_tui.preflight.fix import Action, command_of
 
@@ -39,9 +38,7 @@ _TRUNCATED = Said(
 
 SAID: dict[str, Said] = {
     # files, in the words of the engine
-    "file_missing": Said(
-        why=("The run cannot begin without it.", "没有它，运行无法开始。"), fix=("{advice}", "{advice_zh}")
-    ),
+    "file_missing": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
     "file_unreadable": Said(why=("The run cannot begin without it.", "没有它，运行无法开始。")),
     "not_parquet": Said(
         why=("Training reads Parquet alone.", "训练只读取 Parquet。"),
@@ -224,8 +221,7 @@ SAID: dict[str, Said] = {
         why=("A damaged weight shows in nothing but bad replies.", "损坏的权重不会报错，只会使回答变差。")
     ),
     "model_kind": Said(
-        why=("A run needs all weights and the configuration they belong to.", "训练需要全部权重及其配置。"),
-        fix=("{advice}", "{advice_zh}"),
+        why=("A run needs all weights and the configuration they belong to.", "训练需要全部权重及其配置。")
     ),
     "weights_not_numbers": Said(
         why=("Every loss would be NaN, from the first step on.", "从第一步起，所有损失都会是 NaN。")
@@ -293,7 +289,6 @@ SAID: dict[str, Said] = {
     "memory_short": Said(
         ("Peak of {total}, and {free} are available: {items}.", "峰值约 {total}，而可用内存只有 {free}：{items}。"),
         ("The kernel would kill the run without warning.", "内核会直接杀掉该运行。"),
-        ("{advice}", "{advice_zh}"),
     ),
     "gpu_memory": Said(
         (
@@ -504,7 +499,8 @@ SAID: dict[str, Said] = {
 class Finding:
     """The result of one check; `subject` is the setting or resource it concerns, and `actions`, in order, fix it.
 
-    `others` are alternative fixes, each with its own actions.
+    `advice` says in English and Chinese what they do, if that is not always the same; `others` are alternative fixes,
+    each with its own actions.
     """
 
     level: Level
@@ -513,6 +509,7 @@ class Finding:
     args: Mapping[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
     others: tuple[tuple[Action, ...], ...] = ()
+    advice: tuple[str, str] = ("", "")
 
     @property
     def ways(self) -> tuple[tuple[Action, ...], ...]:
@@ -527,28 +524,27 @@ class Finding:
 
     def what(self, lang: Lang = "en") -> str:
         """What was found."""
-        return self._part("what", lang) or self._message().what(lang)
+        return self._said("what", lang) or self._message().what(lang)
 
     def why(self, lang: Lang = "en") -> str:
         """Why it matters; empty if nothing is wrong."""
-        return self._part("why", lang)
+        return self._said("why", lang)
 
     def fix(self, lang: Lang = "en") -> str:
         """What to do; empty if there is nothing to do."""
-        return self._part("fix", lang) or ("" if self.level == "ok" else self._message().fix(lang))
+        if advised := self.advice[lang == "zh"]:
+            return filled(advised, {"command": self.command})
+        return self._said("fix", lang) or ("" if self.level == "ok" else self._message().fix(lang))
 
     def to_json(self, lang: Lang = "en") -> dict[str, str]:
         """Its parts as plain values; `command` is for people, programs take the lists of words in `actions`."""
         texts = {"what": self.what(lang), "why": self.why(lang), "fix": self.fix(lang)}
         return {"level": self.level, "code": self.code, "subject": self.subject, **texts, "command": self.command}
 
-    def _part(self, part: str, lang: Lang) -> str:
+    def _said(self, part: str, lang: Lang) -> str:
         said = SAID.get(self.code, Said())
         text: str = getattr(said, part)[lang == "zh"]
-        args = {"command": self.command, **rendered(with_twins(self.args, lang), lang)}
-        if text.startswith("{advice"):  # the advice is a text with placeholders of its own
-            text = str(args[text.strip("{}")])
-        return filled(text, args)
+        return filled(text, {"command": self.command, **rendered(with_twins(self.args, lang), lang)})
 
     def _message(self) -> Message:
         known = {name: arg for name, arg in self.args.items() if isinstance(arg, str | int | float | Phrase | tuple)}
@@ -566,9 +562,3 @@ ITEMS_ZH = {
 def item(name: str, lang: Lang) -> str:
     """The displayed name of an item that takes memory or disk space."""
     return ITEMS_ZH.get(name, name) if lang == "zh" else name
-
-
-def of_error(error: InputError | Mapping[str, Any], subject: str = "", actions: tuple[Action, ...] = ()) -> Finding:
-    """The finding for an error of the engine."""
-    message = (error if isinstance(error, InputError) else read_error(error)).message
-    return Finding("error", message.code, subject or str(message.args.get("setting", "")), message.args, actions)

@@ -3,6 +3,7 @@
 Commands are never parsed back: a path may contain spaces, quotes, ` && ` or line ends.
 """
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,17 +46,18 @@ class Set:
 
 @dataclass(frozen=True)
 class Import:
-    """Import training and validation rows from other files; existing files are never replaced."""
+    """Import training and validation rows from other files, never replacing any; or show what would be imported."""
 
     files: Sequence[str]
-    train: str
-    valid: str
+    train: str = ""
+    valid: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)  # further options of `data import`
+    preview: bool = False
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The command as a list of words."""
-        written = targets(train=self.train, valid=self.valid)
+        written = ["--preview"] if self.preview else targets(train=self.train, valid=self.valid)
         return (PROGRAM, "data", "import", *map(as_path, self.files), *written, *options(self.more))
 
     def words(self, lang: Lang) -> str:
@@ -63,7 +65,31 @@ class Import:
         files, written = (
             [safe(path, 80) for path in paths if path] for paths in (self.files, (self.train, self.valid))
         )
+        if self.preview:
+            return say("fix.preview", lang, files=", ".join(files))
         return say("fix.import", lang, files=", ".join(files), targets=", ".join(written))
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Set a value in a JSON file of a model or a tokenizer, or remove it if `value` is None."""
+
+    path: str
+    name: str
+    value: int | str | None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a list of words."""
+        value = () if self.value is None else (json.dumps(self.value, ensure_ascii=False),)
+        return (PROGRAM, "data", "edit", as_path(self.path), *(() if value else ("--remove",)), self.name, *value)
+
+    def words(self, lang: Lang) -> str:
+        """Its description, for a question."""
+        what = {"path": safe(self.path, 80), "name": safe(self.name, 40)}
+        if self.value is None:
+            return say("fix.remove", lang, **what)
+        return say("fix.edit", lang, **what, value=safe(str(self.value), 40))
 
 
 @dataclass(frozen=True)
@@ -143,7 +169,7 @@ class System:
         return say("fix.command", lang, command=safe(shlex.join(self.argv), 200))
 
 
-Action = Set | Import | Open | Resume | Start | Command | System
+Action = Set | Import | Edit | Open | Resume | Start | Command | System
 
 
 def _value(name: str, value: object, lang: Lang) -> str:

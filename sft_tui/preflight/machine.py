@@ -1,4 +1,4 @@
-"""Whether the machine is fit for the run: processes and devices, limits, the effect of a logout, the clock."""
+"""Checks of the machine: processes and devices, limits, the effect of a logout, the clock; and what fixes them."""
 
 import os
 import resource
@@ -7,14 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from engine.contract import native_library
 from engine.contract.config import RunConfig
 from engine.contract.texts import filled
 from sft_tui.machine import gpus
+from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import Start, System
+from sft_tui.preflight.fix import System
 from sft_tui.text import size
 
 HERE = str(Path(__file__).parents[2])  # the source folder of a package installed by `pip install -e`
@@ -28,38 +31,183 @@ CLOCK_SLACK = 3600.0  # seconds
 BUS_SECONDS, PORT_SECONDS = 2.0, 2.0
 
 
-def findings(config: RunConfig, processes: int, start: Start, memory: int) -> Iterator[Finding]:
-    """Findings on the machine; `start` is the action that starts the run, `memory` the machine's memory in bytes."""
-    count = 0 if gpus.cpu_requested() else gpus.gpu_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    device = filled("{count} GPU(s)", {"count": count}) if count else "CPU"
-    about = {"processes": processes, "device": device, "memory": size(memory), "cores": cores}
-    yield Finding("ok", "machine", "machine", about)
-    if count and processes > count:
-        yield Finding(
-            "error",
-            "processes_over_gpus",
-            "num_processes",
-            {"processes": processes, "gpus": count},
-            (System(("env", "ACCELERATE_USE_CPU=true", *start.argv)),),
-        )
-    if not count and processes > cores:
-        yield Finding("warning", "processes_over_cores", "num_processes", {"processes": processes, "cores": cores})
+@dataclass(frozen=True)
+class Machine:
+    """What a run uses of the machine: `memory` is the machine's in bytes, `gpus` those that it may use."""
+
+    config: RunConfig
+    processes: int
+    memory: int
+    gpus: int
+    cores: int
+
+    @classmethod
+    def of(cls, config: RunConfig, processes: int, memory: int) -> Self:
+        """This machine."""
+        count = 0 if gpus.cpu_requested() else gpus.gpu_count()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(config, processes, memory, count, cores)
+
+
+MACHINE = Group[Machine]("Machine", "machine")
+
+
+# --- remedies
+
+
+def on_the_cpu(_finding: Finding, run: CheckedRun) -> Actions:
+    """Start it on the CPU."""
+    return (System(("env", "ACCELERATE_USE_CPU=true", *run.start.argv)),) if run.start else ()
+
+
+def a_process_a_core(finding: Finding, run: CheckedRun) -> Actions:
+    """Use as many processes as cores."""
+    return (run.check(num_processes=finding.args["cores"]),)
+
+
+def list_gpus(_finding: Finding, _run: CheckedRun) -> Actions:
+    """See what the driver says."""
+    return (System(("nvidia-smi",)),)
+
+
+def more_shm(_finding: Finding, _run: CheckedRun) -> Actions:
+    """Make it larger."""
+    return (System(("mount", "-o", "remount,size=1g", "/dev/shm")),)
+
+
+def loopback(_finding: Finding, _run: CheckedRun) -> Actions:
+    """Bring the loopback interface up."""
+    return (System(("ip", "link", "set", "lo", "up")),)
+
+
+def more_files(_finding: Finding, _run: CheckedRun) -> Actions:
+    """Raise the limit."""
+    return (System(("ulimit", "-n", "4096")),)
+
+
+def install_again(_finding: Finding, _run: CheckedRun) -> Actions:
+    """Install the program again where gcc is installed."""
+    return (System((sys.executable, "-m", "pip", "install", "-e", HERE)),)
+
+
+def linger(_finding: Finding, run: CheckedRun) -> Actions:
+    """Let processes outlive the login, and start the run in a scope of its own."""
+    scoped = (System(("systemd-run", "--user", "--scope", *run.start.argv)),) if run.start else ()
+    return System(("loginctl", "enable-linger")), *scoped
+
+
+def set_clock(_finding: Finding, _run: CheckedRun) -> Actions:
+    """Set the clock."""
+    return (System(("timedatectl", "set-ntp", "true")),)
+
+
+# --- checks
+
+
+@MACHINE.check("machine", "ok")
+def _machine(machine: Machine) -> Iterator[Seen]:
+    """Processes, devices, memory and cores."""
+    device = filled("{count} GPU(s)", {"count": machine.gpus}) if machine.gpus else "CPU"
+    counts = {"processes": machine.processes, "cores": machine.cores}
+    yield Seen({"device": device, "memory": size(machine.memory), **counts})
+
+
+@MACHINE.check("processes_over_gpus", "error", subject="num_processes", remedy=on_the_cpu)
+def _processes_over_gpus(machine: Machine) -> Iterator[Seen]:
+    """There are more processes than GPUs."""
+    if machine.gpus and machine.processes > machine.gpus:
+        yield Seen({"processes": machine.processes, "gpus": machine.gpus})
+
+
+@MACHINE.check("processes_over_cores", "warning", subject="num_processes", remedy=a_process_a_core)
+def _processes_over_cores(machine: Machine) -> Iterator[Seen]:
+    """There are more processes than cores."""
+    if not machine.gpus and machine.processes > machine.cores:
+        yield Seen({"processes": machine.processes, "cores": machine.cores})
+
+
+@MACHINE.check("gpu_unreadable", "warning", remedy=list_gpus)
+def _gpu_unreadable(_machine: Machine) -> Iterator[Seen]:
+    """The driver of the GPUs fails."""
     if not gpus.cpu_requested() and (why := gpus.fault()):
-        yield Finding("warning", "gpu_unreadable", "machine", {"why": why})
-    if count and processes > 1:
-        yield from _shared_memory()
-    if processes > 1 and (why := unreachable()):
-        yield Finding("error", "ports_closed", "machine", {"why": why}, (System(("ip", "link", "set", "lo", "up")),))
+        yield Seen({"why": why})
+
+
+@MACHINE.check("shm_small", "warning", remedy=more_shm)
+def _shm_small(machine: Machine) -> Iterator[Seen]:
+    """/dev/shm is too small for processes that train together on GPUs."""
+    free = free_shm()
+    if machine.gpus and machine.processes > 1 and free is not None and free < LEAST_SHM:
+        yield Seen({"free": size(free)})
+
+
+@MACHINE.check("ports_closed", "error", remedy=loopback)
+def _ports_closed(machine: Machine) -> Iterator[Seen]:
+    """Processes cannot reach each other through a port."""
+    if machine.processes > 1 and (why := unreachable()):
+        yield Seen({"why": why})
+
+
+@MACHINE.check("files_few", "warning", remedy=more_files)
+def _files_few(_machine: Machine) -> Iterator[Seen]:
+    """Few files may be open at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < FEWEST_FILES:
-        yield Finding("warning", "files_few", "machine", {"limit": soft}, (System(("ulimit", "-n", "4096")),))
-    if not count:
-        yield from _compiled()
+        yield Seen({"limit": soft})
+
+
+@MACHINE.check("uncompiled", "warning", remedy=install_again)
+def _uncompiled(machine: Machine) -> Iterator[Seen]:
+    """The trainer's part in C was not compiled, or from other sources; here it can be."""
+    fault = None if machine.gpus else native_library.fault()
+    if fault is not None and fault.code != "unloadable" and from_checkout():
+        yield Seen(STATES[fault.code])
+
+
+@MACHINE.check("uncompiled_wheel", "warning")
+def _uncompiled_wheel(machine: Machine) -> Iterator[Seen]:
+    """The same, where the program was installed as a wheel."""
+    fault = None if machine.gpus else native_library.fault()
+    if fault is not None and fault.code != "unloadable" and not from_checkout():
+        yield Seen(STATES[fault.code])
+
+
+@MACHINE.check("unloadable", "warning")
+def _unloadable(machine: Machine) -> Iterator[Seen]:
+    """The trainer's part in C cannot be loaded."""
+    fault = None if machine.gpus else native_library.fault()
+    if fault is not None and fault.code == "unloadable":
+        yield Seen({"why": fault.why})
+
+
+@MACHINE.check("logout_kills", "warning", remedy=linger)
+def _logout_kills(_machine: Machine) -> Iterator[Seen]:
+    """Logging out would end the run."""
     if logout_kills():
-        scoped = System(("systemd-run", "--user", "--scope", *start.argv))
-        yield Finding("warning", "logout_kills", "machine", {}, (System(("loginctl", "enable-linger")), scoped))
-    yield from _clock([config.train_file, config.validation_file, config.pretrained_model])
+        yield Seen()
+
+
+@MACHINE.check("clock_off", "warning", remedy=set_clock)
+def _clock_off(machine: Machine) -> Iterator[Seen]:
+    """A file of the run is from the future."""
+    now, config = time.time(), machine.config
+    for path in filter(None, (config.train_file, config.validation_file, config.pretrained_model)):
+        try:
+            written = Path(path).stat().st_mtime
+        except OSError:
+            continue
+        if written > now + CLOCK_SLACK:
+            yield Seen({"path": path, "now": _minute(now), "then": _minute(written)})
+            return
+
+
+def _minute(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def from_checkout() -> bool:
+    """Whether the program runs from its sources."""
+    return Path(HERE, "pyproject.toml").is_file()
 
 
 def unreachable() -> str:
@@ -82,28 +230,13 @@ def unreachable() -> str:
     return why
 
 
-def _compiled() -> Iterator[Finding]:
-    """The finding if this processor cannot use the trainer's own code in C."""
-    fault = native_library.fault()
-    if fault is None:
-        return
-    if fault.code == "unloadable":
-        yield Finding("warning", "unloadable", "machine", {"why": fault.why})
-    elif Path(HERE, "pyproject.toml").is_file():
-        install = System((sys.executable, "-m", "pip", "install", "-e", HERE))
-        yield Finding("warning", "uncompiled", "machine", STATES[fault.code], (install,))
-    else:
-        yield Finding("warning", "uncompiled_wheel", "machine", STATES[fault.code])
-
-
-def _shared_memory() -> Iterator[Finding]:
+def free_shm() -> int | None:
+    """Free bytes of /dev/shm; None if there is none."""
     try:
         found = os.statvfs("/dev/shm")
     except OSError:
-        return
-    free = found.f_bavail * found.f_frsize
-    if free < LEAST_SHM:
-        yield Finding("warning", "shm_small", "machine", {"free": size(free)})
+        return None
+    return found.f_bavail * found.f_frsize
 
 
 def logout_kills(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
@@ -131,18 +264,3 @@ def logout_kills(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return answer.stdout.strip() == b"b true"
-
-
-def _clock(paths: list[str]) -> Iterator[Finding]:
-    now = time.time()
-    for path in filter(None, paths):
-        try:
-            written = Path(path).stat().st_mtime
-        except OSError:
-            continue
-        if written > now + CLOCK_SLACK:
-            shown = {key: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) for key, at in
-                     (("now", now), ("then", written))}  # fmt: skip
-            set_it = System(("timedatectl", "set-ntp", "true"))
-            yield Finding("warning", "clock_off", "machine", {"path": path, **shown}, (set_it,))
-            return

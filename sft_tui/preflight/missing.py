@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.config import RunConfig
+from engine.contract.facts import DATA_FILES
 from engine.contract.files import read_piece
 from engine.contract.inputs import FILES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
-from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
 
 Check = Callable[..., Action]  # of the run with other settings
 Advice = tuple[tuple[str, str], tuple[Action, ...]]  # texts in both languages, and the actions they describe
 KINDS = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "json.gz", "csv.gz", "jsonl.zst", "arrow")
 ROWS = (*(f"*.{kind}" for kind in (*KINDS, "parquet")), *(f"data/*.{kind}" for kind in KINDS))
-DATA_FILES, PARTS = ("train_file", "validation_file"), ("train", "valid")
+PARTS = ("train", "valid")
 USUAL_COLUMNS = {"prompt_column": DEFAULTS.prompt_column, "response_column": DEFAULTS.response_column}
 MODELS = ("*/config.json", "model_save/*/config.json", "model_save/*/best/config.json")
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -30,18 +30,6 @@ SNIFFED = 64 << 10  # bytes
 SMALL = {
     "d_model": 192, "d_kv": 48, "d_ff": 768, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "bleu_rows": 64,
 }  # fmt: skip
-
-
-def with_missing_advice(findings: list[Finding], config: RunConfig, check: Check) -> Iterator[Finding]:
-    """The findings, with advice added to those on missing files."""
-    gone = {finding.subject for finding in findings if finding.code in ("file_missing", "not_parquet")}
-    for finding in findings:
-        if finding.code != "file_missing":
-            yield finding
-            continue
-        words, actions = advice(finding.subject, config, gone, check)
-        shown = dict(zip(("advice", "advice_zh"), words, strict=True))
-        yield Finding("error", "file_missing", finding.subject, {**finding.args, **shown}, actions)
 
 
 def advice(subject: str, config: RunConfig, gone: set[str], check: Check) -> Advice:

@@ -1,15 +1,22 @@
-"""Findings on model and tokenizer from the facts of the engine."""
+"""Checks of the model and of its precision, and what fixes them."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+from engine.contract import vocabulary
 from engine.contract.config import RunConfig
+from engine.contract.facts import DataFacts, ModelFacts, TokenizerFacts
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
-from sft_tui.preflight.finding import Finding, of_error
+from sft_tui.preflight import missing
+from sft_tui.preflight.data import use_another
+from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen, of_message
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import DEFAULTS, Edit, System
 
-Facts = Mapping[str, Any]
-# The sources of checksums for a model's files.
+SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
+# What vouches for a model's files.
 VERIFIED = {
     "sha256": ("; SHA-256 verified", "；SHA-256 已校验"),
     "crc32": ("; checksums verified", "；校验和无误"),
@@ -18,83 +25,206 @@ VERIFIED = {
 WRAPPED = ("; {} before the names of its weights is taken off", "；权重名前的 {} 已去掉")
 
 
-def findings(config: RunConfig, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
-    """Findings on the model, and on whether tokenizer and model match."""
-    if "error" in model:
-        code = model["error"]["code"]
-        subject = "freeze" if code in ("freeze_unknown", "nothing_trainable") else "pretrained_model"
-        yield of_error(model["error"], subject)
+@dataclass(frozen=True)
+class Model:
+    """A model that was read; a new one's embeddings are as large as the tokenizer needs."""
+
+    config: RunConfig
+    facts: ModelFacts
+    tokenizer: TokenizerFacts | None
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return self.config.pretrained_model or "new T5"
+
+    @property
+    def embeddings(self) -> int:
+        """Parameters of a new model's embeddings."""
+        if self.facts.rows or self.tokenizer is None:
+            return 0
+        return self.tokenizer.tokens * int(self.facts.settings["d_model"])
+
+    @property
+    def parameters(self) -> int:
+        """All parameters."""
+        return self.facts.parameters + self.embeddings
+
+    @property
+    def trained(self) -> int:
+        """The parameters that learn."""
+        return self.facts.trained + self.embeddings
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision that is asked for, and whether `device` computes in bf16 natively."""
+
+    wanted: str
+    native: bool
+    device: str
+
+
+MODEL = Group[Model]("Model", "pretrained_model")
+PRECISION = Group[Precision]("Precision", "mixed_precision")
+
+
+def findings(model: Model) -> Iterator[Finding]:
+    """The findings on a model that was read, alone and together with tokenizer and rows."""
+    yield from MODEL.findings(model)
+    tokenizer, facts = model.tokenizer, model.facts
+    if tokenizer is None:
         return
-    shape = counted(model, tokenizer)
-    name = config.pretrained_model or "new T5"
-    args = {"path": name, "family": model["settings"]["model_type"], "frozen": config.freeze or "-"}
-    args |= {"trained": f"{shape['trained']:,}", "total": f"{shape['parameters']:,}"}
-    wrapper = model.get("wrapper", "")
-    wrapped = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
-    args |= dict(zip(("wrapped", "wrapped_zh"), wrapped, strict=True))
-    args |= dict(zip(("verified", "verified_zh"), VERIFIED[model.get("verified", "")], strict=True))
-    yield Finding("ok", "model", "pretrained_model", args)
-    if "error" not in tokenizer:
-        yield from _together(config, name, model, tokenizer)
+    if tokenizer.differs is not None:
+        yield of_message(tokenizer.differs, "tokenizer")
+    else:
+        own = tokenizer_folder(model.config)
+        for fault in vocabulary.faults(model.name, facts.rows, facts.special, own, tokenizer):
+            yield of_message(fault, "tokenizer")
 
 
-def lengths(config: RunConfig, model: Facts, rows: Facts) -> Iterator[Finding]:
-    """Findings on rows that are longer than the model's positions."""
-    for name in ("train_file", "validation_file"):
-        if "prompt" in rows[name]:
-            longest = {part: int(rows[name][part]["longest"]) for part in ("prompt", "label")}
+def too_long(model: Model, data: DataFacts) -> Iterator[Finding]:
+    """The finding on rows that are longer than the model's positions."""
+    for setting, file in data.read.items():
+        if file.tokens is not None:
+            longest = {"prompt": file.tokens.prompt.longest, "label": file.tokens.label.longest}
             try:
-                require_positions(str(getattr(config, name)), config, longest, model.get("positions", {}))
+                require_positions(
+                    str(getattr(model.config, setting)), model.config, longest, model.facts.positions.known
+                )
             except InputError as error:
-                yield of_error(error, "max_new_tokens" if error.message.code == "replies_long" else name)
+                yield of_message(error.message, setting)
                 return
 
 
-def _together(config: RunConfig, name: str, model: Facts, tokenizer: Facts) -> Iterator[Finding]:
-    rows, special, own = model["rows"], model["special"], tokenizer_folder(config)
-    if "differs" in tokenizer:
-        yield of_error(tokenizer["differs"], "tokenizer")
+# --- remedies
+
+
+def another(_finding: Finding, run: CheckedRun) -> Actions:
+    """Use another model: one that was pretrained here, or a small new one."""
+    return missing.advice("pretrained_model", run.config, run.subjects("file_missing"), run.check)[1]
+
+
+def what_it_is(finding: Finding, run: CheckedRun) -> Actions:
+    """Correct its config.json, or use the model that it belongs to or contains."""
+    file = str(Path(str(finding.args["path"])) / "config.json")
+    if named := finding.args.get("model_type"):
+        return (Edit(file, "model_type", str(named)),)
+    if key := finding.args.get("drop"):
+        return (Edit(file, str(key), None),)
+    instead = str(finding.args.get("instead", ""))
+    return (run.check(pretrained_model=instead),) if instead else another(finding, run)
+
+
+def fetch(finding: Finding, _run: CheckedRun) -> Actions:
+    """Fetch the file with Git LFS."""
+    return (System(("git", "-C", str(Path(str(finding.args["path"])).parent), "lfs", "pull")),)
+
+
+def their_shape(finding: Finding, run: CheckedRun) -> Actions:
+    """Set the shape of the weights, if the settings say another."""
+    shape = {name: finding.args[name] for name in SHAPE if name in finding.args}
+    changes = {name: value for name, value in shape.items() if value != getattr(run.config, name)}
+    return (run.check(**changes),) if changes else another(finding, run)
+
+
+def without_the_setting(finding: Finding, _run: CheckedRun) -> Actions:
+    """Remove the setting from its file, or move the file out of the way if more than one is wrong."""
+    path, key = str(finding.args["path"]), str(finding.args["key"])
+    return (Edit(path, key, None),) if key else (System(("mv", path, f"{path}.bad")),)
+
+
+def take_pad(finding: Finding, run: CheckedRun) -> Actions:
+    """Take the tokenizer's pad token for it."""
+    token = str(finding.args.get("token", "decoder_start"))
+    if run.pad is None:
+        return ()
+    return (Edit(str(Path(str(finding.args["model"])) / "config.json"), f"{token}_token_id", run.pad),)
+
+
+def shorter_rows(finding: Finding, run: CheckedRun) -> Actions:
+    """Lower `max_seq_len` to the model's positions."""
+    return (run.check(max_seq_len=finding.args["positions"]),)
+
+
+def shorter_replies(finding: Finding, run: CheckedRun) -> Actions:
+    """Lower `max_new_tokens` to the model's positions."""
+    return (run.check(max_new_tokens=finding.args["positions"]),)
+
+
+def freeze_what_exists(finding: Finding, run: CheckedRun) -> Actions:
+    """Leave that name out of `freeze`."""
+    parts = [part.strip() for part in run.config.freeze.split(",")]
+    return (run.check(freeze=",".join(part for part in parts if part and part != finding.args["name"])),)
+
+
+def freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
+    """Freeze only what the preset freezes."""
+    return (run.check(freeze=DEFAULTS.freeze),)
+
+
+def precision_by_hardware(_finding: Finding, run: CheckedRun) -> Actions:
+    """Leave `mixed_precision` at auto."""
+    return (run.check(mixed_precision="auto"),)
+
+
+# --- the model; what is wrong with its files, the engine says
+
+MODEL.error("model_bad", "It is not a model, or it is damaged.", remedy=another, others=use_another)
+MODEL.error(
+    "model_kind", "It is something else: an adapter, another format, a folder of checkpoints, …",
+    remedy=what_it_is, others=use_another,
+)  # fmt: skip
+MODEL.error("model_lfs", "It is a pointer of Git LFS, not the file itself.", remedy=fetch)
+MODEL.error("model_hash", "Its SHA-256 is not the known one.", remedy=another)
+MODEL.error("model_checksum", "A checksum in the file is wrong.", remedy=another)
+MODEL.error("model_pickle", "It is a pickle that asks for more than tensors.", remedy=another)
+MODEL.error("model_keys", "Tensors are missing or have another shape than its configuration says.", remedy=their_shape)
+MODEL.error("weights_not_numbers", "Weights are NaN or infinite.", remedy=another)
+MODEL.error("generation_bad", "Its generation settings could not be saved with it.", remedy=without_the_setting)
+MODEL.error(
+    "decoder_start_missing", "No token is named that begins a reply.", subject="pretrained_model", remedy=take_pad
+)
+MODEL.error(
+    "special_token_bad", "A special token is outside its vocabulary.", subject="pretrained_model", remedy=take_pad
+)
+MODEL.error("positions_short", "Rows are longer than its positions.", remedy=shorter_rows)
+MODEL.error(
+    "replies_long", "Replies may be longer than its positions.", subject="max_new_tokens", remedy=shorter_replies
+)
+MODEL.error("freeze_unknown", "A part to freeze does not exist.", subject="freeze", remedy=freeze_what_exists)
+MODEL.error("nothing_trainable", "Nothing is left to train.", subject="freeze", remedy=freeze_less)
+
+
+@MODEL.check("model", "ok")
+def _model(model: Model) -> Iterator[Seen]:
+    """Its family and its parameters."""
+    shown = {"path": model.name, "family": model.facts.family, "frozen": model.config.freeze or "-"}
+    counts = {"trained": f"{model.trained:,}", "total": f"{model.parameters:,}"}
+    wrapper = model.facts.wrapper
+    wrapped = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
+    texts = dict(zip(("wrapped", "wrapped_zh"), wrapped, strict=True))
+    texts |= dict(zip(("verified", "verified_zh"), VERIFIED[model.facts.verified], strict=True))
+    yield Seen({**shown, **counts, **texts})
+
+
+# --- precision
+
+
+@PRECISION.check("precision_fallback", "warning", remedy=precision_by_hardware)
+def _precision_fallback(asked: Precision) -> Iterator[Seen]:
+    """bf16 is asked for, and the hardware has none."""
+    if asked.wanted == "bf16" and not asked.native:
+        yield Seen({"device": asked.device})
+
+
+@PRECISION.check("precision", "ok")
+def _precision(asked: Precision) -> Iterator[Seen]:
+    """The precision that is computed in, and why."""
+    if asked.wanted == "bf16" and not asked.native:
         return
-    if rows and tokenizer["tokens"] > rows:
-        args = {"tokenizer": own, "tokens": tokenizer["tokens"], "model": name, "rows": rows}
-        yield Finding("error", "vocabulary_mismatch", "tokenizer", args)
-        return
-    if not special:
-        return
-    theirs, ours = special["eos"], tokenizer["special"]["eos"]
-    if ours not in (theirs if isinstance(theirs, list) else [theirs]):
-        ids = {"model_id": str(theirs), "tokenizer_id": str(ours), "token": "eos"}
-        likely = tokenizer["special_tokens"].get(str(theirs), "")
-        yield Finding(
-            "error", "special_token_mismatch", "tokenizer", {"model": name, "tokenizer": own, "likely": likely, **ids}
-        )
-    if special["decoder_start"] is None:
-        yield Finding("error", "decoder_start_missing", "pretrained_model", {"model": name})
-    for token in ("decoder_start", "pad"):
-        number = special[token]
-        if number is None and token == "decoder_start":
-            continue
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < rows:
-            args = {"model": name, "token": token, "number": str(number), "rows": rows}
-            yield Finding("error", "special_token_bad", "pretrained_model", args)
-
-
-def counted(model: Facts, tokenizer: Facts) -> dict[str, int]:
-    """All parameters and trained parameters; the tokenizer determines a new model's embeddings."""
-    counts = {name: int(model[name]) for name in ("parameters", "trained")}
-    if not model["rows"] and "error" not in tokenizer:
-        size = int(tokenizer["tokens"]) * int(model["settings"]["d_model"])
-        counts = {"parameters": counts["parameters"] + size, "trained": counts["trained"] + size}
-    return counts
-
-
-def precision_finding(config: RunConfig, *, native: bool, device: str) -> Finding:
-    """The finding on the precision in which the run will compute."""
-    if config.mixed_precision == "bf16" and not native:
-        return Finding("warning", "precision_fallback", "mixed_precision", {"device": device})
-    bf16 = native and config.mixed_precision != "fp32"
-    reason = ("as asked", "按指定") if config.mixed_precision != "auto" else (
+    bf16 = asked.native and asked.wanted != "fp32"
+    reason = ("as asked", "按指定") if asked.wanted != "auto" else (
         ("native on this hardware", "该硬件原生支持") if bf16 else ("bf16 is not native here", "该硬件没有原生 bf16")
     )  # fmt: skip
-    args = {"precision": "bf16" if bf16 else "fp32", "reason": reason[0], "reason_zh": reason[1]}
-    return Finding("ok", "precision", "mixed_precision", args)
+    yield Seen({"precision": "bf16" if bf16 else "fp32", "reason": reason[0], "reason_zh": reason[1]})

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.contract.bounds import as_json
+from engine.contract.facts import PARTS
 from engine.contract.inputs import FILES
 from engine.contract.texts import Lang, say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.missing import DATA_FILES
 from sft_tui.text import pad, safe, width
 
-PARTS = ("prompt", "label")
 SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
 RESOURCES = {
     "memory": ("memory", "内存"),
@@ -62,14 +62,14 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
         parts = {name: safe(text) for name, text in finding.to_json(lang).items()}
         commands, *others = [[list(action.argv) for action in way] for way in finding.ways] or [[]]
         findings.append({**parts, "commands": commands, "others": others})
-    data = {name: report.facts.get("data", {}).get(name, {}) for name in DATA_FILES}
+    tokens = {name: file.tokens for name, file in report.data.read.items() if file.tokens is not None}
     return {
         "findings": findings,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "memory": memory,
         "gpu_memory": on_gpu,
-        "lengths": {name: {part: about[part] for part in PARTS} for name, about in data.items() if PARTS[0] in about},
+        "lengths": {name: {part: as_json(about.lengths(part)) for part in PARTS} for name, about in tokens.items()},
         "rehearsed": rehearsed,
-        "steps": report.facts.get("data", {}).get("steps"),
+        "steps": as_json(report.data.steps),
     }

@@ -18,10 +18,11 @@ from engine.contract.record import RunRecord
 from engine.contract.texts import say
 from sft_tui import data_import, runs, starting, story
 from sft_tui.options import parse
-from sft_tui.preflight.check import CheckRequest, Report, check
-from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System, command_of
+from sft_tui.preflight.check import Report, check
+from sft_tui.preflight.fix import Action, Command, Edit, Import, Open, Resume, Set, Start, System, command_of
 from sft_tui.preflight.missing import ROWS, USUAL_COLUMNS
 from sft_tui.preflight.report import subject
+from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import actions, launch_view
 from sft_tui.screen.background import Background, account, summary
 from sft_tui.screen.base import CanvasScreen
@@ -340,7 +341,7 @@ class LaunchScreen(CanvasScreen):
                     self._carry_out(acts[place + 1 :])  # what the run will produce is selected while it is produced
                     self._start(record)
                     return
-                case Import() | Command():
+                case Import() | Edit() | Command():
                     self._run(action, acts[place + 1 :])
                     return
                 case System():
@@ -354,7 +355,7 @@ class LaunchScreen(CanvasScreen):
             run = self.services.begin(record).record.run
             self.services.notify_here(say("screen.begun", self.services.options.lang, run=safe(run, 40)))
 
-    def _run(self, action: Import | Command, rest: Sequence[Action]) -> None:
+    def _run(self, action: Import | Edit | Command, rest: Sequence[Action]) -> None:
         """Runs one of our own commands in the background, one at a time, and then the remaining actions."""
         lang, shown = self.services.options.lang, command_of([action])
         if self.state.task:
@@ -367,7 +368,7 @@ class LaunchScreen(CanvasScreen):
         self.state = replace(self.state, task=shown)
         self.services.background = Background(action.argv[1:], lang, done)
 
-    def _done(self, action: Import | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
+    def _done(self, action: Import | Edit | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
         lang, task = self.services.options.lang, self.services.background
         self.state = replace(self.state, task="")
         self.services.background = None

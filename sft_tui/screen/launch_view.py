@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
+from engine.contract.facts import DataFacts, LengthFacts
 from engine.contract.presets import Preset, presets
 from engine.contract.texts import Lang, say
 from sft_tui import story
@@ -266,18 +267,17 @@ def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
 
 def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
     """What the settings amount to; the help of the setting under the cursor comes first."""
-    config, lang, facts = view.config, view.lang, view.report.facts if view.report else {}
+    config, lang, facts = view.config, view.lang, view.report.data if view.report else DataFacts()
     lines: list[Line] = []
     if view.panel == "settings":
         name = list(FIELDS)[view.setting]
         lines += [[(part, "")] for part in wrap(setting_of(name).help(lang), width - 4)[:2]]
     batch = config.effective_batch(view.processes)
-    steps = (facts.get("data") or {}).get("steps")
     parts = f"{config.batch_size_per_gpu} × {config.gradient_accumulation_steps} × {view.processes}"
     lines.append([(say("screen.batch", lang, batch=batch, parts=parts), "")])
     rate = say("screen.peak_rate", lang, peak=f"{config.peak_learn_rate():g}")
-    if steps:
-        lines.append([(say("screen.steps", lang, per_epoch=steps["per_epoch"], total=steps["total"]), "")])
+    if facts.steps is not None:
+        lines.append([(say("screen.steps", lang, per_epoch=facts.steps.per_epoch, total=facts.steps.total), "")])
     lines.append([(rate, "")])
     if view.report is not None and view.report.prediction is not None:
         needs = [say("screen.needs_memory", lang, size=size(view.report.prediction.total * view.processes))]
@@ -287,16 +287,15 @@ def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
         ]
         hint = [say("screen.time_by_h", lang)] if width > 2 * NAME else []
         lines += [[(part, "")] for part in wrap(" · ".join([*needs, *(times or hint)]), width - 4)]
-    lines += _lengths(facts, config, width - 4, lang)
+    train = facts.read.get("train_file")
+    if train is not None and train.tokens is not None:
+        lines += _lengths(train.tokens.label, config, width - 4, lang)
     return frame([(say("screen.meaning", lang), "head")], lines, width, height)
 
 
-def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang) -> list[Line]:
+def _lengths(label: LengthFacts, config: RunConfig, width: int, lang: Lang) -> list[Line]:
     """The lengths of the responses as a bar of blocks, with the limit at which they are cut."""
-    label = ((facts.get("data") or {}).get("train_file") or {}).get("label")
-    if not label:
-        return []
-    counts, edges = label["histogram"]["counts"], label["histogram"]["edges"]
+    counts, edges = list(label.histogram.counts), list(label.histogram.edges)
     name = say("screen.lengths", lang) + " "
     while len(counts) > 8 and columns([(name, "")]) + len(counts) + 1 > width:  # one more for the limit
         counts, edges = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)], [*edges[:-1:2], edges[-1]]
@@ -307,5 +306,5 @@ def _lengths(facts: Mapping[str, Any], config: RunConfig, width: int, lang: Lang
         if low < config.max_seq_len <= high:
             blocks.append(("▏", "warn"))
         blocks.append((block, "bad" if low >= config.max_seq_len else "chart"))
-    median = say("screen.median", lang, median=label["median"], longest=label["longest"], limit=config.max_seq_len)
+    median = say("screen.median", lang, median=label.median, longest=label.longest, limit=config.max_seq_len)
     return [fit(blocks, width), [(median, "dim")]]

@@ -49,7 +49,7 @@ def answer(task: str, config: RunConfig, **more: Any) -> dict[str, Any]:
         [sys.executable, "-m", "engine.inspect"], input=request, capture_output=True, text=True, timeout=60, check=False
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    facts: dict[str, Any] = lines[-1]["facts"]
+    facts: dict[str, Any] = lines[-1].get("facts", lines[-1])
     return facts
 
 
@@ -60,24 +60,27 @@ def test_a_damaged_token_store_is_rebuilt_and_reported_once(
     (damaged,) = (tmp_path / "store").glob("train-*/ids")
     damaged.write_bytes(bytes([damaged.read_bytes()[0] ^ 2]) + damaged.read_bytes()[1:])
     again = inspected()["train_file"]
-    assert again.pop("store_again")["path"] == str(damaged)
-    assert again == sound == inspected()["train_file"]
+    assert again["tokens"]["store"].pop("damage")["path"] == str(damaged)
+    assert sound["tokens"]["store"].pop("damage") is None
+    assert again == sound
+    assert inspected()["train_file"]["tokens"]["store"]["damage"] is None
 
 
 def test_rows_tokens_and_steps_are_counted(inspected: Callable[..., dict[str, Any]]) -> None:
     facts = inspected([*ROWS, (None, "x"), ("\x1b[2J", "y"), ROWS[0]], epochs=2, gradient_accumulation_steps=2)
     train = facts["train_file"]
+    label = train["tokens"]["label"]
     assert (train["rows"], train["dropped"]) == (6, {"prompt_null": 1})
-    assert (train["control_rows"], train["first_control"]) == (1, 4)
-    assert train["repeated"] == {"rows": 1, "first": 5}
-    assert train["label"]["longest"] >= train["label"]["p95"] >= train["label"]["median"] > 1
-    assert sum(train["prompt"]["histogram"]["counts"]) == 5
+    assert train["control"] == {"rows": 1, "first": 4}
+    assert train["tokens"]["repeated"] == {"rows": 1, "first": 5}
+    assert label["longest"] >= label["p95"] >= label["median"] > 1
+    assert sum(train["tokens"]["prompt"]["histogram"]["counts"]) == 5
     assert facts["overlap"] == {"rows": 1, "first": 0}
     assert (facts["steps"]["rows"], facts["steps"]["per_epoch"], facts["steps"]["total"]) == (5, 3, 6)
 
 
 def test_cut_tokens_are_counted(inspected: Callable[..., dict[str, Any]]) -> None:
-    whole, short = inspected()["train_file"], inspected(max_seq_len=3)["train_file"]
+    whole, short = (inspected(**more)["train_file"]["tokens"] for more in ({}, {"max_seq_len": 3}))
     assert whole["cut_tokens"] == 0
     assert short["cut_rows"] == 3
     assert short["label_tokens"] == whole["label_tokens"]
@@ -86,13 +89,13 @@ def test_cut_tokens_are_counted(inspected: Callable[..., dict[str, Any]]) -> Non
 
 def test_rows_are_read_without_a_tokenizer(inspected: Callable[..., dict[str, Any]]) -> None:
     facts = inspected(tokenizer="nowhere")
-    assert facts["tokenizer"]["error"]["code"] == "file_missing"
+    assert facts["tokenizer"]["code"] == "file_missing"
     assert facts["train_file"]["rows"] == 3
-    assert "label" not in facts["train_file"]
+    assert facts["train_file"]["tokens"] is None
 
 
 def test_an_inspection_works_in_a_read_only_folder(inspected: Callable[..., dict[str, Any]]) -> None:
-    assert inspected(token_store="/dev/null/store")["train_file"]["tokens"] > 0
+    assert inspected(token_store="/dev/null/store")["train_file"]["tokens"]["tokens"] > 0
 
 
 def test_an_inspection_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
@@ -152,7 +155,7 @@ def test_turns_that_do_not_fit_are_counted_and_shown(tmp_path: Path, tiny_tokeni
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train.parquet")
     values = {"train_file": str(tmp_path / "train.parquet"), "tokenizer": str(tiny_tokenizer), "max_seq_len": 12}
     config, _ = override(preset("sft-small").config, {**values, "token_store": str(tmp_path / "store")})
-    facts = answer("data", config, settings=["train_file"], processes=1)["train_file"]
+    facts = answer("data", config, settings=["train_file"], processes=1)["train_file"]["tokens"]
     assert (facts["turns_rows"], facts["turns_left_out"], facts["cut_rows"]) == (1, 2, 0)
     assert facts["turns_longest"] > 12 >= facts["prompt"]["longest"]
     shown = answer("row", config, setting="train_file", row=0)["prompt"]

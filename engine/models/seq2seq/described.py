@@ -13,31 +13,34 @@ import transformers
 from torch import nn
 from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
 
+from engine.contract.facts import ModelFacts, Positions
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
 from engine.models.freezing import freeze
 from engine.models.seq2seq.from_transformers import loaded
-from engine.models.weightfile import Tensors, wrapper_of
+from engine.models.special_tokens import special_tokens
+from engine.models.weightfile import Tensors, weight_files, wrapper_of
 
 POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # names that families give to a table of positions
 
 
-def describe(path: Path, parts: str, tensors: Tensors) -> dict[str, Any]:
+def describe(path: Path, parts: str, tensors: Tensors) -> ModelFacts:
     """Parameters, special tokens and positions of a folder's model whose files hold `tensors`; raises InputError."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     wrapper = wrapper_in(path, tensors)
     net = loaded(path, wrapper, device_map="meta")
     counted = freeze(net, parts)
-    special = {name: getattr(net.config, f"{name}_token_id", None) for name in ("pad", "eos", "decoder_start")}
-    return {
-        "special": special,
-        "rows": net.get_input_embeddings().weight.shape[0],
-        "parameters": counted.parameters,
-        "trained": counted.trained,
-        "positions": positions(net),
-        "wrapper": wrapper,
-    }
+    return ModelFacts(
+        family=str(net.config.model_type),
+        weights_bytes=sum(file.stat().st_size for file in weight_files(path)),
+        special=special_tokens(lambda name: getattr(net.config, name, None)),
+        rows=net.get_input_embeddings().weight.shape[0],
+        parameters=counted.parameters,
+        trained=counted.trained,
+        positions=Positions(**positions(net)),
+        wrapper=wrapper,
+    )
 
 
 def wrapper_in(path: Path, names: Mapping[str, Any]) -> str:

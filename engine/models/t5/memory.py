@@ -5,12 +5,11 @@ attention score follows from the layers; the factors were fitted to runs of 11 M
 (see the table in docs/preflight.md) and include what the allocator keeps in addition.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from engine.contract.facts import Batch, ModelFacts
 from engine.contract.memory import MemoryFacts, MemoryPrediction
-from engine.models.memory import MODELLING, RUNTIME, Batch, MemoryPlan
+from engine.models.memory import MODELLING, RUNTIME, MemoryPlan
 
 FLOAT, HALF = 4, 2  # bytes; trained weights, their gradients and the optimizer's state are always fp32
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
@@ -55,7 +54,7 @@ class T5Shape:
     embeddings_frozen: bool
 
 
-def predicted(facts: Mapping[str, Any], freeze: str, plan: MemoryPlan) -> MemoryFacts:
+def predicted(facts: ModelFacts, freeze: str, plan: MemoryPlan) -> MemoryFacts:
     """The peaks of a run with the T5 that `facts` describe, of a new one with its embeddings counted."""
     shape = shape_of(facts, freeze)
     if plan.on_gpu:
@@ -64,11 +63,11 @@ def predicted(facts: Mapping[str, Any], freeze: str, plan: MemoryPlan) -> Memory
     return MemoryFacts(predict(shape, plan))
 
 
-def shape_of(facts: Mapping[str, Any], freeze: str) -> T5Shape:
+def shape_of(facts: ModelFacts, freeze: str) -> T5Shape:
     """The shape of the T5 that `facts` describe."""
-    settings, parts = facts["settings"], [part.strip() for part in freeze.split(",")]
+    settings, parts = facts.settings, [part.strip() for part in freeze.split(",")]
     return T5Shape(
-        vocabulary=int(facts["rows"]),
+        vocabulary=facts.rows,
         d_model=int(settings["d_model"]),
         d_kv=int(settings["d_kv"]),
         d_ff=int(settings["d_ff"]),
@@ -77,8 +76,8 @@ def shape_of(facts: Mapping[str, Any], freeze: str) -> T5Shape:
         decoder_layers=int(settings.get("num_decoder_layers") or settings["num_layers"]),
         gated="gated" in str(settings.get("feed_forward_proj", "")),
         tied=bool(settings.get("tie_word_embeddings", True)),
-        parameters=int(facts["parameters"]),
-        trained=int(facts["trained"]),
+        parameters=facts.parameters,
+        trained=facts.trained,
         encoder_frozen="encoder" in parts,
         decoder_frozen="decoder" in parts,
         embeddings_frozen="embeddings" in parts,

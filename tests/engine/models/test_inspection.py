@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig, override
+from engine.contract.facts import SpecialTokens
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.models import freezing, inspection
@@ -47,9 +48,9 @@ def test_parameters_of_a_folder_are_those_loading_shows(tmp_path: Path, more: di
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path, freeze))
     counted = freezing.freeze(net, freeze)
-    assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
-    assert facts["rows"] == 40
-    assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
+    assert (facts.parameters, facts.trained) == (counted.parameters, counted.trained)
+    assert facts.rows == 40
+    assert facts.special == SpecialTokens(0, (1,), 0)
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
@@ -69,7 +70,7 @@ def test_parameters_of_a_state_dict_are_those_loading_shows(tmp_path: Path, suff
         )
     facts = inspection.describe(config_of(path))
     counted = freezing.freeze(net, "encoder,embeddings")
-    assert (facts["parameters"], facts["trained"], facts["rows"]) == (counted.parameters, counted.trained, 40)
+    assert (facts.parameters, facts.trained, facts.rows) == (counted.parameters, counted.trained, 40)
 
 
 def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
@@ -80,13 +81,13 @@ def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path))
     counted = freezing.freeze(net, "encoder,embeddings")
-    assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
+    assert (facts.parameters, facts.trained) == (counted.parameters, counted.trained)
 
 
 def test_a_new_model_has_all_but_its_embeddings() -> None:
     facts = inspection.describe(config_of("", freeze=""))
     whole = freezing.freeze(t5(), "").parameters
-    assert facts["parameters"] == whole - 40 * SMALL["d_model"]
+    assert facts.parameters == whole - 40 * SMALL["d_model"]
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -161,5 +162,4 @@ def test_an_old_format_state_dict_has_the_same_parameters(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "new.bin")
     torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     new, old = (inspection.describe(config_of(tmp_path / f"{name}.bin")) for name in ("new", "old"))
-    counts = ("parameters", "trained", "rows", "kinds")
-    assert [new[name] for name in counts] == [old[name] for name in counts]
+    assert (new.parameters, new.trained, new.rows) == (old.parameters, old.trained, old.rows)

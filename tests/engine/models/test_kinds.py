@@ -85,7 +85,7 @@ def test_a_model_next_to_other_formats_is_a_model(tmp_path: Path) -> None:
     t5().save_pretrained(tmp_path)
     for name in ("optimizer.bin", "tf_model.h5", "model.onnx", "zero_to_fp32.py"):
         (tmp_path / name).write_bytes(b"x")
-    assert inspection.describe(config_of(tmp_path))["rows"] == 40
+    assert inspection.describe(config_of(tmp_path)).rows == 40
 
 
 def test_an_adapter_is_recognized_by_its_file(tmp_path: Path) -> None:

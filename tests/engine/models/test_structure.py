@@ -110,7 +110,7 @@ def test_a_t5_by_another_name_is_accepted_with_a_corrected_config(said: Any, tmp
     (tmp_path / "own.py").write_text("raise SystemExit('it was run')")
     message = refusal(says(tmp_path, model_type=said, architectures=["Own"], **code))
     assert message.args["model_type"] == "t5"
-    assert inspection.describe(config_of(says(tmp_path, model_type="t5")))["rows"] == 40
+    assert inspection.describe(config_of(says(tmp_path, model_type="t5"))).rows == 40
 
 
 def test_custom_code_is_no_known_family(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_full_weights_with_a_quantization_setting_are_explained(tmp_path: Path) 
     t5().save_pretrained(tmp_path)
     message = refusal(says(tmp_path, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}))
     assert message.args["drop"] == "quantization_config"
-    assert inspection.describe(config_of(says(tmp_path, quantization_config=None)))["rows"] == 40
+    assert inspection.describe(config_of(says(tmp_path, quantization_config=None))).rows == 40
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "GPT2LMHeadModel", "T5EncoderModel"])

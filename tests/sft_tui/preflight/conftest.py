@@ -9,7 +9,8 @@ import pytest
 
 from engine.contract.config import override
 from engine.contract.presets import preset
-from sft_tui.preflight.check import CheckRequest, Report, check
+from sft_tui.preflight.check import Report, check
+from sft_tui.preflight.request import CheckRequest
 from tests.conftest import ROWS
 from tests.sft_tui.preflight.broken_files import Files
 

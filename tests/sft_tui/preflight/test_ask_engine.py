@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.contract.facts import DataFacts
 from engine.contract.presets import preset
 from sft_tui.preflight import ask_engine
 
@@ -37,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
     def ask(code: str) -> Any:
         monkeypatch.setattr(ask_engine, "COMMAND", [sys.executable, "-P", "-c", SAYS + code])
-        return ask_engine.ask("data", CONFIG)
+        return ask_engine.ask("data", CONFIG, DataFacts)
 
     return ask
 
@@ -57,9 +58,10 @@ def test_the_cause_of_a_readers_end_is_named(asked: Callable[[str], Any], end: s
 ASKS = """
 import signal, sys
 from pathlib import Path
+from engine.contract.facts import DataFacts
 from engine.contract.presets import preset
 from sft_tui.preflight import ask_engine
-ask_engine.ask("import", preset("sft-small").config, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
+ask_engine.ask("import", preset("sft-small").config, dict, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
 """
 
 

@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import RunConfig
+from engine.contract.facts import DataFacts, StoreFacts
 from engine.contract.presets import preset
 from sft_tui.preflight import check, disk
-from sft_tui.preflight.check import CheckRequest
 from sft_tui.preflight.disk import Store
+from sft_tui.preflight.request import CheckRequest
+from tests.sft_tui.some_facts import file_facts
 
-FACTS = [{"store_kept": True, "store_bytes": 3_000_000}, {"store_kept": False, "store_bytes": 2_000_000}, {}]
+DATA = DataFacts(
+    train_file=file_facts(store=StoreFacts(3_000_000, kept=True)),
+    validation_file=file_facts(store=StoreFacts(2_000_000, kept=False)),
+)
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 
 def test_the_token_store_counts_until_it_is_written(config: RunConfig, tmp_path: Path) -> None:
-    store = Store.of(FACTS)
+    store = Store.of(DATA)
     need = disk.writes(config, 1000, 1000, 10, store)
     (finding,) = disk.findings(config, need, tmp_path / "logs", store)
     assert need["token store"] == 2_000_000

@@ -13,8 +13,10 @@ from engine.contract import native_library
 from engine.contract.native_library import Fault
 from engine.contract.presets import preset
 from sft_tui.preflight import machine
+from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import Start
+from sft_tui.preflight.fix import Set, Start
+from sft_tui.preflight.machine import MACHINE, Machine
 
 
 @pytest.fixture
@@ -62,8 +64,9 @@ def test_a_logind_without_kill_setting_is_no_warning(
 
 def found(code: str, path: Path) -> list[Finding]:
     config = replace(preset("sft-small").config, train_file=str(path), validation_file=str(path))
-    findings = machine.findings(config, 1, Start("sft-small"), 16_000_000_000)
-    return [finding for finding in findings if finding.code == code]
+    findings = list(MACHINE.findings(Machine.of(config, 1, 16_000_000_000)))
+    run = CheckedRun(config, lambda **changes: Set("sft-small", {}, changes), findings, start=Start("sft-small"))
+    return [finding for finding in with_remedies(run) if finding.code == code]
 
 
 def test_a_logout_warning_names_the_command_that_survives(
@@ -87,8 +90,12 @@ def test_little_shared_memory_is_reported_for_several_gpus(tmp_path: Path, monke
     small = os.statvfs(tmp_path)
     monkeypatch.setattr(machine, "LEAST_SHM", small.f_bavail * small.f_frsize * 2)
     monkeypatch.setattr(os, "statvfs", lambda _path: small)
-    (finding,) = machine._shared_memory()
-    assert (finding.level, finding.code) == ("warning", "shm_small")
+    two = Machine(preset("sft-small").config, processes=2, memory=1, gpus=2, cores=2)
+    levels = {
+        count: [each.level for each in MACHINE.findings(replace(two, gpus=count)) if each.code == "shm_small"]
+        for count in (0, 2)
+    }
+    assert levels == {0: [], 2: ["warning"]}
 
 
 @pytest.mark.parametrize(
@@ -138,9 +145,7 @@ def test_a_machine_without_ports_is_an_error_for_several_processes(monkeypatch: 
     monkeypatch.setattr("socket.create_server", refuse)
     config = preset("sft-small").config
     codes = {
-        processes: [
-            each.code for each in machine.findings(config, processes, Start("sft-small"), 1) if each.level == "error"
-        ]
+        processes: [each.code for each in MACHINE.findings(Machine.of(config, processes, 1)) if each.level == "error"]
         for processes in (1, 2)
     }
     assert codes == {1: [], 2: ["ports_closed"]}

@@ -11,10 +11,10 @@ from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from sft_tui.cli.main import cli
 from sft_tui.preflight.check import Report
+from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Resume, Set, Start
 from sft_tui.preflight.missing import other_ways
-from sft_tui.preflight.remedy import CheckedRun, with_remedies
 from sft_tui.preflight.report import to_json
 
 
@@ -120,7 +120,8 @@ def test_a_run_in_the_way_has_three_fixes() -> None:
     Path("model_save/sft_small_2").mkdir()
     config, asked = preset("sft-small").config, {"epochs": 2}
     found = Finding("error", "unfinished_run", "output_dir", {"run": "sft-small-1"})
-    look = CheckedRun(config, lambda **changes: Set("sft-small", asked, changes), [found])
+    start = Start("sft-small", asked)
+    look = CheckedRun(config, lambda **changes: Set("sft-small", asked, changes), [found], start=start)
     (finding,) = with_remedies(look)
     assert finding.ways == (
         (Resume("sft-small-1"),),

@@ -15,10 +15,11 @@ import pytest
 from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.options import parse
-from sft_tui.preflight.check import CheckRequest, Report, check, check_file
+from sft_tui.preflight.check import Report, check, check_file
+from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set
-from sft_tui.preflight.remedy import CheckedRun, with_remedies
+from sft_tui.preflight.request import CheckRequest
 from tests.engine.models.families import saved
 from tests.processes import SFT_TUI, run
 from tests.sft_tui.preflight.broken_files import BROKEN, Files

@@ -9,6 +9,7 @@ from typing import Any
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record
+from engine.contract.facts import DataFacts, Histogram, LengthFacts
 from engine.contract.memory import MemoryPrediction
 from engine.contract.messages import Message
 from engine.contract.presets import preset
@@ -26,6 +27,7 @@ from sft_tui.screen import launch_view, runs_view
 from sft_tui.screen.ink import Line
 from sft_tui.screen.run_contents import RunView, Selection
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
+from tests.sft_tui.some_facts import file_facts, step_facts
 
 SNAPSHOTS = Path(__file__).with_name("snapshots")
 SIZES = ((80, 24), (120, 40))
@@ -119,16 +121,9 @@ FINDINGS = [
     Finding("ok", "memory", "memory", {"total": "3.10 GB", "free": "13.20 GB", "items": "weights 0.7 GB"}),
     Finding("ok", "disk", "output_dir", {"path": "model_save", "need": "2.90 GB", "free": "44.80 GB", "items": "-"}),
 ]  # fmt: skip
-HISTOGRAM = {
-    "edges": [float(40 * n) for n in range(25)],
-    "counts": [3, 9, 40, 90, 70, 30, 12, 5, 3, 2, 1, 1] + [1] * 12,
-}
-FACTS = {
-    "data": {
-        "steps": {"per_epoch": 313, "total": 939},
-        "train_file": {"label": {"histogram": HISTOGRAM, "median": 99, "longest": 871}},
-    }
-}
+COUNTS = (3, 9, 40, 90, 70, 30, 12, 5, 3, 2, 1, 1, *[1] * 12)
+LENGTHS = LengthFacts(99, 400, 871, Histogram(tuple(40.0 * n for n in range(25)), COUNTS))
+FACTS = DataFacts(train_file=file_facts(label=LENGTHS), steps=step_facts(per_epoch=313, total=939))
 
 
 def launch_screen(lang: Lang = "en", **more: Any) -> launch_view.LaunchView:

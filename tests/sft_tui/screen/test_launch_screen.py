@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from engine.contract.config import FIELDS
 from engine.contract.durable import write_json
+from engine.contract.facts import DataFacts
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.texts import Lang
@@ -25,6 +26,7 @@ from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import Options
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.launch_screen import LaunchScreen
+from tests.sft_tui.some_facts import step_facts
 
 Steps = Callable[[Pilot[int], LaunchScreen], Awaitable[None]]
 HOSTILE = 'two && "x".parquet\n$(touch pwned)'
@@ -326,7 +328,7 @@ def test_the_launch_footer_has_the_keys_that_act(played: Callable[..., None]) ->
         await pilot.press("tab", "tab")
         assert "enter start" not in shown(screen).splitlines()[-1]
 
-    played(Report([*SOUND.findings], {"data": {"steps": {"total": 10, "per_epoch": 5}}}), steps)
+    played(Report([*SOUND.findings], DataFacts(steps=step_facts(per_epoch=5, total=10))), steps)
 
 
 def test_a_blocked_start_is_not_offered(played: Callable[..., None]) -> None:

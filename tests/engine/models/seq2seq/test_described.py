@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine import inspect
+from engine.contract.facts import ModelFacts, Positions, SpecialTokens
 from engine.contract.messages import InputError
 from engine.models import family_note, freezing, inspection, loading
 from engine.models.seq2seq import described, from_transformers
@@ -25,9 +26,9 @@ def test_parameters_of_a_family_are_those_loading_shows(name: str, tmp_path: Pat
     saved(name, tmp_path)
     facts = inspection.describe(config_of(tmp_path))
     counted = freezing.freeze(from_transformers.loaded(tmp_path), "encoder,embeddings")
-    assert (facts["parameters"], facts["trained"]) == (counted.parameters, counted.trained)
-    assert (facts["rows"], facts["wrapper"]) == (400, "")
-    assert facts["special"] == {"pad": 0, "eos": 1, "decoder_start": 0}
+    assert (facts.parameters, facts.trained) == (counted.parameters, counted.trained)
+    assert (facts.rows, facts.wrapper) == (400, "")
+    assert facts.special == SpecialTokens(0, (1,), 0)
 
 
 def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +36,7 @@ def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monk
     config = replace(config_of(tmp_path / "bart"), token_store=str(tmp_path / "store"))
     asked: list[Path] = []
 
-    def counted(path: Path, *rest: Any) -> dict[str, Any]:
+    def counted(path: Path, *rest: Any) -> ModelFacts:
         asked.append(path)
         return describe(path, *rest)
 
@@ -43,13 +44,13 @@ def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monk
     first = inspect.model_facts(config)
     assert inspect.model_facts(config) == first
     assert len(asked) == 1
-    assert inspect.model_facts(replace(config, freeze=""))["trained"] == first["parameters"]
+    assert inspect.model_facts(replace(config, freeze="")).trained == first.parameters
     assert len(asked) == 2
     note = tmp_path / "store" / family_note.RECORD
     note.write_text(note.read_text().replace('"rows": 400', '"rows": 500'))
     assert inspect.model_facts(config) == first
     saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
-    assert inspect.model_facts(config)["positions"] == {"prompt": 50, "label": 50}
+    assert inspect.model_facts(config).positions == Positions(50, 50)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -68,11 +69,11 @@ def test_a_tensor_that_is_missing_is_found(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in OTHERS if name != "LongT5ForConditionalGeneration"])
 def test_the_positions_of_a_family_limit_its_tokens(name: str, tmp_path: Path) -> None:
     net = saved(name, tmp_path).eval()
-    places = inspection.describe(config_of(tmp_path))["positions"]
-    assert places == ({"prompt": 96, "label": 80} if name.startswith("LED") else {"prompt": 96, "label": 96})
+    places = inspection.describe(config_of(tmp_path)).positions
+    assert places == (Positions(96, 80) if name.startswith("LED") else Positions(96, 96))
     if name.startswith("ProphetNet"):  # which lets all further tokens share the last place
         return
-    full = torch.ones((1, places["label"]), dtype=torch.long)
+    full = torch.ones((1, places.label or 0), dtype=torch.long)
     with torch.no_grad():
         net(input_ids=full[:, :20], decoder_input_ids=full, use_cache=False)
         with pytest.raises((IndexError, RuntimeError)):
@@ -85,7 +86,7 @@ def test_wrapper_prefixes_are_removed_and_own_names_kept(name: str, wrapper: str
     net = saved(name, tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     save_file({f"{wrapper}{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
-    assert inspection.describe(config_of(tmp_path))["wrapper"] == wrapper
+    assert inspection.describe(config_of(tmp_path)).wrapper == wrapper
     again = from_transformers.loaded(tmp_path, wrapper).state_dict()
     assert all(torch.equal(again[key], tensor) for key, tensor in net.state_dict().items())
 

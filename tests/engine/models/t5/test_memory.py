@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine.models.memory import Batch, MemoryPlan
+from engine.contract.facts import Batch
+from engine.models.memory import MemoryPlan
 from engine.models.t5.memory import T5Shape, predict
 
 TINY = T5Shape(16_000, 256, 64, 1024, 4, 4, 4, False, True, 11_441_920, 4_197_760, True, False, True)

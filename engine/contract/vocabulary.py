@@ -1,0 +1,33 @@
+"""Whether a model and a tokenizer belong together."""
+
+from collections.abc import Iterator
+
+from engine.contract.facts import SpecialTokens, TokenizerFacts
+from engine.contract.messages import Message
+
+
+def faults(
+    model: str, rows: int, special: SpecialTokens | None, tokenizer: str, facts: TokenizerFacts
+) -> Iterator[Message]:
+    """What is wrong with these two, named `model` and `tokenizer`; 0 `rows` fit any tokenizer."""
+    if rows and facts.tokens > rows:
+        yield Message.of("vocabulary_mismatch", tokenizer=tokenizer, tokens=facts.tokens, model=model, rows=rows)
+    elif special is not None:
+        yield from _special_token_faults(model, rows, special, tokenizer, facts)
+
+
+def _special_token_faults(
+    model: str, rows: int, special: SpecialTokens, tokenizer: str, facts: TokenizerFacts
+) -> Iterator[Message]:
+    if facts.eos not in special.eos:
+        shown = ", ".join(map(str, special.eos)) or "-"
+        likely = facts.named.get(shown, "")
+        ids = {"model_id": shown, "tokenizer_id": str(facts.eos), "token": "eos", "likely": likely}
+        yield Message.of("special_token_mismatch", model=model, tokenizer=tokenizer, **ids)
+    if special.decoder_start is None:
+        yield Message.of("decoder_start_missing", model=model)
+    for token, number in (("decoder_start", special.decoder_start), ("pad", special.pad)):
+        if number is None and token == "decoder_start":
+            continue
+        if not isinstance(number, int) or not 0 <= number < rows:
+            yield Message.of("special_token_bad", model=model, token=token, number=str(number), rows=rows)

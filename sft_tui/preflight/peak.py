@@ -1,0 +1,188 @@
+"""Checks of the memory that a run needs at its peak, on the machine and on its GPUs; and what fixes them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.contract.config import RunConfig
+from engine.contract.memory import MemoryFacts, MemoryPrediction
+from engine.contract.texts import Lang
+from sft_tui.machine import gpus
+from sft_tui.machine.host import HostReader
+from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
+from sft_tui.preflight.finding import Finding, item
+from sft_tui.preflight.request import CheckRequest
+from sft_tui.text import size
+
+TIGHT = 0.85  # share of the available memory
+LEAST_BUDGET = 64  # tokens of a micro-batch
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The memory of the machine that all ranks need, predicted or rehearsed, and what they may take, in bytes."""
+
+    config: RunConfig
+    ranks: int
+    prediction: MemoryPrediction  # of one rank
+    total: int
+    free: int
+    rehearsed: bool
+
+    @property
+    def args(self) -> Mapping[str, str | int]:
+        """The arguments of the words for it."""
+        shown = {"total": size(self.total), "free": size(self.free), **items(self.prediction, self.ranks)}
+        return {**shown, "budget": self.config.micro_batch_tokens}
+
+
+@dataclass(frozen=True)
+class GpuPeak:
+    """The memory of a GPU that its rank needs, and what is free on it, in bytes; None if the driver does not say."""
+
+    number: int
+    prediction: MemoryPrediction
+    free: int | None
+
+    @property
+    def args(self) -> Mapping[str, str | int]:
+        """The arguments of the words for it."""
+        free = {} if self.free is None else {"free": size(self.free)}
+        return {"gpu": self.number, "total": size(self.prediction.total), **free, **items(self.prediction)}
+
+
+@dataclass(frozen=True)
+class Unpredicted:
+    """A run whose memory cannot be predicted, by the family of its model."""
+
+    family: str
+
+
+MEMORY = Group[Peak]("Memory", "memory")
+GPU = Group[GpuPeak]("Memory of a GPU", "memory")
+UNPREDICTED = Group[Unpredicted]("Memory of other families", "memory")
+
+
+def findings(request: CheckRequest, family: str, peaks: MemoryFacts) -> Iterator[Finding]:
+    """The findings on the memory that a rank needs on the machine and on its GPU."""
+    if peaks.host is None:
+        yield from UNPREDICTED.findings(Unpredicted(family))
+    else:
+        yield from MEMORY.findings(_peak(request, peaks.host))
+    if peaks.device is not None:
+        for number, free in enumerate(gpus.free_memory()[: request.processes]):  # rank 0 takes the first, and so on
+            yield from GPU.findings(GpuPeak(number, peaks.device, free))
+
+
+def on_gpu() -> bool:
+    """Whether runs use GPUs here."""
+    return not gpus.cpu_requested() and gpus.gpu_count() > 0
+
+
+def _peak(request: CheckRequest, prediction: MemoryPrediction) -> Peak:
+    config, rehearsal = request.config, request.rehearsal
+    available = HostReader().read([], Path(config.output_dir)).memory_available
+    free, total = min(available, request.memory_limit or available), prediction.total * request.processes
+    rehearsed = rehearsal is not None and config.micro_batch_tokens == rehearsal.found.micro_batch_tokens
+    if rehearsal is not None and rehearsed:
+        total = rehearsal.found.peak_memory_found
+    return Peak(config, request.processes, prediction, total, free, rehearsed)
+
+
+def items(prediction: MemoryPrediction, ranks: int = 1) -> dict[str, str]:
+    """The items of a prediction, in both languages."""
+    shown: dict[str, str] = {}
+    languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
+    for key, lang in languages:
+        text = " · ".join(f"{item(name, lang)} {size(count)}" for name, count in prediction.items.items())
+        shown[key] = f"{ranks} × ({text})" if ranks > 1 else text
+    return shown
+
+
+# --- remedies
+
+
+def half_the_budget(_finding: Finding, run: CheckedRun) -> Actions:
+    """Halve the budget of a micro-batch."""
+    return (run.check(micro_batch_tokens=max(LEAST_BUDGET, run.config.micro_batch_tokens // 2)),)
+
+
+def needs_less(finding: Finding, run: CheckedRun) -> Advice:
+    """Use one process, with the same effective batch; else halve the budget of a micro-batch, or cut rows sooner."""
+    config, ranks = run.config, int(finding.args["ranks"])
+    if ranks > 1:
+        words = ("One process needs less, with the same effective batch", "单进程占用更少，有效批大小不变")
+        same_batch = config.gradient_accumulation_steps * ranks
+        less: Actions = (run.check(num_processes=1, gradient_accumulation_steps=same_batch),)
+    elif finding.args["activations"] and config.micro_batch_tokens > LEAST_BUDGET:
+        words = ("Halve the budget of a micro-batch; the gradient stays exact", "将微批预算减半，梯度仍然精确")
+        less = half_the_budget(finding, run)
+    else:
+        words = ("Close other programs, or cut rows sooner", "请关闭其他程序，或截短数据")
+        less = (run.check(max_seq_len=max(2, config.max_seq_len // 2)),)
+    return Advice((f"{words[0]}: `{{command}}`", f"{words[1]}：`{{command}}`"), less)
+
+
+def rehearse(_finding: Finding, run: CheckedRun) -> Actions:
+    """Rehearse the run."""
+    return (run.rehearse,) if run.rehearse else ()
+
+
+# --- checks
+
+
+@MEMORY.check("memory_short", "error", remedy=needs_less)
+def _memory_short(peak: Peak) -> Iterator[Seen]:
+    """The run needs more than is available."""
+    if peak.total > peak.free:
+        activations = peak.prediction.items.get("activations", 0) * peak.ranks
+        yield Seen({**peak.args, "ranks": peak.ranks, "activations": activations > peak.total // 4})
+
+
+@MEMORY.check("memory_tight", "warning", remedy=half_the_budget)
+def _memory_tight(peak: Peak) -> Iterator[Seen]:
+    """It needs more than 85 % of what is available."""
+    if TIGHT * peak.free < peak.total <= peak.free:
+        yield Seen(peak.args)
+
+
+@MEMORY.check("memory", "ok")
+def _memory(peak: Peak) -> Iterator[Seen]:
+    """The peak that is predicted."""
+    if peak.total <= TIGHT * peak.free and not peak.rehearsed:
+        yield Seen(peak.args)
+
+
+@MEMORY.check("memory_rehearsed", "ok")
+def _memory_rehearsed(peak: Peak) -> Iterator[Seen]:
+    """The peak that a rehearsal measured."""
+    if peak.total <= TIGHT * peak.free and peak.rehearsed:
+        yield Seen(peak.args)
+
+
+@GPU.check("gpu_memory_short", "warning", "error", remedy=half_the_budget)
+def _gpu_memory_short(peak: GpuPeak) -> Iterator[Seen]:
+    """A rank needs more than is free on its GPU; an error if weights, gradients and optimizer alone do."""
+    if peak.free is not None and peak.prediction.total > peak.free:
+        certain = sum(peak.prediction.items.get(name, 0) for name in ("weights", "gradients", "optimizer"))
+        yield Seen(peak.args, "error" if certain > peak.free else "warning")
+
+
+@GPU.check("gpu_memory_unknown", "warning", remedy=rehearse)
+def _gpu_memory_unknown(peak: GpuPeak) -> Iterator[Seen]:
+    """The driver does not say what is free on a GPU."""
+    if peak.free is None:
+        yield Seen(peak.args)
+
+
+@GPU.check("gpu_memory", "ok")
+def _gpu_memory(peak: GpuPeak) -> Iterator[Seen]:
+    """The peak that is predicted for a GPU."""
+    if peak.free is not None and peak.prediction.total <= peak.free:
+        yield Seen(peak.args)
+
+
+@UNPREDICTED.check("memory_unknown", "warning", remedy=rehearse)
+def _memory_unknown(run: Unpredicted) -> Iterator[Seen]:
+    """The peak cannot be predicted for this family."""
+    yield Seen({"family": run.family})

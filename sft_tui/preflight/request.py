@@ -1,0 +1,58 @@
+"""The run to check."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from engine.contract.config import RunConfig
+from sft_tui.preflight.fix import Command, Set, Start
+from sft_tui.rehearsal import Rehearsal, applied
+from sft_tui.starting import DEFAULT_LOGS, options, processes_here
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """The run to check."""
+
+    preset: str
+    values: Mapping[str, Any]  # as given, overriding the preset's
+    config: RunConfig
+    logs: Path
+    memory_limit: int = 0  # bytes; 0: the machine's memory
+    fresh: bool = False  # move an unfinished run in the output folder aside
+    rehearsal: Rehearsal | None = None  # one that applies to this run
+
+    @classmethod
+    def of(cls, preset: str, values: Mapping[str, Any], config: RunConfig, logs: Path, **more: Any) -> Self:
+        """The request with the budget found by a rehearsal, if there was one."""
+        plain = cls(preset, values, config, logs, **more)
+        found, rehearsal = applied(logs, config, plain.processes, values)
+        return replace(plain, config=found, rehearsal=rehearsal)
+
+    @property
+    def asked(self) -> RunConfig:
+        """The settings without a rehearsal's budget."""
+        if self.rehearsal is None or "micro_batch_tokens" in self.values:
+            return self.config
+        return replace(self.config, micro_batch_tokens=self.rehearsal.found.micro_batch_tokens_asked)
+
+    @property
+    def processes(self) -> int:
+        """The number of ranks it will have."""
+        return self.config.num_processes or processes_here()
+
+    def but(self, **changes: Any) -> Set:
+        """The action that checks this run with other settings."""
+        return Set(self.preset, self.values, changes)
+
+    @property
+    def start(self) -> Start:
+        """The action that starts this run."""
+        return Start(self.preset, self.values)
+
+    @property
+    def rehearse(self) -> Command:
+        """The action that rehearses this run."""
+        logs = () if self.logs == DEFAULT_LOGS else ("--logs", str(self.logs))
+        return Command(("rehearse", self.preset, *logs, *options(self.values)))
