@@ -9,16 +9,14 @@ import argparse
 import math
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from bench.training import STEP_ROWS, trained
+from bench.training import STEP_ROWS, configured, trained
 from engine.contract.config import RunConfig
-from engine.contract.presets import preset
 from engine.data import batching
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
@@ -80,20 +78,7 @@ def main() -> int:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch, assets = Path(folder), given.assets
-        config = replace(
-            preset("sft-small").config,
-            train_file=str(assets / "train.parquet"),
-            validation_file=str(assets / "valid.parquet"),
-            token_store=str(scratch / "token_store"),
-            tokenizer=str(assets / "model"),
-            pretrained_model=str(assets / "model"),
-            output_dir=str(scratch / "out"),
-            epochs=1,
-            batch_size_per_gpu=STEP_ROWS,
-            gradient_accumulation_steps=1,
-            bleu_rows=1,
-            max_new_tokens=1,
-        )
+        config = configured(assets, scratch, epochs=1, bleu_rows=1, max_new_tokens=1)
         rows = len(store_of(config, "train_file"))
         if rows != given.steps * STEP_ROWS:
             raise SystemExit(f"{assets} has {rows} rows: {given.steps * STEP_ROWS} make {given.steps} steps")

@@ -101,12 +101,9 @@ def trained(config: RunConfig, scratch: Path) -> tuple[RunDir, float]:
     return run_dir, ended(command, trainer_environment(record, None), scratch / "log")
 
 
-def ours(assets: Path, scratch: Path, precision: str, epochs: int, budget: int, chunk: int) -> Measured:
-    """One or more epochs by this project's trainer; evaluations, checkpoints and publication count towards the memory.
-
-    With one epoch each step encodes its own prompts. With more, the first steps also encode prompts of later ones.
-    """
-    config = replace(
+def configured(assets: Path, scratch: Path, **settings: Any) -> RunConfig:
+    """The settings of a run on the assets' model and rows that writes into `scratch`: STEP_ROWS rows a step."""
+    return replace(
         preset("sft-small").config,
         train_file=str(assets / "train.parquet"),
         validation_file=str(assets / "valid.parquet"),
@@ -114,12 +111,24 @@ def ours(assets: Path, scratch: Path, precision: str, epochs: int, budget: int, 
         tokenizer=str(assets / "model"),
         pretrained_model=str(assets / "model"),
         output_dir=str(scratch / "out"),
+        batch_size_per_gpu=STEP_ROWS,
+        gradient_accumulation_steps=1,
+        **settings,
+    )
+
+
+def ours(assets: Path, scratch: Path, precision: str, epochs: int, budget: int, chunk: int) -> Measured:
+    """One or more epochs by this project's trainer; evaluations, checkpoints and publication count towards the memory.
+
+    With one epoch each step encodes its own prompts. With more, the first steps also encode prompts of later ones.
+    """
+    config = configured(
+        assets,
+        scratch,
         mixed_precision=precision,
         micro_batch_tokens=budget,
         loss_chunk_tokens=chunk,
         epochs=epochs,
-        batch_size_per_gpu=STEP_ROWS,
-        gradient_accumulation_steps=1,
         eval_rows=16,
         bleu_rows=4,
         max_new_tokens=8,

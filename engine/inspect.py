@@ -49,11 +49,12 @@ from engine.contract.memory import MemoryFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.processor import multiplies_bf16
 from engine.data import batching, journal
+from engine.data.encoding import cut, encode
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextTally
-from engine.data.token_store import TokenStore, cut, encode, is_stored, open_store
+from engine.data.token_store import TokenStore, is_stored, open_store
 from engine.models import checksums, family_note, inspection, weightfile
 from engine.models.finite import require_numbers
 from engine.models.memory import MemoryPlan

@@ -10,7 +10,7 @@ import transformers
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
-from engine.data.token_store import cut, encode
+from engine.data.encoding import cut, encode
 from engine.models import loading
 from engine.models.loss import find_head
 from engine.models.network import network_of, packs

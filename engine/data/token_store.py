@@ -1,46 +1,38 @@
-"""Converts rows to a store of token ids: every rank reads a step's rows from the same files, and holds none in memory.
+"""The rows of a data file as token ids: every rank reads a step's rows from the same files, and holds none in memory.
 
-Rows are streamed one batch at a time and left out if prompt or response is empty. The ids are kept whole and cut at
-`max_seq_len` (the end token included) when they are read, so that another length needs no new store. The store is
-named after the contents of file and tokenizer: a change of either makes a new one. For a file that records where
-turns begin in its prompts there is one store per length: longer prompts lose their oldest turns before they are
-tokenized.
+The ids are kept whole and cut at `max_seq_len` (the end token included) when they are read, so that another length
+needs no new store. The store is named after the contents of file and tokenizer: a change of either makes a new one.
+For a file that records where turns begin in its prompts there is one store per length: longer prompts lose their oldest
+turns before they are tokenized.
 """
 
 import contextlib
-import gc
 import hashlib
 import os
 import shutil
-from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.contract.durable import read_json, write_json
+from engine.contract.durable import read_json
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.data.batching import Ids, Lengths
-from engine.data.bounded import Worker, done_in_time, in_time
-from engine.data.parquet_rows import RowSource, TextBatch
-from engine.data.shorten import Prompt, Shortening
-from engine.data.store_files import META, DamagedError, NewRows, Numbers, StoreWriter, remove, require_sound
-from engine.data.text_checks import TextTally, row_hashes
+from engine.data.fingerprints import fingerprint, tokenizer_sha256
+from engine.data.parquet_rows import RowSource
+from engine.data.store_building import build_store
+from engine.data.store_files import META, DamagedError, Numbers, remove, require_sound
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # rows whose lengths are held at once, 8 bytes each
 FORMAT = 5
-REMEMBERED_BYTES = 64 << 20  # smaller files are hashed in 0.1 s
-HASHED_AT_ONCE = 4 << 20  # bytes
 Part = Literal["prompt", "label"]
 Progress = Callable[[int, int], None]
 
@@ -255,7 +247,7 @@ def open_store(
         try:
             root.mkdir(parents=True, exist_ok=True)
             staged.mkdir()
-            _build(source, tokenizer, max_len, staged, progress)
+            build_store(source, tokenizer, max_len, staged, progress)
             with contextlib.suppress(OSError):  # another process was first: its store is the same
                 staged.rename(folder)
         except OSError as error:
@@ -323,199 +315,3 @@ def _named(source: RowSource, tokenizer: "PreTrainedTokenizerBase", root: Path, 
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return root / f"{source.path.stem}-{name}"
-
-
-def fingerprint(path: Path, root: Path, progress: Progress = _silent) -> str:
-    """The hash of a data file's content; for a large file it is cached in the folder `root` until the file changes.
-
-    Writing to a file updates its change time, which programs cannot set back. `progress` is called with megabytes done
-    and megabytes in total.
-    """
-    status = path.stat()
-    if status.st_size < REMEMBERED_BYTES:
-        return file_sha256(path)
-    place = hashlib.sha256(str(path.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    note = root / f"fingerprint-{place}.json"
-    now = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    noted = read_json(note)
-    if noted.get("status") == now and isinstance(noted.get("sha256"), str):
-        return str(noted["sha256"])
-    found = file_sha256(path, progress)
-    with contextlib.suppress(OSError):
-        root.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"status": now, "sha256": found})
-    return found
-
-
-def file_sha256(path: Path, progress: Progress = _silent) -> str:
-    """The hash of a file's content; `progress` is called with megabytes done and megabytes in total."""
-    digest, done = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        total = os.fstat(file.fileno()).st_size
-        while data := file.read(HASHED_AT_ONCE):
-            digest.update(data)
-            done += len(data)
-            progress(done // 1_000_000, total // 1_000_000)
-    return digest.hexdigest()
-
-
-def tokenizer_sha256(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """A hash of the tokenizer's behaviour: of its whole serialized form, or of its vocabulary if it has none."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    form = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(form.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _build(
-    source: RowSource, tokenizer: "PreTrainedTokenizerBase", max_len: int, folder: Path, progress: Progress
-) -> None:
-    file = source.open()
-    seen, total = 0, file.metadata.num_rows
-    kind = ""
-    texts, turns, unk, unknown = TextTally(), Shortening(source, max_len), tokenizer.unk_token_id, 0
-
-    def waiting() -> None:
-        progress(seen, total)
-
-    with StoreWriter(folder) as out, _garbage_collection_paused():
-        for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns, waiting):
-            seen = batch.seen
-            kind = kind or _id_kind(tokenizer)  # computed here, while the tokenizer is busy
-            parts = [
-                part for pair in zip(found[: len(batch.pairs)], found[len(batch.pairs) :], strict=True) for part in pair
-            ]
-            try:
-                # An array takes a list's numbers three times as fast as numpy takes an iterator's.
-                ids = np.frombuffer(b"".join(array(kind, part) for part in parts), dtype=kind)
-            except OverflowError as error:  # a token beyond its own vocabulary
-                raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
-            unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
-            labels = np.cumsum([len(part) for part in parts], dtype=np.int64).reshape(-1, 2)
-            out.append(NewRows(ids, labels[:, 1], labels, np.array(batch.rows, dtype=np.int64), hashes))
-            progress(seen, total)
-        texts.require_rows(source.path, source.prompt_column, source.response_column)
-        out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **turns.to_json(), **texts.to_json()})
-
-
-def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """The type code, for array and numpy, of the shortest number that holds every token: 16 or 32 bits."""
-    return "H" if max(tokenizer.get_vocab().values()) < 1 << 16 else "I"
-
-
-@contextlib.contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Pauses the search for reference cycles, which many new objects trigger: one list per text, and no cycles."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Usable rows, with their numbers in the file, and how many rows were seen up to the last of them."""
-
-    rows: list[int]
-    pairs: list[tuple[str, str]]
-    seen: int
-    starts: list[Sequence[int] | None]
-
-    def texts(self) -> list[str]:
-        """All prompts, and then all labels."""
-        return [prompt for prompt, _ in self.pairs] + [label for _, label in self.pairs]
-
-    def conversations(self) -> dict[int, Prompt]:
-        """The prompts whose turns the file records, by their places in this batch."""
-        return {at: Prompt(self.pairs[at][0], starts) for at, starts in enumerate(self.starts) if starts}
-
-
-def _usable(batches: Iterator[TextBatch], texts: TextTally) -> Iterator[_Batch]:
-    for prompts, labels, starts in batches:
-        before = texts.rows
-        kept = texts.count(prompts, labels)
-        pairs = [(str(prompts[i]), str(labels[i])) for i in kept]
-        yield _Batch([before + i for i in kept], pairs, texts.rows, [starts[i] for i in kept])
-
-
-def _tokenized(
-    batches: Iterator[_Batch],
-    tokenizer: "PreTrainedTokenizerBase",
-    turns: Shortening,
-    waiting: Callable[[], None],
-) -> Iterator[tuple[_Batch, npt.NDArray[np.uint64], list[list[int]]]]:
-    """Each batch with its rows' hashes, and the ids of all its prompts followed by those of all its labels.
-
-    While the tokenizer processes one batch, which does not need Python, this function hashes it, the caller handles the
-    previous one, and the next is read. While waiting for the tokenizer, `waiting` is called once a second.
-    """
-    worker, asked = Worker("tokenizer"), 0  # characters whose ids have not been returned
-
-    def ask(texts: list[str]) -> "Future[list[Any]]":
-        nonlocal asked
-        asked += sum(map(len, texts))
-        return worker.submit(partial(_encodings, texts, tokenizer))
-
-    def answer(encodings: "Future[list[Any]]", texts: list[str]) -> list[list[int]]:
-        nonlocal asked
-        ids = _ids(in_time(encodings, str(tokenizer.name_or_path), asked, waiting), tokenizer)
-        asked -= sum(map(len, texts))
-        return ids
-
-    def again(texts: list[str]) -> list[list[int]]:  # in that thread, since not every tokenizer is reentrant
-        return answer(ask(texts), texts)
-
-    def finished(batch: _Batch, encodings: "Future[list[Any]]") -> list[list[int]]:
-        ids = answer(encodings, batch.texts())
-        turns.shorten(batch.rows, batch.conversations(), ids, again)
-        return ids
-
-    try:
-        before: tuple[_Batch, npt.NDArray[np.uint64], Future[list[Any]]] | None = None
-        for batch in batches:
-            encodings = ask(batch.texts())
-            after = (batch, row_hashes(batch.pairs), encodings)
-            if before is not None:
-                yield before[0], before[1], finished(before[0], before[2])
-            before = after
-        if before is not None:
-            yield before[0], before[1], finished(before[0], before[2])
-    finally:
-        worker.close()
-
-
-def encode(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """Token ids of `texts`, each ending with the end token; raises InputError if the tokenizer does not finish."""
-    characters = sum(map(len, texts))
-    return _ids(done_in_time(partial(_encodings, texts, tokenizer), str(tokenizer.name_or_path), characters), tokenizer)
-
-
-def _encodings(texts: list[str], tokenizer: "PreTrainedTokenizerBase") -> list[Any]:
-    """The tokenizer's encodings of `texts`: with a fast one, nothing of this needs Python."""
-    if not texts:
-        return []
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return list(tokenizer(texts, add_special_tokens=True, truncation=False, verbose=False)["input_ids"])
-    # The same ids as through transformers, without masks and offsets, which take a third of its time.
-    if backend.truncation or backend.padding:
-        backend.no_truncation()
-        backend.no_padding()
-    return list(backend.encode_batch_fast(texts))
-
-
-def _ids(encodings: list[Any], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
-    """The ids of each text, with the end token added if missing: separate lists, which can grow."""
-    eos = tokenizer.eos_token_id
-    rows = [row if isinstance(row, list) else row.ids for row in encodings]
-    for ids in rows:
-        if not ids or ids[-1] != eos:
-            ids.append(eos)
-    return rows
-
-
-def cut(ids: list[int], limit: int) -> list[int]:
-    """At most `limit` of the ids, including the end token."""
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]

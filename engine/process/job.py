@@ -33,9 +33,10 @@ from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
 from engine.cpu import compiled
+from engine.data.fingerprints import fingerprint
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
-from engine.data.token_store import TokenStore, fingerprint, is_stored, open_store, reopened
+from engine.data.token_store import TokenStore, is_stored, open_store, reopened
 from engine.process.heartbeat import (
     HeartbeatThread,
     RankStatus,

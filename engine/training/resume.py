@@ -13,7 +13,7 @@ from engine.contract.config import differences_on_resume, from_json
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.outputdir import refuse_unfinished
 from engine.contract.stream import losses_after
-from engine.data.token_store import file_sha256
+from engine.data.fingerprints import file_sha256
 from engine.process.job import Job, versions
 from engine.training import checkpoint
 from engine.training.checkpoint import FoundCheckpoint

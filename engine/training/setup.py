@@ -15,7 +15,8 @@ from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.owner import Owner
 from engine.data import batching
-from engine.data.token_store import TokenStore, tokenizer_sha256
+from engine.data.fingerprints import tokenizer_sha256
+from engine.data.token_store import TokenStore
 from engine.data.tokenizer import require_own_vocabulary
 from engine.models import freezing, loading
 from engine.models.finite import require_numbers

@@ -15,9 +15,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
-from engine.data import bounded, parquet, store_files, token_store
+from engine.data import bounded, encoding, parquet, store_files
 from engine.data.parquet_rows import RowSource
-from engine.data.token_store import TokenStore, cut, encode, open_store
+from engine.data.token_store import TokenStore, open_store
 
 LONG = 1000  # longer than any row here
 EOS = 1
@@ -491,74 +491,10 @@ def test_a_folder_that_cannot_be_written_is_refused(write: Any, tokenizer: PreTr
     assert refused.value.message.args["setting"] == "token_store"
 
 
-def test_texts_are_encoded_as_rows_are(tokenizer: PreTrainedTokenizerBase) -> None:
-    """A prompt typed by hand gets the ids that a row of the data would."""
-    assert encode(["你好", "今天天气怎么样？"], tokenizer) == [
-        tokenizer("你好")["input_ids"],
-        tokenizer("今天天气怎么样？")["input_ids"],
-    ]
-    assert encode([], tokenizer) == []
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"), [(2, [5, EOS]), (3, [5, 6, EOS]), (4, [5, 6, 7, EOS]), (9, [5, 6, 7, EOS])]
-)
-def test_cutting_keeps_the_end(limit: int, expected: list[int]) -> None:
-    assert cut([5, 6, 7, EOS], limit) == expected
-
-
 def test_tables_of_all_rows_are_memory_mapped(write: Any, store_of: Any) -> None:
     store = store_of(write(prompt=TEXTS, response=REPLIES))
     assert isinstance(store.rows, np.memmap)
     assert isinstance(store.hashes, np.memmap)
-
-
-def test_a_large_file_is_hashed_again_after_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
-    path, root = tmp_path / "large.parquet", tmp_path / "store"
-    real, hashed = token_store.file_sha256, list[Path]()
-
-    def counted(file: Path, progress: Any) -> str:
-        hashed.append(file)
-        return real(file, progress)
-
-    monkeypatch.setattr(token_store, "file_sha256", counted)
-    path.write_bytes(b"a" * 100)
-    first = [token_store.fingerprint(path, root) for _ in range(3)]
-    assert (set(first), hashed) == ({real(path)}, [path])
-    status = path.stat()
-    path.write_bytes(b"b" * 100)  # as long as before, and with its times set back
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert token_store.fingerprint(path, root) == real(path) != first[0]
-
-
-def test_hashing_a_large_file_reports_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
-    monkeypatch.setattr(token_store, "HASHED_AT_ONCE", 1_000_000)
-    path, told = tmp_path / "large.parquet", list[tuple[int, int]]()
-    path.write_bytes(b"a" * 2_500_000)
-    token_store.fingerprint(path, tmp_path / "store", lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2), (2, 2)]
-
-
-def test_ids_equal_those_of_transformers_own_call(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    right = [tokenizer(text)["input_ids"] for text in TEXTS]
-    tokenizer(TEXTS, truncation=True, max_length=2, padding=True)  # leaves its settings behind
-    assert encode(TEXTS, tokenizer) == right
-    assert max(map(len, right)) > 2
-
-
-def test_a_damaged_cached_hash_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_store, "REMEMBERED_BYTES", 10)
-    path, root = tmp_path / "large.parquet", tmp_path / "store"
-    path.write_bytes(b"a" * 100)
-    right = token_store.fingerprint(path, root)
-    (note,) = root.iterdir()
-    for damage in ("", "[]", "{}", '{"status": null, "sha256": "0"}'):
-        note.write_text(damage)
-        assert token_store.fingerprint(path, root) == right
 
 
 def test_a_tokenizer_that_never_ends_is_refused(
@@ -566,7 +502,7 @@ def test_a_tokenizer_that_never_ends_is_refused(
 ) -> None:
     stuck, waits = threading.Event(), list[tuple[int, int]]()
     monkeypatch.setattr(bounded, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(token_store, "_encodings", lambda _texts, _tokenizer: stuck.wait())
+    monkeypatch.setattr(encoding, "encodings", lambda _texts, _tokenizer: stuck.wait())
     with pytest.raises(InputError) as refused:
         store_of(write(prompt=["你好"], response=["再见"]), progress=lambda done, total: waits.append((done, total)))
     stuck.set()

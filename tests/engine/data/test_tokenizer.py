@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BertTokenizer
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.data import demo_corpus
-from engine.data.token_store import encode
+from engine.data.encoding import encode
 from engine.data.tokenizer import load_tokenizer, require_own_vocabulary, save_tokenizer, tokens_needed
 from tests.engine.data.test_spiece import GUIDES, T5S
 

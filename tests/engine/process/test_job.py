@@ -12,7 +12,7 @@ from engine.contract import environment, events
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from engine.data.token_store import file_sha256
+from engine.data.fingerprints import file_sha256
 from engine.process import job
 from engine.process.heartbeat import RankStatus
 from engine.process.job import Job, StopFlag, TerminatedError, execute
