@@ -10,6 +10,7 @@ from sft_tui.screen.ink import Line, columns, fit, wrap, wrapped
 MOST_LINES = 8  # of a notice, or of a long typed text
 DIGITS = "123456789"  # the keys of the first choices
 MOST_CHOICES = len(DIGITS)  # shown at a time
+LEAST_MORE = 12  # columns; with less room, the explanation of a choice is shown only when it is selected
 MOVES = {"up": -1, "down": 1, "pageup": -MOST_CHOICES, "pagedown": MOST_CHOICES, "home": -(1 << 20), "end": 1 << 20}
 
 
@@ -68,10 +69,12 @@ def _choice_lines(question: Question, width: int) -> list[Line]:
         (words, more), here = question.choices[place], place == question.chosen
         number = f"{place + 1} " if place < MOST_CHOICES else "  "
         head: Line = [(" ▸ " if here else "   ", "accent"), (number, "key")]
-        parts = wrapped(words, width - 6, 3 if here else 1)
+        parts = [part.rstrip() for part in wrapped(words, width - 6, 3 if here else 1)]
         indent = " " * (3 + len(number))
-        rest: Line = [] if here else [(f"  {more}", "dim")]
-        lines.append(fit([*head, (parts[0], "select" if here else ""), *rest], width))
+        line: Line = [*head, (parts[0], "select" if here else "")]
+        if not here and width - columns(line) >= LEAST_MORE:
+            line.append((f"  {more}", "dim"))
+        lines.append(fit(line, width))
         if here:
             lines += [fit([(indent + part, "select")], width) for part in parts[1:]]
             lines += [fit([(indent + part, "dim")], width) for part in wrapped(more, width - 6, 3) if part]

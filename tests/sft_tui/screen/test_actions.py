@@ -111,6 +111,17 @@ def test_any_number_of_choices_can_be_reached() -> None:
     assert {columns(line) for line in asked(question, 60)} == {60}
 
 
+@pytest.mark.parametrize(
+    "words", ["将 va.parquet 导入 data/train.parquet,data/validation.parquet", "导入 " + "数" * 60]
+)
+def test_a_long_choice_is_cut_once(words: str) -> None:
+    question = Question("Which one?", print, choices=[("first", ""), (words, "sft-tui data import va.parquet")])
+    shown = ["".join(text for text, _ in line).rstrip() for line in asked(question, 60)]
+    assert shown[-1].count("…") == 1
+    question.pressed("down")
+    assert "sft-tui data import va.parquet" in "".join(text for line in asked(question, 60) for text, _ in line)
+
+
 @pytest.mark.parametrize("command", [["--help"], ["runs"], ["presets"], ["status"]])
 def test_commands_without_a_screen_never_load_one(tmp_path: Path, command: list[str]) -> None:
     code = (
