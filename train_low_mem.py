@@ -38,7 +38,7 @@ from engine.contract.processes import boot_id
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import say
-from sft_tui import starting, streams
+from sft_tui import preconditions, starting
 from sft_tui.cli import usage
 from sft_tui.cli.common import LANG, LOGS
 from sft_tui.cli.main import print_error
@@ -97,7 +97,7 @@ def configurations(function: F) -> F:
 @click.group(cls=Group, context_settings=SETTINGS)
 def cli() -> None:
     """Train or test as the original guide says; `sft-tui` is the fuller command."""
-    streams.require_working_folder()
+    preconditions.require_working_folder()
 
 
 @cli.command(cls=GroupedCommand, lang=LANG)
@@ -261,7 +261,7 @@ if __name__ == "__main__":
     if LANG == "zh":
         usage.in_chinese(cli)
     try:
-        with streams.report_unwritable_output(LANG):
+        with preconditions.report_unwritable_output(LANG):
             cli()
     except InputError as fault:
         print_error(fault, LANG)

@@ -11,7 +11,7 @@ from engine.contract.texts import Lang
 from sft_tui import event_text, runs
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
-from sft_tui.log import Earlier, Log, LogLine, Past
+from sft_tui.log_lines import Earlier, Log, LogLine, Past
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.text import safe

@@ -22,7 +22,7 @@ from engine.contract.project import is_here, place_of, seen_from
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import next_attempt
-from sft_tui.child import module_command
+from sft_tui.child_process import module_command
 from sft_tui.machine import gpus
 from sft_tui.removal import discard
 from sft_tui.runs import Run, model_of

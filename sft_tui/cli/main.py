@@ -17,7 +17,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
-from sft_tui import streams, text
+from sft_tui import preconditions, text
 from sft_tui.cli.check_commands import check_command, preflight, print_applied_budget, rehearse
 from sft_tui.cli.common import (
     LANG,
@@ -48,7 +48,7 @@ def main() -> None:
 
         usage.in_chinese(cli)
     try:
-        with streams.report_unwritable_output(LANG):
+        with preconditions.report_unwritable_output(LANG):
             cli(prog_name="sft-tui")
     except InputError as error:
         print_error(error, LANG)
@@ -93,7 +93,7 @@ def has_terminal() -> bool:
 @screen_options
 def cli(logs: Path, **screen: Any) -> None:
     """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
-    streams.require_working_folder()
+    preconditions.require_working_folder()
     context = click.get_current_context()
     if context.invoked_subcommand is None:
         sys.exit(show_screen(logs, **screen))
@@ -280,7 +280,7 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 
     What to do next is said too. Without RUN, the newest is taken.
     """
-    from sft_tui import event_text, listing, story
+    from sft_tui import demo, event_text, listing
     from sft_tui.runs import read_run
 
     one = read_run(meant(name, logs))
@@ -288,7 +288,7 @@ def status(name: str | None, json: bool, logs: Path) -> None:
         echo_json(one.to_json())
         return
     echo(listing.status_line(one, LANG))
-    rest = story.what_remains(one, LANG)
+    rest = demo.what_remains(one, LANG)
     if rest:
         echo(rest, err=True)
     if one.state.ended is not None and not one.alive:
@@ -444,10 +444,10 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
     Its data is chatterbot-corpus. Both halves keep running when this command is left; called again, it shows the one
     that runs, or continues what was stopped.
     """
-    from sft_tui import following, headless, story
+    from sft_tui import demo, following, headless
 
     if detach:
-        run = story.begin(logs)
+        run = demo.begin(logs)
         if run:
             echo(run)
             echo(say("app.left_running", LANG, run=text.safe(run)), err=True)
@@ -455,7 +455,7 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
     if not no_ui and has_terminal():
         sys.exit(show_screen(logs, demo=True, **screen))
     sys.exit(
-        story.run_as_text(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG))
+        demo.run_as_text(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG))
     )
 
 
@@ -475,11 +475,11 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
 def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
     """Print the replies of a trained model to PROMPTS, one a line."""
     from sft_tui import runs as known
-    from sft_tui import story
+    from sft_tui.replies import replies
 
     if of_run is not None:
         if click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
             raise click.UsageError(say("usage.reply", LANG))
         model = str(known.model_of(known.read_run(known.find(logs, of_run))).best)
-    for answer in story.replies(model, list(prompts), max_new_tokens):
+    for answer in replies(model, list(prompts), max_new_tokens):
         echo(text.safe(answer))

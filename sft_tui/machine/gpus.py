@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TextIO
 
-from sft_tui.child import module_command
+from sft_tui.child_process import module_command
 
 INTERVAL_SECONDS = 2.0
 COUNT_SECONDS = 5.0  # a driver that takes longer to report the number of GPUs is of no use for training either

@@ -16,7 +16,7 @@ from typing import IO, Any, Self
 from engine.contract.bounds import Count, Made, read_as
 from engine.contract.config import RunConfig, to_json
 from engine.contract.messages import InputError, Message
-from sft_tui.child import module_command, signal_of
+from sft_tui.child_process import module_command, signal_of
 from sft_tui.text import safe
 
 COMMAND = module_command("engine.inspect")

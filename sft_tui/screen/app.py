@@ -13,7 +13,7 @@ from textual.app import App
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.texts import say
-from sft_tui import starting, story, text
+from sft_tui import demo, starting, text
 from sft_tui.output import echo
 from sft_tui.screen import actions, help_view, terminal
 from sft_tui.screen.background import Background, summary
@@ -148,7 +148,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         """Starts the demo, or finds its current stage, with a command that does not depend on this screen."""
         if self._demo_begins:
             return
-        run = story.current()
+        run = demo.current()
         if run:
             self.open_run(run)
             return
@@ -165,9 +165,9 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if code:
             self.notify_here(summary(printed), "bad")
             return
-        run = story.current()
+        run = demo.current()
         if not run:
-            self.notify_here(story.demo_done(self.options.lang))
+            self.notify_here(demo.demo_done(self.options.lang))
         elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
             self.open_run(run)
         else:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from engine.contract.texts import LANGS, Lang, language, template
-from sft_tui.child import module_command
+from sft_tui.child_process import module_command
 
 PROGRAM = module_command("sft_tui")
 LOCALES = {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}

@@ -16,7 +16,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.record import RunRecord
 from engine.contract.texts import say
-from sft_tui import data_import, runs, starting, story
+from sft_tui import data_import, demo, runs, starting
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action, Command, Edit, Import, Open, Resume, Set, Start, System, command_of
@@ -127,8 +127,8 @@ class LaunchScreen(CanvasScreen):
                 owner, step = unfinished
                 found[name] = Resumable(owner.run, step, owner.steps_total, is_locked(output.path))
         new_here = not runs.exist(self.services.options.logs)
-        demo_runs = bool(story.current())
-        stage = story.stage()
+        demo_runs = bool(demo.current())
+        stage = demo.stage()
         self.state = replace(
             self.state, presets=known, resumable=found, offer_demo=new_here, demo=stage, demo_runs=demo_runs
         )

@@ -8,7 +8,7 @@ from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.facts import DataFacts, LengthFacts
 from engine.contract.presets import Preset, presets
 from engine.contract.texts import Lang, say
-from sft_tui import story
+from sft_tui.demo import HALVES, Stage
 from sft_tui.options import setting_text
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
@@ -49,7 +49,7 @@ class LaunchView:
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
     offer_demo: bool = False  # if there is no run here yet
-    demo: story.Stage = "new"  # the stage of the demo
+    demo: Stage = "new"  # the stage of the demo
     demo_runs: bool = False
     task: str = ""  # the command that runs in the background
     queued: bool = False  # the run starts when the check is done
@@ -66,7 +66,7 @@ class LaunchView:
     @property
     def continues_demo(self) -> bool:
         """Whether enter starts or continues the whole demo."""
-        return self.preset == story.HALVES[-1] and not self.values and self.demo != "done"
+        return self.preset == HALVES[-1] and not self.values and self.demo != "done"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from engine.contract.texts import say
-from sft_tui.log import LogLine
+from sft_tui.log_lines import LogLine
 from sft_tui.screen.ink import Line, fit, frame, wrapped
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe

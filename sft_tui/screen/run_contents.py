@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.contract.texts import Lang
 from sft_tui.curves import Curves
-from sft_tui.log import Earlier, LogLine
+from sft_tui.log_lines import Earlier, LogLine
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.screen.ink import Ink

@@ -9,7 +9,7 @@ from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
 from engine.contract.texts import say
-from sft_tui import event_text, runs, starting, story
+from sft_tui import demo, event_text, runs, starting
 from sft_tui.curves import METRICS
 from sft_tui.event_text import status_name
 from sft_tui.feed import LEVELS, Feed, FeedState
@@ -125,14 +125,14 @@ class RunScreen(CanvasScreen):
             return
         if run.record.continued:
             self.await_next()
-        elif run.record.preset == story.HALVES[-1] and story.stage() == "done":
-            self.notice = (story.demo_done(lang), "accent")
+        elif run.record.preset == demo.HALVES[-1] and demo.stage() == "done":
+            self.notice = (demo.demo_done(lang), "accent")
 
     @work(thread=True, exclusive=True, group="next")
     def await_next(self) -> None:
         """Waits for the demo's second half, which the supervisor of the first starts."""
         try:
-            run = story.await_next(self.services.options.logs)
+            run = demo.await_next(self.services.options.logs)
         except InputError as error:
             self.app.call_from_thread(self.show_notice, error.message.text(self.services.options.lang), "bad")
             return

@@ -23,7 +23,7 @@ from engine.contract import environment
 from engine.contract.files import open_to_append
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui.child import module_command, signal_of
+from sft_tui.child_process import module_command, signal_of
 from sft_tui.machine.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}

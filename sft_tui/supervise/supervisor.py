@@ -263,9 +263,9 @@ def continuation(run_dir: RunDir) -> Callable[[RunDir], None] | None:
     """The function that starts the demo's second half; loaded at the beginning, like the ranks' own code."""
     if not run_dir.read_record().continued:
         return None
-    from sft_tui import story  # only the demo needs it
+    from sft_tui import demo  # only the demo needs it
 
-    return story.continue_after
+    return demo.continue_after
 
 
 def start_next(start: Callable[[RunDir], None], run_dir: RunDir, attempt: int) -> None:

@@ -60,7 +60,7 @@ def test_test_and_reply_take_the_name_of_a_run(
         asked.append(how)
         return ["yes"]
 
-    monkeypatch.setattr("sft_tui.story.replies", replies)
+    monkeypatch.setattr("sft_tui.replies.replies", replies)
     assert said("reply", "--run", name, "hello") == (0, "yes\n")
     assert asked == [(f"{place}/best", ["hello"], 128)]
     monkeypatch.setattr(main, "launch", lambda record, logs, _view: asked.append((record, logs)))

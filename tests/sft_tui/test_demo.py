@@ -1,35 +1,154 @@
-"""The demo from beginning to end: what it is to show has to happen in it."""
+"""The demo's two halves: who starts the second, where it is continued, and what is said where it was not."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.processes import SFT_TUI, end_runs, run
+from engine.contract import events
+from engine.contract.config import to_json
+from engine.contract.durable import write_json
+from engine.contract.events import Event
+from engine.contract.locks import FolderLock
+from engine.contract.messages import BusyError, InputError, Message
+from engine.contract.outputdir import OutputDir
+from engine.contract.presets import preset
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
+from engine.contract.stream import EventReader, EventWriter
+from sft_tui import demo, runs, starting
+from sft_tui.supervise import supervisor
+from tests.sft_tui.conftest import PLAN, STARTED, step
 
-ENV = {"ACCELERATE_USE_CPU": "true"}
+FIRST, SECOND = demo.HALVES
+FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
 
 
-def losses(folder: Path, *command: str) -> list[float]:
-    """Validation losses that a command prints."""
-    told = run(*SFT_TUI, *command, "--json", folder=folder, env=ENV)
-    assert told.code == 0, told.err
-    events = [json.loads(line) for line in told.out.splitlines()]
-    return [event["loss"] for event in events if event["kind"] == "eval"]
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """In an empty folder: the runs that are started, in place of starting them, and whether they are continued."""
+    found: list[tuple[str, bool]] = []
+
+    def start(_logs: Path, record: RunRecord) -> Any:
+        found.append((record.preset, record.continued))
+        run = replace(record, run=f"{record.preset}-1")
+        return type("Started", (), {"record": run})
+
+    def plan(name: str, _values: Any, **_how: Any) -> RunRecord:
+        return RunRecord("", name, "train", to_json(preset(name).config))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(starting, "start", start)
+    monkeypatch.setattr(starting, "plan_run", plan)
+    monkeypatch.setattr(demo, "prepare", lambda: found.append(("prepare", False)))
+    return found
 
 
-@pytest.mark.slow
-def test_the_demos_fine_tuning_lowers_the_validation_loss(tmp_path: Path) -> None:
-    pytest.importorskip("chatterbot_corpus", reason="NOT TESTED: chatterbot-corpus is not installed")
+def own(half: str, *, finished: bool) -> None:
+    output = OutputDir(Path(preset(half).config.output_dir))
+    output.path.mkdir(parents=True, exist_ok=True)
+    write_json(output.owner_file, {"run": f"{half}-1", "finished": finished})
+
+
+def half_of_the_demo(*told: Event, continued: bool = True) -> RunDir:
+    run_dir = RunDir(Path("logs") / f"{FIRST}-1")
+    run_dir.path.mkdir(parents=True)
+    run_dir.write_record(
+        RunRecord(run_dir.path.name, FIRST, "train", to_json(preset(FIRST).config), continued=continued)
+    )
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for event in told:
+        log.write(event)
+    log.close()
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stage", "started"),
+    [
+        (None, None, "new", [("prepare", False), (FIRST, True)]),
+        (False, None, "first", [("prepare", False), (FIRST, True)]),
+        (True, None, "between", [(SECOND, False)]),
+        (True, False, "second", [(SECOND, False)]),
+        (True, True, "done", []),
+    ],
+)
+def test_the_demo_continues_where_it_stopped(
+    begun: list[tuple[str, bool]], first: bool | None, second: bool | None, stage: str, started: list[Any]
+) -> None:
+    for half, finished in ((FIRST, first), (SECOND, second)):
+        if finished is not None:
+            own(half, finished=finished)
+    assert demo.stage() == stage
+    run = demo.begin(Path("logs"))
+    assert begun == started
+    assert run == (f"{started[-1][0]}-1" if started else "")
+
+
+def test_a_running_demo_is_found_and_not_started_again(begun: list[tuple[str, bool]]) -> None:
+    output = Path(preset(FIRST).config.output_dir)
+    lock = FolderLock.acquire(output, "demo-pretrain-7", Path("logs/demo-pretrain-7"))
     try:
-        told = run(*SFT_TUI, "demo", "--no-ui", folder=tmp_path, env=ENV, limit=600)
+        assert demo.begin(Path("logs")) == "demo-pretrain-7"
     finally:
-        end_runs(tmp_path)
-    assert told.code == 0, told.err
-    (base,) = losses(tmp_path, "test", "demo", "--output_dir", "model_save/demo/pretrain")
-    first, second, third = losses(tmp_path, "logs", "demo-1")
-    assert base > first > second > third
-    replies = [line.split(maxsplit=1)[-1] for line in told.out.splitlines() if line.startswith(("  before", "  after"))]
-    assert len(replies) == 10
-    changed = [before != after for before, after in zip(replies[::2], replies[1::2], strict=True)]
-    assert sum(changed) >= 3  # a model this small repeats one sign where it has nothing to say, before and after
+        lock.release()
+    assert begun == []
+
+
+def test_of_two_demo_starts_one_waits_for_the_other(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PREPARED_SECONDS", 0.0)
+    lock = FolderLock.acquire(Path("data/demo"), "demo", Path("logs"))
+    with pytest.raises(BusyError):
+        demo.begin(Path("logs"))
+    lock.release()
+    assert begun == []
+    assert demo.begin(Path("logs")) == f"{FIRST}-1"
+
+
+@pytest.mark.parametrize(("finished", "continued", "started"), [(True, True, 1), (False, True, 0), (True, False, 0)])
+def test_the_second_half_follows_only_the_demos_first(
+    begun: list[tuple[str, bool]], finished: bool, continued: bool, started: int
+) -> None:
+    own(FIRST, finished=finished)
+    run_dir = half_of_the_demo(STARTED, PLAN, step(1), continued=continued)
+    start = supervisor.continuation(run_dir)
+    assert (start is not None) is continued
+    if start is not None:
+        supervisor.start_next(start, run_dir, 1)
+    assert begun == [(SECOND, False)] * started
+
+
+def test_a_second_half_that_cannot_start_is_in_the_firsts_log(begun: list[tuple[str, bool]]) -> None:
+    assert begun == []
+    run_dir = half_of_the_demo(STARTED, PLAN, step(1), FINISHED)
+
+    def refuse(_run_dir: RunDir) -> None:
+        raise InputError("file_missing", what="tokenizer", what_zh="分词器", path="x", setting="tokenizer")
+
+    supervisor.start_next(refuse, run_dir, 1)
+    last = EventReader(run_dir.events).poll()[-1].event
+    assert isinstance(last, events.Warning)
+    assert last.message.code == "file_missing"
+    assert runs.read_run(run_dir).status == "finished"
+
+
+def test_half_a_demo_says_so(begun: list[tuple[str, bool]]) -> None:
+    assert begun == []
+    own(FIRST, finished=True)
+    one = runs.read_run(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
+    assert "`sft-tui demo`" in demo.what_remains(one, "en")
+    assert "`sft-tui demo`" in demo.what_remains(one, "zh")
+    own(SECOND, finished=False)
+    assert demo.what_remains(one, "en") == ""
+
+
+def test_a_waiting_viewer_starts_the_second_half(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PATIENCE_SECONDS", 0.0)
+    own(FIRST, finished=True)
+    assert demo.await_next(Path("logs")) == f"{SECOND}-1"
+    assert begun == [(SECOND, False)]

@@ -17,7 +17,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
 from sft_tui.curves import Curves
-from sft_tui.log import LogLine
+from sft_tui.log_lines import LogLine
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Set, Start

@@ -17,7 +17,7 @@ from engine.contract.facts import DataFacts
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.texts import Lang
-from sft_tui import data_import, starting, story
+from sft_tui import data_import, demo, starting
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, System
@@ -498,7 +498,7 @@ def test_the_demo_does_not_interrupt_typing(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[bool] = []
-    monkeypatch.setattr(story, "current", lambda: "demo-pretrain-1" if begun else "")
+    monkeypatch.setattr(demo, "current", lambda: "demo-pretrain-1" if begun else "")
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         screen._choose("demo")

@@ -18,7 +18,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
-from sft_tui import log, runs, story
+from sft_tui import demo, log_lines, runs
 from sft_tui.curves import Curves
 from sft_tui.feed import FeedState
 from sft_tui.history import Follower
@@ -29,7 +29,7 @@ from sft_tui.screen.base import Options
 from sft_tui.screen.run_screen import RunScreen
 from tests.sft_tui.conftest import PLAN, STARTED, step
 
-FIRST, SECOND = story.HALVES
+FIRST, SECOND = demo.HALVES
 FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
 Steps = Callable[[Pilot[int], RunScreen], Awaitable[None]]
 
@@ -79,7 +79,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that are opened; the second half of the demo begins at once."""
     found: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(story, "await_next", lambda _logs: "demo-1")
+    monkeypatch.setattr(demo, "await_next", lambda _logs: "demo-1")
     monkeypatch.setattr(SftTuiApp, "open_run", lambda _app, name: found.append(name))
     return found
 
@@ -120,7 +120,7 @@ def test_an_active_viewer_is_notified_of_the_second_half(
 
 
 def test_the_demos_last_message_stays_until_a_key(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(story, "stage", lambda: "done")
+    monkeypatch.setattr(demo, "stage", lambda: "done")
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         end(screen)
@@ -159,7 +159,7 @@ def test_the_beginning_of_the_log_stays_while_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(log, "MOST_STEPS", 50)
+    monkeypatch.setattr(log_lines, "MOST_STEPS", 50)
     monkeypatch.setattr(runs, "is_alive", lambda *_: True)
     run_dir = write("mine-1", SECOND, STARTED, PLAN, *(step(number) for number in range(1, 300)))
     Follower(run_dir).save()

@@ -15,7 +15,7 @@ from engine.contract import events
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui.listing import COLUMNS
-from sft_tui.log import Earlier, Gap, LogLine
+from sft_tui.log_lines import Earlier, Gap, LogLine
 from sft_tui.screen import chart_panel, help_view, launch_view, log_panel, run_view, runs_view, samples_panel
 from sft_tui.screen.ink import Ink, Line, columns
 from sft_tui.screen.run_contents import RunView, Selection

@@ -9,10 +9,10 @@ from engine.contract import events
 from engine.contract.messages import Message
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
-from sft_tui import log as logs
+from sft_tui import log_lines as logs
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
-from sft_tui.log import Log, LogLine, Past
+from sft_tui.log_lines import Log, LogLine, Past
 from tests.sft_tui.conftest import PLAN, STARTED, step
 from tests.sft_tui.screen.test_terminal import write_run
 

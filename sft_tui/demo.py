@@ -1,31 +1,26 @@
-"""The demo from beginning to end, and the replies of a trained model."""
+"""The demo from beginning to end: its stage, its data, and the start of its halves."""
 
-import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from engine.contract.bounds import read_error
 from engine.contract.locks import FolderLock, holder_of, is_locked
-from engine.contract.messages import BusyError, InputError
+from engine.contract.messages import BusyError
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import Owner
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import data_import, starting
-from sft_tui.child import module_command
 from sft_tui.output import echo
+from sft_tui.replies import replies
 from sft_tui.runs import Run
 from sft_tui.text import duration, safe
 
 PROMPTS = ("你好", "什么是ai", "你吃什么", "What is AI?", "Tell me a joke")
 HALVES = ("demo-pretrain", "demo")
-REPLY_SECONDS = 600
 VOCABULARY = 4000
 LOOK_SECONDS, PATIENCE_SECONDS = 0.2, 20.0  # for the second half to start after the first
 PREPARED_SECONDS = 120.0  # data and tokenizer take a few seconds
@@ -157,32 +152,6 @@ def is_done(name: str) -> bool:
 
 def _owner(name: str) -> Owner:
     return OutputDir(Path(preset(name).config.output_dir)).owner()
-
-
-def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
-    """Replies of the model in the folder `model`; raises InputError."""
-    asked = json.dumps({"asker": os.getpid(), "model": model, "prompts": prompts, "max_new_tokens": max_new_tokens})
-    answered: list[str] = json.loads(_engine(["engine.reply"], asked))
-    return answered
-
-
-def _engine(arguments: list[str], given: str = "") -> str:
-    """Runs a module of the engine and returns its standard output; raises InputError with the module's message."""
-    result = subprocess.run(
-        module_command(*arguments),
-        input=given,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=REPLY_SECONDS,
-        check=False,
-    )
-    if result.returncode == 0:
-        return result.stdout
-    try:
-        error = read_error(json.loads(result.stdout))
-    except (ValueError, TypeError, OverflowError):
-        error = InputError("engine_failed", what=arguments[0], code=result.returncode)
-    raise error
 
 
 def demo_done(lang: Lang) -> str:
