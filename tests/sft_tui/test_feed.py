@@ -10,7 +10,7 @@ from sft_tui import runs
 from sft_tui.feed import PIECE_BYTES, Feed
 from sft_tui.history import Follower
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
-from tests.sft_tui.screen.test_terminal import write_run
+from tests.sft_tui.screen.conftest import write_run
 
 END = events.RunEnded(
     "finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"})

@@ -14,7 +14,7 @@ from sft_tui.feed import Feed
 from sft_tui.history import Follower
 from sft_tui.log_lines import Log, LogLine, Past
 from tests.sft_tui.conftest import PLAN, STARTED, step
-from tests.sft_tui.screen.test_terminal import write_run
+from tests.sft_tui.screen.conftest import write_run
 
 WARNED = events.Warning(Message.of("gpu_unreadable", why="no driver"))
 

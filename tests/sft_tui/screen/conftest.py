@@ -1,10 +1,15 @@
 """Runs, reports and views with everything in them, made without a process or a file."""
 
+import asyncio
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from engine.contract import events
 from engine.contract.config import to_json
@@ -15,17 +20,25 @@ from engine.contract.messages import Message
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.stream import EventWriter
 from engine.contract.texts import Lang
+from sft_tui import starting
 from sft_tui.curves import Curves
 from sft_tui.log_lines import LogLine
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import Set, Start
+from sft_tui.preflight.fix import Action, Set, Start
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
-from sft_tui.screen import launch_view, runs_view
-from sft_tui.screen.ink import Line
+from sft_tui.screen import actions, app, chart_panel, launch_view, runs_view
+from sft_tui.screen import launch_screen as launching
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import CanvasScreen, Options
+from sft_tui.screen.ink import Line, columns
+from sft_tui.screen.launch_screen import LaunchScreen
 from sft_tui.screen.run_contents import RunView, Selection
+from sft_tui.screen.run_screen import RunScreen
+from sft_tui.screen.runs_screen import RunsScreen
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.some_facts import file_facts, step_facts
 
@@ -140,3 +153,128 @@ def runs_screen(lang: Lang = "en", *, marked: bool = False) -> runs_view.RunsVie
     other.record.config["learn_rate"] = 3e-5
     both = frozenset({"sft-small-3", "sft-small-2"}) if marked else frozenset()
     return runs_view.RunsView([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang)
+
+
+WIDTHS, HEIGHTS = st.integers(40, 300), st.integers(10, 80)
+
+
+def exact(lines: list[Line], width: int, height: int) -> None:
+    assert len(lines) == height
+    assert {columns(line) for line in lines} == {width}
+
+
+def log_of(count: int) -> list[LogLine]:
+    return [LogLine("09:14:07", "note", f"line {number}.", number) for number in range(1, count + 1)]
+
+
+def curve_screen(metric: str, **step_values: Any) -> RunView:
+    told = [STARTED, PLAN, *(step(number, lr=1e-3 / number, **step_values) for number in range(1, 30))]
+    run, curves = run_of(iter(told))
+    return RunView(run, curves, [], Selection(metric=metric, page="chart"))
+
+
+def chart_rows(view: RunView) -> list[Line]:
+    return chart_panel.draw(view, 80, 20)[:-2]
+
+
+SCREENS: dict[str, type[CanvasScreen]] = {
+    actions.LAUNCH: LaunchScreen,
+    actions.RUN: RunScreen,
+    actions.RUNS: RunsScreen,
+}
+
+
+def write_run(logs: Path, name: str, *told: events.Event) -> RunDir:
+    run_dir = RunDir(logs / name)
+    run_dir.path.mkdir(parents=True)
+    config = {**to_json(preset("sft-small").config), "output_dir": str(logs.parent / "out")}
+    run_dir.write_record(RunRecord(name, "sft-small", "train", config))
+    log = EventWriter(run_dir.events, "rank0", 1)
+    for event in told:
+        log.write(event)
+    log.close()
+    return run_dir
+
+
+async def until(pilot: Pilot[int], holds: Callable[[], object]) -> None:
+    while not holds():
+        await pilot.pause(0.01)
+
+
+class FakeCommand:
+    """Stands for a command behind the screen, which ends when the test says so."""
+
+    ran: ClassVar[list["FakeCommand"]] = []
+
+    def __init__(self, arguments: tuple[str, ...], _lang: Lang, done: Callable[[int, str], None]) -> None:
+        self.arguments, self.done, self.ended = tuple(arguments), done, False
+        FakeCommand.ran.append(self)
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    ended = events.RunEnded(
+        "finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"})
+    )
+    write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, ended)
+    return tmp_path / "logs"
+
+
+Steps = Callable[[Pilot[int], LaunchScreen], Awaitable[None]]
+
+SOUND = Report([Finding("ok", "plan", "time", {"per_epoch": 5, "total": 10, "batch": 8, "peak": 1.0})])
+
+
+def report(*actions: Action) -> Report:
+    args = {"path": "x", "cut_rows": 1, "cut_tokens": 2, "rows": 3, "limit": 4, "share": "5 %", "longest": 6}
+    return Report([Finding("error", "rows_truncated", "train_file", args, actions)])
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Plays steps on the screen, with a report in place of the pre-flight."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launching, "SETTLED_SECONDS", 0.0)
+
+    def play(found: Report | Callable[..., Report], steps: Steps, lang: Lang = "en") -> None:
+        monkeypatch.setattr(launching, "check", found if callable(found) else lambda *_: found)
+
+        async def go() -> None:
+            app = SftTuiApp(Options(Path("logs"), lang))
+            async with app.run_test(size=(120, 40)) as pilot:
+                screen = app.screen
+                assert isinstance(screen, LaunchScreen)
+                screen._choose("sft-small")
+                if not callable(found):
+                    await until(pilot, lambda: screen.state.report is found)
+                await steps(pilot, screen)
+
+        asyncio.run(asyncio.wait_for(go(), 60))
+
+    return play
+
+
+def shown(screen: LaunchScreen) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in screen.lines(120, 40))
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[FakeCommand]:
+    """The commands that are run behind the screen."""
+    FakeCommand.ran = []
+    for module in (launching, app):
+        monkeypatch.setattr(module, "Background", FakeCommand)
+    return FakeCommand.ran
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was planned and shown as a run, in place of being started."""
+    found: list[Any] = []
+    monkeypatch.setattr(starting, "plan_run", lambda name, values, **how: (name, dict(values), how))
+    monkeypatch.setattr(SftTuiApp, "start_run", lambda _app, record: found.append(record))
+    monkeypatch.setattr(SftTuiApp, "open_run", lambda _app, name: found.append(name))
+    return found

@@ -14,38 +14,14 @@ import psutil
 import pytest
 
 from engine.contract import events
-from engine.contract.config import to_json
 from engine.contract.locks import FolderLock
 from engine.contract.messages import Message
 from engine.contract.presets import preset
-from engine.contract.record import RunRecord
-from engine.contract.rundir import RunDir
-from engine.contract.stream import EventWriter
 from sft_tui.screen.run_screen import notification
 from tests.processes import run, until
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
+from tests.sft_tui.screen.conftest import write_run
 from tests.terminal import PROGRAM, Terminal, terminal
-
-
-def write_run(logs: Path, name: str, *told: events.Event) -> RunDir:
-    run_dir = RunDir(logs / name)
-    run_dir.path.mkdir(parents=True)
-    config = {**to_json(preset("sft-small").config), "output_dir": str(logs.parent / "out")}
-    run_dir.write_record(RunRecord(name, "sft-small", "train", config))
-    log = EventWriter(run_dir.events, "rank0", 1)
-    for event in told:
-        log.write(event)
-    log.close()
-    return run_dir
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
-    ended = events.RunEnded(
-        "finished", 0, Message("ended_tested", {"model": "m", "rows": 3, "path": "x", "loss": "1", "bleu": "2"})
-    )
-    write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, ended)
-    return tmp_path / "logs"
 
 
 def test_the_app_opens_on_the_presets_and_q_leaves(tmp_path: Path) -> None:
@@ -167,16 +143,6 @@ def test_an_action_is_found_by_its_name_in_the_language_of_the_screen(logs: Path
         app.sees("结束原因")
         app.press("q")
         assert app.wait() == 0
-
-
-def test_a_copy_goes_to_the_clipboard_and_to_a_file(logs: Path) -> None:
-    with terminal(logs.parent, "attach", "sft-small-1") as app:
-        app.sees("Evaluated m on 3 rows")
-        app.press("y")
-        app.until(lambda: b"\x1b]52;c;" in app.raw)
-        (file,) = logs.glob("copied-*.txt")
-        assert "Evaluated m on 3 rows" in file.read_text()
-        app.press("q")
 
 
 def test_a_notification_passes_through_tmux(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""The screen before a run: presets, settings and findings."""
+
+import dataclasses
+
+import pytest
+
+from engine.contract.texts import Lang
+from sft_tui.screen import launch_view
+from tests.sft_tui.screen.conftest import (
+    SIZES,
+    launch_screen,
+    plain,
+)
+
+
+def test_errors_come_first_with_their_key() -> None:
+    shown = plain(launch_view.draw(launch_screen(), 120, 39))
+    assert shown.index("✗ pretrained model") < shown.index("! training file") < shown.index("✓ memory")
+    assert "f sft-tui run pretrain" in shown
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_length_histogram_marks_the_cut(width: int, height: int, lang: Lang) -> None:
+    shown = plain(launch_view.draw(launch_screen(lang), width, height - 1))
+    whole, halved = "▂▃▆██▅▃▂▂▂▁▁▏▁▁▁▁▁▁▁▁▁▁▁▁ ", "▃██▃▂▁▏▁▁▁▁▁▁ "  # the longest are shown at any width
+    assert (whole if width >= 120 else halved) in shown
+    assert "939" in shown
+
+
+def test_nothing_is_truncated_if_it_fits() -> None:
+    shown = plain(launch_view.draw(launch_screen(), 120, 39)).split("Settings")[0]
+    assert "44.80 GB are free" in shown
+    assert "The run cannot begin without it." in shown
+    assert "small GPUs, or none" in shown
+
+
+def test_truncated_text_is_marked() -> None:
+    shown = plain(launch_view.draw(launch_screen(), 80, 23))
+    assert "Peak of 3.10 GB of 13.20 GB…" in shown
+
+
+def test_the_demo_says_what_enter_will_do() -> None:
+    view = dataclasses.replace(launch_screen(report=None, values={}), preset="demo")
+    assert "enter writes data and tokenizer" in plain(launch_view.draw(view, 80, 23))
+
+
+@pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
+@pytest.mark.parametrize("panel", launch_view.PANELS)
+def test_a_click_finds_its_preset_or_setting(width: int, height: int, panel: str) -> None:
+    view = launch_screen(panel=panel, setting=5)
+    lines = plain(launch_view.draw(view, width, height - 1)).splitlines()
+    for name, found in (
+        ("▸ sft-small ", ("presets", 0)),
+        ("✗ pretrained model", ("findings", 0)),
+        (" response_column  ", ("settings", 4)),
+        (" max_seq_len  ", ("settings", 5)),
+    ):
+        y = next(y for y, line in enumerate(lines) if name in line.replace("▸max", " max"))
+        x = lines[y].replace("▸max", " max").index(name)
+        assert launch_view.item_at(view, width, height - 1, x + 2, y) == found
+    assert launch_view.item_at(view, width, height - 1, 3, 1) == ("presets", -1)

@@ -1,0 +1,50 @@
+"""The panel of the machine: memory, load and each GPU."""
+
+import pytest
+
+from engine.contract import events
+from sft_tui.screen import run_view
+from sft_tui.screen.run_contents import RunView
+from tests.sft_tui.conftest import PLAN, STARTED
+from tests.sft_tui.screen.conftest import (
+    SIZES,
+    plain,
+    run_of,
+    run_screen,
+)
+
+
+def test_low_memory_is_marked() -> None:
+    tight = events.Host(16_000_000_000, 600_000_000, [9_000_000_000], 99.0, 1)
+    run, curves = run_of(iter([STARTED, PLAN, tight]))
+    assert "! 600.00 MB" in plain(run_view.draw(RunView(run, curves, []), 120, 39))
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_load_memory_temperature_and_power_of_each_gpu_are_shown(width: int, height: int) -> None:
+    shown = plain(run_view.draw(run_screen(), width, height - 1))
+    assert shown.count("71 °C  148") == 2
+    assert shown.count("93 %") == 2
+    assert shown.count("6.5/12.9 GB") == 2
+
+
+def test_missing_gpu_readings_are_dashes() -> None:
+    absent = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: not supported")
+    told = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
+    run, curves = run_of(iter(told))
+    assert "-/- GB" in plain(run_view.draw(RunView(run, curves, []), 120, 39))
+
+
+def test_each_of_many_gpus_has_a_line() -> None:
+    eight = [events.Gpu(index, f"card {index}", {"utilization": "50"}) for index in range(8)]
+    run, curves = run_of(iter([STARTED, PLAN, events.Host(16, 8, [1] * 8, 5.0, 1), *eight]))
+    shown = plain(run_view.draw(RunView(run, curves, []), 120, 39))
+    assert all(f"GPU {index}     50 %" in shown for index in range(8))
+
+
+def test_memory_shows_the_trend_and_each_ranks_share() -> None:
+    told = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
+    run, curves = run_of(iter([STARTED, PLAN, *told]))
+    shown = plain(run_view.draw(RunView(run, curves, []), 120, 39))
+    assert "8.0/16.0 GB ▁▁▂▂▃▃▄▄" in shown
+    assert "4.00 GB  25 % ████████" in shown
