@@ -42,7 +42,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 def test_a_removed_working_folder_is_reported(tmp_path: Path, words: str) -> None:
     result = called(tmp_path, f"mkdir gone && cd gone && rmdir ../gone && sft {words}")
     assert result.returncode == 2
-    assert "The folder that this was called in no longer exists." in result.stderr
+    assert "The current folder no longer exists." in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -52,7 +52,7 @@ def test_the_guides_script_reports_a_removed_folder_too(tmp_path: Path) -> None:
     line = f"mkdir gone && cd gone && rmdir ../gone && '{sys.executable}' ../{script.name} train"
     result = called(tmp_path, line)
     assert result.returncode == 2
-    assert "The folder that this was called in no longer exists." in result.stderr
+    assert "The current folder no longer exists." in result.stderr
     assert "Traceback" not in result.stderr
 
 

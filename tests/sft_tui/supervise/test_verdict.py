@@ -91,7 +91,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "500.00 MB of 16.00 GB",
     ),
     "hung": ({"overdue": Overdue(1, "saving", 61.4, silent=False)}, "hung", "1", "no progress for 61 s"),
-    "silent": ({"overdue": Overdue(1, "saving", 61.4, silent=True)}, "hung", "1", "no sign of life"),
+    "silent": ({"overdue": Overdue(1, "saving", 61.4, silent=True)}, "hung", "1", "no heartbeat"),
     "suspended": ({"overdue": Overdue(1, "saving", 61.4, silent=True), "suspended": True}, "hung", "1", "suspended"),
 }
 
