@@ -1,17 +1,21 @@
 """Generates the pages of the documentation that mirror the code: `python -m bench.pages`.
 
 These are `docs/keys.md` and `docs/reference.md`, the tables of `docs/data.md`, and the table of presets in the README,
-each also in Chinese. A test checks that they match the code.
+each also in Chinese; and the table of checks in `docs/preflight.md`. A test checks that they match the code.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.presets import Preset, built_in
-from engine.contract.texts import Lang, say
+from engine.contract.texts import Lang, say, template
 from engine.data.shapes.columns import LISTS, NAMES
 from engine.data.shapes.known import SHAPES
+from sft_tui.preflight import check as _all_checks  # noqa: F401  # declares every check
+from sft_tui.preflight.declaration import GROUPS, Check
+from sft_tui.preflight.finding import words
 from sft_tui.screen import actions
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +136,33 @@ def filled(text: str, tables: dict[str, str]) -> str:
     return text
 
 
+def checks_tables() -> str:
+    """The tables of the checks that find something wrong, one a group; a check's docstrings are its row."""
+    found: dict[str, list[str]] = {}
+    for group in GROUPS:
+        rows = [_check_row(check) for check, _ in group.checks if set(check.levels) != {"ok"}]
+        found.setdefault(group.title, []).extend(rows)
+    head = "| code | what it finds | level | remedy |\n|---|---|---|---|"
+    return "\n\n".join("\n".join([f"### {title}\n\n{head}", *rows]) for title, rows in found.items() if rows)
+
+
+def _check_row(check: Check) -> str:
+    levels = " or ".join(level for level in check.levels if level != "ok")
+    return f"| `{check.code}` | {_sentence(check.about)} | {levels} | {_sentence(_remedy(check))} |"
+
+
+def _remedy(check: Check) -> str:
+    """What its remedy does, or else what its words say to do, with their placeholders in capitals."""
+    if check.remedy is not None:
+        return check.remedy.__doc__ or ""
+    text = words(check.code, "fix", "en") or template(f"message.{check.code}.fix", "en")
+    return re.sub(r"\{(\w+)[^}]*\}", lambda found: found[1].upper(), text)
+
+
+def _sentence(text: str) -> str:
+    return _cell(text).removesuffix(".") or "-"
+
+
 def pages() -> Iterator[tuple[Path, str]]:
     """Each page with its content."""
     for lang, suffix in SUFFIXES.items():
@@ -142,6 +173,8 @@ def pages() -> Iterator[tuple[Path, str]]:
             (f"docs/data{suffix}.md", {"shapes": shapes_table(lang), "names": names_table(lang)}),
         ):
             yield ROOT / name, filled((ROOT / name).read_text(encoding="utf-8"), tables)
+    checks = ROOT / "docs" / "preflight.md"
+    yield checks, filled(checks.read_text(encoding="utf-8"), {"checks": checks_tables()})
 
 
 def main() -> None:

@@ -62,10 +62,10 @@ class TwoFiles:
     overlap: SomeRows
 
 
-FILES = Group[None]("Data files that cannot be read")
+FILES = Group[None]("Files that cannot be read")
 ROWS = Group[Rows]("Rows")
-TOKENS = Group[TokenRows]("Rows as tokens")
-BOTH = Group[TwoFiles]("Training and validation rows together")
+TOKENS = Group[TokenRows]("Rows")
+BOTH = Group[TwoFiles]("Rows")
 
 
 def of_files(config: RunConfig, facts: DataFacts) -> Iterator[Finding]:
@@ -124,7 +124,7 @@ def _path(finding: Finding) -> Path:
 
 
 def get_it(finding: Finding, run: CheckedRun) -> Advice:
-    """Depends on the file and on what else exists: import rows, hold some out, train a tokenizer, pretrain a model."""
+    """Whatever fits: import rows, hold some out, train a tokenizer, pretrain a model."""
     gone = run.subjects("file_missing", "not_parquet")
     return Advice(*missing.advice(finding.subject, run.config, gone, run.check))
 
@@ -136,7 +136,7 @@ def use_another(finding: Finding, run: CheckedRun) -> Iterator[Actions]:
 
 
 def import_it(finding: Finding, run: CheckedRun) -> Actions:
-    """Import the file, whatever other files exist."""
+    """Import the file."""
     return missing.import_of(_path(finding), run.config, run.check)
 
 
@@ -219,15 +219,17 @@ def another_store(_finding: Finding, run: CheckedRun) -> Actions:
 # --- files that cannot be read; the engine says why
 
 FILES.error("file_missing", "A file of the run does not exist.", remedy=get_it, others=use_another)
-FILES.error("file_unreadable", "It is not a regular file, or may not be read.", remedy=look_at_it, of_rows=True)
-FILES.error("not_parquet", "It is in another format than Parquet.", remedy=import_it, of_rows=True)
-FILES.error("source_foreign", "It holds something other than rows.", remedy=other_rows)
-FILES.error("parquet_bad", "It is damaged; page checksums are verified.", remedy=other_rows, others=use_another)
-FILES.error("column_missing", "It lacks a column.", remedy=name_columns, of_rows=True)
+FILES.error("file_unreadable", "A file is not a regular file, or may not be read.", remedy=look_at_it, of_rows=True)
+FILES.error("not_parquet", "A data file is not Parquet.", remedy=import_it, of_rows=True)
+FILES.error("source_foreign", "A data file holds something other than rows.", remedy=other_rows)
+FILES.error(
+    "parquet_bad", "A data file is damaged; page checksums are verified.", remedy=other_rows, others=use_another
+)
+FILES.error("column_missing", "A column is missing.", remedy=name_columns, of_rows=True)
 FILES.error("column_not_text", "A column is not text.", remedy=preview, of_rows=True)
-FILES.error("rows_none", "It has no rows.", remedy=other_rows, others=use_another)
-FILES.error("rows_all_empty", "None of its rows has both texts.", remedy=other_rows)
-FILES.error("turns_elsewhere", "The record of where its turns begin does not fit its prompts.")
+FILES.error("rows_none", "A data file has no rows.", remedy=other_rows, others=use_another)
+FILES.error("rows_all_empty", "No row has both a prompt and a response.", remedy=other_rows)
+FILES.error("turns_elsewhere", "The record of where turns begin does not fit the prompts.")
 FILES.error(
     "token_store_bad", "The token store is damaged and cannot be made again.", subject="token_store",
     remedy=another_store,

@@ -68,9 +68,9 @@ class Output:
     export: str
 
 
-SPACE = Group[FileSystem]("Disk")
-FOLDERS = Group[Blocked]("Folders that cannot be written")
-OUTPUT = Group[Output]("Output folder", "output_dir")
+SPACE = Group[FileSystem]("Disk and folders")
+FOLDERS = Group[Blocked]("Disk and folders")
+OUTPUT = Group[Output]("Disk and folders", "output_dir")
 
 
 def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: Store) -> dict[str, int]:
@@ -158,7 +158,7 @@ def _existing(path: Path) -> Path:
 
 
 def elsewhere(finding: Finding, run: CheckedRun) -> Actions:
-    """Use the same folder below the home folder, if that is on another file system or the only usable one."""
+    """Use a folder in the home folder, if that is on another disk or the only usable one."""
     path, home = Path(str(finding.args["path"])), Path.home()
     other = home / "sft-tui" / path.name
     if not os.access(home, os.W_OK) or other == path:
@@ -215,8 +215,8 @@ def _folder_unwritable(folder: Blocked) -> Iterator[Seen]:
     yield Seen({"path": folder.path, "setting": folder.setting, **folder.why})
 
 
-OUTPUT.error("busy", "Another run is using it.", remedy=open_it, others=start_over)
-OUTPUT.error("unfinished_run", "It holds an interrupted run.", remedy=resume_it, others=start_over)
+OUTPUT.error("busy", "Another run is using the output folder.", remedy=open_it, others=start_over)
+OUTPUT.error("unfinished_run", "The output folder holds an interrupted run.", remedy=resume_it, others=start_over)
 
 
 @OUTPUT.check("export_kept", "warning", subject="export_state_dict")

@@ -495,6 +495,12 @@ SAID: dict[str, Said] = {
 }
 
 
+def words(code: str, part: str, lang: Lang) -> str:
+    """What a check says in its part what, why or fix, with placeholders; empty if the engine's message says it."""
+    text: str = getattr(SAID.get(code, Said()), part)[lang == "zh"]
+    return text
+
+
 @dataclass(frozen=True)
 class Finding:
     """The result of one check; `subject` is the setting or resource it concerns, and `actions`, in order, fix it.
@@ -542,9 +548,9 @@ class Finding:
         return {"level": self.level, "code": self.code, "subject": self.subject, **texts, "command": self.command}
 
     def _said(self, part: str, lang: Lang) -> str:
-        said = SAID.get(self.code, Said())
-        text: str = getattr(said, part)[lang == "zh"]
-        return filled(text, {"command": self.command, **rendered(with_twins(self.args, lang), lang)})
+        return filled(
+            words(self.code, part, lang), {"command": self.command, **rendered(with_twins(self.args, lang), lang)}
+        )
 
     def _message(self) -> Message:
         known = {name: arg for name, arg in self.args.items() if isinstance(arg, str | int | float | Phrase | tuple)}

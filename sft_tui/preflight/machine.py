@@ -166,7 +166,7 @@ def _uncompiled(machine: Machine) -> Iterator[Seen]:
 
 @MACHINE.check("uncompiled_wheel", "warning")
 def _uncompiled_wheel(machine: Machine) -> Iterator[Seen]:
-    """The same, where the program was installed as a wheel."""
+    """The same, if the program was installed as a wheel."""
     fault = None if machine.gpus else native_library.fault()
     if fault is not None and fault.code != "unloadable" and not from_checkout():
         yield Seen(STATES[fault.code])

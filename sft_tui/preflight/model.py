@@ -66,7 +66,7 @@ class Precision:
 
 
 MODEL = Group[Model]("Model", "pretrained_model")
-PRECISION = Group[Precision]("Precision", "mixed_precision")
+PRECISION = Group[Precision]("Machine", "mixed_precision")
 
 
 def findings(model: Model) -> Iterator[Finding]:
@@ -170,7 +170,7 @@ def precision_by_hardware(_finding: Finding, run: CheckedRun) -> Actions:
 
 # --- the model; what is wrong with its files, the engine says
 
-MODEL.error("model_bad", "It is not a model, or it is damaged.", remedy=another, others=use_another)
+MODEL.error("model_bad", "The path is not a model, or it is damaged.", remedy=another, others=use_another)
 MODEL.error(
     "model_kind", "It is something else: an adapter, another format, a folder of checkpoints, …",
     remedy=what_it_is, others=use_another,

@@ -59,8 +59,8 @@ class Unpredicted:
 
 
 MEMORY = Group[Peak]("Memory", "memory")
-GPU = Group[GpuPeak]("Memory of a GPU", "memory")
-UNPREDICTED = Group[Unpredicted]("Memory of other families", "memory")
+GPU = Group[GpuPeak]("Memory", "memory")
+UNPREDICTED = Group[Unpredicted]("Memory", "memory")
 
 
 def findings(request: CheckRequest, family: str, peaks: MemoryFacts) -> Iterator[Finding]:

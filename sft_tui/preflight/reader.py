@@ -29,7 +29,7 @@ class ReaderEnd:
             yield Seen({"path": path, "why": self.died.why, "setting": self.setting}, subject=self.setting)
 
 
-READER = Group[ReaderEnd]("Reading")
+READER = Group[ReaderEnd]("Files that cannot be read")
 
 
 def another_file(finding: Finding, run: CheckedRun) -> Actions | Advice:

@@ -9,8 +9,10 @@ from engine.contract.inputs import FILES
 from engine.contract.texts import Lang, say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import command_of
 from sft_tui.text import pad, safe, width
 
+MOST_OTHERS = 3  # ways that are printed after the recommended one
 SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
 RESOURCES = {
     "memory": ("memory", "内存"),
@@ -41,8 +43,21 @@ def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:
             for text in (finding.why(lang), finding.fix(lang)):
                 if text:
                     yield f"  {' ' * column}  {safe(text)}"
-            if finding.command and finding.command not in finding.fix(lang):
-                yield f"  {' ' * column}  {say('app.command', lang, command=safe(finding.command))}"
+            for text in _ways(finding, lang):
+                yield f"  {' ' * column}  {text}"
+
+
+def _ways(finding: Finding, lang: Lang) -> Iterator[str]:
+    """The commands of its ways that its fix does not contain: the recommended one, then the others, at most some."""
+    first, *others = [command_of(way) for way in finding.ways] or [""]
+    fix = finding.fix(lang)
+    if first and first not in fix:
+        yield say("app.command", lang, command=safe(first))
+    others = [command for command in others if f"`{command}`" not in fix]
+    for command in others[:MOST_OTHERS]:
+        yield say("app.other_command", lang, command=safe(command))
+    if len(others) > MOST_OTHERS:
+        yield say("app.more_commands", lang, count=len(others) - MOST_OTHERS)
 
 
 def summary(report: Report, lang: Lang) -> str:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from engine.contract.facts import DataFacts
+from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
 from sft_tui.preflight import ask_engine
 
@@ -90,3 +91,49 @@ def test_a_silent_reader_is_named_by_what_was_asked(asked: Callable[[str], Any])
     with pytest.raises(ask_engine.ProbeDied) as died:
         asked('print(\'{"doing": ""}\', flush=True); raise SystemExit(3)')
     assert "The process that reads rows.csv failed (exit code 3)" in died.value.error(CONFIG, "rows.csv").message.what()
+
+
+BROKEN = {
+    "no object": "[]",
+    "a text for a number": '{"steps": {"rows": "9"}}',
+    "a file that is a number": '{"train_file": 3}',
+    "a file without its rows": '{"train_file": {"scripts": {}}}',
+    "a negative count": '{"overlap": {"rows": -1}}',
+    "a number beyond any file": '{"overlap": {"rows": 1' + "0" * 400 + "}}",
+    "not a number": '{"train_file": {"rows": NaN}}',
+    "true for a count": '{"train_file": {"rows": true}}',
+    "a share above one": '{"train_file": {"rows": 1, "scripts": {"Han": 2.5}}}',
+    "a name without end": '{"train_file": {"rows": 1, "dropped": {"' + "x" * 300 + '": 1}}}',
+    "an error without a code": '{"tokenizer": {"args": {}}}',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_facts_that_do_not_fit_are_a_sentence(asked: Callable[[str], Any], name: str) -> None:
+    with pytest.raises(ask_engine.ProbeDied) as died:
+        asked(f"print('{{\"facts\": ' + {BROKEN[name]!r} + '}}')")
+    assert died.value.cause == "failed"
+    assert "its answer cannot be used" in died.value.error(CONFIG, "-").message.what()
+
+
+@pytest.mark.parametrize("news", ['{"done": "x"}', '{"done": -1}', '{"doing": 3}', '{"error": 1}'])
+def test_progress_that_does_not_fit_is_a_sentence(asked: Callable[[str], Any], news: str) -> None:
+    with pytest.raises(ask_engine.ProbeDied, match="its answer cannot be used"):
+        asked(f"print({news!r})")
+
+
+def test_what_a_library_prints_is_no_answer(asked: Callable[[str], Any]) -> None:
+    facts = asked("print('loading…'); print('[' * 100_000); print('7'); print('{\"facts\": {}}')")
+    assert facts == DataFacts()
+
+
+def test_an_answer_without_end_is_given_up(asked: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask_engine, "LONGEST_ANSWER", 1 << 20)
+    with pytest.raises(ask_engine.ProbeDied, match="an answer of more than 1 MB"):
+        asked("import sys\nwhile True: sys.stdout.write('x' * 65536)")
+
+
+def test_an_error_of_the_engine_is_raised(asked: Callable[[str], Any]) -> None:
+    with pytest.raises(InputError) as refused:
+        asked("""print('{"error": {"code": "rows_none", "args": {"path": "a.parquet"}}}')""")
+    assert refused.value.message == Message("rows_none", {"path": "a.parquet"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_tui.preflight.fix import Action, Command, Import, Open, Resume, Set, Start, as_path, command_of
+from sft_tui.preflight.fix import Action, Command, Edit, Import, Open, Resume, Set, Start, as_path, command_of
 
 HOSTILE = [
     "two && x.parquet",
@@ -24,6 +24,8 @@ def every(name: str) -> list[Action]:
     return [
         Set("sft-small", {"train_file": name}, {"validation_file": name}),
         Import([as_path(name)], name, name, {"prompt_column": name}),
+        Import([as_path(name)], preview=True),
+        Edit(name, "eos_token", name),
         Open(name),
         Resume(name),
         Start("pretrain", {"tokenizer": name}, fresh=True),
@@ -60,3 +62,11 @@ def test_default_targets_are_not_spelled_out(tmp_path: Path) -> None:
     other = Import([str(tmp_path)], "x", "")
     assert other.argv[3:] == (str(tmp_path), "--train", "x", "--valid", "")
     assert other.words("en") == f"Import {tmp_path} into x"
+
+
+def test_an_edit_of_a_file_is_a_line_that_people_can_read() -> None:
+    path = "model/config.json"
+    assert command_of([Edit(path, "pad_token_id", 0)]) == "sft-tui data edit model/config.json pad_token_id 0"
+    assert command_of([Edit(path, "max_length", None)]) == "sft-tui data edit model/config.json --remove max_length"
+    assert Edit(path, "pad_token_id", 0).words("en") == "Set pad_token_id to 0 in model/config.json"
+    assert Edit(path, "max_length", None).words("zh") == "删除 model/config.json 中的 max_length"

@@ -1,0 +1,27 @@
+"""Findings as a terminal prints them."""
+
+import pytest
+
+from engine.contract.texts import Lang
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Import, Resume, Set, Start
+from sft_tui.preflight.report import MOST_OTHERS, lines
+
+
+@pytest.mark.parametrize(("lang", "word"), [("en", "or: "), ("zh", "或：")])
+def test_every_way_out_is_printed(lang: Lang, word: str) -> None:
+    ways = ((Start("mine", fresh=True),), (Set("mine", {}, {"output_dir": "b"}),))
+    args = {"run": "mine-1", "path": "out", "step": 3, "steps_total": 9, "resume_option": "sft-tui resume mine-1"}
+    finding = Finding("error", "unfinished_run", "output_dir", {**args, "fresh_option": "x"}, (Resume("mine-1"),), ways)
+    shown = [line.strip() for line in lines([finding], lang)]
+    assert f"{word}`sft-tui run mine --fresh`" in shown
+    assert sum("sft-tui resume mine-1" in line for line in shown) == 1  # which its text names already
+    assert any("sft-tui check mine --output_dir b" in line for line in shown)
+
+
+def test_of_many_ways_the_first_are_printed_and_the_rest_is_counted() -> None:
+    others = tuple((Import([f"{n}.jsonl"]),) for n in range(MOST_OTHERS + 2))
+    finding = Finding("error", "rows_none", "train_file", {"path": "a.parquet"}, (Import(["x.jsonl"]),), others)
+    shown = [line.strip() for line in lines([finding], "en")]
+    assert sum(line.startswith("or: ") for line in shown) == MOST_OTHERS
+    assert shown[-1] == "2 more ways: --json lists all."
