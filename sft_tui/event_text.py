@@ -112,9 +112,9 @@ def _is_short(value: str) -> bool:
 def _started(event: events.RunStarted, _state: RunState, lang: Lang) -> list[EventLine]:
     """Which configuration is used, what was overridden, and what the machine has."""
     known = built_in().get(event.preset)
-    summary = known.summary(lang) if known else "-"
-    name = f"{event.preset} ({known.original})" if known and known.original else event.preset
-    first = say("app.using", lang, preset=text.safe(name), summary=summary)
+    name = text.safe(f"{event.preset} ({known.original})" if known and known.original else event.preset)
+    own = say("app.using_own", lang, preset=name)
+    first = say("app.using", lang, preset=name, summary=known.summary(lang)) if known else own
     overrides = [
         say("app.override", lang, name=text.safe(name), old=text.number(pair[0]), new=text.number(pair[1]))
         for name, pair in event.overrides.items()

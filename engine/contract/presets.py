@@ -18,7 +18,7 @@ from typing import Any
 from engine.contract.config import FIELDS, RunConfig, check, check_kind, to_json
 from engine.contract.files import read_linked, reason, staged
 from engine.contract.messages import InputError
-from engine.contract.texts import Lang, Phrase, template
+from engine.contract.texts import Lang, Phrase, say, template
 
 BUILT_IN = Path(__file__).with_name("presets.toml")
 HERE = Path("presets")
@@ -48,7 +48,9 @@ class Preset:
 
     def summary(self, lang: Lang = "en") -> str:
         """What it is for, in `lang`."""
-        return self.help if self.file else template(f"preset.{self.name}.summary", lang)
+        if not self.file:
+            return template(f"preset.{self.name}.summary", lang)
+        return self.help or say("preset.derived", lang, parent=self.parent)
 
     def changes(self) -> dict[str, Any]:
         """The settings in which it differs from its parent."""

@@ -40,8 +40,7 @@ def list_presets() -> None:
     for name, file in own.items():
         try:
             entry = preset(name)
-            summary = entry.summary(LANG) or say("app.preset_from", LANG, parent=entry.parent)
-            echo(f"{name:<{width}}  {text.safe(summary, HELP_LENGTH)} ({text.safe(str(file))})")
+            echo(f"{name:<{width}}  {text.safe(entry.summary(LANG), HELP_LENGTH)} ({text.safe(str(file))})")
         except InputError as error:
             echo(say("app.error", LANG, text=text.safe(error.message.what(LANG))), err=True)
     echo(say("app.presets_hint", LANG), err=True)
@@ -55,7 +54,7 @@ def show_preset(name: str, json: bool, toml: bool) -> None:
     """Show every value of a preset."""
     entry = preset(name)
     if toml:
-        echo(to_toml(entry.parent, entry.changes(), entry.summary(LANG)).rstrip("\n"))
+        echo(to_toml(entry.parent, entry.changes(), entry.help if entry.file else entry.summary(LANG)).rstrip("\n"))
         return
     if json:
         echo_json(to_json(entry.config), indent=1)

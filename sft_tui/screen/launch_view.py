@@ -257,7 +257,7 @@ def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
         unit = setting_of(name).unit_in(view.lang)
         if changed:
             line.append(
-                (f"  {say('screen.was', view.lang, bleu=setting_text(name, getattr(base, name), view.lang))}", "dim")
+                (f" {say('screen.was', view.lang, value=setting_text(name, getattr(base, name), view.lang))}", "dim")
             )
         elif unit:
             line.append((f" {unit}", "dim"))

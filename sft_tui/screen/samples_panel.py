@@ -18,7 +18,7 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
         title += [(" · ", "dim"), (f"BLEU {state.evaluation.bleu:.2f}", "accent")]
         before = [one for one in view.curves.evaluations if one[0] < state.evaluation.step]
         if before:
-            title += [(" " + say("screen.was", lang, bleu=f"{before[-1][2]:.2f}"), "dim")]
+            title += [(say("screen.was", lang, value=f"{before[-1][2]:.2f}"), "dim")]
     body: list[Line] = []
     earlier = {one.row: one for one in state.samples_before}
     alone, count = view.selection.page == "samples", len(state.samples)

@@ -60,3 +60,10 @@ def test_an_evaluation_of_a_test_is_called_one(record: Callable[..., Record]) ->
     tested = reduce(RunState(), record(dataclasses.replace(STARTED, job="test")))
     assert event_text.lines(EVAL, tested, "en")[0].text.startswith("test: ")
     assert event_text.lines(EVAL, RunState(), "en")[0].text.startswith("evaluation of epoch 1")
+
+
+def test_a_preset_of_ones_own_is_named_without_a_summary() -> None:
+    own = dataclasses.replace(STARTED, preset="shop")
+    (first, second) = (event_text.lines(event, RunState(), "en")[0].text for event in (own, STARTED))
+    assert first == "Configuration shop"
+    assert second.startswith("Configuration sft-small (TrainConfigSFTSmall): ")

@@ -12,6 +12,7 @@ from engine.contract import files
 from engine.contract.config import check
 from engine.contract.messages import InputError
 from engine.contract.presets import built_in, preset, presets, save, to_toml
+from engine.contract.texts import Lang
 
 COLUMNS = (
     "train_file",
@@ -190,6 +191,14 @@ def test_a_preset_can_be_run_from_any_file(here: Path) -> None:
     write(here / "elsewhere", "shop", 'parent = "pretrain"\nepochs = 9\n')
     found = preset("elsewhere/shop.toml")
     assert (found.name, found.config.epochs, found.finetunes) == ("shop", 9, False)
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "sft with other settings"), ("zh", "在 sft 基础上修改")])
+def test_a_preset_without_words_is_described_by_its_parent(lang: Lang, said: str, here: Path) -> None:
+    write(here / "presets", "shop", "parent = 'sft'\nepochs = 7\n")
+    assert preset("shop").summary(lang) == said
+    write(here / "presets", "shop", "parent = 'sft'\nhelp = 'shop talk'\n")
+    assert preset("shop").summary(lang) == "shop talk"
 
 
 @pytest.mark.parametrize("name", built_in())
