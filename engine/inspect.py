@@ -44,7 +44,7 @@ from engine.contract.facts import (
     TokenFacts,
     TokenizerFacts,
 )
-from engine.contract.inputs import require_files, tokenizer_folder
+from engine.contract.inputs import USUAL_COLUMNS, require_files, tokenizer_folder
 from engine.contract.memory import MemoryFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.processor import multiplies_bf16
@@ -423,8 +423,9 @@ def _import(request: dict[str, Any]) -> dict[str, Any]:
         return convert.import_pairs(wanted, demo_corpus.pairs())
     if request["task"] == "demo-texts":
         journal.settle(map(Path, wanted.files))
-        tables = [pq.read_table(path, columns=["prompt", "response"]).to_pydict() for path in wanted.files]
-        pairs = (pair for table in tables for pair in zip(table["prompt"], table["response"], strict=True))
+        columns = list(USUAL_COLUMNS.values())
+        tables = [pq.read_table(path, columns=columns).to_pydict() for path in wanted.files]
+        pairs = (pair for table in tables for pair in zip(*(table[name] for name in columns), strict=True))
         return convert.import_pairs(wanted, demo_corpus.continuations(pairs))
     return convert.import_files(wanted, _paced_files())
 

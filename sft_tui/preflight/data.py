@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.contract.config import RunConfig, override
 from engine.contract.facts import DATA_FILES, DataFacts, FileFacts, LengthFacts, SomeRows, TokenFacts
-from engine.contract.inputs import tokenizer_folder
+from engine.contract.inputs import USUAL_COLUMNS, tokenizer_folder
 from engine.contract.reasons import counted
 from engine.contract.texts import Lang
 from sft_tui.preflight import missing
@@ -156,13 +156,13 @@ def name_columns(finding: Finding, run: CheckedRun) -> Actions:
     """Name the columns if all files have them, else import the file into columns of the usual names."""
     if not finding.args.get("importable"):
         names = str(finding.args["columns"]).split(", ")
-        guess = dict(zip(missing.USUAL_COLUMNS, names, strict=False)) if len(names) == 2 else {}
+        guess = dict(zip(USUAL_COLUMNS, names, strict=False)) if len(names) == 2 else {}
         return preview(finding, run, **guess)  # for a person to judge
-    columns = {name: str(finding.args.get(name, "")) for name in missing.USUAL_COLUMNS}
+    columns = {name: str(finding.args.get(name, "")) for name in USUAL_COLUMNS}
     lacking = run.subjects("column_missing")
     if all(columns.values()) and run.data_files == lacking:
         return (run.check(**columns),)
-    plain = override(run.config, missing.USUAL_COLUMNS)[0]
+    plain = override(run.config, USUAL_COLUMNS)[0]
     if run.data_files == {finding.subject}:
         return missing.import_of(_path(finding), plain, run.check)
     return missing.rewritten(DATA_FILES if run.data_files == lacking else [finding.subject], plain, run.check)

@@ -11,7 +11,7 @@ from pathlib import Path
 from engine.contract.config import RunConfig
 from engine.contract.facts import DATA_FILES
 from engine.contract.files import read_piece
-from engine.contract.inputs import FILES, has_tokenizer, model_folder, tokenizer_folder
+from engine.contract.inputs import FILES, USUAL_COLUMNS, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
@@ -22,7 +22,6 @@ Advice = tuple[tuple[str, str], tuple[Action, ...]]  # texts in both languages, 
 KINDS = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "json.gz", "csv.gz", "jsonl.zst", "arrow")
 ROWS = (*(f"*.{kind}" for kind in (*KINDS, "parquet")), *(f"data/*.{kind}" for kind in KINDS))
 PARTS = ("train", "valid")
-USUAL_COLUMNS = {"prompt_column": DEFAULTS.prompt_column, "response_column": DEFAULTS.response_column}
 MODELS = ("*/config.json", "model_save/*/config.json", "model_save/*/best/config.json")
 WEIGHTS = ("*.safetensors", "*.bin")
 MOST_SOURCES = 12  # files or models that are offered

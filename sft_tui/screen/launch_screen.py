@@ -10,6 +10,7 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.config import FIELDS, check_value, override, setting_of
+from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.locks import is_locked
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
@@ -20,7 +21,7 @@ from sft_tui import data_import, demo, runs, starting
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action, Command, Edit, Import, Open, Resume, Set, Start, System, command_of
-from sft_tui.preflight.missing import ROWS, USUAL_COLUMNS
+from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import actions, launch_view

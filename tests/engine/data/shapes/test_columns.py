@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.messages import InputError
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.known import shaped, suggested
@@ -83,3 +84,7 @@ def test_named_columns_win_over_shapes() -> None:
 )
 def test_two_columns_are_suggested_only_if_nothing_else_is_read(names: list[str], found: Record) -> None:
     assert suggested(names) == found
+
+
+def test_an_import_recognizes_the_columns_that_it_writes() -> None:
+    assert suggested(list(USUAL_COLUMNS.values())) == {"importable": 1, **USUAL_COLUMNS}
