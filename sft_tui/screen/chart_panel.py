@@ -65,7 +65,7 @@ def figures(state: RunState, lang: Lang, width: int) -> Line:
         (say("screen.eval", lang), _short(state.evaluation.loss, 4) if state.evaluation else "-", 6),
         ("lr", f"{step.lr:.1e}", 7),
         (say("screen.grad", lang), _short(step.grad_norm, 2), 4),
-        (say("screen.rate", lang), f"{rate:,.0f}" if rate < 1e5 else f"{rate / 1e3:,.0f}k", 6),
+        (say("screen.rate", lang), f"{rate:,.0f}" if rate < 1e4 else f"{rate / 1e3:,.{1 if rate < 1e5 else 0}f}k", 5),
         (say("screen.padding", lang), f"{100 * padding:.0f} %", 4),
     ]
     line: Line = []
@@ -73,7 +73,7 @@ def figures(state: RunState, lang: Lang, width: int) -> Line:
         part: Line = [(f"{name} ", "dim"), (f"{value:<{room}} ", "")]
         if columns(line) + columns(part) - 1 <= width:
             line += part
-    return line
+    return [*line[:-1], (line[-1][0].rstrip(), "")] if line else []
 
 
 def _short(value: float, places: int) -> str:
