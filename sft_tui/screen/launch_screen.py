@@ -1,7 +1,7 @@
 """The screen before a run: checks the preset under the cursor in a thread, edits settings, fixes and starts."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,20 @@ from textual import work
 from textual.worker import get_current_worker
 
 from engine.contract.config import FIELDS, check_value, override, setting_of
-from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.locks import is_locked
-from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
-from engine.contract.record import RunRecord
 from engine.contract.texts import say
-from sft_tui import data_import, demo, runs, starting
+from sft_tui import demo, runs, starting
 from sft_tui.options import parse
 from sft_tui.preflight.check import Report, check
-from sft_tui.preflight.fix import Action, Command, Edit, Import, Open, Resume, Set, Start, System, command_of
+from sft_tui.preflight.fix import Action
 from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import actions, launch_view
-from sft_tui.screen.background import Background, account, summary
-from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
+from sft_tui.screen.fixing_screen import FixingScreen
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
 from sft_tui.text import number, safe
@@ -36,12 +32,7 @@ SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
 REFRESH_SECONDS = 3.0  # between two checks for what runs have left
 
 
-def must_be_copied(acts: Sequence[Action]) -> bool:
-    """Whether actions cannot be carried out here and are copied for a person to run instead."""
-    return any(isinstance(one, System) or (isinstance(one, Set) and one.logs) for one in acts)
-
-
-class LaunchScreen(CanvasScreen):
+class LaunchScreen(FixingScreen):
     """Presets, the pre-flight of the one under the cursor, its settings, and the start."""
 
     scope = actions.LAUNCH
@@ -56,7 +47,7 @@ class LaunchScreen(CanvasScreen):
         self.set_interval(REFRESH_SECONDS, self._refresh_periodically)
         nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
         new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
-        self._choose("demo" if new_here else self.state.preset)
+        self.choose("demo" if new_here else self.state.preset)
 
     def on_screen_resume(self) -> None:
         """Checks again: a run may have made what was missing."""
@@ -134,7 +125,7 @@ class LaunchScreen(CanvasScreen):
             self.state, presets=known, resumable=found, offer_demo=new_here, demo=stage, demo_runs=demo_runs
         )
         if self.state.preset not in known:  # its file is gone
-            self._choose(next(iter(known)))
+            self.choose(next(iter(known)))
 
     def _refresh_periodically(self) -> None:
         """Keeps this up to date while no key is pressed; checks again after a run made or finished something."""
@@ -145,7 +136,8 @@ class LaunchScreen(CanvasScreen):
                 self.look()
             self.draw()
 
-    def _choose(self, name: str, values: dict[str, Any] | None = None) -> None:
+    def choose(self, name: str, values: dict[str, Any] | None = None) -> None:
+        """Selects a preset, with settings that override its own, and checks it."""
         self.state = replace(
             self.state, preset=name, values=values or {}, report=None, finding=0, doing="",
             queued=False,
@@ -221,7 +213,7 @@ class LaunchScreen(CanvasScreen):
             names = list(state.presets)
             place = min(len(names) - 1, max(0, names.index(state.preset) + by))
             if names[place] != state.preset:
-                self._choose(names[place])
+                self.choose(names[place])
         elif state.panel == "findings":
             place = min(max(0, len(state.findings) - 1), max(0, state.finding + by))
             self.state = replace(state, finding=place)
@@ -288,138 +280,15 @@ class LaunchScreen(CanvasScreen):
 
     def do_resume(self) -> None:
         """Resumes the unfinished run of this preset."""
-        self._resume(self.state.resumable[self.state.preset].run)
-
-    def _resume(self, name: str) -> None:
-        one = runs.read_run(runs.find(self.services.options.logs, name))
-        if one.alive:
-            self.services.open_run(one.name)
-        else:
-            self.services.start_run(starting.plan_resume(one.record, {}))
+        self.open_or_resume(self.state.resumable[self.state.preset].run)
 
     def do_rehearse(self) -> None:
         """Rehearses the run with the command, which cleans up however it ends."""
-        self._run(self._request(self.state).rehearse, ())
+        self.run_behind(self._request(self.state).rehearse, ())
 
     def do_fix(self) -> None:
         """Fixes the problem under the cursor, or the first that can be fixed, after a question or a choice."""
-        lang, ways = self.services.options.lang, self._ways
-        if len(ways) > 1:
-            named = [(self._words(acts), safe(command_of(acts), 400)) for acts in ways]
-            choices = [(words, "" if command in words else command) for words, command in named]
-            self.ask(Question(say("screen.ask_way", lang), lambda n: self._fix(ways[int(n) - 1]), choices=choices))
-        elif must_be_copied(ways[0]):
-            self._fix(ways[0])
-        else:
-            ask = say("screen.ask_fix", lang, actions=self._words(ways[0]))
-            self.ask(Question(ask, lambda key: self._fix(ways[0]) if key == "y" else None))
-
-    def _words(self, acts: Sequence[Action]) -> str:
-        lang = self.services.options.lang
-        first, *more = (action.words(lang) for action in acts)
-        return say("fix.then", lang).join([first, *(one[0].lower() + one[1:] for one in more)])
-
-    def _fix(self, acts: Sequence[Action]) -> None:
-        if must_be_copied(acts):
-            self.copy(command_of(acts))
-        else:
-            self._carry_out(acts)
-
-    def _carry_out(self, acts: Sequence[Action]) -> None:
-        """Carries out actions one after the other; the rest waits for one that runs in the background."""
-        for place, action in enumerate(acts):
-            match action:
-                case Set():
-                    base = preset(action.preset).config
-                    wanted = {**action.values, **action.changes}
-                    self._choose(action.preset, {k: v for k, v in wanted.items() if v != getattr(base, k)})
-                case Open():
-                    self.services.open_run(action.run)
-                case Resume():
-                    self._resume(action.run)
-                case Start():
-                    record = starting.plan_run(action.preset, action.values, fresh=action.fresh)
-                    self._carry_out(acts[place + 1 :])  # what the run will produce is selected while it is produced
-                    self._start(record)
-                    return
-                case Import() | Edit() | Command():
-                    self._run(action, acts[place + 1 :])
-                    return
-                case System():
-                    self.copy(command_of([action]))
-
-    def _start(self, record: RunRecord) -> None:
-        """Starts a run, and shows it unless the user does something else meanwhile."""
-        if self.is_current and self.question is None:
-            self.services.start_run(record)
-        else:
-            run = self.services.begin(record).record.run
-            self.services.notify_here(say("screen.begun", self.services.options.lang, run=safe(run, 40)))
-
-    def _run(self, action: Import | Edit | Command, rest: Sequence[Action]) -> None:
-        """Runs one of our own commands in the background, one at a time, and then the remaining actions."""
-        lang, shown = self.services.options.lang, command_of([action])
-        if self.state.task:
-            self.show_notice(say("screen.task_busy", lang, command=safe(self.state.task, 200)), "warn")
-            return
-
-        def done(code: int, printed: str) -> None:
-            self.app.call_from_thread(self._done, action, code, printed, rest)
-
-        self.state = replace(self.state, task=shown)
-        self.services.background = Background(action.argv[1:], lang, done)
-
-    def _done(self, action: Import | Edit | Command, code: int, printed: str, rest: Sequence[Action]) -> None:
-        lang, task = self.services.options.lang, self.services.background
-        self.state = replace(self.state, task="")
-        self.services.background = None
-        if task is not None and task.ended:
-            self.show_notice(say("screen.task_ended", lang), "warn")
-        elif code:
-            self.show_notice(summary(printed), "bad")
-            if isinstance(action, Import):
-                self._find_columns(action, rest)
-        else:
-            self.show_notice(account(printed), "good")
-            if rest:
-                self.try_to(lambda: self._carry_out(rest))
-                return
-        self.look()
-
-    @work(thread=True, exclusive=True, group="columns")
-    def _find_columns(self, action: Import, rest: Sequence[Action]) -> None:
-        """Asks for the columns if an import failed because it could not tell which are meant."""
-        named = {name: str(action.more.get(name, "")) for name in USUAL_COLUMNS}
-        try:
-            columns = data_import.columns_to_name(list(action.files), **named)
-        except InputError:  # the import has reported the problem
-            return
-        if len(columns) >= len(USUAL_COLUMNS):
-            self.app.call_from_thread(self._ask_columns, action, rest, columns)
-
-    def _ask_columns(
-        self, action: Import, rest: Sequence[Action], columns: Mapping[str, str], named: Mapping[str, str] | None = None
-    ) -> None:
-        """Asks for the columns one after the other, and imports with them."""
-        if not self.is_current or self.question is not None:
-            return
-        named = named or {}
-        setting, *more = [name for name in USUAL_COLUMNS if name not in named]
-        left = [name for name in columns if name not in named.values()]
-
-        def answered(number: str) -> None:
-            now = {**named, setting: left[int(number) - 1]}
-            if more:
-                self._ask_columns(action, rest, columns, now)
-            else:
-                self._run(replace(action, more={**action.more, **now}), rest)
-
-        wanted = getattr(self.state.config, setting)
-        self.notice = ("", "")  # the question says the same
-        asked = say(f"screen.ask_{setting}", self.services.options.lang, path=safe(", ".join(action.files), 60))
-        choices = [(safe(name, 60), safe(columns[name], 200)) for name in left]
-        chosen = left.index(wanted) if wanted in left else 0
-        self.ask(Question(asked, answered, choices=choices, chosen=chosen))
+        self.ask_to_fix(self._ways)
 
     def do_back(self) -> None:
         """Ends the background command, or cancels a start that waits for the check."""
@@ -441,7 +310,7 @@ class LaunchScreen(CanvasScreen):
         panel, item = self._pointed(x, y)
         self.state = replace(self.state, panel=panel)
         if item >= 0 and panel == "presets" and list(self.state.presets)[item] != self.state.preset:
-            self._choose(list(self.state.presets)[item])
+            self.choose(list(self.state.presets)[item])
         elif item >= 0 and panel == "findings":
             self.state = replace(self.state, finding=item)
         elif item >= 0 and panel == "settings":

@@ -30,7 +30,7 @@ from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set, Start
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
-from sft_tui.screen import actions, app, chart_panel, launch_view, runs_view
+from sft_tui.screen import actions, app, chart_panel, fixing_screen, launch_view, runs_view
 from sft_tui.screen import launch_screen as launching
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import CanvasScreen, Options
@@ -247,7 +247,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
             async with app.run_test(size=(120, 40)) as pilot:
                 screen = app.screen
                 assert isinstance(screen, LaunchScreen)
-                screen._choose("sft-small")
+                screen.choose("sft-small")
                 if not callable(found):
                     await until(pilot, lambda: screen.state.report is found)
                 await steps(pilot, screen)
@@ -265,7 +265,7 @@ def shown(screen: LaunchScreen) -> str:
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[FakeCommand]:
     """The commands that are run behind the screen."""
     FakeCommand.ran = []
-    for module in (launching, app):
+    for module in (fixing_screen, app):
         monkeypatch.setattr(module, "Background", FakeCommand)
     return FakeCommand.ran
 

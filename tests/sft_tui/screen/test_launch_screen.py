@@ -46,7 +46,7 @@ def test_a_preset_that_becomes_unreadable_leaves_the_list(
         file.parent.mkdir()
         file.write_text("epochs = 7")
         screen._refresh()
-        screen._choose("shop")
+        screen.choose("shop")
         assert "shop" in shown(screen)
         assert screen.state.config.epochs == 7
         await pilot.press("tab", "tab", "e", "x")
@@ -284,7 +284,7 @@ def test_the_demo_does_not_interrupt_typing(
     monkeypatch.setattr(demo, "current", lambda: "demo-pretrain-1" if begun else "")
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        screen._choose("demo")
+        screen.choose("demo")
         await pilot.press("enter", "enter")
         (command,) = commands  # once, whatever is pressed
         assert command.arguments == ("demo", "--detach", "--logs", "logs")
