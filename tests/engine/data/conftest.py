@@ -1,4 +1,4 @@
-"""Files as people have them, imported: the account and the rows."""
+"""Files as people have them, imported: the account and the rows; rows and their token stores."""
 
 import json
 import re
@@ -9,8 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from engine.data.importing.convert import ImportRequest, import_files
+from engine.data.parquet_rows import RowSource
+from engine.data.token_store import TokenStore, open_store
 
 Pairs = list[tuple[str, str]]
 Reader = Callable[..., tuple[dict[str, Any], Pairs]]
@@ -113,3 +116,65 @@ LONG_TALK = {
         for text, role in zip(["甲", "1", "乙", "2", "丙", "3"], ["human", "gpt"] * 3, strict=True)
     ],
 }
+
+
+LONGEST = 1000  # longer than any row here
+TEXTS = ["你好", "今天天气怎么样？", "hello", "谢谢"]
+REPLIES = ["你好，有什么可以帮你？", "是", "a small model.", "不客气。"]
+
+
+def quiet(_done: int, _total: int) -> None:
+    """Progress that nobody follows."""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., RowSource]:
+    """Writes columns to a Parquet file: `write(prompt=[...], response=[...])`."""
+
+    def make(*, name: str = "rows", columns: tuple[str, str] = ("prompt", "response"), **table: Any) -> RowSource:
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table(table), path)
+        return RowSource(path, "train_file", *columns)
+
+    return make
+
+
+@pytest.fixture
+def store_of(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Callable[..., TokenStore]:
+    """Opens the store of a source."""
+
+    def make(
+        source: RowSource, max_len: int = LONGEST, tokenizer: Any = tokenizer, progress: Any = quiet
+    ) -> TokenStore:
+        return open_store(source, tokenizer, max_len, tmp_path / "store", progress)
+
+    return make
+
+
+def contents(store: TokenStore) -> list[tuple[list[int], list[int]]]:
+    return [(store.prompt(index).tolist(), store.label(index).tolist()) for index in range(len(store))]
+
+
+def directly(tokenizer: Any, prompts: list[str], responses: list[str]) -> list[tuple[list[int], list[int]]]:
+    """Each text by itself, in plain Python."""
+    pairs = zip(prompts, responses, strict=True)
+    return [(tokenizer(prompt)["input_ids"], tokenizer(response)["input_ids"]) for prompt, response in pairs]
+
+
+def bad_file(path: Path, kind: str) -> None:
+    """Writes a file that cannot be used at `path`."""
+    table = pa.table({"prompt": ["你好"] * 2000, "response": [str(i) * 9 for i in range(2000)]})
+    if kind == "not_parquet":
+        path.write_text("prompt,response\n你好,你好\n")
+    elif kind == "empty_file":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        pq.write_table(table, path, write_page_checksum=True)
+        data = bytearray(path.read_bytes())
+        if kind == "truncated":
+            del data[len(data) // 2 :]
+        else:
+            data[len(data) // 3] ^= 1
+        path.write_bytes(data)
