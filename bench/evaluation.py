@@ -26,8 +26,7 @@ from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import open_store
 from engine.models import loading as models
-from engine.models.loss import find_head
-from engine.models.network import network_of
+from engine.models.on_device import find_head, network_of
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
 

@@ -21,7 +21,8 @@ from engine.data import batching
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.models import freezing
-from engine.models.loss import find_head
+from engine.models.on_device import find_head
+from engine.models.registry import parts_of
 from engine.models.seq2seq.padded import PaddedNetwork
 from engine.training import optim
 from engine.training.step import rows_of
@@ -45,7 +46,7 @@ def ours(config: RunConfig, scratch: Path) -> Any:
 def plain(config: RunConfig, steps: int) -> Any:
     """The model that the plain loop trains on the same steps."""
     net = AutoModelForSeq2SeqLM.from_pretrained(config.pretrained_model)
-    freezing.freeze(net, config.freeze)
+    freezing.freeze(net, config.freeze, parts_of(net))
     freezing.set_training_mode(net)
     learning = list(freezing.trained_parameters(net).values())
     optimizer = torch.optim.Adafactor(learning, lr=config.learn_rate, weight_decay=config.weight_decay)

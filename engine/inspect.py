@@ -55,7 +55,7 @@ from engine.data.references import references, rows_replied
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextTally
 from engine.data.token_store import TokenStore, is_stored, open_store
-from engine.models import checksums, family_note, inspection, weightfile
+from engine.models import checksums, inspection, weightfile
 from engine.models.finite import require_numbers
 from engine.models.memory import MemoryPlan
 from engine.process.heartbeat import end_with
@@ -361,8 +361,6 @@ def model_facts(config: RunConfig) -> ModelFacts:
     require_numbers(files, notes)
     if path.is_dir():
         _require_generation(path)
-    if facts.family not in inspection.T5_FAMILY:
-        family_note.keep(path, config.freeze, notes, facts)
     return replace(facts, verified=verified)
 
 
@@ -370,7 +368,6 @@ def memory_facts(config: RunConfig, request: Mapping[str, Any]) -> MemoryFacts:
     """The predicted peaks of memory, once `model_facts`, the tokenizer's size and the steps are known."""
     steps, model = read_as(StepFacts, request["steps"]), read_as(ModelFacts, request["model"])
     plan = MemoryPlan(
-        optimizer=config.optimizer,
         loss_chunk_tokens=config.loss_chunk_tokens,
         padded=steps.largest,
         packed=steps.packed,

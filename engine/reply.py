@@ -12,29 +12,29 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.data.encoding import cut, encode
 from engine.models import loading
-from engine.models.loss import find_head
-from engine.models.network import network_of, packs
-from engine.models.seq2seq.described import positions
+from engine.models.network import packs
+from engine.models.on_device import on_device
+from engine.models.registry import family_of
 from engine.process.heartbeat import end_with
 
 LONGEST_PROMPT = 512
+CPU = torch.device("cpu")
 
 
 def replies(folder: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     """Greedy replies of the model in `folder`; raises InputError."""
-    config = RunConfig(pretrained_model=folder, tokenizer=folder)
+    config = RunConfig(pretrained_model=folder, tokenizer=folder, mixed_precision="fp32")
     if not Path(folder).is_dir():
         raise InputError("reply_missing", path=folder)
     for number, prompt in enumerate(prompts, 1):
         if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
             raise InputError("prompt_not_text", number=number)
     tokenizer = loading.load_tokenizer_of(config)
-    net = loading.load_model(config, tokenizer, packed=packs(torch.device("cpu")))
+    net = loading.load_model(config, tokenizer, packed=packs(CPU))
     net.eval()
-    longest = min(LONGEST_PROMPT, positions(net).get("prompt", LONGEST_PROMPT))
+    longest = min(LONGEST_PROMPT, family_of(net).positions(net).get("prompt", LONGEST_PROMPT))
     ids = [torch.tensor(cut(row, longest)) for row in encode(prompts, tokenizer)]
-    network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=False)
-    found = network.replies(ids, max_new_tokens)
+    found = on_device(net, config, CPU).network.replies(ids, max_new_tokens)
     return [str(tokenizer.decode(reply, skip_special_tokens=True)) for reply in found]
 
 

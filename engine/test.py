@@ -9,10 +9,9 @@ from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.data.tokenizer import load_tokenizer
 from engine.models import loading
-from engine.models.loss import find_head
-from engine.models.network import network_of, packs
-from engine.models.precision import choose_precision
-from engine.models.seq2seq.described import positions
+from engine.models.network import packs
+from engine.models.on_device import on_device
+from engine.models.registry import family_of
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
@@ -32,13 +31,11 @@ def score(job: Job) -> Message:
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
     net = loading.load_model(own, tokenizer, packed=packs(job.world.device))
     rows = job.store(source, tokenizer)
-    require_positions(str(source.path), config, rows.longest(), positions(net))
+    require_positions(str(source.path), config, rows.longest(), family_of(net).positions(net))
     wanted = job.references(source, rows)
-    net.to(job.world.device)
-    precision, notice = choose_precision(config.mixed_precision, job.world.device)
-    job.notice(notice)
-    network = network_of(net, find_head(net), config.loss_chunk_tokens, bf16=precision == "bf16")
-    evaluator = Evaluator(network, tokenizer, rows, wanted, job.world, config, job.phase)
+    ready = on_device(net, config, job.world.device)
+    job.notice(ready.fallback)
+    evaluator = Evaluator(ready.network, tokenizer, rows, wanted, job.world, config, job.phase)
     result = evaluator.run()
     emit_score(job, result, epoch=0, step=0)
     emit_ceiling(job, result)

@@ -3,10 +3,10 @@
 What cannot be read is a Message in place of its facts. Rows are numbered from 0 as in their file; -1 stands for none.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from engine.contract.bounds import EXACT, WIDEST, Between, Count, Longest, Name, Positive
+from engine.contract.bounds import EXACT, MOST_ITEMS, WIDEST, Between, Count, Longest, Name, Positive
 from engine.contract.messages import Message
 
 MOST_SHOWN = 1 << 20  # characters and tokens of a row that are shown
@@ -195,6 +195,7 @@ class SpecialTokens:
     pad: TokenId | Name | None = None
     eos: tuple[TokenId | Name, ...] = ()
     decoder_start: TokenId | Name | None = None
+    needed: tuple[Name, ...] = ()  # those of "decoder_start" and "pad" that must be among its embeddings
 
 
 @dataclass(frozen=True)
@@ -211,22 +212,40 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
-    """The model that a run starts from; `parameters` and `trained` count each shared weight once.
+class Sizes:
+    """Parameters, each shared one once, those that learn, and bytes of the optimizer's state for these."""
 
-    Of a new model `rows` is 0: the tokenizer decides how many rows its embeddings have.
+    parameters: Count = 0
+    trained: Count = 0
+    optimizer_bytes: Count = 0
+
+    def plus(self, other: "Sizes", times: int = 1) -> "Sizes":
+        """The sum with `times` the other."""
+        return Sizes(*(mine + times * its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model that a run starts from, by the name that people know it by.
+
+    Of a new model `rows` is 0: the tokenizer decides how many rows its embeddings have, and each adds `per_row`.
     """
 
+    name: Annotated[str, Longest(MOST_ITEMS)]
     family: Name
     rows: Count
-    parameters: Count
-    trained: Count
+    sizes: Sizes
     weights_bytes: Count
+    per_row: Sizes = Sizes()
     special: SpecialTokens | None = None
     positions: Positions = Positions()
     wrapper: Name = ""  # a prefix of the names of all weights that is taken off
     verified: Verified = ""
     settings: dict[str, Any] = field(default_factory=dict)  # of its configuration
+
+    def for_tokens(self, tokens: int) -> "ModelFacts":
+        """The same with as many rows as a tokenizer with `tokens` tokens needs, if it is new."""
+        return self if self.rows else replace(self, rows=tokens, sizes=self.sizes.plus(self.per_row, tokens))
 
 
 # --- a row

@@ -24,10 +24,9 @@ def _special_token_faults(
         likely = facts.named.get(shown, "")
         ids = {"model_id": shown, "tokenizer_id": str(facts.eos), "token": "eos", "likely": likely}
         yield Message.of("special_token_mismatch", model=model, tokenizer=tokenizer, **ids)
-    if special.decoder_start is None:
-        yield Message.of("decoder_start_missing", model=model)
-    for token, number in (("decoder_start", special.decoder_start), ("pad", special.pad)):
+    for token in special.needed:
+        number = special.pad if token == "pad" else special.decoder_start
         if number is None and token == "decoder_start":
-            continue
-        if not isinstance(number, int) or not 0 <= number < rows:
+            yield Message.of("decoder_start_missing", model=model)
+        elif not isinstance(number, int) or not 0 <= number < rows:
             yield Message.of("special_token_bad", model=model, token=token, number=str(number), rows=rows)

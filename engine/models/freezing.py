@@ -1,11 +1,15 @@
 """Which parts of a model learn, and which are frozen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from engine.contract.messages import InputError, Message
+from engine.models.counting import names_in
+
+Parts = Mapping[str, list[nn.Parameter]]  # by the names that `freeze` gives them
 
 
 @dataclass(frozen=True)
@@ -17,22 +21,21 @@ class Frozen:
     notices: tuple[Message, ...]
 
 
-def freeze(model: Any, names: str) -> Frozen:
+def freeze(model: Any, names: str, parts: Parts) -> Frozen:
     """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part.
 
-    `encoder`, `decoder` and `embeddings` are found through the model's own accessors; any other name stands for
-    the parameters whose names begin with it.
+    `parts` are those that its family names; any other name stands for the parameters whose names begin with it.
     """
-    parts = [name for name in (part.strip() for part in names.split(",")) if name]
-    for name in parts:
-        for parameter in _parameters_of(model, name):
+    frozen = names_in(names)
+    for name in frozen:
+        for parameter in parts.get(name) or _parameters_of(model, name):
             parameter.requires_grad_(False)
     everything = list(model.parameters())
     total = sum(p.numel() for p in everything)
     trained = sum(p.numel() for p in everything if p.requires_grad)
     if not trained:
         raise InputError("nothing_trainable", freeze=names)
-    notices = [Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(parts) or "-")]
+    notices = [Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(frozen) or "-")]
     head = model.get_output_embeddings()
     if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:
         notices.append(Message("head_frozen"))
@@ -40,12 +43,6 @@ def freeze(model: Any, names: str) -> Frozen:
 
 
 def _parameters_of(model: Any, name: str) -> list[nn.Parameter]:
-    if name == "embeddings":
-        return list(model.get_input_embeddings().parameters())
-    if name in ("encoder", "decoder"):
-        part = model.get_encoder() if name == "encoder" else model.get_decoder()
-        shared = {id(p) for p in model.get_input_embeddings().parameters()}
-        return [p for p in part.parameters() if id(p) not in shared]
     found = [p for key, p in model.named_parameters() if key.startswith(name)]
     if not found:
         known = ", ".join(dict(model.named_children()))

@@ -58,11 +58,11 @@ class Head:
         raise RuntimeError("the model never called its output head")
 
 
-def find_head(model: Any) -> Head | None:
+def find_head(model: Any, inputs_of: Callable[[Tensor], dict[str, Tensor]]) -> Head | None:
     """The head of `model`, or None if logits are more than one linear map of its input.
 
-    Determined by trial: the logits of a few tokens, computed both ways, must agree. A model without a forward pass of
-    its own declares it (`plain_head`).
+    Determined by trial: the logits of a few tokens, computed both ways, must agree; `inputs_of` makes the arguments of
+    its forward pass of them. A model without a forward pass of its own declares it (`plain_head`).
     """
     module = model.get_output_embeddings()
     if getattr(model, "plain_head", False):
@@ -76,7 +76,7 @@ def find_head(model: Any) -> Head | None:
     try:
         with torch.no_grad():
             ids = torch.arange(4, 10, device=module.weight.device).remainder(module.weight.shape[0])[None]
-            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}
+            inputs = inputs_of(ids)
             whole = model(**inputs, use_cache=False).logits
             ours = functional.linear(head.hidden(model, inputs), head.weight, head.bias)
         return head if torch.allclose(whole, ours, rtol=1e-4, atol=1e-4) else None

@@ -12,7 +12,6 @@ MODELLING = 20_000_000  # of transformers' models
 class MemoryPlan:
     """What a run does; `padded` and `packed` are the micro-batches that may need the most, file sizes are in bytes."""
 
-    optimizer: str
     loss_chunk_tokens: int
     padded: tuple[Batch, ...]
     packed: tuple[Batch, ...]

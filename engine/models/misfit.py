@@ -1,6 +1,6 @@
-"""The error to raise if a model's weights are not those that its configuration asks for."""
+"""Whether a model's weights are those that its configuration asks for, and the error to raise if they are not."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.messages import InputError
@@ -15,13 +15,39 @@ OF_A_FOLDER = (
 )
 
 
+Shapes = Mapping[str, Sequence[int]]
+
+
+def require_fit(
+    path: Path, wanted: Shapes, same: Iterable[Sequence[str]], have: Shapes, settings: Mapping[str, int] | None = None
+) -> None:
+    """Raises InputError if the tensors that a file has, by name, are not those that a model wants.
+
+    Each entry of `same` lists names of one shared tensor, of which one is enough; those after the first need not be in
+    `wanted`. `settings` are those that would fit.
+    """
+    group = {name: names for names in same for name in names}
+    found = {name: tuple(shape) for name, shape in have.items()}
+    for name in have.keys() & group.keys() - wanted.keys():
+        found.setdefault(group[name][0], found[name])
+    missing = {group.get(name, [name])[0] for name in wanted if not {name, *group.get(name, ())} & found.keys()}
+    unexpected = found.keys() - wanted.keys() - group.keys()
+    mismatched = [name for name in found.keys() & wanted.keys() if found[name] != tuple(wanted[name])]
+    if missing or unexpected or mismatched:
+        raise misfit(path, missing, unexpected, mismatched, settings)
+
+
 def misfit(
-    path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str], shape: dict[str, int]
+    path: Path,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    mismatched: Iterable[str],
+    settings: Mapping[str, int] | None = None,
 ) -> InputError:
-    """The error for weights that do not fit the model: how many, the first of each kind, and their shape."""
+    """The error for weights that do not fit: how many, the first of each kind, and the settings that would fit."""
     groups = {"missing": sorted(missing), "unexpected": sorted(unexpected), "mismatched": sorted(mismatched)}
     counts = {f"{name}_count": len(group) for name, group in groups.items()}
     shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
     advice, advice_zh = OF_A_FOLDER if path.is_dir() else OF_A_FILE  # a folder states its shape itself
     texts = {"advice": advice, "advice_zh": advice_zh}
-    return InputError("model_keys", path=str(path), **counts, **shown, **shape, **texts)
+    return InputError("model_keys", path=str(path), **counts, **shown, **(settings or {}), **texts)

@@ -1,4 +1,4 @@
-"""The interface of a model for steps, evaluations and replies, and the choice between its two implementations."""
+"""How a model is computed, for steps, evaluations and replies: the interface; methods with a body are defaults."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from engine.data.token_store import TokenStore
-from engine.models.loss import Head
-from engine.models.t5.packed import PackedT5, supported
 from engine.process.world import World
 
 
@@ -20,25 +18,32 @@ class Network(Protocol):
 
     def begin_step(self) -> None:
         """Must be called before the first loss of each step: weights may have changed, and random numbers restart."""
+        return
 
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
+        return
 
-    def encodings_bytes(self, store: TokenStore, /) -> int | None:
+    def encodings_bytes(self, store: TokenStore, /) -> int | None:  # noqa: ARG002
         """The size on disk of an encoder's output for the rows of a file; None if it cannot be kept."""
+        return None
 
-    def keep_encodings(self, store: TokenStore, base: Path, world: World, /, *, writes: bool) -> bool:
+    def keep_encodings(self, store: TokenStore, base: Path, world: World, /, *, writes: bool) -> bool:  # noqa: ARG002
         """Keeps an encoder's output on disk across epochs; False if that fails; every rank calls it.
 
         `base` is the prefix of the files' names until they are unlinked. Without `writes`, results are the same, but
         nothing is kept.
         """
+        return False
 
     def scoring_budget(self, budget: int) -> int:
         """Tokens, padding included, that `row_losses` takes at once if a micro-batch has `budget` tokens."""
+        return budget
 
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
+        prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
+        return len(lengths) * (prompt + label)
 
     def summed_loss(
         self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None, /
@@ -47,12 +52,15 @@ class Network(Protocol):
 
         `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
+        ...
 
     def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
         """The same for each row separately, without a graph."""
+        ...
 
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids."""
+        ...
 
 
 def packs(device: torch.device) -> bool:
@@ -61,12 +69,3 @@ def packs(device: torch.device) -> bool:
     On devices other than the CPU, a loop over the rows' attention would be many small kernels, and padding is cheap.
     """
     return device.type == "cpu"
-
-
-def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
-    """The network for `model`: packed if it is a T5 and its device packs, else padded, by transformers."""
-    if head is not None and packs(next(model.parameters()).device) and supported(model):
-        return PackedT5(model, torch.bfloat16 if bf16 else torch.float32, chunk)
-    from engine.models.seq2seq.padded import PaddedNetwork  # loads transformers' models, which packed ones avoid
-
-    return PaddedNetwork(model, head, chunk, autocast=bf16)

@@ -20,7 +20,7 @@ AT_LEAST_ONE = {
 RATES = ("dropout", "layerdrop")
 EPSILONS = {"layer_norm_epsilon", "layer_norm_eps", "layernorm_epsilon", "rms_norm_eps"}
 BUCKETS, DISTANCE = "relative_attention_num_buckets", "relative_attention_max_distance"
-T5S_BUCKETS, T5S_DISTANCE = 32, 128  # defaults, if a configuration does not set them
+DEFAULT_BUCKETS, DEFAULT_DISTANCE = 32, 128  # if a configuration does not set them
 
 
 def check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ def _check_buckets(path: Path, settings: Mapping[str, Any]) -> None:
     """Long distances share buckets by the logarithm of distance ÷ half the buckets, which must be above 0."""
     if BUCKETS not in settings and DISTANCE not in settings:
         return
-    buckets, distance = settings.get(BUCKETS, T5S_BUCKETS), settings.get(DISTANCE, T5S_DISTANCE)
+    buckets, distance = settings.get(BUCKETS, DEFAULT_BUCKETS), settings.get(DISTANCE, DEFAULT_DISTANCE)
     if not _is_whole(buckets) or buckets < 4:
         raise _wrong(path, BUCKETS, buckets, "a whole number from 4", "应为不小于 4 的整数")
     if not _is_whole(distance) or distance <= buckets // 2:

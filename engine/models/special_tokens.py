@@ -8,11 +8,15 @@ from engine.contract.bounds import WIDEST
 from engine.contract.facts import LONGEST_NAME, SpecialTokens
 
 
-def special_tokens(value_of: Callable[[str], Any]) -> SpecialTokens:
-    """The tokens of a configuration, whose values `value_of` returns by transformers' names, whatever they are."""
+def special_tokens(value_of: Callable[[str], Any], needed: tuple[str, ...]) -> SpecialTokens:
+    """The tokens of a configuration, whose values `value_of` returns by transformers' names, whatever they are.
+
+    `needed` names those that a model cannot do without.
+    """
     pad, eos, start = (value_of(f"{name}_token_id") for name in ("pad", "eos", "decoder_start"))
     ends = eos[:LONGEST_NAME] if isinstance(eos, list) else [] if eos is None else [eos]
-    return SpecialTokens(_number(pad), tuple(one for end in ends if (one := _number(end)) is not None), _number(start))
+    known = tuple(one for end in ends if (one := _number(end)) is not None)
+    return SpecialTokens(_number(pad), known, _number(start), needed)
 
 
 def _number(value: Any) -> int | str | None:

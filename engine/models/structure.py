@@ -5,17 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.contract.inputs import T5_FAMILIES
 from engine.contract.messages import InputError
 from engine.models.kinds import Kind, error_of
-from engine.models.weightfile import T5_NAMES, Tensors, tensors_of, weight_files, wrapper_of
+from engine.models.weightfile import Tensors, tensors_of, weight_files
 
-# Families of sequence-to-sequence models in transformers.
-SEQ2SEQ = {
-    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "fsmt", "led", "longt5", "m2m_100",
-    "marian", "mbart", "mt5", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t",
-    "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "umt5", "xlm-prophetnet",
-}  # fmt: skip
 FLOATS = {"F64", "F32", "F16", "BF16"}
 QUANTIZED = ("quantization_config", "compression_config")  # in config.json
 CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn|cross_?attention", re.IGNORECASE)
@@ -44,7 +37,7 @@ OTHERS = {
 
 
 def tensors_in(path: Path, settings: Mapping[str, Any]) -> Tensors:
-    """The tensors of a folder's model; raises InputError saying what it is if it is not a text-to-text model."""
+    """The tensors of a folder's model; raises InputError saying what it is if its weights are quantized."""
     try:
         files = weight_files(path)
     except InputError:
@@ -55,22 +48,22 @@ def tensors_in(path: Path, settings: Mapping[str, Any]) -> Tensors:
     for file in files:
         tensors.update(tensors_of(file))
     _require_full_numbers(path, tensors, settings)
-    _require_seq2seq(path, settings, tensors)
     return tensors
 
 
-def _require_seq2seq(path: Path, settings: Mapping[str, Any], tensors: Tensors) -> None:
-    family = settings.get("model_type")
-    known = isinstance(family, str) and family in SEQ2SEQ
-    if _is_t5(tensors) and family not in T5_FAMILIES:
-        raise error_of(path, _t5_by_another_name(settings), model_type="t5")
-    other = _other_than_seq2seq(tensors)
-    if other and not (known and other in ("images", "speech")):  # some families read these in addition to text
+def require_encoder_decoder(path: Path, settings: Mapping[str, Any], tensors: Tensors) -> None:
+    """Raises InputError saying what a model is if its weights are not an encoder and a decoder that reads it.
+
+    Some families read images or speech in addition to text.
+    """
+    if (other := _other_kind(tensors)) not in ("", "images", "speech"):
         raise error_of(path, _named(other, settings))
-    if family in ("t5", "mt5") and not _is_t5(tensors) and not _names(tensors) & T5_NAMES:
-        raise error_of(path, _no_t5(settings))
-    if not known:
-        raise error_of(path, _unknown(settings))
+
+
+def unknown(path: Path, settings: Mapping[str, Any], tensors: Tensors) -> InputError:
+    """The error that says what a model of no known family is."""
+    other = _other_kind(tensors)
+    return error_of(path, _named(other, settings) if other else _unknown(settings))
 
 
 def _require_full_numbers(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> None:
@@ -110,7 +103,7 @@ def _quantized(path: Path, how: str) -> InputError:
 def require_file_of_text(path: Path, tensors: Tensors) -> None:
     """Raises InputError saying what a file of weights is, if it is known not to be a text-to-text model."""
     _require_full_numbers(path, tensors, {})
-    if other := _other_than_seq2seq(tensors):
+    if other := _other_kind(tensors):
         raise error_of(path, _named(other, {}))
 
 
@@ -119,17 +112,7 @@ def _is_packed(name: str, kind: str) -> bool:
     return kind not in FLOATS and "weight" in name.rpartition(".")[2]
 
 
-def _names(tensors: Iterable[str]) -> set[str]:
-    """The names without the prefix that a program wrapping a T5 added to them."""
-    wrapper = wrapper_of(tensors, T5_NAMES)
-    return {name.removeprefix(wrapper) for name in tensors}
-
-
-def _is_t5(tensors: Tensors) -> bool:
-    return _names(tensors) >= T5_NAMES
-
-
-def _other_than_seq2seq(tensors: Iterable[str]) -> str:
+def _other_kind(tensors: Iterable[str]) -> str:
     """Which of `OTHERS` has weights of such names; empty if they have an encoder and a decoder that reads it."""
     names = list(tensors)
 
@@ -145,7 +128,7 @@ def _other_than_seq2seq(tensors: Iterable[str]) -> str:
     return "encoder" if only_encoder else "decoder"
 
 
-def _called(settings: Mapping[str, Any]) -> str:
+def called(settings: Mapping[str, Any]) -> str:
     """The name that a configuration gives its model."""
     architectures = settings.get("architectures")
     first = architectures[0] if isinstance(architectures, list) and architectures else ""
@@ -154,34 +137,14 @@ def _called(settings: Mapping[str, Any]) -> str:
 
 
 def _by_config(settings: Mapping[str, Any]) -> tuple[str, str]:
-    called = _called(settings)
-    return (f" (by its config.json: {called})", f"（其 config.json 称之为 {called}）") if called else ("", "")
+    name = called(settings)
+    return (f" (by its config.json: {name})", f"（其 config.json 称之为 {name}）") if name else ("", "")
 
 
 def _named(other: str, settings: Mapping[str, Any]) -> Kind:
     what, what_zh, fix, fix_zh = OTHERS[other]
     by, by_zh = _by_config(settings)
     return Kind(what + by, what_zh + by_zh, fix, fix_zh)
-
-
-def _t5_by_another_name(settings: Mapping[str, Any]) -> Kind:
-    called = _called(settings) or "-"
-    return Kind(
-        f"a T5 by the names of its weights, and its config.json calls it something else ({called})",
-        f"T5 模型（从权重名称看），但其 config.json 另有所指（{called}）",
-        'Set "model_type": "t5" in its config.json; code that comes with a model is never run.',
-        '请在其 config.json 中设置 "model_type": "t5"；模型自带的代码从不执行。',
-    )
-
-
-def _no_t5(settings: Mapping[str, Any]) -> Kind:
-    called = _called(settings)
-    return Kind(
-        f"not a T5 by the names of its weights, though its config.json says so ({called})",
-        f"权重名称不属于 T5 的模型，但其 config.json 称之为 {called}",
-        "Put the config.json next to the weights that was saved with them, or name another model.",
-        "请放回与这些权重一同保存的 config.json，或换用其他模型。",
-    )
 
 
 def _unknown(settings: Mapping[str, Any]) -> Kind:

@@ -33,11 +33,6 @@ _STORAGES = {
 }  # fmt: skip
 LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-# In every T5; they identify a T5 among other families, and the prefix that a program put before its names.
-T5_NAMES = {
-    "shared.weight", "encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight",
-    "encoder.block.0.layer.0.SelfAttention.q.weight", "decoder.block.0.layer.1.EncDecAttention.q.weight",
-}  # fmt: skip
 GIT_LFS = b"version https://git-lfs"
 # The keys under which programs that save more than weights keep them, the most likely first.
 NESTS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")

@@ -31,6 +31,7 @@ from engine.contract.messages import Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data.tokenizer import save_tokenizer
+from engine.models.counting import state_bytes
 from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.models.loading import model_config_json
 from engine.training import optim, tensorfile
@@ -235,7 +236,7 @@ def bytes_needed(model: Any, optimizer: str) -> int:
     """An upper bound on the bytes of the first checkpoint and the best model together."""
     trained = _bytes_of(trained_parameters(model).values())
     frozen = _bytes_of(frozen_tensors(model).values())
-    state = 2 * trained if optimizer == "adamw" else trained // 16
+    state = sum(state_bytes(optimizer, parameter.shape) for parameter in trained_parameters(model).values())
     return 2 * (trained + frozen) + state + 2 * SLACK
 
 

@@ -20,10 +20,9 @@ from engine.data.token_store import TokenStore
 from engine.data.tokenizer import require_own_vocabulary
 from engine.models import freezing, loading
 from engine.models.finite import require_numbers
-from engine.models.loss import find_head
-from engine.models.network import Network, network_of, packs
-from engine.models.precision import choose_precision
-from engine.models.seq2seq.described import positions
+from engine.models.network import Network, packs
+from engine.models.on_device import on_device
+from engine.models.registry import family_of
 from engine.models.weightfile import weight_files
 from engine.process.job import Job
 from engine.training import checkpoint, resume
@@ -93,21 +92,20 @@ def prepare(job: Job) -> Prepared:
         world.together(lambda: _require_numbers(config), chosen=world.is_main)
         if not config.pretrained_model:
             job.notice(Message.of("model_new", seed=config.seed))
-    frozen = freezing.freeze(net, config.freeze)
+    family = family_of(net)
+    frozen = freezing.freeze(net, config.freeze, family.parts(net))
     loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest after it is written
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     references = job.references(sources[1], validation_rows)
-    places = positions(net)
+    places = family.positions(net)
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
         require_positions(str(source.path), config, rows.longest(), places)
     job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
-    net.to(world.device)
-    head = find_head(net)
-    if head is None:
-        job.warn(Message.of("head_not_separable", model=type(net).__name__))
-    precision, notice = choose_precision(config.mixed_precision, world.device)
-    for message in (*frozen.notices, notice):
+    ready = on_device(net, config, world.device)
+    if ready.head_missing is not None:
+        job.warn(ready.head_missing)
+    for message in (*frozen.notices, ready.fallback):
         job.notice(message)
     batch = config.effective_batch(world.size)
     per_epoch = batching.steps_per_epoch(len(train_rows), batch)
@@ -120,15 +118,14 @@ def prepare(job: Job) -> Prepared:
             effective_batch=batch,
             parameters=frozen.parameters,
             parameters_trained=frozen.trained,
-            precision=precision,
+            precision=ready.precision,
             micro_batch_tokens=config.micro_batch_tokens,
         )
     )
-    network = network_of(net, head, config.loss_chunk_tokens, bf16=precision == "bf16")
     return Prepared(
         tokenizer,
         net,
-        network,
+        ready.network,
         train_rows,
         validation_rows,
         references,

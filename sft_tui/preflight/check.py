@@ -222,7 +222,7 @@ def _of_memory(
 def _of_disk(request: CheckRequest, known: Model, facts: DataFacts) -> Iterator[Finding]:
     store = disk.Store.of(facts)
     total = facts.steps.total if facts.steps else 0
-    need = disk.writes(request.config, known.parameters, known.trained, total, store)
+    need = disk.writes(request.config, known.sizes, total, store)
     return disk.findings(request.config, need, request.logs, store)
 
 

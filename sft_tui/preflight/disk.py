@@ -10,7 +10,7 @@ from typing import Self
 from engine.contract import exports
 from engine.contract.config import RunConfig
 from engine.contract.durable import free_bytes
-from engine.contract.facts import DataFacts
+from engine.contract.facts import DataFacts, Sizes
 from engine.contract.files import broken_link, why_unwritable
 from engine.contract.outputdir import OutputDir
 from engine.contract.texts import Lang
@@ -22,7 +22,6 @@ from sft_tui.text import size
 EVENT_BYTES = 1024  # of the log per step, including readings of the machine
 LOG_BYTES = 4 << 20  # of the log in addition
 SLACK = 16 << 20  # in a checkpoint and the best model: headers, tokenizer, configuration
-ADAMW_STATE, ADAFACTOR_STATE = 2.0, 1 / 16  # bytes per byte of trained weights
 
 
 @dataclass(frozen=True)
@@ -73,18 +72,17 @@ FOLDERS = Group[Blocked]("Disk and folders")
 OUTPUT = Group[Output]("Disk and folders", "output_dir")
 
 
-def writes(config: RunConfig, parameters: int, trained: int, steps: int, store: Store) -> dict[str, int]:
+def writes(config: RunConfig, sizes: Sizes, steps: int, store: Store) -> dict[str, int]:
     """The most bytes that the run holds at one time, by kind.
 
     One checkpoint more than are kept, and one more for the best score: a new one is written before the old one is
     deleted. The same holds for the best model. All weights are stored in fp32.
     """
-    state = ADAMW_STATE if config.optimizer == "adamw" else ADAFACTOR_STATE
-    checkpoint = int(4 * trained * (1 + state)) + SLACK
+    checkpoint = 4 * sizes.trained + sizes.optimizer_bytes + SLACK
     kept = min(config.keep_latest_n_ckp + 2, max(1, -(-steps // config.save_steps) + config.epochs) + 1)
     return {
-        "checkpoints": kept * checkpoint + 4 * (parameters - trained),
-        "best": (4 if config.export_state_dict else 2) * (4 * parameters + SLACK),
+        "checkpoints": kept * checkpoint + 4 * (sizes.parameters - sizes.trained),
+        "best": (4 if config.export_state_dict else 2) * (4 * sizes.parameters + SLACK),
         "log": LOG_BYTES + EVENT_BYTES * steps,
         "token store": store.to_write,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.contract import vocabulary
 from engine.contract.config import RunConfig
-from engine.contract.facts import DataFacts, ModelFacts, TokenizerFacts
+from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
 from sft_tui.preflight import missing
@@ -34,26 +34,10 @@ class Model:
     tokenizer: TokenizerFacts | None
 
     @property
-    def name(self) -> str:
-        """Its path."""
-        return self.config.pretrained_model or "new T5"
-
-    @property
-    def embeddings(self) -> int:
-        """Parameters of a new model's embeddings."""
-        if self.facts.rows or self.tokenizer is None:
-            return 0
-        return self.tokenizer.tokens * int(self.facts.settings["d_model"])
-
-    @property
-    def parameters(self) -> int:
-        """All parameters."""
-        return self.facts.parameters + self.embeddings
-
-    @property
-    def trained(self) -> int:
-        """The parameters that learn."""
-        return self.facts.trained + self.embeddings
+    def sizes(self) -> Sizes:
+        """Its parameters, and what the optimizer keeps for them."""
+        facts = self.facts if self.tokenizer is None else self.facts.for_tokens(self.tokenizer.tokens)
+        return facts.sizes
 
 
 @dataclass(frozen=True)
@@ -79,7 +63,7 @@ def findings(model: Model) -> Iterator[Finding]:
         yield of_message(tokenizer.differs, "tokenizer")
     else:
         own = tokenizer_folder(model.config)
-        for fault in vocabulary.faults(model.name, facts.rows, facts.special, own, tokenizer):
+        for fault in vocabulary.faults(model.facts.name, facts.rows, facts.special, own, tokenizer):
             yield of_message(fault, "tokenizer")
 
 
@@ -199,8 +183,8 @@ MODEL.error("nothing_trainable", "Nothing is left to train.", subject="freeze", 
 @MODEL.check("model", "ok")
 def _model(model: Model) -> Iterator[Seen]:
     """Its family and its parameters."""
-    shown = {"path": model.name, "family": model.facts.family, "frozen": model.config.freeze or "-"}
-    counts = {"trained": f"{model.trained:,}", "total": f"{model.parameters:,}"}
+    shown = {"path": model.facts.name, "family": model.facts.family, "frozen": model.config.freeze or "-"}
+    counts = {"trained": f"{model.sizes.trained:,}", "total": f"{model.sizes.parameters:,}"}
     wrapper = model.facts.wrapper
     wrapped = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
     texts = dict(zip(("wrapped", "wrapped_zh"), wrapped, strict=True))

@@ -24,8 +24,8 @@ from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
-from engine.models.loss import find_head
-from engine.models.network import network_of
+from engine.models.on_device import find_head, network_of
+from engine.models.registry import parts_of
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
@@ -65,7 +65,7 @@ def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
 def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     """Of one step over the first rows of the training file."""
     _, net, store = prepared(config, "train_file")
-    freezing.freeze(net, config.freeze)
+    freezing.freeze(net, config.freeze, parts_of(net))
     freezing.set_training_mode(net)
     learning = freezing.trained_parameters(net)
     budget, chunk, norm = config.micro_batch_tokens, config.loss_chunk_tokens, config.max_grad_norm

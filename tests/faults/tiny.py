@@ -15,6 +15,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing
+from engine.models.registry import parts_of
 from engine.training import checkpoint, optim
 from engine.training.checkpoint import CheckpointWriter, Saved
 
@@ -46,7 +47,7 @@ def load(model_folder: Path, tokenizer_folder: Path) -> Tiny:
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     net = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
-    freezing.freeze(net, "encoder,embeddings")
+    freezing.freeze(net, "encoder,embeddings", parts_of(net))
     optimizer = optim.make_optimizer(preset("sft-small").config, freezing.trained_parameters(net).values())
     ids = torch.tensor([[5, 6, 7, 1]])
     net(input_ids=ids, labels=ids).loss.backward()

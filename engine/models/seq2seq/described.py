@@ -13,34 +13,50 @@ import transformers
 from torch import nn
 from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
 
-from engine.contract.facts import ModelFacts, Positions
+from engine.contract.config import RunConfig
+from engine.contract.facts import ModelFacts, Positions, Sizes
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
-from engine.models.freezing import freeze
+from engine.models.counting import state_bytes
+from engine.models.freezing import freeze, trained_parameters
+from engine.models.model_folder import ModelFolder, plain
 from engine.models.seq2seq.from_transformers import loaded
+from engine.models.seq2seq.note import NEEDED
 from engine.models.special_tokens import special_tokens
-from engine.models.weightfile import Tensors, weight_files, wrapper_of
+from engine.models.weightfile import wrapper_of
 
 POSITIONS = ("embed_positions", "position_embeddings", "wpe")  # names that families give to a table of positions
 
 
-def describe(path: Path, parts: str, tensors: Tensors) -> ModelFacts:
-    """Parameters, special tokens and positions of a folder's model whose files hold `tensors`; raises InputError."""
+def describe(folder: ModelFolder, config: RunConfig) -> ModelFacts:
+    """Parameters, special tokens and positions of a folder's model; raises InputError."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    wrapper = wrapper_in(path, tensors)
-    net = loaded(path, wrapper, device_map="meta")
-    counted = freeze(net, parts)
+    wrapper = wrapper_in(folder.path, folder.tensors)
+    net = loaded(folder.path, wrapper, device_map="meta")
+    counted = freeze(net, config.freeze, parts(net))
+    shapes = [parameter.shape for parameter in trained_parameters(net).values()]
+    state = sum(state_bytes(config.optimizer, shape) for shape in shapes)
     return ModelFacts(
-        family=str(net.config.model_type),
-        weights_bytes=sum(file.stat().st_size for file in weight_files(path)),
-        special=special_tokens(lambda name: getattr(net.config, name, None)),
+        name=str(folder.path),
+        family=str(folder.settings["model_type"]),
+        weights_bytes=folder.size,
+        special=special_tokens(lambda name: getattr(net.config, name, None), NEEDED),
         rows=net.get_input_embeddings().weight.shape[0],
-        parameters=counted.parameters,
-        trained=counted.trained,
+        sizes=Sizes(counted.parameters, counted.trained, state),
         positions=Positions(**positions(net)),
         wrapper=wrapper,
+        settings=plain(folder.settings),
     )
+
+
+def parts(net: Any) -> dict[str, list[nn.Parameter]]:
+    """The embeddings, and encoder and decoder without them, by the model's own accessors."""
+    embeddings = list(net.get_input_embeddings().parameters())
+    shared = {id(parameter) for parameter in embeddings}
+    stacks = {"encoder": net.get_encoder(), "decoder": net.get_decoder()}
+    own = {name: [p for p in stack.parameters() if id(p) not in shared] for name, stack in stacks.items()}
+    return {"embeddings": embeddings, **own}
 
 
 def wrapper_in(path: Path, names: Mapping[str, Any]) -> str:

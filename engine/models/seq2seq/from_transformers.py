@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers import (
 )
 
 from engine.contract.untrusted import reading_untrusted
-from engine.models.misfit import misfit
+from engine.models.misfit import misfit, require_fit
 
 
 def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
@@ -30,7 +29,9 @@ def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
             **renamed,
             **more,
         )
-    _check_keys(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    missing, unexpected, mismatched = info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"]
+    if missing or unexpected or mismatched:
+        raise misfit(path, missing, unexpected, [key[0] if isinstance(key, tuple) else key for key in mismatched])
     return model
 
 
@@ -45,16 +46,8 @@ def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> 
     """Compares names and shapes with those of an empty model; names of one shared weight are equivalent."""
     with reading_untrusted("model_bad", path), torch.device("meta"):
         wanted = kind(parsed).state_dict(keep_vars=True)
-    groups: dict[int, set[str]] = {}
-    for name, tensor in wanted.items():
-        groups.setdefault(id(tensor), set()).add(name)
-    missing = [min(names) for names in groups.values() if not names & state.keys()]
-    unexpected = [name for name in state if name not in wanted]
-    mismatched = [name for name in state if name in wanted and state[name].shape != wanted[name].shape]
-    _check_keys(path, missing, unexpected, mismatched)
-
-
-def _check_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
-    groups = (list(missing), list(unexpected), [str(m[0] if isinstance(m, tuple) else m) for m in mismatched])
-    if any(groups):
-        raise misfit(path, *groups, {})
+    groups: dict[int, list[str]] = {}
+    for name in sorted(wanted):
+        groups.setdefault(id(wanted[name]), []).append(name)
+    shapes, found = ({name: tensor.shape for name, tensor in some.items()} for some in (wanted, state))
+    require_fit(path, shapes, groups.values(), found)

@@ -1,7 +1,6 @@
 """Any sequence-to-sequence model of transformers, run unchanged on rows padded to the longest of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,42 +8,18 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from engine.cpu.kernels import kernels_for
-from engine.data.token_store import TokenStore
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
-from engine.process.world import World
+from engine.models.network import Network
 
 IGNORED = -100  # label of padding
 
 
-class PaddedNetwork:
+class PaddedNetwork(Network):
     """A model that trains and is scored on padded rows, under autocast to bf16 if `autocast` is set."""
 
     def __init__(self, model: Any, head: Head | None, chunk: int, *, autocast: bool) -> None:
         self.model, self._head, self._chunk, self._autocast = model, head, chunk, autocast
         self._device = next(model.parameters()).device
-
-    def begin_step(self) -> None:
-        """Does nothing: nothing is kept from one step to the next."""
-
-    def drop_frozen_fp32(self) -> None:
-        """Does nothing: autocast reads each weight from fp32."""
-
-    def encodings_bytes(self, _store: TokenStore) -> int | None:
-        """Returns None: the model always runs its encoder itself."""
-        return None
-
-    def keep_encodings(self, _store: TokenStore, _base: Path, _world: World, *, writes: bool) -> bool:  # noqa: ARG002
-        """Returns False: no encodings are kept."""
-        return False
-
-    def scoring_budget(self, budget: int) -> int:
-        """The size of a micro-batch."""
-        return budget
-
-    def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
-        """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
-        prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
-        return len(lengths) * (prompt + label)
 
     def summed_loss(
         self, prompts: Sequence[Tensor], labels: Sequence[Tensor], _samples: Sequence[int] | None = None

@@ -6,12 +6,15 @@ attention score follows from the layers; the factors were fitted to runs of 11 M
 """
 
 from dataclasses import dataclass
+from typing import Self
 
-from engine.contract.facts import Batch, ModelFacts
+from engine.contract.facts import Batch, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
+from engine.models.counting import FLOAT, names_in
 from engine.models.memory import MODELLING, RUNTIME, MemoryPlan
+from engine.models.t5.shape import gated, layers, tied
 
-FLOAT, HALF = 4, 2  # bytes; trained weights, their gradients and the optimizer's state are always fp32
+HALF = 2  # bytes
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
 # On the CPU, where a T5 is packed, layers keep what their backward pass needs in the dtype of the matrix products:
@@ -36,7 +39,7 @@ CACHE = 1.3  # of the key-value cache, which grows by copying
 
 @dataclass(frozen=True)
 class T5Shape:
-    """The shape of a T5; `parameters` and `trained` count each shared weight once."""
+    """The shape of a T5, and what of it learns."""
 
     vocabulary: int
     d_model: int
@@ -47,61 +50,56 @@ class T5Shape:
     decoder_layers: int
     gated: bool
     tied: bool
-    parameters: int
-    trained: int
+    sizes: Sizes
     encoder_frozen: bool
-    decoder_frozen: bool
     embeddings_frozen: bool
+
+    @classmethod
+    def of(cls, facts: ModelFacts, freeze: str) -> Self:
+        """The shape of the T5 that `facts` describe."""
+        settings, frozen = facts.settings, names_in(freeze)
+        return cls(
+            vocabulary=facts.rows,
+            d_model=int(settings["d_model"]),
+            d_kv=int(settings["d_kv"]),
+            d_ff=int(settings["d_ff"]),
+            heads=int(settings["num_heads"]),
+            encoder_layers=layers(settings, "encoder"),
+            decoder_layers=layers(settings, "decoder"),
+            gated=gated(settings),
+            tied=tied(settings),
+            sizes=facts.sizes,
+            encoder_frozen="encoder" in frozen,
+            embeddings_frozen="embeddings" in frozen,
+        )
 
 
 def predicted(facts: ModelFacts, freeze: str, plan: MemoryPlan) -> MemoryFacts:
-    """The peaks of a run with the T5 that `facts` describe, of a new one with its embeddings counted."""
-    shape = shape_of(facts, freeze)
+    """The peaks of a run with the T5 that `facts` describe, the rows of its embeddings included."""
+    shape = T5Shape.of(facts, freeze)
     if plan.on_gpu:
         device, host = predict_on_gpu(shape, plan)
         return MemoryFacts(host, device)
     return MemoryFacts(predict(shape, plan))
 
 
-def shape_of(facts: ModelFacts, freeze: str) -> T5Shape:
-    """The shape of the T5 that `facts` describe."""
-    settings, parts = facts.settings, [part.strip() for part in freeze.split(",")]
-    return T5Shape(
-        vocabulary=facts.rows,
-        d_model=int(settings["d_model"]),
-        d_kv=int(settings["d_kv"]),
-        d_ff=int(settings["d_ff"]),
-        heads=int(settings["num_heads"]),
-        encoder_layers=int(settings["num_layers"]),
-        decoder_layers=int(settings.get("num_decoder_layers") or settings["num_layers"]),
-        gated="gated" in str(settings.get("feed_forward_proj", "")),
-        tied=bool(settings.get("tie_word_embeddings", True)),
-        parameters=facts.parameters,
-        trained=facts.trained,
-        encoder_frozen="encoder" in parts,
-        decoder_frozen="decoder" in parts,
-        embeddings_frozen="embeddings" in parts,
-    )
-
-
 def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The peak of one rank over loading, training and generating, if everything is computed on the CPU."""
     kind = HALF if plan.bf16 else FLOAT
-    learning, gradients = FLOAT * shape.trained, FLOAT * shape.trained
-    weights = learning + kind * (shape.parameters - shape.trained)
-    casts = kind * shape.trained if plan.bf16 else 0
-    state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
+    learning, gradients = FLOAT * shape.sizes.trained, FLOAT * shape.sizes.trained
+    weights = learning + kind * (shape.sizes.parameters - shape.sizes.trained)
+    casts = kind * shape.sizes.trained if plan.bf16 else 0
     runtime = RUNTIME if shape.tied and plan.model_file_bytes else RUNTIME + MODELLING
     # A model's file is mapped until its weights are copied; a new model is in memory before it is written down.
-    loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.parameters}
+    loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes or FLOAT * shape.sizes.parameters}
     temporaries = int(TEMPORARIES * FLOAT * largest_trained(shape))
     kept = max([packed(shape, plan, batch) for batch in plan.packed], default=0)
-    held = {"runtime": runtime, "weights": weights + casts, "optimizer": state}
+    held = {"runtime": runtime, "weights": weights + casts, "optimizer": shape.sizes.optimizer_bytes}
     head = kind * shape.vocabulary * shape.d_model
     prepacked = head if shape.embeddings_frozen and head <= PREPACKED else 0
     training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + prepacked}
     # For generating, trained weights and the head also have prepacked copies.
-    weights += casts + kind * shape.trained + head
+    weights += casts + kind * shape.sizes.trained + head
     generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
     return MemoryPrediction.largest({"training": training, "generating": generating, "loading": loading})
 
@@ -127,8 +125,8 @@ def packed(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
 
 def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The same if everything is padded, under autocast."""
-    weights, gradients = FLOAT * shape.parameters, FLOAT * shape.trained
-    state = 2 * gradients if plan.optimizer == "adamw" else gradients // 256
+    weights, gradients = FLOAT * shape.sizes.parameters, FLOAT * shape.sizes.trained
+    state = shape.sizes.optimizer_bytes
     kept = max([activations(shape, plan, batch) for batch in plan.padded], default=0)
     training = {
         "weights": weights,
@@ -136,7 +134,11 @@ def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
         "optimizer": state,
         "activations": max(kept, int(TEMPORARIES * FLOAT * largest_trained(shape))),
     }
-    generating = {"weights": weights, "optimizer": state, "cache": cache(shape, plan.generation, FLOAT)}
+    generating = {
+        "weights": weights,
+        "optimizer": state,
+        "cache": cache(shape, plan.generation, FLOAT),
+    }
     return MemoryPrediction.largest({"training": training, "generating": generating})
 
 
@@ -148,7 +150,7 @@ def predict_on_gpu(shape: T5Shape, plan: MemoryPlan) -> tuple[MemoryPrediction, 
     device = predict_padded(shape, plan)
     host = {
         "runtime": RUNTIME + MODELLING + CUDA_HOST,
-        "weights": FLOAT * shape.parameters,
+        "weights": FLOAT * shape.sizes.parameters,
         "file": plan.model_file_bytes,
     }
     return MemoryPrediction({"context": CUDA_CONTEXT, **device.items}, device.phase), MemoryPrediction(host, "loading")

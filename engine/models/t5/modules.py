@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from engine.models.t5 import shape
 from engine.models.t5.layers import ACTIVATIONS
 
-CLASSES = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}  # by model type
-_SHARED = "shared.weight"
-_ALIASES = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+CLASSES = dict(zip(shape.MODEL_TYPES, ("T5ForConditionalGeneration", "MT5ForConditionalGeneration"), strict=True))
 
 
 def is_known(config: Any) -> bool:
@@ -36,18 +35,19 @@ class T5Modules(nn.Module):
         self.config, self.generation_config = config, generation_config
         self.architecture = CLASSES[config.model_type]
         weights = dict(state)
-        shared = weights.get(_SHARED)
-        for name in _ALIASES & weights.keys():
+        shared = weights.get(shape.SHARED)
+        for name in {*shape.EMBEDDED, shape.HEAD} & weights.keys():
             if shared is None or not _same(weights.pop(name), shared):
-                raise ValueError(f"{name} is not {_SHARED}")
+                raise ValueError(f"{name} is not {shape.SHARED}")
+        wanted = shape.tensors_of({**config.to_dict(), "tie_word_embeddings": True})
 
-        def take(name: str, *shape: int) -> _Weight:
-            tensor = weights.pop(f"{name}.weight", None)
-            if tensor is None or tensor.shape != shape or not tensor.is_floating_point():
+        def take(name: str) -> _Weight:
+            tensor, described = weights.pop(f"{name}.weight", None), wanted[f"{name}.weight"]
+            if tensor is None or tensor.shape != described.shape or not tensor.is_floating_point():
                 raise ValueError(f"{name}.weight is missing or of another shape")
             return _Weight(tensor)
 
-        self.shared = take("shared", config.vocab_size, config.d_model)
+        self.shared = take("shared")
         self.encoder = _StackModules(config, self.shared, take, "encoder", config.num_layers)
         self.decoder = _StackModules(config, self.shared, take, "decoder", config.num_decoder_layers)
         self.lm_head = _Weight(self.shared.weight)
@@ -86,7 +86,7 @@ class _Weight(nn.Module):
         self.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight.to(torch.float32))
 
 
-Take = Callable[..., _Weight]  # returns the weight for a name and a shape
+Take = Callable[[str], _Weight]  # returns the weight of a name
 
 
 class _StackModules(nn.Module):
@@ -135,8 +135,8 @@ class _FeedForwardModules(nn.Module):
     def __init__(self, config: Any, take: Take, name: str) -> None:
         super().__init__()
         for part in ("wi_0", "wi_1") if config.is_gated_act else ("wi",):
-            self.add_module(part, take(f"{name}.{part}", config.d_ff, config.d_model))
-        self.wo = take(f"{name}.wo", config.d_model, config.d_ff)
+            self.add_module(part, take(f"{name}.{part}"))
+        self.wo = take(f"{name}.wo")
         self.dropout = nn.Dropout(config.dropout_rate)
 
 
@@ -145,12 +145,10 @@ class _Attention(nn.Module):
         super().__init__()
         self.dropout, self._both_ways = config.dropout_rate, not is_decoder
         self._buckets, self._furthest = config.relative_attention_num_buckets, config.relative_attention_max_distance
-        inner = config.num_heads * config.d_kv
-        for part in ("q", "k", "v"):
-            self.add_module(part, take(f"{name}.{part}", inner, config.d_model))
-        self.o = take(f"{name}.o", config.d_model, inner)
+        for part in ("q", "k", "v", "o"):
+            self.add_module(part, take(f"{name}.{part}"))
         if bias:
-            self.relative_attention_bias = take(f"{name}.relative_attention_bias", self._buckets, config.num_heads)
+            self.relative_attention_bias = take(f"{name}.relative_attention_bias")
 
     def compute_bias(self, queries: int, keys: int) -> Tensor:
         """Bias of attention scores by relative position, (1, heads, queries, keys).
@@ -172,6 +170,6 @@ class _Attention(nn.Module):
 
 
 def _norm(config: Any, take: Take, name: str) -> _Weight:
-    norm = take(name, config.d_model)
+    norm = take(name)
     norm.variance_epsilon = config.layer_norm_epsilon
     return norm

@@ -19,6 +19,7 @@ from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.weight_casts import Values
 from engine.data.token_store import TokenStore
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
+from engine.models.network import Network, packs
 from engine.models.t5 import layers
 from engine.models.t5.decoding import Decoding, greedy
 from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
@@ -30,12 +31,15 @@ from engine.process.world import World
 SCORED = 2048  # tokens, beyond which products do not get faster
 
 
-def supported(model: Any) -> bool:
-    """Whether `PackedT5` can compute a model."""
-    return is_known(model.config) and model.get_output_embeddings().bias is None
+def packed_network(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> "PackedT5 | None":
+    """The packed network of a T5; None if `PackedT5` cannot compute it, or not on its device."""
+    plain = is_known(model.config) and model.get_output_embeddings().bias is None
+    if head is None or not plain or not packs(next(model.parameters()).device):
+        return None
+    return PackedT5(model, torch.bfloat16 if bf16 else torch.float32, chunk)
 
 
-class PackedT5:
+class PackedT5(Network):
     """A T5 that trains and is scored without padding; `kind` is the dtype of the matrix products."""
 
     def __init__(self, model: Any, kind: torch.dtype, chunk: int) -> None:

@@ -16,6 +16,7 @@ from engine.contract.facts import (
     PieceFacts,
     Positions,
     RowFacts,
+    Sizes,
     SomeRows,
     SpecialTokens,
     StepFacts,
@@ -32,7 +33,18 @@ EVERY = [
     DataFacts(),
     DataFacts(TOKENIZER, file_facts(), FileFacts(3, {"prompt_null": 1}, 2), SomeRows(1, 0), STEPS),
     DataFacts(ERROR, ERROR, ERROR),
-    ModelFacts("bart", 40, 900, 100, 4000, SpecialTokens(None, (1, "[2]"), -3), Positions(512), "module.", "sha256"),
+    ModelFacts(
+        "a/bart",
+        "bart",
+        40,
+        Sizes(900, 100, 1800),
+        4000,
+        Sizes(3, 2, 1),
+        SpecialTokens(None, (1, "[2]"), -3, ("pad",)),
+        Positions(512),
+        "module.",
+        "sha256",
+    ),
     ROW,
 ]
 
@@ -60,7 +72,8 @@ def test_a_long_row_arrives_up_to_what_is_shown() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"parameters": 10**30},
+        {"sizes": {"parameters": 10**30}},
+        {"per_row": {"trained": -1}},
         {"rows": -1},
         {"verified": "md5"},
         {"special": {"eos": [[1]]}},
@@ -74,6 +87,12 @@ def test_a_long_row_arrives_up_to_what_is_shown() -> None:
 def test_facts_on_a_model_beyond_their_bounds_do_not_arrive(change: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError)):
         read_as(ModelFacts, {**sent(EVERY[3]), **change})
+
+
+def test_only_a_new_model_grows_with_its_tokenizer() -> None:
+    new = ModelFacts("new", "t5", 0, Sizes(900, 100, 50), 0, Sizes(16, 0, 4))
+    assert new.for_tokens(10) == replace(new, rows=10, sizes=Sizes(1060, 100, 90))
+    assert replace(new, rows=40).for_tokens(10) == replace(new, rows=40)
 
 
 def test_a_message_takes_the_place_of_facts_and_only_there() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from engine.models import freezing
+from engine.models.registry import parts_of
 from engine.models.t5.packed import PackedT5
 
 # The width of all heads is not that of the model, and positions are alike from 12 tokens on.
@@ -54,7 +55,7 @@ def small_t5(family: str = "t5", *, untied: bool = False, seed: int = 0, **setti
 
 def frozen(net: Any, parts: str) -> Any:
     """The model with these parts frozen and their dropout off, as a run prepares it."""
-    freezing.freeze(net, parts)
+    freezing.freeze(net, parts, parts_of(net))
     freezing.set_training_mode(net)
     return net
 

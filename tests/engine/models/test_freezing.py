@@ -7,6 +7,7 @@ from torch import nn
 
 from engine.contract.messages import InputError
 from engine.models import freezing
+from engine.models.registry import parts_of
 from tests.engine.models.conftest import Load
 
 
@@ -37,7 +38,7 @@ def names_beginning(net: nn.Module, *beginnings: str) -> set[str]:
 )
 def test_the_parts_named_do_not_learn(load: Load, tiny_t5: Path, names: str, frozen: tuple[str, ...]) -> None:
     net = load(tiny_t5)
-    result = freezing.freeze(net, names)
+    result = freezing.freeze(net, names, parts_of(net))
     assert frozen_names(net) == (names_beginning(net, *frozen) if frozen else set())
     assert result.parameters == sum(parameter.numel() for parameter in net.parameters())
     assert result.trained == sum(parameter.numel() for parameter in freezing.trained_parameters(net).values())
@@ -45,21 +46,21 @@ def test_the_parts_named_do_not_learn(load: Load, tiny_t5: Path, names: str, fro
 
 def test_the_parts_of_bart_have_the_same_names(load: Load, tiny_bart: Path) -> None:
     net = load(tiny_bart)
-    freezing.freeze(net, "encoder,embeddings")
+    freezing.freeze(net, "encoder,embeddings", parts_of(net))
     assert frozen_names(net) == names_beginning(net, "model.encoder.", "model.shared.")
 
 
 def test_a_part_that_does_not_exist_is_refused(load: Load, tiny_t5: Path) -> None:
-    message = refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,attention")).message
+    net = load(tiny_t5)
+    message = refusal(lambda: freezing.freeze(net, "encoder,attention", parts_of(net))).message
     assert (message.code, message.args["name"]) == ("freeze_unknown", "attention")
     assert message.args["known"] == "shared, encoder, decoder, lm_head"
 
 
 def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
-    assert (
-        refusal(lambda: freezing.freeze(load(tiny_t5), "encoder,decoder,embeddings")).message.code
-        == "nothing_trainable"
-    )
+    net = load(tiny_t5)
+    refused = refusal(lambda: freezing.freeze(net, "encoder,decoder,embeddings", parts_of(net)))
+    assert refused.message.code == "nothing_trainable"
 
 
 @pytest.mark.parametrize(
@@ -75,14 +76,15 @@ def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
 def test_freezing_a_shared_head_is_reported(
     load: Load, name: str, names: str, told: bool, request: pytest.FixtureRequest
 ) -> None:
-    notices = freezing.freeze(load(request.getfixturevalue(name)), names).notices
+    net = load(request.getfixturevalue(name))
+    notices = freezing.freeze(net, names, parts_of(net)).notices
     assert [notice.code for notice in notices] == ["trainable", "head_frozen"] if told else ["trainable"]
 
 
 @pytest.mark.parametrize("name", ["tiny_t5", "tiny_bart"])
 def test_frozen_parts_have_no_dropout_and_the_others_do(load: Load, name: str, request: pytest.FixtureRequest) -> None:
     net = load(request.getfixturevalue(name))
-    freezing.freeze(net, "encoder,embeddings")
+    freezing.freeze(net, "encoder,embeddings", parts_of(net))
     net.eval()
     freezing.set_training_mode(net)
     assert not any(module.training for module in net.get_encoder().modules())

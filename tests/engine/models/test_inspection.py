@@ -15,6 +15,7 @@ from engine.contract.facts import SpecialTokens
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.models import freezing, inspection
+from engine.models.registry import parts_of
 
 TOKENS: dict[str, Any] = {"decoder_start_token_id": 0}
 SMALL: dict[str, Any] = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
@@ -47,10 +48,10 @@ def test_parameters_of_a_folder_are_those_loading_shows(tmp_path: Path, more: di
     net = t5(**more)
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path, freeze))
-    counted = freezing.freeze(net, freeze)
-    assert (facts.parameters, facts.trained) == (counted.parameters, counted.trained)
+    counted = freezing.freeze(net, freeze, parts_of(net))
+    assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert facts.rows == 40
-    assert facts.special == SpecialTokens(0, (1,), 0)
+    assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad"))
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
@@ -69,8 +70,8 @@ def test_parameters_of_a_state_dict_are_those_loading_shows(tmp_path: Path, suff
             path,
         )
     facts = inspection.describe(config_of(path))
-    counted = freezing.freeze(net, "encoder,embeddings")
-    assert (facts.parameters, facts.trained, facts.rows) == (counted.parameters, counted.trained, 40)
+    counted = freezing.freeze(net, "encoder,embeddings", parts_of(net))
+    assert (facts.sizes.parameters, facts.sizes.trained, facts.rows) == (counted.parameters, counted.trained, 40)
 
 
 def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
@@ -80,14 +81,14 @@ def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
     )  # fmt: skip
     net.save_pretrained(tmp_path)
     facts = inspection.describe(config_of(tmp_path))
-    counted = freezing.freeze(net, "encoder,embeddings")
-    assert (facts.parameters, facts.trained) == (counted.parameters, counted.trained)
+    counted = freezing.freeze(net, "encoder,embeddings", parts_of(net))
+    assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
 
 
 def test_a_new_model_has_all_but_its_embeddings() -> None:
     facts = inspection.describe(config_of("", freeze=""))
-    whole = freezing.freeze(t5(), "").parameters
-    assert facts.parameters == whole - 40 * SMALL["d_model"]
+    whole = freezing.freeze(t5(), "", parts_of(t5())).parameters
+    assert facts.sizes.parameters == whole - 40 * SMALL["d_model"]
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -162,4 +163,4 @@ def test_an_old_format_state_dict_has_the_same_parameters(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "new.bin")
     torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     new, old = (inspection.describe(config_of(tmp_path / f"{name}.bin")) for name in ("new", "old"))
-    assert (new.parameters, new.trained, new.rows) == (old.parameters, old.trained, old.rows)
+    assert (new.sizes, new.rows) == (old.sizes, old.rows)

@@ -22,6 +22,7 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
+from engine.models.registry import parts_of
 from tests.engine.models.conftest import Load
 
 
@@ -366,7 +367,7 @@ def test_a_model_is_rebuilt_from_trained_and_frozen_weights(
 ) -> None:
     """As a checkpoint keeps it: nothing twice, nothing left out."""
     net = load(request.getfixturevalue(name), dropout_rate=0.3)
-    freezing.freeze(net, names)
+    freezing.freeze(net, names, parts_of(net))
     learning = {key: parameter.detach().clone() for key, parameter in freezing.trained_parameters(net).items()}
     resting = {key: tensor.clone() for key, tensor in freezing.frozen_tensors(net).items()}
     assert not learning.keys() & resting.keys()
@@ -375,7 +376,7 @@ def test_a_model_is_rebuilt_from_trained_and_frozen_weights(
     config = json.loads(loading.model_config_json(net))
     again = loading.build_model(config, {**learning, **resting}, Path("step-00000001"))
     assert all(torch.equal(again.state_dict()[key], value) for key, value in net.state_dict().items())
-    freezing.freeze(again, names)
+    freezing.freeze(again, names, parts_of(again))
     ids = torch.tensor([[5, 6, 7, 1]])
     assert torch.equal(again.eval()(input_ids=ids, labels=ids).logits, net.eval()(input_ids=ids, labels=ids).logits)
     assert {**again.config.to_dict(), "_name_or_path": ""} == {**net.config.to_dict(), "_name_or_path": ""}

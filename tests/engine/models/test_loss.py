@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM
 
-from engine.models.loss import HEAD_ROWS, Head, find_head, logits_of, summed_loss, summed_loss_of_logits, token_losses
+from engine.models.loss import HEAD_ROWS, Head, logits_of, summed_loss, summed_loss_of_logits, token_losses
+from engine.models.on_device import find_head
 
 N, WIDTH, VOCABULARY = 13, 8, 29
 CHUNKS = [1, 2, 5, N, 64]

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM, UMT5Config, UMT5ForConditionalGeneration
 
-from engine.models.loss import find_head
-from engine.models.network import network_of
+from engine.models.on_device import find_head, network_of
 from engine.models.seq2seq.padded import PaddedNetwork
 from engine.models.t5.packed import PackedT5
 from tests.engine.models.small import SHAPE, exact, gradients_of, random_rows, relative_error, small_t5, whole

@@ -18,6 +18,7 @@ from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.models import checksums, freezing, loading
+from engine.models.registry import parts_of
 from engine.training import checkpoint, optim
 from engine.training.checkpoint import CheckpointWriter, newest_sound
 
@@ -33,7 +34,7 @@ def trained(tiny_settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -
     """A model whose decoder learned for one step, and its optimizer."""
     config, _ = override(preset("sft-small").config, tiny_settings)
     net = loading.load_model(config, tokenizer)
-    freezing.freeze(net, "encoder,embeddings")
+    freezing.freeze(net, "encoder,embeddings", parts_of(net))
     optimizer = optim.make_optimizer(config, freezing.trained_parameters(net).values())
     ids = torch.tensor([[5, 6, 7, 1]])
     net(input_ids=ids, labels=ids).loss.backward()

@@ -15,8 +15,7 @@ from engine.contract.config import RunConfig
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
-from engine.models.loss import find_head
-from engine.models.network import network_of
+from engine.models.on_device import find_head, network_of
 from engine.models.seq2seq.padded import greedy_replies
 from engine.process.world import World
 from engine.training.evaluation import Evaluator, Score, bleu_tokenizer, corpus_bleu

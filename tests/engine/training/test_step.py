@@ -21,8 +21,8 @@ from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
-from engine.models.loss import find_head
-from engine.models.network import network_of
+from engine.models.on_device import find_head, network_of
+from engine.models.registry import parts_of
 from engine.models.seq2seq.padded import PaddedNetwork, micro_batch, model_inputs
 from engine.process.world import World, seed_step
 from engine.training.step import StepResult, StepRunner, rows_of
@@ -41,7 +41,7 @@ Gradients = dict[str, Tensor]
 
 def loaded(config: RunConfig) -> Any:
     net = loading.load_model(config, load_tokenizer(config.tokenizer))
-    freezing.freeze(net, config.freeze)
+    freezing.freeze(net, config.freeze, parts_of(net))
     freezing.set_training_mode(net)
     return net
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import DataFacts, StoreFacts
+from engine.contract.facts import DataFacts, Sizes, StoreFacts
 from engine.contract.presets import preset
 from sft_tui.preflight import check, disk
 from sft_tui.preflight.disk import Store
@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 def test_the_token_store_counts_until_it_is_written(config: RunConfig, tmp_path: Path) -> None:
     store = Store.of(DATA)
-    need = disk.writes(config, 1000, 1000, 10, store)
+    need = disk.writes(config, Sizes(1000, 1000), 10, store)
     (finding,) = disk.findings(config, need, tmp_path / "logs", store)
     assert need["token store"] == 2_000_000
     assert "token store 2.00 MB, token store 3.00 MB (written)" in finding.what("en")
@@ -39,7 +39,7 @@ def test_a_token_store_too_large_for_its_disk_is_an_error(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk, "free_bytes", lambda _path: 1 << 30)
-    need = disk.writes(config, 1000, 1000, 10, Store(to_write=2 << 30))
+    need = disk.writes(config, Sizes(1000, 1000), 10, Store(to_write=2 << 30))
     (finding,) = disk.findings(config, need, tmp_path / "logs", Store(to_write=2 << 30))
     assert (finding.level, finding.code) == ("error", "space_short")
 

@@ -10,10 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine import inspect
+from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts, Positions, SpecialTokens
 from engine.contract.messages import InputError
-from engine.models import family_note, freezing, inspection, loading
-from engine.models.seq2seq import described, from_transformers
+from engine.models import freezing, inspection, loading
+from engine.models.model_folder import ModelFolder
+from engine.models.registry import parts_of
+from engine.models.seq2seq import described, from_transformers, note
 from tests.engine.models.families import FAMILIES, saved, small
 from tests.engine.models.test_inspection import config_of
 
@@ -25,10 +28,11 @@ OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
 def test_parameters_of_a_family_are_those_loading_shows(name: str, tmp_path: Path) -> None:
     saved(name, tmp_path)
     facts = inspection.describe(config_of(tmp_path))
-    counted = freezing.freeze(from_transformers.loaded(tmp_path), "encoder,embeddings")
-    assert (facts.parameters, facts.trained) == (counted.parameters, counted.trained)
+    net = from_transformers.loaded(tmp_path)
+    counted = freezing.freeze(net, "encoder,embeddings", parts_of(net))
+    assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert (facts.rows, facts.wrapper) == (400, "")
-    assert facts.special == SpecialTokens(0, (1,), 0)
+    assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad"))
 
 
 def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,18 +40,18 @@ def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monk
     config = replace(config_of(tmp_path / "bart"), token_store=str(tmp_path / "store"))
     asked: list[Path] = []
 
-    def counted(path: Path, *rest: Any) -> ModelFacts:
-        asked.append(path)
-        return describe(path, *rest)
+    def counted(folder: ModelFolder, config: RunConfig) -> ModelFacts:
+        asked.append(folder.path)
+        return describe(folder, config)
 
     monkeypatch.setattr(described, "describe", counted)
     first = inspect.model_facts(config)
     assert inspect.model_facts(config) == first
     assert len(asked) == 1
-    assert inspect.model_facts(replace(config, freeze="")).trained == first.parameters
+    assert inspect.model_facts(replace(config, freeze="")).sizes.trained == first.sizes.parameters
     assert len(asked) == 2
-    note = tmp_path / "store" / family_note.RECORD
-    note.write_text(note.read_text().replace('"rows": 400', '"rows": 500'))
+    kept = tmp_path / "store" / note.RECORD
+    kept.write_text(kept.read_text().replace('"rows": 400', '"rows": 500'))
     assert inspect.model_facts(config) == first
     saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
     assert inspect.model_facts(config).positions == Positions(50, 50)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 
-from engine.models.loss import find_head
+from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import IGNORED, PaddedNetwork, micro_batch, model_inputs, pad_prompts
 from tests.engine.models.small import (
     LENGTHS,

@@ -10,9 +10,9 @@ from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
 from engine.cpu import compiled
 from engine.cpu.dropout import Draw, Kept, RandomBits, Rate
-from engine.models.loss import find_head
+from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
-from engine.models.t5.packed import PackedT5, supported
+from engine.models.t5.packed import PackedT5, packed_network
 from tests.engine.models.small import (
     LENGTHS,
     exact,
@@ -155,13 +155,14 @@ def test_no_padding_is_counted() -> None:
     ],
 )
 def test_only_known_activations_are_supported(family: str, function: str, able: bool) -> None:
-    assert supported(small_t5(family, feed_forward_proj=function)) is able
+    net = small_t5(family, feed_forward_proj=function)
+    assert (packed_network(net, find_head(net), 7, bf16=False) is not None) is able
 
 
 def test_a_head_with_a_bias_is_not_supported() -> None:
     net = small_t5()
     net.lm_head = nn.Linear(16, 40, bias=True)
-    assert not supported(net)
+    assert packed_network(net, find_head(net), 7, bf16=False) is None
 
 
 # In bf16.

@@ -1,0 +1,44 @@
+"""A loaded model on its device: the head that it has, the precision it is computed in, and how it is computed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.contract.config import RunConfig
+from engine.contract.messages import Message
+from engine.models import loss
+from engine.models.loss import Head
+from engine.models.network import Network
+from engine.models.precision import choose_precision
+from engine.models.registry import family_of
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """A model ready to be computed, in `precision` "bf16" or "fp32", and what must be reported of it."""
+
+    network: Network
+    precision: str
+    fallback: Message | None  # bf16 was not possible
+    head_missing: Message | None  # the head cannot be computed in chunks
+
+
+def on_device(model: Any, config: RunConfig, device: torch.device) -> OnDevice:
+    """Moves a model to a device, to be computed there as the settings say."""
+    model.to(device)
+    head = find_head(model)
+    missing = None if head else Message.of("head_not_separable", model=type(model).__name__)
+    precision, fallback = choose_precision(config.mixed_precision, device)
+    network = network_of(model, head, config.loss_chunk_tokens, bf16=precision == "bf16")
+    return OnDevice(network, precision, fallback, missing)
+
+
+def find_head(model: Any) -> Head | None:
+    """The head of a model, or None if logits are more than one linear map of its input."""
+    return loss.find_head(model, family_of(model).head_inputs)
+
+
+def network_of(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
+    """How a model is computed on the device that it is on."""
+    return family_of(model).network(model, head, chunk, bf16=bf16)

@@ -1,0 +1,51 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from engine.contract.config import RunConfig
+from engine.contract.messages import InputError
+from engine.models.counting import counted, state_bytes
+from engine.models.weightfile import Tensor
+from engine.training.optim import make_optimizer
+
+SHAPES = [(7,), (1,), (5, 3), (3, 5), (2, 3, 4), ()]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_state_bytes_are_those_of_the_optimizer(optimizer: str, shape: tuple[int, ...]) -> None:
+    parameter = nn.Parameter(torch.ones(shape))
+    made = make_optimizer(replace(RunConfig(), optimizer=optimizer), [parameter])
+    parameter.grad = torch.ones_like(parameter)
+    made.step()
+    kept = [value for value in made.state[parameter].values() if isinstance(value, torch.Tensor)]
+    assert state_bytes(optimizer, shape) == sum(value.numel() * value.element_size() for value in kept)
+
+
+def tensors(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
+    return {name.replace("_", "."): Tensor("F32", shape, name) for name, shape in shapes.items()}
+
+
+MODEL = tensors(embed_weight=(10, 4), a_q=(4, 4), a_k=(4, 4), ab_q=(2, 4))
+
+
+def sizes(freeze: str) -> Any:
+    return counted(MODEL, lambda name: name.partition(".")[0], replace(RunConfig(), freeze=freeze))
+
+
+@pytest.mark.parametrize(
+    ("freeze", "trained"),
+    [("", 80), ("a", 48), (" a , embed ", 8), ("a.q", 64), ("ab", 72), ("a,a.q,ab", 40)],
+)
+def test_a_part_is_frozen_whole_and_any_other_name_by_its_start(freeze: str, trained: int) -> None:
+    assert (sizes(freeze).parameters, sizes(freeze).trained) == (80, trained)
+
+
+@pytest.mark.parametrize(("freeze", "code"), [("c", "freeze_unknown"), ("a,ab,embed", "nothing_trainable")])
+def test_what_cannot_be_frozen_is_refused(freeze: str, code: str) -> None:
+    with pytest.raises(InputError) as refused:
+        sizes(freeze)
+    assert refused.value.message.code == code

@@ -1,0 +1,77 @@
+"""A family in one file: each token is predicted from the one before it, through an embedding and a head."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedConfig
+
+from engine.models.family import Family
+from engine.models.loss import Head, summed_loss, token_losses
+from engine.models.model_folder import ModelFolder, Settings
+from engine.models.network import Network
+
+
+class ToyConfig(PreTrainedConfig):
+    model_type = "toy"
+
+
+class ToyModel(nn.Module):
+    plain_head = True
+
+    def __init__(self, settings: Settings, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.config, self.generation_config = ToyConfig(**settings), GenerationConfig()
+        rows, width = state["embed.weight"].shape
+        self.embed, self.head = nn.Embedding(rows, width), nn.Linear(width, rows, bias=False)
+        self.load_state_dict(state)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.head
+
+
+class ToyNetwork(Network):
+    def __init__(self, model: ToyModel, head: Head, chunk: int) -> None:
+        self.model, self.head, self.chunk = model, head, chunk
+
+    def _hidden(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
+        before = [torch.cat([prompt[-1:], label[:-1]]) for prompt, label in zip(prompts, labels, strict=True)]
+        found: Tensor = self.model.embed(torch.cat(before))
+        return found
+
+    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor], _: object = None) -> Tensor:
+        return summed_loss(self._hidden(prompts, labels), self.head, torch.cat(list(labels)), self.chunk)
+
+    @torch.no_grad()
+    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+        losses = token_losses(self._hidden(prompts, labels), self.head, torch.cat(list(labels)), self.chunk)
+        return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
+
+    @torch.no_grad()
+    def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
+        after = self.model.head(self.model.embed.weight).argmax(dim=1).tolist()
+        rows = [[int(prompt[-1])] for prompt in prompts]
+        for row in longest * rows:
+            row.append(after[row[-1]])
+        return [row[1:] for row in rows]
+
+
+class Toy(Family):
+    def fits(self, settings: Settings) -> bool:
+        return settings.get("model_type") == "toy"
+
+    def load(self, folder: ModelFolder, wrapper: str, *, packed: bool) -> ToyModel:  # noqa: ARG002
+        return ToyModel(folder.settings, load_file(folder.path / "model.safetensors"))
+
+    def build(self, settings: dict[str, Any], state: dict[str, Tensor], path: Path, *, packed: bool) -> ToyModel:  # noqa: ARG002
+        return ToyModel(settings, state)
+
+    def network(self, model: ToyModel, head: Head | None, chunk: int, *, bf16: bool) -> ToyNetwork:  # noqa: ARG002
+        assert head is not None, "it is declared by `plain_head`"
+        return ToyNetwork(model, head, chunk)
