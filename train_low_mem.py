@@ -40,7 +40,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.texts import say
 from sft_tui import preconditions, starting
 from sft_tui.cli import usage
-from sft_tui.cli.common import LANG, LOGS
+from sft_tui.cli.common import LANG, report_outdated_texts
 from sft_tui.cli.main import print_error
 from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
@@ -61,9 +61,9 @@ PATIENCE = 5.0  # seconds: a launcher ends all ranks with the first, and rank 0 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def switch(name: str, help_text: str) -> Callable[[F], F]:
+def switch(name: str) -> Callable[[F], F]:
     """An option that takes True or False, and means True without a value."""
-    return click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, default=False, help=help_text)
+    return click.option(f"--{name}", type=bool, is_flag=False, flag_value=True, default=False)
 
 
 def refused(name: str, key: str) -> Callable[[F], F]:
@@ -81,14 +81,12 @@ def configurations(function: F) -> F:
     for option in (
         config_options(LANG),
         # torchrun takes a prefix of its own --logs-specs for itself, even after the script's name.
-        click.option(
-            "--logs", "--log_dir", "logs", type=HomePath(path_type=Path), default="logs", show_default=True, help=LOGS
-        ),
+        click.option("--logs", "--log_dir", "logs", type=HomePath(path_type=Path), default="logs", show_default=True),
         refused("best_epoch", "guide.best_epoch"),
-        switch("use_large_config", "Pretraining: the preset for 6 million rows."),
-        switch("use_fast_config", "Fine-tuning: the preset for two GPUs of 20 GB."),
-        switch("use_small_config", "Fine-tuning: the preset for small data and 16 GB of memory."),
-        switch("is_finetune", "Fine-tune: encoder and embeddings do not learn."),
+        switch("use_large_config"),
+        switch("use_fast_config"),
+        switch("use_small_config"),
+        switch("is_finetune"),
     ):
         function = option(function)
     return function
@@ -102,8 +100,8 @@ def cli() -> None:
 
 @cli.command(cls=GroupedCommand, lang=LANG)
 @configurations
-@switch("is_keep_training", "Resume from the newest checkpoint.")
-@switch("fresh", "Start over, and keep the unfinished run under earlier/.")
+@switch("is_keep_training")
+@switch("fresh")
 def train(is_keep_training: bool, fresh: bool, **settings: Any) -> None:
     """Train."""
     if is_keep_training and fresh:
@@ -257,9 +255,10 @@ def elsewhere(processes: int) -> str:
     return f"python {sys.argv[0]} {arguments}` / `{launch} {sys.argv[0]} {arguments}"
 
 
+usage.translate(cli, LANG, ("guide",))
+
 if __name__ == "__main__":
-    if LANG == "zh":
-        usage.in_chinese(cli)
+    report_outdated_texts()
     try:
         with preconditions.report_unwritable_output(LANG):
             cli()

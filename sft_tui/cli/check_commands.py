@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from sft_tui.preflight.request import CheckRequest
     from sft_tui.rehearsal import Rehearsal
 
-memory_limit_option = click.option(
-    "--memory-limit", metavar="SIZE", help="Memory that the run may take, such as 8GB; by default what is free."
-)
+memory_limit_option = click.option("--memory-limit", metavar="SIZE")
 
 
 @click.command("check", cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
-@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
-@click.option("--rehearse", "rehearsing", is_flag=True, help="Then rehearse the run, as `rehearse` does.")
+@click.option("--json", is_flag=True)
+@click.option("--rehearse", "rehearsing", is_flag=True)
 @memory_limit_option
 @logs_option
 @config_options(LANG)
@@ -63,16 +61,12 @@ def check_command(
 
 @click.command(cls=GroupedCommand, lang=LANG)
 @click.argument("preset_name", metavar="PRESET")
-@click.option("--json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--json", is_flag=True)
 @memory_limit_option
 @logs_option
 @config_options(LANG)
 def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path, **settings: Any) -> None:
-    """Do each part of a run once, and measure what the run takes.
-
-    The longest rows are used. It reports memory, time, and the micro-batch budget that fits; only this is kept, and
-    `run` uses it.
-    """
+    """Do each part of a run once, and measure what the run takes."""
     from sft_tui.preflight import report as reports
 
     request = check_request(preset_name, settings, memory_limit, logs)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from engine.contract.texts import Lang, language, say
+from engine.contract.texts import LANGS, Lang, fault, language, say
 from sft_tui.options import HomePath
-from sft_tui.output import echo_over
+from sft_tui.output import echo, echo_over
 
 if TYPE_CHECKING:
     from sft_tui.preflight.ask_engine import Progress
@@ -20,28 +20,28 @@ THEMES = ("auto", "dark", "light", "16", "none")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def report_outdated_texts() -> None:
+    """Prints on standard error that the catalogues were not compiled, or before they were edited."""
+    if outdated := fault(LANG):
+        echo(outdated, err=True)
+
+
 def screen_options(function: Command) -> Command:
     """A decorator that adds the options of the screen."""
     for option in (
-        click.option("--slow-link", is_flag=True, help="Redraw less often, for slow connections."),
-        click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters only."),
-        click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True, help="Colours."),
-        click.option("--lang", type=click.Choice(["en", "zh"]), default=None, help="Language of the screen."),
+        click.option("--slow-link", is_flag=True),
+        click.option("--ascii", "ascii_only", is_flag=True),
+        click.option("--theme", type=click.Choice(THEMES), default="auto", show_default=True),
+        click.option("--lang", type=click.Choice(LANGS), default=None),
     ):
         function = option(function)
     return function
 
 
-NO_UI = "Follow the run as text: bars on a terminal, plain lines elsewhere."
-JSON = "Print the run's events, one JSON object a line."
-DETACH = "Start it, print its name, and return at once."
-OF_RUN = "Take the best model of RUN, wherever it is now."
-LOGS = "Folder of the runs' logs."
-
-logs_option = click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
-json_option = click.option("--json", is_flag=True, help=JSON)
-detach_option = click.option("--detach", is_flag=True, help=DETACH)
-no_ui_option = click.option("--no-ui", is_flag=True, help=NO_UI)
+logs_option = click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True)
+json_option = click.option("--json", is_flag=True)
+detach_option = click.option("--detach", is_flag=True)
+no_ui_option = click.option("--no-ui", is_flag=True)
 
 
 def complete_run(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
@@ -57,7 +57,6 @@ run_option = click.option(
     "of_run",
     metavar="RUN",
     shell_complete=complete_run,
-    help=OF_RUN,
 )
 
 

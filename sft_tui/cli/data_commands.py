@@ -43,9 +43,6 @@ def file_config(file: Path, **values: Any) -> RunConfig:
 
 
 TEST_FILE, TEST_SHARE = preset("sft-small").config.test_file, 0.05
-TEST_HELP = "Test file; '' for none. By default the preset's, unless --train or --valid is given."
-TEST_SHARE_HELP = f"Share of the rows for the test file; {TEST_SHARE} if there is one."
-HISTORY_HELP = "Earlier turns of a conversation in the prompt of an answer: all, none, or at most N."
 
 
 class History(click.ParamType[int | None]):
@@ -69,14 +66,12 @@ train_option = click.option(
     type=HomePath(),
     default=preset("sft-small").config.train_file,
     show_default=True,
-    help="Training file to write.",
 )
 valid_option = click.option(
     "--valid",
     type=HomePath(),
     default=preset("sft-small").config.validation_file,
     show_default=True,
-    help="Validation file; '' for none.",
 )
 
 
@@ -90,30 +85,21 @@ valid_option = click.option(
     metavar="SHARE",
     default=0.1,
     show_default=True,
-    help="Share of the rows for the validation file.",
 )
-@click.option("--test", type=HomePath(), default=None, help=TEST_HELP)
-@click.option("--test-ratio", type=click.FloatRange(0, 0.9), metavar="SHARE", default=None, help=TEST_SHARE_HELP)
-@click.option("--history", type=History(), metavar="all|none|N", default="all", show_default=True, help=HISTORY_HELP)
-@click.option(
-    "--sample", type=click.IntRange(0), metavar="N", default=0, help="Number of rows to draw at random; 0: all."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="N", default=23333, show_default=True, help="Seed of sample and split."
-)
-@click.option("--prompt_column", default="", help="Column with the prompts, if the format is not recognized.")
-@click.option("--response_column", default="", help="Column with the responses.")
-@click.option("--encoding", default="", help="Encoding of the text files, such as gb18030; by default detected.")
-@click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
-@click.option("--preview", is_flag=True, help="Write nothing; show what would be imported.")
-@click.option("--json", is_flag=True, help="Print the result as one JSON object.")
+@click.option("--test", type=HomePath(), default=None)
+@click.option("--test-ratio", type=click.FloatRange(0, 0.9), metavar="SHARE", default=None)
+@click.option("--history", type=History(), metavar="all|none|N", default="all", show_default=True)
+@click.option("--sample", type=click.IntRange(0), metavar="N", default=0)
+@click.option("--seed", type=click.IntRange(0), metavar="N", default=23333, show_default=True)
+@click.option("--prompt_column", default="")
+@click.option("--response_column", default="")
+@click.option("--encoding", default="")
+@click.option("--overwrite", is_flag=True)
+@click.option("--preview", is_flag=True)
+@click.option("--json", is_flag=True)
 @click.pass_context
 def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool, json: bool, **how: Any) -> None:
-    """Turn FILES into training, validation and test rows.
-
-    Read are JSON, JSON Lines, CSV, TSV, Parquet and Arrow, compressed or not; folders of them, what `datasets` saves,
-    and - for standard input.
-    """
+    """Turn FILES into training, validation and test rows."""
     from sft_tui import data_import
 
     if not preview and not how["train"]:
@@ -150,7 +136,7 @@ def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
 @data.command("demo")
 @train_option
 @valid_option
-@click.option("--overwrite", is_flag=True, help="Replace files that exist, all of them or none.")
+@click.option("--overwrite", is_flag=True)
 def data_demo(train: str, valid: str, overwrite: bool) -> None:
     """Write the rows of chatterbot-corpus, to try things out."""
     from sft_tui import data_import
@@ -167,7 +153,6 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
     type=HomePath(),
     default=preset("sft-small").config.tokenizer,
     show_default=True,
-    help="Folder to write.",
 )
 @click.option(
     "--vocabulary",
@@ -175,7 +160,6 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
     metavar="N",
     default=4000,
     show_default=True,
-    help="Number of tokens at most.",
 )
 @prompt_option
 @response_option
@@ -194,7 +178,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 @length_option
 @prompt_option
 @response_option
-@click.option("--json", is_flag=True, help="Print the findings as one JSON object.")
+@click.option("--json", is_flag=True)
 def data_check(file: Path, json: bool, **values: Any) -> None:
     """Check the rows of a Parquet FILE."""
     from sft_tui.preflight import report as reports
@@ -213,14 +197,12 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
 
 @data.command("show")
 @file_argument
-@click.option(
-    "--row", type=click.IntRange(0), metavar="N", default=0, show_default=True, help="Number of the row, from 0."
-)
+@click.option("--row", type=click.IntRange(0), metavar="N", default=0, show_default=True)
 @tokenizer_option
 @length_option
 @prompt_option
 @response_option
-@click.option("--json", is_flag=True, help="Print the tokens as one JSON object.")
+@click.option("--json", is_flag=True)
 def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
     """Show a row as the model sees it: tokens, cuts, unknowns."""
     from sft_tui import row_view
@@ -237,12 +219,9 @@ def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
 @click.argument("file", type=HomePath(path_type=Path))
 @click.argument("name", metavar="NAME")
 @click.argument("value", metavar="[VALUE]", required=False)
-@click.option("--remove", is_flag=True, help="Remove it.")
+@click.option("--remove", is_flag=True)
 def data_edit(file: Path, name: str, value: str | None, remove: bool) -> None:
-    """Set one value in a JSON file of a model or tokenizer.
-
-    VALUE is JSON, or else a text; the rest of FILE is kept.
-    """
+    """Set one value in a JSON file of a model or tokenizer."""
     from sft_tui import json_file
 
     if remove == (value is not None):

@@ -10,7 +10,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from engine.contract import texts
 from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
@@ -18,14 +17,15 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import preconditions, text
+from sft_tui.cli import usage
 from sft_tui.cli.check_commands import check_command, preflight, print_applied_budget, rehearse
 from sft_tui.cli.common import (
     LANG,
-    LOGS,
     detach_option,
     json_option,
     logs_option,
     no_ui_option,
+    report_outdated_texts,
     run_argument,
     run_option,
     screen_options,
@@ -41,12 +41,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without a character shows its code
-    if outdated := texts.fault(LANG):
-        echo(outdated, err=True)
-    if LANG == "zh":
-        from sft_tui.cli import usage
-
-        usage.in_chinese(cli)
+    report_outdated_texts()
     try:
         with preconditions.report_unwritable_output(LANG):
             cli(prog_name="sft-tui")
@@ -64,12 +59,12 @@ def print_error(error: InputError, lang: Lang) -> None:
 
 
 def show_screen(
-    logs: Path, *, run: str = "", demo: bool = False, theme: str, lang: str | None, ascii_only: bool, slow_link: bool
+    logs: Path, *, run: str = "", demo: bool = False, theme: str, lang: Lang | None, ascii_only: bool, slow_link: bool
 ) -> int:
     """Opens the screen; returns its exit code, or 2 without a terminal."""
     from sft_tui.screen import terminal
 
-    chosen: Lang = "zh" if lang == "zh" else "en" if lang == "en" else LANG
+    chosen = lang or LANG
     if not terminal.is_available():
         echo(say("screen.no_terminal", chosen), err=True)
         return 2
@@ -89,10 +84,10 @@ def has_terminal() -> bool:
 
 @click.group(cls=Group, context_settings=SETTINGS, invoke_without_command=True)
 @click.version_option(importlib.metadata.version("sft-tui"), prog_name="sft-tui")
-@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True, help=LOGS)
+@click.option("--logs", type=HomePath(path_type=Path), default=Path("logs"), show_default=True)
 @screen_options
 def cli(logs: Path, **screen: Any) -> None:
-    """Fine-tune small chat models on small machines, from a terminal. Without a command: the screen."""
+    """Fine-tune small chat models on small machines, from a terminal."""
     preconditions.require_working_folder()
     context = click.get_current_context()
     if context.invoked_subcommand is None:
@@ -124,9 +119,9 @@ class Presentation:
 @no_ui_option
 @json_option
 @detach_option
-@click.option("--resume", is_flag=True, help="Resume from the newest checkpoint in the output folder.")
-@click.option("--fresh", is_flag=True, help="Start over, and keep the unfinished run under earlier/.")
-@click.option("--force", is_flag=True, help="Start although the pre-flight found errors.")
+@click.option("--resume", is_flag=True)
+@click.option("--fresh", is_flag=True)
+@click.option("--force", is_flag=True)
 @logs_option
 @config_options(LANG)
 def run(
@@ -140,10 +135,7 @@ def run(
     logs: Path,
     **settings: Any,
 ) -> None:
-    """Train with a PRESET; any of its settings can be overridden.
-
-    The run does not end with this command or its terminal. `sft-tui presets` lists the presets.
-    """
+    """Train with a PRESET; any of its settings can be overridden."""
     if resume and fresh:
         raise click.UsageError(say("usage.resume_fresh", LANG))
     how = {"resume": resume, "fresh": fresh}
@@ -159,10 +151,7 @@ def run(
 @logs_option
 @config_options(LANG)
 def test(preset_name: str | None, of_run: str | None, json: bool, detach: bool, logs: Path, **settings: Any) -> None:
-    """Evaluate a trained model on its test file.
-
-    The model is the best of PRESET's output folder, or of the run that --run names.
-    """
+    """Evaluate a trained model on its test file."""
     view = Presentation(json=json, detach=detach)
     if (preset_name is None) == (of_run is None):
         raise click.UsageError(say("usage.test", LANG))
@@ -253,7 +242,7 @@ def meant(name: str | None, logs: Path) -> RunDir:
 
 
 @cli.command()
-@click.option("--json", is_flag=True, help="Print what is known of the runs as a JSON array.")
+@click.option("--json", is_flag=True)
 @logs_option
 def runs(json: bool, logs: Path) -> None:
     """List the runs, the newest first."""
@@ -273,13 +262,10 @@ def runs(json: bool, logs: Path) -> None:
 
 @cli.command()
 @run_argument
-@click.option("--json", is_flag=True, help="Print what is known of the run as one JSON object.")
+@click.option("--json", is_flag=True)
 @logs_option
 def status(name: str | None, json: bool, logs: Path) -> None:
-    """Print the state of RUN on one line, or how it ended.
-
-    What to do next is said too. Without RUN, the newest is taken.
-    """
+    """Print the state of RUN on one line, or how it ended."""
     from sft_tui import demo, event_text, listing
     from sft_tui.runs import read_run
 
@@ -303,10 +289,7 @@ def status(name: str | None, json: bool, logs: Path) -> None:
 @logs_option
 @screen_options
 def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any) -> None:
-    """Open the screen on RUN, or follow it as text.
-
-    It is followed as text, to its end, with --no-ui or without a terminal.
-    """
+    """Open the screen on RUN, or follow it as text."""
     from sft_tui import following, headless
 
     run_dir = meant(name, logs)
@@ -319,8 +302,8 @@ def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any)
 
 @cli.command("logs")
 @run_argument
-@click.option("--json", is_flag=True, help="Print the events as they are.")
-@click.option("--trainer", is_flag=True, help="Print what the trainer's processes wrote to their output instead.")
+@click.option("--json", is_flag=True)
+@click.option("--trainer", is_flag=True)
 @logs_option
 def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
     """Print what RUN has written so far."""
@@ -335,8 +318,8 @@ def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
 
 @cli.command()
 @run_argument
-@click.option("--now", is_flag=True, help="End it at once, without saving.")
-@click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the end.")
+@click.option("--now", is_flag=True)
+@click.option("--no-wait", is_flag=True)
 @logs_option
 def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
     """Save and end RUN, and print how it ended."""
@@ -345,13 +328,10 @@ def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
 
 @cli.command()
 @run_argument
-@click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the end.")
+@click.option("--no-wait", is_flag=True)
 @logs_option
 def pause(name: str | None, no_wait: bool, logs: Path) -> None:
-    """Save RUN and end its processes, to free memory and GPUs.
-
-    `continue` resumes it.
-    """
+    """Save RUN and end its processes, to free memory and GPUs."""
     ask(name, logs, why="pause", said="app.pausing", wait=not no_wait)
 
 
@@ -401,8 +381,8 @@ def continue_(name: str | None, no_ui: bool, json: bool, detach: bool, logs: Pat
 @no_ui_option
 @json_option
 @detach_option
-@click.option("--force", is_flag=True, help="Resume although the conditions differ from the checkpoint's.")
-@click.option("--apply-fix", is_flag=True, help="Apply the change that was proposed when the run ended.")
+@click.option("--force", is_flag=True)
+@click.option("--apply-fix", is_flag=True)
 @logs_option
 @config_options(LANG)
 def resume(
@@ -415,10 +395,7 @@ def resume(
     logs: Path,
     **settings: Any,
 ) -> None:
-    """Resume RUN from its newest valid checkpoint.
-
-    With --epochs N, a finished run is trained for more epochs.
-    """
+    """Resume RUN from its newest valid checkpoint."""
     from sft_tui import runs as known
     from sft_tui import starting
 
@@ -439,11 +416,7 @@ def resume(
 @logs_option
 @screen_options
 def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
-    """Pretrain and fine-tune a small model, in a few minutes.
-
-    Its data is chatterbot-corpus. Both halves keep running when this command is left; called again, it shows the one
-    that runs, or continues what was stopped.
-    """
+    """Pretrain and fine-tune a small model, in a few minutes."""
     from sft_tui import demo, following, headless
 
     if detach:
@@ -460,7 +433,7 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
 
 
 @cli.command()
-@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True, help="Model folder.")
+@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True)
 @run_option
 @logs_option
 @click.option(
@@ -469,7 +442,6 @@ def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
     metavar="N",
     default=128,
     show_default=True,
-    help="Longest reply, in tokens.",
 )
 @click.argument("prompts", nargs=-1, required=True)
 def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
@@ -483,3 +455,6 @@ def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, promp
         model = str(known.model_of(known.read_run(known.find(logs, of_run))).best)
     for answer in replies(model, list(prompts), max_new_tokens):
         echo(text.safe(answer))
+
+
+usage.translate(cli, LANG)

@@ -48,8 +48,8 @@ def list_presets() -> None:
 
 @presets.command("show")
 @click.argument("name")
-@click.option("--json", is_flag=True, help="Print the values as JSON.")
-@click.option("--toml", is_flag=True, help="Print what differs from its parent, as its file has it.")
+@click.option("--json", is_flag=True)
+@click.option("--toml", is_flag=True)
 def show_preset(name: str, json: bool, toml: bool) -> None:
     """Show every value of a preset."""
     entry = preset(name)
@@ -69,10 +69,10 @@ def show_preset(name: str, json: bool, toml: bool) -> None:
 
 @presets.command("save", cls=GroupedCommand, lang=LANG)
 @click.argument("name")
-@click.option("--from", "parent", metavar="PRESET", default="sft-small", show_default=True, help="What it begins with.")
-@click.option("--help-text", "words", metavar="TEXT", default="", help="A line on what it is for.")
-@click.option("--user", is_flag=True, help="For every folder, and not for this one alone.")
-@click.option("--overwrite", is_flag=True, help="Replace a preset of this name.")
+@click.option("--from", "parent", metavar="PRESET", default="sft-small", show_default=True)
+@click.option("--help-text", "words", metavar="TEXT", default="")
+@click.option("--user", is_flag=True)
+@click.option("--overwrite", is_flag=True)
 @config_options(LANG)
 def save_preset(name: str, parent: str, words: str, user: bool, overwrite: bool, **settings: Any) -> None:
     """Save settings as a preset of your own."""

@@ -1,5 +1,6 @@
 """The command line in both languages, as a person meets it."""
 
+import ast
 import json
 import re
 import sys
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import click
 import pytest
+from babel.messages.pofile import read_po
 
 import train_low_mem
-from engine.contract.config import FIELDS, setting_of
+from engine.contract.texts import LOCALE
 from sft_tui.cli import data_commands, main
-from sft_tui.cli.usage import CLICK_ZH, HELP_ZH, MODULES, one_line
 from sft_tui.text import width
+from tests.catalogues import TEXTS
 from tests.processes import run
 
 CHINESE = re.compile("[一-鿿]")
@@ -26,38 +28,64 @@ COMMANDS = [
 ]
 
 
-def is_setting(option: click.Option) -> bool:
-    """Whether an option is a setting of a run, and says what that says."""
-    return option.name in FIELDS and str(option.help).startswith(setting_of(option.name).help("en"))
-
-
-def helps(command: click.Command) -> Iterator[str]:
-    """Every help text of a command and of those below it, the settings' aside, which have their own catalogue."""
-    yield command.help or ""
+def helps(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
+    """The help of a command and of those below it, and of their options, each with its place."""
+    yield " ".join(path), command.help
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.help and not is_setting(parameter):
-            yield parameter.help
-    for below in getattr(command, "commands", {}).values():
-        yield from helps(below)
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            yield " ".join((*path, parameter.opts[0])), parameter.help
+    for name, below in getattr(command, "commands", {}).items():
+        yield from helps(below, (*path, name))
 
 
-def test_every_help_text_exists_in_chinese() -> None:
-    found = {one_line(text) for command in (main.cli, train_low_mem.cli) for text in helps(command)}
-    assert found == HELP_ZH.keys()
+def keys_of(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
+    """Every key that the help of a command, of those below it and of their options may have."""
+    key = ".".join(("help", *path))
+    yield key
+    for parameter in command.params:
+        yield from (f"{start}.{name}" for name in parameter.opts for start in (key, "help"))
+    for name, below in getattr(command, "commands", {}).items():
+        yield from keys_of(below, (*path, name))
 
 
-@pytest.mark.parametrize("catalogue", [CLICK_ZH, HELP_ZH])
-def test_usage_placeholders_are_the_same_in_both_languages(catalogue: dict[str, str]) -> None:
-    for en, zh in catalogue.items():
-        places = re.compile(r"\{[a-z_!]+\}|%\([a-z]+\)s|`[^`]+`|--[a-z-]+")
+PROGRAMS: tuple[tuple[click.Command, tuple[str, ...]], ...] = ((main.cli, ()), (train_low_mem.cli, ("guide",)))
+
+
+@pytest.mark.parametrize(("program", "path"), PROGRAMS)
+def test_commands_and_options_have_help(program: click.Command, path: tuple[str, ...]) -> None:
+    assert [place for place, text in helps(program, path) if not text] == []
+
+
+def test_the_catalogue_has_help_only_of_what_exists() -> None:
+    known = {key for program, path in PROGRAMS for key in keys_of(program, path)}
+    known |= {"help.heading", "help.extra_separator"}
+    assert [key for key in TEXTS["en"] if key.split(".")[0] == "help" and key not in known] == []
+
+
+def in_the_catalogue_of_click() -> list[tuple[str, str]]:
+    """Click's own messages with their Chinese."""
+    with (LOCALE / "zh" / "LC_MESSAGES" / "click.po").open("rb") as file:
+        read = [one for one in read_po(file, abort_invalid=True) if one.id]
+    pairs = ((one.id, one.string) if one.pluralizable else ([one.id], [one.string]) for one in read)
+    return [(str(en), str(zh)) for ids, texts in pairs for en, zh in zip(list(ids), list(texts or ""), strict=True)]
+
+
+def test_clicks_messages_show_the_same_arguments_in_chinese() -> None:
+    places = re.compile(r"\{[a-z_!]+\}|%\([a-z]+\)s")
+    for en, zh in in_the_catalogue_of_click():
         assert sorted(places.findall(en)) == sorted(places.findall(zh)), en
         assert CHINESE.search(zh)
 
 
-def test_the_translated_texts_of_click_exist_in_click() -> None:
-    source = "\n".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in MODULES)
-    spelt = re.sub(r'"\s*\n\s*"', "", source)
-    assert [text for text in CLICK_ZH if f'"{text}"' not in spelt] == []
+def test_the_catalogue_of_click_has_what_click_looks_up() -> None:
+    folder = Path(str(click.__file__)).parent
+    spelt = {
+        node.value
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+    }
+    assert [en for en, _ in in_the_catalogue_of_click() if en not in spelt] == []
 
 
 # The words of a command, its exit code, and what it says in Chinese and in English.
