@@ -32,6 +32,7 @@ PASSED_ON = {
     "near",
     "code",
     "self.code",
+    "fault.code",
     "_text(given.get('code'))",
 }
 CODES_OF = {
