@@ -1,14 +1,22 @@
 """The catalogues of texts as tables, for tests that look through all of them."""
 
 import string
+from pathlib import Path
 from typing import NamedTuple
 
 from engine.contract.texts import DIGEST, LANGS, Lang, catalogue
 
+ROOT = Path(__file__).parents[1]
 TEXTS: dict[Lang, dict[str, str]] = {
     lang: {key: text for key, text in vars(catalogue(lang))["_catalog"].items() if key not in ("", DIGEST)}
     for lang in LANGS
 }
+
+
+def modules() -> list[Path]:
+    """Every module of the program."""
+    packages = (path for folder in ("engine", "sft_tui") for path in sorted((ROOT / folder).rglob("*.py")))
+    return [*packages, ROOT / "bench" / "pages.py", ROOT / "train_low_mem.py"]
 
 
 class Wording(NamedTuple):

@@ -1,14 +1,18 @@
 """Every language has the same texts, with the same arguments, and a program knows an outdated catalogue."""
 
+import ast
 import re
 import shutil
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from engine.contract import texts
+from engine.contract.config import FIELDS
 from engine.contract.messages import Message
+from engine.contract.presets import built_in
 from engine.contract.texts import (
     LANGS,
     Lang,
@@ -22,8 +26,9 @@ from engine.contract.texts import (
     template,
 )
 from sft_tui.preflight.finding import SAID, Finding
+from sft_tui.screen.actions import ACTIONS, SCOPES
 from sft_tui.text import safe
-from tests.catalogues import TEXTS, placeholders
+from tests.catalogues import TEXTS, modules, placeholders
 
 # Only said where there are several.
 NEVER_ONE = {
@@ -53,6 +58,67 @@ def test_every_text_shows_the_arguments_that_the_english_one_shows(lang: Lang) -
         return [name.removesuffix("_zh") for name in placeholders(text)]
 
     assert [key for key, text in TEXTS[lang].items() if sorted(shown(text)) != shown(TEXTS["en"][key])] == []
+
+
+# --- their use
+
+
+@cache
+def spelt() -> tuple[set[str], list[re.Pattern[str]]]:
+    """All texts in the source, and patterns of those that it puts together from a key's beginning and a value."""
+    whole, patterns = set[str](), list[re.Pattern[str]]()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                whole.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = [re.escape(str(one.value)) if isinstance(one, ast.Constant) else ".+" for one in node.values]
+                patterns.append(re.compile("".join(parts)))
+    return whole, patterns
+
+
+# Keys that end in a name: how many of its parts belong to the name, and all such names; None: any text of the source.
+NAMED: dict[str, set[str] | None] = {
+    "message": None, "reason": None, "status": None, "phase": None, "unit": None,
+    "setting": set(FIELDS),
+    "preset": set(built_in()),
+    "action": {f"{action.scope}.{action.name}" for action in ACTIONS},
+    "scope": set(SCOPES),
+}  # fmt: skip
+# `help` and `place` are tested with the commands; click has the names of kinds.
+ELSEWHERE = ("help", "place", "kind")
+
+
+def is_used(key: str) -> bool:
+    """Whether the source can ask for a key."""
+    whole, patterns = spelt()
+    group, _, rest = key.partition(".")
+    if key in whole or group in ELSEWHERE:
+        return True
+    if group in NAMED:
+        name = re.sub(r"\.(what|fix|help|label|empty|summary|note)$", "", rest)
+        names = NAMED[group]
+        if names is not None:
+            return name in names
+        literal = [one for one in patterns if len(one.pattern.replace(".+", "")) > 4]
+        return name in whole or any(one.fullmatch(name) or one.fullmatch(f"{name}:detail") for one in literal)
+    return any(one.fullmatch(key) for one in patterns if one.pattern.startswith(re.escape(f"{group}.")))
+
+
+def test_every_text_is_used() -> None:
+    assert [key for key in TEXTS["en"] if not is_used(key)] == []
+
+
+def test_every_text_that_is_asked_for_exists() -> None:
+    asked = {
+        str(node.args[0].value)
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
+        if ast.unparse(node.func) in ("say", "template", "Phrase", "Phrase.of")
+    }
+    assert len(asked) > 100
+    assert asked - TEXTS["en"].keys() == set()
 
 
 # --- reading them
