@@ -8,7 +8,7 @@ from engine.contract.config import RunConfig, override
 from engine.contract.facts import DATA_FILES, DataFacts, FileFacts, LengthFacts, SomeRows, TokenFacts
 from engine.contract.inputs import USUAL_COLUMNS, tokenizer_folder
 from engine.contract.reasons import counted
-from engine.contract.texts import Lang
+from engine.contract.texts import Phrase
 from sft_tui.preflight import missing
 from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
@@ -18,10 +18,6 @@ from sft_tui.starting import options
 
 CUT_SHARE = 0.001  # of the label tokens; above it, cut labels are a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
-SCRIPTS_ZH = {
-    "Latin": "拉丁字母", "Greek": "希腊字母", "Cyrillic": "西里尔字母", "Hebrew": "希伯来文", "Arabic": "阿拉伯文",
-    "Devanagari": "天城文", "Thai": "泰文", "Kana": "假名", "Han": "汉字", "Hangul": "谚文",
-}  # fmt: skip
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -93,27 +89,25 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share == 0 or share >= 0.001 else "< 0.1 %"
 
 
-def scripts(facts: FileFacts, lang: Lang) -> str:
+def scripts(facts: FileFacts) -> tuple[Phrase, ...]:
     """The scripts of a file with at least one letter in a hundred: `Han 94 %, Latin 6 %`."""
     found = [(script, share) for script, share in facts.scripts.items() if share >= 0.01]
-    shown = [f"{script_name(script, lang)} {100 * share:.0f} %" for script, share in found]
-    return ("、" if lang == "zh" else ", ").join(shown) or "-"
+    shown = (Phrase.of("script.share", script=script_name(name), share=f"{100 * share:.0f}") for name, share in found)
+    return tuple(shown) or (Phrase.of("script.none"),)
 
 
-def script_name(script: str, lang: Lang) -> str:
+def script_name(script: str) -> Phrase:
     """The displayed name of a script."""
-    return SCRIPTS_ZH.get(script, script) if lang == "zh" else script
+    return Phrase(f"script.{script}", fallback=script)
 
 
-def lengths(facts: LengthFacts, lang: Lang) -> str:
+def lengths(facts: LengthFacts) -> Phrase:
     """Lengths as text: a histogram from 0 to the longest, the median and the 95th percentile."""
     counts = facts.histogram.counts
     highest = max(1, *counts)
     bars = "".join(BARS[-(-count * (len(BARS) - 1) // highest)] for count in counts)
     longest, half, most = (f"{count:,}" for count in (facts.longest, facts.median, facts.p95))
-    if lang == "zh":
-        return f"{bars} ≤ {longest}（50 % ≤ {half}，95 % ≤ {most}）"
-    return f"{bars} ≤ {longest} (50 % ≤ {half}, 95 % ≤ {most})"
+    return Phrase.of("lengths.shown", bars=bars, longest=longest, half=half, most=most)
 
 
 # --- remedies
@@ -243,8 +237,7 @@ FILES.error(
 def _rows_untokenized(file: Rows) -> Iterator[Seen]:
     """Rows, read without a tokenizer."""
     if file.facts.tokens is None:
-        written = {"scripts": scripts(file.facts, "en"), "scripts_zh": scripts(file.facts, "zh")}
-        yield Seen({"path": file.path, "rows": file.facts.rows, **written})
+        yield Seen({"path": file.path, "rows": file.facts.rows, "scripts": scripts(file.facts)})
 
 
 @ROWS.check("rows_dropped", "warning", remedy=show_row)
@@ -282,17 +275,14 @@ def _token_store_again(file: TokenRows) -> Iterator[Seen]:
 @TOKENS.check("rows", "ok")
 def _rows(file: TokenRows) -> Iterator[Seen]:
     """Rows, their scripts and median lengths."""
-    written = {"scripts": scripts(file.facts, "en"), "scripts_zh": scripts(file.facts, "zh")}
     medians = {"prompt": file.tokens.prompt.median, "label": file.tokens.label.median}
-    yield Seen({"path": file.path, "rows": file.facts.rows, **written, **medians})
+    yield Seen({"path": file.path, "rows": file.facts.rows, "scripts": scripts(file.facts), **medians})
 
 
 @TOKENS.check("lengths", "ok")
 def _lengths(file: TokenRows) -> Iterator[Seen]:
     """Lengths of prompts and responses."""
-    prompt, label = file.tokens.prompt, file.tokens.label
-    en = {"prompt": lengths(prompt, "en"), "label": lengths(label, "en")}
-    yield Seen({**en, "prompt_zh": lengths(prompt, "zh"), "label_zh": lengths(label, "zh")})
+    yield Seen({"prompt": lengths(file.tokens.prompt), "label": lengths(file.tokens.label)})
 
 
 @TOKENS.check("turns_left_out", "ok")
@@ -360,5 +350,4 @@ def _script_differs(files: TwoFiles) -> Iterator[Seen]:
     """Validation and training rows are mostly in different scripts."""
     train, valid = files.train.script, files.valid.script if files.valid else ""
     if train and valid and train != valid:
-        args = {"train": train, "valid": valid}
-        yield Seen({**args, "train_zh": script_name(train, "zh"), "valid_zh": script_name(valid, "zh")})
+        yield Seen({"train": script_name(train), "valid": script_name(valid)})

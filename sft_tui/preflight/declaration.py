@@ -12,6 +12,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from engine.contract.config import RunConfig
 from engine.contract.facts import DATA_FILES
 from engine.contract.messages import Message
+from engine.contract.texts import Phrase
 from sft_tui.preflight.finding import Finding, Level
 from sft_tui.preflight.fix import Action, Command, Start
 
@@ -31,9 +32,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Advice:
-    """Actions and, in English and Chinese, the words for them in place of the check's own."""
+    """Actions, and the words for them in place of the check's own, with the placeholder {command}."""
 
-    words: tuple[str, str]
+    words: Phrase
     actions: Actions = ()
 
 
@@ -110,7 +111,7 @@ def with_remedies(run: CheckedRun, *, of_rows: bool = False) -> Iterator[Finding
             yield finding
             continue
         found = check.remedy(finding, run)
-        words, actions = (found.words, found.actions) if isinstance(found, Advice) else (("", ""), found)
+        words, actions = (found.words, found.actions) if isinstance(found, Advice) else (None, found)
         others = tuple(check.others(finding, run)) if check.others and actions else ()
         yield replace(finding, advice=words, actions=actions, others=others)
 

@@ -13,9 +13,9 @@ from engine.contract.durable import free_bytes
 from engine.contract.facts import DataFacts, Sizes
 from engine.contract.files import broken_link, why_unwritable
 from engine.contract.outputdir import OutputDir
-from engine.contract.texts import Lang
+from engine.contract.texts import Argument, Phrase
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
-from sft_tui.preflight.finding import Finding, item
+from sft_tui.preflight.finding import Finding, sized
 from sft_tui.preflight.fix import Open, Resume, Set
 from sft_tui.text import size
 
@@ -47,16 +47,16 @@ class FileSystem:
     setting: str
     need: int
     free: int
-    items: Mapping[str, str]  # {items, items_zh}
+    items: tuple[Phrase, ...]
 
 
 @dataclass(frozen=True)
 class Blocked:
-    """A folder that cannot be written, and why: {why, why_zh}."""
+    """A folder that cannot be written, and why."""
 
     path: str
     setting: str
-    why: Mapping[str, str]
+    why: Mapping[str, Argument]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def blocked(config: RunConfig, logs: Path) -> Iterator[Blocked]:
     for path, setting in settings_of(config, logs).items():
         parent, link = _existing(Path(path)), broken_link(Path(path))
         if link is not None:
-            why = why_unwritable(Path(path), FileNotFoundError())
+            why: Mapping[str, Argument] = why_unwritable(Path(path), FileNotFoundError())
         elif not parent.is_dir():
-            why = {"why": f"{parent} is not a folder", "why_zh": f"{parent} 不是目录"}
+            why = {"why": Phrase.of("why.not_a_folder", path=str(parent))}
         elif not os.access(parent, os.W_OK | os.X_OK):
-            why = {"why": "permission denied", "why_zh": "没有写入权限"}
+            why = {"why": Phrase.of("why.not_writable")}
         else:
             continue
         yield Blocked(path, setting, why)
@@ -132,17 +132,12 @@ def findings(config: RunConfig, need: Mapping[str, int], logs: Path, store: Stor
         yield from SPACE.findings(found, found.setting)
 
 
-def _items(need: Mapping[str, int], parts: list[str], store: Store) -> dict[str, str]:
-    """The items written to one file system, in both languages."""
-    shown: dict[str, str] = {}
-    languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
-    for key, lang in languages:
-        texts = [f"{item(part, lang)} {size(need[part])}" for part in parts if need[part]]
-        if "token store" in parts and store.written:
-            there = "（已写入）" if lang == "zh" else " (written)"
-            texts.append(f"{item('token store', lang)} {size(store.written)}{there}")
-        shown[key] = ("、" if lang == "zh" else ", ").join(texts)
-    return shown
+def _items(need: Mapping[str, int], parts: list[str], store: Store) -> tuple[Phrase, ...]:
+    """The items written to one file system."""
+    found = [sized(part, size(need[part])) for part in parts if need[part]]
+    if "token store" in parts and store.written:
+        found.append(Phrase.of("item.written", item=sized("token store", size(store.written))))
+    return tuple(found)
 
 
 def _existing(path: Path) -> Path:
@@ -197,14 +192,14 @@ def _space_short(found: FileSystem) -> Iterator[Seen]:
     """What the run writes does not fit: checkpoints, best model, log, token store."""
     if found.need > found.free:
         sizes = {"need": size(found.need), "free": size(found.free), "short": size(found.need - found.free)}
-        yield Seen({"path": found.path, "setting": found.setting, **sizes, **found.items})
+        yield Seen({"path": found.path, "setting": found.setting, **sizes, "items": found.items})
 
 
 @SPACE.check("disk", "ok")
 def _disk(found: FileSystem) -> Iterator[Seen]:
     """What the run writes, and what is free."""
     if found.need <= found.free:
-        yield Seen({"path": found.path, "need": size(found.need), "free": size(found.free), **found.items})
+        yield Seen({"path": found.path, "need": size(found.need), "free": size(found.free), "items": found.items})
 
 
 @FOLDERS.check("folder_unwritable", "error", remedy=elsewhere)

@@ -209,7 +209,7 @@ SAID: dict[str, Said] = {
     "model": Said(
         (
             "{path}: {family}, {trained} of {total} parameters learn (frozen: {frozen}){verified}{wrapped}.",
-            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）{verified_zh}{wrapped_zh}。",
+            "{path}：{family}，共 {total} 个参数，训练 {trained} 个（冻结：{frozen}）{verified}{wrapped}。",
         )
     ),
     "model_bad": Said(why=("The run would end while loading it.", "运行会在加载时失败。")),
@@ -256,7 +256,7 @@ SAID: dict[str, Said] = {
     "nothing_trainable": Said(
         why=("A run that changes nothing would only cost time.", "什么都不改变的运行只会浪费时间。")
     ),
-    "precision": Said(("Computes in {precision}: {reason}.", "以 {precision} 计算：{reason_zh}。")),
+    "precision": Said(("Computes in {precision}: {reason}.", "以 {precision} 计算：{reason}。")),
     "precision_fallback": Said(
         (
             "bf16 was asked for, and this hardware ({device}) does not compute in it natively: fp32 is used.",
@@ -505,8 +505,7 @@ def words(code: str, part: str, lang: Lang) -> str:
 class Finding:
     """The result of one check; `subject` is the setting or resource it concerns, and `actions`, in order, fix it.
 
-    `advice` says in English and Chinese what they do, if that is not always the same; `others` are alternative fixes,
-    each with its own actions.
+    `advice` says what they do, if that is not always the same; `others` are other ways, each with its own actions.
     """
 
     level: Level
@@ -515,7 +514,7 @@ class Finding:
     args: Mapping[str, Any] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
     others: tuple[tuple[Action, ...], ...] = ()
-    advice: tuple[str, str] = ("", "")
+    advice: Phrase | None = None
 
     @property
     def ways(self) -> tuple[tuple[Action, ...], ...]:
@@ -538,8 +537,8 @@ class Finding:
 
     def fix(self, lang: Lang = "en") -> str:
         """What to do; empty if there is nothing to do."""
-        if advised := self.advice[lang == "zh"]:
-            return filled(advised, {"command": self.command})
+        if self.advice is not None:
+            return Phrase.of(self.advice.key, **self.advice.args, command=self.command).text(lang)
         return self._said("fix", lang) or ("" if self.level == "ok" else self._message().fix(lang))
 
     def to_json(self, lang: Lang = "en") -> dict[str, str]:
@@ -557,14 +556,6 @@ class Finding:
         return Message(self.code, known)
 
 
-# What takes memory and disk space.
-ITEMS_ZH = {
-    "runtime": "运行环境", "weights": "权重", "gradients": "梯度", "optimizer": "优化器", "activations": "激活值",
-    "cache": "生成缓存", "file": "模型文件", "context": "CUDA 上下文", "checkpoints": "检查点", "best": "最佳模型",
-    "log": "日志", "token store": "分词缓存",
-}  # fmt: skip
-
-
-def item(name: str, lang: Lang) -> str:
-    """The displayed name of an item that takes memory or disk space."""
-    return ITEMS_ZH.get(name, name) if lang == "zh" else name
+def sized(item: str, amount: str) -> Phrase:
+    """An item that takes memory or disk space, with its size."""
+    return Phrase.of("item.sized", item=Phrase.of(f"item.{item.replace(' ', '_')}"), size=amount)

@@ -13,7 +13,7 @@ from typing import Self
 
 from engine.contract import native_library
 from engine.contract.config import RunConfig
-from engine.contract.texts import filled
+from engine.contract.texts import Phrase, filled
 from sft_tui.machine import gpus
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
@@ -21,10 +21,6 @@ from sft_tui.preflight.fix import System
 from sft_tui.text import size
 
 HERE = str(Path(__file__).parents[2])  # the source folder of a package installed by `pip install -e`
-STATES = {
-    "missing": {"state": "was not compiled", "state_zh": "没有编译"},
-    "stale": {"state": "was compiled from another version of its source", "state_zh": "是由其源文件的另一版本编译的"},
-}
 FEWEST_FILES = 256
 LEAST_SHM = 64 << 20  # bytes; the default of containers
 CLOCK_SLACK = 3600.0  # seconds
@@ -161,7 +157,7 @@ def _uncompiled(machine: Machine) -> Iterator[Seen]:
     """The trainer's part in C was not compiled, or from other sources; here it can be."""
     fault = None if machine.gpus else native_library.fault()
     if fault is not None and fault.code != "unloadable" and from_checkout():
-        yield Seen(STATES[fault.code])
+        yield Seen({"state": Phrase.of(f"uncompiled.{fault.code}")})
 
 
 @MACHINE.check("uncompiled_wheel", "warning")
@@ -169,7 +165,7 @@ def _uncompiled_wheel(machine: Machine) -> Iterator[Seen]:
     """The same, if the program was installed as a wheel."""
     fault = None if machine.gpus else native_library.fault()
     if fault is not None and fault.code != "unloadable" and not from_checkout():
-        yield Seen(STATES[fault.code])
+        yield Seen({"state": Phrase.of(f"uncompiled.{fault.code}")})
 
 
 @MACHINE.check("unloadable", "warning")

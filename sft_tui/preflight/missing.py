@@ -15,10 +15,11 @@ from engine.contract.inputs import FILES, USUAL_COLUMNS, has_tokenizer, model_fo
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
+from engine.contract.texts import Phrase
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
 
 Check = Callable[..., Action]  # of the run with other settings
-Advice = tuple[tuple[str, str], tuple[Action, ...]]  # texts in both languages, and the actions they describe
+Advice = tuple[Phrase, tuple[Action, ...]]  # words with the placeholder {command}, and the actions they describe
 KINDS = ("jsonl", "json", "csv", "tsv", "jsonl.gz", "json.gz", "csv.gz", "jsonl.zst", "arrow")
 ROWS = (*(f"*.{kind}" for kind in (*KINDS, "parquet")), *(f"data/*.{kind}" for kind in KINDS))
 PARTS = ("train", "valid")
@@ -170,31 +171,21 @@ def _rows(config: RunConfig, check: Check) -> Advice:
     both = targets(train=config.train_file, valid=config.validation_file)
     source = source_of_rows(config)
     if source is not None:
-        return ("Import the rows: `{command}`", "导入数据：`{command}`"), import_of(source, config, check)
-    own = f"`{shlex.join(['sft-tui', 'data', 'import', 'FILE', *both])}`".replace("{", "{{").replace("}", "}}")
-    words = (
-        f"Import your own rows with {own}, or try a small corpus: `{{command}}`",
-        f"用 {own} 导入自己的数据，或先用小语料试一试：`{{command}}`",
-    )
-    return words, (Command(("data", "demo", *both)),)
+        return Phrase.of("advice.import"), import_of(source, config, check)
+    own = shlex.join(["sft-tui", "data", "import", "FILE", *both])
+    return Phrase.of("advice.own_rows", own=own), (Command(("data", "demo", *both)),)
 
 
 def _validation(config: RunConfig, gone: set[str], check: Check) -> Advice:
     if "train_file" in gone:
-        return ("The same command writes it.", "同一命令会写出它。"), ()
-    words = ("Hold out some of the training rows: `{command}`", "从训练数据中划出一部分：`{command}`")
-    return words, split_again(config, check)
+        return Phrase.of("advice.same_command"), ()
+    return Phrase.of("advice.hold_out"), split_again(config, check)
 
 
 def _tokenizer(config: RunConfig, check: Check) -> Advice:
     if config.tokenizer and has_tokenizer(model_folder(config)):
-        words = ("The model's folder has its own: `{command}`", "模型目录中有配套的分词器：`{command}`")
-        return words, (check(tokenizer=""),)
-    words = (
-        "Put there the one that belongs to the model. For a new model, train one on the rows: `{command}`",
-        "请放入与模型配套的分词器。若要新建模型，用数据训练一个：`{command}`",
-    )
-    return words, (new_tokenizer(config, config.tokenizer or DEFAULTS.tokenizer),)
+        return Phrase.of("advice.own_tokenizer"), (check(tokenizer=""),)
+    return Phrase.of("advice.tokenizer"), (new_tokenizer(config, config.tokenizer or DEFAULTS.tokenizer),)
 
 
 def new_tokenizer(config: RunConfig, output: str) -> Command:
@@ -207,28 +198,14 @@ def _model(config: RunConfig, gone: set[str], check: Check) -> Advice:
     best = OutputDir(Path(preset("pretrain").config.output_dir)).best
     use_it = check(pretrained_model=str(best))
     if best.is_dir() and "tokenizer" not in gone:
-        words = (
-            "Put it there, or use the one that was pretrained here: `{command}`",
-            "请放入模型，或使用在此预训练的模型：`{command}`",
-        )
-        return words, (use_it,)
-    words = (
-        "Put it there, or name another with --pretrained_model. Without one, pretrain a small one: `{command}`",
-        "请放入模型，或用 --pretrained_model 指定另一个。若没有模型，先预训练一个小模型：`{command}`",
-    )
-    return words, new_model(config, check)
+        return Phrase.of("advice.model_here"), (use_it,)
+    return Phrase.of("advice.model"), new_model(config, check)
 
 
 def _test(config: RunConfig, check: Check) -> Advice:
     if Path(config.validation_file).is_file():
-        words = (
-            "Name one with --test_file, hold rows out for it with `sft-tui data import FILE --test-ratio 0.1`, or "
-            "evaluate on the validation rows: `{command}`",
-            "请用 --test_file 指定一个，导入时用 `sft-tui data import 文件 --test-ratio 0.1` 划出一份，"
-            "或用验证数据评估：`{command}`",
-        )
-        return words, (check(test_file=config.validation_file),)
-    return ("Name one with --test_file PATH.", "请用 --test_file 路径 指定。"), ()
+        return Phrase.of("advice.test_file"), (check(test_file=config.validation_file),)
+    return Phrase.of("advice.name_test_file"), ()
 
 
 def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
@@ -241,9 +218,8 @@ def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
     paths = {**{name: str(getattr(config, name)) for name in FILES}, "tokenizer": tokenizer_folder(config)}
     gone = {name for name, path in paths.items() if path and not Path(path).exists()}
     words, actions = advice(str(error.message.args["setting"]), config, gone, again)
-    command = command_of(actions)
-    shown = {key: text.format(command=command) for key, text in zip(("advice", "advice_zh"), words, strict=True)}
-    return InputError("file_missing_advised", **error.message.args, **shown)
+    advised = Phrase.of(words.key, **words.args, command=command_of(actions))
+    return InputError("file_missing_advised", **error.message.args, advice=advised)
 
 
 def new_model(config: RunConfig, check: Check) -> tuple[Action, ...]:

@@ -9,6 +9,7 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 from sft_tui.preflight import missing
 from sft_tui.preflight.data import use_another
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen, of_message
@@ -16,13 +17,6 @@ from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Edit, System
 
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
-# What vouches for a model's files.
-VERIFIED = {
-    "sha256": ("; SHA-256 verified", "；SHA-256 已校验"),
-    "crc32": ("; checksums verified", "；校验和无误"),
-    "": ("", ""),
-}
-WRAPPED = ("; {} before the names of its weights is taken off", "；权重名前的 {} 已去掉")
 
 
 @dataclass(frozen=True)
@@ -185,10 +179,11 @@ def _model(model: Model) -> Iterator[Seen]:
     """Its family and its parameters."""
     shown = {"path": model.facts.name, "family": model.facts.family, "frozen": model.config.freeze or "-"}
     counts = {"trained": f"{model.sizes.trained:,}", "total": f"{model.sizes.parameters:,}"}
-    wrapper = model.facts.wrapper
-    wrapped = [text.format(wrapper) if wrapper else "" for text in WRAPPED]
-    texts = dict(zip(("wrapped", "wrapped_zh"), wrapped, strict=True))
-    texts |= dict(zip(("verified", "verified_zh"), VERIFIED[model.facts.verified], strict=True))
+    verified, wrapper = model.facts.verified, model.facts.wrapper
+    texts = {
+        "verified": Phrase.of(f"verified.{verified}") if verified else "",
+        "wrapped": Phrase.of("verified.unwrapped", prefix=wrapper) if wrapper else "",
+    }
     yield Seen({**shown, **counts, **texts})
 
 
@@ -208,7 +203,6 @@ def _precision(asked: Precision) -> Iterator[Seen]:
     if asked.wanted == "bf16" and not asked.native:
         return
     bf16 = asked.native and asked.wanted != "fp32"
-    reason = ("as asked", "按指定") if asked.wanted != "auto" else (
-        ("native on this hardware", "该硬件原生支持") if bf16 else ("bf16 is not native here", "该硬件没有原生 bf16")
-    )  # fmt: skip
-    yield Seen({"precision": "bf16" if bf16 else "fp32", "reason": reason[0], "reason_zh": reason[1]})
+    why = "native" if bf16 else "not_native"
+    reason = Phrase.of(f"precision.{why if asked.wanted == 'auto' else 'as_asked'}")
+    yield Seen({"precision": "bf16" if bf16 else "fp32", "reason": reason})

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from engine.contract.config import RunConfig
 from engine.contract.memory import MemoryFacts, MemoryPrediction
-from engine.contract.texts import Lang
+from engine.contract.texts import Argument, Phrase
 from sft_tui.machine import gpus
 from sft_tui.machine.host import HostReader
 from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
-from sft_tui.preflight.finding import Finding, item
+from sft_tui.preflight.finding import Finding, sized
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.text import size
 
@@ -30,10 +31,10 @@ class Peak:
     rehearsed: bool
 
     @property
-    def args(self) -> Mapping[str, str | int]:
+    def args(self) -> Mapping[str, Argument]:
         """The arguments of the words for it."""
-        shown = {"total": size(self.total), "free": size(self.free), **items(self.prediction, self.ranks)}
-        return {**shown, "budget": self.config.micro_batch_tokens}
+        sizes = {"total": size(self.total), "free": size(self.free)}
+        return {**sizes, "budget": self.config.micro_batch_tokens, "items": items(self.prediction, self.ranks)}
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class GpuPeak:
     free: int | None
 
     @property
-    def args(self) -> Mapping[str, str | int]:
+    def args(self) -> Mapping[str, Argument]:
         """The arguments of the words for it."""
         free = {} if self.free is None else {"free": size(self.free)}
-        return {"gpu": self.number, "total": size(self.prediction.total), **free, **items(self.prediction)}
+        return {"gpu": self.number, "total": size(self.prediction.total), **free, "items": items(self.prediction)}
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,11 @@ def _peak(request: CheckRequest, prediction: MemoryPrediction) -> Peak:
     return Peak(config, request.processes, prediction, total, free, rehearsed)
 
 
-def items(prediction: MemoryPrediction, ranks: int = 1) -> dict[str, str]:
-    """The items of a prediction, in both languages."""
-    shown: dict[str, str] = {}
-    languages: tuple[tuple[str, Lang], ...] = (("items", "en"), ("items_zh", "zh"))
-    for key, lang in languages:
-        text = " · ".join(f"{item(name, lang)} {size(count)}" for name, count in prediction.items.items())
-        shown[key] = f"{ranks} × ({text})" if ranks > 1 else text
-    return shown
+def items(prediction: MemoryPrediction, ranks: int = 1) -> Phrase:
+    """The items of a prediction."""
+    each = (sized(name, size(count)) for name, count in prediction.items.items())
+    joined = reduce(lambda done, more: Phrase.of("item.joined", done=done, more=more), each)
+    return Phrase.of("item.of_ranks", ranks=ranks, items=joined) if ranks > 1 else joined
 
 
 # --- remedies
@@ -111,16 +109,16 @@ def needs_less(finding: Finding, run: CheckedRun) -> Advice:
     """Use one process, with the same effective batch; else halve the budget of a micro-batch, or cut rows sooner."""
     config, ranks = run.config, int(finding.args["ranks"])
     if ranks > 1:
-        words = ("One process needs less, with the same effective batch", "单进程占用更少，有效批大小不变")
+        words = Phrase.of("advice.one_process")
         same_batch = config.gradient_accumulation_steps * ranks
         less: Actions = (run.check(num_processes=1, gradient_accumulation_steps=same_batch),)
     elif finding.args["activations"] and config.micro_batch_tokens > LEAST_BUDGET:
-        words = ("Halve the budget of a micro-batch; the gradient stays exact", "将微批预算减半，梯度仍然精确")
+        words = Phrase.of("advice.half_the_budget")
         less = half_the_budget(finding, run)
     else:
-        words = ("Close other programs, or cut rows sooner", "请关闭其他程序，或截短数据")
+        words = Phrase.of("advice.cut_sooner")
         less = (run.check(max_seq_len=max(2, config.max_seq_len // 2)),)
-    return Advice((f"{words[0]}: `{{command}}`", f"{words[1]}：`{{command}}`"), less)
+    return Advice(words, less)
 
 
 def rehearse(_finding: Finding, run: CheckedRun) -> Actions:

@@ -10,7 +10,7 @@ from engine.contract.messages import InputError
 from engine.data.text_checks import _RANGES
 from sft_tui import preflight
 from sft_tui.preflight import check, data, disk, machine, model, peak, reader, tokenizing
-from sft_tui.preflight.data import SCRIPTS_ZH
+from sft_tui.preflight.data import script_name
 from sft_tui.preflight.declaration import CHECKS, GROUPS, Group, of_message
 from sft_tui.preflight.finding import SAID, Finding
 from sft_tui.preflight.fix import Command
@@ -41,7 +41,9 @@ def test_errors_and_warnings_have_a_reason_and_a_fix(code: str) -> None:
 
 
 def test_every_script_has_a_chinese_name() -> None:
-    assert {script for _, script in _RANGES if script} == SCRIPTS_ZH.keys()
+    scripts = {script for _, script in _RANGES if script}
+    assert all(CHINESE.search(script_name(script).text("zh")) for script in scripts)
+    assert {script_name(script).text("en") for script in scripts} == scripts
 
 
 def test_every_check_has_words_and_no_words_lack_a_check() -> None:
