@@ -26,7 +26,7 @@ def state_bytes(optimizer: str, shape: Sequence[int]) -> int:
         return FLOAT * (2 * elements + 1)
     if len(shape) < 2:
         return FLOAT * (elements + 1)
-    return FLOAT * (elements // max(1, shape[-1]) + elements // max(1, shape[-2]) + 1)
+    return FLOAT * (math.prod(shape[:-2]) * (shape[-2] + shape[-1]) + 1)
 
 
 def counted(tensors: Mapping[str, Tensor], part_of: Callable[[str], str], config: RunConfig) -> Sizes:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ def test_a_new_model_has_all_but_its_embeddings() -> None:
     facts = inspection.describe(config_of("", freeze=""))
     whole = freezing.freeze(t5(), "", parts_of(t5())).parameters
     assert facts.sizes.parameters == whole - 40 * SMALL["d_model"]
+
+
+@pytest.mark.parametrize("freeze", ["", "encoder,embeddings", "decoder"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_a_new_model_with_its_tokenizer_has_the_sizes_of_a_folder(tmp_path: Path, freeze: str, optimizer: str) -> None:
+    t5().save_pretrained(tmp_path)
+    new, kept = (replace(config_of(path, freeze), optimizer=optimizer) for path in ("", tmp_path))
+    assert inspection.describe(new).for_tokens(40).sizes == inspection.describe(kept).sizes
 
 
 def test_a_shard_that_is_missing_is_named(tmp_path: Path) -> None:
