@@ -166,8 +166,9 @@ def _row(cells: list[int], line: list[int], marks: dict[int, str], ascii_only: b
 def _axis(first: int, last: int, across: int) -> Line:
     """Steps below the chart: the first, the last, and as many in between as fit."""
     text = [" "] * across
-    parts = 4 if across >= 48 else 2 if across >= 24 else 1
-    for part in range(parts + 1):
+    room = 4 if across >= 48 else 2 if across >= 24 else 1
+    parts = max(1, min(room, last - first))
+    for part in range(parts + 1 if last > first else 1):
         step = f"{first + (last - first) * part // parts:,}"
         place = min(max(0, (across - 1) * part // parts - len(step) // 2), across - len(step))
         if place >= 0 and all(char == " " for char in text[max(0, place - 1) : place + len(step) + 1]):

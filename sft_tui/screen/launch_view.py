@@ -1,6 +1,6 @@
 """The screen before a run, as a pure function: presets, problems, settings, and what the settings amount to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -286,11 +286,23 @@ def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
             say("screen.needs_time", lang, time=f.args["expected"]) for f in view.findings if f.code == "rehearsed"
         ]
         hint = [say("screen.time_by_h", lang)] if width > 2 * NAME else []
-        lines += [[(part, "")] for part in wrap(" · ".join([*needs, *(times or hint)]), width - 4)]
+        lines += [[(line, "")] for line in _joined([*needs, *(times or hint)], width - 4)]
     train = facts.read.get("train_file")
     if train is not None and train.tokens is not None:
         lines += _lengths(train.tokens.label, config, width - 4, lang)
     return frame([(say("screen.meaning", lang), "head")], lines, width, height)
+
+
+def _joined(parts: Sequence[str], width: int) -> list[str]:
+    """Short texts on as few lines as possible, none of them broken."""
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines else part
+        if lines and columns([(longer, "")]) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def _lengths(label: LengthFacts, config: RunConfig, width: int, lang: Lang) -> list[Line]:

@@ -82,3 +82,15 @@ def test_overlaid_curves_share_one_scale() -> None:
 @pytest.mark.parametrize("value", [0.0, 1.0, 12345.678, 1e-9, -4.2, 1e300, 123456.0])
 def test_labels_are_narrow(value: float) -> None:
     assert len(chart.number(value)) < chart.LABEL
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 1), (1, 2), (1, 4), (7, 9), (1, 64), (996, 1_000)])
+@pytest.mark.parametrize("width", [30, 60, 110])
+def test_no_step_is_on_the_axis_twice(first: int, last: int, width: int) -> None:
+    curve = Curve()
+    for number in range(1, last + 1):
+        curve.add(number, float(number))
+    lines = chart.draw(chart.Plot(curve.between(first, last, chart.columns_of(width)), (), first, last), width, 8)
+    steps = text(lines)[-1].split()
+    assert len(set(steps)) == len(steps)
+    assert (steps[0], steps[-1]) == (f"{first:,}", f"{last:,}")
