@@ -29,7 +29,7 @@ class Wording(NamedTuple):
 
 
 def wording(code: str) -> Wording:
-    """The texts of a message; empty where there is none."""
+    """The texts of a message; empty if there is none."""
     what, fix = f"message.{code}.what", f"message.{code}.fix"
     return Wording(*(TEXTS[lang].get(key, "") for key in (what, fix) for lang in LANGS))
 

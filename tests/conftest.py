@@ -175,7 +175,7 @@ def tiny_settings(tiny_tokenizer: Path, tiny_t5: Path, tiny_shape: dict[str, int
 
 @pytest.fixture(scope="session")
 def real_rows() -> Path:
-    """Real Chinese questions and answers, which are kept beside the repository and not in it."""
+    """Real Chinese questions and answers, which are kept next to the repository, not in it."""
     path = Path(__file__).parents[2] / "shared" / "data" / "zh" / "train_3k.parquet"
     if not path.is_file():
         pytest.skip(f"NOT TESTED ON REAL ROWS: {path} is not there")

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).with_name("nvml_stub.c")
 
 
 def build(folder: Path, *defines: str) -> Path:
-    """Compiles the library into `folder`; skips, loudly, where there is no C compiler."""
+    """Compiles the library into `folder`; skips, loudly, if there is no C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("GPU READINGS NOT TESTED: there is no C compiler `cc` to make a driver library with")

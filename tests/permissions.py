@@ -19,7 +19,7 @@ class _Data(ctypes.Structure):
 
 @contextlib.contextmanager
 def enforced() -> Iterator[None]:
-    """Lets permissions of files hold for this thread, whoever it belongs to."""
+    """Lets permissions of files hold for this thread, no matter whose it is."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, data = _Header(VERSION, 0), (_Data * 2)()
     assert libc.capget(ctypes.byref(header), data) == 0, os.strerror(ctypes.get_errno())

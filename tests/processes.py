@@ -77,12 +77,12 @@ def end_runs(folder: Path) -> None:
     """Kills what is left of the runs below `folder`, their supervisors too, which are nobody's children."""
     locks = [path.parent for path in folder.rglob(LOCK_NAME)]
     found = [read_json_as(AttemptProcesses, path) for path in folder.rglob("processes.json")]
-    signed = [holder_of(place) for place in locks]  # one that has not yet told of its processes
+    signed = [holder_of(place) for place in locks]  # one that has not yet recorded its processes
     ranks = [rank for each in found for rank in each.ranks]
     for process in (*(one.process for one in signed), *(each.supervisor for each in found), *ranks):
         if process.pid != os.getpid():
             _end(process)
-    for place in locks:  # a rank that nobody told of leaves when it sees that its supervisor is dead
+    for place in locks:  # a rank that was not recorded exits when it sees that its supervisor is dead
         if holder_of(place).pid != os.getpid():
             until(lambda place=place: not is_locked(place), 90)  # type: ignore[misc]
 

@@ -9,7 +9,7 @@ Found = TypeVar("Found")
 
 
 def required(found: Found | None, what: str) -> Found:
-    """What was found; where there is nothing the test fails in CI, and is skipped elsewhere."""
+    """What was found; if there is nothing the test fails in CI, and is skipped elsewhere."""
     if found is not None and found is not False:
         return found
     if os.environ.get("CI"):

@@ -1,4 +1,4 @@
-"""The commands of the original guide, word for word, and what they do where there is no GPU."""
+"""The commands of the original guide, word for word, and what they do without a GPU."""
 
 import os
 import shutil
@@ -170,7 +170,7 @@ def test_the_app_sees_and_stops_a_run_of_the_guide(
     assert said in result.out + result.err
     again = python(project, "train", *SMALL, *shape, "--epochs=2000", "--is_keep_training=True", "--max_seq_len=9")
     assert again.code == 2
-    assert "other settings: max_seq_len 512 -> 9." in again.err  # and no others: it goes on with those it had
+    assert "other settings: max_seq_len 512 -> 9." in again.err  # and no others: it continues with those it had
 
 
 @pytest.mark.parametrize(

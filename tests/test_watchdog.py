@@ -27,7 +27,7 @@ print(os.environ[watchdog.TOKEN], flush=True)
     "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGTERM)", "raise SystemExit"]
 )
 def test_detached_processes_end_with_the_test_process(end: str) -> None:
-    stranger = subprocess.Popen(["sleep", "600"])
+    unrelated = subprocess.Popen(["sleep", "600"])
     env = {name: value for name, value in os.environ.items() if name != watchdog.TOKEN}
     program = PROGRAM.format(python=sys.executable, end=end)
     try:
@@ -37,10 +37,10 @@ def test_detached_processes_end_with_the_test_process(end: str) -> None:
         token = ended.stdout.decode().strip()
         until(lambda: not list(watchdog.marked(token)), 30)
         assert len(token) == 32
-        assert psutil.Process(stranger.pid).status() != psutil.STATUS_ZOMBIE
+        assert psutil.Process(unrelated.pid).status() != psutil.STATUS_ZOMBIE
     finally:
-        stranger.kill()
-        stranger.wait()
+        unrelated.kill()
+        unrelated.wait()
 
 
 def test_every_process_of_the_tests_is_marked() -> None:

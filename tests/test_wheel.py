@@ -69,7 +69,7 @@ def test_the_wheels_compiled_code_is_used(called: Called, wheel: Path) -> None:
 
 
 def test_the_demo_works_outside_a_checkout(called: Called, tmp_path: Path) -> None:
-    told = called("-m", "sft_tui", "demo", "--no-ui", limit=1500)
-    assert told.code == 0, told.err
-    assert "Ask it something" in told.err
+    reported = called("-m", "sft_tui", "demo", "--no-ui", limit=1500)
+    assert reported.code == 0, reported.err
+    assert "Ask it something" in reported.err
     assert (tmp_path / "model_save" / "demo" / "sft" / "best" / "model.safetensors").is_file()

@@ -29,8 +29,8 @@ WORDS = re.compile(rf"\b({'|'.join(INSTEAD)})\b", re.IGNORECASE)
 NAMES = re.compile(r"(?<![a-z])(mend(s|ed|ing)?|anew|besides?|told|tell(?=_)|(?<=_)tell|whoever|strangers?)(?![a-z])")
 STARTS = {tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}  # of lines, before a docstring
 
-CODE = [path for folder in ("engine", "sft_tui", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
-CODE += [ROOT / "setup.py", ROOT / "train_low_mem.py"]
+CODE = [path for folder in ("engine", "sft_tui", "bench", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+CODE = [*CODE, ROOT / "setup.py", ROOT / "train_low_mem.py"]
 MADE = ("keys", "reference")  # from texts, which are checked in their catalogue
 PAGES = [path for pattern in ("*.md", "docs/*.md", "engine/cpu/*.[ch]", "Makefile") for path in ROOT.glob(pattern)]
 PAGES = [path for path in PAGES if not path.name.startswith(MADE)]

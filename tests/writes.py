@@ -1,4 +1,4 @@
-"""What is written to in some folders, told by the kernel: by whatever process, in Python or not."""
+"""What is written to in some folders, reported by the kernel: by any process, in Python or not."""
 
 import ctypes
 import os

@@ -53,7 +53,7 @@ class Outcome:
     @property
     def ended(self) -> events.RunEnded:
         """The only `run_ended` of the last attempt."""
-        records = told(self.run_dir)
+        records = reported(self.run_dir)
         attempt = max(record.envelope.attempt for record in records)
         last = [record.event for record in records if record.envelope.attempt == attempt]
         (end,) = [event for event in last if isinstance(event, events.RunEnded)]
@@ -65,7 +65,7 @@ class Outcome:
         return [event.message.code for event in self.all(kind)]
 
 
-def told(run_dir: RunDir) -> list[Record]:
+def reported(run_dir: RunDir) -> list[Record]:
     """What a run tells, but for its heartbeats, which come when they come."""
     return [r for r in EventReader(run_dir.events).poll() if not isinstance(r.event, events.Heartbeat)]
 
@@ -92,7 +92,7 @@ Runner = Callable[..., Outcome]
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread_on_the_cpu() -> Iterator[None]:
-    """Where there are GPUs too: what is compared here bit by bit is promised for the CPU. Threads only slow it down."""
+    """With GPUs too: what is compared here bit by bit is promised for the CPU. Threads only slow it down."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
         threads = torch.get_num_threads()
@@ -111,7 +111,7 @@ def no_stacks_of_the_tests_own_process() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory, tiny_settings: dict[str, Any]) -> Callable[..., RunDir]:
-    """Makes the folder and the record of a run; settings beside those of `tiny_settings` come by name."""
+    """Makes the folder and the record of a run; settings in addition to those of `tiny_settings` come by name."""
 
     def make(*, folder: Path | None = None, **settings: Any) -> RunDir:
         names = ("resume", "fresh", "force", "accepted", "processes", "job", "memory_limit")
@@ -282,7 +282,7 @@ class TwoRanks:
     found: tuple[dict[str, Any], dict[str, Any]]
     curve: Outcome  # no dropout, stopped after its last step
     stopped: Outcome  # after step 3
-    resumed: Outcome  # goes on from a copy of it
+    resumed: Outcome  # continues from a copy of it
     refused: Outcome
     failed: Outcome
 

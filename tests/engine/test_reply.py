@@ -14,7 +14,7 @@ from engine.contract.messages import InputError
 
 @pytest.fixture
 def folder(taught_t5: Path, tiny_tokenizer: Path, tmp_path: Path) -> str:
-    """A model beside its tokenizer, as a run publishes its best."""
+    """A model with its tokenizer, as a run publishes its best."""
     shutil.copytree(taught_t5, tmp_path / "best")
     shutil.copytree(tiny_tokenizer, tmp_path / "best", dirs_exist_ok=True)
     return str(tmp_path / "best")

@@ -68,7 +68,7 @@ def _children() -> list[psutil.Process]:
 
 
 def _processes_in(folder: Path) -> set[Any]:
-    """Processes whose working folder or command line is in `folder`, whoever is their parent by now."""
+    """Processes whose working folder or command line is in `folder`, no matter which process is their parent by now."""
     found: set[Any] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

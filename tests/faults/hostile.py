@@ -59,7 +59,7 @@ def change(path: Path, changes: dict[str, Any]) -> None:
 
 
 def safetensors(header: object, size: int | None = None, body: bytes = b"\0" * 64) -> bytes:
-    """A file with this header, which is text or JSON, and whose length is told as `size`."""
+    """A file with this header, which is text or JSON, and whose length is declared as `size`."""
     text = (header if isinstance(header, str) else json.dumps(header)).encode()
     return struct.pack("<Q", len(text) if size is None else size) + text + body
 

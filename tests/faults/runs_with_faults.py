@@ -48,7 +48,7 @@ class Runs:
         return self._start(starting.plan_run("sft-small", values), fault)
 
     def resume(self, fault: Mapping[str, Any] = {}, **how: Any) -> Started:
-        """Goes on with it."""
+        """Resumes it."""
         return self._start(starting.plan_resume(self.look().record, {}, **how), fault)
 
     def _start(self, record: Any, fault: Mapping[str, Any]) -> Started:
@@ -100,7 +100,7 @@ class Runs:
         ]
 
     def trains(self, attempt: int, more: int = 1) -> Callable[[], bool]:
-        """A condition: the attempt has done so many steps."""
+        """A condition: the attempt has done this many steps."""
         reader, seen = EventReader(self.run_dir.events), [0]
 
         def condition() -> bool:

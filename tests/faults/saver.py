@@ -103,11 +103,11 @@ def running(request: pytest.FixtureRequest, *before: str) -> Iterator[Saver]:
 
 
 def strace(*injections: str) -> list[str]:
-    """A command in front of another: all its processes are traced, and the calls fail as told."""
+    """A command in front of another: all its processes are traced, and the calls fail as requested."""
     calls = ",".join(rule.split(":")[0] for rule in injections)
-    told = [word for rule in injections for word in ("-e", f"inject={rule}:when={WHEN}")]
+    reported = [word for rule in injections for word in ("-e", f"inject={rule}:when={WHEN}")]
     fast = [] if "signal=" in injections[0] else ["--seccomp-bpf"]  # strace 6.1 sends no signals with it
-    return ["strace", "-f", "-qq", *fast, "-o", "/dev/null", "-e", f"trace={calls}", *told]
+    return ["strace", "-f", "-qq", *fast, "-o", "/dev/null", "-e", f"trace={calls}", *reported]
 
 
 def strace_works() -> bool:
@@ -118,5 +118,5 @@ def strace_works() -> bool:
 
 
 def order_for_third(output: OutputDir) -> dict[str, Any]:
-    """The order to save step 3 beside the checkpoints of steps 1 and 2."""
+    """The order to save step 3 next to the checkpoints of steps 1 and 2."""
     return {"do": "save", "step": 3, "acknowledged": [1, 2], "frozen": frozen_entry(output)}

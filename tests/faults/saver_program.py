@@ -2,7 +2,7 @@
 
 Orders come in as JSON, one a line; each is carried out by a child of its own, so that what is slow, the start of
 torch, happens once. Under strace every n-th call of one kind that a process makes fails, or kills it, and the count
-begins anew in every child: a child that makes most of these calls in vain beforehand chooses which one that is.
+starts over in every child: a child that makes most of these calls in vain beforehand chooses which one that is.
 """
 
 import json
@@ -37,11 +37,11 @@ IN_VAIN: dict[str, Callable[[], object]] = {
 
 FAILING = ("write", "fsync", "rename", "mkdir")  # kinds by which a save writes
 RECORD = ("write", "fsync", "rename")  # kinds by which a JSON file is written
-STANDARD_OUTPUT = 1  # a socket, for `send` is no call that is made to fail
+STANDARD_OUTPUT = 1  # a socket, for `send` is not a call that is made to fail
 
 
 class Strace:
-    """The fault that strace was told to make, at the `nth` call of `kind` from here on."""
+    """The fault that strace was asked to make, at the `nth` call of `kind` from here on."""
 
     def __init__(self, kind: str, nth: int, number: int) -> None:
         self._kind, self._nth, self._number = kind, nth, number

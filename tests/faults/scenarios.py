@@ -122,7 +122,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the account, where there is one."""
+    """Prints the account, if there is one."""
     lines = config.stash[SCENARIOS].table()
     if lines:
         terminalreporter.section("faults")

@@ -168,7 +168,7 @@ def test_a_manifest_of_another_kind_is_skipped(three: OutputDir, table: Scenario
         assert_damage_is_found(three, 3, 2, "")
 
 
-# Beside the checkpoints.
+# Next to the checkpoints.
 
 ESCAPE = "\x1b[2J\x1b]0;x\x07"
 FOLDERS = [
@@ -191,7 +191,7 @@ FOLDERS = [
 
 
 def plant(folder: Path) -> list[Path]:
-    """Puts entries that are no checkpoints into a folder: folders, files and links."""
+    """Puts entries that are not checkpoints into a folder: folders, files and links."""
     planted = [folder / name for name in FOLDERS]
     for path in planted:
         path.mkdir()

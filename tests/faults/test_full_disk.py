@@ -1,4 +1,4 @@
-"""A disk that fills up under the checkpoints, and under the log: training goes on, and says what it could not do."""
+"""A disk that fills up under checkpoints or log: training continues, and reports what it could not do."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ def test_training_continues_on_a_full_disk(
     until(lambda: bool(said(one, "save_no_space") or said(one, "save_failed")), 60)
     untouched = saved.checkpoint_steps()
     sound = [step for step in untouched if checkpoint.verify(saved.checkpoint(step))]
-    until(lambda: len(said(one, "save_no_space")) >= 3, 60)  # it goes on, and tries again
+    until(lambda: len(said(one, "save_no_space")) >= 3, 60)  # it continues, and tries again
     message = said(one, "save_no_space")[-1]
     assert isinstance(message, events.Warning)
     assert str(output) in message.message.what()

@@ -72,7 +72,7 @@ def test_a_pickle_in_place_of_the_state_is_not_run(
 def test_a_pickle_in_place_of_the_frozen_weights_is_not_run(
     untrusted: UntrustedRuns, stopped: OutputDir, table: ScenarioTable
 ) -> None:
-    """All checkpoints share them: it begins anew."""
+    """All checkpoints share them: it starts over."""
     zipped(next((stopped.checkpoints / "frozen").iterdir()), untrusted.canary)
     with table.scenario("code in a checkpoint") as tries, tries.one("frozen weights"):
         untrusted.assert_skipped("frozen", skipped=[2, 1])
@@ -83,7 +83,7 @@ def test_a_pickle_in_place_of_the_frozen_weights_is_not_run(
 def test_a_pickle_listed_in_the_manifest_is_not_run(
     untrusted: UntrustedRuns, stopped: OutputDir, table: ScenarioTable, name: str, kind: str
 ) -> None:
-    """Whoever writes to the folder can make the hashes right: even so nothing is executed."""
+    """Anyone who writes to the folder can make the hashes right: even so nothing is executed."""
     folder = stopped.checkpoint(2)
     PICKLES[kind](folder / name, untrusted.canary)
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -41,7 +41,7 @@ def tokenizer(untrusted: UntrustedRuns, tiny_tokenizer: Path) -> Path:
 def test_the_pickles_of_these_tests_hold_code(tmp_path: Path, kind: str) -> None:
     """Read as nobody should, they make the canary: where it is not there, nothing was executed."""
     PICKLES[kind](tmp_path / "weights.bin", tmp_path / "canary")
-    with contextlib.suppress(RuntimeError):  # it is no file of torch's, which is noticed after it was unpickled
+    with contextlib.suppress(RuntimeError):  # it is not a file of torch's, which is noticed after it was unpickled
         torch.load(tmp_path / "weights.bin", weights_only=False)
     assert (tmp_path / "canary").is_dir()
 

@@ -1,4 +1,4 @@
-"""A process dies inside a save: who resumes finds the last acknowledged checkpoint, tidies up, and goes on."""
+"""A process dies inside a save: a resume finds the last acknowledged checkpoint, cleans up, and continues."""
 
 import os
 import random
@@ -155,7 +155,7 @@ def test_a_record_is_killed_at_every_call(
 
 @dataclass
 class Killed:
-    """Children that save for ever, killed one after the other at random moments in the same folder."""
+    """Children that save forever, killed one after the other at random moments in the same folder."""
 
     saver: Saver
     output: OutputDir
@@ -187,7 +187,7 @@ class Killed:
     def check(self) -> None:
         """The two newest that were acknowledged are sound; the one after them may be whole already.
 
-        Then the next child goes on from it and counts it among the two that it keeps, so from now on it must be there.
+        Then the next child continues from it and counts it among the two it keeps, so from now on it must exist.
         """
         newest = max(self.acknowledged, default=0)
         assert_nothing_lost(self.output, self.acknowledged[-2:], attempted=newest + 1)
@@ -197,7 +197,7 @@ class Killed:
 
 
 def killed_again_and_again(saver: Saver, folder: Path, times: int, table: ScenarioTable) -> None:
-    """Kills children until that was inside a save so many times."""
+    """Kills children until that was inside a save this many times."""
     chance, inside = random.Random(SEED), 0
     with (
         table.scenario("killed inside a save, at a random moment") as cut,

@@ -43,7 +43,7 @@ def launched(one: Runs, *more: str, **settings: Any) -> "subprocess.Popen[bytes]
 
 
 def ranks(one: Runs) -> list[psutil.Process]:
-    """The trainers in the folder, whoever is their parent by now."""
+    """The trainers in the folder, no matter which process is their parent by now."""
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         command = process.info["cmdline"] or []

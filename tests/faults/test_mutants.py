@@ -113,7 +113,7 @@ def unreadable_weights(_tiny: Tiny, output: OutputDir) -> None:
 
 
 def two_are_left(tiny: Tiny, output: OutputDir) -> None:
-    """Two sound checkpoints are left where there is a damaged one between them."""
+    """Two sound checkpoints are left with a damaged one between them."""
     tiny.writer(output, frozen=frozen_entry(output)).save(Manifest(step=3))
     flip(output.checkpoint(3) / checkpoint.WEIGHTS)
     save_and_prune(tiny.writer(output, frozen=frozen_entry(output)), 4)
@@ -207,7 +207,7 @@ def verify_swallows(patch: pytest.MonkeyPatch) -> None:
 
 
 def skip_silently(patch: pytest.MonkeyPatch) -> None:
-    """Nobody is told of a checkpoint that was passed over."""
+    """A skipped checkpoint is not reported."""
     real = checkpoint.newest_sound
 
     def newest_sound(output: OutputDir) -> tuple[FoundCheckpoint | None, list[Message]]:

@@ -49,7 +49,7 @@ AGAIN = [
 
 
 def blamed(new_runs: NewRuns, table: ScenarioTable, what: str, rank: int, step: int) -> None:
-    """Runs with the fault and checks whom the certificate blames, and that the run can go on."""
+    """Runs with the fault and checks whom the certificate blames, and that the run can continue."""
     one = new_runs("run")
     end = one.ended(one.start({"what": what, "rank": rank, "step": step}, **TWO))
     reason, words = REASONS[what]
@@ -110,7 +110,7 @@ SAVE_EVERY = 3
 
 
 def killed_again_and_again(new_runs: NewRuns, table: ScenarioTable, tries: int, seed: int) -> None:
-    """One run, killed so many times at random moments, half of them inside a save, and then left to finish."""
+    """One run, killed this many times at random moments, half of them inside a save, and then left to finish."""
     chance = random.Random(seed)
     longer: dict[str, Any] = {"epochs": 8 + tries, "save_steps": SAVE_EVERY}
     whole, cut = new_runs("whole"), new_runs("cut")
@@ -220,7 +220,7 @@ ORDERS = (supervisor_first, ranks_first, whole_group)
 
 
 def shut_down_again_and_again(new_runs: NewRuns, table: ScenarioTable, tries: int) -> None:
-    """One run of two ranks, shut down so many times as systemd, Slurm and a reboot do, at random moments."""
+    """One run of two ranks, shut down this many times as systemd, Slurm and a reboot do, at random moments."""
     chance, one, lost = random.Random(5), new_runs("run"), 0
     for number in range(tries):
         started = one.resume() if number else one.start(**TWO, epochs=2000, save_steps=100_000)

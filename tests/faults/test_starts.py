@@ -71,7 +71,7 @@ def test_no_second_run_starts_when_lock_files_are_removed(one: Runs, table: Scen
 
 
 def test_a_run_that_lost_its_folder_saves_nothing_more(one: Runs, table: ScenarioTable) -> None:
-    """The lock file was removed before the run owned the folder, so that nothing told of it."""
+    """The lock file was removed before the run owned the folder, so that nothing showed it."""
     started = one.start(save_steps=100_000)
     until(one.trains(1, 2), 60)
     with table.scenario("another run takes the folder over") as tries, tries.one("its lock file was removed"):

@@ -1,4 +1,4 @@
-"""Whatever happens to a viewer, the run goes on: killed, its terminal closed, stopped while much is logged."""
+"""Whatever happens to a viewer, the run continues: killed, its terminal closed, stopped while much is logged."""
 
 import os
 import shutil
@@ -164,7 +164,7 @@ def test_a_detached_stopped_and_resumed_run_has_the_same_curve(
 
 
 def story(cut: Runs, settings: dict[str, Any]) -> None:
-    """One shell starts it and is killed, another looks at it, stops it, and goes on with it."""
+    """One shell starts it and is killed, another looks at it, stops it, and resumes it."""
     words = " ".join(f"'{word}'" for word in [*SFT_TUI, "run", "sft-small", "--detach", *options(settings)])
     words += f" --output_dir={cut.output.path}"
     shell = subprocess.Popen(

@@ -161,8 +161,8 @@ def every_call_fails_in_a_child(
     for kind in kinds:
 
         def attempt(nth: int, kind: str = kind) -> tuple[bool, str]:
-            told = {**order, "folder": str(prepare().path), "kind": kind, "nth": nth, "number": number}
-            report = saver.report_on(told)
+            reported = {**order, "folder": str(prepare().path), "kind": kind, "nth": nth, "number": number}
+            report = saver.report_on(reported)
             return bool(report["hit"]), str(report["problem"])
 
         tries.every(f"{os.strerror(number)}, {kind}", attempt)

@@ -11,7 +11,7 @@ from sft_tui.curves import MOST_BUCKETS, MOST_EVALUATIONS, MOST_READINGS, Curve,
 from tests.sft_tui.conftest import EVAL, step
 
 
-def told(event: events.Event) -> Record:
+def reported(event: events.Event) -> Record:
     return Record(Envelope("2026-01-01T00:00:00Z", 0.0, 1, "rank0", 0), event)
 
 
@@ -55,8 +55,8 @@ def test_a_repeated_step_replaces_the_first() -> None:
 def test_curves_come_back_from_a_snapshot(values: list[float]) -> None:
     curves = Curves()
     for number, value in enumerate(values, 1):
-        curves.add(told(step(number, loss=value)))
-    curves.add(told(events.Eval(1, 3, 5, math.nan, 1.0, 5, "", 1.0)))
+        curves.add(reported(step(number, loss=value)))
+    curves.add(reported(events.Eval(1, 3, 5, math.nan, 1.0, 5, "", 1.0)))
     back = Curves.from_json(curves.to_json())
     assert back.of == curves.of
     assert repr(back.evaluations) == repr(curves.evaluations)
@@ -73,10 +73,10 @@ def test_an_invalid_snapshot_is_refused(value: object) -> None:
 def test_evaluations_and_readings_are_bounded_and_repeated_ones_replaced() -> None:
     curves = Curves()
     for number in range(MOST_EVALUATIONS + 9):
-        curves.add(told(events.Eval(1, number, 1, 1.0, 2.0, 1, "", 1.0)))
-        curves.add(told(events.Host(10, 5, [number], 1.0, 1)))
+        curves.add(reported(events.Eval(1, number, 1, 1.0, 2.0, 1, "", 1.0)))
+        curves.add(reported(events.Host(10, 5, [number], 1.0, 1)))
     assert len(curves.evaluations) == MOST_EVALUATIONS
     assert [reading[0] for reading in curves.memory][-1] == MOST_EVALUATIONS + 8
     assert len(curves.memory) == MOST_READINGS
-    curves.add(told(EVAL))
+    curves.add(reported(EVAL))
     assert curves.evaluations[-1][0] == EVAL.step

@@ -1,4 +1,4 @@
-"""What `data import` prints and reads besides files: its account in both languages, and pipes."""
+"""What `data import` prints and reads in addition to files: its account in both languages, and pipes."""
 
 import io
 import os

@@ -51,14 +51,14 @@ def own(half: str, *, finished: bool) -> None:
     write_json(output.owner_file, {"run": f"{half}-1", "finished": finished})
 
 
-def half_of_the_demo(*told: Event, continued: bool = True) -> RunDir:
+def half_of_the_demo(*reported: Event, continued: bool = True) -> RunDir:
     run_dir = RunDir(Path("logs") / f"{FIRST}-1")
     run_dir.path.mkdir(parents=True)
     run_dir.write_record(
         RunRecord(run_dir.path.name, FIRST, "train", to_json(preset(FIRST).config), continued=continued)
     )
     log = EventWriter(run_dir.events, "rank0", 1)
-    for event in told:
+    for event in reported:
         log.write(event)
     log.close()
     return run_dir

@@ -25,8 +25,8 @@ def all_of(run_dir: RunDir) -> tuple[Feed, int]:
 
 
 def test_a_long_log_is_read_in_pieces(tmp_path: Path) -> None:
-    told = [STARTED, PLAN, *(step(number) for number in range(1, 9000)), EVAL, END]
-    run_dir = write_run(tmp_path / "logs", "one", *told)
+    reported = [STARTED, PLAN, *(step(number) for number in range(1, 9000)), EVAL, END]
+    run_dir = write_run(tmp_path / "logs", "one", *reported)
     feed, pieces = all_of(run_dir)
     assert pieces >= run_dir.events.stat().st_size // PIECE_BYTES > 1
     assert feed.behind == 0
@@ -36,8 +36,8 @@ def test_a_long_log_is_read_in_pieces(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_replaces_reading_the_whole_log(tmp_path: Path) -> None:
-    told = [STARTED, PLAN, *(step(number) for number in range(1, 3000)), EVAL, END]
-    run_dir = write_run(tmp_path / "logs", "one", *told)
+    reported = [STARTED, PLAN, *(step(number) for number in range(1, 3000)), EVAL, END]
+    run_dir = write_run(tmp_path / "logs", "one", *reported)
     follower = Follower(run_dir)
     follower.poll()
     follower.save()

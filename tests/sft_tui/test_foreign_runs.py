@@ -108,10 +108,10 @@ class Files:
     """The files of one run and of its output folder, and what a mutation made of them."""
 
     def __init__(
-        self, run_dir: RunDir, output: OutputDir, record: dict[str, Any], stranger: "subprocess.Popen[bytes]"
+        self, run_dir: RunDir, output: OutputDir, record: dict[str, Any], another: "subprocess.Popen[bytes]"
     ) -> None:
-        self.stranger = stranger
-        named = vars(ProcessId.of(stranger.pid))
+        self.another = another
+        named = vars(ProcessId.of(another.pid))
         holder = {"run": record["run"], "run_dir": str(run_dir.path), "since": "", **named}
         self.run_dir, self.output = run_dir, output
         self._record = record
@@ -151,7 +151,7 @@ class Files:
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
-    """A sound run in a folder with another run, its output, and a folder of somebody else's; it names a stranger."""
+    """A sound run in a folder with another run, its output, and a folder of somebody else's; it names another one."""
     monkeypatch.chdir(tmp_path)
     for name in ("home", "tmp", "elsewhere", "logs/other-1", "model_save/other"):
         (tmp_path / name).mkdir(parents=True)
@@ -165,12 +165,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     config = {**STARTED.config, **inputs, "output_dir": str(output.path)}
     option = "sft-tui resume sft-small-1"
     asked = RunRecord("sft-small-1", "sft-small", "train", config, resume_option=option, id=new_id())
-    stranger = subprocess.Popen(["sleep", "600"])
+    another = subprocess.Popen(["sleep", "600"])
     try:
-        yield Files(run_dir, output, vars(asked), stranger)
+        yield Files(run_dir, output, vars(asked), another)
     finally:
-        stranger.kill()
-        stranger.wait()
+        another.kill()
+        another.wait()
 
 
 # --- mutations
@@ -393,7 +393,7 @@ def test_viewers_of_foreign_runs_neither_raise_nor_write(
                     text += commanded(lang, monkeypatch) if seen else acted_on(files, lang, monkeypatch, locked)
                 assert not obeyed(text)
                 assert elsewhere(watch, files) == []
-                assert files.stranger.poll() is None
+                assert files.another.poll() is None
             except Exception as error:
                 raise AssertionError(f"mutant {seed}") from error
 
@@ -419,7 +419,7 @@ def test_a_foreign_pid_in_a_record_is_not_signalled(files: Files, monkeypatch: p
         commanded("en", monkeypatch, ACTING[1:3])
     assert files.run_dir.now_request.exists()
     assert files.run_dir.stop_requested() == "pause"
-    assert files.stranger.poll() is None
+    assert files.another.poll() is None
 
 
 def test_the_watch_sees_what_a_child_writes_removes_or_changes(files: Files, tmp_path: Path) -> None:

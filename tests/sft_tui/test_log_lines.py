@@ -84,8 +84,8 @@ def test_notes_are_bounded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def long_run(folder: Path, steps: int) -> RunDir:
-    told = [STARTED, PLAN, *(step(number) for number in range(1, steps)), WARNED, step(steps)]
-    return write_run(folder / "logs", "one", *told)
+    reported = [STARTED, PLAN, *(step(number) for number in range(1, steps)), WARNED, step(steps)]
+    return write_run(folder / "logs", "one", *reported)
 
 
 def test_a_run_with_a_snapshot_has_its_first_lines(tmp_path: Path) -> None:
@@ -123,8 +123,8 @@ def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch:
 def test_a_sample_that_looks_like_a_step_is_not_a_step(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
     writer = EventWriter(run_dir.events, "rank0", 1)
-    told = events.Sample(1, 50, 0, 'kind":"step"', '"kind":"step"', "x")
-    writer.write(dataclasses.replace(told, prediction='"kind":"host"'))
+    reported = events.Sample(1, 50, 0, 'kind":"step"', '"kind":"step"', "x")
+    writer.write(dataclasses.replace(reported, prediction='"kind":"host"'))
     writer.close()
     (record,) = Past(run_dir, run_dir.events.stat().st_size).read()
     assert isinstance(record.event, events.Sample)

@@ -11,7 +11,7 @@ import pytest
 from tests.processes import SFT_TUI, Result, run
 
 ROWS = '{"prompt": "你好", "response": "你好！"}\n{"prompt": "谢谢", "response": "不客气。🙂"}\n'
-UNNAMED = os.fsdecode("测试".encode("gbk"))  # bytes that are no text in a UTF-8 locale
+UNNAMED = os.fsdecode("测试".encode("gbk"))  # bytes that are not text in a UTF-8 locale
 STREAMS = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
     "latin-1": {"PYTHONIOENCODING": "latin-1"},

@@ -137,7 +137,7 @@ STORY = [
 def killed_after(
     run_dir: RunDir, lines: int, snapshot: int, *story: Event, lang: Lang = "en", torn: bool = False
 ) -> None:
-    """Leaves what a supervisor leaves that was killed so far: its log, its older snapshot, and ranks that went on."""
+    """Leaves what a supervisor leaves that was killed so far: its log, its older snapshot, and ranks that continued."""
     log, follower = PlainLog(run_dir.plain_log, lang), Follower(run_dir)
     stream = EventWriter(run_dir.events, "rank0", 1)
     for number, event in enumerate(story):

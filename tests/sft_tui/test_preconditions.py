@@ -1,4 +1,4 @@
-"""Commands called where there is no folder any more, or whose output nobody takes."""
+"""Commands called in a folder that no longer exists, or whose output nobody takes."""
 
 import subprocess
 import sys

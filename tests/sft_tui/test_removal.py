@@ -290,7 +290,7 @@ removal.remove(runs.read_run(runs.find(Path("logs"), "sft-small-1")))
 
 
 def test_a_start_during_a_deletion_waits_for_its_end(made: Made, tmp_path: Path) -> None:
-    """The lock goes last: whoever gets it finds the folder empty, and loses nothing afterwards."""
+    """The lock goes last: the next holder finds the folder empty, and loses nothing afterwards."""
     for _ in range(2):
         run = made()
         for number in range(600):

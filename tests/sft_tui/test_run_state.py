@@ -18,7 +18,7 @@ from .conftest import ENDED, EVAL, PLAN, STARTED, step
 Put = Callable[..., Record]
 
 
-def told(*records: Record) -> RunState:
+def reported(*records: Record) -> RunState:
     state = RunState()
     for record in records:
         state = reduce(state, record)
@@ -26,7 +26,7 @@ def told(*records: Record) -> RunState:
 
 
 def test_the_state_shows_where_the_run_is(record: Put) -> None:
-    state = told(record(STARTED), record(PLAN), record(step(1)), record(step(2)), record(EVAL))
+    state = reported(record(STARTED), record(PLAN), record(step(1)), record(step(2)), record(EVAL))
     assert state.started == STARTED
     assert state.step is not None
     assert state.step.step == 2
@@ -35,8 +35,8 @@ def test_the_state_shows_where_the_run_is(record: Put) -> None:
 
 
 def test_tokens_a_second_count_the_whole_step(record: Put) -> None:
-    assert told(record(step(1))).tokens_per_second == pytest.approx(900 / 0.45)
-    assert told().tokens_per_second == 0
+    assert reported(record(step(1))).tokens_per_second == pytest.approx(900 / 0.45)
+    assert reported().tokens_per_second == 0
 
 
 TRAINING, SAVING, EVALUATING = (events.Phase(name) for name in ("training", "saving", "evaluating"))
@@ -47,17 +47,17 @@ def test_the_time_left_uses_only_this_attempts_steps(record: Put) -> None:
     resumed = events.Plan(1000, 50, 100, 60, 16, 1, 1, "fp32", 1024)
     first = [record(PLAN), record(TRAINING), *(record(step(n)) for n in range(1, 60))]
     later = [record(resumed, 2), record(TRAINING, 2), record(step(61), 2), record(step(62), 2)]
-    state = told(*first, *later)
+    state = reported(*first, *later)
     assert state.seconds_left == pytest.approx(38)  # a second a step
     assert state.evaluation_unknown
-    assert told(record(PLAN)).seconds_left is None
+    assert reported(record(PLAN)).seconds_left is None
 
 
 def test_the_time_left_includes_saves_and_evaluations(record: Put) -> None:
     started = dataclasses.replace(STARTED, config={**STARTED.config, "save_steps": 25})
     steps = [step(number) for number in range(1, 51)]
     ends = [SAVING, SAVED, TRAINING, EVALUATING, EVALUATING, EVAL, TRAINING]
-    state = told(*(record(event) for event in (started, PLAN, TRAINING, *steps, *ends)))
+    state = reported(*(record(event) for event in (started, PLAN, TRAINING, *steps, *ends)))
     pace = state.pace
     assert (pace.training, pace.saving, pace.evaluating) == (51 + 1, 2, 3)
     expected = 50 * pace.training / 50 + 2 * 2 + 3  # 50 steps, saves at 75 and 100, one evaluation
@@ -68,7 +68,7 @@ def test_the_time_left_includes_saves_and_evaluations(record: Put) -> None:
 def test_a_state_is_written_and_read_back(record: Put) -> None:
     ended = events.RunEnded("failed", 1, Message.of("ended_failed", rank=1), {"a": "b"}, {"learn_rate": 0.5})
     story = (STARTED, PLAN, TRAINING, step(1, loss=float("nan")), SAVED, EVAL, ended)
-    state = told(*(record(event) for event in story))
+    state = reported(*(record(event) for event in story))
     again = read_as(RunState, json.loads(json.dumps(as_json(state))))
     assert again.step is not None
     assert math.isnan(again.step.loss)
@@ -79,12 +79,12 @@ def test_a_state_is_written_and_read_back(record: Put) -> None:
 def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:
     worse = events.Eval(2, 100, 64, 9.0, 11.0, 64, EVAL.signature, 3.0)
     tied = events.Eval(2, 100, 64, 9.0, 12.25, 64, EVAL.signature, 3.0)
-    assert told(record(EVAL), record(worse)).best == EVAL
-    assert told(record(EVAL), record(tied)).best == tied
+    assert reported(record(EVAL), record(worse)).best == EVAL
+    assert reported(record(EVAL), record(tied)).best == tied
 
 
 def test_a_new_attempt_forgets_how_the_last_one_ended(record: Put) -> None:
-    state = told(record(PLAN), record(step(9)), record(EVAL), record(ENDED), record(STARTED, 2))
+    state = reported(record(PLAN), record(step(9)), record(EVAL), record(ENDED), record(STARTED, 2))
     assert state.ended is None
     assert state.best == EVAL
 
@@ -94,7 +94,7 @@ RESUMED = dataclasses.replace(PLAN, step=50)
 
 def test_an_attempt_without_steps_keeps_the_progress(record: Put) -> None:
     """One that found nothing left to do, one that was stopped while it was loading, one that was refused."""
-    done = told(record(STARTED), record(PLAN), record(step(50)), record(EVAL), record(SAVED), record(ENDED))
+    done = reported(record(STARTED), record(PLAN), record(step(50)), record(EVAL), record(SAVED), record(ENDED))
     for ended in (ENDED, events.RunEnded("stopped", 0, Message("ended_stopped_resuming"))):
         state = done
         for event in (events.Phase("loading"), ended):
@@ -106,19 +106,19 @@ def test_an_attempt_without_steps_keeps_the_progress(record: Put) -> None:
 
 def test_a_resume_with_nothing_to_do_keeps_the_end(record: Put) -> None:
     nothing = events.RunEnded("finished", 0, Message("resume_finished", {"run": "sft-small-1", "steps_total": 50}))
-    state = told(record(PLAN), record(step(50)), record(ENDED), record(nothing, 2), record(nothing, 3))
+    state = reported(record(PLAN), record(step(50)), record(ENDED), record(nothing, 2), record(nothing, 3))
     assert (state.ended, state.attempt) == (ENDED, 3)
-    assert told(record(nothing)).ended == nothing  # where nothing else is known
+    assert reported(record(nothing)).ended == nothing  # where nothing else is known
 
 
 def test_a_resume_keeps_the_progress_and_a_fresh_run_none(record: Put) -> None:
     before = (record(STARTED), record(PLAN), record(step(50)), record(ENDED))
-    resumed = told(*before, record(STARTED, 2), record(RESUMED, 2))
+    resumed = reported(*before, record(STARTED, 2), record(RESUMED, 2))
     assert (resumed.step, resumed.under_way) == (step(50), True)
-    assert told(*before, record(STARTED, 2), record(PLAN, 2)).step is None
+    assert reported(*before, record(STARTED, 2), record(PLAN, 2)).step is None
 
 
 @pytest.mark.parametrize("name", ["heartbeat", "from_the_future"])
 def test_other_events_change_nothing(record: Put, name: str) -> None:
-    before = told(record(PLAN), record(step(3)))
+    before = reported(record(PLAN), record(step(3)))
     assert reduce(before, record(events.Unknown(name, {"x": 1}))) == before

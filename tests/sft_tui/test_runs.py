@@ -415,7 +415,7 @@ PLANTED: dict[str, Callable[[Path], None]] = {
 def test_listing_runs_neither_waits_nor_writes_elsewhere(
     new_run: NewRun, tmp_path: Path, name: str, planted: str
 ) -> None:
-    """The attempt has no end, so that whoever looks would write one."""
+    """The attempt has no end, so that a reader would write one."""
     run_dir = new_run("sft-1", [STARTED, PLAN, step(5)])
     (tmp_path / "victim").write_text("precious")
     if name in ("events.jsonl", "run.json"):

@@ -455,7 +455,7 @@ def test_a_field_with_a_default_may_be_left_out() -> None:
 
 
 def test_what_an_earlier_version_wrote_is_read() -> None:
-    """Before heartbeats told of progress, and ends of settings that mend them."""
+    """Before heartbeats reported progress, and ends had settings that fix them."""
     assert read(wire("heartbeat", phase="training")) == events.Heartbeat("training", 0, False, 0)
     end = {"reason": "failed", "exit_code": 1, "message": {"code": "head_frozen", "args": {}, "text": "x"}}
     assert read(wire("run_ended", **end)) == events.RunEnded("failed", 1, Message("head_frozen", {}, "x"), {}, {})

@@ -64,12 +64,12 @@ path, run = sys.argv[1:]
 gate()
 try:
     lock = locks.FolderLock.acquire(Path(path), run, Path(path) / "log")
-    told = {"run": run, "pid": os.getpid()}
+    reported = {"run": run, "pid": os.getpid()}
 except BusyError as error:
-    told = {"busy": error.message.what(), "fix": error.message.fix(), "exit": error.exit_code}
+    reported = {"busy": error.message.what(), "fix": error.message.fix(), "exit": error.exit_code}
 import signal
-print(json.dumps(told), flush=True)
-signal.pause()  # until all have told
+print(json.dumps(reported), flush=True)
+signal.pause()  # until all have reported
 """
 HOLDING = """
 lock = locks.FolderLock.acquire(Path(sys.argv[1]), sys.argv[2], Path("logs"))
@@ -85,10 +85,10 @@ def race(start: Start, folder: Path) -> list[dict[str, Any]]:
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     os.close(opened)
-    told = [json.loads(process.stdout.readline()) for process in processes]
+    reported = [json.loads(process.stdout.readline()) for process in processes]
     for process in processes:
         process.kill()
-    return told
+    return reported
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["new folder", "folder of an earlier run"])
@@ -97,10 +97,10 @@ def test_one_of_many_gets_the_lock_and_the_others_learn_who(made: bool, start: S
         folder.mkdir(parents=True)
         (folder / LOCK_NAME).write_text('{"run": "earlier", "pid": 1, "since": "2020-01-01 00:00:00"}')
 
-    told = race(start, folder)
+    reported = race(start, folder)
 
-    (winner,) = [each for each in told if "run" in each]
-    losers = [each for each in told if "busy" in each]
+    (winner,) = [each for each in reported if "run" in each]
+    losers = [each for each in reported if "busy" in each]
     assert len(losers) == RACERS - 1
     for loser in losers:
         assert str(folder) in loser["busy"]
@@ -279,7 +279,7 @@ locks.FolderLock.inherited(Path(sys.argv[1]), int(sys.argv[2]), "sft-1", Path("l
 
 
 def test_an_heir_of_a_lock_can_abandon_it_and_its_new_folders(folder: Path, tmp_path: Path) -> None:
-    """As the supervisor does for a run that was refused: whoever started it may be gone."""
+    """As the supervisor does for a run that was refused: the process that started it may be gone."""
     lock = take(folder, "sft-1")
     command = [sys.executable, "-c", INHERITING, str(folder), str(lock.fd), str(lock.made)]
     subprocess.run(command, pass_fds=[lock.fd], check=True, timeout=60)
@@ -363,12 +363,12 @@ def test_the_holder_is_named_with_its_last_step(folder: Path, tmp_path: Path) ->
     writer.write(events.Heartbeat("training", 9))
     writer.close()
 
-    told = busy(folder).message
+    reported = busy(folder).message
 
-    assert "at step 43)" in told.what()
-    assert "在第 43 步）" in told.what("zh")
-    assert "since" not in told.what("zh")
-    assert told.args["run"] == "sft-1"
+    assert "at step 43)" in reported.what()
+    assert "在第 43 步）" in reported.what("zh")
+    assert "since" not in reported.what("zh")
+    assert reported.args["run"] == "sft-1"
     lock.abandon()
 
 

@@ -642,7 +642,7 @@ def test_a_stream_with_no_attempt_number_left_is_reported(path: Path) -> None:
     append(path, lines(1, attempt=MOST_ATTEMPTS))
     with pytest.raises(InputError, match=re.escape(str(path))):
         next_attempt(path)
-    append(path, lines(1, attempt=MOST_ATTEMPTS + 1))  # which is no event
+    append(path, lines(1, attempt=MOST_ATTEMPTS + 1))  # which is not an event
     assert last_attempt(path) == MOST_ATTEMPTS
 
 

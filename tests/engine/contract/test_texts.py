@@ -30,7 +30,7 @@ from sft_tui.screen.actions import ACTIONS, SCOPES
 from sft_tui.text import safe
 from tests.catalogues import TEXTS, modules, placeholders
 
-# Only said where there are several.
+# Only reported if there are several.
 NEVER_ONE = {
     "message.world_mismatch.what", "message.launched_alone.what", "message.launched_alone.fix",
     "message.attempts_spent.what", "message.trainable.what", "screen.compare_few",

@@ -217,7 +217,7 @@ def test_a_decoding_step_that_would_read_out_of_bounds_is_refused(counts: list[i
         compiled.attend_step(torch.zeros(2, 8), keys, keys, None, np.array(counts), 2)
 
 
-# Between the products. The numbers of tokens and elements are no multiples of anything.
+# Between the products. The numbers of tokens and elements are not multiples of anything.
 
 TOKENS = 150
 

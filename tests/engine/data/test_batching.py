@@ -42,7 +42,7 @@ def test_a_computed_order_is_shuffled() -> None:
     """Steps of 16 rows of two million: their means lie as those of rows drawn at random do."""
     rows, batch = 1 << 21, 16
     means = np.array([batching.epoch_samples(3, 0, rows, s * batch, (s + 1) * batch).mean() for s in range(4096)])
-    expected = rows / np.sqrt(12 * batch)  # standard deviation of the mean of so many
+    expected = rows / np.sqrt(12 * batch)  # standard deviation of the mean of this many
     assert abs(means.mean() - rows / 2) < 4 * expected / np.sqrt(len(means))
     assert abs(means.std() / expected - 1) < 4 / np.sqrt(2 * len(means))
     order = batching.epoch_samples(3, 0, rows, 0, 100_000)

@@ -31,10 +31,10 @@ def test_a_large_file_is_hashed_again_after_a_write(tmp_path: Path, monkeypatch:
 def test_hashing_a_large_file_reports_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "REMEMBERED_BYTES", 10)
     monkeypatch.setattr(fingerprints, "HASHED_AT_ONCE", 1_000_000)
-    path, told = tmp_path / "large.parquet", list[tuple[int, int]]()
+    path, reported = tmp_path / "large.parquet", list[tuple[int, int]]()
     path.write_bytes(b"a" * 2_500_000)
-    fingerprints.fingerprint(path, tmp_path / "store", lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2), (2, 2)]
+    fingerprints.fingerprint(path, tmp_path / "store", lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 2), (2, 2), (2, 2)]
 
 
 def test_a_damaged_cached_hash_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

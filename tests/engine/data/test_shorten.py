@@ -35,11 +35,11 @@ def source(tmp_path: Path) -> RowSource:
 
 @pytest.fixture
 def open_at(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> Open:
-    """The store of a source at a limit; `told` is called while it is made."""
+    """The store of a source at a limit; `reported` is called while it is made."""
 
-    def at(source: RowSource, limit: int, told: Callable[[int, int], object] = lambda *_: None) -> TokenStore:
+    def at(source: RowSource, limit: int, reported: Callable[[int, int], object] = lambda *_: None) -> TokenStore:
         return open_store(
-            source, tokenizer, limit, tmp_path / "store", lambda done, total: (told(done, total), None)[1]
+            source, tokenizer, limit, tmp_path / "store", lambda done, total: (reported(done, total), None)[1]
         )
 
     return at
@@ -97,15 +97,15 @@ def test_a_question_that_is_too_long_by_itself_is_cut_at_its_end(
 
 
 def test_another_limit_remakes_only_a_store_with_turns(source: RowSource, open_at: Open) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     for limit in (30, 20, 30, 20):
-        open_at(source, limit, lambda *what: told.append(what))
-    assert len(told) == 2
+        open_at(source, limit, lambda *what: reported.append(what))
+    assert len(reported) == 2
     pq.write_table(pq.read_table(source.path, columns=["prompt", "response"]), source.path)
-    told.clear()
+    reported.clear()
     for limit in (30, 20):
-        open_at(source, limit, lambda *what: told.append(what))
-    assert len(told) == 1
+        open_at(source, limit, lambda *what: reported.append(what))
+    assert len(reported) == 1
 
 
 @pytest.mark.parametrize("column", [None, pa.array(["0", "1", "2"])], ids=["without", "of another kind"])

@@ -36,15 +36,15 @@ def test_rows_in_many_batches_stay_in_order(
     """With a row to drop and a row to cut in each batch, so that neither count starts over."""
     monkeypatch.setattr(parquet, "BATCH_ROWS", 4)
     prompts, responses = [*TEXTS, ""] * 4, [*REPLIES, "x"] * 4
-    told: list[tuple[int, int]] = []
-    store = store_of(write(prompt=prompts, response=responses), 9, progress=lambda *what: told.append(what))
+    reported: list[tuple[int, int]] = []
+    store = store_of(write(prompt=prompts, response=responses), 9, progress=lambda *what: reported.append(what))
     expected = [
         tuple(ids if len(ids) <= 9 else [*ids[:8], EOS] for ids in pair)
         for pair in directly(tokenizer, TEXTS * 4, REPLIES * 4)
     ]
     assert contents(store) == expected
     assert store.rows.tolist() == [row for row in range(20) if row % 5 != 4]
-    assert told == [(done, 20) for done in range(4, 21, 4)]
+    assert reported == [(done, 20) for done in range(4, 21, 4)]
     dropped, truncated = store.notices(Path("x"))
     assert (dropped.args["dropped"], dropped.args["first"], dropped.args["rows"]) == (4, 4, 20)
     assert (truncated.args["cut_rows"], truncated.args["rows"]) == (8, 20)
@@ -87,8 +87,8 @@ def test_a_row_without_text_is_left_out_with_its_reason(
     assert store.rows.tolist() == [0, 2]
     (notice,) = store.notices(Path("data/x.parquet"))
     assert notice.code == "rows_dropped"
-    told = {"path": "data/x.parquet", "rows": 3, "dropped": 1, "first": 1}
-    assert notice.args == {**told, "reasons": counted({reason.replace("prompt", column): 1})}
+    reported = {"path": "data/x.parquet", "rows": 3, "dropped": 1, "first": 1}
+    assert notice.args == {**reported, "reasons": counted({reason.replace("prompt", column): 1})}
 
 
 def test_each_reason_is_counted(write: Any, store_of: Any) -> None:

@@ -34,9 +34,9 @@ def test_only_letters_count_for_a_script(text: str) -> None:
 
 @pytest.mark.parametrize("char", ["\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066"])
 def test_control_characters_are_counted_with_the_first_row(char: str) -> None:
-    told = tally_of(("a", "b"), (None, f"x{char}"), ("a", "b"), ("a", f"b{char}"), (f"{char}a", "b")).to_json()
-    assert (told["control_rows"], told["first_control"]) == (2, 3)
-    assert (told["dropped"], told["first_dropped"]) == ({"prompt_null": 1}, 1)
+    reported = tally_of(("a", "b"), (None, f"x{char}"), ("a", "b"), ("a", f"b{char}"), (f"{char}a", "b")).to_json()
+    assert (reported["control_rows"], reported["first_control"]) == (2, 3)
+    assert (reported["dropped"], reported["first_dropped"]) == ({"prompt_null": 1}, 1)
 
 
 @pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\r\nb", "你\u3000好", "👩\u200d🚀"])
@@ -45,8 +45,8 @@ def test_line_ends_and_tabs_are_no_control_characters(text: str) -> None:
 
 
 def test_lost_characters_are_counted() -> None:
-    told = tally_of(("a", "b"), ("a\ufffd", "b"), ("\ufffd", "\ufffd")).to_json()
-    assert (told["replacement_rows"], told["first_replacement"]) == (2, 1)
+    reported = tally_of(("a", "b"), ("a\ufffd", "b"), ("\ufffd", "\ufffd")).to_json()
+    assert (reported["replacement_rows"], reported["first_replacement"]) == (2, 1)
 
 
 def test_rows_of_one_content_have_one_hash() -> None:

@@ -48,10 +48,10 @@ def test_a_row_of_exactly_the_limit_is_not_cut(write: Any, store_of: Any) -> Non
 
 
 def was_built(store_of: Any, *arguments: Any, **named: Any) -> bool:
-    """Whether opening a store meant tokenizing anew."""
-    told: list[int] = []
-    store_of(*arguments, progress=lambda done, _total: told.append(done), **named)
-    return bool(told)
+    """Whether opening a store meant tokenizing again."""
+    reported: list[int] = []
+    store_of(*arguments, progress=lambda done, _total: reported.append(done), **named)
+    return bool(reported)
 
 
 def test_a_store_is_made_once(write: Any, store_of: Any) -> None:

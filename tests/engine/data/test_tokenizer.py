@@ -187,7 +187,7 @@ def changed(folder: Path, tmp_path: Path, **parts: Any) -> Path:
     return copy
 
 
-# --- beside the one that the model comes with
+# --- compared with the model's own
 
 
 def of_model(folder: Path, tokenizer: Path) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Numerical gradients of functions that give their gradient away once, and whose dropout is seeded anew each time."""
+"""Numerical gradients of functions that return their gradient once, and whose dropout is seeded again each time."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -11,7 +11,7 @@ from engine.cpu.dropout import RandomBits
 Function = Callable[..., Tensor]
 
 
-class _Anew(torch.autograd.Function):
+class _Reseeded(torch.autograd.Function):
     """Runs a function again for each backward pass, since gradcheck asks for one after the other."""
 
     @staticmethod
@@ -31,7 +31,7 @@ class _Anew(torch.autograd.Function):
 
 def assert_gradients(function: Function, *inputs: Tensor) -> None:
     """That the gradients of all inputs that require one are those of finite differences; inputs are float64."""
-    apply = cast(Function, _Anew.apply)
+    apply = cast(Function, _Reseeded.apply)
     assert torch.autograd.gradcheck(lambda *parts: apply(function, *parts), inputs)
 
 

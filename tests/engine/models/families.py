@@ -31,7 +31,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def small(name: str, vocabulary: int = 400, **more: Any) -> Any:
-    """The model of a class, with so many tokens."""
+    """The model of a class, with this many tokens."""
     torch.manual_seed(3)
     kind = getattr(transformers, name)
     return kind(kind.config_class(vocab_size=vocabulary, **TOKENS, **{**FAMILIES[name], **more}))

@@ -37,7 +37,7 @@ def verified(path: Path) -> tuple[str, int]:
 
 
 def flip(path: Path) -> None:
-    """Another bit in a number, which torch loads without a word."""
+    """Another bit in a number, which torch loads silently."""
     with zipfile.ZipFile(path) as archive:
         (part,) = (part for part in archive.infolist() if part.filename.endswith("data/0"))
     data = bytearray(path.read_bytes())

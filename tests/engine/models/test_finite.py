@@ -66,7 +66,7 @@ def test_a_finite_file_is_not_read_again_until_it_changes(tmp_path: Path) -> Non
     assert path.stat().st_size == before.st_size
 
 
-def test_tied_tensors_are_told_from_others(tmp_path: Path) -> None:
+def test_tied_tensors_are_recognized(tmp_path: Path) -> None:
     state = {"a": torch.arange(6.0), "b": torch.arange(6.0), "c": torch.arange(6.0) + 1}
     torch.save(state, tmp_path / "a.bin")
     found = tensors_of(tmp_path / "a.bin")

@@ -64,7 +64,7 @@ def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "names", "told"),
+    ("name", "names", "reported"),
     [
         ("tiny_t5", "embeddings", True),
         ("tiny_bart", "embeddings", True),
@@ -74,11 +74,11 @@ def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:
     ],
 )
 def test_freezing_a_shared_head_is_reported(
-    load: Load, name: str, names: str, told: bool, request: pytest.FixtureRequest
+    load: Load, name: str, names: str, reported: bool, request: pytest.FixtureRequest
 ) -> None:
     net = load(request.getfixturevalue(name))
     notices = freezing.freeze(net, names, parts_of(net)).notices
-    assert [notice.code for notice in notices] == ["trainable", "head_frozen"] if told else ["trainable"]
+    assert [notice.code for notice in notices] == ["trainable", "head_frozen"] if reported else ["trainable"]
 
 
 @pytest.mark.parametrize("name", ["tiny_t5", "tiny_bart"])

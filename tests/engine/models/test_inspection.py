@@ -1,4 +1,4 @@
-"""What is told of a model on disk without loading it: the same that loading it shows."""
+"""A model on disk is described without loading it as loading it shows."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What is no model to start from is named as what it is, with what to name in its place."""
+"""What is not a model to start from is identified, with what to use instead."""
 
 import json
 from pathlib import Path

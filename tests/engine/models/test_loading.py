@@ -166,7 +166,7 @@ def test_a_state_dict_of_another_shape_is_refused(load: Load, tiny_t5_bin: Path)
 
 
 def write_bad(path: Path, kind: str) -> None:
-    """Writes something that is no state dict of a T5 at `path`."""
+    """Writes something that is not a state dict of a T5 at `path`."""
     contents: dict[str, Any] = {
         "plain": {"epoch": 3, "shared.weight": [1.0, 2.0]},
         "list": [torch.ones(2)],
@@ -253,7 +253,7 @@ def test_code_in_a_pickle_is_not_run(how: str, load: Load, tmp_path: Path) -> No
     refused = refusal(lambda: load(path))
     assert not canary.exists()
     assert refused.message.code == "model_pickle"
-    with contextlib.suppress(RuntimeError):  # it is no file of torch's, which is noticed after it was unpickled
+    with contextlib.suppress(RuntimeError):  # it is not a file of torch's, which is noticed after it was unpickled
         torch.load(path, weights_only=False)
     assert canary.exists()  # so the file did hold code
 

@@ -17,7 +17,7 @@ from engine.process import job
 from engine.process.heartbeat import RankStatus
 from engine.process.job import Job, StopFlag, TerminatedError, execute
 from engine.process.world import World
-from tests.engine.conftest import told
+from tests.engine.conftest import reported
 from tests.processes import until
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_an_unreadable_record_is_refused(cpu_world: World, tmp_path: Path, conte
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     assert execute(cpu_world, RunDir(tmp_path), well) == 2
-    (record,) = told(RunDir(tmp_path))
+    (record,) = reported(RunDir(tmp_path))
     assert isinstance(record.event, events.RunEnded)
     assert (record.event.reason, record.event.message.code) == ("refused", "run_record_bad")
 
@@ -143,7 +143,7 @@ def test_a_setting_out_of_range_is_refused(make_run: Callable[..., RunDir], cpu_
     run_dir = make_run()
     run_dir.record.write_text(run_dir.record.read_text().replace('"epochs": 2', '"epochs": 0'))
     assert execute(cpu_world, run_dir, well) == 2
-    (record,) = told(run_dir)
+    (record,) = reported(run_dir)
     assert isinstance(record.event, events.RunEnded)
     assert record.event.message.code == "setting_range"
 
@@ -151,17 +151,17 @@ def test_a_setting_out_of_range_is_refused(make_run: Callable[..., RunDir], cpu_
 def test_attempts_are_counted(run_here: "Runner", tmp_path: Path) -> None:
     for _ in range(3):
         run = run_here(folder=tmp_path, work=well)
-    assert [record.envelope.attempt for record in told(run.run_dir)] == [1, 2, 3]
+    assert [record.envelope.attempt for record in reported(run.run_dir)] == [1, 2, 3]
 
 
 def test_the_attempt_number_is_the_supervisors(
     run_here: "Runner", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All ranks are told the same, whatever another rank has written by then."""
+    """All ranks get the same answer, even if another rank has written by then."""
     run_here(folder=tmp_path, work=well)
     monkeypatch.setenv(environment.ATTEMPT, "7")
     run = run_here(folder=tmp_path, work=well)
-    assert [record.envelope.attempt for record in told(run.run_dir)] == [1, 7]
+    assert [record.envelope.attempt for record in reported(run.run_dir)] == [1, 7]
     assert {record.envelope.attempt for record in EventReader(run.run_dir.events).poll()} == {1, 7}  # heartbeats too
 
 
@@ -201,11 +201,11 @@ def test_an_attempt_reports_its_settings_and_versions(run_here: "Runner", tiny_s
     assert started.disk_available > 0
 
 
-def phases(run_here: "Runner", told: list[tuple[str, int, int]], pace: float = 999.0) -> list[tuple[str, int, int]]:
+def phases(run_here: "Runner", reported: list[tuple[str, int, int]], pace: float = 999.0) -> list[tuple[str, int, int]]:
     """Which of the phases that work tells of are written."""
 
     def work(attempt: Job) -> Message:
-        for name, done, total in told:
+        for name, done, total in reported:
             attempt.phase(name, done, total)
         return well(attempt)
 
@@ -215,9 +215,9 @@ def phases(run_here: "Runner", told: list[tuple[str, int, int]], pace: float = 9
 
 
 def test_a_phase_is_reported_at_begin_end_and_in_between(run_here: "Runner") -> None:
-    told = [("evaluating", done, 9) for done in range(10)] + [("training", 0, 3)]
-    assert phases(run_here, told) == [("evaluating", 0, 9), ("evaluating", 9, 9), ("training", 0, 3)]
-    assert phases(run_here, told, pace=0.0) == told
+    reported = [("evaluating", done, 9) for done in range(10)] + [("training", 0, 3)]
+    assert phases(run_here, reported) == [("evaluating", 0, 9), ("evaluating", 9, 9), ("training", 0, 3)]
+    assert phases(run_here, reported, pace=0.0) == reported
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_users_files_next_to_the_best_model_stay(
 
 
 def test_two_sound_checkpoints_remain_if_the_newest_is_damaged(three: OutputDir, trained: Trained) -> None:
-    """As after a resume from the one before: the damaged one is no reason to remove a sound one."""
+    """As after a resume from the one before: the damaged one must not cause a sound one to be removed."""
     writer = CheckpointWriter(three, *trained, keep=2)
     for step in (8, 9):
         writer.save(Manifest(step=step))
@@ -418,7 +418,7 @@ def test_a_better_model_replaces_the_best(
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, renames: int, error: BaseException) -> None:
-    """Lets the rename after so many others raise `error`."""
+    """Lets the rename after this many others raise `error`."""
     rename, done = Path.rename, []
 
     def interrupted(path: Path, target: Path) -> Path:
@@ -438,7 +438,7 @@ def test_an_interrupted_publication_leaves_a_best_model(
     tokenizer: PreTrainedTokenizerBase,
     renames: int,
 ) -> None:
-    """Even where it happens between the two renames that exchange the models: whoever resumes puts it back."""
+    """Even where it happens between the two renames that exchange the models: a resume puts it back."""
     output.path.mkdir()
     checkpoint.publish_best(output, trained[0], tokenizer)
     interrupt(monkeypatch, renames, KeyboardInterrupt())
@@ -459,7 +459,7 @@ def test_a_failed_publication_keeps_the_previous_best_model(
     tokenizer: PreTrainedTokenizerBase,
     renames: int,
 ) -> None:
-    """It is a warning and the run goes on, maybe to its end: nobody comes to put the model back."""
+    """It is a warning and the run continues, maybe to its end: nothing later restores the model."""
     output.path.mkdir()
     checkpoint.publish_best(output, trained[0], tokenizer)
     interrupt(monkeypatch, renames, OSError(5, "Input/output error"))

@@ -1,4 +1,4 @@
-"""Whether an epoch got worse: told where it did, and not where chance would do it."""
+"""Whether an epoch got worse: reported if it did, not if chance explains it."""
 
 import random
 

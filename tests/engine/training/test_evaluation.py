@@ -85,7 +85,7 @@ def row_losses(tiny_t5: Path, rows: TokenStore) -> list[float]:
 
 
 def greedy(net: Any, prompt: list[int], longest: int) -> list[int]:
-    """The most likely token again and again, each found by running everything anew."""
+    """The most likely token again and again, each found by running everything again."""
     reply = [0]
     while len(reply) <= longest and reply[-1] != 1:
         with torch.no_grad():
@@ -153,7 +153,7 @@ def test_two_ranks_give_the_score_of_one(two_ranks: "TwoRanks", evaluate: Evalua
 
 
 class Parrot:
-    """A network whose replies are what it is told to say."""
+    """A network whose replies are given in advance."""
 
     def __init__(self, replies: list[list[int]], net: Any) -> None:
         self._replies, self.model = replies, net
@@ -236,10 +236,10 @@ def test_a_prediction_names_its_row_in_the_file(
 
 
 def test_progress_runs_from_zero_to_all(evaluate: Evaluate) -> None:
-    told: list[tuple[str, int, int]] = []
-    evaluate(progress=lambda *what: told.append(what))
+    reported: list[tuple[str, int, int]] = []
+    evaluate(progress=lambda *what: reported.append(what))
     for name in ("evaluating", "generating"):
-        steps = [(done, total) for phase, done, total in told if phase == name]
+        steps = [(done, total) for phase, done, total in reported if phase == name]
         total = steps[0][1]
         assert total > 1
         assert steps == [(done, total) for done in range(total + 1)]

@@ -25,7 +25,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.training.checkpoint import SLACK, CheckpointWriter
 from engine.training.step import StepResult, StepRunner
-from tests.engine.conftest import ask_to_stop, told
+from tests.engine.conftest import ask_to_stop, reported
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Outcome, Runner, TwoRanks
@@ -100,7 +100,7 @@ def test_the_budget_of_a_micro_batch_does_not_change_the_curves(
 
 
 def test_two_ranks_give_the_curves_of_one(two_ranks: "TwoRanks", finished: "Outcome") -> None:
-    """With half the accumulation each; likewise up to the rounding of float32."""
+    """With half the accumulation each; also equal up to the rounding of float32."""
     assert [found["curve"] for found in two_ranks.found] == [0, 0]
     for ours, theirs in zip(steps(two_ranks.curve), steps(finished), strict=True):
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
@@ -149,9 +149,9 @@ def test_rows_left_out_and_cut_are_reported(run_here: "Runner", tmp_path: Path) 
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"prompt": ["你好", None, "谢谢" * 40], "response": ["早", "再见", "是"]}), path)
     notices = [event.message for event in run_here(train_file=str(path), epochs=1).all(events.Notice)]
-    told = {notice.code: notice.args for notice in notices if notice.args.get("path") == str(path)}
-    assert told["rows_dropped"]["dropped"] == 1
-    assert told["rows_truncated"]["cut_rows"] == 1
+    reported = {notice.code: notice.args for notice in notices if notice.args.get("path") == str(path)}
+    assert reported["rows_dropped"]["dropped"] == 1
+    assert reported["rows_truncated"]["cut_rows"] == 1
 
 
 # Ends other than the last step.
@@ -264,7 +264,7 @@ def test_a_pause_saves_and_says_how_to_continue(run_here: "Runner", tmp_path: Pa
 def test_an_orphan_drops_its_step_saves_and_exits(
     monkeypatch: pytest.MonkeyPatch, run_here: "Runner", tmp_path: Path
 ) -> None:
-    """Whoever would have stopped it is dead; the folder is free as soon as may be, without another computation."""
+    """The process that would have stopped it is dead; the folder is free at once, without another computation."""
     real, calls = StepRunner._loss, count()
 
     def dying(runner: StepRunner, *arguments: Any) -> Any:
@@ -406,7 +406,7 @@ def test_two_ranks_train_as_one_run(uncut_on_two: "tuple[Result, Outcome]") -> N
     assert run.ended.reason == "finished"
     assert [event.step for event in steps(run)] == list(range(1, STEPS + 1))
     assert [event.world_size for event in run.all(events.RunStarted)] == [2]
-    assert {record.envelope.src for record in told(run.run_dir)} == {"rank0"}
+    assert {record.envelope.src for record in reported(run.run_dir)} == {"rank0"}
     assert {record.envelope.src for record in EventReader(run.run_dir.events).poll()} == {"rank0", "rank1"}
     assert run.output.checkpoint_steps() == list(range(STEPS, 0, -1))
     assert [path.name for path in run.output.checkpoints.glob(".*")] == []
@@ -440,7 +440,7 @@ def test_a_launch_that_would_be_two_runs_is_refused(
     # Rank 1 is refused as well, or finds that rank 0 has left: either way it trains nothing.
     assert both[0].code == 2, both
     assert both[1].code != 0, both
-    (end,) = [record.event for record in told(run_dir)]
+    (end,) = [record.event for record in reported(run_dir)]
     assert isinstance(end, events.RunEnded)
     assert (end.reason, end.message.code) == ("refused", "world_mismatch")
     assert (end.message.args["launched"], end.message.args["found"]) == (2, 1)
@@ -457,7 +457,7 @@ def test_accelerate_launch_as_two_runs_is_refused(
     launched = launch_two("-m", "engine.train", str(run_dir.path), ACCELERATE_USE_CPU="false")
     assert launched.code != 0
     assert re.search(r"exitcode\s*: 2\b", launched.err), launched.err
-    ends = [record.event for record in told(run_dir)]
+    ends = [record.event for record in reported(run_dir)]
     assert all(isinstance(end, events.RunEnded) and end.message.code == "world_mismatch" for end in ends)
     assert len(ends) <= 1  # none where the launcher ended rank 0 first
     assert not Path(run_dir.read_record().config["output_dir"]).exists()

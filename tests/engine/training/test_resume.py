@@ -1,4 +1,4 @@
-"""A resumed run proves that it goes on as the cut one would have: it repeats losses that were computed before."""
+"""A resumed run proves that it continues as the interrupted one would have: it repeats earlier losses."""
 
 import json
 import shutil
@@ -115,8 +115,8 @@ def relogged(folder: Path, step: int, factor: float) -> None:
 
 def messages(run: "Outcome") -> list[Message]:
     """All notices and warnings, in their order."""
-    told = [record.event for record in EventReader(run.run_dir.events).poll()]
-    return [event.message for event in told if isinstance(event, events.Notice | events.Warning)]
+    reported = [record.event for record in EventReader(run.run_dir.events).poll()]
+    return [event.message for event in reported if isinstance(event, events.Notice | events.Warning)]
 
 
 def said(run: "Outcome") -> dict[str, Message]:
@@ -160,9 +160,9 @@ def test_a_resume_repeats_that_loss_bit_for_bit_and_says_so(run_here: "Runner", 
 def test_logged_steps_after_the_checkpoint_are_repeated(run_here: "Runner", failed: Path, uncut: "Outcome") -> None:
     run = run_here(folder=failed, resume=True)
     assert run.code == 0
-    told = said(run)
-    assert list(told) == ["resume_proved", "resume_repeated"]
-    args = told["resume_repeated"].args
+    reported = said(run)
+    assert list(reported) == ["resume_proved", "resume_repeated"]
+    args = reported["resume_repeated"].args
     assert (args["first"], args["step"], args["steps"]) == (CUT + 1, CUT + 2, 2)
     assert losses(run) == losses(uncut)
 
@@ -203,7 +203,7 @@ def test_with_another_loss_chunk_it_is_proved_within_rounding(run_here: "Runner"
 
 @pytest.mark.parametrize("rate", [0.0, 0.1], ids=["without dropout", "with dropout"])
 def test_a_resume_with_half_the_budget_is_accepted(run_here: "Runner", tmp_path: Path, rate: float) -> None:
-    """As the fix for it says; another cut of a step draws other dropout, and is no other run for that."""
+    """As the fix for it says; another split of a step draws other dropout, and is still the same run."""
     folder = ended_at(CUT, run_here, tmp_path, dropout_rate=rate)
     fix = {"micro_batch_tokens": 64}
     run = run_here(folder=folder, resume=True, dropout_rate=rate, accepted=list(fix), **fix)
@@ -223,7 +223,7 @@ def test_settings_outside_the_step_keep_a_resume_bit_identical(
 
 
 def test_a_resume_without_a_loss_is_reported_as_unproved(run_here: "Runner", stopped: Path) -> None:
-    """The run was cut in a hurry, as an orphan is, and its log ends where the checkpoint does."""
+    """The run was interrupted at once, as an orphan is, and its log ends where the checkpoint does."""
     rewritten(stopped, lambda manifest: manifest.pop("next_loss"))
     run = run_here(folder=stopped, resume=True)
     assert run.code == 0
@@ -286,9 +286,9 @@ def test_a_later_step_that_differs_is_only_a_warning(run_here: "Runner", failed:
     relogged(failed, CUT + 2, 1.01)
     run = run_here(folder=failed, resume=True)
     assert (run.code, run.ended.reason) == (0, "finished")
-    told = said(run)
-    assert list(told) == ["resume_proved", "resume_drift"]
-    assert told["resume_drift"].args["step"] == CUT + 2
+    reported = said(run)
+    assert list(reported) == ["resume_proved", "resume_drift"]
+    assert reported["resume_drift"].args["step"] == CUT + 2
 
 
 def test_a_resume_with_accepted_changes_ignores_the_log(run_here: "Runner", failed: Path) -> None:
@@ -381,14 +381,14 @@ def test_a_loss_that_was_nan_differs(proving: Callable[..., list[Message]], logg
 
 
 def test_one_loss_that_is_not_bit_identical_is_reported(proving: Callable[..., list[Message]]) -> None:
-    told = proving({3: 2.0, 4: 3.0, 5: 4.0}, {3: 2.0, 4: 3.0 * NEAR, 5: 4.0})
-    assert [message.code for message in told] == ["resume_proved", "resume_repeated_within"]
-    assert (told[1].args["first"], told[1].args["step"], told[1].args["steps"]) == (3, 5, 3)
+    reported = proving({3: 2.0, 4: 3.0, 5: 4.0}, {3: 2.0, 4: 3.0 * NEAR, 5: 4.0})
+    assert [message.code for message in reported] == ["resume_proved", "resume_repeated_within"]
+    assert (reported[1].args["first"], reported[1].args["step"], reported[1].args["steps"]) == (3, 5, 3)
 
 
 def test_no_step_after_a_different_one_is_compared(proving: Callable[..., list[Message]]) -> None:
-    told = proving({3: 2.0, 4: 3.0, 5: 4.0}, {3: 2.0, 4: 3.3, 5: 4.4})
-    assert [message.code for message in told] == ["resume_proved", "resume_drift"]
+    reported = proving({3: 2.0, 4: 3.0, 5: 4.0}, {3: 2.0, 4: 3.3, 5: 4.4})
+    assert [message.code for message in reported] == ["resume_proved", "resume_drift"]
 
 
 def test_steps_that_were_not_logged_are_not_compared(proving: Callable[..., list[Message]]) -> None:

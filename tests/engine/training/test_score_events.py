@@ -11,8 +11,8 @@ from engine.training.evaluation import Score, ScoredReply
 from engine.training.score_events import LOW_CEILING, SHOWN, emit_ceiling, emit_score
 
 
-class Told:
-    """A job that keeps what it is told."""
+class JobWithEvents:
+    """A job that keeps its events."""
 
     def __init__(self, sample_rows: int = 3) -> None:
         self.events: list[Event] = []
@@ -34,14 +34,14 @@ def score(*texts: str, of_labels: float = 100.0) -> Score:
 
 
 def test_an_evaluation_names_its_references() -> None:
-    job: Any = Told()
+    job: Any = JobWithEvents()
     emit_score(job, score("a", "b"), 1, 5)
     assert job.events[0] == events.Eval(1, 5, 9, 2.5, 12.25, 2, "tok:zh", 1.0, "file")
 
 
 @pytest.mark.parametrize(("length", "shown"), [(5, 5), (SHOWN, SHOWN), (SHOWN + 1, SHOWN + 1), (10**6, SHOWN + 1)])
 def test_samples_are_unchanged_texts_up_to_a_length(length: int, shown: int) -> None:
-    job: Any = Told()
+    job: Any = JobWithEvents()
     emit_score(job, score("长" * length), 1, 5)
     (sample,) = [event for event in job.events if isinstance(event, Sample)]
     assert {len(sample.prompt), len(sample.reference), len(sample.prediction)} == {shown}
@@ -49,21 +49,21 @@ def test_samples_are_unchanged_texts_up_to_a_length(length: int, shown: int) -> 
 
 
 def test_no_more_samples_are_reported_than_requested() -> None:
-    job: Any = Told(sample_rows=1)
+    job: Any = JobWithEvents(sample_rows=1)
     emit_score(job, score("a", "b", "c"), 1, 5)
     assert [type(event) for event in job.events] == [events.Eval, Sample]
 
 
-@pytest.mark.parametrize(("of_labels", "told"), [(33.5, 1), (LOW_CEILING, 0), (100.0, 0)])
-def test_labels_far_from_their_texts_are_reported(of_labels: float, told: int) -> None:
-    job: Any = Told()
+@pytest.mark.parametrize(("of_labels", "reported"), [(33.5, 1), (LOW_CEILING, 0), (100.0, 0)])
+def test_labels_far_from_their_texts_are_reported(of_labels: float, reported: int) -> None:
+    job: Any = JobWithEvents()
     emit_ceiling(job, score("a", of_labels=of_labels))
     said = [event.message for event in job.events]
-    assert [message.code for message in said] == ["bleu_ceiling"] * told
+    assert [message.code for message in said] == ["bleu_ceiling"] * reported
     assert all("33.5" in message.what() and "--max_seq_len" in message.fix() for message in said)
 
 
 def test_a_run_without_replies_has_no_ceiling() -> None:
-    job: Any = Told()
+    job: Any = JobWithEvents()
     emit_ceiling(job, score(of_labels=0.0))
     assert job.events == []

@@ -408,7 +408,7 @@ def test_two_ranks_give_the_gradient_of_the_formula(
     assert all(torch.equal(first[name], second[name]) for name in first)
     numbers = first.pop("numbers").tolist()
     assert numbers[0] == pytest.approx(loss, rel=1e-6)
-    assert numbers[4] == numbers[0]  # told ahead
+    assert numbers[4] == numbers[0]  # known ahead
     assert relative_error(first, expected) <= 1e-5
 
 

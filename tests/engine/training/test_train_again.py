@@ -1,4 +1,4 @@
-"""A folder that holds an earlier run: it is never written over, and goes on where that was asked for."""
+"""A folder that holds an earlier run: it is never overwritten, and resumed if requested."""
 
 import json
 import re
@@ -94,7 +94,7 @@ def test_a_resume_with_other_rows_is_refused(
 def test_a_resume_with_another_tokenizer_is_refused(
     run_here: "Runner", cut: "Outcome", tmp_path: Path, tiny_tokenizer: Path
 ) -> None:
-    """It would train on other ids without a word."""
+    """It would silently train on other ids."""
     other = tmp_path / "tokenizer"
     shutil.copytree(tiny_tokenizer, other)
     text = (other / "tokenizer.json").read_text(encoding="utf-8")
@@ -164,12 +164,12 @@ def test_a_finished_run_continues_for_more_epochs(run_here: "Runner", finished: 
 def test_a_jump_of_the_learning_rate_is_reported_first(run_here: "Runner", finished: "Outcome", tmp_path: Path) -> None:
     shutil.copytree(finished.output.path, tmp_path / "output")
     run = run_here(folder=tmp_path, resume=True, accepted=["epochs"], dropout_rate=0.0, epochs=4)
-    told = run.all(events.Event)
+    reported = run.all(events.Event)
     (notice,) = [event for event in run.all(events.Notice) if event.message.code == "resume_schedule"]
     last, first = steps(finished)[-1].lr, steps(run)[0].lr
     assert first > 2 * last
     assert (notice.message.args["last"], notice.message.args["rate"]) == (f"{last:.2g}", f"{first:.2g}")
-    assert told.index(notice) < told.index(steps(run)[0])
+    assert reported.index(notice) < reported.index(steps(run)[0])
     assert "--epochs 4" in notice.message.fix()
 
 

@@ -73,7 +73,7 @@ def test_an_unusable_input_is_refused_and_nothing_is_written(
     assert_refused(run, code)
     assert path in run.ended.message.text()
     assert not (tmp_path / "a").exists()
-    # Rows that were fit for use stay tokenized: the store is no part of a run.
+    # Rows that were fit for use stay tokenized: the store is not part of a run.
     assert [path for path in everything_in(tmp_path) if "store" not in str(path)] == before
 
 
@@ -124,7 +124,7 @@ def test_two_ranks_refuse_together(two_ranks: "TwoRanks") -> None:
 
 
 def test_an_error_found_by_one_rank_is_refused_by_both(two_ranks: "TwoRanks") -> None:
-    """Only one rank writes the token store; the other must not wait for it for ever."""
+    """Only one rank writes the token store; the other must not wait for it forever."""
     assert [found["failed"] for found in two_ranks.found] == [2, 2]
     assert_refused(two_ranks.failed, "folder_unwritable")
     assert not two_ranks.failed.output.path.exists()

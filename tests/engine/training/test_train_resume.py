@@ -1,4 +1,4 @@
-"""A run that was cut, wherever that was, goes on as if it never had been: bit by bit the same."""
+"""A run that was interrupted anywhere continues as if it never had been: bit by bit the same."""
 
 import json
 import shutil
@@ -77,7 +77,7 @@ def assert_same(run: "Outcome", expected: "Outcome") -> None:
 def stop_after(step: int, run_dir: RunDir) -> Callable[[Record], None]:
     """A listener that asks for a stop so that `step` is the last one done.
 
-    It waits until training goes on after the step before and its evaluation, which is stopped like a step.
+    It waits until training continues after the step before and its evaluation, which is stopped like a step.
     """
     seen = {"step": 0, "scored": 0}
 

@@ -238,8 +238,8 @@ def test_a_run_is_detached_paused_continued_stopped_and_resumed(tmp_path: Path, 
     assert (started.code, started.out) == (0, "sft-small-1\n")
     assert "sft-small-1 has started. Look at it: sft-tui attach sft-small-1" in started.err
     until(lambda: 3 in steps(log))
-    told = json.loads(called(tmp_path, "status", "--json").out)
-    assert (told["run"], told["status"], told["epochs"]) == ("sft-small-1", "running", 2000)
+    reported = json.loads(called(tmp_path, "status", "--json").out)
+    assert (reported["run"], reported["status"], reported["epochs"]) == ("sft-small-1", "running", 2000)
     assert called(tmp_path, "status").out.startswith("sft-small-1 running · epoch ")
     assert called(tmp_path, "resume").code == 2  # it is running
 

@@ -40,7 +40,7 @@ def _nothing_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Neither a child, living or dead, nor a count that was asked for with another driver."""
     before = nvml.children()
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
-    monkeypatch.setattr(gpus, "COUNT_SECONDS", LIMIT)  # a slow machine is no driver that hangs
+    monkeypatch.setattr(gpus, "COUNT_SECONDS", LIMIT)  # a slow machine is not a driver that hangs
     gpus.found.cache_clear()
     yield
     gpus.found.cache_clear()
@@ -109,7 +109,7 @@ def test_foreign_gpu_names_are_sent_as_ascii(driver: Driver, tmp_path: Path) -> 
     assert line.rstrip("\n").isprintable()
     first, second = json.loads(line)["gpus"]
     assert first["name"] == "\x1b]0;owned\x07 显卡\n"
-    assert second["name"] == "\ufffd\ufffd[/x]"  # which is no UTF-8, and costs no reading
+    assert second["name"] == "\ufffd\ufffd[/x]"  # which is not UTF-8, and costs no reading
     assert second["readings"]["temperature"] == "72"
 
 
@@ -275,7 +275,7 @@ sys.stdin.read()
 """
 
 
-def test_the_child_ends_with_its_parent_whoever_reads_it(driver: Driver, tmp_path: Path) -> None:
+def test_the_child_ends_with_its_parent(driver: Driver, tmp_path: Path) -> None:
     driver("hang_later")
     output = tmp_path / "lines"
     parent = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Readings never hold up or end whoever takes them, whatever the driver, the kernel or the processes do."""
+"""Readings never block or end the process that takes them, whatever the driver, the kernel or the processes do."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def driver(library: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """Starts readers that are closed at the end, of which nothing is left then."""
-    monkeypatch.setattr(host, "SILENT_SECONDS", LIMIT)  # a slow machine is no driver that hangs
+    monkeypatch.setattr(host, "SILENT_SECONDS", LIMIT)  # a slow machine is not a driver that hangs
     before, readers = nvml.children(), list[GpuReader]()
 
     def one() -> GpuReader:
@@ -206,7 +206,7 @@ def test_a_system_that_starts_no_process_gives_a_reason(start: Reader, monkeypat
 
 
 def prints(monkeypatch: pytest.MonkeyPatch, text: str, then: str) -> None:
-    """Puts a child in the place of ours that prints this and goes on with `then`."""
+    """Puts a child in the place of ours that prints this and continues with `then`."""
     program = f"import sys, time; sys.stdout.write({text!r}); sys.stdout.flush(); {then}"
     monkeypatch.setattr(gpus, "command", lambda *_options: [sys.executable, "-c", program])
 

@@ -46,7 +46,7 @@ class Files:
         path.write_text(json.dumps({key: value for key, value in whole.items() if value is not None}))
 
 
-Break = Callable[[Files], Any]  # settings to change beside what it did, if any
+Break = Callable[[Files], Any]  # settings to change in addition to what it did, if any
 
 
 class Case(NamedTuple):

@@ -78,12 +78,12 @@ def test_a_logout_warning_names_the_command_that_survives(
     assert finding.command.startswith("loginctl enable-linger && systemd-run --user --scope sft-tui run sft-small")
 
 
-@pytest.mark.parametrize(("hours", "told"), [(-48, 0), (0.5, 0), (2, 1)])
-def test_a_file_from_the_future_says_that_the_clock_is_off(tmp_path: Path, hours: float, told: int) -> None:
+@pytest.mark.parametrize(("hours", "reported"), [(-48, 0), (0.5, 0), (2, 1)])
+def test_a_file_from_the_future_says_that_the_clock_is_off(tmp_path: Path, hours: float, reported: int) -> None:
     path = tmp_path / "rows.parquet"
     path.touch()
     os.utime(path, (time.time(), time.time() + 3600 * hours))
-    assert len(found("clock_off", path)) == told
+    assert len(found("clock_off", path)) == reported
 
 
 def test_little_shared_memory_is_reported_for_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +109,10 @@ def test_unusable_compiled_code_is_reported_with_a_fix(
     monkeypatch.setattr(machine, "HERE", str(tmp_path))
     if checkout:
         (tmp_path / "pyproject.toml").touch()
-    told = [*found("uncompiled", tmp_path), *found("uncompiled_wheel", tmp_path)]
-    assert [said in finding.what() for finding in told] == [True]
-    assert (f"-m pip install -e {tmp_path}" in told[0].fix()) == checkout
-    assert ("wheel" in told[0].fix()) != checkout
+    reported = [*found("uncompiled", tmp_path), *found("uncompiled_wheel", tmp_path)]
+    assert [said in finding.what() for finding in reported] == [True]
+    assert (f"-m pip install -e {tmp_path}" in reported[0].fix()) == checkout
+    assert ("wheel" in reported[0].fix()) != checkout
 
 
 def test_unloadable_compiled_code_is_reported_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ VOCABULARY = {"tiny": 16_000, "chatlm": 29_298}
 
 
 def tokenizer_of(folder: Path, size: int) -> str:
-    """A tokenizer with so many tokens, one of them for each character of the rows."""
+    """A tokenizer with this many tokens, one of them for each character of the rows."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The commands that go with findings mend them: run as they stand, the finding is gone."""
+"""The commands that go with findings fix them: once run, the finding is gone."""
 
 import gzip
 import json

@@ -89,9 +89,9 @@ def story(ended: events.RunEnded | None = None) -> Iterator[Event]:
         yield ended
 
 
-def run_of(told: Iterator[Event], *, alive: bool = True, name: str = "sft-small-3") -> tuple[Run, Curves]:
+def run_of(reported: Iterator[Event], *, alive: bool = True, name: str = "sft-small-3") -> tuple[Run, Curves]:
     state, curves = RunState(), Curves()
-    for number, event in enumerate(told):
+    for number, event in enumerate(reported):
         record = Record(Envelope("2026-01-05T09:14:07.000Z", number * 0.4, 1, "rank0", number), event)
         state = reduce(state, record)
         curves.add(record)
@@ -168,8 +168,8 @@ def log_of(count: int) -> list[LogLine]:
 
 
 def curve_screen(metric: str, **step_values: Any) -> RunView:
-    told = [STARTED, PLAN, *(step(number, lr=1e-3 / number, **step_values) for number in range(1, 30))]
-    run, curves = run_of(iter(told))
+    reported = [STARTED, PLAN, *(step(number, lr=1e-3 / number, **step_values) for number in range(1, 30))]
+    run, curves = run_of(iter(reported))
     return RunView(run, curves, [], Selection(metric=metric, page="chart"))
 
 
@@ -184,13 +184,13 @@ SCREENS: dict[str, type[CanvasScreen]] = {
 }
 
 
-def write_run(logs: Path, name: str, *told: events.Event) -> RunDir:
+def write_run(logs: Path, name: str, *reported: events.Event) -> RunDir:
     run_dir = RunDir(logs / name)
     run_dir.path.mkdir(parents=True)
     config = {**to_json(preset("sft-small").config), "output_dir": str(logs.parent / "out")}
     run_dir.write_record(RunRecord(name, "sft-small", "train", config))
     log = EventWriter(run_dir.events, "rank0", 1)
-    for event in told:
+    for event in reported:
         log.write(event)
     log.close()
     return run_dir

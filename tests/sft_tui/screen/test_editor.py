@@ -14,7 +14,7 @@ from tests.sft_tui.screen.conftest import SOUND, shown
 
 
 @pytest.mark.parametrize(
-    ("lang", "typed", "told"),
+    ("lang", "typed", "reported"),
     [
         ("en", "abc", "epochs = abc: it must be a whole number, such as 3."),
         ("zh", "2.5", "epochs = 2.5：应为整数，例如 3。"),
@@ -22,12 +22,14 @@ from tests.sft_tui.screen.conftest import SOUND, shown
         ("zh", "0", "epochs = 0：应满足 ≥ 1。"),
     ],
 )
-def test_a_refused_value_stays_to_be_corrected(played: Callable[..., None], lang: Lang, typed: str, told: str) -> None:
+def test_a_refused_value_stays_to_be_corrected(
+    played: Callable[..., None], lang: Lang, typed: str, reported: str
+) -> None:
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         screen.state = replace(screen.state, panel="settings", setting=list(FIELDS).index("epochs"))
         await pilot.press("e", "ctrl+u", *typed, "enter")
         await pilot.pause()
-        assert screen.notice == (told, "bad")
+        assert screen.notice == (reported, "bad")
         assert screen.question is not None
         assert screen.question.typed == typed
         await pilot.press("ctrl+u", "7", "enter")

@@ -30,8 +30,8 @@ def test_load_memory_temperature_and_power_of_each_gpu_are_shown(width: int, hei
 
 def test_missing_gpu_readings_are_dashes() -> None:
     absent = dict.fromkeys(("utilization", "memory_used", "temperature", "power"), "N/A: not supported")
-    told = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
-    run, curves = run_of(iter(told))
+    reported = [STARTED, PLAN, events.Host(16, 8, [], 5.0, 1), events.Gpu(0, "N/A: no name", absent)]
+    run, curves = run_of(iter(reported))
     assert "-/- GB" in plain(run_view.draw(RunView(run, curves, []), 120, 39))
 
 
@@ -43,8 +43,8 @@ def test_each_of_many_gpus_has_a_line() -> None:
 
 
 def test_memory_shows_the_trend_and_each_ranks_share() -> None:
-    told = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
-    run, curves = run_of(iter([STARTED, PLAN, *told]))
+    reported = [events.Host(16_000_000_000, 16_000_000_000 - n * 10**9, [4_000_000_000], 5.0, 1) for n in range(1, 9)]
+    run, curves = run_of(iter([STARTED, PLAN, *reported]))
     shown = plain(run_view.draw(RunView(run, curves, []), 120, 39))
     assert "8.0/16.0 GB ▁▁▂▂▃▃▄▄" in shown
     assert "4.00 GB  25 % ████████" in shown

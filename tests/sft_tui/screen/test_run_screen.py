@@ -34,12 +34,12 @@ FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", 
 Steps = Callable[[Pilot[int], RunScreen], Awaitable[None]]
 
 
-def write(name: str, half: str, *told: Event) -> RunDir:
+def write(name: str, half: str, *reported: Event) -> RunDir:
     run_dir = RunDir(Path("logs") / name)
     run_dir.path.mkdir(parents=True)
     run_dir.write_record(RunRecord(name, half, "train", to_json(preset(half).config), continued=half == FIRST))
     log = EventWriter(run_dir.events, "rank0", 1)
-    for event in told:
+    for event in reported:
         log.write(event)
     log.close()
     return run_dir

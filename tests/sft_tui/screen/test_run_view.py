@@ -56,7 +56,7 @@ HOSTILE: st.SearchStrategy[events.Event] = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(
-    told=st.lists(HOSTILE, max_size=12), width=WIDTHS, height=HEIGHTS, name=ANYTHING, alive=st.booleans(),
+    reported=st.lists(HOSTILE, max_size=12), width=WIDTHS, height=HEIGHTS, name=ANYTHING, alive=st.booleans(),
     log=st.lists(ANYTHING, max_size=6), selection=st.sampled_from([
         Selection(), Selection(log_scale=True), Selection(window=16, back=3), Selection(page="log", level="all"),
         Selection(page="machine"), Selection(page="samples"), Selection(metric="padding"),
@@ -64,9 +64,9 @@ HOSTILE: st.SearchStrategy[events.Event] = st.one_of(
     ]),
 )  # fmt: skip
 def test_any_stream_is_shown_without_escapes(
-    told: list[events.Event], width: int, height: int, name: str, alive: bool, log: list[str], selection: Selection
+    reported: list[events.Event], width: int, height: int, name: str, alive: bool, log: list[str], selection: Selection
 ) -> None:
-    run, curves = run_of(iter(told), alive=alive, name="run-" + name.replace("/", "_").replace("\0", "_"))
+    run, curves = run_of(iter(reported), alive=alive, name="run-" + name.replace("/", "_").replace("\0", "_"))
     lines = [LogLine("00:00:00", "note", safe(text)) for text in log]
     shown = run_view.draw(RunView(run, curves, lines, selection), width, height)
     exact(shown, width, height)

@@ -41,7 +41,7 @@ def test_paths_that_differ_at_their_end_show_the_end() -> None:
 
 
 @pytest.mark.parametrize("ascii_only", [False, True])
-def test_compared_curves_can_be_told_apart_without_colours(ascii_only: bool) -> None:
+def test_compared_curves_differ_without_colours(ascii_only: bool) -> None:
     view = dataclasses.replace(runs_screen(marked=True), ink=Ink("none", ascii_only))
     shown = plain(runs_view.draw(view, 120, 39))
     assert " 1 sft-small-3 " in shown
@@ -67,7 +67,7 @@ def test_a_click_finds_its_run(width: int, height: int, marked: bool) -> None:
     assert runs_view.run_at(view, width, height - 1, height - 2) == -1
 
 
-def test_compared_runs_and_paths_are_told_apart() -> None:
+def test_compared_runs_and_paths_are_distinguished() -> None:
     runs, curves = zip(*(run_of(story(), name=f"sft-small-of-the-second-try-{n}") for n in (1, 2, 3)), strict=True)
     places = ("model_save/model", os.path.abspath("model_save/model"), "./model_save/model")
     for run, place in zip(runs, places, strict=True):

@@ -51,9 +51,9 @@ def framed(app: Terminal) -> bool:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 def test_wide_characters_stay_within_their_frames(tmp_path: Path, size: tuple[int, int]) -> None:
     texts = ["肝穿刺活检是否有危险？" * 8, "ＡＢＣ「全角」ｶﾅ 한국어 e\u0301 " * 6, "中文与 English 混排，🀄 一二三" * 5]
-    told = (events.Sample(1, 50, number, text, text, text) for number, text in enumerate(texts))
+    reported = (events.Sample(1, 50, number, text, text, text) for number, text in enumerate(texts))
     ended = events.RunEnded("finished", 0, Message("unknown", {}, "。" * 200))
-    write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, *told, ended)
+    write_run(tmp_path / "logs", "sft-small-1", STARTED, PLAN, *(step(n) for n in range(1, 60)), EVAL, *reported, ended)
     with terminal(tmp_path, "attach", "sft-small-1", "--lang", "zh", size=size) as app:
         app.sees("损失", "日志")
         app.until(lambda: framed(app))
@@ -240,16 +240,16 @@ def test_there_are_many_hostile_texts() -> None:
 
 def hostile_run(logs: Path) -> None:
     name = "run\x1b]0;PWNED\x07\u202e[b]名"
-    told: list[events.Event] = [STARTED, PLAN, *(step(n) for n in range(1, 20)), EVAL]
+    reported: list[events.Event] = [STARTED, PLAN, *(step(n) for n in range(1, 20)), EVAL]
     for number, payload in enumerate(PAYLOADS):
-        told.append(events.Sample(1, 50, number, payload, payload, payload))
-        told.append(events.Notice(Message("unknown_code", {}, payload)))
-        told.append(events.Warning(Message("checkpoint_skipped", {"checkpoint": payload, "why": payload})))
-        told.append(events.Gpu(number % 4, payload, {"utilization": payload, "memory_used": payload}))
-        told.append(events.Phase(payload, 1, 2))
-    told.append(events.RankFailed(PAYLOADS[0], PAYLOADS[1], 3, PAYLOADS[2], PAYLOADS[3], False))
+        reported.append(events.Sample(1, 50, number, payload, payload, payload))
+        reported.append(events.Notice(Message("unknown_code", {}, payload)))
+        reported.append(events.Warning(Message("checkpoint_skipped", {"checkpoint": payload, "why": payload})))
+        reported.append(events.Gpu(number % 4, payload, {"utilization": payload, "memory_used": payload}))
+        reported.append(events.Phase(payload, 1, 2))
+    reported.append(events.RankFailed(PAYLOADS[0], PAYLOADS[1], 3, PAYLOADS[2], PAYLOADS[3], False))
     end = events.RunEnded("x\x1b[31m", 1, Message("nobody_knows", {}, PAYLOADS[0]), {p[:9]: p for p in PAYLOADS[:9]})
-    write_run(logs, name, *told, end)
+    write_run(logs, name, *reported, end)
 
 
 def harmless(raw: bytes) -> None:

@@ -21,14 +21,14 @@ Started = Callable[..., Ranks]
 
 
 def record_of(processes: int = 1) -> RunRecord:
-    """A run of so many ranks."""
+    """A run of this many ranks."""
     config = to_json(preset("sft-small").config)
     return RunRecord("sft-small-1", "sft-small", "train", config, processes=processes, resume_option="go on")
 
 
 @pytest.fixture
 def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started]:
-    """Starts a Python program in place of the trainer, on so many ranks on the CPU."""
+    """Starts a Python program in place of the trainer, on this many ranks on the CPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setitem(ranks.MODULES, "train", "stand_in")
@@ -123,7 +123,7 @@ def test_children_of_ranks_are_ended_too(run_program: Started) -> None:
     assert not [process for process in psutil.Process().children(recursive=True) if child in process.cmdline()]
 
 
-def test_a_suspended_rank_is_told_from_one_that_runs(run_program: Started) -> None:
+def test_a_suspended_rank_is_recognized(run_program: Started) -> None:
     one = run_program("time.sleep(600)", 2)
     one.signal(signal.SIGSTOP, [0])
     until(lambda: one.stopped(0), 20)

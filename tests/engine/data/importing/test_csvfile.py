@@ -35,7 +35,7 @@ CSV = [
     (csv_text("甲|乙", delimiter="|"), [("甲", "乙")], {}),
     ("sep=;\n" + csv_text("甲;乙", delimiter=";"), [("甲", "乙")], {}),
     (csv_text("你好;早,你好|晚"), [("你好;早", "你好|晚")], {}),
-    # a comment is no record before the header, and a refused one behind it
+    # a comment before the header is not a record; after it, it is refused
     ("# 2024\n" + csv_text("# 说明", "#甲,乙"), [("#甲", "乙")], {"comment_line": ["3"]}),
 ]  # fmt: skip
 

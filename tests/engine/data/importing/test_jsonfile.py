@@ -26,7 +26,7 @@ JSON = [
     (f'[\n{FIRST},\n{{"prompt": "坏\n行", "response": "x"}},\n{SECOND}\n]', BOTH, {"json_broken": ["3"]}),
     (f'{FIRST}\n{{"prompt": "坏", "resp\n{SECOND}\n', BOTH, {"json_broken": ["2"]}),
     (f"{FIRST}\n{FIRST[:-1]}\n{SECOND}\n", BOTH, {"json_broken": ["2"]}),
-    # what is no record
+    # not a record
     (f'[{FIRST}, 7, "text", null, {SECOND}]', BOTH, {"not_object": ["1#2", "1#3", "1#4"]}),
     ('{"train": [' + FIRST + '], "test": [' + SECOND + "]}", [("一", "1")], {"other_split:test": ["1#test.1"]}),
     # keys that come twice, NaN, numbers of any size

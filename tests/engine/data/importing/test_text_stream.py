@@ -13,7 +13,7 @@ def test_invalid_bytes_refuse_only_their_line(import_rows: Importer) -> None:
 
 
 def test_progress_is_reported_within_a_record_too(tmp_path: Path) -> None:
-    path, told = tmp_path / "rows.jsonl", []
+    path, reported = tmp_path / "rows.jsonl", []
     path.write_text('{"prompt": "' + "x" * (4 << 20) + '"\n' + LINES)
-    import_files(ImportRequest([str(path)]), lambda _path, done, _total: told.append(done))
-    assert len(set(told)) > 10
+    import_files(ImportRequest([str(path)]), lambda _path, done, _total: reported.append(done))
+    assert len(set(reported)) > 10

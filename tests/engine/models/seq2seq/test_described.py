@@ -1,4 +1,4 @@
-"""What is told of other families than T5 is what loading them shows, and what they lack is found."""
+"""Other families than T5 are described as loading them shows, and what they lack is found."""
 
 import re
 from dataclasses import replace

@@ -84,7 +84,7 @@ def test_under_autocast_the_loss_is_close_but_not_equal(net: Any) -> None:
 
 
 def alone(net: Any, prompt: Tensor, longest: int) -> list[int]:
-    """A greedy reply, each token found by running everything anew."""
+    """A greedy reply, each token found by running everything again."""
     reply = [int(net.config.decoder_start_token_id)]
     while len(reply) <= longest and (len(reply) == 1 or reply[-1] != net.config.eos_token_id):
         with torch.no_grad():

@@ -23,7 +23,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def talkative(name: str, ends: int | list[int]) -> Any:
-    """A model whose replies go on and differ: its weights are large, its head is its own and never says NEVER."""
+    """A model whose replies continue and differ: its weights are large, its head is its own and never says NEVER."""
     net = small_t5(**MODELS[name], untied=True, initializer_factor=1.5, seed=2).eval()
     net.config.eos_token_id = ends
     with torch.no_grad():
@@ -33,7 +33,7 @@ def talkative(name: str, ends: int | list[int]) -> Any:
 
 @functools.cache
 def endless(name: str) -> tuple[tuple[int, ...], ...]:
-    """Greedy replies that nothing ends, each token found by running everything anew in float64, row by row."""
+    """Greedy replies that nothing ends, each token found by running everything again in float64, row by row."""
     net = talkative(name, NEVER).double()
     replies = [[net.config.decoder_start_token_id] for _ in PROMPTS]
     with torch.no_grad():
@@ -162,17 +162,17 @@ def test_the_caches_grow_with_the_reply_and_not_its_limit() -> None:
             assert {cache.keys.shape[1] for cache in decoding._own} == {BLOCK if at < BLOCK else 2 * BLOCK}
 
 
-# Who goes on, by replies that are written beforehand.
+# Which rows continue, by replies that are written beforehand.
 
 
 class Scripted:
-    """Says what is written for each row, and sees to it that each row is told its own last token."""
+    """Says what is written for each row, and checks that each row gets its own last token."""
 
     def __init__(self, lines: list[list[int]]) -> None:
         self.lines, self.rows, self.sizes = lines, list(range(len(lines))), list[int]()
 
     def keep(self, rows: Tensor) -> None:
-        """Goes on with these."""
+        """Continues with these."""
         self.rows = [self.rows[place] for place in rows.tolist()]
 
     def hidden(self, ids: Tensor, at: int) -> Tensor:
@@ -188,7 +188,7 @@ START, ENDS = 11, [1, 2]
 
 
 def script(lengths: Sequence[int], longest: int) -> list[list[int]]:
-    """Lines that end after so many tokens; what follows the end must not be heard."""
+    """Lines that end after this many tokens; what follows the end must be ignored."""
     generator = torch.Generator().manual_seed(len(lengths))
     lines = torch.randint(3, 10, (len(lengths), longest), generator=generator).tolist()
     for row, length in enumerate(lengths):
@@ -197,7 +197,7 @@ def script(lengths: Sequence[int], longest: int) -> list[list[int]]:
     return cast(list[list[int]], lines)
 
 
-def told(lines: list[list[int]], longest: int) -> tuple[list[list[int]], Scripted]:
+def reported(lines: list[list[int]], longest: int) -> tuple[list[list[int]], Scripted]:
     scripted = Scripted(lines)
     found = greedy(cast(Any, scripted), lambda ids: ids, lambda hidden: hidden, START, ENDS, len(lines), longest)
     return found, scripted
@@ -218,7 +218,7 @@ def told(lines: list[list[int]], longest: int) -> tuple[list[list[int]], Scripte
 )
 def test_each_row_gets_its_own_keys(lengths: tuple[int, ...]) -> None:
     lines = script(lengths, 8)
-    found, _ = told(lines, 8)
+    found, _ = reported(lines, 8)
     assert found == [[START, *line[: min(length, 8)]] for line, length in zip(lines, lengths, strict=True)]
 
 
@@ -226,7 +226,7 @@ def test_each_row_gets_its_own_keys(lengths: tuple[int, ...]) -> None:
 def test_each_of_many_rows_gets_its_own_keys(seed: int) -> None:
     lengths = torch.randint(1, 30, (40,), generator=torch.Generator().manual_seed(seed)).tolist()
     lines = script(lengths, 25)
-    found, scripted = told(lines, 25)
+    found, scripted = reported(lines, 25)
     assert found == [[START, *line[: min(length, 25)]] for line, length in zip(lines, lengths, strict=True)]
     for at, size in enumerate(scripted.sizes):
         left = sum(length > at for length in lengths)
@@ -234,8 +234,8 @@ def test_each_of_many_rows_gets_its_own_keys(seed: int) -> None:
 
 
 def test_nothing_is_computed_after_the_last_row_ended() -> None:
-    assert told(script((1, 3, 2), 8), 8)[1].sizes == [3, 2, 1]
+    assert reported(script((1, 3, 2), 8), 8)[1].sizes == [3, 2, 1]
 
 
 def test_few_ended_rows_are_not_compacted() -> None:
-    assert told(script((1, 3, 3, 3, 3), 8), 8)[1].sizes == [5, 5, 5]
+    assert reported(script((1, 3, 3, 3, 3), 8), 8)[1].sizes == [5, 5, 5]

@@ -117,7 +117,7 @@ def test_a_damaged_encoding_is_computed_again(tmp_path: Path, damage: Callable[[
     for _ in range(2):
         found = encodings.of([5, 0])
         assert all(torch.equal(ours, expected(row, torch.float32)) for ours, row in zip(found, [5, 0], strict=True))
-    assert encoder.groups[3:] == [[4, 5, 6, 7]]  # once: it is kept anew
+    assert encoder.groups[3:] == [[4, 5, 6, 7]]  # once: it is stored again
 
 
 def test_on_a_full_disk_rows_are_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ class Layer:
         return NAMES["attention" if self.name in ("self", "cross") else "plain" if self.name == "plain" else "gated"]
 
     def inputs(self, learning: Sequence[str]) -> list[Tensor]:
-        """Random ones in float64: x, then bias or encoder's output where there is one, then the weights."""
+        """Random ones in float64: x, then bias or encoder's output if there is one, then the weights."""
         torch.manual_seed(1)
         shapes = {"x": (QUERIES.tokens, MODEL), "scale": (MODEL,), "out": (MODEL, INNER)}
         shapes["bias"] = (HEADS, QUERIES.longest, QUERIES.longest)
@@ -59,11 +59,11 @@ class Layer:
     @property
     def names(self) -> tuple[str, ...]:
         """What the inputs are called."""
-        beside = {"self": ("bias",), "cross": ("encoded",)}.get(self.name, ())
-        return ("x", *beside, *self.weights)
+        extra = {"self": ("bias",), "cross": ("encoded",)}.get(self.name, ())
+        return ("x", *extra, *self.weights)
 
     def setting(self, source: RandomBits) -> LayerSetting:
-        """What the layer is told."""
+        """The layer's settings."""
         inner, outer = (Rate.of(rate) for rate in self.rates)
         pattern = AttentionPattern(QUERIES, QUERIES if self.name == "self" else KEYS, HEADS)
         return LayerSetting(inner, outer, EPSILON, source, pattern, self.name)

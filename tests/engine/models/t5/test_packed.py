@@ -28,7 +28,7 @@ from tests.engine.models.small import (
 )
 from tests.required import required
 
-# Beside the smallest T5: every kind of feed-forward, both families, tied with scale and untied without, any depths.
+# Apart from the smallest T5: every kind of feed-forward, both families, tied with scale and untied without, any depths.
 CASES: dict[str, dict[str, Any]] = {
     "tied": {},
     "untied": {"untied": True, "tie_word_embeddings": False},
@@ -77,7 +77,7 @@ def test_what_is_frozen_gets_no_gradient(parts: str) -> None:
 
 @pytest.mark.parametrize("lengths", [((3, 2),), ((1, 9),), ((20, 1),), ((1, 2), (2, 1)), ((2, 2),) * 6])
 def test_rows_of_any_number_and_length_are_right(lengths: tuple[tuple[int, int], ...]) -> None:
-    """By the whole gradient: where there is one token to look at, that of its scores is nothing but rounding."""
+    """By the whole gradient: with one token to attend to, that of its scores is nothing but rounding."""
     net, rows = small_t5(), random_rows(lengths)
     losses, expected = exact(net, rows)
     network = packed(net)
@@ -239,7 +239,7 @@ class Recorded(RandomBits):
         self.drawn: list[tuple[Kept, float]] = []
 
     def draw(self, rate: Rate, *shapes: tuple[int, ...]) -> Draw | None:
-        """As ever; of one tensor, or what belongs to which would have to be told apart."""
+        """As ever; of one tensor, or the test would have to tell which belongs to which."""
         found = super().draw(rate, *shapes)
         if found is not None:
             (shape,) = shapes
