@@ -44,10 +44,12 @@ from engine.contract.facts import (
     TokenFacts,
     TokenizerFacts,
 )
+from engine.contract.import_report import ColumnsReport, ImportReport, TokenizerReport
 from engine.contract.inputs import USUAL_COLUMNS, require_files, tokenizer_folder
 from engine.contract.memory import MemoryFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.processor import multiplies_bf16
+from engine.contract.requests import ImportRequest, TokenizerRequest
 from engine.data import batching, journal
 from engine.data.encoding import cut, encode
 from engine.data.parquet_rows import RowSource
@@ -396,63 +398,61 @@ def answer(request: dict[str, Any]) -> Any:
     if request["task"] == "memory":
         return memory_facts(config, request)
     if request["task"] in ("import", "columns", "demo", "demo-texts"):
-        return _import(request)
+        return _import(request["task"], read_as(ImportRequest, request))
     if request["task"] == "tokenizer":
-        return _new_tokenizer(config, request)
+        return _new_tokenizer(read_as(TokenizerRequest, request))
     if request["task"] == "row":
         return row_facts(config, request["setting"], int(request["row"]))
     tokenize = bool(request.get("tokenize", True))
     return data_facts(config, request["settings"], int(request["processes"]), tokenize=tokenize)
 
 
-def _import(request: dict[str, Any]) -> dict[str, Any]:
+def _import(task: str, request: ImportRequest) -> ImportReport | ColumnsReport:
     import pyarrow.parquet as pq
 
     from engine.data import demo_corpus
     from engine.data.importing import convert
 
-    known = convert.ImportRequest.__dataclass_fields__
-    wanted = convert.ImportRequest(**{"files": [], **{name: value for name, value in request.items() if name in known}})
-    if request["task"] == "columns":
-        return {"columns": convert.columns_to_name(wanted, _paced_files())}
-    if request["task"] == "demo":
+    if task == "columns":
+        return ColumnsReport(convert.columns_to_name(request, _paced_files()))
+    if task == "demo":
         send(doing="chatterbot-corpus")
-        return convert.import_pairs(wanted, demo_corpus.pairs())
-    if request["task"] == "demo-texts":
-        journal.settle(map(Path, wanted.files))
+        return convert.import_pairs(request, demo_corpus.pairs())
+    if task == "demo-texts":
+        journal.settle(map(Path, request.files))
         columns = list(USUAL_COLUMNS.values())
-        tables = [pq.read_table(path, columns=columns).to_pydict() for path in wanted.files]
+        tables = [pq.read_table(path, columns=columns).to_pydict() for path in request.files]
         pairs = (pair for table in tables for pair in zip(*(table[name] for name in columns), strict=True))
-        return convert.import_pairs(wanted, demo_corpus.continuations(pairs))
-    return convert.import_files(wanted, _paced_files())
+        return convert.import_pairs(request, demo_corpus.continuations(pairs))
+    return convert.import_files(request, _paced_files())
 
 
-def _new_tokenizer(config: RunConfig, request: dict[str, Any]) -> dict[str, Any]:
+def _new_tokenizer(request: TokenizerRequest) -> TokenizerReport:
     """Trains a tokenizer on the rows of Parquet files; for large files, on rows spread evenly over all of them."""
     from engine.data.importing.convert import require_plain
 
-    journal.settle(map(Path, request["files"]))
-    require_plain(request["files"])
+    journal.settle(map(Path, request.files))
+    require_plain(request.files)
     texts: list[str] = []
-    for name in request["files"]:
-        source = RowSource(Path(name), "train_file", config.prompt_column, config.response_column)
+    for name in request.files:
+        source = RowSource(Path(name), "train_file", request.prompt_column, request.response_column)
         file, seen, report = source.open(), 0, _paced(name)
-        every = 1 + file.metadata.num_rows * len(request["files"]) // TOKENIZER_ROWS
+        every = 1 + file.metadata.num_rows * len(request.files) // TOKENIZER_ROWS
         for prompts, labels, _ in source.batches(file):
             pairs = list(zip(prompts, labels, strict=True))[-seen % every :: every]
             texts += [text[:LONGEST_TEXT] for pair in pairs for text in pair if isinstance(text, str)]
             seen += len(prompts)
             report(seen, file.metadata.num_rows)
     if not any(texts):
-        raise InputError("rows_none", path=", ".join(request["files"]))
+        raise InputError("rows_none", path=", ".join(request.files))
     hide_torch()
     from engine.data.tokenizer import train_tokenizer
 
     over = threading.Event()
-    threading.Thread(target=_repeat, args=(request["output"], over), daemon=True).start()
-    tokens = train_tokenizer(Path(request["output"]), texts, int(request["vocabulary"]))
+    threading.Thread(target=_repeat, args=(request.output, over), daemon=True).start()
+    tokens = train_tokenizer(Path(request.output), texts, request.vocabulary)
     over.set()
-    return {"tokens": tokens, "texts": len(texts), "output": request["output"]}
+    return TokenizerReport(tokens, len(texts), request.output)
 
 
 def _repeat(doing: str, over: threading.Event) -> None:

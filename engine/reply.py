@@ -1,4 +1,4 @@
-"""Reply: `python -m engine.reply` reads {model, prompts, max_new_tokens} and prints the replies as a JSON list."""
+"""Reply: `python -m engine.reply` reads a ReplyRequest and prints the replies as a JSON list, or the error."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ import transformers
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.contract.requests import ReplyRequest, read_request
 from engine.data.encoding import cut, encode
 from engine.models import loading
 from engine.models.network import packs
@@ -42,10 +43,10 @@ def main() -> int:
     """Answers the request on standard input; 2, and the error as JSON, if it cannot be used."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    asked = json.load(sys.stdin)
-    end_with(int(asked["asker"]))
+    asker, request = read_request(ReplyRequest, sys.stdin.read())
+    end_with(asker)
     try:
-        answered: object = replies(asked["model"], asked["prompts"], asked["max_new_tokens"])
+        answered: object = replies(request.model, list(request.prompts), request.max_new_tokens)
         code = 0
     except InputError as error:
         answered, code = as_json(error.message), error.exit_code

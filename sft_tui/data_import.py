@@ -2,12 +2,14 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from engine.contract.config import override
+from engine.contract.bounds import Made, as_json
+from engine.contract.import_report import PARTS, ColumnsReport, ImportReport, Reasons, TokenizerReport
 from engine.contract.presets import preset
 from engine.contract.reasons import reason_phrase
+from engine.contract.requests import ImportRequest, TokenizerRequest
 from engine.contract.texts import Lang, say
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import as_path
@@ -16,17 +18,17 @@ from sft_tui.starting import options
 from sft_tui.text import cut, safe
 
 COLUMNS = 100
-PARTS = ("train", "valid", "test")
 
 
 def import_rows(
     files: list[str], progress: ask_engine.Progress = ask_engine.nothing, task: str = "import", **how: Any
-) -> dict[str, Any]:
+) -> ImportReport:
     """Imports files, or the demo's rows or texts (`task`), and returns the result; raises InputError."""
     with contextlib.ExitStack() as stack:
         kept = {name: spooled(name, stack) for name in files if is_stream(name)}
         shown = {path: name for name, path in kept.items()}
-        return _asked(task, progress, [kept.get(name, name) for name in files], shown=shown, **how)
+        paths = tuple(kept.get(name, name) for name in files)
+        return _asked(task, ImportRequest(paths, shown=shown, **how), paths, ImportReport, progress)
 
 
 def columns_to_name(files: list[str], prompt_column: str = "", response_column: str = "") -> dict[str, str]:
@@ -34,92 +36,98 @@ def columns_to_name(files: list[str], prompt_column: str = "", response_column: 
 
     Empty if that is not why the import failed; raises InputError. `columns` are those that the import was given.
     """
-    found = _asked("columns", ask_engine.nothing, files, prompt_column=prompt_column, response_column=response_column)
-    return {str(name): str(value) for name, value in found["columns"].items()}
+    request = ImportRequest(tuple(files), prompt_column=prompt_column, response_column=response_column)
+    return _asked("columns", request, request.files, ColumnsReport).columns
 
 
 def train_tokenizer(
     files: list[str], output: str, vocabulary: int, progress: ask_engine.Progress = ask_engine.nothing, **columns: str
-) -> dict[str, Any]:
-    """Trains a tokenizer on Parquet files: {tokens, texts, output}; raises InputError."""
-    return _asked("tokenizer", progress, files, output=output, vocabulary=vocabulary, columns=columns)
+) -> TokenizerReport:
+    """Trains a tokenizer on Parquet files; raises InputError."""
+    usual = preset("sft-small").config
+    named = {name: columns.get(name, getattr(usual, name)) for name in ("prompt_column", "response_column")}
+    request = TokenizerRequest(tuple(files), output, vocabulary, **named)
+    return _asked("tokenizer", request, request.files, TokenizerReport, progress)
 
 
 def _asked(
-    task: str, progress: ask_engine.Progress, files: list[str], columns: Mapping[str, str] | None = None, **how: Any
-) -> dict[str, Any]:
-    config, _ = override(preset("sft-small").config, columns or {})
+    task: str,
+    request: ImportRequest | TokenizerRequest,
+    files: Sequence[str],
+    kind: type[Made],
+    progress: ask_engine.Progress = ask_engine.nothing,
+) -> Made:
+    config = preset("sft-small").config
     try:
-        return ask_engine.ask(task, config, dict[str, Any], progress, files=files, **how)
+        return ask_engine.ask(task, config, kind, progress, **as_json(request))
     except ask_engine.ProbeDied as died:
         raise died.error(config, ", ".join(files) or task) from None
 
 
-def lines(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+def lines(found: ImportReport, lang: Lang) -> Iterator[str]:
     """The report: what was read, a preview, what was refused and why, and what was written."""
-    yield from _reasons(found, "passed_over", lang)
-    for file in found["files"]:
-        kind = ", ".join(filter(None, (file["format"], file["encoding"], file["compression"])))
-        counts = {name: file[name] for name in ("records", "used", "refused")}
-        yield say("import.read", lang, path=safe(file["path"]), kind=kind, **counts)
-    if found["records"]:
+    yield from _reasons("passed_over", found.passed_over, lang)
+    for file in found.files:
+        kind = ", ".join(filter(None, (file.format, file.encoding, file.compression)))
+        counts = {"records": file.records, "used": file.used, "refused": file.refused}
+        yield say("import.read", lang, path=safe(file.path), kind=kind, **counts)
+    if found.records:
         yield from _account(found, lang)
-    for prompt, response in found["preview"]:
+    for prompt, response in found.preview:
         yield cut(f"  {safe(prompt)}", COLUMNS)
         yield cut(f"    → {safe(response)}", COLUMNS)
-    if not found["train"]:
+    if not found.train:
         yield say("import.dry", lang)
         return
     yield from _written(found, lang)
-    if not found["valid"]:
+    if not found.valid:
         yield say("import.unvalidated", lang)
     yield say("import.next", lang, command=safe(check_command(found), 500))
 
 
-def _written(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+def _written(found: ImportReport, lang: Lang) -> Iterator[str]:
     """The files written with their numbers of rows, how rows were split between them, and what was left untouched."""
     for part in PARTS:
-        if found[part]:
-            yield say("import.written", lang, rows=found[f"{part}_rows"], path=safe(found[part]))
-    for path in found["unfilled"].values():
+        if found.file(part):
+            yield say("import.written", lang, rows=found.rows_of(part), path=safe(found.file(part)))
+    for path in found.unfilled.values():
         yield say("import.unfilled", lang, path=safe(path))
-    if found["divided"]:
-        yield say("import.divided", lang, count=found["divided"], largest=found["divided_largest"])
-    if found["spared"]:
-        yield say("import.spared", lang, path=safe(found["spared"]))
+    if found.divided:
+        yield say("import.divided", lang, count=found.divided, largest=found.divided_largest)
+    if found.spared:
+        yield say("import.spared", lang, path=safe(found.spared))
 
 
-def check_command(found: Mapping[str, Any]) -> str:
+def check_command(found: ImportReport) -> str:
     """The command that checks a run with the files written, or only the rows if none are held out."""
-    if not found["valid"]:
-        return shlex.join(["sft-tui", "data", "check", as_path(found["train"])])
+    if not found.valid:
+        return shlex.join(["sft-tui", "data", "check", as_path(found.train)])
     usual = preset("sft-small").config
-    files = {"train_file": found["train"], "validation_file": found["valid"]}
+    files = {"train_file": found.train, "validation_file": found.valid}
     named = {name: path for name, path in files.items() if path and path != getattr(usual, name)}
     return shlex.join(["sft-tui", "check", "sft-small", *options(named)])
 
 
-def _account(found: Mapping[str, Any], lang: Lang) -> Iterator[str]:
+def _account(found: ImportReport, lang: Lang) -> Iterator[str]:
     """Numbers of records and rows that add up, and the reasons for those that are missing."""
-    shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found["shapes"].items())
-    refused = found["records"] - found["used"]
-    yield say("import.records", lang, records=found["records"], used=found["used"], refused=refused, shapes=shapes)
-    yield from _reasons(found, "refused", lang)
-    yield from _reasons(found, "noticed", lang)
-    rows = {name: found[name] for name in ("made", "repeated", "kept")}
-    yield say("import.rows", lang, **rows)
-    if found["with_history"]:
-        counts = {"made": found["made"], "conversations": found["conversations"], "earlier": found["with_history"]}
-        yield say("import.turns" if found["history"] != 0 else "import.last_turns", lang, **counts)
-    unused = dict.fromkeys(safe(name, 60) for file in found["files"] for name in file["unused"])
+    shapes = ", ".join(f"{safe(shape, 60)} {count:,}" for shape, count in found.shapes.items())
+    refused = found.records - found.used
+    yield say("import.records", lang, records=found.records, used=found.used, refused=refused, shapes=shapes)
+    yield from _reasons("refused", found.refused, lang)
+    yield from _reasons("noticed", found.noticed, lang)
+    yield say("import.rows", lang, made=found.made, repeated=found.repeated, kept=found.kept)
+    if found.with_history:
+        counts = {"made": found.made, "conversations": found.conversations, "earlier": found.with_history}
+        yield say("import.turns" if found.history != 0 else "import.last_turns", lang, **counts)
+    unused = dict.fromkeys(safe(name, 60) for file in found.files for name in file.unused)
     if unused:
         yield say("import.unused", lang, columns=", ".join(unused))
 
 
-def _reasons(found: Mapping[str, Any], kind: str, lang: Lang) -> Iterator[str]:
+def _reasons(kind: str, found: Reasons, lang: Lang) -> Iterator[str]:
     """One line per reason, most frequent first."""
-    counted = [(code, part) for code, entry in found[kind].items() for part in entry["details"]]
-    for code, part in sorted(counted, key=lambda reason: -reason[1]["count"]):
-        places = ", ".join(safe(place, 80) for place in part["places"])
-        why = safe(reason_phrase(f"{code}:{part['detail']}").text(lang), 300)
-        yield say(f"import.{kind}", lang, count=part["count"], why=why, places=places)
+    counted = [(code, part) for code, entry in found.items() for part in entry.details]
+    for code, part in sorted(counted, key=lambda reason: -reason[1].count):
+        places = ", ".join(safe(place, 80) for place in part.places)
+        why = safe(reason_phrase(f"{code}:{part.detail}").text(lang), 300)
+        yield say(f"import.{kind}", lang, count=part.count, why=why, places=places)

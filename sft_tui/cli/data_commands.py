@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig, override, setting_of
 from engine.contract.presets import preset
 from engine.contract.texts import say
@@ -112,7 +113,7 @@ def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool
     with reading_progress() as progress:
         found = data_import.import_rows(list(files), progress, **how)
     if json:
-        echo_json(found)
+        echo_json(as_json(found))
         return
     for line in data_import.lines(found, LANG):
         echo(line)
@@ -169,7 +170,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 
     with reading_progress() as progress:
         found = data_import.train_tokenizer(list(files), output, vocabulary, progress, **columns)
-    echo(say("app.tokenizer_trained", LANG, **{**found, "output": text.safe(found["output"])}))
+    echo(say("app.tokenizer_trained", LANG, tokens=found.tokens, texts=found.texts, output=text.safe(found.output)))
 
 
 @data.command("check")

@@ -121,7 +121,7 @@ def test_an_import_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:
     assert path.stat().st_size > 150e6
     script = (
         "import re\nfrom engine.inspect import answer\nimport sys, json\nfound = answer(json.load(sys.stdin))\n"
-        "print(found['rows'], re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
+        "print(found.rows, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
     config = to_json(preset("sft-small").config)
     targets = {"train": str(tmp_path / "train.parquet"), "valid": str(tmp_path / "valid.parquet")}

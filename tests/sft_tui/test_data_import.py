@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_files
 from sft_tui import data_import, spool
 
 LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
@@ -20,7 +21,7 @@ LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
 def test_the_import_summary_adds_up(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(LINES)
-    found = import_files(ImportRequest([str(path)]), lambda *_: None)
+    found = import_files(ImportRequest((str(path),)), lambda *_: None)
     english = "\n".join(data_import.lines(found, "en"))
     assert "3 records read = 2 used (prompt/response 2) + 1 refused" in english
     assert "1 refused: broken JSON (first: rows.jsonl:3)" in english
@@ -39,8 +40,8 @@ def test_rows_can_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.Monkey
     writer = threading.Thread(target=fifo.write_text, args=(LINES,), daemon=True)
     writer.start()
     found = data_import.import_rows([named])
-    assert (found["records"], found["kept"]) == (3, 1)
-    assert [file["path"] for file in found["files"]] == [named]
+    assert (found.records, found.kept) == (3, 1)
+    assert [file.path for file in found.files] == [named]
 
 
 def test_an_endless_pipe_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +55,7 @@ def test_an_endless_pipe_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_next_command_leaves_out_a_file_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text(LINES)
-    found = import_files(ImportRequest(["rows.jsonl"], train="-t.parquet", valid="v.parquet"), lambda *_: None)
+    found = import_files(ImportRequest(("rows.jsonl",), train="-t.parquet", valid="v.parquet"), lambda *_: None)
     *_, written, unfilled, unvalidated, following = data_import.lines(found, "en")
     assert written == "1 row written to -t.parquet"
     assert unfilled == "v.parquet was not written: no rows are held out for it"

@@ -5,19 +5,20 @@ Records are streamed, so that a file of any length takes the memory of one recor
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
+from engine.contract.import_report import PARTS, ImportReport
 from engine.contract.messages import InputError, Value
 from engine.contract.reasons import counted
+from engine.contract.requests import ImportRequest
 from engine.data import journal
 from engine.data.importing.charset import require_encoding
 from engine.data.importing.readers import Progress, Wanted, missing_column, records
 from engine.data.importing.sources import sources_of
 from engine.data.importing.targets import Target, targets_of
-from engine.data.importing.writing import PARTS, Choice, write, written_by_import
+from engine.data.importing.writing import Choice, RowCounts, write, written_by_import
 from engine.data.shapes.account import Account, FileAccount, ImportNotice, RefusedError
 from engine.data.shapes.conversation import Row
 from engine.data.shapes.known import Shaped, shape_names, shaped
@@ -36,28 +37,7 @@ UNNAMED = ("no_known_columns", "columns_ambiguous", "column_missing")  # reasons
 KEYS = 50  # keys of refused records in the message that lists them
 
 
-@dataclass(frozen=True)
-class ImportRequest:
-    """What to import and where to; without `train` nothing is written."""
-
-    files: list[str]
-    train: str = ""
-    valid: str = ""
-    test: str = ""
-    prompt_column: str = ""  # if none is named, the shape of each record decides
-    response_column: str = ""
-    encoding: str = ""  # of all text files; detected if empty
-    shown: dict[str, str] = field(default_factory=dict)  # names shown for files, if they differ from their paths
-    history: int | None = None  # earlier turns in an answer's prompt, at most; None: all
-    valid_ratio: float = 0.1
-    test_ratio: float = 0.0
-    spare_test: bool = False  # a test file not written by an import stays as it is, and no rows are held out for it
-    sample: int = 0  # rows; 0: all
-    seed: int = 23333
-    overwrite: bool = False
-
-
-def import_files(request: ImportRequest, progress: Progress) -> dict[str, Any]:
+def import_files(request: ImportRequest, progress: Progress) -> ImportReport:
     """Imports, and returns the result; raises InputError. `progress` receives a path, bytes done and bytes in total."""
     if request.encoding:
         require_encoding(request.encoding)
@@ -93,7 +73,7 @@ def columns_to_name(request: ImportRequest, progress: Progress) -> dict[str, str
     return found
 
 
-def import_pairs(request: ImportRequest, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def import_pairs(request: ImportRequest, pairs: Iterable[tuple[str, str]]) -> ImportReport:
     """Imports prompts and responses that are already extracted; raises InputError."""
     return _imported(request, Account(), [], (Row(prompt, response, opening=prompt) for prompt, response in pairs))
 
@@ -105,23 +85,23 @@ def require_plain(names: Iterable[str]) -> None:
             raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
 
 
-def _imported(request: ImportRequest, account: Account, sources: list[Path], rows: Iterator[Row]) -> dict[str, Any]:
+def _imported(request: ImportRequest, account: Account, sources: list[Path], rows: Iterator[Row]) -> ImportReport:
     journal.settle(chain(sources, (Path(path) for path in _given(request).values() if path)))
     targets, spared = _targets(request, sources)
     rows = _unique(rows, account)
-    counts = write(rows, targets, _choice(request, targets)) if targets else {"rows": sum(1 for _ in rows)}
+    counts = write(rows, targets, _choice(request, targets)) if targets else RowCounts(sum(1 for _ in rows))
     if account.files and not account.records:
         raise InputError("rows_none", path=", ".join(file.path for file in account.files))
-    if not counts["rows"]:
+    if not counts.rows:
         reasons = counted(account.refused.counts())
         path, shapes = ", ".join(request.files), ", ".join(shape_names())
         about: dict[str, Value] = {"path": path, "records": account.records, "shapes": shapes, "reasons": reasons}
         raise InputError(f"import_nothing{_remedy(account)}", **about)
-    written, unfilled = dict.fromkeys(PARTS, ""), dict[str, str]()
-    for target in targets:
-        (written if counts[f"{target.part}_rows"] else unfilled)[target.part] = target.given
-    chosen = {"history": request.history, "spared": spared, "unfilled": unfilled}
-    return {**account.to_json(), **chosen, **counts, **written}
+    report = replace(account.report(), **vars(counts), history=request.history, spared=spared)
+    written = {target.part: target.given for target in targets if report.rows_of(target.part)}
+    unfilled = {target.part: target.given for target in targets if target.part not in written}
+    train, valid, test = (written.get(part, "") for part in PARTS)
+    return replace(report, train=train, valid=valid, test=test, unfilled=unfilled)
 
 
 def _remedy(account: Account) -> str:

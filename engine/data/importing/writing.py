@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.import_report import PARTS  # numbered as in a Split
 from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.messages import InputError
 from engine.data.importing.split import Hashes, Split, split
@@ -27,7 +28,6 @@ SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in USUA
 TURNS = turns_column(USUAL_COLUMNS["prompt_column"])
 WITH_TURNS = SCHEMA.append(pa.field(TURNS, pa.list_(pa.int32())))  # null for a single turn
 WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file written
-PARTS = ("train", "valid", "test")  # numbered as in a Split
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,19 @@ class Choice:
     shares: dict[str, float] = field(default_factory=dict)  # by part
 
 
-def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dict[str, int]:
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows by the file that they were written to, and the groups of rows that were divided between files."""
+
+    rows: int
+    train_rows: int = 0
+    valid_rows: int = 0
+    test_rows: int = 0
+    divided: int = 0
+    divided_largest: int = 0
+
+
+def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> RowCounts:
     """Writes the rows, all files or none, and counts them by part; raises InputError.
 
     A part without rows is not written; if its file exists, nothing is written: it may hold rows now trained on.
@@ -53,13 +65,13 @@ def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> dic
             prompts, groups, with_turns = _stage(pool, rows)
             shares = [choice.shares.get(part, 0.0) for part in PARTS[1:]]
             parts = split(prompts, groups, choice.seed, choice.sample, shares)
-            counts = _counts(parts)
-            filled = [target for target in targets if counts[f"{target.part}_rows"]]
+            filled = [target for target in targets if parts.rows(PARTS.index(target.part))]
             if filled:
                 _require_absent(target for target in targets if target not in filled)
                 _copy(pool, filled, parts, WITH_TURNS if with_turns else SCHEMA)
                 replace_all(filled)
-            return counts
+            train, valid, test = (parts.rows(number) for number in range(len(PARTS)))
+            return RowCounts(train + valid + test, train, valid, test, parts.divided, parts.largest)
     except OSError as error:
         raise _unwritable(error, targets) from None
 
@@ -87,11 +99,6 @@ def _unwritable(error: OSError, targets: Sequence[Target]) -> InputError:
 def _drop(target: Target) -> None:
     with suppress(OSError):  # it already has its final name, or its folder is not a folder
         target.staged.unlink()
-
-
-def _counts(parts: Split) -> dict[str, int]:
-    by_part = {f"{part}_rows": parts.rows(number) for number, part in enumerate(PARTS)}
-    return {"rows": sum(by_part.values()), **by_part, "divided": parts.divided, "divided_largest": parts.largest}
 
 
 def _stage(pool: IO[bytes], rows: Iterator[Row]) -> tuple[Hashes, Hashes, bool]:

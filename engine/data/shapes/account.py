@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from engine.contract.import_report import FileReport, ImportReport, ReasonCount, ReasonDetail
 
 PLACES, FILES = 3, 20  # kept for each reason: of records, and of files
 DETAIL = 200  # characters of a name from the file
@@ -63,15 +65,16 @@ class Reasons(dict[str, Count]):
         """Reasons and their counts."""
         return {reason: entry.count for reason, entry in self.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """Codes as {code: {count, first, details: [{detail, count, places}]}}."""
-        codes: dict[str, Any] = {}
+    def report(self) -> dict[str, ReasonCount]:
+        """The reasons by code."""
+        details: dict[str, list[ReasonDetail]] = {}
         for reason, entry in self.items():
             code, _, detail = reason.partition(":")
-            summed = codes.setdefault(code, {"count": 0, "first": entry.places[0], "details": []})
-            summed["count"] += entry.count
-            summed["details"].append({"detail": detail, "count": entry.count, "places": entry.places})
-        return codes
+            details.setdefault(code, []).append(ReasonDetail(detail, entry.count, tuple(entry.places)))
+        return {
+            code: ReasonCount(sum(one.count for one in found), found[0].places[0], tuple(found))
+            for code, found in details.items()
+        }
 
 
 @dataclass
@@ -88,6 +91,11 @@ class FileAccount:
     made: int = 0  # rows
     refused: int = 0
     unused: list[str] = field(default_factory=list)  # columns with content that no shape reads
+
+    def report(self) -> FileReport:
+        """The account as it stands."""
+        values = vars(self) | {"columns": tuple(self.columns), "unused": tuple(self.unused)}
+        return FileReport(**values)
 
     def leave_out(self, columns: Iterable[str]) -> None:
         """Records columns as unused, each once."""
@@ -133,20 +141,20 @@ class Account:
         """Rows made from them, including repeated ones."""
         return sum(file.made for file in self.files)
 
-    def to_json(self) -> dict[str, Any]:
-        """The account as plain values."""
-        return {
-            "records": self.records,
-            "used": sum(file.used for file in self.files),
-            "made": self.made,
-            "repeated": self.repeated,
-            "kept": self.made - self.repeated,
-            "conversations": self.conversations,
-            "with_history": self.with_history,
-            "refused": self.refused.to_json(),
-            "noticed": self.noticed.to_json(),
-            "shapes": dict(self.shapes),
-            "passed_over": self.passed_over.to_json(),
-            "files": [asdict(file) for file in self.files],
-            "preview": self.preview,
-        }
+    def report(self) -> ImportReport:
+        """The account as it stands; what was written is not part of it."""
+        return ImportReport(
+            records=self.records,
+            used=sum(file.used for file in self.files),
+            made=self.made,
+            repeated=self.repeated,
+            kept=self.made - self.repeated,
+            conversations=self.conversations,
+            with_history=self.with_history,
+            refused=self.refused.report(),
+            noticed=self.noticed.report(),
+            shapes=dict(self.shapes),
+            passed_over=self.passed_over.report(),
+            files=tuple(file.report() for file in self.files),
+            preview=tuple(tuple(row) for row in self.preview),
+        )

@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.contract.import_report import ImportReport
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_files
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 
 Pairs = list[tuple[str, str]]
-Reader = Callable[..., tuple[dict[str, Any], Pairs]]
+Reader = Callable[..., tuple[ImportReport, Pairs]]
 ROWS = [(f"问题{number}是什么？", f"答案是{number}。") for number in range(20)]
 LINES = "".join(json.dumps({"prompt": p, "response": r}, ensure_ascii=False) + "\n" for p, r in ROWS)
 TABLE = pa.table({"prompt": [p for p, _ in ROWS], "response": [r for _, r in ROWS]})
@@ -26,42 +28,42 @@ TABLE = pa.table({"prompt": [p for p, _ in ROWS], "response": [r for _, r in ROW
 def read(tmp_path: Path) -> Reader:
     """Imports content under a name, or a path; the account and the rows."""
 
-    def read_one(content: str | bytes | Path, name: str = "rows.csv", **how: Any) -> tuple[dict[str, Any], Pairs]:
+    def read_one(content: str | bytes | Path, name: str = "rows.csv", **how: Any) -> tuple[ImportReport, Pairs]:
         path = content if isinstance(content, Path) else tmp_path / name
         if not isinstance(content, Path):
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         target = tmp_path / "train-file.parquet"
         found = import_files(
-            ImportRequest([str(path)], train=str(target), valid="", overwrite=True, **how), lambda *_: None
+            ImportRequest((str(path),), train=str(target), valid="", overwrite=True, **how), lambda *_: None
         )
-        assert found["records"] == found["used"] + sum(entry["count"] for entry in found["refused"].values())
+        assert found.records == found.used + sum(entry.count for entry in found.refused.values())
         rows = pq.read_table(target).to_pylist()
         return found, [(row["prompt"], row["response"]) for row in rows]
 
     return read_one
 
 
-def places(found: dict[str, Any], kind: str = "refused") -> dict[str, list[str]]:
+def places(found: ImportReport, kind: str = "refused") -> dict[str, list[str]]:
     """Reasons, `code:detail`, with the lines that they were first met in."""
     return {
-        ":".join(filter(None, (code, part["detail"]))): [place.split(":")[1] for place in part["places"]]
-        for code, entry in found[kind].items()
-        for part in entry["details"]
+        ":".join(filter(None, (code, part.detail))): [place.split(":")[1] for place in part.places]
+        for code, entry in getattr(found, kind).items()
+        for part in entry.details
     }
 
 
-Importer = Callable[..., tuple[dict[str, Any], Pairs, Pairs]]
+Importer = Callable[..., tuple[ImportReport, Pairs, Pairs]]
 
 
 @pytest.fixture
 def import_rows(tmp_path: Path) -> Importer:
     """Imports content under a file name; what came of it, and the rows of both files."""
 
-    def import_one(content: str | bytes, name: str = "rows.jsonl", **how: Any) -> tuple[dict[str, Any], Pairs, Pairs]:
+    def import_one(content: str | bytes, name: str = "rows.jsonl", **how: Any) -> tuple[ImportReport, Pairs, Pairs]:
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         how = {"train": str(tmp_path / "train.parquet"), "valid_ratio": 0.0, "overwrite": True, **how}
-        found = import_files(ImportRequest([str(path)], **how), lambda *_: None)
+        found = import_files(ImportRequest((str(path),), **how), lambda *_: None)
         return found, rows_of(how["train"]), rows_of(how.get("valid"))
 
     return import_one
@@ -84,12 +86,12 @@ def lines(*records: Any) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def counts(found: dict[str, Any]) -> dict[str, int]:
+def counts(found: ImportReport) -> dict[str, int]:
     """What was refused, by reason."""
     return {
-        ":".join(filter(None, (code, part["detail"]))): part["count"]
-        for code, entry in found["refused"].items()
-        for part in entry["details"]
+        ":".join(filter(None, (code, part.detail))): part.count
+        for code, entry in found.refused.items()
+        for part in entry.details
     }
 
 

@@ -49,7 +49,7 @@ def test_a_decompression_bomb_is_refused_and_repetitive_rows_read(
     read: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, came = read(gzip.compress(LINES.encode() * 500, 1), "rows.jsonl")
-    assert (came, found["records"]) == (ROWS, 10_000)
+    assert (came, found.records) == (ROWS, 10_000)
     monkeypatch.setattr("engine.data.compression.FREE", 1 << 20)
     for content in (b"\0" * (20 << 20), b'{"prompt": "' + b"x" * (20 << 20), b'a,"' + b"x,y\n" * (5 << 20)):
         with pytest.raises(InputError) as refused:

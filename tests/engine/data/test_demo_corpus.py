@@ -6,8 +6,9 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.messages import InputError
+from engine.contract.requests import ImportRequest
 from engine.data import demo_corpus
-from engine.data.importing.convert import ImportRequest, import_pairs
+from engine.data.importing.convert import import_pairs
 from engine.data.tokenizer import load_tokenizer, train_tokenizer
 
 TEXTS = [
@@ -22,7 +23,7 @@ TEXTS = [
 def test_no_demo_prompt_is_in_both_files(tmp_path: Path) -> None:
     rows = [(f"prompt {number % 30}", f"response {number}") for number in range(100)]
     paths = [str(tmp_path / "demo" / f"{name}.parquet") for name in ("train", "valid")]
-    import_pairs(ImportRequest([], train=paths[0], valid=paths[1]), rows)
+    import_pairs(ImportRequest((), train=paths[0], valid=paths[1]), rows)
     train, valid = (pq.read_table(path).to_pylist() for path in paths)
     assert sorted((row["prompt"], row["response"]) for row in [*train, *valid]) == sorted(rows)
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in valid}

@@ -13,8 +13,9 @@ import pytest
 from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
+from engine.contract.requests import ImportRequest
 from engine.data import journal
-from engine.data.importing.convert import ImportRequest, import_files, import_pairs
+from engine.data.importing.convert import import_files, import_pairs
 from engine.data.importing.targets import Target, replace_all, targets_of
 from engine.data.parquet_rows import RowSource
 
@@ -125,13 +126,13 @@ def run_reads(folder: Path) -> None:
 def import_reads(folder: Path) -> None:
     """An import reads a file, and writes nothing."""
     with pytest.raises(InputError, match="no rows"):
-        import_files(ImportRequest([str(folder / "t")]), lambda *_: None)
+        import_files(ImportRequest((str(folder / "t"),)), lambda *_: None)
 
 
 def import_writes(folder: Path) -> None:
     """An import would write to a file that exists."""
     with pytest.raises(InputError, match="already exists"):
-        import_pairs(ImportRequest([], train=str(folder / "v")), [("a", "b")])
+        import_pairs(ImportRequest((), train=str(folder / "v")), [("a", "b")])
 
 
 @pytest.mark.parametrize("use", [run_reads, import_reads, import_writes])

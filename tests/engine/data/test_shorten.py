@@ -11,8 +11,9 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.messages import InputError
+from engine.contract.requests import ImportRequest
 from engine.data import token_store
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.data.importing.convert import import_files
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 
@@ -29,7 +30,7 @@ def source(tmp_path: Path) -> RowSource:
     texts = [*SAID, "是"]
     talk = [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
     path.write_text(json.dumps([{"system": SYSTEM, "conversations": talk}]))
-    import_files(ImportRequest([str(path)], train=str(tmp_path / "rows.parquet"), valid_ratio=0.0), lambda *_: None)
+    import_files(ImportRequest((str(path),), train=str(tmp_path / "rows.parquet"), valid_ratio=0.0), lambda *_: None)
     return RowSource(tmp_path / "rows.parquet", "train_file", "prompt", "response")
 
 

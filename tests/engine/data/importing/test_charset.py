@@ -80,4 +80,4 @@ def test_a_named_encoding_that_fits_nothing_is_questioned(read: Reader) -> None:
 def test_other_encodings_are_detected_and_reported(import_rows: Importer, encoding: str) -> None:
     found, train, _ = import_rows("prompt,response\n你好,你好！\n".encode(encoding), "rows.csv")
     assert train == ONE
-    assert [file["encoding"] for file in found["files"]] == [encoding]
+    assert [file.encoding for file in found.files] == [encoding]

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.import_report import ReasonCount, ReasonDetail
 from engine.contract.messages import InputError
-from engine.data.importing.convert import ImportRequest, columns_to_name, import_files
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import columns_to_name, import_files
 from tests.engine.data.conftest import GOOD, LONG_TALK, ONE, Importer, counts, lines
 
 Pairs = list[tuple[str, str]]
@@ -53,8 +55,8 @@ def test_each_shape_in_each_form(
         }[form]
     found, train, _ = import_rows(content, "rows.parquet" if form == "parquet" else "rows.json")
     assert train == rows
-    assert found["shapes"] == {shape: 1}
-    assert [file["format"] for file in found["files"]] == [
+    assert found.shapes == {shape: 1}
+    assert [file.format for file in found.files] == [
         "jsonl" if form == "lines" else "json" if form != "parquet" else form
     ]
 
@@ -79,9 +81,8 @@ def test_unusable_records_are_counted_with_their_place(import_rows: Importer, li
     found, train, _ = import_rows(GOOD + line + lines({"prompt": "c", "response": "d"}))
     assert train == [("a", "b"), ("c", "d")]
     code, _, detail = why.partition(":")
-    details = [{"detail": detail, "count": 1, "places": ["rows.jsonl:2"]}]
-    assert found["refused"] == {code: {"count": 1, "first": "rows.jsonl:2", "details": details}}
-    assert (found["records"], found["used"]) == (3, 2)
+    assert found.refused == {code: ReasonCount(1, "rows.jsonl:2", (ReasonDetail(detail, 1, ("rows.jsonl:2",)),))}
+    assert (found.records, found.used) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +104,12 @@ def test_an_import_without_rows_says_how_to_fix_it(import_rows: Importer, record
 def test_repeated_rows_are_left_out(import_rows: Importer) -> None:
     found, train, _ = import_rows(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
     assert train == [("a", "b"), ("a", "c")]
-    assert (found["made"], found["repeated"], found["kept"]) == (4, 2, 2)
+    assert (found.made, found.repeated, found.kept) == (4, 2, 2)
 
 
 def test_no_prompt_is_in_both_files(import_rows: Importer, many: str, tmp_path: Path) -> None:
     found, train, valid = import_rows(many, valid=str(tmp_path / "valid.parquet"), valid_ratio=0.1)
-    assert (len(train), len(valid)) == (180, 20) == (found["train_rows"], found["valid_rows"])
+    assert (len(train), len(valid)) == (180, 20) == (found.train_rows, found.valid_rows)
     assert not {prompt for prompt, _ in train} & {prompt for prompt, _ in valid}
     assert train == sorted(train, key=lambda row: int(row[1][2:]))
 
@@ -133,8 +134,8 @@ def test_nothing_usable_writes_nothing_and_says_why(import_rows: Importer, tmp_p
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(GOOD)
-    found = import_files(ImportRequest([str(path)]), lambda *_: None)
-    assert (found["rows"], found["preview"]) == (1, [["a", "b"]])
+    found = import_files(ImportRequest((str(path),)), lambda *_: None)
+    assert (found.rows, found.preview) == (1, (("a", "b"),))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -172,4 +173,4 @@ def test_unknown_columns_must_be_named(
     tmp_path: Path, name: str, content: str, asked: dict[str, Any], named: dict[str, str]
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    assert columns_to_name(ImportRequest([str(tmp_path / name)], **asked), lambda *_: None) == named
+    assert columns_to_name(ImportRequest((str(tmp_path / name),), **asked), lambda *_: None) == named

@@ -53,7 +53,7 @@ def test_a_list_longer_than_the_window_is_read_to_its_end(read: Reader, monkeypa
     for indent in (None, 1):
         found, came = read(json.dumps({"a": {"b": [1]}, "data": records, "n": 2}, indent=indent), "rows.json")
         assert came == ROWS
-        assert found["records"] == len(ROWS)
+        assert found.records == len(ROWS)
 
 
 def test_comment_lines_are_reported_and_cost_no_record(read: Reader) -> None:

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.contract.import_report import ImportReport
 from engine.contract.messages import InputError
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_files
 
 HOSTILE = st.sampled_from(
     [*list("\",\t;|\\'\n\r\0\ufeff \u2028\x85\u3000{}[]:#/"), '""', '","', "\r\n", '\\"', "a", "好"]
@@ -29,23 +31,23 @@ BOUNDED = settings(max_examples=20, deadline=None, suppress_health_check=list(He
 Pairs = list[tuple[str, str]]
 
 
-def imported(content: bytes, name: str) -> tuple[dict[str, Any], Pairs]:
+def imported(content: bytes, name: str) -> tuple[ImportReport | None, Pairs]:
     """The account of a file and the rows that it made; a file without a usable row has an account of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
         target = str(Path(folder) / "train.parquet")
         try:
-            found = import_files(ImportRequest([str(path)], train=target, valid="", encoding="utf-8"), lambda *_: None)
+            found = import_files(ImportRequest((str(path),), train=target, valid="", encoding="utf-8"), lambda *_: None)
         except InputError as error:
             if not error.message.code.startswith(("import_nothing", "rows_none")):
                 raise
-            return {}, []
+            return None, []
         table = pq.read_table(target).to_pylist()
-    refused = sum(entry["count"] for entry in found["refused"].values())
-    assert found["records"] == found["used"] + refused
-    assert found["made"] == found["kept"] + found["repeated"]
-    assert (found["kept"], found["made"]) == (len(table), found["used"])
+    refused = sum(entry.count for entry in found.refused.values())
+    assert found.records == found.used + refused
+    assert found.made == found.kept + found.repeated
+    assert (found.kept, found.made) == (len(table), found.used)
     return found, [(row["prompt"], row["response"]) for row in table]
 
 
@@ -76,7 +78,7 @@ def test_csv_writers_output_is_read_cell_for_cell(rows: Pairs, delimiter: str, q
     assert strict[1:] == rows
     found, came = imported(text.encode(), "rows.csv")
     assert came == usable(rows)
-    assert not found or found["records"] == len(rows)
+    assert not found or found.records == len(rows)
 
 
 @given(
@@ -95,7 +97,7 @@ def test_json_of_every_layout_is_read_unchanged(rows: Pairs, form: str, ascii_: 
     }[form]()
     found, came = imported(text.encode(), "rows.json")
     assert came == usable(rows)
-    assert not found or found["records"] == len(rows)
+    assert not found or found.records == len(rows)
 
 
 @given(rows=FEW, data=st.data())

@@ -9,15 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.import_report import ImportReport
 from engine.contract.messages import InputError
 from tests.engine.data.conftest import LINES, ROWS, TABLE, Reader
 from tests.permissions import enforced
 
 
-def passed_over(found: dict[str, Any]) -> dict[str, str]:
+def passed_over(found: ImportReport) -> dict[str, str]:
     """The files of a folder that were not read, and why."""
-    reasons = ((code, part) for code, entry in found["passed_over"].items() for part in entry["details"])
-    return {Path(path).name: f"{code} {part['detail']}".rstrip() for code, part in reasons for path in part["places"]}
+    reasons = ((code, part) for code, entry in found.passed_over.items() for part in entry.details)
+    return {Path(path).name: f"{code} {part.detail}".rstrip() for code, part in reasons for path in part.places}
 
 
 def test_a_folder_of_shards_is_read_in_order(read: Reader, tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_a_folder_of_shards_is_read_in_order(read: Reader, tmp_path: Path) -> No
         (folder / name).write_text("{}" if name.endswith("json") else "# x" if name != "empty.csv" else "")
     found, came = read(folder)
     assert came == ROWS
-    assert [file["records"] for file in found["files"]] == [7, 7, 6]
+    assert [file.records for file in found.files] == [7, 7, 6]
     assert passed_over(found) == {
         "README.md": "other_name", ".gitattributes": "hidden", "dataset_infos.json": "metadata", "empty.csv": "empty",
         "test-00000-of-00001.parquet": "other_split test",
@@ -61,7 +62,7 @@ def test_a_save_to_disk_folder_is_read(read: Reader, tmp_path: Path) -> None:
     saved(tmp_path / "splits" / "test", TABLE)
     (tmp_path / "splits" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     found, came = read(tmp_path / "splits")
-    assert (came, found["repeated"]) == (ROWS, 0)
+    assert (came, found.repeated) == (ROWS, 0)
     assert passed_over(found)["test"] == "other_split test"
 
 

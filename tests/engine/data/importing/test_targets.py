@@ -8,10 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.import_report import ImportReport
 from engine.contract.messages import InputError
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_files
 
-Import = Callable[..., dict[str, Any]]
+Import = Callable[..., ImportReport]
 FILES = {"train": "train.parquet", "valid": "valid.parquet", "test": "test.parquet"}
 
 
@@ -20,11 +22,11 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Import
     """Imports a hundred rows of a name from `rows.jsonl` in a folder of its own; nothing but files by name stays."""
     monkeypatch.chdir(tmp_path)
 
-    def import_rows(name: str = "a", source: str = "rows.jsonl", **how: Any) -> dict[str, Any]:
+    def import_rows(name: str = "a", source: str = "rows.jsonl", **how: Any) -> ImportReport:
         if not os.path.lexists(source):
             lines = (f'{{"prompt": "{name}{n}", "response": "x"}}\n' for n in range(100))
             Path(source).write_text("".join(lines))
-        request = ImportRequest([source], **{**FILES, "valid_ratio": 0.2, "test_ratio": 0.1, **how})
+        request = ImportRequest((source,), **{**FILES, "valid_ratio": 0.2, "test_ratio": 0.1, **how})
         return import_files(request, lambda *_: None)
 
     yield import_rows
@@ -44,7 +46,7 @@ def contents() -> dict[str, bytes]:
 def test_three_files_share_no_prompt_and_miss_none(imported: Import) -> None:
     found = imported()
     parts = [prompts(path) for path in FILES.values()]
-    assert [len(part) for part in parts] == [70, 20, 10] == [found[f"{part}_rows"] for part in FILES]
+    assert [len(part) for part in parts] == [70, 20, 10] == [found.rows_of(part) for part in FILES]
     assert len(set.union(*parts)) == 100
 
 
@@ -144,20 +146,20 @@ def test_leftovers_of_a_killed_import_are_removed_by_the_next(imported: Import) 
 def test_only_an_imported_test_file_is_replaced(imported: Import) -> None:
     Path("test.parquet").write_text("the project's own")
     found = imported(spare_test=True)
-    assert (found["spared"], found["test"], found["train_rows"]) == ("test.parquet", "", 80)
+    assert (found.spared, found.test, found.train_rows) == ("test.parquet", "", 80)
     assert Path("test.parquet").read_text() == "the project's own"
     Path("test.parquet").unlink()
     imported(overwrite=True, spare_test=True)
     again = imported(overwrite=True, spare_test=True, seed=5)
-    assert (again["spared"], again["test_rows"]) == ("", 10)
+    assert (again.spared, again.test_rows) == ("", 10)
 
 
 @pytest.mark.parametrize(("rows", "parts"), [(1, ["train"]), (2, ["train", "valid"]), (3, ["train", "valid", "test"])])
 def test_a_part_without_rows_is_not_written(imported: Import, rows: int, parts: list[str]) -> None:
     Path("few.jsonl").write_text("".join(f'{{"prompt": "{n}", "response": "x"}}\n' for n in range(rows)))
     found = imported(source="few.jsonl")
-    assert [part for part in FILES if found[part]] == parts
-    assert found["unfilled"] == {part: path for part, path in FILES.items() if part not in parts}
+    assert [part for part in FILES if found.file(part)] == parts
+    assert found.unfilled == {part: path for part, path in FILES.items() if part not in parts}
     assert [part for part, path in FILES.items() if Path(path).exists()] == parts
     assert all(prompts(FILES[part]) for part in parts)
 

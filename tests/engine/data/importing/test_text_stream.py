@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_files
 from tests.engine.data.conftest import GOOD, LINES, Importer, counts
 
 
@@ -15,5 +16,5 @@ def test_invalid_bytes_refuse_only_their_line(import_rows: Importer) -> None:
 def test_progress_is_reported_within_a_record_too(tmp_path: Path) -> None:
     path, reported = tmp_path / "rows.jsonl", []
     path.write_text('{"prompt": "' + "x" * (4 << 20) + '"\n' + LINES)
-    import_files(ImportRequest([str(path)]), lambda _path, done, _total: reported.append(done))
+    import_files(ImportRequest((str(path),)), lambda _path, done, _total: reported.append(done))
     assert len(set(reported)) > 10

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.data.importing.convert import ImportRequest, import_pairs
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_pairs
 from engine.data.parquet_rows import RowSource
 from tests.engine.data.conftest import GOOD, LONG_TALK, Importer, lines
 
@@ -41,9 +42,9 @@ def test_a_folder_that_cannot_be_written_is_named(import_rows: Importer) -> None
 def test_pairs_made_from_files_are_written_like_any(tmp_path: Path) -> None:
     target = tmp_path / "out.parquet"
     found = import_pairs(
-        ImportRequest(files=["rows.parquet"], train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
+        ImportRequest(files=("rows.parquet",), train=str(target), valid=""), iter([("问", "答"), ("问", "答")])
     )
-    assert found["rows"] == 1
+    assert found.rows == 1
     assert target.is_file()
 
 

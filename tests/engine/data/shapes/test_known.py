@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.importing.convert import ImportRequest, import_files
+from engine.contract.requests import ImportRequest
+from engine.data.importing.convert import import_files
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.known import SHAPES, shaped
 from tests.engine.data.shapes.conftest import TWO, Record, turns
@@ -122,10 +123,10 @@ def written(record: Record, form: str, folder: Path) -> Path:
 def test_each_shape_in_each_form(tmp_path: Path, shape: str, record: Record, rows: Pairs, form: str) -> None:
     if form == "csv":
         record = {name: value if isinstance(value, str) else json.dumps(value) for name, value in record.items()}
-    found = import_files(ImportRequest([str(written(record, form, tmp_path))]), lambda *_: None)
-    assert [tuple(row) for row in found["preview"]] == rows
-    assert (found["records"], found["used"], found["made"]) == (1, 1, len(rows))
-    (name,) = found["shapes"]
+    found = import_files(ImportRequest((str(written(record, form, tmp_path)),)), lambda *_: None)
+    assert [tuple(row) for row in found.preview] == rows
+    assert (found.records, found.used, found.made) == (1, 1, len(rows))
+    (name,) = found.shapes
     assert name.replace(" ", "") == shape.replace(" ", "")
 
 
