@@ -20,7 +20,7 @@ def edit(path: Path, name: str, value: Any | None) -> None:
     try:
         write_json(path, whole)
     except OSError as error:
-        raise InputError("json_unwritable", path=str(path), **reason(error)) from None
+        raise InputError("json_unwritable", path=str(path), why=reason(error)) from None
 
 
 def parsed(text: str) -> Any:
@@ -35,7 +35,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         whole = json.loads(read_whole(path))
     except OSError as error:
-        raise InputError("run_file_unreadable", path=str(path), **reason(error)) from None
+        raise InputError("run_file_unreadable", path=str(path), why=reason(error)) from None
     except (ValueError, RecursionError):
         whole = None
     if not isinstance(whole, dict):

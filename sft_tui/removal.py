@@ -107,7 +107,7 @@ def _unlink(folder: Path, files: Iterable[Path]) -> None:
         try:
             remove_below(folder if folder in file.parents else file.parent, file)
         except OSError as error:
-            raise InputError("folder_unwritable", path=str(file), setting="logs", **reason(error)) from None
+            raise InputError("folder_unwritable", path=str(file), setting="logs", why=reason(error)) from None
 
 
 def _left(folder: Path, files: Files) -> list[Path]:

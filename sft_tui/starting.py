@@ -264,7 +264,7 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
         run_dir.write_record(named)
         run_dir.clear_requests()
     except OSError as error:
-        raise InputError("folder_unwritable", path=str(run_dir.path), setting="logs", **reason(error)) from None
+        raise InputError("folder_unwritable", path=str(run_dir.path), setting="logs", why=reason(error)) from None
     return Opened(run_dir, named, made)
 
 
@@ -342,8 +342,8 @@ def _launch(opened: Opened, mine: FolderLock, output: FolderLock | None) -> Star
                 pass_fds=[lock.fd for lock in locks],
             )
         except OSError as error:  # out of memory or processes, or the Python environment is gone
-            where = f": {error.filename}" if error.filename else ""
-            raise InputError("start_failed", run=record.run, why=f"{reason(error)['why']}{where}") from None
+            why = f"{error.strerror}: {error.filename}" if error.filename else reason(error)
+            raise InputError("start_failed", run=record.run, why=why) from None
     for lock in locks:
         with contextlib.suppress(OSError):  # on a full disk the lock is held without naming its holder
             lock.sign(supervisor.pid, record.run, run_dir.path)
@@ -359,6 +359,6 @@ def _outputs(run_dir: RunDir) -> Iterator[int]:
             try:
                 fd = open_to_append(path)
             except OSError as error:
-                raise InputError("folder_unwritable", path=str(path), setting="logs", **reason(error)) from None
+                raise InputError("folder_unwritable", path=str(path), setting="logs", why=reason(error)) from None
             opened.callback(os.close, fd)
         yield fd

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 
 MOST_BYTES = 16 << 20  # of a file that is read whole; the largest of ours, a snapshot, has half a megabyte
 STAGED = ".tmp-sft-"  # prefix of the name of a file being written, until it gets its final name
@@ -26,11 +27,11 @@ LINKED = "it is a link, and links are not followed"
 IRREGULAR = "it is not a regular file"
 HARD_LINKED = "it is a hard link to a file that has another name too"
 FOREIGN = "a file of this name exists that no run wrote"
-OURS_ZH = {
-    LINKED: "它是链接，而链接不会被跟随",
-    IRREGULAR: "它不是普通文件",
-    HARD_LINKED: "它是硬链接，该文件还有其他名字",
-    FOREIGN: "已有同名文件，且不是运行写下的",
+OURS = {
+    LINKED: Phrase("why.file_linked"),
+    IRREGULAR: Phrase("why.file_irregular"),
+    HARD_LINKED: Phrase("why.file_hard_linked"),
+    FOREIGN: Phrase("why.file_of_another"),
 }
 WRITING = os.O_WRONLY | os.O_RDWR
 
@@ -177,10 +178,10 @@ def remove_below(folder: Path, file: Path) -> None:
         os.close(fd)
 
 
-def reason(error: OSError) -> dict[str, str]:
-    """Why a file cannot be used, in both languages: {why, why_zh}."""
+def reason(error: OSError) -> str | Phrase:
+    """Why a file cannot be used."""
     why = error.strerror or str(error)
-    return {"why": why, "why_zh": OURS_ZH.get(why, why)}
+    return OURS.get(why, why)
 
 
 def broken_link(path: Path) -> Path | None:
@@ -188,18 +189,14 @@ def broken_link(path: Path) -> Path | None:
     return next((place for place in (path, *path.parents) if os.path.islink(place) and not os.path.exists(place)), None)
 
 
-def why_unwritable(path: Path, error: OSError) -> dict[str, str]:
-    """Why a folder could not be created or written, in both languages: {why, why_zh}."""
+def why_unwritable(path: Path, error: OSError) -> str | Phrase:
+    """Why a folder could not be created or written."""
     link = broken_link(path)
     if link is None:
         return reason(error)
-    target = os.readlink(link)
-    return {
-        "why": f"{link} is a link to {target}, which does not exist",
-        "why_zh": f"{link} 是指向 {target} 的链接，而后者不存在",
-    }
+    return Phrase.of("why.link_broken", link=str(link), target=os.readlink(link))
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
     """The error that says why a file of a run cannot be read."""
-    return InputError("run_file_unreadable", path=str(path), **reason(error))
+    return InputError("run_file_unreadable", path=str(path), why=reason(error))

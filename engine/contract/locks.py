@@ -189,7 +189,7 @@ def _in_use_without_lock(folder: Path) -> BusyError | None:
 
 
 def _unwritable(folder: Path, error: OSError, setting: str) -> InputError:
-    return InputError("folder_unwritable", path=str(folder), setting=setting, **why_unwritable(folder, error))
+    return InputError("folder_unwritable", path=str(folder), setting=setting, why=why_unwritable(folder, error))
 
 
 def _locked_file(folder: Path) -> int:

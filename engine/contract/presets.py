@@ -132,7 +132,7 @@ def _of_file(name: str, file: Path, heirs: tuple[str, ...] = ()) -> Preset:
         status = file.stat()
         table = _table(file.absolute(), status.st_mtime_ns, status.st_size)
     except OSError as error:
-        raise InputError("preset_unreadable", path=str(file), **reason(error)) from None
+        raise InputError("preset_unreadable", path=str(file), why=reason(error)) from None
     parent = table.get("parent", "sft-small")
     if not isinstance(parent, str):
         raise InputError("preset_bad", path=str(file), why=Phrase.of("why.key_not_text", key="parent"))
@@ -207,5 +207,5 @@ def save(name: str, parent: str, values: Mapping[str, Any], folder: Path, *, wor
     except FileExistsError:
         raise InputError("preset_exists", name=name, path=str(path)) from None
     except OSError as error:
-        raise InputError("preset_unwritable", path=str(path), **reason(error)) from None
+        raise InputError("preset_unwritable", path=str(path), why=reason(error)) from None
     return path

@@ -209,7 +209,7 @@ def create_run_dir(logs: Path, preset: str) -> RunDir:
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise InputError("folder_unwritable", path=str(logs), setting="logs", **why_unwritable(logs, error)) from None
+        raise InputError("folder_unwritable", path=str(logs), setting="logs", why=why_unwritable(logs, error)) from None
 
 
 def _number(name: str, preset: str) -> int:

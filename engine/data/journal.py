@@ -129,7 +129,7 @@ def settle(paths: Iterable[Path]) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise InputError("import_cut_off", path=str(folder / NAME), **reason(error)) from None
+            raise InputError("import_cut_off", path=str(folder / NAME), why=reason(error)) from None
 
 
 def _settle(folder: Path, fd: int) -> None:

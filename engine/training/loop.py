@@ -101,7 +101,7 @@ def _take_over(job: Job, prepared: Prepared) -> None:
         try:
             require_own_folder(folder)  # otherwise another run's checkpoints would be pruned
         except OSError as error:
-            raise InputError("folder_unwritable", path=str(folder), setting="output_dir", **reason(error)) from None
+            raise InputError("folder_unwritable", path=str(folder), setting="output_dir", why=reason(error)) from None
     checkpoint.remove_leftovers(output)
     if prepared.start is None:
         old = output.owner().run or "?"

@@ -13,7 +13,7 @@ from engine.contract.durable import free_bytes
 from engine.contract.facts import DataFacts, Sizes
 from engine.contract.files import broken_link, why_unwritable
 from engine.contract.outputdir import OutputDir
-from engine.contract.texts import Argument, Phrase
+from engine.contract.texts import Phrase
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding, sized
 from sft_tui.preflight.fix import Open, Resume, Set
@@ -56,7 +56,7 @@ class Blocked:
 
     path: str
     setting: str
-    why: Mapping[str, Argument]
+    why: str | Phrase
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def blocked(config: RunConfig, logs: Path) -> Iterator[Blocked]:
     for path, setting in settings_of(config, logs).items():
         parent, link = _existing(Path(path)), broken_link(Path(path))
         if link is not None:
-            why: Mapping[str, Argument] = why_unwritable(Path(path), FileNotFoundError())
+            why: str | Phrase = why_unwritable(Path(path), FileNotFoundError())
         elif not parent.is_dir():
-            why = {"why": Phrase.of("why.not_a_folder", path=str(parent))}
+            why = Phrase.of("why.not_a_folder", path=str(parent))
         elif not os.access(parent, os.W_OK | os.X_OK):
-            why = {"why": Phrase.of("why.not_writable")}
+            why = Phrase("why.not_writable")
         else:
             continue
         yield Blocked(path, setting, why)
@@ -205,7 +205,7 @@ def _disk(found: FileSystem) -> Iterator[Seen]:
 @FOLDERS.check("folder_unwritable", "error", remedy=elsewhere)
 def _folder_unwritable(folder: Blocked) -> Iterator[Seen]:
     """A folder that the run writes to cannot be written or created."""
-    yield Seen({"path": folder.path, "setting": folder.setting, **folder.why})
+    yield Seen({"path": folder.path, "setting": folder.setting, "why": folder.why})
 
 
 OUTPUT.error("busy", "Another run is using the output folder.", remedy=open_it, others=start_over)

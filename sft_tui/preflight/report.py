@@ -5,8 +5,7 @@ from typing import Any
 
 from engine.contract.bounds import as_json
 from engine.contract.facts import PARTS
-from engine.contract.inputs import FILES
-from engine.contract.texts import Lang, say
+from engine.contract.texts import Lang, named, say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import command_of
@@ -14,23 +13,11 @@ from sft_tui.text import pad, safe, width
 
 MOST_OTHERS = 3  # ways that are printed after the recommended one
 SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
-RESOURCES = {
-    "memory": ("memory", "内存"),
-    "machine": ("machine", "机器"),
-    "time": ("steps", "步数"),
-    "output_dir": ("output folder", "输出目录"),
-    "token_store": ("token store", "分词缓存"),
-    "logs": ("log folder", "日志目录"),
-    "mixed_precision": ("precision", "精度"),
-    "num_processes": ("processes", "进程"),
-    "freeze": ("frozen parts", "冻结部分"),
-}
 
 
 def subject(name: str, lang: Lang) -> str:
     """The displayed name of a finding's subject."""
-    known = FILES.get(name) or RESOURCES.get(name)
-    return known[lang == "zh"] if known else name
+    return named("subject", name, lang)
 
 
 def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:

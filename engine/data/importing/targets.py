@@ -73,7 +73,7 @@ def _is_no_file(target: Target) -> bool:
     try:
         return any(path.exists() and not path.is_file() for path in (given, target.path))
     except OSError as error:
-        raise InputError("folder_unwritable", path=target.given, setting=target.part, **reason(error)) from None
+        raise InputError("folder_unwritable", path=target.given, setting=target.part, why=reason(error)) from None
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -25,7 +25,9 @@ from engine.contract.texts import (
     sources,
     template,
 )
-from sft_tui.preflight.finding import SAID, Finding
+from engine.data.text_checks import _RANGES
+from sft_tui.preflight.declaration import CHECKS
+from sft_tui.preflight.finding import Finding
 from sft_tui.screen.actions import ACTIONS, SCOPES
 from sft_tui.text import safe
 from tests.catalogues import TEXTS, modules, placeholders
@@ -34,7 +36,7 @@ from tests.catalogues import TEXTS, modules, placeholders
 NEVER_ONE = {
     "message.world_mismatch.what", "message.launched_alone.what", "message.launched_alone.fix",
     "message.attempts_spent.what", "message.trainable.what", "screen.compare_few",
-    "processes_over_gpus", "processes_over_cores", "model",
+    "check.processes_over_gpus.what", "check.processes_over_cores.what", "check.model.what",
 }  # fmt: skip
 
 
@@ -84,6 +86,9 @@ NAMED: dict[str, set[str] | None] = {
     "preset": set(built_in()),
     "action": {f"{action.scope}.{action.name}" for action in ACTIONS},
     "scope": set(SCOPES),
+    "check": set(CHECKS),
+    "script": {script for _, script in _RANGES},
+    "item": None, "subject": None, "verified": None, "precision": None,
 }  # fmt: skip
 # `help` and `place` are tested with the commands; click has the names of kinds.
 ELSEWHERE = ("help", "place", "kind")
@@ -96,7 +101,7 @@ def is_used(key: str) -> bool:
     if key in whole or group in ELSEWHERE:
         return True
     if group in NAMED:
-        name = re.sub(r"\.(what|fix|help|label|empty|summary|note)$", "", rest)
+        name = re.sub(r"\.(what|why|fix|help|label|empty|summary|note)$", "", rest)
         names = NAMED[group]
         if names is not None:
             return name in names
@@ -167,8 +172,7 @@ def test_one_is_not_a_plural() -> None:
         "warning|answer|position|parameter"
     )
     plural = re.compile(rf"\b1 (?:(?!has)[a-z-]+ )?(?:{things})e?s\b|\(e?s\)")
-    english = [*TEXTS["en"].items(), *((code, text) for code, said in SAID.items() for text, _ in said)]
-    said = [filled(text, defaultdict(lambda: 1)) for key, text in english if key not in NEVER_ONE]
+    said = [filled(text, defaultdict(lambda: 1)) for key, text in TEXTS["en"].items() if key not in NEVER_ONE]
     assert [text for text in said if plural.search(text)] == []
 
 
