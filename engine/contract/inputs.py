@@ -5,15 +5,9 @@ from pathlib import Path
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 
-# The name of each setting's file for people, in English and Chinese.
-FILES = {
-    "train_file": ("training file", "训练文件"),
-    "validation_file": ("validation file", "验证文件"),
-    "test_file": ("test file", "测试文件"),
-    "tokenizer": ("tokenizer", "分词器"),
-    "pretrained_model": ("pretrained model", "预训练模型"),
-}
+FILES = ("train_file", "validation_file", "test_file", "tokenizer", "pretrained_model")  # settings
 
 # Columns of the files that an import writes, and of a run that names no others.
 USUAL_COLUMNS = {"prompt_column": RunConfig.prompt_column, "response_column": RunConfig.response_column}
@@ -41,7 +35,7 @@ def tokenizer_folder(config: RunConfig) -> str:
 
 
 # Names of the two texts of a row, in English and Chinese.
-PARTS = {"prompt": ("prompt", "提问"), "label": ("response", "回答")}
+PARTS = {"prompt": "row.prompt", "label": "row.response"}  # their names in the catalogues
 
 
 def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], positions: Mapping[str, int]) -> None:
@@ -51,9 +45,9 @@ def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], 
     """
     over = [part for part in PARTS if part in positions and min(longest[part], config.max_seq_len) > positions[part]]
     if over:
-        part, part_zh = PARTS[over[0]]
+        part = Phrase(PARTS[over[0]])
         tokens, places = min(longest[over[0]], config.max_seq_len), min(positions[name] for name in over)
-        raise InputError("positions_short", path=path, part=part, part_zh=part_zh, longest=tokens, positions=places)
+        raise InputError("positions_short", path=path, part=part, longest=tokens, positions=places)
     places = positions.get("label", config.max_new_tokens)
     if config.max_new_tokens > places:
         raise InputError("replies_long", longest=config.max_new_tokens, positions=places)
@@ -69,5 +63,4 @@ def require_files(config: RunConfig, *settings: str) -> None:
         if setting == "tokenizer" and not path:
             raise InputError("tokenizer_unnamed")
         if path and not Path(path).exists():
-            what, what_zh = FILES[setting]
-            raise InputError("file_missing", what=what, what_zh=what_zh, path=path, setting=setting)
+            raise InputError("file_missing", what=Phrase(f"subject.{setting}"), path=path, setting=setting)

@@ -23,6 +23,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.processes import Pid, ProcessId, parent_of, read_processes
 from engine.contract.rundir import RunDir
 from engine.contract.stream import last_step
+from engine.contract.texts import Phrase
 
 LOCK_NAME = ".lock"
 SIGNED = b'{"run": '  # prefix of a lock file's content
@@ -266,11 +267,11 @@ def busy(folder: Path, holder: Holder | None = None) -> BusyError:
     holder = holder_of(folder) if holder is None else holder
     step = _step_of(Path(holder.run_dir)) if holder.run_dir else 0
     saved = OutputDir(folder).checkpoint_steps()
-    place = f", at step {step}" if step else f", last checkpoint at step {saved[0]}" if saved else ""
-    place_zh = f"，在第 {step} 步" if step else f"，最新检查点在第 {saved[0]} 步" if saved else ""
+    at = saved[0] if saved and not step else step
+    place = Phrase.of(f"holder.{'at' if step else 'saved'}", step=at) if at else ""
     pid, run, since = holder.pid or "?", holder.run or "?", holder.since or "?"
-    who, who_zh = f"{run} (pid {pid}, since {since}{place})", f"{run}（pid {pid}，始于 {since}{place_zh}）"
-    return BusyError("busy", path=str(folder), holder=who, holder_zh=who_zh, run=run)
+    who = Phrase.of("holder.run", run=run, pid=pid, since=since, place=place)
+    return BusyError("busy", path=str(folder), holder=who, run=run)
 
 
 def _step_of(run_dir: Path) -> int:

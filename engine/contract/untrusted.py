@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 
 LONGEST = 300  # characters of an error
 ADVICE = re.compile(r"huggingface\.co|hf\.co|https?://|pip install|\bhub\b|`token=|internet", re.IGNORECASE)
@@ -26,24 +27,22 @@ def reading_untrusted(code: str, path: str | Path) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise InputError("model_pickle", path=str(path), why=_forbidden(error)) from None
     except Exception as error:
-        why, why_zh = _without_advice(error)
-        raise InputError(code, path=str(path), why=why, why_zh=why_zh) from None
+        raise InputError(code, path=str(path), why=_without_advice(error)) from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
         raise InputError(code, path=str(path), why=one_line(error)) from None
 
 
-def _without_advice(error: Exception) -> tuple[str, str]:
+def _without_advice(error: Exception) -> str | Phrase:
     """The text of an error without the library's own advice: to download, install or trust something."""
     text = " ".join(str(error).split())
     if "trust_remote_code" in text:
-        return "it needs code of its own, and foreign code is never run", "它需要运行自带的代码，而外来代码从不执行"
+        return Phrase("why.own_code")
     if "tiktoken" in text:
-        return "its vocabulary is damaged, or of a kind that cannot be read", "其词表已损坏，或其格式无法读取"
+        return Phrase("why.vocabulary")
     kept = [part for part in re.split(r"(?<=[.!?]) ", text) if not ADVICE.search(part)]
-    why = (" ".join(kept) or type(error).__name__)[:LONGEST].rstrip(".")
-    return why, why
+    return (" ".join(kept) or type(error).__name__)[:LONGEST].rstrip(".")
 
 
 def _forbidden(error: pickle.UnpicklingError) -> str:

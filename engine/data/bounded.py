@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 from engine.contract.untrusted import reading_untrusted
 
 POLL_SECONDS = 1.0
@@ -59,11 +60,8 @@ def in_time(future: "Future[Result]", path: str, characters: int, waiting: Calla
             break
         waiting()
     else:
-        why, why_zh = (
-            f"it has not encoded {characters:,} characters in {polls} s; its patterns or its normalizer may never end",
-            f"它在 {polls} 秒内未能编码 {characters:,} 个字符，其正则或规范化规则可能永不结束",
-        )
-        raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
+        why = Phrase.of("why.encoding_endless", characters=characters, polls=polls)
+        raise InputError("tokenizer_bad", path=path, why=why)
     with reading_untrusted("tokenizer_bad", path):  # errors are attributed to the tokenizer, and not to the rows
         return future.result()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 from engine.data.compression import COMPRESSIONS, opened_stream
 
 HEAD = 4096  # bytes that are examined
@@ -30,79 +31,32 @@ class Content(NamedTuple):
     compression: str = ""
 
 
-# Formats that rows are not read from, in both languages: what the file is, and what to do.
-FOREIGN: dict[str, tuple[str, str, str, str]] = {
-    "parquet-encrypted": (
-        "an encrypted Parquet file", "加密的 Parquet 文件",
-        "Write it again without encryption.", "请去掉加密后重新保存。",
-    ),
-    "parquet-inside": (
-        "a Parquet file that was compressed as a whole", "被整体压缩的 Parquet 文件",
-        "Decompress it first (gunzip, unzstd).", "请先解压（gunzip、unzstd）。",
-    ),
-    "feather-1": (
-        "a Feather file of the old version 1", "旧的 Feather 第 1 版文件",
-        "Write it again with pyarrow.feather.write_feather.", "请用 pyarrow.feather.write_feather 重新保存。",
-    ),
-    "orc": ("an ORC file", "ORC 文件", "Save it as Parquet or CSV.", "请另存为 Parquet 或 CSV。"),
-    "avro": ("an Avro file", "Avro 文件", "Save it as Parquet or JSON Lines.", "请另存为 Parquet 或 JSON Lines。"),
-    "xlsx": (
-        "an Excel workbook", "Excel 工作簿",
-        'Save its sheet as "CSV UTF-8", and import that.', "请在表格软件中另存为“CSV UTF-8”，再导入。",
-    ),
-    "xls": (
-        "an old Excel or Word document", "旧版 Excel 或 Word 文档",
-        'Save its sheet as "CSV UTF-8", and import that.', "请在表格软件中另存为“CSV UTF-8”，再导入。",
-    ),
-    "ods": (
-        "an OpenDocument spreadsheet", "OpenDocument 表格",
-        "Save its sheet as CSV in UTF-8, and import that.", "请另存为 UTF-8 编码的 CSV，再导入。",
-    ),
-    "document": (
-        "a text document with its layout", "带排版的文字文档",
-        "Save its rows as CSV or JSON, and import that.", "请把其中的数据另存为 CSV 或 JSON，再导入。",
-    ),
-    "zip": (
-        "an archive of other files", "压缩包",
-        "Unpack it (unzip), and import the folder.", "请先解压（unzip），再导入解出的目录。",
-    ),
-    "archive": (
-        "an archive of other files", "归档文件",
-        "Unpack it (tar -xf, 7z x), and import the folder.", "请先解包（tar -xf、7z x），再导入解出的目录。",
-    ),
-    "sqlite": (
-        "an SQLite database", "SQLite 数据库",
-        "Export its table: sqlite3 -csv -header FILE 'select * from TABLE' > rows.csv",
-        "请先导出数据表：sqlite3 -csv -header 文件 'select * from 表名' > rows.csv",
-    ),
-    "pdf": (
-        "a PDF document", "PDF 文档",
-        "Extract its rows as CSV or JSON first.", "请先把其中的数据提取为 CSV 或 JSON。",
-    ),
-    "numpy": (
-        "an array of numpy", "numpy 数组",
-        "Save it as Parquet or JSON Lines.", "请另存为 Parquet 或 JSON Lines。",
-    ),
-    "hdf5": ("an HDF5 file", "HDF5 文件", "Save it as Parquet or CSV.", "请另存为 Parquet 或 CSV。"),
-    "pickle": (
-        "a pickle, which can run code when it is opened", "pickle 文件，打开时可能执行代码",
-        "Save it as Parquet or JSON Lines where you trust it.", "请在可信的环境中另存为 Parquet 或 JSON Lines。",
-    ),
-    "lfs": (
-        "a pointer of Git LFS, not the file itself", "Git LFS 指针，不是文件本身",
-        "Fetch it with git lfs pull.", "请用 git lfs pull 取回文件。",
-    ),
-    "html": (
-        "a web page; downloads that need a login often end so", "网页；需要登录的下载常会得到这样的文件",
-        "Download the data file itself.", "请下载数据文件本身。",
-    ),
-    "image": ("an image", "图片", "Name a file of rows.", "请指定数据文件。"),
-    "program": ("a program", "程序", "Name a file of rows.", "请指定数据文件。"),
-    "binary": (
-        "neither text nor a table of a known kind", "既不是文本，也不是可识别的表格",
-        "Save its rows as CSV, JSON Lines or Parquet.", "请把数据另存为 CSV、JSON Lines 或 Parquet。",
-    ),
-}  # fmt: skip
+# Formats that rows are not read from; the catalogues say what each is, and what to do.
+FOREIGN = frozenset(
+    {
+        "parquet-encrypted",
+        "parquet-inside",
+        "feather-1",
+        "orc",
+        "avro",
+        "xlsx",
+        "xls",
+        "ods",
+        "document",
+        "zip",
+        "archive",
+        "sqlite",
+        "pdf",
+        "numpy",
+        "hdf5",
+        "pickle",
+        "lfs",
+        "html",
+        "image",
+        "program",
+        "binary",
+    }
+)
 
 
 def content_of(path: Path) -> Content:
@@ -127,9 +81,8 @@ def content_of(path: Path) -> Content:
 def require_rows(path: Path, content: Content) -> None:
     """Raises InputError that says what to do if rows are not read from files of this kind."""
     if content.kind in FOREIGN:
-        what, what_zh, advice, advice_zh = FOREIGN[content.kind]
-        about = {"what": what, "what_zh": what_zh, "advice": advice, "advice_zh": advice_zh}
-        raise InputError("source_foreign", path=str(path), **about)
+        what, advice = (Phrase(f"format.{content.kind}.{part}") for part in ("what", "fix"))
+        raise InputError("source_foreign", path=str(path), what=what, advice=advice)
 
 
 def _kind(head: bytes) -> str:

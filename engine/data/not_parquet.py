@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 from engine.data.formats import HEAD, content_of, require_rows
 
 SUFFIXES = {".jsonl": "JSON Lines", ".ndjson": "JSON Lines", ".json": "JSON", ".csv": "CSV", ".tsv": "TSV"}
@@ -19,15 +20,15 @@ def require_parquet(path: Path) -> None:
         return
     require_rows(path, content)
     if content.compression:
-        kind = (f"a file compressed with {content.compression}", f"{content.compression} 压缩文件")
+        kind: str | Phrase = Phrase.of("kind_of_file.compressed", compression=content.compression)
     elif content.kind != "text":
-        kind = ("an Arrow file", "Arrow 文件")
+        kind = Phrase("kind_of_file.arrow")
     else:
-        named = SUFFIXES.get(path.suffix.lower()) or _text(path)
-        kind = (named, "文本" if named == "text" else named)
-    if kind[0]:
+        kind = SUFFIXES.get(path.suffix.lower()) or _text(path)
+    if kind:
+        kind = Phrase("kind_of_file.text") if kind == "text" else kind
         command = f"sft-tui data import {shlex.quote(str(path))}"
-        raise InputError("not_parquet", path=str(path), kind=kind[0], kind_zh=kind[1], import_command=command)
+        raise InputError("not_parquet", path=str(path), kind=kind, import_command=command)
 
 
 def _text(path: Path) -> str:

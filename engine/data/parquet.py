@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 from engine.data.not_parquet import require_parquet
 from engine.data.shapes.known import suggested
 from engine.data.text_checks import Text
@@ -65,8 +66,8 @@ def texts(
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from None
     if seen != declared:
-        why = f"it declares {declared:,} rows and holds {seen:,}"
-        raise InputError("parquet_bad", path=str(path), why=why, why_zh=f"声明有 {declared:,} 行，实际为 {seen:,} 行")
+        why = Phrase.of("why.rows_declared", declared=declared, seen=seen)
+        raise InputError("parquet_bad", path=str(path), why=why)
 
 
 def has_starts(file: pq.ParquetFile, column: str) -> bool:

@@ -14,6 +14,7 @@ from transformers.convert_slow_tokenizer import import_protobuf
 
 from engine.contract.inputs import PIECES
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 
 SPACE = "▁"  # represents a space within pieces
 UNIGRAM, BPE, WORD, CHAR = 1, 2, 3, 4  # model types of sentencepiece_model.proto
@@ -32,9 +33,9 @@ def read_spiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
     proto = import_protobuf().ModelProto.FromString(path.read_bytes())
     spec = proto.trainer_spec
     if spec.model_type == WORD or spec.treat_whitespace_as_suffix:
-        kind = ("words", "整词") if spec.model_type == WORD else ("spaces as suffixes", "空格后缀")
-        why, why_zh = f"{path.name} is a model of {kind[0]}", f"{path.name} 是{kind[1]}模型"
-        raise InputError("tokenizer_bad", path=str(path.parent), why=why, why_zh=why_zh)
+        kind = "words" if spec.model_type == WORD else "suffixes"
+        why = Phrase.of(f"why.spiece_{kind}", file=path.name)
+        raise InputError("tokenizer_bad", path=str(path.parent), why=why)
     own = [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]
     tokenizer = Tokenizer(_bpe(proto, own) if spec.model_type == BPE else _unigram(proto))
     tokenizer.normalizer = _normalizer(proto.normalizer_spec, own)

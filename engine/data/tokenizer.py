@@ -16,6 +16,7 @@ from engine.contract.facts import LONGEST_NAME, MOST_NAMED, TokenizerFacts
 from engine.contract.files import staged as staged_at
 from engine.contract.inputs import T5_FAMILIES, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError, Value
+from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data import spiece
 from engine.data.bounded import done_in_time
@@ -52,8 +53,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 def _loaded(folder: Path) -> PreTrainedTokenizerBase:
     if not has_tokenizer(str(folder)):
-        why, why_zh = "it holds none of a tokenizer's files", "其中没有分词器的任何文件"
-        raise InputError("tokenizer_bad", path=str(folder), why=why, why_zh=why_zh)
+        raise InputError("tokenizer_bad", path=str(folder), why=Phrase("why.no_tokenizer_files"))
     settings = read_json(folder / "tokenizer_config.json")
     kind = str(settings.get("tokenizer_class") or read_json(folder / "config.json").get("tokenizer_class") or "")
     family = read_json(folder / "config.json").get("model_type", "t5")
@@ -95,11 +95,8 @@ def _from_spiece(file: Path, settings: dict[str, Any], folder: Path) -> PreTrain
     if sentinels and not added and "<extra_id_0>" not in backend.get_vocab():
         added = {size + place: f"<extra_id_{sentinels - 1 - place}>" for place in range(sentinels)}
     if added and max(added) > size + MOST_ADDED:
-        why, why_zh = (
-            f"it adds the id {max(added):,} to {size:,} pieces",
-            f"它在 {size:,} 个词元之外添加编号 {max(added):,}",
-        )
-        raise InputError("tokenizer_bad", path=str(folder), why=why, why_zh=why_zh)
+        why = Phrase.of("why.token_ids_added", most=max(added), size=size)
+        raise InputError("tokenizer_bad", path=str(folder), why=why)
     for number in range(size, max(added, default=size - 1) + 1):
         backend.add_special_tokens([AddedToken(added.get(number, f"<reserved_{number}>"), normalized=False)])
     tokenizer = PreTrainedTokenizerFast(
@@ -143,11 +140,8 @@ def _require_bounded_output(path: str, tokenizer: PreTrainedTokenizerBase) -> No
     """Raises InputError if the tokenizer makes masses of text or tokens from a single character, or never finishes."""
     made, character = done_in_time(lambda: _most_from_one_character(tokenizer), path, len(PROBES))
     if made > EXPANSION_LIMIT:
-        why, why_zh = (
-            f"it makes {made:,} characters or tokens of {character or 'one'}",
-            f"它把{f' {character} ' if character else '一个字符'}变成了 {made:,} 个字符或词元",
-        )
-        raise InputError("tokenizer_bad", path=path, why=why, why_zh=why_zh)
+        why = Phrase.of(f"why.token_grows_{'from' if character else 'any'}", made=made, character=character)
+        raise InputError("tokenizer_bad", path=path, why=why)
 
 
 def _most_from_one_character(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:

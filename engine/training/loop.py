@@ -22,6 +22,7 @@ from engine.contract.manifest import Manifest
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.owner import Owner
 from engine.contract.scores import FILE, Evaluation, Evaluations, best_of, read_evaluations, write_evaluations
+from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.models import freezing, loading
@@ -228,8 +229,8 @@ class Training:
             "before": f"{rise.before:.4f}",
             "rate": f"{job.config.peak_learn_rate():g}",
         }
-        since = (f"epoch {rise.since}", f"第 {rise.since} 轮") if rise.since else ("its first step", "第一步")
-        job.warn(Message.of("loss_rose", epoch=epoch, since=since[0], since_zh=since[1], **shown))
+        since = Phrase.of("since.epoch", epoch=rise.since) if rise.since else Phrase("since.first_step")
+        job.warn(Message.of("loss_rose", epoch=epoch, since=since, **shown))
 
     def samples(self) -> Callable[[int], batching.Ids]:
         """A function that returns the samples of the step after a number of steps, over all ranks."""

@@ -13,6 +13,7 @@ from engine.contract.import_report import PARTS, ImportReport
 from engine.contract.messages import InputError, Value
 from engine.contract.reasons import counted
 from engine.contract.requests import ImportRequest
+from engine.contract.texts import Phrase
 from engine.data import journal
 from engine.data.importing.charset import require_encoding
 from engine.data.importing.readers import Progress, Wanted, missing_column, records
@@ -82,7 +83,7 @@ def require_plain(names: Iterable[str]) -> None:
     """Raises InputError naming the first of these that is not a plain file."""
     for name in names:
         if not Path(name).is_file():
-            raise InputError("file_missing", what="file", what_zh="文件", path=name, setting="train_file")
+            raise InputError("file_missing", what=Phrase("subject.file"), path=name, setting="train_file")
 
 
 def _imported(request: ImportRequest, account: Account, sources: list[Path], rows: Iterator[Row]) -> ImportReport:

@@ -9,6 +9,7 @@ import pytest
 from engine.contract.config import FIELDS, RunConfig
 from engine.contract.inputs import FILES, require_files
 from engine.contract.messages import InputError
+from engine.contract.texts import say
 
 
 @pytest.mark.parametrize("setting", FILES)
@@ -20,8 +21,8 @@ def test_a_missing_file_is_named_with_its_option(setting: str, tmp_path: Path) -
 
     message = refused.value.message
     assert all(str(tmp_path / "none") in text for text in (message.what("en"), message.what("zh")))
-    assert FILES[setting][0] in message.what("en")
-    assert FILES[setting][1] in message.what("zh")
+    assert say(f"subject.{setting}", "en") in message.what("en")
+    assert say(f"subject.{setting}", "zh") in message.what("zh")
     assert f"--{setting}" in message.fix("en")
     assert f"--{setting}" in message.fix("zh")
 

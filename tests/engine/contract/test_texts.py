@@ -1,6 +1,7 @@
 """Every language has the same texts, with the same arguments, and a program knows an outdated catalogue."""
 
 import ast
+import importlib
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -79,6 +80,7 @@ def spelt() -> tuple[set[str], list[re.Pattern[str]]]:
     return whole, patterns
 
 
+importlib.import_module("sft_tui.preflight.check")  # which declares all checks
 # Keys that end in a name: how many of its parts belong to the name, and all such names; None: any text of the source.
 NAMED: dict[str, set[str] | None] = {
     "message": None, "reason": None, "status": None, "phase": None, "unit": None,
