@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract import config as settings
-from engine.contract.bounds import as_json, read_as
+from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig
 from engine.contract.facts import (
     MOST_SHOWN,
@@ -49,7 +49,19 @@ from engine.contract.inputs import USUAL_COLUMNS, require_files, tokenizer_folde
 from engine.contract.memory import MemoryFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.processor import multiplies_bf16
-from engine.contract.requests import ImportRequest, TokenizerRequest
+from engine.contract.requests import (
+    ColumnsRequest,
+    DataRequest,
+    DemoRequest,
+    DemoTextsRequest,
+    ImportRequest,
+    MemoryRequest,
+    ModelRequest,
+    Request,
+    RowRequest,
+    TokenizerRequest,
+    read_task,
+)
 from engine.data import batching, journal
 from engine.data.encoding import cut, encode
 from engine.data.parquet_rows import RowSource
@@ -366,9 +378,9 @@ def model_facts(config: RunConfig) -> ModelFacts:
     return replace(facts, verified=verified)
 
 
-def memory_facts(config: RunConfig, request: Mapping[str, Any]) -> MemoryFacts:
+def memory_facts(request: MemoryRequest) -> MemoryFacts:
     """The predicted peaks of memory, once `model_facts`, the tokenizer's size and the steps are known."""
-    steps, model = read_as(StepFacts, request["steps"]), read_as(ModelFacts, request["model"])
+    config, steps, model = settings.from_json(request.config), request.steps, request.model
     plan = MemoryPlan(
         loss_chunk_tokens=config.loss_chunk_tokens,
         padded=steps.largest,
@@ -376,9 +388,9 @@ def memory_facts(config: RunConfig, request: Mapping[str, Any]) -> MemoryFacts:
         generation=steps.generation,
         model_file_bytes=model.weights_bytes,
         bf16=config.mixed_precision != "fp32" and multiplies_bf16(),
-        on_gpu=bool(request["on_gpu"]),
+        on_gpu=request.on_gpu,
     )
-    return inspection.predicted(model, int(request["tokens"]), config.freeze, plan)
+    return inspection.predicted(model, request.tokens, config.freeze, plan)
 
 
 def _require_generation(path: Path) -> None:
@@ -390,35 +402,37 @@ def _require_generation(path: Path) -> None:
     read_generation(path)
 
 
-def answer(request: dict[str, Any]) -> Any:
+def answer(request: Request) -> object:
     """The requested facts; raises InputError."""
-    config = settings.from_json(request["config"])
-    if request["task"] == "model":
-        return model_facts(config)
-    if request["task"] == "memory":
-        return memory_facts(config, request)
-    if request["task"] in ("import", "columns", "demo", "demo-texts"):
-        return _import(request["task"], read_as(ImportRequest, request))
-    if request["task"] == "tokenizer":
-        return _new_tokenizer(read_as(TokenizerRequest, request))
-    if request["task"] == "row":
-        return row_facts(config, request["setting"], int(request["row"]))
-    tokenize = bool(request.get("tokenize", True))
-    return data_facts(config, request["settings"], int(request["processes"]), tokenize=tokenize)
+    match request:
+        case DataRequest():
+            config = settings.from_json(request.config)
+            return data_facts(config, request.settings, request.processes, tokenize=request.tokenize)
+        case ModelRequest():
+            return model_facts(settings.from_json(request.config))
+        case MemoryRequest():
+            return memory_facts(request)
+        case RowRequest():
+            return row_facts(settings.from_json(request.config), request.setting, request.row)
+        case ImportRequest():
+            return _import(request)
+        case TokenizerRequest():
+            return _new_tokenizer(request)
+    raise TypeError(f"nobody answers {request.task}")
 
 
-def _import(task: str, request: ImportRequest) -> ImportReport | ColumnsReport:
+def _import(request: ImportRequest) -> ImportReport | ColumnsReport:
     import pyarrow.parquet as pq
 
     from engine.data import demo_corpus
     from engine.data.importing import convert
 
-    if task == "columns":
+    if isinstance(request, ColumnsRequest):
         return ColumnsReport(convert.columns_to_name(request, _paced_files()))
-    if task == "demo":
+    if isinstance(request, DemoRequest):
         send(doing="chatterbot-corpus")
         return convert.import_pairs(request, demo_corpus.pairs())
-    if task == "demo-texts":
+    if isinstance(request, DemoTextsRequest):
         journal.settle(map(Path, request.files))
         columns = list(USUAL_COLUMNS.values())
         tables = [pq.read_table(path, columns=columns).to_pydict() for path in request.files]
@@ -463,10 +477,10 @@ def _repeat(doing: str, over: threading.Event) -> None:
 
 def main() -> int:
     """Answers requests, one to a line of standard input; 2 if one cannot be answered because of its input."""
-    code, asker = 0, 0
-    for request in map(json.loads, sys.stdin.buffer):
-        if not asker:
-            asker = int(request["asker"])
+    code, begun = 0, False
+    for asker, request in map(read_task, sys.stdin.buffer):
+        if not begun:
+            begun = True
             end_with(asker)
             limit_this_process()
         try:

@@ -2,14 +2,14 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from engine.contract.bounds import Made, as_json
+from engine.contract.bounds import Made
 from engine.contract.import_report import PARTS, ColumnsReport, ImportReport, Reasons, TokenizerReport
 from engine.contract.presets import preset
 from engine.contract.reasons import reason_phrase
-from engine.contract.requests import ImportRequest, TokenizerRequest
+from engine.contract.requests import ColumnsRequest, ImportRequest, TokenizerRequest
 from engine.contract.texts import Lang, say
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import as_path
@@ -21,14 +21,17 @@ COLUMNS = 100
 
 
 def import_rows(
-    files: list[str], progress: ask_engine.Progress = ask_engine.nothing, task: str = "import", **how: Any
+    files: list[str],
+    progress: ask_engine.Progress = ask_engine.nothing,
+    what: type[ImportRequest] = ImportRequest,
+    **how: Any,
 ) -> ImportReport:
-    """Imports files, or the demo's rows or texts (`task`), and returns the result; raises InputError."""
+    """Imports files, or the rows or texts of the demo (`what`), and returns the result; raises InputError."""
     with contextlib.ExitStack() as stack:
         kept = {name: spooled(name, stack) for name in files if is_stream(name)}
         shown = {path: name for name, path in kept.items()}
         paths = tuple(kept.get(name, name) for name in files)
-        return _asked(task, ImportRequest(paths, shown=shown, **how), paths, ImportReport, progress)
+        return _asked(what(paths, shown=shown, **how), ImportReport, progress)
 
 
 def columns_to_name(files: list[str], prompt_column: str = "", response_column: str = "") -> dict[str, str]:
@@ -36,8 +39,8 @@ def columns_to_name(files: list[str], prompt_column: str = "", response_column: 
 
     Empty if that is not why the import failed; raises InputError. `columns` are those that the import was given.
     """
-    request = ImportRequest(tuple(files), prompt_column=prompt_column, response_column=response_column)
-    return _asked("columns", request, request.files, ColumnsReport).columns
+    request = ColumnsRequest(tuple(files), prompt_column=prompt_column, response_column=response_column)
+    return _asked(request, ColumnsReport).columns
 
 
 def train_tokenizer(
@@ -47,21 +50,16 @@ def train_tokenizer(
     usual = preset("sft-small").config
     named = {name: columns.get(name, getattr(usual, name)) for name in ("prompt_column", "response_column")}
     request = TokenizerRequest(tuple(files), output, vocabulary, **named)
-    return _asked("tokenizer", request, request.files, TokenizerReport, progress)
+    return _asked(request, TokenizerReport, progress)
 
 
 def _asked(
-    task: str,
-    request: ImportRequest | TokenizerRequest,
-    files: Sequence[str],
-    kind: type[Made],
-    progress: ask_engine.Progress = ask_engine.nothing,
+    request: ImportRequest | TokenizerRequest, kind: type[Made], progress: ask_engine.Progress = ask_engine.nothing
 ) -> Made:
-    config = preset("sft-small").config
     try:
-        return ask_engine.ask(task, config, kind, progress, **as_json(request))
+        return ask_engine.ask(request, kind, progress)
     except ask_engine.ProbeDied as died:
-        raise died.error(config, ", ".join(files) or task) from None
+        raise died.error(preset("sft-small").config, ", ".join(request.files) or request.task) from None
 
 
 def lines(found: ImportReport, lang: Lang) -> Iterator[str]:

@@ -11,6 +11,7 @@ from engine.contract.messages import BusyError
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import Owner
 from engine.contract.presets import preset
+from engine.contract.requests import DemoRequest, DemoTextsRequest
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
 from sft_tui import data_import, starting
@@ -109,9 +110,9 @@ def await_next(logs: Path) -> str:
 def prepare() -> None:
     """Writes the rows of both halves, and their tokenizer unless it exists; raises InputError."""
     first, config = (preset(name).config for name in HALVES)
-    data_import.import_rows([], task="demo", train=config.train_file, valid=config.validation_file, overwrite=True)
+    data_import.import_rows([], what=DemoRequest, train=config.train_file, valid=config.validation_file, overwrite=True)
     for rows, texts in ((config.train_file, first.train_file), (config.validation_file, first.validation_file)):
-        data_import.import_rows([rows], task="demo-texts", train=texts, overwrite=True)
+        data_import.import_rows([rows], what=DemoTextsRequest, train=texts, overwrite=True)
     if not Path(config.tokenizer).is_dir():
         data_import.train_tokenizer([config.train_file, config.validation_file], config.tokenizer, VOCABULARY)
 

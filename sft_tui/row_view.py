@@ -6,7 +6,9 @@ from typing import Any
 
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig
+from engine.contract.config import to_json as settings_json
 from engine.contract.facts import RowFacts
+from engine.contract.requests import RowRequest
 from engine.contract.texts import Lang, say
 from sft_tui.preflight import ask_engine
 from sft_tui.text import safe
@@ -15,7 +17,7 @@ from sft_tui.text import safe
 def inspect(config: RunConfig, row: int) -> RowFacts:
     """Tokens of the prompt and response of a row of the training file; raises InputError."""
     try:
-        return ask_engine.ask("row", config, RowFacts, setting="train_file", row=row)
+        return ask_engine.ask(RowRequest(settings_json(config), "train_file", row), RowFacts)
     except ask_engine.ProbeDied as died:
         raise died.error(config, config.train_file) from None
 

@@ -3,9 +3,11 @@
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from engine.contract.bounds import Between, Count, Longest, Made, PathText, Positive, as_json, read_as
+from engine.contract.bounds import Between, Count, Longest, Made, Name, PathText, Positive, as_json, read_as
+from engine.contract.config import require_kinds
+from engine.contract.facts import ModelFacts, StepFacts
 
 MOST_FILES = 1 << 20
 LONGEST_PROMPT = 1 << 24  # characters
@@ -13,10 +15,67 @@ Files = Annotated[tuple[PathText, ...], Longest(MOST_FILES)]
 Share = Annotated[float, Between(0, 1)]
 
 
+Settings = Annotated[dict[str, Any], require_kinds]
+TASKS: dict[str, type["Request"]] = {}  # what `engine.inspect` can be asked for, as the classes declare it
+
+
 @dataclass(frozen=True)
-class ImportRequest:
+class Request:
+    """A question to `engine.inspect`; `task` names it on the wire."""
+
+    task: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        """Adds the class to the tasks that are read."""
+        TASKS[cls.task] = cls
+
+
+@dataclass(frozen=True)
+class DataRequest(Request):
+    """Asks for DataFacts: of the files of some settings, and with `tokenize` of the tokenizer and the steps too."""
+
+    task: ClassVar[str] = "data"
+    config: Settings
+    settings: tuple[Name, ...]
+    processes: Positive
+    tokenize: bool = True
+
+
+@dataclass(frozen=True)
+class ModelRequest(Request):
+    """Asks for ModelFacts: of the model that a run starts from."""
+
+    task: ClassVar[str] = "model"
+    config: Settings
+
+
+@dataclass(frozen=True)
+class MemoryRequest(Request):
+    """Asks for MemoryFacts: the peaks of a run, from what is known of its model, tokenizer (rows) and steps."""
+
+    task: ClassVar[str] = "memory"
+    config: Settings
+    model: ModelFacts
+    tokens: Positive
+    steps: StepFacts
+    on_gpu: bool
+
+
+@dataclass(frozen=True)
+class RowRequest(Request):
+    """Asks for RowFacts: of one row, counted from 0, of the file of a setting."""
+
+    task: ClassVar[str] = "row"
+    config: Settings
+    setting: Name
+    row: Count
+
+
+@dataclass(frozen=True)
+class ImportRequest(Request):
     """What to import and where to; without `train` nothing is written."""
 
+    task: ClassVar[str] = "import"
     files: Files = ()
     train: PathText = ""
     valid: PathText = ""
@@ -35,9 +94,31 @@ class ImportRequest:
 
 
 @dataclass(frozen=True)
-class TokenizerRequest:
+class ColumnsRequest(ImportRequest):
+    """Asks which columns an import needs to be told."""
+
+    task: ClassVar[str] = "columns"
+
+
+@dataclass(frozen=True)
+class DemoRequest(ImportRequest):
+    """Imports the questions and answers of the demo."""
+
+    task: ClassVar[str] = "demo"
+
+
+@dataclass(frozen=True)
+class DemoTextsRequest(ImportRequest):
+    """Imports texts cut in two, made of the demo's rows."""
+
+    task: ClassVar[str] = "demo-texts"
+
+
+@dataclass(frozen=True)
+class TokenizerRequest(Request):
     """The Parquet files to train a tokenizer on, their columns, its folder, and how many tokens it may have."""
 
+    task: ClassVar[str] = "tokenizer"
     files: Files
     output: PathText
     vocabulary: Positive
@@ -57,9 +138,15 @@ class ReplyRequest:
 Replies = list[Annotated[str, Longest(LONGEST_PROMPT)]]
 
 
-def request_line(request: object, **more: object) -> bytes:
+def request_line(request: Request | ReplyRequest) -> bytes:
     """A request as a line of JSON, with the pid of this process: the one that answers ends with it."""
-    return json.dumps({**more, "asker": os.getpid(), **as_json(request)}).encode() + b"\n"
+    task = {"task": request.task} if isinstance(request, Request) else {}
+    return json.dumps({**task, "asker": os.getpid(), **as_json(request)}).encode() + b"\n"
+
+
+def read_task(line: str | bytes) -> tuple[int, Request]:
+    """The pid of the process that asks `engine.inspect`, and its request; raises TypeError or ValueError."""
+    return read_request(TASKS[read_as(_Task, json.loads(line)).task], line)
 
 
 def read_request(kind: type[Made], line: str | bytes) -> tuple[int, Made]:
@@ -71,3 +158,14 @@ def read_request(kind: type[Made], line: str | bytes) -> tuple[int, Made]:
 @dataclass(frozen=True)
 class _Asker:
     asker: Positive
+
+
+def _known(task: str) -> None:
+    """Raises ValueError if there is no such task."""
+    if task not in TASKS:
+        raise ValueError("no task")
+
+
+@dataclass(frozen=True)
+class _Task:
+    task: Annotated[str, _known]

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig, override, setting_of
 from engine.contract.presets import preset
+from engine.contract.requests import DemoRequest
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
@@ -142,7 +143,7 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
     """Write the rows of chatterbot-corpus, to try things out."""
     from sft_tui import data_import
 
-    found = data_import.import_rows([], task="demo", train=train, valid=valid, overwrite=overwrite)
+    found = data_import.import_rows([], what=DemoRequest, train=train, valid=valid, overwrite=overwrite)
     for line in data_import.lines(found, LANG):
         echo(line)
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import IO, Any, Self
 
 from engine.contract.bounds import Count, Made, read_as
-from engine.contract.config import RunConfig, to_json
+from engine.contract.config import RunConfig
 from engine.contract.messages import InputError, Message
+from engine.contract.requests import Request, request_line
 from sft_tui.child_process import module_command, signal_of
 from sft_tui.text import safe
 
@@ -53,10 +54,10 @@ def nothing(_setting: str, _done: int, _total: int) -> None:
     """Ignores the progress."""
 
 
-def ask(task: str, config: RunConfig, kind: type[Made], progress: Progress = nothing, **more: Any) -> Made:
+def ask(request: Request, kind: type[Made], progress: Progress = nothing) -> Made:
     """The facts of a task; raises InputError if there are none, and ProbeDied."""
     with Inspector() as inspector:
-        return inspector.ask(task, config, kind, progress, **more)
+        return inspector.ask(request, kind, progress)
 
 
 class Inspector:
@@ -85,12 +86,11 @@ class Inspector:
             if file is not None:
                 file.close()
 
-    def ask(self, task: str, config: RunConfig, kind: type[Made], progress: Progress = nothing, **more: Any) -> Made:
+    def ask(self, request: Request, kind: type[Made], progress: Progress = nothing) -> Made:
         """The facts of a task; raises InputError if there are none, and ProbeDied."""
-        request = {"task": task, "asker": os.getpid(), "config": to_json(config), **more}
         assert self._child.stdin
         with contextlib.suppress(BrokenPipeError):  # it has died, which is found below
-            _write_all(self._child.stdin.fileno(), json.dumps(request).encode() + b"\n")
+            _write_all(self._child.stdin.fileno(), request_line(request))
         return self._listen(kind, progress)
 
     def _listen(self, kind: type[Made], progress: Progress) -> Made:

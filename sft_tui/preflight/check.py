@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.contract.bounds import Made, as_json
+from engine.contract.bounds import Made
 from engine.contract.config import RunConfig, to_json
 from engine.contract.facts import DATA_FILES, DataFacts, ModelFacts, StepFacts
 from engine.contract.inputs import tokenizer_folder
@@ -17,6 +17,7 @@ from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir, refuse_unfinished
 from engine.contract.processor import multiplies_bf16
 from engine.contract.record import RunRecord
+from engine.contract.requests import DataRequest, MemoryRequest, ModelRequest, Request
 from sft_tui import rehearsal
 from sft_tui.machine.host import HostReader
 from sft_tui.preflight import ask_engine, data, disk, machine, model, peak
@@ -76,7 +77,7 @@ def check(
     at_once += model.PRECISION.findings(_precision(config))
     with Inspector() as inspector, ThreadPoolExecutor(2) as pool:
         of_data = pool.submit(_ask_data, config, DATA_FILES, request.processes, progress)
-        of_model = pool.submit(_ask, inspector, "model", config, ModelFacts)
+        of_model = pool.submit(_ask, inspector, config, ModelRequest(to_json(config)), ModelFacts)
         if partly is not None:
             partly(Report(_sorted([*_folders(request), *at_once])))
         rows, about = of_data.result(), of_model.result()
@@ -144,9 +145,9 @@ def _ask_data(
     config: RunConfig, files: Sequence[str], processes: int, progress: Progress, *, tokenize: bool = True
 ) -> DataFacts | ReaderEnd:
     """The facts on data files and tokenizer, or how the process ended that was asked for them."""
-    more = {"settings": list(files), "processes": processes, "tokenize": tokenize}
+    request = DataRequest(to_json(config), tuple(files), processes, tokenize)
     try:
-        return ask_engine.ask("data", config, DataFacts, progress, **more)
+        return ask_engine.ask(request, DataFacts, progress)
     except ProbeDied as died:
         end = ReaderEnd(config, died)
     if tokenize and end.died.doing in DATA_FILES:
@@ -164,16 +165,15 @@ def _ask_memory(
     """The predicted peaks; None if model, tokenizer or steps are not known."""
     if known is None or known.tokenizer is None or steps is None:
         return None
-    more = {"model": as_json(known.facts), "tokens": known.tokenizer.tokens, "steps": as_json(steps)}
-    return _ask(inspector, "memory", known.config, MemoryFacts, **more, on_gpu=peak.on_gpu())
+    tokens, config = known.tokenizer.tokens, known.config
+    request = MemoryRequest(to_json(config), known.facts, tokens, steps, peak.on_gpu())
+    return _ask(inspector, config, request, MemoryFacts)
 
 
-def _ask(
-    inspector: Inspector, task: str, config: RunConfig, kind: type[Made], **more: Any
-) -> Made | Message | ReaderEnd:
+def _ask(inspector: Inspector, config: RunConfig, request: Request, kind: type[Made]) -> Made | Message | ReaderEnd:
     """The facts of a task, why there are none, or how the process ended that was asked for them."""
     try:
-        return inspector.ask(task, config, kind, **more)
+        return inspector.ask(request, kind)
     except InputError as error:
         return error.message
     except ProbeDied as died:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from engine.contract.config import RunConfig, override, to_json
 from engine.contract.presets import preset
+from engine.contract.requests import ImportRequest, request_line
 from engine.data import batching
 from engine.data.batching import Lengths
 
@@ -120,12 +121,12 @@ def test_an_import_does_not_hold_the_file_in_memory(tmp_path: Path) -> None:
     )
     assert path.stat().st_size > 150e6
     script = (
-        "import re\nfrom engine.inspect import answer\nimport sys, json\nfound = answer(json.load(sys.stdin))\n"
+        "import re, sys\nfrom engine.contract.requests import read_task\nfrom engine.inspect import answer\n"
+        "found = answer(read_task(sys.stdin.read())[1])\n"
         "print(found.rows, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
     )
-    config = to_json(preset("sft-small").config)
-    targets = {"train": str(tmp_path / "train.parquet"), "valid": str(tmp_path / "valid.parquet")}
-    request = json.dumps({"task": "import", "config": config, "files": [str(path)], **targets})
+    train, valid = (str(tmp_path / name) for name in ("train.parquet", "valid.parquet"))
+    request = request_line(ImportRequest((str(path),), train, valid)).decode()
     done = subprocess.run(
         [sys.executable, "-c", script], input=request, capture_output=True, text=True, timeout=120, check=True
     )

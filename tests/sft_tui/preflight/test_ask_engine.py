@@ -11,9 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.contract.config import to_json
 from engine.contract.facts import DataFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.presets import preset
+from engine.contract.requests import ModelRequest
 from sft_tui.preflight import ask_engine
 
 CONFIG = preset("sft-small").config
@@ -39,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
     def ask(code: str) -> Any:
         monkeypatch.setattr(ask_engine, "COMMAND", [sys.executable, "-P", "-c", SAYS + code])
-        return ask_engine.ask("data", CONFIG, DataFacts)
+        return ask_engine.ask(ModelRequest(to_json(CONFIG)), DataFacts)
 
     return ask
 
@@ -60,9 +62,10 @@ ASKS = """
 import signal, sys
 from pathlib import Path
 from engine.contract.facts import DataFacts
-from engine.contract.presets import preset
+from engine.contract.import_report import ImportReport
+from engine.contract.requests import ImportRequest
 from sft_tui.preflight import ask_engine
-ask_engine.ask("import", preset("sft-small").config, dict, lambda *_: print("reading", flush=True), files=[sys.argv[1]])
+ask_engine.ask(ImportRequest((sys.argv[1],)), ImportReport, lambda *_: print("reading", flush=True))
 """
 
 
