@@ -1,8 +1,8 @@
 """A check is one declaration: its code, its level, the judgement of its facts, and its remedy.
 
 A check of ours is a function under `@GROUP.check(code, …)`, from typed facts to what it saw; an error that the engine
-raises by itself is declared by `GROUP.error(code, …)`. The words are found by the code, and the row in
-docs/preflight.md is made from the docstrings of check and remedy.
+raises by itself is declared by `GROUP.error(code, …)`. Its words are `check.<code>.what`, `why` and `fix` in the
+catalogues, and its row in docs/preflight.md is made from the docstrings of check and remedy.
 """
 
 from collections.abc import Callable, Iterator, Mapping
