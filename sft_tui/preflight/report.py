@@ -1,10 +1,11 @@
 """Findings as lines for a terminal, and as JSON."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from typing import Any
 
 from engine.contract.bounds import as_json
-from engine.contract.facts import PARTS
+from engine.contract.facts import PARTS, StepFacts
 from engine.contract.texts import Lang, named, say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
@@ -73,5 +74,13 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
         "gpu_memory": on_gpu,
         "lengths": {name: {part: as_json(about.lengths(part)) for part in PARTS} for name, about in tokens.items()},
         "rehearsed": rehearsed,
-        "steps": as_json(report.data.steps),
+        "steps": _steps(report.data.steps),
     }
+
+
+def _steps(steps: StepFacts | None) -> dict[str, Any] | None:
+    """The steps as plain values; a micro-batch is [rows, longest prompt, longest label]."""
+    if steps is None:
+        return None
+    largest, packed = ([list(astuple(batch)) for batch in batches] for batches in (steps.largest, steps.packed))
+    return {**as_json(steps), "largest": largest, "packed": packed, "generation": list(astuple(steps.generation))}

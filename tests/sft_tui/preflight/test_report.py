@@ -2,10 +2,13 @@
 
 import pytest
 
+from engine.contract.facts import Batch, DataFacts
 from engine.contract.texts import Lang
+from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Import, Resume, Set, Start
-from sft_tui.preflight.report import MOST_OTHERS, lines
+from sft_tui.preflight.report import MOST_OTHERS, lines, to_json
+from tests.sft_tui.some_facts import file_facts, step_facts
 
 
 @pytest.mark.parametrize(("lang", "word"), [("en", "or: "), ("zh", "或：")])
@@ -25,3 +28,12 @@ def test_of_many_ways_the_first_are_printed_and_the_rest_is_counted() -> None:
     shown = [line.strip() for line in lines([finding], "en")]
     assert sum(line.startswith("or: ") for line in shown) == MOST_OTHERS
     assert shown[-1] == "2 more ways: --json lists all."
+
+
+def test_the_report_as_json_has_the_keys_that_programs_read() -> None:
+    steps = step_facts(per_epoch=3, total=9, largest=(Batch(2, 3, 4),), packed=(Batch(2, 2, 3),))
+    body = to_json(Report([], DataFacts(train_file=file_facts(), steps=steps)), "en")
+    assert list(body) == ["findings", "errors", "warnings", "memory", "gpu_memory", "lengths", "rehearsed", "steps"]
+    assert (body["steps"]["total"], body["steps"]["largest"], body["steps"]["packed"]) == (9, [[2, 3, 4]], [[2, 2, 3]])
+    assert body["lengths"]["train_file"]["prompt"]["histogram"]["counts"] == [5, 4]
+    assert to_json(Report([]), "en")["steps"] is None
