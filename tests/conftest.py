@@ -3,6 +3,7 @@
 Torch and transformers are imported by the fixtures that need them: most of the tests of the app never do.
 """
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ pytest_plugins = ["tests.faults.scenarios"]  # here, because of the conftest fil
 # A shell lets its background jobs ignore Ctrl-C, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 watchdog.begin()
-compile_catalogues()  # what is edited is what is tested
+if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would take each other's file away
+    compile_catalogues()  # what is edited is what is tested
 
 # Uneven on purpose, from one character to a long line: what is wrong on uneven rows shows only there.
 ROWS = [

@@ -1,19 +1,12 @@
 """What `data import` prints and reads in addition to files: its account in both languages, and pipes."""
 
-import io
-import os
-import sys
-import threading
-from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from engine.contract.messages import InputError
 from engine.contract.requests import ImportRequest
 from engine.data.importing.convert import import_files
-from sft_tui import data_import, spool
+from sft_tui import data_import
 
 LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
 
@@ -29,27 +22,6 @@ def test_the_import_summary_adds_up(tmp_path: Path) -> None:
     chinese = "\n".join(data_import.lines(found, "zh"))
     assert "读取 3 条记录 = 使用 2 条" in chinese
     assert "1 条无法使用：JSON 有误（最先见于 rows.jsonl:3）" in chinese
-
-
-@pytest.mark.parametrize("name", ["-", "fifo"])
-def test_rows_can_come_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(LINES.encode())))
-    named = name if name == "-" else str(fifo)
-    writer = threading.Thread(target=fifo.write_text, args=(LINES,), daemon=True)
-    writer.start()
-    found = data_import.import_rows([named])
-    assert (found.records, found.kept) == (3, 1)
-    assert [file.path for file in found.files] == [named]
-
-
-def test_an_endless_pipe_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
-    assert spool.is_stream("/dev/zero")
-    with ExitStack() as stack, pytest.raises(InputError) as refused:
-        spool.spooled("/dev/zero", stack)
-    assert refused.value.message.code == "source_endless"
 
 
 def test_the_next_command_leaves_out_a_file_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """The compiled code, held against the same by torch."""
 
 import ctypes
-import inspect
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor
 from engine.contract import native_library
 from engine.cpu import compiled, reference
 from engine.cpu.dropout import RandomBits, Rate
-from engine.cpu.kernels import Kernels, kernels_for
+from engine.cpu.kernels import Kernels
 from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.reference import Matrix
 from tests.engine.models.checked import reseeded
@@ -442,34 +441,6 @@ def test_squares_are_added_up_in_double(size: int, of: str, threads: None) -> No
 
 
 # The library, and the choice.
-
-
-def test_stale_compiled_code_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(native_library, "library", lambda _kind: native_library.Fault("stale"))
-    compiled._loaded.cache_clear()
-    try:
-        assert compiled.kind() == "none"
-        assert kernels_for(torch.zeros(1)) is reference
-    finally:
-        compiled._loaded.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("values", "compiles"),
-    [(torch.zeros(1), True), (torch.zeros(1).bfloat16(), True), (torch.zeros(1).double(), False),
-     (torch.zeros(1).half(), False), (torch.zeros(1, device="meta"), False)],
-    ids=["fp32", "bf16", "fp64", "fp16", "elsewhere"],
-)  # fmt: skip
-def test_compiled_code_is_for_fp32_and_bf16_on_the_cpu(values: Tensor, compiles: bool) -> None:
-    assert kernels_for(values) is (compiled if compiles else reference)
-
-
-@pytest.mark.parametrize("name", [name for name in vars(Kernels) if not name.startswith("_")])
-def test_reference_and_compiled_have_the_same_signatures(name: str) -> None:
-    declared = list(inspect.signature(getattr(Kernels, name)).parameters.values())[1:]
-    for module in (compiled, reference):
-        assert list(inspect.signature(getattr(module, name)).parameters.values()) == declared
 
 
 def test_a_struct_with_another_memory_layout_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,16 @@
 """Every finding speaks both languages, says the same in both, and has a reason and a remedy where it is grave."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from engine.contract.messages import InputError
 from engine.data.text_checks import _RANGES
-from sft_tui import preflight
-from sft_tui.preflight import check, data, disk, machine, model, peak, reader, tokenizing
 from sft_tui.preflight.data import script_name
-from sft_tui.preflight.declaration import CHECKS, GROUPS, Group, of_message
+from sft_tui.preflight.declaration import CHECKS, of_message
 from sft_tui.preflight.finding import Finding, words
 from sft_tui.preflight.fix import Command
-from tests.catalogues import MESSAGES, TEXTS
+from tests.catalogues import MESSAGES
 
 CHINESE = re.compile("[一-鿿]")
 GRAVE = sorted(code for code, check in CHECKS.items() if {"warning", "error"} & set(check.levels))
@@ -30,28 +27,6 @@ def test_every_script_has_a_chinese_name() -> None:
     scripts = {script for _, script in _RANGES if script}
     assert all(CHINESE.search(script_name(script).text("zh")) for script in scripts)
     assert {script_name(script).text("en") for script in scripts} == scripts
-
-
-def test_every_check_has_words_and_no_words_lack_a_check() -> None:
-    assert CHECKS.keys() == {key.split(".")[1] for key in TEXTS["en"] if key.startswith("check.")}
-
-
-def test_errors_of_the_engine_are_declared_by_their_codes() -> None:
-    declared = {check.code for group in GROUPS for check, judge in group.checks if judge is None}
-    assert declared <= MESSAGES.keys()
-
-
-def test_every_group_of_judgements_is_walked() -> None:
-    """A group that nobody asks for its findings would be a check that never runs."""
-    source = "".join(path.read_text(encoding="utf-8") for path in Path(preflight.__path__[0]).glob("*.py"))
-    walked = set(re.findall(r"\b([A-Z_]+)\.findings\(", source))
-    groups = {
-        name
-        for module in (check, data, disk, machine, model, peak, reader, tokenizing)
-        for name, value in vars(module).items()
-        if isinstance(value, Group) and any(judge for _, judge in value.checks)
-    }
-    assert groups == walked
 
 
 def test_an_engine_error_is_shown_with_its_reason() -> None:

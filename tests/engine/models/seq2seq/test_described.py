@@ -1,7 +1,6 @@
 """Other families than T5 are described as loading them shows, and what they lack is found."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine import inspect
-from engine.contract.config import RunConfig
-from engine.contract.facts import ModelFacts, Positions, SpecialTokens
+from engine.contract.facts import Positions, SpecialTokens
 from engine.contract.messages import InputError
 from engine.models import freezing, inspection, loading
-from engine.models.model_folder import ModelFolder
 from engine.models.registry import parts_of
-from engine.models.seq2seq import described, from_transformers, note
+from engine.models.seq2seq import from_transformers
 from tests.engine.models.families import FAMILIES, saved, small
 from tests.engine.models.test_inspection import config_of
 
-describe = described.describe
 OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
 
 
@@ -33,28 +28,6 @@ def test_parameters_of_a_family_are_those_loading_shows(name: str, tmp_path: Pat
     assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert (facts.rows, facts.wrapper) == (400, "")
     assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad"))
-
-
-def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved("BartForConditionalGeneration", tmp_path / "bart")
-    config = replace(config_of(tmp_path / "bart"), token_store=str(tmp_path / "store"))
-    asked: list[Path] = []
-
-    def counted(folder: ModelFolder, config: RunConfig) -> ModelFacts:
-        asked.append(folder.path)
-        return describe(folder, config)
-
-    monkeypatch.setattr(described, "describe", counted)
-    first = inspect.model_facts(config)
-    assert inspect.model_facts(config) == first
-    assert len(asked) == 1
-    assert inspect.model_facts(replace(config, freeze="")).sizes.trained == first.sizes.parameters
-    assert len(asked) == 2
-    kept = tmp_path / "store" / note.RECORD
-    kept.write_text(kept.read_text().replace('"rows": 400', '"rows": 500'))
-    assert inspect.model_facts(config) == first
-    saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
-    assert inspect.model_facts(config).positions == Positions(50, 50)
 
 
 @pytest.mark.parametrize("name", OTHERS)

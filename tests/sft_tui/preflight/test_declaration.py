@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -14,12 +15,16 @@ import pytest
 
 from engine.contract.config import override
 from engine.contract.presets import preset
+from sft_tui import preflight
 from sft_tui.options import parse
+from sft_tui.preflight import check as checking
+from sft_tui.preflight import data, disk, machine, model, peak, reader, tokenizing
 from sft_tui.preflight.check import Report, check, check_file
-from sft_tui.preflight.declaration import CheckedRun, with_remedies
+from sft_tui.preflight.declaration import CHECKS, GROUPS, CheckedRun, Group, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set
 from sft_tui.preflight.request import CheckRequest
+from tests.catalogues import MESSAGES, TEXTS
 from tests.engine.models.families import saved
 from tests.processes import SFT_TUI, run
 from tests.sft_tui.preflight.broken_files import BROKEN, Files
@@ -172,3 +177,25 @@ def test_rows_longer_than_the_models_positions_are_found(files: Files, checked: 
     assert "--max_seq_len 12" in finding.command
     cut = [finding for finding in checked(**{**more, "max_seq_len": 12}).findings if finding.code == "rows_truncated"]
     assert [finding.command for finding in cut] == [""] * len(cut) != []
+
+
+def test_every_check_has_words_and_no_words_lack_a_check() -> None:
+    assert CHECKS.keys() == {key.split(".")[1] for key in TEXTS["en"] if key.startswith("check.")}
+
+
+def test_errors_of_the_engine_are_declared_by_their_codes() -> None:
+    declared = {check.code for group in GROUPS for check, judge in group.checks if judge is None}
+    assert declared <= MESSAGES.keys()
+
+
+def test_every_group_of_judgements_is_walked() -> None:
+    """A group that nobody asks for its findings would be a check that never runs."""
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(preflight.__path__[0]).glob("*.py"))
+    walked = set(re.findall(r"\b([A-Z_]+)\.findings\(", source))
+    groups = {
+        name
+        for module in (checking, data, disk, machine, model, peak, reader, tokenizing)
+        for name, value in vars(module).items()
+        if isinstance(value, Group) and any(judge for _, judge in value.checks)
+    }
+    assert groups == walked

@@ -1,0 +1,62 @@
+"""How an attempt ended: the reason, the evidence and the one setting that fixes it."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.contract import certificate
+from engine.contract.config import to_json
+from engine.contract.events import RankFailed
+from engine.contract.outputdir import OutputDir
+from engine.contract.presets import preset
+from engine.contract.record import RunRecord
+
+
+def record(**settings: object) -> RunRecord:
+    config = {**to_json(preset("sft-small").config), **settings}
+    return RunRecord("sft-small-1", "sft-small", "train", config, resume_option="sft-tui resume")
+
+
+@pytest.mark.parametrize(("budget", "fixed"), [(4096, {"micro_batch_tokens": 2048}), (64, {"micro_batch_tokens": 32})])
+def test_out_of_memory_halves_the_budget(budget: int, fixed: dict[str, int]) -> None:
+    end = certificate.out_of_memory(record(micro_batch_tokens=budget), 1, "training", 7, "no memory", {})
+    assert (end.reason, end.exit_code, end.apply) == ("out_of_memory", 1, fixed)
+
+
+def test_the_smallest_budget_proposes_nothing() -> None:
+    end = certificate.out_of_memory(record(micro_batch_tokens=63), 0, "training", 7, "no memory", {})
+    assert end.apply == {}
+    assert end.message.code == "ended_memory_least"
+
+
+def test_a_rank_that_ran_out_of_memory_gets_the_same_fix() -> None:
+    failure = RankFailed("out_of_memory", "training", 7, "CUDA out of memory", "trace", False)
+    end = certificate.failed(record(micro_batch_tokens=4096), 0, failure, "rank0.log")
+    assert end.apply == {"micro_batch_tokens": 2048}
+    assert end.evidence["traceback"] == "trace"
+
+
+def test_an_end_names_the_command_that_resumes() -> None:
+    for end in (
+        certificate.killed(record(), 1, "SIGKILL", "training", 7, {}),
+        certificate.hung(record(), 1, "training", 700.4, "hung", {}),
+        certificate.terminated(record(), "training"),
+        certificate.unstartable(record(), "no processes"),
+    ):
+        assert end.exit_code == 1
+        assert end.message.args["resume_option"] == "sft-tui resume"
+
+
+@pytest.mark.parametrize(("restarted", "reason"), [(True, "machine_restarted"), (False, "killed")])
+def test_a_lost_run_says_whether_the_machine_restarted(restarted: bool, reason: str) -> None:
+    assert certificate.lost(record(), "training", 7, restarted=restarted, evidence={}).reason == reason
+
+
+def test_a_resume_stopped_early_names_its_checkpoint(tmp_path: Path) -> None:
+    output = OutputDir(tmp_path / "out")
+    (output.checkpoint(30)).mkdir(parents=True)
+    of_output = {"output_dir": str(output.path)}
+    first = record(**of_output)
+    resumed = RunRecord("r", "sft-small", "train", first.config, resume=True)
+    assert certificate.stopped_early(resumed, "loading").args["step"] == 30
+    assert certificate.stopped_early(first, "loading").code == "ended_stopped_early"
