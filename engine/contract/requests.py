@@ -95,7 +95,7 @@ class ImportRequest(Request):
 
 @dataclass(frozen=True)
 class ColumnsRequest(ImportRequest):
-    """Asks which columns an import needs to be told."""
+    """Asks for the columns among which a person must choose."""
 
     task: ClassVar[str] = "columns"
 
