@@ -11,7 +11,6 @@ from click.core import ParameterSource
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig, override, setting_of
 from engine.contract.presets import preset
-from engine.contract.requests import DemoRequest
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
@@ -141,6 +140,7 @@ def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
 @click.option("--overwrite", is_flag=True)
 def data_demo(train: str, valid: str, overwrite: bool) -> None:
     """Write the rows of chatterbot-corpus, to try things out."""
+    from engine.contract.requests import DemoRequest
     from sft_tui import data_import
 
     found = data_import.import_rows([], what=DemoRequest, train=train, valid=valid, overwrite=overwrite)
