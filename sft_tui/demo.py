@@ -11,10 +11,9 @@ from engine.contract.messages import BusyError
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import Owner
 from engine.contract.presets import preset
-from engine.contract.requests import DemoRequest, DemoTextsRequest
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
-from sft_tui import data_import, starting
+from sft_tui import starting
 from sft_tui.output import echo
 from sft_tui.replies import replies
 from sft_tui.runs import Run
@@ -109,6 +108,9 @@ def await_next(logs: Path) -> str:
 
 def prepare() -> None:
     """Writes the rows of both halves, and their tokenizer unless it exists; raises InputError."""
+    from engine.contract.requests import DemoRequest, DemoTextsRequest  # which no other command needs
+    from sft_tui import data_import
+
     first, config = (preset(name).config for name in HALVES)
     data_import.import_rows([], what=DemoRequest, train=config.train_file, valid=config.validation_file, overwrite=True)
     for rows, texts in ((config.train_file, first.train_file), (config.validation_file, first.validation_file)):
