@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.required import required
+
 SOURCE = Path(__file__).with_name("nvml_stub.c")
 
 
 def build(folder: Path, *defines: str) -> Path:
-    """Compiles the library into `folder`; skips, loudly, if there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("GPU READINGS NOT TESTED: there is no C compiler `cc` to make a driver library with")
+    """Compiles the library into `folder`."""
+    compiler = required(shutil.which("cc"), "the C compiler `cc`, to make a driver library with,")
     options = ["-shared", "-fPIC", *(f"-D{name}" for name in defines)]
     subprocess.run([compiler, *options, "-o", str(folder / "libnvidia-ml.so.1"), str(SOURCE)], check=True)
     return folder

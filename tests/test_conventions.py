@@ -22,6 +22,51 @@ def _tests(path: Path) -> set[str]:
     return {function.name for function in _functions(path) if function.name.startswith("test_")}
 
 
+# Tested only together with others, or by programs: each of these still needs a test file of its own.
+WITHOUT_A_TEST_FILE = frozenset(
+    [
+        "engine/contract/environment.py",
+        "engine/contract/exports.py",
+        "engine/contract/import_report.py",
+        "engine/models/family.py",
+        "engine/models/memory.py",
+        "engine/models/model_folder.py",
+        "engine/models/on_device.py",
+        "engine/models/seq2seq/family.py",
+        "engine/models/seq2seq/from_transformers.py",
+        "engine/models/special_tokens.py",
+        "engine/models/t5/described.py",
+        "engine/models/t5/family.py",
+        "engine/models/t5/loading.py",
+        "engine/rehearse.py",
+        "engine/train.py",
+        "sft_tui/cli/common.py",
+        "sft_tui/guide/unsupervised.py",
+        "sft_tui/preflight/model.py",
+        "sft_tui/preflight/reader.py",
+        "sft_tui/preflight/request.py",
+        "sft_tui/preflight/tokenizing.py",
+        "sft_tui/screen/canvas.py",
+        "sft_tui/supervise/supervisor.py",
+    ]
+)
+
+
+def _modules() -> Iterator[Path]:
+    """Every module, from the root; what a package's `__init__` and `__main__` hold is tested through the package."""
+    for package in ("engine", "sft_tui"):
+        for path in (ROOT / package).rglob("*.py"):
+            if not path.name.startswith("__"):
+                yield path.relative_to(ROOT)
+
+
+def test_every_module_has_its_test_file() -> None:
+    missing = {str(module): Path("tests", module.parent, f"test_{module.name}") for module in _modules()}
+    missing = {module: test for module, test in missing.items() if not (ROOT / test).is_file()}
+    new = missing.keys() - WITHOUT_A_TEST_FILE
+    assert not new, "\n".join(f"{missing[module]} is missing: the tests of {module}" for module in sorted(new))
+
+
 def test_names_of_tests_are_short() -> None:
     files = (ROOT / "tests").rglob("test_*.py")
     assert not [f"{path}::{name}" for path in files for name in _tests(path) if len(name) > LONGEST_NAME]

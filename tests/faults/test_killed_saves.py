@@ -21,6 +21,7 @@ from tests.faults.saver import Saver, order_for_third, running, strace, strace_w
 from tests.faults.saver_program import FAILING, IN_VAIN, RECORD
 from tests.faults.scenarios import ScenarioTable, Tries
 from tests.faults.tiny import Tiny, add_damaged, copy, frozen_entry, save_and_prune
+from tests.required import required
 
 SEED = 20
 
@@ -40,8 +41,7 @@ def saver(request: pytest.FixtureRequest) -> Iterator[Saver]:
 @pytest.fixture(scope="module")
 def killing(request: pytest.FixtureRequest) -> Iterator[Saver]:
     """A saver whose children are killed at a call."""
-    if not strace_works():
-        pytest.skip("NOT TESTED WITH KILLS AT EVERY CALL: strace is missing or may not trace")
+    required(strace_works(), "strace that may trace, to kill at every call,")
     yield from running(request, *strace(*(f"{call}:signal=SIGKILL" for call in IN_VAIN)))
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.faults.runs_with_faults import ROOT, Runs
 from tests.faults.scenarios import ScenarioTable
 from tests.processes import SFT_TUI, end_runs, options, until
+from tests.required import required
 from tests.terminal import Terminal, terminal
 
 LONG: dict[str, Any] = {"epochs": 2000, "save_steps": 100_000, "bleu_rows": 1, "sample_rows": 0}
@@ -92,9 +93,7 @@ def test_ctrl_c_without_a_terminal_leaves_the_run_running(one: Runs, table: Scen
 
 
 def test_tmux_kill_session_leaves_the_run_running(one: Runs, table: ScenarioTable) -> None:
-    tmux = shutil.which("tmux")
-    if tmux is None:
-        pytest.skip("NOT TESTED UNDER TMUX: there is none on this machine")
+    tmux = required(shutil.which("tmux"), "tmux")
     socket = str(one.folder / "tmux")
     line = " ".join(f"'{word}'" for word in command(one))
     call = [tmux, "-S", socket, "-f", "/dev/null"]

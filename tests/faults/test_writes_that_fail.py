@@ -28,6 +28,7 @@ from tests.faults.saver import Saver, order_for_third, running, strace, strace_w
 from tests.faults.saver_program import FAILING, RECORD
 from tests.faults.scenarios import ScenarioTable, Tries
 from tests.faults.tiny import Tiny, add_damaged, copy, frozen_entry
+from tests.required import required
 
 ERRORS = (errno.ENOSPC, errno.EIO)
 
@@ -143,8 +144,7 @@ def test_a_record_is_flushed(output: OutputDir) -> None:
 @pytest.fixture(scope="module", params=ERRORS, ids=os.strerror)
 def failing(request: pytest.FixtureRequest) -> Iterator[tuple[Saver, int]]:
     """A saver whose children find calls failing, and the number of the error."""
-    if not strace_works():
-        pytest.skip("NOT TESTED WITH THE KERNEL'S OWN CALLS: strace is missing or may not trace")
+    required(strace_works(), "strace that may trace, to let the kernel's calls fail,")
     for saver in running(request, *strace(*(f"{call}:error={errno.errorcode[request.param]}" for call in FAILING))):
         yield saver, request.param
 

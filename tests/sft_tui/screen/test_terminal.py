@@ -19,6 +19,7 @@ from engine.contract.messages import Message
 from engine.contract.presets import preset
 from sft_tui.screen.run_screen import notification
 from tests.processes import run, until
+from tests.required import required
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.screen.conftest import write_run
 from tests.terminal import PROGRAM, Terminal, terminal
@@ -287,8 +288,7 @@ def test_no_foreign_escape_reaches_the_terminal(tmp_path: Path, lang: str) -> No
 
 
 def test_tmux_title_and_clipboard_stay(tmp_path: Path) -> None:
-    if shutil.which("tmux") is None:
-        pytest.skip("NOT TESTED IN TMUX: it is not installed")
+    required(shutil.which("tmux"), "tmux")
     hostile_run(tmp_path / "logs")
     socket = f"sft-tui-test-{os.getpid()}"
 
