@@ -8,19 +8,23 @@ from typing import NamedTuple
 from engine.contract.durable import read_json
 from engine.contract.manifest import CHECKPOINT_NAME
 from engine.contract.messages import InputError, Value
+from engine.contract.texts import Argument, Phrase
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.bin")
 TRAINERS = re.compile(r"checkpoint-(\d+)")
 
 
 class Kind(NamedTuple):
-    """What it is and what to do, in both languages; `instead` is the path to use in its place, if there is one."""
+    """What it is and what to do; `instead` is the path to use in its place, if there is one."""
 
-    what: str
-    what_zh: str
-    fix: str
-    fix_zh: str
+    what: Phrase
+    fix: Phrase
     instead: str = ""
+
+    @classmethod
+    def of(cls, key: str, /, instead: str = "", **args: Argument) -> "Kind":
+        """The kind whose words are `model_kind.<key>.what` and `.fix`."""
+        return cls(Phrase(f"model_kind.{key}.what", args), Phrase(f"model_kind.{key}.fix", args), instead)
 
 
 def _has(folder: Path, *patterns: str) -> Path | None:
@@ -32,21 +36,14 @@ def _adapter(folder: Path) -> Kind | None:
         return None
     base = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model")[:200]
     merge = f"PeftModel.from_pretrained(model, '{folder}').merge_and_unload().save_pretrained('MERGED')"
-    return Kind(
-        f"a LoRA adapter (PEFT) of {base}",
-        f"{base} 的 LoRA 适配器（PEFT）",
-        f"Merge it into that model ({merge}), then name the folder MERGED.",
-        f"请先合并到该模型（{merge}），再指定 MERGED 目录。",
-    )
+    return Kind.of("adapter", base=base, merge=merge)
 
 
 def _own_output(folder: Path) -> Kind | None:
     if not (folder / "best/config.json").is_file():
         return None
     best = str(folder / "best")
-    return Kind(
-        "the output folder of a run", "一次运行的输出目录", "Its model is in best.", "模型在其 best 目录中。", best
-    )
+    return Kind.of("own_output", best)
 
 
 def _own_checkpoint(folder: Path) -> Kind | None:
@@ -54,13 +51,7 @@ def _own_checkpoint(folder: Path) -> Kind | None:
         return None
     best = folder.parent.parent / "best"
     instead = str(best) if best.is_dir() else ""
-    return Kind(
-        "a checkpoint of a run, without the weights that do not learn",
-        "一次运行的检查点，其中没有冻结的权重",
-        "Resume that run (`sft-tui resume`), or start from the best model next to it.",
-        "请继续该运行（`sft-tui resume`），或使用它旁边的 best 模型。",
-        instead,
-    )
+    return Kind.of("own_checkpoint", instead)
 
 
 def _trainers_output(folder: Path) -> Kind | None:
@@ -69,74 +60,40 @@ def _trainers_output(folder: Path) -> Kind | None:
     if not sound:
         return None
     names = ", ".join(sound[step].name for step in sorted(sound)[-3:])
-    return Kind(
-        f"the output folder of transformers' Trainer, with {names}",
-        f"transformers Trainer 的输出目录，其中有 {names}",
-        "Name one of its checkpoints.",
-        "请指定其中一个检查点。",
-        str(sound[max(sound)]),
-    )
+    return Kind.of("trainers_output", str(sound[max(sound)]), names=names)
 
 
 def _hub_cache(folder: Path) -> Kind | None:
     found = _has(folder, "snapshots/*/config.json")
     if found is None:
         return None
-    return Kind(
-        "a folder of the Hugging Face cache",
-        "Hugging Face 缓存目录",
-        "Name the snapshot in it.",
-        "请指定其中的快照。",
-        str(found.parent),
-    )
+    return Kind.of("hub_cache", str(found.parent))
 
 
 def _deepspeed(folder: Path) -> Kind | None:
     if not _has(folder, "zero_to_fp32.py", "global_step*", "mp_rank_*_model_states.pt", "*zero_pp_rank_*"):
         return None
-    return Kind(
-        "a checkpoint of DeepSpeed, its weights in parts",
-        "DeepSpeed 检查点，权重是分片的",
-        "Put them together (there: `python zero_to_fp32.py . MERGED`), and name the result with its config.json.",
-        "请先合并（在该目录中运行 `python zero_to_fp32.py . MERGED`），再连同 config.json 一起指定。",
-    )
+    return Kind.of("deepspeed")
 
 
 def _fsdp(folder: Path) -> Kind | None:
     if not _has(folder, "*.distcp", "*/*.distcp", "pytorch_model_fsdp*", "*/.metadata"):
         return None
-    return Kind(
-        "a distributed checkpoint (FSDP), its weights in parts",
-        "分布式检查点（FSDP），权重是分片的",
-        "Put them together with `accelerate merge-weights`, and name the result with its config.json.",
-        "请先用 `accelerate merge-weights` 合并，再连同 config.json 一起指定。",
-    )
+    return Kind.of("fsdp")
 
 
 def _accelerates_state(folder: Path) -> Kind | None:
     weights = _has(folder, *WEIGHTS)
     if weights is None or not _has(folder, "random_states_*.pkl", "optimizer.bin", "scheduler.bin", "optimizer.pt"):
         return None
-    return Kind(
-        "what accelerate's save_state writes: weights and optimizer without a configuration",
-        "accelerate save_state 的目录：有权重和优化器，没有配置",
-        "Copy the model's config.json into it, or name its file of weights (a T5's).",
-        "请把模型的 config.json 复制进去，或直接指定其中的权重文件（限 T5）。",
-        str(weights),
-    )
+    return Kind.of("accelerates_state", str(weights))
 
 
 def _weights_alone(folder: Path) -> Kind | None:
     weights = _has(folder, *WEIGHTS, "*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt")
     if weights is None or not weights.stat().st_size or (folder / "config.json").exists():
         return None
-    return Kind(
-        "a folder of weights without a config.json",
-        "只有权重、没有 config.json 的目录",
-        "Copy the model's config.json into it, or name its file of weights (a T5's).",
-        "请把模型的 config.json 复制进去，或直接指定其中的权重文件（限 T5）。",
-        str(weights),
-    )
+    return Kind.of("weights_alone", str(weights))
 
 
 FORMATS = {
@@ -159,12 +116,7 @@ FIRST_BYTES = {
 
 
 def _of_format(name: str) -> Kind:
-    return Kind(
-        f"a model in the format {name}, which cannot be trained",
-        f"{name} 格式的模型，无法训练",
-        "Name the same model in transformers' format: a folder with config.json and model.safetensors.",
-        "请指定同一模型的 transformers 格式：含 config.json 和 model.safetensors 的目录。",
-    )
+    return Kind.of("of_format", name=name)
 
 
 def _other_format(folder: Path) -> Kind | None:
@@ -204,5 +156,4 @@ def require_file(path: Path) -> None:
 
 def error_of(path: Path, kind: Kind, **more: Value) -> InputError:
     """The error that says what a folder or a file is; `more` holds values for the remedies."""
-    texts = {"kind": kind.what, "kind_zh": kind.what_zh, "advice": kind.fix, "advice_zh": kind.fix_zh}
-    return InputError("model_kind", path=str(path), instead=kind.instead, **texts, **more)
+    return InputError("model_kind", path=str(path), kind=kind.what, advice=kind.fix, instead=kind.instead, **more)

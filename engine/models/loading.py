@@ -80,7 +80,7 @@ def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Pa
     family = family_by(model_config)
     if family is None:
         kind = str(model_config.get("model_type"))
-        raise bad(path, f"its family is not known here ({kind})", f"未知类型的模型（{kind}）")
+        raise bad(path, "family_unknown", kind=kind)
     return family.build(model_config, state, path, packed=packed)
 
 

@@ -4,16 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from engine.contract.messages import InputError
-
-OF_A_FILE = (
-    "Set the shape the weights were trained with (--d_model, --d_ff, --num_layers, …), or name another file.",
-    "请设置与权重一致的模型形状（--d_model、--d_ff、--num_layers 等），或换用其他文件。",
-)
-OF_A_FOLDER = (
-    "Put the config.json that was saved with these weights next to them, or name another model.",
-    "请放回与这些权重一同保存的 config.json，或换用其他模型。",
-)
-
+from engine.contract.texts import Phrase
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -48,6 +39,5 @@ def misfit(
     groups = {"missing": sorted(missing), "unexpected": sorted(unexpected), "mismatched": sorted(mismatched)}
     counts = {f"{name}_count": len(group) for name, group in groups.items()}
     shown = {name: ", ".join(group[:3]) + (", …" * (len(group) > 3)) or "-" for name, group in groups.items()}
-    advice, advice_zh = OF_A_FOLDER if path.is_dir() else OF_A_FILE  # a folder states its shape itself
-    texts = {"advice": advice, "advice_zh": advice_zh}
-    return InputError("model_keys", path=str(path), **counts, **shown, **(settings or {}), **texts)
+    advice = Phrase(f"model.unfit_{'folder' if path.is_dir() else 'file'}")  # a folder states its shape itself
+    return InputError("model_keys", path=str(path), **counts, **shown, **(settings or {}), advice=advice)

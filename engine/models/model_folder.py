@@ -40,19 +40,16 @@ def read_folder(path: Path) -> ModelFolder:
 def read_config(path: Path) -> dict[str, Any]:
     """A model's config.json; raises InputError if it is invalid, or names code or sizes that are never run or built."""
     if not path.is_file():
-        raise bad(path.parent, "it has no config.json", "其中没有 config.json")
+        raise bad(path.parent, "no_config")
     if path.stat().st_size > LONGEST_CONFIG:
-        size = f"{path.stat().st_size:,}"
-        raise bad(path.parent, f"its config.json has {size} bytes", f"其 config.json 有 {size} 字节")
+        raise bad(path.parent, "config_long", size=f"{path.stat().st_size:,}")
     with reading_untrusted("model_bad", path.parent):
         settings = json.loads(path.read_bytes())
     if not isinstance(settings, dict):
-        raise bad(path.parent, "its config.json is not a JSON object", "其 config.json 不是 JSON 对象")
+        raise bad(path.parent, "config_not_json")
     for name, value in settings.items():
         if name.endswith("implementation") and "/" in json.dumps(value):
-            raise bad(
-                path.parent, f"its config.json names foreign code: {name}", f"其 config.json 引用外部代码：{name}"
-            )
+            raise bad(path.parent, "config_names_code", name=name)
     check_sizes(path.parent, settings)
     return settings
 

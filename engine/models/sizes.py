@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Argument
 from engine.models.weightfile import bad
 
 MOST_LAYERS, WIDEST = 512, 1 << 24  # beyond any model that could be trained here, and small enough for the arithmetic
@@ -29,12 +30,12 @@ def check_sizes(path: Path, settings: Mapping[str, Any]) -> None:
         if isinstance(value, int) and not isinstance(value, bool):
             _check_count(path, name, value)
         if name in AT_LEAST_ONE and value is not None and not (_is_whole(value) and value >= 1):
-            raise _wrong(path, name, value, "a whole number from 1", "应为不小于 1 的整数")
+            raise _wrong(path, name, value, "count")
         rate = any(part in name for part in RATES) and value is not None and not isinstance(value, bool | dict | list)
         if rate and not (_is_number(value) and 0 <= value < 1):
-            raise _wrong(path, name, value, "a number from 0 to below 1", "应为 0 至 1（不含 1）之间的数")
+            raise _wrong(path, name, value, "rate")
         if name in EPSILONS and not (_is_number(value) and 0 < value < 1):
-            raise _wrong(path, name, value, "a small number above 0", "应为大于 0 的小数")
+            raise _wrong(path, name, value, "epsilon")
     _check_buckets(path, settings)
 
 
@@ -46,17 +47,16 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _wrong(path: Path, name: str, value: Any, rule: str, rule_zh: str) -> InputError:
-    shown = repr(value)[:40]
-    return bad(path, f"{name} = {shown}, and it must be {rule}", f"{name} = {shown}，{rule_zh}")
+def _wrong(path: Path, name: str, value: Any, rule: str, /, **args: Argument) -> InputError:
+    return bad(path, f"size_not_{rule}", name=name, value=repr(value)[:40], **args)
 
 
 def _check_count(path: Path, name: str, value: int) -> None:
     most = MOST_LAYERS if "layers" in name and not name.startswith("max_") else WIDEST
     if name.startswith(COUNTS) and value > most:
-        raise bad(path, f"{name} = {value:,}, and at most {most:,} can be meant", f"{name} = {value:,}，至多 {most:,}")
+        raise bad(path, "size_above", name=name, value=f"{value:,}", most=f"{most:,}")
     if (name in ("num_labels", "max_length") and value > WIDEST) or (name == "num_labels" and value > MOST_LABELS):
-        raise bad(path, *[f"{name} = {value:,}"] * 2)
+        raise bad(path, "size_bad", name=name, value=f"{value:,}")
 
 
 def _check_buckets(path: Path, settings: Mapping[str, Any]) -> None:
@@ -65,7 +65,6 @@ def _check_buckets(path: Path, settings: Mapping[str, Any]) -> None:
         return
     buckets, distance = settings.get(BUCKETS, DEFAULT_BUCKETS), settings.get(DISTANCE, DEFAULT_DISTANCE)
     if not _is_whole(buckets) or buckets < 4:
-        raise _wrong(path, BUCKETS, buckets, "a whole number from 4", "应为不小于 4 的整数")
+        raise _wrong(path, BUCKETS, buckets, "buckets")
     if not _is_whole(distance) or distance <= buckets // 2:
-        rule = f"a whole number above half of {BUCKETS}, {buckets // 2}"
-        raise _wrong(path, DISTANCE, distance, rule, f"应为大于 {BUCKETS} 的一半（{buckets // 2}）的整数")
+        raise _wrong(path, DISTANCE, distance, "distance", buckets=BUCKETS, half=buckets // 2)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.messages import InputError
+from engine.contract.texts import Phrase
 from engine.models.kinds import Kind, error_of
 from engine.models.weightfile import Tensors, tensors_of, weight_files
 
@@ -20,20 +21,6 @@ DECODER = re.compile(r"(^|\.)decoder\.(block|layers?|embed\w*)\.")
 NO_ENCODER = re.compile(r"(^|\.)lm_head\.weight|query_key_value|output_layer\.|\.mixer\.")  # of unusual decoders
 HEAD = re.compile(r"^((model|module|_orig_mod)\.)*(classification_head|classifier|qa_outputs|score|v_head)\.")
 LONGEST = 60  # characters of the name that a configuration gives its model
-
-WANTED = (
-    "Name a sequence-to-sequence model: a T5, mT5, BART, Pegasus, Marian or another with an encoder and a decoder.",
-    "请指定序列到序列模型：T5、mT5、BART、Pegasus、Marian 等含编码器和解码器的模型。",
-)
-BEFORE = ("Name the model that it was made from.", "请指定它的原始模型。")
-# Other models by their weights: what they are, and what to use instead.
-OTHERS = {
-    "images": ("a model that reads images", "读取图像的模型", *WANTED),
-    "speech": ("a model that reads speech", "读取语音的模型", *WANTED),
-    "encoder": ("an encoder alone, which writes no text", "只有编码器、不能生成文本的模型", *WANTED),
-    "decoder": ("a decoder alone, which has no encoder for the prompt", "只有解码器、没有编码器的模型", *WANTED),
-    "head": ("a model with a head that scores or classifies", "带有评分或分类层的模型", *BEFORE),
-}
 
 
 def tensors_in(path: Path, settings: Mapping[str, Any]) -> Tensors:
@@ -72,12 +59,7 @@ def _require_full_numbers(path: Path, tensors: Tensors, settings: Mapping[str, A
     if packed:
         raise _quantized(path, _method(settings) or f"{packed} in {tensors[packed].kind}")
     if name := _said_to_be_quantized(settings):
-        kind = Kind(
-            f"a model of full numbers whose config.json says that it is quantized ({name})",
-            f"完整数值的模型，但其 config.json 称它已量化（{name}）",
-            f"Take {name} out of its config.json.",
-            f"请从其 config.json 中删除 {name}。",
-        )
+        kind = Kind.of("called_quantized", name=name)
         raise error_of(path, kind, drop=name)
 
 
@@ -91,12 +73,7 @@ def _method(settings: Mapping[str, Any]) -> str:
 
 
 def _quantized(path: Path, how: str) -> InputError:
-    kind = Kind(
-        f"a quantized model{f' ({how})' if how else ''}, which cannot be trained",
-        f"量化模型{f'（{how}）' if how else ''}，无法训练",
-        "Name the model that it was made from, in fp32, bf16 or fp16.",
-        "请指定量化之前的模型（fp32、bf16 或 fp16）。",
-    )
+    kind = Kind.of("quantized", how=Phrase.of("model_kind.in_brackets", what=how) if how else "")
     return error_of(path, kind)
 
 
@@ -113,7 +90,7 @@ def _is_packed(name: str, kind: str) -> bool:
 
 
 def _other_kind(tensors: Iterable[str]) -> str:
-    """Which of `OTHERS` has weights of such names; empty if they have an encoder and a decoder that reads it."""
+    """The kind of model that has weights of such names; empty if they have an encoder and a decoder that reads it."""
     names = list(tensors)
 
     def found(pattern: re.Pattern[str]) -> bool:
@@ -136,19 +113,15 @@ def called(settings: Mapping[str, Any]) -> str:
     return ", ".join(names)
 
 
-def _by_config(settings: Mapping[str, Any]) -> tuple[str, str]:
+def _by_config(settings: Mapping[str, Any]) -> Phrase | str:
     name = called(settings)
-    return (f" (by its config.json: {name})", f"（其 config.json 称之为 {name}）") if name else ("", "")
+    return Phrase.of("model_kind.by_config", name=name) if name else ""
 
 
 def _named(other: str, settings: Mapping[str, Any]) -> Kind:
-    what, what_zh, fix, fix_zh = OTHERS[other]
-    by, by_zh = _by_config(settings)
-    return Kind(what + by, what_zh + by_zh, fix, fix_zh)
+    return Kind.of(other, by=_by_config(settings))
 
 
 def _unknown(settings: Mapping[str, Any]) -> Kind:
-    by, by_zh = _by_config(settings)
-    own = " with code of its own, which is never run" if settings.get("auto_map") else ""
-    own_zh = "、依赖自带代码（从不执行）" if own else ""
-    return Kind(f"a model of no family that is known here{own}{by}", f"未知类型{own_zh}的模型{by_zh}", *WANTED)
+    own = Phrase("model_kind.own_code") if settings.get("auto_map") else ""
+    return Kind.of("unknown", own=own, by=_by_config(settings))

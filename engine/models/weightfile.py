@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from engine.contract.files import read_linked
 from engine.contract.messages import InputError
+from engine.contract.texts import Argument, Phrase
 from engine.contract.untrusted import reading_untrusted
 
 ITEM_BYTES = {
@@ -61,9 +62,9 @@ class Tensor:
 Tensors = dict[str, Tensor]
 
 
-def bad(path: Path, why: str, why_zh: str) -> InputError:
-    """The error for a model that cannot be loaded."""
-    return InputError("model_bad", path=str(path), why=why, why_zh=why_zh)
+def bad(path: Path, why: str, /, **args: Argument) -> InputError:
+    """The error for a model that cannot be loaded: `why` is the key of its reason, below `model.`."""
+    return InputError("model_bad", path=str(path), why=Phrase(f"model.{why}", args))
 
 
 def require_regular(path: Path, setting: str) -> None:
@@ -73,11 +74,11 @@ def require_regular(path: Path, setting: str) -> None:
         if kind == stat.S_IFREG:
             with path.open("rb"):
                 return
-        kinds = {stat.S_IFDIR: ("it is a folder", "它是目录"), stat.S_IFIFO: ("it is a pipe", "它是管道")}
-        why, why_zh = kinds.get(kind, ("it is a device or a socket", "它是设备或套接字"))
+        kinds = {stat.S_IFDIR: "why.file_is_folder", stat.S_IFIFO: "why.file_is_pipe"}
+        why: str | Phrase = Phrase(kinds.get(kind, "why.file_is_device"))
     except OSError as error:
-        why = why_zh = error.strerror or str(error)
-    raise InputError("file_unreadable", path=str(path), why=why, why_zh=why_zh, setting=setting)
+        why = error.strerror or str(error)
+    raise InputError("file_unreadable", path=str(path), why=why, setting=setting)
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -93,11 +94,9 @@ def weight_files(path: Path) -> list[Path]:
                 shards = sorted(set(json.loads(read_linked(index, LONGEST_HEADER))["weight_map"].values()))
             for shard in shards:
                 if Path(shard).name != shard or not (path / shard).is_file():
-                    raise bad(
-                        path, f"{index.name} names {shard}, which does not exist", f"{index.name} 列出的 {shard} 不存在"
-                    )
+                    raise bad(path, "shard_missing", index=index.name, shard=shard)
             return [path / shard for shard in shards]
-    raise bad(path, f"it has neither {' nor '.join(WEIGHT_FILES)}", f"其中既没有 {'，也没有 '.join(WEIGHT_FILES)}")
+    raise bad(path, "no_weights", one=WEIGHT_FILES[0], other=WEIGHT_FILES[1])
 
 
 def wrapper_of(names: Iterable[str], wanted: Iterable[str]) -> str:
@@ -136,7 +135,7 @@ def tensors_of(path: Path) -> Tensors:
     if start == GIT_LFS:
         raise InputError("model_lfs", path=str(path))
     if not start:
-        raise bad(path, "it is empty", "文件为空")
+        raise bad(path, "empty")
     with reading_untrusted("model_bad", path):
         if path.suffix == ".safetensors":
             return _safetensors(path)
@@ -144,8 +143,7 @@ def tensors_of(path: Path) -> Tensors:
             return _torch_zip(path)
         if start[:1] == b"\x80":
             return _torch_pickle(path)
-        why = "it is not a torch file: neither a zip archive nor a pickle"
-        raise bad(path, why, "不是 torch 文件：既不是 zip 归档，也不是 pickle")
+        raise bad(path, "not_torch")
 
 
 def _safetensors(path: Path) -> Tensors:
@@ -153,32 +151,28 @@ def _safetensors(path: Path) -> Tensors:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LONGEST_HEADER):
-            why = f"its header should have {length:,} bytes, and the file has {size:,}"
-            raise bad(path, why, f"文件头应有 {length:,} 字节，而文件共 {size:,} 字节")
+            raise bad(path, "header_long", length=f"{length:,}", size=f"{size:,}")
         header = json.loads(file.read(length))
     if not isinstance(header, dict):
-        raise bad(path, "its header is not a JSON object", "文件头不是 JSON 对象")
+        raise bad(path, "header_not_json")
     tensors, spans = {}, []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if kind not in ITEM_BYTES or not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
-            raise bad(path, f"its header describes {name} as {kind} {shape}", f"文件头称 {name} 为 {kind} {shape}")
+            raise bad(path, "tensor_described", name=str(name), kind=f"{kind} {shape}")
         if end - start != math.prod(shape) * ITEM_BYTES[kind]:
-            why = f"{name} has {end - start:,} bytes, which do not make {kind} {shape}"
-            raise bad(path, why, f"{name} 有 {end - start:,} 字节，与 {kind} {shape} 不符")
+            raise bad(path, "tensor_size", name=name, size=f"{end - start:,}", kind=f"{kind} {shape}")
         tensors[name] = Tensor(kind, tuple(shape), name, math.prod(shape), 8 + length + start)
         spans.append((start, end))
     reached = 0
     for start, end in sorted(spans):
         if start != reached:
-            raise bad(path, "its tensors overlap or leave gaps", "张量相互重叠或留有空隙")
+            raise bad(path, "tensors_overlap")
         reached = end
     if 8 + length + reached != size:
-        wanted = f"{8 + length + reached:,}"
-        why = f"it should have {wanted} bytes, and has {size:,}: it was cut or damaged"
-        raise bad(path, why, f"应有 {wanted} 字节，实有 {size:,} 字节：文件被截断或损坏")
+        raise bad(path, "size_differs", wanted=f"{8 + length + reached:,}", size=f"{size:,}")
     return tensors
 
 
@@ -224,11 +218,9 @@ def _torch_zip(path: Path) -> Tensors:
         (pickled,) = (name for name in parts if name.endswith("/data.pkl"))
         packed = next((entry for entry in parts.values() if entry.compress_type != zipfile.ZIP_STORED), None)
         if packed is not None:  # it may unpack to any size
-            why = f"its part {packed.filename} is compressed, as torch never writes them"
-            raise bad(path, why, f"其中 {packed.filename} 是压缩的，而 torch 从不这样写")
+            raise bad(path, "part_compressed", part=packed.filename)
         if parts[pickled].file_size > LONGEST_HEADER:
-            size = f"{parts[pickled].file_size:,}"
-            raise bad(path, f"its list of tensors has {size} bytes", f"其张量列表有 {size} 字节")
+            raise bad(path, "list_long", size=f"{parts[pickled].file_size:,}")
         if not parts[pickled].CRC:
             del parts[pickled].CRC  # archives without checksums are valid for torch: zipfile then skips the check
         state = _required(path, _Names(io.BytesIO(archive.read(pickled))).load())
@@ -239,7 +231,7 @@ def _torch_zip(path: Path) -> Tensors:
             key = tensor.storage.partition("+")[0]
             part = parts.get(folder + key)
             if part is None or part.file_size < tensor.count * ITEM_BYTES.get(tensor.kind, 1):
-                raise bad(path, f"the content of {name} is not all there", f"{name} 的内容不完整")
+                raise bad(path, "tensor_cut", name=str(name))
             places[key] = places.get(key) or _content_of(file, part)
     return _placed(state, places)
 
@@ -266,7 +258,7 @@ def _torch_pickle(path: Path) -> Tensors:
             at += 8 + (storage.count * ITEM_BYTES.get(storage.kind, 1) if storage else 0)
         needed = {tensor.storage.partition("+")[0] for tensor in state.values()}
         if not needed <= places.keys() or path.stat().st_size < at:
-            raise bad(path, "the content of its tensors is not all there", "张量的内容不完整")
+            raise bad(path, "tensors_cut")
     return _placed(state, places)
 
 
@@ -277,6 +269,5 @@ def _placed(state: Mapping[str, Tensor], places: Mapping[str, int]) -> Tensors:
 def _required(path: Path, loaded: Any) -> Mapping[str, Tensor]:
     state = state_within(loaded, Tensor)
     if state is None:
-        why, why_zh = "it holds something other than named tensors", "其中有具名张量以外的内容"
-        raise InputError("model_pickle", path=str(path), why=why, why_zh=why_zh)
+        raise InputError("model_pickle", path=str(path), why=Phrase("model.not_tensors"))
     return state

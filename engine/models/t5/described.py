@@ -17,10 +17,6 @@ from engine.models.structure import called
 from engine.models.t5 import shape
 from engine.models.weightfile import Tensors, bad, wrapper_of
 
-NO_T5 = (
-    "its names are not those of a T5; a model of another family is named by its folder, with its config.json",
-    "其中的名称不是 T5 的；其他模型请指定含 config.json 的目录",
-)
 NEW = "new T5"
 DEFAULTS = {"pad_token_id": 0, "eos_token_id": 1}  # of transformers, for what a config.json does not say
 
@@ -39,7 +35,7 @@ def of_file(path: Path, tensors: Tensors, config: RunConfig) -> ModelFacts:
     tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     shared, head = tensors.get(shape.SHARED), tensors.get(shape.HEAD)
     if shared is None or len(shared.shape) != 2 or not shape.NAMES & tensors.keys() - {shape.SHARED}:
-        raise bad(path, *NO_T5)
+        raise bad(path, "not_t5")
     settings = settings_of(config) | {"vocab_size": shared.shape[0]}
     if shape.GATE in tensors:
         settings["feed_forward_proj"] = shape.GATED
@@ -70,7 +66,7 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 def _require_fit(path: Path, tensors: Tensors, settings: Settings) -> None:
     """Raises InputError if names or shapes are not those of a T5 of that configuration."""
     if unsaid := ", ".join(name for name in shape.SIZES if name not in settings):
-        raise bad(path, f"its config.json does not say {unsaid}", f"其 config.json 没有 {unsaid}")
+        raise bad(path, "config_lacks", names=unsaid)
     with reading_untrusted("model_bad", path):
         wanted = shape.tensors_of(settings)
     same = (shape.SHARED, *shape.EMBEDDED, *([] if shape.HEAD in wanted else [shape.HEAD]))
@@ -97,12 +93,7 @@ def require_by_names(folder: ModelFolder, relatives: tuple[str, ...]) -> None:
     """Raises InputError if the names of its weights are a T5's, and its config.json names none of `relatives`."""
     if has_all_names(folder) and folder.settings.get("model_type") not in relatives:
         name = called(folder.settings) or "-"
-        kind = Kind(
-            f"a T5 by the names of its weights, and its config.json calls it something else ({name})",
-            f"T5 模型（从权重名称看），但其 config.json 另有所指（{name}）",
-            'Set "model_type": "t5" in its config.json; code that comes with a model is never run.',
-            '请在其 config.json 中设置 "model_type": "t5"；模型自带的代码从不执行。',
-        )
+        kind = Kind.of("t5_by_names", name=name)
         raise error_of(folder.path, kind, model_type="t5")
 
 
@@ -111,12 +102,7 @@ def require_names(folder: ModelFolder) -> None:
     if _names(folder) & shape.NAMES:
         return
     name = called(folder.settings)
-    kind = Kind(
-        f"not a T5 by the names of its weights, though its config.json says so ({name})",
-        f"权重名称不属于 T5 的模型，但其 config.json 称之为 {name}",
-        "Put the config.json next to the weights that was saved with them, or name another model.",
-        "请放回与这些权重一同保存的 config.json，或换用其他模型。",
-    )
+    kind = Kind.of("t5_by_config", name=name)
     raise error_of(folder.path, kind)
 
 

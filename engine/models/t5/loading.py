@@ -14,7 +14,7 @@ from engine.contract.messages import Message
 from engine.contract.untrusted import reading_untrusted
 from engine.models.family import Notify
 from engine.models.seq2seq.from_transformers import with_weights
-from engine.models.t5 import described, shape
+from engine.models.t5 import shape
 from engine.models.t5.modules import T5Modules, is_known
 from engine.models.weightfile import bad, wrapper_of
 
@@ -43,7 +43,7 @@ def of_file(
     state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     shared = state.get(shape.SHARED)
     if shared is None or shared.dim() != 2 or not shape.NAMES & state.keys() - {shape.SHARED}:
-        raise bad(path, *described.NO_T5)
+        raise bad(path, "not_t5")
     head = state.get(shape.HEAD)
     tied = head is None or (head.shape == shared.shape and bool(torch.equal(head, shared)))
     parsed = _config(config, tokenizer, shared.shape[0], tied=tied, gated=shape.GATE in state)

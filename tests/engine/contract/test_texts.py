@@ -90,7 +90,7 @@ NAMED: dict[str, set[str] | None] = {
     "scope": set(SCOPES),
     "check": set(CHECKS),
     "script": {script for _, script in _RANGES},
-    "item": None, "subject": None, "verified": None, "precision": None,
+    "model": None, "model_kind": None, "format": None, "item": None, "subject": None, "verified": None, "precision": None,
 }  # fmt: skip
 # `help` and `place` are tested with the commands; click has the names of kinds.
 ELSEWHERE = ("help", "place", "kind")
@@ -108,7 +108,8 @@ def is_used(key: str) -> bool:
         if names is not None:
             return name in names
         literal = [one for one in patterns if len(one.pattern.replace(".+", "")) > 4]
-        return name in whole or any(one.fullmatch(name) or one.fullmatch(f"{name}:detail") for one in literal)
+        if name in whole or any(one.fullmatch(name) or one.fullmatch(f"{name}:detail") for one in literal):
+            return True
     return any(one.fullmatch(key) for one in patterns if one.pattern.startswith(re.escape(f"{group}.")))
 
 
@@ -124,6 +125,14 @@ def test_every_text_that_is_asked_for_exists() -> None:
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
         if ast.unparse(node.func) in ("say", "template", "Phrase", "Phrase.of")
     }
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func) == "bad"
+                and isinstance(node.args[1], ast.Constant)
+            ):
+                asked.add(f"model.{node.args[1].value}")
     assert len(asked) > 100
     assert asked - TEXTS["en"].keys() == set()
 
