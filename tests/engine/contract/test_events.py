@@ -15,6 +15,7 @@ from engine.contract import events
 from engine.contract.bounds import MOST_ITEMS, NON_FINITE, WIDEST, Between
 from engine.contract.events import EVENT_TYPES, MAX_LINE_BYTES, SCHEMA, Envelope, Event, Record, decode, encode
 from engine.contract.messages import Message
+from engine.contract.texts import Phrase
 from tests.catalogues import MESSAGES
 
 KINDS = sorted(EVENT_TYPES)
@@ -611,3 +612,46 @@ def test_a_deeply_nested_line_can_be_read_and_shown(place: str, depth: int) -> N
 
     if record is not None:
         use(record)
+
+
+# --- texts within texts
+
+
+def warned(args: Any) -> events.Event:
+    """A warning as another process or an older version wrote it."""
+    message = {"code": "model_bad", "args": json.loads(json.dumps(args)), "text": "said then"}
+    return events.event_from_json("warning", {"message": message})
+
+
+def test_a_phrase_is_read_back_in_each_language() -> None:
+    event = events.Warning(Message.of("model_bad", path="x", why=Phrase.of("model.tensor_cut", name="a.weight")))
+    read = warned(events.event_to_json(event)["message"]["args"])
+    assert isinstance(read, events.Warning)
+    assert read.message.args == event.message.args
+    assert "the content of a.weight is not all there" in read.message.what("en")
+    assert "a.weight 的内容不完整" in read.message.what("zh")
+
+
+def test_a_text_of_an_older_version_has_its_chinese_twin() -> None:
+    read = warned({"path": "x", "why": "it is empty", "why_zh": "文件为空"})
+    assert isinstance(read, events.Warning)
+    assert "x: it is empty." in read.message.what("en")
+    assert "x 加载模型：文件为空。" in read.message.what("zh")
+
+
+def test_a_phrase_that_is_not_known_shows_what_its_writer_said() -> None:
+    read = warned({"path": "x", "why": {"key": "model.later", "args": {}, "text": "it is of tomorrow"}})
+    assert isinstance(read, events.Warning)
+    assert "it is of tomorrow" in read.message.what("zh")
+
+
+@pytest.mark.parametrize("why", [{"key": 1, "args": {}}, {"key": "x"}, {"key": "x", "args": []}, [1], [[["x"]]], None])
+def test_an_argument_that_is_no_phrase_spoils_only_its_event(why: Any) -> None:
+    assert isinstance(warned({"path": "x", "why": why}), events.Unknown)
+
+
+def test_phrases_within_phrases_are_bounded() -> None:
+    why: Any = "deep"
+    for _ in range(9):
+        why = {"key": "list.counted", "args": {"what": why, "count": 1}, "text": ""}
+    assert isinstance(warned({"path": "x", "why": why}), events.Unknown)

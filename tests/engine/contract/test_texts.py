@@ -90,7 +90,8 @@ NAMED: dict[str, set[str] | None] = {
     "scope": set(SCOPES),
     "check": set(CHECKS),
     "script": {script for _, script in _RANGES},
-    "model": None, "model_kind": None, "format": None, "item": None, "subject": None, "verified": None, "precision": None,
+    "model": None, "model_kind": None, "format": None, "item": None, "subject": None, "verified": None,
+    "precision": None,
 }  # fmt: skip
 # `help` and `place` are tested with the commands; click has the names of kinds.
 ELSEWHERE = ("help", "place", "kind")
@@ -132,7 +133,7 @@ def test_every_text_that_is_asked_for_exists() -> None:
                 and ast.unparse(node.func) == "bad"
                 and isinstance(node.args[1], ast.Constant)
             ):
-                asked.add(f"model.{node.args[1].value}")
+                asked.add("model." + str(node.args[1].value))
     assert len(asked) > 100
     assert asked - TEXTS["en"].keys() == set()
 
