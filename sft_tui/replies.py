@@ -5,7 +5,6 @@ import subprocess
 
 from engine.contract.bounds import read_as, read_error
 from engine.contract.messages import InputError
-from engine.contract.requests import Replies, ReplyRequest, request_line
 from sft_tui.child_process import module_command
 
 MODULE = "engine.reply"
@@ -14,6 +13,8 @@ TIMEOUT_SECONDS = 600
 
 def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
     """Replies of the model in the folder `model`; raises InputError."""
+    from engine.contract.requests import Replies, ReplyRequest, request_line  # which listing runs must not load
+
     result = subprocess.run(
         module_command(MODULE),
         input=request_line(ReplyRequest(model, tuple(prompts), max_new_tokens)),
