@@ -51,7 +51,7 @@ def keys(lang: Lang) -> str:
 def reference(lang: Lang) -> str:
     """The page of settings."""
     lines, group = [SETTINGS[lang]], ""
-    titles = ("参数", "默认值", "范围", "含义") if lang == "zh" else ("setting", "default", "range", "meaning")
+    titles = [say(f"page.{title}", lang) for title in ("setting", "default", "range", "meaning")]
     for name in FIELDS:
         if setting_of(name).group != group:
             group = setting_of(name).group
@@ -83,36 +83,35 @@ def _cell(text: str) -> str:
 def presets_table(lang: Lang) -> str:
     """The table of presets."""
     chosen = [built_in()[name] for name in SHOWN]
-    rows: tuple[tuple[str, str, Callable[[Preset], str]], ...] = (
-        ("epochs", "epochs", lambda one: str(one.config.epochs)),
-        ("batch_size_per_gpu × gradient_accumulation_steps",) * 2
-        + (lambda one: f"{one.config.batch_size_per_gpu} × {one.config.gradient_accumulation_steps}",),
+    rows: tuple[tuple[str, Callable[[Preset], str]], ...] = (
+        ("epochs", lambda one: str(one.config.epochs)),
         (
-            "learn_rate, peak",
-            "learn_rate，峰值",
+            "batch_size_per_gpu × gradient_accumulation_steps",
+            lambda one: f"{one.config.batch_size_per_gpu} × {one.config.gradient_accumulation_steps}",
+        ),
+        (
+            say("page.learn_rate", lang),
             lambda one: f"{_short(one.config.learn_rate)} → {_short(one.config.peak_learn_rate())}",
         ),
-        ("max_seq_len (tokens)", "max_seq_len（词元）", lambda one: str(one.config.max_seq_len)),
-        ("freeze", "freeze（冻结）", lambda one: one.config.freeze.replace(",", ", ") or "-"),
-        ("output under model_save/", "输出（model_save/ 下）", lambda one: one.config.output_dir.removeprefix(MODELS)),
+        (say("page.max_seq_len", lang), lambda one: str(one.config.max_seq_len)),
+        (say("page.freeze", lang), lambda one: one.config.freeze.replace(",", ", ") or "-"),
+        (say("page.output", lang), lambda one: one.config.output_dir.removeprefix(MODELS)),
     )
     lines = [f"| | {' | '.join(SHOWN)} |", "|---|" + "---|" * len(SHOWN)]
-    for en, zh, of in rows:
-        lines.append(f"| {zh if lang == 'zh' else en} | {' | '.join(map(of, chosen))} |")
-    colon, stop = ("：", "。") if lang == "zh" else (": ", ".")
-    about = [f"- `{one.name}`{colon}{one.summary(lang)}{stop}" for one in chosen]
+    lines += [f"| {title} | {' | '.join(map(of, chosen))} |" for title, of in rows]
+    about = [say("page.preset", lang, name=one.name, summary=one.summary(lang)) for one in chosen]
     return "\n".join([*about, "", *lines])
 
 
 def shapes_table(lang: Lang) -> str:
     """The table of the shapes of records that are read."""
-    lines = ["| 格式 | 记录 |" if lang == "zh" else "| shape | record |", "|---|---|"]
+    lines = [f"| {say('page.shape', lang)} | {say('page.record', lang)} |", "|---|---|"]
     return "\n".join([*lines, *(f"| {shape.name} | `{shape.example}` |" for shape in SHAPES)])
 
 
 def names_table(lang: Lang) -> str:
     """The table of the names of columns that are read."""
-    lines = ["| 部分 | 列名 |" if lang == "zh" else "| part | names |", "|---|---|"]
+    lines = [f"| {say('page.part', lang)} | {say('page.names', lang)} |", "|---|---|"]
     parts = [part for part in NAMES if part not in LISTS]
     return "\n".join([*lines, *(f"| {part} | {', '.join(f'`{name}`' for name in NAMES[part])} |" for part in parts)])
 

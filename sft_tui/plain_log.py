@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.contract.events import Record
 from engine.contract.files import open_to_append, read_end
 from engine.contract.rundir import RunDir
-from engine.contract.texts import Lang, say
+from engine.contract.texts import LANGS, Lang, say
 from sft_tui.headless import PlainView
 from sft_tui.history import Follower
 
@@ -75,7 +75,7 @@ def complete(run_dir: RunDir, lang: Lang) -> None:
         *had, _torn = read_end(run_dir.plain_log, TAIL_BYTES).decode("utf-8", "replace").split("\n")
     except OSError:
         return
-    both: tuple[Lang, Lang] = ("zh", "en") if lang == "zh" else ("en", "zh")
+    both: list[Lang] = [lang, *(other for other in LANGS if other != lang)]
     missing = min((_missing(run_dir, one, had) for one in both), key=len)
     if missing:
         with contextlib.suppress(OSError):

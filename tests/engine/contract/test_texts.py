@@ -138,6 +138,12 @@ def test_every_text_that_is_asked_for_exists() -> None:
     assert asked - TEXTS["en"].keys() == set()
 
 
+def test_no_module_asks_which_language_it_is() -> None:
+    """But the reader of messages that older versions wrote."""
+    asking = [path.name for path in modules() if re.search(r"""lang\w* [!=]= ["']|\[lang [!=]=""", path.read_text())]
+    assert asking == ["messages.py"]
+
+
 # --- reading them
 
 
