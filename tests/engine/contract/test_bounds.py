@@ -18,6 +18,8 @@ from engine.contract.bounds import (
     read_as,
     read_error,
 )
+from engine.contract.import_report import FileReport
+from engine.contract.manifest import Manifest
 from engine.contract.messages import InputError
 
 
@@ -83,3 +85,10 @@ def test_an_error_of_another_process_is_read_back() -> None:
     error = InputError("model_missing", path="一\n二", setting="pretrained_model")
     read = read_error(as_json(error.message))
     assert (read.message.code, read.message.args) == (error.message.code, error.message.args)
+
+
+def test_an_error_says_which_field_it_is() -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^files: "):
+        read_as(Manifest, {"files": {"a": {"size": -1}}})
+    with pytest.raises(TypeError, match="no path"):
+        read_as(FileReport, {"records": 1})
