@@ -23,8 +23,9 @@ def test_parquet_passes_under_any_name(tmp_path: Path) -> None:
     [
         ("rows.jsonl", LINE, "JSON Lines"), ("rows.csv", b"prompt,response\n", "CSV"), ("rows.TSV", b"a\tb\n", "TSV"),
         ("rows", b"\xef\xbb\xbf" + LINE, "JSON"), ("rows.parquet", "问题\t回答\n".encode("gb18030"), "text"),
-        ("rows.txt", "prompt".encode("utf-16"), "text"), ("rows.jsonl.gz", gzip.compress(LINE), "gzip"),
+        ("rows.txt", "prompt".encode("utf-16"), "text"), ("rows.jsonl.gz", gzip.compress(LINE, mtime=0), "gzip"),
     ],
+    ids=["JSON Lines", "CSV", "TSV", "JSON with a mark", "GB18030", "UTF-16", "gzip"],
 )  # fmt: skip
 def test_rows_in_another_format_are_named_with_the_import(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     path = tmp_path / name
