@@ -143,7 +143,7 @@ def compile_catalogues() -> None:
         except pofile.PoFileError as error:
             raise ValueError(f"{source}: {error}") from None
         found.add(DIGEST, _digest(source))
-        made = source.with_suffix(".mo.new")
+        made = source.with_suffix(f".mo.{os.getpid()}")  # another process may do the same
         with made.open("wb") as file:
             mofile.write_mo(file, found)
         made.replace(source.with_suffix(".mo"))

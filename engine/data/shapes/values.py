@@ -26,7 +26,7 @@ def text_of(value: Any, what: str, notices: list[str]) -> str | None:
             raise RefusedError(f"{what}_not_utf8") from None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not _is_finite(value):
         raise RefusedError(f"{what}_not_text", kind_of(value))
     if "number_as_text" not in notices:
         notices.append("number_as_text")
@@ -34,6 +34,11 @@ def text_of(value: Any, what: str, notices: list[str]) -> str | None:
         return str(value)
     except ValueError:  # more digits than Python converts
         raise RefusedError(f"{what}_not_text", "a number of thousands of digits") from None
+
+
+def _is_finite(value: float | Decimal) -> bool:
+    """Whether a number is neither infinite nor NaN; a whole number may be too large for a float."""
+    return isinstance(value, int) or Decimal(value).is_finite()
 
 
 def kind_of(value: Any) -> str:

@@ -1,8 +1,13 @@
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.contract.config import RunConfig
+from engine.contract.presets import preset
 from engine.data import batching
 from engine.data.batching import Lengths
 
@@ -106,3 +111,35 @@ def test_sorting_by_length_leaves_little_padding() -> None:
     padded = sum(batching.padded_size(cut, lengths) for cut in batching.pack(range(200), lengths, 512))
     as_they_come = sum(batching.padded_size(range(start, start + 5), lengths) for start in range(0, 200, 5))
     assert padded < 1.1 * lengths.total.sum() < as_they_come
+
+
+def every_micro_batch(lengths: Lengths, config: RunConfig, world: int) -> Iterator[tuple[int, int, int]]:
+    """All micro-batches of a run as (rows, longest prompt, longest label)."""
+    rows, batch = len(lengths.prompt), config.effective_batch(world)
+    for epoch in range(config.epochs):
+        order = batching.epoch_order(config.seed, epoch, rows)
+        for step in range(batching.steps_per_epoch(rows, batch)):
+            samples = batching.step_samples(order, step, batch)
+            chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
+            for share in batching.deal(chosen, world):
+                for places in batching.pack(share, chosen, config.micro_batch_tokens):
+                    yield len(places), int(chosen.prompt[places].max()), int(chosen.label[places].max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=60), st.integers(1, 2))
+def test_the_largest_micro_batches_of_a_small_file_are_found(rows: list[tuple[int, int]], world: int) -> None:
+    lengths = Lengths(*(np.array([row[part] for row in rows]) for part in (0, 1)))
+    config = replace(preset("sft-small").config, micro_batch_tokens=90, epochs=2)
+    cut = batching.Partition(config.effective_batch(world), world, config.micro_batch_tokens)
+    largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
+    found = [batching.padded_shape(places, lengths) for places in largest]
+    run = list(every_micro_batch(lengths, config, world))
+    assert set(found) <= set(run)
+    weights: list[Callable[[tuple[int, ...]], int]] = [
+        lambda shape: shape[0] * (shape[1] + shape[2]),
+        lambda shape: shape[0] * shape[2],
+        lambda shape: shape[0] * shape[1] ** 2,
+    ]
+    for weight in weights:
+        assert max(map(weight, found)) == max(map(weight, run))

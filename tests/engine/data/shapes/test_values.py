@@ -14,6 +14,7 @@ from engine.data.shapes.values import text_of
     [
         ("中文", "中文", []), ("中文".encode(), "中文", []), ("", "", []), (None, None, []), (float("nan"), None, []),
         (3, "3", ["number_as_text"]), (4.5, "4.5", ["number_as_text"]), (Decimal("1.20"), "1.20", ["number_as_text"]),
+        (10**400, f"1{'0' * 400}", ["number_as_text"]), (Decimal("1E+400"), "1E+400", ["number_as_text"]),
     ],
 )  # fmt: skip
 def test_text_is_kept_and_numbers_are_written(value: Any, text: str | None, notices: list[str]) -> None:
@@ -27,6 +28,7 @@ def test_text_is_kept_and_numbers_are_written(value: Any, text: str | None, noti
     [
         ("\ud800", "prompt_not_utf8"), (b"\xff", "prompt_not_utf8"), (True, "prompt_not_text:true"),
         ({}, "prompt_not_text:object"), ((1,), "prompt_not_text:list"), (float("inf"), "prompt_not_text:infinity"),
+        (10**5000, "prompt_not_text:a number of thousands of digits"),
     ],
     ids=lambda value: str(type(value).__name__) if not isinstance(value, str) else ascii(value),
 )  # fmt: skip

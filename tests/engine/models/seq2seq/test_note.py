@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine import inspect
 from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts, Positions
+from engine.inspecting.model_facts import model_facts
 from engine.models.model_folder import ModelFolder
 from engine.models.seq2seq import described, note
 from tests.engine.models.families import saved
@@ -26,13 +26,13 @@ def test_facts_of_a_family_are_kept_until_its_model_changes(tmp_path: Path, monk
         return describe(folder, config)
 
     monkeypatch.setattr(described, "describe", counted)
-    first = inspect.model_facts(config)
-    assert inspect.model_facts(config) == first
+    first = model_facts(config)
+    assert model_facts(config) == first
     assert len(asked) == 1
-    assert inspect.model_facts(replace(config, freeze="")).sizes.trained == first.sizes.parameters
+    assert model_facts(replace(config, freeze="")).sizes.trained == first.sizes.parameters
     assert len(asked) == 2
     kept = tmp_path / "store" / note.RECORD
     kept.write_text(kept.read_text().replace('"rows": 400', '"rows": 500'))
-    assert inspect.model_facts(config) == first
+    assert model_facts(config) == first
     saved("BartForConditionalGeneration", tmp_path / "bart", max_position_embeddings=50)
-    assert inspect.model_facts(config).positions == Positions(50, 50)
+    assert model_facts(config).positions == Positions(50, 50)

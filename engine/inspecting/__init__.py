@@ -1,0 +1,1 @@
+"""What the inspecting process finds out about foreign files, and makes of them."""

@@ -1,0 +1,215 @@
+"""The facts about the data files and the tokenizer of a run; its rows are tokenized into the store that it will use."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.contract.config import RunConfig
+from engine.contract.facts import (
+    Batch,
+    Damage,
+    DataFacts,
+    FileFacts,
+    Histogram,
+    LengthFacts,
+    SomeRows,
+    StepFacts,
+    StoreFacts,
+    TokenFacts,
+    TokenizerFacts,
+)
+from engine.contract.inputs import require_files, tokenizer_folder
+from engine.contract.messages import InputError, Message
+from engine.data import batching
+from engine.data.parquet_rows import RowSource
+from engine.data.references import references, rows_replied
+from engine.data.text_checks import TextTally
+from engine.data.token_store import TokenStore, is_stored, open_store
+from engine.inspecting.answer_lines import paced, send
+from engine.inspecting.limits import MEMORY_LIMIT, hide_torch
+from engine.models import weightfile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BINS = 24  # in the histogram of lengths
+
+
+def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, tokenize: bool = True) -> DataFacts:
+    """Facts about the data files of some settings and about the tokenizer; an error in place of what cannot be read.
+
+    Without `tokenize` only the rows are examined.
+    """
+    tokenizer, about = _asked_tokenizer(config) if tokenize else (None, None)
+    stores: dict[str, TokenStore] = {}
+    files: dict[str, FileFacts | Message] = {}
+    for name in names:
+        files[name] = facts = _facts_or_error(config, name, tokenizer, stores)
+        if isinstance(facts, Message) and facts.code == "tokenizer_bad":  # which shows only when it is used on rows
+            about, tokenizer = facts, None
+            files[name] = _facts_or_error(config, name, None, stores)
+    steps = _steps(stores, config, processes) if "train_file" in stores else None
+    return DataFacts(tokenizer=about, overlap=_overlap(list(stores.values())), steps=steps, **files)
+
+
+def _asked_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase | None, TokenizerFacts | Message]":
+    """The tokenizer and the facts about it, or the error that says why it cannot be used."""
+    try:
+        require_files(config, "tokenizer")
+        tokenizer, facts = read_tokenizer(tokenizer_folder(config))
+        return tokenizer, replace(facts, differs=_differs(tokenizer, config))
+    except InputError as error:
+        return None, error.message
+
+
+def read_tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, TokenizerFacts]":
+    """A tokenizer and the facts about it; raises InputError."""
+    send(doing="tokenizer")
+    hide_torch()
+    from engine.data.tokenizer import facts_of, load_tokenizer
+
+    tokenizer = load_tokenizer(path)
+    return tokenizer, facts_of(tokenizer)
+
+
+def _differs(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> Message | None:
+    """How a tokenizer differs from the one in the model's folder; None if it does not."""
+    from engine.data.tokenizer import require_own_vocabulary
+
+    try:
+        require_own_vocabulary(tokenizer, config)
+    except InputError as error:
+        return error.message
+    return None
+
+
+def _facts_or_error(
+    config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
+) -> FileFacts | Message:
+    try:
+        return _file_facts(config, name, tokenizer, stores)
+    except InputError as error:
+        return error.message
+    except MemoryError:
+        why = f"its content does not fit {MEMORY_LIMIT >> 30} GB of memory"
+        return Message.of("parquet_bad", path=str(getattr(config, name)), why=why)
+
+
+def _file_facts(
+    config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
+) -> FileFacts:
+    source = RowSource.of(config, name)
+    weightfile.require_regular(source.path, name)
+    send(doing=name)
+    file = source.open()
+    rows = file.metadata.num_rows
+    if not rows:
+        raise InputError("rows_none", path=str(source.path))
+    if tokenizer is None:
+        tally = TextTally()
+        report = paced(name)
+        for prompts, labels, _ in source.batches(file):
+            tally.count(prompts, labels)
+            report(tally.rows, rows)
+        tally.require_rows(source.path, config.prompt_column, config.response_column)
+        return _text_facts(tally.to_json())
+    if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
+        send(doing="token_store")  # a crash after this point is not the data file's fault
+    store, kept = _store(source, tokenizer, config, paced(name))
+    stores[name] = store
+    return replace(_text_facts(store.meta), tokens=_token_facts(store, kept))
+
+
+def _text_facts(tally: Mapping[str, Any]) -> FileFacts:
+    """The facts on the texts of a file that `TextTally` counted."""
+    control, odd = (SomeRows(tally[f"{what}_rows"], tally[f"first_{what}"]) for what in ("control", "replacement"))
+    return FileFacts(tally["rows"], tally["dropped"], tally["first_dropped"], control, odd, tally["scripts"])
+
+
+def _store(
+    source: RowSource, tokenizer: "PreTrainedTokenizerBase", config: RunConfig, report: Callable[[int, int], None]
+) -> tuple[TokenStore, bool]:
+    """The store of a file, and whether it is kept for the run, together with the references for scoring replies."""
+    try:
+        root, looking = Path(config.token_store), paced("token_store")
+        store = open_store(source, tokenizer, config.max_seq_len, root, report, looking)
+        if source.setting != "train_file":
+            send(doing=source.setting)
+            references(source, store, rows_replied(config, len(store)))
+        return store, True
+    except InputError as error:
+        if error.message.code != "folder_unwritable":
+            raise
+    with tempfile.TemporaryDirectory() as folder:  # the check must work in folders that are not writable
+        return open_store(source, tokenizer, config.max_seq_len, Path(folder), report), False
+
+
+def _token_facts(store: TokenStore, kept: bool) -> TokenFacts:
+    """The facts on a file's rows as tokens; `kept` says whether the store is kept for the run."""
+    again, whole = np.ones(len(store), dtype=bool), store.whole_lengths()
+    again[np.unique(store.hashes, return_index=True)[1]] = False
+    damage = Damage(str(store.damage.path), store.damage.why) if store.damage else None
+    return TokenFacts(
+        unknown_tokens=store.meta["unknown_tokens"],
+        **{name: store.meta[name] for name in ("turns_rows", "turns_left_out", "turns_longest")},
+        **store.cuts(),
+        prompt=_lengths(whole.prompt),
+        label=_lengths(whole.label),
+        unanswered=_rows_where(whole.label <= 1, store),
+        repeated=_rows_where(again, store),
+        store=StoreFacts(store.bytes, kept, damage),
+    )
+
+
+def _lengths(lengths: npt.NDArray[np.int64]) -> LengthFacts:
+    """Quantiles and a histogram of lengths before cutting."""
+    median, most, longest = (int(x) for x in np.quantile(lengths, (0.5, 0.95, 1), method="nearest"))
+    edges = np.linspace(0, max(longest, 1), BINS + 1)
+    counts, _ = np.histogram(lengths, edges)
+    shown = tuple(round(float(edge), 1) for edge in edges)
+    return LengthFacts(median, most, longest, Histogram(shown, tuple(counts.tolist())))
+
+
+def _rows_where(found: npt.NDArray[np.bool_], store: TokenStore) -> SomeRows:
+    """How many rows of a store these are, and the number of the first."""
+    return SomeRows(int(found.sum()), int(store.rows[int(found.argmax())])) if found.any() else SomeRows()
+
+
+def _overlap(stores: list[TokenStore]) -> SomeRows:
+    """The rows of the second of two files that the first has too."""
+    if len(stores) < 2:
+        return SomeRows()
+    first, second = stores
+    return _rows_where(np.isin(second.hashes, first.hashes), second)
+
+
+def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) -> StepFacts:
+    store = stores["train_file"]
+    lengths = store.lengths(range(len(store)))
+    batch = config.effective_batch(processes)
+    per_epoch = batching.steps_per_epoch(len(store), batch)
+    cut = batching.Partition(batch, processes, config.micro_batch_tokens)
+    largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
+    return StepFacts(
+        rows=len(store),
+        per_epoch=per_epoch,
+        total=per_epoch * config.epochs,
+        label_tokens=int(lengths.label.sum()),
+        prompt_tokens=int(lengths.prompt.sum()),
+        largest=tuple(Batch(*batching.padded_shape(places, lengths)) for places in largest),
+        packed=tuple(Batch(*batching.packed_shape(places, lengths)) for places in largest),
+        generation=_generation(stores.get("validation_file"), config),
+    )
+
+
+def _generation(store: TokenStore | None, config: RunConfig) -> Batch:
+    """A batch of replies, with the most tokens of its prompts and its replies."""
+    limit = config.max_seq_len
+    longest = {"prompt": limit, "label": limit} if store is None else store.longest()
+    label = config.max_new_tokens or min(limit, longest["label"])
+    return Batch(config.eval_batch_rows, min(limit, longest["prompt"]), label)

@@ -1,0 +1,35 @@
+"""What keeps the inspecting process small: a limit of memory, and no torch."""
+
+import importlib.util
+import os
+import resource
+import sys
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+MEMORY_LIMIT = 2 << 30  # bytes of private memory
+
+
+def limit_this_process() -> None:
+    """Disables core dumps, and limits memory to what an inspection can need."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+class _Hidden:
+    """Makes torch look uninstalled: transformers' tokenizers work without it, and start in a third of the time."""
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"{name} is not needed here", name=name)
+        return None
+
+
+def hide_torch() -> None:
+    """Makes `import torch` fail in this process from now on."""
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    sys.meta_path.insert(0, _Hidden())
+    found = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *rest: None if name == "torch" else found(name, *rest)

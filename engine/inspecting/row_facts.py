@@ -1,0 +1,73 @@
+"""How the model sees one row of a data file."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.contract.config import RunConfig
+from engine.contract.facts import MOST_SHOWN, PieceFacts, RowFacts
+from engine.contract.inputs import require_files, tokenizer_folder
+from engine.contract.messages import InputError
+from engine.data.encoding import cut, encode
+from engine.data.parquet_rows import RowSource
+from engine.data.shorten import Encode, Prompt, require_turns, shortened
+from engine.data.text_checks import Text
+from engine.inspecting.answer_lines import send
+from engine.inspecting.data_facts import read_tokenizer
+from engine.models import weightfile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
+    """How the model sees one row of a file: its pieces, and how many are kept; raises InputError."""
+    source = RowSource.of(config, name)
+    require_files(config, "tokenizer")
+    weightfile.require_regular(source.path, name)
+    tokenizer, facts = read_tokenizer(tokenizer_folder(config))
+    send(doing=name)
+    seen, limit = 0, config.max_seq_len
+    file = source.open()
+    for prompts, labels, starts in source.batches(file):
+        if row < seen + len(prompts):
+            prompt, response = prompts[row - seen], labels[row - seen]
+            found = _kept_turns(source, row, prompt, starts[row - seen], partial(encode, tokenizer=tokenizer), limit)
+            shown = replace(
+                _pieces(found.text, tokenizer, limit), turns_left_out=found.turns, left_out=found.left_out[:MOST_SHOWN]
+            )
+            return RowFacts(file.metadata.num_rows, facts, shown, _pieces(response, tokenizer, limit))
+        seen += len(prompts)
+    raise InputError("row_unknown", path=str(source.path), row=row, last=seen - 1)
+
+
+class _Kept(NamedTuple):
+    """The part of a prompt that is kept, the number of its oldest turns that are left out, and their text."""
+
+    text: Text
+    turns: int = 0
+    left_out: str = ""
+
+
+def _kept_turns(
+    source: RowSource, row: int, prompt: Text, starts: Sequence[int] | None, encode: Encode, limit: int
+) -> _Kept:
+    if not starts or not isinstance(prompt, str):
+        return _Kept(prompt)
+    asked = Prompt(prompt, starts)
+    require_turns(source, row, asked)
+    if len(starts) == 1 or len(encode([prompt])[0]) <= limit:
+        return _Kept(prompt)
+    (found,) = shortened([asked], limit, encode)
+    return _Kept(found.text, found.turns, prompt[starts[0] : starts[found.turns] - 1])
+
+
+def _pieces(text: Text, tokenizer: "PreTrainedTokenizerBase", limit: int) -> PieceFacts:
+    if not isinstance(text, str):
+        return PieceFacts(None if text is None else repr(text)[:200], 0, 0, 0)
+    (ids,) = encode([text], tokenizer)
+    unknown = 0 if tokenizer.unk_token_id is None else ids.count(tokenizer.unk_token_id)
+    shown = ids if len(ids) <= MOST_SHOWN else [*ids[: MOST_SHOWN - 1], ids[-1]]
+    pieces = tuple(map(str, tokenizer.convert_ids_to_tokens(shown)))
+    return PieceFacts(text[:MOST_SHOWN], len(ids), len(cut(ids, limit)), unknown, tuple(shown), pieces)

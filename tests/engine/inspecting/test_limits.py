@@ -1,0 +1,32 @@
+"""The inspecting process loads no torch, and takes no more memory than it may."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from engine.inspecting.limits import MEMORY_LIMIT
+
+
+def test_an_inspection_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
+    script = (
+        "import sys\nfrom engine.inspecting.data_facts import read_tokenizer\nread_tokenizer(sys.argv[1])\n"
+        "print([name for name in ('torch', 'accelerate') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_tokenizer)], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_memory_beyond_the_limit_is_refused() -> None:
+    script = (
+        "import sys\nfrom engine.inspecting.limits import limit_this_process\nlimit_this_process()\n"
+        "kept = bytearray(int(sys.argv[1]) // 2)\n"
+        "try:\n    bytearray(int(sys.argv[1]))\nexcept MemoryError:\n    print('refused')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(MEMORY_LIMIT)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "refused\n"
