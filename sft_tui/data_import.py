@@ -58,7 +58,7 @@ def _asked(
 ) -> Made:
     try:
         return ask_engine.ask(request, kind, progress)
-    except ask_engine.ProbeDied as died:
+    except ask_engine.InspectorDied as died:
         raise died.error(preset("sft-small").config, ", ".join(request.files) or request.task) from None
 
 

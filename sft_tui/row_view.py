@@ -18,7 +18,7 @@ def inspect(config: RunConfig, row: int) -> RowFacts:
     """Tokens of the prompt and response of a row of the training file; raises InputError."""
     try:
         return ask_engine.ask(RowRequest(settings_json(config), "train_file", row), RowFacts)
-    except ask_engine.ProbeDied as died:
+    except ask_engine.InspectorDied as died:
         raise died.error(config, config.train_file) from None
 
 

@@ -31,7 +31,7 @@ LIKELY = {
     "eos": ("</s>", "[EOS]", "<eos>", "[SEP]", "<|endoftext|>", "<|im_end|>", "<sep>"),
 }
 RESERVED = re.compile(r"\[unused\d+\]|<unused_?\d+>|<extra_id_\d+>|madeupword\d+|<reserved_\d+>")
-PROBES = "a你1é。"  # characters that occur in rows everywhere
+COMMON = "a你1é。"  # characters that occur in rows everywhere
 MOST_ADDED = 1 << 16  # tokens beyond the pieces of a vocabulary
 SPECIAL = ("[PAD]", "[EOS]", "[UNK]")
 SCORE_DIGITS = 9  # beyond these digits the trainer's sums vary from run to run
@@ -138,14 +138,14 @@ def _keep_unknown(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _require_bounded_output(path: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises InputError if the tokenizer makes masses of text or tokens from a single character, or never finishes."""
-    made, character = done_in_time(lambda: _most_from_one_character(tokenizer), path, len(PROBES))
+    made, character = done_in_time(lambda: _most_from_one_character(tokenizer), path, len(COMMON))
     if made > EXPANSION_LIMIT:
         why = Phrase.of(f"why.token_grows_{'from' if character else 'any'}", made=made, character=character)
         raise InputError("tokenizer_bad", path=path, why=why)
 
 
 def _most_from_one_character(tokenizer: PreTrainedTokenizerBase) -> tuple[int, str]:
-    """The most characters that its rules make from one, or tokens from one probe, and that character if known.
+    """The most characters that its rules make from one, or tokens from one such character, and that character if known.
 
     The tokenizer is called as it will be in use, since some settings fail only then.
     """
@@ -153,8 +153,8 @@ def _most_from_one_character(tokenizer: PreTrainedTokenizerBase) -> tuple[int, s
     made = longest_expansion(backend.normalizer) if backend is not None else 0
     if made > EXPANSION_LIMIT:
         return made, ""
-    encoded = tokenizer([*PROBES], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-    return max(zip(map(len, encoded), PROBES, strict=True))
+    encoded = tokenizer([*COMMON], add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
+    return max(zip(map(len, encoded), COMMON, strict=True))
 
 
 def tokens_needed(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -33,7 +33,7 @@ SILENT_SECONDS = 60.0  # a reader that is silent for this long is given up
 Progress = Callable[[str, int, int], None]  # setting, rows done, rows in all
 
 
-class ProbeDied(Exception):  # not an error of ours, but a finding
+class InspectorDied(Exception):  # not an error of ours, but a finding
     """The process ended without an answer; holds what it was reading, how it ended, and the cause.
 
     `cause` is "memory" if it ran out of memory or was killed as if it had, "crash" if a reader crashed or hung, which
@@ -55,7 +55,7 @@ def nothing(_setting: str, _done: int, _total: int) -> None:
 
 
 def ask(request: Request, kind: type[Made], progress: Progress = nothing) -> Made:
-    """The facts of a task; raises InputError if there are none, and ProbeDied."""
+    """The facts of a task; raises InputError if there are none, and InspectorDied."""
     with Inspector() as inspector:
         return inspector.ask(request, kind, progress)
 
@@ -87,7 +87,7 @@ class Inspector:
                 file.close()
 
     def ask(self, request: Request, kind: type[Made], progress: Progress = nothing) -> Made:
-        """The facts of a task; raises InputError if there are none, and ProbeDied."""
+        """The facts of a task; raises InputError if there are none, and InspectorDied."""
         assert self._child.stdin
         with contextlib.suppress(BrokenPipeError):  # it has died, which is found below
             _write_all(self._child.stdin.fileno(), request_line(request))
@@ -102,12 +102,12 @@ class Inspector:
             if data == b"":
                 raise _died(doing, self._child.wait(), _last_line(self._noise))
             if data is None and time.monotonic() - heard > SILENT_SECONDS:
-                raise ProbeDied(doing, f"no answer for {SILENT_SECONDS:.0f} s", "crash")
+                raise InspectorDied(doing, f"no answer for {SILENT_SECONDS:.0f} s", "crash")
             if data:
                 heard = time.monotonic()
                 *lines, self._partial = (self._partial + data).split(b"\n")
                 if len(self._partial) > LONGEST_ANSWER:
-                    raise ProbeDied(doing, f"an answer of more than {LONGEST_ANSWER >> 20} MB", "failed")
+                    raise InspectorDied(doing, f"an answer of more than {LONGEST_ANSWER >> 20} MB", "failed")
                 for line in lines:
                     try:
                         said = _parsed(line)
@@ -116,7 +116,7 @@ class Inspector:
                         news = read_as(_News, said)
                     except (TypeError, ValueError, OverflowError, RecursionError) as error:
                         why = f"its answer cannot be used: {safe(str(error), SHOWN)}"
-                        raise ProbeDied(doing, why, "failed") from None
+                        raise InspectorDied(doing, why, "failed") from None
                     if news.error is not None:
                         raise InputError(news.error.code, **news.error.args)
                     doing = doing if news.doing is None else news.doing
@@ -154,9 +154,9 @@ def _last_line(noise: IO[bytes]) -> str:
     return safe(lines[-1], SHOWN) if lines else ""
 
 
-def _died(doing: str, code: int, said: str) -> ProbeDied:
+def _died(doing: str, code: int, said: str) -> InspectorDied:
     end = signal_of(code) or f"exit code {code}"
     why = f"{end}: {said}" if said else end
     if code == -signal.SIGKILL or NO_MEMORY.search(said):
-        return ProbeDied(doing, why, "memory")
-    return ProbeDied(doing, why, "crash" if code < 0 else "failed")
+        return InspectorDied(doing, why, "memory")
+    return InspectorDied(doing, why, "crash" if code < 0 else "failed")

@@ -21,7 +21,7 @@ from engine.contract.requests import DataRequest, MemoryRequest, ModelRequest, R
 from sft_tui import rehearsal
 from sft_tui.machine.host import HostReader
 from sft_tui.preflight import ask_engine, data, disk, machine, model, peak
-from sft_tui.preflight.ask_engine import Inspector, ProbeDied, Progress
+from sft_tui.preflight.ask_engine import Inspector, InspectorDied, Progress
 from sft_tui.preflight.declaration import CheckedRun, Group, Seen, of_message, with_remedies
 from sft_tui.preflight.disk import Output
 from sft_tui.preflight.finding import ORDER, Finding
@@ -94,7 +94,7 @@ def check(
         found += TIME.findings(Timed(request, facts.steps))
     run = CheckedRun(
         config,
-        request.but,
+        request.changed,
         found,
         start=request.start,
         rehearse=request.rehearse,
@@ -119,7 +119,7 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
     """Checks only the training file, and the tokenizer if there is one."""
     facts = _ask_data(config, ["train_file"], 1, progress)
 
-    def but(**changes: Any) -> Command:
+    def changed(**changes: Any) -> Command:
         path = str(changes.pop("train_file", config.train_file))
         changes.pop("validation_file", None)
         return Command(("data", "check", as_path(path), *options(changes)))
@@ -130,7 +130,7 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
         found = [of_message(facts.train_file, "train_file")]
     else:
         found = list(data.of_files(config, facts))
-    run = CheckedRun(config, but, found)
+    run = CheckedRun(config, changed, found)
     return Report(_sorted(with_remedies(run, of_rows=True)), facts)
 
 
@@ -148,7 +148,7 @@ def _ask_data(
     request = DataRequest(to_json(config), tuple(files), processes, tokenize)
     try:
         return ask_engine.ask(request, DataFacts, progress)
-    except ProbeDied as died:
+    except InspectorDied as died:
         end = ReaderEnd(config, died)
     if tokenize and end.died.doing in DATA_FILES:
         facts = _ask_data(config, files, processes, progress, tokenize=False)
@@ -176,7 +176,7 @@ def _ask(inspector: Inspector, config: RunConfig, request: Request, kind: type[M
         return inspector.ask(request, kind)
     except InputError as error:
         return error.message
-    except ProbeDied as died:
+    except InspectorDied as died:
         return ReaderEnd(config, died)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engine.contract.config import RunConfig
 from sft_tui.preflight import data, model
-from sft_tui.preflight.ask_engine import ProbeDied
+from sft_tui.preflight.ask_engine import InspectorDied
 from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
 
@@ -15,7 +15,7 @@ class ReaderEnd:
     """A process that ended without an answer, and the setting whose file it was reading."""
 
     config: RunConfig
-    died: ProbeDied
+    died: InspectorDied
 
     @property
     def setting(self) -> str:
@@ -38,19 +38,19 @@ def another_file(finding: Finding, run: CheckedRun) -> Actions | Advice:
     return of_subject.get(finding.subject, data.other_rows)(finding, run)
 
 
-@READER.check("probe_crash", "error", remedy=another_file)
-def _probe_crash(end: ReaderEnd) -> Iterator[Seen]:
+@READER.check("reader_crash", "error", remedy=another_file)
+def _reader_crash(end: ReaderEnd) -> Iterator[Seen]:
     """A file crashes its reader: it is corrupt or malicious."""
     return end.seen("crash")
 
 
-@READER.check("probe_memory", "error")
-def _probe_memory(end: ReaderEnd) -> Iterator[Seen]:
+@READER.check("reader_memory", "error")
+def _reader_memory(end: ReaderEnd) -> Iterator[Seen]:
     """There is too little memory to read a file."""
     return end.seen("memory")
 
 
-@READER.check("probe_failed", "error")
-def _probe_failed(end: ReaderEnd) -> Iterator[Seen]:
+@READER.check("reader_failed", "error")
+def _reader_failed(end: ReaderEnd) -> Iterator[Seen]:
     """The reader failed for another reason."""
     return end.seen("failed")

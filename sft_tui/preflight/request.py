@@ -42,7 +42,7 @@ class CheckRequest:
         """The number of ranks it will have."""
         return self.config.num_processes or processes_here()
 
-    def but(self, **changes: Any) -> Set:
+    def changed(self, **changes: Any) -> Set:
         """The action that checks this run with other settings."""
         return Set(self.preset, self.values, changes)
 

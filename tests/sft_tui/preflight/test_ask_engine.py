@@ -49,7 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 @pytest.mark.parametrize("end", ENDS)
 def test_the_cause_of_a_readers_end_is_named(asked: Callable[[str], Any], end: str) -> None:
     code, cause = ENDS[end]
-    with pytest.raises(ask_engine.ProbeDied) as died:
+    with pytest.raises(ask_engine.InspectorDied) as died:
         asked(code)
     assert died.value.cause == cause
     text = died.value.error(CONFIG, "-").message.text()
@@ -86,12 +86,12 @@ def test_a_reader_ends_with_its_parent(tmp_path: Path, number: int) -> None:
 
 
 def test_the_last_line_of_an_error_is_shown(asked: Callable[[str], Any]) -> None:
-    with pytest.raises(ask_engine.ProbeDied, match="exit code 1: LookupError: the shelf is empty"):
+    with pytest.raises(ask_engine.InspectorDied, match="exit code 1: LookupError: the shelf is empty"):
         asked(ENDS["an error of ours"][0])
 
 
 def test_a_silent_reader_is_named_by_what_was_asked(asked: Callable[[str], Any]) -> None:
-    with pytest.raises(ask_engine.ProbeDied) as died:
+    with pytest.raises(ask_engine.InspectorDied) as died:
         asked('print(\'{"doing": ""}\', flush=True); raise SystemExit(3)')
     assert "The process that reads rows.csv failed (exit code 3)" in died.value.error(CONFIG, "rows.csv").message.what()
 
@@ -113,7 +113,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_facts_that_do_not_fit_are_a_sentence(asked: Callable[[str], Any], name: str) -> None:
-    with pytest.raises(ask_engine.ProbeDied) as died:
+    with pytest.raises(ask_engine.InspectorDied) as died:
         asked(f"print('{{\"facts\": ' + {BROKEN[name]!r} + '}}')")
     assert died.value.cause == "failed"
     assert "its answer cannot be used" in died.value.error(CONFIG, "-").message.what()
@@ -121,7 +121,7 @@ def test_facts_that_do_not_fit_are_a_sentence(asked: Callable[[str], Any], name:
 
 @pytest.mark.parametrize("news", ['{"done": "x"}', '{"done": -1}', '{"doing": 3}', '{"error": 1}'])
 def test_progress_that_does_not_fit_is_a_sentence(asked: Callable[[str], Any], news: str) -> None:
-    with pytest.raises(ask_engine.ProbeDied, match="its answer cannot be used"):
+    with pytest.raises(ask_engine.InspectorDied, match="its answer cannot be used"):
         asked(f"print({news!r})")
 
 
@@ -132,7 +132,7 @@ def test_what_a_library_prints_is_no_answer(asked: Callable[[str], Any]) -> None
 
 def test_an_answer_without_end_is_given_up(asked: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_engine, "LONGEST_ANSWER", 1 << 20)
-    with pytest.raises(ask_engine.ProbeDied, match="an answer of more than 1 MB"):
+    with pytest.raises(ask_engine.InspectorDied, match="an answer of more than 1 MB"):
         asked("import sys\nwhile True: sys.stdout.write('x' * 65536)")
 
 

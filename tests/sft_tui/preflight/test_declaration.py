@@ -118,11 +118,11 @@ def test_repeated_rows_are_removed_in_a_new_file(files: Files, checked: Checked)
     assert not (files.folder / "data").exists()
 
 
-@pytest.mark.parametrize("code", ["probe_crash", "token_store_bad"])
+@pytest.mark.parametrize("code", ["reader_crash", "token_store_bad"])
 def test_an_unreadable_token_store_is_left_for_another(files: Files, code: str) -> None:
     request = CheckRequest("sft-small", {}, preset("sft-small").config, files.folder / "logs")
     finding = Finding("error", code, "token_store", {"path": "data/token_store", "why": "SIGBUS"})
-    (remedied_finding,) = with_remedies(CheckedRun(request.config, request.but, [finding]))
+    (remedied_finding,) = with_remedies(CheckedRun(request.config, request.changed, [finding]))
     (action,) = remedied_finding.actions
     assert isinstance(action, Set)
     assert dict(action.changes) == {"token_store": "data/token_store_new"}

@@ -28,8 +28,8 @@ def test_the_start_and_a_change_keep_what_was_given(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     found = request(epochs=5)
     assert found.start.values == {"epochs": 5}
-    assert found.but(learn_rate=1e-4).changes == {"learn_rate": 1e-4}
-    assert found.but(learn_rate=1e-4).values == {"epochs": 5}
+    assert found.changed(learn_rate=1e-4).changes == {"learn_rate": 1e-4}
+    assert found.changed(learn_rate=1e-4).values == {"epochs": 5}
 
 
 @pytest.mark.parametrize(("logs", "words"), [("logs", ()), ("elsewhere", ("--logs", "elsewhere"))])
