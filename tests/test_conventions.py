@@ -26,16 +26,6 @@ def _tests(path: Path) -> set[str]:
 WITHOUT_A_TEST_FILE = frozenset(
     [
         "engine/contract/environment.py",
-        "engine/models/family.py",
-        "engine/models/memory.py",
-        "engine/models/model_folder.py",
-        "engine/models/on_device.py",
-        "engine/models/seq2seq/family.py",
-        "engine/models/seq2seq/from_transformers.py",
-        "engine/models/t5/described.py",
-        "engine/models/t5/family.py",
-        "engine/models/t5/loading.py",
-        "engine/train.py",
         "sft_tui/cli/common.py",
         "sft_tui/guide/unsupervised.py",
         "sft_tui/preflight/model.py",

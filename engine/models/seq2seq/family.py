@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MODEL_TYPES = {
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "encoder-decoder", "fsmt", "led", "longt5", "m2m_100",
     "marian", "mbart", "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "seamless_m4t",
-    "seamless_m4t_v2", "switch_transformers", "t5gemma", "umt5", "xlm-prophetnet",
+    "seamless_m4t_v2", "switch_transformers", "t5gemma", "umt5",
 }  # fmt: skip
 
 

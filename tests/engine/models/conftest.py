@@ -1,12 +1,13 @@
 """Models to load, and how."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import (
     MT5Config,
@@ -18,7 +19,9 @@ from transformers import (
 
 from engine.contract.config import override
 from engine.contract.presets import preset
-from engine.models import loading
+from engine.data.tokenizer import load_tokenizer
+from engine.models import loading, registry
+from tests.engine.models.toy import Toy
 
 Load = Callable[..., Any]
 
@@ -56,3 +59,16 @@ def save_untied(net: Any, folder: Path) -> Path:
     net.lm_head.weight = nn.Parameter(torch.randn_like(net.shared.weight))
     net.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def toy(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterable[dict[str, Any]]:
+    """Settings of a run with a model of a family that is registered for these tests."""
+    torch.manual_seed(0)
+    tokens, folder = len(load_tokenizer(str(tiny_tokenizer))), tmp_path_factory.mktemp("toy")
+    weights = {f"{part}.weight": torch.randn(tokens, 16) for part in ("embed", "head")}
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "toy", "vocab_size": tokens, "eos_token_id": 1}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "FAMILIES", [*registry.FAMILIES, Toy()])
+        yield {"pretrained_model": str(folder), "freeze": "", "learn_rate": 0.05}

@@ -1,44 +1,24 @@
 """A family is one folder and one line: a toy that is only registered trains, resumes, is checked, and replies."""
 
-import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from engine import reply
 from engine.contract import events
 from engine.contract.config import override
 from engine.contract.presets import preset
-from engine.data.tokenizer import load_tokenizer
-from engine.models import registry
 from engine.test import score
 from engine.training import trial
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.check import check
 from sft_tui.preflight.request import CheckRequest
-from tests.engine.models.toy import Toy
 from tests.engine.training.test_train_resume import assert_same, cut_after
 
 if TYPE_CHECKING:
     from tests.engine.conftest import Runner
-
-
-@pytest.fixture(scope="module")
-def toy(tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterable[dict[str, Any]]:
-    """Settings of a run with a model of a family that is registered for these tests."""
-    torch.manual_seed(0)
-    tokens, folder = len(load_tokenizer(str(tiny_tokenizer))), tmp_path_factory.mktemp("toy")
-    weights = {f"{part}.weight": torch.randn(tokens, 16) for part in ("embed", "head")}
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"model_type": "toy", "vocab_size": tokens, "eos_token_id": 1}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "FAMILIES", [*registry.FAMILIES, Toy()])
-        yield {"pretrained_model": str(folder), "freeze": "", "learn_rate": 0.05}
 
 
 def test_a_registered_family_trains_and_resumes(run_here: "Runner", toy: dict[str, Any], tmp_path: Path) -> None:
@@ -51,13 +31,6 @@ def test_a_registered_family_trains_and_resumes(run_here: "Runner", toy: dict[st
     assert_same(resumed, whole)
     assert (run_here(folder=tmp_path, work=score, job="test", **toy).ended.message.code) == "ended_tested"
     assert reply.replies(str(resumed.output.best), ["你好", "再见"], 5) != ["", ""]
-
-
-def test_its_parts_are_frozen_by_their_names(run_here: "Runner", toy: dict[str, Any]) -> None:
-    run = run_here(**{**toy, "freeze": "head", "epochs": 1})
-    (plan,) = run.all(events.Plan)
-    assert (run.code, plan.parameters_trained * 2) == (0, plan.parameters)
-    assert run_here(**{**toy, "freeze": "decoder"}).ended.message.args["known"] == "embed, head"
 
 
 def test_it_is_rehearsed(run_here: "Runner", toy: dict[str, Any]) -> None:

@@ -103,16 +103,6 @@ def test_a_config_that_contradicts_the_weights_is_not_believed(
     assert called in refusal(written(name, shape, tmp_path, **lie)).what()
 
 
-@pytest.mark.parametrize("said", ["bart", "my_own", ["t5"], None])
-def test_a_t5_by_another_name_is_accepted_with_a_corrected_config(said: Any, tmp_path: Path) -> None:
-    code = {"auto_map": {"AutoConfig": "own.Config", "AutoModelForSeq2SeqLM": "own.Model"}}
-    t5().save_pretrained(tmp_path)
-    (tmp_path / "own.py").write_text("raise SystemExit('it was run')")
-    message = refusal(says(tmp_path, model_type=said, architectures=["Own"], **code))
-    assert message.args["model_type"] == "t5"
-    assert inspection.describe(config_of(says(tmp_path, model_type="t5"))).rows == 40
-
-
 def test_custom_code_is_no_known_family(tmp_path: Path) -> None:
     saved("BartForConditionalGeneration", tmp_path)
     message = refusal(says(tmp_path, model_type="my_own", auto_map={"AutoModel": "own.Model"}))
@@ -144,9 +134,3 @@ def test_full_weights_with_a_quantization_setting_are_explained(tmp_path: Path) 
 def test_a_file_of_quantized_weights_is_reported_too(name: str, tmp_path: Path) -> None:
     shape, called = OTHERS[name]
     assert called in refusal(written(name, shape, tmp_path) / "model.safetensors").what()
-
-
-def test_sizes_missing_in_a_config_are_named(tmp_path: Path) -> None:
-    t5().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"does not say d_ff, num_heads"):
-        inspection.describe(config_of(says(tmp_path, num_heads=None, d_ff=None)))

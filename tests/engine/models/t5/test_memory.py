@@ -59,20 +59,6 @@ def test_measured_adamw_peaks_are_predicted() -> None:
     assert abs(predict(shape_of(LARGE, "encoder,embeddings", "adamw"), plan).total / (2319 << 20) - 1) < 0.15
 
 
-@pytest.mark.parametrize(
-    "larger",
-    [
-        {"packed": (Batch(2, 6, 245), Batch(4, 100, 245))},
-        {"loss_chunk_tokens": 4096, "packed": (Batch(16, 6, 245),)},
-        {"generation": Batch(4096, 100, 512)},
-        {"model_file_bytes": 4 << 30},
-    ],
-    ids=lambda larger: next(iter(larger)),
-)
-def test_the_prediction_grows_with_what_needs_memory(larger: dict[str, object]) -> None:
-    assert predict(TINY, replace(PLAN, **larger)).total > predict(TINY, PLAN).total  # type: ignore[arg-type]
-
-
 def test_trained_parts_need_more_than_frozen_ones() -> None:
     assert predict(shape_of(SMALL, ""), PLAN).total > predict(TINY, PLAN).total
 
