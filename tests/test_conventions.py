@@ -28,9 +28,6 @@ WITHOUT_A_TEST_FILE = frozenset(
         "engine/contract/environment.py",
         "sft_tui/cli/common.py",
         "sft_tui/guide/unsupervised.py",
-        "sft_tui/preflight/model.py",
-        "sft_tui/preflight/reader.py",
-        "sft_tui/preflight/tokenizing.py",
         "sft_tui/supervise/supervisor.py",
     ]
 )

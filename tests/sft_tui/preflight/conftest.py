@@ -10,6 +10,8 @@ import pytest
 from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui.preflight.check import Report, check
+from sft_tui.preflight.declaration import CheckedRun, with_remedies
+from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.request import CheckRequest
 from tests.conftest import ROWS
 from tests.sft_tui.preflight.broken_files import Files
@@ -46,3 +48,11 @@ def checked(files: Files) -> Checked:
         return check(CheckRequest("sft-small", values, config, files.folder / "logs", **request))
 
     return look
+
+
+def remedied(finding: Finding, *, pad: int | None = None, **settings: Any) -> Finding:
+    """The only finding on a run with these settings, with what is proposed against it."""
+    config, _ = override(preset("sft-small").config, settings)
+    request = CheckRequest("sft-small", settings, config, Path("logs"))
+    (found,) = with_remedies(CheckedRun(config, request.but, [finding], pad=pad))
+    return found

@@ -1,0 +1,128 @@
+"""What is said of a model and its precision, and what is proposed where it does not fit."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.facts import DataFacts, ModelFacts, Positions, Sizes, SpecialTokens, TokenizerFacts
+from engine.contract.messages import Message
+from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.fix import Action, Edit, Set, System
+from sft_tui.preflight.model import PRECISION, Model, Precision, findings, too_long
+from tests.sft_tui.preflight.conftest import remedied
+from tests.sft_tui.some_facts import LENGTHS, file_facts
+
+FACTS = ModelFacts("model", "t5", 500, Sizes(1000, 400, 800), 4000, special=SpecialTokens(0, (1,), 0))
+TOKENIZER = TokenizerFacts(500, 0, 1)
+
+
+def codes(facts: ModelFacts, tokenizer: TokenizerFacts | None = TOKENIZER) -> list[tuple[str, str]]:
+    """Level and code of each finding on a model with a tokenizer."""
+    return [(finding.level, finding.code) for finding in findings(Model(RunConfig(), facts, tokenizer))]
+
+
+def proposed(code: str, args: dict[str, Any], **settings: Any) -> tuple[Action, ...]:
+    """What is proposed against a finding on the model of a run with these settings."""
+    return remedied(Finding("error", code, "pretrained_model", args), pad=3, **settings).actions
+
+
+def changes(code: str, args: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """The settings that are proposed."""
+    (action,) = proposed(code, args, **settings)
+    assert isinstance(action, Set)
+    return dict(action.changes)
+
+
+def test_a_model_that_fits_is_shown_with_its_parameters() -> None:
+    (finding,) = findings(Model(RunConfig(freeze="encoder"), FACTS, TOKENIZER))
+    assert (finding.level, finding.code) == ("ok", "model")
+    for text in ("model", "t5", "1,000", "400", "encoder"):
+        assert text in finding.what()
+
+
+def test_a_new_model_is_as_large_as_its_tokenizer_needs() -> None:
+    new = replace(FACTS, rows=0, special=None, per_row=Sizes(10, 10, 20))
+    assert Model(RunConfig(), new, TOKENIZER).sizes == Sizes(6000, 5400, 10_800)
+    assert Model(RunConfig(), new, None).sizes == new.sizes
+    assert codes(new) == [("ok", "model")]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "code"),
+    [
+        (TokenizerFacts(501, 0, 1), "vocabulary_mismatch"),
+        (TokenizerFacts(500, 0, 2), "special_token_mismatch"),
+        (replace(TOKENIZER, differs=Message.of("tokenizer_differs", path="words", model="model")), "tokenizer_differs"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_tokenizer_of_another_model_is_an_error(tokenizer: TokenizerFacts, code: str) -> None:
+    assert codes(FACTS, tokenizer) == [("ok", "model"), ("error", code)]
+
+
+def test_a_vocabulary_that_differs_is_not_also_compared_by_size() -> None:
+    both = TokenizerFacts(501, 0, 2, differs=Message.of("tokenizer_differs", path="words", model="model"))
+    assert codes(FACTS, both)[1:] == [("error", "tokenizer_differs")]
+
+
+@pytest.mark.parametrize(("longest", "limit", "found"), [(64, 64, ["rows"]), (64, 32, []), (32, 64, [])])
+def test_only_tokens_that_are_used_are_too_many(longest: int, limit: int, found: list[str]) -> None:
+    data = DataFacts(train_file=file_facts(prompt=replace(LENGTHS, longest=longest), label=replace(LENGTHS, longest=9)))
+    config = RunConfig(train_file="rows", max_seq_len=limit, max_new_tokens=8)
+    model = Model(config, replace(FACTS, positions=Positions(32, 32)), TOKENIZER)
+    assert [finding.args["path"] for finding in too_long(model, data)] == found
+
+
+@pytest.mark.parametrize(
+    ("code", "args", "settings", "expected"),
+    [
+        ("positions_short", {"positions": 96}, {}, {"max_seq_len": 96}),
+        ("replies_long", {"positions": 96}, {}, {"max_new_tokens": 96}),
+        ("freeze_unknown", {"name": "embedings"}, {"freeze": "encoder, embedings"}, {"freeze": "encoder"}),
+        ("nothing_trainable", {}, {"freeze": "encoder,decoder"}, {"freeze": "encoder,embeddings"}),
+        ("model_keys", {"d_model": 96, "num_heads": 4}, {"num_heads": 4}, {"d_model": 96}),
+        ("model_kind", {"path": "best", "instead": "best/model"}, {}, {"pretrained_model": "best/model"}),
+    ],
+)
+def test_a_setting_is_corrected(code: str, args: dict[str, Any], settings: dict[str, Any], expected: Any) -> None:
+    assert changes(code, args, **settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "args", "expected"),
+    [
+        ("model_kind", {"path": "m", "model_type": "t5"}, Edit("m/config.json", "model_type", "t5")),
+        ("model_kind", {"path": "m", "drop": "quantized"}, Edit("m/config.json", "quantized", None)),
+        ("generation_bad", {"path": "m/g.json", "key": "top_k"}, Edit("m/g.json", "top_k", None)),
+        ("generation_bad", {"path": "m/g.json", "key": ""}, System(("mv", "m/g.json", "m/g.json.bad"))),
+        ("decoder_start_missing", {"model": "m"}, Edit("m/config.json", "decoder_start_token_id", 3)),
+        ("special_token_bad", {"model": "m", "token": "pad"}, Edit("m/config.json", "pad_token_id", 3)),
+        ("model_lfs", {"path": "m/model.safetensors"}, System(("git", "-C", "m", "lfs", "pull"))),
+    ],
+)  # fmt: skip
+def test_a_file_of_the_model_is_corrected(code: str, args: dict[str, Any], expected: Action) -> None:
+    assert proposed(code, args, pretrained_model="m") == (expected,)
+
+
+@pytest.mark.parametrize("code", ["decoder_start_missing", "special_token_bad"])
+def test_without_a_pad_token_none_is_proposed(code: str) -> None:
+    assert remedied(Finding("error", code, "pretrained_model", {"model": "m"}), pretrained_model="m").actions == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "native", "said"),
+    [
+        ("auto", True, ("ok", "bf16")),
+        ("auto", False, ("ok", "fp32")),
+        ("fp32", True, ("ok", "fp32")),
+        ("bf16", True, ("ok", "bf16")),
+        ("bf16", False, ("warning", "")),
+    ],
+)
+def test_bf16_is_computed_only_where_the_hardware_does(wanted: str, native: bool, said: tuple[str, str]) -> None:
+    (finding,) = PRECISION.findings(Precision(wanted, native, "CPU"))
+    assert (finding.level, finding.args.get("precision", "")) == said
+    corrected = "--mixed_precision auto" in remedied(finding, mixed_precision=wanted).command
+    assert corrected == (finding.level == "warning")
