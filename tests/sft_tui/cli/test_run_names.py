@@ -1,10 +1,9 @@
-"""Commands on runs by their names: whose model is tested and asked, what a shell completes, and whom no name means."""
+"""Commands on runs by their names: whose model is tested and asked, and whom no name means."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from engine.contract.config import to_json
@@ -96,22 +95,6 @@ def test_only_one_model_can_be_named(trained: OutputDir, words: list[str], why: 
     assert code == 2
     assert why in text
     assert trained.best.exists()
-
-
-@pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize(
-    ("words", "typed", "offered"),
-    [
-        (["status"], "sft", {"sft-small-1", "sft-small-2"}),
-        (["resume"], "sft-small-1", {"sft-small-1"}),
-        (["test", "--run"], "", {"sft-small-1", "sft-small-2", "other-1"}),
-        (["reply", "--run"], "o", {"other-1"}),
-        (["stop", "--logs", "absent"], "", set()),
-    ],
-)
-def test_a_shell_completes_the_names_of_runs(words: list[str], typed: str, offered: set[str]) -> None:
-    found = ShellComplete(main.cli, {}, "sft-tui", "_SFT_TUI_COMPLETE").get_completions(words, typed)
-    assert {one.value for one in found} == offered
 
 
 @pytest.mark.parametrize("command", ["status", "stop", "pause", "attach", "logs"])
