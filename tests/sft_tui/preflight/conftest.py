@@ -54,5 +54,5 @@ def remedied(finding: Finding, *, pad: int | None = None, **settings: Any) -> Fi
     """The only finding on a run with these settings, with what is proposed against it."""
     config, _ = override(preset("sft-small").config, settings)
     request = CheckRequest("sft-small", settings, config, Path("logs"))
-    (found,) = with_remedies(CheckedRun(config, request.but, [finding], pad=pad))
+    (found,) = with_remedies(CheckedRun(config, request.changed, [finding], pad=pad))
     return found
