@@ -46,7 +46,7 @@ def test_detached_processes_end_with_the_test_process(end: str) -> None:
 def test_every_process_of_the_tests_is_marked() -> None:
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
-        assert child.pid in watchdog.marked(os.environ[watchdog.TOKEN])
+        until(lambda: child.pid in watchdog.marked(os.environ[watchdog.TOKEN]), 30)  # a program just begun has none
     finally:
         child.kill()
         child.wait()

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pytest
 
+from engine.contract.bounds import as_json
 from engine.contract.outputdir import OutputDir
 from tests.faults.saver_program import WHEN
 from tests.faults.tiny import frozen_entry
@@ -119,4 +120,4 @@ def strace_works() -> bool:
 
 def order_for_third(output: OutputDir) -> dict[str, Any]:
     """The order to save step 3 next to the checkpoints of steps 1 and 2."""
-    return {"do": "save", "step": 3, "acknowledged": [1, 2], "frozen": frozen_entry(output)}
+    return {"do": "save", "step": 3, "acknowledged": [1, 2], "frozen": as_json(frozen_entry(output))}

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from engine.contract.bounds import read_as
 from engine.contract.durable import read_json, write_json
-from engine.contract.manifest import Manifest
+from engine.contract.manifest import FrozenFile, Manifest
 from engine.contract.outputdir import OutputDir
 from engine.training import checkpoint
 from tests.faults.invariants import NEW, assert_survives_a_publication, assert_survives_a_record, assert_survives_a_save
@@ -67,9 +68,14 @@ class Strace:
 # None of these makes a call before it enters the fault: what has to be read is read by those who give the order.
 
 
+def frozen_of(order: Mapping[str, Any]) -> FrozenFile | None:
+    """The frozen weights that a save is to share with those before it."""
+    return read_as(FrozenFile, order["frozen"]) if order["frozen"] else None
+
+
 def save(tiny: Tiny, output: OutputDir, fault: Strace, order: Mapping[str, Any]) -> None:
     """Saves under the fault and checks what it left."""
-    writer = tiny.writer(output, frozen=order["frozen"])
+    writer = tiny.writer(output, frozen=frozen_of(order))
     assert_survives_a_save(fault, output, writer, order["step"], order["acknowledged"])
 
 
@@ -94,7 +100,7 @@ def bare(tiny: Tiny, output: OutputDir, order: Mapping[str, Any]) -> None:
     elif what == "record":
         write_json(output.owner_file, NEW)
     else:
-        save_and_prune(tiny.writer(output, frozen=order["frozen"]), order["step"])
+        save_and_prune(tiny.writer(output, frozen=frozen_of(order)), order["step"])
 
 
 def save_for_ever(tiny: Tiny, output: OutputDir) -> None:
