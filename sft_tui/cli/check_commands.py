@@ -1,4 +1,4 @@
-"""The commands before a run: check, rehearse, and the pre-flight of every run."""
+"""The commands before a run: check, rehearse, and the check of every run."""
 
 import shlex
 import shutil
@@ -161,7 +161,7 @@ def preflight(request: "CheckRequest", *, force: bool) -> None:
 
 
 def checked(request: "CheckRequest") -> "Report":
-    """The pre-flight's report; a terminal shows the progress of reading large files."""
+    """The report of a check; a terminal shows the progress of reading large files."""
     from sft_tui.preflight.check import check
 
     with reading_progress() as progress:

@@ -1,1 +1,1 @@
-"""Pre-flight: reports before a run what would make it fail."""
+"""The check of a run: reports before it starts what would make it fail."""

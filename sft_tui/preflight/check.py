@@ -1,4 +1,4 @@
-"""The pre-flight: asks for the facts of a run, walks the declared checks over them, and finds their remedies."""
+"""The check of a run: asks for the facts of a run, walks the declared checks over them, and finds their remedies."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence

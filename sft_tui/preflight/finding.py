@@ -1,4 +1,4 @@
-"""A finding of the pre-flight: its level and subject, what was found, why it matters, and what fixes it."""
+"""A finding of a check: its level and subject, what was found, why it matters, and what fixes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

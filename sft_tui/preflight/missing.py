@@ -209,7 +209,7 @@ def _test(config: RunConfig, check: Check) -> Advice:
 
 
 def advised(error: InputError, config: RunConfig, again: Check) -> InputError:
-    """The refusal of a run whose file is missing, with the pre-flight's advice; any other refusal unchanged.
+    """The refusal of a run whose file is missing, with the check's advice; any other refusal unchanged.
 
     `again` makes the refused command with other settings.
     """

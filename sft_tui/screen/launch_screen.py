@@ -28,12 +28,12 @@ from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
 from sft_tui.text import number, safe
 
-SETTLED_SECONDS = 0.3  # without a key, before the pre-flight begins
+SETTLED_SECONDS = 0.3  # without a key, before the check begins
 REFRESH_SECONDS = 3.0  # between two checks for what runs have left
 
 
 class LaunchScreen(FixingScreen):
-    """Presets, the pre-flight of the one under the cursor, its settings, and the start."""
+    """Presets, the check of the one under the cursor, its settings, and the start."""
 
     scope = actions.LAUNCH
 
@@ -153,7 +153,7 @@ class LaunchScreen(FixingScreen):
 
     @work(thread=True, exclusive=True, group="check")
     def look(self) -> None:
-        """Runs the pre-flight once no key has been pressed for a moment."""
+        """Runs the check once no key has been pressed for a moment."""
         worker, state, options = get_current_worker(), self.state, self.services.options
         time.sleep(SETTLED_SECONDS)
         if worker.is_cancelled:

@@ -1,4 +1,4 @@
-"""A sound set of files for a run, fresh for each test, and the pre-flight over it."""
+"""A sound set of files for a run, fresh for each test, and the check of it."""
 
 import shutil
 from collections.abc import Callable

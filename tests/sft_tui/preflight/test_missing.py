@@ -1,4 +1,4 @@
-"""The refusal of a run whose file is missing says what the pre-flight would: the command that gets it."""
+"""The refusal of a run whose file is missing says what a check would: the command that gets it."""
 
 import os
 from dataclasses import replace

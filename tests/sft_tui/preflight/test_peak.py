@@ -1,4 +1,4 @@
-"""What the pre-flight says of GPUs, over a driver library made for tests: two of 12 GB, of which 6 and 5 are free."""
+"""What a check says of GPUs, over a driver library made for tests: two of 12 GB, of which 6 and 5 are free."""
 
 import json
 import re

@@ -235,7 +235,7 @@ def report(*actions: Action) -> Report:
 
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Plays steps on the screen, with a report in place of the pre-flight."""
+    """Plays steps on the screen, with a report in place of the check."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launching, "SETTLED_SECONDS", 0.0)
 
