@@ -1,5 +1,6 @@
 """What a person does at the screen, with real files and a real training."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.durable import write_json
 from engine.contract.outputdir import OutputDir
+from engine.contract.owner import new_id
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
 from sft_tui import runs
@@ -130,26 +133,31 @@ def test_a_run_with_errors_is_not_started(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_run_is_deleted_after_a_question_that_lists_it(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
-    try:
-        with terminal(tmp_path, "run", "sft-small", *options({**tiny_settings, "epochs": 1}), **CPU) as app:
-            app.sees("✓ finished", limit=LONG)
-            app.press("l")
-            app.sees("HOW IT ENDED", limit=LONG)
-            app.press("d")
-            app.sees("Delete model_save/sft_small, ", "logs/sft-small-1", limit=LONG)
-            app.press("n")
-            app.settle(0.5)
-            assert (tmp_path / "logs" / "sft-small-1").is_dir()
-            app.press("d")
-            app.sees("y/n", limit=LONG)
-            app.press("y")
-            app.sees("is deleted", limit=LONG)
-            app.press("q")
-        assert not (tmp_path / "logs" / "sft-small-1").exists()
-        assert not (tmp_path / "model_save" / "sft_small").exists()
-    finally:
-        end_runs(tmp_path)
+def test_a_run_is_deleted_after_a_question_that_lists_it(logs: Path) -> None:
+    run_dir, output = RunDir(logs / "sft-small-1"), OutputDir(logs.parent / "out")
+    record = run_dir.read_record()
+    record = dataclasses.replace(record, id=new_id(), config={**record.config, "output_dir": "out"})
+    run_dir.write_record(record)
+    output.best.mkdir(parents=True)
+    (output.best / "model.safetensors").write_bytes(b"w" * 1000)
+    write_json(output.owner_file, {"run": record.run, "id": record.id, "best": ["model.safetensors"]})
+    with terminal(logs.parent, "attach", "sft-small-1") as app:
+        app.sees("✓ finished", limit=LONG)
+        app.press("l")
+        app.sees("HOW IT ENDED", limit=LONG)
+        app.press("d")
+        app.sees("Delete out, ", "logs/sft-small-1", limit=LONG)
+        app.press("n")
+        app.settle(0.5)
+        assert run_dir.path.is_dir()
+        assert output.best.is_dir()
+        app.press("d")
+        app.sees("y/n", limit=LONG)
+        app.press("y")
+        app.sees("is deleted", limit=LONG)
+        app.press("q")
+    assert not run_dir.path.exists()
+    assert not output.path.exists()
 
 
 def test_a_key_starts_a_rehearsal(tmp_path: Path, tiny_settings: dict[str, Any]) -> None:
