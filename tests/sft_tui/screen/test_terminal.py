@@ -124,10 +124,10 @@ def test_every_action_of_the_run_can_be_pressed_without_harm(logs: Path) -> None
         for keys in ("m", "g", "+", "+", "-", "\x1b[D", "\x1b[C", "t", "v", "\t", "\t", "\t", "\t", "\t", "\x1b[A",
                      "\x1b[5~", "\x1b[6~", "/loss\r", "y", "s", "p", "X", "f", "\x14", "\x14", "\x14"):  # fmt: skip
             app.press(keys)
-            app.settle(0.15)
+            app.settle(0.05)
         for size in ((40, 10), (60, 20), (300, 80), (80, 24)):
             app.resize(*size)
-            app.settle(0.3)
+            app.settle(0.1)
         assert not app.ended()
         app.press("q")
         assert app.wait() == 0
