@@ -17,6 +17,7 @@ from typing import Any
 
 import pyte
 import pyte.modes
+from wcwidth import wcwidth
 
 PROGRAM = [sys.executable, "-m", "sft_tui"]
 LIMIT = 20.0
@@ -50,6 +51,20 @@ class _Emulator(pyte.Screen):
         self.answers.append(data)
 
 
+def shown(cells: Sequence[str]) -> str:
+    """The text of a row of cells; what is left of a wide character that was half overwritten is blank, as on a terminal.
+
+    pyte's own `display` fails on such a half, which stands there for a moment while a program moves wide characters.
+    """
+    text, place = "", 0
+    while place < len(cells):
+        wide = cells[place] != "" and wcwidth(cells[place][0]) == 2
+        whole = cells[place] != "" and (not wide or [*cells[place + 1 : place + 2]] == [""])
+        text += cells[place] if whole else " "
+        place += 1 + (wide and whole)
+    return text
+
+
 class Terminal:
     """One process, its terminal's screen as cells, and all bytes that it wrote there."""
 
@@ -62,7 +77,7 @@ class Terminal:
     @property
     def lines(self) -> list[str]:
         """The rows of the screen, without spaces at their ends; a wide character is one of their characters."""
-        return [line.rstrip() for line in self.screen.display]
+        return [shown(self.row(number)).rstrip() for number in range(self.screen.lines)]
 
     @property
     def text(self) -> str:
