@@ -52,7 +52,7 @@ class _Emulator(pyte.Screen):
 
 
 def shown(cells: Sequence[str]) -> str:
-    """The text of a row of cells; what is left of a wide character that was half overwritten is blank, as on a terminal.
+    """The text of a row of cells; the rest of a half overwritten wide character is blank, as on a terminal.
 
     pyte's own `display` fails on such a half, which stands there for a moment while a program moves wide characters.
     """
