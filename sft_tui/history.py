@@ -71,10 +71,3 @@ def _snapshot(run_dir: RunDir) -> tuple[RunState, Curves, Place]:
         return read_as(RunState, value["state"]), Curves.from_json(value["curves"]), Place.from_json(value["place"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return RunState(), Curves(), Place()
-
-
-def read_state(run_dir: RunDir) -> RunState:
-    """The state of a run as of now."""
-    follower = Follower(run_dir)
-    follower.poll()
-    return follower.state

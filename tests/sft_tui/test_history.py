@@ -12,7 +12,7 @@ import pytest
 
 from engine.contract.events import Event, Phase, Record, encode
 from engine.contract.rundir import RunDir
-from sft_tui.history import Follower, read_state
+from sft_tui.history import Follower
 from sft_tui.run_state import Pace, RunState
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
@@ -27,6 +27,13 @@ STORY: list[Event] = [
     step(51, loss=float("nan")),
     ENDED,
 ]
+
+
+def read_state(run_dir: RunDir) -> RunState:
+    """The state of a run as of now."""
+    follower = Follower(run_dir)
+    follower.poll()
+    return follower.state
 
 
 @pytest.fixture

@@ -70,15 +70,15 @@ def test_an_unfinished_run_is_not_overwritten(output: OutputDir) -> None:
     left_behind(output, "sft-1")
 
     with pytest.raises(InputError) as refused:
-        refuse_unfinished(output, resume_option="GO ON", fresh_option="ANEW")
+        refuse_unfinished(output, resume_option="RESUME", fresh_option="START OVER")
 
     text = str(refused.value)
-    assert all(part in text for part in (str(output.path), "sft-1", "step 7 of 9", "GO ON", "ANEW"))
+    assert all(part in text for part in (str(output.path), "sft-1", "step 7 of 9", "RESUME", "START OVER"))
 
 
 def test_a_finished_run_or_one_without_checkpoint_may_be_replaced(output: OutputDir) -> None:
     def check() -> None:
-        refuse_unfinished(output, resume_option="GO ON", fresh_option="ANEW")
+        refuse_unfinished(output, resume_option="RESUME", fresh_option="START OVER")
 
     check()
     left_behind(output, "sft-1")
@@ -175,7 +175,7 @@ def test_an_unreadable_owner_file_names_no_owner(content: bytes, output: OutputD
     output.owner_file.write_bytes(content)
 
     assert not output.owner().known
-    refuse_unfinished(output, resume_option="GO ON", fresh_option="ANEW")
+    refuse_unfinished(output, resume_option="RESUME", fresh_option="START OVER")
     moved = output.set_aside()
     assert moved is not None
     assert moved[0].name == "unnamed"

@@ -101,6 +101,19 @@ def test_an_import_without_rows_says_how_to_fix_it(import_rows: Importer, record
     assert refused.value.message.fix("zh")
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": 10**400}, {"role": "assistant", "content": "x"}]},
+        {"instruction": "i", "input": 10**400, "output": "o"}, {"prompt": "a", "response": [10**400]},
+    ],
+)  # fmt: skip
+def test_a_number_of_hundreds_of_digits_is_a_text_like_others(import_rows: Importer, record: Any) -> None:
+    found, train, _ = import_rows(lines(record, {"prompt": "q", "response": "a"}), "rows.jsonl")
+    assert (found.records, found.rows) == (2, 2)
+    assert str(10**400) in "".join(train[0] + train[1])
+
+
 def test_repeated_rows_are_left_out(import_rows: Importer) -> None:
     found, train, _ = import_rows(GOOD * 3 + lines({"prompt": "a", "response": "c"}))
     assert train == [("a", "b"), ("a", "c")]
