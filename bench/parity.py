@@ -25,7 +25,6 @@ from engine.models.on_device import find_head
 from engine.models.registry import parts_of
 from engine.models.seq2seq.padded import PaddedNetwork
 from engine.training import optim
-from engine.training.step import rows_of
 
 PART = 4  # rows that the plain loop processes at once
 
@@ -55,7 +54,7 @@ def plain(config: RunConfig, steps: int) -> Any:
         samples = batching.epoch_samples(config.seed, 0, len(store), step * STEP_ROWS, (step + 1) * STEP_ROWS)
         tokens = int(store.lengths(samples.tolist()).label.sum())
         for start in range(0, len(samples), PART):
-            (network.summed_loss(*rows_of(store, samples[start : start + PART].tolist())) / tokens).backward()
+            (network.summed_loss(store.rows_at(samples[start : start + PART].tolist())) / tokens).backward()
         torch.nn.utils.clip_grad_norm_(learning, config.max_grad_norm)
         optim.set_learning_rate(optimizer, optim.learning_rate(config, step, steps))
         optimizer.step()
@@ -67,7 +66,7 @@ def loss_of(net: Any, config: RunConfig) -> float:
     """Mean cross-entropy over the label tokens of the validation rows, in fp32."""
     store, network = store_of(config, "validation_file"), PaddedNetwork(net.eval(), find_head(net), 256, autocast=False)
     rows = list(range(len(store)))
-    total = math.fsum(loss for row in rows for loss in network.row_losses(*rows_of(store, [row])))
+    total = math.fsum(loss for row in rows for loss in network.row_losses(store.rows_at([row])))
     return total / int(store.lengths(rows).label.sum())
 
 

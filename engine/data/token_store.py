@@ -109,6 +109,10 @@ class TokenStore:
         prompt, label = self._cut(start, middle), self._cut(middle, end)
         return Row(np.concatenate((prompt, label)), ((len(prompt), len(prompt) + len(label)),))
 
+    def rows_at(self, indices: Sequence[int]) -> list[Row]:
+        """Some samples, cut at the limit."""
+        return [self.row(index) for index in indices]
+
     def prompt(self, index: int) -> Ids:
         """Token ids of a prompt, end token included."""
         return self.row(index).prompt

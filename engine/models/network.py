@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from engine.data.token_store import TokenStore
+from engine.data.token_store import Row, TokenStore
 from engine.process.world import World
 
 
 class Network(Protocol):
-    """A model over rows of token ids: prompts and labels are lists of (tokens,) int64, end token included."""
+    """A model over rows of token ids; what is learned of a row are the tokens of its spans."""
 
     model: Any
 
@@ -45,22 +45,30 @@ class Network(Protocol):
         prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
         return len(lengths) * (prompt + label)
 
-    def summed_loss(
-        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None, /
-    ) -> Tensor:
-        """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
+    def summed_loss(self, rows: Sequence[Row], samples: Sequence[int] | None = None, /) -> Tensor:
+        """Cross-entropy summed over the learned tokens of some rows, float64, with its graph.
 
         `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
         ...
 
-    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+    def row_losses(self, rows: Sequence[Row], /) -> list[float]:
         """The same for each row separately, without a graph."""
         ...
 
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
-        """Greedy replies to some prompts, as token ids."""
+        """Greedy replies to some prompts, each (tokens,) int64, as token ids."""
         ...
+
+
+def prompts_of(rows: Sequence[Row]) -> list[Tensor]:
+    """What comes before the last span of each row, (tokens,) int64."""
+    return [torch.from_numpy(row.prompt) for row in rows]
+
+
+def labels_of(rows: Sequence[Row]) -> list[Tensor]:
+    """The last span of each row, (tokens,) int64."""
+    return [torch.from_numpy(row.label) for row in rows]
 
 
 def packs(device: torch.device) -> bool:

@@ -18,9 +18,8 @@ from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.references import rows_replied, rows_scored
 from engine.data.token_store import TokenStore
-from engine.models.network import Network
+from engine.models.network import Network, prompts_of
 from engine.process.world import World
-from engine.training.step import rows_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -125,7 +124,7 @@ class Evaluator:
 
     def row_losses(self, indices: list[int]) -> list[float]:
         """The summed cross-entropy of each row of a batch."""
-        return self.network.row_losses(*rows_of(self.store, indices))
+        return self.network.row_losses(self.store.rows_at(indices))
 
     def _generate(self) -> list[list[int]]:
         """Greedy replies to the first prompts, as token ids without padding."""
@@ -138,7 +137,7 @@ class Evaluator:
 
     def replies(self, indices: list[int]) -> list[list[int]]:
         """Greedy replies to the prompts of a batch, as token ids."""
-        return self.network.replies(rows_of(self.store, indices)[0], self.longest_reply)
+        return self.network.replies(prompts_of(self.store.rows_at(indices)), self.longest_reply)
 
     def _prediction(self, index: int, ids: list[int]) -> ScoredReply:
         prompt, reply = self._text(self.store.prompt(index)), self._text(ids)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engine.cpu.norms import norm
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
-from engine.data.token_store import TokenStore
+from engine.data.token_store import Row, TokenStore
 from engine.models.network import Network
 from engine.process.world import World
 
@@ -43,12 +43,6 @@ class StepResult:
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
-def rows_of(store: TokenStore, samples: list[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Prompts and labels of some samples, each (tokens,)."""
-    rows = [store.row(sample) for sample in samples]
-    return [torch.from_numpy(row.prompt) for row in rows], [torch.from_numpy(row.label) for row in rows]
-
-
 @dataclass(frozen=True)
 class StepRunner:
     """Computes steps of one run on one rank."""
@@ -72,7 +66,7 @@ class StepRunner:
                 break
             data_began = time.perf_counter()
             chosen = mine.samples(places)
-            batch = rows_of(self.store, chosen)
+            batch = self.store.rows_at(chosen)
             seconds_data += time.perf_counter() - data_began
             part = self._loss(chosen, batch, mine.label_tokens)
             part.backward()
@@ -145,10 +139,10 @@ class StepRunner:
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
         """The loss of a micro-batch, as its share of a step with `label_tokens` label tokens, with its graph."""
-        return self._loss(samples, rows_of(self.store, samples), label_tokens)
+        return self._loss(samples, self.store.rows_at(samples), label_tokens)
 
-    def _loss(self, samples: list[int], rows: tuple[list[Tensor], list[Tensor]], label_tokens: int) -> Tensor:
-        return self.network.summed_loss(*rows, samples) / label_tokens
+    def _loss(self, samples: list[int], rows: list[Row], label_tokens: int) -> Tensor:
+        return self.network.summed_loss(rows, samples) / label_tokens
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from engine.models.seq2seq.padded import micro_batch
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.loop import train
-from engine.training.step import rows_of
 from tests.processes import Result, run
 from tests.required import required
 
@@ -227,7 +226,7 @@ def taught_t5(tiny_t5: Path, stores: dict[str, TokenStore], tmp_path_factory: py
     torch.manual_seed(0)
     model = T5ForConditionalGeneration.from_pretrained(tiny_t5).eval()
     rows = stores["validation_file"]
-    batch = micro_batch(*rows_of(rows, list(range(0, len(rows), 2))), 0, torch.device("cpu"))
+    batch = micro_batch(rows.rows_at(range(0, len(rows), 2)), 0, torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         model(**batch).loss.backward()

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
 from engine.cpu.kernels import kernels_for
+from engine.data.token_store import Row
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
-from engine.models.network import Network
+from engine.models.network import Network, labels_of, prompts_of
 
 IGNORED = -100  # label of padding
 
@@ -21,11 +22,9 @@ class PaddedNetwork(Network):
         self.model, self._head, self._chunk, self._autocast = model, head, chunk, autocast
         self._device = next(model.parameters()).device
 
-    def summed_loss(
-        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], _samples: Sequence[int] | None = None
-    ) -> Tensor:
+    def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
-        batch = self._batch(prompts, labels)
+        batch = self._batch(rows)
         inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
         with self._in_its_kind():
             if self._head is None:
@@ -35,9 +34,9 @@ class PaddedNetwork(Network):
             return summed_loss(hidden, self._head, batch["labels"][kept], self._chunk)
 
     @torch.no_grad()
-    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+    def row_losses(self, rows: Sequence[Row]) -> list[float]:
         """The same for each row separately, without a graph."""
-        batch = self._batch(prompts, labels)
+        batch = self._batch(rows)
         inputs, kept = model_inputs(self.model, batch), batch["labels"] != IGNORED
         with self._in_its_kind():
             if self._head is None:
@@ -54,19 +53,17 @@ class PaddedNetwork(Network):
         with self._in_its_kind():
             return greedy_replies(self.model, ids.to(self._device), mask.to(self._device), longest)
 
-    def _batch(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
-        return micro_batch(prompts, labels, int(self.model.config.pad_token_id), self._device)
+    def _batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        return micro_batch(rows, int(self.model.config.pad_token_id), self._device)
 
     def _in_its_kind(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
 
 
-def micro_batch(
-    prompts: Sequence[Tensor], labels: Sequence[Tensor], pad: int, device: torch.device
-) -> dict[str, Tensor]:
+def micro_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, Tensor]:
     """Some rows as tensors (rows, longest): input_ids, attention_mask, labels (padding is -100)."""
-    ids, mask = pad_prompts(prompts, pad)
-    targets = nn.utils.rnn.pad_sequence(list(labels), batch_first=True, padding_value=IGNORED)
+    ids, mask = pad_prompts(prompts_of(rows), pad)
+    targets = nn.utils.rnn.pad_sequence(labels_of(rows), batch_first=True, padding_value=IGNORED)
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": targets.to(device)}
 
 

@@ -17,9 +17,9 @@ from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.prepacking import Prepacked
 from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.weight_casts import Values
-from engine.data.token_store import TokenStore
+from engine.data.token_store import Row, TokenStore
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
-from engine.models.network import Network, packs
+from engine.models.network import Network, labels_of, packs, prompts_of
 from engine.models.t5 import layers
 from engine.models.t5.decoding import Decoding, greedy
 from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
@@ -97,27 +97,27 @@ class PackedT5(Network):
         """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
         return sum(prompt + label for prompt, label in lengths)
 
-    def summed_loss(
-        self, prompts: Sequence[Tensor], labels: Sequence[Tensor], samples: Sequence[int] | None = None
-    ) -> Tensor:
+    def summed_loss(self, rows: Sequence[Row], samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph.
 
         `samples` are the rows' numbers in the training file, by which kept encodings are found.
         """
         if samples is None or self._encodings is None:
-            encoded, rows = self.encode(prompts)
+            encoded, encoded_rows = self.encode(prompts_of(rows))
         else:
-            encoded, rows = Rows.lay(self._encodings.of(samples))
-        hidden = self._hidden(encoded, rows, labels)
-        return summed_loss(hidden, self._head(), torch.cat(list(labels)), self._chunk)
+            encoded, encoded_rows = Rows.lay(self._encodings.of(samples))
+        labels = labels_of(rows)
+        hidden = self._hidden(encoded, encoded_rows, labels)
+        return summed_loss(hidden, self._head(), torch.cat(labels), self._chunk)
 
     @torch.no_grad()
-    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
+    def row_losses(self, rows: Sequence[Row]) -> list[float]:
         """The same for each row separately, without a graph."""
-        hidden = self._hidden(*self.encode(prompts), labels, prepacked=True)
+        labels = labels_of(rows)
+        hidden = self._hidden(*self.encode(prompts_of(rows)), labels, prepacked=True)
         module = self.model.get_output_embeddings()
         head = Head(module, module.weight, (), prepacked=self._scoring_head())
-        losses = token_losses(hidden, head, torch.cat(list(labels)), self._chunk)
+        losses = token_losses(hidden, head, torch.cat(labels), self._chunk)
         return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
 
     @torch.no_grad()

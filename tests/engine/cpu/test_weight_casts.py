@@ -1,6 +1,6 @@
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine.cpu import weight_casts
 from engine.cpu.prepacking import Prepacked
 from engine.cpu.weight_casts import Values
+from engine.data.token_store import Row
+from engine.models.network import prompts_of
 from engine.models.t5 import packed as packed_t5
 from tests.engine.models.small import LENGTHS, frozen, packed, random_rows, small_t5
 
@@ -88,8 +90,8 @@ def test_what_is_frozen_is_never_cast_again() -> None:
     assert casts.counts == {}
 
 
-def micro_batch(network: Any, rows: tuple[list[Tensor], list[Tensor]]) -> float:
-    loss = network.summed_loss(*rows)
+def micro_batch(network: Any, rows: Sequence[Row]) -> float:
+    loss = network.summed_loss(rows)
     loss.backward()
     return float(loss.item())
 
@@ -115,13 +117,13 @@ def is_cast(name: str) -> bool:
 def test_the_loss_after_an_update_equals_that_of_a_new_network() -> None:
     net, rows = small_t5(), random_rows()
     network = packed(net, torch.bfloat16)
-    before = network.row_losses(*rows)
+    before = network.row_losses(rows)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     micro_batch(network, rows)
     optimizer.step()
     network.begin_step()
-    assert network.row_losses(*rows) == packed(net, torch.bfloat16).row_losses(*rows)
-    assert network.row_losses(*rows) != before
+    assert network.row_losses(rows) == packed(net, torch.bfloat16).row_losses(rows)
+    assert network.row_losses(rows) != before
 
 
 def product(prepacked: Prepacked, kind: torch.dtype) -> Tensor:
@@ -157,8 +159,8 @@ def test_a_small_frozen_head_stays_prepacked_and_nothing_else_does(monkeypatch: 
         monkeypatch.setattr("engine.models.t5.packed.PREPACKED", limit)
         network, rows = packed(frozen(small_t5(), parts), torch.bfloat16), random_rows()
         made.clear()
-        network.row_losses(*rows)
-        network.replies(rows[0], 3)
+        network.row_losses(rows)
+        network.replies(prompts_of(rows), 3)
         assert len(made) > 10
         network.begin_step()
         micro_batch(network, rows)
@@ -191,8 +193,8 @@ def test_losses_and_replies_before_a_step_change_nothing_of_it() -> None:
         network, rows = packed(net, torch.bfloat16), random_rows()
         network.begin_step()
         if scored:
-            network.row_losses(*rows)
-            network.replies(rows[0], 3)
+            network.row_losses(rows)
+            network.replies(prompts_of(rows), 3)
             network.begin_step()
         loss = micro_batch(network, rows)
         found.append([loss, *(weight.grad for weight in net.parameters() if weight.grad is not None)])

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
+from engine.data.token_store import Row
 from engine.models import freezing
+from engine.models.network import labels_of, prompts_of
 from engine.models.registry import parts_of
 from engine.models.t5.packed import PackedT5
 
@@ -35,7 +37,6 @@ FAMILIES: dict[str, tuple[Any, Any]] = {
 # (prompt, label): one token here or there, the longest on either side, more than the distance that counts.
 LENGTHS = ((1, 5), (7, 1), (3, 17), (20, 2), (4, 4))
 
-Rows = tuple[list[Tensor], list[Tensor]]
 Gradients = dict[str, Tensor]
 
 
@@ -60,18 +61,23 @@ def frozen(net: Any, parts: str) -> Any:
     return net
 
 
-def random_rows(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 0) -> Rows:
-    """Prompts and labels of these lengths."""
+def random_rows(lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = 0) -> list[Row]:
+    """Rows with prompts and labels of these lengths."""
     generator = torch.Generator().manual_seed(seed)
     sides = zip(*lengths, strict=True)
     prompts, labels = ([torch.randint(2, 40, (n,), generator=generator) for n in side] for side in sides)
-    return prompts, labels
+    return [pair(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
 
 
-def plain_losses(net: Any, rows: Rows) -> list[Tensor]:
+def pair(prompt: Tensor, label: Tensor) -> Row:
+    """A row of a prompt and its label."""
+    return Row(torch.cat([prompt, label]).numpy(), ((len(prompt), len(prompt) + len(label)),))
+
+
+def plain_losses(net: Any, rows: Sequence[Row]) -> list[Tensor]:
     """The summed cross-entropy of each row by itself, by transformers: no padding, no mask, no batch."""
     losses = []
-    for prompt, label in zip(*rows, strict=True):
+    for prompt, label in zip(prompts_of(rows), labels_of(rows), strict=True):
         before = torch.cat([torch.tensor([net.config.decoder_start_token_id]), label[:-1]])
         logits = net(input_ids=prompt[None], decoder_input_ids=before[None], use_cache=False).logits[0]
         losses.append(functional.cross_entropy(logits, label, reduction="sum"))
@@ -84,7 +90,7 @@ def gradients_of(net: Any, loss: Tensor) -> Gradients:
     return dict(zip(learning, torch.autograd.grad(loss, list(learning.values())), strict=True))
 
 
-def exact(net: Any, rows: Rows) -> tuple[list[float], Gradients]:
+def exact(net: Any, rows: Sequence[Row]) -> tuple[list[float], Gradients]:
     """Losses of the rows and the gradient of their sum in float64."""
     precise = copy.deepcopy(net).double()
     losses = plain_losses(precise, rows)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from engine.models.network import prompts_of
 from engine.models.on_device import find_head, network_of
 from engine.models.seq2seq.padded import PaddedNetwork
 from tests.engine.models.small import exact, random_rows, relative_error, small_t5
@@ -31,7 +32,7 @@ def test_bf16_is_used_where_it_is_asked_for_and_only_there(make: Any) -> None:
     net, rows = make(), random_rows()
     expected = torch.tensor(exact(net, rows)[0], dtype=torch.float64)
     errors = [
-        relative_error(torch.tensor(chosen(copy.deepcopy(net), bf16=bf16).row_losses(*rows)), expected)
+        relative_error(torch.tensor(chosen(copy.deepcopy(net), bf16=bf16).row_losses(rows)), expected)
         for bf16 in (True, False)
     ]
     assert 2**-14 < errors[0] < 2**-6
@@ -40,7 +41,7 @@ def test_bf16_is_used_where_it_is_asked_for_and_only_there(make: Any) -> None:
 
 def test_both_ways_give_the_same_replies() -> None:
     net = small_t5(untied=True, initializer_factor=1.5).eval()
-    prompts = random_rows()[0]
+    prompts = prompts_of(random_rows())
     packed, padded = (kind.replies(prompts, 20) for kind in (chosen(net), PaddedNetwork(net, None, 7, autocast=False)))
     for ours, theirs in zip(packed, padded, strict=True):
         assert theirs[: len(ours)] == ours

@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedConfig
 
+from engine.data.token_store import Row
 from engine.models.family import Family
 from engine.models.loss import Head, summed_loss, token_losses
 from engine.models.model_folder import ModelFolder, Settings
-from engine.models.network import Network
+from engine.models.network import Network, labels_of, prompts_of
 
 
 class ToyConfig(PreTrainedConfig):
@@ -40,17 +41,19 @@ class ToyNetwork(Network):
     def __init__(self, model: ToyModel, head: Head, chunk: int) -> None:
         self.model, self.head, self.chunk = model, head, chunk
 
-    def _hidden(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
-        before = [torch.cat([prompt[-1:], label[:-1]]) for prompt, label in zip(prompts, labels, strict=True)]
+    def _hidden(self, rows: Sequence[Row]) -> Tensor:
+        pairs = zip(prompts_of(rows), labels_of(rows), strict=True)
+        before = [torch.cat([prompt[-1:], label[:-1]]) for prompt, label in pairs]
         found: Tensor = self.model.embed(torch.cat(before))
         return found
 
-    def summed_loss(self, prompts: Sequence[Tensor], labels: Sequence[Tensor], _: object = None) -> Tensor:
-        return summed_loss(self._hidden(prompts, labels), self.head, torch.cat(list(labels)), self.chunk)
+    def summed_loss(self, rows: Sequence[Row], _: object = None) -> Tensor:
+        return summed_loss(self._hidden(rows), self.head, torch.cat(labels_of(rows)), self.chunk)
 
     @torch.no_grad()
-    def row_losses(self, prompts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[float]:
-        losses = token_losses(self._hidden(prompts, labels), self.head, torch.cat(list(labels)), self.chunk)
+    def row_losses(self, rows: Sequence[Row]) -> list[float]:
+        labels = labels_of(rows)
+        losses = token_losses(self._hidden(rows), self.head, torch.cat(labels), self.chunk)
         return [float(part.double().sum()) for part in losses.split([len(label) for label in labels])]
 
     @torch.no_grad()

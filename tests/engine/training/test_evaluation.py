@@ -165,9 +165,9 @@ class Parrot:
         """All that the budget allows."""
         return budget
 
-    def row_losses(self, prompts: list[Any], _labels: list[Any]) -> list[float]:
+    def row_losses(self, rows: list[Any]) -> list[float]:
         """A loss for each."""
-        return [1.0] * len(prompts)
+        return [1.0] * len(rows)
 
     def replies(self, prompts: list[Any], _longest: int) -> list[list[int]]:
         """The next of its replies."""

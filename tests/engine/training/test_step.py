@@ -18,14 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from engine.contract.config import RunConfig
 from engine.data import batching
 from engine.data.parquet_rows import RowSource
-from engine.data.token_store import TokenStore, open_store
+from engine.data.token_store import Row, TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
 from engine.models.on_device import find_head, network_of
 from engine.models.registry import parts_of
 from engine.models.seq2seq.padded import PaddedNetwork, micro_batch, model_inputs
 from engine.process.world import World, seed_step
-from engine.training.step import StepResult, StepRunner, rows_of
+from engine.training.step import StepResult, StepRunner
 
 if TYPE_CHECKING:
     from tests.engine.conftest import TwoRanks
@@ -308,9 +308,9 @@ def test_the_rows_of_a_nan_loss_are_named(
     token = min({int(token) for token in rows.prompt(poisoned)} - others)
     real = runner.network.summed_loss
 
-    def poison(prompts: list[Tensor], labels: list[Tensor], samples: list[int]) -> Tensor:
-        met = any(bool((prompt == token).any()) for prompt in prompts)
-        return real(prompts, labels, samples) * (float("nan") if met else 1.0)
+    def poison(chosen: list[Row], samples: list[int]) -> Tensor:
+        met = any(bool((row.prompt == token).any()) for row in chosen)
+        return real(chosen, samples) * (float("nan") if met else 1.0)
 
     monkeypatch.setattr(runner.network, "summed_loss", poison)
     assert not runner.run(np.arange(ROWS), stop_asked=False).finite
@@ -377,7 +377,7 @@ def test_every_micro_batch_counts_as_progress(gradient_cases: dict[str, RunConfi
 
 
 def test_padding_does_not_count(rows: TokenStore) -> None:
-    batch = micro_batch(*rows_of(rows, [0, 5]), 0, CPU)
+    batch = micro_batch(rows.rows_at([0, 5]), 0, CPU)
     short, long = rows.prompt(0).tolist(), rows.prompt(5).tolist()
     padding = len(long) - len(short)
     assert batch["input_ids"].tolist() == [short + [0] * padding, long]
@@ -390,7 +390,7 @@ def test_padding_does_not_count(rows: TokenStore) -> None:
 def test_decoder_inputs_are_the_labels_one_token_late(
     gradient_cases: dict[str, RunConfig], rows: TokenStore, case: str, start: int
 ) -> None:
-    batch = micro_batch(*rows_of(rows, [0, 5]), 0, CPU)
+    batch = micro_batch(rows.rows_at([0, 5]), 0, CPU)
     shifted = model_inputs(loaded(gradient_cases[case]), batch)["decoder_input_ids"]
     label = rows.label(0).tolist()
     assert shifted[:, 0].tolist() == [start, start]

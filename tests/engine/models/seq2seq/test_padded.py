@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 
+from engine.models.network import prompts_of
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import IGNORED, PaddedNetwork, micro_batch, model_inputs, pad_prompts
 from tests.engine.models.small import (
     LENGTHS,
-    Rows,
     exact,
     gradients_of,
+    pair,
     plain_losses,
     random_rows,
     relative_error,
@@ -47,22 +48,22 @@ def test_loss_and_gradient_equal_those_row_by_row(network: PaddedNetwork, length
     rows = random_rows(lengths)
     losses, expected = exact(network.model, rows)
     network.begin_step()
-    loss = network.summed_loss(*rows)
+    loss = network.summed_loss(rows)
     assert loss.dtype == torch.float64
     assert loss.item() == pytest.approx(sum(losses), rel=1e-6)
-    assert network.row_losses(*rows) == pytest.approx(losses, rel=1e-6)
+    assert network.row_losses(rows) == pytest.approx(losses, rel=1e-6)
     assert relative_error(whole(gradients_of(network.model, loss)), whole(expected)) <= 1e-5
 
 
 def test_a_label_that_has_the_padding_token_counts(network: PaddedNetwork) -> None:
-    prompts, labels = random_rows()
-    labels[2][1] = int(network.model.config.pad_token_id)
-    expected = exact(network.model, (prompts, labels))[0]
-    assert network.row_losses(prompts, labels) == pytest.approx(expected, rel=1e-6)
+    rows = random_rows()
+    rows[2].label[1] = int(network.model.config.pad_token_id)
+    expected = exact(network.model, rows)[0]
+    assert network.row_losses(rows) == pytest.approx(expected, rel=1e-6)
 
 
 def test_losses_of_rows_have_no_graph(network: PaddedNetwork) -> None:
-    network.row_losses(*random_rows())
+    network.row_losses(random_rows())
     assert all(parameter.grad is None for parameter in network.model.parameters())
 
 
@@ -75,11 +76,11 @@ def test_under_autocast_the_loss_is_close_but_not_equal(net: Any) -> None:
     """Near to the digits of bf16: its rounding is 2^-9 of each value."""
     rows = random_rows()
     losses = torch.tensor(exact(net, rows)[0])
-    found = torch.tensor(PaddedNetwork(net, find_head(net), 7, autocast=True).row_losses(*rows))
+    found = torch.tensor(PaddedNetwork(net, find_head(net), 7, autocast=True).row_losses(rows))
     error = relative_error(found, losses.double())
     assert 0 < error <= 2**-6
     assert error > relative_error(
-        torch.tensor(PaddedNetwork(net, find_head(net), 7, autocast=False).row_losses(*rows)), losses.double()
+        torch.tensor(PaddedNetwork(net, find_head(net), 7, autocast=False).row_losses(rows)), losses.double()
     )
 
 
@@ -95,7 +96,7 @@ def alone(net: Any, prompt: Tensor, longest: int) -> list[int]:
 
 def test_replies_equal_those_row_by_row(network: PaddedNetwork) -> None:
     network.model.eval()
-    prompts = random_rows()[0]
+    prompts = prompts_of(random_rows())
     found = network.replies(prompts, 10)
     for prompt, reply in zip(prompts, found, strict=True):
         expected = alone(network.model, prompt, 10)
@@ -110,15 +111,15 @@ def test_prompts_are_padded_on_the_right_and_masked() -> None:
 
 
 def test_labels_are_padded_with_the_ignored_index() -> None:
-    prompts, labels = [torch.tensor([5]), torch.tensor([6, 7])], [torch.tensor([8, 9, 1]), torch.tensor([1])]
-    batch = micro_batch(prompts, labels, 0, CPU)
+    pairs = [([5], [8, 9, 1]), ([6, 7], [1])]
+    batch = micro_batch([pair(torch.tensor(prompt), torch.tensor(label)) for prompt, label in pairs], 0, CPU)
     assert batch["labels"].tolist() == [[8, 9, 1], [1, IGNORED, IGNORED]]
     assert (batch["input_ids"].tolist(), batch["attention_mask"].tolist()) == ([[5, 0], [6, 7]], [[1, 0], [1, 1]])
 
 
 def test_decoder_inputs_are_the_labels_shifted_by_one(net: Any) -> None:
-    rows: Rows = ([torch.tensor([5])] * 2, [torch.tensor([8, 9, 3]), torch.tensor([4])])
-    given = model_inputs(net, micro_batch(*rows, 0, CPU))["decoder_input_ids"]
+    rows = [pair(torch.tensor([5]), torch.tensor(label)) for label in ([8, 9, 3], [4])]
+    given = model_inputs(net, micro_batch(rows, 0, CPU))["decoder_input_ids"]
     start = net.config.decoder_start_token_id
     assert given[0].tolist() == [start, 8, 9]
     assert given[1, :2].tolist() == [start, 4]
@@ -126,7 +127,7 @@ def test_decoder_inputs_are_the_labels_shifted_by_one(net: Any) -> None:
 
 
 def test_a_model_without_its_own_shift_gets_the_usual_one(net: Any) -> None:
-    batch = micro_batch(*random_rows(), 0, CPU)
+    batch = micro_batch(random_rows(), 0, CPU)
 
     class Bare:
         config = net.config
@@ -140,7 +141,7 @@ def test_dropout_is_the_models_own() -> None:
     net, rows = small_t5(dropout_rate=0.3, attn_implementation="eager"), random_rows(((6, 4),))
     network = PaddedNetwork(net, find_head(net), 7, autocast=False)
     torch.manual_seed(0)
-    found = network.summed_loss(*rows).item()
+    found = network.summed_loss(rows).item()
     torch.manual_seed(0)
     assert found == pytest.approx(plain_losses(net, rows)[0].item(), rel=1e-6)
-    assert network.summed_loss(*rows).item() != found
+    assert network.summed_loss(rows).item() != found

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from engine.cpu.ragged import Rows
 from engine.cpu.weight_casts import Values
+from engine.models.network import prompts_of
 from engine.models.t5.decoding import BLOCK, FULL, Decoding, greedy
 from tests.engine.models.small import packed, random_rows, small_t5
 
 NEVER = 39  # an end token that no reply here has
 LONGEST = 2 * BLOCK + 6
-PROMPTS = random_rows([(n, 1) for n in (1, 9, 4, 15, 2, 6, 3, 1)])[0]
+PROMPTS = prompts_of(random_rows([(n, 1) for n in (1, 9, 4, 15, 2, 6, 3, 1)]))
 MODELS: dict[str, dict[str, Any]] = {
     "t5": {"num_layers": 1, "num_decoder_layers": 2},
     "gated": {"feed_forward_proj": "gated-gelu", "num_layers": 2, "num_decoder_layers": 1},

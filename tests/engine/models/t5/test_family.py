@@ -22,7 +22,7 @@ def test_a_t5_with_another_activation_is_padded_and_right(function: str) -> None
     net, rows = small_t5(feed_forward_proj=function), random_rows()
     network = chosen(net)
     assert isinstance(network, PaddedNetwork)
-    assert network.row_losses(*rows) == pytest.approx(exact(net, rows)[0], rel=1e-6)
+    assert network.row_losses(rows) == pytest.approx(exact(net, rows)[0], rel=1e-6)
 
 
 def test_a_t5_whose_head_cannot_be_separated_is_padded_and_right() -> None:
@@ -30,7 +30,7 @@ def test_a_t5_whose_head_cannot_be_separated_is_padded_and_right() -> None:
     network = chosen(net)
     assert isinstance(network, PaddedNetwork)
     losses, expected = exact(net, rows)
-    loss = network.summed_loss(*rows)
+    loss = network.summed_loss(rows)
     assert loss.item() == pytest.approx(sum(losses), rel=1e-6)
     assert relative_error(whole(gradients_of(net, loss)), whole(expected)) <= 1e-5
 
@@ -40,7 +40,7 @@ def test_a_t5_whose_head_has_a_bias_is_padded_and_right() -> None:
     net.lm_head = nn.Linear(16, 40)
     network = chosen(net)
     assert isinstance(network, PaddedNetwork)
-    assert network.row_losses(*rows) == pytest.approx(exact(net, rows)[0], rel=1e-6)
+    assert network.row_losses(rows) == pytest.approx(exact(net, rows)[0], rel=1e-6)
 
 
 def test_on_another_device_a_t5_is_padded() -> None:

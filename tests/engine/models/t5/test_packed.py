@@ -50,9 +50,9 @@ def assert_as_exact(net: Any, lengths: tuple[tuple[int, int], ...] = LENGTHS) ->
     rows = random_rows(lengths)
     losses, expected = exact(net, rows)
     network = packed(net)
-    loss = network.summed_loss(*rows)
+    loss = network.summed_loss(rows)
     assert loss.item() == pytest.approx(sum(losses), rel=1e-6)
-    assert network.row_losses(*rows) == pytest.approx(losses, rel=1e-6)
+    assert network.row_losses(rows) == pytest.approx(losses, rel=1e-6)
     errors = relative_errors(gradients_of(net, loss), expected)
     assert {name: error for name, error in errors.items() if not error <= 1e-5} == {}
 
@@ -71,7 +71,7 @@ def test_every_gradient_is_right_whatever_is_frozen(case: str, parts: str) -> No
 @pytest.mark.parametrize("parts", FREEZES)
 def test_what_is_frozen_gets_no_gradient(parts: str) -> None:
     net = frozen(small_t5(untied=True), parts)
-    packed(net).summed_loss(*random_rows()).backward()
+    packed(net).summed_loss(random_rows()).backward()
     assert [name for name, p in net.named_parameters() if (p.grad is not None) is not p.requires_grad] == []
 
 
@@ -81,24 +81,24 @@ def test_rows_of_any_number_and_length_are_right(lengths: tuple[tuple[int, int],
     net, rows = small_t5(), random_rows(lengths)
     losses, expected = exact(net, rows)
     network = packed(net)
-    loss = network.summed_loss(*rows)
-    assert network.row_losses(*rows) == pytest.approx(losses, rel=1e-6)
+    loss = network.summed_loss(rows)
+    assert network.row_losses(rows) == pytest.approx(losses, rel=1e-6)
     assert relative_error(whole(gradients_of(net, loss)), whole(expected)) <= 1e-5
 
 
 def test_a_row_of_one_token_on_both_sides_is_right() -> None:
     net, rows = small_t5(), random_rows(((1, 1),))
     losses, expected = exact(net, rows)
-    loss = packed(net).summed_loss(*rows)
+    loss = packed(net).summed_loss(rows)
     assert loss.item() == pytest.approx(losses[0], rel=1e-6)
     assert relative_error(whole(gradients_of(net, loss)), whole(expected)) <= 1e-5
 
 
 def test_a_row_has_the_loss_it_has_alone() -> None:
-    net, (prompts, labels) = small_t5(), random_rows()
+    net, rows = small_t5(), random_rows()
     network = packed(net)
-    alone = [network.row_losses([prompt], [label])[0] for prompt, label in zip(prompts, labels, strict=True)]
-    assert network.row_losses(prompts, labels) == pytest.approx(alone, rel=1e-6)
+    alone = [network.row_losses([row])[0] for row in rows]
+    assert network.row_losses(rows) == pytest.approx(alone, rel=1e-6)
 
 
 def precise_norm(self: Any, x: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def test_float64_results_agree_to_float64_precision(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(MT5LayerNorm, "forward", precise_norm)
     net, rows = small_t5(**CASES["mt5"]).double(), random_rows()
     losses, expected = exact(net, rows)
-    loss = packed(net, torch.float64).summed_loss(*rows)
+    loss = packed(net, torch.float64).summed_loss(rows)
     assert loss.item() == pytest.approx(sum(losses), rel=1e-12)
     errors = relative_errors(gradients_of(net, loss), expected)
     assert errors.pop("lm_head.weight") <= 1e-6
@@ -125,8 +125,8 @@ def test_the_chunk_of_logits_does_not_matter(chunk: int) -> None:
     net, rows = small_t5(), random_rows()
     losses, expected = exact(net, rows)
     network = packed(net, chunk=chunk)
-    loss = network.summed_loss(*rows)
-    assert network.row_losses(*rows) == pytest.approx(losses, rel=1e-6)
+    loss = network.summed_loss(rows)
+    assert network.row_losses(rows) == pytest.approx(losses, rel=1e-6)
     assert relative_error(whole(gradients_of(net, loss)), whole(expected)) <= 1e-5
 
 
@@ -179,8 +179,8 @@ def errors_in_bf16(case: str, seed: int) -> dict[str, tuple[Tensor, Tensor]]:
     found = {}
     for way in ("packed", "autocast"):
         network = in_bf16(net, way)
-        gradients = whole(gradients_of(net, network.summed_loss(*rows)))
-        off = torch.tensor(network.row_losses(*rows)).double() - torch.tensor(losses).double()
+        gradients = whole(gradients_of(net, network.summed_loss(rows)))
+        off = torch.tensor(network.row_losses(rows)).double() - torch.tensor(losses).double()
         found[way] = (off / torch.tensor(losses), (gradients - whole(expected)) / whole(expected).norm())
     return found
 
@@ -206,7 +206,7 @@ def test_torch_and_compiled_code_give_the_same_step(kind: torch.dtype, monkeypat
             monkeypatch.setattr(compiled, "library", lambda: None)
         net = small_t5(dropout_rate=0.2)
         network = packed(net, kind)
-        losses = [network.summed_loss(*random_rows(seed=seed)) for seed in (0, 1)]
+        losses = [network.summed_loss(random_rows(seed=seed)) for seed in (0, 1)]
         for loss in losses:
             loss.backward()
         gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
@@ -224,7 +224,7 @@ def test_torch_and_compiled_code_give_the_same_step(kind: torch.dtype, monkeypat
 
 def test_bf16_gradients_have_the_dtype_of_the_parameters() -> None:
     net = small_t5()
-    found = gradients_of(net, packed(net, HALF).summed_loss(*random_rows()))
+    found = gradients_of(net, packed(net, HALF).summed_loss(random_rows()))
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
 
 
@@ -291,7 +291,7 @@ def test_dropout_is_where_transformers_has_it(
     net = frozen(small_t5(**CASES[case], dropout_rate=0.25, attn_implementation="eager"), parts)
     network, source = recorded(net)
     rows = random_rows(((9, 6),))
-    loss = network.summed_loss(*rows)
+    loss = network.summed_loss(rows)
     found = gradients_of(net, loss)
     left = replay(monkeypatch, source.drawn)
     losses, expected = exact(net, rows)
@@ -321,7 +321,7 @@ def varies(network: Any) -> bool:
     for seed in range(3):
         torch.manual_seed(seed)
         network.begin_step()
-        losses.add(network.summed_loss(*random_rows()).item())
+        losses.add(network.summed_loss(random_rows()).item())
     return len(losses) > 1
 
 
@@ -350,7 +350,7 @@ def test_in_eval_mode_nothing_is_dropped() -> None:
     net = small_t5(dropout_rate=0.5).eval()
     assert not varies(packed(net))
     rows = random_rows()
-    assert packed(net).row_losses(*rows) == pytest.approx(exact(net, rows)[0], rel=1e-6)
+    assert packed(net).row_losses(rows) == pytest.approx(exact(net, rows)[0], rel=1e-6)
 
 
 def test_the_same_seed_gives_the_same_loss_and_gradient_to_the_last_bit() -> None:
@@ -358,7 +358,7 @@ def test_the_same_seed_gives_the_same_loss_and_gradient_to_the_last_bit() -> Non
     for _ in range(2):
         torch.manual_seed(4)
         network = packed(net)
-        loss = network.summed_loss(*rows)
+        loss = network.summed_loss(rows)
         found.append((loss.item(), whole(gradients_of(net, loss))))
     (first, ours), (second, theirs) = found
     assert first == second
@@ -367,7 +367,7 @@ def test_the_same_seed_gives_the_same_loss_and_gradient_to_the_last_bit() -> Non
 
 def test_micro_batches_of_a_step_have_different_dropout() -> None:
     network, rows = packed(small_t5(dropout_rate=0.3)), random_rows()
-    assert network.summed_loss(*rows).item() != network.summed_loss(*rows).item()
+    assert network.summed_loss(rows).item() != network.summed_loss(rows).item()
 
 
 def test_the_mean_loss_under_dropout_is_transformers() -> None:
@@ -376,7 +376,7 @@ def test_the_mean_loss_under_dropout_is_transformers() -> None:
     network = packed(net)
 
     def ours() -> float:
-        return network.row_losses(*rows)[0]
+        return network.row_losses(rows)[0]
 
     def theirs() -> float:
         with torch.no_grad():
@@ -393,7 +393,7 @@ def test_a_step_leaves_the_models_mode_as_it_was() -> None:
     net = small_t5(dropout_rate=0.3)
     before = copy.deepcopy(net.state_dict())
     network = packed(net, HALF)
-    network.summed_loss(*random_rows()).backward()
-    network.row_losses(*random_rows())
+    network.summed_loss(random_rows()).backward()
+    network.row_losses(random_rows())
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
