@@ -200,15 +200,16 @@ class SpecialTokens:
 
 @dataclass(frozen=True)
 class Positions:
-    """The most tokens that a prompt and a label may have; None: any number."""
+    """The most tokens that a prompt and a label may have, or both together; None: any number."""
 
     prompt: Count | None = None
     label: Count | None = None
+    row: Count | None = None
 
     @property
     def known(self) -> dict[str, int]:
         """The limits that exist, by part."""
-        return {part: most for part in PARTS if (most := getattr(self, part)) is not None}
+        return {part: most for part in (*PARTS, "row") if (most := getattr(self, part)) is not None}
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,22 @@ class Sizes:
     def plus(self, other: "Sizes", times: int = 1) -> "Sizes":
         """The sum with `times` the other."""
         return Sizes(*(mine + times * its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class DecoderFacts:
+    """The shape of a causal model; `window` is that of its layers with sliding attention, 0 without any."""
+
+    layers: Count
+    sliding_layers: Count
+    width: Count
+    hidden_width: Count  # of a feed-forward
+    heads: Count
+    kv_heads: Count
+    head_width: Count
+    window: Count
+    context: Count  # tokens of a row that it was made for; 0 if its configuration does not say
+    tied: bool  # whether its head is its embeddings
 
 
 @dataclass(frozen=True)
@@ -242,6 +259,10 @@ class ModelFacts:
     wrapper: Name = ""  # a prefix of the names of all weights that is taken off
     verified: Verified = ""
     settings: dict[str, Any] = field(default_factory=dict)  # of its configuration
+    title: Name = ""  # without the folders before it
+    kind: Name = ""  # its family as the setting `family` names it
+    dtype: Name = ""  # of most weights in its files: bf16, fp32, …
+    decoder: DecoderFacts | None = None  # of a causal model
 
     def for_tokens(self, tokens: int) -> "ModelFacts":
         """The same with as many rows as a tokenizer with `tokens` tokens needs, if it is new."""

@@ -1,7 +1,9 @@
 """How many parameters a model has, how many of them learn, and how much an optimizer keeps for these; without torch."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import Sizes
@@ -9,11 +11,58 @@ from engine.contract.messages import InputError
 from engine.models.weightfile import Tensor
 
 FLOAT = 4  # bytes; what learns is always fp32
+Found = TypeVar("Found")
+RANGE = re.compile(r"(.+)\.(\d+)-(\d+)")
+NUMBERED = re.compile(r"(.+)\.(\d+)")
 
 
 def names_in(freeze: str) -> list[str]:
-    """The parts that the setting `freeze` lists."""
+    """The parts that the setting `freeze` lists, as they are written there."""
     return [name for name in (part.strip() for part in freeze.split(",")) if name]
+
+
+def chosen(freeze: str, find: Callable[[str], Sequence[Found]], parts: Iterable[str]) -> list[Found]:
+    """What `find` returns for everything that `freeze` lists; raises InputError for what it does not find.
+
+    `layers.0-11` stands for twelve parts; `parts` are those that a message may name instead.
+    """
+    found: list[Found] = []
+    for listed in names_in(freeze):
+        for name in _expanded(listed):
+            some = find(name)
+            if not some:
+                raise InputError("freeze_unknown", name=listed, known=shown(parts))
+            found.extend(some)
+    return found
+
+
+def _expanded(name: str) -> list[str]:
+    """The parts that a range names; a range that runs backwards or further than any model stays one unknown name."""
+    found = RANGE.fullmatch(name)
+    if not found or len(found[3]) > 4 or not int(found[2]) <= int(found[3]):
+        return [name]
+    return [f"{found[1]}.{number}" for number in range(int(found[2]), int(found[3]) + 1)]
+
+
+def is_within(name: str, part: str) -> bool:
+    """Whether a name is that of a part, or of something in it: `layers.1.mlp` is in `layers.1`, `layers.10` is not."""
+    return name == part or name.startswith(f"{part}.")
+
+
+def shown(parts: Iterable[str]) -> str:
+    """The names of parts for a message, with a range for those that are numbered: `embeddings, layers.0-29, norm`."""
+    groups: dict[str, list[int]] = {}
+    for part in parts:
+        found = NUMBERED.fullmatch(part)
+        groups.setdefault(found[1] if found else part, []).extend([int(found[2])] if found else [])
+    return ", ".join(_range(name, numbers) for name, numbers in groups.items())
+
+
+def _range(name: str, numbers: Sequence[int]) -> str:
+    if not numbers:
+        return name
+    first, last = min(numbers), max(numbers)
+    return f"{name}.{first}" if first == last else f"{name}.{first}-{last}"
 
 
 def state_bytes(optimizer: str, shape: Sequence[int]) -> int:
@@ -33,18 +82,15 @@ def counted(tensors: Mapping[str, Tensor], part_of: Callable[[str], str], config
     """The sizes of a model of these parameters, each listed once; raises InputError for what cannot be frozen.
 
     `part_of` is the name of the part that a parameter belongs to; any other name stands for the parameters whose names
-    begin with it.
+    begin with it, up to a dot.
     """
-    frozen, parts = names_in(config.freeze), {part_of(name) for name in tensors}
 
-    def is_frozen(name: str) -> bool:
-        return any(part_of(name) == part if part in parts else name.startswith(part) for part in frozen)
+    def find(part: str) -> list[str]:
+        named = [name for name in tensors if is_within(part_of(name), part)]
+        return named or [name for name in tensors if is_within(name, part)]
 
-    for part in frozen:
-        if part not in parts and not any(name.startswith(part) for name in tensors):
-            known = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
-            raise InputError("freeze_unknown", name=part, known=known)
-    trained = [tensor for name, tensor in tensors.items() if not is_frozen(name)]
+    frozen = set(chosen(config.freeze, find, map(part_of, tensors)))
+    trained = [tensor for name, tensor in tensors.items() if name not in frozen]
     if not any(tensor.count for tensor in trained) and any(tensor.count for tensor in tensors.values()):
         raise InputError("nothing_trainable", freeze=config.freeze)
     return Sizes(

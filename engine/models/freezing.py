@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from engine.contract.messages import InputError, Message
-from engine.models.counting import names_in
+from engine.models.counting import chosen, is_within, names_in
 
 Parts = Mapping[str, list[nn.Parameter]]  # by the names that `freeze` gives them
 
@@ -24,30 +24,28 @@ class Frozen:
 def freeze(model: Any, names: str, parts: Parts) -> Frozen:
     """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part.
 
-    `parts` are those that its family names; any other name stands for the parameters whose names begin with it.
+    `parts` are those that its family names, alone or by what they have in common (`layers`); any other name stands for
+    the parameters whose names begin with it, up to a dot.
     """
-    frozen = names_in(names)
-    for name in frozen:
-        for parameter in parts.get(name) or _parameters_of(model, name):
-            parameter.requires_grad_(False)
+
+    def find(name: str) -> list[nn.Parameter]:
+        named = [parameter for part, found in parts.items() if is_within(part, name) for parameter in found]
+        return named or [parameter for key, parameter in model.named_parameters() if is_within(key, name)]
+
+    for parameter in chosen(names, find, (part for part, some in parts.items() if some)):
+        parameter.requires_grad_(False)
     everything = list(model.parameters())
     total = sum(p.numel() for p in everything)
     trained = sum(p.numel() for p in everything if p.requires_grad)
     if not trained:
         raise InputError("nothing_trainable", freeze=names)
-    notices = [Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(frozen) or "-")]
+    notices = [
+        Message.of("trainable", trained=f"{trained:,}", total=f"{total:,}", frozen=", ".join(names_in(names)) or "-")
+    ]
     head = model.get_output_embeddings()
     if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:
         notices.append(Message("head_frozen"))
     return Frozen(total, trained, tuple(notices))
-
-
-def _parameters_of(model: Any, name: str) -> list[nn.Parameter]:
-    found = [p for key, p in model.named_parameters() if key.startswith(name)]
-    if not found:
-        known = ", ".join(dict(model.named_children()))
-        raise InputError("freeze_unknown", name=name, known=known)
-    return found
 
 
 def set_training_mode(model: nn.Module) -> None:

@@ -49,3 +49,26 @@ def test_what_cannot_be_frozen_is_refused(freeze: str, code: str) -> None:
     with pytest.raises(InputError) as refused:
         sizes(freeze)
     assert refused.value.message.code == code
+
+
+LAYERS = tensors(**{f"layers_{number}_w": (2, 2) for number in range(12)}, embed_w=(10, 4))
+
+
+@pytest.mark.parametrize(
+    ("freeze", "trained"),
+    [("layers", 40), ("layers.0-11", 40), ("layers.1", 84), ("layers.1,layers.3-4 ", 76), ("layers.10-10", 84),
+     ("layers.1.w", 84)],
+)  # fmt: skip
+def test_layers_are_frozen_by_number_and_by_range(freeze: str, trained: int) -> None:
+    def part_of(name: str) -> str:
+        return ".".join(name.split(".")[: 2 if name.startswith("layers") else 1])
+
+    assert counted(LAYERS, part_of, replace(RunConfig(), freeze=freeze)).trained == trained
+
+
+@pytest.mark.parametrize("freeze", ["layers.10-12", "layers.3-1", "layer.1", "layers.0-99999999", "layers.1-"])
+def test_a_range_beyond_the_layers_is_refused_as_it_was_written(freeze: str) -> None:
+    with pytest.raises(InputError) as refused:
+        counted(LAYERS, lambda name: ".".join(name.split(".")[:-1]), replace(RunConfig(), freeze=f"embed,{freeze}"))
+    assert refused.value.message.args["name"] == freeze
+    assert refused.value.message.args["known"] == "layers.0-11, embed"

@@ -54,7 +54,7 @@ def test_a_part_that_does_not_exist_is_refused(load: Load, tiny_t5: Path) -> Non
     net = load(tiny_t5)
     message = refusal(lambda: freezing.freeze(net, "encoder,attention", parts_of(net))).message
     assert (message.code, message.args["name"]) == ("freeze_unknown", "attention")
-    assert message.args["known"] == "shared, encoder, decoder, lm_head"
+    assert message.args["known"] == "embeddings, encoder, decoder"
 
 
 def test_freezing_everything_is_refused(load: Load, tiny_t5: Path) -> None:

@@ -1,0 +1,1 @@
+"""Causal language models: decoders alone, which chat by a template."""
