@@ -20,7 +20,7 @@ from sft_tui.screen import actions
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES: dict[Lang, str] = {"en": "", "zh": ".zh"}
-SHOWN = ("sft-small", "sft", "sft-fast", "pretrain", "pretrain-large")
+SHOWN = ("sft-small", "sft", "sft-fast", "pretrain", "pretrain-large", "chat", "chat-lora")
 MODELS = "model_save/"
 
 KEYS: dict[Lang, str] = {

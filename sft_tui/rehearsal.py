@@ -38,9 +38,9 @@ LAST_BYTES = 4096  # read of an output to find its last line
 END_SECONDS = 20.0  # time for a rehearsal to end when its viewer leaves
 # Settings that do not affect the memory and time of a step.
 NOT_MEASURED = {
-    "epochs", "learn_rate", "div_factor", "warmup_steps", "weight_decay", "max_grad_norm", "seed", "logging_steps",
-    "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store", "output_dir",
-    "num_processes", "export_state_dict",
+    "epochs", "learn_rate", "div_factor", "warmup_steps", "warmup_ratio", "weight_decay", "max_grad_norm", "seed",
+    "logging_steps", "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store",
+    "output_dir", "num_processes", "export_state_dict", "best_by",
 }  # fmt: skip
 FILES = ("train_file", "validation_file", "tokenizer", "pretrained_model")
 Progress = Callable[[events.Phase], None]

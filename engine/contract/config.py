@@ -55,11 +55,21 @@ class RunConfig:
     prompt_column: str = setting("prompt", "data")
     response_column: str = setting("response", "data")
     max_seq_len: int = setting(512, "data", unit="tokens", low=2)
+    messages_column: str = setting("messages", "data")
+    chat_template: str = setting("", "data")
+    template_options: str = setting("", "data")
+    learn: str = setting("answers", "data", choices=("answers", "last", "all"))
+    too_long: str = setting("drop-turns", "data", choices=("drop-turns", "drop", "cut"))
     token_store: str = setting("data/token_store", "data", path=True, free_on_resume=True)
 
     pretrained_model: str = setting("model_save/chat_small_t5.best.bin", "model", path=True, free_on_resume=True)
     tokenizer: str = setting("model_save/my_tokenizer_sp/", "model", path=True, free_on_resume=True)
+    family: str = setting("auto", "model", choices=("auto", "t5", "seq2seq", "causal"))
     freeze: str = setting("encoder,embeddings", "model")
+    lora_rank: int = setting(0, "model", low=0, high=1024)
+    lora_alpha: float = setting(32.0, "model", low=0, low_open=True, high=1e4)
+    lora_scaling: str = setting("classic", "model", choices=("classic", "rank-stabilized"))
+    lora_parts: str = setting("all", "model")
     dropout_rate: float = setting(-1.0, "model", low=-1, high=0.9)
     d_model: int = setting(768, "model", low=8)
     d_kv: int = setting(64, "model", low=4)
@@ -75,6 +85,7 @@ class RunConfig:
     learn_rate: float = setting(5e-5, "training", low=0, low_open=True, high=1)
     div_factor: float = setting(25, "training", low=1, high=1e4)
     warmup_steps: int = setting(100, "training", unit="steps", low=0)
+    warmup_ratio: float = setting(0.0, "training", low=0, high=0.3)
     optimizer: str = setting("adafactor", "training", choices=("adafactor", "adamw"))
     weight_decay: float = setting(0.0, "training", low=0, high=1)
     max_grad_norm: float = setting(1.0, "training", low=0, low_open=True)
@@ -90,6 +101,12 @@ class RunConfig:
     bleu_rows: int = setting(0, "evaluation", unit="rows", low=0)
     max_new_tokens: int = setting(0, "evaluation", unit="tokens", low=0)
     eval_batch_rows: int = setting(32, "evaluation", unit="rows", low=1, free_on_resume=True)
+    best_by: str = setting(
+        "auto",
+        "evaluation",
+        choices=("auto", "loss", "bleu", "chrf", "rouge-l", "exact-match"),
+        free_on_resume=True,
+    )
     sample_rows: int = setting(3, "evaluation", unit="rows", low=0, free_on_resume=True)
 
     output_dir: str = setting("model_save/sft_small", "saving", path=True, free_on_resume=True)

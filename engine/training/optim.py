@@ -104,8 +104,9 @@ def _end_to_end(matrix: Matrix) -> bool:
 
 
 def warmup(config: RunConfig, steps_total: int) -> int:
-    """The number of warm-up steps of a run: as set, but at most 30 % of it."""
-    return min(config.warmup_steps, steps_total * 3 // 10)
+    """The number of warm-up steps of a run: as set, or else the share of it that is set, but at most 30 % of it."""
+    wanted = config.warmup_steps or math.ceil(config.warmup_ratio * steps_total)
+    return min(wanted, steps_total * 3 // 10)
 
 
 def learning_rate(config: RunConfig, step: int, steps_total: int) -> float:

@@ -181,7 +181,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_right_one(name: str) -> N
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_an_integer_is_accepted_for_a_float(name: str) -> None:
-    check_value(name, 0 if name in ("dropout_rate", "weight_decay") else 1)
+    check_value(name, 0 if name in ("dropout_rate", "weight_decay", "warmup_ratio") else 1)
 
 
 @pytest.mark.parametrize("name", CHOICES)
