@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from engine.contract.bounds import Between, Count, Longest, Made, Name, PathText, Positive, as_json, read_as
 from engine.contract.config import require_kinds
 from engine.contract.facts import ModelFacts, StepFacts
+from engine.contract.hub_names import Source
 
 MOST_FILES = 1 << 20
 LONGEST_PROMPT = 1 << 24  # characters
@@ -124,6 +125,17 @@ class TokenizerRequest(Request):
     vocabulary: Positive
     prompt_column: str
     response_column: str
+
+
+@dataclass(frozen=True)
+class FetchRequest(Request):
+    """Downloads a model from a hub into a folder; an empty `revision` is its main branch."""
+
+    task: ClassVar[str] = "fetch"
+    id: Name
+    folder: PathText
+    revision: Name = ""
+    source: Source = "huggingface"
 
 
 @dataclass(frozen=True)

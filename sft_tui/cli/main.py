@@ -31,6 +31,7 @@ from sft_tui.cli.common import (
     screen_options,
 )
 from sft_tui.cli.data_commands import data
+from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo, echo_json
@@ -101,7 +102,7 @@ def cli(logs: Path, **screen: Any) -> None:
         raise click.UsageError(say(key, LANG, option=option, command=name))
 
 
-for command in (check_command, rehearse, presets, data):
+for command in (check_command, rehearse, presets, data, model):
     cli.add_command(command)
 
 

@@ -17,7 +17,7 @@ from engine.contract.reasons import counted
 from engine.contract.texts import LANGS, Lang
 from engine.data.importing.convert import REMEDIES
 from engine.data.text_checks import fault_of
-from sft_tui.cli import data_commands, main, preset_commands
+from sft_tui.cli import data_commands, main, model_commands, preset_commands
 from tests.catalogues import MESSAGES, TEXTS, modules, placeholders, wording
 
 SAYING = {"Message", "Message.of", "InputError", "BusyError"}
@@ -131,7 +131,7 @@ def options_of(command: click.Command) -> set[str]:
 
 OPTION = r"--[a-z][\w-]+"
 COMMANDS = {name: options_of(command) for name, command in main.cli.commands.items()}
-for group in (data_commands.data, preset_commands.presets):
+for group in (data_commands.data, preset_commands.presets, model_commands.model):
     COMMANDS |= {f"{group.name} {name}": options_of(command) for name, command in group.commands.items()}
 
 

@@ -1,0 +1,1 @@
+"""Models as people get them: downloaded from a hub, or converted from GGUF."""

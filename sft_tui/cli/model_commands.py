@@ -1,0 +1,47 @@
+"""The commands for models: get one from a hub, import one from a GGUF file, look at one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from engine.contract.bounds import as_json
+from engine.contract.hub_names import SOURCES, Source, hub_name
+from engine.contract.texts import say
+from sft_tui import text
+from sft_tui.cli.common import LANG
+from sft_tui.options import HomePath
+from sft_tui.output import echo, echo_json
+
+
+@click.group()
+def model() -> None:
+    """Get, import and look at models."""
+
+
+@model.command("get")
+@click.argument("name", metavar="ID")
+@click.argument("folder", metavar="[FOLDER]", required=False, type=HomePath(path_type=Path))
+@click.option("--revision", metavar="REVISION", default="")
+@click.option("--from", "source", type=click.Choice(SOURCES), default=None)
+@click.option("--json", is_flag=True)
+def model_get(name: str, folder: Path | None, revision: str, source: Source | None, json: bool) -> None:
+    """Download the model ID from a hub."""
+    from engine.contract.requests import FetchRequest
+    from sft_tui import model_files
+    from sft_tui.download_progress import download_progress
+
+    named = hub_name(name)
+    named = replace(named, revision=revision or named.revision, source=source or named.source or SOURCES[0])
+    request = FetchRequest(named.id, str(folder or named.folder), named.revision, named.source or SOURCES[0])
+    try:
+        with download_progress(LANG) as progress:
+            found = model_files.fetch(request, progress)
+    except KeyboardInterrupt:
+        echo(say("model.interrupted", LANG, id=text.safe(named.id)), err=True)
+        raise
+    if json:
+        echo_json(as_json(found))
+        return
+    for line in model_files.fetched_lines(found, LANG):
+        echo(line)

@@ -1,0 +1,47 @@
+"""The commands for models."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.hub import Hub, Repo, serving
+from tests.processes import SFT_TUI, kill_tree, run, until
+
+
+@pytest.fixture(scope="module")
+def files(tiny_t5: Path, tiny_tokenizer: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for folder in (tiny_tokenizer, tiny_t5) for path in folder.iterdir()}
+
+
+def test_a_model_is_downloaded_and_checked(files: dict[str, bytes], tmp_path: Path) -> None:
+    with serving(Hub(repos={"me/tiny": Repo({**files, "x.py": b"1"})})) as hub:
+        env = {"HF_ENDPOINT": hub.url}
+        got = run(*SFT_TUI, "model", "get", "me/tiny", folder=tmp_path, env=env)
+        assert got.code == 0, got.err
+        assert "me/tiny is in models/tiny" in got.out
+        assert "1 file of code" in got.out
+        again = run(*SFT_TUI, "model", "get", "me/tiny", "--json", folder=tmp_path, env=env)
+        assert json.loads(again.out)["existed"] is True
+        missing = run(*SFT_TUI, "model", "get", "me/huge", folder=tmp_path, env=env)
+        assert (missing.code, missing.out) == (2, "")
+        assert "has no model me/huge" in missing.err
+
+
+def test_an_interrupted_download_says_how_to_continue(files: dict[str, bytes], tmp_path: Path) -> None:
+    with serving(Hub(repos={"me/tiny": Repo(files)}, stalls={"model.safetensors"})) as hub:
+        process = subprocess.Popen(
+            [*SFT_TUI, "model", "get", "me/tiny"], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True,
+            env={**os.environ, "HF_ENDPOINT": hub.url, "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+        try:
+            until(lambda: bool(list(tmp_path.glob("models/.tmp-sft-get-tiny/model.safetensors.*.part"))), 60)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            kill_tree(process)
+    assert b"the same command continues the download of me/tiny" in err
+    assert not (tmp_path / "models/tiny").exists()
