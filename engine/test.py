@@ -7,7 +7,6 @@ from engine.contract.config import override
 from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
-from engine.data.tokenizer import load_tokenizer
 from engine.models import loading
 from engine.models.network import packs
 from engine.models.on_device import on_device
@@ -26,9 +25,9 @@ def score(job: Job) -> Message:
     if not job.output.best.is_dir():
         raise InputError("best_missing", path=best)
     job.started([source])
-    tokenizer = load_tokenizer(best)
-    job.look_into([source], tokenizer)
     own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
+    tokenizer = loading.load_tokenizer_of(own)
+    job.look_into([source], tokenizer)
     net = loading.load_model(own, tokenizer, packed=packs(job.world.device))
     rows = job.store(source, tokenizer)
     require_positions(str(source.path), config, rows.longest(), family_of(net).positions(net))

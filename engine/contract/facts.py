@@ -195,7 +195,7 @@ class SpecialTokens:
     pad: TokenId | Name | None = None
     eos: tuple[TokenId | Name, ...] = ()
     decoder_start: TokenId | Name | None = None
-    needed: tuple[Name, ...] = ()  # those of "decoder_start" and "pad" that must be among its embeddings
+    needed: tuple[Name, ...] = ()  # of "decoder_start" and "pad" that its embeddings must have; "eos": the tokenizer's
 
 
 @dataclass(frozen=True)

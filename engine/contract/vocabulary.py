@@ -19,12 +19,14 @@ def faults(
 def _special_token_faults(
     model: str, rows: int, special: SpecialTokens, tokenizer: str, facts: TokenizerFacts
 ) -> Iterator[Message]:
-    if facts.eos not in special.eos:
+    if "eos" in special.needed and facts.eos not in special.eos:
         shown = ", ".join(map(str, special.eos)) or "-"
         likely = facts.named.get(shown, "")
         ids = {"model_id": shown, "tokenizer_id": str(facts.eos), "token": "eos", "likely": likely}
         yield Message.of("special_token_mismatch", model=model, tokenizer=tokenizer, **ids)
     for token in special.needed:
+        if token == "eos":
+            continue
         number = special.pad if token == "pad" else special.decoder_start
         if number is None and token == "decoder_start":
             yield Message.of("decoder_start_missing", model=model)

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ SCORE_DIGITS = 9  # beyond these digits the trainer's sums vary from run to run
 DROPPED_STEP = 1e-4
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in the folder `path`, with pad and end tokens checked; raises InputError."""
+def load_tokenizer(path: str, needed: Sequence[str] = ("pad", "eos")) -> PreTrainedTokenizerBase:
+    """The tokenizer in the folder `path`; raises InputError, also if it lacks one of the tokens `needed` (pad, eos)."""
     with reading_untrusted("tokenizer_bad", path):
         tokenizer = _loaded(Path(path))
         _require_bounded_output(path, tokenizer)
-    for name in ("pad", "eos"):
+    for name in needed:
         if getattr(tokenizer, f"{name}_token_id") is None:
             known = tokenizer.get_vocab()
             likely = next((token for token in LIKELY[name] if token in known), "")
@@ -181,7 +181,7 @@ def require_own_vocabulary(tokenizer: PreTrainedTokenizerBase, config: RunConfig
     if not has_tokenizer(theirs) or Path(theirs).resolve() == Path(ours).resolve():
         return
     try:
-        other = load_tokenizer(theirs)
+        other = load_tokenizer(theirs, ())
     except InputError:  # it proves nothing; the tokenizer that was set may be its replacement
         return
     same = {getattr(other, f"{name}_token_id"): getattr(tokenizer, f"{name}_token_id") for name in ROLES}

@@ -33,6 +33,7 @@ from engine.data.token_store import TokenStore, is_stored, open_store
 from engine.inspecting.answer_lines import paced, send
 from engine.inspecting.limits import MEMORY_LIMIT, hide_torch
 from engine.models import weightfile
+from engine.models.registry import family_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,19 +62,19 @@ def _asked_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase | None
     """The tokenizer and the facts about it, or the error that says why it cannot be used."""
     try:
         require_files(config, "tokenizer")
-        tokenizer, facts = read_tokenizer(tokenizer_folder(config))
+        tokenizer, facts = read_tokenizer(config)
         return tokenizer, replace(facts, differs=_differs(tokenizer, config))
     except InputError as error:
         return None, error.message
 
 
-def read_tokenizer(path: str) -> "tuple[PreTrainedTokenizerBase, TokenizerFacts]":
-    """A tokenizer and the facts about it; raises InputError."""
+def read_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase, TokenizerFacts]":
+    """The tokenizer of a run and the facts about it; raises InputError."""
     send(doing="tokenizer")
     hide_torch()
     from engine.data.tokenizer import facts_of, load_tokenizer
 
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(tokenizer_folder(config), family_for(config).tokens)
     return tokenizer, facts_of(tokenizer)
 
 

@@ -28,7 +28,9 @@ class _Hidden:
 
 
 def hide_torch() -> None:
-    """Makes `import torch` fail in this process from now on."""
+    """Makes `import torch` fail in this process from now on, unless it was imported or hidden before."""
+    if "torch" in sys.modules or any(isinstance(finder, _Hidden) for finder in sys.meta_path):
+        return
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     sys.meta_path.insert(0, _Hidden())
     found = importlib.util.find_spec

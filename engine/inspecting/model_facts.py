@@ -1,6 +1,5 @@
 """The facts about the model that a run starts from, and the memory that it will take."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,8 @@ def model_facts(config: RunConfig) -> ModelFacts:
     """Facts about the model that a run starts from, and what vouches for its files; raises InputError."""
     send(doing="pretrained_model")
     require_files(config, "pretrained_model")
+    if not inspection.described_by_torch(config):
+        hide_torch()
     facts = inspection.describe(config)
     if not config.pretrained_model:
         return facts
@@ -36,8 +37,7 @@ def model_facts(config: RunConfig) -> ModelFacts:
 
 def _require_generation(path: Path) -> None:
     """Raises InputError if a model's generation settings could not be saved again with it."""
-    if "torch" not in sys.modules:
-        hide_torch()
+    hide_torch()
     from engine.models.generation import read_generation
 
     read_generation(path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import MOST_SHOWN, PieceFacts, RowFacts
-from engine.contract.inputs import require_files, tokenizer_folder
+from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
 from engine.data.encoding import cut, encode
 from engine.data.parquet_rows import RowSource
@@ -26,7 +26,7 @@ def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
     source = RowSource.of(config, name)
     require_files(config, "tokenizer")
     weightfile.require_regular(source.path, name)
-    tokenizer, facts = read_tokenizer(tokenizer_folder(config))
+    tokenizer, facts = read_tokenizer(config)
     send(doing=name)
     seen, limit = 0, config.max_seq_len
     file = source.open()

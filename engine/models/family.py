@@ -33,9 +33,15 @@ Notify = Callable[[Message], None]
 class Family(Protocol):
     """A family of models."""
 
-    needed: tuple[str, ...] = ()  # those of "decoder_start" and "pad" that its models cannot do without
+    name: str  # as the setting `family` names it
+    needed: tuple[str, ...] = ()  # those of "decoder_start", "pad" and "eos" that its models cannot do without
+    tokens: tuple[str, ...] = ("pad", "eos")  # what a tokenizer must have for its rows
 
     # --- without torch
+
+    def described_by_torch(self, settings: Settings) -> bool:  # noqa: ARG002
+        """Whether describing a model with this config.json takes torch."""
+        return False
 
     def fits(self, settings: Settings) -> bool:
         """Whether a config.json names a model of this family."""

@@ -22,7 +22,7 @@ from engine.data.tokenizer import facts_of, load_tokenizer
 from engine.models.family import Notify
 from engine.models.generation import read_generation
 from engine.models.kinds import require_file
-from engine.models.registry import BY_SETTINGS, family_by, family_of, opened
+from engine.models.registry import BY_SETTINGS, family_by, family_for, family_of, opened, require_chosen
 from engine.models.special_tokens import special_tokens
 from engine.models.structure import require_file_of_text
 from engine.models.weightfile import bad, require_regular, state_within, tensors_of
@@ -39,7 +39,7 @@ def load_tokenizer_of(config: RunConfig) -> PreTrainedTokenizerBase:
     """
     folder = tokenizer_folder(config)
     try:
-        return load_tokenizer(folder)
+        return load_tokenizer(folder, family_for(config).tokens)
     except InputError:
         if Path(folder).is_dir() and folder == config.pretrained_model:
             opened(Path(folder))
@@ -65,10 +65,12 @@ def load_mapped(
     """
     path = Path(config.pretrained_model)
     if not config.pretrained_model:
+        require_chosen(BY_SETTINGS.new_name, BY_SETTINGS, config.family)
         model: Any = BY_SETTINGS.new(config, tokenizer)
     elif path.is_dir():
-        model = _from_folder(path, packed=packed, notify=notify)
+        model = _from_folder(path, config.family, packed=packed, notify=notify)
     else:
+        require_chosen(str(path), BY_SETTINGS, config.family)
         model = BY_SETTINGS.of_file(path, _read_state_dict(path), config, tokenizer, packed=packed, notify=notify)
     set_dropout(model, config.dropout_rate)
     _check_vocabulary(model, config, tokenizer)
@@ -84,8 +86,8 @@ def build_model(model_config: dict[str, Any], state: dict[str, Tensor], path: Pa
     return family.build(model_config, state, path, packed=packed)
 
 
-def _from_folder(path: Path, *, packed: bool, notify: Notify) -> Any:
-    family, folder = opened(path)
+def _from_folder(path: Path, chosen: str, *, packed: bool, notify: Notify) -> Any:
+    family, folder = opened(path, chosen)
     generation = read_generation(path)
     wrapper = family.wrapper(folder)
     if wrapper:

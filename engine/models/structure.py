@@ -47,10 +47,18 @@ def require_encoder_decoder(path: Path, settings: Mapping[str, Any], tensors: Te
         raise error_of(path, _named(other, settings))
 
 
+def require_decoder(path: Path, settings: Mapping[str, Any], tensors: Tensors) -> None:
+    """Raises InputError saying what a model is if its weights are not a decoder alone, as a causal model's are."""
+    if (other := _other_kind(tensors)) != "decoder":
+        raise error_of(path, _named(other or "encoder_decoder", settings))
+
+
 def unknown(path: Path, settings: Mapping[str, Any], tensors: Tensors) -> InputError:
     """The error that says what a model of no known family is."""
     other = _other_kind(tensors)
-    return error_of(path, _named(other, settings) if other else _unknown(settings))
+    if other in ("", "decoder"):
+        return error_of(path, _unknown("unknown_decoder" if other else "unknown", settings))
+    return error_of(path, _named(other, settings))
 
 
 def _require_full_numbers(path: Path, tensors: Tensors, settings: Mapping[str, Any]) -> None:
@@ -78,10 +86,10 @@ def _quantized(path: Path, how: str) -> InputError:
 
 
 def require_file_of_text(path: Path, tensors: Tensors) -> None:
-    """Raises InputError saying what a file of weights is, if it is known not to be a text-to-text model."""
+    """Raises InputError saying what a file of weights is, if it is known not to be an encoder and a decoder."""
     _require_full_numbers(path, tensors, {})
     if other := _other_kind(tensors):
-        raise error_of(path, _named(other, {}))
+        raise error_of(path, _named("decoder_file" if other == "decoder" else other, {}))
 
 
 def _is_packed(name: str, kind: str) -> bool:
@@ -122,6 +130,6 @@ def _named(other: str, settings: Mapping[str, Any]) -> Kind:
     return Kind.of(other, by=_by_config(settings))
 
 
-def _unknown(settings: Mapping[str, Any]) -> Kind:
+def _unknown(key: str, settings: Mapping[str, Any]) -> Kind:
     own = Phrase("model_kind.own_code") if settings.get("auto_map") else ""
-    return Kind.of("unknown", own=own, by=_by_config(settings))
+    return Kind.of(key, own=own, by=_by_config(settings))

@@ -10,7 +10,6 @@ from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line
-from engine.data.tokenizer import load_tokenizer
 from engine.models import loading
 from engine.models.network import packs
 from engine.process.job import Job
@@ -57,7 +56,7 @@ def export_again(job: Job) -> None:
         raise InputError("export_kept", path=str(target), best=best)
     job.phase("publishing")
     own = override(job.config, {"pretrained_model": best, "tokenizer": best})[0]
-    net = loading.load_mapped(own, load_tokenizer(best), packed=packs(job.world.device))
+    net = loading.load_mapped(own, loading.load_tokenizer_of(own), packed=packs(job.world.device))
     try:
         _write(job.output, target, names_of(net))
     except SAVE_ERRORS as error:

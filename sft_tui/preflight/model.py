@@ -141,6 +141,11 @@ def freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(freeze=DEFAULTS.freeze),)
 
 
+def family_by_config(_finding: Finding, run: CheckedRun) -> Actions:
+    """Leave `family` at auto."""
+    return (run.check(family=RunConfig.family),)
+
+
 def precision_by_hardware(_finding: Finding, run: CheckedRun) -> Actions:
     """Leave `mixed_precision` at auto."""
     return (run.check(mixed_precision="auto"),)
@@ -153,6 +158,7 @@ MODEL.error(
     "model_kind", "It is something else: an adapter, another format, a folder of checkpoints, …",
     remedy=what_it_is, others=use_another,
 )  # fmt: skip
+MODEL.error("family_differs", "`family` names another one than the model's.", subject="family", remedy=family_by_config)
 MODEL.error("model_lfs", "It is a pointer of Git LFS, not the file itself.", remedy=fetch)
 MODEL.error("model_hash", "Its SHA-256 is not the known one.", remedy=another)
 MODEL.error("model_checksum", "A checksum in the file is wrong.", remedy=another)

@@ -30,6 +30,7 @@ MODEL_TYPES = {
 class Seq2Seq(Family):
     """Every sequence-to-sequence model of transformers, unchanged."""
 
+    name = "seq2seq"
     needed = note.NEEDED
 
     def fits(self, settings: Settings) -> bool:
@@ -41,6 +42,10 @@ class Seq2Seq(Family):
         """Raises InputError if weights are not an encoder and a decoder, though the config.json says so."""
         if self.fits(folder.settings):
             require_encoder_decoder(folder.path, folder.settings, folder.tensors)
+
+    def described_by_torch(self, settings: Settings) -> bool:  # noqa: ARG002
+        """Yes: transformers' class says what its tensors must be."""
+        return True
 
     def wrapper(self, folder: ModelFolder) -> str:
         """The prefix that is not part of the family's names."""

@@ -14,7 +14,7 @@ from engine.contract.facts import ModelFacts
 from engine.models.model_folder import ModelFolder
 
 RECORD = "families.json"
-NEEDED = ("decoder_start", "pad")  # special tokens that encoder-decoder models cannot do without
+NEEDED = ("decoder_start", "pad", "eos")  # special tokens that encoder-decoder models cannot do without
 
 
 def known(model: ModelFolder, config: RunConfig) -> ModelFacts | None:
@@ -39,7 +39,7 @@ def _key(model: ModelFolder, config: RunConfig) -> str:
     """A hash of everything that the facts depend on."""
     shapes = sorted((name, tensor.kind, tensor.shape) for name, tensor in model.tensors.items())
     settings = json.dumps(dict(model.settings), sort_keys=True)
-    known = (version("transformers"), settings, config.freeze, config.optimizer, shapes)
+    known = (version("transformers"), NEEDED, settings, config.freeze, config.optimizer, shapes)
     return hashlib.sha256(repr(known).encode()).hexdigest()
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class T5(Seq2Seq, FamilyBySettings):
     """T5 and mT5, of version 1.0 and 1.1."""
 
+    name = "t5"
     new_name = described.NEW
 
     def fits(self, settings: Settings) -> bool:
@@ -45,6 +46,10 @@ class T5(Seq2Seq, FamilyBySettings):
     def wrapper(self, folder: ModelFolder) -> str:
         """The prefix before the names that every T5 has."""
         return wrapper_of(folder.tensors, shape.NAMES)
+
+    def described_by_torch(self, settings: Settings) -> bool:  # noqa: ARG002
+        """No: its tensors are known."""
+        return False
 
     def part_of(self, name: str) -> str:
         """Encoder, decoder, or the embeddings that both share."""

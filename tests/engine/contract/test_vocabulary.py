@@ -8,7 +8,7 @@ import pytest
 from engine.contract.facts import SpecialTokens, TokenizerFacts
 from engine.contract.vocabulary import faults
 
-NEEDED = ("decoder_start", "pad")
+NEEDED = ("decoder_start", "pad", "eos")
 GOOD = SpecialTokens(pad=0, eos=(1,), decoder_start=0, needed=NEEDED)
 
 

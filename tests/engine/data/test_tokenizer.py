@@ -246,3 +246,14 @@ def test_code_named_by_a_tokenizer_is_not_run_and_not_needed(
     (found,), (sound,) = (encode(["你好"], load_tokenizer(str(place))) for place in (folder, tiny_tokenizer))
     assert found == sound
     assert not (tmp_path / "canary").exists()
+
+
+def test_only_the_tokens_that_a_family_needs_are_required(tiny_tokenizer: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_tokenizer, tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "pad_token": None}))
+    (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
+    assert load_tokenizer(str(tmp_path), ()).pad_token_id is None
+    with pytest.raises(InputError) as refused:
+        load_tokenizer(str(tmp_path), ("pad", "eos"))
+    assert (refused.value.message.code, refused.value.message.args["token"]) == ("tokenizer_token_missing", "pad")

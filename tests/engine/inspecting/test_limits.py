@@ -10,7 +10,9 @@ from engine.inspecting.limits import MEMORY_LIMIT
 
 def test_an_inspection_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
     script = (
-        "import sys\nfrom engine.inspecting.data_facts import read_tokenizer\nread_tokenizer(sys.argv[1])\n"
+        "import sys\nfrom engine.contract.config import RunConfig\n"
+        "from engine.inspecting.data_facts import read_tokenizer\n"
+        "read_tokenizer(RunConfig(pretrained_model='', tokenizer=sys.argv[1]))\n"
         "print([name for name in ('torch', 'accelerate') if name in sys.modules])"
     )
     done = subprocess.run(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig, override
@@ -47,7 +48,7 @@ def test_parameters_of_a_folder_are_those_loading_shows(tmp_path: Path, more: di
     counted = freezing.freeze(net, freeze, parts_of(net))
     assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert facts.rows == 40
-    assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad"))
+    assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad", "eos"))
 
 
 def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:
@@ -71,3 +72,28 @@ def test_problems_are_described_in_both_languages(tmp_path: Path) -> None:
         message = refusal(path).message
         assert en in message.what("en")
         assert zh in message.what("zh")
+
+
+@pytest.mark.parametrize(
+    ("folder", "said", "title"),
+    [
+        ("smollm2", {}, "smollm2"),
+        ("here", {"_name_or_path": "HuggingFaceTB/SmolLM2-135M"}, "SmolLM2-135M"),
+        ("here", {"_name_or_path": "/home/me/old"}, "here"),
+        ("here", {"_name_or_path": 7}, "here"),
+        ("chat/best", {"_name_or_path": ""}, "chat/best"),
+        ("run/checkpoint-500", {"_name_or_path": "out/checkpoint-400"}, "run/checkpoint-500"),
+        ("models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca", {}, "Qwen3-0.6B"),
+    ],
+)
+def test_a_model_is_called_what_people_call_it(folder: str, said: dict[str, Any], title: str, tmp_path: Path) -> None:
+    assert inspection.title_of(tmp_path / folder, said) == title
+
+
+@pytest.mark.parametrize(("stored", "shown"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16"), (None, "fp32")])
+def test_the_dtype_of_its_files_is_known(tmp_path: Path, stored: torch.dtype | None, shown: str) -> None:
+    net: Any = t5()
+    (net.to(stored) if stored else net).save_pretrained(tmp_path)
+    facts = inspection.describe(config_of(tmp_path))
+    assert (facts.dtype, facts.kind, facts.title) == (shown, "t5", tmp_path.name)
+    assert inspection.describe(config_of("")).title == "new T5"

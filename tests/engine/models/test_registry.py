@@ -1,15 +1,22 @@
 """A family is one folder and one line: a toy that is only registered trains, resumes, is checked, and replies."""
 
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from transformers import T5Config, T5ForConditionalGeneration
 
 from engine import reply
 from engine.contract import events
-from engine.contract.config import override
+from engine.contract.config import RunConfig, override
+from engine.contract.messages import InputError
 from engine.contract.presets import preset
+from engine.models import inspection
+from engine.models.loading import load_mapped
+from engine.models.registry import family_for
 from engine.test import score
 from engine.training import trial
 from sft_tui.preflight import ask_engine
@@ -37,6 +44,40 @@ def test_it_is_rehearsed(run_here: "Runner", toy: dict[str, Any]) -> None:
     run = run_here(work=trial.rehearse, job="rehearse", **toy)
     assert run.code == 0
     assert run.all(events.Rehearsed)[0].steps_timed > 0
+
+
+def t5_folder(folder: Path) -> Path:
+    start: dict[str, Any] = {"decoder_start_token_id": 0}
+    parsed = T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=4, **start)
+    T5ForConditionalGeneration(parsed).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("chosen", ["seq2seq", "causal"])
+def test_another_family_than_the_models_is_refused(chosen: str, tmp_path: Path) -> None:
+    config = replace(RunConfig(), pretrained_model=str(t5_folder(tmp_path)), family=chosen)
+    for path in (tmp_path, tmp_path / "model.safetensors", ""):
+        with pytest.raises(InputError) as refused:
+            inspection.describe(replace(config, pretrained_model=str(path)))
+        message = refused.value.message
+        assert message.code == "family_differs"
+        assert f"a T5, and family says {chosen}" in message.what("en")
+    with pytest.raises(InputError) as refused:
+        load_mapped(config, None)  # type: ignore[arg-type]  # it is refused before
+    assert refused.value.message.code == "family_differs"
+
+
+@pytest.mark.parametrize("chosen", ["auto", "t5"])
+def test_the_family_may_be_named(chosen: str, tmp_path: Path) -> None:
+    config = replace(RunConfig(), pretrained_model=str(t5_folder(tmp_path)), family=chosen)
+    assert inspection.describe(config).kind == family_for(config).name == "t5"
+
+
+@pytest.mark.parametrize("model_type", ["t5", "mt5", "bart", "unheard-of", 7])
+def test_rows_are_made_for_the_family_of_the_config(model_type: object, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    found = family_for(replace(RunConfig(), pretrained_model=str(tmp_path)))
+    assert found.name == ("seq2seq" if model_type == "bart" else "t5")
 
 
 REGISTERED = """

@@ -1,4 +1,4 @@
-"""Models that are none from text to text are named as what their weights are, whatever their configuration says."""
+"""Models that do not write text from text are named as what their weights are, whatever their configuration says."""
 
 import json
 from pathlib import Path
@@ -32,10 +32,8 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "RobertaModel": (BERTS, "an encoder alone"),
     "DistilBertForMaskedLM": ({"vocab_size": 40, "dim": 8, "n_layers": 1, "n_heads": 2}, "an encoder alone"),
     "T5EncoderModel": (T5S, "an encoder alone"),
-    "GPT2LMHeadModel": (GPT2S, "a decoder alone"),
-    "LlamaForCausalLM": (BERTS, "a decoder alone"),
-    "Qwen2Model": ({**BERTS, "num_key_value_heads": 2}, "a decoder alone"),
     "BartForCausalLM": (BARTS, "a decoder alone"),
+    "LlamaForSequenceClassification": (BERTS, "scores or classifies"),
     "WhisperForConditionalGeneration": (WHISPERS, "reads speech"),
     "BartForSequenceClassification": (BARTS, "scores or classifies"),
     "T5ForSequenceClassification": (T5S, "scores or classifies"),
@@ -130,7 +128,19 @@ def test_full_weights_with_a_quantization_setting_are_explained(tmp_path: Path) 
     assert inspection.describe(config_of(says(tmp_path, quantization_config=None))).rows == 40
 
 
-@pytest.mark.parametrize("name", ["BertForMaskedLM", "GPT2LMHeadModel", "T5EncoderModel"])
-def test_a_file_of_quantized_weights_is_reported_too(name: str, tmp_path: Path) -> None:
-    shape, called = OTHERS[name]
+def test_a_causal_model_with_code_of_its_own_is_called_one(tmp_path: Path) -> None:
+    written("LlamaForCausalLM", BERTS, tmp_path, model_type="minimind", auto_map={"AutoModel": "own.Model"})
+    said = refusal(tmp_path).what()
+    assert "a causal model of a class that transformers does not have with code of its own" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "called"),
+    [
+        ("BertForMaskedLM", BERTS, "an encoder alone"),
+        ("T5EncoderModel", T5S, "an encoder alone"),
+        ("GPT2LMHeadModel", GPT2S, "a file of a causal model's weights"),
+    ],
+)
+def test_a_file_of_other_weights_is_named_too(name: str, shape: dict[str, Any], called: str, tmp_path: Path) -> None:
     assert called in refusal(written(name, shape, tmp_path) / "model.safetensors").what()

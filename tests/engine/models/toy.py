@@ -66,6 +66,8 @@ class ToyNetwork(Network):
 
 
 class Toy(Family):
+    name = "toy"
+
     def fits(self, settings: Settings) -> bool:
         return settings.get("model_type") == "toy"
 

@@ -561,6 +561,7 @@ case("decoder_start_missing", "pretrained_model", name="no decoder start")(
     _changed(CONFIG, decoder_start_token_id=None)
 )
 case("freeze_unknown", "freeze", name="a part that is not there")(lambda _files: {"freeze": "encoder,head"})
+case("family_differs", "family", name="another family than the model's")(lambda _files: {"family": "seq2seq"})
 case("nothing_trainable", "freeze", name="everything frozen")(lambda _files: {"freeze": "encoder,decoder,embeddings"})
 
 # --- folders and machine

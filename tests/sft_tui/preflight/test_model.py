@@ -14,7 +14,7 @@ from sft_tui.preflight.model import PRECISION, Model, Precision, findings, too_l
 from tests.sft_tui.preflight.conftest import remedied
 from tests.sft_tui.some_facts import LENGTHS, file_facts
 
-FACTS = ModelFacts("model", "t5", 500, Sizes(1000, 400, 800), 4000, special=SpecialTokens(0, (1,), 0))
+FACTS = ModelFacts("model", "t5", 500, Sizes(1000, 400, 800), 4000, special=SpecialTokens(0, (1,), 0, ("eos",)))
 TOKENIZER = TokenizerFacts(500, 0, 1)
 
 

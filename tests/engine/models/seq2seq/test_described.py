@@ -27,7 +27,7 @@ def test_parameters_of_a_family_are_those_loading_shows(name: str, tmp_path: Pat
     counted = freezing.freeze(net, "encoder,embeddings", parts_of(net))
     assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert (facts.rows, facts.wrapper) == (400, "")
-    assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad"))
+    assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad", "eos"))
 
 
 @pytest.mark.parametrize("name", OTHERS)
