@@ -18,6 +18,7 @@ from sft_tui.starting import options
 from sft_tui.text import cut, safe
 
 COLUMNS = 100
+COLUMN_SETTINGS = ("prompt_column", "response_column", "messages_column")
 
 
 def import_rows(
@@ -48,7 +49,7 @@ def train_tokenizer(
 ) -> TokenizerReport:
     """Trains a tokenizer on Parquet files; raises InputError."""
     usual = preset("sft-small").config
-    named = {name: columns.get(name, getattr(usual, name)) for name in ("prompt_column", "response_column")}
+    named = {name: columns.get(name, getattr(usual, name)) for name in COLUMN_SETTINGS}
     request = TokenizerRequest(tuple(files), output, vocabulary, **named)
     return _asked(request, TokenizerReport, progress)
 

@@ -15,6 +15,7 @@ RowNumber = Annotated[int, Between(-1, EXACT)]
 TokenId = Annotated[int, Between(-WIDEST, WIDEST)]
 Share = Annotated[float, Between(0, 1)]
 Verified = Literal["", "crc32", "sha256"]  # what vouches for a model's files, the weakest first
+Form = Literal["pairs", "messages"]  # of the rows of a file
 Part = Literal["prompt", "label"]
 PARTS: tuple[Part, ...] = ("prompt", "label")
 DATA_FILES = ("train_file", "validation_file")  # settings
@@ -103,6 +104,7 @@ class FileFacts:
     rows: Count
     dropped: dict[Name, Count] = field(default_factory=dict)  # by reason (`engine.contract.reasons`)
     first_dropped: RowNumber = -1
+    noticed: dict[Name, Count] = field(default_factory=dict)  # what was left out of conversations, by reason
     control: SomeRows = SomeRows()
     replacement: SomeRows = SomeRows()
     scripts: dict[Name, Share] = field(default_factory=dict)  # shares of all letters, largest first
@@ -287,10 +289,22 @@ class PieceFacts:
 
 
 @dataclass(frozen=True)
+class PairFacts:
+    """A prompt and its response as tokens."""
+
+    prompt: PieceFacts
+    response: PieceFacts
+
+
+@dataclass(frozen=True)
 class RowFacts:
-    """A row as the model sees it; `rows` is the number of rows in its file."""
+    """A row as the model sees it; `rows` is the number of rows in its file.
+
+    A pair, or a conversation with a pair for each answer; `refused` is the reason why it is left out.
+    """
 
     rows: Count
     tokenizer: TokenizerFacts
-    prompt: PieceFacts
-    response: PieceFacts
+    form: Form
+    pairs: Annotated[tuple[PairFacts, ...], Longest(MOST_SHOWN)]
+    refused: str = ""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from engine.contract.bounds import Count, Longest, PathText
+from engine.contract.facts import Form
 from engine.contract.requests import MOST_FILES
 
 MOST_COLUMNS = 1 << 20  # of one file, and characters of their names
@@ -50,21 +51,26 @@ class FileReport:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """The result over all files: records = used + refused, made = kept + repeated (rows)."""
+    """The result over all files: records = used + refused, made = kept + repeated (rows).
 
+    Rows are pairs, one for each answer, or conversations.
+    """
+
+    form: Form = "pairs"
     records: Count = 0
     used: Count = 0
     made: Count = 0
     repeated: Count = 0
     kept: Count = 0
     conversations: Count = 0
-    with_history: Count = 0  # rows whose question has earlier turns
+    answers: Count = 0  # of these rows, to be learned
+    with_history: Count = 0  # answers whose question has earlier turns
     refused: Reasons = field(default_factory=dict)
     noticed: Reasons = field(default_factory=dict)
     shapes: dict[str, Count] = field(default_factory=dict)  # records by shape
     passed_over: Reasons = field(default_factory=dict)  # files of a folder that contain no rows
     files: Annotated[tuple[FileReport, ...], Longest(MOST_FILES)] = ()
-    preview: tuple[tuple[str, ...], ...] = ()  # the first rows: prompt and response
+    preview: tuple[tuple[str, ...], ...] = ()  # the first rows: prompt and response, or turns with their roles
     history: Count | None = None  # as requested
     spared: PathText = ""  # a test file that was left as it is
     unfilled: dict[str, PathText] = field(default_factory=dict)  # by part: files that got no rows, and were not written

@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from engine.contract.bounds import Between, Count, Longest, Made, Name, PathText, Positive, as_json, read_as
 from engine.contract.config import require_kinds
@@ -14,6 +14,7 @@ MOST_FILES = 1 << 20
 LONGEST_PROMPT = 1 << 24  # characters
 Files = Annotated[tuple[PathText, ...], Longest(MOST_FILES)]
 Share = Annotated[float, Between(0, 1)]
+ImportForm = Literal["auto", "pairs", "messages"]
 
 
 Settings = Annotated[dict[str, Any], require_kinds]
@@ -85,7 +86,8 @@ class ImportRequest(Request):
     response_column: str = ""
     encoding: str = ""  # of all text files; detected if empty
     shown: dict[str, str] = field(default_factory=dict)  # names shown for files, if they differ from their paths
-    history: Count | None = None  # earlier turns in an answer's prompt, at most; None: all
+    form: ImportForm = "auto"  # of the rows; auto: messages if any record is a conversation
+    history: Count | None = None  # earlier turns in the prompt of a pair, at most; None: all
     valid_ratio: Share = 0.1
     test_ratio: Share = 0.0
     spare_test: bool = False  # a test file not written by an import stays as it is, and no rows are held out for it
@@ -125,6 +127,7 @@ class TokenizerRequest(Request):
     vocabulary: Positive
     prompt_column: str
     response_column: str
+    messages_column: str
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,36 @@
 """The rows that a run trains on or is scored on; pyarrow is imported when they are read."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from engine.contract.config import RunConfig
+from engine.contract.facts import Form
 from engine.contract.inputs import require_files
+from engine.contract.messages import InputError
 from engine.data import journal
-from engine.data.shapes.conversation import turns_column
-from engine.data.text_checks import Text
+from engine.data.shapes.account import RefusedError
+from engine.data.shapes.conversation import Conversation, turns_column
+from engine.data.text_checks import TextBatch, fault_of
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-class TextBatch(NamedTuple):
-    """Prompts and responses of some rows, and the positions where the turns of each prompt begin."""
-
-    prompts: Sequence[Text]
-    responses: Sequence[Text]
-    starts: Sequence[Sequence[int] | None]
-
-
 @dataclass(frozen=True)
 class RowSource:
-    """The rows of one Parquet file; `setting` names the option that chose it."""
+    """The rows of one Parquet file; `setting` names the option that chose it.
+
+    They are pairs of texts, or conversations in a column of messages if the file has that and no pairs.
+    """
 
     path: Path
     setting: str
     prompt_column: str
     response_column: str
+    messages_column: str = RunConfig.messages_column
 
     @classmethod
     def of(cls, config: RunConfig, setting: str) -> Self:
@@ -38,23 +38,86 @@ class RowSource:
         path = Path(str(getattr(config, setting)))
         journal.settle([path])
         require_files(config, setting)
-        return cls(path, setting, config.prompt_column, config.response_column)
+        return cls(path, setting, config.prompt_column, config.response_column, config.messages_column)
+
+    def form(self, file: "pq.ParquetFile") -> Form:
+        """Whether the rows of the file are pairs or conversations."""
+        names = file.schema_arrow.names
+        pairs = {self.prompt_column, self.response_column}.issubset(names)
+        return "messages" if self.messages_column in names and not pairs else "pairs"
 
     def open(self) -> "pq.ParquetFile":
-        """The file with both columns checked; raises InputError."""
+        """The file with the columns of its form checked; raises InputError."""
         from engine.data import parquet  # 50 MB that a trainer saves if its rows are already tokenized
 
-        return parquet.opened(self.path, {"prompt_column": self.prompt_column, "response_column": self.response_column})
+        file = parquet.opened(self.path)
+        if self.form(file) == "messages":
+            parquet.require_messages(self.path, file, self.messages_column)
+        else:
+            columns = {"prompt_column": self.prompt_column, "response_column": self.response_column}
+            parquet.require_texts(self.path, file, columns)
+        return file
 
     def batches(self, file: "pq.ParquetFile") -> Iterator[TextBatch]:
-        """The rows, a batch at a time; bytes for a text that is not UTF-8; raises InputError."""
+        """The pairs, a batch at a time; bytes for a text that is not UTF-8; raises InputError."""
         from engine.data import parquet
 
-        columns = (self.prompt_column, self.response_column, turns_column(self.prompt_column))
-        return (TextBatch(*batch) for batch in parquet.texts(self.path, file, *columns))
+        if self.form(file) == "pairs":
+            columns = (self.prompt_column, self.response_column, turns_column(self.prompt_column))
+            yield from parquet.texts(self.path, file, *columns)
+            return
+        first = 0
+        for conversations in self.conversations(file):
+            yield _pairs(conversations, first)
+            first += len(conversations)
+
+    def conversations(self, file: "pq.ParquetFile") -> Iterator[list[Conversation | RefusedError]]:
+        """The rows as conversations, a batch at a time, with the reason for one that cannot be used; raises InputError.
+
+        Of a pair whose turns were recorded, only the response is learned: earlier ones are in rows of their own.
+        """
+        from engine.data import parquet
+
+        if self.form(file) == "messages":
+            yield from parquet.conversations(self.path, file, self.messages_column)
+            return
+        for batch in self.batches(file):
+            yield [self._of_pair(batch, place) for place in range(len(batch.prompts))]
+
+    def _of_pair(self, batch: TextBatch, place: int) -> Conversation | RefusedError:
+        prompt, response, starts = batch.prompts[place], batch.responses[place], batch.starts[place]
+        fault = fault_of(prompt, response)
+        if fault:
+            return RefusedError(fault)
+        try:
+            return Conversation.of_pair(str(prompt), str(response), starts)
+        except (TypeError, ValueError):
+            raise self.turns_elsewhere(batch.numbers[place]) from None
+
+    def turns_elsewhere(self, row: int) -> InputError:
+        """The error to raise if the turns of a prompt do not begin where the file says."""
+        shown = {"path": str(self.path), "column": turns_column(self.prompt_column), "prompt": self.prompt_column}
+        return InputError("turns_elsewhere", row=row, setting=self.setting, **shown)
 
     def has_turns(self, file: "pq.ParquetFile") -> bool:
-        """Whether the file records where turns begin in its prompts."""
+        """Whether it is known where turns begin in the prompts."""
         from engine.data import parquet
 
-        return parquet.has_starts(file, turns_column(self.prompt_column))
+        return self.form(file) == "messages" or parquet.has_starts(file, turns_column(self.prompt_column))
+
+
+def _pairs(conversations: list[Conversation | RefusedError], first: int) -> TextBatch:
+    """A pair for each answer of some conversations, of which the first is row `first` of the file."""
+    rows: list[tuple[str | None, str | None, tuple[int, ...] | None, int]] = []
+    refused, noticed = dict[int, str](), Counter[str]()
+    for number, one in enumerate(conversations, first):
+        try:
+            if isinstance(one, RefusedError):
+                raise one
+            rows += [(row.prompt, row.response, row.starts or None, number) for row in one.rows()]
+            noticed.update(one.notices + one.pair_notices)
+        except RefusedError as why:
+            refused[len(rows)] = str(why)
+            rows.append((None, None, None, number))
+    prompts, responses, starts, numbers = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return TextBatch(prompts, responses, starts, numbers, refused, noticed)

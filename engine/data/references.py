@@ -4,7 +4,6 @@ They are read from the data file once, for the rows that get a reply, and kept i
 whose rows are already tokenized does not read Parquet, which would take 45 MB.
 """
 
-import bisect
 import contextlib
 import hashlib
 import json
@@ -52,14 +51,16 @@ def _digest(texts: list[str]) -> str:
 
 
 def _read(source: RowSource, rows: list[int]) -> list[str]:
-    """The responses of these rows of the file, which are in ascending order; reading stops after the last of them."""
+    """The responses of these rows of the file, in ascending order, of a conversation once for each answer that is used.
+
+    Reading stops after the last of them.
+    """
     found: list[str] = []
     with contextlib.closing(source.open()) as file:
-        start = 0
-        for _, responses, _ in source.batches(file):
-            end = start + len(responses)
-            found += [str(responses[row - start]) for row in rows[len(found) : bisect.bisect_left(rows, end)]]
-            start = end
-            if len(found) == len(rows):
-                return found
+        for batch in source.batches(file):
+            for number, response in zip(batch.numbers, batch.responses, strict=True):
+                if number == rows[len(found)]:
+                    found.append(str(response))
+                if len(found) == len(rows):
+                    return found
     raise InputError("parquet_bad", path=str(source.path), why="it was written to while it was read")

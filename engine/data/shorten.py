@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from engine.contract.messages import InputError
 from engine.data.parquet_rows import RowSource
-from engine.data.shapes.conversation import parsed, prompt_of, turns_column
+from engine.data.shapes.conversation import parsed, prompt_of
 
 Encode = Callable[[list[str]], list[list[int]]]
 
@@ -78,5 +77,4 @@ def require_turns(source: RowSource, row: int, prompt: Prompt) -> None:
     try:
         parsed(prompt.text, prompt.starts)
     except (TypeError, ValueError):
-        shown = {"path": str(source.path), "column": turns_column(source.prompt_column), "prompt": source.prompt_column}
-        raise InputError("turns_elsewhere", row=row, setting=source.setting, **shown) from None
+        raise source.turns_elsewhere(row) from None

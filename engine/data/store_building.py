@@ -16,10 +16,10 @@ import numpy.typing as npt
 from engine.contract.messages import InputError
 from engine.data import encoding
 from engine.data.bounded import Worker, in_time
-from engine.data.parquet_rows import RowSource, TextBatch
+from engine.data.parquet_rows import RowSource
 from engine.data.shorten import Prompt, Shortening
 from engine.data.store_files import NewRows, StoreWriter
-from engine.data.text_checks import TextTally, row_hashes
+from engine.data.text_checks import TextBatch, TextTally, row_hashes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,11 +95,11 @@ class _Batch:
 
 
 def _usable(batches: Iterator[TextBatch], texts: TextTally) -> Iterator[_Batch]:
-    for prompts, labels, starts in batches:
-        before = texts.rows
-        kept = texts.count(prompts, labels)
-        pairs = [(str(prompts[i]), str(labels[i])) for i in kept]
-        yield _Batch([before + i for i in kept], pairs, texts.rows, [starts[i] for i in kept])
+    for batch in batches:
+        kept = texts.count(batch)
+        pairs = [(str(batch.prompts[i]), str(batch.responses[i])) for i in kept]
+        seen = batch.numbers[-1] + 1 if batch.numbers else 0
+        yield _Batch([batch.numbers[i] for i in kept], pairs, seen, [batch.starts[i] for i in kept])
 
 
 def _tokenized(

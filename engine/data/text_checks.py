@@ -3,9 +3,9 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,21 @@ _RANGE_OF = np.repeat(
 )
 
 
+class TextBatch(NamedTuple):
+    """Prompts and responses, the positions where the turns of each prompt begin, and the row of each in its file.
+
+    A row that is a conversation gives a pair for each of its answers. One that cannot be used gives a pair without
+    texts, and its reason in `refused`, by place. `noticed` counts what was left out of conversations, by reason.
+    """
+
+    prompts: Sequence[Text]
+    responses: Sequence[Text]
+    starts: Sequence[Sequence[int] | None]
+    numbers: Sequence[int]
+    refused: Mapping[int, str] = {}
+    noticed: Mapping[str, int] = {}
+
+
 def fault_of(prompt: Text, label: Text) -> str | None:
     """The reason (`engine.contract.reasons`) why a row cannot be used, or None if it can."""
     for name, text in (("prompt", prompt), ("response", label)):
@@ -52,36 +67,43 @@ class TextTally:
     def __init__(self) -> None:
         self.rows = 0
         self.dropped: Counter[str] = Counter()
+        self.noticed: Counter[str] = Counter()
         self._first = dict.fromkeys(("dropped", "control", "replacement"), -1)
         self._odd = dict.fromkeys(("control", "replacement"), 0)
         self._scripts = np.zeros(len(_RANGES), dtype=np.int64)
 
-    def count(self, prompts: Sequence[Text], labels: Sequence[Text]) -> list[int]:
+    def count(self, batch: TextBatch) -> list[int]:
         """Counts some rows; returns the places among them of the usable ones."""
+        prompts, labels = batch.prompts, batch.responses
         faults = [fault_of(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
+        for place, reason in batch.refused.items():
+            faults[place] = reason
         kept = [place for place, fault in enumerate(faults) if fault is None]
         if len(kept) < len(faults):
-            self._found("dropped", next(place for place, fault in enumerate(faults) if fault is not None))
+            self._found("dropped", next(batch.numbers[at] for at, fault in enumerate(faults) if fault is not None))
         self.dropped.update(fault for fault in faults if fault is not None)
+        self.noticed.update(batch.noticed)
         texts = [f"{prompts[place]!s}\n{labels[place]!s}" for place in kept]
         whole = "\n".join(texts)
         if CONTROL.search(whole):
-            self._add("control", [place for place, text in zip(kept, texts, strict=True) if CONTROL.search(text)])
+            odd = [batch.numbers[at] for at, text in zip(kept, texts, strict=True) if CONTROL.search(text)]
+            self._add("control", odd)
         if REPLACEMENT in whole:
-            self._add("replacement", [place for place, text in zip(kept, texts, strict=True) if REPLACEMENT in text])
+            odd = [batch.numbers[at] for at, text in zip(kept, texts, strict=True) if REPLACEMENT in text]
+            self._add("replacement", odd)
         codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         ranges = _RANGE_OF.take(codes, mode="clip")
         self._scripts += np.bincount(ranges, minlength=len(_RANGES))
         self.rows += len(faults)
         return kept
 
-    def _add(self, what: str, places: list[int]) -> None:
-        self._odd[what] += len(places)
-        self._found(what, places[0])
+    def _add(self, what: str, numbers: list[int]) -> None:
+        self._odd[what] += len(numbers)
+        self._found(what, numbers[0])
 
-    def _found(self, what: str, place: int) -> None:
+    def _found(self, what: str, number: int) -> None:
         if self._first[what] < 0:
-            self._first[what] = self.rows + place
+            self._first[what] = number
 
     def require_rows(self, path: Path, prompt: str, response: str) -> None:
         """Raises InputError if no row can be used."""
@@ -102,6 +124,7 @@ class TextTally:
         return {
             "rows": self.rows,
             "dropped": dict(self.dropped),
+            "noticed": dict(self.noticed),
             **{f"first_{what}": first for what, first in self._first.items()},
             **{f"{what}_rows": count for what, count in self._odd.items()},
             "scripts": {script: round(count / letters, 4) for script, count in counts.most_common()},

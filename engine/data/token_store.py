@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # rows whose lengths are held at once, 8 bytes each
-FORMAT = 5
+FORMAT = 6
 Part = Literal["prompt", "label"]
 Progress = Callable[[int, int], None]
 
@@ -314,6 +314,7 @@ def _named(source: RowSource, tokenizer: "PreTrainedTokenizerBase", root: Path, 
         fingerprint(source.path, root),
         source.prompt_column,
         source.response_column,
+        source.messages_column,
         tokenizer_sha256(tokenizer),
         max_len,
     )

@@ -114,9 +114,9 @@ def _file_facts(
     if tokenizer is None:
         tally = TextTally()
         report = paced(name)
-        for prompts, labels, _ in source.batches(file):
-            tally.count(prompts, labels)
-            report(tally.rows, rows)
+        for batch in source.batches(file):
+            tally.count(batch)
+            report(batch.numbers[-1], rows)
         tally.require_rows(source.path, config.prompt_column, config.response_column)
         return _text_facts(tally.to_json())
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
@@ -129,7 +129,8 @@ def _file_facts(
 def _text_facts(tally: Mapping[str, Any]) -> FileFacts:
     """The facts on the texts of a file that `TextTally` counted."""
     control, odd = (SomeRows(tally[f"{what}_rows"], tally[f"first_{what}"]) for what in ("control", "replacement"))
-    return FileFacts(tally["rows"], tally["dropped"], tally["first_dropped"], control, odd, tally["scripts"])
+    dropped = (tally["dropped"], tally["first_dropped"], tally["noticed"])
+    return FileFacts(tally["rows"], *dropped, control, odd, tally["scripts"])
 
 
 def _store(

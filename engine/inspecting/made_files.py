@@ -44,14 +44,15 @@ def new_tokenizer(request: TokenizerRequest) -> TokenizerReport:
     require_plain(request.files)
     texts: list[str] = []
     for name in request.files:
-        source = RowSource(Path(name), "train_file", request.prompt_column, request.response_column)
+        columns = (request.prompt_column, request.response_column, request.messages_column)
+        source = RowSource(Path(name), "train_file", *columns)
         file, seen, report = source.open(), 0, paced(name)
         every = 1 + file.metadata.num_rows * len(request.files) // TOKENIZER_ROWS
-        for prompts, labels, _ in source.batches(file):
-            pairs = list(zip(prompts, labels, strict=True))[-seen % every :: every]
+        for batch in source.batches(file):
+            pairs = list(zip(batch.prompts, batch.responses, strict=True))[-seen % every :: every]
             texts += [text[:LONGEST_TEXT] for pair in pairs for text in pair if isinstance(text, str)]
-            seen += len(prompts)
-            report(seen, file.metadata.num_rows)
+            seen += len(pairs)
+            report(batch.numbers[-1], file.metadata.num_rows)
     if not any(texts):
         raise InputError("rows_none", path=", ".join(request.files))
     hide_torch()

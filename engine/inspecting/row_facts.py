@@ -1,18 +1,18 @@
 """How the model sees one row of a data file."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import MOST_SHOWN, PieceFacts, RowFacts
+from engine.contract.facts import MOST_SHOWN, PairFacts, PieceFacts, RowFacts
 from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
 from engine.data.encoding import cut, encode
 from engine.data.parquet_rows import RowSource
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
-from engine.data.text_checks import Text
+from engine.data.text_checks import Text, TextBatch
 from engine.inspecting.answer_lines import send
 from engine.inspecting.data_facts import read_tokenizer
 from engine.models import weightfile
@@ -28,18 +28,33 @@ def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
     weightfile.require_regular(source.path, name)
     tokenizer, facts = read_tokenizer(config)
     send(doing=name)
-    seen, limit = 0, config.max_seq_len
     file = source.open()
-    for prompts, labels, starts in source.batches(file):
-        if row < seen + len(prompts):
-            prompt, response = prompts[row - seen], labels[row - seen]
-            found = _kept_turns(source, row, prompt, starts[row - seen], partial(encode, tokenizer=tokenizer), limit)
-            shown = replace(
-                _pieces(found.text, tokenizer, limit), turns_left_out=found.turns, left_out=found.left_out[:MOST_SHOWN]
-            )
-            return RowFacts(file.metadata.num_rows, facts, shown, _pieces(response, tokenizer, limit))
-        seen += len(prompts)
-    raise InputError("row_unknown", path=str(source.path), row=row, last=seen - 1)
+    rows, seeing = file.metadata.num_rows, _Seeing(source, tokenizer, config.max_seq_len)
+    for batch in source.batches(file):
+        places = [place for place, number in enumerate(batch.numbers) if number == row]
+        if places:
+            refused, form = batch.refused.get(places[0], ""), source.form(file)
+            pairs = () if refused else tuple(seeing.pair(batch, place) for place in places)
+            return RowFacts(rows, facts, form, pairs, refused)
+    raise InputError("row_unknown", path=str(source.path), row=row, last=rows - 1)
+
+
+@dataclass(frozen=True)
+class _Seeing:
+    """How pairs of a file are seen through a tokenizer, up to a limit."""
+
+    source: RowSource
+    tokenizer: "PreTrainedTokenizerBase"
+    limit: int
+
+    def pair(self, batch: TextBatch, place: int) -> PairFacts:
+        """One pair of a batch; raises InputError."""
+        encoded = partial(encode, tokenizer=self.tokenizer)
+        prompt, starts, row = batch.prompts[place], batch.starts[place], batch.numbers[place]
+        found = _kept_turns(self.source, row, prompt, starts, encoded, self.limit)
+        pieces = _pieces(found.text, self.tokenizer, self.limit)
+        shown = replace(pieces, turns_left_out=found.turns, left_out=found.left_out[:MOST_SHOWN])
+        return PairFacts(shown, _pieces(batch.responses[place], self.tokenizer, self.limit))
 
 
 class _Kept(NamedTuple):

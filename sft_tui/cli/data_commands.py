@@ -33,7 +33,9 @@ def setting_option(name: str, kind: click.ParamType[Any] | None = None, **how: A
 
 tokenizer_option = setting_option("tokenizer", HomePath())
 length_option = setting_option("max_seq_len", click.IntRange(2), metavar="N")
-prompt_option, response_option = setting_option("prompt_column"), setting_option("response_column")
+prompt_option, response_option, messages_option = map(
+    setting_option, ("prompt_column", "response_column", "messages_column")
+)
 file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False, path_type=Path))
 
 
@@ -165,6 +167,7 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
 )
 @prompt_option
 @response_option
+@messages_option
 def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
     """Train a tokenizer for a new model on the rows of Parquet FILES."""
     from sft_tui import data_import
@@ -180,6 +183,7 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
 @length_option
 @prompt_option
 @response_option
+@messages_option
 @click.option("--json", is_flag=True)
 def data_check(file: Path, json: bool, **values: Any) -> None:
     """Check the rows of a Parquet FILE."""
@@ -204,6 +208,7 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
 @length_option
 @prompt_option
 @response_option
+@messages_option
 @click.option("--json", is_flag=True)
 def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
     """Show a row as the model sees it: tokens, cuts, unknowns."""

@@ -221,6 +221,7 @@ FILES.error(
 )
 FILES.error("column_missing", "A column is missing.", remedy=name_columns, of_rows=True)
 FILES.error("column_not_text", "A column is not text.", remedy=preview, of_rows=True)
+FILES.error("column_not_messages", "A column of messages holds something else.", remedy=import_it, of_rows=True)
 FILES.error("rows_none", "A data file has no rows.", remedy=other_rows, others=use_another)
 FILES.error("rows_all_empty", "No row has both a prompt and a response.", remedy=other_rows)
 FILES.error("turns_elsewhere", "The record of where turns begin does not fit the prompts.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.contract.facts import PieceFacts, RowFacts, TokenizerFacts
+from engine.contract.facts import PairFacts, PieceFacts, RowFacts, TokenizerFacts
 from engine.contract.texts import Lang
 from sft_tui import row_view
 
@@ -16,7 +16,7 @@ def part(text: str, **more: Any) -> PieceFacts:
 
 
 def shown_in(prompt: PieceFacts, lang: Lang) -> list[str]:
-    row = RowFacts(3, TokenizerFacts(100), prompt, part("好"))
+    row = RowFacts(3, TokenizerFacts(100), "pairs", (PairFacts(prompt, part("好")),))
     return list(row_view.lines(row, Path("a.parquet"), 0, lang))
 
 

@@ -11,8 +11,7 @@ import pyarrow as pa
 from engine.contract.messages import InputError
 from engine.data.compression import opened_stream
 from engine.data.formats import Content
-from engine.data.parquet import BATCH_ROWS, opened, unreadable
-from engine.data.shapes.account import RefusedError
+from engine.data.parquet import BATCH_ROWS, opened, records, unreadable
 
 Item = tuple[str, Any]  # row number, and its record
 
@@ -28,7 +27,7 @@ class Table:
         self._source: Any
         with self._errors():
             if content.kind == "parquet":
-                self._source = opened(path, {})
+                self._source = opened(path)
                 self.total = self._source.metadata.num_rows
                 self.columns: list[str] = self._source.schema_arrow.names
             elif content.kind == "arrow":
@@ -47,7 +46,7 @@ class Table:
         with self._errors():
             for batch in self._batches(names):
                 for start in range(0, len(batch), BATCH_ROWS):
-                    for record in _rows(batch.slice(start, BATCH_ROWS)):
+                    for record in records(batch.slice(start, BATCH_ROWS)):
                         yield str(number), record
                         number += 1
 
@@ -71,32 +70,3 @@ class Table:
                 raise unreadable(self.path, error) from None
             why = " ".join(str(error).split())[:300]
             raise InputError("source_table", path=str(self.path), format=self._kind, why=why) from None
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[Any]:
-    """The rows of a batch, with UTF-8 bytes as text; an error in place of a row that is not UTF-8."""
-    try:
-        rows = batch.to_pylist()
-    except UnicodeDecodeError:
-        for row in range(len(batch)):
-            try:
-                yield from map(_decoded, batch.slice(row, 1).to_pylist())
-            except UnicodeDecodeError:
-                yield RefusedError("row_not_utf8")
-        return
-    binary = any(map(_is_binary, batch.schema.types))
-    yield from map(_decoded, rows) if binary else rows
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    for name, value in row.items():
-        if isinstance(value, bytes):
-            with contextlib.suppress(UnicodeDecodeError):
-                row[name] = value.decode("utf-8")
-    return row

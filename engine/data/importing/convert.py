@@ -1,4 +1,4 @@
-"""Users' data in the usual formats and shapes, converted to two columns of text in Parquet.
+"""Users' data in the usual formats and shapes, converted to Parquet: two columns of text, or one of messages.
 
 Records are streamed, so that a file of any length takes the memory of one record plus a few bytes per row.
 """
@@ -6,9 +6,11 @@ Records are streamed, so that a file of any length takes the memory of one recor
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
+from engine.contract.facts import Form
 from engine.contract.import_report import PARTS, ImportReport
 from engine.contract.messages import InputError, Value
 from engine.contract.reasons import counted
@@ -19,13 +21,13 @@ from engine.data.importing.charset import require_encoding
 from engine.data.importing.readers import Progress, Wanted, missing_column, records
 from engine.data.importing.sources import sources_of
 from engine.data.importing.targets import Target, targets_of
-from engine.data.importing.writing import Choice, RowCounts, write, written_by_import
-from engine.data.shapes.account import Account, FileAccount, ImportNotice, RefusedError
-from engine.data.shapes.conversation import Row
+from engine.data.importing.writing import Choice, Entry, RowCounts, write, written_by_import
+from engine.data.shapes.account import PREVIEWED, Account, FileAccount, ImportNotice, RefusedError
+from engine.data.shapes.conversation import Conversation, Row
 from engine.data.shapes.known import Shaped, shape_names, shaped
 from engine.data.text_checks import row_hashes
 
-PREVIEW, SHOWN = 3, 200
+PREVIEW = 3  # rows
 # By the most frequent reason for refusal, if it has a remedy other than naming the columns.
 REMEDIES = {
     **dict.fromkeys(("table_not_record", "not_object", "record_long"), "_records"),
@@ -70,13 +72,14 @@ def columns_to_name(request: ImportRequest, progress: Progress) -> dict[str, str
             else:
                 return {}
             for name, value in islice(record.items(), KEYS):
-                found[str(name)] = found.get(str(name)) or str(value)[:SHOWN]
+                found[str(name)] = found.get(str(name)) or str(value)[:PREVIEWED]
     return found
 
 
 def import_pairs(request: ImportRequest, pairs: Iterable[tuple[str, str]]) -> ImportReport:
     """Imports prompts and responses that are already extracted; raises InputError."""
-    return _imported(request, Account(), [], (Row(prompt, response, opening=prompt) for prompt, response in pairs))
+    rows = (Row(prompt, response, opening=prompt) for prompt, response in pairs)
+    return _imported(replace(request, form="pairs"), Account(), [], rows)
 
 
 def require_plain(names: Iterable[str]) -> None:
@@ -86,11 +89,12 @@ def require_plain(names: Iterable[str]) -> None:
             raise InputError("file_missing", what=Phrase("subject.file"), path=name, setting="train_file")
 
 
-def _imported(request: ImportRequest, account: Account, sources: list[Path], rows: Iterator[Row]) -> ImportReport:
+def _imported(request: ImportRequest, account: Account, sources: list[Path], rows: Iterator[Entry]) -> ImportReport:
     journal.settle(chain(sources, (Path(path) for path in _given(request).values() if path)))
     targets, spared = _targets(request, sources)
     rows = _unique(rows, account)
-    counts = write(rows, targets, _choice(request, targets)) if targets else RowCounts(sum(1 for _ in rows))
+    form = partial(_form, request, account)  # known when all records were read
+    counts = write(rows, targets, _choice(request, targets), form) if targets else RowCounts(sum(1 for _ in rows))
     if account.files and not account.records:
         raise InputError("rows_none", path=", ".join(file.path for file in account.files))
     if not counts.rows:
@@ -98,7 +102,7 @@ def _imported(request: ImportRequest, account: Account, sources: list[Path], row
         path, shapes = ", ".join(request.files), ", ".join(shape_names())
         about: dict[str, Value] = {"path": path, "records": account.records, "shapes": shapes, "reasons": reasons}
         raise InputError(f"import_nothing{_remedy(account)}", **about)
-    report = replace(account.report(), **vars(counts), history=request.history, spared=spared)
+    report = replace(account.report(form()), **vars(counts), history=request.history, spared=spared)
     written = {target.part: target.given for target in targets if report.rows_of(target.part)}
     unfilled = {target.part: target.given for target in targets if target.part not in written}
     train, valid, test = (written.get(part, "") for part in PARTS)
@@ -133,7 +137,14 @@ def _choice(request: ImportRequest, targets: list[Target]) -> Choice:
     return Choice(request.seed, request.sample, {part: share for part, share in shares.items() if part in written})
 
 
-def _rows(path: Path, request: ImportRequest, account: Account, progress: Progress) -> Iterator[Row]:
+def _form(request: ImportRequest, account: Account) -> Form:
+    """What is written: as asked for, or else conversations if any record is one."""
+    if request.form == "auto":
+        return "messages" if account.whole else "pairs"
+    return request.form
+
+
+def _rows(path: Path, request: ImportRequest, account: Account, progress: Progress) -> Iterator[Entry]:
     """The rows of a file, which are also added to the account; raises InputError."""
     file = FileAccount(request.shown.get(str(path), str(path)))
     account.files.append(file)
@@ -146,26 +157,37 @@ def _rows(path: Path, request: ImportRequest, account: Account, progress: Progre
             account.noticed.add(record, f"{name}:{place}")
             continue
         try:
-            made = shaped(record, asked, request.history)
+            made = shaped(record, asked)
+            entries, notices = _entries(made, request)
         except RefusedError as refused:
             if isinstance(record, Mapping) and len(keys) < KEYS:
                 keys |= dict.fromkeys(map(str, record))
             account.refuse(file, _explained(refused, file), f"{name}:{place}")
             continue
-        _use(made, file, account, f"{name}:{place}")
-        yield from made.rows
+        account.use(file, made.shape, len(entries))
+        account.conversations += len(made.conversations)
+        account.whole = account.whole or any(isinstance(entry, Conversation) for entry in entries)
+        account.answers += sum(entry.answers if isinstance(entry, Conversation) else 1 for entry in entries)
+        account.with_history += sum(isinstance(entry, Row) and entry.earlier > 0 for entry in entries)
+        for code in made.notices + notices:
+            account.noticed.add(ImportNotice(code), f"{name}:{place}")
+        yield from entries
     for setting, column in wanted.columns.items():
         if file.records and not file.used and keys and column not in keys:
             raise missing_column(file.path, setting, column, list(keys))
 
 
-def _use(made: Shaped, file: FileAccount, account: Account, where: str) -> None:
-    account.use(file, made.shape, len(made.rows))
-    account.conversations += made.conversations
-    account.with_history += sum(row.earlier > 0 for row in made.rows)
-    file.leave_out(made.unused)
-    for code in made.notices:
-        account.noticed.add(ImportNotice(code), where)
+def _entries(made: Shaped, request: ImportRequest) -> tuple[list[Entry], list[str]]:
+    """What is written of a record, and codes of what only that lacks; raises RefusedError.
+
+    A question and its answer are held as a pair, which becomes messages if the file does.
+    """
+    if request.form == "pairs":
+        return list(made.pairs(request.history)), made.pair_notices
+    entries: list[Entry] = []
+    for one in made.conversations:
+        entries += [one] if one.whole else one.rows()
+    return entries, []
 
 
 def _named(request: ImportRequest) -> dict[str, str]:
@@ -181,14 +203,14 @@ def _explained(refused: RefusedError, file: FileAccount) -> RefusedError:
     return refused
 
 
-def _unique(rows: Iterator[Row], account: Account) -> Iterator[Row]:
+def _unique(rows: Iterator[Entry], account: Account) -> Iterator[Entry]:
     seen: set[int] = set()
     for row in rows:
-        (digest,) = row_hashes([(row.prompt, row.response)]).tolist()
+        (digest,) = row_hashes([row.content]).tolist()
         if digest in seen:
             account.repeated += 1
             continue
         seen.add(digest)
         if len(account.preview) < PREVIEW:
-            account.preview.append([text[:SHOWN] for text in (row.prompt, row.response)])
+            account.preview.append(row.said)
         yield row

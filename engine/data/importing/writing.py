@@ -4,9 +4,10 @@ The first file takes the rows as they come; sample and split are chosen by their
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,18 +15,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.contract.facts import Form
 from engine.contract.import_report import PARTS  # numbered as in a Split
-from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.messages import InputError
+from engine.data.importing.messages import MESSAGES, PROMPT, RESPONSE, STAGED, TURNS, Fields, as_messages, record_of
 from engine.data.importing.split import Hashes, Split, split
 from engine.data.importing.targets import Target, folders_of, replace_all
 from engine.data.parquet import STREAMED, on_disk
-from engine.data.shapes.conversation import Row, turns_column
+from engine.data.shapes.conversation import Conversation, Row
 from engine.data.text_checks import row_hashes
 
+Entry = Row | Conversation  # a row to write
 GROUP_ROWS = 10_000
-SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in USUAL_COLUMNS.values()])
-TURNS = turns_column(USUAL_COLUMNS["prompt_column"])
+SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in (PROMPT, RESPONSE)])
 WITH_TURNS = SCHEMA.append(pa.field(TURNS, pa.list_(pa.int32())))  # null for a single turn
 WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file written
 
@@ -51,8 +53,8 @@ class RowCounts:
     divided_largest: int = 0
 
 
-def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> RowCounts:
-    """Writes the rows, all files or none, and counts them by part; raises InputError.
+def write(rows: Iterator[Entry], targets: Sequence[Target], choice: Choice, form: Callable[[], Form]) -> RowCounts:
+    """Writes the rows, all files or none, and counts them by part; raises InputError. Their form is asked at the end.
 
     A part without rows is not written; if its file exists, nothing is written: it may hold rows now trained on.
     """
@@ -62,13 +64,13 @@ def write(rows: Iterator[Row], targets: Sequence[Target], choice: Choice) -> Row
             for target in targets:
                 target.clear_stale()
                 stack.callback(_drop, target)
-            prompts, groups, with_turns = _stage(pool, rows)
+            staged = _stage(pool, rows)
             shares = [choice.shares.get(part, 0.0) for part in PARTS[1:]]
-            parts = split(prompts, groups, choice.seed, choice.sample, shares)
+            parts = split(staged.prompts, staged.groups, choice.seed, choice.sample, shares)
             filled = [target for target in targets if parts.rows(PARTS.index(target.part))]
             if filled:
                 _require_absent(target for target in targets if target not in filled)
-                _copy(pool, filled, parts, WITH_TURNS if with_turns else SCHEMA)
+                _copy(pool, filled, parts, staged, form())
                 replace_all(filled)
             train, valid, test = (parts.rows(number) for number in range(len(PARTS)))
             return RowCounts(train + valid + test, train, valid, test, parts.divided, parts.largest)
@@ -101,43 +103,69 @@ def _drop(target: Target) -> None:
         target.staged.unlink()
 
 
-def _stage(pool: IO[bytes], rows: Iterator[Row]) -> tuple[Hashes, Hashes, bool]:
-    """Writes all rows to `pool`; the hashes of their prompts and of their groups, and whether any has earlier turns."""
-    prompts, groups, with_turns = [], [], False
-    batch: list[Row] = []
-    with pq.ParquetWriter(pool, WITH_TURNS, compression="snappy") as writer:
+@dataclass(frozen=True)
+class _Staged:
+    """The hashes of all rows' prompts and of their groups, the columns that they have as pairs, and as messages."""
 
-        def put() -> None:
-            starts = [row.starts or None for row in batch]
-            columns = [[row.prompt for row in batch], [row.response for row in batch], starts]
-            writer.write_table(pa.table(columns, schema=WITH_TURNS))
-            prompts.append(row_hashes([(row.prompt, "") for row in batch]))
+    prompts: Hashes
+    groups: Hashes
+    pairs: pa.Schema
+    messages: pa.Schema
+
+
+def _stage(pool: IO[bytes], rows: Iterator[Entry]) -> _Staged:
+    """Writes all rows to `pool`: pairs, and the others as messages."""
+    prompts, groups, with_turns, fields = [], [], False, Fields()
+    with pq.ParquetWriter(pool, STAGED, compression="snappy") as writer:
+        while batch := list(islice(rows, GROUP_ROWS)):
+            records = [_staged(row) for row in batch]
+            writer.write_table(pa.Table.from_pylist(records, schema=STAGED))
+            with_turns = with_turns or any(isinstance(row, Row) and row.starts for row in batch)
+            more = (record for record in records if record[MESSAGES] or record[TURNS])
+            for record in as_messages(more):
+                fields.note(record)
+            prompts.append(
+                row_hashes([(row.opening if isinstance(row, Conversation) else row.prompt, "") for row in batch])
+            )
             groups.append(row_hashes([(row.opening, "") for row in batch]))
-            batch.clear()
-
-        for row in rows:
-            batch.append(row)
-            with_turns = with_turns or bool(row.starts)
-            if len(batch) == GROUP_ROWS:
-                put()
-        put()
-    return np.concatenate(prompts), np.concatenate(groups), with_turns
+    none = np.array([], dtype=np.uint64)
+    return _Staged(
+        np.concatenate([none, *prompts]), np.concatenate([none, *groups]),
+        WITH_TURNS if with_turns else SCHEMA, fields.schema(),
+    )  # fmt: skip
 
 
-def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split, columns: pa.Schema) -> None:
-    schema = columns.with_metadata(WRITTEN_BY)
+def _staged(row: Entry) -> dict[str, Any]:
+    empty = dict.fromkeys(STAGED.names)
+    if isinstance(row, Conversation):
+        return empty | record_of(row)
+    return empty | {PROMPT: row.prompt, RESPONSE: row.response, TURNS: row.starts or None}
+
+
+def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split, staged: _Staged, form: Form) -> None:
+    columns = staged.messages if form == "messages" else staged.pairs
     with ExitStack() as stack:
         writers: dict[str, Any] = {}
         for target in targets:
             file = stack.enter_context(target.staged.open("xb"))  # never through a link put there by somebody
-            made = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+            made = pq.ParquetWriter(
+                file, columns.with_metadata(WRITTEN_BY), compression="zstd", write_page_checksum=True
+            )
             writers[target.part] = stack.enter_context(made)
         start = 0
         pool.seek(0)
-        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS, columns=columns.names):
+        wanted = STAGED.names if form == "messages" else columns.names
+        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS, columns=wanted):
             here = parts.parts[start : start + len(batch)]
             start += len(batch)
             for part, writer in writers.items():
-                table = pa.Table.from_batches([batch]).filter(pa.array(here == PARTS.index(part)))
+                table = _in_form(batch.filter(pa.array(here == PARTS.index(part))), columns, form)
                 if len(table):
                     writer.write_table(table.replace_schema_metadata(WRITTEN_BY))
+
+
+def _in_form(batch: pa.RecordBatch, columns: pa.Schema, form: Form) -> pa.Table:
+    """Staged rows as they are written."""
+    if form == "messages":
+        return pa.Table.from_pylist(list(as_messages(batch.to_pylist())), schema=columns)
+    return pa.Table.from_batches([batch]).cast(columns)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from engine.contract.facts import Form
 from engine.contract.import_report import FileReport, ImportReport, ReasonCount, ReasonDetail
 
 PLACES, FILES = 3, 20  # kept for each reason: of records, and of files
+PREVIEWED, TURNS_PREVIEWED = 200, 6  # characters of a text, and turns of a conversation
 DETAIL = 200  # characters of a name from the file
 COLUMNS = 50  # of a file that are listed as unused
 DETAILS = 20  # of one code that are counted separately; further ones are counted under the code alone
@@ -106,7 +108,10 @@ class FileAccount:
 
 @dataclass
 class Account:
-    """The result over all files: records = used + refused, made = kept + repeated (rows)."""
+    """The result over all files: records = used + refused, made = kept + repeated (rows).
+
+    `whole` says that some records are conversations. A `preview` is a row's turns, role and text of each.
+    """
 
     files: list[FileAccount] = field(default_factory=list)
     shapes: Counter[str] = field(default_factory=Counter)
@@ -115,8 +120,10 @@ class Account:
     passed_over: Reasons = field(default_factory=partial(Reasons, FILES))  # files of a folder that contain no rows
     repeated: int = 0
     conversations: int = 0
-    with_history: int = 0  # rows whose question has earlier turns
-    preview: list[list[str]] = field(default_factory=list)
+    answers: int = 0  # of the rows, to be learned
+    with_history: int = 0  # answers whose question has earlier turns
+    whole: bool = False
+    preview: list[list[tuple[str, str]]] = field(default_factory=list)
 
     def use(self, file: FileAccount, shape: str, rows: int) -> None:
         """Counts a record that made rows."""
@@ -141,20 +148,28 @@ class Account:
         """Rows made from them, including repeated ones."""
         return sum(file.made for file in self.files)
 
-    def report(self) -> ImportReport:
-        """The account as it stands; what was written is not part of it."""
+    def report(self, form: Form) -> ImportReport:
+        """The account as it stands, of rows in this form; what was written is not part of it."""
         return ImportReport(
+            form=form,
             records=self.records,
             used=sum(file.used for file in self.files),
             made=self.made,
             repeated=self.repeated,
             kept=self.made - self.repeated,
             conversations=self.conversations,
+            answers=self.answers,
             with_history=self.with_history,
             refused=self.refused.report(),
             noticed=self.noticed.report(),
             shapes=dict(self.shapes),
             passed_over=self.passed_over.report(),
             files=tuple(file.report() for file in self.files),
-            preview=tuple(tuple(row) for row in self.preview),
+            preview=tuple(_preview(row, form) for row in self.preview),
         )
+
+
+def _preview(row: list[tuple[str, str]], form: Form) -> tuple[str, ...]:
+    """The texts of a pair, or the turns of a conversation, each after its role."""
+    shown = ((role, text[:PREVIEWED]) for role, text in row[:TURNS_PREVIEWED])
+    return tuple(text if form == "pairs" else f"{role}: {text}" for role, text in shown)

@@ -40,8 +40,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "kto_tag": ("kto_tag",),
     # of data with single messages, and of messages with all replies to them
     "tree": ("parent_id", "message_tree_id", "replies"),
-    # content that a text prompt cannot hold
-    "beyond_text": ("tools", "functions", "image", "images", "audio", "audios", "video", "videos"),
+    "tools": ("tools", "functions"),  # that a model may call
+    # content other than text
+    "beyond_text": ("image", "images", "audio", "audios", "video", "videos"),
 }  # fmt: skip
 
 
@@ -218,7 +219,7 @@ class Columns:
         return parts[0]
 
     def beyond_text(self) -> None:
-        """Raises RefusedError if the record has content that a text prompt cannot hold."""
+        """Raises RefusedError if the record has content other than text."""
         for name in self._names.get("beyond_text", ()):
             if not blank(self._record[name]):
                 raise RefusedError("column_beyond_text", str(name))

@@ -9,8 +9,9 @@ from typing import Any
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.choices import options_of
 from engine.data.shapes.columns import Columns, blank, canonical, listlike
-from engine.data.shapes.conversation import Conversation, Row, Turn, parsed, turns_column
+from engine.data.shapes.conversation import Conversation, Row, Turn, turns_column
 from engine.data.shapes.moss import moss_turns
+from engine.data.shapes.tools import tools_of
 from engine.data.shapes.turns import is_turns, listed, turns_of
 from engine.data.shapes.values import SURROGATE, text_of
 
@@ -42,20 +43,25 @@ class RecordShape:
 
 @dataclass
 class Shaped:
-    """The result for a record: rows, codes about what was left out of them, and the names of unread columns."""
+    """The result for a record: conversations, codes about what they lack, and the names of unread columns."""
 
     shape: str
-    rows: list[Row]
-    conversations: int
+    conversations: list[Conversation]
     notices: Notices
     unused: list[str]
 
+    def pairs(self, history: int | None = None) -> list[Row]:
+        """A row for each answer, with at most `history` earlier turns in its prompt; raises RefusedError."""
+        return [row for conversation in self.conversations for row in conversation.rows(history)]
 
-def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None = None) -> Shaped:
-    """The rows of a record; raises RefusedError.
+    @property
+    def pair_notices(self) -> Notices:
+        """What is left out of its pairs in addition."""
+        return [code for conversation in self.conversations for code in conversation.pair_notices]
 
-    `asked` are the columns named for prompt and response, `history` is how many earlier turns prompts have at most.
-    """
+
+def shaped(record: Any, asked: tuple[str, str] = ("", "")) -> Shaped:
+    """The conversations of a record, `asked` being the columns named for prompt and response; raises RefusedError."""
     if isinstance(record, RefusedError):
         raise record
     if not isinstance(record, Mapping):
@@ -67,13 +73,15 @@ def shaped(record: Any, asked: tuple[str, str] = ("", ""), history: int | None =
     notices: Notices = []
     columns.beyond_text()
     shape = PAIR if any(asked) else _shape_of(columns)
+    tools = tools_of(columns.get("tools"), str(columns.name("tools"))) if columns.has("tools") else ""
     made = list(shape.conversations(columns, notices))
     if not made:
         raise RefusedError("no_answer")
-    rows = [row for conversation in made for row in conversation.rows(history)]
-    notices += [code for conversation in made for code in conversation.notices]
+    for conversation in made:
+        conversation.tools, conversation.whole = tools, conversation.whole or bool(tools)
+        notices += conversation.notices
     name = _pair_name(columns) if shape is PAIR else shape.name
-    return Shaped(name, rows, len(made), notices, columns.unused())
+    return Shaped(name, made, notices, columns.unused())
 
 
 def _plain(columns: Columns) -> Shaped | None:
@@ -84,7 +92,7 @@ def _plain(columns: Columns) -> Shaped | None:
     for text in (question, answer):
         if not isinstance(text, str) or blank(text) or SURROGATE.search(text):
             return None
-    return Shaped(_pair_name(columns), [Row(question, answer, question)], 1, [], columns.unused())
+    return Shaped(_pair_name(columns), [Conversation.of_pair(question, answer)], [], columns.unused())
 
 
 def _shape_of(columns: Columns) -> RecordShape:
@@ -140,7 +148,7 @@ def _turns_in(part: str) -> Reader:
     def read(columns: Columns, notices: Notices) -> Iterator[Conversation]:
         _require_wanted(columns, feedback="label" in columns.parts and isinstance(columns.get("label"), bool))
         turns = turns_of(columns.get(part), str(columns.name(part)), notices)
-        yield Conversation.of(chain(_system(columns, notices), turns))
+        yield Conversation.of(chain(_system(columns, notices), turns), whole=True)
 
     return read
 
@@ -149,7 +157,7 @@ def _moss(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     """The turns of MOSS, or of a list in a column of the same name, preceded by the system text."""
     value, name = columns.get("chat"), str(columns.name("chat"))
     turns = turns_of(value, name, notices) if listlike(value) else moss_turns(value, name, notices)
-    yield Conversation.of(chain(_system(columns, notices), turns))
+    yield Conversation.of(chain(_system(columns, notices), turns), whole=True)
 
 
 def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
@@ -164,14 +172,14 @@ def _pair(columns: Columns, notices: Notices) -> Iterator[Conversation]:
     if is_turns(answer):
         answered = list(turns_of(answer, "answer", notices))
         if answered and answered[0].role != "assistant":  # it contains the question, as in preference pairs
-            yield Conversation.of(turns + answered)
+            yield Conversation.of(turns + answered, whole=True)
             return
     else:
         answered = [Turn("assistant", _one_text(answer, "response", notices))]
     if is_turns(asked):
-        yield Conversation.of([*turns, *turns_of(asked, "question", notices), *answered])
+        yield Conversation.of([*turns, *turns_of(asked, "question", notices), *answered], whole=True)
         return
-    yield Conversation.of([*turns, Turn("user", _prompt(columns, notices)), *answered])
+    yield Conversation.of([*turns, Turn("user", _prompt(columns, notices)), *answered], whole=bool(turns))
 
 
 def _require_wanted(columns: Columns, *, feedback: bool) -> None:
@@ -192,10 +200,9 @@ def _of_import(columns: Columns, notices: Notices) -> Conversation:
         raise RefusedError("response_empty")
     starts = listed(columns.get("prompt_turns"), str(columns.name("prompt_turns")))
     try:
-        system, turns = parsed(prompt, starts)
+        return Conversation.of_pair(prompt, answer, starts)
     except (TypeError, ValueError):
         raise RefusedError("turns_elsewhere", str(columns.name("prompt_turns"))) from None
-    return Conversation(system, [*turns, Turn("assistant", answer)])
 
 
 def _prompt(columns: Columns, notices: Notices) -> str:

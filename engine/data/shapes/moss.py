@@ -30,9 +30,9 @@ def moss_turns(value: Any, column: str, notices: list[str]) -> Iterator[Turn]:
         for name in ("Commands", "Tool Responses"):
             if said.get(name, "").casefold() not in NOTHING:
                 raise RefusedError("turn_calls_tools", name)
-        notices += ["thoughts_left_out"] * (said.get("Inner Thoughts", "").casefold() not in NOTHING)
+        thoughts = said.get("Inner Thoughts", "")
         yield Turn("user", said.get("Human", ""))
-        yield Turn("assistant", said.get("MOSS", ""))
+        yield Turn("assistant", said.get("MOSS", ""), reasoning="" if thoughts.casefold() in NOTHING else thoughts)
 
 
 def is_moss(value: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.columns import Columns, blank, listlike
 from engine.data.shapes.conversation import Role, Turn
+from engine.data.shapes.tools import calls_of
 from engine.data.shapes.values import text_of
 
 ROLES: dict[Role, tuple[str, ...]] = {
@@ -17,12 +18,13 @@ ROLES: dict[Role, tuple[str, ...]] = {
     ),
     "system": ("system", "developer", "系统"),
 }  # fmt: skip
-# Roles of tools that a model calls: their output is neither the model's to learn nor a person's question.
-TOOL_ROLES = ("tool", "tools", "function", "function_call", "tool_call", "tool_response", "observation", "ipython")
+# What a tool returned, and a model's call of one that has a turn of its own.
+RESULT_ROLES = ("tool", "tools", "function", "tool_response", "observation", "ipython")
+CALL_ROLES = ("function_call", "tool_call")
 ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text", "parts")
-CALLS = ("tool_calls", "function_call")
+CALLS = ("tool_calls", "function_call")  # of an answer
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 WEIGHTS = ("weight", "loss", "train")  # of an answer: 0 or false if it is not to be learned
 TEXT_PARTS = ("text", "input_text", "output_text")
@@ -90,18 +92,27 @@ def _both(question: Any, answer: Any, notices: list[str]) -> Iterator[Turn]:
 
 def _turn(item: Mapping[str, Any], role: Any, notices: list[str]) -> Turn:
     name = str(role).strip().casefold()
-    if name in TOOL_ROLES:
-        raise RefusedError("role_of_tools", name)
+    learned = not any(item.get(weight) is not None and not item[weight] for weight in WEIGHTS)
+    if name in CALL_ROLES:
+        calls = calls_of(_first(item, TEXT_KEYS), name)
+        return Turn("assistant", "", learned, calls=calls, beyond=f"role_of_tools:{name}")
+    text = _content(_first(item, TEXT_KEYS), notices)
+    if name in RESULT_ROLES:
+        said_by, call = (text_of(item.get(key), "turn", notices) or "" for key in ("name", "tool_call_id"))
+        return Turn("tool", text, name=said_by, call_id=call, beyond=f"role_of_tools:{name}")
     known = ROLE_OF.get(name)
     if known is None:
         raise RefusedError("unknown_role", name[:20])
-    for call in CALLS:
-        if not blank(item.get(call)):
-            raise RefusedError("turn_calls_tools", call)
-    notices += ["thoughts_left_out"] * any(not blank(item.get(thought)) for thought in THOUGHTS)
-    learned = not any(item.get(weight) is not None and not item[weight] for weight in WEIGHTS)
-    text = _content(_first(item, TEXT_KEYS), notices)
-    return Turn(known, text, learned)
+    called = next((call for call in CALLS if not blank(item.get(call))), "")
+    if not called:
+        return Turn(known, text, learned, _reasoning(item, notices))
+    calls, beyond = calls_of(item[called], called), f"turn_calls_tools:{called}"
+    return Turn(known, text, learned, _reasoning(item, notices), calls, beyond=beyond)
+
+
+def _reasoning(item: Mapping[str, Any], notices: list[str]) -> str:
+    thought = next((item[name] for name in THOUGHTS if not blank(item.get(name))), None)
+    return _content(thought, notices)
 
 
 def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -13,6 +13,7 @@ from engine.contract.facts import (
     DataFacts,
     FileFacts,
     ModelFacts,
+    PairFacts,
     PieceFacts,
     Positions,
     RowFacts,
@@ -28,7 +29,8 @@ from tests.sft_tui.some_facts import file_facts
 ERROR = Message("rows_none", {"path": "a.parquet"})
 TOKENIZER = TokenizerFacts(100, pad=0, eos=1, named={"0": "<pad>"}, differs=ERROR)
 STEPS = StepFacts(9, 1, 3, 90, 80, (Batch(2, 3, 4),), (Batch(2, 2, 3),), Batch(8, 9, 9))
-ROW = RowFacts(3, TOKENIZER, PieceFacts("你好", 3, 3, 0, (4, 5, 1), ("你", "好", "</s>")), PieceFacts(None, 0, 0, 0))
+PAIR = PairFacts(PieceFacts("你好", 3, 3, 0, (4, 5, 1), ("你", "好", "</s>")), PieceFacts(None, 0, 0, 0))
+ROW = RowFacts(3, TOKENIZER, "pairs", (PAIR,))
 EVERY = [
     DataFacts(),
     DataFacts(TOKENIZER, file_facts(), FileFacts(3, {"prompt_null": 1}, 2), SomeRows(1, 0), STEPS),
@@ -61,12 +63,11 @@ def test_facts_arrive_as_they_were_sent(known: Any) -> None:
 
 def test_a_long_row_arrives_up_to_what_is_shown() -> None:
     many = facts.MOST_SHOWN
-    row = replace(
-        ROW, tokenizer=TokenizerFacts(100), prompt=PieceFacts("x" * many, many, many, 0, (7,) * many, ("x",) * many)
-    )
+    prompt = PieceFacts("x" * many, many, many, 0, (7,) * many, ("x",) * many)
+    row = replace(ROW, tokenizer=TokenizerFacts(100), pairs=(replace(PAIR, prompt=prompt),))
     assert read_as(RowFacts, as_json(row)) == row
     with pytest.raises(ValueError, match="too long"):
-        read_as(RowFacts, as_json(replace(row, response=PieceFacts("x" * (many + 1), 1, 1, 0))))
+        read_as(RowFacts, as_json(replace(row, pairs=(replace(PAIR, response=PieceFacts("x" * (many + 1), 1, 1, 0)),))))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ SENT: list[Request] = [
     requests.ColumnsRequest(("a.jsonl",), prompt_column="问"),
     requests.DemoRequest(train="t.parquet", overwrite=True),
     requests.DemoTextsRequest(("a.parquet",)),
-    requests.TokenizerRequest(("a.parquet",), "out", 4000, "prompt", "response"),
+    requests.TokenizerRequest(("a.parquet",), "out", 4000, "prompt", "response", "messages"),
 ]
 
 

@@ -33,9 +33,8 @@ def read(tmp_path: Path) -> Reader:
         if not isinstance(content, Path):
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         target = tmp_path / "train-file.parquet"
-        found = import_files(
-            ImportRequest((str(path),), train=str(target), valid="", overwrite=True, **how), lambda *_: None
-        )
+        request = ImportRequest((str(path),), train=str(target), valid="", overwrite=True, form="pairs", **how)
+        found = import_files(request, lambda *_: None)
         assert found.records == found.used + sum(entry.count for entry in found.refused.values())
         rows = pq.read_table(target).to_pylist()
         return found, [(row["prompt"], row["response"]) for row in rows]
@@ -62,7 +61,7 @@ def import_rows(tmp_path: Path) -> Importer:
     def import_one(content: str | bytes, name: str = "rows.jsonl", **how: Any) -> tuple[ImportReport, Pairs, Pairs]:
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        how = {"train": str(tmp_path / "train.parquet"), "valid_ratio": 0.0, "overwrite": True, **how}
+        how = {"train": str(tmp_path / "train.parquet"), "valid_ratio": 0.0, "overwrite": True, "form": "pairs", **how}
         found = import_files(ImportRequest((str(path),), **how), lambda *_: None)
         return found, rows_of(how["train"]), rows_of(how.get("valid"))
 

@@ -9,8 +9,6 @@ import pytest
 from engine.contract.messages import InputError
 from engine.data import parquet
 
-COLUMNS = {"prompt_column": "prompt", "response_column": "response"}
-
 
 def declaring(path: Path, rows: int) -> Path:
     """A file of 20 rows whose footer declares another number of them, below 64."""
@@ -26,7 +24,7 @@ def declaring(path: Path, rows: int) -> Path:
 @pytest.mark.parametrize("rows", [60, 21])
 def test_a_file_with_fewer_rows_than_declared_is_refused(tmp_path: Path, rows: int) -> None:
     path = declaring(tmp_path / "rows.parquet", rows)
-    file = parquet.opened(path, COLUMNS)
+    file = parquet.opened(path)
     assert file.metadata.num_rows == rows
     with pytest.raises(InputError) as refused:
         list(parquet.texts(path, file, "prompt", "response", "prompt_turns"))
@@ -35,5 +33,5 @@ def test_a_file_with_fewer_rows_than_declared_is_refused(tmp_path: Path, rows: i
 
 def test_a_file_with_the_declared_rows_is_read(tmp_path: Path) -> None:
     path = declaring(tmp_path / "rows.parquet", 20)
-    read = list(parquet.texts(path, parquet.opened(path, COLUMNS), "prompt", "response", "prompt_turns"))
-    assert sum(len(prompts) for prompts, *_ in read) == 20
+    read = list(parquet.texts(path, parquet.opened(path), "prompt", "response", "prompt_turns"))
+    assert sum(len(batch.prompts) for batch in read) == 20

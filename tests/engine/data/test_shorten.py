@@ -30,7 +30,8 @@ def source(tmp_path: Path) -> RowSource:
     texts = [*SAID, "是"]
     talk = [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
     path.write_text(json.dumps([{"system": SYSTEM, "conversations": talk}]))
-    import_files(ImportRequest((str(path),), train=str(tmp_path / "rows.parquet"), valid_ratio=0.0), lambda *_: None)
+    target = str(tmp_path / "rows.parquet")
+    import_files(ImportRequest((str(path),), train=target, valid_ratio=0.0, form="pairs"), lambda *_: None)
     return RowSource(tmp_path / "rows.parquet", "train_file", "prompt", "response")
 
 

@@ -1,13 +1,14 @@
 import pytest
 
-from engine.data.text_checks import TextTally, row_hashes
+from engine.data.text_checks import TextBatch, TextTally, row_hashes
 
 
 def tally_of(*rows: tuple[str | bytes | None, str | bytes | None]) -> TextTally:
     """Rows counted in two batches."""
     tally = TextTally()
-    for part in (rows[:2], rows[2:]):
-        tally.count([prompt for prompt, _ in part], [label for _, label in part])
+    for first, part in ((0, rows[:2]), (2, rows[2:])):
+        prompts, labels = [prompt for prompt, _ in part], [label for _, label in part]
+        tally.count(TextBatch(prompts, labels, [None] * len(part), range(first, first + len(part))))
     return tally
 
 

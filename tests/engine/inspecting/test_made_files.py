@@ -47,7 +47,7 @@ def test_a_tokenizer_is_trained_on_rows_spread_over_all_files(tmp_path: Path, mo
     for number, file in enumerate(files):
         rows = [f"{'甲乙'[number]}{place}" for place in range(50)]
         pq.write_table(pa.table({"prompt": rows, "response": rows}), file)
-    request = TokenizerRequest(tuple(files), str(tmp_path / "made"), 300, "prompt", "response")
+    request = TokenizerRequest(tuple(files), str(tmp_path / "made"), 300, "prompt", "response", "messages")
     report = made_files.new_tokenizer(request)
     assert 20 <= report.texts <= 40  # two of a row
     known = json.loads((tmp_path / "made" / "tokenizer.json").read_text())["model"]["vocab"]
@@ -56,7 +56,9 @@ def test_a_tokenizer_is_trained_on_rows_spread_over_all_files(tmp_path: Path, mo
 
 def test_a_tokenizer_needs_a_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": [""], "response": [""]}), tmp_path / "empty.parquet")
-    request = TokenizerRequest((str(tmp_path / "empty.parquet"),), str(tmp_path / "made"), 300, "prompt", "response")
+    request = TokenizerRequest(
+        (str(tmp_path / "empty.parquet"),), str(tmp_path / "made"), 300, "prompt", "response", "messages"
+    )
     with pytest.raises(InputError) as refused:
         made_files.new_tokenizer(request)
     assert refused.value.message.code == "rows_none"

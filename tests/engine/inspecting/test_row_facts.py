@@ -18,7 +18,7 @@ def test_a_row_is_shown_with_what_is_cut(
     inspected()
     values = {"train_file": str(tmp_path / "train.parquet"), "tokenizer": str(tiny_tokenizer), "max_seq_len": 3}
     config, _ = override(preset("sft-small").config, values)
-    found = answer("row", config, setting="train_file", row=1)
+    (found,) = answer("row", config, setting="train_file", row=1)["pairs"]
     assert found["prompt"]["text"] == "今天天气怎么样？"
     assert found["prompt"]["kept"] == 3
     assert len(found["prompt"]["ids"]) == len(found["prompt"]["pieces"]) > 3
@@ -35,6 +35,6 @@ def test_turns_that_do_not_fit_are_counted_and_shown(tmp_path: Path, tiny_tokeni
     facts = answer("data", config, settings=["train_file"], processes=1)["train_file"]["tokens"]
     assert (facts["turns_rows"], facts["turns_left_out"], facts["cut_rows"]) == (1, 2, 0)
     assert facts["turns_longest"] > 12 >= facts["prompt"]["longest"]
-    shown = answer("row", config, setting="train_file", row=0)["prompt"]
+    shown = answer("row", config, setting="train_file", row=0)["pairs"][0]["prompt"]
     assert (shown["text"], shown["turns_left_out"]) == ("系统\n怎么样？", 2)
     assert shown["left_out"] == "Q: 你好\nA: 谢谢"

@@ -72,8 +72,9 @@ BAD = [
     ('{"prompt": "\\ud800", "response": "x"}\n', "prompt_not_utf8"),
     (lines({"messages": [{"role": "user", "content": "x"}]}), "no_answer"),
     (lines({"messages": [3]}), "turn_not_object"),
-    (lines({"conversations": [{"from": "tool", "value": "x"}]}), "role_of_tools:tool"),
-]
+    (lines({"conversations": [{"from": role, "value": "x"} for role in ("human", "tool", "gpt")]}),
+     "role_of_tools:tool"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("line", "why"), BAD)

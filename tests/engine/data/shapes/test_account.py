@@ -26,12 +26,13 @@ REFUSED = [
     ({"prompt": turns("a"), "completion": "b", "label": False}, "answer_unwanted:label"),
     ({"prompt": "a", "response": "b", "images": ["x.png"]}, "column_beyond_text:images"),
     ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, "column_beyond_text:tools"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "role_of_tools:tool"),
-    ({"messages": [*turns("a"), {"role": "ipython", "content": "x"}]}, "role_of_tools:ipython"),
-    ({"conversations": [{"from": "observation", "value": "x"}]}, "role_of_tools:observation"),
+    *(({"messages": [*turns("a", "b"), {"role": role, "content": "x"}, *turns("c", "d")]}, f"role_of_tools:{role}")
+      for role in ("tool", "ipython", "observation")),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]},
+     "turn_calls_unclear:function_call"),
     ({"messages": [{"role": "narrator", "content": "x"}]}, "unknown_role:narrator"),
     ({"messages": [{"text": "x"}]}, "turn_without_role:text"),
-    ({"messages": [*turns("a"), {"role": "assistant", "content": None, "tool_calls": [{}]}]},
+    ({"messages": [*turns("a"), {"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}]},
      "turn_calls_tools:tool_calls"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "turn_part:image_url"),
     ({"messages": [{"role": "user", "content": {"a": 1}}]}, "turn_not_text:object"),
@@ -51,7 +52,7 @@ REFUSED = [
 @pytest.mark.parametrize(("record", "why"), REFUSED)
 def test_unusable_records_are_refused_by_name(record: Record, why: str) -> None:
     with pytest.raises(RefusedError) as refused:
-        shaped(record)
+        shaped(record).pairs()
     assert str(refused.value) == why
 
 
@@ -72,5 +73,5 @@ def test_unusable_records_are_refused_by_name(record: Record, why: str) -> None:
 )  # fmt: skip
 def test_parts_left_out_of_a_record_are_reported(record: Record, rows: Pairs, notices: list[str]) -> None:
     found = shaped(record)
-    assert [(row.prompt, row.response) for row in found.rows] == rows
-    assert sorted(found.notices) == sorted(notices)
+    assert [(row.prompt, row.response) for row in found.pairs()] == rows
+    assert sorted(found.notices + found.pair_notices) == sorted(notices)

@@ -24,7 +24,7 @@ LINES = ["首都？", "A. 上海", "B. 北京"]
     ],
 )
 def test_options_in_any_form_are_lines_of_the_prompt(options: dict[str, Any]) -> None:
-    (row,) = shaped({**ASKED, **options}).rows
+    (row,) = shaped({**ASKED, **options}).pairs()
     assert row[0].splitlines() == LINES
     assert row[1] == "B"
 
@@ -44,5 +44,5 @@ def test_an_answer_that_may_be_an_options_number_is_refused(answer: str) -> None
 
 
 def test_a_number_that_is_an_option_itself_is_an_answer() -> None:
-    (row,) = shaped({"question": "多少？", "choices": ["30", "50"], "answer": "50"}).rows
+    (row,) = shaped({"question": "多少？", "choices": ["30", "50"], "answer": "50"}).pairs()
     assert row[1] == "50"

@@ -62,7 +62,7 @@ def test_named_columns_win_over_shapes() -> None:
     record = {"id": 3, "messages": turns("x", "y"), "question": "谁", "answer": "他", "answer_long": "是他"}
     assert shaped(record).unused == ["id", "question", "answer", "answer_long"]
     found = shaped(record, ("", "answer_long"))
-    assert [(row.prompt, row.response) for row in found.rows] == [("谁", "是他")]
+    assert [(row.prompt, row.response) for row in found.pairs()] == [("谁", "是他")]
     assert found.unused == ["id", "messages", "answer"]
     with pytest.raises(RefusedError) as refused:
         shaped(record, ("question", "answer_lnog"))

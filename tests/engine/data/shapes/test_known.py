@@ -123,7 +123,7 @@ def written(record: Record, form: str, folder: Path) -> Path:
 def test_each_shape_in_each_form(tmp_path: Path, shape: str, record: Record, rows: Pairs, form: str) -> None:
     if form == "csv":
         record = {name: value if isinstance(value, str) else json.dumps(value) for name, value in record.items()}
-    found = import_files(ImportRequest((str(written(record, form, tmp_path)),)), lambda *_: None)
+    found = import_files(ImportRequest((str(written(record, form, tmp_path)),), form="pairs"), lambda *_: None)
     assert [tuple(row) for row in found.preview] == rows
     assert (found.records, found.used, found.made) == (1, 1, len(rows))
     (name,) = found.shapes
@@ -137,13 +137,13 @@ def test_every_shape_is_tried() -> None:
 @pytest.mark.parametrize("label", [True, 1, None, "news", "true", "1"])
 def test_a_preferred_answer_is_learned_unless_labelled_false(label: object) -> None:
     found = shaped({"prompt": "你好", "completion": "你好！", "label": label})
-    assert [(row.prompt, row.response) for row in found.rows] == ONE
+    assert [(row.prompt, row.response) for row in found.pairs()] == ONE
 
 
 @pytest.mark.parametrize("label", [False, 0, "0", "false"])
 def test_a_class_label_refuses_no_answer(label: object) -> None:
     found = shaped({"instruction": "你好", "output": "你好！", "label": label})
-    assert [(row.prompt, row.response) for row in found.rows] == ONE
+    assert [(row.prompt, row.response) for row in found.pairs()] == ONE
     assert found.unused == ["label"]
 
 
@@ -170,10 +170,10 @@ def test_other_columns_do_not_change_a_pair(asked: tuple[str, str], history: int
 
     def made(record: Record) -> Any:
         try:
-            found = shaped(record, asked, history)
+            found = shaped(record, asked)
         except RefusedError as refused:
             return str(refused)
-        return found.shape, found.rows, found.conversations, found.notices, found.unused
+        return found.shape, found.pairs(history), found.conversations, found.notices, found.unused
 
     for prompt in texts:
         for response in texts:

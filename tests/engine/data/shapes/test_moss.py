@@ -24,13 +24,10 @@ def test_a_turn_that_a_table_left_empty_is_skipped() -> None:
     assert said({"turn_1": ONE, "turn_2": None}) == ["你好", "你好！"]
 
 
-def test_thoughts_are_left_out_and_reported() -> None:
-    assert said({"turn_1": {**ONE, "Inner Thoughts": "<|Inner Thoughts|>: 想<eot>"}}) == [
-        "你好",
-        "你好！",
-        "thoughts_left_out",
-    ]
-    assert said({"turn_1": {**ONE, "Inner Thoughts": "<|Inner Thoughts|>: None<eot>"}}) == ["你好", "你好！"]
+@pytest.mark.parametrize(("thoughts", "kept"), [("<|Inner Thoughts|>: 想<eot>", "想"), ("None<eot>", "")])
+def test_thoughts_are_the_reasoning_of_an_answer(thoughts: str, kept: str) -> None:
+    turns = list(moss_turns({"turn_1": {**ONE, "Inner Thoughts": thoughts}}, "chat", []))
+    assert [turn.reasoning for turn in turns] == ["", kept]
 
 
 @pytest.mark.parametrize("name", ["Commands", "Tool Responses"])

@@ -19,4 +19,4 @@ from tests.engine.data.shapes.conftest import Pairs
 )  # fmt: skip
 def test_consecutive_turns_are_joined_and_system_text_is_first(said: Pairs, rows: Pairs) -> None:
     found = shaped({"messages": [{"role": role, "content": text} for role, text in said]})
-    assert [(row.prompt, row.response) for row in found.rows] == rows
+    assert [(row.prompt, row.response) for row in found.pairs()] == rows
