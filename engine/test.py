@@ -7,6 +7,7 @@ from engine.contract.config import override
 from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
+from engine.contract.scores import decisive, score_phrases
 from engine.models import loading
 from engine.models.network import packs
 from engine.models.on_device import on_device
@@ -14,7 +15,7 @@ from engine.models.registry import family_of
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
-from engine.training.score_events import emit_ceiling, emit_score
+from engine.training.score_events import emit_ceiling, emit_score, eval_event
 
 
 def score(job: Job) -> Message:
@@ -36,10 +37,11 @@ def score(job: Job) -> Message:
     job.notice(ready.fallback)
     evaluator = Evaluator(ready.network, tokenizer, rows, wanted, job.world, config, job.phase)
     result = evaluator.run()
-    emit_score(job, result, epoch=0, step=0)
+    found = eval_event(result, 0, 0, decisive(config.best_by, family_of(net).rows))
+    emit_score(job, result, found)
     emit_ceiling(job, result)
-    loss, bleu = f"{result.loss:.4f}", f"{result.bleu:.2f} ({result.signature})"
-    return Message.of("ended_tested", model=best, rows=result.rows, path=str(source.path), loss=loss, bleu=bleu)
+    path, scores = str(source.path), score_phrases(found)
+    return Message.of("ended_tested", model=best, rows=result.rows, path=path, scores=scores)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class Curves:
     """All curves of a run, its evaluations, and the newest readings of its memory in bytes."""
 
     of: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in METRICS})
-    evaluations: list[tuple[int, float, float]] = field(default_factory=list)  # step, loss, BLEU
+    evaluations: list[tuple[int, float]] = field(default_factory=list)  # step, loss
     memory: list[list[int]] = field(default_factory=list)  # of each rank
     host: list[int] = field(default_factory=list)  # in use on the machine
 
@@ -141,7 +141,7 @@ class Curves:
                     self.of[name].add(step.step, metric.of(step))
             case events.Eval() as score:
                 kept = [one for one in self.evaluations if one[0] < score.step]
-                self.evaluations = [*kept, (score.step, score.loss, score.bleu)][-MOST_EVALUATIONS:]
+                self.evaluations = [*kept, (score.step, score.loss)][-MOST_EVALUATIONS:]
             case events.Host() as host:
                 self.memory = [*self.memory, list(host.rank_memory)][-MOST_READINGS:]
                 self.host = [*self.host, host.memory_total - host.memory_available][-MOST_READINGS:]
@@ -154,7 +154,7 @@ class Curves:
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a snapshot."""
         curves = {name: curve.to_json() for name, curve in self.of.items()}
-        finite = [[step, *(x if math.isfinite(x) else None for x in rest)] for step, *rest in self.evaluations]
+        finite = [[step, loss if math.isfinite(loss) else None] for step, loss in self.evaluations]
         return {"of": curves, "evaluations": finite, "memory": self.memory, "host": self.host}
 
     @classmethod
@@ -167,5 +167,5 @@ class Curves:
         return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:], host[-MOST_READINGS:])
 
 
-def _evaluation(step: float | None, loss: float | None, bleu: float | None) -> tuple[int, float, float]:
-    return int(step or 0), math.nan if loss is None else loss, math.nan if bleu is None else bleu
+def _evaluation(step: float | None, loss: float | None) -> tuple[int, float]:
+    return int(step or 0), math.nan if loss is None else loss

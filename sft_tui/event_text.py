@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 from engine.contract import events
 from engine.contract.events import Event
 from engine.contract.presets import built_in
+from engine.contract.scores import Measured, all_measures, score_phrases, shown
 from engine.contract.texts import Lang, named, say
 from sft_tui import text
 from sft_tui.run_state import RunState
@@ -149,19 +150,39 @@ def _step(event: events.Step, _state: RunState, _lang: Lang) -> list[EventLine]:
 
 
 def _eval(event: events.Eval, state: RunState, lang: Lang) -> list[EventLine]:
-    tested = state.started is not None and state.started.job == "test"
-    scores = say(
-        "app.test" if tested else "app.eval",
-        lang,
-        epoch=event.epoch,
-        loss=event.loss,
-        bleu=event.bleu,
-        signature=text.safe(event.signature),
-        rows=event.rows,
-        time=text.duration(event.seconds),
-    )
-    explained = [EventLine("note", say("app.bleu_scale", lang))] if state.pace.evaluations == 1 else []  # once
-    return [EventLine("data", scores), *explained]
+    counts = {"rows": event.rows, "time": text.duration(event.seconds)}
+    if state.started is not None and state.started.job == "test":
+        return [EventLine("data", say("app.test", lang, **counts)), *_tested(event, lang)]
+    line = EventLine("data", say("app.eval", lang, epoch=event.epoch, scores=score_phrases(event), **counts))
+    if state.pace.evaluations != 1:
+        return [line]
+    notes = [say("app.bleu_scale", lang), *(_signed(name, one, lang) for name, one in all_measures(event).items())]
+    return [line, *(EventLine("note", note) for note in notes)]
+
+
+def _signed(name: str, measured: Measured, lang: Lang) -> str:
+    return say("app.measured_by", lang, name=named("measure", name, lang), signature=text.safe(measured.signature))
+
+
+def _tested(event: events.Eval, lang: Lang) -> list[EventLine]:
+    """A line for each measure, in columns."""
+    known = all_measures(event)
+    names = [named("measure", name, lang) for name in known]
+    values = [shown(name, one.value) for name, one in known.items()]
+    widths = max(map(text.width, names)), max(map(text.width, values))
+    return [
+        EventLine(
+            "data",
+            say(
+                "app.measured",
+                lang,
+                name=text.pad(name, widths[0]),
+                value=value.rjust(widths[1]),
+                signature=text.safe(one.signature),
+            ).rstrip(),
+        )
+        for name, value, one in zip(names, values, known.values(), strict=True)
+    ]
 
 
 def _sample(event: events.Sample, _state: RunState, lang: Lang) -> list[EventLine]:

@@ -6,6 +6,7 @@ import time
 from engine.contract import events
 from engine.contract.files import end_of_hole, open_regular, unreadable
 from engine.contract.rundir import RunDir
+from engine.contract.scores import score_phrase
 from engine.contract.stream import EventReader
 from engine.contract.texts import Lang, say
 from sft_tui import runs, text
@@ -37,7 +38,7 @@ def cells(run: Run, lang: Lang) -> list[str]:
         status_name(run.status, lang),
         f"{step.step}/{step.steps_total}" if step else "-",
         eval_loss(run),
-        best_bleu(run),
+        best_score(run, lang),
         text.safe(state.began_at[:16].replace("T", " ")) or "-",
         text.safe(ended, 120),
     ]
@@ -48,9 +49,9 @@ def eval_loss(run: Run) -> str:
     return f"{run.state.evaluation.loss:.4f}" if run.state.evaluation else "-"
 
 
-def best_bleu(run: Run) -> str:
-    """The BLEU of its best evaluation."""
-    return f"{run.state.best.bleu:.2f}" if run.state.best else "-"
+def best_score(run: Run, lang: Lang) -> str:
+    """What decided that its best evaluation is the best."""
+    return score_phrase(run.state.best).text(lang) if run.state.best else "-"
 
 
 def status_line(run: Run, lang: Lang) -> str:
@@ -66,7 +67,7 @@ def status_line(run: Run, lang: Lang) -> str:
     if step is not None and run.alive:
         parts.append(say("app.status_train", lang, loss=f"{step.loss:.4f}"))
     if state.evaluation is not None:
-        parts.append(say("app.status_scores", lang, loss=eval_loss(run), bleu=best_bleu(run)))
+        parts.append(say("app.status_scores", lang, loss=eval_loss(run), best=best_score(run, lang)))
     if run.alive:
         parts.append(time_left(state, lang))
     return " · ".join(filter(None, parts))

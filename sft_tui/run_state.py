@@ -7,6 +7,7 @@ from typing import Any
 from engine.contract import events
 from engine.contract.bounds import Attempt, Count, Name, Seconds
 from engine.contract.events import Event, Record
+from engine.contract.scores import merit
 
 MOST_GPUS, MOST_SAMPLES = 64, 64
 EVALUATING = ("evaluating", "generating", "publishing")
@@ -45,6 +46,7 @@ class RunState:
     phase: events.Phase = field(default_factory=lambda: events.Phase("starting"))
     step: events.Step | None = None
     evaluation: events.Eval | None = None
+    evaluation_before: events.Eval | None = None  # the newest of an earlier step
     best: events.Eval | None = None
     checkpoint: events.Checkpoint | None = None
     host: events.Host | None = None
@@ -122,6 +124,7 @@ def reduce(state: RunState, record: Record) -> RunState:
             step=state.step,
             best=state.best,
             evaluation=state.evaluation,
+            evaluation_before=state.evaluation_before,
             checkpoint=state.checkpoint,
             samples=state.samples,
             samples_before=state.samples_before,
@@ -156,9 +159,11 @@ def _stepped(state: RunState, event: events.Step) -> RunState:
 
 
 def _evaluated(state: RunState, event: events.Eval) -> RunState:
-    better = state.best is None or event.merit.beats(state.best.merit)
+    by, last = event.best_by, state.evaluation
+    best = event if state.best is None or merit(event, by).beats(merit(state.best, by)) else state.best
+    before = last if last and last.step < event.step else state.evaluation_before  # an evaluation may be repeated
     pace = replace(state.pace, evaluations=state.pace.evaluations + 1)
-    return replace(state, evaluation=event, best=event if better else state.best, pace=pace)
+    return replace(state, evaluation=event, evaluation_before=before, best=best, pace=pace)
 
 
 def _sampled(state: RunState, sample: events.Sample) -> RunState:

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from engine.contract import certificate
-from engine.contract.events import RunEnded
+from engine.contract.bounds import as_json
+from engine.contract.events import Eval, RunEnded
 from engine.contract.files import read_end
 from engine.contract.locks import FolderLock, holder_of, is_locked, shares_lock
 from engine.contract.messages import BusyError, InputError, Value
@@ -21,6 +22,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.processes import ProcessId, boot_id, read_processes
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from engine.contract.scores import all_measures
 from engine.contract.stream import EventWriter
 from engine.contract.texts import language
 from sft_tui import text
@@ -78,9 +80,12 @@ class Run:
             "train_loss": step.loss if step else None,  # of that step only
             "eval_loss": state.evaluation.loss if state.evaluation else None,
             "eval_bleu": state.evaluation.bleu if state.evaluation else None,
+            "eval_scores": _scores(state.evaluation),
+            "best_by": state.best.best_by if state.best else None,
             "best_epoch": (state.best.epoch or None) if state.best else None,  # a test has none
             "best_loss": state.best.loss if state.best else None,
             "best_bleu": state.best.bleu if state.best else None,
+            "best_scores": _scores(state.best),
             "bleu_signature": state.best.signature if state.best else None,
             "checkpoint": state.checkpoint.step if state.checkpoint else None,
             "seconds_left": state.seconds_left if self.alive else None,
@@ -93,6 +98,11 @@ class Run:
             "folder": str(self.run_dir.path),
             "model": str(self.output.best) if self.output and self.output.best.is_dir() else None,
         }
+
+
+def _scores(found: Eval | None) -> dict[str, Any] | None:
+    """Every measure of an evaluation, with its signature."""
+    return as_json(all_measures(found)) if found else None
 
 
 def find(logs: Path, name: str | None) -> RunDir:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from engine.contract.bounds import Attempt, Between, Count, Name, Positive, Rate, Real, Score, Seconds, as_json, read_as
 from engine.contract.config import require_values
 from engine.contract.messages import Message
-from engine.contract.scores import LABELS, Merit
+from engine.contract.scores import LABELS, Measures
 
 SCHEMA = 1
 MAX_LINE_BYTES = 64 * 1024
@@ -125,7 +125,8 @@ class Step(Event):
 class Eval(Event):
     """One evaluation; `loss` is the mean over label tokens, `bleu` comes with its `signature`.
 
-    `against`: what replies were compared with, one of the constants of `contract.scores`.
+    `against`: what replies were compared with, one of the constants of `contract.scores`; `measures`: everything else
+    that was measured; `best_by`: the measure that decides which evaluation is the best.
     """
 
     kind: ClassVar[str] = "eval"
@@ -138,11 +139,8 @@ class Eval(Event):
     signature: str
     seconds: Seconds
     against: Name = LABELS
-
-    @property
-    def merit(self) -> Merit:
-        """The values it is judged by."""
-        return Merit(self.bleu, self.loss, self.signature, self.against)
+    measures: Measures = field(default_factory=dict)
+    best_by: Name = "bleu"
 
 
 @dataclass(frozen=True)

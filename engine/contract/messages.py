@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from engine.contract.texts import UNFIT, Argument, Lang, filled, named, rendered, template
+from engine.contract.texts import UNFIT, Argument, Lang, Phrase, filled, named, rendered, template
 
 Value = Argument
 
@@ -51,9 +51,13 @@ class Message:
 
 
 def with_twins(args: Mapping[str, Value], lang: Lang) -> Mapping[str, Value]:
-    """The arguments of messages of older versions: a text had its Chinese twin, such as `why_zh`."""
+    """The arguments of messages of older versions: texts had Chinese twins, such as `why_zh`; a score was BLEU."""
     twins = {name.removesuffix("_zh"): value for name, value in args.items() if name.endswith("_zh")}
-    return {**args, **twins} if lang == "zh" else args
+    args = {**args, **twins} if lang == "zh" else args
+    if "bleu" not in args:
+        return args
+    scores = tuple(Phrase.of(f"score.{name}", value=args[name]) for name in ("bleu", "loss") if name in args)
+    return {"score": scores[0], "scores": scores, **args}
 
 
 class InputError(Exception):

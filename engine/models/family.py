@@ -36,6 +36,7 @@ class Family(Protocol):
     name: str  # as the setting `family` names it
     needed: tuple[str, ...] = ()  # those of "decoder_start", "pad" and "eos" that its models cannot do without
     tokens: tuple[str, ...] = ("pad", "eos")  # what a tokenizer must have for its rows
+    rows: str = "pairs"  # what it learns from: "pairs" of prompt and response, or "chat"
 
     # --- without torch
 

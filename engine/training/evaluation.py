@@ -1,25 +1,25 @@
-"""Loss and BLEU over the validation rows, each counted once on any number of ranks.
+"""Loss and the scores of replies over the validation rows, each counted once on any number of ranks.
 
 Batches are formed over all rows first and distributed to the ranks whole, so that a score does not depend on the
 number of ranks; losses are summed in the order of the rows.
 """
 
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from sacrebleu.metrics.bleu import BLEU
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import RunConfig
+from engine.contract.scores import Measured
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.references import rows_replied, rows_scored
 from engine.data.token_store import TokenStore
 from engine.models.network import Network, prompts_of
 from engine.process.world import World
+from engine.training.metrics import corpus_bleu, perplexity, reply_scores
 
 Progress = Callable[[str, int, int], None]
 
@@ -36,17 +36,16 @@ class ScoredReply:
 
 @dataclass(frozen=True)
 class Score:
-    """The outcome of an evaluation; `loss` is the mean over label tokens, `bleu` is 0 to 100.
+    """The outcome of an evaluation; `loss` is the mean over label tokens, `measures` are all others.
 
-    `bleu_of_labels` is the score of replies equal to the labels as the model learns them: cut, and in the
+    `bleu_of_labels` is the BLEU of replies equal to the labels as the model learns them: cut, and in the
     tokenizer's own spelling. A higher score can hardly be reached.
     """
 
     rows: int
     loss: float
-    bleu: float
+    measures: dict[str, Measured]
     bleu_of_labels: float
-    signature: str
     predictions: tuple[ScoredReply, ...]
     seconds: float
 
@@ -73,9 +72,10 @@ class Evaluator:
         replies = self._generate()
         predictions = tuple(self._prediction(index, ids) for index, ids in enumerate(replies))
         references = [prediction.reference for prediction in predictions]
-        bleu, signature = corpus_bleu([prediction.reply for prediction in predictions], references)
-        of_labels = corpus_bleu([self._text(self.store.label(index)) for index in range(len(replies))], references)[0]
-        return Score(rows, loss, bleu, of_labels, signature, predictions, time.perf_counter() - began)
+        measures = {"perplexity": perplexity(loss), **reply_scores([one.reply for one in predictions], references)}
+        labels = [self._text(self.store.label(index)) for index in range(len(replies))]
+        of_labels = corpus_bleu(labels, references).value
+        return Score(rows, loss, measures, of_labels, predictions, time.perf_counter() - began)
 
     @property
     def rows(self) -> int:
@@ -145,32 +145,3 @@ class Evaluator:
 
     def _text(self, ids: Ids | list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def corpus_bleu(replies: list[str], references: list[str]) -> tuple[float, str]:
-    """Corpus BLEU (0 to 100) by sacrebleu and its signature, with the tokenizer that suits the references' script."""
-    if not references:
-        return 0.0, ""
-    metric = BLEU(tokenize=bleu_tokenizer(references))
-    score = metric.corpus_score(replies, [references])
-    return float(score.score), str(metric.get_signature())
-
-
-def bleu_tokenizer(texts: list[str]) -> str:
-    """sacrebleu's tokenizer for a script: `zh` for Chinese, `char` for other scripts without spaces, else `13a`.
-
-    Decided by the letters of `texts`: a script counts if it has more than a tenth of them.
-    """
-    counts = {"HAN": 0, "UNSPACED": 0, "LETTERS": 1}
-    for char in "".join(texts)[:200_000]:
-        if not char.isalpha():
-            continue
-        counts["LETTERS"] += 1
-        name = unicodedata.name(char, "")
-        if name.startswith("CJK"):
-            counts["HAN"] += 1
-        elif name.startswith(("HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")):
-            counts["UNSPACED"] += 1
-    if counts["UNSPACED"] * 10 > counts["LETTERS"]:
-        return "char"
-    return "zh" if counts["HAN"] * 10 > counts["LETTERS"] else "13a"

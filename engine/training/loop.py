@@ -21,11 +21,21 @@ from engine.contract.locks import FolderLock, holder_of
 from engine.contract.manifest import Manifest
 from engine.contract.messages import InputError, Message, Value
 from engine.contract.owner import Owner
-from engine.contract.scores import FILE, Evaluation, Evaluations, best_of, read_evaluations, write_evaluations
+from engine.contract.scores import (
+    Evaluation,
+    Evaluations,
+    best_of,
+    decisive,
+    read_evaluations,
+    score_phrase,
+    score_phrases,
+    write_evaluations,
+)
 from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.models import freezing, loading
+from engine.models.registry import family_of
 from engine.process.job import (
     DivergedError,
     FolderLostError,
@@ -35,13 +45,13 @@ from engine.process.job import (
     versions,
 )
 from engine.process.world import seed_step
-from engine.training import checkpoint, optim
+from engine.training import best_choice, checkpoint, optim
 from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.training.epoch_losses import EpochLosses
-from engine.training.evaluation import Evaluator, Score
+from engine.training.evaluation import Evaluator
 from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
 from engine.training.resume import Proof, longer_schedule
-from engine.training.score_events import emit_ceiling, emit_score
+from engine.training.score_events import emit_ceiling, emit_score, eval_event
 from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
 from engine.training.step import StepResult, StepRunner
 
@@ -194,10 +204,17 @@ class Training:
         """Optimizer steps done so far."""
         return self.job.step
 
+    @property
+    def best_by(self) -> str:
+        """The measure that decides which evaluation is the best."""
+        return decisive(self.job.config.best_by, family_of(self.prepared.model).rows)
+
     def run(self) -> Message:
         """Trains to the end."""
         job, prepared = self.job, self.prepared
         self.evaluations = job.world.from_main(read_evaluations(job.output))
+        for message in best_choice.changed_measure(self.evaluations, self.best_by, job.output.best):
+            job.notice(message)
         self.epoch_losses.resume({e.epoch: e.train_loss for e in self.evaluations.values() if e.train_loss})
         if job.world.is_main:
             warn_if_target_is_taken(job)
@@ -399,40 +416,42 @@ class Training:
             score = self.evaluator().run()
         except StopAskedError:  # the steps are saved; a resumed run repeats the evaluation
             raise self._stopped(self.saved[1] if self.saved else None) from None
-        emit_score(job, score, epoch, self.step)
+        found = eval_event(score, epoch, self.step, self.best_by)
+        emit_score(job, score, found)
         if not self.ceiling_reported:
             self.ceiling_reported = True
             emit_ceiling(job, score)
         self._require_folder()
         if job.world.is_main:
-            self._record(score, epoch)
+            self._record(found)
         self.evaluations = job.world.from_main(self.evaluations)
         freezing.set_training_mode(prepared.model)
         job.phase("training", self.step, prepared.steps_total)
 
-    def _record(self, score: Score, epoch: int) -> None:
-        train_loss = self.epoch_losses.means.get(epoch)
-        this = Evaluation(epoch, score.loss, score.bleu, score.signature, FILE, train_loss)
+    def _record(self, found: events.Eval) -> None:
+        train_loss = self.epoch_losses.means.get(found.epoch)
+        scores = (found.loss, found.bleu, found.signature, found.against)
+        this = Evaluation(found.epoch, *scores, train_loss, measures=found.measures, best_by=found.best_by)
         others = {step: other for step, other in self.evaluations.items() if step < self.step}
-        _, best = best_of(others)
-        published = best is None or this.merit.beats(best.merit)
-        if best is not None and not this.merit.comparable(best.merit):
-            self.job.notice(Message.of("bleu_incomparable", epoch=best.epoch))
+        published = best_choice.is_best(this, others)
+        self.job.notice(best_choice.incomparable(this, others))
         try:
             if published:
-                self.job.phase("publishing")
-                checkpoint.publish_best(
-                    self.job.output, self.prepared.model, self.prepared.tokenizer, self.writer.frozen
-                )
-                bleu, path = f"{score.bleu:.2f}", str(self.job.output.best)
-                self.job.notice(Message.of("best_published", bleu=bleu, epoch=epoch, path=path))
-                export_best(self.job, self.prepared.model)
+                self._publish(this)
             self.evaluations = {**others, self.step: replace(this, published=published)}
             write_evaluations(self.job.output, self.evaluations)
         except SAVE_ERRORS as error:
             path, why = str(self.job.output.best), one_line(error)
             self.job.warn(Message.of("publish_failed", path=path, why=why))
             self.evaluations = others  # a run resumed from here repeats the evaluation
+
+    def _publish(self, best: Evaluation) -> None:
+        job, prepared = self.job, self.prepared
+        job.phase("publishing")
+        checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, self.writer.frozen)
+        path, score = str(job.output.best), score_phrase(best)
+        job.notice(Message.of("best_published", score=score, epoch=best.epoch, path=path))
+        export_best(job, prepared.model)
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
         job, reason = self.job, self.job.stop_asked.reason()
@@ -477,8 +496,8 @@ class Training:
             raise UnpublishedError(
                 Message.of("ended_finished_unpublished", steps_total=total, loss=loss, path=path, **job.options())
             )
-        bleu, loss, epoch = f"{best.bleu:.2f}", f"{best.loss:.4f}", best.epoch
-        return Message.of("ended_finished", steps_total=total, loss=loss, bleu=bleu, epoch=epoch, path=path)
+        scores = score_phrases(best)
+        return Message.of("ended_finished", steps_total=total, scores=scores, epoch=best.epoch, path=path)
 
 
 def _listed(numbers: list[int], most: int) -> str:

@@ -27,7 +27,7 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
     span = max(1, last - first + 1)
     points = [
         ((step - first) * len(buckets) // span, loss)
-        for step, loss, _ in view.curves.evaluations
+        for step, loss in view.curves.evaluations
         if selection.metric == "loss" and first <= step <= last
     ]
     log = selection.log_scale and not metric.is_share

@@ -5,6 +5,7 @@ import math
 from rich.cells import set_cell_size
 
 from engine.contract import events
+from engine.contract.scores import score_phrase
 from engine.contract.texts import Lang, say
 from sft_tui.screen.ink import Line, bar, columns, filled, fit, frame, spark
 from sft_tui.screen.run_contents import RunView
@@ -95,7 +96,7 @@ def _disk(view: RunView) -> list[Line]:
         point = f"{state.checkpoint.step:,}  {size(state.checkpoint.size)}"
         lines.append([(_label(say("screen.saved", lang)), "dim"), (point, "")])
     if state.best is not None:
-        shown = say("screen.best_at", lang, bleu=f"{state.best.bleu:.2f}", epoch=state.best.epoch)
+        shown = say("screen.best_at", lang, score=score_phrase(state.best), epoch=state.best.epoch)
         lines.append([(_label(say("screen.best", lang)), "dim"), (shown, "")])
     return lines
 

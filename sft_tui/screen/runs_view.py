@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.config import FIELDS, setting_of
-from engine.contract.texts import Lang, say
+from engine.contract.scores import MEASURES, all_measures, shown
+from engine.contract.texts import Lang, named, say
 from sft_tui.curves import Curves
-from sft_tui.listing import COLUMNS, best_bleu, cells, eval_loss
+from sft_tui.listing import COLUMNS, best_score, cells, eval_loss
 from sft_tui.runs import Run
 from sft_tui.screen import chart
 from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side, wrap
@@ -164,23 +165,40 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
     alike = ["dim"] * len(compared)
     # A run's number identifies it; the beginning of its name is mostly the preset's.
     titles = [f"{place + 1} {_end_of(safe(run.name, 60), column - 3)}" for place, run in enumerate(compared)]
-    body = [
-        line(("", ""), titles, STYLES[: len(compared)]),
-        line((say("app.compared_best", lang), "head"), [best_bleu(run) for run in compared], ["head"] * len(compared)),
-        line((say("app.compared_eval", lang), "head"), [eval_loss(run) for run in compared], ["head"] * len(compared)),
-    ]
-    same: list[Line] = []
+    body = [line(("", ""), titles, STYLES[: len(compared)])]
+    body += [line((name, "head"), values, ["head"] * len(compared)) for name, values in _decisive(compared, lang)]
+    body += [line((name, ""), values, alike) for name, values in _scores(compared, lang)]
+    same, before = list[Line](), len(body)
     for name, values in _settings(compared).items():
-        shown = [number(value) for value in values]
+        texts = [number(value) for value in values]
         if len({_resolved(name, value) for value in values}) == 1:
-            same.append(line((safe(name, 60), "dim"), shown, alike))
+            same.append(line((safe(name, 60), "dim"), texts, alike))
         elif name not in NOT_COMPARED:
-            body.append(line((safe(name, 60), ""), shown, [""] * len(compared), "! "))
-    count = len(body) - 3
+            body.append(line((safe(name, 60), ""), texts, [""] * len(compared), "! "))
+    count = len(body) - before
     if not count:
         body.append([(say("screen.same_settings", lang), "dim")])
     note: Line = [(f"! {count}", "warn")] if count else []
     return frame([(say("screen.differences", lang), "head")], [*body, *same], width, height, note)
+
+
+def _decisive(compared: Sequence[Run], lang: Lang) -> list[tuple[str, list[str]]]:
+    """What decided which model is the best, and the loss of the newest evaluation."""
+    best = (say("app.compared_best", lang), [best_score(run, lang) for run in compared])
+    return [best, (say("app.compared_eval", lang), [eval_loss(run) for run in compared])]
+
+
+def _scores(compared: Sequence[Run], lang: Lang) -> list[tuple[str, list[str]]]:
+    """Every measure of the best evaluations that one of them has."""
+    scores = [all_measures(run.state.best) if run.state.best else {} for run in compared]
+    return [
+        (
+            say("app.compared_score", lang, measure=named("measure", name, lang)),
+            [shown(name, one[name].value) if name in one else "-" for one in scores],
+        )
+        for name in MEASURES
+        if any(name in one for one in scores)
+    ]
 
 
 def _settings(compared: Sequence[Run]) -> dict[str, list[Any]]:

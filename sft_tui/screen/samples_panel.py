@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from engine.contract.scores import merit, score_phrases, shown
 from engine.contract.texts import say
 from sft_tui.screen.ink import Line, columns, frame, wrapped
 from sft_tui.screen.run_contents import RunView, Selection
@@ -13,12 +14,6 @@ MOST_LINES = 6  # for one text if the panel fills the screen
 def draw(view: RunView, width: int, height: int) -> list[Line]:
     """Predictions of the last evaluation, next to those of the previous one."""
     state, lang = view.state, view.lang
-    title: Line = [(say("screen.samples", lang), "head")]
-    if state.evaluation is not None:
-        title += [(" · ", "dim"), (f"BLEU {state.evaluation.bleu:.2f}", "accent")]
-        before = [one for one in view.curves.evaluations if one[0] < state.evaluation.step]
-        if before:
-            title += [(say("screen.was", lang, value=f"{before[-1][2]:.2f}"), "dim")]
     body: list[Line] = []
     earlier = {one.row: one for one in state.samples_before}
     alone, count = view.selection.page == "samples", len(state.samples)
@@ -35,7 +30,24 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
         body = [[(say("screen.no_samples", lang), "dim")]]
     moved = alone or view.selection.sample
     note: Line = [(f"{min(view.selection.sample, count - 1) + 1}/{count}", "dim")] if moved and count else []
-    return frame(title, body, width, height, note)
+    return frame(_title(view, width - 6 - columns(note)), body, width, height, note)
+
+
+def _title(view: RunView, width: int) -> Line:
+    """The score that decides with the previous one, and as many others as there is room for."""
+    lang, now, before = view.lang, view.state.evaluation, view.state.evaluation_before
+    title: Line = [(say("screen.samples", lang), "head")]
+    if now is None:
+        return title
+    first, *others = score_phrases(now)
+    title += [(" · ", "dim"), (first.text(lang), "accent")]
+    if before and merit(now, now.best_by).comparable(merit(before, now.best_by)):
+        title += [(say("screen.was", lang, value=shown(now.best_by, merit(before, now.best_by).value)), "dim")]
+    for other in others:
+        part = f" · {other.text(lang)}"
+        if columns(title) + columns([(part, "")]) <= width:
+            title.append((part, "dim"))
+    return title
 
 
 def _labelled(label: str, text: str, role: str, width: int, most: int) -> list[Line]:

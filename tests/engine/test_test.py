@@ -7,6 +7,7 @@ import pytest
 
 from engine.contract import events
 from engine.contract.rundir import RunDir
+from engine.contract.scores import MEASURES, all_measures
 from engine.test import score
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ def test_the_best_model_scores_as_it_did_in_training(score_of: Callable[..., "Ou
     best = max(trained.all(events.Eval), key=lambda event: (event.bleu, -event.loss))
     (scored,) = run.all(events.Eval)
     assert (scored.loss, scored.bleu, scored.rows) == (best.loss, best.bleu, 17)
+    assert scored.measures == best.measures
+    assert list(all_measures(scored)) == list(MEASURES)
     assert (run.code, run.ended.reason, run.ended.message.code) == (0, "finished", "ended_tested")
     assert run.ended.message.args["rows"] == 17
-    assert scored.signature in str(run.ended.message.args["bleu"])
+    assert f"BLEU {scored.bleu:.2f}, loss {scored.loss:.4f}, perplexity " in run.ended.message.what()
     assert len(run.all(events.Sample)) == 3
 
 

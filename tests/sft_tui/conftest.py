@@ -12,6 +12,7 @@ from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record
 from engine.contract.messages import Message
 from engine.contract.presets import preset
+from engine.contract.scores import FILE, Measured
 
 STARTED = events.RunStarted(
     run="sft-small-1",
@@ -29,7 +30,17 @@ STARTED = events.RunStarted(
 )
 PLAN = events.Plan(1000, 50, 100, 0, 16, 188_000_000, 94_000_000, "fp32", 1024)
 STEP = events.Step(1, 1, 100, 10.25, 5e-5, 2.5, 700, 900, 1000, 0.1, 0.3, 0.05, 2, [4, 7])
-EVAL = events.Eval(1, 50, 64, 9.5, 12.25, 64, "nrefs:1|tok:zh", 3.0)
+OLD_EVAL = events.Eval(1, 50, 64, 9.5, 12.25, 64, "nrefs:1|tok:zh", 3.0)  # of a version that knew only BLEU
+EVAL = dataclasses.replace(
+    OLD_EVAL,
+    against=FILE,
+    measures={
+        "perplexity": Measured(13359.73, "exp:mean-loss"),
+        "chrf": Measured(33.5, "nrefs:1|nc:6"),
+        "rouge-l": Measured(25.0, "nrefs:1|beta:1"),
+        "exact-match": Measured(3.125, "norm:strip"),
+    },
+)
 ENDED = events.RunEnded("finished", 0, Message("ended_finished", {}), {"peak_memory_rank0": "2900000000"})
 
 

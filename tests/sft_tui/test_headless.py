@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 
 import pytest
+from rich.cells import cell_len
 
 from engine.contract import events
 from engine.contract.events import Record, decode
 from engine.contract.messages import Message
+from engine.contract.scores import all_measures
 from engine.contract.texts import Lang
 from sft_tui.headless import BarsView, EventView, JsonView, PlainView
 
-from .conftest import ENDED, EVAL, PLAN, STARTED, step
+from .conftest import ENDED, EVAL, OLD_EVAL, PLAN, STARTED, step
 
 Put = Callable[..., Record]
 
@@ -73,6 +75,27 @@ def test_the_scale_of_bleu_is_explained_once(record: Put) -> None:
     assert "以 0 到 100 计" in plain("zh", *records)[1]
 
 
+@pytest.mark.parametrize("evaluation", [EVAL, OLD_EVAL], ids=["new", "old"])
+def test_every_score_has_its_signature_at_the_first_evaluation(record: Put, evaluation: events.Eval) -> None:
+    later = dataclasses.replace(evaluation, epoch=2, step=100)
+    notes = plain("en", record(STARTED), record(PLAN), record(evaluation), record(later))[1]
+    for one in all_measures(evaluation).values():
+        assert notes.count(one.signature) == 1
+
+
+def test_a_test_prints_every_score_with_its_signature(record: Put) -> None:
+    test = dataclasses.replace(STARTED, job="test")
+    out, _ = plain("zh", record(test), record(dataclasses.replace(EVAL, epoch=0)))
+    scores = out.splitlines()[1:]
+    assert [line.split()[0] for line in scores] == ["损失", "困惑度", "BLEU", "chrF", "ROUGE-L", "完全匹配率"]
+    for line, one in zip(scores, all_measures(EVAL).values(), strict=True):
+        assert line.endswith(one.signature)
+    ends = {
+        cell_len(line[: -len(one.signature)]) for line, one in zip(scores, all_measures(EVAL).values(), strict=True)
+    }
+    assert len(ends) == 1  # columns are aligned, also where names are wide
+
+
 def test_a_line_is_printed_every_logging_steps(record: Put) -> None:
     steps = [record(step(n)) for n in range(1, 101)]
     lines = plain("en", record(STARTED), record(PLAN), *steps)[0].splitlines()
@@ -84,7 +107,7 @@ def test_a_line_is_printed_every_logging_steps(record: Put) -> None:
 
 def test_scores_are_data_and_notices_are_notes(record: Put) -> None:
     out, notes = plain("en", record(EVAL), record(events.Notice(Message("head_frozen"))), record(ENDED))
-    assert "BLEU 12.25 (nrefs:1|tok:zh)" in out
+    assert "BLEU 12.25, loss 9.5000, perplexity 13359.73, chrF 33.50, ROUGE-L 25.00, exact match 3.12 %" in out
     assert "note: The output head shares" in notes
     assert "Peak memory of the trainer: 2.90 GB" in notes
 

@@ -81,7 +81,7 @@ def test_a_test_shows_its_scores(run: Run) -> None:
 def test_the_table_has_the_evaluations_loss_and_the_best_score(run: Run) -> None:
     head, row = table([run], "en")
     assert row[head.index("EVAL") :].startswith("9.5000")
-    assert row[head.index("BEST") :].startswith("12.25")
+    assert row[head.index("BEST") :].startswith("BLEU 12.25")
     assert "10.2500" not in row  # of the last step alone
 
 
@@ -105,11 +105,11 @@ def test_a_stop_request_is_shown_until_the_run_ends(run: Run, asked: str, en: st
 def test_columns_are_aligned_with_their_headings(run: Run, lang: Lang) -> None:
     wide = dataclasses.replace(run, run_dir=RunDir(Path("logs/微调-1")))
     head, *rows = table([run, wide, ended(run)], lang)
-    place = cell_len(head[: head.index("BEST" if lang == "en" else "最佳 BLEU")])
+    place = cell_len(head[: head.index("BEST" if lang == "en" else "最佳")])
     for row in rows:
         cells = row[: len(row)]
         before = next(cells[:end] for end in range(len(cells)) if cell_len(cells[:end]) == place)
-        assert cells[len(before) :].startswith("12.25")
+        assert cells[len(before) :].startswith("BLEU 12.25")
     assert "Stopped at step 51" in rows[2] or "已按要求停在第 51 步" in rows[2]
 
 

@@ -11,6 +11,7 @@ from engine.contract import events
 from engine.contract.bounds import as_json, read_as
 from engine.contract.events import Record
 from engine.contract.messages import Message
+from engine.contract.scores import Measured
 from sft_tui.run_state import RunState, reduce
 
 from .conftest import ENDED, EVAL, PLAN, STARTED, step
@@ -77,10 +78,33 @@ def test_a_state_is_written_and_read_back(record: Put) -> None:
 
 
 def test_a_better_bleu_is_the_best_and_loss_breaks_a_tie(record: Put) -> None:
-    worse = events.Eval(2, 100, 64, 9.0, 11.0, 64, EVAL.signature, 3.0)
-    tied = events.Eval(2, 100, 64, 9.0, 12.25, 64, EVAL.signature, 3.0)
+    worse, tied = (dataclasses.replace(EVAL, epoch=2, step=100, loss=9.0, bleu=bleu) for bleu in (11.0, 12.25))
     assert reported(record(EVAL), record(worse)).best == EVAL
     assert reported(record(EVAL), record(tied)).best == tied
+
+
+@pytest.mark.parametrize(("by", "best"), [("loss", 1), ("bleu", 0), ("chrf", 1), ("newer", 1)])
+def test_the_measure_of_the_run_decides_which_is_the_best(record: Put, by: str, best: int) -> None:
+    measures = {**EVAL.measures, "chrf": Measured(34.0, "nrefs:1|nc:6")}
+    evaluations = [
+        dataclasses.replace(EVAL, best_by=by),
+        dataclasses.replace(EVAL, step=100, loss=9.0, bleu=11.0, measures=measures, best_by=by),
+    ]
+    assert reported(*map(record, evaluations)).best == evaluations[best]
+
+
+def test_a_new_measure_judges_the_earlier_evaluations_too(record: Put) -> None:
+    worse = dataclasses.replace(EVAL, step=100, loss=9.9, bleu=99.0, best_by="loss")
+    assert reported(record(EVAL), record(worse)).best == EVAL
+    better = dataclasses.replace(worse, loss=9.1)
+    assert reported(record(EVAL), record(better)).best == better
+
+
+def test_a_repeated_evaluation_is_not_the_one_before(record: Put) -> None:
+    first, second = EVAL, dataclasses.replace(EVAL, step=100)
+    state = reported(record(first), record(second), record(PLAN, 2), record(second, 2))
+    assert (state.evaluation_before, state.evaluation) == (first, second)
+    assert reported(record(first)).evaluation_before is None
 
 
 def test_a_new_attempt_forgets_how_the_last_one_ended(record: Put) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.durable import write_json
-from engine.contract.events import Envelope, Event, Record, encode
+from engine.contract.events import Envelope, Eval, Event, Record, encode
 from engine.contract.locks import FolderLock, holder_of
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
@@ -34,7 +34,7 @@ from sft_tui.headless import PlainView
 from sft_tui.runs import all_runs, find, read_run, require_readable, stop
 from tests.permissions import enforced
 
-from .conftest import ENDED, EVAL, PLAN, STARTED, step
+from .conftest import ENDED, EVAL, OLD_EVAL, PLAN, STARTED, step
 
 NewRun = Callable[..., RunDir]
 
@@ -471,3 +471,12 @@ def test_a_test_has_a_score_and_no_epoch(new_run: NewRun) -> None:
     run_dir = new_run("sft-1", [STARTED, dataclasses.replace(EVAL, epoch=0), ENDED], job="test")
     found = read_run(run_dir).to_json()
     assert (found["best_epoch"], found["best_bleu"]) == (None, EVAL.bleu)
+
+
+@pytest.mark.parametrize(("evaluation", "count"), [(EVAL, 6), (OLD_EVAL, 2)], ids=["new", "old"])
+def test_status_has_every_score_with_its_signature(new_run: NewRun, evaluation: Eval, count: int) -> None:
+    found = read_run(new_run("sft-1", [STARTED, evaluation, ENDED])).to_json()
+    assert found["best_by"] == "bleu"
+    assert found["eval_scores"]["bleu"] == {"value": 12.25, "signature": "nrefs:1|tok:zh"}
+    assert len(found["eval_scores"]) == count
+    assert found["best_scores"] == found["eval_scores"]

@@ -18,7 +18,8 @@ from engine.data.token_store import TokenStore, open_store
 from engine.models.on_device import find_head, network_of
 from engine.models.seq2seq.padded import greedy_replies
 from engine.process.world import World
-from engine.training.evaluation import Evaluator, Score, bleu_tokenizer, corpus_bleu
+from engine.training.evaluation import Evaluator, Score
+from engine.training.metrics import corpus_bleu, perplexity, reply_scores, script_tokenizer
 from tests.conftest import VALIDATION_ROWS
 
 if TYPE_CHECKING:
@@ -125,16 +126,24 @@ def test_bleu_is_sacrebleus_over_the_replies(evaluate: Evaluate, row_replies: li
     score = evaluate()
     references = [prediction.reference for prediction in score.predictions]
     metric = BLEU(tokenize="zh")
-    assert score.bleu == metric.corpus_score(row_replies, [references]).score
-    assert score.signature == str(metric.get_signature())
-    assert 5 < score.bleu < 95  # a score that neither silence nor the references would get
+    assert score.measures["bleu"].value == metric.corpus_score(row_replies, [references]).score
+    assert score.measures["bleu"].signature == str(metric.get_signature())
+    assert 5 < score.measures["bleu"].value < 95  # a score that neither silence nor the references would get
+
+
+def test_every_measure_is_of_the_same_replies(evaluate: Evaluate, row_replies: list[str]) -> None:
+    score = evaluate(bleu_rows=5)
+    references = [prediction.reference for prediction in score.predictions]
+    assert len(references) == 5
+    assert score.measures == {"perplexity": perplexity(score.loss), **reply_scores(row_replies[:5], references)}
 
 
 @pytest.mark.parametrize("changed", [{"micro_batch_tokens": 1}, {"micro_batch_tokens": 9999}, {"eval_batch_rows": 1}])
 def test_batches_do_not_change_the_score(evaluate: Evaluate, changed: dict[str, int]) -> None:
     usual, other = evaluate(), evaluate(**changed)
     assert other.loss == pytest.approx(usual.loss, rel=1e-6)
-    assert (other.predictions, other.bleu) == (usual.predictions, usual.bleu)
+    assert other.predictions == usual.predictions
+    assert other.measures["bleu"] == usual.measures["bleu"]
 
 
 def test_a_model_with_its_own_head_gives_the_same_loss(evaluate: Evaluate) -> None:
@@ -149,7 +158,9 @@ def test_two_ranks_give_the_score_of_one(two_ranks: "TwoRanks", evaluate: Evalua
         assert score["rows"] == int(size)
         assert score["loss"] == pytest.approx(alone["loss"], rel=1e-6)
         assert score["predictions"] == list(alone["predictions"])
-        assert (score["bleu"], score["signature"]) == (alone["bleu"], alone["signature"])
+        assert score["measures"].keys() == alone["measures"].keys()
+        for name in ("bleu", "chrf", "rouge-l", "exact-match"):
+            assert score["measures"][name] == alone["measures"][name]
 
 
 class Parrot:
@@ -201,9 +212,9 @@ def test_replies_are_scored_against_the_uncut_text(
     score = scored_by_heart(tokenizer, scored_config, cpu_world, net, tmp_path, limit)
     assert [prediction.reference for prediction in score.predictions] == HARD
     replies = [prediction.reply for prediction in score.predictions]
-    assert score.bleu == corpus_bleu(replies, HARD)[0]
-    assert score.bleu < 90  # of the labels as the model has them, a hundred
-    assert score.bleu_of_labels == score.bleu
+    assert score.measures["bleu"] == corpus_bleu(replies, HARD)
+    assert score.measures["bleu"].value < 90  # of the labels as the model has them, a hundred
+    assert score.bleu_of_labels == score.measures["bleu"].value
 
 
 def test_replies_can_be_limited_to_fewer_rows(evaluate: Evaluate) -> None:
@@ -260,35 +271,8 @@ def test_the_models_generation_settings_do_not_change_replies(
     assert [greedy_replies(net, prompt, torch.ones_like(prompt), 12) for prompt in prompts] == plain
 
 
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["北京是中国的首都。"], "zh"),
-        (["我用 Python 写代码，PyTorch 训练模型。"], "zh"),
-        (["Paris is the capital of France."], "13a"),
-        (["The character 中 means middle; all other words here are English."], "13a"),
-        (["東京は日本の首都です。"], "char"),
-        (["กรุงเทพเป็นเมืองหลวง"], "char"),
-        (["12345 !?"], "13a"),
-        ([""], "13a"),
-    ],
-)
-def test_the_script_chooses_the_tokenizer_of_bleu(texts: list[str], expected: str) -> None:
-    assert bleu_tokenizer(texts) == expected
-
-
 def test_real_chinese_answers_are_recognized_as_chinese(real_rows: Path) -> None:
-    assert bleu_tokenizer(pq.read_table(real_rows)["response"].to_pylist()) == "zh"
-
-
-@pytest.mark.parametrize("texts", [["今天天气很好，我们去公园散步吧。"], ["The cat sat on the mat today."]])
-def test_a_perfect_reply_scores_100(texts: list[str]) -> None:
-    assert corpus_bleu(texts, texts)[0] == pytest.approx(100)
-    assert corpus_bleu([texts[0][:-4]], texts)[0] < 90
-
-
-def test_no_rows_give_no_score() -> None:
-    assert corpus_bleu([], []) == (0.0, "")
+    assert script_tokenizer(pq.read_table(real_rows)["response"].to_pylist()) == "zh"
 
 
 @pytest.mark.parametrize(("encoder", "decoder"), [(1, 3), (3, 1), (2, 2)])

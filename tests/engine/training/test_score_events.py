@@ -1,5 +1,6 @@
 """What a run tells of an evaluation."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,8 +8,11 @@ import pytest
 
 from engine.contract import events
 from engine.contract.events import Event, Notice, Sample
+from engine.contract.scores import Measured, all_measures
 from engine.training.evaluation import Score, ScoredReply
-from engine.training.score_events import LOW_CEILING, SHOWN, emit_ceiling, emit_score
+from engine.training.score_events import LOW_CEILING, SHOWN, emit_ceiling, emit_score, eval_event
+
+CHRF = Measured(33.5, "nc:6")
 
 
 class JobWithEvents:
@@ -30,19 +34,30 @@ class JobWithEvents:
 def score(*texts: str, of_labels: float = 100.0) -> Score:
     """A score over rows whose prompt, reference and reply are these."""
     rows = tuple(ScoredReply(number, text, text, text) for number, text in enumerate(texts))
-    return Score(9, 2.5, 12.25, of_labels, "tok:zh", rows, 1.0)
+    return Score(9, 2.5, {"bleu": Measured(12.25, "tok:zh"), "chrf": CHRF}, of_labels, rows, 1.0)
+
+
+def emit(job: Any, found: Score) -> None:
+    """Reports the evaluation of an epoch."""
+    emit_score(job, found, eval_event(found, 1, 5, "chrf"))
 
 
 def test_an_evaluation_names_its_references() -> None:
     job: Any = JobWithEvents()
-    emit_score(job, score("a", "b"), 1, 5)
-    assert job.events[0] == events.Eval(1, 5, 9, 2.5, 12.25, 2, "tok:zh", 1.0, "file")
+    emit(job, score("a", "b"))
+    assert job.events[0] == events.Eval(1, 5, 9, 2.5, 12.25, 2, "tok:zh", 1.0, "file", {"chrf": CHRF}, "chrf")
+
+
+def test_an_evaluation_without_replies_has_no_bleu() -> None:
+    found = eval_event(Score(9, 2.5, {}, 0.0, (), 1.0), 1, 5, "loss")
+    assert math.isnan(found.bleu)
+    assert list(all_measures(found)) == ["loss"]
 
 
 @pytest.mark.parametrize(("length", "shown"), [(5, 5), (SHOWN, SHOWN), (SHOWN + 1, SHOWN + 1), (10**6, SHOWN + 1)])
 def test_samples_are_unchanged_texts_up_to_a_length(length: int, shown: int) -> None:
     job: Any = JobWithEvents()
-    emit_score(job, score("长" * length), 1, 5)
+    emit(job, score("长" * length))
     (sample,) = [event for event in job.events if isinstance(event, Sample)]
     assert {len(sample.prompt), len(sample.reference), len(sample.prediction)} == {shown}
     assert sample.reference.endswith("…") == (length > SHOWN)
@@ -50,7 +65,7 @@ def test_samples_are_unchanged_texts_up_to_a_length(length: int, shown: int) -> 
 
 def test_no_more_samples_are_reported_than_requested() -> None:
     job: Any = JobWithEvents(sample_rows=1)
-    emit_score(job, score("a", "b", "c"), 1, 5)
+    emit(job, score("a", "b", "c"))
     assert [type(event) for event in job.events] == [events.Eval, Sample]
 
 
