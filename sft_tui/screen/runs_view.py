@@ -167,7 +167,6 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
     titles = [f"{place + 1} {_end_of(safe(run.name, 60), column - 3)}" for place, run in enumerate(compared)]
     body = [line(("", ""), titles, STYLES[: len(compared)])]
     body += [line((name, "head"), values, ["head"] * len(compared)) for name, values in _decisive(compared, lang)]
-    body += [line((name, ""), values, alike) for name, values in _scores(compared, lang)]
     same, before = list[Line](), len(body)
     for name, values in _settings(compared).items():
         texts = [number(value) for value in values]
@@ -178,8 +177,9 @@ def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int)
     count = len(body) - before
     if not count:
         body.append([(say("screen.same_settings", lang), "dim")])
+    scores = [line((name, ""), values, alike) for name, values in _scores(compared, lang)]
     note: Line = [(f"! {count}", "warn")] if count else []
-    return frame([(say("screen.differences", lang), "head")], [*body, *same], width, height, note)
+    return frame([(say("screen.differences", lang), "head")], [*body, *scores, *same], width, height, note)
 
 
 def _decisive(compared: Sequence[Run], lang: Lang) -> list[tuple[str, list[str]]]:

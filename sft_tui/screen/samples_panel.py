@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from engine.contract.scores import merit, score_phrases, shown
+from engine.contract.scores import all_measures, merit, score_phrase, shown
 from engine.contract.texts import say
 from sft_tui.screen.ink import Line, columns, frame, wrapped
 from sft_tui.screen.run_contents import RunView, Selection
@@ -34,17 +34,17 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
 
 
 def _title(view: RunView, width: int) -> Line:
-    """The score that decides with the previous one, and as many others as there is room for."""
+    """The score that decides with the previous one, and as many others of replies as there is room for."""
     lang, now, before = view.lang, view.state.evaluation, view.state.evaluation_before
     title: Line = [(say("screen.samples", lang), "head")]
     if now is None:
         return title
-    first, *others = score_phrases(now)
-    title += [(" · ", "dim"), (first.text(lang), "accent")]
+    title += [(" · ", "dim"), (score_phrase(now).text(lang), "accent")]
     if before and merit(now, now.best_by).comparable(merit(before, now.best_by)):
         title += [(say("screen.was", lang, value=shown(now.best_by, merit(before, now.best_by).value)), "dim")]
+    others = [name for name in all_measures(now) if name not in ("loss", "perplexity", now.best_by)]
     for other in others:
-        part = f" · {other.text(lang)}"
+        part = f" · {score_phrase(now, other).text(lang)}"
         if columns(title) + columns([(part, "")]) <= width:
             title.append((part, "dim"))
     return title

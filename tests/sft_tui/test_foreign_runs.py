@@ -493,6 +493,9 @@ def hostile(event: Event) -> dict[str, Any]:
             fields[name] = {**value, "output_dir": PATH, HOSTILE: HOSTILE}
         if name == "overrides":
             fields[name] = {HOSTILE: [HOSTILE, HOSTILE]}
+        if name == "measures":
+            known = {measure: {**one, "signature": HOSTILE} for measure, one in event_to_json(event)[name].items()}
+            fields[name] = {**known, HOSTILE: {"value": 1.0, "signature": HOSTILE}}
         if name == "evidence":
             fields[name] = {HOSTILE: HOSTILE, "peak_x": HOSTILE}
     return fields

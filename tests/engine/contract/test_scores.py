@@ -31,6 +31,7 @@ from engine.contract.scores import (
 from engine.contract.texts import listed
 
 ZH, CHAR = "tok:zh", "tok:char"
+Values = tuple[float, float, str, str]
 OLD = Evaluation(1, 2.0, 3.0, ZH)  # of a version that knew only BLEU
 
 
@@ -55,9 +56,9 @@ def scored(value: float, loss: float, signature: str = ZH, against: str = FILE, 
     ],
 )
 def test_the_measure_decides_if_its_signatures_agree_and_else_the_loss(
-    by: str, one: tuple[Any, ...], other: tuple[Any, ...], better: bool
+    by: str, one: Values, other: Values, better: bool
 ) -> None:
-    assert merit(scored(*one, by), by).beats(merit(scored(*other, by), by)) == better
+    assert merit(scored(*one, by=by), by).beats(merit(scored(*other, by=by), by)) == better
 
 
 def test_by_the_loss_no_other_score_counts() -> None:

@@ -25,18 +25,19 @@ EARLIER: Evaluations = {5: FIRST, 10: SECOND}
 
 
 @pytest.mark.parametrize(
-    ("by", "this", "kept"),
+    ("this", "kept"),
     [
-        ("bleu", (1.0, 29.0, 99.0), False),
-        ("bleu", (9.0, 31.0, 0.0), True),
-        ("chrf", (9.0, 0.0, 21.0), True),  # better than the model that is kept, though not than the second
-        ("chrf", (1.0, 99.0, 19.0), False),
-        ("loss", (1.9, 0.0, 0.0), True),
-        ("loss", (2.1, 99.0, 99.0), False),
+        (scored(3, 1.0, 29.0, 99.0, "bleu"), False),
+        (scored(3, 9.0, 31.0, 0.0, "bleu"), True),
+        (scored(3, 9.0, 0.0, 21.0, "chrf"), True),  # better than the model that is kept, though not than the second
+        (scored(3, 1.0, 99.0, 19.0, "chrf"), False),
+        (scored(3, 1.9, 0.0, 0.0, "loss"), True),
+        (scored(3, 2.1, 99.0, 99.0, "loss"), False),
     ],
+    ids=lambda value: value.best_by if isinstance(value, Evaluation) else str(value),
 )
-def test_a_model_is_kept_if_it_beats_the_one_that_is_kept(by: str, this: tuple[float, ...], kept: bool) -> None:
-    assert is_best(scored(3, *this, by=by), EARLIER) == kept
+def test_a_model_is_kept_if_it_beats_the_one_that_is_kept(this: Evaluation, kept: bool) -> None:
+    assert is_best(this, EARLIER) == kept
 
 
 def test_the_first_evaluation_is_the_best() -> None:
