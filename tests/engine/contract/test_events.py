@@ -80,7 +80,7 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
     inner = [of_type(argument) for argument in get_args(hint)]
     if get_origin(hint) is list:
         return st.lists(*inner, max_size=5)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         of_fields = get_type_hints(hint, include_extras=True).items()
         return st.builds(hint, **{name: of_type(field) for name, field in of_fields})
     assert get_origin(hint) is dict, f"no values of {hint} are tested"
