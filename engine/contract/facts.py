@@ -227,6 +227,14 @@ class Sizes:
         return Sizes(*(mine + times * its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
+def short_count(count: int) -> str:
+    """A number of parameters as people say it: `134.5 M`."""
+    for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:,}"
+
+
 @dataclass(frozen=True)
 class DecoderFacts:
     """The shape of a causal model; `window` is that of its layers with sliding attention, 0 without any."""

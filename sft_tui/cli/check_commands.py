@@ -49,6 +49,8 @@ def check_command(
     if json:
         echo_json(reports.to_json(report, LANG, rehearsal_json(request, report, found) if found else None))
         sys.exit(report.exit_code)
+    if report.learning is not None:
+        echo(text.safe(report.learning.text(LANG)))
     for line in reports.lines(report.findings, LANG):
         echo(line)
     if found is not None:

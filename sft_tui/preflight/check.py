@@ -18,6 +18,7 @@ from engine.contract.outputdir import OutputDir, refuse_unfinished
 from engine.contract.processor import multiplies_bf16
 from engine.contract.record import RunRecord
 from engine.contract.requests import DataRequest, MemoryRequest, ModelRequest, Request
+from engine.contract.texts import Phrase
 from sft_tui import rehearsal
 from sft_tui.machine.host import HostReader
 from sft_tui.preflight import ask_engine, data, disk, machine, model, peak
@@ -44,6 +45,7 @@ class Report:
     prediction: MemoryPrediction | None = None  # of one rank, in the machine's memory
     gpu_prediction: MemoryPrediction | None = None  # of one rank, on its GPU
     ranks: int = 1
+    learning: Phrase | None = None  # what learns of the model, on a line
 
     def count(self, level: str) -> int:
         """The number of findings of a level."""
@@ -102,7 +104,14 @@ def check(
         places=min(known.facts.positions.known.values(), default=0) if known else 0,
     )
     needs = peaks if isinstance(peaks, MemoryFacts) else MemoryFacts()
-    return Report(_sorted(with_remedies(run)), facts, needs.host, needs.device, request.processes)
+    return Report(
+        _sorted(with_remedies(run)),
+        facts,
+        needs.host,
+        needs.device,
+        request.processes,
+        model.learning(known) if known else None,
+    )
 
 
 def rehearse_request(request: CheckRequest, progress: rehearsal.Progress) -> Rehearsal:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.contract import vocabulary
 from engine.contract.config import RunConfig
-from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts
+from engine.contract.facts import DataFacts, ModelFacts, Sizes, TokenizerFacts, short_count
 from engine.contract.inputs import require_positions, tokenizer_folder
 from engine.contract.messages import InputError
 from engine.contract.texts import Phrase
@@ -15,7 +15,9 @@ from sft_tui.preflight.data import use_another
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen, of_message
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Edit, System
+from sft_tui.text import safe
 
+LONGEST_TITLE = 32  # characters of a model's name, and of what is frozen, on one line
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
 
 
@@ -73,6 +75,19 @@ def too_long(model: Model, data: DataFacts) -> Iterator[Finding]:
             except InputError as error:
                 yield of_message(error.message, setting)
                 return
+
+
+def learning(model: Model) -> Phrase:
+    """What learns of a model, on a line: `SmolLM2-135M · causal · LoRA r 16 · 4.9 M of 134.5 M learn`."""
+    config, sizes = model.config, model.sizes
+    how = [safe(model.facts.title, LONGEST_TITLE), model.facts.kind]
+    if config.lora_rank:
+        how.append(f"LoRA r {config.lora_rank}")
+    if frozen := [part for part in map(str.strip, config.freeze.split(",")) if part]:
+        how.append(safe(f"freeze {', '.join(frozen)}", LONGEST_TITLE))
+    counts = {"trained": short_count(sizes.trained), "total": short_count(sizes.parameters)}
+    part = "all" if sizes.trained == sizes.parameters else "some"
+    return Phrase.of(f"learning.{part}", model=" · ".join(how), **counts)
 
 
 # --- remedies

@@ -75,6 +75,7 @@ def to_json(report: Report, lang: Lang, rehearsed: Mapping[str, Any] | None = No
         "lengths": {name: {part: as_json(about.lengths(part)) for part in PARTS} for name, about in tokens.items()},
         "rehearsed": rehearsed,
         "steps": _steps(report.data.steps),
+        "learning": safe(report.learning.text(lang)) if report.learning else None,
     }
 
 

@@ -8,9 +8,10 @@ import pytest
 from engine.contract.config import RunConfig
 from engine.contract.facts import DataFacts, ModelFacts, Positions, Sizes, SpecialTokens, TokenizerFacts
 from engine.contract.messages import Message
+from engine.contract.texts import Lang
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Edit, Set, System
-from sft_tui.preflight.model import PRECISION, Model, Precision, findings, too_long
+from sft_tui.preflight.model import PRECISION, Model, Precision, findings, learning, too_long
 from tests.sft_tui.preflight.conftest import remedied
 from tests.sft_tui.some_facts import LENGTHS, file_facts
 
@@ -126,3 +127,34 @@ def test_bf16_is_computed_only_where_the_hardware_does(wanted: str, native: bool
     assert (finding.level, finding.args.get("precision", "")) == said
     corrected = "--mixed_precision auto" in remedied(finding, mixed_precision=wanted).command
     assert corrected == (finding.level == "warning")
+
+
+LLAMA = ModelFacts("smol", "llama", 500, Sizes(134_515_008, 4_884_480), 4000, title="SmolLM2-135M", kind="causal")
+T5 = ModelFacts("t5.bin", "t5", 500, Sizes(188_000_000, 107_000_000), 4000, title="t5.bin", kind="t5")
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "en", "zh"),
+    [
+        (LLAMA, {"lora_rank": 16, "freeze": ""}, "SmolLM2-135M · causal · LoRA r 16 · 4.9 M of 134.5 M learn",
+         "SmolLM2-135M · causal · LoRA r 16 · 134.5 M 中训练 4.9 M"),
+        (T5, {}, "t5.bin · t5 · freeze encoder, embeddings · 107.0 M of 188.0 M learn",
+         "t5.bin · t5 · freeze encoder, embeddings · 188.0 M 中训练 107.0 M"),
+        (replace(LLAMA, sizes=Sizes(1_500_000_000, 1_500_000_000)), {"freeze": ""},
+         "SmolLM2-135M · causal · all 1.5 B learn", "SmolLM2-135M · causal · 全部 1.5 B 参与训练"),
+        (replace(LLAMA, sizes=Sizes(9000, 400)), {"freeze": "layers.0-11 ,, norm"},
+         "SmolLM2-135M · causal · freeze layers.0-11, norm · 400 of 9,000 learn",
+         "SmolLM2-135M · causal · freeze layers.0-11, norm · 9,000 中训练 400"),
+    ],
+)  # fmt: skip
+def test_what_learns_is_said_on_a_line(facts: ModelFacts, settings: dict[str, Any], en: str, zh: str) -> None:
+    line = learning(Model(replace(RunConfig(), **settings), facts, None))
+    assert (line.text("en"), line.text("zh")) == (en, zh)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_name_of_any_length_or_content_stays_on_its_line(lang: Lang) -> None:
+    facts = replace(LLAMA, title="\x1b[31m模型" * 20)
+    line = learning(Model(replace(RunConfig(), freeze="layers.0," * 40, lora_rank=1024), facts, None)).text(lang)
+    assert "\x1b" not in line
+    assert len(line) < 140

@@ -33,7 +33,8 @@ def test_of_many_ways_the_first_are_printed_and_the_rest_is_counted() -> None:
 def test_the_report_as_json_has_the_keys_that_programs_read() -> None:
     steps = step_facts(per_epoch=3, total=9, largest=(Batch(2, 3, 4),), packed=(Batch(2, 2, 3),))
     body = to_json(Report([], DataFacts(train_file=file_facts(), steps=steps)), "en")
-    assert list(body) == ["findings", "errors", "warnings", "memory", "gpu_memory", "lengths", "rehearsed", "steps"]
+    known = ["findings", "errors", "warnings", "memory", "gpu_memory", "lengths", "rehearsed", "steps", "learning"]
+    assert list(body) == known
     assert (body["steps"]["total"], body["steps"]["largest"], body["steps"]["packed"]) == (9, [[2, 3, 4]], [[2, 2, 3]])
     assert body["lengths"]["train_file"]["prompt"]["histogram"]["counts"] == [5, 4]
     assert to_json(Report([]), "en")["steps"] is None

@@ -21,7 +21,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, Phrase
 from sft_tui import starting
 from sft_tui.curves import Curves
 from sft_tui.log_lines import LogLine
@@ -139,8 +139,14 @@ LENGTHS = LengthFacts(99, 400, 871, Histogram(tuple(40.0 * n for n in range(25))
 FACTS = DataFacts(train_file=file_facts(label=LENGTHS), steps=step_facts(per_epoch=313, total=939))
 
 
+LEARNING = Phrase.of(
+    "learning.some", model="chat_small_t5 · t5 · freeze encoder, embeddings", trained="107.0 M", total="188.0 M"
+)
+
+
 def launch_screen(lang: Lang = "en", **more: Any) -> launch_view.LaunchView:
-    report = Report(FINDINGS, FACTS, MemoryPrediction({"weights": 700_000_000, "runtime": 515_000_000}, "training"))
+    needs = MemoryPrediction({"weights": 700_000_000, "runtime": 515_000_000}, "training")
+    report = Report(FINDINGS, FACTS, needs, learning=LEARNING)
     config = dataclasses.replace(preset("sft-small").config, epochs=5)
     going = {"sft-small": launch_view.Resumable("sft-small-3", 570, 939)}
     values = {"values": {"epochs": 5}, "config": config, "report": report, "resumable": going, **more}

@@ -40,6 +40,14 @@ def test_truncated_text_is_marked() -> None:
     assert "Peak of 3.10 GB of 13.20 GB…" in shown
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(("width", "named"), [(120, True), (80, False)])
+def test_the_first_line_says_what_learns(lang: Lang, width: int, named: bool) -> None:
+    first = plain(launch_view.draw(launch_screen(lang), width, 23)).splitlines()[0]
+    assert launch_screen(lang).report.learning.text(lang) in first  # type: ignore[union-attr]  # it has one
+    assert first.startswith(" sft-tui · ") is named
+
+
 def test_the_demo_says_what_enter_will_do() -> None:
     view = dataclasses.replace(launch_screen(report=None, values={}), preset="demo")
     assert "enter writes data and tokenizer" in plain(launch_view.draw(view, 80, 23))
