@@ -4,6 +4,7 @@ For 32 rows and a head of 16,000 × 256 that halves the time. If torch cannot do
 """
 
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,12 +24,20 @@ class Prepacked:
         return _product(x, self._laid) if self._laid.is_mkldnn else functional.linear(x, self._laid)
 
 
+class Factor(Protocol):
+    """A weight (out, in) in another form than a tensor."""
+
+    def times(self, x: Tensor, /) -> Tensor:
+        """x @ weight.T, for x of (rows, in)."""
+        ...
+
+
 Weight = Tensor | Prepacked
 
 
-def linear(x: Tensor, weight: Weight) -> Tensor:
+def linear(x: Tensor, weight: Tensor | Factor) -> Tensor:
     """x @ weight.T, for x of (rows, in) and a weight of (out, in)."""
-    return weight.times(x) if isinstance(weight, Prepacked) else functional.linear(x, weight)
+    return functional.linear(x, weight) if isinstance(weight, Tensor) else weight.times(x)
 
 
 # torch has these two operations for its own compiler only; other versions of torch may lack them.

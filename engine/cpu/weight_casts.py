@@ -1,16 +1,23 @@
 """Weights in the dtype of the matrix products, cast once per step and not once per micro-batch."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import Tensor, nn
 
-from engine.cpu.prepacking import Prepacked
+from engine.cpu.adapted import Adapted, AdaptedTogether, Adapter
+from engine.cpu.prepacking import Factor, Prepacked
+
+Adapters = Mapping[nn.Parameter, Adapter]  # of the weights that have one
 
 
 class Values:
     """The value of each parameter in `kind`: the parameter itself if it already has that dtype."""
 
-    def __init__(self, kind: torch.dtype) -> None:
-        self.kind = kind
+    def __init__(self, kind: torch.dtype, adapters: Adapters = MappingProxyType({})) -> None:
+        self.kind, self._adapters = kind, adapters
+        self._adapted: dict[nn.Parameter, Adapted] = {}
         self._cast: dict[nn.Parameter, Tensor] = {}
         self._stale: set[nn.Parameter] = set()
         self._prepacked: dict[tuple[nn.Parameter, ...], Prepacked] = {}
@@ -25,11 +32,38 @@ class Values:
         self._stale.discard(parameter)
         return self._cast[parameter]
 
+    def factor(self, parameter: nn.Parameter) -> Tensor | Adapted:
+        """What inputs are multiplied by: the value of a weight, with its adapter if it has one."""
+        adapter = self._adapters.get(parameter)
+        if adapter is None:
+            return self[parameter]
+        if adapter.merged is not None:
+            return adapter.merged().to(self.kind)
+        if parameter not in self._adapted:
+            self._adapted[parameter] = Adapted.of(self[parameter], adapter.down, adapter.up, adapter.scale)
+        return self._adapted[parameter]
+
+    def learning(self, parameter: nn.Parameter) -> tuple[nn.Parameter, ...]:
+        """A weight and the parameters of its adapter, in the order of their gradients."""
+        adapter = self._adapters.get(parameter)
+        return (parameter,) if adapter is None else (parameter, adapter.down, adapter.up)
+
     def prepacked(self, *parameters: nn.Parameter) -> Prepacked:
         """Their values stacked vertically, to multiply by until `refresh`."""
         if parameters not in self._prepacked:
             self._prepacked[parameters] = Prepacked(*map(self._uncached, parameters))
         return self._prepacked[parameters]
+
+    def together(self, *weights: nn.Parameter) -> Factor:
+        """The same with the adapters of those weights that have one."""
+        if self._adapters.keys().isdisjoint(weights):
+            return self.prepacked(*weights)
+        parts = [self.factor(weight) for weight in weights]
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        if len(tensors) == len(parts):  # adapters are merged
+            return Prepacked(*tensors)
+        adapted = [part if isinstance(part, Adapted) else None for part in parts]
+        return AdaptedTogether(self.prepacked(*weights), [len(weight) for weight in weights], adapted)
 
     def _uncached(self, parameter: nn.Parameter) -> Tensor:
         """A value, without caching a new cast of a trained weight: where nothing trains, no step will ask for it.
@@ -43,8 +77,9 @@ class Values:
     def refresh(self) -> None:
         """Has trained weights cast again when they are next requested, and drops what is prepacked."""
         self._stale = {parameter for parameter in self._cast if parameter.requires_grad}
-        self._prepacked = {}
+        self._prepacked, self._adapted = {}, {}
 
     def forget(self) -> None:
         """Drops every cast; each is made again when it is requested."""
-        self._cast, self._stale, self._prepacked = {}, set(), {}
+        self._cast, self._stale = {}, set()
+        self._prepacked, self._adapted = {}, {}

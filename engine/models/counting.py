@@ -14,6 +14,7 @@ FLOAT = 4  # bytes; what learns is always fp32
 Found = TypeVar("Found")
 RANGE = re.compile(r"(.+)\.(\d+)-(\d+)")
 NUMBERED = re.compile(r"(.+)\.(\d+)")
+EVERY = "all"  # as `lora_parts`: every linear layer but the head
 
 
 def names_in(freeze: str) -> list[str]:
@@ -21,17 +22,19 @@ def names_in(freeze: str) -> list[str]:
     return [name for name in (part.strip() for part in freeze.split(",")) if name]
 
 
-def chosen(freeze: str, find: Callable[[str], Sequence[Found]], parts: Iterable[str]) -> list[Found]:
-    """What `find` returns for everything that `freeze` lists; raises InputError for what it does not find.
+def chosen(
+    names: str, find: Callable[[str], Sequence[Found]], parts: Iterable[str], *, unknown: str = "freeze_unknown"
+) -> list[Found]:
+    """What `find` returns for everything that `names` lists; raises InputError `unknown` for what it does not find.
 
     `layers.0-11` stands for twelve parts; `parts` are those that a message may name instead.
     """
     found: list[Found] = []
-    for listed in names_in(freeze):
+    for listed in names_in(names):
         for name in _expanded(listed):
             some = find(name)
             if not some:
-                raise InputError("freeze_unknown", name=listed, known=shown(parts))
+                raise InputError(unknown, name=listed, known=shown(parts))
             found.extend(some)
     return found
 
@@ -63,6 +66,23 @@ def _range(name: str, numbers: Sequence[int]) -> str:
         return name
     first, last = min(numbers), max(numbers)
     return f"{name}.{first}" if first == last else f"{name}.{first}-{last}"
+
+
+def scale_of(rank: int, alpha: float, scaling: str) -> float:
+    """What an adapter's product is multiplied by.
+
+    Rank-stabilized scaling is that of Kalajdzievski, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA"
+    (2023).
+    """
+    return alpha / (math.sqrt(rank) if scaling == "rank-stabilized" else rank)
+
+
+def short_count(count: int) -> str:
+    """A number of parameters as people say it: 134.5 M."""
+    for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:,}"
 
 
 def state_bytes(optimizer: str, shape: Sequence[int]) -> int:

@@ -22,17 +22,8 @@ class Frozen:
 
 
 def freeze(model: Any, names: str, parts: Parts) -> Frozen:
-    """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part.
-
-    `parts` are those that its family names, alone or by what they have in common (`layers`); any other name stands for
-    the parameters whose names begin with it, up to a dot.
-    """
-
-    def find(name: str) -> list[nn.Parameter]:
-        named = [parameter for part, found in parts.items() if is_within(part, name) for parameter in found]
-        return named or [parameter for key, parameter in model.named_parameters() if is_within(key, name)]
-
-    for parameter in chosen(names, find, (part for part, some in parts.items() if some)):
+    """Freezes the parts of `model` that `names` lists with commas; raises InputError for an unknown part."""
+    for parameter in parameters_of(model, names, parts):
         parameter.requires_grad_(False)
     everything = list(model.parameters())
     total = sum(p.numel() for p in everything)
@@ -46,6 +37,20 @@ def freeze(model: Any, names: str, parts: Parts) -> Frozen:
     if head is not None and not head.weight.requires_grad and head.weight is model.get_input_embeddings().weight:
         notices.append(Message("head_frozen"))
     return Frozen(total, trained, tuple(notices))
+
+
+def parameters_of(model: Any, names: str, parts: Parts) -> list[nn.Parameter]:
+    """The parameters of the parts that `names` lists with commas; raises InputError for an unknown part.
+
+    `parts` are those that its family names, alone or by what they have in common (`layers`); any other name stands for
+    the parameters whose names begin with it, up to a dot.
+    """
+
+    def find(name: str) -> list[nn.Parameter]:
+        named = [parameter for part, found in parts.items() if is_within(part, name) for parameter in found]
+        return named or [parameter for key, parameter in model.named_parameters() if is_within(key, name)]
+
+    return chosen(names, find, (part for part, some in parts.items() if some))
 
 
 def set_training_mode(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 import json
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from engine.models.registry import BY_SETTINGS, family_by, family_for, family_of
 from engine.models.special_tokens import special_tokens
 from engine.models.structure import require_file_of_text
 from engine.models.weightfile import bad, require_regular, state_within, tensors_of
+
+KINDS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # of weights that models are saved in
 
 
 def _ignore(_message: Message) -> None:
@@ -111,6 +114,16 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if found is None:
         raise InputError("model_pickle", path=str(path), why="it holds something other than named tensors")
     return dict(found)
+
+
+def dtype_of(files: Iterable[Path]) -> torch.dtype:
+    """The floating-point dtype of most weights in some files; raises InputError."""
+    counts = Counter[str]()
+    for file in files:
+        for tensor in tensors_of(file).values():
+            counts[tensor.kind] += tensor.count
+    known = [KINDS[kind] for kind, _ in counts.most_common() if kind in KINDS]
+    return known[0] if known else torch.float32
 
 
 def detach_from_files(tensors: Iterable[Tensor]) -> None:

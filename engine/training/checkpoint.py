@@ -8,11 +8,12 @@ kept once for all checkpoints, in `frozen/<sha256>.safetensors`.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,10 @@ from engine.data.tokenizer import save_tokenizer
 from engine.models.counting import state_bytes
 from engine.models.freezing import frozen_tensors, trained_parameters
 from engine.models.loading import model_config_json
+from engine.models.lora import Adapters
 from engine.training import optim, tensorfile
-from engine.training.tensorfile import save_file
+from engine.training.merging import merged, narrowed
+from engine.training.tensorfile import Deferred, save_file
 
 WEIGHTS, OPTIMIZER = "trained.safetensors", "optimizer.safetensors"
 MODEL_CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
@@ -88,6 +91,11 @@ class FoundCheckpoint:
         with reading_untrusted("model_bad", self.path):
             return {**load_file(self.frozen), **load_file(self.path / WEIGHTS)}
 
+    def trained(self) -> dict[str, Tensor]:
+        """The weights that learn."""
+        with reading_untrusted("model_bad", self.path):
+            return load_file(self.path / WEIGHTS)
+
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, under the names from `optim.state_tensors`."""
         with reading_untrusted("model_bad", self.path):
@@ -108,9 +116,10 @@ class CheckpointWriter:
         *,
         keep: int,
         frozen: FrozenFile | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         self._output, self._model, self._optimizer = output, model, optimizer
-        self._keep, self._frozen = keep, frozen
+        self._keep, self._frozen, self._adapters = keep, frozen, adapters
         self._sound: set[int] = set()  # steps whose checkpoints were verified, or written by this object
 
     def save(self, about: Manifest) -> Saved:
@@ -140,7 +149,8 @@ class CheckpointWriter:
     def write_frozen(self) -> FrozenFile:
         """The manifest entry of the frozen weights, which are written if they are not yet; raises SAVE_ERRORS."""
         if self._frozen is None:
-            self._frozen = _write_frozen(self._output.checkpoints / "frozen", frozen_tensors(self._model))
+            tensors = _frozen_as_loaded(self._model, self._adapters)
+            self._frozen = _write_frozen(self._output.checkpoints / "frozen", tensors)
         return self._frozen
 
     @property
@@ -152,8 +162,16 @@ class CheckpointWriter:
         """An upper bound on the bytes of the next checkpoint."""
         state = (t for values in self._optimizer.state.values() for t in values.values() if isinstance(t, Tensor))
         trained = trained_parameters(self._model).values()
-        frozen = frozen_tensors(self._model).values() if self._frozen is None else ()
+        frozen = _frozen_as_loaded(self._model, self._adapters).values() if self._frozen is None else ()
         return _bytes_of((*trained, *state, *frozen)) + SLACK
+
+    def best(self) -> dict[str, Tensor | Deferred]:
+        """The weights of the model as they are published: with an adapter, merged."""
+        frozen = self.frozen
+        unchanged = _frozen_as_loaded(self._model, self._adapters) if frozen is None else tensorfile.stored(frozen)
+        if self._adapters is not None:
+            return merged(unchanged, self._adapters)
+        return {**unchanged, **_in_memory(self._model, frozen=False)}
 
     def _write_files(self, folder: Path) -> dict[str, HashedFile]:
         trained = trained_parameters(self._model)
@@ -217,7 +235,13 @@ def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> FrozenFile:
+def _frozen_as_loaded(model: Any, adapters: Adapters | None) -> Mapping[str, Tensor | Deferred]:
+    """The weights that do not learn; below adapters in the dtype of the files that they were loaded from."""
+    found = frozen_tensors(model)
+    return found if adapters is None else narrowed(found, adapters.kind)
+
+
+def _write_frozen(folder: Path, tensors: Mapping[str, Tensor | Deferred]) -> FrozenFile:
     """Writes the frozen weights under the hash of their file; returns their entry for manifests."""
     folder.mkdir(parents=True, exist_ok=True)
     staged = staged_at(folder / "frozen")
@@ -232,16 +256,16 @@ def _write_frozen(folder: Path, tensors: dict[str, Tensor]) -> FrozenFile:
     return FrozenFile(f"{folder.name}/{path.name}", entry.size, entry.sha256)
 
 
-def bytes_needed(model: Any, optimizer: str) -> int:
+def bytes_needed(model: Any, optimizer: str, adapters: Adapters | None = None) -> int:
     """An upper bound on the bytes of the first checkpoint and the best model together."""
     trained = _bytes_of(trained_parameters(model).values())
-    frozen = _bytes_of(frozen_tensors(model).values())
+    frozen = _bytes_of(_frozen_as_loaded(model, adapters).values())
     state = sum(state_bytes(optimizer, parameter.shape) for parameter in trained_parameters(model).values())
     return 2 * (trained + frozen) + state + 2 * SLACK
 
 
-def _bytes_of(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def _bytes_of(tensors: Iterable[Tensor | Deferred]) -> int:
+    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors)
 
 
 def remove_leftovers(output: OutputDir) -> None:
@@ -319,7 +343,7 @@ def describe(path: Path) -> HashedFile:
     return HashedFile(path.stat().st_size, digest)
 
 
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor | Deferred]) -> None:
     save_file(tensors, path)
     _sync_file(path)
 
@@ -329,10 +353,12 @@ def _write_text(path: Path, text: str) -> None:
     _sync_file(path)
 
 
-def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | None = None) -> None:
+def publish_best(
+    output: OutputDir, model: Any, tokenizer: Any, weights: Mapping[str, Tensor | Deferred] | None = None
+) -> None:
     """Writes the model as a transformers folder and replaces the best one so far with it; raises SAVE_ERRORS.
 
-    Frozen weights are taken from the file `frozen`, as they were loaded, or without it from the model.
+    Its weights are `weights`, as a CheckpointWriter gives them, or without these those in memory.
     """
     staged = staged_at(output.best)
     old = output.path / OLD_BEST
@@ -341,7 +367,7 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         model.config.architectures = [getattr(model, "architecture", type(model).__name__)]
         model.config.save_pretrained(staged)
         model.generation_config.save_pretrained(staged)
-        _write_model(staged / MODEL_WEIGHTS, model, frozen)
+        save_file(weights or _in_memory(model), staged / MODEL_WEIGHTS, {"format": "pt"})
         digest = describe(staged / MODEL_WEIGHTS).sha256
         # In sha256sum's format: a run that starts from this model can check that it is still the one published.
         _write_text(staged / f"{MODEL_WEIGHTS}.sha256", f"{digest}  {MODEL_WEIGHTS}\n")
@@ -360,10 +386,9 @@ def publish_best(output: OutputDir, model: Any, tokenizer: Any, frozen: Path | N
         restore_best(output)
 
 
-def _write_model(path: Path, model: Any, frozen: Path | None) -> None:
+def _in_memory(model: Any, *, frozen: bool = True) -> dict[str, Tensor]:
     trained = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
-    unchanged = frozen_tensors(model) if frozen is None else tensorfile.stored(frozen)
-    save_file({**unchanged, **trained}, path, {"format": "pt"})
+    return {**(frozen_tensors(model) if frozen else {}), **trained}
 
 
 def restore_best(output: OutputDir) -> None:

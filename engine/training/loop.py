@@ -93,6 +93,7 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         optimizer,
         keep=job.config.keep_latest_n_ckp,
         frozen=start.manifest.frozen if start else None,
+        adapters=prepared.adapters,
     )
     _write_frozen(job, prepared, writer)
     training = Training(job, prepared, optimizer, writer, lock, encodings=_keep_encodings(job, prepared))
@@ -159,7 +160,8 @@ def _keep_encodings(job: Job, prepared: Prepared) -> bool:
     if size is None:
         return False
     wanted = size <= job.config.encoder_cache * 1e9 and job.config.epochs > 1
-    need = size + (job.config.keep_latest_n_ckp + 2) * checkpoint.bytes_needed(prepared.model, job.config.optimizer)
+    each = checkpoint.bytes_needed(prepared.model, job.config.optimizer, prepared.adapters)
+    need = size + (job.config.keep_latest_n_ckp + 2) * each
     room = job.world.from_main(free_bytes(job.output.path) >= need)
     if not (wanted and room if start is None else start.manifest.encodings):
         return False
@@ -448,7 +450,7 @@ class Training:
     def _publish(self, best: Evaluation) -> None:
         job, prepared = self.job, self.prepared
         job.phase("publishing")
-        checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, self.writer.frozen)
+        checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, self.writer.best())
         path, score = str(job.output.best), score_phrase(best)
         job.notice(Message.of("best_published", score=score, epoch=best.epoch, path=path))
         export_best(job, prepared.model)

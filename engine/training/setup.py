@@ -1,7 +1,7 @@
 """The start of a training: inputs checked, everything loaded, the checkpoint found, before anything is written."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from engine.data import batching
 from engine.data.fingerprints import tokenizer_sha256
 from engine.data.token_store import TokenStore
 from engine.data.tokenizer import require_own_vocabulary
-from engine.models import freezing, loading
+from engine.models import freezing, loading, lora
 from engine.models.finite import require_numbers
+from engine.models.freezing import Frozen
+from engine.models.lora import Adapters
 from engine.models.network import Network, packs
 from engine.models.on_device import on_device
 from engine.models.registry import family_of
@@ -36,6 +38,7 @@ class Prepared:
     tokenizer: PreTrainedTokenizerBase
     model: Any
     network: Network
+    adapters: Adapters | None  # what learns, if the rest of the model does not
     train_rows: TokenStore
     validation_rows: TokenStore
     references: list[str]  # of the validation rows for which replies are generated
@@ -76,24 +79,9 @@ def prepare(job: Job) -> Prepared:
     job.look_into(sources, tokenizer)
     data["tokenizer"] = tokenizer_sha256(tokenizer)
     start = resume.starting_point(job, data)
-    packed = packs(world.device)
-    if start is not None:
-        data["pretrained_model"] = start.manifest.data.get("pretrained_model", "")
-        job.phase("loading")
-        net = loading.build_model(start.model_config(), start.weights(), start.path, packed=packed)
-        net.generation_config = start.generation_config()
-    else:
-        require_files(config, "pretrained_model")
-        require_own_vocabulary(tokenizer, config)
-        if config.pretrained_model and world.is_main:
-            data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
-        net = loading.load_mapped(config, tokenizer, packed=packed, notify=job.notice)
-        # It records its findings, and a refused run must leave nothing behind.
-        world.together(lambda: _require_numbers(config), chosen=world.is_main)
-        if not config.pretrained_model:
-            job.notice(Message.of("model_new", seed=config.seed))
+    net = _resumed_model(job, start, data) if start is not None else _first_model(job, tokenizer, data)
     family = family_of(net)
-    frozen = freezing.freeze(net, config.freeze, family.parts(net))
+    frozen, adapters = _learning(net, config, start)
     loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest after it is written
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
@@ -101,7 +89,7 @@ def prepare(job: Job) -> Prepared:
     places = family.positions(net)
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
         require_positions(str(source.path), config, rows.longest(), places)
-    job.world.together(lambda: _check_space(job, net), chosen=world.is_main)
+    job.world.together(lambda: _check_space(job, net, adapters), chosen=world.is_main)
     ready = on_device(net, config, world.device)
     if ready.head_missing is not None:
         job.warn(ready.head_missing)
@@ -126,6 +114,7 @@ def prepare(job: Job) -> Prepared:
         tokenizer,
         net,
         ready.network,
+        adapters,
         train_rows,
         validation_rows,
         references,
@@ -136,13 +125,50 @@ def prepare(job: Job) -> Prepared:
     )
 
 
+def _first_model(job: Job, tokenizer: PreTrainedTokenizerBase, data: dict[str, str]) -> Any:
+    """The model that a run starts from, whose hash is added to `data`."""
+    config, world = job.config, job.world
+    require_files(config, "pretrained_model")
+    require_own_vocabulary(tokenizer, config)
+    if config.pretrained_model and world.is_main:
+        data["pretrained_model"] = resume.base_model_sha256(Path(config.pretrained_model))
+    net = loading.load_mapped(config, tokenizer, packed=packs(world.device), notify=job.notice)
+    # It records its findings, and a refused run must leave nothing behind.
+    world.together(lambda: _require_numbers(config), chosen=world.is_main)
+    if not config.pretrained_model:
+        job.notice(Message.of("model_new", seed=config.seed))
+    return net
+
+
+def _resumed_model(job: Job, start: FoundCheckpoint, data: dict[str, str]) -> Any:
+    """The model of a checkpoint, without adapters; the hash of the model it began with is added to `data`."""
+    data["pretrained_model"] = start.manifest.data.get("pretrained_model", "")
+    job.phase("loading")
+    weights, _ = lora.split(start.weights())
+    net = loading.build_model(start.model_config(), weights, start.path, packed=packs(job.world.device))
+    net.generation_config = start.generation_config()
+    return net
+
+
+def _learning(net: Any, config: RunConfig, start: FoundCheckpoint | None) -> tuple[Frozen, Adapters | None]:
+    """What learns of a model; adapters as they are in the checkpoint, if there is one."""
+    frozen, adapters = lora.prepare_learning(net, config, family_of(net).parts(net))
+    if start is not None:
+        lora.restore(adapters, start.trained(), str(start.path))
+    if adapters is not None:
+        files = weight_files(Path(config.pretrained_model)) if start is None else [start.frozen]
+        adapters = replace(adapters, kind=loading.dtype_of(files))
+        net.config.dtype = adapters.kind
+    return frozen, adapters
+
+
 def _require_numbers(config: RunConfig) -> None:
     if config.pretrained_model:
         require_numbers(weight_files(Path(config.pretrained_model)), Path(config.token_store))
 
 
-def _check_space(job: Job, net: Any) -> None:
-    need, free = checkpoint.bytes_needed(net, job.config.optimizer), free_bytes(job.output.path)
+def _check_space(job: Job, net: Any, adapters: Adapters | None) -> None:
+    need, free = checkpoint.bytes_needed(net, job.config.optimizer, adapters), free_bytes(job.output.path)
     if need > free:
         sizes = {
             name: f"{size / 1e9:.2f} GB" for name, size in (("need", need), ("free", free), ("short", need - free))

@@ -43,6 +43,15 @@ class StepResult:
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
+def backward(loss: Tensor) -> None:
+    """Adds the gradient of a micro-batch's loss, if anything that learns took part in it.
+
+    A model with LayerDrop may leave out every layer, and with them every adapter.
+    """
+    if loss.requires_grad:
+        loss.backward()
+
+
 @dataclass(frozen=True)
 class StepRunner:
     """Computes steps of one run on one rank."""
@@ -69,7 +78,7 @@ class StepRunner:
             batch = self.store.rows_at(chosen)
             seconds_data += time.perf_counter() - data_began
             part = self._loss(chosen, batch, mine.label_tokens)
-            part.backward()
+            backward(part)
             loss += part.item()
             status.mark()
         padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
@@ -124,7 +133,7 @@ class StepRunner:
             for parameter in self.parameters:
                 parameter.grad = None
             part = self.micro_batch_loss(mine.samples(places), mine.label_tokens)
-            part.backward()
+            backward(part)
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             if not (math.isfinite(part.item()) and all(bool(gradient.isfinite().all()) for gradient in gradients)):
                 found += [int(samples[place]) for place in places]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,24 @@ KINDS = {
 }  # fmt: skip
 _TYPES = {name: kind for kind, name in KINDS.items()}
 BUFFER = 8 << 20  # bytes read or written at once
+
+
+class Deferred(Protocol):
+    """A tensor that is read or computed only when it is written."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that it is written in."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        ...
+
+    def copy(self, target: IO[bytes]) -> None:
+        """Writes its bytes to a file; raises OSError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,18 +71,26 @@ class Stored:
                 left -= len(found)
                 target.write(found)
 
+    def read(self) -> Tensor:
+        """The tensor; raises OSError."""
+        content = bytearray(self.size)
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            if file.readinto(content) != self.size:
+                raise OSError(f"{self.path} is too short")
+        return torch.frombuffer(content, dtype=self.dtype).reshape(self.shape) if content else torch.empty(self.shape)
 
-def _raw(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous tensor."""
-    raw: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
-    return raw
+
+def write_raw(tensor: Tensor, target: IO[bytes]) -> None:
+    """Writes the bytes of a tensor to a file; raises OSError."""
+    target.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _bytes_of(tensor: Tensor | Stored) -> int:
+def _bytes_of(tensor: Tensor | Deferred) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
-def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_file(tensors: Mapping[str, Tensor | Deferred], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes tensors, including those in other files; raises OSError."""
     order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # so that each is aligned
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -79,10 +105,10 @@ def save_file(tensors: Mapping[str, Tensor | Stored], path: Path, metadata: Mapp
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             tensor = tensors[name]
-            if isinstance(tensor, Stored):
-                tensor.copy(file)
+            if isinstance(tensor, Tensor):
+                write_raw(tensor, file)
             else:
-                file.write(_raw(tensor.detach().cpu().contiguous()))
+                tensor.copy(file)
 
 
 def stored(path: Path) -> dict[str, Stored]:

@@ -23,7 +23,7 @@ from engine.process.world import World
 from engine.training import checkpoint, loop, optim
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.setup import prepare
-from engine.training.step import StepRunner
+from engine.training.step import StepRunner, backward
 
 SHARES = (8, 4, 2, 1)  # divisors of the requested budget: an eighth of it comes first
 SMALLEST_BUDGET = 64  # tokens
@@ -107,7 +107,7 @@ class Trial:
         short = False
         try:
             for samples in self._largest(budget):
-                runner.micro_batch_loss(samples, self._label_tokens(samples)).backward()
+                backward(runner.micro_batch_loss(samples, self._label_tokens(samples)))
                 self.job.world.rank_status.mark()
         except Exception as error:
             if not out_of_memory(error):

@@ -58,7 +58,7 @@ class Decoding:
         self._bias = torch.empty(0, 0, 0)
 
     def _encoded_cache(self, attention: Any, encoded: Tensor, rows: Rows) -> _Cache:
-        projected = linear(encoded, self._values.prepacked(attention.k.weight, attention.v.weight))
+        projected = linear(encoded, self._values.together(attention.k.weight, attention.v.weight))
         padded = torch.nn.utils.rnn.pad_sequence([projected[place] for place in rows.places()], batch_first=True)
         keys, values = (part.contiguous() for part in padded.chunk(2, dim=2))
         return _Cache(keys, values, np.array(rows.lengths, np.int64))
@@ -99,7 +99,7 @@ class Decoding:
         return kernels_for(scale).normed(x, scale, module.variance_epsilon)[1]
 
     def _product(self, x: Tensor, *weights: Any) -> Tensor:
-        return linear(x, self._values.prepacked(*weights))
+        return linear(x, self._values.together(*weights))
 
     def _seen(self, given: Tensor, cache: _Cache, bias: Tensor | None = None) -> Tensor:
         return kernels_for(given).attend_step(given, cache.keys, cache.values, bias, cache.counts, self._heads)

@@ -5,7 +5,8 @@ of the weights passed in (bf16 or fp32). Written this way, a layer keeps only wh
 do without, most of it in that dtype, and repeats no elementwise operation.
 
 A layer takes each weight twice: the parameter, so that autograd knows whose gradient it is, and its value in the dtype
-to compute in. Without a backward pass the values may be `Prepacked`, those that multiply the same input as one.
+to compute in. A weight with an adapter has an `Adapted` value, and the adapter's two parameters follow it. Without a
+backward pass the values may be prepacked, those that multiply the same input as one.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.cpu.adapted import Adapted
 from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
 from engine.cpu.kernels import FP32, kernels_for
 from engine.cpu.prepacking import linear
 from engine.cpu.ragged import AttentionPattern
 
-Weights = Sequence[Any]  # of Tensor or Prepacked
+Weights = Sequence[Any]  # of Tensor, Adapted or what is prepacked
+Gradients = tuple[Tensor | None, ...]  # of a weight, or of a weight and the parameters of its adapter
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,35 @@ def weight_gradient(needed: bool, gradient: Tensor, entered: Tensor, parameter: 
         kernels_for(found).add_(total, found)
         return None
     return found.to(parameter.dtype)
+
+
+def back(gradient: Tensor, weight: Tensor | Adapted, onto: Tensor | None = None) -> Tensor:
+    """The gradient of a product's input, added to `onto` if that is given."""
+    if isinstance(weight, Adapted):
+        return weight.back(gradient, onto)
+    return torch.mm(gradient, weight) if onto is None else onto.addmm_(gradient, weight)
+
+
+class Learning:
+    """Which gradients a backward pass has to return for a layer's weights."""
+
+    def __init__(self, values: Weights, parameters: Weights, needed: Sequence[bool]) -> None:
+        self._values, self._parameters, self._needed = values, parameters, needed
+        counts = [3 if isinstance(value, Adapted) else 1 for value in values]
+        self._starts = [sum(counts[:place]) for place in range(len(counts))]
+
+    @property
+    def scale(self) -> bool:
+        """Whether that of the norm's scale is needed."""
+        return self._needed[0]
+
+    def gradients(self, place: int, gradient: Tensor, entered: Tensor) -> Gradients:
+        """Those of the weight at `place`, from the gradient of its product and what it multiplied."""
+        value, start = self._values[place], self._starts[place]
+        if not isinstance(value, Adapted):
+            return (weight_gradient(self._needed[start], gradient, entered, self._parameters[start]),)
+        down, up = value.gradients(gradient, entered)
+        return None, down.to(self._parameters[start + 1].dtype), up.to(self._parameters[start + 2].dtype)
 
 
 # --- the ends of a stack
@@ -140,20 +172,18 @@ class _SelfAttention(torch.autograd.Function):
         setting, values, plain, inverse, q, k, v, seen, weights, draw = ctx.saved
         ctx.saved = None
         scale, query, key, value, out = values
-        need_bias, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
-        parameters = ctx.parameters
+        learning = Learning(values, ctx.parameters, ctx.needs_input_grad[4:])
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, query.dtype)
-        d_out = weight_gradient(need_out, g, seen, parameters[4])
-        d_bias = gradient.new_zeros(ctx.bias_shape) if need_bias else None
-        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.pattern, d_bias)
+        d_out = learning.gradients(4, g, seen)
+        d_bias = gradient.new_zeros(ctx.bias_shape) if ctx.needs_input_grad[1] else None
+        d_q, d_k, d_v = kernels_for(q).attend_backward(back(g, out), q, k, v, weights, setting.pattern, d_bias)
         n = plain * scale
-        d_query = weight_gradient(need_q, d_q, n, parameters[1])
-        d_key = weight_gradient(need_k, d_k, n, parameters[2])
-        d_value = weight_gradient(need_v, d_v, n, parameters[3])
-        d_n = torch.mm(d_q, query)
-        d_n.addmm_(d_k, key).addmm_(d_v, value)
-        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
-        return d_x, d_bias, None, None, d_scale, d_query, d_key, d_value, d_out
+        d_inner = (*learning.gradients(1, d_q, n), *learning.gradients(2, d_k, n), *learning.gradients(3, d_v, n))
+        d_n = back(d_v, value, back(d_k, key, back(d_q, query)))
+        d_x, d_scale = kernels_for(plain).normed_backward(
+            d_n, plain, inverse, scale, gradient, scale_learns=learning.scale
+        )
+        return d_x, d_bias, None, None, d_scale, *d_inner, *d_out
 
 
 # --- attention to the encoder's output
@@ -179,18 +209,17 @@ class _CrossAttention(torch.autograd.Function):
         setting, values, plain, inverse, e, q, k, v, seen, weights, draw = ctx.saved
         ctx.saved = None
         scale, query, key, value, out = values
-        need_e, (need_scale, need_q, need_k, need_v, need_out) = ctx.needs_input_grad[1], ctx.needs_input_grad[4:]
-        parameters = ctx.parameters
+        learning = Learning(values, ctx.parameters, ctx.needs_input_grad[4:])
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, query.dtype)
-        d_out = weight_gradient(need_out, g, seen, parameters[4])
-        d_q, d_k, d_v = kernels_for(q).attend_backward(g @ out, q, k, v, weights, setting.pattern, None)
-        d_query = weight_gradient(need_q, d_q, plain * scale, parameters[1])
-        d_key = weight_gradient(need_k, d_k, e, parameters[2])
-        d_value = weight_gradient(need_v, d_v, e, parameters[3])
-        d_e = torch.mm(d_k, key).addmm_(d_v, value) if need_e else None
-        d_n = torch.mm(d_q, query)
-        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
-        return d_x, d_e, None, None, d_scale, d_query, d_key, d_value, d_out
+        d_out = learning.gradients(4, g, seen)
+        d_q, d_k, d_v = kernels_for(q).attend_backward(back(g, out), q, k, v, weights, setting.pattern, None)
+        d_query = learning.gradients(1, d_q, plain * scale)
+        d_inner = (*d_query, *learning.gradients(2, d_k, e), *learning.gradients(3, d_v, e))
+        d_e = back(d_v, value, back(d_k, key)) if ctx.needs_input_grad[1] else None
+        d_x, d_scale = kernels_for(plain).normed_backward(
+            back(d_q, query), plain, inverse, scale, gradient, scale_learns=learning.scale
+        )
+        return d_x, d_e, None, None, d_scale, *d_inner, *d_out
 
 
 # --- feed-forward, plain and gated
@@ -213,16 +242,17 @@ class _FeedForward(torch.autograd.Function):
         setting, values, plain, inverse, hidden, draw = ctx.saved
         ctx.saved = None
         scale, into, out = values
-        need_scale, need_into, need_out = ctx.needs_input_grad[3:]
+        learning = Learning(values, ctx.parameters, ctx.needs_input_grad[3:])
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, into.dtype)
-        d_out = weight_gradient(need_out, g, hidden, ctx.parameters[2])
+        d_out = learning.gradients(2, g, hidden)
         # Where relu or dropout set `hidden` to zero, no gradient passes.
-        d_hidden = torch.ops.aten.threshold_backward(g @ out, hidden, 0)
+        d_hidden = torch.ops.aten.threshold_backward(back(g, out), hidden, 0)
         del hidden
-        d_into = weight_gradient(need_into, d_hidden, plain * scale, ctx.parameters[1])
-        d_n = d_hidden @ into
-        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
-        return d_x, None, None, d_scale, d_into, d_out
+        d_into = learning.gradients(1, d_hidden, plain * scale)
+        d_x, d_scale = kernels_for(plain).normed_backward(
+            back(d_hidden, into), plain, inverse, scale, gradient, scale_learns=learning.scale
+        )
+        return d_x, None, None, d_scale, *d_into, *d_out
 
 
 class _GatedFeedForward(torch.autograd.Function):
@@ -244,20 +274,21 @@ class _GatedFeedForward(torch.autograd.Function):
         setting, values, plain, inverse, gated, straight, hidden, hidden_draw, draw = ctx.saved
         ctx.saved = None
         scale, gate, into, out = values
-        need_scale, need_gate, need_into, need_out = ctx.needs_input_grad[3:]
+        learning = Learning(values, ctx.parameters, ctx.needs_input_grad[3:])
         activate, derive = ACTIVATIONS[setting.activation]
         g = kernels_for(gradient, FP32).kept(gradient, draw, setting.factor, into.dtype)
-        d_out = weight_gradient(need_out, g, hidden, ctx.parameters[3])
+        d_out = learning.gradients(3, g, hidden)
         del hidden
-        d_hidden = drop_(g @ out, hidden_draw)
+        d_hidden = drop_(back(g, out), hidden_draw)
         d_straight = activate(gated).mul_(d_hidden)
         d_gated = derive(d_hidden.mul_(straight), gated)
         n = plain * scale
-        d_gate = weight_gradient(need_gate, d_gated, n, ctx.parameters[1])
-        d_into = weight_gradient(need_into, d_straight, n, ctx.parameters[2])
-        d_n = torch.mm(d_gated, gate).addmm_(d_straight, into)
-        d_x, d_scale = kernels_for(plain).normed_backward(d_n, plain, inverse, scale, gradient, scale_learns=need_scale)
-        return d_x, None, None, d_scale, d_gate, d_into, d_out
+        d_inner = (*learning.gradients(1, d_gated, n), *learning.gradients(2, d_straight, n))
+        d_n = back(d_straight, into, back(d_gated, gate))
+        d_x, d_scale = kernels_for(plain).normed_backward(
+            d_n, plain, inverse, scale, gradient, scale_learns=learning.scale
+        )
+        return d_x, None, None, d_scale, *d_inner, *d_out
 
 
 # For a gated feed-forward, by transformers' names: the function, and the gradient of its input.

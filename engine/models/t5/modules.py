@@ -45,7 +45,7 @@ class T5Modules(nn.Module):
             tensor, described = weights.pop(f"{name}.weight", None), wanted[f"{name}.weight"]
             if tensor is None or tensor.shape != described.shape or not tensor.is_floating_point():
                 raise ValueError(f"{name}.weight is missing or of another shape")
-            return _Weight(tensor)
+            return (_Linear if name.rpartition(".")[2] in shape.LINEAR else _Weight)(tensor)
 
         self.shared = take("shared")
         self.encoder = _StackModules(config, self.shared, take, "encoder", config.num_layers)
@@ -76,14 +76,18 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 class _Weight(nn.Module):
-    """The weight of a linear map without bias, of an embedding, or of a norm."""
+    """The weight of an embedding or of a norm, and what all weights have in common."""
 
-    bias = None
-    weight: nn.Parameter
+    bias: Any = None
+    weight: Any
 
     def __init__(self, weight: Tensor) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight.to(torch.float32))
+
+
+class _Linear(_Weight, nn.Linear):
+    """The weight of a linear layer without bias."""
 
 
 Take = Callable[[str], _Weight]  # returns the weight of a name

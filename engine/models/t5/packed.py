@@ -18,6 +18,7 @@ from engine.cpu.prepacking import Prepacked
 from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.weight_casts import Values
 from engine.data.token_store import Row, TokenStore
+from engine.models.lora import adapters_of
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
 from engine.models.network import Network, labels_of, packs, prompts_of
 from engine.models.t5 import layers
@@ -44,7 +45,7 @@ class PackedT5(Network):
 
     def __init__(self, model: Any, kind: torch.dtype, chunk: int) -> None:
         self.model, self._chunk = model, chunk
-        self._values, self._source = Values(kind), RandomBits()
+        self._values, self._source = Values(kind, adapters_of(model)), RandomBits()
         self._encoder = _Stack(model.encoder, self._values, self._source)
         self._decoder = _Stack(model.decoder, self._values, self._source)
         config = model.config
@@ -260,7 +261,8 @@ class _Stack:
 
     def _both(self, norm: Any, groups: list[list[Any]], *, prepacked: bool) -> tuple[layers.Weights, layers.Weights]:
         """Values in the dtype to compute in, each group as one if they are prepacked, and the parameters."""
-        parameters = [norm, *(parameter for group in groups for parameter in group)]
+        weights = [norm, *(weight for group in groups for weight in group)]
+        parameters = [parameter for weight in weights for parameter in self.values.learning(weight)]
         if prepacked:
-            return [self.values[norm], *(self.values.prepacked(*group) for group in groups)], parameters
-        return [self.values[parameter] for parameter in parameters], parameters
+            return [self.values[norm], *(self.values.together(*group) for group in groups)], parameters
+        return [self.values.factor(weight) for weight in weights], parameters

@@ -16,6 +16,7 @@ SHARED, HEAD = "shared.weight", "lm_head.weight"
 STACKS = ("encoder", "decoder")
 EMBEDDED = tuple(f"{stack}.embed_tokens.weight" for stack in STACKS)  # other names of the embeddings
 GATE, GATED = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight", "gated-gelu"  # of T5 1.1, mT5 and Flan
+LINEAR = ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")  # the last names of linear layers but the head
 SIZES = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
 
 

@@ -25,6 +25,8 @@ CUTS = [
     *[("adamw", step) for step in (1, 5, 8)],
     *[("all_learns", step) for step in (2, 6)],
     *[("bart", step) for step in (2, 6)],
+    *[("lora", step) for step in (1, 5, 8)],
+    *[("lora_bart", step) for step in (3,)],
 ]
 
 
@@ -36,6 +38,8 @@ def cases(tiny_bart: Path) -> dict[str, dict[str, Any]]:
         "adamw": {"optimizer": "adamw", "weight_decay": 0.01},
         "all_learns": {"freeze": ""},
         "bart": {"pretrained_model": str(tiny_bart), "dropout_rate": 0.3},
+        "lora": {"lora_rank": 3, "freeze": "", "optimizer": "adamw"},
+        "lora_bart": {"pretrained_model": str(tiny_bart), "dropout_rate": 0.3, "lora_rank": 3, "freeze": ""},
     }
 
 
