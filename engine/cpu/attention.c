@@ -4,6 +4,7 @@
  * as the work. The softmax kept for the backward pass is negative where dropout removed a weight. */
 
 #include "kernels.h"
+#include "products.h"
 #include "simd.h"
 
 #define AHEAD 12 /* tokens */
@@ -12,61 +13,6 @@
 struct scratch {
     float *q, *k, *v, *g, *turned, *scores, *others, *out;
 };
-
-/* products */
-
-/* Which part of a product is known to be zero, or is not needed, if no query sees a later key. */
-enum part {
-    WHOLE,
-    KEYS_UP_TO_ROW,   /* columns after the row are not needed */
-    STEPS_UP_TO_ROW,  /* terms after the row are zero */
-    STEPS_FROM_ROW    /* terms before the row are zero */
-};
-
-INLINE void block(int rows, int vectors, int64_t first, int64_t last, const float *a, int64_t a_row, int64_t a_step,
-                  const float *b, int64_t b_row, float *c, int64_t c_row) {
-    vec sums[ROWS][4];
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) sums[i][j] = (vec){};
-    for (int64_t step = first; step < last; step++) {
-        vec of[4];
-        for (int j = 0; j < vectors; j++) of[j] = load(b + step * b_row + j * LANES);
-        for (int i = 0; i < rows; i++) {
-            vec by = broadcast(a[i * a_row + step * a_step]);
-            for (int j = 0; j < vectors; j++) sums[i][j] += by * of[j];
-        }
-    }
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) store(c + i * c_row + j * LANES, sums[i][j]);
-}
-
-INLINE void blocks(int rows, int64_t columns, int64_t first, int64_t last, const float *a, int64_t a_row,
-                   int64_t a_step, const float *b, int64_t b_row, float *c, int64_t c_row) {
-    int64_t at = 0;
-    for (; at + 4 * LANES <= columns; at += 4 * LANES)
-        block(rows, 4, first, last, a, a_row, a_step, b + at, b_row, c + at, c_row);
-    for (; at + 2 * LANES <= columns; at += 2 * LANES)
-        block(rows, 2, first, last, a, a_row, a_step, b + at, b_row, c + at, c_row);
-    for (; at < columns; at += LANES) block(rows, 1, first, last, a, a_row, a_step, b + at, b_row, c + at, c_row);
-}
-
-/* c = a × b, a of `rows` × `steps` by its two strides, b and c of whole vectors of columns. */
-INLINE void product(int64_t rows, int64_t columns, int64_t steps, const float *a, int64_t a_row, int64_t a_step,
-                    const float *b, int64_t b_row, float *c, int64_t c_row, enum part part) {
-    for (int64_t row = 0; row < rows; row += ROWS) {
-        int64_t after = row + ROWS < rows ? row + ROWS : rows;
-        int64_t wanted = part == KEYS_UP_TO_ROW && rounded(after) < columns ? rounded(after) : columns;
-        int64_t first = part == STEPS_FROM_ROW ? row : 0;
-        int64_t last = part == STEPS_UP_TO_ROW && after < steps ? after : steps;
-        const float *from = a + row * a_row;
-        float *to = c + row * c_row;
-        if (after - row == ROWS)
-            blocks(ROWS, wanted, first, last, from, a_row, a_step, b, b_row, to, c_row);
-        else
-            for (int64_t i = 0; i < after - row; i++)
-                blocks(1, wanted, first, last, from + i * a_row, a_row, a_step, b, b_row, to + i * c_row, c_row);
-    }
-}
 
 /* copying a head of a row to and from scratch */
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.contract import native_library
 from engine.cpu.dropout import Draw, RandomBits, Rate
-from engine.cpu.ragged import AttentionPattern
+from engine.cpu.ragged import AttentionPattern, CausalPattern
 from engine.cpu.reference import Matrix
 
 WORK_FOR_A_THREAD = 1_000_000  # multiplications in 20 µs, about the time in which another thread wakes up
@@ -49,6 +49,20 @@ class _Call(ctypes.Structure):
     ]
 
 
+_OF_TOKENS = ("query", "key", "value", "gradient", "out", "d_query", "d_key", "d_value")
+
+
+class _Causal(ctypes.Structure):
+    """`struct causal` of kernels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in (*_OF_TOKENS, "sums", "ends")),
+        *((name, ctypes.c_int64) for name in ("rows", "heads", "groups", "width", "window", "half")),
+        *((f"{name}_row", ctypes.c_int64) for name in _STRIDED),
+        ("scale", ctypes.c_double),
+    ]
+
+
 class _Step(ctypes.Structure):
     """`struct step` of kernels.h."""
 
@@ -74,13 +88,18 @@ class _Matrix(ctypes.Structure):
     ]
 
 
-_LAYOUTS: dict[type[ctypes.Structure], str] = {_Call: "call", _Step: "step", _Matrix: "matrix"}
+_LAYOUTS: dict[type[ctypes.Structure], str] = {_Call: "call", _Causal: "causal", _Step: "step", _Matrix: "matrix"}
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # The arguments of each function before `pieces` and `parts`, the number of pieces of work and of threads' shares.
 _SIGNATURES = {
     "attend": (_P,),
     "attend_backward": (_P,),
     "attend_step": (_P,),
+    "causal": (_P,),
+    "causal_backward": (_P,),
+    "rotate": (_P, _P, _I, _I, _I, _I, _I, _I),
+    "swiglu": (_P, _P, _I, _I),
+    "swiglu_backward": (_P, _P, _I, _I),
     "normed": (_P, _P, _P, _P, _P, _I, _F, _I),
     "normed_backward": (_P, _P, _P, _P, _P, _P, _P, _I, _I, _I, _I),
     "residual": (_P, _P, _P, _F, _I, _I, _I, _I, _I),
@@ -177,6 +196,80 @@ def attend_backward(
     found = {"d_query": d_query, "d_key": d_key, "d_value": d_value, "d_bias": bias_gradient}
     _run("attend_backward", {**given, **found}, pattern, None)
     return d_query, d_key, d_value
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor, pattern: CausalPattern) -> tuple[Tensor, Tensor]:
+    """See `Kernels.causal`."""
+    out = query.new_empty(query.shape)
+    sums = torch.empty(len(query), pattern.heads, dtype=torch.float32)
+    _run_causal("causal", {"query": query, "key": key, "value": value, "out": out}, sums, pattern)
+    return out, sums
+
+
+def causal_backward(
+    gradient: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    sums: Tensor,
+    pattern: CausalPattern,
+    to: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """See `Kernels.causal_backward`."""
+    d_query, d_key, d_value = to
+    given = {"gradient": gradient, "query": query, "key": key, "value": value, "out": out}
+    found = {"d_query": d_query, "d_key": d_key, "d_value": d_value}
+    if any(found[f"d_{name}"].stride() != given[name].stride() for name in _STRIDED):
+        raise ValueError("gradients must lie as what they are gradients of")
+    _run_causal("causal_backward", {**given, **found}, sums, pattern)
+
+
+def _run_causal(name: str, tensors: Mapping[str, Tensor], sums: Tensor, pattern: CausalPattern) -> None:
+    """Calls a function of causal.c, its rows and groups divided among torch's threads; raises MemoryError."""
+    query, ends, lengths = tensors["query"], pattern.rows.ends, pattern.rows.lengths
+    strided = (*_STRIDED, "d_query", "d_key", "d_value")
+    call = _Causal(
+        **{what: _address(each, query.dtype, strided=what in strided) for what, each in tensors.items()},
+        **{f"{what}_row": tensors[what].stride(0) for what in _STRIDED},
+        sums=_address(sums, torch.float32),
+        ends=ends.ctypes.data,
+        rows=len(lengths),
+        heads=pattern.heads,
+        groups=pattern.groups,
+        width=query.shape[1] // pattern.heads,
+        window=pattern.window,
+        half=_half(query),
+        scale=pattern.scale,
+    )
+    pieces = len(lengths) * pattern.groups
+    work = sum(length**2 for length in lengths) * query.shape[1] // pieces
+    if _on_threads(name, pieces, work, ctypes.addressof(call)):
+        raise MemoryError("no memory for the scores of attention")
+
+
+def rotate(values: Tensor, angles: Tensor, heads: int, *, back: bool = False) -> None:
+    """See `Kernels.rotate`."""
+    width, turned = values.shape[1] // heads, angles.shape[1]
+    numbers = (heads, width, turned, values.stride(0), back, _half(values))
+    tensors = (_address(values, values.dtype, strided=True), _address(angles, torch.float32))
+    _on_threads("rotate", len(values), values.shape[1] * WORK_OF_AN_ELEMENT, *tensors, *numbers)
+
+
+def swiglu(both: Tensor) -> Tensor:
+    """See `Kernels.swiglu`."""
+    width = both.shape[1] // 2
+    out = both.new_empty(len(both), width)
+    work = both.shape[1] * WORK_OF_AN_ELEMENT
+    _on_threads("swiglu", len(both), work, _address(both, both.dtype), out.data_ptr(), width, _half(both))
+    return out
+
+
+def swiglu_backward(both: Tensor, gradient: Tensor) -> None:
+    """See `Kernels.swiglu_backward`."""
+    tensors = (_address(both, both.dtype), _address(gradient, both.dtype))
+    work = both.shape[1] * WORK_OF_AN_ELEMENT
+    _on_threads("swiglu_backward", len(both), work, *tensors, both.shape[1] // 2, _half(both))
 
 
 def attend_step(

@@ -24,6 +24,27 @@ struct call {
 int attend(const struct call *call, int64_t pieces, int64_t parts);
 int attend_backward(const struct call *call, int64_t pieces, int64_t parts);
 
+/* Causal attention over rows laid end to end. A token's queries are (heads × width), its keys and values (groups ×
+ * width), at a stride each from one token to the next; `gradient` and `out` are (tokens, heads × width). `sums` are the
+ * logarithms of the softmax's sums, (tokens, heads). A query sees its own key and those before it, `window` in all,
+ * or as many as there are if that is 0. Gradients lie as what they are gradients of. */
+struct causal {
+    const void *query, *key, *value, *gradient;
+    void *out, *d_query, *d_key, *d_value;
+    float *sums;
+    const int64_t *ends; /* offset at which each row begins, and at which the last one ends */
+    int64_t rows, heads, groups, width, window, half, query_row, key_row, value_row;
+    double scale; /* of the scores */
+};
+
+int causal(const struct causal *call, int64_t pieces, int64_t parts);
+int causal_backward(const struct causal *call, int64_t pieces, int64_t parts);
+
+void rotate(void *values, const float *angles, int64_t heads, int64_t width, int64_t turned, int64_t stride,
+            int64_t back, int64_t half, int64_t pieces, int64_t parts);
+void swiglu(const void *both, void *out, int64_t width, int64_t half, int64_t pieces, int64_t parts);
+void swiglu_backward(void *both, void *gradient, int64_t width, int64_t half, int64_t pieces, int64_t parts);
+
 /* Attention of one query of each row, while a reply is generated. Values are bf16 if `half`, else fp32. `given` has a
  * query for each row, followed, if the keys and values are its `own`, by those of its token, each (heads × width).
  * `keys` and `values` are (rows, room, heads × width), of which a row sees the first `counts`; `bias` is

@@ -23,6 +23,14 @@ const struct member layout_of_call[] = {
 };
 #undef TYPE
 
+#define TYPE causal
+const struct member layout_of_causal[] = {
+    AT(query), AT(key), AT(value), AT(gradient), AT(out), AT(d_query), AT(d_key), AT(d_value), AT(sums), AT(ends),
+    AT(rows), AT(heads), AT(groups), AT(width), AT(window), AT(half), AT(query_row), AT(key_row), AT(value_row),
+    AT(scale), SIZE,
+};
+#undef TYPE
+
 #define TYPE step
 const struct member layout_of_step[] = {
     AT(given), AT(keys), AT(values), AT(out), AT(bias), AT(counts), AT(heads), AT(width), AT(room),

@@ -62,3 +62,17 @@ class AttentionPattern:
     def split(self, values: Tensor, place: slice) -> Tensor:
         """The values of a row split by head, (heads, tokens, width of a head)."""
         return values[place].view(place.stop - place.start, self.heads, -1).transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class CausalPattern:
+    """Rows whose tokens attend to themselves and to those before them, `window` in all, or to all if that is 0.
+
+    `groups` heads of keys and values serve `heads` of queries; scores are multiplied by `scale`.
+    """
+
+    rows: Rows
+    heads: int
+    groups: int
+    scale: float
+    window: int = 0

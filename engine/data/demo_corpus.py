@@ -12,10 +12,10 @@ LONGEST = 200  # characters
 CUTS = 2  # places at which a text is cut: each gives a row to pretrain on
 
 
-def pairs() -> list[tuple[str, str]]:
+def pairs(languages: Iterable[str] = LANGUAGES, longest: int = LONGEST) -> list[tuple[str, str]]:
     """Prompts and responses of the corpus in a fixed shuffled order; raises InputError.
 
-    About 2,900 pairs; duplicates and long program listings are left out.
+    About 2,900 pairs; duplicates, and texts of more than `longest` characters, long program listings, are left out.
     """
     try:
         import chatterbot_corpus
@@ -24,21 +24,21 @@ def pairs() -> list[tuple[str, str]]:
         raise InputError("demo_missing", package=str(error.name)) from None
     root = Path(chatterbot_corpus.__file__).parent / "data"
     found: dict[tuple[str, str], None] = {}
-    for language in LANGUAGES:
+    for language in languages:
         for path in sorted((root / language).glob("*.yml")):
             with path.open(encoding="utf-8") as file:
-                found.update(dict.fromkeys(_pairs_of(yaml.safe_load(file)["conversations"])))
+                found.update(dict.fromkeys(_pairs_of(yaml.safe_load(file)["conversations"], longest)))
     ordered = list(found)
     random.Random(0).shuffle(ordered)
     return ordered
 
 
-def _pairs_of(conversations: list[list[str] | str]) -> Iterator[tuple[str, str]]:
+def _pairs_of(conversations: list[list[str] | str], longest: int) -> Iterator[tuple[str, str]]:
     for turns in conversations:
         if isinstance(turns, str):  # one entry of the corpus is a bare sentence
             continue
         for prompt, response in itertools.pairwise(turns):
-            if max(len(str(prompt)), len(str(response))) <= LONGEST:
+            if max(len(str(prompt)), len(str(response))) <= longest:
                 yield str(prompt).strip(), str(response).strip()
 
 

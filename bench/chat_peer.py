@@ -1,0 +1,130 @@
+"""Chat training by TRL's SFTTrainer: `PEERS/bin/python -m bench.chat_peer MODEL ROWS.parquet RESULT.json --lora`.
+
+Runs in an environment of its own (`make bench-chat` creates it), because this project needs neither trl nor peft to
+train. Responses alone are learned, an optimizer step holds 16 rows, and one pass is made over all rows. RESULT gets,
+for each step after the first, its seconds, learned tokens and all tokens without padding, and when the first one ended.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+STEP_ROWS = 16
+
+
+class Clock(TrainerCallback):
+    """Records when steps end."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Records the time."""
+        self.ends.append(time.perf_counter())
+
+
+def rows_of(path: Path) -> Dataset:
+    """The pairs of a Parquet file as conversations of one turn, in the columns that TRL learns responses from."""
+    table = pq.read_table(path).to_pydict()
+    turns = {"prompt": "user", "response": "assistant"}
+    prompts, responses = ([[{"role": turns[name], "content": text}] for text in table[name]] for name in turns)
+    return Dataset.from_dict({"prompt": prompts, "completion": responses})
+
+
+def counted(collate: Callable[[Any], Any], seen: list[tuple[int, int]]) -> Callable[[Any], Any]:
+    """The collator, which also appends to `seen` the learned tokens and all tokens of every micro-batch it makes."""
+
+    def count(features: Any) -> Any:
+        batch = collate(features)
+        mask = batch.get("attention_mask")
+        tokens = batch["input_ids"].numel() if mask is None else int(mask.sum())
+        seen.append((int((batch["labels"] != -100).sum()), tokens))
+        return batch
+
+    return count
+
+
+def settings(given: argparse.Namespace, out: str) -> SFTConfig:
+    """TRL's settings for what the command line requests; where it is silent, TRL's defaults."""
+    changed: dict[str, Any] = {}
+    if given.by_length:
+        changed["train_sampling_strategy"] = "group_by_length"
+    if given.keep_activations:
+        changed["gradient_checkpointing"] = False
+    if given.chunked_loss:
+        changed["loss_type"] = "chunked_nll"
+    return SFTConfig(
+        out,
+        num_train_epochs=1,
+        per_device_train_batch_size=given.micro_batch,
+        gradient_accumulation_steps=1 if given.packing else STEP_ROWS // given.micro_batch,
+        learning_rate=2e-4 if given.lora else 2e-5,
+        max_length=given.longest,
+        bf16=given.bf16,
+        packing=given.packing,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+        **changed,
+    )
+
+
+def main() -> None:
+    """Trains for one pass according to the command line, and writes the measurements."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("model", type=Path)
+    options.add_argument("rows", type=Path)
+    options.add_argument("result", type=Path)
+    options.add_argument("--lora", action="store_true", help="rank 16 on all linear layers but the head")
+    options.add_argument("--micro-batch", type=int, default=8)
+    options.add_argument("--longest", type=int, default=512)
+    options.add_argument("--bf16", action="store_true")
+    options.add_argument("--bf16-weights", action="store_true")
+    options.add_argument("--by-length", action="store_true")
+    options.add_argument("--packing", action="store_true", help="a step is then one micro-batch of full sequences")
+    options.add_argument("--keep-activations", action="store_true", help="without gradient checkpointing")
+    options.add_argument("--chunked-loss", action="store_true")
+    given = options.parse_args()
+    began = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(given.model)
+    kind = torch.bfloat16 if given.bf16_weights else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(given.model, dtype=kind)
+    adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    clock, seen = Clock(), []
+    with tempfile.TemporaryDirectory() as out:
+        trainer = SFTTrainer(
+            model=model,
+            processing_class=tokenizer,
+            peft_config=adapter if given.lora else None,
+            train_dataset=rows_of(given.rows),
+            args=settings(given, out),
+            callbacks=[clock],
+        )
+        trainer.data_collator = counted(trainer.data_collator, seen)
+        trainer.train()
+    parts = trainer.args.gradient_accumulation_steps
+    steps = [seen[at : at + parts] for at in range(0, len(seen), parts)][: len(clock.ends)]
+    result = {
+        "first_step": clock.ends[0] - began,
+        "seconds": [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)],
+        "label_tokens": [sum(learned for learned, _ in step) for step in steps[1:]],
+        "tokens": [sum(tokens for _, tokens in step) for step in steps[1:]],
+    }
+    given.result.write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
