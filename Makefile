@@ -1,6 +1,7 @@
 # make demo   pretrain, fine-tune and reply on the CPU, in a few minutes
 # make test   lint, types, import contracts and tests
 # make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
+# make bench-chat MODEL=FOLDER   training of a chat model compared with TRL's, in .venv-peers (over an hour; TURNS=1 ROWS=96 for 8 minutes)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make texts   compiles the catalogues of texts after one was edited
@@ -11,6 +12,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # What the installation reads.
 INSTALLED := pyproject.toml setup.py constraints.txt $(wildcard engine/cpu/*.[ch] engine/contract/locale/*/*/*.po)
@@ -22,7 +24,7 @@ SPREAD := -n 2 --dist worksteal
 # have it: nobody starts the standard trainer so.
 demo test test-all: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: docs texts demo test test-all bench bench-scale bench-screen screens lint format clean
+.PHONY: docs texts demo test test-all bench bench-chat bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
@@ -42,6 +44,9 @@ docs: $(VENV)/dev.done
 bench: $(VENV)/dev.done
 	$(BIN)/python -m bench.training --size tiny --steps 20 --budget 8192 --chunk 128 $(if $(ROWS),--rows $(ROWS))
 	$(BIN)/python -m bench.training --size chatlm --steps 5 --budget 640 $(if $(ROWS),--rows $(ROWS))
+
+bench-chat: $(VENV)/dev.done $(PEERS)/done
+	$(BIN)/python -m bench.chat --model $(MODEL) --peers $(PEERS)/bin/python $(if $(TURNS),--turns $(TURNS)) $(if $(ROWS),--rows $(ROWS))
 
 bench-scale: $(VENV)/dev.done
 	$(BIN)/python -m bench.scale
@@ -63,7 +68,7 @@ format: $(VENV)/dev.done
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
@@ -77,4 +82,9 @@ $(VENV)/demo.done: $(INSTALLED) | $(BIN)/python
 $(VENV)/dev.done: $(INSTALLED) | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch alone takes a few minutes the first time) …"
 	$(PIP) -e '.[demo,dev]'
+	@touch $@
+
+$(PEERS)/done: constraints.txt bench/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -r bench/peers.txt
 	@touch $@

@@ -206,7 +206,7 @@ def leanest(found: Found, contestants: list[Contestant]) -> Contestant:
 
 def median(found: Found, one: Contestant, what: str) -> float:
     """The median of a figure over the turns."""
-    return statistics.median(getattr(measured, what) for measured in found.trained[one])
+    return float(statistics.median(getattr(measured, what) for measured in found.trained[one]))
 
 
 def measure(assets: Assets, turns: int, chosen: set[str]) -> Found:
@@ -244,7 +244,8 @@ def report(found: Found) -> None:
         if mine and peers:
             print(f"\n{title:<26} {'label/s':>8} {'tokens/s':>9} {'peak MB':>9}  turns")
             for one in (*mine, *peers):
-                middle = Measured(*(median(found, one, what) for what in ("label_tokens", "tokens", "memory")), 0.0)
+                labels, tokens, memory = (median(found, one, what) for what in ("label_tokens", "tokens", "memory"))
+                middle = Measured(labels, tokens, memory, first_step=0.0)
                 print(f"{_line(one, middle)}  {len(found.trained[one])}")
             for what, values in _ratios(found, mine, peers):
                 _print_ratio(what, values)

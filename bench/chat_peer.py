@@ -103,7 +103,8 @@ def main() -> None:
     kind = torch.bfloat16 if given.bf16_weights else torch.float32
     model = AutoModelForCausalLM.from_pretrained(given.model, dtype=kind)
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    clock, seen = Clock(), []
+    clock = Clock()
+    seen: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as out:
         trainer = SFTTrainer(
             model=model,

@@ -16,8 +16,8 @@ struct scratch {
     float *k, *v, *k_turned, *v_turned, *d_k, *d_v, *q, *g, *out, *scores, *others;
 };
 
-INLINE void load_head(const void *from, int64_t token, int64_t tokens, int64_t stride, int64_t at, int64_t width,
-                      float factor, int half, float *to) {
+INLINE void load_head_as(int half, const void *from, int64_t token, int64_t tokens, int64_t stride, int64_t at,
+                         int64_t width, float factor, float *to) {
     int64_t wide = rounded(width), size = half ? 2 : 4;
     for (int64_t i = 0; i < tokens; i++)
         for (int64_t j = 0; j < wide; j += LANES) {
@@ -27,12 +27,21 @@ INLINE void load_head(const void *from, int64_t token, int64_t tokens, int64_t s
         }
 }
 
-INLINE void store_head(void *to, int64_t token, int64_t tokens, int64_t stride, int64_t at, int64_t width,
-                       float factor, int half, const float *from) {
-    int64_t wide = rounded(width);
+static void load_head(const struct causal *call, const void *from, int64_t token, int64_t tokens, int64_t stride,
+                      int64_t at, float factor, float *to) {
+    if (call->half) load_head_as(1, from, token, tokens, stride, at, call->width, factor, to);
+    else load_head_as(0, from, token, tokens, stride, at, call->width, factor, to);
+}
+
+static void store_head(const struct causal *call, void *to, int64_t token, int64_t tokens, int64_t stride, int64_t at,
+                       const float *from) {
+    int64_t width = call->width, wide = rounded(width);
     for (int64_t i = 0; i < tokens; i++)
-        for (int64_t j = 0; j < wide; j += LANES)
-            write_some(to, (token + i) * stride + at + j, width - j, load(from + i * wide + j) * factor, half);
+        for (int64_t j = 0; j < wide; j += LANES) {
+            vec values = load(from + i * wide + j);
+            if (call->half) write_some(to, (token + i) * stride + at + j, width - j, values, 1);
+            else write_some(to, (token + i) * stride + at + j, width - j, values, 0);
+        }
 }
 
 /* (tokens, wide) to (wide, columns); columns past the tokens are zero. */
@@ -107,11 +116,11 @@ INLINE float exponentials(float *scores, int64_t first, int64_t seen, int64_t co
 }
 
 /* The keys and values of a row. */
-INLINE void load_row(const struct causal *call, struct scratch *s, int64_t token, int64_t count, int64_t group, int half,
+static void load_row(const struct causal *call, struct scratch *s, int64_t token, int64_t count, int64_t group,
                      int backward) {
     int64_t width = call->width, wide = rounded(width), columns = rounded(count);
-    load_head(call->key, token, count, call->key_row, group * width, width, 1.0f, half, s->k);
-    load_head(call->value, token, count, call->value_row, group * width, width, 1.0f, half, s->v);
+    load_head(call, call->key, token, count, call->key_row, group * width, 1.0f, s->k);
+    load_head(call, call->value, token, count, call->value_row, group * width, 1.0f, s->v);
     turn(s->k, count, wide, s->k_turned, columns);
     if (!backward) return;
     turn(s->v, count, wide, s->v_turned, columns);
@@ -119,15 +128,15 @@ INLINE void load_row(const struct causal *call, struct scratch *s, int64_t token
     memset(s->d_v, 0, (size_t)(columns * wide) * sizeof(float));
 }
 
-INLINE void attend_piece(const struct causal *call, struct scratch *s, int64_t piece, int half) {
+static void attend_piece(const struct causal *call, struct scratch *s, int64_t piece) {
     int64_t row = piece % call->rows, group = piece / call->rows, shared = call->heads / call->groups;
     int64_t token = call->ends[row], count = call->ends[row + 1] - token;
     int64_t width = call->width, wide = rounded(width), side = rounded(count);
-    load_row(call, s, token, count, group, half, 0);
+    load_row(call, s, token, count, group, 0);
     for (int64_t head = group * shared; head < (group + 1) * shared; head++)
         for (int64_t query = 0; query < count; query += BLOCK) {
             struct span at = span_of(call, query, count);
-            load_head(call->query, token + query, at.queries, call->query_row, head * width, width, (float)call->scale, half, s->q);
+            load_head(call, call->query, token + query, at.queries, call->query_row, head * width, (float)call->scale, s->q);
             product_of(0, at.queries, at.columns, wide, s->q, wide, 1, s->k_turned + at.key, side, s->scores, at.columns,
                        KEYS_UP_TO_ROW, at.shift);
             for (int64_t i = 0; i < at.queries; i++) {
@@ -139,7 +148,7 @@ INLINE void attend_piece(const struct causal *call, struct scratch *s, int64_t p
             }
             product_of(0, at.queries, wide, at.keys, s->scores, at.columns, 1, s->v + at.key * wide, wide, s->out, wide,
                        STEPS_UP_TO_ROW, at.shift);
-            store_head(call->out, token + query, at.queries, call->heads * width, head * width, width, 1.0f, half, s->out);
+            store_head(call, call->out, token + query, at.queries, call->heads * width, head * width, s->out);
         }
 }
 
@@ -147,8 +156,7 @@ static int causal_part(const struct causal *call, int64_t first, int64_t last) {
     struct scratch s;
     if (allocate(&s, call)) return -1;
     for (int64_t piece = first; piece < last; piece++)
-        if (call->half) attend_piece(call, &s, piece, 1);
-        else attend_piece(call, &s, piece, 0);
+        attend_piece(call, &s, piece);
     release(&s);
     return 0;
 }
@@ -176,18 +184,18 @@ INLINE void softmax_backward(const struct causal *call, float *scores, float *gr
     }
 }
 
-INLINE void backward_piece(const struct causal *call, struct scratch *s, int64_t piece, int half) {
+static void backward_piece(const struct causal *call, struct scratch *s, int64_t piece) {
     int64_t row = piece % call->rows, group = piece / call->rows, shared = call->heads / call->groups;
     int64_t token = call->ends[row], count = call->ends[row + 1] - token;
     int64_t width = call->width, wide = rounded(width), side = rounded(count), out_row = call->heads * width;
-    load_row(call, s, token, count, group, half, 1);
+    load_row(call, s, token, count, group, 1);
     for (int64_t head = group * shared; head < (group + 1) * shared; head++)
         for (int64_t query = 0; query < count; query += BLOCK) {
             struct span at = span_of(call, query, count);
             int64_t from = token + query, place = head * width;
-            load_head(call->query, from, at.queries, call->query_row, place, width, 1.0f, half, s->q);
-            load_head(call->gradient, from, at.queries, out_row, place, width, 1.0f, half, s->g);
-            load_head(call->out, from, at.queries, out_row, place, width, 1.0f, half, s->out);
+            load_head(call, call->query, from, at.queries, call->query_row, place, 1.0f, s->q);
+            load_head(call, call->gradient, from, at.queries, out_row, place, 1.0f, s->g);
+            load_head(call, call->out, from, at.queries, out_row, place, 1.0f, s->out);
             product_of(0, at.queries, at.columns, wide, s->q, wide, 1, s->k_turned + at.key, side, s->scores, at.columns,
                        KEYS_UP_TO_ROW, at.shift);
             product_of(0, at.queries, at.columns, wide, s->g, wide, 1, s->v_turned + at.key, side, s->others, at.columns,
@@ -207,18 +215,17 @@ INLINE void backward_piece(const struct causal *call, struct scratch *s, int64_t
             product_of(1, at.keys, wide, at.queries, s->others, 1, at.columns, s->q, wide, d_k, wide, STEPS_FROM_ROW, at.shift);
             product_of(0, at.queries, wide, at.keys, s->others, at.columns, 1, s->k + at.key * wide, wide, s->out, wide,
                        STEPS_UP_TO_ROW, at.shift);
-            store_head(call->d_query, from, at.queries, call->query_row, place, width, 1.0f, half, s->out);
+            store_head(call, call->d_query, from, at.queries, call->query_row, place, s->out);
         }
-    store_head(call->d_key, token, count, call->key_row, group * width, width, 1.0f, half, s->d_k);
-    store_head(call->d_value, token, count, call->value_row, group * width, width, 1.0f, half, s->d_v);
+    store_head(call, call->d_key, token, count, call->key_row, group * width, s->d_k);
+    store_head(call, call->d_value, token, count, call->value_row, group * width, s->d_v);
 }
 
 static int causal_backward_part(const struct causal *call, int64_t first, int64_t last) {
     struct scratch s;
     if (allocate(&s, call)) return -1;
     for (int64_t piece = first; piece < last; piece++)
-        if (call->half) backward_piece(call, &s, piece, 1);
-        else backward_piece(call, &s, piece, 0);
+        backward_piece(call, &s, piece);
     release(&s);
     return 0;
 }

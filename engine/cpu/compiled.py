@@ -214,7 +214,7 @@ def causal_backward(
     out: Tensor,
     sums: Tensor,
     pattern: CausalPattern,
-    to: tuple[Tensor, Tensor, Tensor],
+    to: Sequence[Tensor],
 ) -> None:
     """See `Kernels.causal_backward`."""
     d_query, d_key, d_value = to

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.cpu import compiled, reference
 from engine.cpu.dropout import Draw, RandomBits, Rate
-from engine.cpu.ragged import AttentionPattern
+from engine.cpu.ragged import AttentionPattern, CausalPattern
 from engine.cpu.reference import Matrix
 
 FLOATS = (torch.float32, torch.bfloat16)
@@ -56,6 +56,43 @@ class Kernels(Protocol):
         `gradient` is that of the output of `attend`, already multiplied by `rate.scale`, and `kept` is its softmax.
         Raises MemoryError.
         """
+
+    def causal(self, query: Tensor, key: Tensor, value: Tensor, pattern: CausalPattern) -> tuple[Tensor, Tensor]:
+        """The output of causal attention, (tokens, heads × width), and the logarithms of its sums, (tokens, heads).
+
+        `query` is (tokens, heads × width), `key` and `value` are (tokens, groups × width); all may be parts of wider
+        tensors. Raises MemoryError.
+        """
+
+    def causal_backward(
+        self,
+        gradient: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        out: Tensor,
+        sums: Tensor,
+        pattern: CausalPattern,
+        to: Sequence[Tensor],
+    ) -> None:
+        """Writes the gradients of query, key and value, which lie as those do, into `to`.
+
+        `gradient` is that of `out`, which `causal` returned with `sums`. Raises MemoryError.
+        """
+
+    def rotate(self, values: Tensor, angles: Tensor, heads: int, *, back: bool = False) -> None:
+        """Turns each pair of values of every head by the angle of its token, in place; the other way if `back`.
+
+        `values` are (tokens, heads × width), and may be part of a wider tensor. `angles` are (tokens, 2 × pairs), the
+        cosines and then the sines; value j of a head is paired with value j + pairs, the rest stay.
+        After Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
+        """
+
+    def swiglu(self, both: Tensor) -> Tensor:
+        """silu(gate) × up, (tokens, width), of `both`, (tokens, 2 × width), the gate first."""
+
+    def swiglu_backward(self, both: Tensor, gradient: Tensor) -> None:
+        """Replaces gate and up by their gradients, and `gradient`, that of the product, by the product."""
 
     def attend_step(
         self,

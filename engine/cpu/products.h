@@ -42,8 +42,8 @@ INLINE void blocks(int rows, int add, int64_t columns, int64_t first, int64_t la
 }
 
 /* c = a × b, or c += a × b, a of `rows` × `steps` by its two strides, b and c of whole vectors of columns. The first
- * query sees `shift` keys before its own. */
-INLINE void product_of(int add, int64_t rows, int64_t columns, int64_t steps, const float *a, int64_t a_row,
+ * query sees `shift` keys before its own. Inlined, each call would be another copy of all blocks. */
+__attribute__((noinline, unused)) static void product_of(int add, int64_t rows, int64_t columns, int64_t steps, const float *a, int64_t a_row,
                        int64_t a_step, const float *b, int64_t b_row, float *c, int64_t c_row, enum part part,
                        int64_t shift) {
     for (int64_t row = 0; row < rows; row += ROWS) {

@@ -76,3 +76,20 @@ class CausalPattern:
     groups: int
     scale: float
     window: int = 0
+
+    def split(self, values: Tensor, place: slice) -> Tensor:
+        """The queries of a row by group and by the heads in it, (groups, heads of one, tokens, width)."""
+        tokens, width = place.stop - place.start, values.shape[1] // self.heads
+        return values[place].reshape(tokens, self.groups, -1, width).permute(1, 2, 0, 3)
+
+    def split_keys(self, values: Tensor, place: slice) -> Tensor:
+        """The keys or values of a row, (groups, 1, tokens, width)."""
+        return values[place].reshape(place.stop - place.start, self.groups, 1, -1).permute(1, 2, 0, 3)
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """The scaled scores of a row, those of keys that a query does not see minus infinity."""
+        tokens = query.shape[2]
+        ahead = torch.arange(tokens) - torch.arange(tokens)[:, None]
+        hidden = (ahead > 0) | (ahead <= -self.window) if self.window else ahead > 0
+        found = torch.matmul(query, key.transpose(2, 3)) * self.scale
+        return found.masked_fill_(hidden, -torch.inf)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.cpu.dropout import Draw, RandomBits, Rate, drop_
-from engine.cpu.ragged import AttentionPattern
+from engine.cpu.ragged import AttentionPattern, CausalPattern
 
 CACHED_LOGITS = 500_000  # fp32, 2 MB
 UNLIKELY = 60.0  # a loss beyond which fp32 may hold too few digits of the label's probability to take its logarithm
@@ -81,6 +81,74 @@ def attend_backward(
         if bias_gradient is not None:
             bias_gradient[:, : q.shape[1], : k.shape[1]] += d_scores
     return d_query.to(kind), d_key.to(kind), d_value.to(kind)
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor, pattern: CausalPattern) -> tuple[Tensor, Tensor]:
+    """See `Kernels.causal`."""
+    kind = query.dtype
+    parts = [each.to(_precise(kind)) for each in (query, key, value)]
+    seen, sums = torch.empty_like(parts[0]), parts[0].new_empty(len(query), pattern.heads)
+    for place in pattern.rows.places():
+        q, (k, v) = pattern.split(parts[0], place), (pattern.split_keys(each, place) for each in parts[1:])
+        scores = pattern.scores(q, k)
+        total = scores.logsumexp(dim=-1)
+        found = torch.matmul((scores - total[..., None]).exp_(), v)
+        seen[place] = found.flatten(0, 1).transpose(0, 1).flatten(1)
+        sums[place] = total.flatten(0, 1).t()
+    return seen.to(kind), sums
+
+
+def causal_backward(
+    gradient: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    sums: Tensor,
+    pattern: CausalPattern,
+    to: Sequence[Tensor],
+) -> None:
+    """See `Kernels.causal_backward`."""
+    precise = _precise(query.dtype)
+    d_query, d_key, d_value = to
+    query, key, value, gradient, out = (each.to(precise) for each in (query, key, value, gradient, out))
+    for place in pattern.rows.places():
+        q, g, o = (pattern.split(each, place) for each in (query, gradient, out))
+        k, v = (pattern.split_keys(each, place) for each in (key, value))
+        total = sums[place].t().view(pattern.groups, -1, len(sums[place]), 1)
+        weights = (pattern.scores(q, k) - total).exp_()
+        d_weights = torch.matmul(g, v.transpose(2, 3))
+        d_scores = weights * (d_weights - (g * o).sum(dim=-1, keepdim=True)) * pattern.scale
+        d_query[place] = torch.matmul(d_scores, k).flatten(0, 1).transpose(0, 1).flatten(1).to(d_query.dtype)
+        for found, left, right in ((d_key, d_scores, q), (d_value, weights, g)):
+            summed = torch.matmul(left.transpose(2, 3), right).sum(dim=1)
+            found[place] = summed.transpose(0, 1).flatten(1).to(found.dtype)
+
+
+def rotate(values: Tensor, angles: Tensor, heads: int, *, back: bool = False) -> None:
+    """See `Kernels.rotate`."""
+    pairs = angles.shape[1] // 2
+    cosine, sine = (part[:, None] for part in angles.split(pairs, dim=1))
+    sine = -sine if back else sine
+    turned = values.unflatten(1, (heads, -1))[..., : 2 * pairs]
+    x, y = turned.to(_precise(values.dtype)).split(pairs, dim=2)
+    turned.copy_(torch.cat([x * cosine - y * sine, y * cosine + x * sine], dim=2))
+
+
+def swiglu(both: Tensor) -> Tensor:
+    """See `Kernels.swiglu`."""
+    gate, up = both.to(_precise(both.dtype)).chunk(2, dim=1)
+    return (functional.silu(gate) * up).to(both.dtype)
+
+
+def swiglu_backward(both: Tensor, gradient: Tensor) -> None:
+    """See `Kernels.swiglu_backward`."""
+    gate, up = both.to(_precise(both.dtype)).chunk(2, dim=1)
+    by, share = gradient.to(gate.dtype), torch.sigmoid(gate)
+    silu = gate * share
+    product = silu * up
+    both.copy_(torch.cat([by * up * (share + silu - silu * share), by * silu], dim=1))
+    gradient.copy_(product)
 
 
 def attend_step(

@@ -1,9 +1,7 @@
 """The compiled code, held against the same by torch."""
 
 import ctypes
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -12,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.contract import native_library
 from engine.cpu import compiled, reference
 from engine.cpu.dropout import RandomBits, Rate
 from engine.cpu.kernels import Kernels
@@ -20,50 +17,14 @@ from engine.cpu.ragged import AttentionPattern, Rows
 from engine.cpu.reference import Matrix
 from tests.engine.models.checked import reseeded
 from tests.engine.models.small import relative_error
-from tests.required import required
+
+pytestmark = pytest.mark.usefixtures("instructions")
 
 BOTH: tuple[Kernels, ...] = (cast(Kernels, compiled), cast(Kernels, reference))
 
 # Rows of one token, of whole vectors, of blocks of products and of what is left over; heads of odd widths.
 QUERIES, KEYS = Rows((1, 17, 40, 96, 6, 33)), Rows((16, 1, 5, 70, 2, 47))
 SHAPES = [(4, 64), (3, 20), (5, 8)]
-
-
-@pytest.fixture(scope="module")
-def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The code for a processor without AVX, as it is compiled on ARM."""
-    gcc = required(shutil.which("gcc"), "gcc")
-    path = tmp_path_factory.mktemp("portable") / "kernels.so"
-    files = [str(file) for file in native_library.sources() if file.suffix == ".c"]
-    flags = [
-        *native_library.COMPILED,
-        *native_library.FLAGS["aarch64"]["neon"],
-        "-shared",
-        "-fPIC",
-        '-DSOURCE_DIGEST=""',
-    ]
-    subprocess.run([gcc, *flags, *files, "-o", str(path), "-lm"], check=True)
-    return compiled.prepared(ctypes.CDLL(str(path)))
-
-
-@pytest.fixture(autouse=True, params=["portable", "avx2", "avx512"])
-def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind of code that this processor can run."""
-    if request.param == "portable":
-        library = request.getfixturevalue("portable")
-    elif request.param not in native_library.kinds():
-        pytest.skip(f"this processor has no {request.param}")
-    else:
-        library = required(compiled._loaded(request.param), f"the code compiled for {request.param}")
-    monkeypatch.setattr(compiled, "library", lambda: library)
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Puts the number of threads back."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def inputs(pattern: AttentionPattern, width: int) -> list[Tensor]:
