@@ -32,7 +32,7 @@ from engine.contract.stream import EventReader
 
 VALIDATION_ROWS = 96
 LEARNS = {"lora": "LoRA r 16", "all": "all weights"}
-FAST = ("--by-length", "--chunked-loss", "--keep-activations")  # what makes a recipe of TRL fast, besides its dtypes
+FAST = ("--by-length", "--chunked-loss", "--keep-activations")  # what makes a recipe of TRL fast, with its dtypes
 IMPORTS = "import torch; from transformers import AutoTokenizer, LlamaForCausalLM"
 WHO = ("ours", "transformers")
 

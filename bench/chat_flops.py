@@ -10,7 +10,7 @@ RANK = 16  # of adapters
 
 
 def flops_of_token(model: Path, *, lora: bool) -> tuple[int, int]:
-    """FLOPs of a step for each token, and for each learned token besides, of a model of Llama's kind.
+    """FLOPs of a step for each token, and what each learned one adds, of a model of Llama's kind.
 
     A product is 2 forward, 2 for the gradient of its input, and 2 for that of its weight if it learns.
     """
