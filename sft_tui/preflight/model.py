@@ -17,6 +17,9 @@ from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Edit, System
 from sft_tui.text import safe
 
+# Peak learning rates that are usual for LoRA, and for whole causal models; those of other families vary widely.
+USUAL_RATES = {"lora": 2e-4, "causal": 2e-5}
+ODD = 9.99  # times these; below 10, which may come out of a division as a bit less
 LONGEST_TITLE = 32  # characters of a model's name, and of what is frozen, on one line
 SHAPE = ("d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads")
 
@@ -161,6 +164,11 @@ def family_by_config(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(family=RunConfig.family),)
 
 
+def usual_rate(finding: Finding, run: CheckedRun) -> Actions:
+    """Take the usual peak."""
+    return (run.check(learn_rate=float(f"{float(finding.args['usual']) / run.config.div_factor:.3g}")),)
+
+
 def precision_by_hardware(_finding: Finding, run: CheckedRun) -> Actions:
     """Leave `mixed_precision` at auto."""
     return (run.check(mixed_precision="auto"),)
@@ -206,6 +214,15 @@ def _model(model: Model) -> Iterator[Seen]:
         "wrapped": Phrase.of("verified.unwrapped", prefix=wrapper) if wrapper else "",
     }
     yield Seen({**shown, **counts, **texts})
+
+
+@MODEL.check("learn_rate_odd", "warning", subject="learn_rate", remedy=usual_rate)
+def _learn_rate_odd(model: Model) -> Iterator[Seen]:
+    """The peak learning rate is ten times the usual one of LoRA, or of a whole causal model, or a tenth of it."""
+    how = "lora" if model.config.lora_rank else model.facts.kind
+    usual, peak = USUAL_RATES.get(how), model.config.peak_learn_rate()
+    if usual is not None and not usual / ODD < peak < usual * ODD:
+        yield Seen({"peak": peak, "usual": usual, "how": Phrase(f"learned.{how}")})
 
 
 # --- precision

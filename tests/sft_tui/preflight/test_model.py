@@ -158,3 +158,23 @@ def test_a_name_of_any_length_or_content_stays_on_its_line(lang: Lang) -> None:
     line = learning(Model(replace(RunConfig(), freeze="layers.0," * 40, lora_rank=1024), facts, None)).text(lang)
     assert "\x1b" not in line
     assert len(line) < 140
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "peak", "odd"),
+    [
+        ("causal", 16, 2e-4, False), ("causal", 16, 1e-3, False), ("causal", 16, 2e-3, True),
+        ("causal", 16, 2e-5, True),
+        ("causal", 0, 2e-5, False), ("causal", 0, 1e-4, False), ("causal", 0, 2e-4, True), ("causal", 0, 1e-6, True),
+        ("t5", 8, 3e-3, True), ("t5", 0, 1e-2, False), ("seq2seq", 0, 1e-6, False),
+    ],
+)  # fmt: skip
+def test_a_learning_rate_far_from_the_usual_is_a_warning(kind: str, rank: int, peak: float, odd: bool) -> None:
+    config = RunConfig(learn_rate=peak / 25, div_factor=25, lora_rank=rank)
+    found = [one for one in findings(Model(config, replace(FACTS, kind=kind), None)) if one.level == "warning"]
+    assert [one.code for one in found] == ["learn_rate_odd"] * odd
+    assert all(f"{peak:g}" in one.what(lang) for one in found for lang in ("en", "zh"))
+
+
+def test_the_usual_rate_is_proposed_as_a_setting() -> None:
+    assert changes("learn_rate_odd", {"usual": 2e-4}, div_factor=25.0) == {"learn_rate": 8e-6}
