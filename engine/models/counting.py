@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from engine.contract.config import RunConfig
@@ -77,12 +77,9 @@ def scale_of(rank: int, alpha: float, scaling: str) -> float:
     return alpha / (math.sqrt(rank) if scaling == "rank-stabilized" else rank)
 
 
-def short_count(count: int) -> str:
-    """A number of parameters as people say it: 134.5 M."""
-    for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:,}"
+def is_meant(layer: str, name: str) -> bool:
+    """Whether `lora_parts` means a linear layer by a name: the last part of the layer's own, or its beginning."""
+    return f".{layer}".endswith(f".{name}") or is_within(layer, name)
 
 
 def state_bytes(optimizer: str, shape: Sequence[int]) -> int:
@@ -98,11 +95,13 @@ def state_bytes(optimizer: str, shape: Sequence[int]) -> int:
     return FLOAT * (math.prod(shape[:-2]) * (shape[-2] + shape[-1]) + 1)
 
 
-def counted(tensors: Mapping[str, Tensor], part_of: Callable[[str], str], config: RunConfig) -> Sizes:
+def counted(
+    tensors: Mapping[str, Tensor], part_of: Callable[[str], str], is_linear: Callable[[str], bool], config: RunConfig
+) -> Sizes:
     """The sizes of a model of these parameters, each listed once; raises InputError for what cannot be frozen.
 
     `part_of` is the name of the part that a parameter belongs to; any other name stands for the parameters whose names
-    begin with it, up to a dot.
+    begin with it, up to a dot. `is_linear` tells which matrices are those of linear layers, which may have adapters.
     """
 
     def find(part: str) -> list[str]:
@@ -110,11 +109,39 @@ def counted(tensors: Mapping[str, Tensor], part_of: Callable[[str], str], config
         return named or [name for name in tensors if is_within(name, part)]
 
     frozen = set(chosen(config.freeze, find, map(part_of, tensors)))
-    trained = [tensor for name, tensor in tensors.items() if name not in frozen]
-    if not any(tensor.count for tensor in trained) and any(tensor.count for tensor in tensors.values()):
-        raise InputError("nothing_trainable", freeze=config.freeze)
-    return Sizes(
-        parameters=sum(tensor.count for tensor in tensors.values()),
-        trained=sum(tensor.count for tensor in trained),
-        optimizer_bytes=sum(state_bytes(config.optimizer, tensor.shape) for tensor in trained),
-    )
+    total = sum(tensor.count for tensor in tensors.values())
+    trained: list[tuple[int, ...]]
+    if config.lora_rank:
+        trained = list(_adapters(tensors, frozen, part_of, is_linear, config))
+    else:
+        trained = [tensor.shape for name, tensor in tensors.items() if name not in frozen]
+        if total and not any(map(math.prod, trained)):
+            raise InputError("nothing_trainable", freeze=config.freeze)
+    state = sum(state_bytes(config.optimizer, shape) for shape in trained)
+    return Sizes(parameters=total, trained=sum(map(math.prod, trained)), optimizer_bytes=state)
+
+
+def _adapters(
+    tensors: Mapping[str, Tensor],
+    frozen: Container[str],
+    part_of: Callable[[str], str],
+    is_linear: Callable[[str], bool],
+    config: RunConfig,
+) -> Iterator[tuple[int, int]]:
+    """The shapes of the two factors of each adapter, as `engine.models.lora` attaches them."""
+    every = [name for name, tensor in tensors.items() if len(tensor.shape) == 2 and is_linear(name)]
+    layers = {name: name.removesuffix(".weight") for name in every}
+
+    def find(part: str) -> list[str]:
+        return [name for name in every if is_meant(layers[name], part) or is_within(part_of(name), part)]
+
+    known = dict.fromkeys(layer.rpartition(".")[2] for layer in layers.values())
+    wanted = set(every)
+    if names_in(config.lora_parts) != [EVERY]:
+        wanted = set(chosen(config.lora_parts, find, known, unknown="lora_parts_unknown"))
+    found = [name for name in every if name in wanted and name not in frozen]
+    if not found:
+        raise InputError("lora_nothing", parts=config.lora_parts or "-", freeze=config.freeze or "-")
+    for name in found:
+        one, other = tensors[name].shape
+        yield from ((config.lora_rank, other), (one, config.lora_rank))

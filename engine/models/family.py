@@ -60,6 +60,10 @@ class Family(Protocol):
         """The part of the model, as `--freeze` names it, that a tensor belongs to."""
         return name.partition(".")[0]
 
+    def is_linear(self, name: str) -> bool:
+        """Whether a matrix of this name is that of a linear layer that may have an adapter."""
+        return name.endswith(".weight") and self.part_of(name) not in ("embeddings", "head")
+
     def describe(self, folder: ModelFolder, config: RunConfig) -> ModelFacts:
         """The facts about a model; raises InputError if it is not complete."""
         settings = folder.settings
@@ -67,7 +71,7 @@ class Family(Protocol):
             name=str(folder.path),
             family=str(settings["model_type"]),
             rows=int(settings["vocab_size"]),
-            sizes=counted(folder.tensors, self.part_of, config),
+            sizes=counted(folder.tensors, self.part_of, self.is_linear, config),
             weights_bytes=folder.size,
             special=special_tokens(settings.get, self.needed),
             settings=plain(settings),

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.contract.config import RunConfig
+from engine.contract.facts import short_count
 from engine.contract.messages import InputError, Message
 from engine.cpu.adapted import Adapted, Adapter
-from engine.models.counting import EVERY, chosen, is_within, names_in, scale_of, short_count
+from engine.models.counting import EVERY, chosen, is_meant, is_within, names_in, scale_of
 from engine.models.freezing import Frozen, Parts, freeze, parameters_of
 
 DOWN, UP = "lora_A", "lora_B"
@@ -238,11 +239,7 @@ def _named(every: Mapping[str, Any], names: str, parts: Parts) -> dict[str, Any]
 
     def find(name: str) -> list[str]:
         within = {id(p) for part, found in parts.items() if is_within(part, name) for p in found}
-        return [
-            full
-            for full, layer in every.items()
-            if f".{full}".endswith(f".{name}") or is_within(full, name) or id(layer.weight) in within
-        ]
+        return [full for full, layer in every.items() if is_meant(full, name) or id(layer.weight) in within]
 
     known = dict.fromkeys(full.rpartition(".")[2] for full in every)
     wanted = set(chosen(names, find, known, unknown="lora_parts_unknown"))

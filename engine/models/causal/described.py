@@ -40,7 +40,7 @@ def of_folder(folder: ModelFolder, config: RunConfig) -> ModelFacts:
         name=str(folder.path),
         family=str(folder.settings["model_type"]),
         rows=int(parsed.vocab_size),
-        sizes=counted(own, shape.part_of, config),
+        sizes=counted(own, shape.part_of, shape.is_linear, config),
         weights_bytes=folder.size,
         special=stop_tokens(folder, parsed),
         positions=Positions(row=context_of(parsed) or None if has_position_table(own) else None),

@@ -45,6 +45,11 @@ def part_of(name: str) -> str:
     return "embeddings" if EMBEDDINGS.search(name) else "norm"
 
 
+def is_linear(name: str) -> bool:
+    """Whether a matrix is that of a linear layer other than the head: in the usual classes, every one in a layer."""
+    return LAYER.search(name) is not None
+
+
 def own_names(tensors: Iterable[str]) -> dict[str, str]:
     """The names of a model's tensors by these names without the prefix of the model that has no head."""
     found = {}

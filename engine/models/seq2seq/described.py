@@ -18,7 +18,8 @@ from engine.contract.facts import ModelFacts, Positions, Sizes
 from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
 from engine.models.counting import state_bytes
-from engine.models.freezing import freeze, trained_parameters
+from engine.models.freezing import trained_parameters
+from engine.models.lora import prepare_learning
 from engine.models.model_folder import ModelFolder, plain
 from engine.models.seq2seq.from_transformers import loaded
 from engine.models.seq2seq.note import NEEDED
@@ -34,7 +35,7 @@ def describe(folder: ModelFolder, config: RunConfig) -> ModelFacts:
     transformers.utils.logging.disable_progress_bar()
     wrapper = wrapper_in(folder.path, folder.tensors)
     net = loaded(folder.path, wrapper, device_map="meta")
-    counted = freeze(net, config.freeze, parts(net))
+    counted, _ = prepare_learning(net, config, parts(net))
     shapes = [parameter.shape for parameter in trained_parameters(net).values()]
     state = sum(state_bytes(config.optimizer, shape) for shape in shapes)
     return ModelFacts(

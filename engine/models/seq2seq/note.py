@@ -39,7 +39,8 @@ def _key(model: ModelFolder, config: RunConfig) -> str:
     """A hash of everything that the facts depend on."""
     shapes = sorted((name, tensor.kind, tensor.shape) for name, tensor in model.tensors.items())
     settings = json.dumps(dict(model.settings), sort_keys=True)
-    known = (version("transformers"), NEEDED, settings, config.freeze, config.optimizer, shapes)
+    learns = (config.freeze, config.lora_rank, config.lora_parts, config.optimizer)
+    known = (version("transformers"), NEEDED, settings, learns, shapes)
     return hashlib.sha256(repr(known).encode()).hexdigest()
 
 

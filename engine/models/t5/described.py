@@ -50,7 +50,7 @@ def of_new(config: RunConfig) -> ModelFacts:
     """The facts about a new T5, whose embeddings have no rows yet; raises InputError."""
     settings = settings_of(config)
     facts = _facts(NEW, settings, shape.tensors_of(settings), config)
-    frozen = "embeddings" in names_in(config.freeze)
+    frozen = bool(config.lora_rank) or "embeddings" in names_in(config.freeze)
     row = [state_bytes(config.optimizer, (rows, config.d_model)) for rows in (1, 2)]
     return replace(facts, per_row=Sizes(config.d_model, *((0, 0) if frozen else (config.d_model, row[1] - row[0]))))
 
@@ -83,7 +83,7 @@ def _facts(name: str, settings: Settings, tensors: Tensors, config: RunConfig) -
         name=name,
         family=str(settings["model_type"]),
         rows=tensors[first].shape[0] if first and tensors[first].shape else 0,
-        sizes=counted({name: own[name] for name in once.values()}, shape.part_of, config),
+        sizes=counted({name: own[name] for name in once.values()}, shape.part_of, shape.is_linear, config),
         weights_bytes=0,
         settings=plain(settings),
     )

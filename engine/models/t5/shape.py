@@ -82,6 +82,11 @@ def settings_of(tensors: Tensors) -> dict[str, int]:
         return {}
 
 
+def is_linear(name: str) -> bool:
+    """Whether a matrix is that of a linear layer other than the head."""
+    return part_of(name) in STACKS and "relative_attention_bias" not in name
+
+
 def part_of(name: str) -> str:
     """The part of the model that a tensor belongs to, as `--freeze` names it."""
     if name in (SHARED, *EMBEDDED):

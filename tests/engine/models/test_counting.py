@@ -33,7 +33,7 @@ MODEL = tensors(embed_weight=(10, 4), a_q=(4, 4), a_k=(4, 4), ab_q=(2, 4))
 
 
 def sizes(freeze: str) -> Any:
-    return counted(MODEL, lambda name: name.partition(".")[0], replace(RunConfig(), freeze=freeze))
+    return counted(MODEL, lambda name: name.partition(".")[0], bool, replace(RunConfig(), freeze=freeze))
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,13 @@ def test_layers_are_frozen_by_number_and_by_range(freeze: str, trained: int) -> 
     def part_of(name: str) -> str:
         return ".".join(name.split(".")[: 2 if name.startswith("layers") else 1])
 
-    assert counted(LAYERS, part_of, replace(RunConfig(), freeze=freeze)).trained == trained
+    assert counted(LAYERS, part_of, bool, replace(RunConfig(), freeze=freeze)).trained == trained
 
 
 @pytest.mark.parametrize("freeze", ["layers.10-12", "layers.3-1", "layer.1", "layers.0-99999999", "layers.1-"])
 def test_a_range_beyond_the_layers_is_refused_as_it_was_written(freeze: str) -> None:
+    config = replace(RunConfig(), freeze=f"embed,{freeze}")
     with pytest.raises(InputError) as refused:
-        counted(LAYERS, lambda name: ".".join(name.split(".")[:-1]), replace(RunConfig(), freeze=f"embed,{freeze}"))
+        counted(LAYERS, lambda name: ".".join(name.split(".")[:-1]), bool, config)
     assert refused.value.message.args["name"] == freeze
     assert refused.value.message.args["known"] == "layers.0-11, embed"

@@ -1,5 +1,6 @@
 """A model on disk is described without loading it as loading it shows."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from engine.contract.config import RunConfig, override
 from engine.contract.facts import SpecialTokens
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
-from engine.models import freezing, inspection
+from engine.models import freezing, inspection, lora
 from engine.models.registry import parts_of
 
 TOKENS: dict[str, Any] = {"decoder_start_token_id": 0}
@@ -49,6 +50,22 @@ def test_parameters_of_a_folder_are_those_loading_shows(tmp_path: Path, more: di
     assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert facts.rows == 40
     assert facts.special == SpecialTokens(0, (1,), 0, ("decoder_start", "pad", "eos"))
+
+
+@pytest.mark.parametrize("more", MORE, ids=str)
+@pytest.mark.parametrize(("lora_parts", "freeze"), [("all", ""), ("all", "encoder"), ("q,v, wo", ""), ("decoder", "")])
+def test_adapters_of_a_t5_are_counted(tmp_path: Path, more: dict[str, Any], lora_parts: str, freeze: str) -> None:
+    net = t5(**more)
+    net.save_pretrained(tmp_path)
+    config = replace(config_of(tmp_path, freeze), lora_rank=2, lora_parts=lora_parts)
+    counted, _ = lora.prepare_learning(net, config, parts_of(net))
+    sizes = inspection.describe(config).sizes
+    assert (sizes.parameters, sizes.trained) == (counted.parameters, counted.trained)
+
+
+def test_adapters_of_a_new_model_do_not_grow_with_its_vocabulary() -> None:
+    facts = inspection.describe(replace(config_of(""), lora_rank=2))
+    assert facts.for_tokens(500).sizes.trained == facts.for_tokens(50).sizes.trained > 0
 
 
 def test_a_model_of_another_family_is_counted(tmp_path: Path) -> None:

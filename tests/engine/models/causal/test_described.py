@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts
 from engine.contract.messages import InputError
-from engine.models import freezing
+from engine.models import freezing, lora
 from engine.models.causal import described, shape
 from engine.models.model_folder import read_folder
 from tests.engine.models.causal.small import model, saved
@@ -37,6 +37,16 @@ def parts(net: Any) -> dict[str, list[torch.nn.Parameter]]:
     for name, parameter in net.named_parameters():
         found.setdefault(shape.part_of(name), []).append(parameter)
     return found
+
+
+def outcome(work: Callable[[], Any]) -> tuple[Any, Any]:
+    """Parameters and those that learn, or the code and the name of the error."""
+    try:
+        found = work()
+    except InputError as error:
+        return error.message.code, error.message.args["name"]
+    assert found.trained > 0
+    return found.parameters, found.trained
 
 
 def changed(path: Path, change: Callable[[Weights], Weights]) -> Path:
@@ -66,6 +76,18 @@ def test_a_name_of_transformers_freezes_the_same(tmp_path: Path, names: str) -> 
     net = model("llama")
     counted = freezing.freeze(net, names, parts(net))
     assert facts(saved(tmp_path, "llama"), names).sizes.trained == counted.trained
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "phi", "phi3", "gpt2"])
+@pytest.mark.parametrize(
+    ("lora_parts", "freeze"),
+    [("all", ""), ("all", "layers.0"), ("layers.1", "embeddings"), ("o_proj,c_proj,dense", ""), ("mlp.fc2, mlp", "")],
+)
+def test_adapters_are_counted_as_they_are_attached(tmp_path: Path, kind: str, lora_parts: str, freeze: str) -> None:
+    config = replace(RunConfig(), lora_rank=3, lora_parts=lora_parts, freeze=freeze)
+    net, folder = model(kind), read_folder(saved(tmp_path, kind))
+    loaded = outcome(lambda: lora.prepare_learning(net, config, parts(net))[0])
+    assert outcome(lambda: described.of_folder(folder, config).sizes) == loaded
 
 
 def test_its_shape_is_that_of_its_configuration(tmp_path: Path) -> None:

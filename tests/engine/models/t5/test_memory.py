@@ -17,7 +17,7 @@ def shape_of(settings: dict[str, Any], freeze: str, optimizer: str = "adafactor"
     """The shape of a T5 with a head that is its embeddings."""
     config = replace(RunConfig(), freeze=freeze, optimizer=optimizer)
     tensors = shape.tensors_of(settings)
-    sizes = counted(tensors, shape.part_of, config)
+    sizes = counted(tensors, shape.part_of, shape.is_linear, config)
     facts = ModelFacts("-", "t5", rows=settings["vocab_size"], sizes=sizes, weights_bytes=0, settings=settings)
     return T5Shape.of(facts, freeze)
 
