@@ -8,10 +8,11 @@ from engine.contract.inputs import require_positions
 from engine.contract.messages import InputError, Message
 from engine.contract.rundir import RunDir
 from engine.contract.scores import decisive, score_phrases
+from engine.data.parquet_rows import RowSource
 from engine.models import loading
 from engine.models.network import packs
 from engine.models.on_device import on_device
-from engine.models.registry import family_of
+from engine.models.registry import family_for, family_of
 from engine.process.job import Job, execute, leave
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
@@ -22,11 +23,11 @@ def score(job: Job) -> Message:
     """Runs the whole job; returns its final message. Raises InputError or StopAskedError."""
     config, best = job.config, str(job.output.best)
     job.phase("loading")
-    source = job.source("test_file")
+    own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
+    source = RowSource.of(own, "test_file", family_for(own).rows)
     if not job.output.best.is_dir():
         raise InputError("best_missing", path=best)
     job.started([source])
-    own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
     tokenizer = loading.load_tokenizer_of(own)
     job.look_into([source], tokenizer)
     net = loading.load_model(own, tokenizer, packed=packs(job.world.device))

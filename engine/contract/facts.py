@@ -68,6 +68,18 @@ class StoreFacts:
 
 
 @dataclass(frozen=True)
+class ChatFacts:
+    """What became of the conversations of a file."""
+
+    conversations: Count  # that rows were made of
+    answers: Count  # that are learned
+    split: Count  # conversations of which each answer is a row, since the template rewrites earlier turns
+    too_long: Count  # answers that are left out
+    open: Count  # conversations whose last message is not an answer
+    stops: dict[Name, Count] = field(default_factory=dict)  # the tokens that end answers, and how many each
+
+
+@dataclass(frozen=True)
 class TokenFacts:
     """The usable rows of a file as tokens; all but `prompt`, `label` and `turns_longest` at the limit of the run."""
 
@@ -86,6 +98,7 @@ class TokenFacts:
     unanswered: SomeRows  # whose label is nothing but the end token
     repeated: SomeRows
     store: StoreFacts
+    chat: ChatFacts | None = None  # of a file of conversations
 
     def lengths(self, part: Part) -> LengthFacts:
         """The lengths of prompts or labels."""

@@ -49,10 +49,22 @@ def _nothing() -> None:
     """Does nothing: the default while waiting."""
 
 
-def in_time(future: "Future[Result]", path: str, characters: int, waiting: Callable[[], None] = _nothing) -> Result:
+def _no_template() -> str:
+    """The name of a chat template at work where none is."""
+    return ""
+
+
+def in_time(
+    future: "Future[Result]",
+    path: str,
+    characters: int,
+    waiting: Callable[[], None] = _nothing,
+    template: Callable[[], str] = _no_template,
+) -> Result:
     """The tokenizer's result for a text of `characters` characters; raises InputError if it does not finish in time.
 
     `waiting` is called once a second. Waits are counted, not time: a process that was suspended has not waited.
+    `template` names the chat template that is at work, if that is what is waited for.
     """
     polls = POLLS + characters // CHARACTERS_A_POLL
     for _ in range(polls):
@@ -60,8 +72,10 @@ def in_time(future: "Future[Result]", path: str, characters: int, waiting: Calla
             break
         waiting()
     else:
-        why = Phrase.of("why.encoding_endless", characters=characters, polls=polls)
-        raise InputError("tokenizer_bad", path=path, why=why)
+        name, took = template(), {"characters": characters, "polls": polls}
+        if name:
+            raise InputError("chat_template_bad", path=name, why=Phrase.of("why.template_endless", **took))
+        raise InputError("tokenizer_bad", path=path, why=Phrase.of("why.encoding_endless", **took))
     with reading_untrusted("tokenizer_bad", path):  # errors are attributed to the tokenizer, and not to the rows
         return future.result()
 

@@ -21,6 +21,8 @@ from engine.data.text_checks import Text, TextBatch
 # A file is read page by page; otherwise pyarrow would hold all columns whole at once.
 STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 BATCH_ROWS = 1024
+MESSAGE = ("role", "content")
+TOOLS = "tools"
 NEXT_TO_MESSAGES = ("system", "tools", "label", "kto_tag", "beyond_text")  # parts that other columns may hold
 
 
@@ -91,6 +93,26 @@ def conversations(path: Path, file: pq.ParquetFile, column: str) -> Iterator[lis
     more = [name for name in file.schema_arrow.names if part_of(name) in NEXT_TO_MESSAGES and name != column]
     for _, batch in _batches(path, file, [column, *more]):
         yield [_conversation(record, column) for record in records(batch)]
+
+
+def are_plain(file: pq.ParquetFile, column: str) -> bool:
+    """Whether messages have role and content, or are JSON, and no other column but tools says anything about them."""
+    more = {part_of(name) for name in file.schema_arrow.names if name not in (column, TOOLS)}
+    if more.intersection(NEXT_TO_MESSAGES):
+        return False
+    kind = file.schema_arrow.field(column).type
+    return not pa.types.is_nested(kind) or all(kind.value_type.get_field_index(name) >= 0 for name in MESSAGE)
+
+
+def messages(path: Path, file: pq.ParquetFile, column: str) -> Iterator[list[tuple[Any, Any] | RefusedError]]:
+    """The messages of rows, and their tools, a batch at a time, as they are but for null fields.
+
+    The reason for a row that cannot be read is in its place. Raises InputError like `texts`.
+    """
+    names = [column, *([TOOLS] if TOOLS in file.schema_arrow.names else [])]
+    for _, batch in _batches(path, file, names):
+        found = records(batch)
+        yield [row if isinstance(row, RefusedError) else (row.get(column), row.get(TOOLS)) for row in found]
 
 
 def _conversation(record: Any, column: str) -> Conversation | RefusedError:

@@ -1,8 +1,9 @@
 """The rows that a run trains on or is scored on; pyarrow is imported when they are read."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +12,8 @@ from engine.contract.facts import Form
 from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
 from engine.data import journal
+from engine.data.chat.conversations import Chat, chat_of, chat_of_conversation
+from engine.data.chat.settings import ChatSettings, RowKind
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.conversation import Conversation, turns_column
 from engine.data.text_checks import TextBatch, fault_of
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 class RowSource:
     """The rows of one Parquet file; `setting` names the option that chose it.
 
-    They are pairs of texts, or conversations in a column of messages if the file has that and no pairs.
+    They are pairs of texts, or conversations in a column of messages if the file has that and no pairs. `chat` is how
+    conversations become rows of a chat model, which takes messages before pairs; None for a model of pairs.
     """
 
     path: Path
@@ -31,19 +35,24 @@ class RowSource:
     prompt_column: str
     response_column: str
     messages_column: str = RunConfig.messages_column
+    chat: ChatSettings | None = None
 
     @classmethod
-    def of(cls, config: RunConfig, setting: str) -> Self:
-        """The file of a setting, which must exist, after a killed import has been settled; raises InputError."""
+    def of(cls, config: RunConfig, setting: str, rows: RowKind) -> Self:
+        """The file of a setting, which must exist, after a killed import has been settled; raises InputError.
+
+        `rows` is what the family of the run's model makes of it.
+        """
         path = Path(str(getattr(config, setting)))
         journal.settle([path])
         require_files(config, setting)
-        return cls(path, setting, config.prompt_column, config.response_column, config.messages_column)
+        columns = (config.prompt_column, config.response_column, config.messages_column)
+        return cls(path, setting, *columns, ChatSettings.of(config) if rows == "chat" else None)
 
     def form(self, file: "pq.ParquetFile") -> Form:
         """Whether the rows of the file are pairs or conversations."""
         names = file.schema_arrow.names
-        pairs = {self.prompt_column, self.response_column}.issubset(names)
+        pairs = self.chat is None and self._has_pairs(file)
         return "messages" if self.messages_column in names and not pairs else "pairs"
 
     def open(self) -> "pq.ParquetFile":
@@ -51,12 +60,15 @@ class RowSource:
         from engine.data import parquet  # 50 MB that a trainer saves if its rows are already tokenized
 
         file = parquet.opened(self.path)
-        if self.form(file) == "messages":
+        if self.form(file) == "messages" or (self.chat is not None and not self._has_pairs(file)):
             parquet.require_messages(self.path, file, self.messages_column)
         else:
             columns = {"prompt_column": self.prompt_column, "response_column": self.response_column}
             parquet.require_texts(self.path, file, columns)
         return file
+
+    def _has_pairs(self, file: "pq.ParquetFile") -> bool:
+        return {self.prompt_column, self.response_column}.issubset(file.schema_arrow.names)
 
     def batches(self, file: "pq.ParquetFile") -> Iterator[TextBatch]:
         """The pairs, a batch at a time; bytes for a text that is not UTF-8; raises InputError."""
@@ -99,6 +111,23 @@ class RowSource:
         shown = {"path": str(self.path), "column": turns_column(self.prompt_column), "prompt": self.prompt_column}
         return InputError("turns_elsewhere", row=row, setting=self.setting, **shown)
 
+    def chats(self, file: "pq.ParquetFile") -> Iterator[list[Chat | RefusedError]]:
+        """The conversations for a chat template, a batch at a time, with the reason for one that cannot be used.
+
+        Plain messages are as the file has them; others, and pairs, are read as an import would. Raises InputError.
+        """
+        from engine.data import parquet
+
+        if self.form(file) == "messages" and parquet.are_plain(file, self.messages_column):
+            for rows in parquet.messages(self.path, file, self.messages_column):
+                yield [row if isinstance(row, RefusedError) else _or_refused(partial(chat_of, *row)) for row in rows]
+            return
+        for found in self.conversations(file):
+            yield [
+                one if isinstance(one, RefusedError) else _or_refused(partial(chat_of_conversation, one))
+                for one in found
+            ]
+
     def has_turns(self, file: "pq.ParquetFile") -> bool:
         """Whether it is known where turns begin in the prompts."""
         from engine.data import parquet
@@ -121,3 +150,10 @@ def _pairs(conversations: list[Conversation | RefusedError], first: int) -> Text
             rows.append((None, None, None, number))
     prompts, responses, starts, numbers = zip(*rows, strict=True) if rows else ((), (), (), ())
     return TextBatch(prompts, responses, starts, numbers, refused, noticed)
+
+
+def _or_refused(read: Callable[[], Chat]) -> Chat | RefusedError:
+    try:
+        return read()
+    except RefusedError as error:
+        return error

@@ -39,10 +39,10 @@ def build_store(
     def waiting() -> None:
         progress(seen, total)
 
-    with StoreWriter(folder) as out, _garbage_collection_paused():
+    with StoreWriter(folder) as out, garbage_collection_paused():
         for batch, hashes, found in _tokenized(_usable(source.batches(file), texts), tokenizer, turns, waiting):
             seen = batch.seen
-            kind = kind or _id_kind(tokenizer)  # computed here, while the tokenizer is busy
+            kind = kind or id_kind(tokenizer)  # computed here, while the tokenizer is busy
             parts = [
                 part for pair in zip(found[: len(batch.pairs)], found[len(batch.pairs) :], strict=True) for part in pair
             ]
@@ -59,13 +59,13 @@ def build_store(
         out.seal({"dtype": np.dtype(kind).name, "unknown_tokens": unknown, **turns.to_json(), **texts.to_json()})
 
 
-def _id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
+def id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The type code, for array and numpy, of the shortest number that holds every token: 16 or 32 bits."""
     return "H" if max(tokenizer.get_vocab().values()) < 1 << 16 else "I"
 
 
 @contextlib.contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
+def garbage_collection_paused() -> Iterator[None]:
     """Pauses the search for reference cycles, which many new objects trigger: one list per text, and no cycles."""
     enabled = gc.isenabled()
     gc.disable()

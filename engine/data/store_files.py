@@ -3,10 +3,12 @@
     ids     the ids of all rows, end to end; numbers of 16 or 32 bits
     ends    for each row, how many ids it and all rows before it have, and how many of them are learned
     spans   the learned spans as (start, end) among all ids, of each row whose learned ids are not simply its last ones
-    rows    for each row, its number in the data file
+    rows    for each row, its number in the data file; a conversation can be several rows
     hashes  for each row, the hash of its texts
+    answers for each row of a conversation, which of its messages, counted from 0, its last span is
 
-A prompt and its label are one row with the label as its learned end, so a file of pairs has no entry in `spans`.
+A prompt and its label are one row with the label as its learned end, so a file of pairs has no entry in `spans` and
+none in `answers`.
 """
 
 import hashlib
@@ -15,7 +17,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -27,7 +29,7 @@ from engine.contract.durable import read_json, write_json
 from engine.contract.files import open_regular
 
 META = "meta.json"
-NAMES = ("ids", "ends", "spans", "rows", "hashes")
+NAMES = ("ids", "ends", "spans", "rows", "hashes", "answers")
 DIFFERS = "its content does not have its hash"
 MISFIT = "it does not fit the other files"
 REFERENCES = "references.json"  # what replies are scored against, with a separate hash
@@ -62,6 +64,7 @@ class NewRows:
     spans: Ids
     numbers: Ids
     hashes: npt.NDArray[np.uint64]
+    answers: Ids = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def learned(self) -> tuple[Ids, npt.NDArray[np.bool_]]:
         """How many ids of each row are learned, and which of the spans are more than a learned end of their row."""
@@ -96,7 +99,7 @@ class StoreWriter:
         ends = np.column_stack((rows.ends, np.cumsum(learned))) + self._last
         spans = rows.spans[listed] + self._last[0]
         self._last = ends[-1] if len(ends) else self._last
-        for name, numbers in zip(NAMES, (rows.ids, ends, spans, rows.numbers, rows.hashes), strict=True):
+        for name, numbers in zip(NAMES, (rows.ids, ends, spans, rows.numbers, rows.hashes, rows.answers), strict=True):
             data = numbers.tobytes()
             self._digests[name].update(data)
             self._open[name].write(data)
@@ -128,6 +131,8 @@ def require_sound(folder: Path, vocabulary: int, progress: Progress) -> None:
         raise DamagedError(folder / "ends", MISFIT)
     if count["hashes"] != count["rows"]:
         raise DamagedError(folder / "hashes", MISFIT)
+    if count["answers"] not in (0, count["rows"]):
+        raise DamagedError(folder / "answers", MISFIT)
     if count["spans"] and not _spans_fit(folder):
         raise DamagedError(folder / "spans", MISFIT)
 

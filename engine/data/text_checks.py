@@ -18,6 +18,7 @@ Text = str | bytes | None  # bytes if a text is not UTF-8
 # Characters that a terminal or a reader would interpret: C0 but tab and line ends, C1, bidirectional overrides.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 REPLACEMENT = "\ufffd"
+DETAILS = 20  # of one code that are counted separately
 # First code points of ranges, in order, and the script of each; characters in no script are not counted.
 _RANGES: tuple[tuple[int, str], ...] = (
     (0x0, ""), (0x41, "Latin"), (0x5B, ""), (0x61, "Latin"), (0x7B, ""), (0xC0, "Latin"), (0xD7, ""), (0xD8, "Latin"),
@@ -78,24 +79,41 @@ class TextTally:
         faults = [fault_of(prompt, label) for prompt, label in zip(prompts, labels, strict=True)]
         for place, reason in batch.refused.items():
             faults[place] = reason
+        self.noticed.update(batch.noticed)
+        pairs = zip(prompts, labels, faults, strict=True)
+        said = ["" if fault else f"{prompt!s}\n{label!s}" for prompt, label, fault in pairs]
+        return self.add(faults, said, batch.numbers)
+
+    def add(self, faults: Sequence[str | None], said: Sequence[str], numbers: Sequence[int]) -> list[int]:
+        """Counts rows by why they cannot be used, and by their texts; returns the places of the usable ones.
+
+        `numbers` are those of the rows in their file.
+        """
         kept = [place for place, fault in enumerate(faults) if fault is None]
         if len(kept) < len(faults):
-            self._found("dropped", next(batch.numbers[at] for at, fault in enumerate(faults) if fault is not None))
-        self.dropped.update(fault for fault in faults if fault is not None)
-        self.noticed.update(batch.noticed)
-        texts = [f"{prompts[place]!s}\n{labels[place]!s}" for place in kept]
+            self._found("dropped", next(numbers[at] for at, fault in enumerate(faults) if fault is not None))
+        for fault in faults:
+            if fault is not None:
+                self.dropped[self._counted_as(fault)] += 1
+        texts = [said[place] for place in kept]
         whole = "\n".join(texts)
         if CONTROL.search(whole):
-            odd = [batch.numbers[at] for at, text in zip(kept, texts, strict=True) if CONTROL.search(text)]
+            odd = [numbers[at] for at, text in zip(kept, texts, strict=True) if CONTROL.search(text)]
             self._add("control", odd)
         if REPLACEMENT in whole:
-            odd = [batch.numbers[at] for at, text in zip(kept, texts, strict=True) if REPLACEMENT in text]
+            odd = [numbers[at] for at, text in zip(kept, texts, strict=True) if REPLACEMENT in text]
             self._add("replacement", odd)
         codes = np.frombuffer(whole.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         ranges = _RANGE_OF.take(codes, mode="clip")
         self._scripts += np.bincount(ranges, minlength=len(_RANGES))
         self.rows += len(faults)
         return kept
+
+    def _counted_as(self, reason: str) -> str:
+        """A reason, without its detail if there are many others of its code: a file can have any number of them."""
+        code, _, detail = reason.partition(":")
+        many = detail and sum(one.startswith(f"{code}:") for one in self.dropped) >= DETAILS
+        return code if many and reason not in self.dropped else reason
 
     def _add(self, what: str, numbers: list[int]) -> None:
         self._odd[what] += len(numbers)

@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from engine.contract.bounds import read_as
 from engine.contract.durable import read_json
+from engine.contract.facts import ChatFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.reasons import counted
 from engine.data.batching import Ids, Lengths
+from engine.data.chat.templates import ChatTemplate
+from engine.data.chat_building import build_chat_store
 from engine.data.fingerprints import fingerprint, tokenizer_sha256
 from engine.data.parquet_rows import RowSource
 from engine.data.store_building import build_store
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # rows whose lengths are held at once, 8 bytes each
-FORMAT = 6
+FORMAT = 7
 Part = Literal["prompt", "label"]
 Progress = Callable[[int, int], None]
 
@@ -74,6 +78,7 @@ class TokenStore:
         self._ids = Numbers(folder / "ids", self.meta["dtype"])
         self._ends, self._spans, self._rows = (Numbers(folder / name) for name in ("ends", "spans", "rows"))
         self._hashes = Numbers(folder / "hashes", np.uint64)
+        self._answers = Numbers(folder / "answers")
 
     def __len__(self) -> int:
         return self._rows.count
@@ -96,6 +101,10 @@ class TokenStore:
     def row_number(self, index: int) -> int:
         """The row number in the Parquet file of one sample."""
         return self._rows.one(index)
+
+    def answer(self, index: int) -> int:
+        """The message of a conversation that the last span of one sample is; -1 for a prompt and its label."""
+        return self._answers.one(index) if self._answers.count else -1
 
     def row(self, index: int) -> Row:
         """One sample, cut at the limit."""
@@ -215,10 +224,26 @@ class TokenStore:
             count, why = sum(meta["dropped"].values()), counted(meta["dropped"])
             first = meta["first_dropped"]
             notes.append(Message.of("rows_dropped", dropped=count, first=first, reasons=why, **shown))
+        notes += self._chat_notices(path)
         cuts = self.cuts()
         if cuts["cut_rows"]:
             counts = {name: cuts[name] for name in ("cut_rows", "cut_tokens", "tokens", "limit")}
             notes.append(Message.of("rows_truncated", **shown, **counts))
+        return notes
+
+    def _chat_notices(self, path: Path) -> list[Message]:
+        """What became of conversations."""
+        if "chat" not in self.meta:
+            return []
+        chat, shown = read_as(ChatFacts, self.meta["chat"]), {"path": str(path)}
+        counts = {"conversations": chat.conversations, "answers": chat.answers, "samples": len(self)}
+        notes = [Message.of("chats", stops=", ".join(chat.stops), **shown, **counts)]
+        if chat.split:
+            notes.append(Message.of("chats_split", split=chat.split, conversations=chat.conversations, **shown))
+        if chat.too_long:
+            notes.append(Message.of("answers_left_out", left_out=chat.too_long, limit=self.limit, **shown))
+        if chat.open:
+            notes.append(Message.of("chats_open", open=chat.open, conversations=chat.conversations, **shown))
         return notes
 
 
@@ -246,12 +271,14 @@ def open_store(
         _remove_damaged(folder, damage)
     if not folder.exists():
         with contextlib.closing(source.open()) as file:
-            folder = _named(source, tokenizer, root, max_len if source.has_turns(file) else None)
+            for_length = source.chat is not None or source.has_turns(file)
+            folder = _named(source, tokenizer, root, max_len if for_length else None)
         staged = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
         try:
             root.mkdir(parents=True, exist_ok=True)
             staged.mkdir()
-            build_store(source, tokenizer, max_len, staged, progress)
+            build = build_store if source.chat is None else build_chat_store
+            build(source, tokenizer, max_len, staged, progress)
             with contextlib.suppress(OSError):  # another process was first: its store is the same
                 staged.rename(folder)
         except OSError as error:
@@ -317,6 +344,16 @@ def _named(source: RowSource, tokenizer: "PreTrainedTokenizerBase", root: Path, 
         source.messages_column,
         tokenizer_sha256(tokenizer),
         max_len,
+        _chat_identity(source, tokenizer),
     )
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return root / f"{source.path.stem}-{name}"
+
+
+def _chat_identity(source: RowSource, tokenizer: "PreTrainedTokenizerBase") -> tuple[object, ...]:
+    """What decides which rows conversations become; empty for prompts and labels."""
+    chat = source.chat
+    if chat is None:
+        return ()
+    template = ChatTemplate.of(tokenizer, chat.template, chat.options).identity
+    return (template, chat.learn, chat.too_long, chat.stops)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.contract.bounds import read_as
 from engine.contract.config import RunConfig
 from engine.contract.facts import (
     Batch,
+    ChatFacts,
     Damage,
     DataFacts,
     FileFacts,
@@ -26,6 +28,7 @@ from engine.contract.facts import (
 from engine.contract.inputs import require_files, tokenizer_folder
 from engine.contract.messages import InputError, Message
 from engine.data import batching
+from engine.data.chat_building import count_chats, require_chats
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.text_checks import TextTally
@@ -36,8 +39,10 @@ from engine.models import weightfile
 from engine.models.registry import family_for
 
 if TYPE_CHECKING:
+    import pyarrow.parquet as pq
     from transformers import PreTrainedTokenizerBase
 
+OF_TOKENIZER = ("tokenizer_bad", "chat_template_bad")
 BINS = 24  # in the histogram of lengths
 
 
@@ -51,7 +56,7 @@ def data_facts(config: RunConfig, names: Sequence[str], processes: int, *, token
     files: dict[str, FileFacts | Message] = {}
     for name in names:
         files[name] = facts = _facts_or_error(config, name, tokenizer, stores)
-        if isinstance(facts, Message) and facts.code == "tokenizer_bad":  # which shows only when it is used on rows
+        if isinstance(facts, Message) and facts.code in OF_TOKENIZER:  # which shows only when it is used on rows
             about, tokenizer = facts, None
             files[name] = _facts_or_error(config, name, None, stores)
     steps = _steps(stores, config, processes) if "train_file" in stores else None
@@ -63,9 +68,18 @@ def _asked_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase | None
     try:
         require_files(config, "tokenizer")
         tokenizer, facts = read_tokenizer(config)
+        if family_for(config).rows == "chat":
+            _require_template(tokenizer, config)
         return tokenizer, replace(facts, differs=_differs(tokenizer, config))
     except InputError as error:
         return None, error.message
+
+
+def _require_template(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> None:
+    """Raises InputError if a tokenizer has no chat template, and none that can be used is set."""
+    from engine.data.chat.templates import ChatTemplate
+
+    ChatTemplate.of(tokenizer, config.chat_template, config.template_options)
 
 
 def read_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase, TokenizerFacts]":
@@ -104,7 +118,7 @@ def _facts_or_error(
 def _file_facts(
     config: RunConfig, name: str, tokenizer: "PreTrainedTokenizerBase | None", stores: dict[str, TokenStore]
 ) -> FileFacts:
-    source = RowSource.of(config, name)
+    source = RowSource.of(config, name, family_for(config).rows)
     weightfile.require_regular(source.path, name)
     send(doing=name)
     file = source.open()
@@ -112,18 +126,28 @@ def _file_facts(
     if not rows:
         raise InputError("rows_none", path=str(source.path))
     if tokenizer is None:
-        tally = TextTally()
-        report = paced(name)
-        for batch in source.batches(file):
-            tally.count(batch)
-            report(batch.numbers[-1], rows)
-        tally.require_rows(source.path, config.prompt_column, config.response_column)
-        return _text_facts(tally.to_json())
+        return _text_facts(_tally(source, file, paced(name)).to_json())
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
         send(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, paced(name))
     stores[name] = store
     return replace(_text_facts(store.meta), tokens=_token_facts(store, kept))
+
+
+def _tally(source: RowSource, file: "pq.ParquetFile", report: Callable[[int, int], None]) -> TextTally:
+    """The counts on the texts of a file that no tokenizer reads; raises InputError if no row can be used."""
+    tally, rows = TextTally(), file.metadata.num_rows
+    if source.chat is not None:
+        for chats in source.chats(file):
+            count_chats(tally, chats, chats)
+            report(tally.rows, rows)
+        require_chats(tally, source)
+        return tally
+    for batch in source.batches(file):
+        tally.count(batch)
+        report(batch.numbers[-1], rows)
+    tally.require_rows(source.path, source.prompt_column, source.response_column)
+    return tally
 
 
 def _text_facts(tally: Mapping[str, Any]) -> FileFacts:
@@ -164,6 +188,7 @@ def _token_facts(store: TokenStore, kept: bool) -> TokenFacts:
         label=_lengths(whole.label),
         unanswered=_rows_where(whole.label <= 1, store),
         repeated=_rows_where(again, store),
+        chat=read_as(ChatFacts, store.meta["chat"]) if "chat" in store.meta else None,
         store=StoreFacts(store.bytes, kept, damage),
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
     """How the model sees one row of a file: its pieces, and how many are kept; raises InputError."""
-    source = RowSource.of(config, name)
+    source = RowSource.of(config, name, "pairs")
     require_files(config, "tokenizer")
     weightfile.require_regular(source.path, name)
     tokenizer, facts = read_tokenizer(config)

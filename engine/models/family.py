@@ -13,6 +13,7 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts
 from engine.contract.memory import MemoryFacts
 from engine.contract.messages import Message
+from engine.data.chat.settings import RowKind
 from engine.models.counting import counted
 from engine.models.memory import MemoryPlan
 from engine.models.model_folder import ModelFolder, Settings, plain
@@ -34,9 +35,9 @@ class Family(Protocol):
     """A family of models."""
 
     name: str  # as the setting `family` names it
+    rows: RowKind = "pairs"  # what its models make of the rows of a data file
     needed: tuple[str, ...] = ()  # those of "decoder_start", "pad" and "eos" that its models cannot do without
     tokens: tuple[str, ...] = ("pad", "eos")  # what a tokenizer must have for its rows
-    rows: str = "pairs"  # what it learns from: "pairs" of prompt and response, or "chat"
 
     # --- without torch
 

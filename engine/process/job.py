@@ -33,6 +33,7 @@ from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
 from engine.cpu import compiled
+from engine.data.chat.settings import RowKind
 from engine.data.fingerprints import fingerprint
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
@@ -161,9 +162,9 @@ class Job:
         if name not in ("training", "saving", "publishing") and self.stop_asked():
             raise StopAskedError(certificate.stopped_early(self.record, name))
 
-    def source(self, setting: str) -> RowSource:
-        """The data file of a setting, which must exist; raises InputError."""
-        return RowSource.of(self.config, setting)
+    def source(self, setting: str, rows: RowKind) -> RowSource:
+        """The data file of a setting, which must exist, read as the family of the model does; raises InputError."""
+        return RowSource.of(self.config, setting, rows)
 
     def look_into(self, sources: list[RowSource], tokenizer: transformers.PreTrainedTokenizerBase) -> None:
         """Rejects files that cannot be read, before any of them is used; raises InputError."""

@@ -10,12 +10,15 @@ from transformers import PreTrainedTokenizerBase
 from engine.contract import environment, events
 from engine.contract.config import RunConfig
 from engine.contract.durable import free_bytes
+from engine.contract.facts import DATA_FILES
 from engine.contract.inputs import require_files, require_positions
 from engine.contract.locks import FolderLock
 from engine.contract.messages import InputError, Message
 from engine.contract.owner import Owner
 from engine.data import batching
+from engine.data.chat.settings import RowKind
 from engine.data.fingerprints import tokenizer_sha256
+from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore
 from engine.data.tokenizer import require_own_vocabulary
 from engine.models import freezing, loading, lora
@@ -24,7 +27,7 @@ from engine.models.freezing import Frozen
 from engine.models.lora import Adapters
 from engine.models.network import Network, packs
 from engine.models.on_device import on_device
-from engine.models.registry import family_of
+from engine.models.registry import family_for, family_of
 from engine.models.weightfile import weight_files
 from engine.process.job import Job
 from engine.training import checkpoint, resume
@@ -72,7 +75,7 @@ def prepare(job: Job) -> Prepared:
     """Checks and loads everything that training needs; raises InputError or StopAskedError."""
     config, world = job.config, job.world
     job.phase("loading")
-    sources = [job.source("train_file"), job.source("validation_file")]
+    sources = _sources(job, family_for(config).rows)
     require_files(config, "tokenizer")
     data = job.started(sources)
     tokenizer = loading.load_tokenizer_of(config)
@@ -81,6 +84,7 @@ def prepare(job: Job) -> Prepared:
     start = resume.starting_point(job, data)
     net = _resumed_model(job, start, data) if start is not None else _first_model(job, tokenizer, data)
     family = family_of(net)
+    sources = _sources(job, family.rows)  # of a resumed run: the model that it began with may be gone
     frozen, adapters = _learning(net, config, start)
     loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest after it is written
     job.phase("tokenizing")
@@ -160,6 +164,10 @@ def _learning(net: Any, config: RunConfig, start: FoundCheckpoint | None) -> tup
         adapters = replace(adapters, kind=loading.dtype_of(files))
         net.config.dtype = adapters.kind
     return frozen, adapters
+
+
+def _sources(job: Job, rows: RowKind) -> list[RowSource]:
+    return [job.source(setting, rows) for setting in DATA_FILES]
 
 
 def _require_numbers(config: RunConfig) -> None:

@@ -224,6 +224,7 @@ FILES.error("column_not_text", "A column is not text.", remedy=preview, of_rows=
 FILES.error("column_not_messages", "A column of messages holds something else.", remedy=import_it, of_rows=True)
 FILES.error("rows_none", "A data file has no rows.", remedy=other_rows, others=use_another)
 FILES.error("rows_all_empty", "No row has both a prompt and a response.", remedy=other_rows)
+FILES.error("chats_none", "No conversation can be used.")
 FILES.error("turns_elsewhere", "The record of where turns begin does not fit the prompts.")
 FILES.error(
     "token_store_bad", "The token store is damaged and cannot be made again.", subject="token_store",

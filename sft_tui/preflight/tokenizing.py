@@ -50,6 +50,11 @@ def another(_finding: Finding, run: CheckedRun) -> Actions:
     return train, *missing.new_model(renewed, lambda **more: run.check(tokenizer=new, **more))
 
 
+def chatml(_finding: Finding, run: CheckedRun) -> Actions:
+    """Use the template that is built in."""
+    return (run.check(chat_template="chatml"),)
+
+
 def name_token(finding: Finding, run: CheckedRun) -> Actions:
     """Use the model's own tokenizer, or set the token in one of the two configurations."""
     own, named = model_folder(run.config), tokenizer_folder(run.config)
@@ -71,6 +76,9 @@ TOKENIZER.error("tokenizer_bad", "It cannot be loaded, or its patterns never fin
 TOKENIZER.error("tokenizer_died", "It ends the process that uses it.", remedy=another)
 TOKENIZER.error("tokenizer_token_missing", "It has no pad or no end token.", remedy=name_token)
 TOKENIZER.error("tokenizer_differs", "Its vocabulary differs from the one in the model's folder.", remedy=another)
+TOKENIZER.error("chat_template_missing", "It has no chat template.", subject="chat_template", remedy=chatml)
+TOKENIZER.error("chat_template_bad", "Its chat template is not valid, or never ends.", subject="chat_template")
+TOKENIZER.error("template_options_bad", "The options of its chat template are not valid.", subject="template_options")
 TOKENIZER.error("vocabulary_mismatch", "It has more tokens than the model has room for.", remedy=another)
 TOKENIZER.error("special_token_mismatch", "Its end token is not the model's.", remedy=name_token)
 

@@ -120,7 +120,7 @@ def cut_off(tmp_path: Path) -> Iterator[Path]:
 
 def run_reads(folder: Path) -> None:
     """A run, or a check of one, reads its training file."""
-    RowSource.of(override(preset("sft-small").config, {"train_file": str(folder / "t")})[0], "train_file")
+    RowSource.of(override(preset("sft-small").config, {"train_file": str(folder / "t")})[0], "train_file", "pairs")
 
 
 def import_reads(folder: Path) -> None:

@@ -188,7 +188,7 @@ def test_another_source_has_another_digest(tmp_path: Path) -> None:
 
 def test_an_attempt_reports_its_settings_and_versions(run_here: "Runner", tiny_settings: dict[str, Any]) -> None:
     def work(attempt: Job) -> Message:
-        attempt.started([attempt.source("train_file")])
+        attempt.started([attempt.source("train_file", "pairs")])
         return well(attempt)
 
     (started,) = run_here(work=work, epochs=7).all(events.RunStarted)

@@ -1,0 +1,146 @@
+"""A model's chat template: found, rendered in transformers' sandbox within limits, with every failure in a sentence."""
+
+import json
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2.exceptions import SecurityError, TemplateSyntaxError
+
+from engine.contract.files import read_whole
+from engine.contract.harmless import harmless
+from engine.contract.messages import InputError
+from engine.contract.template_options import parsed_options
+from engine.contract.texts import Phrase
+from engine.contract.untrusted import one_line
+from engine.data.shapes.account import RefusedError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+BUILT_IN = {"chatml": CHATML}
+CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+MOST_BYTES = 1 << 20  # of a template's file
+MOST_CHARACTERS = 1 << 20  # of a rendered conversation, on top of this many times its own:
+MOST_TIMES = 32
+MOST_MEMORY = 1 << 30  # bytes that a rendering may add to the process
+MEASURED_EVERY = 256  # renderings
+SHOWN = 120  # characters of what a template says
+Message = dict[str, Any]
+Tools = Sequence[dict[str, Any]]
+
+
+@dataclass
+class ChatTemplate:
+    """The template that makes text of conversations, with its options, over one tokenizer.
+
+    `text` is None for the tokenizer's own, of which some have several by name. `rendering` says whether the template
+    is at work, so that a process that waits for it knows what it waits for.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    text: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+    rendering: bool = False
+    _renderings: int = 0
+    _limit: int = 0
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", setting: str, options: str) -> "ChatTemplate":
+        """The template that `setting` names: empty for the tokenizer's own, a built-in one, or a file.
+
+        Raises InputError if there is none.
+        """
+        given = parsed_options(options)
+        if not setting:
+            if not tokenizer.chat_template:
+                raise InputError("chat_template_missing", path=str(tokenizer.name_or_path))
+            return cls(tokenizer, str(tokenizer.name_or_path), None, given)
+        return cls(tokenizer, setting, BUILT_IN.get(setting) or _read(Path(setting)), given)
+
+    @property
+    def identity(self) -> str:
+        """What decides how it renders, apart from the tokenizer's vocabulary."""
+        text = self.text or self.tokenizer.chat_template
+        return json.dumps([text, self.options, dict(self.tokenizer.special_tokens_map)], sort_keys=True)
+
+    def render(self, messages: Sequence[Message], tools: Tools | None, *, prompt: bool) -> str:
+        """The text of a conversation, with the generation prompt if `prompt`.
+
+        Raises RefusedError if the template refuses this conversation, and InputError if it can render none.
+        """
+        try:
+            with self._limited():
+                text = self.tokenizer.apply_chat_template(
+                    list(messages),
+                    tools=None if tools is None else list(tools),
+                    chat_template=self.text,
+                    add_generation_prompt=prompt,
+                    tokenize=False,
+                    **self.options,
+                )
+        except (TemplateSyntaxError, SecurityError) as error:
+            raise self._bad(_said(error)) from None
+        except MemoryError:
+            raise self._bad(Phrase("why.template_memory")) from None
+        except Exception as error:  # raise_exception of a template, or whatever its expressions raise
+            raise RefusedError("template_refuses", _said(error)) from None
+        self._require_bounded(text, messages, tools)
+        return str(text)
+
+    def _require_bounded(self, text: Any, messages: Sequence[Message], tools: Tools | None) -> None:
+        if len(text) <= MOST_CHARACTERS:
+            return
+        given = len(json.dumps([list(messages), tools], ensure_ascii=False))
+        if len(text) > MOST_CHARACTERS + MOST_TIMES * given:
+            raise self._bad(Phrase.of("why.template_output", made=len(text), given=given))
+
+    def _bad(self, why: str | Phrase) -> InputError:
+        return InputError("chat_template_bad", path=self.name, why=why)
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Limits the memory that this process may have while the template is at work."""
+        if self._renderings % MEASURED_EVERY == 0:  # reading it takes as long as a short rendering
+            self._limit = _data_now() + MOST_MEMORY
+        self._renderings += 1
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        lower = soft == resource.RLIM_INFINITY or self._limit < soft
+        self.rendering = True
+        try:
+            if lower:
+                resource.setrlimit(resource.RLIMIT_DATA, (self._limit, hard))
+            yield
+        finally:
+            if lower:
+                resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+            self.rendering = False
+
+
+def _data_now() -> int:
+    """Bytes of private memory of this process."""
+    pages = int(Path("/proc/self/statm").read_bytes().split()[5])
+    return pages * resource.getpagesize()
+
+
+def _said(error: Exception) -> str:
+    """The words of an error, on one line, harmless to a terminal."""
+    return harmless(one_line(error, SHOWN))
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_whole(path.resolve(), MOST_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise InputError("chat_template_bad", path=str(path), why=why) from None

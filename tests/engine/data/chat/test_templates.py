@@ -1,0 +1,84 @@
+"""Chat templates: found, rendered, and harmless whatever they try."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.contract.messages import InputError
+from engine.data.chat.templates import CHATML, ChatTemplate
+from engine.data.shapes.account import RefusedError
+from tests.engine.data.chat.kinds import KINDS, byte_tokenizer
+
+TALK = [{"role": "user", "content": "Hi"}]
+
+
+def template(text: str) -> ChatTemplate:
+    return ChatTemplate(byte_tokenizer(eos="</s>"), "model", text)
+
+
+def test_the_template_is_the_tokenizers_or_the_one_that_is_named(tmp_path: Path) -> None:
+    tokenizer, file = KINDS["llama3"].tokenizer(), tmp_path / "own.jinja"
+    file.write_text("{{ messages[0].content }} {{ who }}")
+    own = "<s><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+    assert ChatTemplate.of(tokenizer, "", "").render(TALK, None, prompt=False) == own
+    assert (
+        ChatTemplate.of(tokenizer, "chatml", "").render(TALK, None, prompt=False) == "<|im_start|>user\nHi<|im_end|>\n"
+    )
+    assert ChatTemplate.of(tokenizer, str(file), "who=you").render(TALK, None, prompt=False) == "Hi you"
+
+
+def test_a_tokenizer_without_a_template_is_refused() -> None:
+    with pytest.raises(InputError) as refused:
+        ChatTemplate.of(byte_tokenizer(eos="</s>"), "", "")
+    assert refused.value.message.code == "chat_template_missing"
+    assert "--chat_template chatml" in refused.value.message.fix()
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"x" * ((1 << 20) + 1)], ids=["missing", "not UTF-8", "large"])
+def test_a_file_that_is_not_a_template_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "t.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        ChatTemplate.of(byte_tokenizer(eos="</s>"), str(path), "")
+    assert refused.value.message.code == "chat_template_bad"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{% for m in messages %}", "Unexpected end"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ 'x' * 900000000 }}{{ 'y' * 900000000 }}", "memory"),
+        ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}", "characters of a conversation"),
+    ],
+)
+def test_a_hostile_template_ends_in_a_sentence(text: str, why: str) -> None:
+    with pytest.raises(InputError) as refused:
+        template(text).render(TALK, None, prompt=False)
+    assert refused.value.message.code == "chat_template_bad"
+    assert why in refused.value.message.what()
+
+
+def test_what_a_template_says_is_bounded_and_harmless() -> None:
+    with pytest.raises(RefusedError) as refused:
+        template("{{ raise_exception('no\x1b[31m!' + 'x' * 5000) }}").render(TALK, None, prompt=False)
+    assert refused.value.detail.startswith("no␛[31m!xxx")
+    assert len(refused.value.detail) <= 200
+
+
+@pytest.mark.parametrize("text", ["{{ messages[5].content.split('x') }}", "{{ 1 + 'a' }}", "{{ 1 / 0 }}"])
+def test_an_error_of_an_expression_refuses_the_conversation(text: str) -> None:
+    with pytest.raises(RefusedError):
+        template(text).render(TALK, None, prompt=False)
+
+
+def test_templates_with_other_options_are_other_templates() -> None:
+    tokenizer = KINDS["qwen3"].tokenizer()
+    made = {
+        ChatTemplate.of(tokenizer, *how).identity for how in [("", ""), ("", "a=1"), ("chatml", ""), ("chatml", "")]
+    }
+    assert len(made) == 3
+    tokenizer.chat_template = CHATML
+    assert ChatTemplate.of(tokenizer, "", "").identity == ChatTemplate.of(tokenizer, "chatml", "").identity
