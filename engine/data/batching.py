@@ -5,8 +5,9 @@ A cut only affects memory and speed: the gradient of a step does not depend on i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +32,45 @@ class Lengths:
     def total(self) -> Ids:
         """Prompt and label tokens of each."""
         return self.prompt + self.label
+
+
+class Measure(Enum):
+    """What counts as the tokens of a micro-batch."""
+
+    PARTS = "parts"  # rows × (longest prompt + longest label): prompts and labels are padded apart
+    ROWS = "rows"  # rows × longest row
+    SUM = "sum"  # the rows' own tokens: nothing is padded
+
+
+@dataclass(frozen=True)
+class Size:
+    """The number of rows of a micro-batch, its longest prompt, label and row in tokens, and all its tokens."""
+
+    rows: int = 0
+    prompt: int = 0
+    label: int = 0
+    longest: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, int]]) -> "Size":
+        """The size of rows of these lengths of prompts and labels."""
+        size = cls()
+        for prompt, label in rows:
+            size = size.with_row(prompt, label)
+        return size
+
+    def with_row(self, prompt: int, label: int) -> "Size":
+        """The size with one more row."""
+        both = prompt + label
+        longest = max(self.prompt, prompt), max(self.label, label), max(self.longest, both)
+        return Size(self.rows + 1, *longest, self.total + both)
+
+    def tokens(self, measure: Measure) -> int:
+        """The tokens of the micro-batch by a measure."""
+        if measure is Measure.PARTS:
+            return self.rows * (self.prompt + self.label)
+        return self.rows * self.longest if measure is Measure.ROWS else self.total
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> Ids:
@@ -107,31 +147,30 @@ def longest_first(lengths: Lengths) -> list[int]:
     return [int(i) for i in np.lexsort((np.arange(n), -lengths.label, -lengths.total))]
 
 
-def pack(places: Sequence[int], lengths: Lengths, budget: int) -> list[list[int]]:
-    """Places cut into micro-batches whose padded size stays within `budget` tokens.
+def pack(places: Sequence[int], lengths: Lengths, budget: int, measure: Measure = Measure.PARTS) -> list[list[int]]:
+    """Places cut into micro-batches whose size by `measure` stays within `budget` tokens.
 
-    The padded size is rows × (longest prompt + longest label). A sample longer than the budget gets its own
-    micro-batch. The longest come first, so that an excessive budget fails at the first micro-batch.
+    A sample longer than the budget gets its own micro-batch. The longest come first, so that an excessive budget fails
+    at the first micro-batch.
     """
     chosen = set(places)
     batches: list[list[int]] = []
-    widest_prompt = widest_label = 0
+    size = Size()
     for place in (p for p in longest_first(lengths) if p in chosen):
-        prompt = max(widest_prompt, int(lengths.prompt[place]))
-        label = max(widest_label, int(lengths.label[place]))
-        if batches and (len(batches[-1]) + 1) * (prompt + label) <= budget:
+        alone = Size().with_row(int(lengths.prompt[place]), int(lengths.label[place]))
+        grown = size.with_row(alone.prompt, alone.label)
+        if batches and grown.tokens(measure) <= budget:
             batches[-1].append(place)
-            widest_prompt, widest_label = prompt, label
+            size = grown
         else:
             batches.append([place])
-            widest_prompt, widest_label = int(lengths.prompt[place]), int(lengths.label[place])
+            size = alone
     return batches
 
 
-def padded_size(batch: Sequence[int], lengths: Lengths) -> int:
-    """Tokens of a micro-batch, padding included."""
-    rows, prompt, label = padded_shape(batch, lengths)
-    return rows * (prompt + label)
+def size_of(batch: Sequence[int], lengths: Lengths, measure: Measure) -> int:
+    """Tokens of a micro-batch by a measure."""
+    return Size.of((int(lengths.prompt[place]), int(lengths.label[place])) for place in batch).tokens(measure)
 
 
 def padded_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]:
@@ -152,11 +191,12 @@ def packed_shape(batch: Sequence[int], lengths: Lengths) -> tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Partition:
-    """How steps are cut: rows of a step over all ranks, ranks, and tokens of a micro-batch."""
+    """How steps are cut: rows of a step over all ranks, ranks, tokens of a micro-batch, and what counts as these."""
 
     effective_batch: int
     world: int
     budget: int
+    measure: Measure = Measure.PARTS
 
 
 def largest_micro_batches(lengths: Lengths, cut: Partition, seed: int, epochs: int) -> list[list[int]]:
@@ -183,8 +223,16 @@ def largest_micro_batches(lengths: Lengths, cut: Partition, seed: int, epochs: i
 def _weigh(samples: Ids, lengths: Lengths, cut: Partition, best: dict[int, tuple[int, list[int]]]) -> None:
     chosen = Lengths(lengths.prompt[samples], lengths.label[samples])
     for share in deal(chosen, cut.world):
-        for places in pack(share, chosen, cut.budget):
-            n, p, q = padded_shape(places, chosen)
-            for key, weight in enumerate((n * (p + q), n * q, n * q * (p + q), n * p * p)):
+        for places in pack(share, chosen, cut.budget, cut.measure):
+            for key, weight in enumerate(_weights(places, chosen, cut.measure)):
                 if weight > best.get(key, (-1, []))[0]:
                     best[key] = (weight, [int(samples[place]) for place in places])
+
+
+def _weights(places: list[int], lengths: Lengths, measure: Measure) -> tuple[int, ...]:
+    """Measures of a micro-batch by which it may be the one that needs the most memory."""
+    n, p, q = padded_shape(places, lengths)
+    if measure is Measure.PARTS:
+        return n * (p + q), n * q, n * q * (p + q), n * p * p
+    size, longest = size_of(places, lengths, measure), int(lengths.total[places].max())
+    return size, size * longest, int(lengths.label[places].sum())

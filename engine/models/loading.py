@@ -126,10 +126,13 @@ def dtype_of(files: Iterable[Path]) -> torch.dtype:
     return known[0] if known else torch.float32
 
 
-def detach_from_files(tensors: Iterable[Tensor]) -> None:
-    """Copies weights out of the files they are mapped from: overwriting such a file would change them mid-run."""
+def detach_from_files(tensors: Iterable[Tensor], kind: torch.dtype | None = None) -> None:
+    """Copies weights out of the files they are mapped from: overwriting such a file would change them mid-run.
+
+    The copies have the dtype `kind`, if one is given.
+    """
     for tensor in tensors:
-        tensor.data = tensor.data.clone()
+        tensor.data = tensor.data.to(kind or tensor.dtype, copy=True)
 
 
 def set_dropout(model: Any, rate: float) -> None:

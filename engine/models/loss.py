@@ -17,6 +17,7 @@ from engine.cpu.kernels import kernels_for
 from engine.cpu.prepacking import Prepacked, Weight
 
 HEAD_ROWS = 2048  # of the head's weight in one matrix product
+LARGE = 200.0  # a logit that every cap cuts
 
 
 class _HeadReachedError(Exception):
@@ -42,7 +43,7 @@ class Head:
         """The sum of the biases as they are now, or None."""
         return torch.stack(self.biases).sum(dim=0) if self.biases else None
 
-    def hidden(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    def hidden(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
         """The head's input, (rows, label length, d_model): runs the model up to its head and no further."""
 
         def stop(_: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -50,7 +51,7 @@ class Head:
 
         hook = self.module.register_forward_pre_hook(stop)
         try:
-            model(**inputs, use_cache=False)
+            model(**{"use_cache": False, **inputs})
         except _HeadReachedError as reached:
             return reached.hidden
         finally:
@@ -61,8 +62,9 @@ class Head:
 def find_head(model: Any, inputs_of: Callable[[Tensor], dict[str, Tensor]]) -> Head | None:
     """The head of `model`, or None if logits are more than one linear map of its input.
 
-    Determined by trial: the logits of a few tokens, computed both ways, must agree; `inputs_of` makes the arguments of
-    its forward pass of them. A model without a forward pass of its own declares it (`plain_head`).
+    Determined by trial: the logits of a few tokens, computed both ways, must agree, even where they are so large that
+    a cap would show; `inputs_of` makes the arguments of its forward pass of them. A model with bf16 weights is run
+    under autocast. A model without a forward pass of its own declares it (`plain_head`).
     """
     module = model.get_output_embeddings()
     if getattr(model, "plain_head", False):
@@ -74,16 +76,37 @@ def find_head(model: Any, inputs_of: Callable[[Tensor], dict[str, Tensor]]) -> H
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_its_kind(model):
             ids = torch.arange(4, 10, device=module.weight.device).remainder(module.weight.shape[0])[None]
             inputs = inputs_of(ids)
-            whole = model(**inputs, use_cache=False).logits
-            ours = functional.linear(head.hidden(model, inputs), head.weight, head.bias)
-        return head if torch.allclose(whole, ours, rtol=1e-4, atol=1e-4) else None
+            hidden = head.hidden(model, inputs)
+            logits = functional.linear(hidden, head.weight, head.bias)
+            for factor in (1.0, LARGE / max(float(logits.abs().max()), 1e-3)):
+                whole = _from(module, hidden * factor, lambda: model(**inputs, use_cache=False).logits)
+                ours = functional.linear(hidden * factor, head.weight, head.bias)
+                if not torch.allclose(whole, ours, rtol=1e-4, atol=1e-4 * max(1.0, float(ours.abs().max()))):
+                    return None
+        return head
     except (RuntimeError, IndexError):
         return None
     finally:
         model.train(was_training)
+
+
+def in_its_kind(model: nn.Module) -> torch.autocast:
+    """What a model that was just loaded can be run within: autocast, if some of its weights are bf16."""
+    kinds = {(parameter.device.type, parameter.dtype) for parameter in model.parameters()}
+    device = next(iter(kinds), ("cpu", torch.float32))[0]
+    return torch.autocast(device, torch.bfloat16, enabled=(device, torch.bfloat16) in kinds)
+
+
+def _from(module: nn.Module, hidden: Tensor, run: Callable[[], Tensor]) -> Tensor:
+    """What `run` returns if the module's input is `hidden`."""
+    hook = module.register_forward_pre_hook(lambda _, __: (hidden,))
+    try:
+        return run()
+    finally:
+        hook.remove()
 
 
 def logits_of(hidden: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from engine.contract.messages import Message
+from engine.data.batching import Measure, Size
 from engine.data.token_store import Row, TokenStore
 from engine.process.world import World
 
@@ -15,6 +17,8 @@ class Network(Protocol):
     """A model over rows of token ids; what is learned of a row are the tokens of its spans."""
 
     model: Any
+    measure: Measure = Measure.PARTS  # what counts as the tokens of a micro-batch
+    notices: tuple[Message, ...] = ()  # what must be reported of how it is computed
 
     def begin_step(self) -> None:
         """Must be called before the first loss of each step: weights may have changed, and random numbers restart."""
@@ -42,8 +46,7 @@ class Network(Protocol):
 
     def padded(self, lengths: Sequence[tuple[int, int]]) -> int:
         """The number of tokens computed for a micro-batch of these lengths of prompts and labels."""
-        prompt, label = max(prompt for prompt, _ in lengths), max(label for _, label in lengths)
-        return len(lengths) * (prompt + label)
+        return Size.of(lengths).tokens(self.measure)
 
     def summed_loss(self, rows: Sequence[Row], samples: Sequence[int] | None = None, /) -> Tensor:
         """Cross-entropy summed over the learned tokens of some rows, float64, with its graph.

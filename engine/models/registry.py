@@ -8,6 +8,7 @@ from engine.contract.durable import read_json
 from engine.contract.messages import InputError
 from engine.contract.texts import Phrase
 from engine.models import structure
+from engine.models.causal.family import Causal
 from engine.models.family import Family, FamilyBySettings
 from engine.models.model_folder import ModelFolder, Settings, read_folder
 from engine.models.seq2seq.family import Seq2Seq
@@ -22,6 +23,7 @@ BY_SETTINGS: FamilyBySettings = T5()
 FAMILIES: list[Family] = [
     BY_SETTINGS,
     Seq2Seq(),
+    Causal(),
 ]
 
 

@@ -94,7 +94,7 @@ class Evaluator:
     def loss_batches(self) -> list[list[int]]:
         """The rows whose losses are computed together, the longest first."""
         budget = self.network.scoring_budget(self.config.micro_batch_tokens)
-        return batching.pack(range(self.rows), self.lengths(self.rows), budget)
+        return batching.pack(range(self.rows), self.lengths(self.rows), budget, self.network.measure)
 
     def reply_batches(self) -> list[list[int]]:
         """The batches of rows for replies, of the size that the settings give, the longest prompts first."""

@@ -146,8 +146,7 @@ def _write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> Non
     if job.world.from_main(write() if job.world.is_main else False):
         prepared.network.drop_frozen_fp32()
     net = prepared.model
-    rest = (*(p for p in net.parameters() if not p.requires_grad), *net.buffers())
-    loading.detach_from_files(tensor for tensor in rest if tensor.dtype == torch.float32)  # others are already copies
+    loading.detach_from_files((*(p for p in net.parameters() if not p.requires_grad), *net.buffers()))
 
 
 def _keep_encodings(job: Job, prepared: Prepared) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract import environment, events
@@ -86,7 +87,8 @@ def prepare(job: Job) -> Prepared:
     family = family_of(net)
     sources = _sources(job, family.rows)  # of a resumed run: the model that it began with may be gone
     frozen, adapters = _learning(net, config, start)
-    loading.detach_from_files(freezing.trained_parameters(net).values())  # the rest after it is written
+    learning = freezing.trained_parameters(net).values()
+    loading.detach_from_files(learning, torch.float32)  # the rest after it is written
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     references = job.references(sources[1], validation_rows)
@@ -97,7 +99,7 @@ def prepare(job: Job) -> Prepared:
     ready = on_device(net, config, world.device)
     if ready.head_missing is not None:
         job.warn(ready.head_missing)
-    for message in (*frozen.notices, ready.fallback):
+    for message in (*frozen.notices, ready.fallback, *ready.network.notices):
         job.notice(message)
     batch = config.effective_batch(world.size)
     per_epoch = batching.steps_per_epoch(len(train_rows), batch)

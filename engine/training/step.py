@@ -144,7 +144,7 @@ class StepRunner:
         indices = [int(i) for i in samples]
         lengths = self.store.lengths(indices)
         share = batching.deal(lengths, self.world.size)[self.world.rank]
-        return _Share(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens))
+        return _Share(indices, lengths, batching.pack(share, lengths, self.micro_batch_tokens, self.network.measure))
 
     def micro_batch_loss(self, samples: list[int], label_tokens: int) -> Tensor:
         """The loss of a micro-batch, as its share of a step with `label_tokens` label tokens, with its graph."""

@@ -123,7 +123,8 @@ class Trial:
     def _largest(self, budget: int) -> list[list[int]]:
         config, world, store = self.job.config, self.job.world, self.training.prepared.train_rows
         lengths = store.lengths(range(len(store)))
-        cut = Partition(config.effective_batch(world.size), world.size, budget)
+        measure = self.training.prepared.network.measure
+        cut = Partition(config.effective_batch(world.size), world.size, budget, measure)
         return batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
 
     def _label_tokens(self, samples: list[int]) -> int:
@@ -177,8 +178,8 @@ class Trial:
         losses, replies = evaluator.loss_batches(), evaluator.reply_batches()
         began = time.perf_counter()
         evaluator.row_losses(losses[0])
-        for_token = (time.perf_counter() - began) / batching.padded_size(losses[0], lengths)
-        loss = for_token * sum(batching.padded_size(batch, lengths) for batch in losses)
+        sizes = [batching.size_of(batch, lengths, evaluator.network.measure) for batch in losses]
+        loss = (time.perf_counter() - began) / sizes[0] * sum(sizes)
         job.world.rank_status.mark()
         began = time.perf_counter()
         written = max(map(len, evaluator.replies(replies[0])), default=1)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
+from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForSeq2SeqLM
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts, Positions, Sizes
@@ -19,9 +19,9 @@ from engine.contract.messages import InputError
 from engine.contract.untrusted import reading_untrusted
 from engine.models.counting import state_bytes
 from engine.models.freezing import trained_parameters
+from engine.models.from_transformers import loaded
 from engine.models.lora import prepare_learning
 from engine.models.model_folder import ModelFolder, plain
-from engine.models.seq2seq.from_transformers import loaded
 from engine.models.seq2seq.note import NEEDED
 from engine.models.special_tokens import special_tokens
 from engine.models.weightfile import wrapper_of
@@ -34,7 +34,7 @@ def describe(folder: ModelFolder, config: RunConfig) -> ModelFacts:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     wrapper = wrapper_in(folder.path, folder.tensors)
-    net = loaded(folder.path, wrapper, device_map="meta")
+    net = loaded(AutoModelForSeq2SeqLM, folder.path, wrapper, device_map="meta")
     counted, _ = prepare_learning(net, config, parts(net))
     shapes = [parameter.shape for parameter in trained_parameters(net).values()]
     state = sum(state_bytes(config.optimizer, shape) for shape in shapes)

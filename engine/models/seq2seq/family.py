@@ -65,15 +65,17 @@ class Seq2Seq(Family):
 
     def load(self, folder: ModelFolder, wrapper: str, *, packed: bool) -> Any:  # noqa: ARG002
         """transformers' model."""
-        from engine.models.seq2seq.from_transformers import loaded
+        from transformers import AutoModelForSeq2SeqLM
 
-        return loaded(folder.path, wrapper)
+        from engine.models.from_transformers import loaded
+
+        return loaded(AutoModelForSeq2SeqLM, folder.path, wrapper)
 
     def build(self, settings: dict[str, Any], state: "dict[str, Tensor]", path: Path, *, packed: bool) -> Any:  # noqa: ARG002
         """transformers' model with these weights."""
         from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoConfig
 
-        from engine.models.seq2seq.from_transformers import with_weights
+        from engine.models.from_transformers import with_weights
 
         with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"):
             parsed = AutoConfig.for_model(**settings)

@@ -13,7 +13,7 @@ from engine.contract.config import RunConfig
 from engine.contract.messages import Message
 from engine.contract.untrusted import reading_untrusted
 from engine.models.family import Notify
-from engine.models.seq2seq.from_transformers import with_weights
+from engine.models.from_transformers import with_weights
 from engine.models.t5 import shape
 from engine.models.t5.modules import T5Modules, is_known
 from engine.models.weightfile import bad, wrapper_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.contract.config import RunConfig
 from engine.contract.presets import preset
 from engine.data import batching
-from engine.data.batching import Lengths
+from engine.data.batching import Lengths, Measure
 
 steadily = settings(deadline=None, derandomize=True)
 row_lengths = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=40)
@@ -84,7 +84,7 @@ def test_micro_batches_hold_every_sample_once_within_the_budget(rows: list[tuple
     assert sorted(place for cut in cuts for place in cut) == list(range(len(rows)))
     for cut in cuts:
         size = len(cut) * (max(rows[place][0] for place in cut) + max(rows[place][1] for place in cut))
-        assert batching.padded_size(cut, lengths) == size
+        assert batching.size_of(cut, lengths, Measure.PARTS) == size
         assert size <= budget or len(cut) == 1
 
 
@@ -108,8 +108,8 @@ def test_samples_of_equal_length_keep_their_order() -> None:
 def test_sorting_by_length_leaves_little_padding() -> None:
     rng = np.random.default_rng(0)
     lengths = lengths_of([(int(length), 8) for length in rng.integers(5, 100, 200)])
-    padded = sum(batching.padded_size(cut, lengths) for cut in batching.pack(range(200), lengths, 512))
-    as_they_come = sum(batching.padded_size(range(start, start + 5), lengths) for start in range(0, 200, 5))
+    padded = sum(batching.size_of(cut, lengths, Measure.PARTS) for cut in batching.pack(range(200), lengths, 512))
+    as_they_come = sum(batching.size_of(range(start, start + 5), lengths, Measure.PARTS) for start in range(0, 200, 5))
     assert padded < 1.1 * lengths.total.sum() < as_they_come
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM
 
 from engine.contract.facts import Positions, SpecialTokens
 from engine.contract.messages import InputError
-from engine.models import freezing, inspection, loading
+from engine.models import freezing, from_transformers, inspection, loading
 from engine.models.registry import parts_of
-from engine.models.seq2seq import from_transformers
 from tests.engine.models.families import FAMILIES, saved, small
 from tests.engine.models.test_inspection import config_of
 
@@ -23,7 +23,7 @@ OTHERS = [name for name in FAMILIES if name != "MT5ForConditionalGeneration"]
 def test_parameters_of_a_family_are_those_loading_shows(name: str, tmp_path: Path) -> None:
     saved(name, tmp_path)
     facts = inspection.describe(config_of(tmp_path))
-    net = from_transformers.loaded(tmp_path)
+    net = from_transformers.loaded(AutoModelForSeq2SeqLM, tmp_path)
     counted = freezing.freeze(net, "encoder,embeddings", parts_of(net))
     assert (facts.sizes.parameters, facts.sizes.trained) == (counted.parameters, counted.trained)
     assert (facts.rows, facts.wrapper) == (400, "")
@@ -64,7 +64,7 @@ def test_wrapper_prefixes_are_removed_and_own_names_kept(name: str, wrapper: str
     state = load_file(tmp_path / "model.safetensors")
     save_file({f"{wrapper}{key}": tensor for key, tensor in state.items()}, tmp_path / "model.safetensors")
     assert inspection.describe(config_of(tmp_path)).wrapper == wrapper
-    again = from_transformers.loaded(tmp_path, wrapper).state_dict()
+    again = from_transformers.loaded(AutoModelForSeq2SeqLM, tmp_path, wrapper).state_dict()
     assert all(torch.equal(again[key], tensor) for key, tensor in net.state_dict().items())
 
 

@@ -7,21 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForSeq2SeqLM,
-)
 
 from engine.contract.untrusted import reading_untrusted
 from engine.models.misfit import misfit, require_fit
 
 
-def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
-    """transformers' model from a folder, with `wrapper` removed from its weights' names; raises InputError."""
+def loaded(auto: Any, path: Path, wrapper: str = "", dtype: torch.dtype = torch.float32, **more: Any) -> Any:
+    """transformers' model from a folder by one of its `Auto…` classes; raises InputError.
+
+    `wrapper` is removed from its weights' names.
+    """
     renamed = {"key_mapping": {f"^{re.escape(wrapper)}": ""}} if wrapper else {}
     with reading_untrusted("model_bad", path), warnings.catch_warnings(action="ignore"):  # reported in our own words
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(
+        model, info = auto.from_pretrained(
             path,
-            dtype=torch.float32,
+            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,  # the default asks on standard input, and a "y" there would run the folder's code
             ignore_mismatched_sizes=True,  # reported in our own words
@@ -35,11 +35,13 @@ def loaded(path: Path, wrapper: str = "", **more: Any) -> Any:
     return model
 
 
-def with_weights(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> Any:
+def with_weights(
+    kind: Any, parsed: Any, state: dict[str, Tensor], path: Path, dtype: torch.dtype = torch.float32
+) -> Any:
     """A model of class `kind` with the weights `state`; raises InputError if they do not fit."""
     _check_fit(kind, parsed, state, path)
     with reading_untrusted("model_bad", path):
-        return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=torch.float32)
+        return kind.from_pretrained(None, config=parsed, state_dict=dict(state), dtype=dtype)
 
 
 def _check_fit(kind: Any, parsed: Any, state: dict[str, Tensor], path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.models.seq2seq import from_transformers
+from engine.models import from_transformers
 from tests.engine.models.conftest import Load
 from tests.engine.models.families import small
 from tests.engine.models.test_loading import refusal, state_with

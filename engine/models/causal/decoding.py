@@ -1,0 +1,202 @@
+"""Greedy replies with a key-value cache, over rows of unequal length, none of which is padded to another.
+
+Prompts are computed end to end. Each layer's cache has the length of the longest row so far, and every row fills the
+beginning of its part; rows leave the batch as they end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.cpu.ragged import Rows
+from engine.models.causal.attention import EndToEnd, Mask, Pass, Seen, end_to_end, laid
+
+BLOCK = 32  # tokens that a cache grows by
+FULL = 0.75  # rows are compacted if fewer than this share of them are unfinished
+PROMPT_TOKENS = 2048  # of prompts that are computed at once
+CACHE_BYTES = 1 << 29  # of the caches of the rows that are decoded together, at their longest
+
+# Runs the model on its inputs with a cache; returns the most likely token after each of some places, (places,).
+Ahead = Callable[[dict[str, Tensor], "Cache", Tensor], Tensor]
+
+
+@dataclass
+class _Layer:
+    """Keys and values of one layer, (rows, heads, room, width)."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Cache:
+    """The keys and values of all layers, as transformers' models use a cache.
+
+    `counts` are the tokens of each row that are in it, (rows,). While prompts are computed, `prompts` are those rows
+    of the batch, and where they are laid; then each row gets one token at a time.
+    """
+
+    is_compileable = False
+    is_sliding = (False,)
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.counts = torch.tensor(lengths)
+        self.longest = max(lengths) + 1  # tokens of the longest row, with that of the step under way
+        self.room = max(lengths) + BLOCK
+        self.prompts: tuple[range, Rows] | None = None
+        self._layers: dict[int, _Layer] = {}
+
+    def get_seq_length(self, _layer: int = 0) -> int:
+        """The tokens before this pass."""
+        return 0 if self.prompts is not None else self.longest - 1
+
+    def get_query_offset(self, _layer: int = 0) -> int:
+        """The same, as masks need it; ours know their rows."""
+        return self.get_seq_length()
+
+    def get_mask_sizes(self, queries: int, _layer: int = 0) -> tuple[int, int]:
+        """The number of keys, and the place of the first."""
+        return (queries if self.prompts is not None else self.longest), 0
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Adds a layer's keys and values; returns those that its queries attend to."""
+        kept = self._layers.get(layer)
+        if kept is None:
+            shapes = ((len(self.counts), part.shape[1], self.room, part.shape[3]) for part in (keys, values))
+            kept = self._layers[layer] = _Layer(*(keys.new_zeros(shape) for shape in shapes))
+        if self.prompts is not None:
+            some, rows = self.prompts
+            for row, place in zip(some, rows.places(), strict=True):
+                length = place.stop - place.start
+                kept.keys[row, :, :length], kept.values[row, :, :length] = keys[0, :, place], values[0, :, place]
+            return keys, values
+        every = torch.arange(len(self.counts))
+        kept.keys[every, :, self.counts], kept.values[every, :, self.counts] = keys[:, :, 0], values[:, :, 0]
+        return kept.keys[:, :, : self.longest], kept.values[:, :, : self.longest]
+
+    def advance(self) -> None:
+        """Counts the token of a step, and makes room for the next."""
+        self.counts = self.counts + 1
+        self.longest += 1
+        if self.longest > self.room:
+            self.room += BLOCK
+            for layer in self._layers.values():
+                layer.keys, layer.values = (functional.pad(p, (0, 0, 0, BLOCK)) for p in (layer.keys, layer.values))
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops all but these rows, and the room that only the others needed."""
+        self.counts = self.counts[rows]
+        self.longest = int(self.counts.max()) + 1
+        self.room = min(self.room, self.longest + BLOCK)
+        for layer in self._layers.values():
+            layer.keys, layer.values = (part[rows, :, : self.room] for part in (layer.keys, layer.values))
+
+    def bytes_for_token(self) -> int:
+        """The size of one token of one row, once a prompt was computed."""
+        parts = [part for layer in self._layers.values() for part in (layer.keys, layer.values)]
+        return sum(part.shape[1] * part.shape[3] * part.element_size() for part in parts)
+
+
+@dataclass(frozen=True)
+class _Step(Pass):
+    """One more token for each row; `counts` are the tokens before it, `keys` those in the cache with it."""
+
+    counts: Tensor
+    keys: int
+
+    def mask(self, seen: Seen | None) -> Mask:
+        """What each row's token sees."""
+        places, here = torch.arange(self.keys)[None], self.counts[:, None]
+        return _StepMask(places <= here if seen is None else seen(here, places))
+
+
+@dataclass(frozen=True)
+class _StepMask:
+    """Whether the one query of each row sees each key, (rows, keys)."""
+
+    seen: Tensor
+
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """The attention of each row's query; query heads that share keys are computed as several queries."""
+        rows, heads, _, width = query.shape
+        shared = query.view(rows, key.shape[1], heads // key.shape[1], width)
+        found = functional.scaled_dot_product_attention(
+            shared, key, value, attn_mask=self.seen[:, None, None], scale=scale
+        )
+        return found.reshape(rows, heads, 1, found.shape[-1])
+
+
+def greedy(
+    ahead: Ahead, prompts: Sequence[Tensor], stops: Sequence[int], longest: int, token_bytes: int
+) -> list[list[int]]:
+    """The most likely next token repeatedly, until a stop token, which is included, or `longest` tokens.
+
+    `token_bytes` is what a token takes in the cache, by which the number of rows decoded together is bounded.
+    """
+    replies: list[list[int]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+    for some in _bounded(order, prompts, longest, token_bytes):
+        found = _together(ahead, [prompts[place] for place in some], stops, longest)
+        for place, reply in zip(some, found, strict=True):
+            replies[place] = reply
+    return replies
+
+
+def _bounded(order: list[int], prompts: Sequence[Tensor], longest: int, token_bytes: int) -> Iterator[list[int]]:
+    """The prompts in that order, as many at a time as the cache may hold, one at least."""
+    while order:
+        rows = max(1, CACHE_BYTES // ((len(prompts[order[0]]) + longest + BLOCK) * token_bytes))
+        yield order[:rows]
+        order = order[rows:]
+
+
+def _together(ahead: Ahead, prompts: list[Tensor], stops: Sequence[int], longest: int) -> list[list[int]]:
+    cache, ends = Cache([len(prompt) for prompt in prompts]), torch.tensor(stops, dtype=torch.int64)
+    ids = first_tokens(ahead, cache, prompts)
+    replies: list[list[int]] = [[] for _ in prompts]
+    going = list(range(len(prompts)))  # the reply at each place of the batch; ended ones stay until rows are compacted
+    ended = torch.zeros(len(prompts), dtype=torch.bool)
+    for at in range(1, longest + 1):
+        for place, token in enumerate(ids.tolist()):
+            if not ended[place]:
+                replies[going[place]].append(token)
+        ended |= torch.isin(ids, ends)
+        left = int((~ended).sum())
+        if not left or at == longest:
+            break
+        if left < FULL * len(going):
+            stay = torch.nonzero(~ended)[:, 0]
+            cache.keep(stay)
+            going, ids, ended = [going[place] for place in stay.tolist()], ids[stay], ended[stay]
+        ids = next_tokens(ahead, cache, ids)
+    return replies
+
+
+def first_tokens(ahead: Ahead, cache: Cache, prompts: Sequence[Tensor]) -> Tensor:
+    """The most likely token after each prompt, (rows,); the prompts are then in the cache."""
+    found, start = [], 0
+    while start < len(prompts):
+        end, tokens = start + 1, len(prompts[start])
+        while end < len(prompts) and tokens + len(prompts[end]) <= PROMPT_TOKENS:
+            tokens += len(prompts[end])
+            end += 1
+        ids, rows = Rows.lay(prompts[start:end])
+        cache.prompts = range(start, end), rows
+        with laid(EndToEnd(rows)):
+            found.append(ahead(end_to_end(ids, rows), cache, torch.from_numpy(rows.ends[1:] - 1)))
+        start = end
+    cache.prompts = None
+    return torch.cat(found)
+
+
+def next_tokens(ahead: Ahead, cache: Cache, ids: Tensor) -> Tensor:
+    """The most likely token after one more of each row, (rows,)."""
+    mask = torch.ones(len(ids), cache.longest, dtype=torch.int64)
+    given = {"input_ids": ids[:, None], "position_ids": cache.counts[:, None], "attention_mask": mask}
+    with laid(_Step(cache.counts, cache.longest)):
+        found = ahead(given, cache, torch.arange(len(ids)))
+    cache.advance()
+    return found

@@ -1,0 +1,50 @@
+"""Greedy replies of a causal model by transformers' own generation, for models that are not computed by rows.
+
+Prompts of one length are generated together, so that nothing is padded: not every model ignores padding on the left.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+
+def stops_of(model: Any) -> list[int]:
+    """The tokens that end a reply: those of the generation settings, else of the configuration."""
+    own = model.generation_config.eos_token_id
+    found = model.config.eos_token_id if own is None else own
+    return [] if found is None else [int(found)] if isinstance(found, int) else [int(token) for token in found]
+
+
+def up_to_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """The ids up to the first stop token, which is included."""
+    end = next((place for place, token in enumerate(ids, 1) if token in stops), len(ids))
+    return list(ids[:end])
+
+
+@torch.no_grad()
+def generated(model: Any, prompts: Sequence[Tensor], longest: int, device: torch.device) -> list[list[int]]:
+    """The most likely next token repeatedly, until a stop token or `longest` tokens; without the prompts."""
+    found: dict[int, list[int]] = {}
+    stops, own = stops_of(model), model.generation_config
+    settings = GenerationConfig(
+        max_new_tokens=longest,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=stops or None,
+        pad_token_id=(stops or [0])[0],
+    )
+    # The model's own settings, such as a repetition penalty, would not be greedy.
+    model.generation_config = settings
+    try:
+        for length in sorted({len(prompt) for prompt in prompts}, reverse=True):
+            some = [place for place, prompt in enumerate(prompts) if len(prompt) == length]
+            ids = torch.stack([prompts[place] for place in some]).to(device)
+            given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            whole = model.generate(**given, generation_config=settings).tolist()
+            found |= {place: up_to_stop(ids[length:], stops) for place, ids in zip(some, whole, strict=True)}
+    finally:
+        model.generation_config = own
+    return [found[place] for place in range(len(prompts))]

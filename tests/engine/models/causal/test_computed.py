@@ -1,0 +1,19 @@
+import torch
+
+from engine.models.causal.computed import hold, hold_frozen_in_bf16
+from tests.engine.models.causal.exact import drawn
+
+
+def test_what_a_model_keeps_in_fp32_stays_so() -> None:
+    net = drawn("llama").requires_grad_(False)
+    net._keep_in_fp32_modules_strict = {"norm"}
+    hold_frozen_in_bf16(net)
+    assert {name for name, p in net.named_parameters() if p.dtype == torch.float32} == {"model.norm.weight"}
+
+
+def test_norms_stay_fp32_where_activations_are() -> None:
+    net = drawn("gpt2").to(torch.bfloat16).requires_grad_(False)
+    net.get_input_embeddings().weight.requires_grad_(True)
+    hold(net, bf16=True)
+    assert {p.dtype for p in net.parameters() if p.dim() == 1} == {torch.float32}
+    assert net.transformer.h[0].mlp.c_fc.weight.dtype == torch.bfloat16
