@@ -11,6 +11,7 @@ from engine.contract.untrusted import reading_untrusted
 from engine.models.causal import described, shape
 from engine.models.family import Family
 from engine.models.model_folder import ModelFolder, Settings
+from engine.models.structure import require_decoder
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +43,18 @@ MODEL_TYPES = {
 class Causal(Family):
     """Every decoder-only language model of transformers, of text alone."""
 
+    name = "causal"
+    tokens = ("eos",)
+
     def fits(self, settings: Settings) -> bool:
         """Whether a config.json names one of transformers' families."""
         named = settings.get("model_type")
         return isinstance(named, str) and named in MODEL_TYPES
+
+    def require(self, folder: ModelFolder) -> None:
+        """Raises InputError if weights are not a decoder alone, though the config.json says so."""
+        if self.fits(folder.settings):
+            require_decoder(folder.path, folder.settings, folder.tensors)
 
     def wrapper(self, folder: ModelFolder) -> str:
         """The prefix before the names that every model of the class has."""
