@@ -77,9 +77,29 @@ def scale_of(rank: int, alpha: float, scaling: str) -> float:
     return alpha / (math.sqrt(rank) if scaling == "rank-stabilized" else rank)
 
 
-def is_meant(layer: str, name: str) -> bool:
-    """Whether `lora_parts` means a linear layer by a name: the last part of the layer's own, or its beginning."""
-    return f".{layer}".endswith(f".{name}") or is_within(layer, name)
+def adapted(layers: Mapping[str, str], config: RunConfig, is_frozen: Callable[[str], bool]) -> list[str]:
+    """Those of a model's linear layers, each with its part of the model, that get an adapter; raises InputError.
+
+    They are those that `lora_parts` names (by the last part of a layer's name, its beginning, or a part of the model)
+    without those that `freeze` does.
+    """
+    if not config.pretrained_model:
+        raise InputError("lora_new_model", rank=config.lora_rank)
+
+    def find(name: str) -> list[str]:
+        return [
+            layer
+            for layer, part in layers.items()
+            if f".{layer}".endswith(f".{name}") or is_within(layer, name) or is_within(part, name)
+        ]
+
+    known = dict.fromkeys(layer.rpartition(".")[2] for layer in layers)
+    every = names_in(config.lora_parts) == [EVERY]
+    wanted = set(layers if every else chosen(config.lora_parts, find, known, unknown="lora_parts_unknown"))
+    found = [layer for layer in layers if layer in wanted and not is_frozen(layer)]
+    if not found:
+        raise InputError("lora_nothing", parts=config.lora_parts or "-", freeze=config.freeze or "-")
+    return found
 
 
 def state_bytes(optimizer: str, shape: Sequence[int]) -> int:
@@ -129,19 +149,9 @@ def _adapters(
     config: RunConfig,
 ) -> Iterator[tuple[int, int]]:
     """The shapes of the two factors of each adapter, as `engine.models.lora` attaches them."""
-    every = [name for name, tensor in tensors.items() if len(tensor.shape) == 2 and is_linear(name)]
-    layers = {name: name.removesuffix(".weight") for name in every}
-
-    def find(part: str) -> list[str]:
-        return [name for name in every if is_meant(layers[name], part) or is_within(part_of(name), part)]
-
-    known = dict.fromkeys(layer.rpartition(".")[2] for layer in layers.values())
-    wanted = set(every)
-    if names_in(config.lora_parts) != [EVERY]:
-        wanted = set(chosen(config.lora_parts, find, known, unknown="lora_parts_unknown"))
-    found = [name for name in every if name in wanted and name not in frozen]
-    if not found:
-        raise InputError("lora_nothing", parts=config.lora_parts or "-", freeze=config.freeze or "-")
-    for name in found:
-        one, other = tensors[name].shape
+    linear = [name for name, tensor in tensors.items() if len(tensor.shape) == 2 and is_linear(name)]
+    weights = {name.removesuffix(".weight"): name for name in linear}
+    layers = {layer: part_of(name) for layer, name in weights.items()}
+    for layer in adapted(layers, config, lambda layer: weights[layer] in frozen):
+        one, other = tensors[weights[layer]].shape
         yield from ((config.lora_rank, other), (one, config.lora_rank))

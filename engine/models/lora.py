@@ -18,7 +18,7 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import short_count
 from engine.contract.messages import InputError, Message
 from engine.cpu.adapted import Adapted, Adapter
-from engine.models.counting import EVERY, chosen, is_meant, is_within, names_in, scale_of
+from engine.models.counting import adapted, scale_of
 from engine.models.freezing import Frozen, Parts, freeze, parameters_of
 
 DOWN, UP = "lora_A", "lora_B"
@@ -165,8 +165,6 @@ def prepare_learning(model: Any, config: RunConfig, parts: Parts) -> tuple[Froze
     """
     if not config.lora_rank:
         return freeze(model, config.freeze, parts), None
-    if not config.pretrained_model:
-        raise InputError("lora_new_model", rank=config.lora_rank)
     total = sum(parameter.numel() for parameter in model.parameters())
     adapters = attach(model, config, parts)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -180,9 +178,9 @@ def attach(model: Any, config: RunConfig, parts: Parts) -> Adapters:
     model.requires_grad_(False)
     layers: dict[str, AdaptedLayer] = {}
     for name, layer in wanted.items():
-        adapted = _class_for(layer)
-        assert adapted is not None
-        layers[name] = adapted(layer, _drawn(name, config, layer.weight, transposed=adapted.transposed), scale)
+        kind = _class_for(layer)
+        assert kind is not None
+        layers[name] = kind(layer, _drawn(name, config, layer.weight, transposed=kind.transposed), scale)
         for parent, attribute in places[id(layer)]:
             setattr(parent, attribute, layers[name])
     return Adapters(layers, config.lora_rank, config.lora_alpha, config.lora_scaling)
@@ -224,26 +222,12 @@ def linear_layers(model: Any) -> dict[str, Any]:
 
 
 def _chosen(model: Any, config: RunConfig, parts: Parts) -> dict[str, Any]:
-    """The layers that get an adapter: those that `lora_parts` names without those that `freeze` names."""
-    every = linear_layers(model)
+    """The layers that get an adapter."""
+    layers = linear_layers(model)
+    part_of = {id(parameter): part for part, found in parts.items() for parameter in found}
     frozen = {id(parameter) for parameter in parameters_of(model, config.freeze, parts)}
-    wanted = every if names_in(config.lora_parts) == [EVERY] else _named(every, config.lora_parts, parts)
-    found = {name: layer for name, layer in wanted.items() if id(layer.weight) not in frozen}
-    if not found:
-        raise InputError("lora_nothing", parts=config.lora_parts or "-", freeze=config.freeze or "-")
-    return found
-
-
-def _named(every: Mapping[str, Any], names: str, parts: Parts) -> dict[str, Any]:
-    """The layers that some names mean: the last part of theirs, its beginning, or a part of the model."""
-
-    def find(name: str) -> list[str]:
-        within = {id(p) for part, found in parts.items() if is_within(part, name) for p in found}
-        return [full for full, layer in every.items() if is_meant(full, name) or id(layer.weight) in within]
-
-    known = dict.fromkeys(full.rpartition(".")[2] for full in every)
-    wanted = set(chosen(names, find, known, unknown="lora_parts_unknown"))
-    return {full: layer for full, layer in every.items() if full in wanted}
+    named = {name: part_of.get(id(layer.weight), "") for name, layer in layers.items()}
+    return {name: layers[name] for name in adapted(named, config, lambda name: id(layers[name].weight) in frozen)}
 
 
 def _notices(adapters: Adapters, total: int, trained: int) -> Iterator[Message]:

@@ -159,6 +159,22 @@ def freeze_less(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(freeze=DEFAULTS.freeze),)
 
 
+def adapt_what_exists(finding: Finding, run: CheckedRun) -> Actions:
+    """Leave that name out of `lora_parts`."""
+    parts = [part for part in map(str.strip, run.config.lora_parts.split(",")) if part]
+    return (run.check(lora_parts=",".join(part for part in parts if part != finding.args["name"]) or "all"),)
+
+
+def adapt_all(_finding: Finding, run: CheckedRun) -> Actions:
+    """Give every linear layer an adapter."""
+    return (run.check(lora_parts="all", freeze=""),)
+
+
+def without_adapters(_finding: Finding, run: CheckedRun) -> Actions:
+    """Train the weights themselves."""
+    return (run.check(lora_rank=0),)
+
+
 def family_by_config(_finding: Finding, run: CheckedRun) -> Actions:
     """Leave `family` at auto."""
     return (run.check(family=RunConfig.family),)
@@ -201,6 +217,12 @@ MODEL.error(
 )
 MODEL.error("freeze_unknown", "A part to freeze does not exist.", subject="freeze", remedy=freeze_what_exists)
 MODEL.error("nothing_trainable", "Nothing is left to train.", subject="freeze", remedy=freeze_less)
+MODEL.error(
+    "lora_parts_unknown", "A layer that should get an adapter does not exist.", subject="lora_parts",
+    remedy=adapt_what_exists,
+)  # fmt: skip
+MODEL.error("lora_nothing", "No layer is left for an adapter.", subject="lora_parts", remedy=adapt_all)
+MODEL.error("lora_new_model", "A new model has no adapters.", subject="lora_rank", remedy=without_adapters)
 
 
 @MODEL.check("model", "ok")

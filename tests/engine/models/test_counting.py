@@ -1,15 +1,23 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
+from engine.models.causal import shape as causal_shape
 from engine.models.counting import counted, state_bytes
+from engine.models.lora import prepare_learning
+from engine.models.t5 import shape as t5_shape
 from engine.models.weightfile import Tensor
 from engine.training.optim import make_optimizer
+from tests.engine.models.adapters import settings
+from tests.engine.models.small import small_t5
 
 SHAPES = [(7,), (1,), (5, 3), (3, 5), (2, 3, 4), ()]
 
@@ -73,3 +81,49 @@ def test_a_range_beyond_the_layers_is_refused_as_it_was_written(freeze: str) -> 
         counted(LAYERS, lambda name: ".".join(name.split(".")[:-1]), bool, config)
     assert refused.value.message.args["name"] == freeze
     assert refused.value.message.args["known"] == "layers.0-11, embed"
+
+
+def causal(name: str, **more: Any) -> Any:
+    shape = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, **more}
+    torch.manual_seed(0)
+    kind = getattr(transformers, f"{name}ForCausalLM")
+    return kind(kind.config_class(**shape))
+
+
+def gpt2() -> Any:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32))
+
+
+SMALL: dict[str, Any] = {"num_key_value_heads": 2, "intermediate_size": 24, "head_dim": 4}
+MODELS: dict[str, Callable[[], Any]] = {
+    "t5": small_t5,
+    "t5 1.1": lambda: small_t5("mt5", untied=True, feed_forward_proj="gated-gelu"),
+    "llama": lambda: causal("Llama", **SMALL, tie_word_embeddings=False),
+    "qwen3": lambda: causal("Qwen3", **SMALL),
+    "gemma3": lambda: causal("Gemma3", **SMALL),
+    "phi": lambda: causal("Phi", intermediate_size=24),
+    "phi3": lambda: causal("Phi3", num_key_value_heads=2, intermediate_size=24, pad_token_id=0),
+    "gpt2": gpt2,
+}
+
+
+@pytest.mark.parametrize("parts", ["all", "one layer"])
+@pytest.mark.parametrize("name", MODELS)
+def test_adapters_are_counted_by_names_as_they_are_made(name: str, parts: str) -> None:
+    net = MODELS[name]()
+    t5 = net.config.is_encoder_decoder
+    if parts != "all":
+        parts = "decoder.block.1" if t5 else "layers.1"
+    config = settings(lora_rank=3, lora_parts=parts, optimizer="adamw")
+    shape: Any = t5_shape if t5 else causal_shape
+    part_of = shape.part_of
+    described = {key: Tensor("F32", tuple(p.shape), key) for key, p in net.named_parameters()}
+    sizes = counted(described, part_of, shape.is_linear, config)
+    parts_by_name: dict[str, list[nn.Parameter]] = {}
+    for key, p in net.named_parameters():
+        parts_by_name.setdefault(part_of(key), []).append(p)
+    frozen, adapters = prepare_learning(net, config, parts_by_name)
+    assert adapters is not None
+    shapes = [tuple(p.shape) for p in adapters.parameters().values()]
+    assert (sizes.parameters, sizes.trained) == (frozen.parameters, frozen.trained)
+    assert sizes.optimizer_bytes == sum(state_bytes("adamw", shape) for shape in shapes)

@@ -561,6 +561,15 @@ case("decoder_start_missing", "pretrained_model", name="no decoder start")(
     _changed(CONFIG, decoder_start_token_id=None)
 )
 case("freeze_unknown", "freeze", name="a part that is not there")(lambda _files: {"freeze": "encoder,head"})
+case("lora_parts_unknown", "lora_parts", name="a layer that is not there")(
+    lambda _files: {"lora_rank": 4, "lora_parts": "q,q_proj", "freeze": ""}
+)
+case("lora_nothing", "lora_parts", name="adapters in what is frozen alone")(
+    lambda _files: {"lora_rank": 4, "lora_parts": "encoder", "freeze": "encoder"}
+)
+case("lora_new_model", "lora_rank", name="adapters in a new model")(
+    lambda _files: {"lora_rank": 4, "pretrained_model": ""}
+)
 case("family_differs", "family", name="another family than the model's")(lambda _files: {"family": "seq2seq"})
 case("nothing_trainable", "freeze", name="everything frozen")(lambda _files: {"freeze": "encoder,decoder,embeddings"})
 
