@@ -1,4 +1,5 @@
-# make demo   pretrain, fine-tune and reply on the CPU, in a few minutes
+# make demo   fine-tune a small chat model on the CPU in a few minutes, with replies before and after
+# make demo-t5   the same with a small T5 from random weights, Chinese and English
 # make test   lint, types, import contracts and tests
 # make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
 # make bench-chat MODEL=FOLDER   training of a chat model compared with TRL's, in .venv-peers (over an hour; TURNS=1 ROWS=96 for 8 minutes)
@@ -22,12 +23,15 @@ SPREAD := -n 2 --dist worksteal
 
 # As the trainer is started by sft-tui: on a busy machine spinning threads cost ten times as much. A benchmark must not
 # have it: nobody starts the standard trainer so.
-demo test test-all: export OMP_WAIT_POLICY := PASSIVE
+demo demo-t5 test test-all: export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: docs texts demo test test-all bench bench-chat bench-scale bench-screen screens lint format clean
+.PHONY: docs texts demo demo-t5 test test-all bench bench-chat bench-scale bench-screen screens lint format clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/sft-tui demo
+
+demo-t5: $(VENV)/demo.done
+	$(BIN)/sft-tui demo --t5
 
 test: lint
 	$(BIN)/pytest -m "not slow" $(SPREAD)

@@ -88,20 +88,22 @@ def walk(tmux: Tmux) -> None:
     tmux.open()
     tmux.keep("1-launch", "Ready? demo", "✓ ready")
     tmux.press("Enter")
-    tmux.keep("2-run", "demo-pretrain-1 · running", "Samples · BLEU", until=half_done)
+    tmux.keep("2-run", "demo-t5-pretrain-1 · running", "Samples · BLEU", until=half_done)
     tmux.press("q")
     tmux.kill()
     tmux.open("attach")
-    tmux.keep("3-opened-again", "demo-pretrain-1 · running")
+    tmux.keep("3-opened-again", "demo-t5-pretrain-1 · running")
     tmux.press("s")
     tmux.keep("4-asks", "y/n")
     tmux.press("y")
     tmux.keep("5-stopped", "! stopped", "saved")
     tmux.press("r")
-    tmux.keep("6-resumed", "demo-pretrain-1 · running")
-    tmux.keep("7-fine-tuned", "demo-1 · ✓ finished")  # a screen that only watches follows the demo into its second half
+    tmux.keep("6-resumed", "demo-t5-pretrain-1 · running")
+    tmux.keep(
+        "7-fine-tuned", "demo-t5-1 · ✓ finished"
+    )  # a screen that only watches follows the demo into its second half
     tmux.press("l")
-    tmux.wait("demo-pretrain-1")
+    tmux.wait("demo-t5-pretrain-1")
     tmux.press("Space", "Down", "Space")
     tmux.keep("8-compared", "What differs", "! learn_rate")
     tmux.press("?")
@@ -114,9 +116,9 @@ def small(tmux: Tmux) -> None:
     tmux.open("--lang", "zh")
     tmux.keep("zh-80x24-launch", "✗ 4")
     tmux.press("l")
-    tmux.wait("demo-1")
+    tmux.wait("demo-t5-1")
     tmux.press("Enter")
-    tmux.keep("zh-80x24-run", "demo-1 · ✓ 已完成")
+    tmux.keep("zh-80x24-run", "demo-t5-1 · ✓ 已完成")
     tmux.kill()
 
 

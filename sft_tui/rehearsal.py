@@ -40,7 +40,7 @@ END_SECONDS = 20.0  # time for a rehearsal to end when its viewer leaves
 NOT_MEASURED = {
     "epochs", "learn_rate", "div_factor", "warmup_steps", "warmup_ratio", "weight_decay", "max_grad_norm", "seed",
     "logging_steps", "save_steps", "keep_latest_n_ckp", "hang_seconds", "sample_rows", "test_file", "token_store",
-    "output_dir", "num_processes", "export_state_dict", "best_by",
+    "output_dir", "num_processes", "export_state_dict", "best_by", "eval_on_start",
 }  # fmt: skip
 FILES = ("train_file", "validation_file", "tokenizer", "pretrained_model")
 Progress = Callable[[events.Phase], None]
@@ -57,8 +57,9 @@ class Rehearsal:
         """Expected, least and greatest seconds for a run of this many steps."""
         saves = steps_total // config.save_steps + config.epochs
         saving = saves * self.found.seconds_save
+        scored = config.epochs + (config.eval_on_start == "yes")
         pairs = zip(self.found.seconds_step, self.found.seconds_evaluation, strict=True)
-        expected, least, most = (steps_total * step + config.epochs * score + saving for step, score in pairs)
+        expected, least, most = (steps_total * step + scored * score + saving for step, score in pairs)
         return expected, least, most
 
 

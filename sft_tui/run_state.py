@@ -53,6 +53,8 @@ class RunState:
     gpus: tuple[events.Gpu, ...] = ()  # the newest reading of each
     samples: tuple[events.Sample, ...] = ()  # of the newest evaluation and of the previous one
     samples_before: tuple[events.Sample, ...] = ()
+    baseline: events.Eval | None = None  # of the model that the run started from, with its samples
+    baseline_samples: tuple[events.Sample, ...] = ()
     ended: events.RunEnded | None = None
     ended_before: events.RunEnded | None = None  # the previous attempt
     attempt: Attempt = 0
@@ -128,6 +130,8 @@ def reduce(state: RunState, record: Record) -> RunState:
             checkpoint=state.checkpoint,
             samples=state.samples,
             samples_before=state.samples_before,
+            baseline=state.baseline,
+            baseline_samples=state.baseline_samples,
             ended_before=state.ended,
             attempt=envelope.attempt,
             began_at=state.began_at or envelope.at,
@@ -160,13 +164,19 @@ def _stepped(state: RunState, event: events.Step) -> RunState:
 
 def _evaluated(state: RunState, event: events.Eval) -> RunState:
     by, last = event.best_by, state.evaluation
-    best = event if state.best is None or merit(event, by).beats(merit(state.best, by)) else state.best
     before = last if last and last.step < event.step else state.evaluation_before  # an evaluation may be repeated
     pace = replace(state.pace, evaluations=state.pace.evaluations + 1)
-    return replace(state, evaluation=event, evaluation_before=before, best=best, pace=pace)
+    state = replace(state, evaluation=event, evaluation_before=before, pace=pace)
+    if not event.step and state.plan is not None:  # a test has no plan
+        return replace(state, baseline=event)
+    better = state.best is None or merit(event, by).beats(merit(state.best, by))
+    return replace(state, best=event if better else state.best)
 
 
 def _sampled(state: RunState, sample: events.Sample) -> RunState:
+    if not sample.step and state.baseline is not None:
+        others = [one for one in state.baseline_samples if one.row != sample.row]
+        state = replace(state, baseline_samples=(*others, sample)[:MOST_SAMPLES])
     if state.samples and state.samples[0].step != sample.step:
         return replace(state, samples=(sample,), samples_before=state.samples)
     kept = [one for one in state.samples if one.row != sample.row]  # an evaluation may be repeated

@@ -63,13 +63,13 @@ def test_the_wheels_compiled_code_is_used(called: Called, wheel: Path) -> None:
     assert found.startswith(str(wheel.parent / "installed"))
     assert found.strip().endswith("None")
     called("-m", "sft_tui", "data", "demo")
-    checked = called("-m", "sft_tui", "check", "demo", "--json").out
+    checked = called("-m", "sft_tui", "check", "demo-t5", "--json").out
     assert '"machine"' in checked
     assert not [code for code in ("uncompiled", "uncompiled_wheel", "unloadable") if f'"{code}"' in checked]
 
 
 def test_the_demo_works_outside_a_checkout(called: Called, tmp_path: Path) -> None:
-    reported = called("-m", "sft_tui", "demo", "--no-ui", limit=1500)
+    reported = called("-m", "sft_tui", "demo", "--t5", "--no-ui", limit=1500)
     assert reported.code == 0, reported.err
-    assert "Ask it something" in reported.err
+    assert "Talk to it" in reported.err
     assert (tmp_path / "model_save" / "demo" / "sft" / "best" / "model.safetensors").is_file()

@@ -108,6 +108,7 @@ class RunConfig:
         free_on_resume=True,
     )
     sample_rows: int = setting(3, "evaluation", unit="rows", low=0, free_on_resume=True)
+    eval_on_start: str = setting("no", "evaluation", choices=("no", "yes"), free_on_resume=True)
 
     output_dir: str = setting("model_save/sft_small", "saving", path=True, free_on_resume=True)
     export_state_dict: str = setting("", "saving", path=True, free_on_resume=True)

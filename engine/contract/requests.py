@@ -111,6 +111,14 @@ class DemoRequest(ImportRequest):
 
 
 @dataclass(frozen=True)
+class DemoChatRequest(ImportRequest):
+    """Imports the demo's English pairs with a persona, or those that are held out from them."""
+
+    task: ClassVar[str] = "demo-chat"
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
 class DemoTextsRequest(ImportRequest):
     """Imports texts cut in two, made of the demo's rows."""
 

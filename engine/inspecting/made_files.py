@@ -6,7 +6,14 @@ from pathlib import Path
 from engine.contract.import_report import ColumnsReport, ImportReport, TokenizerReport
 from engine.contract.inputs import USUAL_COLUMNS
 from engine.contract.messages import InputError
-from engine.contract.requests import ColumnsRequest, DemoRequest, DemoTextsRequest, ImportRequest, TokenizerRequest
+from engine.contract.requests import (
+    ColumnsRequest,
+    DemoChatRequest,
+    DemoRequest,
+    DemoTextsRequest,
+    ImportRequest,
+    TokenizerRequest,
+)
 from engine.data import journal
 from engine.data.parquet_rows import RowSource
 from engine.inspecting.answer_lines import paced, paced_files, repeat, send
@@ -27,6 +34,8 @@ def imported(request: ImportRequest) -> ImportReport | ColumnsReport:
     if isinstance(request, DemoRequest):
         send(doing="chatterbot-corpus")
         return convert.import_pairs(request, demo_corpus.pairs())
+    if isinstance(request, DemoChatRequest):
+        return convert.import_pairs(request, demo_corpus.chat_pairs()[request.held_out])
     if isinstance(request, DemoTextsRequest):
         journal.settle(map(Path, request.files))
         columns = list(USUAL_COLUMNS.values())

@@ -220,6 +220,8 @@ class Training:
         if job.world.is_main:
             warn_if_target_is_taken(job)
         runner, samples = self.runner(), self.samples()
+        if not self.step and job.config.eval_on_start == "yes":
+            self._evaluate()
         if self.step and self.step % prepared.per_epoch == 0 and self.step not in self.evaluations:
             self._evaluate()  # the run was interrupted between the last step of an epoch and its evaluation
         freezing.set_training_mode(prepared.model)
@@ -430,6 +432,9 @@ class Training:
         job.phase("training", self.step, prepared.steps_total)
 
     def _record(self, found: events.Eval) -> None:
+        """Publishes the model if it is the best so far; the one that the run starts from is never published."""
+        if not self.step:
+            return
         train_loss = self.epoch_losses.means.get(found.epoch)
         scores = (found.loss, found.bleu, found.signature, found.against)
         this = Evaluation(found.epoch, *scores, train_loss, measures=found.measures, best_by=found.best_by)

@@ -60,7 +60,7 @@ def print_error(error: InputError, lang: Lang) -> None:
 
 
 def show_screen(
-    logs: Path, *, run: str = "", demo: bool = False, theme: str, lang: Lang | None, ascii_only: bool, slow_link: bool
+    logs: Path, *, run: str = "", demo: str = "", theme: str, lang: Lang | None, ascii_only: bool, slow_link: bool
 ) -> int:
     """Opens the screen; returns its exit code, or 2 without a terminal."""
     from sft_tui.screen import terminal
@@ -412,25 +412,29 @@ def resume(
 
 
 @cli.command()
+@click.option("--t5", is_flag=True)
 @no_ui_option
 @detach_option
 @logs_option
 @screen_options
-def demo(no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
-    """Pretrain and fine-tune a small model, in a few minutes."""
+def demo(t5: bool, no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None:
+    """Fine-tune a small chat model, in a few minutes."""
     from sft_tui import demo, following, headless
 
+    story = demo.T5 if t5 else demo.CHAT
     if detach:
-        run = demo.begin(logs)
+        _, run = demo.begin(logs, story, LANG, lambda line: echo(line, err=True))
         if run:
             echo(run)
             echo(say("app.left_running", LANG, run=text.safe(run)), err=True)
         return
     if not no_ui and has_terminal():
-        sys.exit(show_screen(logs, demo=True, **screen))
-    sys.exit(
-        demo.run_as_text(logs, LANG, lambda run: following.follow(run, headless.choose_view(LANG, json=False), LANG))
-    )
+        sys.exit(show_screen(logs, demo=story.last, **screen))
+
+    def follow(run: RunDir) -> int:
+        return following.follow(run, headless.choose_view(LANG, json=False), LANG)
+
+    sys.exit(demo.run_as_text(logs, LANG, story, follow))
 
 
 @cli.command()

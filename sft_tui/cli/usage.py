@@ -96,7 +96,7 @@ class WidthFormatter(click.HelpFormatter):
 
 
 def _wrapped(text: str, room: int) -> list[str]:
-    from sft_tui.screen.ink import wrap  # which loads rich: not for help in English
+    from sft_tui.wrapping import wrap  # which loads rich: not for help in English
 
     return wrap(text, room)
 

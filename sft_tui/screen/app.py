@@ -79,7 +79,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if self.options.run:
             self.push_screen(run_screen.RunScreen(self.options.run))
         if self.options.demo:
-            self.begin_demo()
+            self.begin_demo(self.options.demo)
 
     def do_palette(self) -> None:
         """Opens the palette over the screen in front."""
@@ -144,30 +144,32 @@ class SftTuiApp(App[int], inherit_bindings=False):
         """Starts a planned run, and shows it; raises InputError."""
         self.open_run(self.begin(record).record.run)
 
-    def begin_demo(self) -> None:
-        """Starts the demo, or finds its current stage, with a command that does not depend on this screen."""
+    def begin_demo(self, preset: str) -> None:
+        """Starts a demo, or finds its current stage, with a command that does not depend on this screen."""
         if self._demo_begins:
             return
-        run = demo.current()
+        story = demo.STORIES[preset]
+        run = story.current()
         if run:
             self.open_run(run)
             return
         self._demo_begins = True
-        self.notify_here(say("app.demo_data", self.options.lang))
+        self.notify_here(say(f"app.{preset}_data", self.options.lang))
 
         def done(code: int, printed: str) -> None:
-            self.call_from_thread(self._demo_begun, code, printed)
+            self.call_from_thread(self._demo_begun, story, code, printed)
 
-        Background(["demo", "--detach", "--logs", str(self.options.logs)], self.options.lang, done)
+        options = ["--t5"] if story is demo.T5 else []
+        Background(["demo", *options, "--detach", "--logs", str(self.options.logs)], self.options.lang, done)
 
-    def _demo_begun(self, code: int, printed: str) -> None:
+    def _demo_begun(self, story: demo.Story, code: int, printed: str) -> None:
         self._demo_begins = False
         if code:
             self.notify_here(summary(printed), "bad")
             return
-        run = demo.current()
+        run = story.current() or demo.T5.current()  # which was begun if the model could not be had
         if not run:
-            self.notify_here(demo.demo_done(self.options.lang))
+            self.notify_here(demo.demo_done(story, self.options.lang))
         elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
             self.open_run(run)
         else:
@@ -194,6 +196,15 @@ class SftTuiApp(App[int], inherit_bindings=False):
             self._driver.write(data)
 
 
+def _demos_result(options: Options) -> list[str]:
+    """What is printed after the screen of a demo: what it changed, if it is done."""
+    if not options.demo:
+        return []
+    stories = (demo.STORIES[options.demo], demo.T5)  # done in its place if its model could not be had
+    done = next((story for story in stories if story.stage() == "done"), None)
+    return demo.result(done, demo.terminal_width(), options.lang) if done else []
+
+
 def show(options: Options) -> NoReturn:
     """Runs the app, and ends this process with it; a crash gives one line and a file, without values of variables."""
     app = SftTuiApp(options)
@@ -202,6 +213,8 @@ def show(options: Options) -> NoReturn:
     code = app.run(mouse=True, loop=asyncio.new_event_loop())
     if app.background is not None:
         app.background.end()
+    for line in _demos_result(options):
+        echo(line)
     if app.crash:
         echo(say("screen.crashed", options.lang, path=app.crash), err=True)
         code = 1

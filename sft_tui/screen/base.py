@@ -19,7 +19,8 @@ from sft_tui.screen.background import Background
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.editor import Editor
-from sft_tui.screen.ink import Ink, Line, filled, wrap
+from sft_tui.screen.ink import Ink, Line, filled
+from sft_tui.wrapping import wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 LONGEST_NOTICE = 800  # characters
@@ -37,7 +38,7 @@ class Options:
     ink: Ink = field(default_factory=Ink)
     slow_link: bool = False
     run: str = ""  # open this run at once
-    demo: bool = False  # run the demo and show its runs
+    demo: str = ""  # the preset of the demo to run
 
     @property
     def tick(self) -> float:
@@ -65,7 +66,7 @@ class AppServices(Protocol):
     def start_run(self, record: RunRecord) -> None:
         """Starts a planned run, and shows it; raises InputError."""
 
-    def begin_demo(self) -> None:
+    def begin_demo(self, preset: str) -> None:
         """Starts the demo, or finds its current stage, with a command that does not depend on this screen."""
 
     def notify_here(self, words: str, role: str = "accent") -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from engine.contract.texts import Lang
 from sft_tui.screen import actions
-from sft_tui.screen.ink import Line, columns, fit, wrap, wrapped
+from sft_tui.screen.ink import Line, columns, fit
+from sft_tui.wrapping import wrap, wrapped
 
 MOST_LINES = 8  # of a notice, or of a long typed text
 DIGITS = "123456789"  # the keys of the first choices

@@ -2,7 +2,8 @@
 
 from engine.contract.texts import Lang, say
 from sft_tui.screen import actions
-from sft_tui.screen.ink import Line, fit, frame, wrap
+from sft_tui.screen.ink import Line, fit, frame
+from sft_tui.wrapping import wrap
 
 KEYS = 12  # columns of the keys
 

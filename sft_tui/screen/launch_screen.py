@@ -37,9 +37,9 @@ class LaunchScreen(FixingScreen):
 
     scope = actions.LAUNCH
 
-    def __init__(self, demo: bool = False) -> None:
+    def __init__(self, demo: str = "") -> None:
         super().__init__()
-        self.state = LaunchView("demo" if demo else next(iter(presets())))
+        self.state = LaunchView(demo or next(iter(presets())))
 
     def on_mount(self) -> None:
         """Checks the first preset."""
@@ -119,11 +119,8 @@ class LaunchScreen(FixingScreen):
                 owner, step = unfinished
                 found[name] = Resumable(owner.run, step, owner.steps_total, is_locked(output.path))
         new_here = not runs.exist(self.services.options.logs)
-        demo_runs = bool(demo.current())
-        stage = demo.stage()
-        self.state = replace(
-            self.state, presets=known, resumable=found, offer_demo=new_here, demo=stage, demo_runs=demo_runs
-        )
+        demos = {name: demo.Progress(story.stage(), bool(story.current())) for name, story in demo.STORIES.items()}
+        self.state = replace(self.state, presets=known, resumable=found, offer_demo=new_here, demos=demos)
         if self.state.preset not in known:  # its file is gone
             self.choose(next(iter(known)))
 
@@ -132,7 +129,7 @@ class LaunchScreen(FixingScreen):
         before = self.state
         self._refresh()
         if self.state != before and self.is_current:
-            if self.state.resumable.keys() != before.resumable.keys() or self.state.demo != before.demo:
+            if self.state.resumable.keys() != before.resumable.keys() or self.state.demos != before.demos:
                 self.look()
             self.draw()
 
@@ -265,7 +262,7 @@ class LaunchScreen(FixingScreen):
         elif self.state.panel == "findings":
             self.do_fix()
         elif self.state.continues_demo:
-            self.services.begin_demo()
+            self.services.begin_demo(self.state.preset)
         elif self.state.report is None or self.state.doing:
             self.state = replace(self.state, queued=True)
         else:

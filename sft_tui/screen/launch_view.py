@@ -8,13 +8,14 @@ from engine.contract.config import FIELDS, RunConfig, setting_of
 from engine.contract.facts import DataFacts, LengthFacts
 from engine.contract.presets import Preset, presets
 from engine.contract.texts import Lang, say
-from sft_tui.demo import HALVES, Stage
+from sft_tui.demo import STORIES, Progress
 from sft_tui.options import setting_text
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject
-from sft_tui.screen.ink import BLOCKS, Ink, Line, columns, filled, fit, frame, side_by_side, wrap, wrapped
+from sft_tui.screen.ink import BLOCKS, Ink, Line, columns, filled, fit, frame, side_by_side
 from sft_tui.text import safe, size
+from sft_tui.wrapping import wrap, wrapped
 
 PANELS = ("presets", "findings", "settings")
 ROLES = {"error": "bad", "warning": "warn", "ok": "good"}
@@ -49,8 +50,7 @@ class LaunchView:
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
     offer_demo: bool = False  # if there is no run here yet
-    demo: Stage = "new"  # the stage of the demo
-    demo_runs: bool = False
+    demos: Mapping[str, Progress] = field(default_factory=dict)  # by the presets that they end with
     task: str = ""  # the command that runs in the background
     queued: bool = False  # the run starts when the check is done
     ink: Ink = field(default_factory=Ink)
@@ -60,13 +60,18 @@ class LaunchView:
     def findings(self) -> list[Finding]:
         """The findings so far, without those on files that the demo is about to write."""
         found = self.report.findings if self.report else []
-        unmade = self.continues_demo and self.demo in ("new", "first")
+        unmade = self.continues_demo and self.demo.stage in ("new", "first")
         return [one for one in found if one.code != "file_missing"] if unmade else found
 
     @property
     def continues_demo(self) -> bool:
-        """Whether enter starts or continues the whole demo."""
-        return self.preset == HALVES[-1] and not self.values and self.demo != "done"
+        """Whether enter starts or continues a whole demo."""
+        return self.preset in STORIES and not self.values and self.demo.stage != "done"
+
+    @property
+    def demo(self) -> Progress:
+        """How far the demo of the chosen preset is."""
+        return self.demos.get(self.preset, Progress("new", False))
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,8 @@ def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
     lang = view.lang
     head: list[Item] = []
     if view.continues_demo:
-        key = "runs" if view.demo_runs else view.demo
+        stage = f"new_{view.preset}" if view.demo.stage == "new" else view.demo.stage
+        key = "runs" if view.demo.runs else stage
         head += [(-1, [(part, "accent")]) for part in wrap(say(f"screen.demo_{key}", lang), width)]
     if view.task:
         words = wrap(f"… {say('screen.task', lang, command=safe(view.task, 200))}", width)

@@ -7,9 +7,10 @@ from operator import attrgetter
 
 from engine.contract.texts import say
 from sft_tui.log_lines import LogLine
-from sft_tui.screen.ink import Line, fit, frame, wrapped
+from sft_tui.screen.ink import Line, fit, frame
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe
+from sft_tui.wrapping import wrapped
 
 MOST_LINES = 4  # for one entry if the panel fills the screen
 ROLES = {"step": "dim", "note": "", "data": "", "warning": "warn", "error": "bad"}

@@ -124,15 +124,18 @@ class RunScreen(CanvasScreen):
         if run.status != "finished":
             return
         if run.record.continued:
-            self.await_next()
-        elif run.record.preset == demo.HALVES[-1] and demo.stage() == "done":
-            self.notice = (demo.demo_done(lang), "accent")
+            self.await_next(run.record.preset)
+        elif (story := demo.STORIES.get(run.record.preset)) is not None and story.stage() == "done":
+            self.notice = (demo.demo_done(story, lang), "accent")
 
     @work(thread=True, exclusive=True, group="next")
-    def await_next(self) -> None:
-        """Waits for the demo's second half, which the supervisor of the first starts."""
+    def await_next(self, preset: str) -> None:
+        """Waits for the next run of a demo, which the supervisor of this one starts."""
+        story = demo.story_of(preset)
+        if story is None:
+            return
         try:
-            run = demo.await_next(self.services.options.logs)
+            run = demo.await_next(self.services.options.logs, story, self.services.options.lang)
         except InputError as error:
             self.app.call_from_thread(self.show_notice, error.message.text(self.services.options.lang), "bad")
             return

@@ -9,10 +9,11 @@ from engine.contract.texts import Lang, say
 from sft_tui import event_text
 from sft_tui.event_text import status_name
 from sft_tui.screen import log_panel
-from sft_tui.screen.ink import Line, bar, columns, filled, fit, side_by_side, wrap
+from sft_tui.screen.ink import Line, bar, columns, filled, fit, side_by_side
 from sft_tui.screen.run_contents import RunView
 from sft_tui.screen.run_layout import Area, areas
 from sft_tui.text import safe
+from sft_tui.wrapping import wrap
 
 
 def draw(view: RunView, width: int, height: int) -> list[Line]:

@@ -12,8 +12,9 @@ from sft_tui.curves import Curves
 from sft_tui.listing import COLUMNS, best_score, cells, eval_loss
 from sft_tui.runs import Run
 from sft_tui.screen import chart
-from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side, wrap
+from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side
 from sft_tui.text import number, safe
+from sft_tui.wrapping import wrap
 
 STYLES = ("chart", "chart2", "good", "warn")
 WIDE = 100  # columns; from this width on, the comparison is side by side

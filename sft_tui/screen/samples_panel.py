@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from engine.contract.scores import all_measures, merit, score_phrase, shown
 from engine.contract.texts import say
-from sft_tui.screen.ink import Line, columns, frame, wrapped
+from sft_tui.screen.ink import Line, columns, frame
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.text import safe
+from sft_tui.wrapping import wrapped
 
 MOST_LINES = 6  # for one text if the panel fills the screen
 

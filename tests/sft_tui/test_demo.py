@@ -21,7 +21,7 @@ from sft_tui import demo, runs, starting
 from sft_tui.supervise import supervisor
 from tests.sft_tui.conftest import PLAN, STARTED, step
 
-FIRST, SECOND = demo.HALVES
+FIRST, SECOND = demo.T5.presets
 FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
 
 
@@ -41,8 +41,13 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(starting, "start", start)
     monkeypatch.setattr(starting, "plan_run", plan)
-    monkeypatch.setattr(demo, "prepare", lambda: found.append(("prepare", False)))
+    monkeypatch.setattr(demo, "T5", replace(demo.T5, prepare=lambda: found.append(("prepare", False))))
+    monkeypatch.setattr(demo, "STORIES", {story.last: story for story in (demo.CHAT, demo.T5)})
     return found
+
+
+def begin() -> str:
+    return demo.begin(Path("logs"), demo.T5, "en", lambda _line: None)[1]
 
 
 def own(half: str, *, finished: bool) -> None:
@@ -80,17 +85,17 @@ def test_the_demo_continues_where_it_stopped(
     for half, finished in ((FIRST, first), (SECOND, second)):
         if finished is not None:
             own(half, finished=finished)
-    assert demo.stage() == stage
-    run = demo.begin(Path("logs"))
+    assert demo.T5.stage() == stage
+    run = begin()
     assert begun == started
     assert run == (f"{started[-1][0]}-1" if started else "")
 
 
 def test_a_running_demo_is_found_and_not_started_again(begun: list[tuple[str, bool]]) -> None:
     output = Path(preset(FIRST).config.output_dir)
-    lock = FolderLock.acquire(output, "demo-pretrain-7", Path("logs/demo-pretrain-7"))
+    lock = FolderLock.acquire(output, f"{FIRST}-7", Path(f"logs/{FIRST}-7"))
     try:
-        assert demo.begin(Path("logs")) == "demo-pretrain-7"
+        assert begin() == f"{FIRST}-7"
     finally:
         lock.release()
     assert begun == []
@@ -102,10 +107,10 @@ def test_of_two_demo_starts_one_waits_for_the_other(
     monkeypatch.setattr(demo, "PREPARED_SECONDS", 0.0)
     lock = FolderLock.acquire(Path("data/demo"), "demo", Path("logs"))
     with pytest.raises(BusyError):
-        demo.begin(Path("logs"))
+        begin()
     lock.release()
     assert begun == []
-    assert demo.begin(Path("logs")) == f"{FIRST}-1"
+    assert begin() == f"{FIRST}-1"
 
 
 @pytest.mark.parametrize(("finished", "continued", "started"), [(True, True, 1), (False, True, 0), (True, False, 0)])
@@ -136,5 +141,5 @@ def test_a_waiting_viewer_starts_the_second_half(
 ) -> None:
     monkeypatch.setattr(demo, "PATIENCE_SECONDS", 0.0)
     own(FIRST, finished=True)
-    assert demo.await_next(Path("logs")) == f"{SECOND}-1"
+    assert demo.await_next(Path("logs"), demo.T5, "en") == f"{SECOND}-1"
     assert begun == [(SECOND, False)]

@@ -22,16 +22,12 @@ def losses(folder: Path, *command: str) -> list[float]:
 def test_the_demos_fine_tuning_lowers_the_validation_loss(tmp_path: Path) -> None:
     pytest.importorskip("chatterbot_corpus", reason="NOT TESTED: chatterbot-corpus is not installed")
     try:
-        reported = run(*SFT_TUI, "demo", "--no-ui", folder=tmp_path, env=ENV, limit=600)
+        reported = run(*SFT_TUI, "demo", "--t5", "--no-ui", folder=tmp_path, env=ENV, limit=600)
     finally:
         end_runs(tmp_path)
     assert reported.code == 0, reported.err
-    (base,) = losses(tmp_path, "test", "demo", "--output_dir", "model_save/demo/pretrain")
-    first, second, third = losses(tmp_path, "logs", "demo-1")
+    base, first, second, third = losses(tmp_path, "logs", "demo-t5-1")
     assert base > first > second > third
-    replies = [
-        line.split(maxsplit=1)[-1] for line in reported.out.splitlines() if line.startswith(("  before", "  after"))
-    ]
-    assert len(replies) == 10
-    changed = [before != after for before, after in zip(replies[::2], replies[1::2], strict=True)]
-    assert sum(changed) >= 3  # a model this small repeats one sign where it has nothing to say, before and after
+    assert reported.out.count("▸ ") == 5
+    assert "BEFORE" in reported.out
+    assert "perplexity" in reported.out

@@ -91,7 +91,7 @@ def test_a_preset_says_what_it_is_for_in_both_languages(name: str) -> None:
 def test_the_presets_that_fine_tune_are_those_that_start_from_a_model() -> None:
     from_random = {name for name, chosen in built_in().items() if not chosen.finetunes}
 
-    assert from_random == {"pretrain", "pretrain-large", "demo-pretrain"}
+    assert from_random == {"pretrain", "pretrain-large", "demo-t5-pretrain"}
 
 
 def test_presets_write_into_different_folders() -> None:
@@ -101,7 +101,7 @@ def test_presets_write_into_different_folders() -> None:
 
 
 def test_the_second_half_of_the_demo_starts_from_the_model_of_the_first() -> None:
-    first, second = preset("demo-pretrain").config, preset("demo").config
+    first, second = preset("demo-t5-pretrain").config, preset("demo-t5").config
 
     assert second.pretrained_model == f"{first.output_dir}/best"
     assert second.tokenizer == first.tokenizer

@@ -19,6 +19,7 @@ SENT: list[Request] = [
     requests.ImportRequest(("a.jsonl",), "t.parquet", shown={"a.jsonl": "-"}, history=0, sample=5),
     requests.ColumnsRequest(("a.jsonl",), prompt_column="问"),
     requests.DemoRequest(train="t.parquet", overwrite=True),
+    requests.DemoChatRequest(train="t.parquet", held_out=True),
     requests.DemoTextsRequest(("a.parquet",)),
     requests.TokenizerRequest(("a.parquet",), "out", 4000, "prompt", "response", "messages"),
 ]

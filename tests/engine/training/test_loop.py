@@ -53,6 +53,16 @@ def test_a_run_reports_every_step_and_epoch(finished: "Outcome") -> None:
     assert (finished.code, finished.ended.reason) == (0, "finished")
 
 
+def test_the_model_that_a_run_starts_from_can_be_evaluated_first(finished: "Outcome", run_here: "Runner") -> None:
+    run = run_here(dropout_rate=0.0, eval_on_start="yes")
+    first, second, third = run.all(events.Eval)
+    assert [(event.epoch, event.step) for event in (first, second, third)] == [(0, 0), (1, 5), (2, 10)]
+    assert first.loss > second.loss > third.loss
+    assert [sample.step for sample in run.all(events.Sample)] == [0] * 3 + [5] * 3 + [10] * 3
+    assert [step.loss for step in steps(run)] == [step.loss for step in steps(finished)]
+    assert list(json.loads(run.output.evaluations.read_text())) == ["5", "10"]  # only trained models are published
+
+
 def test_every_row_is_seen_once_in_an_epoch(finished: "Outcome") -> None:
     for epoch in (1, 2):
         rows = [row for event in steps(finished) if event.epoch == epoch for row in event.sample_ids]

@@ -1,7 +1,5 @@
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.cells import cell_len
 
 from sft_tui.screen import ink
 from sft_tui.text import safe
@@ -16,22 +14,6 @@ LINE = st.lists(st.tuples(TEXT, st.sampled_from(["", "dim", "bad"])), max_size=5
 @given(LINE, st.integers(0, 40))
 def test_a_line_is_fitted_to_its_columns(line: ink.Line, width: int) -> None:
     assert ink.columns(ink.fit(line, width)) == width
-
-
-@settings(deadline=None)
-@given(TEXT, st.integers(2, 30))
-def test_wrapped_lines_keep_within_their_columns_and_lose_nothing(text: str, width: int) -> None:
-    lines = ink.wrap(text, width)
-    assert all(cell_len(line) <= width for line in lines)
-    assert "".join("".join(lines).split()) == "".join(text.split())
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [(" 000000", ["00", "00", "00"]), ("   模型", ["模", "型"]), ("a  bbb", ["a", "bb", "b"]), ("  ", [""])],
-)
-def test_spaces_at_the_beginning_of_a_line_do_not_widen_it(text: str, lines: list[str]) -> None:
-    assert ink.wrap(text, 2) == lines
 
 
 @settings(deadline=None)
@@ -74,25 +56,3 @@ def test_no_theme_but_its_name_says_so_has_colours() -> None:
 def test_ascii_replaces_every_drawing_character() -> None:
     drawn = "".join(map(chr, ink.TO_ASCII)) + ink.BLOCKS
     assert ink.Ink("16", ascii=True).text(drawn).isascii()
-
-
-@pytest.mark.parametrize("width", range(6, 40))
-def test_no_line_begins_with_a_closing_mark(width: int) -> None:
-    texts = (
-        "没有可用的文件，请（放入）“模型”。结束……好：《书名》、‘甲’；乙！",
-        "model_save/sft_small 中有未完成的运行 sft-small-2，停在第 69 步（共 69 步）。",
-        "找不到预训练模型 model_save/chat_small_t5.best.bin。请用 f（修复）！",
-    )
-    for text in texts:
-        lines = ink.wrap(text, width)
-        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-        assert all(cell_len(line) <= width for line in lines)
-        for line in lines[1:]:
-            assert line[0] not in "，。、；：？！）》”’…", lines
-        for line in lines[:-1]:
-            assert line[-1] not in "（《“‘", lines
-
-
-def test_a_text_of_nothing_but_commas_fills_its_lines() -> None:
-    assert ink.wrap("，" * 10, 6) == ["，，，"] * 3 + ["，"]
-    assert ink.wrap("," * 10, 6) == ["," * 6, "," * 4]

@@ -119,7 +119,7 @@ def test_the_demo_does_not_interrupt_typing(
     played: Callable[..., None], commands: list[FakeCommand], started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[bool] = []
-    monkeypatch.setattr(demo, "current", lambda: "demo-pretrain-1" if begun else "")
+    monkeypatch.setattr(demo.Story, "current", lambda story: "demo-1" if begun and story is demo.CHAT else "")
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
         screen.choose("demo")
@@ -128,13 +128,13 @@ def test_the_demo_does_not_interrupt_typing(
         assert command.arguments == ("demo", "--detach", "--logs", "logs")
         await pilot.press("tab", "tab", "e", "ctrl+u", "a")
         begun.append(True)
-        await asyncio.to_thread(command.done, 0, "demo-pretrain-1")
+        await asyncio.to_thread(command.done, 0, "demo-1")
         assert started == []
-        assert "demo-pretrain-1 has begun" in shown(screen)
+        assert "demo-1 has begun" in shown(screen)
         await pilot.press("escape", "enter")
         assert len(commands) == 1  # on a setting, enter edits
         await pilot.press("escape", "tab", "enter")
-        assert started == ["demo-pretrain-1"]  # which runs: it is opened at once
+        assert started == ["demo-1"]  # which runs: it is opened at once
         assert len(commands) == 1
 
     played(SOUND, steps)

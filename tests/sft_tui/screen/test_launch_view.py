@@ -50,6 +50,8 @@ def test_the_first_line_says_what_learns(lang: Lang, width: int, named: bool) ->
 
 def test_the_demo_says_what_enter_will_do() -> None:
     view = dataclasses.replace(launch_screen(report=None, values={}), preset="demo")
+    assert "enter gets SmolLM2-135M-Instruct" in plain(launch_view.draw(view, 80, 23))
+    view = dataclasses.replace(view, preset="demo-t5")
     assert "enter writes data and tokenizer" in plain(launch_view.draw(view, 80, 23))
 
 

@@ -29,7 +29,7 @@ from sft_tui.screen.base import Options
 from sft_tui.screen.run_screen import RunScreen
 from tests.sft_tui.conftest import PLAN, STARTED, step
 
-FIRST, SECOND = demo.HALVES
+FIRST, SECOND = demo.T5.presets
 FINISHED = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
 Steps = Callable[[Pilot[int], RunScreen], Awaitable[None]]
 
@@ -79,7 +79,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that are opened; the second half of the demo begins at once."""
     found: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "await_next", lambda _logs: "demo-1")
+    monkeypatch.setattr(demo, "await_next", lambda *_: f"{SECOND}-1")
     monkeypatch.setattr(SftTuiApp, "open_run", lambda _app, name: found.append(name))
     return found
 
@@ -89,9 +89,9 @@ def test_a_passive_viewer_follows_the_demo_to_its_second_half(opened: list[str])
         end(screen)
         await until(pilot, lambda: opened)
 
-    write("demo-pretrain-1", FIRST, STARTED, PLAN, step(1), FINISHED)
-    play("demo-pretrain-1", steps)
-    assert opened == ["demo-1"]
+    write(f"{FIRST}-1", FIRST, STARTED, PLAN, step(1), FINISHED)
+    play(f"{FIRST}-1", steps)
+    assert opened == [f"{SECOND}-1"]
 
 
 @pytest.mark.parametrize("keys", [["slash", "a"], ["s"], ["m"], ["l"]])
@@ -104,7 +104,7 @@ def test_an_active_viewer_is_notified_of_the_second_half(
         await pilot.press(*keys)
         front = screen.app.screen
         end(screen)
-        await until(pilot, lambda: any("demo-1 has begun" in getattr(one, "notice", [""])[0] for one in (front,)))
+        await until(pilot, lambda: any(f"{SECOND}-1 has begun" in getattr(one, "notice", [""])[0] for one in (front,)))
         assert screen.app.screen is front
         if keys[0] == "s":
             assert screen.question is None  # whether to stop what has ended by itself
@@ -112,15 +112,15 @@ def test_an_active_viewer_is_notified_of_the_second_half(
             await pilot.press("b")
             assert screen.question is not None
             assert screen.question.typed == "ab"
-            assert "demo-1 has begun" in shown(screen)
+            assert f"{SECOND}-1 has begun" in shown(screen)
 
-    write("demo-pretrain-1", FIRST, STARTED, PLAN, step(1), FINISHED)
-    play("demo-pretrain-1", steps)
+    write(f"{FIRST}-1", FIRST, STARTED, PLAN, step(1), FINISHED)
+    play(f"{FIRST}-1", steps)
     assert opened == []
 
 
 def test_the_demos_last_message_stays_until_a_key(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "stage", lambda: "done")
+    monkeypatch.setattr(demo.Story, "stage", lambda _story: "done")
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         end(screen)
@@ -130,15 +130,15 @@ def test_the_demos_last_message_stays_until_a_key(opened: list[str], monkeypatch
         await pilot.press("m")
         assert "The demo is done." not in shown(screen)
 
-    write("demo-1", SECOND, STARTED, PLAN, step(1), FINISHED)
-    play("demo-1", steps)
+    write(f"{SECOND}-1", SECOND, STARTED, PLAN, step(1), FINISHED)
+    play(f"{SECOND}-1", steps)
     assert opened == []
 
 
 def test_one_key_shows_the_beginning_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saved = (events.Checkpoint(1, n, f"c{n}", 1000, 1.0, []) for n in range(1, 200))
-    write("demo-1", SECOND, STARTED, PLAN, *saved, FINISHED)
+    write(f"{SECOND}-1", SECOND, STARTED, PLAN, *saved, FINISHED)
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         await pilot.press("tab", "tab", "tab", "home")
@@ -152,7 +152,7 @@ def test_one_key_shows_the_beginning_of_the_log(tmp_path: Path, monkeypatch: pyt
         await pilot.press("slash", "ctrl+u", *"nowhere", "enter")
         assert "No line has “nowhere”." in shown(screen)
 
-    play("demo-1", steps)
+    play(f"{SECOND}-1", steps)
 
 
 def test_the_beginning_of_the_log_stays_while_the_run_continues(

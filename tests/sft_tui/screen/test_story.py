@@ -58,7 +58,7 @@ def test_a_run_is_watched_stopped_resumed_and_left(tmp_path: Path, tiny_settings
 def test_an_edited_setting_shows_its_effect(tmp_path: Path) -> None:
     with terminal(tmp_path) as app:
         app.sees("Ready? demo", limit=LONG)
-        app.press("\x1b[A" * 8)
+        app.press("\x1b[A" * 7)
         app.sees("effective batch 8 = 1 × 8 × 1", limit=LONG)
         app.press("\t\t")
         app.press("\x1b[B" * 28)  # batch_size_per_gpu
@@ -125,7 +125,7 @@ def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
 def test_a_run_with_errors_is_not_started(tmp_path: Path) -> None:
     with terminal(tmp_path) as app:
         app.sees("Ready? demo", limit=LONG)
-        app.press("\x1b[A" * 8)
+        app.press("\x1b[A" * 7)
         app.sees("✗ 4", limit=LONG)
         app.press("\r")
         app.sees("4 errors in the way", limit=LONG)

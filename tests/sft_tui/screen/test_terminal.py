@@ -64,18 +64,18 @@ def test_wide_characters_stay_within_their_frames(tmp_path: Path, size: tuple[in
 
 
 def test_a_running_demo_is_shown_and_not_started_again(tmp_path: Path) -> None:
-    run_dir = write_run(tmp_path / "logs", "demo-pretrain-7", STARTED, PLAN, *(step(n) for n in range(1, 20)))
-    output = tmp_path / preset("demo-pretrain").config.output_dir
+    run_dir = write_run(tmp_path / "logs", "demo-t5-pretrain-7", STARTED, PLAN, *(step(n) for n in range(1, 20)))
+    output = tmp_path / preset("demo-t5-pretrain").config.output_dir
     output.mkdir(parents=True)
-    lock = FolderLock.acquire(output, "demo-pretrain-7", run_dir.path)
+    lock = FolderLock.acquire(output, "demo-t5-pretrain-7", run_dir.path)
     try:
-        with terminal(tmp_path, "demo") as app:
-            app.sees("demo-pretrain-7", "Loss")
+        with terminal(tmp_path, "demo", "--t5") as app:
+            app.sees("demo-t5-pretrain-7", "Loss")
             app.press("q")
             assert app.wait() == 0
     finally:
         lock.release()
-    assert [path.name for path in (tmp_path / "logs").iterdir() if path.is_dir()] == ["demo-pretrain-7"]
+    assert [path.name for path in (tmp_path / "logs").iterdir() if path.is_dir()] == ["demo-t5-pretrain-7"]
 
 
 SLEEPING = """

@@ -217,7 +217,7 @@ def test_only_a_run_that_was_refused_leaves_no_output_folder(
 
 def test_a_run_that_cannot_follow_is_in_the_firsts_log(run_dir: RunDir) -> None:
     run_dir.write_record(
-        RunRecord(run_dir.path.name, "demo-pretrain", "train", to_json(preset("demo-pretrain").config))
+        RunRecord(run_dir.path.name, "demo-t5-pretrain", "train", to_json(preset("demo-t5-pretrain").config))
     )
     log = EventWriter(run_dir.events, "rank0", 1)
     finished = events.RunEnded("finished", 0, Message("ended_finished_unpublished", {"steps_total": 1}))
