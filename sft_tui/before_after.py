@@ -1,11 +1,10 @@
 """What a training changed: scores and replies of the model that a run started from, next to those of the newest."""
 
-import math
-
 from engine.contract.events import Eval, Sample
-from engine.contract.texts import Lang, say
+from engine.contract.scores import all_measures, shown
+from engine.contract.texts import Lang, named, say
 from sft_tui.run_state import RunState
-from sft_tui.text import pad, safe
+from sft_tui.text import pad, safe, width
 from sft_tui.wrapping import wrapped
 
 GAP = 3  # columns between the two sides
@@ -19,7 +18,7 @@ def is_known(state: RunState) -> bool:
     return state.baseline is not None and state.evaluation is not None and state.evaluation.step > 0
 
 
-def lines(state: RunState, width: int, lang: Lang) -> list[str]:
+def lines(state: RunState, columns: int, lang: Lang) -> list[str]:
     """Each sample's prompt and reference, and below it both replies side by side; then the scores of both.
 
     Empty if the run was not evaluated before its first step.
@@ -28,12 +27,12 @@ def lines(state: RunState, width: int, lang: Lang) -> list[str]:
     if before is None or after is None or not is_known(state):
         return []
     first = {sample.row: sample for sample in state.baseline_samples}
-    side = max(NARROWEST, width - GAP - 2) // 2
-    shown = [_row("", say("app.side_before", lang), say("app.side_after", lang), side)]
+    side = max(NARROWEST, columns - GAP - 2) // 2
+    page = [_row("", say("app.side_before", lang), say("app.side_after", lang), side)]
     for sample in state.samples:
         if sample.row in first:
-            shown += ["", *_sample(first[sample.row], sample, side, lang)]
-    return [*shown, "", *_scores(before, after, lang)]
+            page += ["", *_sample(first[sample.row], sample, side, lang)]
+    return [*page, "", *_scores(before, after, lang)]
 
 
 def _sample(before: Sample, after: Sample, side: int, lang: Lang) -> list[str]:
@@ -60,13 +59,18 @@ def _row(label: str, left: str, right: str, side: int) -> str:
 
 
 def _scores(before: Eval, after: Eval, lang: Lang) -> list[str]:
-    def perplexity(one: Eval) -> str:
-        return f"{math.exp(min(one.loss, 700.0)):.1f}"
+    """A line for each measure that both have, in columns."""
+    was, now = all_measures(before), all_measures(after)
+    rows = [("", say("app.side_before", lang), say("app.side_after", lang))]
+    rows += [
+        (named("measure", name, lang), shown(name, was[name].value), shown(name, one.value))
+        for name, one in now.items()
+        if name in was
+    ]
+    wide = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    lines = [f"  {pad(name, wide[0])}   {_right(left, wide[1])}   {_right(right, wide[2])}" for name, left, right in rows]
+    return [say("app.side_rows", lang, rows=after.rows), *lines]
 
-    pairs = [
-        ("app.side_perplexity", perplexity(before), perplexity(after)),
-        ("app.side_bleu", f"{before.bleu:.1f}", f"{after.bleu:.1f}"),
-    ]
-    return [say("app.side_rows", lang, rows=after.rows)] + [
-        say(key, lang, before=was.rjust(7), after=now.rjust(7)) for key, was, now in pairs
-    ]
+
+def _right(text: str, columns: int) -> str:
+    return " " * (columns - width(text)) + text
