@@ -68,7 +68,9 @@ def _scores(before: Eval, after: Eval, lang: Lang) -> list[str]:
         if name in was
     ]
     wide = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    lines = [f"  {pad(name, wide[0])}   {_right(left, wide[1])}   {_right(right, wide[2])}" for name, left, right in rows]
+    lines = [
+        f"  {pad(name, wide[0])}   {_right(left, wide[1])}   {_right(right, wide[2])}" for name, left, right in rows
+    ]
     return [say("app.side_rows", lang, rows=after.rows), *lines]
 
 

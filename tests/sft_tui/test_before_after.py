@@ -4,12 +4,14 @@ import pytest
 from rich.cells import cell_len
 
 from engine.contract import events
+from engine.contract.scores import Measured
 from sft_tui import before_after
 from sft_tui.run_state import RunState
 from tests.sft_tui.conftest import EVAL
 
-BEFORE = dataclasses.replace(EVAL, epoch=0, step=0, loss=2.0, bleu=1.0)
-AFTER = dataclasses.replace(EVAL, loss=1.0, bleu=20.0)
+MATCH = "exact-match"
+BEFORE = dataclasses.replace(EVAL, epoch=0, step=0, loss=2.0, measures={MATCH: Measured(0.0, "s")})
+AFTER = dataclasses.replace(EVAL, loss=1.0, measures={MATCH: Measured(23.5, "s"), "chrf": Measured(1.0, "s")})
 
 
 def state(before: str, after: str, prompt: str = "Who are you?") -> RunState:
@@ -32,8 +34,10 @@ def test_replies_stand_side_by_side_with_what_was_wanted() -> None:
 
 def test_scores_of_both_are_given() -> None:
     shown = before_after.lines(state("a", "b"), 80, "en")
-    (perplexity,) = (line for line in shown if "perplexity" in line)
-    assert perplexity.split()[-2:] == ["7.4", "2.7"]
+    found = {line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in shown[-4:]}
+    assert found["loss"] == ["2.0000", "1.0000"]
+    assert found["exact match"] == ["0.0", "23.5"]
+    assert "chrF" not in found  # which only one of them has
 
 
 @pytest.mark.parametrize("width", [44, 80, 120, 300])
