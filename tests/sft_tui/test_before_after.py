@@ -36,7 +36,7 @@ def test_scores_of_both_are_given() -> None:
     shown = before_after.lines(state("a", "b"), 80, "en")
     found = {line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in shown[-4:]}
     assert found["loss"] == ["2.0000", "1.0000"]
-    assert found["exact match"] == ["0.0", "23.5"]
+    assert found["exact match"] == ["0.00", "23.50"]
     assert "chrF" not in found  # which only one of them has
 
 
