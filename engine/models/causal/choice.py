@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.contract.messages import Message
 from engine.models.causal.computed import hold
+from engine.models.causal.llama import LlamaNetwork, is_known
 from engine.models.causal.packed import PackedCausal
 from engine.models.causal.padded import PaddedCausal
 from engine.models.causal.trial import reason_to_pad
@@ -18,6 +19,8 @@ def chosen(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
         return PaddedCausal(model, head, chunk, bf16=bf16)
     reason = reason_to_pad(model, head)
     if reason is None:
+        if head is not None and not head.biases and is_known(model):
+            return LlamaNetwork(model, head, chunk, bf16=bf16)
         return PackedCausal(model, head, chunk, bf16=bf16)
     network = PaddedCausal(model, head, chunk, bf16=bf16)
     network.notices = (Message.of("rows_padded", model=type(model).__name__, why=reason),)

@@ -1,0 +1,132 @@
+"""Models of Llama's kind over rows laid end to end, by layers whose backward pass is written out.
+
+Takes transformers' Llama, Mistral, Qwen2 or Qwen3, unchanged, and computes what they compute: RMSNorm, rotary
+positions, heads that share keys, and a feed-forward gated by SiLU.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.cpu.ragged import CausalPattern, Rows
+from engine.cpu.weight_casts import Adapters, Values
+from engine.data.token_store import Row
+from engine.models.causal import layers
+from engine.models.causal.computed import Given
+from engine.models.causal.layers import Norm, Positions
+from engine.models.causal.packed import PackedCausal
+from engine.models.causal.stacked import Projections
+from engine.models.lora import adapters_of
+from engine.models.loss import Head
+
+CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles depend on nothing but the position
+
+
+def is_known(model: Any) -> bool:
+    """Whether `Llama` can compute a model."""
+    config = model.config
+    rope = config.rope_parameters if type(model).__name__ in CLASSES else {"rope_type": ""}
+    return rope["rope_type"] in ROTATIONS and config.hidden_act == "silu" and not config.attention_dropout
+
+
+class Llama:
+    """Computes a model's body; `kind` is the dtype of its products."""
+
+    def __init__(self, model: Any, kind: torch.dtype, adapters: Adapters) -> None:
+        self.kind, self._body = kind, model.base_model
+        self.values, self.projections = Values(kind), Projections(kind, adapters)
+
+    def refresh(self) -> None:
+        """Takes the current weights."""
+        self.values.refresh()
+        self.projections.refresh()
+
+    def hidden(self, ids: Tensor, rows: Rows, places: Tensor) -> Tensor:
+        """The output head's input at some places, (places, width), from the ids of rows laid end to end."""
+        body, x = self._body, self.embedded(ids)
+        angles = self.angles(torch.cat([torch.arange(length) for length in rows.lengths]))
+        for layer in body.layers:
+            x = self._attended(layer, x, rows, angles)
+            feed, norm = layer.mlp, layer.post_attention_layernorm
+            into, out = self.projections.of(feed.gate_proj, feed.up_proj), self.projections.of(feed.down_proj)
+            x = layers.feed_forward(x, self.norm(norm), into, out, norm.weight)
+        return layers.last(x, places, self.norm(body.norm), body.norm.weight)
+
+    def _attended(self, layer: Any, x: Tensor, rows: Rows, angles: Tensor) -> Tensor:
+        attention = layer.self_attn
+        into = self.projections.of(attention.q_proj, attention.k_proj, attention.v_proj)
+        norm, heads = layer.input_layernorm, head_norms(attention)
+        positions = Positions(self.pattern(attention, rows), angles, tuple(map(self.norm, heads)))
+        scales = [each.weight for each in (norm, *heads)]
+        return layers.attention(x, self.norm(norm), into, self.projections.of(attention.o_proj), positions, scales)
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """The rows of the embeddings as a residual stream, fp32 at least."""
+        weight = self._body.embed_tokens.weight
+        found = functional.embedding(ids, weight if weight.requires_grad else weight.detach())
+        return found.to(torch.promote_types(found.dtype, torch.float32))
+
+    def angles(self, positions: Tensor) -> Tensor:
+        """Cosines and sines of the angles of positions (tokens,), (tokens, 2 × pairs)."""
+        weight = self._body.norm.weight
+        whole = torch.empty(0, dtype=torch.promote_types(weight.dtype, torch.float32))
+        both = (part[0] for part in self._body.rotary_emb(whole, positions[None]))
+        return torch.cat([part[:, : part.shape[1] // 2] for part in both], dim=1)
+
+    def norm(self, module: Any) -> Norm:
+        """A norm's scale and epsilon."""
+        return Norm(self.values[module.weight], module.variance_epsilon)
+
+    def pattern(self, attention: Any, rows: Rows) -> CausalPattern:
+        """How tokens attend in a layer."""
+        heads = attention.q_proj.weight.shape[0] // attention.head_dim
+        # Mistral has one for all layers, Qwen one for some.
+        window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None)) or 0
+        return CausalPattern(rows, heads, heads // attention.num_key_value_groups, attention.scaling, window)
+
+
+def head_norms(attention: Any) -> list[Any]:
+    """The norms of the heads of queries and of those of keys, if an attention has them."""
+    return [getattr(attention, name) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
+
+
+class LlamaNetwork(PackedCausal):
+    """Such a model as a network."""
+
+    def __init__(self, model: Any, head: Head, chunk: int, *, bf16: bool) -> None:
+        super().__init__(model, head, chunk, bf16=bf16)
+        self._llama = Llama(model, torch.bfloat16 if bf16 else torch.float32, adapters_of(model))
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """Takes the current weights."""
+        self._llama.refresh()
+        weight = self.model.get_output_embeddings().weight
+        self._head = Head(self.model.get_output_embeddings(), weight, (), self._llama.values[weight])
+
+    def drop_frozen_fp32(self) -> None:
+        """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
+        super().drop_frozen_fp32()
+        self._llama.values.forget()
+        self.begin_step()
+
+    def _given(self, rows: Sequence[Row]) -> Given:
+        given, places = super()._given(rows)
+        return {"ids": given["input_ids"][0], "rows": Rows(tuple(len(row.ids) for row in rows))}, places
+
+    @contextmanager
+    def _computing(self, rows: Sequence[Row]) -> Iterator[None]:  # noqa: ARG002
+        """Nothing: layers compute in their own dtypes."""
+        yield
+
+    def _hidden(self, head: Head, given: Given) -> Tensor:
+        """The output head's input at the places of learned tokens, (N, d_model)."""
+        inputs, places = given
+        if "ids" in inputs:
+            return self._llama.hidden(inputs["ids"], inputs["rows"], places)
+        return super()._hidden(head, given)

@@ -1,0 +1,97 @@
+"""Linear maps that multiply the same input, as one product, with their adapters.
+
+y = x @ W.T + bias + scale × (x @ A.T) @ B.T, with the W of several maps one below the other. So are their A; their B
+are the blocks of a matrix that is zero elsewhere: a product of 48 columns costs little more than one of 16.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from engine.cpu.adapted import Adapter
+from engine.cpu.kernels import kernels_for
+from engine.cpu.prepacking import Prepacked, Weight, linear
+
+
+@dataclass(frozen=True)
+class Low:
+    """Adapters in the dtype of the products: A (ranks, in), scale × B (out, ranks), and where each B lies in that."""
+
+    down: Tensor
+    up: Tensor
+    blocks: tuple[tuple[slice, slice], ...]
+    adapters: tuple[Adapter, ...]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Maps side by side: `weight` is (out, in), and `back`, if it is given, its transpose, prepacked.
+
+    `rows` are those that each of `weights` has in `weight`; `biases` are as many as those, or none.
+    """
+
+    weight: Weight
+    back: Prepacked | None
+    bias: Tensor | None
+    low: Low | None
+    rows: tuple[slice, ...]
+    biases: tuple[nn.Parameter, ...]
+    weights: tuple[nn.Parameter, ...]
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """All that may learn."""
+        adapters = () if self.low is None else self.low.adapters
+        return (*self.weights, *self.biases, *(each for one in adapters for each in (one.down, one.up)))
+
+    def times(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The product, (tokens, out), and x @ A.T, (tokens, ranks)."""
+        y = linear(x, self.weight)
+        if self.bias is not None:
+            y += self.bias
+        if self.low is None:
+            return y, None
+        reduced = x @ self.low.down.t()
+        return y.addmm_(reduced, self.low.up.t()), reduced
+
+    def input_gradient(self, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The gradients of x and of x @ A.T, from that of the product."""
+        d_x = self.back.times(gradient) if self.back is not None else gradient @ cast(Tensor, self.weight)
+        if self.low is None:
+            return d_x, None
+        d_reduced = gradient @ self.low.up
+        return d_x.addmm_(d_reduced, self.low.down), d_reduced
+
+    def gradients(
+        self, gradient: Tensor, d_reduced: Tensor | None, x: Tensor, reduced: Tensor | None, needs: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """The gradients of those parameters that `needs` names."""
+        pairs = zip(needs, self.weights, self.rows, strict=False)
+        found = [accumulated(weight, gradient[:, rows].t() @ x) if need else None for need, weight, rows in pairs]
+        pairs = zip(needs[len(self.weights) :], self.biases, self.rows, strict=False)
+        found += [
+            accumulated(bias, gradient[:, rows].sum(dim=0, dtype=torch.float32)) if need else None
+            for need, bias, rows in pairs
+        ]
+        if self.low is None or reduced is None or d_reduced is None:
+            return found
+        d_down, d_up = d_reduced.t() @ x, gradient.t() @ reduced
+        for (rows, ranks), adapter in zip(self.low.blocks, self.low.adapters, strict=True):
+            found.append(accumulated(adapter.down, d_down[ranks]))
+            found.append(accumulated(adapter.up, d_up[rows, ranks].contiguous().mul_(adapter.scale)))
+        return found
+
+
+def accumulated(parameter: nn.Parameter, found: Tensor) -> Tensor | None:
+    """A gradient for autograd, or None after it was added to that of an earlier micro-batch.
+
+    Autograd would first copy it to the parameter's dtype.
+    """
+    total = parameter.grad
+    if found.dtype == torch.bfloat16 and total is not None and total.dtype == torch.float32:
+        kernels_for(found).add_(total, found)
+        return None
+    return found.to(parameter.dtype)

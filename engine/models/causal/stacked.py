@@ -1,0 +1,116 @@
+"""The projections of a model, by the parameters that they are made of: cast, stacked and prepacked once, not per use.
+
+In bf16, frozen weights are prepacked for both directions and kept; those that learn are cast once per step. In fp32
+the parameters themselves become slices of one tensor, so that nothing is held twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.cpu.prepacking import Prepacked, Weight
+from engine.cpu.weight_casts import Adapters
+from engine.models.causal.projections import Low, Projection
+
+
+@dataclass
+class _Held:
+    """A projection without its adapters, what it is cast from, and whether that was updated since."""
+
+    projection: Projection
+    cast: Tensor | None  # the stacked weights, if they learn and are not the parameters themselves
+    stale: bool = False
+
+
+class Projections:
+    """Linear maps of one input, in `kind`."""
+
+    def __init__(self, kind: torch.dtype, adapters: Adapters) -> None:
+        self._kind, self._adapters = kind, adapters
+        self._held: dict[nn.Parameter, _Held] = {}
+        self._low: dict[nn.Parameter, Low] = {}
+
+    def of(self, *linears: Any) -> Projection:
+        """The projection that some linear layers make together; all of them have a bias, or none."""
+        first = linears[0].weight
+        merged = self._merged(linears)
+        if merged is not None:
+            return Projection(merged, None, self._bias(linears), None, (), (), ())
+        if first not in self._held:
+            self._held[first] = self._hold(linears)
+        held = self._held[first]
+        if held.stale and held.cast is not None:
+            torch.cat([linear.weight.detach() for linear in linears], out=held.cast)
+        held.stale = False
+        return replace(held.projection, bias=self._bias(linears), low=self._adapted(linears))
+
+    def _merged(self, linears: Sequence[Any]) -> Tensor | None:
+        """The merged weights, stacked, while adapters are merged; made for each product, without a gradient."""
+        adapters = [self._adapters.get(linear.weight) for linear in linears]
+        if not any(adapter is not None and adapter.merged is not None for adapter in adapters):
+            return None
+        weights = [
+            linear.weight.detach() if adapter is None or adapter.merged is None else adapter.merged()
+            for linear, adapter in zip(linears, adapters, strict=True)
+        ]
+        return torch.cat([weight.to(self._kind) for weight in weights])
+
+    def refresh(self) -> None:
+        """Has what learns cast again when it is next requested."""
+        self._low = {}
+        for held in self._held.values():
+            held.stale = True
+
+    def _hold(self, linears: Sequence[Any]) -> _Held:
+        weights = tuple(linear.weight for linear in linears)
+        biases = tuple(linear.bias for linear in linears if linear.bias is not None)
+        rows = _slices([len(weight) for weight in weights])
+        learns = any(weight.requires_grad for weight in weights)
+        stacked = torch.cat([weight.detach() for weight in weights]) if len(weights) > 1 else weights[0].detach()
+        cast: Tensor | None = None
+        weight: Weight = stacked
+        back: Prepacked | None = None
+        if all(weight.dtype == self._kind for weight in weights) and (learns or self._kind != torch.bfloat16):
+            for parameter, part in zip(weights, rows, strict=True):
+                parameter.data = stacked[part]
+        elif learns:
+            weight = cast = stacked.to(self._kind)
+        else:
+            value = stacked.to(self._kind)
+            weight, back = Prepacked(value), Prepacked(value.t())
+        return _Held(Projection(weight, back, None, None, rows, biases, weights), cast)
+
+    def _bias(self, linears: Sequence[Any]) -> Tensor | None:
+        biases = [linear.bias.detach().to(self._kind) for linear in linears if linear.bias is not None]
+        return torch.cat(biases) if biases else None
+
+    def _adapted(self, linears: Sequence[Any]) -> Low | None:
+        first = linears[0].weight
+        if first not in self._low:
+            found = self._lowered([linear.weight for linear in linears])
+            if found is None:
+                return None
+            self._low[first] = found
+        return self._low[first]
+
+    def _lowered(self, weights: Sequence[nn.Parameter]) -> Low | None:
+        rows = _slices([self._adapters[w].up.shape[0] if w in self._adapters else len(w) for w in weights])
+        found = [(part, self._adapters[w]) for part, w in zip(rows, weights, strict=True) if w in self._adapters]
+        if not found:
+            return None
+        adapters = tuple(adapter for _, adapter in found)
+        ranks = _slices([len(adapter.down) for adapter in adapters])
+        down = torch.cat([adapter.down.detach() for adapter in adapters]).to(self._kind)
+        up = torch.zeros(rows[-1].stop, ranks[-1].stop, dtype=self._kind)
+        blocks = tuple((part, rank) for (part, _), rank in zip(found, ranks, strict=True))
+        for block, adapter in zip(blocks, adapters, strict=True):
+            up[block].copy_(adapter.up.detach() * adapter.scale)
+        return Low(down, up, blocks, adapters)
+
+
+def _slices(sizes: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True))
