@@ -14,6 +14,7 @@ from engine.contract.messages import InputError
 from engine.contract.requests import (
     DataRequest,
     FetchRequest,
+    GgufRequest,
     ImportRequest,
     MemoryRequest,
     ModelRequest,
@@ -26,7 +27,7 @@ from engine.inspecting.answer_lines import send
 from engine.inspecting.data_facts import data_facts
 from engine.inspecting.limits import limit_this_process
 from engine.inspecting.made_files import imported, new_tokenizer
-from engine.inspecting.made_models import fetched
+from engine.inspecting.made_models import converted, fetched
 from engine.inspecting.model_facts import memory_facts, model_facts
 from engine.inspecting.row_facts import row_facts
 from engine.process.heartbeat import end_with
@@ -50,6 +51,8 @@ def answer(request: Request) -> object:
             return new_tokenizer(request)
         case FetchRequest():
             return fetched(request)
+        case GgufRequest():
+            return converted(request)
     raise TypeError(f"nobody answers {request.task}")
 
 

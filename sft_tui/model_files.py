@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterator
 
 from engine.contract.bounds import Made
-from engine.contract.model_reports import FetchedReport
+from engine.contract.model_reports import ConvertedReport, FetchedReport
 from engine.contract.presets import preset
-from engine.contract.requests import FetchRequest
+from engine.contract.requests import FetchRequest, GgufRequest
 from engine.contract.texts import Lang, say
 from sft_tui.preflight import ask_engine
 from sft_tui.preflight.fix import as_path
@@ -20,7 +20,12 @@ def fetch(request: FetchRequest, progress: ask_engine.Progress = ask_engine.noth
     return _asked(request, request.id, FetchedReport, progress)
 
 
-def _asked(request: FetchRequest, what: str, kind: type[Made], progress: ask_engine.Progress) -> Made:
+def convert(request: GgufRequest, progress: ask_engine.Progress = ask_engine.nothing) -> ConvertedReport:
+    """Converts a GGUF file to a folder; raises InputError."""
+    return _asked(request, request.path, ConvertedReport, progress)
+
+
+def _asked(request: FetchRequest | GgufRequest, what: str, kind: type[Made], progress: ask_engine.Progress) -> Made:
     try:
         return ask_engine.ask(request, kind, progress)
     except ask_engine.InspectorDied as died:
@@ -39,6 +44,23 @@ def fetched_lines(found: FetchedReport, lang: Lang) -> Iterator[str]:
     ]
     if left_out:
         yield say("model.left_out", lang, what=say("list.separator", lang).join(left_out))
+    if found.licence:
+        yield say("model.licence", lang, licence=safe(found.licence))
+    yield say("model.next", lang, command=safe(use_command(found.folder), 500))
+
+
+def converted_lines(found: ConvertedReport, lang: Lang) -> Iterator[str]:
+    """The report on a conversion: what it is now, what ends its replies, and what had been lost."""
+    shown = {"name": safe(found.name), "folder": safe(found.folder), "architecture": safe(found.architecture)}
+    counts = {"parameters": found.parameters, "dtype": found.dtype, "size": size(found.bytes)}
+    yield say("model.converted", lang, **shown, **counts)
+    stops = say("list.separator", lang).join(safe(stop) for stop in found.stops) or "-"
+    yield say("model.tokenizer", lang, tokens=found.vocabulary, stops=stops)
+    yield say("model.template" if found.template else "model.no_template", lang)
+    if found.quantized:
+        yield say("model.lossy", lang, kinds=", ".join(map(safe, found.quantized)))
+    for notice in found.notices:
+        yield safe(notice.text(lang))
     if found.licence:
         yield say("model.licence", lang, licence=safe(found.licence))
     yield say("model.next", lang, command=safe(use_command(found.folder), 500))

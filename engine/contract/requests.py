@@ -150,6 +150,15 @@ class FetchRequest(Request):
 
 
 @dataclass(frozen=True)
+class GgufRequest(Request):
+    """Converts a model in a GGUF file to a folder in transformers' format."""
+
+    task: ClassVar[str] = "gguf"
+    path: PathText
+    folder: PathText
+
+
+@dataclass(frozen=True)
 class ReplyRequest:
     """The prompts that the model in a folder is to answer, greedily."""
 

@@ -7,6 +7,10 @@ import sys
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+import psutil
+
+from engine.contract.messages import InputError
+
 MEMORY_LIMIT = 2 << 30  # bytes of private memory
 
 
@@ -16,6 +20,20 @@ def limit_this_process() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def allow_memory(more: int) -> None:
+    """Raises the limit of this process by `more` bytes for a task whose needs are known; raises InputError.
+
+    Refused is what the machine has not free.
+    """
+    free = psutil.virtual_memory().available
+    if more > free:
+        raise InputError("memory_short", needed=f"{more / 1e9:.1f}", free=f"{free / 1e9:.1f}")
+    soft, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        limit = soft + more
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
 
 
 class _Hidden:

@@ -1,12 +1,13 @@
-"""What is made of foreign models on request: a folder of one that was downloaded."""
+"""What is made of foreign models on request: a folder of one that was downloaded or converted."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.contract.model_reports import FetchedReport
-from engine.contract.requests import FetchRequest
+from engine.contract.model_reports import ConvertedReport, FetchedReport
+from engine.contract.requests import FetchRequest, GgufRequest
 from engine.inspecting.answer_lines import paced_files, repeat
+from engine.inspecting.limits import allow_memory
 
 
 def fetched(request: FetchRequest) -> FetchedReport:
@@ -15,6 +16,14 @@ def fetched(request: FetchRequest) -> FetchedReport:
 
     with _heard(request.id):
         return fetch(request, paced_files())
+
+
+def converted(request: GgufRequest) -> ConvertedReport:
+    """The report on a model that is converted from GGUF; raises InputError."""
+    from engine.obtaining.gguf_model import convert  # which needs torch
+
+    with _heard(request.path):
+        return convert(request, allow_memory, paced_files())
 
 
 @contextmanager

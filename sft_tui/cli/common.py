@@ -77,3 +77,20 @@ def reading_progress() -> "Iterator[Progress]":
     yield show_progress
     if shown:
         echo_over()
+
+
+@contextlib.contextmanager
+def step_progress(lang: Lang) -> "Iterator[Progress]":
+    """Names the step of a conversion on standard error: on one line of a terminal, else each on its own."""
+    shown = ""
+
+    def show(step: str, done: int, total: int) -> None:
+        nonlocal shown
+        if total and step != shown:
+            shown = step
+            line = say(f"model.step.{step}", lang, done=done + 1, total=total)
+            echo_over(line) if sys.stderr.isatty() else echo(line, err=True)
+
+    yield show
+    if shown and sys.stderr.isatty():
+        echo_over()

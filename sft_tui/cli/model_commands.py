@@ -9,7 +9,7 @@ from engine.contract.bounds import as_json
 from engine.contract.hub_names import SOURCES, Source, hub_name
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG
+from sft_tui.cli.common import LANG, step_progress
 from sft_tui.options import HomePath
 from sft_tui.output import echo, echo_json
 
@@ -44,4 +44,22 @@ def model_get(name: str, folder: Path | None, revision: str, source: Source | No
         echo_json(as_json(found))
         return
     for line in model_files.fetched_lines(found, LANG):
+        echo(line)
+
+
+@model.command("import")
+@click.argument("file", metavar="FILE.gguf", type=HomePath(exists=True, dir_okay=False))
+@click.argument("folder", metavar="FOLDER", type=HomePath())
+@click.option("--json", is_flag=True)
+def model_import(file: str, folder: str, json: bool) -> None:
+    """Convert a model in a GGUF file to a folder that can be trained."""
+    from engine.contract.requests import GgufRequest
+    from sft_tui import model_files
+
+    with step_progress(LANG) as progress:
+        found = model_files.convert(GgufRequest(file, folder), progress)
+    if json:
+        echo_json(as_json(found))
+        return
+    for line in model_files.converted_lines(found, LANG):
         echo(line)
