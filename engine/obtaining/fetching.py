@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.contract.messages import InputError
+from engine.contract.model_record import record_of
 from engine.contract.model_reports import FetchedReport
 from engine.contract.requests import FetchRequest
 from engine.obtaining.choice import INDEX, Choice, chosen, require_named_parts
@@ -13,7 +14,7 @@ from engine.obtaining.huggingface import HuggingFace
 from engine.obtaining.modelscope import ModelScope
 from engine.obtaining.preview import require_trainable
 from engine.obtaining.repository import Listing, RemoteFile, Repository
-from engine.obtaining.staging import Staging, record_of, require_place
+from engine.obtaining.staging import Staging, require_place
 from engine.obtaining.transfer import download, is_intact
 
 HUBS: dict[str, Callable[[str, str], Repository]] = {"huggingface": HuggingFace, "modelscope": ModelScope}

@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.contract.messages import InputError
 from engine.contract.texts import Argument, Phrase
-from engine.obtaining.gguf_file import GgufFile, GgufTensor, bad
+from engine.obtaining.gguf_file import GgufFile, GgufTensor, unreadable
 
 ROPE_FACTORS = "rope_freqs.weight"
 # Llama 3.1 and later: https://github.com/meta-llama/llama-models, the same in all of them but for the factor.
@@ -17,11 +17,11 @@ CLOSE = 1e-3  # of a factor
 
 def require_convertible(file: GgufFile) -> None:
     """Raises InputError for a file that is not a whole model of a known architecture."""
-    from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
+    from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
     if not file.architecture:
-        raise bad(file.path, "no_architecture")
+        raise unreadable(file.path, "no_architecture")
     if file.keys.get("general.type", "model") != "model" or file.architecture == "clip":
         kind = str(file.keys.get("general.type") or file.architecture)[:60]
         raise InputError("gguf_part", path=str(file.path), kind=kind)
@@ -68,7 +68,11 @@ def _llama3_scaling(config: Any, file: GgufFile, tensor: GgufTensor) -> dict[str
     factor = float(np.round(held.max(initial=0.0), 3))
     theta = float(config.rope_parameters["rope_theta"])
     wavelengths = 2 * math.pi * theta ** (np.arange(len(held)) / max(len(held), 1))
-    context, low, high = LLAMA3["original_max_position_embeddings"], LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"]
+    context, low, high = (
+        LLAMA3["original_max_position_embeddings"],
+        LLAMA3["low_freq_factor"],
+        LLAMA3["high_freq_factor"],
+    )
     smooth = np.clip((context / wavelengths - low) / (high - low), 0.0, 1.0)
     wanted = 1 / ((1 - smooth) / max(factor, 1.0) + smooth)
     if not len(held) or np.abs(held / wanted - 1).max() > CLOSE:

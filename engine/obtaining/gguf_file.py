@@ -90,7 +90,7 @@ class GgufFile:
         return sum(tensor.count for tensor in self.tensors)
 
 
-def bad(path: Path, why: str, /, **args: Argument) -> InputError:
+def unreadable(path: Path, why: str, /, **args: Argument) -> InputError:
     """The error for a file that is not what it should be: `why` is the key of its reason, below `gguf.`."""
     return InputError("gguf_bad", path=str(path), why=Phrase(f"gguf.{why}", args))
 
@@ -100,12 +100,12 @@ def read(path: Path) -> GgufFile:
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(4) != MAGIC:
-            raise bad(path, "magic")
+            raise unreadable(path, "magic")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _Reader(path, data, size).read()
             except (struct.error, IndexError, UnicodeDecodeError):
-                raise bad(path, "short", size=f"{size:,}") from None
+                raise unreadable(path, "short", size=f"{size:,}") from None
 
 
 class _Reader:
@@ -118,7 +118,7 @@ class _Reader:
         version, tensors, keys = self._number("I"), self._number("Q"), self._number("Q")
         if version not in VERSIONS:
             big_endian = version in {value << 24 for value in VERSIONS}
-            raise bad(self._path, "big_endian" if big_endian else "version", version=version)
+            raise unreadable(self._path, "big_endian" if big_endian else "version", version=version)
         self._require_few(keys, MOST_KEYS, 12)
         self._require_few(tensors, MOST_TENSORS, 24)
         found: dict[str, Any] = {}
@@ -128,12 +128,12 @@ class _Reader:
         described = [self._tensor() for _ in range(tensors)]
         alignment = found.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
-            raise bad(self._path, "numbers")
+            raise unreadable(self._path, "numbers")
         begin = -(-self._at // alignment) * alignment
         placed = tuple(GgufTensor(name, kind, shape, begin + at, size) for name, kind, shape, at, size in described)
         if any(tensor.at + tensor.size > self._size for tensor in placed):
             missing = max(tensor.at + tensor.size for tensor in placed) - self._size
-            raise bad(self._path, "tensors_cut", missing=f"{missing:,}")
+            raise unreadable(self._path, "tensors_cut", missing=f"{missing:,}")
         return GgufFile(self._path, found, placed)
 
     def _number(self, kind: str) -> Any:
@@ -144,7 +144,7 @@ class _Reader:
     def _text(self, most: int | None = None) -> str:
         length = self._number("Q")
         if length > (self._size - self._at if most is None else most):
-            raise bad(self._path, "short", size=f"{self._size:,}")
+            raise unreadable(self._path, "short", size=f"{self._size:,}")
         self._at += length
         return self._data[self._at - length : self._at].decode("utf-8", "strict" if most else "replace")
 
@@ -154,7 +154,7 @@ class _Reader:
         if kind == STRING:
             return self._text()
         if kind != ARRAY:
-            raise bad(self._path, "numbers")
+            raise unreadable(self._path, "numbers")
         of, count = self._number("I"), self._number("Q")
         if of in NUMBERS:
             self._require_few(count, MOST_ELEMENTS, struct.calcsize(f"<{NUMBERS[of]}"))
@@ -162,27 +162,27 @@ class _Reader:
             self._at += struct.calcsize(f"<{count}{NUMBERS[of]}")
             return list(values)
         if of != STRING:
-            raise bad(self._path, "numbers")
+            raise unreadable(self._path, "numbers")
         self._require_few(count, MOST_ELEMENTS, 8)
         return [self._text() for _ in range(count)]
 
     def _require_few(self, count: int, most: int, each: int) -> None:
         """Raises InputError for more things than the file can hold, of at least `each` bytes."""
         if count > most or count * each > self._size - self._at:
-            raise bad(self._path, "counts", count=f"{count:,}")
+            raise unreadable(self._path, "counts", count=f"{count:,}")
 
     def _tensor(self) -> tuple[str, str, tuple[int, ...], int, int]:
         name, dimensions = self._text(LONGEST_NAME), self._number("I")
         if not 0 < dimensions <= MOST_DIMENSIONS:
-            raise bad(self._path, "numbers")
+            raise unreadable(self._path, "numbers")
         shape = tuple(self._number("Q") for _ in range(dimensions))[::-1]  # the format names the innermost first
         number, at = self._number("I"), self._number("Q")
         try:
             kind = GGMLQuantizationType(number)
         except ValueError:
-            raise bad(self._path, "kind", tensor=name[:100], kind=number) from None
+            raise unreadable(self._path, "kind", tensor=name[:100], kind=number) from None
         elements, size = GGML_QUANT_SIZES[kind]
         count = math.prod(shape)
         if not 0 < count < 1 << 40 or shape[-1] % elements:
-            raise bad(self._path, "numbers")
+            raise unreadable(self._path, "numbers")
         return name, kind.name, shape, at, count // elements * size

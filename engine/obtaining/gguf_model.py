@@ -11,14 +11,21 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig, GgufConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GgufConfig,
+)
 
 from engine.contract.messages import InputError, Message
 from engine.contract.model_reports import LONGEST_LICENCE, ConvertedReport
 from engine.contract.requests import GgufRequest
 from engine.contract.untrusted import reading_untrusted
 from engine.models.finite import require_numbers
-from engine.models.registry import opened
+from engine.models.model_folder import read_folder
 from engine.models.weightfile import require_regular
 from engine.obtaining import gguf_file
 from engine.obtaining.gguf_config import ROPE_FACTORS, completed, require_convertible
@@ -60,11 +67,20 @@ def convert(request: GgufRequest, grant: Callable[[int], None], progress: Progre
             report = _converted(file, folder, staging.path, step)
         written = [str(made.relative_to(staging.path)) for made in staging.path.rglob("*") if made.is_file()]
         step("verifying")
-        opened(staging.path)
-        require_numbers([staging.path / WEIGHTS], staging.path / ".notes")
+        _require_usable(file, staging)
         require_place(folder)
         staging.finish(written, _record(file, report))
     return report
+
+
+def _require_usable(file: GgufFile, staging: Staging) -> None:
+    """Raises InputError if what was made is not a model of sound numbers, as the check would say of the folder."""
+    try:
+        read_folder(staging.path)
+        require_numbers([staging.path / WEIGHTS], staging.path / ".notes")
+    except InputError as error:
+        staging.discard()
+        raise InputError(error.message.code, **{**error.message.args, "path": str(file.path)}) from None
 
 
 def _converted(file: GgufFile, folder: Path, target: Path, step: Callable[[str], None]) -> ConvertedReport:
@@ -98,7 +114,7 @@ def _network(file: GgufFile, notices: list[Message]) -> Any:
     named = {"gguf_file": file.path.name, "local_files_only": True}
     config = AutoConfig.from_pretrained(str(file.path.parent), **named)
     completed(config, file)
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     net, found = kind.from_pretrained(
         str(file.path.parent), config=config, dtype=getattr(torch, file.dtype), output_loading_info=True,
         quantization_config=GgufConfig(dequantize=True), **named,

@@ -16,7 +16,8 @@ DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "
 PLAIN = ("gpt-2", "mpt", "olmo", "jais", "granite-docling", "trillion")  # as GPT-2 does
 LIKE = {"stablelm2": "qwen2", "hunyuan": "qwen2", "glm4": "llama-bpe", "chatglm-bpe": "llama-bpe"}
 SAMPLES = (
-    "Hello, world!  Two spaces, 12345 and 3.14.\n\n\tdef f(x):\n    return x ** 2  # ok", "你好，世界！今天是2026年11月29日。",
+    "Hello, world!  Two spaces, 12345 and 3.14.\n\n\tdef f(x):\n    return x ** 2  # ok",
+    "你好，世界！今天是2026年11月29日。",
     "naïve café Ünïcödé 🙂🙃 I'm, you'll, WE'VE", "  leading and trailing  ", "الرقم ٤٢ и число 1000",
 )  # fmt: skip
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.contract.durable import free_bytes, read_json, sync, write_json
+from engine.contract.durable import free_bytes, sync, write_json
 from engine.contract.files import STAGED, require_own_folder
 from engine.contract.messages import InputError
+from engine.contract.model_record import HASHES, RECORD
 from engine.obtaining.repository import RemoteFile
 from engine.obtaining.transfer import digest
 
-RECORD, HASHES = "SOURCE.json", "SHA256SUMS"
 SPARE = 64 << 20  # bytes that stay free
 
 
@@ -117,15 +117,3 @@ def require_place(folder: Path) -> None:
     """Raises InputError if something else is where a model is to be put; an empty folder is not."""
     if os.path.lexists(folder) and not (folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())):
         raise InputError("model_place_taken", path=str(folder))
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    """The record of a model's folder that was put together here; {} if it was not, or is not whole any more."""
-    record = read_json(folder / RECORD)
-    files = record.get("files")
-    if not isinstance(files, dict) or not files:
-        return {}
-    with contextlib.suppress(OSError):
-        if all((folder / str(name)).stat().st_size == size for name, size in files.items()):
-            return record
-    return {}

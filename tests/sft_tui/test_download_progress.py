@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from sft_tui import download_progress as module
 from sft_tui.download_progress import download_progress
 
 
@@ -20,7 +19,7 @@ def test_lines_follow_each_other_after_a_while(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter((1.0, 2.0, 12.0))
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("sft_tui.download_progress.time.monotonic", lambda: next(now))
     with download_progress("en") as show:
         for done in (0, 5_000_000, 10_000_000):
             show("model.safetensors", done, 20_000_000)

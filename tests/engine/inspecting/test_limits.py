@@ -32,3 +32,14 @@ def test_memory_beyond_the_limit_is_refused() -> None:
         [sys.executable, "-c", script, str(MEMORY_LIMIT)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "refused\n"
+
+
+def test_a_task_of_known_needs_gets_more_and_no_more_than_is_free() -> None:
+    script = (
+        "from engine.inspecting.limits import allow_memory, limit_this_process\n"
+        "from engine.contract.messages import InputError\n"
+        f"limit_this_process()\nallow_memory(1 << 30)\nprint(len(bytearray({MEMORY_LIMIT} + (200 << 20))))\n"
+        "try:\n    allow_memory(1 << 60)\nexcept InputError as error:\n    print(error.message.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [str(MEMORY_LIMIT + (200 << 20)), "memory_short"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gguf_files import small_llama, write_gguf
 from tests.hub import Hub, Repo, serving
 from tests.processes import SFT_TUI, kill_tree, run, until
 
@@ -45,3 +46,18 @@ def test_an_interrupted_download_says_how_to_continue(files: dict[str, bytes], t
             kill_tree(process)
     assert b"the same command continues the download of me/tiny" in err
     assert not (tmp_path / "models/tiny").exists()
+
+
+def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf", small_llama(), kind="Q8_0")
+    done = run(*SFT_TUI, "model", "import", "tiny.gguf", "tiny", folder=tmp_path)
+    assert done.code == 0, done.err
+    assert "Tiny is in tiny: llama" in done.out
+    assert "quantized (Q8_0)" in done.out
+    assert done.err.splitlines()[0] == "Step 1 of 4: reading the file"
+    again = run(*SFT_TUI, "model", "import", "tiny.gguf", "tiny", folder=tmp_path)
+    assert (again.code, again.out) == (2, "")
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
+    bad = run(*SFT_TUI, "model", "import", "bad.gguf", "bad", "--json", folder=tmp_path)
+    assert (bad.code, bad.out) == (2, "")
+    assert "bad.gguf cannot be read as GGUF" in bad.err
