@@ -23,7 +23,7 @@ def score(job: Job) -> Message:
     """Runs the whole job; returns its final message. Raises InputError or StopAskedError."""
     config, best = job.config, str(job.output.best)
     job.phase("loading")
-    own = override(config, {"pretrained_model": best, "tokenizer": best})[0]
+    own = override(config, {"pretrained_model": best, "tokenizer": best, "chat_template": ""})[0]
     source = RowSource.of(own, "test_file", family_for(own).rows)
     if not job.output.best.is_dir():
         raise InputError("best_missing", path=best)

@@ -20,7 +20,7 @@ from engine.contract.reasons import counted
 from engine.data.bounded import Worker, in_time
 from engine.data.chat.conversations import Chat
 from engine.data.chat.rows import ChatRow, Made, RowMaker
-from engine.data.chat.templates import ChatTemplate
+from engine.data.chat.templates import CHATML_NAME, ChatTemplate, lacking_chatml
 from engine.data.parquet_rows import RowSource
 from engine.data.shapes.account import RefusedError
 from engine.data.store_building import Progress, garbage_collection_paused, id_kind
@@ -61,7 +61,8 @@ def build_chat_store(
             out.append(_new_rows(rows, kind))
             progress(texts.rows, total)
         require_chats(texts, source)
-        out.seal({"dtype": np.dtype(kind).name, **tally.to_json(), **texts.to_json()})
+        plain = source.chat.template == CHATML_NAME and lacking_chatml(tokenizer)
+        out.seal({"dtype": np.dtype(kind).name, "chatml_as_text": plain, **tally.to_json(), **texts.to_json()})
 
 
 def count_chats(texts: TextTally, chats: Chats, found: Sequence[object]) -> None:
@@ -196,6 +197,7 @@ class _Tally:
         facts = ChatFacts(stops=stops, **{name: counts[name] for name in names})
         return {
             "unknown_tokens": counts["unknown"],
+            "stop_ids": sorted(self.stops),
             "turns_rows": counts["turns_rows"],
             "turns_left_out": counts["turns_left_out"],
             "turns_longest": self.longest,

@@ -1,4 +1,4 @@
-"""What replies are scored against: the texts of the response column, neither cut nor decoded.
+"""What replies are scored against: the answers as the data file has them, neither cut nor decoded.
 
 They are read from the data file once, for the rows that get a reply, and kept in the token store's folder: a trainer
 whose rows are already tokenized does not read Parquet, which would take 45 MB.
@@ -7,13 +7,19 @@ whose rows are already tokenized does not read Parquet, which would take 45 MB.
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
 from engine.contract.durable import read_json, write_json
 from engine.contract.messages import InputError
+from engine.data.chat.conversations import Chat
 from engine.data.parquet_rows import RowSource
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def rows_scored(config: RunConfig, rows: int) -> int:
@@ -28,10 +34,10 @@ def rows_replied(config: RunConfig, rows: int) -> int:
 
 
 def references(source: RowSource, store: TokenStore, count: int) -> list[str]:
-    """The responses of the first `count` rows of a store of `source`, verbatim; raises InputError."""
+    """The answers that the first `count` rows of a store of `source` end with, verbatim; raises InputError."""
     kept = _kept(store)
     if len(kept) < count:
-        kept = _read(source, [store.row_number(index) for index in range(count)])
+        kept = _read(source, store, count)
         with contextlib.suppress(OSError):  # if it cannot be written, it is read again the next time
             write_json(store.folder / REFERENCES, {"sha256": _digest(kept), "texts": kept})
     return kept[:count]
@@ -50,17 +56,31 @@ def _digest(texts: list[str]) -> str:
     return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
 
 
-def _read(source: RowSource, rows: list[int]) -> list[str]:
-    """The responses of these rows of the file, in ascending order, of a conversation once for each answer that is used.
-
-    Reading stops after the last of them.
-    """
+def _read(source: RowSource, store: TokenStore, count: int) -> list[str]:
+    """The answers of the first `count` rows; reading stops after the last of them."""
     found: list[str] = []
     with contextlib.closing(source.open()) as file:
-        for batch in source.batches(file):
-            for number, response in zip(batch.numbers, batch.responses, strict=True):
-                if number == rows[len(found)]:
-                    found.append(str(response))
-                if len(found) == len(rows):
-                    return found
+        answers = _answers(source, file) if source.chat is None else _answers_of_chats(source, file, store)
+        for number, answer in answers:
+            if number == store.row_number(len(found)):
+                found.append(answer)
+            if len(found) == count:
+                return found
     raise InputError("parquet_bad", path=str(source.path), why="it was written to while it was read")
+
+
+def _answers(source: RowSource, file: "pq.ParquetFile") -> Iterator[tuple[int, str]]:
+    """Every response, with the row of the file that it is in."""
+    for batch in source.batches(file):
+        yield from ((number, str(text)) for number, text in zip(batch.numbers, batch.responses, strict=True))
+
+
+def _answers_of_chats(source: RowSource, file: "pq.ParquetFile", store: TokenStore) -> Iterator[tuple[int, str]]:
+    """The answer that each row of a store ends with, with the row of the file that it is in."""
+    sample, number = 0, 0
+    for chats in source.chats(file):
+        for chat in chats:
+            while isinstance(chat, Chat) and sample < len(store) and store.row_number(sample) == number:
+                yield number, chat.messages[store.answer(sample)]["content"]
+                sample += 1
+            number += 1

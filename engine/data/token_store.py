@@ -89,6 +89,11 @@ class TokenStore:
         return sum(int(file["bytes"]) for file in self.meta["files"].values())
 
     @property
+    def stops(self) -> list[int]:
+        """The tokens that end answers of conversations; none of prompts and labels."""
+        return list(self.meta.get("stop_ids", []))
+
+    @property
     def rows(self) -> npt.NDArray[np.int64]:
         """Row numbers in the Parquet file, from 0, of all samples, memory-mapped."""
         return self._rows.mapped()
@@ -238,6 +243,8 @@ class TokenStore:
         chat, shown = read_as(ChatFacts, self.meta["chat"]), {"path": str(path)}
         counts = {"conversations": chat.conversations, "answers": chat.answers, "samples": len(self)}
         notes = [Message.of("chats", stops=", ".join(chat.stops), **shown, **counts)]
+        if self.meta["chatml_as_text"]:
+            notes.append(Message.of("chatml_as_text", **shown))
         if chat.split:
             notes.append(Message.of("chats_split", split=chat.split, conversations=chat.conversations, **shown))
         if chat.too_long:

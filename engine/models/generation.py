@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +55,11 @@ def _culprit(whole: Mapping[str, Any], name: str) -> str:
             continue
         return key
     return ""
+
+
+def end_replies_at(model: Any, stops: Sequence[int]) -> None:
+    """Adds tokens to those that end a reply of a model, when it is evaluated and where it is published."""
+    own = model.generation_config.eos_token_id
+    known = own if isinstance(own, list) else [] if own is None else [own]
+    if not set(stops) <= set(known):
+        model.generation_config.eos_token_id = [*known, *(stop for stop in stops if stop not in known)]

@@ -19,6 +19,7 @@ from engine.contract.config import RunConfig
 from engine.contract.inputs import tokenizer_folder
 from engine.contract.messages import InputError, Message
 from engine.contract.untrusted import reading_untrusted
+from engine.data.chat.templates import read_template
 from engine.data.tokenizer import facts_of, load_tokenizer
 from engine.models.family import Notify
 from engine.models.generation import read_generation
@@ -36,17 +37,22 @@ def _ignore(_message: Message) -> None:
 
 
 def load_tokenizer_of(config: RunConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a run; raises InputError, about the model first if that is invalid and holds the tokenizer.
+    """The tokenizer of a run, with the chat template that its settings name; raises InputError.
+
+    It is about the model first if that is invalid and holds the tokenizer.
 
     The tokenizer of another kind of model has other faults, which are not worth fixing.
     """
-    folder = tokenizer_folder(config)
+    folder, family = tokenizer_folder(config), family_for(config)
     try:
-        return load_tokenizer(folder, family_for(config).tokens)
+        tokenizer = load_tokenizer(folder, family.tokens)
     except InputError:
         if Path(folder).is_dir() and folder == config.pretrained_model:
             opened(Path(folder))
         raise
+    if family.rows == "chat" and config.chat_template:  # it is published with the model
+        tokenizer.chat_template = read_template(config.chat_template, tokenizer)
+    return tokenizer
 
 
 def load_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, *, packed: bool = False) -> Any:

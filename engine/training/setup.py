@@ -25,6 +25,7 @@ from engine.data.tokenizer import require_own_vocabulary
 from engine.models import freezing, loading, lora
 from engine.models.finite import require_numbers
 from engine.models.freezing import Frozen
+from engine.models.generation import end_replies_at
 from engine.models.lora import Adapters
 from engine.models.network import Network, packs
 from engine.models.on_device import on_device
@@ -91,6 +92,7 @@ def prepare(job: Job) -> Prepared:
     loading.detach_from_files(learning, torch.float32)  # the rest after it is written
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
+    end_replies_at(net, train_rows.stops)
     references = job.references(sources[1], validation_rows)
     places = family.positions(net)
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):

@@ -27,8 +27,7 @@ CHATML = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-BUILT_IN = {"chatml": CHATML}
-CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+CHATML_NAME, CHATML_TOKENS = "chatml", ("<|im_start|>", "<|im_end|>")
 MOST_BYTES = 1 << 20  # of a template's file
 MOST_CHARACTERS = 1 << 20  # of a rendered conversation, on top of this many times its own:
 MOST_TIMES = 32
@@ -66,7 +65,7 @@ class ChatTemplate:
             if not tokenizer.chat_template:
                 raise InputError("chat_template_missing", path=str(tokenizer.name_or_path))
             return cls(tokenizer, str(tokenizer.name_or_path), None, given)
-        return cls(tokenizer, setting, BUILT_IN.get(setting) or _read(Path(setting)), given)
+        return cls(tokenizer, setting, read_template(setting, tokenizer), given)
 
     @property
     def identity(self) -> str:
@@ -133,14 +132,26 @@ def _data_now() -> int:
     return pages * resource.getpagesize()
 
 
+def lacking_chatml(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether a tokenizer has not both tokens of chatml."""
+    return not set(CHATML_TOKENS) <= tokenizer.get_vocab().keys()
+
+
 def _said(error: Exception) -> str:
     """The words of an error, on one line, harmless to a terminal."""
     return harmless(one_line(error, SHOWN))
 
 
-def _read(path: Path) -> str:
+def read_template(setting: str, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The built-in template `chatml`, or the one in a file; raises InputError.
+
+    A tokenizer without the tokens of chatml reads its marks as text. A turn then ends with the tokenizer's own end
+    token, since a model must end it with one.
+    """
+    if setting == CHATML_NAME:
+        return CHATML.replace("'<|im_end|>'", "eos_token") if lacking_chatml(tokenizer) else CHATML
     try:
-        return read_whole(path.resolve(), MOST_BYTES).decode("utf-8")
+        return read_whole(Path(setting).resolve(), MOST_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or one_line(error)
-        raise InputError("chat_template_bad", path=str(path), why=why) from None
+        raise InputError("chat_template_bad", path=setting, why=why) from None

@@ -14,7 +14,7 @@ from engine.data import bounded
 from engine.data.chat.settings import ChatSettings
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
-from tests.engine.data.chat.kinds import KINDS
+from tests.engine.data.chat.kinds import BASE, KINDS, Kind
 from tests.engine.data.conftest import quiet
 
 LONG = 10_000
@@ -25,6 +25,10 @@ def talk(*turns: tuple[str, str]) -> list[dict[str, Any]]:
     return [{"role": role, "content": content} for role, content in turns]
 
 
+def kind_of(kind: str | Kind) -> Kind:
+    return kind if isinstance(kind, Kind) else KINDS[kind]
+
+
 ONE, TWO = talk((U, "Hi"), (A, "Hello")), talk((U, "Who?"), (A, "Me"), (U, "Whose?"), (A, "Yours"))
 Opener = Callable[..., TokenStore]
 
@@ -33,19 +37,19 @@ Opener = Callable[..., TokenStore]
 def opened(tmp_path: Path) -> Opener:
     """The store of some columns by a kind of template."""
 
-    def opened_one(kind: str = "chatml", limit: int = LONG, name: str = "chats", **columns: Any) -> TokenStore:
+    def opened_one(kind: str | Kind = "chatml", limit: int = LONG, name: str = "chats", **columns: Any) -> TokenStore:
         how = {key: columns.pop(key) for key in ("learn", "too_long", "options", "template") if key in columns}
         path = tmp_path / f"{name}.parquet"
         pq.write_table(pa.table(columns), path)
         source = RowSource(path, "train_file", "prompt", "response", chat=replace(ChatSettings(), **how))
-        return open_store(source, KINDS[kind].tokenizer(), limit, tmp_path / "store", quiet)
+        return open_store(source, kind_of(kind).tokenizer(), limit, tmp_path / "store", quiet)
 
     return opened_one
 
 
-def learned(store: TokenStore, kind: str = "chatml") -> list[list[str]]:
+def learned(store: TokenStore, kind: str | Kind = "chatml") -> list[list[str]]:
     """The learned texts of each row."""
-    tokenizer = KINDS[kind].tokenizer()
+    tokenizer = kind_of(kind).tokenizer()
     rows = [store.row(index) for index in range(len(store))]
     return [[str(tokenizer.decode(row.ids[start:end])) for start, end in row.spans] for row in rows]
 
@@ -134,3 +138,12 @@ def test_a_template_that_never_ends_is_given_up(
         opened(template=str(file), messages=[ONE])
     assert refused.value.message.code == "chat_template_bad"
     assert "may never end" in refused.value.message.what()
+
+
+def test_chatml_is_text_to_a_tokenizer_without_its_tokens(opened: Opener) -> None:
+    store = opened(BASE, template="chatml", messages=[TWO])
+    assert learned(store, BASE) == [["Me</s>", "Yours</s>"]]
+    assert store.stops == [BASE.tokenizer().eos_token_id]
+    assert [note.code for note in store.notices(Path("x"))] == ["chats", "chatml_as_text"]
+    own = opened("smollm2", template="chatml", messages=[TWO])
+    assert [note.code for note in own.notices(Path("x"))] == ["chats"]

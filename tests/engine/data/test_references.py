@@ -11,11 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.contract.durable import read_json, write_json
 from engine.contract.messages import InputError
+from engine.data.chat.settings import ChatSettings
 from engine.data.parquet import BATCH_ROWS
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore, open_store
+from tests.engine.data.chat.kinds import KINDS
 
 Opened = tuple[RowSource, TokenStore]
 # What decoding would change: spaces, line ends, full width, what the tokenizer does not know, and a long text.
@@ -98,3 +100,19 @@ def test_a_file_that_lost_rows_since_is_refused(opened: Callable[..., Opened]) -
 def test_only_references_of_generated_replies_are_read(scored_config: Any, asked: tuple[int, int], count: int) -> None:
     scored_config = type(scored_config)(**{**vars(scored_config), "eval_rows": asked[0], "bleu_rows": asked[1]})
     assert rows_replied(scored_config, 17) == count
+
+
+def test_references_of_conversations_are_the_last_answers_of_their_rows(tmp_path: Path) -> None:
+    talks = [["Hi", " Hello\n", "Who?", "Me"], ["", "x"], ["One", "1", "Two", "2", "Three", "3"]]
+    messages = [
+        [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(talk)] for talk in talks
+    ]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"messages": messages}), path)
+    for kind, expected in (("chatml", ["Me", "3"]), ("qwen3", [" Hello\n", "Me", "1", "2", "3"])):
+        chat = ChatSettings(options="enable_thinking=false")
+        source = RowSource(path, "validation_file", "prompt", "response", chat=chat)
+        store = open_store(source, KINDS[kind].tokenizer(), 999, tmp_path / kind, lambda _done, _total: None)
+        assert references(source, store, len(store)) == expected
+        (store.folder / REFERENCES).unlink()
+        assert references(source, store, 2) == expected[:2]

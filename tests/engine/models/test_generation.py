@@ -3,13 +3,14 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import GenerationConfig
 
 from engine.contract.messages import InputError
-from engine.models.generation import read_generation
+from engine.models.generation import end_replies_at, read_generation
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a number in words": ({"max_new_tokens": "x"}, "max_new_tokens"),
@@ -62,3 +63,13 @@ def test_generation_settings_in_an_older_config_are_used(tmp_path: Path) -> None
 def test_settings_that_can_be_saved_are_accepted(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps(settings))
     read_generation(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("own", "stops", "ends"),
+    [(2, [2], 2), (2, [5], [2, 5]), ([2, 3], [3, 4], [2, 3, 4]), (None, [4], [4]), (1, [], 1)],
+)
+def test_what_ends_an_answer_ends_a_reply(own: Any, stops: list[int], ends: Any) -> None:
+    model = SimpleNamespace(generation_config=GenerationConfig(eos_token_id=own))
+    end_replies_at(model, stops)
+    assert model.generation_config.eos_token_id == ends

@@ -98,7 +98,7 @@ class Kind:
 
     def tokenizer(self, words: str = WORDS) -> PreTrainedTokenizerFast:
         """A tokenizer of bytes with the kind's special tokens and its template."""
-        made = byte_tokenizer(*IM, *self.special, self.stop, eos=self.eos or self.stop, words=words)
+        made = byte_tokenizer(*self.special, self.stop, eos=self.eos or self.stop, words=words)
         made.chat_template = self.text
         return made
 
@@ -107,14 +107,15 @@ class Kind:
         return ChatTemplate(self.tokenizer(), "a model", None, self.options)
 
 
-IM = ("<|im_start|>", "<|im_end|>")
+IM = ("<|im_start|>",)
+BASE = Kind("", "</s>")  # of a model that has learned no conversations
 KINDS = {
-    "chatml": Kind(CHATML, "<|im_end|>"),
-    "chatml-of-a-base-model": Kind(CHATML, "<|im_end|>", eos="<|endoftext|>", special=("<|endoftext|>",)),
-    "smollm2": Kind(SYSTEM + CHATML, "<|im_end|>"),
-    "qwen2.5": Kind(QWEN25, "<|im_end|>"),
-    "qwen3": Kind(QWEN3, "<|im_end|>", splits=True),
-    "qwen3-without-thoughts": Kind(QWEN3, "<|im_end|>", options={"enable_thinking": False}, splits=True),
+    "chatml": Kind(CHATML, "<|im_end|>", IM),
+    "chatml-of-a-base-model": Kind(CHATML, "<|im_end|>", (*IM, "<|endoftext|>"), eos="<|endoftext|>"),
+    "smollm2": Kind(SYSTEM + CHATML, "<|im_end|>", IM),
+    "qwen2.5": Kind(QWEN25, "<|im_end|>", IM),
+    "qwen3": Kind(QWEN3, "<|im_end|>", IM, splits=True),
+    "qwen3-without-thoughts": Kind(QWEN3, "<|im_end|>", IM, options={"enable_thinking": False}, splits=True),
     "llama3": Kind(LLAMA3, "<|eot_id|>", special=("<|start_header_id|>", "<|end_header_id|>")),
     "gemma": Kind(GEMMA, "<end_of_turn>", special=("<start_of_turn>",), eos="<s>", alternates=True),
     "mistral": Kind(MISTRAL, "</s>", special=("[INST]", "[/INST]"), alternates=True),

@@ -11,7 +11,7 @@ from engine.data.chat.conversations import Chat, chat_of
 from engine.data.chat.rows import ChatRow, Made, RowMaker
 from engine.data.chat.settings import Learn, TooLong
 from engine.data.shapes.account import RefusedError
-from tests.engine.data.chat.kinds import KINDS, Kind
+from tests.engine.data.chat.kinds import IM, KINDS, Kind
 
 LONG = 100_000
 Messages = list[dict[str, Any]]
@@ -125,7 +125,7 @@ def test_a_template_that_rewrites_history_makes_a_row_of_each_answer() -> None:
 def test_a_prompt_that_its_answer_does_not_continue_is_refused() -> None:
     thinking = KINDS["chatml"].text.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
     with pytest.raises(RefusedError) as refused:
-        maker_of(Kind(thinking, "<|im_end|>")).rows(chat_of(TALK))
+        maker_of(Kind(thinking, "<|im_end|>", IM)).rows(chat_of(TALK))
     assert refused.value.code == "template_rewrites"
 
 

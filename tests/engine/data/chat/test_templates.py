@@ -17,9 +17,9 @@ def template(text: str) -> ChatTemplate:
 
 
 def test_the_template_is_the_tokenizers_or_the_one_that_is_named(tmp_path: Path) -> None:
-    tokenizer, file = KINDS["llama3"].tokenizer(), tmp_path / "own.jinja"
+    tokenizer, file = KINDS["smollm2"].tokenizer(), tmp_path / "own.jinja"
     file.write_text("{{ messages[0].content }} {{ who }}")
-    own = "<s><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+    own = "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
     assert ChatTemplate.of(tokenizer, "", "").render(TALK, None, prompt=False) == own
     assert (
         ChatTemplate.of(tokenizer, "chatml", "").render(TALK, None, prompt=False) == "<|im_start|>user\nHi<|im_end|>\n"
