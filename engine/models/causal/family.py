@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts
 from engine.contract.untrusted import reading_untrusted
+from engine.data.chat.settings import RowKind
 from engine.models.causal import described, shape
 from engine.models.family import Family
 from engine.models.model_folder import ModelFolder, Settings
@@ -44,6 +45,7 @@ class Causal(Family):
     """Every decoder-only language model of transformers, of text alone."""
 
     name = "causal"
+    rows: RowKind = "chat"
     tokens = ("eos",)
 
     def fits(self, settings: Settings) -> bool:
