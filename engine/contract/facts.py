@@ -99,6 +99,7 @@ class TokenFacts:
     repeated: SomeRows
     store: StoreFacts
     chat: ChatFacts | None = None  # of a file of conversations
+    longest_row: Count = 0  # tokens of a prompt and its label together, before any cut
 
     def lengths(self, part: Part) -> LengthFacts:
         """The lengths of prompts or labels."""
@@ -136,7 +137,10 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """A tokenizer; `differs` says how it differs from the one in the model's folder."""
+    """A tokenizer; `differs` says how it differs from the one in the model's folder.
+
+    `unused_options` are those of `template_options` whose names do not occur in the chat template of the run.
+    """
 
     tokens: Positive  # rows that a model needs for it
     pad: TokenId | None = None
@@ -144,15 +148,17 @@ class TokenizerFacts:
     unk: TokenId | None = None
     named: dict[Name, Name] = field(default_factory=dict)  # special tokens by their number
     differs: Message | None = None
+    unused_options: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded micro-batch: rows, and its longest prompt and label in tokens."""
+    """A micro-batch: rows, its longest prompt and label in tokens, and all tokens of its rows without padding."""
 
     rows: Count
     prompt: Count
     label: Count
+    tokens: Count = 0
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,14 @@ def tokenizer_folder(config: RunConfig) -> str:
 
 
 # Names of the two texts of a row, in English and Chinese.
-PARTS = {"prompt": "row.prompt", "label": "row.response"}  # their names in the catalogues
+PARTS = {"prompt": "row.prompt", "label": "row.response", "row": "row.whole"}  # their names in the catalogues
 
 
 def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], positions: Mapping[str, int]) -> None:
     """Raises InputError if a row of `path`, or a requested reply, has more tokens than the model has positions.
 
-    `longest` has the tokens of the longest prompt and label before any cut, `positions` the model's limits for each.
+    `longest` has the tokens of the longest prompt, label and row before any cut, `positions` the model's limits of
+    these. A reply follows its prompt in the same row where rows are limited.
     """
     over = [part for part in PARTS if part in positions and min(longest[part], config.max_seq_len) > positions[part]]
     if over:
@@ -49,6 +50,8 @@ def require_positions(path: str, config: RunConfig, longest: Mapping[str, int], 
         tokens, places = min(longest[over[0]], config.max_seq_len), min(positions[name] for name in over)
         raise InputError("positions_short", path=path, part=part, longest=tokens, positions=places)
     places = positions.get("label", config.max_new_tokens)
+    if "row" in positions:
+        places = positions["row"] - min(longest["prompt"], config.max_seq_len)
     if config.max_new_tokens > places:
         raise InputError("replies_long", longest=config.max_new_tokens, positions=places)
 

@@ -20,7 +20,7 @@ RESERVED = frozenset(
 def parsed_options(text: str) -> dict[str, Any]:
     """The options by name: values are JSON, and texts otherwise; raises InputError."""
     found: dict[str, Any] = {}
-    for part in _parts(text):
+    for part in option_parts(text):
         name, equals, value = part.partition("=")
         name = name.strip()
         if not equals or not NAME.match(name) or name in RESERVED or name in found:
@@ -29,7 +29,7 @@ def parsed_options(text: str) -> dict[str, Any]:
     return found
 
 
-def _parts(text: str) -> list[str]:
+def option_parts(text: str) -> list[str]:
     """The text cut at commas outside of quotes, brackets and braces."""
     parts, depth, quoted, start = [], 0, False, 0
     for place, char in enumerate(text):

@@ -191,9 +191,10 @@ class TokenStore:
         return self.start(part, len(self))
 
     def longest(self) -> dict[str, int]:
-        """Uncut lengths in tokens of the longest prompt and the longest label."""
+        """Uncut lengths in tokens of the longest prompt, the longest label, and the longest row."""
         lengths = self.whole_lengths()
-        return {"prompt": int(lengths.prompt.max(initial=0)), "label": int(lengths.label.max(initial=0))}
+        parts = {"prompt": lengths.prompt, "label": lengths.label, "row": lengths.total}
+        return {name: int(part.max(initial=0)) for name, part in parts.items()}
 
     def cuts(self) -> dict[str, int]:
         """Rows and tokens cut by the limit, and the number of tokens in total."""

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
     from transformers import PreTrainedTokenizerBase
 
+    from engine.data.chat.templates import ChatTemplate
+
 OF_TOKENIZER = ("tokenizer_bad", "chat_template_bad")
 BINS = 24  # in the histogram of lengths
 
@@ -68,18 +70,17 @@ def _asked_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase | None
     try:
         require_files(config, "tokenizer")
         tokenizer, facts = read_tokenizer(config)
-        if family_for(config).rows == "chat":
-            _require_template(tokenizer, config)
-        return tokenizer, replace(facts, differs=_differs(tokenizer, config))
+        unused = _template(tokenizer, config).unused_options if family_for(config).rows == "chat" else ()
+        return tokenizer, replace(facts, differs=_differs(tokenizer, config), unused_options=unused)
     except InputError as error:
         return None, error.message
 
 
-def _require_template(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> None:
-    """Raises InputError if a tokenizer has no chat template, and none that can be used is set."""
+def _template(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> "ChatTemplate":
+    """The chat template of a run; raises InputError if a tokenizer has none, and none that can be used is set."""
     from engine.data.chat.templates import ChatTemplate
 
-    ChatTemplate.of(tokenizer, config.chat_template, config.template_options)
+    return ChatTemplate.of(tokenizer, config.chat_template, config.template_options)
 
 
 def read_tokenizer(config: RunConfig) -> "tuple[PreTrainedTokenizerBase, TokenizerFacts]":
@@ -190,6 +191,7 @@ def _token_facts(store: TokenStore, kept: bool) -> TokenFacts:
         repeated=_rows_where(again, store),
         chat=read_as(ChatFacts, store.meta["chat"]) if "chat" in store.meta else None,
         store=StoreFacts(store.bytes, kept, damage),
+        longest_row=int(whole.total.max(initial=0)),
     )
 
 
@@ -220,7 +222,7 @@ def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) 
     lengths = store.lengths(range(len(store)))
     batch = config.effective_batch(processes)
     per_epoch = batching.steps_per_epoch(len(store), batch)
-    cut = batching.Partition(batch, processes, config.micro_batch_tokens)
+    cut = batching.Partition(batch, processes, config.micro_batch_tokens, family_for(config).measure)
     largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
     return StepFacts(
         rows=len(store),
@@ -229,9 +231,13 @@ def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) 
         label_tokens=int(lengths.label.sum()),
         prompt_tokens=int(lengths.prompt.sum()),
         largest=tuple(Batch(*batching.padded_shape(places, lengths)) for places in largest),
-        packed=tuple(Batch(*batching.packed_shape(places, lengths)) for places in largest),
+        packed=tuple(Batch(*batching.packed_shape(places, lengths), _tokens(places, lengths)) for places in largest),
         generation=_generation(stores.get("validation_file"), config),
     )
+
+
+def _tokens(places: Sequence[int], lengths: batching.Lengths) -> int:
+    return int(lengths.total[list(places)].sum())
 
 
 def _generation(store: TokenStore | None, config: RunConfig) -> Batch:

@@ -55,4 +55,4 @@ def memory_facts(request: MemoryRequest) -> MemoryFacts:
         bf16=config.mixed_precision != "fp32" and multiplies_bf16(),
         on_gpu=request.on_gpu,
     )
-    return inspection.predicted(model, request.tokens, config.freeze, plan)
+    return inspection.predicted(model, request.tokens, config, plan)

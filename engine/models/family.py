@@ -13,6 +13,7 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts
 from engine.contract.memory import MemoryFacts
 from engine.contract.messages import Message
+from engine.data.batching import Measure
 from engine.data.chat.settings import RowKind
 from engine.models.counting import counted
 from engine.models.memory import MemoryPlan
@@ -36,6 +37,7 @@ class Family(Protocol):
 
     name: str  # as the setting `family` names it
     rows: RowKind = "pairs"  # what its models make of the rows of a data file
+    measure: Measure = Measure.PARTS  # what counts as the tokens of a micro-batch, where it is computed as usual
     needed: tuple[str, ...] = ()  # those of "decoder_start", "pad" and "eos" that its models cannot do without
     tokens: tuple[str, ...] = ("pad", "eos")  # what a tokenizer must have for its rows
 
@@ -78,7 +80,7 @@ class Family(Protocol):
             settings=plain(settings),
         )
 
-    def memory(self, facts: ModelFacts, freeze: str, plan: MemoryPlan) -> MemoryFacts:  # noqa: ARG002
+    def memory(self, facts: ModelFacts, config: RunConfig, plan: MemoryPlan) -> MemoryFacts:  # noqa: ARG002
         """The peaks of memory of a run with the model that `facts` describe."""
         return MemoryFacts()
 

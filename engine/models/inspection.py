@@ -70,7 +70,7 @@ def usual_dtype(kinds: Iterable[str]) -> str:
     return DTYPES.get(found[0][0], found[0][0].lower()) if found else ""
 
 
-def predicted(facts: ModelFacts, tokens: int, freeze: str, plan: MemoryPlan) -> MemoryFacts:
+def predicted(facts: ModelFacts, tokens: int, config: RunConfig, plan: MemoryPlan) -> MemoryFacts:
     """The peaks of memory of a run with the model that `facts` describe and a tokenizer with `tokens` tokens."""
     family = family_by({"model_type": facts.family})
-    return family.memory(facts.for_tokens(tokens), freeze, plan) if family else MemoryFacts()
+    return family.memory(facts.for_tokens(tokens), config, plan) if family else MemoryFacts()

@@ -89,7 +89,8 @@ def check(
     found = [*_of_data(config, rows, request.processes), *_of_model(about, known)]
     found += [*_folders(request), *disk.unwritable(config, request.logs)]
     if known is not None:
-        found += [*_of_disk(request, known, facts), *model.too_long(known, facts)]
+        found += [*_of_disk(request, known, facts), *model.too_long(known, facts), *model.of_ends(known, facts)]
+        found += model.beyond_context(known, facts)
         found += _of_memory(request, known, peaks)
     found += at_once
     if facts.steps is not None:
@@ -231,7 +232,7 @@ def _of_memory(
 def _of_disk(request: CheckRequest, known: Model, facts: DataFacts) -> Iterator[Finding]:
     store = disk.Store.of(facts)
     total = facts.steps.total if facts.steps else 0
-    need = disk.writes(request.config, known.sizes, total, store)
+    need = disk.writes(request.config, known.sizes, known.facts.weights_bytes, total, store)
     return disk.findings(request.config, need, request.logs, store)
 
 

@@ -72,17 +72,20 @@ FOLDERS = Group[Blocked]("Disk and folders")
 OUTPUT = Group[Output]("Disk and folders", "output_dir")
 
 
-def writes(config: RunConfig, sizes: Sizes, steps: int, store: Store) -> dict[str, int]:
-    """The most bytes that the run holds at one time, by kind.
+def writes(config: RunConfig, sizes: Sizes, weights: int, steps: int, store: Store) -> dict[str, int]:
+    """The most bytes that the run holds at one time, by kind; `weights` are those of the files that it starts from.
 
     One checkpoint more than are kept, and one more for the best score: a new one is written before the old one is
-    deleted. The same holds for the best model. All weights are stored in fp32.
+    deleted. The same holds for the best model. What learns is stored in fp32; below adapters a model stays as it was.
     """
+    adapted = bool(config.lora_rank)
+    frozen = weights if adapted else 4 * (sizes.parameters - sizes.trained)
+    best = frozen + 4 * sizes.trained + SLACK
     checkpoint = 4 * sizes.trained + sizes.optimizer_bytes + SLACK
     kept = min(config.keep_latest_n_ckp + 2, max(1, -(-steps // config.save_steps) + config.epochs) + 1)
     return {
-        "checkpoints": kept * checkpoint + 4 * (sizes.parameters - sizes.trained),
-        "best": (4 if config.export_state_dict else 2) * (4 * sizes.parameters + SLACK),
+        "checkpoints": kept * checkpoint + frozen,
+        "best": (4 if config.export_state_dict else 2) * best,
         "log": LOG_BYTES + EVENT_BYTES * steps,
         "token store": store.to_write,
     }

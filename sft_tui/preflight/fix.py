@@ -76,7 +76,7 @@ class Edit:
 
     path: str
     name: str
-    value: int | str | None
+    value: int | str | tuple[int, ...] | None
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Checks of the model and of its precision, and what fixes them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,34 @@ class Precision:
     device: str
 
 
+@dataclass(frozen=True)
+class Context:
+    """The tokens of the longest row of a run, and of those that its model was made for; 0 if that is not known."""
+
+    model: str
+    longest: int
+    places: int
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The tokens that end the answers that are learned, by name, and those that end replies by the model."""
+
+    model: str
+    learned: Mapping[str, int]  # how many answers each of them ends
+    known: Mapping[str, str]  # special tokens of the tokenizer by number
+    ends: tuple[int | str, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """Numbers of the learned ones, if not one of them ends a reply."""
+        numbers = [number for number, name in self.known.items() if name in self.learned]
+        return [] if {*map(str, self.ends)} & {*numbers} else numbers
+
+
 MODEL = Group[Model]("Model", "pretrained_model")
+CONTEXT = Group[Context]("Model", "max_seq_len")
+ENDS = Group[Ends]("Model", "pretrained_model")
 PRECISION = Group[Precision]("Machine", "mixed_precision")
 
 
@@ -70,7 +97,8 @@ def too_long(model: Model, data: DataFacts) -> Iterator[Finding]:
     """The finding on rows that are longer than the model's positions."""
     for setting, file in data.read.items():
         if file.tokens is not None:
-            longest = {"prompt": file.tokens.prompt.longest, "label": file.tokens.label.longest}
+            tokens = file.tokens
+            longest = {"prompt": tokens.prompt.longest, "label": tokens.label.longest, "row": tokens.longest_row}
             try:
                 require_positions(
                     str(getattr(model.config, setting)), model.config, longest, model.facts.positions.known
@@ -78,6 +106,22 @@ def too_long(model: Model, data: DataFacts) -> Iterator[Finding]:
             except InputError as error:
                 yield of_message(error.message, setting)
                 return
+
+
+def beyond_context(model: Model, data: DataFacts) -> Iterator[Finding]:
+    """The finding on rows that are longer than those that a model was made for."""
+    decoder, tokens = model.facts.decoder, [file.tokens.longest_row for file in data.read.values() if file.tokens]
+    longest = min(max(tokens, default=0), model.config.max_seq_len)
+    if decoder is not None and "row" not in model.facts.positions.known:
+        yield from CONTEXT.findings(Context(model.facts.name, longest, decoder.context))
+
+
+def of_ends(model: Model, data: DataFacts) -> Iterator[Finding]:
+    """The findings on the tokens that end answers."""
+    train, special = data.read.get("train_file"), model.facts.special
+    chat = train.tokens.chat if train is not None and train.tokens is not None else None
+    if chat is not None and special is not None and model.tokenizer is not None:
+        yield from ENDS.findings(Ends(model.facts.name, chat.stops, model.tokenizer.named, special.eos))
 
 
 def learning(model: Model) -> Phrase:
@@ -136,6 +180,12 @@ def take_pad(finding: Finding, run: CheckedRun) -> Actions:
     if run.pad is None:
         return ()
     return (Edit(str(Path(str(finding.args["model"])) / "config.json"), f"{token}_token_id", run.pad),)
+
+
+def add_end(finding: Finding, _run: CheckedRun) -> Actions:
+    """Add it to the generation settings."""
+    ids = tuple(map(int, str(finding.args["ids"]).split(", ")))
+    return (Edit(str(Path(str(finding.args["path"])) / "generation_config.json"), "eos_token_id", ids),)
 
 
 def shorter_rows(finding: Finding, run: CheckedRun) -> Actions:
@@ -245,6 +295,22 @@ def _learn_rate_odd(model: Model) -> Iterator[Seen]:
     usual, peak = USUAL_RATES.get(how), model.config.peak_learn_rate()
     if usual is not None and not usual / ODD < peak < usual * ODD:
         yield Seen({"peak": peak, "usual": usual, "how": Phrase(f"learned.{how}")})
+
+
+@CONTEXT.check("context_short", "warning", remedy=shorter_rows)
+def _context_short(rows: Context) -> Iterator[Seen]:
+    """Rows are longer than those that the model was made for."""
+    if rows.places and rows.longest > rows.places:
+        yield Seen({"path": rows.model, "longest": rows.longest, "positions": rows.places})
+
+
+@ENDS.check("stops_unlisted", "warning", remedy=add_end)
+def _stops_unlisted(ends: Ends) -> Iterator[Seen]:
+    """The token that ends the answers is not one that ends a reply of the model."""
+    if missing := ends.missing:
+        names = tuple(ends.known[number] for number in missing)
+        listed = [*(str(end) for end in ends.ends if isinstance(end, int)), *missing]
+        yield Seen({"path": ends.model, "names": names, "ids": ", ".join(listed)})
 
 
 # --- precision

@@ -1,11 +1,10 @@
 """Findings as lines for a terminal, and as JSON."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple
 from typing import Any
 
 from engine.contract.bounds import as_json
-from engine.contract.facts import PARTS, StepFacts
+from engine.contract.facts import PARTS, Batch, StepFacts
 from engine.contract.texts import Lang, named, say
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
@@ -83,5 +82,9 @@ def _steps(steps: StepFacts | None) -> dict[str, Any] | None:
     """The steps as plain values; a micro-batch is [rows, longest prompt, longest label]."""
     if steps is None:
         return None
-    largest, packed = ([list(astuple(batch)) for batch in batches] for batches in (steps.largest, steps.packed))
-    return {**as_json(steps), "largest": largest, "packed": packed, "generation": list(astuple(steps.generation))}
+    largest, packed = ([_shape(batch) for batch in batches] for batches in (steps.largest, steps.packed))
+    return {**as_json(steps), "largest": largest, "packed": packed, "generation": _shape(steps.generation)}
+
+
+def _shape(batch: Batch) -> list[int]:
+    return [batch.rows, batch.prompt, batch.label]

@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.contract.config import RunConfig
 from engine.contract.facts import DataFacts, FileFacts, TokenizerFacts
 from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
+from engine.contract.template_options import option_parts
 from sft_tui.preflight import missing
 from sft_tui.preflight.data import percent
 from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
@@ -55,6 +56,13 @@ def chatml(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(chat_template="chatml"),)
 
 
+def without_unused(finding: Finding, run: CheckedRun) -> Actions:
+    """Leave them out."""
+    unused = {str(name) for name in finding.args["names"]}
+    kept = [part for part in option_parts(run.config.template_options) if part.partition("=")[0].strip() not in unused]
+    return (run.check(template_options=",".join(kept)),)
+
+
 def name_token(finding: Finding, run: CheckedRun) -> Actions:
     """Use the model's own tokenizer, or set the token in one of the two configurations."""
     own, named = model_folder(run.config), tokenizer_folder(run.config)
@@ -81,6 +89,13 @@ TOKENIZER.error("chat_template_bad", "Its chat template is not valid, or never e
 TOKENIZER.error("template_options_bad", "The options of its chat template are not valid.", subject="template_options")
 TOKENIZER.error("vocabulary_mismatch", "It has more tokens than the model has room for.", remedy=another)
 TOKENIZER.error("special_token_mismatch", "Its end token is not the model's.", remedy=name_token)
+
+
+@TOKENIZER.check("template_options_unused", "warning", subject="template_options", remedy=without_unused)
+def _template_options_unused(tokenizer: Tokenizer) -> Iterator[Seen]:
+    """Options do not occur in the chat template."""
+    if unused := tokenizer.facts.unused_options:
+        yield Seen({"names": unused, "count": len(unused)})
 
 
 @TOKENIZER.check("tokenizer", "ok")

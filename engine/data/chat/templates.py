@@ -1,6 +1,7 @@
 """A model's chat template: found, rendered in transformers' sandbox within limits, with every failure in a sentence."""
 
 import json
+import re
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,12 @@ class ChatTemplate:
                 raise InputError("chat_template_missing", path=str(tokenizer.name_or_path))
             return cls(tokenizer, str(tokenizer.name_or_path), None, given)
         return cls(tokenizer, setting, read_template(setting, tokenizer), given)
+
+    @property
+    def unused_options(self) -> tuple[str, ...]:
+        """The options whose names do not occur in it, so that they change nothing."""
+        known = set(re.findall(r"\w+", json.dumps(self.text or self.tokenizer.chat_template).replace("\\n", " ")))
+        return tuple(name for name in self.options if name not in known)
 
     @property
     def identity(self) -> str:

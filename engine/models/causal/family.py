@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import ModelFacts
+from engine.contract.memory import MemoryFacts
 from engine.contract.untrusted import reading_untrusted
+from engine.data.batching import Measure
 from engine.data.chat.settings import RowKind
-from engine.models.causal import described, shape
+from engine.models.causal import described, memory, shape
 from engine.models.family import Family
+from engine.models.memory import MemoryPlan
 from engine.models.model_folder import ModelFolder, Settings
 from engine.models.structure import require_decoder
 
@@ -46,6 +49,7 @@ class Causal(Family):
 
     name = "causal"
     rows: RowKind = "chat"
+    measure = Measure.SUM
     tokens = ("eos",)
 
     def fits(self, settings: Settings) -> bool:
@@ -69,6 +73,16 @@ class Causal(Family):
     def describe(self, folder: ModelFolder, config: RunConfig) -> ModelFacts:
         """The facts, by names and shapes alone."""
         return described.of_folder(folder, config)
+
+    def memory(self, facts: ModelFacts, config: RunConfig, plan: MemoryPlan) -> MemoryFacts:
+        """The peaks, end to end on the CPU or padded on a GPU."""
+        return memory.predicted(facts, config, plan)
+
+    def positions(self, model: Any) -> dict[str, int]:
+        """The size of its table of positions, if it has one."""
+        most = described.context_of(model.config)
+        table = described.has_position_table(name for name, _ in model.named_parameters())
+        return {"row": most} if table and most else {}
 
     def load(self, folder: ModelFolder, wrapper: str, *, packed: bool) -> Any:  # noqa: ARG002
         """transformers' model, in bf16 if that is what its files hold."""

@@ -50,7 +50,7 @@ def of_new(config: RunConfig) -> ModelFacts:
     """The facts about a new T5, whose embeddings have no rows yet; raises InputError."""
     settings = settings_of(config)
     facts = _facts(NEW, settings, shape.tensors_of(settings), config)
-    frozen = bool(config.lora_rank) or "embeddings" in names_in(config.freeze)
+    frozen = "embeddings" in names_in(config.freeze)
     row = [state_bytes(config.optimizer, (rows, config.d_model)) for rows in (1, 2)]
     return replace(facts, per_row=Sizes(config.d_model, *((0, 0) if frozen else (config.d_model, row[1] - row[0]))))
 

@@ -68,9 +68,9 @@ class T5(Seq2Seq, FamilyBySettings):
         """The same for a new model."""
         return described.of_new(config)
 
-    def memory(self, facts: ModelFacts, freeze: str, plan: MemoryPlan) -> MemoryFacts:
+    def memory(self, facts: ModelFacts, config: RunConfig, plan: MemoryPlan) -> MemoryFacts:
         """The peaks, packed on the CPU or padded on a GPU."""
-        return memory.predicted(facts, freeze, plan)
+        return memory.predicted(facts, config, plan)
 
     def load(self, folder: ModelFolder, wrapper: str, *, packed: bool) -> Any:
         """Its modules alone if they can be packed, else transformers' model."""

@@ -8,6 +8,7 @@ attention score follows from the layers; the factors were fitted to runs of 11 M
 from dataclasses import dataclass
 from typing import Self
 
+from engine.contract.config import RunConfig
 from engine.contract.facts import Batch, ModelFacts, Sizes
 from engine.contract.memory import MemoryFacts, MemoryPrediction
 from engine.models.counting import FLOAT, names_in
@@ -53,11 +54,17 @@ class T5Shape:
     sizes: Sizes
     encoder_frozen: bool
     embeddings_frozen: bool
+    adapted: bool = False  # adapters learn, and nothing else does
+
+    @property
+    def frozen(self) -> int:
+        """Parameters of the model that do not learn."""
+        return self.sizes.parameters - (0 if self.adapted else self.sizes.trained)
 
     @classmethod
-    def of(cls, facts: ModelFacts, freeze: str) -> Self:
+    def of(cls, facts: ModelFacts, config: RunConfig) -> Self:
         """The shape of the T5 that `facts` describe."""
-        settings, frozen = facts.settings, names_in(freeze)
+        settings, frozen = facts.settings, names_in(config.freeze)
         return cls(
             vocabulary=facts.rows,
             d_model=int(settings["d_model"]),
@@ -70,13 +77,14 @@ class T5Shape:
             tied=tied(settings),
             sizes=facts.sizes,
             encoder_frozen="encoder" in frozen,
-            embeddings_frozen="embeddings" in frozen,
+            embeddings_frozen=bool(config.lora_rank) or "embeddings" in frozen,
+            adapted=bool(config.lora_rank),
         )
 
 
-def predicted(facts: ModelFacts, freeze: str, plan: MemoryPlan) -> MemoryFacts:
+def predicted(facts: ModelFacts, config: RunConfig, plan: MemoryPlan) -> MemoryFacts:
     """The peaks of a run with the T5 that `facts` describe, the rows of its embeddings included."""
-    shape = T5Shape.of(facts, freeze)
+    shape = T5Shape.of(facts, config)
     if plan.on_gpu:
         device, host = predict_on_gpu(shape, plan)
         return MemoryFacts(host, device)
@@ -87,7 +95,7 @@ def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The peak of one rank over loading, training and generating, if everything is computed on the CPU."""
     kind = HALF if plan.bf16 else FLOAT
     learning, gradients = FLOAT * shape.sizes.trained, FLOAT * shape.sizes.trained
-    weights = learning + kind * (shape.sizes.parameters - shape.sizes.trained)
+    weights = learning + kind * shape.frozen
     casts = kind * shape.sizes.trained if plan.bf16 else 0
     runtime = RUNTIME if shape.tied and plan.model_file_bytes else RUNTIME + MODELLING
     # A model's file is mapped until its weights are copied; a new model is in memory before it is written down.
@@ -99,7 +107,7 @@ def predict(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     prepacked = head if shape.embeddings_frozen and head <= PREPACKED else 0
     training = {**held, "gradients": gradients, "activations": max(kept, temporaries) + prepacked}
     # For generating, trained weights and the head also have prepacked copies.
-    weights += casts + kind * shape.sizes.trained + head
+    weights += casts + kind * (shape.sizes.parameters if shape.adapted else shape.sizes.trained) + head
     generating = {**held, "weights": weights, "cache": cache(shape, plan.generation, kind)}
     return MemoryPrediction.largest({"training": training, "generating": generating, "loading": loading})
 
@@ -125,7 +133,7 @@ def packed(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
 
 def predict_padded(shape: T5Shape, plan: MemoryPlan) -> MemoryPrediction:
     """The same if everything is padded, under autocast."""
-    weights, gradients = FLOAT * shape.sizes.parameters, FLOAT * shape.sizes.trained
+    weights, gradients = FLOAT * (shape.frozen + shape.sizes.trained), FLOAT * shape.sizes.trained
     state = shape.sizes.optimizer_bytes
     kept = max([activations(shape, plan, batch) for batch in plan.padded], default=0)
     training = {
@@ -177,6 +185,8 @@ def activations(shape: T5Shape, plan: MemoryPlan, batch: Batch) -> int:
 
 def largest_trained(shape: T5Shape) -> int:
     """Elements of the largest trained parameter."""
+    if shape.adapted:
+        return 0
     table = 0 if shape.embeddings_frozen else shape.vocabulary * shape.d_model
     return max(table, shape.d_model * max(shape.d_ff, shape.heads * shape.d_kv))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract import events
+from engine.contract.config import RunConfig
 from engine.contract.facts import SpecialTokens
 from engine.contract.memory import MemoryFacts
 from engine.models import inspection
@@ -32,4 +33,4 @@ def test_a_family_is_described_by_its_settings_and_its_tensors(toy: dict[str, An
 
 def test_without_a_formula_its_memory_is_unknown_and_not_zero(toy: dict[str, Any]) -> None:
     facts = inspection.describe(config_of(toy["pretrained_model"], freeze=""))
-    assert inspection.predicted(facts, 40, "", PLAN) == MemoryFacts(host=None, device=None)
+    assert inspection.predicted(facts, 40, RunConfig(), PLAN) == MemoryFacts(host=None, device=None)

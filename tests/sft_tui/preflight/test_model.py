@@ -6,12 +6,21 @@ from typing import Any
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import DataFacts, ModelFacts, Positions, Sizes, SpecialTokens, TokenizerFacts
+from engine.contract.facts import (
+    ChatFacts,
+    DataFacts,
+    DecoderFacts,
+    ModelFacts,
+    Positions,
+    Sizes,
+    SpecialTokens,
+    TokenizerFacts,
+)
 from engine.contract.messages import Message
 from engine.contract.texts import Lang
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Edit, Set, System
-from sft_tui.preflight.model import PRECISION, Model, Precision, findings, learning, too_long
+from sft_tui.preflight.model import PRECISION, Model, Precision, beyond_context, findings, learning, of_ends, too_long
 from tests.sft_tui.preflight.conftest import remedied
 from tests.sft_tui.some_facts import LENGTHS, file_facts
 
@@ -182,3 +191,75 @@ def test_a_learning_rate_far_from_the_usual_is_a_warning(kind: str, rank: int, p
 
 def test_the_usual_rate_is_proposed_as_a_setting() -> None:
     assert changes("learn_rate_odd", {"usual": 2e-4}, div_factor=25.0) == {"learn_rate": 8e-6}
+
+
+def ends(special: tuple[int | str, ...], learned: dict[str, int]) -> list[Finding]:
+    """The findings on a model with these end tokens and answers that end so."""
+    facts = replace(FACTS, special=SpecialTokens(None, special))
+    tokenizer = TokenizerFacts(500, None, 2, named={"2": "<|im_end|>", "0": "<|endoftext|>", "7": "</s>"})
+    chat = ChatFacts(3, 5, 0, 0, 0, stops=learned)
+    file = file_facts()
+    assert file.tokens is not None
+    data = DataFacts(train_file=replace(file, tokens=replace(file.tokens, chat=chat)))
+    return list(of_ends(Model(RunConfig(), facts, tokenizer), data))
+
+
+@pytest.mark.parametrize(
+    ("special", "learned"),
+    [((2,), {"<|im_end|>": 5}), ((0, 2), {"<|im_end|>": 4, "</s>": 1}), (("2",), {"<|im_end|>": 5}), ((0,), {"x": 5})],
+)
+def test_answers_that_end_as_replies_do_are_sound(special: tuple[int | str, ...], learned: dict[str, int]) -> None:
+    assert ends(special, learned) == []
+
+
+@pytest.mark.parametrize(
+    ("special", "learned", "ids"),
+    [((0,), {"<|im_end|>": 5}, (0, 2)), ((), {"</s>": 5}, (7,)), ((1, "x"), {"</s>": 1, "<|im_end|>": 4}, (1, 2, 7))],
+)
+def test_a_learned_end_that_ends_no_reply_is_added(
+    special: tuple[int | str, ...], learned: dict[str, int], ids: tuple[int, ...]
+) -> None:
+    (finding,) = ends(special, learned)
+    assert (finding.code, finding.level) == ("stops_unlisted", "warning")
+    assert all(name in finding.what("en") and name in finding.what("zh") for name in learned)
+    assert remedied(finding).actions == (Edit("model/generation_config.json", "eos_token_id", ids),)
+
+
+DECODER = DecoderFacts(2, 0, 16, 24, 4, 2, 4, 0, 1024, True)
+
+
+def rows_of(longest: int) -> DataFacts:
+    file = file_facts()
+    assert file.tokens is not None
+    return DataFacts(train_file=replace(file, tokens=replace(file.tokens, longest_row=longest)))
+
+
+@pytest.mark.parametrize(
+    ("longest", "limit", "warned"), [(1500, 2048, [1500]), (4000, 2048, [2048]), (1024, 2048, []), (4000, 1024, [])]
+)
+def test_rows_beyond_the_context_are_a_warning(longest: int, limit: int, warned: list[int]) -> None:
+    model = Model(RunConfig(max_seq_len=limit), replace(FACTS, decoder=DECODER), None)
+    found = list(beyond_context(model, rows_of(longest)))
+    assert [one.args["longest"] for one in found] == warned
+    for one in found:
+        assert (one.code, one.level) == ("context_short", "warning")
+        (action,) = remedied(one).actions
+        assert isinstance(action, Set)
+        assert action.changes == {"max_seq_len": 1024}
+
+
+@pytest.mark.parametrize(
+    ("limit", "reply", "code"), [(2048, 0, "positions_short"), (1024, 100, "replies_long"), (900, 100, "")]
+)
+def test_a_table_of_positions_holds_prompt_and_answer(limit: int, reply: int, code: str) -> None:
+    facts = replace(FACTS, decoder=DECODER, positions=Positions(row=1024))
+    model, data = Model(RunConfig(max_seq_len=limit, max_new_tokens=reply), facts, None), rows_of(1500)
+    tokens = data.read["train_file"].tokens
+    assert tokens is not None
+    long = replace(data.read["train_file"], tokens=replace(tokens, prompt=replace(LENGTHS, longest=1000)))
+    found = list(too_long(model, DataFacts(train_file=long)))
+    assert [one.code for one in found] == [code] * bool(code)
+    assert list(beyond_context(model, data)) == []
+    if code == "positions_short":
+        assert "conversation" in found[0].what("en")
+        assert "对话" in found[0].what("zh")

@@ -82,3 +82,22 @@ def test_a_token_that_is_likely_meant_is_named_in_the_tokenizer(code: str) -> No
     assert remedied(finding, pretrained_model="model", tokenizer="words").actions == (
         Edit("words/tokenizer_config.json", "eos_token", "</s>"),
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "unused", "kept"),
+    [
+        ("enable_thinkin=false", ("enable_thinkin",), ""),
+        ('a=1, b="x,y" ,c=[1,2]', ("a",), ' b="x,y" ,c=[1,2]'),
+        ("a=1,b=2,c=3", ("a", "c"), "b=2"),
+    ],
+)
+def test_options_that_a_template_does_not_know_are_left_out(options: str, unused: tuple[str, ...], kept: str) -> None:
+    config = RunConfig(template_options=options)
+    found = TOKENIZER.findings(Tokenizer(config, TokenizerFacts(500, unused_options=unused), DataFacts()))
+    (finding,) = [one for one in found if one.level == "warning"]
+    assert finding.code == "template_options_unused"
+    assert all(name in finding.what(lang) for name in unused for lang in ("en", "zh"))
+    (action,) = remedied(finding, template_options=options).actions
+    assert isinstance(action, Set)
+    assert action.changes == {"template_options": kept}

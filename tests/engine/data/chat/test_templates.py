@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.messages import InputError
+from engine.contract.template_options import parsed_options
 from engine.data.chat.templates import CHATML, ChatTemplate
 from engine.data.shapes.account import RefusedError
 from tests.engine.data.chat.kinds import KINDS, byte_tokenizer
@@ -82,3 +83,18 @@ def test_templates_with_other_options_are_other_templates() -> None:
     assert len(made) == 3
     tokenizer.chat_template = CHATML
     assert ChatTemplate.of(tokenizer, "", "").identity == ChatTemplate.of(tokenizer, "chatml", "").identity
+
+
+@pytest.mark.parametrize(
+    ("options", "unused"),
+    [
+        ("enable_thinking=false", ()),
+        ("enable_thinkin=false", ("enable_thinkin",)),
+        ("thinking=1,enable_thinking=true,date=2020", ("thinking", "date")),
+        ("", ()),
+    ],
+)
+def test_options_that_do_not_occur_in_it_are_known(options: str, unused: tuple[str, ...]) -> None:
+    text = "{% if enable_thinking %}<think>\n{% endif %}{{ messages[0].content }}\ndates"
+    found = ChatTemplate(byte_tokenizer(eos="</s>"), "model", text, parsed_options(options)).unused_options
+    assert found == unused

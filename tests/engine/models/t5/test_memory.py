@@ -19,7 +19,7 @@ def shape_of(settings: dict[str, Any], freeze: str, optimizer: str = "adafactor"
     tensors = shape.tensors_of(settings)
     sizes = counted(tensors, shape.part_of, shape.is_linear, config)
     facts = ModelFacts("-", "t5", rows=settings["vocab_size"], sizes=sizes, weights_bytes=0, settings=settings)
-    return T5Shape.of(facts, freeze)
+    return T5Shape.of(facts, config)
 
 
 SMALL = {"d_model": 256, "d_kv": 64, "d_ff": 1024, "num_heads": 4, "num_layers": 4, "vocab_size": 16_000}

@@ -1,0 +1,136 @@
+"""Predicts the peak resident memory of each rank that trains a causal model, from its shape and micro-batches; pure.
+
+The predicted value is VmHWM of /proc/<pid>/status, including file-backed pages. What a layer keeps per token follows
+from transformers' layers as torch's autograd computes them; `KEPT_FREE` was fitted to runs (see the table in
+docs/preflight.md), and includes what the allocator keeps in addition.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from engine.contract.config import RunConfig
+from engine.contract.facts import Batch, DecoderFacts, ModelFacts, Sizes
+from engine.contract.memory import MemoryFacts, MemoryPrediction
+from engine.models.counting import FLOAT, is_within, names_in
+from engine.models.memory import MODELLING, RUNTIME, MemoryPlan
+
+HALF = 2  # bytes
+KEPT_FREE = {HALF: 1.15, FLOAT: 1.15}  # what allocators hold in addition, by bytes per number, fitted to runs
+LOGITS = 3  # fp32 chunks of logits held at once: themselves, their softmax or gradient, and one in progress
+TABLES = 2  # gradients of trained embeddings in progress: of the head and of the embeddings
+TEMPORARIES = 3  # copies of the largest parameter during its update
+CACHE = 1.3  # of the key-value cache, which grows by copying
+CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
+
+
+@dataclass(frozen=True)
+class CausalShape:
+    """The shape of a causal model, and what of it learns."""
+
+    vocabulary: int
+    decoder: DecoderFacts
+    sizes: Sizes
+    adapted: bool  # adapters learn, and nothing else does
+    embeddings_learn: bool
+
+    @classmethod
+    def of(cls, facts: ModelFacts, decoder: DecoderFacts, config: RunConfig) -> Self:
+        """The shape of the model that `facts` describe."""
+        adapted, frozen = bool(config.lora_rank), names_in(config.freeze)
+        learns = not adapted and not any(is_within("embeddings", name) for name in frozen)
+        return cls(facts.rows, decoder, facts.sizes, adapted, learns)
+
+    @property
+    def frozen(self) -> int:
+        """Parameters of the model that do not learn."""
+        return self.sizes.parameters - (0 if self.adapted else self.sizes.trained)
+
+    @property
+    def table(self) -> int:
+        """Elements of the embeddings."""
+        return self.vocabulary * self.decoder.width
+
+
+def predicted(facts: ModelFacts, config: RunConfig, plan: MemoryPlan) -> MemoryFacts:
+    """The peaks of a run with the causal model that `facts` describe; unknown without its shape."""
+    if facts.decoder is None:
+        return MemoryFacts()
+    shape = CausalShape.of(facts, facts.decoder, config)
+    if plan.on_gpu:
+        return MemoryFacts(*predict_on_gpu(shape, plan))
+    return MemoryFacts(predict(shape, plan))
+
+
+def predict(shape: CausalShape, plan: MemoryPlan) -> MemoryPrediction:
+    """The peak of one rank over loading, training and generating, if everything is computed on the CPU."""
+    kind = HALF if plan.bf16 else FLOAT
+    runtime, weights = RUNTIME + MODELLING, FLOAT * shape.sizes.trained + kind * shape.frozen
+    casts = kind * shape.sizes.trained if plan.bf16 else 0
+    held = {"runtime": runtime, "weights": weights, "optimizer": shape.sizes.optimizer_bytes}
+    kept = max([activations(shape, plan, batch) for batch in plan.packed], default=0)
+    temporaries = TEMPORARIES * FLOAT * largest_trained(shape)
+    training = {
+        **held,
+        "weights": weights + casts,
+        "gradients": FLOAT * shape.sizes.trained,
+        "activations": max(kept, temporaries),
+    }
+    generating = {**held, "weights": weights + casts, "cache": cache(shape, plan.generation, kind)}
+    loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes}
+    return MemoryPrediction.largest({"training": training, "generating": generating, "loading": loading})
+
+
+def predict_on_gpu(shape: CausalShape, plan: MemoryPlan) -> tuple[MemoryPrediction, MemoryPrediction]:
+    """The peak of one rank in host memory and on its GPU, if everything is computed on the GPU.
+
+    Not fitted to runs: the same counts for padded rows, plus CUDA's context and libraries.
+    """
+    kept = max([activations(shape, plan, padded(batch)) for batch in plan.padded], default=0)
+    weights = FLOAT * (shape.sizes.trained + shape.frozen)
+    training = {"weights": weights, "gradients": FLOAT * shape.sizes.trained, "activations": kept}
+    generating = {"weights": weights, "cache": cache(shape, plan.generation, FLOAT)}
+    device = MemoryPrediction.largest({"training": training, "generating": generating})
+    items = {"context": CUDA_CONTEXT, "optimizer": shape.sizes.optimizer_bytes, **device.items}
+    host = {"runtime": RUNTIME + MODELLING + CUDA_HOST, "weights": weights, "file": plan.model_file_bytes}
+    return MemoryPrediction(host, "loading"), MemoryPrediction(items, device.phase)
+
+
+def padded(batch: Batch) -> Batch:
+    """A batch whose rows are all as long as the longest can be."""
+    return Batch(batch.rows, batch.prompt, batch.label, batch.rows * (batch.prompt + batch.label))
+
+
+def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
+    """Bytes that a micro-batch's forward pass keeps for the backward pass, and those of its loss."""
+    kind = HALF if plan.bf16 else FLOAT
+    whole = batch.tokens * shape.decoder.layers * kept_by_layer(shape.decoder, kind)
+    learned = min(plan.loss_chunk_tokens, batch.rows * batch.label, batch.tokens)
+    whole += LOGITS * FLOAT * learned * shape.vocabulary
+    if shape.embeddings_learn:
+        whole += TABLES * FLOAT * shape.table
+    return int(KEPT_FREE[kind] * whole)
+
+
+def kept_by_layer(decoder: DecoderFacts, kind: int) -> int:
+    """Bytes that a layer keeps of a token.
+
+    Both norms keep their input in fp32 and their output; attention its queries, keys, values and output, and that
+    again as the input of the last projection; the feed-forward both halves, the activation and their product.
+    """
+    attended, grouped = decoder.heads * decoder.head_width, decoder.kv_heads * decoder.head_width
+    norms = 2 * decoder.width * (FLOAT + kind)
+    return norms + kind * (3 * attended + 2 * grouped + 4 * decoder.hidden_width) + FLOAT * decoder.heads
+
+
+def largest_trained(shape: CausalShape) -> int:
+    """Elements of the largest trained parameter."""
+    if shape.adapted:
+        return 0
+    return max(shape.table if shape.embeddings_learn else 0, shape.decoder.width * shape.decoder.hidden_width)
+
+
+def cache(shape: CausalShape, batch: Batch, kind: int) -> int:
+    """Bytes of the keys and values of a generated batch, plus the logits of one token."""
+    tokens = batch.rows * (batch.prompt + batch.label)
+    keys = 2 * tokens * shape.decoder.layers * shape.decoder.kv_heads * shape.decoder.head_width
+    return int(kind * CACHE * keys + FLOAT * batch.rows * shape.vocabulary)
