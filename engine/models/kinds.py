@@ -1,6 +1,7 @@
 """Folders and files that are not a model to start from: what each one is, and what to do about it."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +16,12 @@ TRAINERS = re.compile(r"checkpoint-(\d+)")
 
 
 class Kind(NamedTuple):
-    """What it is and what to do; `instead` is the path to use in its place, if there is one."""
+    """What it is and what to do: use the path `instead` in its place, or convert the file `gguf`, if there is one."""
 
     what: Phrase
     fix: Phrase
     instead: str = ""
+    gguf: str = ""
 
     @classmethod
     def of(cls, key: str, /, instead: str = "", **args: Argument) -> "Kind":
@@ -97,7 +99,6 @@ def _weights_alone(folder: Path) -> Kind | None:
 
 
 FORMATS = {
-    "GGUF (llama.cpp)": ("*.gguf",),
     "ONNX": ("*.onnx", "onnx/*.onnx"),
     "TensorFlow": ("tf_model.h5", "*.h5", "*.ckpt.index", "saved_model.pb", "model.ckpt*"),
     "Flax": ("flax_model.msgpack", "*.msgpack"),
@@ -105,7 +106,6 @@ FORMATS = {
     "OpenVINO": ("openvino_model.xml",),
 }
 FIRST_BYTES = {
-    b"GGUF": "GGUF (llama.cpp)",
     b"\x89HDF": "TensorFlow (HDF5)",
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -119,9 +119,15 @@ def _of_format(name: str) -> Kind:
     return Kind.of("of_format", name=name)
 
 
+def _of_gguf(path: Path) -> Kind:
+    return Kind.of("gguf", file=shlex.quote(str(path)))._replace(gguf=str(path))
+
+
 def _other_format(folder: Path) -> Kind | None:
     if _has(folder, *WEIGHTS, *(f"{name}.index.json" for name in WEIGHTS)):
         return None
+    if gguf := _has(folder, "*.gguf"):
+        return _of_gguf(gguf)
     return next((_of_format(name) for name, patterns in FORMATS.items() if _has(folder, *patterns)), None)
 
 
@@ -146,8 +152,10 @@ def require_file(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
     suffix = path.suffix.lower()
+    if start.startswith(b"GGUF") or suffix == ".gguf":
+        raise error_of(path, _of_gguf(path))
     name = next((name for first, name in FIRST_BYTES.items() if start.startswith(first)), "")
-    by_suffix = {".gguf": "GGUF (llama.cpp)", ".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax", ".npz": "NumPy"}
+    by_suffix = {".onnx": "ONNX", ".h5": "TensorFlow", ".msgpack": "Flax", ".npz": "NumPy"}
     if name := name or by_suffix.get(suffix, ""):
         raise error_of(path, _of_format(name))
     if path.name.startswith("adapter_model") and (kind := _adapter(path.parent)):
@@ -156,4 +164,5 @@ def require_file(path: Path) -> None:
 
 def error_of(path: Path, kind: Kind, **more: Value) -> InputError:
     """The error that says what a folder or a file is; `more` holds values for the remedies."""
-    return InputError("model_kind", path=str(path), kind=kind.what, advice=kind.fix, instead=kind.instead, **more)
+    files = {"instead": kind.instead, "gguf": kind.gguf}
+    return InputError("model_kind", path=str(path), kind=kind.what, advice=kind.fix, **files, **more)

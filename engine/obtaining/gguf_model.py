@@ -25,7 +25,7 @@ from engine.contract.model_reports import LONGEST_LICENCE, ConvertedReport
 from engine.contract.requests import GgufRequest
 from engine.contract.untrusted import reading_untrusted
 from engine.models.finite import require_numbers
-from engine.models.model_folder import read_folder
+from engine.models.registry import opened
 from engine.models.weightfile import require_regular
 from engine.obtaining import gguf_file
 from engine.obtaining.gguf_config import ROPE_FACTORS, completed, require_convertible
@@ -74,9 +74,9 @@ def convert(request: GgufRequest, grant: Callable[[int], None], progress: Progre
 
 
 def _require_usable(file: GgufFile, staging: Staging) -> None:
-    """Raises InputError if what was made is not a model of sound numbers, as the check would say of the folder."""
+    """Raises InputError if no family here can train what was made, as the check would say of the folder."""
     try:
-        read_folder(staging.path)
+        opened(staging.path)
         require_numbers([staging.path / WEIGHTS], staging.path / ".notes")
     except InputError as error:
         staging.discard()

@@ -11,12 +11,15 @@ from pathlib import Path
 from engine.contract.config import RunConfig
 from engine.contract.facts import DATA_FILES
 from engine.contract.files import read_piece
+from engine.contract.hub_names import SOURCES, hub_name, looks_like_hub_name
 from engine.contract.inputs import FILES, USUAL_COLUMNS, has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.messages import InputError
+from engine.contract.model_record import record_of
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.texts import Phrase
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
+from sft_tui.starting import options
 
 Check = Callable[..., Action]  # of the run with other settings
 Advice = tuple[Phrase, tuple[Action, ...]]  # words with the placeholder {command}, and the actions they describe
@@ -183,6 +186,8 @@ def _validation(config: RunConfig, gone: set[str], check: Check) -> Advice:
 
 
 def _tokenizer(config: RunConfig, check: Check) -> Advice:
+    if not config.tokenizer and looks_like_hub_name(config.pretrained_model):
+        return Phrase.of("advice.same_command"), ()
     if config.tokenizer and has_tokenizer(model_folder(config)):
         return Phrase.of("advice.own_tokenizer"), (check(tokenizer=""),)
     return Phrase.of("advice.tokenizer"), (new_tokenizer(config, config.tokenizer or DEFAULTS.tokenizer),)
@@ -195,11 +200,41 @@ def new_tokenizer(config: RunConfig, output: str) -> Command:
 
 
 def _model(config: RunConfig, gone: set[str], check: Check) -> Advice:
+    if looks_like_hub_name(config.pretrained_model):
+        return Phrase.of("advice.model_get"), downloaded(config.pretrained_model, check)
     best = OutputDir(Path(preset("pretrain").config.output_dir)).best
     use_it = check(pretrained_model=str(best))
     if best.is_dir() and "tokenizer" not in gone:
         return Phrase.of("advice.model_here"), (use_it,)
     return Phrase.of("advice.model"), new_model(config, check)
+
+
+def downloaded(name: str, check: Check) -> tuple[Action, ...]:
+    """Downloads a model from a hub, unless that was done, then checks the run that starts from it."""
+    named = hub_name(name)
+    folder, use_it = named.folder, check(pretrained_model=str(named.folder))
+    if record_of(folder).get("id") == named.id:
+        return (use_it,)
+    if os.path.lexists(folder):
+        folder = folder.with_name(named.id.replace("/", "--"))
+        use_it = check(pretrained_model=str(folder))
+    more = {"revision": named.revision, "from": named.source if named.source != SOURCES[0] else ""}
+    place = (str(folder),) if folder != named.folder else ()
+    given = options({option: value for option, value in more.items() if value})
+    return Command(("model", "get", named.id, *place, *given)), use_it
+
+
+def converted(gguf: str, check: Check) -> tuple[Action, ...]:
+    """Converts a model in a GGUF file, unless that was done, then checks the run that starts from it."""
+    stem = Path(gguf).stem
+    for number in itertools.count(1):
+        folder = Path("models") / (stem if number == 1 else f"{stem}-{number}")
+        use_it = check(pretrained_model=str(folder))
+        if record_of(folder).get("file") == Path(gguf).name:
+            return (use_it,)
+        if not os.path.lexists(folder):
+            return Command(("model", "import", as_path(gguf), str(folder))), use_it
+    raise AssertionError
 
 
 def _test(config: RunConfig, check: Check) -> Advice:

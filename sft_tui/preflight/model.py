@@ -152,6 +152,8 @@ def what_it_is(finding: Finding, run: CheckedRun) -> Actions:
         return (Edit(file, "model_type", str(named)),)
     if key := finding.args.get("drop"):
         return (Edit(file, str(key), None),)
+    if gguf := str(finding.args.get("gguf") or ""):
+        return missing.converted(gguf, run.check)
     instead = str(finding.args.get("instead", ""))
     return (run.check(pretrained_model=instead),) if instead else another(finding, run)
 

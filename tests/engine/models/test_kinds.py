@@ -51,6 +51,16 @@ def test_the_kind_of_a_folder_is_named(name: str, tmp_path: Path) -> None:
     assert "{" not in message.fix("en")
 
 
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_a_gguf_file_is_offered_for_conversion(tmp_path: Path, named: str) -> None:
+    file = tmp_path / "my model.gguf"
+    file.write_bytes(b"GGUF\x03\x00\x00\x00")
+    with pytest.raises(InputError) as refused:
+        inspection.describe(config_of(tmp_path if named == "folder" else file))
+    assert refused.value.message.args["gguf"] == str(file)
+    assert f"`sft-tui model import '{file}' FOLDER`" in refused.value.message.fix()
+
+
 def test_our_checkpoint_is_not_taken_for_a_model(tmp_path: Path) -> None:
     step = tmp_path / "checkpoints/step-00000005"
     step.mkdir(parents=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from engine.contract.durable import write_json
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from sft_tui.cli.main import cli
@@ -14,7 +15,7 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Resume, Set, Start
-from sft_tui.preflight.missing import other_ways
+from sft_tui.preflight.missing import converted, other_ways
 from sft_tui.preflight.report import to_json
 
 
@@ -131,3 +132,41 @@ def test_a_run_in_the_way_has_three_fixes() -> None:
     shown = to_json(Report([finding]), "en")["findings"][0]
     assert shown["commands"] == [["sft-tui", "resume", "sft-small-1"]]
     assert shown["others"][0] == [["sft-tui", "run", "sft-small", "--epochs", "2", "--fresh"]]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_named_as_on_a_hub_is_downloaded_first() -> None:
+    named = refusal("run", "sft-small", "--pretrained_model", "Qwen/Qwen3-0.6B").message.text()
+    assert "`sft-tui model get Qwen/Qwen3-0.6B && sft-tui " in named
+    assert "--pretrained_model models/Qwen3-0.6B`" in named
+    pasted = "https://www.modelscope.cn/models/Qwen/Qwen3-0.6B"
+    assert (
+        "sft-tui model get Qwen/Qwen3-0.6B --from modelscope"
+        in refusal("run", "sft-small", "--pretrained_model", pasted).message.text()
+    )
+
+
+def test_a_model_that_was_downloaded_is_used(folder: Path) -> None:
+    place = folder / "models/Qwen3-0.6B"
+    place.mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    elsewhere = refusal("run", "sft-small", "--pretrained_model", "Qwen/Qwen3-0.6B").message.text()
+    assert "sft-tui model get Qwen/Qwen3-0.6B models/Qwen--Qwen3-0.6B" in elsewhere
+    write_json(place / "SOURCE.json", {"id": "Qwen/Qwen3-0.6B", "files": {"config.json": 2}})
+    found = refusal("run", "sft-small", "--pretrained_model", "Qwen/Qwen3-0.6B").message.text()
+    assert "model get" not in found
+    assert "--pretrained_model models/Qwen3-0.6B" in found
+
+
+def test_a_gguf_file_is_converted_once(folder: Path) -> None:
+    def check(**changes: str) -> Set:
+        return Set("sft-small", {}, changes)
+
+    first, use_it = converted("/far/tiny.gguf", check)
+    assert first.argv == ("sft-tui", "model", "import", "/far/tiny.gguf", "models/tiny")
+    assert use_it.argv[-1] == "models/tiny"
+    (folder / "models/tiny").mkdir(parents=True)
+    assert converted("/far/tiny.gguf", check)[0].argv[-1] == "models/tiny-2"
+    (folder / "models/tiny/config.json").write_text("{}")
+    write_json(folder / "models/tiny/SOURCE.json", {"file": "tiny.gguf", "files": {"config.json": 2}})
+    assert converted("/far/tiny.gguf", check) == (use_it,)
