@@ -2,10 +2,11 @@
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.contract.bounds import Made
+from engine.contract.facts import Form
 from engine.contract.import_report import PARTS, ColumnsReport, ImportReport, Reasons, TokenizerReport
 from engine.contract.presets import preset
 from engine.contract.reasons import reason_phrase
@@ -72,9 +73,8 @@ def lines(found: ImportReport, lang: Lang) -> Iterator[str]:
         yield say("import.read", lang, path=safe(file.path), kind=kind, **counts)
     if found.records:
         yield from _account(found, lang)
-    for prompt, response in found.preview:
-        yield cut(f"  {safe(prompt)}", COLUMNS)
-        yield cut(f"    → {safe(response)}", COLUMNS)
+    for row in found.preview:
+        yield from _preview(row, found.form)
     if not found.train:
         yield say("import.dry", lang)
         return
@@ -84,11 +84,19 @@ def lines(found: ImportReport, lang: Lang) -> Iterator[str]:
     yield say("import.next", lang, command=safe(check_command(found), 500))
 
 
+def _preview(row: Sequence[str], form: Form) -> Iterator[str]:
+    """A row, its first line less indented: a pair, or the turns of a conversation after their roles."""
+    for number, text in enumerate(row):
+        start = "  " if number == 0 else "    → " if form == "pairs" else "    "
+        yield cut(f"{start}{safe(text)}", COLUMNS)
+
+
 def _written(found: ImportReport, lang: Lang) -> Iterator[str]:
     """The files written with their numbers of rows, how rows were split between them, and what was left untouched."""
     for part in PARTS:
         if found.file(part):
-            yield say("import.written", lang, rows=found.rows_of(part), path=safe(found.file(part)))
+            written = "import.written" if found.form == "pairs" else "import.written_messages"
+            yield say(written, lang, rows=found.rows_of(part), path=safe(found.file(part)))
     for path in found.unfilled.values():
         yield say("import.unfilled", lang, path=safe(path))
     if found.divided:
@@ -115,7 +123,9 @@ def _account(found: ImportReport, lang: Lang) -> Iterator[str]:
     yield from _reasons("refused", found.refused, lang)
     yield from _reasons("noticed", found.noticed, lang)
     yield say("import.rows", lang, made=found.made, repeated=found.repeated, kept=found.kept)
-    if found.with_history:
+    if found.form == "messages":
+        yield say("import.messages", lang, answers=found.answers, conversations=found.made)
+    elif found.with_history:
         counts = {"made": found.made, "conversations": found.conversations, "earlier": found.with_history}
         yield say("import.turns" if found.history != 0 else "import.last_turns", lang, **counts)
     unused = dict.fromkeys(safe(name, 60) for file in found.files for name in file.unused)

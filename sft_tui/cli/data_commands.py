@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig, override, setting_of
 from engine.contract.presets import preset
+from engine.contract.requests import ImportForm
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
@@ -91,6 +92,7 @@ valid_option = click.option(
 )
 @click.option("--test", type=HomePath(), default=None)
 @click.option("--test-ratio", type=click.FloatRange(0, 0.9), metavar="SHARE", default=None)
+@click.option("--as", "form", type=click.Choice(get_args(ImportForm)), default="auto", show_default=True)
 @click.option("--history", type=History(), metavar="all|none|N", default="all", show_default=True)
 @click.option("--sample", type=click.IntRange(0), metavar="N", default=0)
 @click.option("--seed", type=click.IntRange(0), metavar="N", default=23333, show_default=True)
@@ -107,7 +109,7 @@ def data_import(context: click.Context, /, files: tuple[str, ...], preview: bool
 
     if not preview and not how["train"]:
         raise click.UsageError(say("usage.train", LANG))
-    how |= _test_of(context, how)
+    how |= _test_of(context, how) | {"form": _form_of(context, how["form"])}
     if how["valid_ratio"] + how["test_ratio"] >= 1:
         raise click.UsageError(say("usage.shares", LANG))
     if preview:
@@ -134,6 +136,15 @@ def _test_of(context: click.Context, how: Mapping[str, Any]) -> dict[str, Any]:
         test = "" if given and not share else TEST_FILE
     share = TEST_SHARE if share is None else share
     return {"test": test if share else "", "test_ratio": share if test else 0.0, "spare_test": spare}
+
+
+def _form_of(context: click.Context, form: ImportForm) -> ImportForm:
+    """The form of the rows to write: a limit on earlier turns is one on the prompts of pairs."""
+    if context.get_parameter_source("history") is not ParameterSource.COMMANDLINE:
+        return form
+    if form == "messages":
+        raise click.UsageError(say("usage.history_of_messages", LANG))
+    return "pairs"
 
 
 @data.command("demo")

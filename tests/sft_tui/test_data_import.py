@@ -1,12 +1,15 @@
 """What `data import` prints and reads in addition to files: its account in both languages, and pipes."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from engine.contract.requests import ImportRequest
+from engine.contract.texts import Lang
 from engine.data.importing.convert import import_files
 from sft_tui import data_import
+from tests.engine.data.shapes.conftest import turns
 
 LINES = '{"prompt": "a", "response": "b"}\n' * 2 + '{"prompt": "c"\n'
 
@@ -33,3 +36,21 @@ def test_the_next_command_leaves_out_a_file_without_rows(tmp_path: Path, monkeyp
     assert unfilled == "v.parquet was not written: no rows are held out for it"
     assert "--validation_file" in unvalidated
     assert following == "Next: `sft-tui data check ./-t.parquet`"
+
+
+@pytest.mark.parametrize(("lang", "learned", "written"), [
+    ("en", "3 answers to learn in 2 conversations, kept whole", "2 conversations written to t.parquet"),
+    ("zh", "2 段对话完整保留，其中 3 个回答要学习", "已写入 2 段对话到 t.parquet"),
+])  # fmt: skip
+def test_conversations_are_shown_turn_by_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lang: Lang, learned: str, written: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    records = [{"messages": turns("甲", "\x1b[2J1", "乙", "2"), "system": "简短"}, {"prompt": "a", "response": "b"}]
+    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = import_files(ImportRequest(("rows.jsonl",), train="t.parquet", valid_ratio=0.0), lambda *_: None)
+    said = list(data_import.lines(found, lang))
+    shown = said.index("  system: 简短")
+    assert said[shown + 1 : shown + 5] == ["    user: 甲", "    assistant: ␛[2J1", "    user: 乙", "    assistant: 2"]
+    assert any(learned in line for line in said)
+    assert written in said

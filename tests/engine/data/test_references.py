@@ -18,6 +18,7 @@ from engine.data.references import references, rows_replied
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore, open_store
 from tests.engine.data.chat.kinds import KINDS
+from tests.engine.data.shapes.conftest import turns
 
 Opened = tuple[RowSource, TokenStore]
 # What decoding would change: spaces, line ends, full width, what the tokenizer does not know, and a long text.
@@ -43,6 +44,15 @@ def test_references_are_the_texts_of_the_file(opened: Callable[..., Opened], cou
 def test_rows_left_out_have_no_reference(opened: Callable[..., Opened]) -> None:
     source, store = opened(["a", None, "", "b", "c", "d"], ["问", "问", "问", "", "问", "问"])
     assert references(source, store, 3) == ["a", "c", "d"]
+
+
+def test_each_answer_of_a_conversation_has_its_reference(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    talks = [turns("甲", "1", "乙", "2"), turns("问"), turns("丙", "3", "丁", "4")]
+    pq.write_table(pa.table({"messages": talks}), tmp_path / "rows.parquet")
+    source = RowSource(tmp_path / "rows.parquet", "validation_file", "prompt", "response")
+    store = open_store(source, tokenizer, 64, tmp_path / "store", lambda _done, _total: None)
+    assert store.rows.tolist() == [0, 0, 2, 2]
+    assert references(source, store, 4) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])

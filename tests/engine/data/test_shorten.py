@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from engine.contract.facts import Form
 from engine.contract.messages import InputError
 from engine.contract.requests import ImportRequest
 from engine.data import token_store
 from engine.data.importing.convert import import_files
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
+from tests.engine.data.conftest import contents
 
 SYSTEM, SAID = "系统", ["你好你好", "谢谢谢谢", "今天天气", "很好很好", "怎么样？"]
 WHOLE = "系统\nQ: 你好你好\nA: 谢谢谢谢\nQ: 今天天气\nA: 很好很好\nQ: 怎么样？"
@@ -23,16 +25,21 @@ EOS = 1
 Open = Callable[..., TokenStore]
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> RowSource:
-    """The file that an import writes of one conversation: three rows, the last with four earlier turns."""
-    path = tmp_path / "talk.json"
+def imported(folder: Path, form: Form) -> RowSource:
+    """The file that an import writes of one conversation of three answers, the last with four earlier turns."""
+    path = folder / "talk.json"
     texts = [*SAID, "是"]
     talk = [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
     path.write_text(json.dumps([{"system": SYSTEM, "conversations": talk}]))
-    target = str(tmp_path / "rows.parquet")
-    import_files(ImportRequest((str(path),), train=target, valid_ratio=0.0, form="pairs"), lambda *_: None)
-    return RowSource(tmp_path / "rows.parquet", "train_file", "prompt", "response")
+    target = str(folder / f"{form}.parquet")
+    import_files(ImportRequest((str(path),), train=target, valid_ratio=0.0, form=form), lambda *_: None)
+    return RowSource(folder / f"{form}.parquet", "train_file", "prompt", "response")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> RowSource:
+    """The conversation as pairs."""
+    return imported(tmp_path, "pairs")
 
 
 @pytest.fixture
@@ -51,6 +58,18 @@ def candidates() -> list[str]:
     """The whole prompt and those without its oldest turns, written out by hand."""
     marked = [f"{'QA'[place % 2]}: {text}" for place, text in enumerate(SAID)]
     return ["\n".join([SYSTEM, *marked[first:]]) for first in range(4)] + [f"{SYSTEM}\n{SAID[-1]}"]
+
+
+@pytest.mark.parametrize("lost", range(5))
+def test_a_conversation_gives_the_rows_of_its_pairs(
+    source: RowSource, open_at: Open, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, lost: int
+) -> None:
+    limit = len(tokenizer(candidates()[lost])["input_ids"])
+    pairs, whole = open_at(source, limit), open_at(imported(tmp_path, "messages"), limit)
+    assert contents(whole) == contents(pairs)
+    assert [whole.meta[f"turns_{name}"] for name in ("rows", "left_out", "longest")] == [
+        pairs.meta[f"turns_{name}"] for name in ("rows", "left_out", "longest")
+    ]
 
 
 def row_of(source: RowSource, prompt: str) -> int:

@@ -5,7 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
 
+from sft_tui.cli.main import cli
+from tests.engine.data.shapes.conftest import turns
 from tests.processes import SFT_TUI, run
 
 
@@ -38,3 +42,29 @@ def test_own_data_can_be_imported_checked_and_shown(
     beyond = run(*show, "--row", "9999", folder=tmp_path)
     assert beyond.code == 2
     assert "has no row 9999" in beyond.err
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ((), ["messages"]),
+        (("--as", "pairs"), ["prompt", "response", "prompt_turns"]),
+        (("--history", "none"), ["prompt", "response"]),
+    ],
+)
+def test_a_person_chooses_what_becomes_of_conversations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], columns: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("talk.json").write_text(json.dumps([{"messages": turns("甲", "1", "乙", "2")}]))
+    done = CliRunner().invoke(cli, ["data", "import", "talk.json", "--train", "t.parquet", *options])
+    assert done.exit_code == 0, done.output
+    assert pq.read_schema("t.parquet").names == columns
+
+
+def test_earlier_turns_cannot_be_limited_in_whole_conversations(tmp_path: Path) -> None:
+    (tmp_path / "talk.json").write_text("[]")
+    asked = ["data", "import", str(tmp_path / "talk.json"), "--as", "messages", "--history", "2"]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 2
+    assert "--as pairs" in done.output
