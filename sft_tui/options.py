@@ -1,7 +1,7 @@
 """Every field of RunConfig as an option of the command line."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -29,11 +29,11 @@ SETTINGS = {
 }
 
 
-def config_options(lang: Lang) -> Callable[[F], F]:
-    """A decorator that adds an option for every setting; an option that is not given is None."""
+def config_options(lang: Lang, names: Iterable[str] = tuple(FIELDS)) -> Callable[[F], F]:
+    """A decorator that adds an option for every setting, or for those named; an option that is not given is None."""
 
     def add(function: F) -> F:
-        for name in reversed(FIELDS):
+        for name in reversed(tuple(names)):
             rule = setting_of(name)
             unit = f" [{rule.unit_in(lang)}]" if rule.unit else ""
             option = click.option(

@@ -1,6 +1,7 @@
 """The only way text and JSON are printed: without anything that a terminal would interpret."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -15,9 +16,10 @@ from sft_tui.text import escaped
 CLEAR_REST = "\x1b[K"
 
 
-def echo(text: str = "", *, err: bool = False) -> None:
-    """Prints lines on standard output, or on standard error."""
-    click.echo(harmless(text), err=err)
+def echo(text: str = "", *, err: bool = False, color: str = "") -> None:
+    """Prints lines on standard output, or on standard error; in a colour if a terminal shows them and may."""
+    shown = harmless(text)
+    click.echo(click.style(shown, fg=color) if color and not os.environ.get("NO_COLOR") else shown, err=err)
 
 
 def echo_json(value: Any, *, indent: int | None = None) -> None:

@@ -11,6 +11,8 @@ from engine.contract.facts import PieceFacts, RowFacts
 from engine.contract.reasons import reason_phrase
 from engine.contract.requests import RowRequest
 from engine.contract.texts import Lang, say
+from sft_tui import chat_row_view
+from sft_tui.chat_row_view import Line
 from sft_tui.preflight import ask_engine
 from sft_tui.text import safe
 
@@ -28,15 +30,26 @@ def to_json(found: RowFacts) -> dict[str, Any]:
     about = found.tokenizer
     special = {"pad": about.pad, "eos": about.eos, "unk": about.unk}
     pairs = [as_json(pair) for pair in found.pairs]
-    parts = pairs[0] if found.form == "pairs" else {"answers": pairs, "refused": found.refused}
+    parts: dict[str, Any] = {"answers": pairs, "refused": found.refused}
+    if found.chat is not None:
+        parts = {"conversation": chat_row_view.to_json(found.chat)}
+    elif found.form == "pairs" and pairs:
+        (parts,) = pairs
     return {"tokens": about.tokens, "special": special, "special_tokens": about.named, "rows": found.rows, **parts}
 
 
-def lines(found: RowFacts, file: Path, row: int, lang: Lang) -> Iterator[str]:
-    """The row as lines: each part with its counts, its text, the tokens that are kept, and those that are cut."""
-    yield say("row.head", lang, row=row, path=safe(str(file)), rows=found.rows)
+def lines(found: RowFacts, file: Path, row: int, columns: int, lang: Lang) -> Iterator[Line]:
+    """The row as lines; the tokens of a conversation as lines of that width."""
+    yield Line(say("row.head", lang, row=row, path=safe(str(file)), rows=found.rows))
     if found.refused:
-        yield say("row.refused", lang, why=safe(reason_phrase(found.refused).text(lang), 300))
+        yield Line(say("row.refused", lang, why=safe(reason_phrase(found.refused).text(lang), 300)))
+    if found.chat is not None:
+        yield from chat_row_view.lines(found.chat, columns, lang)
+    yield from map(Line, _pairs(found, lang))
+
+
+def _pairs(found: RowFacts, lang: Lang) -> Iterator[str]:
+    """Each part with its counts, its text, the tokens that are kept, and those that are cut."""
     for number, pair in enumerate(found.pairs, 1):
         if found.form == "messages":
             yield ""

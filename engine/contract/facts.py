@@ -324,14 +324,53 @@ class PairFacts:
 
 
 @dataclass(frozen=True)
+class RewrittenFacts:
+    """The message that a chat template writes differently than in the row before, how it was there, and how it is."""
+
+    message: Count
+    role: Name
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class LearnedRowFacts:
+    """A row that is made of a conversation; `texts` are those of its ids, empty for more bytes of a character.
+
+    `left_out` counts the oldest messages that do not fit, `lost` is their text. `rewritten` is why it is another row
+    than the one before.
+    """
+
+    ids: Annotated[tuple[TokenId, ...], Longest(MOST_SHOWN)]
+    texts: Annotated[tuple[str, ...], Longest(MOST_SHOWN)]
+    learned: Annotated[tuple[tuple[Count, Count], ...], Longest(MOST_SHOWN)]  # first place, and that after the last
+    left_out: Count = 0
+    lost: Annotated[str, Longest(MOST_SHOWN)] = ""
+    rewritten: RewrittenFacts | None = None
+
+
+@dataclass(frozen=True)
+class ConversationFacts:
+    """A conversation as a chat model learns it: its messages and answers, and the answers that do not fit."""
+
+    messages: Count
+    answers: Count
+    too_long: Count
+    limit: Positive
+    rows: Annotated[tuple[LearnedRowFacts, ...], Longest(MOST_SHOWN)]
+
+
+@dataclass(frozen=True)
 class RowFacts:
     """A row as the model sees it; `rows` is the number of rows in its file.
 
-    A pair, or a conversation with a pair for each answer; `refused` is the reason why it is left out.
+    A pair, or a conversation with a pair for each answer, or, for a chat model, a conversation as its template writes
+    it. `refused` is the reason why it is left out.
     """
 
     rows: Count
     tokenizer: TokenizerFacts
     form: Form
-    pairs: Annotated[tuple[PairFacts, ...], Longest(MOST_SHOWN)]
+    pairs: Annotated[tuple[PairFacts, ...], Longest(MOST_SHOWN)] = ()
     refused: str = ""
+    chat: ConversationFacts | None = None

@@ -14,20 +14,24 @@ from engine.data.parquet_rows import RowSource
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextBatch
 from engine.inspecting.answer_lines import send
+from engine.inspecting.chat_row_facts import conversation_facts
 from engine.inspecting.data_facts import read_tokenizer
 from engine.models import weightfile
+from engine.models.registry import family_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
-    """How the model sees one row of a file: its pieces, and how many are kept; raises InputError."""
-    source = RowSource.of(config, name, "pairs")
+    """How the model sees one row of a file: its tokens, and which of them are kept or learned; raises InputError."""
+    source = RowSource.of(config, name, family_for(config).rows)
     require_files(config, "tokenizer")
     weightfile.require_regular(source.path, name)
     tokenizer, facts = read_tokenizer(config)
     send(doing=name)
+    if source.chat is not None:
+        return conversation_facts(source, row, tokenizer, facts, config.max_seq_len)
     file = source.open()
     rows, seeing = file.metadata.num_rows, _Seeing(source, tokenizer, config.max_seq_len)
     for batch in source.batches(file):

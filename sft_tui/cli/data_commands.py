@@ -1,5 +1,6 @@
 """The commands for the user's own data."""
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from engine.contract.requests import ImportForm
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
-from sft_tui.options import HomePath, SourcePath
+from sft_tui.options import GroupedCommand, HomePath, SourcePath, config_options, given
 from sft_tui.output import echo, echo_json
 
 
@@ -24,25 +25,29 @@ def data() -> None:
     """Import, look at and check your own data."""
 
 
-def setting_option(name: str, kind: click.ParamType[Any] | None = None, **how: Any) -> Callable[[Command], Command]:
-    """A decorator that adds the option of a setting, with its help and, unless disabled, `sft-small`'s default."""
+def setting_option(name: str) -> Callable[[Command], Command]:
+    """A decorator that adds the option of a setting, with its help and `sft-small`'s default."""
     value = getattr(preset("sft-small").config, name)
-    return click.option(
-        f"--{name}", type=kind, default=value, show_default=True, help=setting_of(name).help(LANG), **how
-    )
+    return click.option(f"--{name}", default=value, show_default=True, help=setting_of(name).help(LANG))
 
 
-tokenizer_option = setting_option("tokenizer", HomePath())
-length_option = setting_option("max_seq_len", click.IntRange(2), metavar="N")
-prompt_option, response_option, messages_option = map(
-    setting_option, ("prompt_column", "response_column", "messages_column")
-)
+LINE = 100  # columns of lines that no terminal shows
+COLUMNS = ("prompt_column", "response_column", "messages_column")
+# What decides which tokens a row becomes, and which of them are learned.
+OF_ROWS = (
+    "tokenizer", "max_seq_len", *COLUMNS, "pretrained_model", "family", "chat_template", "template_options", "learn",
+    "too_long",
+)  # fmt: skip
+preset_option = click.option("--preset", "preset_name", metavar="PRESET", default="sft-small", show_default=True)
+row_options = config_options(LANG, OF_ROWS)
 file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False, path_type=Path))
 
 
-def file_config(file: Path, **values: Any) -> RunConfig:
-    """The settings for checking one file."""
-    config, _ = override(preset("sft-small").config, {"train_file": str(file), **values})
+def file_config(file: Path, preset_name: str, values: Mapping[str, Any]) -> RunConfig:
+    """The settings for looking at one file; a model that is named comes with its own tokenizer unless one is named."""
+    named = given(values)
+    own = {"tokenizer": ""} if "pretrained_model" in named else {}
+    config, _ = override(preset(preset_name).config, {**own, **named, "train_file": str(file)})
     return config
 
 
@@ -176,9 +181,9 @@ def data_demo(train: str, valid: str, overwrite: bool) -> None:
     default=4000,
     show_default=True,
 )
-@prompt_option
-@response_option
-@messages_option
+@setting_option("prompt_column")
+@setting_option("response_column")
+@setting_option("messages_column")
 def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **columns: str) -> None:
     """Train a tokenizer for a new model on the rows of Parquet FILES."""
     from sft_tui import data_import
@@ -188,21 +193,18 @@ def data_tokenizer(files: tuple[str, ...], output: str, vocabulary: int, **colum
     echo(say("app.tokenizer_trained", LANG, tokens=found.tokens, texts=found.texts, output=text.safe(found.output)))
 
 
-@data.command("check")
+@data.command("check", cls=GroupedCommand, lang=LANG)
 @file_argument
-@tokenizer_option
-@length_option
-@prompt_option
-@response_option
-@messages_option
+@preset_option
+@row_options
 @click.option("--json", is_flag=True)
-def data_check(file: Path, json: bool, **values: Any) -> None:
+def data_check(file: Path, preset_name: str, json: bool, **values: Any) -> None:
     """Check the rows of a Parquet FILE."""
     from sft_tui.preflight import report as reports
     from sft_tui.preflight.check import check_file
 
     with reading_progress() as progress:
-        report = check_file(file_config(file, **values), progress)
+        report = check_file(file_config(file, preset_name, values), progress)
     if json:
         echo_json(reports.to_json(report, LANG))
     else:
@@ -212,25 +214,23 @@ def data_check(file: Path, json: bool, **values: Any) -> None:
     sys.exit(report.exit_code)
 
 
-@data.command("show")
+@data.command("show", cls=GroupedCommand, lang=LANG)
 @file_argument
 @click.option("--row", type=click.IntRange(0), metavar="N", default=0, show_default=True)
-@tokenizer_option
-@length_option
-@prompt_option
-@response_option
-@messages_option
+@preset_option
+@row_options
 @click.option("--json", is_flag=True)
-def data_show(file: Path, row: int, json: bool, **values: Any) -> None:
-    """Show a row as the model sees it: tokens, cuts, unknowns."""
+def data_show(file: Path, row: int, preset_name: str, json: bool, **values: Any) -> None:
+    """Show a row as the model sees it: tokens, what is learned, cuts, unknowns."""
     from sft_tui import row_view
 
-    found = row_view.inspect(file_config(file, **values), row)
+    found = row_view.inspect(file_config(file, preset_name, values), row)
     if json:
         echo_json(row_view.to_json(found))
         return
-    for line in row_view.lines(found, file, row, LANG):
-        echo(line)
+    columns = shutil.get_terminal_size((LINE, 0)).columns
+    for line in row_view.lines(found, file, row, columns, LANG):
+        echo(line.text, color="green" if line.learned else "")
 
 
 @data.command("edit")

@@ -21,7 +21,7 @@ from engine.contract.requests import DataRequest, MemoryRequest, ModelRequest, R
 from engine.contract.texts import Phrase
 from sft_tui import rehearsal
 from sft_tui.machine.host import HostReader
-from sft_tui.preflight import ask_engine, data, disk, machine, model, peak
+from sft_tui.preflight import ask_engine, chats, data, disk, machine, model, peak
 from sft_tui.preflight.ask_engine import Inspector, InspectorDied, Progress
 from sft_tui.preflight.declaration import CheckedRun, Group, Seen, of_message, with_remedies
 from sft_tui.preflight.disk import Output
@@ -139,7 +139,7 @@ def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Re
     elif isinstance(facts.train_file, Message):
         found = [of_message(facts.train_file, "train_file")]
     else:
-        found = list(data.of_files(config, facts))
+        found = [*chats.of_files(config, facts), *data.of_files(config, facts)]
     run = CheckedRun(config, changed, found)
     return Report(_sorted(with_remedies(run, of_rows=True)), facts)
 
@@ -201,6 +201,7 @@ def _of_data(config: RunConfig, facts: DataFacts | ReaderEnd, processes: int) ->
         error = facts.file(setting)
         if isinstance(error, Message):
             yield of_message(error, setting)
+    yield from chats.of_files(config, facts)
     yield from data.of_files(config, facts)
     yield from data.of_both(config, facts, processes)
     if isinstance(facts.tokenizer, Message):

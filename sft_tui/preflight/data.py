@@ -189,9 +189,9 @@ def split_again(_finding: Finding, run: CheckedRun) -> Actions:
     return missing.split_again(run.config, run.check)
 
 
-def longer_limit(_finding: Finding, run: CheckedRun) -> Actions:
+def longer_limit(of: Finding, run: CheckedRun) -> Actions:
     """Raise `max_seq_len` to the longest row, or to what the model can take."""
-    longest = max(int(finding.args["longest"]) for finding in run.findings if finding.code == "rows_truncated")
+    longest = max(int(finding.args["longest"]) for finding in run.findings if finding.code == of.code)
     wanted = min(longest, run.places or longest)
     return (run.check(max_seq_len=wanted),) if wanted > run.config.max_seq_len else ()
 

@@ -114,3 +114,19 @@ def test_only_the_output_module_prints() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "click.echo", "click.secho")
     ]
     assert [place for place, _ in calls] == ["machine/gpus.py"]  # which answers its parent in ASCII
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_colour_is_for_terminals_that_may_show_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    @click.command()
+    def said() -> None:
+        echo("a\x1b[2J", color="green")
+
+    assert CliRunner().invoke(said, color=True).output == ("\x1b[32ma␛[2J\x1b[0m\n" if coloured else "a␛[2J\n")
+    assert CliRunner().invoke(said, color=False).output == "a␛[2J\n"
