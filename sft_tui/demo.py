@@ -76,10 +76,11 @@ class Story:
 
 
 def _prepare_chat() -> None:
-    """Writes the rows of the chat demo, and gets its model unless it exists; raises InputError."""
+    """Gets the model of the chat demo unless it is there, and writes its rows; raises InputError."""
     from engine.contract.requests import DemoChatRequest  # which no other command needs
-    from sft_tui import data_import
+    from sft_tui import data_import, demo_model
 
+    demo_model.obtain()
     config = preset("demo").config
     for held_out, path in ((False, config.train_file), (True, config.validation_file)):
         data_import.import_rows([], what=DemoChatRequest, train=path, held_out=held_out, overwrite=True)
@@ -177,7 +178,10 @@ def _one_at_a_time(logs: Path) -> FolderLock:
 
 
 def _start(logs: Path, story: Story, name: str) -> str:
-    record = starting.plan_run(name, {}, resume=_owner(name).known)
+    from sft_tui import demo_model  # which loads what only a download needs
+
+    values = {"pretrained_model": str(demo_model.folder())} if story is CHAT else {}
+    record = starting.plan_run(name, values, resume=_owner(name).known)
     return starting.start(logs, replace(record, continued=name != story.last)).record.run
 
 

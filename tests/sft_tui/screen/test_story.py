@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,13 @@ def test_a_key_fixes_a_problem(tmp_path: Path) -> None:
     assert len(table) == 51
 
 
-def test_enter_in_an_empty_folder_starts_the_demo(tmp_path: Path) -> None:
+def test_enter_in_an_empty_folder_starts_a_demo(tmp_path: Path) -> None:
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     try:
-        with terminal(tmp_path, **CPU) as app:
-            app.sees("New here?", "Ready? demo", "enter writes data and tokenizer", "ready", limit=LONG)
+        with terminal(tmp_path, **CPU, **nowhere) as app:
+            app.sees("New here?", "Ready? demo", "enter gets SmolLM2-135M-Instruct", "ready", limit=LONG)
             app.press("\r")
-            app.sees("demo-pretrain-1", limit=LONG)
+            app.sees("demo-t5-pretrain-1", limit=LONG)  # the demo that needs no model, since it cannot be had
             app.press("q")
             assert app.wait() == 0
         assert (tmp_path / "data" / "demo" / "train.parquet").is_file()
