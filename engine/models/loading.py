@@ -25,6 +25,7 @@ from engine.models.family import Notify
 from engine.models.generation import read_generation
 from engine.models.kinds import require_file
 from engine.models.registry import BY_SETTINGS, family_by, family_for, family_of, opened, require_chosen
+from engine.models.sizes import RATES
 from engine.models.special_tokens import special_tokens
 from engine.models.structure import require_file_of_text
 from engine.models.weightfile import bad, require_regular, state_within, tensors_of
@@ -155,7 +156,7 @@ def set_dropout(model: Any, rate: float) -> None:
 
 
 def _is_rate(name: str, value: Any) -> bool:
-    dropped = "dropout" in name or "layerdrop" in name
+    dropped = any(part in name for part in RATES)
     return dropped and isinstance(value, int | float) and not isinstance(value, bool)
 
 

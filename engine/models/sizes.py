@@ -18,7 +18,7 @@ AT_LEAST_ONE = {
     "num_encoder_attention_heads", "num_decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim",
     "max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings",
 }  # fmt: skip
-RATES = ("dropout", "layerdrop")
+RATES = ("dropout", "layerdrop", "pdrop")  # parts of the names of rates
 EPSILONS = {"layer_norm_epsilon", "layer_norm_eps", "layernorm_epsilon", "rms_norm_eps"}
 BUCKETS, DISTANCE = "relative_attention_num_buckets", "relative_attention_max_distance"
 DEFAULT_BUCKETS, DEFAULT_DISTANCE = 32, 128  # if a configuration does not set them

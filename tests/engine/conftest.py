@@ -31,6 +31,7 @@ from engine.models.seq2seq.padded import micro_batch
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.loop import train
+from tests.engine.models.causal.small import chatty
 from tests.processes import Result, run
 from tests.required import required
 
@@ -218,6 +219,13 @@ def stores(tiny_settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) ->
         root = Path(tiny_settings["token_store"])
         found[setting] = open_store(source, tokenizer, tiny_settings["max_seq_len"], root, lambda _done, _total: None)
     return found
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The settings of a run from a small causal model that has dropout, but none in its attention."""
+    dropout = {"resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.0}
+    return chatty(tmp_path_factory.mktemp("chat"), "gpt2", **dropout)
 
 
 @pytest.fixture(scope="session")

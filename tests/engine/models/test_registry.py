@@ -28,20 +28,25 @@ if TYPE_CHECKING:
     from tests.engine.conftest import Runner
 
 
-def test_a_registered_family_trains_and_resumes(run_here: "Runner", toy: dict[str, Any], tmp_path: Path) -> None:
-    whole = run_here(**toy)
+@pytest.mark.parametrize("kind", ["toy", "tiny_chat"])
+def test_a_registered_family_trains_and_resumes(
+    run_here: "Runner", kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    settings = request.getfixturevalue(kind)
+    whole = run_here(**settings)
     losses = [event.loss for event in whole.all(events.Step)]
     assert (whole.code, losses[-1] < losses[0]) == (0, True)
-    cut_after(7, run_here, tmp_path, **toy)
-    resumed = run_here(folder=tmp_path, resume=True, **toy)
+    cut_after(7, run_here, tmp_path, **settings)
+    resumed = run_here(folder=tmp_path, resume=True, **settings)
     assert (resumed.code, resumed.ended.reason) == (0, "finished")
     assert_same(resumed, whole)
-    assert (run_here(folder=tmp_path, work=score, job="test", **toy).ended.message.code) == "ended_tested"
+    assert (run_here(folder=tmp_path, work=score, job="test", **settings).ended.message.code) == "ended_tested"
     assert reply.replies(str(resumed.output.best), ["你好", "再见"], 5) != ["", ""]
 
 
-def test_it_is_rehearsed(run_here: "Runner", toy: dict[str, Any]) -> None:
-    run = run_here(work=trial.rehearse, job="rehearse", **toy)
+@pytest.mark.parametrize("kind", ["toy", "tiny_chat"])
+def test_it_is_rehearsed(run_here: "Runner", kind: str, request: pytest.FixtureRequest) -> None:
+    run = run_here(work=trial.rehearse, job="rehearse", **request.getfixturevalue(kind))
     assert run.code == 0
     assert run.all(events.Rehearsed)[0].steps_timed > 0
 

@@ -27,11 +27,14 @@ CUTS = [
     *[("bart", step) for step in (2, 6)],
     *[("lora", step) for step in (1, 5, 8)],
     *[("lora_bart", step) for step in (3,)],
+    *[("causal", step) for step in range(1, STEPS + 1)],
+    *[("causal_padded", step) for step in (4,)],
+    *[("causal_lora", step) for step in (2, 7)],
 ]
 
 
 @pytest.fixture(scope="module")
-def cases(tiny_bart: Path) -> dict[str, dict[str, Any]]:
+def cases(tiny_bart: Path, tiny_chat: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Settings of the runs that are cut."""
     return {
         "adafactor": {},
@@ -40,6 +43,9 @@ def cases(tiny_bart: Path) -> dict[str, dict[str, Any]]:
         "bart": {"pretrained_model": str(tiny_bart), "dropout_rate": 0.3},
         "lora": {"lora_rank": 3, "freeze": "", "optimizer": "adamw"},
         "lora_bart": {"pretrained_model": str(tiny_bart), "dropout_rate": 0.3, "lora_rank": 3, "freeze": ""},
+        "causal": tiny_chat,
+        "causal_padded": {**tiny_chat, "dropout_rate": 0.3},
+        "causal_lora": {**tiny_chat, "lora_rank": 3},
     }
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tests.engine.data.chat.kinds import KINDS
+
 SMALL = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
@@ -31,3 +33,13 @@ def saved(folder: Path, model_type: str, **more: Any) -> Path:
     """The folder, with a small model in it."""
     model(model_type, **more).save_pretrained(folder)
     return folder
+
+
+def chatty(folder: Path, model_type: str, **more: Any) -> dict[str, Any]:
+    """The settings of a run from a small model that is written to the folder with a tokenizer and its template."""
+    tokenizer = KINDS["chatml"].tokenizer()
+    tokenizer.save_pretrained(folder)
+    ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    saved(folder, model_type, **{"vocab_size": len(tokenizer), "max_position_embeddings": 256, **ends, **more})
+    own = {"pretrained_model": str(folder), "tokenizer": str(folder), "optimizer": "adamw", "freeze": ""}
+    return {**own, "max_seq_len": 200, "micro_batch_tokens": 256}

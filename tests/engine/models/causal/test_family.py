@@ -8,6 +8,7 @@ from transformers.models.auto import modeling_auto
 
 from engine.models import registry
 from engine.models.causal.family import MODEL_TYPES, Causal
+from engine.models.loading import set_dropout
 from engine.models.model_folder import read_folder
 from tests.engine.models.causal.exact import drawn
 from tests.engine.models.causal.small import saved
@@ -62,3 +63,10 @@ def test_what_wraps_a_models_names_is_removed(tmp_path: Path) -> None:
     assert family.wrapper(folder) == "module."
     found = family.load(folder, "module.", packed=True).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_dropout_is_set_under_every_name_that_a_model_has_for_it() -> None:
+    net = drawn("gpt2")
+    set_dropout(net, 0.25)
+    assert {net.config.attn_pdrop, net.config.resid_pdrop, net.config.embd_pdrop} == {0.25}
+    assert {module.p for module in net.modules() if isinstance(module, torch.nn.Dropout)} == {0.25}
