@@ -46,7 +46,7 @@ def of_folder(folder: ModelFolder, config: RunConfig) -> ModelFacts:
         positions=Positions(row=context_of(parsed) or None if has_position_table(own) else None),
         wrapper=wrapper,
         settings=plain(folder.settings),
-        decoder=_decoder(parsed),
+        decoder=decoder_facts(parsed),
     )
 
 
@@ -89,7 +89,8 @@ def has_position_table(names: Iterable[str]) -> bool:
     return any(POSITIONS.search(name) for name in names)
 
 
-def _decoder(parsed: Any) -> DecoderFacts:
+def decoder_facts(parsed: Any) -> DecoderFacts:
+    """The shape of a model of that configuration."""
     window = getattr(parsed, "sliding_window", None) or 0
     kinds = getattr(parsed, "layer_types", None) or ["sliding_attention" if window else ""] * parsed.num_hidden_layers
     sliding = sum(kind == "sliding_attention" for kind in kinds)

@@ -1,8 +1,8 @@
 """Predicts the peak resident memory of each rank that trains a causal model, from its shape and micro-batches; pure.
 
 The predicted value is VmHWM of /proc/<pid>/status, including file-backed pages. What a layer keeps per token follows
-from transformers' layers as torch's autograd computes them; `KEPT_FREE` was fitted to runs (see the table in
-docs/preflight.md), and includes what the allocator keeps in addition.
+from `layers.py` for models of Llama's kind, and for others from transformers' layers as torch's autograd computes them;
+`KEPT_FREE` was fitted to runs (see the table in docs/preflight.md), and includes what the allocator keeps in addition.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,13 @@ from engine.models.counting import FLOAT, is_within, names_in
 from engine.models.memory import MODELLING, RUNTIME, MemoryPlan
 
 HALF = 2  # bytes
+STACKED = ("llama", "mistral", "qwen2", "qwen3")  # those that `llama.py` computes
+NORMED_HEADS = ("qwen3",)
 KEPT_FREE = {HALF: 1.15, FLOAT: 1.15}  # what allocators hold in addition, by bytes per number, fitted to runs
 LOGITS = 3  # fp32 chunks of logits held at once: themselves, their softmax or gradient, and one in progress
+COPIES = 2  # of frozen weights in bf16: prepacked for both directions
 TABLES = 2  # gradients of trained embeddings in progress: of the head and of the embeddings
+TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
 TEMPORARIES = 3  # copies of the largest parameter during its update
 CACHE = 1.3  # of the key-value cache, which grows by copying
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
@@ -32,18 +36,26 @@ class CausalShape:
     sizes: Sizes
     adapted: bool  # adapters learn, and nothing else does
     embeddings_learn: bool
+    stacked: bool  # by layers of our own, whose frozen weights are prepacked for both directions
+    normed_heads: bool
 
     @classmethod
     def of(cls, facts: ModelFacts, decoder: DecoderFacts, config: RunConfig) -> Self:
         """The shape of the model that `facts` describe."""
         adapted, frozen = bool(config.lora_rank), names_in(config.freeze)
         learns = not adapted and not any(is_within("embeddings", name) for name in frozen)
-        return cls(facts.rows, decoder, facts.sizes, adapted, learns)
+        stacked = facts.family in STACKED
+        return cls(facts.rows, decoder, facts.sizes, adapted, learns, stacked, facts.family in NORMED_HEADS)
 
     @property
     def frozen(self) -> int:
         """Parameters of the model that do not learn."""
         return self.sizes.parameters - (0 if self.adapted else self.sizes.trained)
+
+    @property
+    def prepacked(self) -> int:
+        """Elements of the weights of which further copies are held in bf16."""
+        return max(0, self.frozen - self.table) if self.stacked else 0
 
     @property
     def table(self) -> int:
@@ -65,7 +77,7 @@ def predict(shape: CausalShape, plan: MemoryPlan) -> MemoryPrediction:
     """The peak of one rank over loading, training and generating, if everything is computed on the CPU."""
     kind = HALF if plan.bf16 else FLOAT
     runtime, weights = RUNTIME + MODELLING, FLOAT * shape.sizes.trained + kind * shape.frozen
-    casts = kind * shape.sizes.trained if plan.bf16 else 0
+    casts = kind * (shape.sizes.trained + COPIES * shape.prepacked) if plan.bf16 else 0
     held = {"runtime": runtime, "weights": weights, "optimizer": shape.sizes.optimizer_bytes}
     kept = max([activations(shape, plan, batch) for batch in plan.packed], default=0)
     temporaries = TEMPORARIES * FLOAT * largest_trained(shape)
@@ -103,7 +115,8 @@ def padded(batch: Batch) -> Batch:
 def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
     """Bytes that a micro-batch's forward pass keeps for the backward pass, and those of its loss."""
     kind = HALF if plan.bf16 else FLOAT
-    whole = batch.tokens * shape.decoder.layers * kept_by_layer(shape.decoder, kind)
+    whole = batch.tokens * shape.decoder.layers * kept_by_layer(shape, kind)
+    whole += TRANSIENT * FLOAT * batch.tokens * (shape.decoder.width + shape.decoder.hidden_width)
     learned = min(plan.loss_chunk_tokens, batch.rows * batch.label, batch.tokens)
     whole += LOGITS * FLOAT * learned * shape.vocabulary
     if shape.embeddings_learn:
@@ -111,15 +124,19 @@ def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
     return int(KEPT_FREE[kind] * whole)
 
 
-def kept_by_layer(decoder: DecoderFacts, kind: int) -> int:
+def kept_by_layer(shape: CausalShape, kind: int) -> int:
     """Bytes that a layer keeps of a token.
 
-    Both norms keep their input in fp32 and their output; attention its queries, keys, values and output, and that
-    again as the input of the last projection; the feed-forward both halves, the activation and their product.
+    Ours keeps both normed inputs, queries, keys and values, what was attended to, and both halves of the feed-forward.
+    transformers' keeps the inputs of both norms in fp32 as well, queries and what was attended to once more, the
+    activation, and its product with the other half.
     """
+    decoder = shape.decoder
     attended, grouped = decoder.heads * decoder.head_width, decoder.kv_heads * decoder.head_width
-    norms = 2 * decoder.width * (FLOAT + kind)
-    return norms + kind * (3 * attended + 2 * grouped + 4 * decoder.hidden_width) + FLOAT * decoder.heads
+    kept = kind * (2 * decoder.width + 2 * attended + 2 * grouped + 2 * decoder.hidden_width) + FLOAT * decoder.heads
+    if shape.stacked:
+        return kept + (kind * (attended + grouped) if shape.normed_heads else 0)
+    return kept + FLOAT * 2 * decoder.width + kind * (attended + 2 * decoder.hidden_width)
 
 
 def largest_trained(shape: CausalShape) -> int:

@@ -1,0 +1,67 @@
+"""The peak of memory of a run with a causal model is predicted from its shape."""
+
+from dataclasses import replace
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.facts import Batch, ModelFacts
+from engine.contract.memory import MemoryFacts, MemoryPrediction
+from engine.models.causal import described, shape
+from engine.models.causal.memory import predicted
+from engine.models.counting import counted
+from engine.models.memory import MemoryPlan
+from tests.engine.models.causal.small import configuration
+
+PLAN = MemoryPlan(256, (Batch(16, 60, 200),), (Batch(16, 40, 20, 960),), Batch(32, 60, 200), 269_060_552, bf16=True)
+WIDE = {"vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+SMOL = {**WIDE, "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True}
+
+
+def facts(kind: str, config: RunConfig, **more: object) -> ModelFacts:
+    """The facts about a model of SmolLM2-135M's shape, or another."""
+    parsed = configuration(kind, **{**SMOL, **more})
+    tensors = shape.tensors_of(parsed)
+    sizes = counted(tensors, shape.part_of, shape.is_linear, config)
+    return ModelFacts("-", kind, parsed.vocab_size, sizes, 0, decoder=described.decoder_facts(parsed))
+
+
+def peak(config: RunConfig, plan: MemoryPlan = PLAN, kind: str = "llama") -> MemoryPrediction:
+    host = predicted(facts(kind, config), config, plan).host
+    assert host is not None
+    return host
+
+
+WHOLE = RunConfig(pretrained_model="m", freeze="", optimizer="adamw")
+LORA = replace(WHOLE, lora_rank=16)
+
+
+def test_adapters_need_far_less_than_all_weights() -> None:
+    assert peak(LORA).total < 0.7 * peak(WHOLE).total
+
+
+@pytest.mark.parametrize("config", [LORA, WHOLE], ids=["lora", "whole"])
+@pytest.mark.parametrize("bf16", [True, False])
+def test_more_tokens_need_more(config: RunConfig, bf16: bool) -> None:
+    plan = replace(PLAN, bf16=bf16)
+    more = replace(plan, packed=(Batch(64, 40, 20, 3840),))
+    assert peak(config, more).total > peak(config, plan).total
+
+
+def test_what_transformers_layers_keep_is_more_than_what_ours_do() -> None:
+    assert peak(LORA, kind="gemma3_text").items["activations"] > 1.3 * peak(LORA).items["activations"]
+
+
+def test_padding_counts_on_a_gpu_alone() -> None:
+    plan = replace(PLAN, on_gpu=True)
+    one, two = (
+        predicted(facts("llama", LORA), LORA, replace(plan, padded=(Batch(rows, 60, 200),))) for rows in (16, 32)
+    )
+    assert one.device is not None
+    assert two.device is not None
+    assert two.device.total > one.device.total
+    assert peak(LORA, replace(PLAN, padded=(Batch(64, 60, 200),))) == peak(LORA)
+
+
+def test_without_its_shape_a_models_memory_is_unknown() -> None:
+    assert predicted(replace(facts("llama", LORA), decoder=None), LORA, PLAN) == MemoryFacts()
