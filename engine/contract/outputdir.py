@@ -16,6 +16,7 @@ from engine.contract.messages import InputError
 from engine.contract.owner import Owner
 
 EARLIER, UNNAMED = "earlier", "unnamed"  # where runs are moved when others take their place
+ADAPTER = "adapter"  # the folder in `best/` with the adapter that was merged into it
 FROZEN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 
@@ -124,7 +125,7 @@ class OutputDir:
         return bool(owner.id) and owner.id == OutputDir(wrote).owner().id
 
     def files_of_best(self) -> list[str]:
-        """Names of the files that the run wrote into `best/`."""
+        """Names of the files that the run wrote into `best/`, those of the adapter below its folder's."""
         return self.owner().best
 
     def note_best(self, names: Iterable[str]) -> None:
@@ -172,8 +173,14 @@ class OutputDir:
             folder = self.checkpoint(step)
             yield from named(folder, files_of_checkpoint(folder))
         yield from matching(self.checkpoints / "frozen", FROZEN_NAME)
-        yield from named(self.best, self.files_of_best())
+        yield from self._best_files()
         yield from named(self.path, [self.evaluations.name, self.exported.name, self.owner_file.name])
+
+    def _best_files(self) -> Iterator[Path]:
+        names = self.files_of_best()
+        yield from named(self.best, names)
+        if not self.best.is_symlink():
+            yield from named(self.best / ADAPTER, within(names, ADAPTER))
 
     def set_aside(self) -> tuple[Path, int] | None:
         """Moves what an earlier run left to `earlier/`; its new path and size in bytes, None if there was nothing."""
@@ -192,6 +199,11 @@ class OutputDir:
         for part in parts:
             part.rename(aside / part.name)
         return aside, size
+
+
+def within(names: Iterable[str], folder: str) -> list[str]:
+    """Those of some names that are below a folder, without the folder."""
+    return [name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")]
 
 
 def _size(path: Path) -> int:

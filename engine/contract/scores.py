@@ -129,6 +129,20 @@ def shown(name: str, value: float) -> str:
 
 
 @dataclass(frozen=True)
+class MergeLosses:
+    """The mean loss of the first validation rows with an adapter, and with the weights that it was merged into."""
+
+    rows: Count
+    adapter: Real
+    merged: Real
+
+    @property
+    def change(self) -> float:
+        """By how much merging raises the loss, as a share of it."""
+        return (self.merged - self.adapter) / max(abs(self.adapter), 1e-12)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One entry of evaluations.json."""
 
@@ -141,6 +155,7 @@ class Evaluation:
     published: bool = False
     measures: Measures = field(default_factory=dict)
     best_by: Name = "bleu"  # the measure that decided
+    merge: MergeLosses | None = None  # of what was published, if an adapter learned
     rest: dict[str, Any] = field(default_factory=dict, metadata=REST)
 
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from engine.contract.durable import sync
 from engine.contract.files import staged as staged_at
 from engine.contract.manifest import MANIFEST, FrozenFile, HashedFile, Manifest, files_of_checkpoint
 from engine.contract.messages import Message
-from engine.contract.outputdir import OutputDir
+from engine.contract.outputdir import ADAPTER, OutputDir, within
 from engine.contract.untrusted import one_line, reading_untrusted
 from engine.data.tokenizer import save_tokenizer
 from engine.models.counting import state_bytes
@@ -167,11 +167,14 @@ class CheckpointWriter:
 
     def best(self) -> dict[str, Tensor | Deferred]:
         """The weights of the model as they are published: with an adapter, merged."""
-        frozen = self.frozen
-        unchanged = _frozen_as_loaded(self._model, self._adapters) if frozen is None else tensorfile.stored(frozen)
         if self._adapters is not None:
-            return merged(unchanged, self._adapters)
-        return {**unchanged, **_in_memory(self._model, frozen=False)}
+            return merged(self.as_loaded(), self._adapters)
+        return {**self.as_loaded(), **_in_memory(self._model, frozen=False)}
+
+    def as_loaded(self) -> Mapping[str, Tensor | Deferred]:
+        """The weights that do not learn, from their file if that is written."""
+        frozen = self.frozen
+        return _frozen_as_loaded(self._model, self._adapters) if frozen is None else tensorfile.stored(frozen)
 
     def _write_files(self, folder: Path) -> dict[str, HashedFile]:
         trained = trained_parameters(self._model)
@@ -228,11 +231,18 @@ def _remove_checkpoint(folder: Path) -> None:
 
 def _remove(folder: Path, own: Iterable[str], kept: Path) -> None:
     """Removes a folder; what is not in `own` moves to the folder `kept` if its name is free there; raises OSError."""
-    for name in set(os.listdir(folder)).difference(own):
-        if not os.path.lexists(kept / name):
-            kept.mkdir(exist_ok=True)
-            (folder / name).rename(kept / name)
+    _keep_others(folder, set(own), kept)
     shutil.rmtree(folder)
+
+
+def _keep_others(folder: Path, own: Collection[str], kept: Path) -> None:
+    for name in set(os.listdir(folder)).difference(own):
+        inner = within(own, name)
+        if inner and (folder / name).is_dir() and not (folder / name).is_symlink():
+            _keep_others(folder / name, inner, kept / name)
+        elif not os.path.lexists(kept / name):
+            kept.mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(kept / name)
 
 
 def _frozen_as_loaded(model: Any, adapters: Adapters | None) -> Mapping[str, Tensor | Deferred]:
@@ -354,11 +364,16 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def publish_best(
-    output: OutputDir, model: Any, tokenizer: Any, weights: Mapping[str, Tensor | Deferred] | None = None
+    output: OutputDir,
+    model: Any,
+    tokenizer: Any,
+    weights: Mapping[str, Tensor | Deferred] | None = None,
+    adapter: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes the model as a transformers folder and replaces the best one so far with it; raises SAVE_ERRORS.
 
-    Its weights are `weights`, as a CheckpointWriter gives them, or without these those in memory.
+    Its weights are `weights`, as a CheckpointWriter gives them, or without these those in memory; `adapter` writes the
+    adapter that is merged into them to a folder.
     """
     staged = staged_at(output.best)
     old = output.path / OLD_BEST
@@ -372,10 +387,12 @@ def publish_best(
         # In sha256sum's format: a run that starts from this model can check that it is still the one published.
         _write_text(staged / f"{MODEL_WEIGHTS}.sha256", f"{digest}  {MODEL_WEIGHTS}\n")
         save_tokenizer(tokenizer, staged)
-        for path in staged.iterdir():
-            _sync_file(path)
-        _sync_folder(staged)
-        output.note_best(path.name for path in staged.iterdir())
+        if adapter is not None:
+            adapter(staged / ADAPTER)
+        written = [path for path in staged.rglob("*") if path.is_file()]
+        for path in (*written, *{path.parent for path in written}):
+            sync(path)
+        output.note_best(str(path.relative_to(staged)) for path in written)
         if output.best.exists():
             shutil.rmtree(old, ignore_errors=True)
             output.best.rename(old)

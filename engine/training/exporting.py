@@ -10,7 +10,7 @@ from engine.contract.files import staged as staged_at
 from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.untrusted import one_line
-from engine.models import loading
+from engine.models import loading, lora
 from engine.models.network import packs
 from engine.process.job import Job
 from engine.training import tensorfile
@@ -67,10 +67,10 @@ def export_again(job: Job) -> None:
 
 
 def names_of(net: Any) -> dict[str, str]:
-    """Every name in a model's state dict, with the name of the same tensor in the published model."""
+    """Every name in a model's state dict without adapters, with that of the same tensor in the published model."""
     first: dict[int, str] = {id(parameter): name for name, parameter in net.named_parameters()}
     names: dict[str, str] = {}
-    for name, tensor in net.state_dict(keep_vars=True).items():
+    for name, tensor in lora.split(net.state_dict(keep_vars=True))[0].items():
         names[name] = first.setdefault(id(tensor), name)
     return names
 

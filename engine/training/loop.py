@@ -8,6 +8,7 @@ nothing.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from engine.contract.owner import Owner
 from engine.contract.scores import (
     Evaluation,
     Evaluations,
+    MergeLosses,
     best_of,
     decisive,
     read_evaluations,
@@ -35,6 +37,7 @@ from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.models import freezing, loading
+from engine.models.lora import Adapters
 from engine.models.registry import family_of
 from engine.process.job import (
     DivergedError,
@@ -45,13 +48,14 @@ from engine.process.job import (
     versions,
 )
 from engine.process.world import seed_step
-from engine.training import best_choice, checkpoint, optim
+from engine.training import best_choice, checkpoint, merging, optim
+from engine.training.adapter_files import write_adapter
 from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.training.epoch_losses import EpochLosses
 from engine.training.evaluation import Evaluator
 from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
 from engine.training.resume import Proof, longer_schedule
-from engine.training.score_events import emit_ceiling, emit_score, eval_event
+from engine.training.score_events import emit_ceiling, emit_score, eval_event, report_merge
 from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
 from engine.training.step import StepResult, StepRunner
 
@@ -443,7 +447,7 @@ class Training:
         self.job.notice(best_choice.incomparable(this, others))
         try:
             if published:
-                self._publish(this)
+                this = replace(this, merge=self._publish(this))
             self.evaluations = {**others, self.step: replace(this, published=published)}
             write_evaluations(self.job.output, self.evaluations)
         except SAVE_ERRORS as error:
@@ -451,13 +455,25 @@ class Training:
             self.job.warn(Message.of("publish_failed", path=path, why=why))
             self.evaluations = others  # a run resumed from here repeats the evaluation
 
-    def _publish(self, best: Evaluation) -> None:
+    def _publish(self, best: Evaluation) -> MergeLosses | None:
+        """Publishes the model as it is; returns what merging an adapter into it changed."""
         job, prepared = self.job, self.prepared
         job.phase("publishing")
-        checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, self.writer.best())
+        weights, adapters = self.writer.best(), prepared.adapters
+        adapter = None if adapters is None else partial(self._write_adapter, adapters)
+        checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, weights, adapter)
         path, score = str(job.output.best), score_phrase(best)
         job.notice(Message.of("best_published", score=score, epoch=best.epoch, path=path))
         export_best(job, prepared.model)
+        if adapters is None:
+            return None
+        rows, budget = prepared.validation_rows, job.config.micro_batch_tokens
+        found = merging.merge_losses(prepared.network, rows, budget, self.writer.as_loaded(), adapters)
+        report_merge(job, found, str(adapters.kind).removeprefix("torch."))
+        return found
+
+    def _write_adapter(self, adapters: Adapters, folder: Path) -> None:
+        write_adapter(folder, self.prepared.model, adapters, self.job.config.pretrained_model)
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
         job, reason = self.job, self.job.stop_asked.reason()

@@ -11,6 +11,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from engine.contract.scores import MergeLosses
 from engine.data import batching
 from engine.data.token_store import TokenStore
 from engine.models.lora import AdaptedLayer, Adapters
@@ -95,15 +96,6 @@ def computing_merged(weights: Mapping[str, Tensor | Deferred], adapters: Adapter
 def _matrix(weight: Tensor | Deferred, layer: AdaptedLayer) -> Callable[[], Tensor]:
     assert isinstance(weight, Merged)
     return lambda: weight.read().t() if layer.transposed else weight.read()
-
-
-@dataclass(frozen=True)
-class MergeLosses:
-    """The mean loss of some rows with the adapter, and with merged weights."""
-
-    rows: int
-    adapter: float
-    merged: float
 
 
 def merge_losses(

@@ -4,11 +4,13 @@ import math
 
 from engine.contract import events
 from engine.contract.messages import Message
-from engine.contract.scores import FILE, Measured
+from engine.contract.outputdir import ADAPTER
+from engine.contract.scores import FILE, Measured, MergeLosses
 from engine.process.job import Job
 from engine.training.evaluation import Score
 
 SHOWN = 2000  # characters of each of a sample's texts
+MERGE_TOLERATED = 0.01  # of the loss, by which merging may raise it without a warning
 LOW_CEILING = 90.0  # BLEU of the labels themselves, below which a notice is written
 
 
@@ -39,3 +41,15 @@ def emit_ceiling(job: Job, score: Score) -> None:
 
 def _bounded(text: str) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+def report_merge(job: Job, found: MergeLosses, kind: str) -> None:
+    """Reports what merging an adapter into weights of the dtype `kind` changed: a warning if that is much."""
+    code = "lora_merge_costs" if found.change > MERGE_TOLERATED else "lora_merged"
+    losses = {
+        "adapter": f"{found.adapter:.4f}",
+        "merged": f"{found.merged:.4f}",
+        "change": f"{round(found.change, 4) or 0:+.2%}",
+    }
+    message = Message.of(code, rows=found.rows, path=str(job.output.best / ADAPTER), kind=kind, **losses)
+    (job.warn if code == "lora_merge_costs" else job.notice)(message)

@@ -267,6 +267,8 @@ def gradient_cases(tiny_settings: dict[str, Any], tiny_bart: Path) -> dict[str, 
         "t5": {"freeze": ""},
         "t5_frozen": {"freeze": "encoder,embeddings"},
         "bart": {"freeze": "", "pretrained_model": str(tiny_bart)},
+        "t5_lora": {"freeze": "", "lora_rank": 3, "lora_alpha": 3.0},
+        "bart_lora": {"freeze": "", "lora_rank": 3, "lora_alpha": 3.0, "pretrained_model": str(tiny_bart)},
     }
     return {name: override(preset("sft-small").config, {**common, **case})[0] for name, case in cases.items()}
 
@@ -319,7 +321,8 @@ def two_ranks(
         **{name: str(run_dir.path) for name, run_dir in runs.items()},
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    finished = launch_two(str(Path(__file__).with_name("two_ranks.py")), str(folder))
+    script = Path(__file__).with_name("two_ranks.py")
+    finished = launch_two(str(script), str(folder), PYTHONPATH=str(script.parents[2]))
     assert finished.code == 0, finished.err
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     outcomes = {name: outcome_of(run_dir, first[name]) for name, run_dir in runs.items()}

@@ -25,12 +25,12 @@ from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
 from engine.models.on_device import find_head, network_of
-from engine.models.registry import parts_of
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
 from engine.training.loop import train
 from engine.training.step import StepRunner
+from tests.engine.models import adapters
 
 
 def main(folder: Path) -> None:
@@ -65,7 +65,7 @@ def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:
 def gradients(world: World, config: RunConfig) -> dict[str, torch.Tensor]:
     """Of one step over the first rows of the training file."""
     _, net, store = prepared(config, "train_file")
-    freezing.freeze(net, config.freeze, parts_of(net))
+    adapters.learning(net, config)
     freezing.set_training_mode(net)
     learning = freezing.trained_parameters(net)
     budget, chunk, norm = config.micro_batch_tokens, config.loss_chunk_tokens, config.max_grad_norm

@@ -31,3 +31,10 @@ def filled(adapters: Adapters, seed: int = 5, kind: torch.dtype = torch.float32)
     for layer in adapters.layers.values():
         layer.lora_B.data.copy_(torch.randn(layer.lora_B.shape, generator=generator) / 8)
     return replace(adapters, kind=kind)
+
+
+def learning(net: Any, config: RunConfig) -> None:
+    """Lets learn what the settings say, adapters as they are after some steps."""
+    adapters = lora.prepare_learning(net, config, parts_of(net))[1]
+    if adapters is not None:
+        filled(adapters)
