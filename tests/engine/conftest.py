@@ -263,7 +263,7 @@ def cpu_world() -> World:
 def gradient_cases(tiny_settings: dict[str, Any], tiny_bart: Path) -> dict[str, RunConfig]:
     """Configurations of one step over 16 uneven rows: nothing random, nothing clipped."""
     common = {**tiny_settings, "dropout_rate": 0.0, "max_grad_norm": 1e9, "gradient_accumulation_steps": 16}
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "t5": {"freeze": ""},
         "t5_frozen": {"freeze": "encoder,embeddings"},
         "bart": {"freeze": "", "pretrained_model": str(tiny_bart)},
