@@ -89,8 +89,7 @@ def check(
     found = [*_of_data(config, rows, request.processes), *_of_model(about, known)]
     found += [*_folders(request), *disk.unwritable(config, request.logs)]
     if known is not None:
-        found += [*_of_disk(request, known, facts), *model.too_long(known, facts), *model.of_ends(known, facts)]
-        found += model.beyond_context(known, facts)
+        found += [*_of_disk(request, known, facts), *model.too_long(known, facts), *model.beyond_context(known, facts)]
         found += _of_memory(request, known, peaks)
     found += at_once
     if facts.steps is not None:

@@ -76,7 +76,7 @@ class Edit:
 
     path: str
     name: str
-    value: int | str | tuple[int, ...] | None
+    value: int | str | None
 
     @property
     def argv(self) -> tuple[str, ...]:

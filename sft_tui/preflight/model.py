@@ -1,6 +1,6 @@
 """Checks of the model and of its precision, and what fixes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,25 +57,8 @@ class Context:
     places: int
 
 
-@dataclass(frozen=True)
-class Ends:
-    """The tokens that end the answers that are learned, by name, and those that end replies by the model."""
-
-    model: str
-    learned: Mapping[str, int]  # how many answers each of them ends
-    known: Mapping[str, str]  # special tokens of the tokenizer by number
-    ends: tuple[int | str, ...]
-
-    @property
-    def missing(self) -> list[str]:
-        """Numbers of the learned ones, if not one of them ends a reply."""
-        numbers = [number for number, name in self.known.items() if name in self.learned]
-        return [] if {*map(str, self.ends)} & {*numbers} else numbers
-
-
 MODEL = Group[Model]("Model", "pretrained_model")
 CONTEXT = Group[Context]("Model", "max_seq_len")
-ENDS = Group[Ends]("Model", "pretrained_model")
 PRECISION = Group[Precision]("Machine", "mixed_precision")
 
 
@@ -114,14 +97,6 @@ def beyond_context(model: Model, data: DataFacts) -> Iterator[Finding]:
     longest = min(max(tokens, default=0), model.config.max_seq_len)
     if decoder is not None and "row" not in model.facts.positions.known:
         yield from CONTEXT.findings(Context(model.facts.name, longest, decoder.context))
-
-
-def of_ends(model: Model, data: DataFacts) -> Iterator[Finding]:
-    """The findings on the tokens that end answers."""
-    train, special = data.read.get("train_file"), model.facts.special
-    chat = train.tokens.chat if train is not None and train.tokens is not None else None
-    if chat is not None and special is not None and model.tokenizer is not None:
-        yield from ENDS.findings(Ends(model.facts.name, chat.stops, model.tokenizer.named, special.eos))
 
 
 def learning(model: Model) -> Phrase:
@@ -182,12 +157,6 @@ def take_pad(finding: Finding, run: CheckedRun) -> Actions:
     if run.pad is None:
         return ()
     return (Edit(str(Path(str(finding.args["model"])) / "config.json"), f"{token}_token_id", run.pad),)
-
-
-def add_end(finding: Finding, _run: CheckedRun) -> Actions:
-    """Add it to the generation settings."""
-    ids = tuple(map(int, str(finding.args["ids"]).split(", ")))
-    return (Edit(str(Path(str(finding.args["path"])) / "generation_config.json"), "eos_token_id", ids),)
 
 
 def shorter_rows(finding: Finding, run: CheckedRun) -> Actions:
@@ -304,15 +273,6 @@ def _context_short(rows: Context) -> Iterator[Seen]:
     """Rows are longer than those that the model was made for."""
     if rows.places and rows.longest > rows.places:
         yield Seen({"path": rows.model, "longest": rows.longest, "positions": rows.places})
-
-
-@ENDS.check("stops_unlisted", "warning", remedy=add_end)
-def _stops_unlisted(ends: Ends) -> Iterator[Seen]:
-    """The token that ends the answers is not one that ends a reply of the model."""
-    if missing := ends.missing:
-        names = tuple(ends.known[number] for number in missing)
-        listed = [*(str(end) for end in ends.ends if isinstance(end, int)), *missing]
-        yield Seen({"path": ends.model, "names": names, "ids": ", ".join(listed)})
 
 
 # --- precision

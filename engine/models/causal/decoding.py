@@ -65,8 +65,9 @@ class Cache:
         """Adds a layer's keys and values; returns those that its queries attend to."""
         kept = self._layers.get(layer)
         if kept is None:
-            shapes = ((len(self.counts), part.shape[1], self.room, part.shape[3]) for part in (keys, values))
-            kept = self._layers[layer] = _Layer(*(keys.new_zeros(shape) for shape in shapes))
+            rooms = ((part, (len(self.counts), part.shape[1], self.room, part.shape[3])) for part in (keys, values))
+            # Each in its own dtype: rotated keys are fp32 where the residual stream is, though values are bf16.
+            kept = self._layers[layer] = _Layer(*(part.new_zeros(room) for part, room in rooms))
         if self.prompts is not None:
             some, rows = self.prompts
             for row, place in zip(some, rows.places(), strict=True):

@@ -7,7 +7,6 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import (
-    ChatFacts,
     DataFacts,
     DecoderFacts,
     ModelFacts,
@@ -20,7 +19,7 @@ from engine.contract.messages import Message
 from engine.contract.texts import Lang
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Edit, Set, System
-from sft_tui.preflight.model import PRECISION, Model, Precision, beyond_context, findings, learning, of_ends, too_long
+from sft_tui.preflight.model import PRECISION, Model, Precision, beyond_context, findings, learning, too_long
 from tests.sft_tui.preflight.conftest import remedied
 from tests.sft_tui.some_facts import LENGTHS, file_facts
 
@@ -191,38 +190,6 @@ def test_a_learning_rate_far_from_the_usual_is_a_warning(kind: str, rank: int, p
 
 def test_the_usual_rate_is_proposed_as_a_setting() -> None:
     assert changes("learn_rate_odd", {"usual": 2e-4}, div_factor=25.0) == {"learn_rate": 8e-6}
-
-
-def ends(special: tuple[int | str, ...], learned: dict[str, int]) -> list[Finding]:
-    """The findings on a model with these end tokens and answers that end so."""
-    facts = replace(FACTS, special=SpecialTokens(None, special))
-    tokenizer = TokenizerFacts(500, None, 2, named={"2": "<|im_end|>", "0": "<|endoftext|>", "7": "</s>"})
-    chat = ChatFacts(3, 5, 0, 0, 0, stops=learned)
-    file = file_facts()
-    assert file.tokens is not None
-    data = DataFacts(train_file=replace(file, tokens=replace(file.tokens, chat=chat)))
-    return list(of_ends(Model(RunConfig(), facts, tokenizer), data))
-
-
-@pytest.mark.parametrize(
-    ("special", "learned"),
-    [((2,), {"<|im_end|>": 5}), ((0, 2), {"<|im_end|>": 4, "</s>": 1}), (("2",), {"<|im_end|>": 5}), ((0,), {"x": 5})],
-)
-def test_answers_that_end_as_replies_do_are_sound(special: tuple[int | str, ...], learned: dict[str, int]) -> None:
-    assert ends(special, learned) == []
-
-
-@pytest.mark.parametrize(
-    ("special", "learned", "ids"),
-    [((0,), {"<|im_end|>": 5}, (0, 2)), ((), {"</s>": 5}, (7,)), ((1, "x"), {"</s>": 1, "<|im_end|>": 4}, (1, 2, 7))],
-)
-def test_a_learned_end_that_ends_no_reply_is_added(
-    special: tuple[int | str, ...], learned: dict[str, int], ids: tuple[int, ...]
-) -> None:
-    (finding,) = ends(special, learned)
-    assert (finding.code, finding.level) == ("stops_unlisted", "warning")
-    assert all(name in finding.what("en") and name in finding.what("zh") for name in learned)
-    assert remedied(finding).actions == (Edit("model/generation_config.json", "eos_token_id", ids),)
 
 
 DECODER = DecoderFacts(2, 0, 16, 24, 4, 2, 4, 0, 1024, True)

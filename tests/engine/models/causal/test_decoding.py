@@ -57,3 +57,15 @@ def test_a_model_without_a_stop_token_replies_as_long_as_it_may() -> None:
     net = talkative("llama")
     net.generation_config, net.config.eos_token_id = GenerationConfig(), None
     assert [len(reply) for reply in network(net).replies(PROMPTS[:2], 7)] == [7, 7]
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+@pytest.mark.parametrize("learns", [True, False], ids=["all learn", "frozen"])
+def test_replies_in_bf16_end_as_they_should(model_type: str, learns: bool) -> None:
+    net = talkative(model_type).requires_grad_(learns)
+    ready = network(net, bf16=True)
+    ready.drop_frozen_fp32()
+    replies = ready.replies(PROMPTS, 12)
+    ends = net.generation_config.eos_token_id
+    assert all(len(reply) == 12 or reply[-1] in ends for reply in replies)
+    assert max(map(len, replies)) == 12
