@@ -72,6 +72,16 @@ class _Step(ctypes.Structure):
     ]
 
 
+class _SharedStep(ctypes.Structure):
+    """`struct shared_step` of kernels.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("query", "keys", "values", "out", "counts")),
+        *((name, ctypes.c_int64) for name in ("heads", "groups", "width", "room", "window", "query_row", "half")),
+        ("scale", ctypes.c_double),
+    ]
+
+
 _TENSORS, _RATES = (
     ("parameter", "row_var", "col_var", "gradient"),
     ("weight", "least", "smallest", "rate", "decay", "most"),
@@ -88,7 +98,13 @@ class _Matrix(ctypes.Structure):
     ]
 
 
-_LAYOUTS: dict[type[ctypes.Structure], str] = {_Call: "call", _Causal: "causal", _Step: "step", _Matrix: "matrix"}
+_LAYOUTS: dict[type[ctypes.Structure], str] = {
+    _Call: "call",
+    _Causal: "causal",
+    _Step: "step",
+    _SharedStep: "shared_step",
+    _Matrix: "matrix",
+}
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # The arguments of each function before `pieces` and `parts`, the number of pieces of work and of threads' shares.
 _SIGNATURES = {
@@ -96,6 +112,7 @@ _SIGNATURES = {
     "attend_backward": (_P,),
     "attend_step": (_P,),
     "causal": (_P,),
+    "shared_step": (_P,),
     "causal_backward": (_P,),
     "rotate": (_P, _P, _I, _I, _I, _I, _I, _I),
     "swiglu": (_P, _P, _I, _I),
@@ -304,6 +321,38 @@ def attend_step(
         half=_half(given),
     )
     if _on_threads("attend_step", rows, int(counts.max()) * inner * WORK_OF_AN_ELEMENT, ctypes.addressof(step)):
+        raise MemoryError("no memory for the scores of attention")
+    return out
+
+
+def causal_step(
+    query: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
+) -> Tensor:
+    """See `Kernels.causal_step`."""
+    rows, groups, room, width = keys.shape
+    out = query.new_empty(query.shape)
+    whole = values.shape == keys.shape and query.shape == (rows, pattern.heads * width) and groups == pattern.groups
+    if not whole or len(counts) != rows:
+        raise ValueError(f"{tuple(query.shape)} and {tuple(values.shape)} for keys of {tuple(keys.shape)}")
+    if counts.dtype != np.int64 or counts.min() < 1 or counts.max() > room:
+        raise ValueError(f"{counts.min()} to {counts.max()} of {room} {counts.dtype}")
+    step = _SharedStep(
+        query=_address(query, query.dtype, strided=True),
+        keys=_address(keys, query.dtype),
+        values=_address(values, query.dtype),
+        out=out.data_ptr(),
+        counts=counts.ctypes.data,
+        heads=pattern.heads,
+        groups=groups,
+        width=width,
+        room=room,
+        window=pattern.window,
+        query_row=query.stride(0),
+        half=_half(query),
+        scale=pattern.scale,
+    )
+    work = int(counts.max()) * query.shape[1] // groups * WORK_OF_AN_ELEMENT
+    if _on_threads("shared_step", rows * groups, work, ctypes.addressof(step)):
         raise MemoryError("no memory for the scores of attention")
     return out
 

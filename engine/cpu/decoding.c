@@ -61,6 +61,54 @@ int attend_step(const struct step *step, int64_t pieces, int64_t parts) {
     RETURN_FAILURE_OF(attend_step_part(step, FIRST, LAST));
 }
 
+/* Queries of one token that share keys: attention over the last `window` of its row's first `counts`, or over all. */
+INLINE void seen_in_row(int half, const struct shared_step *step, int64_t row, int64_t group, float *scores, float *out) {
+    int64_t width = step->width, wide = rounded(width), shared = step->heads / step->groups, room = rounded(step->room);
+    int64_t count = step->counts[row], past = step->window && count > step->window ? count - step->window : 0;
+    int64_t cache = (row * step->groups + group) * step->room * width, seen = count - past;
+    int64_t query = row * step->query_row + group * shared * width, to = (row * step->heads + group * shared) * width;
+    float scale = (float)step->scale;
+    for (int64_t i = 0; i < seen; i++)
+        for (int64_t head = 0; head < shared; head++) {
+            vec total = {};
+            for (int64_t j = 0; j < width; j += LANES)
+                total += read_some(step->query, query + head * width + j, width - j, half) *
+                         read_some(step->keys, cache + (past + i) * width + j, width - j, half);
+            scores[head * room + i] = sum_of(total) * scale;
+        }
+    for (int64_t head = 0; head < shared; head++) softmax(scores + head * room, NULL, seen);
+    memset(out, 0, (size_t)(shared * wide) * sizeof(float));
+    for (int64_t i = 0; i < seen; i++)
+        for (int64_t j = 0; j < width; j += LANES) {
+            vec value = read_some(step->values, cache + (past + i) * width + j, width - j, half);
+            for (int64_t head = 0; head < shared; head++) {
+                float *at = out + head * wide + j;
+                store(at, load(at) + scores[head * room + i] * value);
+            }
+        }
+    for (int64_t head = 0; head < shared; head++)
+        for (int64_t j = 0; j < width; j += LANES)
+            write_some(step->out, to + head * width + j, width - j, load(out + head * wide + j), half);
+}
+
+static int shared_step_part(const struct shared_step *step, int64_t first, int64_t last) {
+    int64_t shared = step->heads / step->groups, of_scores = shared * rounded(step->room);
+    float *scratch = aligned_alloc(sizeof(vec), (size_t)(of_scores + shared * rounded(step->width)) * sizeof(float));
+    if (!scratch) return -1;
+    for (int64_t piece = first; piece < last; piece++) {
+        int64_t row = piece / step->groups, group = piece % step->groups;
+        if (step->half) seen_in_row(1, step, row, group, scratch, scratch + of_scores);
+        else seen_in_row(0, step, row, group, scratch, scratch + of_scores);
+    }
+    free(scratch);
+    return 0;
+}
+
+/* Attention of the query of each of some rows. */
+int shared_step(const struct shared_step *step, int64_t pieces, int64_t parts) {
+    RETURN_FAILURE_OF(shared_step_part(step, FIRST, LAST));
+}
+
 INLINE int64_t largest_at(int half, const void *logits, int64_t row, int64_t size) {
     vec most = broadcast(-INFINITY);
     for (int64_t j = 0; j < size; j += LANES) {

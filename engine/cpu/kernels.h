@@ -57,6 +57,17 @@ struct step {
     int64_t heads, width, room, side, own, half;
 };
 
+/* The same where `heads` of queries share `groups` of keys: a row's queries are (heads × width), at a stride from one
+ * row to the next; `keys` and `values` are (rows, groups, room, width), and `out` is (rows, heads × width). */
+struct shared_step {
+    const void *query, *keys, *values;
+    void *out;
+    const int64_t *counts;
+    int64_t heads, groups, width, room, window, query_row, half;
+    double scale; /* of the scores */
+};
+
+int shared_step(const struct shared_step *step, int64_t pieces, int64_t parts);
 int attend_step(const struct step *step, int64_t pieces, int64_t parts);
 void largest(const void *logits, int64_t *found, int64_t size, int64_t half, int64_t pieces, int64_t parts);
 

@@ -80,6 +80,15 @@ class Kernels(Protocol):
         `gradient` is that of `out`, which `causal` returned with `sums`. Raises MemoryError.
         """
 
+    def causal_step(
+        self, query: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
+    ) -> Tensor:
+        """Attention of one query of each row over the first `counts` of its keys, (rows, heads × width).
+
+        `query` is (rows, heads × width), and may be part of a wider tensor; `keys` and `values` are (rows, groups,
+        room, width). The rows of `pattern` are not used. Raises MemoryError.
+        """
+
     def rotate(self, values: Tensor, angles: Tensor, heads: int, *, back: bool = False) -> None:
         """Turns each pair of values of every head by the angle of its token, in place; the other way if `back`.
 

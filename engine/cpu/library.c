@@ -38,6 +38,13 @@ const struct member layout_of_step[] = {
 };
 #undef TYPE
 
+#define TYPE shared_step
+const struct member layout_of_shared_step[] = {
+    AT(query), AT(keys), AT(values), AT(out), AT(counts), AT(heads), AT(groups), AT(width), AT(room), AT(window),
+    AT(query_row), AT(half), AT(scale), SIZE,
+};
+#undef TYPE
+
 #define TYPE matrix
 const struct member layout_of_matrix[] = {
     AT(parameter), AT(row_var), AT(col_var), AT(gradient), AT(rows), AT(columns), AT(weight),

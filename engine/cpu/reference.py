@@ -125,6 +125,19 @@ def causal_backward(
             found[place] = summed.transpose(0, 1).flatten(1).to(found.dtype)
 
 
+def causal_step(
+    query: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
+) -> Tensor:
+    """See `Kernels.causal_step`."""
+    rows, groups, room, width = keys.shape
+    places, count = torch.arange(room), torch.from_numpy(counts)[:, None]
+    seen = (places < count) & ((places >= count - pattern.window) if pattern.window else True)
+    shared = query.reshape(rows, groups, -1, width)
+    mask = seen[:, None, None]
+    found = functional.scaled_dot_product_attention(shared, keys, values, attn_mask=mask, scale=pattern.scale)
+    return found.flatten(1)
+
+
 def rotate(values: Tensor, angles: Tensor, heads: int, *, back: bool = False) -> None:
     """See `Kernels.rotate`."""
     pairs = angles.shape[1] // 2

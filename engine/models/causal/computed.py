@@ -65,7 +65,7 @@ class CausalNetwork(Network):
     def _in_its_kind(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
 
-    def _hidden(self, head: Head, given: Given) -> Tensor:
+    def _hidden(self, head: Head, given: Given, /) -> Tensor:
         """The output head's input at the places of learned tokens, (N, d_model)."""
         inputs, places = given
         return head.hidden(self.model, inputs).flatten(0, 1)[places]

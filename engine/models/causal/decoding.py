@@ -75,8 +75,15 @@ class Cache:
                 kept.keys[row, :, :length], kept.values[row, :, :length] = keys[0, :, place], values[0, :, place]
             return keys, values
         every = torch.arange(len(self.counts))
-        kept.keys[every, :, self.counts], kept.values[every, :, self.counts] = keys[:, :, 0], values[:, :, 0]
-        return kept.keys[:, :, : self.longest], kept.values[:, :, : self.longest]
+        for whole, new in ((kept.keys, keys), (kept.values, values)):
+            whole[every, :, self.counts] = new[:, :, 0].to(whole.dtype)
+        # Under autocast, keys may come in another dtype after the first token.
+        return kept.keys[:, :, : self.longest].to(keys.dtype), kept.values[:, :, : self.longest].to(values.dtype)
+
+    def of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The keys and values of a layer, (rows, heads, room, width) each."""
+        kept = self._layers[layer]
+        return kept.keys, kept.values
 
     def advance(self) -> None:
         """Counts the token of a step, and makes room for the next."""

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.cpu.kernels import kernels_for
 from engine.cpu.ragged import CausalPattern, Rows
 from engine.cpu.weight_casts import Adapters, Values
 from engine.data.token_store import Row
 from engine.models.causal import layers
 from engine.models.causal.computed import Given
+from engine.models.causal.decoding import Cache
 from engine.models.causal.layers import Norm, Positions
 from engine.models.causal.packed import PackedCausal
 from engine.models.causal.stacked import Projections
 from engine.models.lora import adapters_of
-from engine.models.loss import Head
+from engine.models.loss import Head, logits_of
 
 CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles depend on nothing but the position
@@ -65,6 +67,34 @@ class Llama:
         scales = [each.weight for each in (norm, *heads)]
         return layers.attention(x, self.norm(norm), into, self.projections.of(attention.o_proj), positions, scales)
 
+    def ahead(self, ids: Tensor, positions: Tensor, cache: Cache, places: Tensor) -> Tensor:
+        """The output head's input at some places, (places, width), whose tokens enter the cache.
+
+        `ids` and `positions` are (tokens,): of prompts laid end to end, or one of each row.
+        """
+        body, x, angles = self._body, self.embedded(ids), self.angles(positions)
+        for number, layer in enumerate(body.layers):
+            attention, feed = layer.self_attn, layer.mlp
+            norm, heads = layer.input_layernorm, tuple(map(self.norm, head_norms(attention)))
+            given = self._product(self._normed(x, norm), attention.q_proj, attention.k_proj, attention.v_proj)
+            rows = Rows((1,) * len(ids)) if cache.prompts is None else cache.prompts[1]
+            where = Positions(self.pattern(attention, rows), angles, heads)
+            where.normed(given)
+            where.rotate(given)
+            y = self._product(_attended(given, where, cache, number), attention.o_proj)
+            x = kernels_for(y).residual(x, y, None, 1.0)
+            both = self._product(self._normed(x, layer.post_attention_layernorm), feed.gate_proj, feed.up_proj)
+            y = self._product(kernels_for(both).swiglu(both), feed.down_proj)
+            x = kernels_for(y).residual(x, y, None, 1.0)
+        return self._normed(x[places], body.norm)
+
+    def _product(self, x: Tensor, *linears: Any) -> Tensor:
+        return self.projections.of(*linears, prepacked=True).times(x)[0]
+
+    def _normed(self, x: Tensor, module: Any) -> Tensor:
+        norm = self.norm(module)
+        return kernels_for(norm.scale).normed(x, norm.scale, norm.epsilon)[1]
+
     def embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""
         weight = self._body.embed_tokens.weight
@@ -93,6 +123,18 @@ class Llama:
 def head_norms(attention: Any) -> list[Any]:
     """The norms of the heads of queries and of those of keys, if an attention has them."""
     return [getattr(attention, name) for name in ("q_norm", "k_norm") if hasattr(attention, name)]
+
+
+def _attended(given: Tensor, where: Positions, cache: Cache, layer: int) -> Tensor:
+    """The attention of new tokens to those in the cache and to themselves; keys and values enter the cache."""
+    query, key, value = where.parts(given)
+    pattern, kernels = where.pattern, kernels_for(given)
+    of_heads = [part.unflatten(1, (pattern.groups, -1)) for part in (key, value)]
+    if cache.prompts is not None:
+        cache.update(*(part.transpose(0, 1)[None] for part in of_heads), layer)
+        return kernels.causal(query, key, value, pattern)[0]
+    cache.update(*(part[:, :, None] for part in of_heads), layer)
+    return kernels.causal_step(query, *cache.of(layer), cache.counts.numpy() + 1, pattern)
 
 
 class LlamaNetwork(PackedCausal):
@@ -124,9 +166,14 @@ class LlamaNetwork(PackedCausal):
         """Nothing: layers compute in their own dtypes."""
         yield
 
-    def _hidden(self, head: Head, given: Given) -> Tensor:
+    def _hidden(self, _: Head, given: Given) -> Tensor:
         """The output head's input at the places of learned tokens, (N, d_model)."""
         inputs, places = given
-        if "ids" in inputs:
-            return self._llama.hidden(inputs["ids"], inputs["rows"], places)
-        return super()._hidden(head, given)
+        return self._llama.hidden(inputs["ids"], inputs["rows"], places)
+
+    def _ahead(self, inputs: dict[str, Tensor], cache: Cache, places: Tensor) -> Tensor:
+        """The most likely token after each of some places, (places,)."""
+        ids, positions = inputs["input_ids"].flatten(), inputs["position_ids"].flatten()
+        hidden = self._llama.ahead(ids, positions, cache, places)
+        logits = logits_of(hidden, self._llama.values.prepacked(self.model.get_output_embeddings().weight))
+        return kernels_for(logits).largest(logits)

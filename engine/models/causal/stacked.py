@@ -33,9 +33,13 @@ class Projections:
         self._kind, self._adapters = kind, adapters
         self._held: dict[nn.Parameter, _Held] = {}
         self._low: dict[nn.Parameter, Low] = {}
+        self._prepacked: dict[nn.Parameter, Prepacked] = {}
 
-    def of(self, *linears: Any) -> Projection:
-        """The projection that some linear layers make together; all of them have a bias, or none."""
+    def of(self, *linears: Any, prepacked: bool = False) -> Projection:
+        """The projection that some linear layers make together; all of them have a bias, or none.
+
+        With `prepacked` there is no backward pass, and there are many products before a weight changes.
+        """
         first = linears[0].weight
         merged = self._merged(linears)
         if merged is not None:
@@ -46,7 +50,12 @@ class Projections:
         if held.stale and held.cast is not None:
             torch.cat([linear.weight.detach() for linear in linears], out=held.cast)
         held.stale = False
-        return replace(held.projection, bias=self._bias(linears), low=self._adapted(linears))
+        found = replace(held.projection, bias=self._bias(linears), low=self._adapted(linears))
+        if prepacked and isinstance(found.weight, Tensor):
+            if first not in self._prepacked:
+                self._prepacked[first] = Prepacked(found.weight)
+            found = replace(found, weight=self._prepacked[first])
+        return found
 
     def _merged(self, linears: Sequence[Any]) -> Tensor | None:
         """The merged weights, stacked, while adapters are merged; made for each product, without a gradient."""
@@ -60,8 +69,8 @@ class Projections:
         return torch.cat([weight.to(self._kind) for weight in weights])
 
     def refresh(self) -> None:
-        """Has what learns cast again when it is next requested."""
-        self._low = {}
+        """Has what learns cast again when it is next requested, and drops what was prepacked for scoring."""
+        self._low, self._prepacked = {}, {}
         for held in self._held.values():
             held.stale = True
 

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -99,6 +100,34 @@ def test_a_later_token_changes_no_earlier_one() -> None:
     before = C.causal(*parts(values, pattern, 16), pattern)[0]
     values[40:] *= 100
     assert torch.equal(C.causal(*parts(values, pattern, 16), pattern)[0][:40], before[:40])
+
+
+@pytest.mark.parametrize(("kind", "error"), KINDS)
+@pytest.mark.parametrize(("heads", "groups", "width", "window"), [(9, 3, 64, 0), (4, 4, 20, 7), (2, 1, 80, 1)])
+def test_one_query_of_each_row_sees_what_the_last_of_the_row_does(
+    heads: int, groups: int, width: int, window: int, kind: torch.dtype, error: float
+) -> None:
+    pattern = pattern_of(heads, groups, width, window)
+    values = side_by_side(pattern, width).to(kind)
+    lasts = torch.from_numpy(ROWS.ends[1:] - 1)
+    expected = TORCH.causal(*(part.double() for part in parts(values, pattern, width)), pattern)[0][lasts]
+    room = ROWS.longest + 3
+    caches = [values.new_full((len(ROWS.lengths), groups, room, width), 9.0) for _ in "kv"]
+    for row, place in enumerate(ROWS.places()):
+        for cache, part in zip(caches, parts(values, pattern, width)[1:], strict=True):
+            cache[row, :, : place.stop - place.start] = part[place].unflatten(1, (groups, width)).transpose(0, 1)
+    query = values[lasts][:, : heads * width]
+    for kernels in (C, TORCH):
+        found = kernels.causal_step(query, caches[0], caches[1], np.array(ROWS.lengths), pattern)
+        assert relative_error(found, expected) < error
+
+
+@pytest.mark.parametrize("counts", [[0, 2], [1, 6], [1]])
+def test_a_step_that_would_read_out_of_bounds_is_refused(counts: list[int]) -> None:
+    pattern = pattern_of(2, 1, 4)
+    cache = torch.zeros(2, 1, 5, 4)
+    with pytest.raises(ValueError, match=r"of 5|for keys"):
+        C.causal_step(torch.zeros(2, 8), cache, cache, np.array(counts), pattern)
 
 
 def test_gradients_that_lie_otherwise_are_refused() -> None:

@@ -8,7 +8,8 @@ import torch
 
 from engine.cpu import compiled
 from engine.models.causal.llama import LlamaNetwork, is_known
-from tests.engine.models.causal.exact import apart, drawn, exact, gradients_of, network, random_rows
+from engine.models.causal.replies import generated
+from tests.engine.models.causal.exact import apart, drawn, exact, gradients_of, network, random_prompts, random_rows
 
 SCALED = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,6 +50,21 @@ def test_loss_and_gradient_equal_those_row_by_row_in_float64(variant: str) -> No
         found.summed_loss(part).backward()
     assert apart({name: p.grad for name, p in net.named_parameters() if p.grad is not None}, expected) <= 1e-5
     assert found.row_losses(rows) == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_replies_equal_transformers_to_each_prompt_alone(variant: str) -> None:
+    model_type, settings = VARIANTS[variant]
+    net, prompts = drawn(model_type, **settings), random_prompts((9, 4, 1))
+    expected = [generated(net, [prompt], 12, torch.device("cpu"))[0] for prompt in prompts]
+    assert network(net).replies(prompts, 12) == expected
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi"])
+def test_a_whole_model_in_bf16_replies(model_type: str) -> None:
+    net, prompts = drawn(model_type), random_prompts((9, 4))
+    net.generation_config.eos_token_id = net.config.eos_token_id = None
+    assert list(map(len, network(net, bf16=True).replies(prompts, 5))) == [5, 5]
 
 
 def test_an_update_is_in_the_next_step_and_not_in_this_one() -> None:
