@@ -110,7 +110,7 @@ def test_one_query_of_each_row_sees_what_the_last_of_the_row_does(
     pattern = pattern_of(heads, groups, width, window)
     values = side_by_side(pattern, width).to(kind)
     lasts = torch.from_numpy(ROWS.ends[1:] - 1)
-    expected = TORCH.causal(*(part.double() for part in parts(values, pattern, width)), pattern)[0][lasts]
+    expected = TORCH.causal(*parts(values.double(), pattern, width), pattern)[0][lasts]
     room = ROWS.longest + 3
     caches = [values.new_full((len(ROWS.lengths), groups, room, width), 9.0) for _ in "kv"]
     for row, place in enumerate(ROWS.places()):
