@@ -46,13 +46,13 @@ class Pieces:
             found += self._of(name)[1:]
         return found
 
-    def behind(self, prompt: str, text: str) -> list[int]:
-        """The ids of a text behind a prompt, whose own ids do not change.
+    def behind(self, prompt: str, before: list[int], text: str) -> list[int]:
+        """The ids of a text behind a prompt, whose own ids `before` do not change.
 
-        Where the two have tokens in common, the text is tokenized apart, and without what some tokenizers put before
-        the first word of a text.
+        If the two would have tokens in common, the text is tokenized apart, and without what some tokenizers put
+        before the first word of a text.
         """
-        before, whole = self.ids(prompt), self.ids(prompt + text)
+        whole = self.ids(prompt + text)
         if whole[: len(before)] == before:
             return whole[len(before) :]
         return self.ids(self._anchor + text)[1 if self._anchor else 0 :]

@@ -10,17 +10,17 @@ a template that rewrites earlier turns, such as one that drops a model's thought
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from engine.contract.texts import Phrase
 from engine.data.chat.conversations import Chat
 from engine.data.chat.pieces import Pieces
 from engine.data.chat.settings import Learn, TooLong
-from engine.data.chat.templates import ChatTemplate
+from engine.data.chat.templates import ChatTemplate, Message
 from engine.data.shapes.account import RefusedError
 
 Span = tuple[int, int]
 NEXT = {"role": "user", "content": "A"}  # what would come after the last turn of a conversation
-ASKED, ANSWERED = {"role": "user", "content": "A"}, {"role": "assistant", "content": "BXB"}
+ASKED, ANSWERED = {"role": "user", "content": "AYA"}, {"role": "assistant", "content": "BXB"}
 
 
 @dataclass
@@ -67,6 +67,7 @@ class RowMaker:
         probe = self._probe()
         self.pieces = Pieces(template.tokenizer, probe)
         own = {template.tokenizer.eos_token_id, *stops, *self._end_of_turn(probe)}
+        self._rendered: dict[int, str] = {}  # whole conversations, by their identity
         self.stops: frozenset[int] = frozenset(number for number in own if number is not None)
 
     def rows(self, chat: Chat) -> Made:
@@ -83,11 +84,12 @@ class RowMaker:
     def begin(self, chats: Sequence[Chat]) -> None:
         """Tokenizes at once nearly all that the rows of these conversations consist of."""
         self.pieces.forget()
-        texts = []
+        self._rendered.clear()
         for chat in chats:
             with contextlib.suppress(RefusedError):  # which is raised again when its rows are made
-                texts.append(self._template.render(chat.messages[: chat.answers[-1] + 1], chat.tools, prompt=False))
-        self.pieces.learn(texts)
+                whole = self._template.render(chat.messages[: chat.answers[-1] + 1], chat.tools, prompt=False)
+                self._rendered[id(chat)] = whole
+        self.pieces.learn(self._rendered.values())
 
     # --- which part of a conversation a row has
 
@@ -169,40 +171,45 @@ class RowMaker:
         """An answer behind the system texts and the messages from `start` on; raises RefusedError."""
         history = [*chat.messages[: chat.head], *chat.messages[start:answer]]
         before = self._template.render(history, chat.tools, prompt=True)
-        whole = self._template.render([*history, chat.messages[answer]], chat.tools, prompt=False)
+        whole = self._rendered.get(id(chat), "") if start == chat.head and answer == chat.answers[-1] else ""
+        whole = whole or self._template.render([*history, chat.messages[answer]], chat.tools, prompt=False)
         if not whole.startswith(before):
             raise RefusedError("template_rewrites")
         ids = self.pieces.ids(before)
         if not ids:
             raise RefusedError("nothing_before")
-        rest = self.pieces.behind(before, whole[len(before) :])
+        rest = self.pieces.behind(before, ids, whole[len(before) :])
         end = next((at for at, number in enumerate(rest) if number in self.stops), None)
         if end is None:
-            return Turn(ids, self._ended_by_next(chat, answer, history, before, rest))
+            rest = self._with_next(chat, answer, [*history, chat.messages[answer]], before, ids, rest)
+            return Turn(ids, rest)
         return Turn(ids, rest[: end + 1])
 
-    def _ended_by_next(
-        self, chat: Chat, answer: int, history: Sequence[Any], before: str, rest: list[int]
+    def _with_next(
+        self, chat: Chat, answer: int, said: list[Message], before: str, ids: list[int], rest: list[int]
     ) -> list[int]:
-        """The answer with the token that begins the next turn, where that is what ends a turn; raises RefusedError."""
-        after = chat.messages[answer + 1 : answer + 2] or (NEXT,)
-        following = NEXT if after[0]["role"] == "assistant" else after[0]
-        text = self._template.render([*history, chat.messages[answer], following], chat.tools, prompt=False)
+        """An answer with the token that begins the next turn, if that is what ends a turn; raises RefusedError."""
+        after = next((one for one in chat.messages[answer + 1 :] if one["role"] != "assistant"), NEXT)
+        text = self._template.render([*said, after], chat.tools, prompt=False)
         if text.startswith(before):
-            ids = self.pieces.behind(before, text[len(before) :])
-            if ids[: len(rest)] == rest and len(ids) > len(rest) and ids[len(rest)] in self.stops:
-                return ids[: len(rest) + 1]
+            more = self.pieces.behind(before, ids, text[len(before) :])
+            if more[: len(rest)] == rest and len(more) > len(rest) and more[len(rest)] in self.stops:
+                return more[: len(rest) + 1]
         raise RefusedError("answer_without_stop")
 
     def _probe(self) -> list[str]:
-        """A question with the generation prompt, and with its answer; empty if the template refuses them."""
+        """A question with the generation prompt, and with its answer; empty if the template refuses them.
+
+        Raises InputError if it leaves out what they say, as one does that expects parts of text and images.
+        """
         try:
-            return [
-                self._template.render([ASKED], None, prompt=True),
-                self._template.render([ASKED, ANSWERED], None, prompt=False),
-            ]
+            asked = self._template.render([ASKED], None, prompt=True)
+            answered = self._template.render([ASKED, ANSWERED], None, prompt=False)
         except RefusedError:
             return []
+        if ASKED["content"] not in asked or ANSWERED["content"] not in answered:
+            raise self._template.bad(Phrase("why.template_ignores"))
+        return [asked, answered]
 
     def _end_of_turn(self, probe: Sequence[str]) -> list[int]:
         """The added token, if there is one, with which the template ends an answer."""

@@ -96,9 +96,9 @@ class ChatTemplate:
                     **self.options,
                 )
         except (TemplateSyntaxError, SecurityError) as error:
-            raise self._bad(_said(error)) from None
+            raise self.bad(_said(error)) from None
         except MemoryError:
-            raise self._bad(Phrase("why.template_memory")) from None
+            raise self.bad(Phrase("why.template_memory")) from None
         except Exception as error:  # raise_exception of a template, or whatever its expressions raise
             raise RefusedError("template_refuses", _said(error)) from None
         self._require_bounded(text, messages, tools)
@@ -109,9 +109,10 @@ class ChatTemplate:
             return
         given = len(json.dumps([list(messages), tools], ensure_ascii=False))
         if len(text) > MOST_CHARACTERS + MOST_TIMES * given:
-            raise self._bad(Phrase.of("why.template_output", made=len(text), given=given))
+            raise self.bad(Phrase.of("why.template_output", made=len(text), given=given))
 
-    def _bad(self, why: str | Phrase) -> InputError:
+    def bad(self, why: str | Phrase) -> InputError:
+        """The error to raise about the template."""
         return InputError("chat_template_bad", path=self.name, why=why)
 
     @contextmanager

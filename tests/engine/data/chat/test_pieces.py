@@ -55,7 +55,7 @@ def test_pieces_have_the_ids_of_the_whole(name: str, text: str, prompt: str) -> 
     pieces.learn([text])
     whole = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert pieces.ids(text) == whole
-    answer = pieces.behind(prompt, text)
+    answer = pieces.behind(prompt, pieces.ids(prompt), text)
     both = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if both[: len(before)] == before:
@@ -76,5 +76,5 @@ def test_a_text_behind_a_prompt_has_no_space_before_its_first_word() -> None:
     """As some tokenizers put one before every text that they are given."""
     pieces = Pieces(TOKENIZERS["unigram first"], ["<|a|>"])
     tokens = TOKENIZERS["unigram first"].convert_ids_to_tokens
-    assert tokens(pieces.behind("an<|a|>", "word</s>")) == ["w", "o", "r", "d", "</s>"]
+    assert tokens(pieces.behind("an<|a|>", pieces.ids("an<|a|>"), "word</s>")) == ["w", "o", "r", "d", "</s>"]
     assert tokens(pieces.ids("word")) == ["▁word"]

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.contract.messages import InputError
 from engine.data.chat.conversations import Chat, chat_of
 from engine.data.chat.rows import ChatRow, Made, RowMaker
 from engine.data.chat.settings import Learn, TooLong
+from engine.data.chat.templates import ChatTemplate
 from engine.data.shapes.account import RefusedError
 from tests.engine.data.chat.kinds import IM, KINDS, Kind
 
@@ -141,3 +143,159 @@ def test_an_order_of_roles_is_refused_in_the_words_of_the_template() -> None:
         maker_of(KINDS["gemma"]).rows(chat_of([TALK[0], *TALK]))
     assert refused.value.code == "template_refuses"
     assert refused.value.detail == "Conversation roles must alternate user/assistant/user/assistant"
+
+
+# --- conversations that are too long
+
+
+def sizes(made: Made) -> list[int]:
+    return [len(row.ids) for row in made.rows]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    messages=conversations(),
+    limit=st.integers(10, 160),
+    learn=st.sampled_from(["answers", "last"]),
+    name=st.sampled_from(["chatml", "qwen3", "gemma", "glm"]),
+)
+def test_what_fits_is_learned_behind_the_latest_turns(messages: Messages, limit: int, learn: Learn, name: str) -> None:
+    """Each answer once, in a row that fits, behind whole exchanges; or not at all, if its own exchange does not fit."""
+    kind, chat = KINDS[name], chat_of(messages)
+    maker, alone = maker_of(kind, limit, learn), maker_of(kind, LONG, "last")
+    chosen = chat.answers if learn == "answers" else chat.answers[-1:]
+    fitting = []
+    for answer in chosen:
+        start = max(exchange for exchange in chat.exchanges() if exchange <= answer)
+        own = chat_of([*chat.messages[: chat.head], *chat.messages[start : answer + 1]])
+        fitting += [answer] if len(alone.rows(own).rows[0].ids) <= limit else []
+    if not fitting:
+        with pytest.raises(RefusedError, match="conversation_too_long"):
+            maker.rows(chat)
+        return
+    made = maker.rows(chat)
+    require_faithful(kind, maker.pieces._tokenizer, chat, made, fitting)
+    assert max(sizes(made)) <= limit
+    assert made.too_long == len(chosen) - len(fitting)
+    assert all(row.first in chat.exchanges() and row.left_out == row.first - chat.head for row in made.rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(messages=conversations(), limit=st.integers(10, 160), name=st.sampled_from(["chatml", "qwen3"]))
+def test_cut_keeps_the_first_answers_and_drop_keeps_all_or_none(messages: Messages, limit: int, name: str) -> None:
+    kind, chat = KINDS[name], chat_of(messages)
+    whole = maker_of(kind).rows(chat)
+    if max(sizes(whole)) <= limit:
+        assert [maker_of(kind, limit, too_long=way).rows(chat).rows for way in ("cut", "drop")] == [whole.rows] * 2
+        return
+    with pytest.raises(RefusedError, match="conversation_too_long"):
+        maker_of(kind, limit, too_long="drop").rows(chat)
+    ends = [end for _, _, end in spans(whole)]
+    fitting = next((number for number, end in enumerate(ends) if end > limit), len(ends))
+    if fitting:
+        made = maker_of(kind, limit, too_long="cut").rows(chat)
+        require_faithful(kind, kind.tokenizer(), chat, made, chat.answers[:fitting])
+        assert made.too_long == len(chat.answers) - fitting
+    else:
+        with pytest.raises(RefusedError, match="conversation_too_long"):
+            maker_of(kind, limit, too_long="cut").rows(chat)
+
+
+def test_a_row_after_others_leaves_room_for_the_answers_that_follow() -> None:
+    turns = [
+        {"role": role, "content": f"{role} {at} " + "x" * 20} for at in range(20) for role in ("user", "assistant")
+    ]
+    chat, kind = chat_of([{"role": "system", "content": "S"}, *turns]), KINDS["chatml"]
+    limit = 600
+    made = maker_of(kind, limit).rows(chat)
+    require_faithful(kind, kind.tokenizer(), chat, made, chat.answers)
+    assert all(row.spans[0][1] <= limit // 2 for row in made.rows[1:-1])
+    assert len(made.rows) < len(chat.answers) / 2
+    last = maker_of(kind, limit, learn="last").rows(chat).rows
+    assert [len(row.spans) for row in last] == [1]
+    assert last[0].left_out < made.rows[-1].first + limit  # nothing follows: it has all that fits
+    assert limit - len(last[0].ids) < limit // 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(messages=conversations(), limit=st.integers(30, 400), name=st.sampled_from(["chatml", "qwen3", "llama3"]))
+def test_all_learns_every_token_but_the_first(messages: Messages, limit: int, name: str) -> None:
+    kind, chat = KINDS[name], chat_of(messages)
+    try:
+        made = maker_of(kind, limit, "all").rows(chat)
+    except RefusedError as error:
+        assert error.code == "conversation_too_long"
+        return
+    tokenizer = kind.tokenizer()
+    assert max(sizes(made)) <= limit
+    for row in made.rows:
+        (first, asked), (again, end) = row.spans
+        assert (first, again, end) == (1, asked, len(row.ids))
+        history = [*chat.messages[: chat.head], *chat.messages[row.first : row.answer]]
+        assert row.ids[:asked] == in_use(kind, tokenizer, history)
+    firsts = [row.first for row in made.rows]
+    assert firsts == sorted(set(firsts))
+    assert all(one.answer < other.first for one, other in zip(made.rows, made.rows[1:], strict=False))
+
+
+# --- what else a conversation may have
+
+
+def test_calls_of_tools_and_what_they_return_are_rendered() -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    asked = {"role": "assistant", "content": "", "tool_calls": [call]}
+    messages = [TALK[0], asked, {"role": "tool", "content": "2"}, {"role": "assistant", "content": "Two."}]
+    kind, chat = KINDS["qwen2.5"], chat_of(messages, [{"type": "function", "function": {"name": "add"}}])
+    maker = maker_of(kind)
+    made = maker.rows(chat)
+    require_faithful(kind, maker.pieces._tokenizer, chat, made, (1, 3))
+    text = kind.tokenizer().decode(made.rows[0].ids)
+    assert '# Tools\n{"type": "function", "function": {"name": "add"}}' in text
+    assert "<tool_response>\n2\n</tool_response>" in text
+    first = made.rows[0].spans[0]
+    assert '{"name": "add", "arguments": {"a": 1}}' in kind.tokenizer().decode(made.rows[0].ids[slice(*first)])
+
+
+def test_thoughts_are_learned_and_left_out_of_what_comes_before_later_answers() -> None:
+    thinking = [one | ({"reasoning_content": "Hm"} if one["role"] == "assistant" else {}) for one in TALK]
+    kind, chat = KINDS["qwen3"], chat_of(thinking)
+    made = maker_of(kind).rows(chat)
+    texts = [kind.tokenizer().decode(row.ids) for row in made.rows]
+    assert [text.count("<think>\nHm\n</think>") for text in texts] == [1, 1]
+    assert "A model.<|im_end|>" in texts[1]
+
+
+def test_an_answer_marked_as_not_to_be_learned_is_only_context() -> None:
+    kind, chat = KINDS["chatml"], chat_of([TALK[0], TALK[1] | {"weight": 0}, *TALK[2:]])
+    (row,) = maker_of(kind).rows(chat).rows
+    assert kind.tokenizer().decode(row.ids[slice(*row.spans[0])]) == "Yours.<|im_end|>"
+    assert len(row.spans) == 1
+    assert "A model." in kind.tokenizer().decode(row.ids)
+
+
+def test_an_answer_that_itself_names_a_stop_token_ends_there() -> None:
+    """As the model would in use; what is behind it is context of later answers."""
+    kind, chat = KINDS["chatml"], chat_of([TALK[0], {"role": "assistant", "content": "A<|im_end|>B"}, *TALK[2:]])
+    (row,) = maker_of(kind).rows(chat).rows
+    assert [kind.tokenizer().decode(row.ids[slice(*span)]) for span in row.spans] == ["A<|im_end|>", "Yours.<|im_end|>"]
+
+
+def test_a_template_that_leaves_out_what_is_said_is_refused() -> None:
+    parts = "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{{ eos_token }}{% endfor %}"
+    with pytest.raises(InputError) as refused:
+        maker_of(Kind(parts, "</s>"))
+    assert refused.value.message.code == "chat_template_bad"
+
+
+def test_a_prompt_whose_tokens_an_answer_would_change_keeps_them() -> None:
+    """A line end and an x are one token, if nothing keeps the end of the prompt and the answer apart."""
+    kind = KINDS["chatml"]
+    tokenizer = kind.tokenizer(words="")
+    maker = RowMaker(ChatTemplate(tokenizer, "a model", None), (), LONG, "answers", "drop-turns")
+    chat = chat_of([TALK[0], TALK[1] | {"content": "xx"}])
+    (row,) = maker.rows(chat).rows
+    start, end = row.spans[0]
+    assert row.ids[:start] == in_use(kind, tokenizer, chat.messages[:1])
+    assert tokenizer.decode(row.ids[start:end]) == "xx<|im_end|>"
+    whole = tokenizer.apply_chat_template(list(chat.messages), return_dict=False)
+    assert row.ids != whole[: len(row.ids)]
