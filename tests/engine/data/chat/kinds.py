@@ -16,7 +16,8 @@ SYSTEM = (
     "{{ '<|im_end|>\n' }}{% endif %}"
 )
 CALLS = (
-    '{% for c in m.tool_calls or [] %}{{ \'\n<tool_call>\n{"name": "\' + c.function.name + \'", "arguments": \' }}'
+    "{% for c in m.tool_calls or [] %}{{ '\n' if m.content or not loop.first else '' }}"
+    '{{ \'<tool_call>\n{"name": "\' + c.function.name + \'", "arguments": \' }}'
     "{{ c.function.arguments | tojson }}{{ '}\n</tool_call>' }}{% endfor %}"
 )
 ALTERNATE = (

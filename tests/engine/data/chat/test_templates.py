@@ -6,6 +6,7 @@ import pytest
 
 from engine.contract.messages import InputError
 from engine.contract.template_options import parsed_options
+from engine.data.chat import templates
 from engine.data.chat.templates import CHATML, ChatTemplate
 from engine.data.shapes.account import RefusedError
 from tests.engine.data.chat.kinds import KINDS, byte_tokenizer
@@ -51,11 +52,12 @@ def test_a_file_that_is_not_a_template_is_refused(tmp_path: Path, content: bytes
         ("{% for m in messages %}", "Unexpected end"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe"),
-        ("{{ 'x' * 900000000 }}{{ 'y' * 900000000 }}", "memory"),
+        ("{{ 'x' * 90000000 }}", "memory"),
         ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}", "characters of a conversation"),
     ],
 )
-def test_a_hostile_template_ends_in_a_sentence(text: str, why: str) -> None:
+def test_a_hostile_template_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch, text: str, why: str) -> None:
+    monkeypatch.setattr(templates, "MOST_MEMORY", 50 << 20)
     with pytest.raises(InputError) as refused:
         template(text).render(TALK, None, prompt=False)
     assert refused.value.message.code == "chat_template_bad"
