@@ -81,7 +81,16 @@ def lines(found: ImportReport, lang: Lang) -> Iterator[str]:
     yield from _written(found, lang)
     if not found.valid:
         yield say("import.unvalidated", lang)
-    yield say("import.next", lang, command=safe(check_command(found), 500))
+    yield from _next(found, lang)
+
+
+def _next(found: ImportReport, lang: Lang) -> Iterator[str]:
+    """The command that checks a run with the files written; conversations are for models of two kinds."""
+    if found.form == "pairs" or not found.valid:
+        yield say("import.next", lang, command=safe(check_command(found, "sft-small"), 500))
+        return
+    for name, kind in (("chat", "chat"), ("sft-small", "t5")):
+        yield say(f"import.next_{kind}", lang, command=safe(check_command(found, name), 500))
 
 
 def _preview(row: Sequence[str], form: Form) -> Iterator[str]:
@@ -105,14 +114,14 @@ def _written(found: ImportReport, lang: Lang) -> Iterator[str]:
         yield say("import.spared", lang, path=safe(found.spared))
 
 
-def check_command(found: ImportReport) -> str:
-    """The command that checks a run with the files written, or only the rows if none are held out."""
+def check_command(found: ImportReport, name: str) -> str:
+    """The command that checks a run of a preset with the files written, or only the rows if none are held out."""
     if not found.valid:
         return shlex.join(["sft-tui", "data", "check", as_path(found.train)])
-    usual = preset("sft-small").config
+    usual = preset(name).config
     files = {"train_file": found.train, "validation_file": found.valid}
     named = {name: path for name, path in files.items() if path and path != getattr(usual, name)}
-    return shlex.join(["sft-tui", "check", "sft-small", *options(named)])
+    return shlex.join(["sft-tui", "check", name, *options(named)])
 
 
 def _account(found: ImportReport, lang: Lang) -> Iterator[str]:

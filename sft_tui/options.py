@@ -22,6 +22,12 @@ ALIASES = {
 FIELD_OF = {name: name for name in FIELDS} | {alias: name for name, others in ALIASES.items() for alias in others}
 SYNONYMS = {"mixed_precision": {"no": "fp32"}}
 
+# What decides which tokens a row becomes, and which of them are learned.
+OF_ROWS = (
+    "tokenizer", "max_seq_len", "prompt_column", "response_column", "messages_column", "pretrained_model", "family",
+    "chat_template", "template_options", "learn", "too_long",
+)  # fmt: skip
+
 # --learn-rate and --learn_rate are one option.
 SETTINGS = {
     "help_option_names": ["-h", "--help"],

@@ -123,6 +123,7 @@ class FileFacts:
     replacement: SomeRows = SomeRows()
     scripts: dict[Name, Share] = field(default_factory=dict)  # shares of all letters, largest first
     tokens: TokenFacts | None = None
+    form: Form = "pairs"
 
     @property
     def usable(self) -> int:

@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.contract.messages import InputError
+from engine.contract.messages import InputError, Value
 from engine.contract.texts import Phrase
 from engine.data.not_parquet import require_parquet
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.columns import part_of
 from engine.data.shapes.conversation import Conversation
 from engine.data.shapes.known import shaped, suggested
+from engine.data.shapes.turns import ROLE_KEYS, TEXT_KEYS
 from engine.data.text_checks import Text, TextBatch
 
 # A file is read page by page; otherwise pyarrow would hold all columns whole at once.
@@ -61,10 +62,24 @@ def require_messages(path: Path, file: pq.ParquetFile, column: str) -> None:
 
 def _kind(path: Path, schema: pa.Schema, column: str, setting: str) -> pa.DataType:
     if schema.get_field_index(column) < 0:
-        args = {"path": str(path), "column": column, "columns": ", ".join(schema.names), "setting": setting}
-        raise InputError("column_missing", **args, **suggested(schema.names))
+        args: dict[str, Value] = {"path": str(path), "column": column, "columns": ", ".join(schema.names)}
+        turns = turns_columns(schema)
+        others = {"messages_column": turns[0]} if turns else {}
+        raise InputError("column_missing", **args, setting=setting, **suggested(schema.names), **others)
     kind = schema.field(column).type
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def turns_columns(schema: pa.Schema) -> list[str]:
+    """The columns with lists of objects that have a role and a text, by any of their names."""
+    return [field.name for field in schema if _holds_turns(field.type)]
+
+
+def _holds_turns(kind: pa.DataType) -> bool:
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        return False
+    names = {field.name for field in kind.value_type}
+    return not names.isdisjoint(ROLE_KEYS) and not names.isdisjoint(TEXT_KEYS)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -60,7 +60,8 @@ class RowSource:
         from engine.data import parquet  # 50 MB that a trainer saves if its rows are already tokenized
 
         file = parquet.opened(self.path)
-        if self.form(file) == "messages" or (self.chat is not None and not self._has_pairs(file)):
+        conversations = self.chat is not None or parquet.turns_columns(file.schema_arrow)
+        if self.form(file) == "messages" or (conversations and not self._has_pairs(file)):
             parquet.require_messages(self.path, file, self.messages_column)
         else:
             columns = {"prompt_column": self.prompt_column, "response_column": self.response_column}

@@ -132,7 +132,7 @@ def _file_facts(
         send(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, paced(name))
     stores[name] = store
-    return replace(_text_facts(store.meta), tokens=_token_facts(store, kept))
+    return replace(_text_facts(store.meta), tokens=_token_facts(store, kept), form=source.form(file))
 
 
 def _tally(source: RowSource, file: "pq.ParquetFile", report: Callable[[int, int], None]) -> TextTally:

@@ -16,7 +16,7 @@ from engine.contract.requests import ImportForm
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
-from sft_tui.options import GroupedCommand, HomePath, SourcePath, config_options, given
+from sft_tui.options import OF_ROWS, GroupedCommand, HomePath, SourcePath, config_options, given
 from sft_tui.output import echo, echo_json
 
 
@@ -31,14 +31,10 @@ def setting_option(name: str) -> Callable[[Command], Command]:
     return click.option(f"--{name}", default=value, show_default=True, help=setting_of(name).help(LANG))
 
 
+USUAL_PRESET = "sft-small"
 LINE = 100  # columns of lines that no terminal shows
 COLUMNS = ("prompt_column", "response_column", "messages_column")
-# What decides which tokens a row becomes, and which of them are learned.
-OF_ROWS = (
-    "tokenizer", "max_seq_len", *COLUMNS, "pretrained_model", "family", "chat_template", "template_options", "learn",
-    "too_long",
-)  # fmt: skip
-preset_option = click.option("--preset", "preset_name", metavar="PRESET", default="sft-small", show_default=True)
+preset_option = click.option("--preset", "preset_name", metavar="PRESET", default=USUAL_PRESET, show_default=True)
 row_options = config_options(LANG, OF_ROWS)
 file_argument = click.argument("file", type=HomePath(exists=True, dir_okay=False, path_type=Path))
 
@@ -204,7 +200,8 @@ def data_check(file: Path, preset_name: str, json: bool, **values: Any) -> None:
     from sft_tui.preflight.check import check_file
 
     with reading_progress() as progress:
-        report = check_file(file_config(file, preset_name, values), progress)
+        chosen = {} if preset_name == USUAL_PRESET else {"preset": preset_name}
+        report = check_file(file_config(file, preset_name, values), progress, {**chosen, **given(values)})
     if json:
         echo_json(reports.to_json(report, LANG))
     else:

@@ -1,10 +1,11 @@
 """The check of a run: asks for the facts of a run, walks the declared checks over them, and finds their remedies."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from engine.contract.bounds import Made
@@ -124,14 +125,16 @@ def rehearse_request(request: CheckRequest, progress: rehearsal.Progress) -> Reh
     return rehearsal.keep(request.logs, config, processes, found)
 
 
-def check_file(config: RunConfig, progress: Progress = ask_engine.nothing) -> Report:
-    """Checks only the training file, and the tokenizer if there is one."""
+def check_file(
+    config: RunConfig, progress: Progress = ask_engine.nothing, given: Mapping[str, Any] = MappingProxyType({})
+) -> Report:
+    """Checks only the training file, and the tokenizer if there is one; `given` are options that a remedy keeps."""
     facts = _ask_data(config, ["train_file"], 1, progress)
 
     def changed(**changes: Any) -> Command:
         path = str(changes.pop("train_file", config.train_file))
         changes.pop("validation_file", None)
-        return Command(("data", "check", as_path(path), *options(changes)))
+        return Command(("data", "check", as_path(path), *options({**given, **changes})))
 
     if isinstance(facts, ReaderEnd):
         found, facts = list(READER.findings(facts)), DataFacts()

@@ -13,7 +13,7 @@ from sft_tui.preflight import missing
 from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Command, Import, System, as_path
-from sft_tui.preflight.missing import named_columns
+from sft_tui.preflight.missing import named_columns, of_rows
 from sft_tui.starting import options
 
 CUT_SHARE = 0.001  # of the label tokens; above it, cut labels are a warning
@@ -101,6 +101,12 @@ def script_name(script: str) -> Phrase:
     return Phrase(f"script.{script}", fallback=script)
 
 
+def parts(file: TokenRows) -> dict[str, Phrase]:
+    """What the two parts of a row are called, of which the second is learned."""
+    names = ("prompts", "responses") if file.tokens.chat is None else ("contexts", "answers")
+    return {"prompts": Phrase(f"parts.{names[0]}"), "responses": Phrase(f"parts.{names[1]}")}
+
+
 def lengths(facts: LengthFacts) -> Phrase:
     """Lengths as text: a histogram from 0 to the longest, the median and the 95th percentile."""
     counts = facts.histogram.counts
@@ -148,6 +154,9 @@ def preview(finding: Finding, _run: CheckedRun, **columns: str) -> Actions:
 
 def name_columns(finding: Finding, run: CheckedRun) -> Actions:
     """Name the columns if all files have them, else import the file into columns of the usual names."""
+    turns = str(finding.args.get("messages_column", ""))
+    if turns and run.data_files == run.subjects("column_missing"):
+        return (run.check(messages_column=turns),)
     if not finding.args.get("importable"):
         names = str(finding.args["columns"]).split(", ")
         guess = dict(zip(USUAL_COLUMNS, names, strict=False)) if len(names) == 2 else {}
@@ -173,15 +182,15 @@ def other_rows(finding: Finding, run: CheckedRun) -> Actions:
 def show_row(finding: Finding, run: CheckedRun) -> Actions:
     """Look at the first such row as the model sees it."""
     path, row = str(finding.args["path"]), int(finding.args["first"])
-    more = {"row": row, "tokenizer": tokenizer_folder(run.config), **named_columns(run.config)}
-    return (Command(("data", "show", as_path(path), *options(more))),)
+    return (Command(("data", "show", as_path(path), *options({"row": row, **of_rows(run.config)}))),)
 
 
 def without_repetitions(finding: Finding, run: CheckedRun) -> Actions:
     """Write each row once to a new file, and use that."""
     both = run.data_files.issuperset(DATA_FILES)
     again = DATA_FILES if both and named_columns(run.config) else (finding.subject,)
-    return missing.rewritten(again, run.config, run.check)
+    answers = {"as": "pairs"} if finding.args["form"] == "messages" else {}  # which conversations have in common
+    return missing.rewritten(again, run.config, run.check, **answers)
 
 
 def split_again(_finding: Finding, run: CheckedRun) -> Actions:
@@ -278,13 +287,14 @@ def _token_store_again(file: TokenRows) -> Iterator[Seen]:
 def _rows(file: TokenRows) -> Iterator[Seen]:
     """Rows, their scripts and median lengths."""
     medians = {"prompt": file.tokens.prompt.median, "label": file.tokens.label.median}
-    yield Seen({"path": file.path, "rows": file.facts.rows, "scripts": scripts(file.facts), **medians})
+    shown = {"rows": file.facts.rows, "scripts": scripts(file.facts), **parts(file)}
+    yield Seen({"path": file.path, **shown, **medians})
 
 
 @TOKENS.check("lengths", "ok")
 def _lengths(file: TokenRows) -> Iterator[Seen]:
     """Lengths of prompts and responses."""
-    yield Seen({"prompt": lengths(file.tokens.prompt), "label": lengths(file.tokens.label)})
+    yield Seen({"prompt": lengths(file.tokens.prompt), "label": lengths(file.tokens.label), **parts(file)})
 
 
 @TOKENS.check("turns_left_out", "ok")
@@ -317,7 +327,8 @@ def _labels_empty(file: TokenRows) -> Iterator[Seen]:
 @TOKENS.check("rows_duplicate", "warning", remedy=without_repetitions, of_rows=True)
 def _rows_duplicate(file: TokenRows) -> Iterator[Seen]:
     """Rows are repeated."""
-    return file.some(file.tokens.repeated)
+    form = "pairs" if file.tokens.chat is not None else file.facts.form
+    return (Seen({**seen.args, "form": form}) for seen in file.some(file.tokens.repeated))
 
 
 @TOKENS.check("unknown_tokens", "warning", "error", remedy=show_row)

@@ -6,7 +6,9 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import DATA_FILES
@@ -18,6 +20,7 @@ from engine.contract.model_record import record_of
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.texts import Phrase
+from sft_tui.options import OF_ROWS
 from sft_tui.preflight.fix import DEFAULTS, Action, Command, Import, Start, as_path, command_of, targets
 from sft_tui.starting import options
 
@@ -69,14 +72,14 @@ def import_of(source: Path, config: RunConfig, check: Check) -> tuple[Action, ..
     return _import(source, _first_free(pairs), config, check, named_columns(config) if own else {})
 
 
-def rewritten(settings: Iterable[str], config: RunConfig, check: Check) -> tuple[Action, ...]:
-    """Writes the usable rows of data files to new files, each row once, and checks those."""
+def rewritten(settings: Iterable[str], config: RunConfig, check: Check, **how: str) -> tuple[Action, ...]:
+    """Writes the usable rows of data files to new files, each row once, and checks those; `how` are options."""
     changes: dict[str, str] = {}
     imports: list[Action] = []
     for setting in settings:
         path = Path(str(getattr(config, setting)))
         changes[setting] = free_names(path, ("clean",))["clean"]
-        imports.append(Import([str(path)], changes[setting], "", named_columns(config)))
+        imports.append(Import([str(path)], changes[setting], "", {**named_columns(config), **how}))
     return *imports, check(**changes, **_usual_columns(config))
 
 
@@ -100,9 +103,20 @@ def named_columns(config: RunConfig) -> dict[str, str]:
     return {name: column for name, column in columns.items() if column != USUAL_COLUMNS[name]}
 
 
+def of_rows(config: RunConfig) -> dict[str, Any]:
+    """The options with which `data show` makes of a row what the run does."""
+    model = config.pretrained_model if Path(config.pretrained_model).is_dir() else DEFAULTS.pretrained_model
+    shown = replace(config, pretrained_model=model)
+    named = {name: getattr(shown, name) for name in OF_ROWS if getattr(shown, name) != getattr(DEFAULTS, name)}
+    own = "pretrained_model" in named and not config.tokenizer
+    return {name: value for name, value in {"tokenizer": tokenizer_folder(config), **named}.items() if not own or value}
+
+
 def _usual_columns(config: RunConfig) -> dict[str, str]:
     """The settings for the columns that an import writes, if they are different now."""
-    return USUAL_COLUMNS if named_columns(config) else {}
+    messages = RunConfig.messages_column
+    turns = {} if config.messages_column == messages else {"messages_column": messages}
+    return {**(USUAL_COLUMNS if named_columns(config) else {}), **turns}
 
 
 def _first_free(pairs: Iterable[tuple[str, str]]) -> tuple[str, str]:

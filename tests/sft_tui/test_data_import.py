@@ -54,3 +54,17 @@ def test_conversations_are_shown_turn_by_turn(
     assert said[shown + 1 : shown + 5] == ["    user: 甲", "    assistant: ␛[2J1", "    user: 乙", "    assistant: 2"]
     assert any(learned in line for line in said)
     assert written in said
+
+
+def test_conversations_may_be_checked_for_models_of_either_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    records = [{"messages": turns(f"问 {number}", "答")} for number in range(20)]
+    Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = import_files(ImportRequest(("rows.jsonl",), train="t.parquet", valid="v.parquet"), lambda *_: None)
+    files = "--train_file t.parquet --validation_file v.parquet"
+    assert list(data_import.lines(found, "en"))[-2:] == [
+        f"Next, for a chat model: `sft-tui check chat {files}`",
+        f"Next, for an encoder-decoder model: `sft-tui check sft-small {files}`",
+    ]

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
+from engine.data.chat.settings import ChatSettings
 from engine.data.parquet_rows import RowSource
 from tests.engine.data.conftest import REPLIES, TEXTS, bad_file
 from tests.engine.data.shapes.conftest import TWO, turns
@@ -119,3 +120,14 @@ def test_text_that_is_not_utf8_costs_only_its_row(tmp_path: Path) -> None:
     source = RowSource(tmp_path / "rows.parquet", "train_file", "prompt", "response")
     (batch,) = source.batches(source.open())
     assert (list(batch.responses), batch.refused) == (["b", None, "c"], {1: "turn_not_utf8"})
+
+
+@pytest.mark.parametrize("chat", [None, ChatSettings()])
+def test_a_column_of_turns_of_another_name_is_offered(write: Any, chat: ChatSettings | None) -> None:
+    path = write(id=[1], conversations=[SHAREGPT], tags=[["a"]]).path
+    with pytest.raises(InputError) as refused:
+        RowSource(path, "train_file", "prompt", "response", chat=chat).open()
+    named = refused.value.message.args
+    assert (named["setting"], named["messages_column"]) == ("messages_column", "conversations")
+    pairs = RowSource(path, "train_file", "prompt", "response", "conversations", chat)
+    assert len(list(pairs.conversations(pairs.open()))) == 1

@@ -1,12 +1,20 @@
 """What the facts on a data file mean for a run."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
 from engine.contract.config import override
-from engine.contract.facts import DataFacts, SomeRows
+from engine.contract.facts import ChatFacts, DataFacts, Form, SomeRows
 from engine.contract.presets import preset
-from sft_tui.preflight.data import of_both, of_files
+from sft_tui.preflight.data import of_both, of_files, show_row, without_repetitions
+from sft_tui.preflight.declaration import CheckedRun
+from sft_tui.preflight.fix import Command
 from tests.sft_tui.some_facts import LENGTHS, file_facts
 
 CONFIG, _ = override(preset("sft-small").config, {"train_file": "a.parquet", "validation_file": "b.parquet"})
+CHATS = ChatFacts(conversations=9, answers=9, split=0, too_long=0, open=0, stops={"</s>": 9})
 
 
 def test_turns_that_prompts_lost_name_the_length_that_keeps_all() -> None:
@@ -27,3 +35,41 @@ def test_rows_of_the_validation_file_that_were_trained_on_are_named() -> None:
     assert found["rows_overlap"].subject == "validation_file"
     assert "3 of 9 validation rows" in found["rows_overlap"].what("en")
     assert "row 7 of b.parquet" in found["rows_overlap"].what("en")
+
+
+@pytest.mark.parametrize(
+    ("form", "chat", "how"), [("pairs", None, []), ("messages", None, ["--as", "pairs"]), ("messages", CHATS, [])]
+)
+def test_repeated_answers_of_conversations_are_removed_as_pairs(
+    form: Form, chat: ChatFacts | None, how: list[str]
+) -> None:
+    file = replace(file_facts(repeated=SomeRows(2, 5), chat=chat), form=form)
+    (found,) = (one for one in of_files(CONFIG, DataFacts(train_file=file)) if one.code == "rows_duplicate")
+    run = CheckedRun(CONFIG, lambda **_: Command(("check",)), [found])
+    imported, _ = without_repetitions(found, run)
+    assert list(imported.argv[-len(how) :] if how else []) == how
+    assert ("--as" in imported.argv) == bool(how)
+
+
+def test_parts_of_a_row_are_called_by_what_the_model_makes_of_them() -> None:
+    said = {
+        chat is None: next(one.what("en") for one in of_files(CONFIG, DataFacts(train_file=file_facts(chat=chat)))
+                           if one.code == "rows")
+        for chat in (None, CHATS)
+    }  # fmt: skip
+    assert "prompts of 9 tokens, responses of 9" in said[True]
+    assert "contexts of 9 tokens, answers of 9" in said[False]
+
+
+def test_a_row_of_a_chat_model_is_shown_with_its_model(tmp_path: Path) -> None:
+    chosen = {"pretrained_model": str(tmp_path), "tokenizer": "", "learn": "last", "train_file": "a.parquet"}
+    config, _ = override(preset("chat").config, chosen)
+    facts = replace(file_facts(chat=CHATS), dropped={"no_answer": 1}, first_dropped=3)
+    (found,) = (one for one in of_files(config, DataFacts(train_file=facts)) if one.code == "rows_dropped")
+    (look,) = show_row(found, CheckedRun(config, lambda **_: Command(()), [found]))
+    words = list(look.argv)
+    assert words[:5] == ["sft-tui", "data", "show", "a.parquet", "--row"]
+    named = dict(zip(words[4::2], words[5::2], strict=True))
+    assert named == {
+        "--row": "3", "--max_seq_len": "1024", "--pretrained_model": str(tmp_path), "--learn": "last"
+    }  # fmt: skip
