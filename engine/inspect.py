@@ -20,6 +20,7 @@ from engine.contract.requests import (
     ModelRequest,
     Request,
     RowRequest,
+    ShowRequest,
     TokenizerRequest,
     read_task,
 )
@@ -30,6 +31,7 @@ from engine.inspecting.made_files import imported, new_tokenizer
 from engine.inspecting.made_models import converted, fetched
 from engine.inspecting.model_facts import memory_facts, model_facts
 from engine.inspecting.row_facts import row_facts
+from engine.inspecting.shown_model import shown_model
 from engine.process.heartbeat import end_with
 
 
@@ -53,6 +55,8 @@ def answer(request: Request) -> object:
             return fetched(request)
         case GgufRequest():
             return converted(request)
+        case ShowRequest():
+            return shown_model(request)
     raise TypeError(f"nobody answers {request.task}")
 
 

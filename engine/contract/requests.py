@@ -159,6 +159,14 @@ class GgufRequest(Request):
 
 
 @dataclass(frozen=True)
+class ShowRequest(Request):
+    """Asks for ShownModel: of a folder, or a file of weights."""
+
+    task: ClassVar[str] = "show"
+    path: PathText
+
+
+@dataclass(frozen=True)
 class ReplyRequest:
     """The prompts that the model in a folder is to answer, greedily."""
 

@@ -29,7 +29,7 @@ def allow_memory(more: int) -> None:
     """
     free = psutil.virtual_memory().available
     if more > free:
-        raise InputError("memory_short", needed=f"{more / 1e9:.1f}", free=f"{free / 1e9:.1f}")
+        raise InputError("conversion_memory", needed=f"{more / 1e9:.1f}", free=f"{free / 1e9:.1f}")
     soft, most = resource.getrlimit(resource.RLIMIT_DATA)
     if soft != resource.RLIM_INFINITY:
         limit = soft + more

@@ -11,6 +11,7 @@ from engine.contract.requests import FetchRequest
 from engine.obtaining.choice import INDEX, Choice, chosen, require_named_parts
 from engine.obtaining.failures import reaching
 from engine.obtaining.huggingface import HuggingFace
+from engine.obtaining.licence import licence_of
 from engine.obtaining.modelscope import ModelScope
 from engine.obtaining.preview import require_trainable
 from engine.obtaining.repository import Listing, RemoteFile, Repository
@@ -38,7 +39,8 @@ def fetch(request: FetchRequest, progress: Progress) -> FetchedReport:
             _Download(repository, listing, choice, staging, progress).run()
             report = FetchedReport(
                 request.id, request.source, repository.endpoint, listing.revision, str(folder), len(choice.files),
-                choice.bytes, max(0, choice.bytes - before), choice.left_out, listing.licence,
+                choice.bytes, max(0, choice.bytes - before), choice.left_out,
+                listing.licence or licence_of(staging.path),
             )  # fmt: skip
             require_place(folder)
             staging.finish([file.name for file in choice.files], _record(request, report))

@@ -1,5 +1,8 @@
 """The tokenizer in a GGUF file: as transformers reads it, with the way of cutting text that the file names."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONTROL = 3  # the type of a token that is never text
+RENDERING_SECONDS = 5.0
 END_ROLES = ("eos", "eot", "eom")
 # How llama.cpp cuts text before it looks for tokens, by the names that files give (tokenizer.ggml.pre).
 DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")  # one digit at a time
@@ -88,13 +92,30 @@ def _end_of_an_answer(file: GgufFile, tokenizer: Any) -> int | None:
     answer = "Sapphire"
     talk = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": answer}]
     try:
-        text = str(tokenizer.apply_chat_template(talk, tokenize=False))
+        with _at_most(RENDERING_SECONDS):
+            text = str(tokenizer.apply_chat_template(talk, tokenize=False))
     except Exception:  # a foreign template may fail in any way; then the tokens that the file names must do
         return None
     ids = tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False)
     kinds = file.keys.get("tokenizer.ggml.token_type")
     kinds = kinds if isinstance(kinds, list) else []
     return next((number for number in ids if number < len(kinds) and kinds[number] == CONTROL), None)
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError if the block takes longer; for the main thread, as signals are."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def write_templates(file: GgufFile, folder: Path) -> list[str]:

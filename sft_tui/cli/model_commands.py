@@ -63,3 +63,19 @@ def model_import(file: str, folder: str, json: bool) -> None:
         return
     for line in model_files.converted_lines(found, LANG):
         echo(line)
+
+
+@model.command("show")
+@click.argument("path", metavar="PATH", type=HomePath())
+@click.option("--json", is_flag=True)
+def model_show(path: str, json: bool) -> None:
+    """Show what a model is, and what training it takes."""
+    from sft_tui import model_view
+    from sft_tui.machine.host import HostReader
+
+    found = model_view.shown(path)
+    if json:
+        echo_json(as_json(found))
+        return
+    for line in model_view.lines(found, path, HostReader().read([], Path()).memory_available, LANG):
+        echo(line)

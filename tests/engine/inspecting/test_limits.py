@@ -42,4 +42,4 @@ def test_a_task_of_known_needs_gets_more_and_no_more_than_is_free() -> None:
         "try:\n    allow_memory(1 << 60)\nexcept InputError as error:\n    print(error.message.code)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines() == [str(MEMORY_LIMIT + (200 << 20)), "memory_short"]
+    assert done.stdout.splitlines() == [str(MEMORY_LIMIT + (200 << 20)), "conversion_memory"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.contract.messages import InputError, Message
+from engine.obtaining import gguf_tokenizer
 from engine.obtaining.gguf_file import GgufFile, read
 from engine.obtaining.gguf_tokenizer import require_same_ids, stops_of, tokenizer_of, write_templates
 from tests.gguf_files import TOKENS, small_llama, write_gguf
@@ -70,6 +71,13 @@ def test_tokens_that_end_a_reply_are_found(tmp_path: Path, keys: dict[str, Any],
         assert stops == []
         return
     assert stops_of(file, tokenizer_of(file, [])) == stops
+
+
+def test_a_template_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_tokenizer, "RENDERING_SECONDS", 0.2)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    file = written(tmp_path, chat_template=endless)
+    assert stops_of(file, tokenizer_of(file, [])) == [2]
 
 
 def test_a_tokenizer_saved_otherwise_is_noticed(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def test_a_gguf_file_becomes_a_folder(tmp_path: Path) -> None:
     assert "Tiny is in tiny: llama" in done.out
     assert "quantized (Q8_0)" in done.out
     assert done.err.splitlines()[0] == "Step 1 of 4: reading the file"
+    shown = run(*SFT_TUI, "model", "show", "tiny", folder=tmp_path)
+    assert shown.code == 0, shown.err
+    assert "causal (llama)" in shown.out
+    assert json.loads(run(*SFT_TUI, "model", "show", "tiny", "--json", folder=tmp_path).out)["template"]["one_row"]
     again = run(*SFT_TUI, "model", "import", "tiny.gguf", "tiny", folder=tmp_path)
     assert (again.code, again.out) == (2, "")
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
