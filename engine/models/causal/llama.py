@@ -28,6 +28,8 @@ from engine.models.loss import Head, logits_of
 CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles depend on nothing but the position
 
+LARGE = 512  # tokens of a micro-batch from which prepacked weights save 7 % of its backward pass, and not 3
+
 
 def is_known(model: Any) -> bool:
     """Whether `Llama` can compute a model."""
@@ -52,20 +54,23 @@ class Llama:
         """The output head's input at some places, (places, width), from the ids of rows laid end to end."""
         body, x = self._body, self.embedded(ids)
         angles = self.angles(torch.cat([torch.arange(length) for length in rows.lengths]))
+        large = len(ids) >= LARGE and torch.is_grad_enabled()
         for layer in body.layers:
-            x = self._attended(layer, x, rows, angles)
+            x = self._attended(layer, x, rows, angles, large=large)
             feed, norm = layer.mlp, layer.post_attention_layernorm
-            into, out = self.projections.of(feed.gate_proj, feed.up_proj), self.projections.of(feed.down_proj)
+            into = self.projections.of(feed.gate_proj, feed.up_proj, large=large)
+            out = self.projections.of(feed.down_proj, large=large)
             x = layers.feed_forward(x, self.norm(norm), into, out, norm.weight)
         return layers.last(x, places, self.norm(body.norm), body.norm.weight)
 
-    def _attended(self, layer: Any, x: Tensor, rows: Rows, angles: Tensor) -> Tensor:
+    def _attended(self, layer: Any, x: Tensor, rows: Rows, angles: Tensor, *, large: bool) -> Tensor:
         attention = layer.self_attn
-        into = self.projections.of(attention.q_proj, attention.k_proj, attention.v_proj)
+        into = self.projections.of(attention.q_proj, attention.k_proj, attention.v_proj, large=large)
+        out = self.projections.of(attention.o_proj, large=large)
         norm, heads = layer.input_layernorm, head_norms(attention)
         positions = Positions(self.pattern(attention, rows), angles, tuple(map(self.norm, heads)))
         scales = [each.weight for each in (norm, *heads)]
-        return layers.attention(x, self.norm(norm), into, self.projections.of(attention.o_proj), positions, scales)
+        return layers.attention(x, self.norm(norm), into, out, positions, scales)
 
     def ahead(self, ids: Tensor, positions: Tensor, cache: Cache, places: Tensor) -> Tensor:
         """The output head's input at some places, (places, width), whose tokens enter the cache.

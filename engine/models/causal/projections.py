@@ -6,7 +6,6 @@ are the blocks of a matrix that is zero elsewhere: a product of 48 columns costs
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -59,11 +58,22 @@ class Projection:
 
     def input_gradient(self, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """The gradients of x and of x @ A.T, from that of the product."""
-        d_x = self.back.times(gradient) if self.back is not None else gradient @ cast(Tensor, self.weight)
+        d_x = self._back(gradient)
         if self.low is None:
             return d_x, None
         d_reduced = gradient @ self.low.up
         return d_x.addmm_(d_reduced, self.low.down), d_reduced
+
+    def _back(self, gradient: Tensor) -> Tensor:
+        if self.back is not None:
+            return self.back.times(gradient)
+        if isinstance(self.weight, Tensor):
+            return gradient @ self.weight
+        first, *others = self.weights  # whose values are not held as one, but next to what is prepacked of them
+        found = gradient[:, self.rows[0]] @ first.detach().to(gradient.dtype)
+        for weight, rows in zip(others, self.rows[1:], strict=True):
+            found.addmm_(gradient[:, rows], weight.detach().to(gradient.dtype))
+        return found
 
     def gradients(
         self, gradient: Tensor, d_reduced: Tensor | None, x: Tensor, reduced: Tensor | None, needs: Sequence[bool]

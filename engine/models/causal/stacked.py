@@ -1,7 +1,7 @@
 """The projections of a model, by the parameters that they are made of: cast, stacked and prepacked once, not per use.
 
-In bf16, frozen weights are prepacked for both directions and kept; those that learn are cast once per step. In fp32
-the parameters themselves become slices of one tensor, so that nothing is held twice.
+In bf16, frozen weights are prepacked and kept; those that learn are cast once per step. In fp32 the parameters
+themselves become slices of one tensor, so that nothing is held twice.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,9 @@ class _Held:
 
     projection: Projection
     cast: Tensor | None  # the stacked weights, if they learn and are not the parameters themselves
+    frozen: bool  # in bf16: then `projection.weight` is prepacked
     stale: bool = False
+    back: Prepacked | None = None  # the transpose
 
 
 class Projections:
@@ -35,10 +37,11 @@ class Projections:
         self._low: dict[nn.Parameter, Low] = {}
         self._prepacked: dict[nn.Parameter, Prepacked] = {}
 
-    def of(self, *linears: Any, prepacked: bool = False) -> Projection:
+    def of(self, *linears: Any, prepacked: bool = False, large: bool = False) -> Projection:
         """The projection that some linear layers make together; all of them have a bias, or none.
 
-        With `prepacked` there is no backward pass, and there are many products before a weight changes.
+        With `prepacked` there is no backward pass, and there are many products before a weight changes. If it is
+        `large`, so many tokens have a backward pass that a second prepacked copy of frozen weights is worth its memory.
         """
         first = linears[0].weight
         merged = self._merged(linears)
@@ -50,7 +53,10 @@ class Projections:
         if held.stale and held.cast is not None:
             torch.cat([linear.weight.detach() for linear in linears], out=held.cast)
         held.stale = False
-        found = replace(held.projection, bias=self._bias(linears), low=self._adapted(linears))
+        if large and held.frozen and held.back is None:
+            held.back = Prepacked(torch.cat([linear.weight.detach() for linear in linears]).to(self._kind).t())
+        back = held.back if large else None
+        found = replace(held.projection, back=back, bias=self._bias(linears), low=self._adapted(linears))
         if prepacked and isinstance(found.weight, Tensor):
             if first not in self._prepacked:
                 self._prepacked[first] = Prepacked(found.weight)
@@ -79,19 +85,18 @@ class Projections:
         biases = tuple(linear.bias for linear in linears if linear.bias is not None)
         rows = _slices([len(weight) for weight in weights])
         learns = any(weight.requires_grad for weight in weights)
+        frozen = not learns and self._kind == torch.bfloat16
         stacked = torch.cat([weight.detach() for weight in weights]) if len(weights) > 1 else weights[0].detach()
         cast: Tensor | None = None
         weight: Weight = stacked
-        back: Prepacked | None = None
-        if all(weight.dtype == self._kind for weight in weights) and (learns or self._kind != torch.bfloat16):
+        if frozen:
+            weight = Prepacked(stacked.to(self._kind))
+        elif all(weight.dtype == self._kind for weight in weights):
             for parameter, part in zip(weights, rows, strict=True):
                 parameter.data = stacked[part]
-        elif learns:
-            weight = cast = stacked.to(self._kind)
         else:
-            value = stacked.to(self._kind)
-            weight, back = Prepacked(value), Prepacked(value.t())
-        return _Held(Projection(weight, back, None, None, rows, biases, weights), cast)
+            weight = cast = stacked.to(self._kind)
+        return _Held(Projection(weight, None, None, None, rows, biases, weights), cast, frozen)
 
     def _bias(self, linears: Sequence[Any]) -> Tensor | None:
         biases = [linear.bias.detach().to(self._kind) for linear in linears if linear.bias is not None]
