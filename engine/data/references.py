@@ -1,5 +1,8 @@
 """What replies are scored against: the answers as the data file has them, neither cut nor decoded.
 
+Those of conversations come with the message that they answer, to be shown: a prompt as the model sees it is the whole
+conversation, in the form that its template gives it.
+
 They are read from the data file once, for the rows that get a reply, and kept in the token store's folder: a trainer
 whose rows are already tokenized does not read Parquet, which would take 45 MB.
 """
@@ -8,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.contract.config import RunConfig
 from engine.contract.durable import read_json, write_json
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
+class Reference(NamedTuple):
+    """An answer, and for a conversation the message that it answers."""
+
+    answer: str
+    asked: str = ""
+
+
 def rows_scored(config: RunConfig, rows: int) -> int:
     """How many of `rows` validation or test rows have their loss computed: the first ones."""
     return min(config.eval_rows or rows, rows)
@@ -33,7 +43,7 @@ def rows_replied(config: RunConfig, rows: int) -> int:
     return min(config.bleu_rows or scored, scored)
 
 
-def references(source: RowSource, store: TokenStore, count: int) -> list[str]:
+def references(source: RowSource, store: TokenStore, count: int) -> list[Reference]:
     """The answers that the first `count` rows of a store of `source` end with, verbatim; raises InputError."""
     kept = _kept(store)
     if len(kept) < count:
@@ -43,22 +53,24 @@ def references(source: RowSource, store: TokenStore, count: int) -> list[str]:
     return kept[:count]
 
 
-def _kept(store: TokenStore) -> list[str]:
+def _kept(store: TokenStore) -> list[Reference]:
     """The references that were kept earlier, unless they have been damaged."""
     noted = read_json(store.folder / REFERENCES)
-    texts = noted.get("texts")
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    try:
+        texts = [Reference(*texts) for texts in noted["texts"]]
+    except (KeyError, TypeError):
         return []
-    return texts if noted.get("sha256") == _digest(texts) else []
+    sound = noted.get("sha256") == _digest(texts) and all(isinstance(text, str) for one in texts for text in one)
+    return texts if sound else []
 
 
-def _digest(texts: list[str]) -> str:
+def _digest(texts: list[Reference]) -> str:
     return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
 
 
-def _read(source: RowSource, store: TokenStore, count: int) -> list[str]:
+def _read(source: RowSource, store: TokenStore, count: int) -> list[Reference]:
     """The answers of the first `count` rows; reading stops after the last of them."""
-    found: list[str] = []
+    found: list[Reference] = []
     with contextlib.closing(source.open()) as file:
         answers = _answers(source, file) if source.chat is None else _answers_of_chats(source, file, store)
         for number, answer in answers:
@@ -69,18 +81,19 @@ def _read(source: RowSource, store: TokenStore, count: int) -> list[str]:
     raise InputError("parquet_bad", path=str(source.path), why="it was written to while it was read")
 
 
-def _answers(source: RowSource, file: "pq.ParquetFile") -> Iterator[tuple[int, str]]:
+def _answers(source: RowSource, file: "pq.ParquetFile") -> Iterator[tuple[int, Reference]]:
     """Every response, with the row of the file that it is in."""
     for batch in source.batches(file):
-        yield from ((number, str(text)) for number, text in zip(batch.numbers, batch.responses, strict=True))
+        yield from ((number, Reference(str(text))) for number, text in zip(batch.numbers, batch.responses, strict=True))
 
 
-def _answers_of_chats(source: RowSource, file: "pq.ParquetFile", store: TokenStore) -> Iterator[tuple[int, str]]:
+def _answers_of_chats(source: RowSource, file: "pq.ParquetFile", store: TokenStore) -> Iterator[tuple[int, Reference]]:
     """The answer that each row of a store ends with, with the row of the file that it is in."""
     sample, number = 0, 0
     for chats in source.chats(file):
         for chat in chats:
             while isinstance(chat, Chat) and sample < len(store) and store.row_number(sample) == number:
-                yield number, chat.messages[store.answer(sample)]["content"]
+                place = store.answer(sample)
+                yield number, Reference(*(chat.messages[at]["content"] for at in (place, place - 1)))
                 sample += 1
             number += 1

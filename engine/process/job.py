@@ -36,7 +36,7 @@ from engine.cpu import compiled
 from engine.data.chat.settings import RowKind
 from engine.data.fingerprints import fingerprint
 from engine.data.parquet_rows import RowSource
-from engine.data.references import references, rows_replied
+from engine.data.references import Reference, references, rows_replied
 from engine.data.token_store import TokenStore, is_stored, open_store, reopened
 from engine.process.heartbeat import (
     HeartbeatThread,
@@ -186,10 +186,10 @@ class Job:
             self.notice(message)
         return store
 
-    def references(self, source: RowSource, store: TokenStore) -> list[str]:
+    def references(self, source: RowSource, store: TokenStore) -> list[Reference]:
         """References for scoring replies to rows of `source`, read by one rank per machine; raises InputError."""
 
-        def read() -> list[str]:
+        def read() -> list[Reference]:
             return references(source, store, rows_replied(self.config, len(store)))
 
         self.world.together(read, chosen=self.world.is_local_main)

@@ -15,7 +15,7 @@ from engine.contract.config import RunConfig
 from engine.contract.scores import Measured
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
-from engine.data.references import rows_replied, rows_scored
+from engine.data.references import Reference, rows_replied, rows_scored
 from engine.data.token_store import TokenStore
 from engine.models.network import Network, prompts_of
 from engine.process.world import World
@@ -26,7 +26,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class ScoredReply:
-    """A generated reply with its prompt, as the model sees it, and its reference, as in the file."""
+    """A generated reply and its reference, as in the file.
+
+    The prompt is as the model sees it; of a conversation it is the last message, as in the file.
+    """
 
     row: int
     prompt: str
@@ -52,12 +55,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates one model on the rows of one store; `references` are those rows' responses, verbatim."""
+    """Evaluates one model on the rows of one store; `references` are those rows' answers, verbatim."""
 
     network: Network
     tokenizer: PreTrainedTokenizerBase
     store: TokenStore
-    references: Sequence[str]
+    references: Sequence[Reference]
     world: World
     config: RunConfig
     progress: Progress
@@ -140,8 +143,9 @@ class Evaluator:
         return self.network.replies(prompts_of(self.store.rows_at(indices)), self.longest_reply)
 
     def _prediction(self, index: int, ids: list[int]) -> ScoredReply:
-        prompt, reply = self._text(self.store.prompt(index)), self._text(ids)
-        return ScoredReply(self.store.row_number(index), prompt, self.references[index], reply)
+        wanted = self.references[index]
+        prompt = wanted.asked or self._text(self.store.prompt(index))
+        return ScoredReply(self.store.row_number(index), prompt, wanted.answer, self._text(ids))
 
     def _text(self, ids: Ids | list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

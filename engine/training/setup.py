@@ -20,6 +20,7 @@ from engine.data import batching
 from engine.data.chat.settings import RowKind
 from engine.data.fingerprints import tokenizer_sha256
 from engine.data.parquet_rows import RowSource
+from engine.data.references import Reference
 from engine.data.token_store import TokenStore
 from engine.data.tokenizer import require_own_vocabulary
 from engine.models import freezing, loading, lora
@@ -46,7 +47,7 @@ class Prepared:
     adapters: Adapters | None  # what learns, if the rest of the model does not
     train_rows: TokenStore
     validation_rows: TokenStore
-    references: list[str]  # of the validation rows for which replies are generated
+    references: list[Reference]  # of the validation rows for which replies are generated
     start: FoundCheckpoint | None
     data: dict[str, str]
     per_epoch: int

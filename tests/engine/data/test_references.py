@@ -14,7 +14,7 @@ from engine.contract.messages import InputError
 from engine.data.chat.settings import ChatSettings
 from engine.data.parquet import BATCH_ROWS
 from engine.data.parquet_rows import RowSource
-from engine.data.references import references, rows_replied
+from engine.data.references import Reference, references, rows_replied
 from engine.data.store_files import REFERENCES
 from engine.data.token_store import TokenStore, open_store
 from tests.engine.data.chat.kinds import KINDS
@@ -23,6 +23,10 @@ from tests.engine.data.shapes.conftest import turns
 Opened = tuple[RowSource, TokenStore]
 # What decoding would change: spaces, line ends, full width, what the tokenizer does not know, and a long text.
 ODD = [" 前后有空格 ", "两行\n\n文字\t", "ＡＢＣ，！", "龘🙂é", "长" * 5000, "hello"]
+
+
+def answers(source: RowSource, store: TokenStore, count: int) -> list[str]:
+    return [one.answer for one in references(source, store, count)]
 
 
 @pytest.fixture
@@ -38,12 +42,12 @@ def opened(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., 
 
 @pytest.mark.parametrize("count", range(len(ODD) + 1))
 def test_references_are_the_texts_of_the_file(opened: Callable[..., Opened], count: int) -> None:
-    assert references(*opened(ODD), count) == ODD[:count]
+    assert answers(*opened(ODD), count) == ODD[:count]
 
 
 def test_rows_left_out_have_no_reference(opened: Callable[..., Opened]) -> None:
     source, store = opened(["a", None, "", "b", "c", "d"], ["问", "问", "问", "", "问", "问"])
-    assert references(source, store, 3) == ["a", "c", "d"]
+    assert answers(source, store, 3) == ["a", "c", "d"]
 
 
 def test_each_answer_of_a_conversation_has_its_reference(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -52,18 +56,18 @@ def test_each_answer_of_a_conversation_has_its_reference(tmp_path: Path, tokeniz
     source = RowSource(tmp_path / "rows.parquet", "validation_file", "prompt", "response")
     store = open_store(source, tokenizer, 64, tmp_path / "store", lambda _done, _total: None)
     assert store.rows.tolist() == [0, 0, 2, 2]
-    assert references(source, store, 4) == ["1", "2", "3", "4"]
+    assert answers(source, store, 4) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
 def test_columns_of_every_text_type_are_read(opened: Callable[..., Opened], kind: pa.DataType) -> None:
-    assert references(*opened(pa.array(ODD, kind)), 6) == ODD
+    assert answers(*opened(pa.array(ODD, kind)), 6) == ODD
 
 
 def test_rows_are_found_in_any_batch_and_row_group(opened: Callable[..., Opened]) -> None:
     texts = [f"回答{number}" for number in range(2 * BATCH_ROWS + 5)]
     source, store = opened(texts, row_group_size=700)
-    assert references(source, store, len(texts)) == texts
+    assert answers(source, store, len(texts)) == texts
 
 
 def test_references_are_read_from_the_file_once(opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +75,9 @@ def test_references_are_read_from_the_file_once(opened: Callable[..., Opened], m
     references(source, store, 4)
     with monkeypatch.context() as closed:
         closed.setattr(RowSource, "open", lambda _self: pytest.fail("the file was read again"))
-        assert references(source, store, 4) == ODD[:4]
-        assert references(source, store, 2) == ODD[:2]
-    assert references(source, store, 6) == ODD  # more than were kept
+        assert answers(source, store, 4) == ODD[:4]
+        assert answers(source, store, 2) == ODD[:2]
+    assert answers(source, store, 6) == ODD  # more than were kept
 
 
 @pytest.mark.parametrize("damage", ["text", "form", "gone"])
@@ -88,13 +92,13 @@ def test_damaged_references_are_read_again(opened: Callable[..., Opened], damage
         path.write_text('{"texts": [1, 2, 3, 4, 5, 6]}')
     else:
         write_json(path, {**kept, "texts": [*kept["texts"][:-1], "hallo"]})
-    assert references(source, store, 6) == ODD
+    assert answers(source, store, 6) == ODD
 
 
 def test_references_work_in_a_read_only_folder(opened: Callable[..., Opened]) -> None:
     source, store = opened(ODD)
     (store.folder / REFERENCES).mkdir()
-    assert references(source, store, 6) == ODD
+    assert answers(source, store, 6) == ODD
 
 
 def test_a_file_that_lost_rows_since_is_refused(opened: Callable[..., Opened]) -> None:
@@ -123,6 +127,8 @@ def test_references_of_conversations_are_the_last_answers_of_their_rows(tmp_path
         chat = ChatSettings(options="enable_thinking=false")
         source = RowSource(path, "validation_file", "prompt", "response", chat=chat)
         store = open_store(source, KINDS[kind].tokenizer(), 999, tmp_path / kind, lambda _done, _total: None)
-        assert references(source, store, len(store)) == expected
+        assert answers(source, store, len(store)) == expected
         (store.folder / REFERENCES).unlink()
-        assert references(source, store, 2) == expected[:2]
+        assert answers(source, store, 2) == expected[:2]
+        asked = {"Me": "Who?", "3": "Three", " Hello\n": "Hi", "1": "One", "2": "Two"}
+        assert references(source, store, len(store)) == [Reference(one, asked[one]) for one in expected]

@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from engine.contract.config import RunConfig
+from engine.data.batching import Measure
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
 from engine.data.token_store import TokenStore, open_store
@@ -165,6 +166,8 @@ def test_two_ranks_give_the_score_of_one(two_ranks: "TwoRanks", evaluate: Evalua
 
 class Parrot:
     """A network whose replies are given in advance."""
+
+    measure = Measure.PARTS
 
     def __init__(self, replies: list[list[int]], net: Any) -> None:
         self._replies, self.model = replies, net

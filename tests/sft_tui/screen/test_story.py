@@ -95,7 +95,7 @@ def test_a_key_fixes_a_problem(tmp_path: Path) -> None:
 
 
 def test_enter_in_an_empty_folder_starts_a_demo(tmp_path: Path) -> None:
-    nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    nowhere: dict[str, Any] = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "XDG_CACHE_HOME": str(tmp_path)}
     try:
         with terminal(tmp_path, **CPU, **nowhere) as app:
             app.sees("New here?", "Ready? demo", "enter gets SmolLM2-135M-Instruct", "ready", limit=LONG)
