@@ -32,6 +32,7 @@ PARTS = ("train", "valid")
 MODELS = ("*/config.json", "model_save/*/config.json", "model_save/*/best/config.json")
 WEIGHTS = ("*.safetensors", "*.bin")
 MOST_SOURCES = 12  # files or models that are offered
+STARTER = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the chat model that is offered where there is none
 SNIFFED = 64 << 10  # bytes
 SMALL = {
     "d_model": 192, "d_kv": 48, "d_ff": 768, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "bleu_rows": 64,
@@ -153,12 +154,18 @@ def other_ways(subject: str, config: RunConfig, gone: set[str], check: Check) ->
         for folder in models_here():
             own = {"tokenizer": ""} if config.tokenizer and has_tokenizer(folder) else {}
             yield (check(pretrained_model=folder, **own),)
-        yield new_model(config, check)
+        if not brings_its_own(config):
+            yield new_model(config, check)
     if subject == "train_file" or (subject in DATA_FILES and "train_file" in gone):
         for source in itertools.islice(sources_of_rows(config), MOST_SOURCES):
             yield import_of(source, config, check)
         if not any(os.path.lexists(getattr(config, name)) for name in DATA_FILES):
             yield (Command(("data", "demo", *targets(train=config.train_file, valid=config.validation_file))),)
+
+
+def brings_its_own(config: RunConfig) -> bool:
+    """Whether a run starts from a chat model with its tokenizer, which a new T5 cannot take the place of."""
+    return not config.tokenizer and "encoder" not in config.freeze
 
 
 def models_here() -> list[str]:
@@ -200,7 +207,7 @@ def _validation(config: RunConfig, gone: set[str], check: Check) -> Advice:
 
 
 def _tokenizer(config: RunConfig, check: Check) -> Advice:
-    if not config.tokenizer and looks_like_hub_name(config.pretrained_model):
+    if brings_its_own(config) or (not config.tokenizer and looks_like_hub_name(config.pretrained_model)):
         return Phrase.of("advice.same_command"), ()
     if config.tokenizer and has_tokenizer(model_folder(config)):
         return Phrase.of("advice.own_tokenizer"), (check(tokenizer=""),)
@@ -216,6 +223,8 @@ def new_tokenizer(config: RunConfig, output: str) -> Command:
 def _model(config: RunConfig, gone: set[str], check: Check) -> Advice:
     if looks_like_hub_name(config.pretrained_model):
         return Phrase.of("advice.model_get"), downloaded(config.pretrained_model, check)
+    if brings_its_own(config):
+        return Phrase.of("advice.model_starter"), downloaded(STARTER, check)
     best = OutputDir(Path(preset("pretrain").config.output_dir)).best
     use_it = check(pretrained_model=str(best))
     if best.is_dir() and "tokenizer" not in gone:

@@ -255,6 +255,7 @@ def _model(model: Model) -> Iterator[Seen]:
     texts = {
         "verified": Phrase.of(f"verified.{verified}") if verified else "",
         "wrapped": Phrase.of("verified.unwrapped", prefix=wrapper) if wrapper else "",
+        "adapters": Phrase.of("learned.adapters", rank=model.config.lora_rank) if model.config.lora_rank else "",
     }
     yield Seen({**shown, **counts, **texts})
 

@@ -15,7 +15,7 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Resume, Set, Start
-from sft_tui.preflight.missing import converted, other_ways
+from sft_tui.preflight.missing import STARTER, advice, converted, other_ways
 from sft_tui.preflight.report import to_json
 
 
@@ -170,3 +170,15 @@ def test_a_gguf_file_is_converted_once(folder: Path) -> None:
     (folder / "models/tiny/config.json").write_text("{}")
     write_json(folder / "models/tiny/SOURCE.json", {"file": "tiny.gguf", "files": {"config.json": 2}})
     assert converted("/far/tiny.gguf", check) == (use_it,)
+
+
+@pytest.mark.parametrize("name", ["chat", "chat-lora"])
+def test_a_chat_model_that_is_missing_is_downloaded(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = preset(name).config
+    gone = {"pretrained_model", "tokenizer"}
+    words, actions = advice("pretrained_model", config, gone, lambda **more: Set(name, {}, more))
+    assert actions[0].argv[1:] == ("model", "get", STARTER)
+    assert words.key == "advice.model_starter"
+    assert list(other_ways("pretrained_model", config, gone, lambda **more: Set(name, {}, more))) == []
+    assert advice("tokenizer", config, gone, lambda **more: Set(name, {}, more))[1] == ()
