@@ -22,6 +22,11 @@ def echo(text: str = "", *, err: bool = False, color: str = "") -> None:
     click.echo(click.style(shown, fg=color) if color and not os.environ.get("NO_COLOR") else shown, err=err)
 
 
+def echo_piece(text: str) -> None:
+    """Prints a part of a line or of several on standard output, at once."""
+    click.echo(harmless(text), nl=False)
+
+
 def echo_json(value: Any, *, indent: int | None = None) -> None:
     """Prints a value as JSON, with texts for NaN and infinities, and escapes what a terminal would interpret."""
     click.echo(escaped(json.dumps(without_non_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)))

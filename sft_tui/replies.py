@@ -1,32 +1,53 @@
-"""The replies of a trained model, given by a process of the engine."""
+"""Which model a person means, and its replies to prompts of which none knows the others."""
 
-import json
-import subprocess
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.contract.bounds import read_as, read_error
+from engine.contract.bounds import as_json
 from engine.contract.messages import InputError
-from sft_tui.child_process import module_command
+from sft_tui import runs
 
-MODULE = "engine.reply"
-TIMEOUT_SECONDS = 600
+if TYPE_CHECKING:
+    from engine.contract.conversing import Replied
+    from sft_tui.conversation import Conversation
 
 
 def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
-    """Replies of the model in the folder `model`; raises InputError."""
-    from engine.contract.requests import Replies, ReplyRequest, request_line  # which listing runs must not load
+    """Greedy replies of the model in the folder `model`; raises InputError."""
+    from sft_tui.conversation import Conversation  # which listing runs must not load
 
-    result = subprocess.run(
-        module_command(MODULE),
-        input=request_line(ReplyRequest(model, tuple(prompts), max_new_tokens)),
-        stdout=subprocess.PIPE,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    try:
-        answered = json.loads(result.stdout)
-        if result.returncode == 0:
-            return read_as(Replies, answered)
-        error = read_error(answered)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        error = InputError("engine_failed", what=MODULE, code=result.returncode)
-    raise error
+    with Conversation(model, max_new_tokens=max_new_tokens) as conversation:
+        return [alone(conversation, prompt).text for prompt in prompts]
+
+
+def alone(conversation: "Conversation", prompt: str) -> "Replied":
+    """The reply to a prompt as the first of a conversation; raises InputError."""
+    from engine.contract.conversing import Reset
+
+    conversation.change(Reset())
+    return conversation.reply(prompt)
+
+
+def as_record(prompt: str, replied: "Replied") -> dict[str, Any]:
+    """A prompt and the account of its reply, as a program reads them."""
+    account = as_json(replied)
+    return {"prompt": prompt, "reply": account.pop("text"), **account}
+
+
+def model_named(name: str, logs: Path) -> str:
+    """The folder of the model that a person means: a model, what a run writes to, or a run by its name or folder.
+
+    If it is none of these, the name itself.
+    """
+    for folder in (Path(name), Path(name) / "best"):
+        if (folder / "config.json").is_file():
+            return str(folder)
+    with contextlib.suppress(InputError):
+        return model_of_run(name, logs)
+    return name
+
+
+def model_of_run(name: str, logs: Path) -> str:
+    """The folder of the best model of a run; raises InputError."""
+    return str(runs.model_of(runs.read_run(runs.find(logs, name))).best)

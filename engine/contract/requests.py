@@ -5,13 +5,12 @@ import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from engine.contract.bounds import Between, Count, Longest, Made, Name, PathText, Positive, as_json, read_as
+from engine.contract.bounds import Between, Count, Longest, Name, PathText, Positive, as_json, read_as
 from engine.contract.config import require_kinds
 from engine.contract.facts import ModelFacts, StepFacts
 from engine.contract.hub_names import Source
 
 MOST_FILES = 1 << 20
-LONGEST_PROMPT = 1 << 24  # characters
 Files = Annotated[tuple[PathText, ...], Longest(MOST_FILES)]
 Share = Annotated[float, Between(0, 1)]
 ImportForm = Literal["auto", "pairs", "messages"]
@@ -166,38 +165,17 @@ class ShowRequest(Request):
     path: PathText
 
 
-@dataclass(frozen=True)
-class ReplyRequest:
-    """The prompts that the model in a folder is to answer, greedily."""
-
-    model: PathText
-    prompts: tuple[Annotated[str, Longest(LONGEST_PROMPT)], ...]
-    max_new_tokens: Positive
-
-
-Replies = list[Annotated[str, Longest(LONGEST_PROMPT)]]
-
-
-def request_line(request: Request | ReplyRequest) -> bytes:
+def request_line(request: Request) -> bytes:
     """A request as a line of JSON, with the pid of this process: the one that answers ends with it."""
-    task = {"task": request.task} if isinstance(request, Request) else {}
-    return json.dumps({**task, "asker": os.getpid(), **as_json(request)}).encode() + b"\n"
+    named = {"task": request.task, "asker": os.getpid()}
+    return json.dumps({**named, **as_json(request)}).encode() + b"\n"
 
 
 def read_task(line: str | bytes) -> tuple[int, Request]:
     """The pid of the process that asks `engine.inspect`, and its request; raises TypeError or ValueError."""
-    return read_request(TASKS[read_as(_Task, json.loads(line)).task], line)
-
-
-def read_request(kind: type[Made], line: str | bytes) -> tuple[int, Made]:
-    """The pid of the process that asks, and its request; raises TypeError or ValueError if it is not of this kind."""
     asked = json.loads(line)
-    return read_as(_Asker, asked).asker, read_as(kind, asked)
-
-
-@dataclass(frozen=True)
-class _Asker:
-    asker: Positive
+    named = read_as(_Task, asked)
+    return named.asker, read_as(TASKS[named.task], asked)
 
 
 def _known(task: str) -> None:
@@ -209,3 +187,4 @@ def _known(task: str) -> None:
 @dataclass(frozen=True)
 class _Task:
     task: Annotated[str, _known]
+    asker: Positive

@@ -1,6 +1,6 @@
 """How a model is computed, for steps, evaluations and replies: the interface; methods with a body are defaults."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,9 @@ from engine.contract.messages import Message
 from engine.data.batching import Measure, Size
 from engine.data.token_store import Row, TokenStore
 from engine.process.world import World
+
+Choose = Callable[[Tensor], int]  # a token by its logits, (vocabulary,)
+Tokens = Generator[int, None, None]
 
 
 class Network(Protocol):
@@ -63,6 +66,10 @@ class Network(Protocol):
         """Greedy replies to some prompts, each (tokens,) int64, as token ids."""
         ...
 
+    def reply_tokens(self, prompt: Tensor, choose: Choose) -> Tokens:
+        """A reply to one prompt, (tokens,) int64, token by token without end: the caller knows what ends it."""
+        ...
+
 
 def prompts_of(rows: Sequence[Row]) -> list[Tensor]:
     """What comes before the last span of each row, (tokens,) int64."""
@@ -72,6 +79,13 @@ def prompts_of(rows: Sequence[Row]) -> list[Tensor]:
 def labels_of(rows: Sequence[Row]) -> list[Tensor]:
     """The last span of each row, (tokens,) int64."""
     return [torch.from_numpy(row.label) for row in rows]
+
+
+def ends_of(model: Any) -> list[int]:
+    """The tokens that end a reply: those of the generation settings, else of the configuration."""
+    own = model.generation_config.eos_token_id
+    found = model.config.eos_token_id if own is None else own
+    return list(found) if isinstance(found, list) else [] if found is None else [found]
 
 
 def packs(device: torch.device) -> bool:

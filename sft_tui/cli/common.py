@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from engine.contract.messages import InputError
 from engine.contract.texts import LANGS, Lang, fault, language, say
+from sft_tui import text
 from sft_tui.options import HomePath
 from sft_tui.output import echo, echo_over
 
@@ -94,3 +96,11 @@ def step_progress(lang: Lang) -> "Iterator[Progress]":
     yield show
     if shown and sys.stderr.isatty():
         echo_over()
+
+
+def print_error(error: InputError, lang: Lang) -> None:
+    """Prints an error and its fix on standard error."""
+    echo(say("app.error", lang, text=text.safe(error.message.what(lang))), err=True)
+    fix = error.message.fix(lang)
+    if fix:
+        echo(say("app.fix", lang, text=text.safe(fix)), err=True)

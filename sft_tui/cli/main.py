@@ -25,6 +25,7 @@ from sft_tui.cli.common import (
     json_option,
     logs_option,
     no_ui_option,
+    print_error,
     report_outdated_texts,
     run_argument,
     run_option,
@@ -33,6 +34,7 @@ from sft_tui.cli.common import (
 from sft_tui.cli.data_commands import data
 from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
+from sft_tui.cli.reply_command import reply
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
 from sft_tui.output import Group, echo, echo_json
 
@@ -49,14 +51,6 @@ def main() -> None:
     except InputError as error:
         print_error(error, LANG)
         sys.exit(error.exit_code)
-
-
-def print_error(error: InputError, lang: Lang) -> None:
-    """Prints an error and its fix on standard error."""
-    echo(say("app.error", lang, text=text.safe(error.message.what(lang))), err=True)
-    fix = error.message.fix(lang)
-    if fix:
-        echo(say("app.fix", lang, text=text.safe(fix)), err=True)
 
 
 def show_screen(
@@ -102,7 +96,7 @@ def cli(logs: Path, **screen: Any) -> None:
         raise click.UsageError(say(key, LANG, option=option, command=name))
 
 
-for command in (check_command, rehearse, presets, data, model):
+for command in (check_command, rehearse, presets, data, model, reply):
     cli.add_command(command)
 
 
@@ -435,31 +429,6 @@ def demo(t5: bool, no_ui: bool, detach: bool, logs: Path, **screen: Any) -> None
         return following.follow(run, headless.choose_view(LANG, json=False), LANG)
 
     sys.exit(demo.run_as_text(logs, LANG, story, follow))
-
-
-@cli.command()
-@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True)
-@run_option
-@logs_option
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(1),
-    metavar="N",
-    default=128,
-    show_default=True,
-)
-@click.argument("prompts", nargs=-1, required=True)
-def reply(model: str, of_run: str | None, logs: Path, max_new_tokens: int, prompts: tuple[str, ...]) -> None:
-    """Print the replies of a trained model to PROMPTS, one a line."""
-    from sft_tui import runs as known
-    from sft_tui.replies import replies
-
-    if of_run is not None:
-        if click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
-            raise click.UsageError(say("usage.reply", LANG))
-        model = str(known.model_of(known.read_run(known.find(logs, of_run))).best)
-    for answer in replies(model, list(prompts), max_new_tokens):
-        echo(text.safe(answer))
 
 
 usage.translate(cli, LANG)

@@ -10,7 +10,7 @@ from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 from engine.cpu.kernels import kernels_for
 from engine.data.token_store import Row
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
-from engine.models.network import Network, labels_of, prompts_of
+from engine.models.network import Choose, Network, Tokens, labels_of, prompts_of
 
 IGNORED = -100  # label of padding
 
@@ -52,6 +52,20 @@ class PaddedNetwork(Network):
         ids, mask = pad_prompts(prompts, int(self.model.config.pad_token_id))
         with self._in_its_kind():
             return greedy_replies(self.model, ids.to(self._device), mask.to(self._device), longest)
+
+    @torch.no_grad()
+    def reply_tokens(self, prompt: Tensor, choose: Choose) -> Tokens:
+        """A reply to one prompt token by token."""
+        ids, config = prompt[None].to(self._device), self.model.config
+        with self._in_its_kind():
+            given: dict[str, Any] = {"encoder_outputs": self.model.get_encoder()(ids), **_cache_for(config)}
+        token = int(config.decoder_start_token_id)
+        while True:
+            with self._in_its_kind():
+                found = self.model(**given, decoder_input_ids=ids.new_tensor([[token]]), use_cache=True)
+            given["past_key_values"] = found.past_key_values
+            token = choose(found.logits[0, -1])
+            yield token
 
     def _batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         return micro_batch(rows, int(self.model.config.pad_token_id), self._device)

@@ -4,6 +4,7 @@ Takes `T5Modules`, or transformers' T5ForConditionalGeneration or MT5ForConditio
 weights, frozen parts and dropout, and computes what the latter two compute.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from engine.cpu.weight_casts import Values
 from engine.data.token_store import Row, TokenStore
 from engine.models.lora import adapters_of
 from engine.models.loss import Head, logits_of, summed_loss, token_losses
-from engine.models.network import Network, labels_of, packs, prompts_of
+from engine.models.network import Choose, Network, Tokens, labels_of, packs, prompts_of
 from engine.models.t5 import layers
 from engine.models.t5.decoding import Decoding, greedy
 from engine.models.t5.encoder_cache import CacheShape, Encodings, files_of
@@ -129,6 +130,15 @@ class PackedT5(Network):
         ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
         decoding = Decoding(self.model, self._values, encoded, rows)
         return greedy(decoding, self._embedded, self._logits, self._start, ends, len(prompts), longest)
+
+    @torch.no_grad()
+    def reply_tokens(self, prompt: Tensor, choose: Choose) -> Tokens:
+        """A reply to one prompt token by token."""
+        decoding = Decoding(self.model, self._values, *self.encode([prompt]))
+        token = self._start
+        for at in itertools.count():
+            token = choose(self._logits(decoding.hidden(self._embedded(torch.tensor([token])), at))[0])
+            yield token
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return logits_of((hidden * self._scale).to(self._values.kind), self._scoring_head())

@@ -1,0 +1,66 @@
+"""The command that lets a model reply: to the prompts on its command line, or in a conversation."""
+
+import sys
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from engine.contract.texts import say
+from sft_tui import text
+from sft_tui.cli.common import LANG, json_option, logs_option, run_option
+from sft_tui.options import HomePath
+from sft_tui.output import echo, echo_json
+
+
+@click.command()
+@click.option("--model", type=HomePath(), default="model_save/sft_small/best", show_default=True)
+@run_option
+@logs_option
+@click.option("--system", metavar="TEXT", default="")
+@click.option(
+    "--max_new_tokens",
+    "--max-new-tokens",
+    type=click.IntRange(1, 1 << 20),
+    metavar="N",
+    default=256,
+    show_default=True,
+)
+@click.option("--temperature", type=click.FloatRange(0, 100), metavar="T", default=0.0, show_default=True)
+@click.option("--top_p", "--top-p", type=click.FloatRange(0, 1), metavar="P", default=1.0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=0, show_default=True)
+@json_option
+@click.argument("prompts", nargs=-1)
+def reply(
+    model: str,
+    of_run: str | None,
+    logs: Path,
+    system: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    json: bool,
+    prompts: tuple[str, ...],
+) -> None:
+    """Print the replies of a trained model to PROMPTS, one a line; without any, hold a conversation."""
+    from engine.contract.conversing import Sampling
+    from sft_tui import replies
+    from sft_tui.cli.terminal_chat import chat, lines_of
+    from sft_tui.conversation import Conversation
+
+    if of_run is not None and click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
+        raise click.UsageError(say("usage.reply", LANG))
+    folder = replies.model_of_run(of_run, logs) if of_run is not None else replies.model_named(model, logs)
+    sampling = Sampling(temperature, top_p, seed)
+    with Conversation(folder, system=system, max_new_tokens=max_new_tokens, sampling=sampling) as conversation:
+        if not prompts and not json and sys.stdin.isatty() and sys.stdout.isatty():
+            chat(conversation, folder, LANG)
+            return
+        told = prompts or lines_of(sys.stdin.buffer)
+        for prompt in told:
+            found = replies.alone(conversation, prompt) if prompts else conversation.reply(prompt)
+            if json:
+                echo_json(replies.as_record(prompt, found))
+            else:
+                echo(text.safe(found.text))

@@ -1,0 +1,183 @@
+"""A conversation with a model, held by a process of the engine: this side of it, which prints nothing."""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import IO, Self
+
+from engine.contract.conversing import (
+    LONGEST_LINE,
+    Changed,
+    Open,
+    Opened,
+    Piece,
+    Refused,
+    Replied,
+    Reset,
+    Sampling,
+    Say,
+    Spoken,
+    Stop,
+    System,
+    Undo,
+    line_of,
+    read_line,
+)
+from engine.contract.messages import InputError
+from sft_tui.child_process import module_command, signal_of
+
+MODULE = "engine.reply"
+ENDS_WITHIN = 2.0  # seconds, after its input has ended
+LAST_WORDS = 400  # bytes of what the process wrote before it died
+
+
+class Conversation:
+    """A conversation with the model in a folder, which is loaded once.
+
+    The process has its own session, so that an interrupt at the terminal does not end it, and dies with the thread that
+    opened it. One thread at a time may wait for its answers; `stop` may be called by any, and by a signal handler.
+    """
+
+    def __init__(
+        self, model: str, *, system: str = "", max_new_tokens: int = 256, sampling: Sampling | None = None
+    ) -> None:
+        """Loads the model; raises InputError."""
+        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            module_command(MODULE),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            start_new_session=True,
+        )
+        self._writing = threading.Lock()
+        try:
+            self._ask(Open(os.getpid(), model, system, max_new_tokens, sampling or Sampling()))
+            opened = self._answer()
+            if not isinstance(opened, Opened):
+                raise self._broken()
+        except BaseException:
+            self.close()
+            raise
+        self.opened = opened
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def say(self, text: str) -> Iterator[Piece | Replied]:
+        """The reply to one more turn, piece by piece, and the account of it at the end; raises InputError.
+
+        If the caller stops in between, the reply is stopped, and counts as far as it came.
+        """
+        self._ask(Say(text))
+        ended = False
+        try:
+            while not ended:
+                answer = self._answer()
+                if not isinstance(answer, Piece | Replied):
+                    raise self._broken()
+                ended = isinstance(answer, Replied)
+                yield answer
+        except InputError:
+            ended = True
+            raise
+        finally:
+            if not ended:
+                self._discard()
+
+    def reply(self, text: str) -> Replied:
+        """The whole reply to one more turn; raises InputError."""
+        *_, replied = self.say(text)
+        assert isinstance(replied, Replied)
+        return replied
+
+    def stop(self) -> None:
+        """Ends the reply that is being generated, at its next token."""
+        with contextlib.suppress(OSError):
+            os.write(self._input.fileno(), line_of(Stop()))
+
+    def change(self, request: System | Undo | Reset) -> int:
+        """Changes the conversation; returns the number of turns of the user that it has now. Raises InputError."""
+        self._ask(request)
+        answer = self._answer()
+        if not isinstance(answer, Changed):
+            raise self._broken()
+        return answer.turns
+
+    def close(self) -> None:
+        """Ends the process."""
+        with contextlib.suppress(OSError):
+            self._input.close()
+        try:
+            self._process.wait(ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._words.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can still reply."""
+        return self._process.poll() is None
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def _ask(self, request: Spoken) -> None:
+        with self._writing:
+            try:
+                self._input.write(line_of(request))
+                self._input.flush()
+            except OSError:
+                raise self._ended() from None
+
+    def _answer(self) -> Spoken:
+        """The next line; raises InputError if it is a refusal, or there is none."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline(LONGEST_LINE)
+        if not line:
+            raise self._ended()
+        try:
+            answer = read_line(line)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            raise self._broken() from None
+        if isinstance(answer, Refused):
+            raise InputError(answer.message.code, **answer.message.args)
+        return answer
+
+    def _discard(self) -> None:
+        """Stops the reply and reads the rest of it, so that the next answer is that to the next request."""
+        self.stop()
+        with contextlib.suppress(InputError):
+            while not isinstance(self._answer(), Replied):
+                pass
+
+    def _ended(self) -> InputError:
+        """How the process ended by itself."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDS_WITHIN)
+        code = self._process.returncode
+        if code is None:
+            return self._broken()
+        self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - LAST_WORDS))
+        said = self._words.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        why = signal_of(code) or " ".join(said.split()) or f"exit code {code}"
+        return InputError("conversation_ended", why=why)
+
+    def _broken(self) -> InputError:
+        """It said what no version of ours says at this point; ends it."""
+        self._process.kill()
+        return InputError("conversation_ended", why=MODULE)
