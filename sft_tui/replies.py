@@ -38,13 +38,15 @@ def as_record(prompt: str, replied: "Replied") -> dict[str, Any]:
 def model_named(name: str, logs: Path) -> str:
     """The folder of the model that a person means: a model, what a run writes to, or a run by its name or folder.
 
-    If it is none of these, the name itself.
+    Raises InputError if it is none of these.
     """
     for folder in (Path(name), Path(name) / "best"):
         if (folder / "config.json").is_file():
             return str(folder)
     with contextlib.suppress(InputError):
         return model_of_run(name, logs)
+    if not Path(name).is_dir():
+        raise InputError("reply_missing", path=name)
     return name
 
 

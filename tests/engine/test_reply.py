@@ -1,65 +1,99 @@
-import io
-import json
+"""The program that holds a conversation, as a process."""
+
 import os
-import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from engine import reply
-from engine.contract.messages import InputError
+from engine.contract.conversing import (
+    Changed,
+    Open,
+    Opened,
+    Piece,
+    Refused,
+    Replied,
+    Reset,
+    Say,
+    Spoken,
+    System,
+    Undo,
+    line_of,
+    read_line,
+)
+from engine.reply import answers
+from engine.replying.opening import opened
+from engine.replying.requests import Requests
+
+
+@pytest.fixture(scope="module")
+def folder(taught_t5: Path, tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model with its tokenizer, as a run publishes its best."""
+    best = tmp_path_factory.mktemp("model")
+    for path in (*taught_t5.iterdir(), *tiny_tokenizer.iterdir()):
+        (best / path.name).write_bytes(path.read_bytes())
+    return str(best)
+
+
+class Process:
+    """The program, asked a line at a time."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", "-m", "engine.reply"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, request: Spoken) -> Spoken:
+        """The last answer to a request."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(line_of(request))
+        self.process.stdin.flush()
+        while isinstance(answer := read_line(self.process.stdout.readline()), Piece):
+            pass
+        return answer
+
+    def end(self) -> int:
+        """Its exit code, once its input has ended."""
+        self.process.communicate(timeout=60)
+        return self.process.returncode
 
 
 @pytest.fixture
-def folder(taught_t5: Path, tiny_tokenizer: Path, tmp_path: Path) -> str:
-    """A model with its tokenizer, as a run publishes its best."""
-    shutil.copytree(taught_t5, tmp_path / "best")
-    shutil.copytree(tiny_tokenizer, tmp_path / "best", dirs_exist_ok=True)
-    return str(tmp_path / "best")
+def process() -> Iterator[Process]:
+    started = Process()
+    yield started
+    started.process.kill()
+    started.process.communicate()
 
 
-def test_the_model_replies_what_it_learned(folder: str) -> None:
-    assert reply.replies(folder, ["一加一等于几？", "再见"], 8) == ["二。", "再见！"]
+def test_a_conversation_is_held_line_by_line(process: Process, folder: str) -> None:
+    assert isinstance(process.ask(Open(os.getpid(), folder)), Opened)
+    first, second = process.ask(Say("再见")), process.ask(Say("再见"))
+    assert isinstance(first, Replied)
+    assert isinstance(second, Replied)
+    assert (first.text, first.ended) == ("再见！", "end")
+    assert second.prompt_tokens > first.prompt_tokens
+    assert process.ask(Undo()) == process.ask(System("系统")) == Changed(1)
+    assert process.ask(Reset()) == Changed(0)
+    assert isinstance(process.ask(Say("a\udcff")), Refused)
+    assert process.end() == 0
 
 
-def test_a_reply_does_not_depend_on_other_prompts(folder: str) -> None:
-    prompts = ["再见", "今天天气怎么样？", "what is the capital of France?", "早"]
-    assert reply.replies(folder, prompts, 12) == [reply.replies(folder, [prompt], 12)[0] for prompt in prompts]
+def test_a_model_that_is_missing_is_the_only_answer(process: Process) -> None:
+    refused = process.ask(Open(os.getpid(), "missing"))
+    assert isinstance(refused, Refused)
+    assert (refused.message.code, refused.fatal) == ("reply_missing", True)
+    assert process.end() == 2
 
 
-def test_replies_end_at_the_requested_length(folder: str) -> None:
-    assert reply.replies(folder, ["北京是哪个国家的首都？"], 3) == ["北京是"]
-
-
-def test_invalid_text_refuses_the_prompt_not_the_tokenizer(folder: str) -> None:
-    with pytest.raises(InputError, match="Prompt 2 is not text"):
-        reply.replies(folder, ["你好", "a\udcff"], 4)
-
-
-@pytest.mark.parametrize("prompt", ["", " ", "𠮷\u0000\x1b[31m", "长" * 2000])
-def test_any_prompt_gets_a_reply(folder: str, prompt: str) -> None:
-    assert len(reply.replies(folder, [prompt], 4)) == 1
-
-
-def test_a_missing_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError) as refused:
-        reply.replies(str(tmp_path / "missing"), ["你好"], 4)
-    assert refused.value.message.code == "reply_missing"
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_questions_and_replies_are_json(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str, there: bool
-) -> None:
-    monkeypatch.setattr(reply, "end_with", lambda _asker: None)  # this process outlives it
-    asked: dict[str, Any] = {"asker": os.getpid()}
-    asked |= {"model": folder if there else folder + "-missing", "prompts": ["再见"], "max_new_tokens": 8}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asked)))
-    code = reply.main()
-    answered = json.loads(capsys.readouterr().out)
-    if there:
-        assert (code, answered) == (0, ["再见！"])
-    else:
-        assert (code, answered["code"]) == (2, "reply_missing")
+def test_the_end_of_its_input_stops_a_reply(folder: str) -> None:
+    conversation, _ = opened(Open(1, folder))
+    with open(os.devnull, "rb") as nothing:
+        requests = Requests(nothing)
+        assert list(requests) == []
+        found: Iterator[Spoken] = answers(conversation, Say("再见"), requests)
+        (replied,) = found
+    assert isinstance(replied, Replied)
+    assert (replied.ended, replied.tokens) == ("stopped", 0)

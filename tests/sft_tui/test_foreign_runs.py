@@ -28,7 +28,7 @@ from engine.contract.processes import ProcessId
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
-from sft_tui import headless, listing, removal, replies, starting
+from sft_tui import conversation, headless, listing, removal, starting
 from sft_tui.cli import main
 from sft_tui.curves import Curves
 from sft_tui.feed import Feed
@@ -362,7 +362,7 @@ def not_started(monkeypatch: pytest.MonkeyPatch) -> None:
         raise InputError("busy", path=HELD, holder="", holder_zh="", run="")
 
     monkeypatch.setattr(starting, "start", refuse)
-    monkeypatch.setattr(replies, "module_command", refuse)
+    monkeypatch.setattr(conversation, "module_command", refuse)
 
 
 def elsewhere(watch: Watch, files: Files) -> list[tuple[Path, str]]:

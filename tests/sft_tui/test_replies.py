@@ -1,36 +1,56 @@
-"""Replies come from a process of the engine; its refusals and its crashes are reported."""
+"""Which model is meant, and prompts of which none knows the others."""
 
-import json
-import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.contract.conversing import Replied
 from engine.contract.messages import InputError
-from sft_tui.replies import replies
+from sft_tui import replies
 
 
-def answering(code: int, printed: str, asked: list[Any]) -> Any:
-    """In place of the process: takes what it is asked, and ends with this."""
+class Echo:
+    """A conversation with a model that repeats what it is told, and how often it was told anything."""
 
-    def run(_command: list[str], *, input: str, **_how: object) -> subprocess.CompletedProcess[str]:
-        asked.append(json.loads(input))
-        return subprocess.CompletedProcess([], code, printed)
+    def __init__(self) -> None:
+        self.turns = 0
 
-    return run
+    def change(self, _request: object) -> None:
+        """Forgets all turns."""
+        self.turns = 0
+
+    def reply(self, text: str) -> Replied:
+        """Repeats the turn."""
+        self.turns += 1
+        return Replied(f"{text} {self.turns}", "end", 2, 0.5, 3)
 
 
-def test_each_prompt_has_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(subprocess, "run", answering(0, '["one", "two"]', asked))
-    assert replies("model", ["1", "2"], 7) == ["one", "two"]
-    assert (asked[0]["model"], asked[0]["prompts"], asked[0]["max_new_tokens"]) == ("model", ["1", "2"], 7)
+def test_each_prompt_is_the_first_of_a_conversation() -> None:
+    echo: Any = Echo()
+    assert [replies.alone(echo, prompt).text for prompt in ("a", "b")] == ["a 1", "b 1"]
 
 
-@pytest.mark.parametrize("printed", ["", "Traceback", "[]", '{"code": 3}'])
-def test_a_process_that_crashes_is_reported(monkeypatch: pytest.MonkeyPatch, printed: str) -> None:
-    monkeypatch.setattr(subprocess, "run", answering(-9, printed, []))
+def test_a_record_has_the_prompt_the_reply_and_its_account() -> None:
+    assert replies.as_record("a", Echo().reply("a")) == {
+        "prompt": "a", "reply": "a 1", "ended": "end", "tokens": 2, "seconds": 0.5, "prompt_tokens": 3, "left_out": 0,
+        "cut": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["model", "out/best"])
+def test_a_model_is_meant_by_its_folder_or_that_above_it(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "config.json").write_text("{}")
+    named = tmp_path / place.removesuffix("/best")
+    assert replies.model_named(str(named), tmp_path / "logs") == str(tmp_path / place)
+
+
+def test_a_folder_that_is_no_model_is_left_to_the_engine_to_judge(tmp_path: Path) -> None:
+    assert replies.model_named(str(tmp_path), tmp_path / "logs") == str(tmp_path)
+
+
+def test_what_is_neither_model_nor_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
-        replies("model", ["1"], 7)
-    assert refused.value.message.code == "engine_failed"
-    assert "engine.reply" in refused.value.message.text("en")
+        replies.model_named("absent", tmp_path / "logs")
+    assert refused.value.message.code == "reply_missing"

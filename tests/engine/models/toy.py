@@ -13,7 +13,7 @@ from engine.data.token_store import Row
 from engine.models.family import Family
 from engine.models.loss import Head, summed_loss, token_losses
 from engine.models.model_folder import ModelFolder, Settings
-from engine.models.network import Network, labels_of, prompts_of
+from engine.models.network import Choose, Network, Tokens, labels_of, prompts_of
 
 
 class ToyConfig(PreTrainedConfig):
@@ -63,6 +63,13 @@ class ToyNetwork(Network):
         for row in longest * rows:
             row.append(after[row[-1]])
         return [row[1:] for row in rows]
+
+    @torch.no_grad()
+    def reply_tokens(self, prompt: Tensor, choose: Choose) -> Tokens:
+        token = int(prompt[-1])
+        while True:
+            token = choose(self.model.head(self.model.embed.weight[token]))
+            yield token
 
 
 class Toy(Family):

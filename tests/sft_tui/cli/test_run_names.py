@@ -1,5 +1,6 @@
 """Commands on runs by their names: whose model is tested and asked, and whom no name means."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from engine.contract.config import to_json
+from engine.contract.conversing import Replied
 from engine.contract.durable import write_json
 from engine.contract.events import Envelope, Record, encode
 from engine.contract.locks import FolderLock
@@ -55,13 +57,24 @@ def test_test_and_reply_take_the_name_of_a_run(
 ) -> None:
     asked: list[Any] = []
 
-    def replies(*how: object) -> list[str]:
-        asked.append(how)
-        return ["yes"]
+    class Yes(contextlib.nullcontext["Yes"]):
+        """A conversation with a model that agrees."""
 
-    monkeypatch.setattr("sft_tui.replies.replies", replies)
+        def __init__(self, model: str, **_how: object) -> None:
+            super().__init__(self)
+            asked.append(model)
+
+        def change(self, _request: object) -> None:
+            """Forgets nothing."""
+
+        def reply(self, text: str) -> Replied:
+            """Agrees."""
+            asked.append(text)
+            return Replied("yes", "end", 1, 0.1)
+
+    monkeypatch.setattr("sft_tui.conversation.Conversation", Yes)
     assert said("reply", "--run", name, "hello") == (0, "yes\n")
-    assert asked == [(f"{place}/best", ["hello"], 128)]
+    assert asked == [f"{place}/best", "hello"]
     monkeypatch.setattr(main, "launch", lambda record, logs, _view: asked.append((record, logs)))
     assert said("test", "--run", name, "--eval_rows", "5") == (0, "")
     record, logs = asked[-1]

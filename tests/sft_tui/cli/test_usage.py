@@ -171,8 +171,9 @@ MISTAKES: list[tuple[str, int, str, str]] = [
     ("pause nope --logs kept", 2, "没有名为 nope 的运行", "There is no run named nope in kept"),
     ("continue nope --logs kept", 2, "没有名为 nope 的运行", "There is no run named nope in kept"),
     ("resume nope --logs kept", 2, "没有名为 nope 的运行", "There is no run named nope in kept"),
-    ("reply", 2, "缺少参数 '提问...'。", "Missing argument 'PROMPTS...'."),
-    ("reply hello --max-new-tokens 0", 2, "0 不在范围 x>=1 内。", "0 is not in the range x>=1."),
+    ("reply", 2, "没有模型目录", "There is no model folder model_save/sft_small/best."),
+    ("reply hello --max-new-tokens 0", 2, "0 不在范围", "0 is not in the range 1<=x<=1048576."),
+    ("reply hello --temperature -1", 2, "-1.0 不在范围", "-1.0 is not in the range"),
     ("runs", 0, "logs 中还没有运行", "No runs in logs yet"),
     *((f"{name} --help".strip(), 0, "用法：sft-tui", "Usage: sft-tui") for name in COMMANDS),
 ]
