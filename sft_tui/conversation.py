@@ -43,7 +43,14 @@ class Conversation:
     """
 
     def __init__(
-        self, model: str, *, system: str = "", max_new_tokens: int = 256, sampling: Sampling | None = None
+        self,
+        model: str,
+        *,
+        system: str = "",
+        max_new_tokens: int = 256,
+        sampling: Sampling | None = None,
+        chat_template: str = "",
+        template_options: str = "",
     ) -> None:
         """Loads the model; raises InputError."""
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
@@ -56,7 +63,8 @@ class Conversation:
         )
         self._writing = threading.Lock()
         try:
-            self._ask(Open(os.getpid(), model, system, max_new_tokens, sampling or Sampling()))
+            how = (system, max_new_tokens, sampling or Sampling(), chat_template, template_options)
+            self._ask(Open(os.getpid(), model, *how))
             opened = self._answer()
             if not isinstance(opened, Opened):
                 raise self._broken()

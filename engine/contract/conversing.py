@@ -48,7 +48,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Open(Spoken):
-    """The first line: the model in a folder, a system text, and the longest reply; `asker` is the pid of the app."""
+    """The first line: the model in a folder, a system text, and the longest reply; `asker` is the pid of the app.
+
+    `chat_template` and `template_options` are those settings of a run, for a model that learned from conversations.
+    """
 
     kind: ClassVar[str] = "open"
     asker: Positive
@@ -56,6 +59,8 @@ class Open(Spoken):
     system: Text = ""
     max_new_tokens: Annotated[int, Between(1, MOST_NEW_TOKENS)] = 256
     sampling: Sampling = Sampling()
+    chat_template: PathText = ""
+    template_options: Text = ""
 
 
 @dataclass(frozen=True)

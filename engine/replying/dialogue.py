@@ -1,12 +1,19 @@
 """What a model is given when it is to reply: the turns so far as token ids, in the form in which it learned."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from engine.contract.messages import InputError
+from engine.contract.reasons import reason_phrase
+from engine.data.bounded import Result, Worker, in_time
+from engine.data.chat.rows import RowMaker
+from engine.data.chat.settings import ChatSettings
+from engine.data.chat.templates import ChatTemplate
 from engine.data.encoding import cut, encode
+from engine.data.shapes.account import RefusedError
 from engine.data.shapes.conversation import Turn, prompt_of
 
 if TYPE_CHECKING:
@@ -68,6 +75,48 @@ class Transcript:
     def shortened(self, ids: list[int], limit: int) -> list[int]:
         """The first ids and the end token, as in training."""
         return cut(ids, limit)
+
+
+class Rendered:
+    """For models that learned from conversations: the chat template's text up to the generation prompt."""
+
+    def __init__(self, template: ChatTemplate, settings: ChatSettings) -> None:
+        """Raises InputError if the template can render nothing in time."""
+        self._template = template
+        self._worker = Worker("chat template")
+        making = partial(RowMaker, template, settings.stops, 1, settings.learn, settings.too_long)
+        self._maker = self._done(making, 0)
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """The tokens of which any ends an answer."""
+        return self._maker.stops
+
+    def ids(self, system: str, turns: Sequence[str]) -> list[int]:
+        """The ids that an answer has before it in training; raises InputError."""
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(turns)]
+        found = self._done(partial(self._rendered, messages), len(system) + sum(map(len, turns)))
+        if isinstance(found, RefusedError):
+            raise InputError("turn_refused", why=reason_phrase(str(found)))
+        return found
+
+    def shortened(self, ids: list[int], limit: int) -> list[int]:
+        """Raises InputError: a prompt that is cut anywhere is none that the model has learned."""
+        raise InputError("turn_too_long", tokens=len(ids), limit=limit)
+
+    def _rendered(self, messages: list[dict[str, str]]) -> list[int] | RefusedError:
+        try:
+            text = self._template.render(messages, None, prompt=True)
+        except RefusedError as error:
+            return error
+        self._maker.pieces.forget()
+        return self._maker.pieces.ids(text)
+
+    def _done(self, work: Callable[[], Result], characters: int) -> Result:
+        path = str(self._template.tokenizer.name_or_path)
+        at_work = lambda: self._template.name if self._template.rendering else ""  # noqa: E731
+        return in_time(self._worker.submit(work), path, characters, template=at_work)
 
 
 def require_text(text: str, number: int) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -29,19 +30,20 @@ from sft_tui.output import echo, echo_json
 @click.option("--temperature", type=click.FloatRange(0, 100), metavar="T", default=0.0, show_default=True)
 @click.option("--top_p", "--top-p", type=click.FloatRange(0, 1), metavar="P", default=1.0, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=0, show_default=True)
+@click.option("--chat_template", metavar="TEMPLATE", default="")
+@click.option("--template_options", metavar="OPTIONS", default="")
 @json_option
 @click.argument("prompts", nargs=-1)
 def reply(
     model: str,
     of_run: str | None,
     logs: Path,
-    system: str,
-    max_new_tokens: int,
+    json: bool,
+    prompts: tuple[str, ...],
     temperature: float,
     top_p: float,
     seed: int,
-    json: bool,
-    prompts: tuple[str, ...],
+    **how: Any,
 ) -> None:
     """Print the replies of a trained model to PROMPTS, one a line; without any, hold a conversation."""
     from engine.contract.conversing import Sampling
@@ -53,7 +55,7 @@ def reply(
         raise click.UsageError(say("usage.reply", LANG))
     folder = replies.model_of_run(of_run, logs) if of_run is not None else replies.model_named(model, logs)
     sampling = Sampling(temperature, top_p, seed)
-    with Conversation(folder, system=system, max_new_tokens=max_new_tokens, sampling=sampling) as conversation:
+    with Conversation(folder, sampling=sampling, **how) as conversation:
         if not prompts and not json and sys.stdin.isatty() and sys.stdout.isatty():
             chat(conversation, folder, LANG)
             return

@@ -15,8 +15,9 @@ from torch import Tensor
 from engine.cpu.kernels import kernels_for
 from engine.data.token_store import Row
 from engine.models.causal.learned import counts_of, targets_of
+from engine.models.causal.streaming import Stream
 from engine.models.loss import Head, summed_loss, summed_loss_of_logits, token_losses
-from engine.models.network import Network
+from engine.models.network import Choose, Network, Tokens
 
 Given = tuple[dict[str, Any], Tensor]  # a model's inputs, and the places in them that predict learned tokens
 
@@ -27,6 +28,7 @@ class CausalNetwork(Network):
     def __init__(self, model: Any, head: Head | None, chunk: int, *, bf16: bool) -> None:
         self.model, self._head, self._chunk, self._bf16 = model, head, chunk, bf16
         self._device = next(model.parameters()).device
+        self._stream: Stream | None = None
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def drop_frozen_fp32(self) -> None:
@@ -53,6 +55,13 @@ class CausalNetwork(Network):
             else:
                 losses = token_losses(self._hidden(self._head, given), self._head, targets, self._chunk)
         return [float(part.double().sum()) for part in losses.cpu().split(counts_of(rows))]
+
+    @torch.no_grad()
+    def reply_tokens(self, prompt: Tensor, choose: Choose) -> Tokens:
+        """A reply to one prompt token by token; what it shares with the prompt before is not computed again."""
+        if self._stream is None:
+            self._stream = Stream(self.model, keeps=self._keeps)
+        yield from self._stream.tokens(prompt.tolist(), choose, self._in_its_kind())
 
     def _given(self, rows: Sequence[Row]) -> Given:
         """The model's inputs for some rows, and the places, in all rows of these, that predict learned tokens."""
