@@ -1,4 +1,5 @@
 from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -102,6 +103,14 @@ def test_replies_equal_those_row_by_row(network: PaddedNetwork) -> None:
         expected = alone(network.model, prompt, 10)
         assert reply[: len(expected)] == expected
         assert set(reply[len(expected) :]) <= {network.model.config.pad_token_id}
+
+
+def test_a_reply_token_by_token_is_the_whole_reply(network: PaddedNetwork) -> None:
+    network.model.eval()
+    for prompt in prompts_of(random_rows()):
+        expected = alone(network.model, prompt, 10)[1:]
+        tokens = network.reply_tokens(prompt, lambda logits: int(logits.argmax()))
+        assert list(islice(tokens, len(expected))) == expected
 
 
 def test_prompts_are_padded_on_the_right_and_masked() -> None:

@@ -1,6 +1,7 @@
 import copy
 import functools
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, cast
 
 import pytest
@@ -87,6 +88,14 @@ def test_ended_rows_do_not_change_the_others(name: str, rows: tuple[int, ...], p
     expected = [ended(reply, ends, LONGEST) for reply in endless(name)]
     assert replies(name, ends, PROMPTS) == expected
     assert all(len(expected[row]) <= place + 1 for row in rows)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_reply_token_by_token_is_the_whole_reply(name: str) -> None:
+    network = packed(talkative(name, NEVER))
+    for prompt, reply in zip(PROMPTS, endless(name), strict=True):
+        tokens = network.reply_tokens(prompt, lambda logits: int(logits.argmax()))
+        assert [reply[0], *islice(tokens, LONGEST)] == list(reply)
 
 
 @pytest.mark.parametrize("name", MODELS)
