@@ -40,8 +40,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.texts import say
 from sft_tui import preconditions, starting
 from sft_tui.cli import usage
-from sft_tui.cli.common import LANG, report_outdated_texts
-from sft_tui.cli.main import print_error
+from sft_tui.cli.common import LANG, print_error, report_outdated_texts
 from sft_tui.guide import config_file, launcher
 from sft_tui.guide.configurations import banner, preset_of, state_dict_of
 from sft_tui.guide.unsupervised import InProcessSupervisor

@@ -45,7 +45,7 @@ def main() -> int:
         return 2
     end_with(request.asker)
     with open(os.dup(1), "wb", buffering=0) as out:
-        os.dup2(2, 1)  # what libraries print is no line of the conversation
+        os.dup2(2, 1)  # what libraries print must not look like a line of ours
         try:
             conversation, answer = opened(request)
         except InputError as error:

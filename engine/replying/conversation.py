@@ -53,8 +53,8 @@ class Conversation:
         if more := reply.rest():
             yield Piece(more)
         self.turns += [text, reply.whole]
-        seconds, told = time.perf_counter() - began, len(prompt.ids)
-        yield Replied(reply.whole, ended, count, seconds, told, prompt.left_out, prompt.cut)
+        seconds, before = time.perf_counter() - began, len(prompt.ids)
+        yield Replied(reply.whole, ended, count, seconds, before, prompt.left_out, prompt.cut)
 
     def undo(self) -> None:
         """Takes back the last turn and its reply, if there are any."""

@@ -37,7 +37,7 @@ class Dialogue(Protocol):
         ...
 
     def shortened(self, ids: list[int], limit: int) -> list[int]:
-        """The ids of the last turn alone, which are more than `limit`, cut; raises InputError if that is no use."""
+        """The ids of the last turn alone, more than `limit`, cut; raises InputError if that is useless."""
         ...
 
 
@@ -102,7 +102,7 @@ class Rendered:
         return found
 
     def shortened(self, ids: list[int], limit: int) -> list[int]:
-        """Raises InputError: a prompt that is cut anywhere is none that the model has learned."""
+        """Raises InputError: the model has learned no prompt that is cut."""
         raise InputError("turn_too_long", tokens=len(ids), limit=limit)
 
     def _rendered(self, messages: list[dict[str, str]]) -> list[int] | RefusedError:

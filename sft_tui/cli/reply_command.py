@@ -59,8 +59,8 @@ def reply(
         if not prompts and not json and sys.stdin.isatty() and sys.stdout.isatty():
             chat(conversation, folder, LANG)
             return
-        told = prompts or lines_of(sys.stdin.buffer)
-        for prompt in told:
+        turns = prompts or lines_of(sys.stdin.buffer)
+        for prompt in turns:
             found = replies.alone(conversation, prompt) if prompts else conversation.reply(prompt)
             if json:
                 echo_json(replies.as_record(prompt, found))

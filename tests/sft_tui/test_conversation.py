@@ -1,4 +1,4 @@
-"""The app's side of a conversation, with a process that answers as told in place of the engine's."""
+"""The app's side of a conversation, with a process that answers by a script in place of the engine's."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_a_process_that_is_killed_ends_in_a_sentence(answering: Answering) -> No
             talk.change(Undo())
 
 
-def test_the_last_words_of_a_process_that_crashes_are_told(answering: Answering) -> None:
+def test_the_last_words_of_a_process_that_crashes_are_shown(answering: Answering) -> None:
     answering([("open", [OPENED]), ("undo", [])])
     with Conversation("model") as talk, pytest.raises(InputError, match="asked reset in place of undo"):
         talk.change(Reset())

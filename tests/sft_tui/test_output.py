@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 import sft_tui
 from engine.contract.messages import InputError
-from sft_tui.cli.main import cli, print_error
+from sft_tui.cli.common import print_error
+from sft_tui.cli.main import cli
 from sft_tui.output import Group, echo, echo_json
 
 HOSTILE = "中\x1b]0;pwn\x07\x9b31m\u202e\u2066\u2028\r\x00\x7f\U000e0001\ud800文"

@@ -11,7 +11,7 @@ from sft_tui import replies
 
 
 class Echo:
-    """A conversation with a model that repeats what it is told, and how often it was told anything."""
+    """A conversation with a model that repeats each turn, with its number."""
 
     def __init__(self) -> None:
         self.turns = 0

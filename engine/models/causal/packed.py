@@ -17,8 +17,8 @@ from engine.models.causal import decoding
 from engine.models.causal.attention import EndToEnd, end_to_end, laid
 from engine.models.causal.computed import CausalNetwork, Given
 from engine.models.causal.learned import places_of
-from engine.models.causal.replies import stops_of
 from engine.models.loss import logits_of
+from engine.models.network import ends_of
 
 SCORED = 2048  # tokens, beyond which products do not get faster
 
@@ -47,7 +47,7 @@ class PackedCausal(CausalNetwork):
                 cache = decoding.Cache([1])
                 decoding.first_tokens(self._ahead, cache, [prompts[0][:1]])
                 self._token_bytes = cache.bytes_for_token()
-            return decoding.greedy(self._ahead, prompts, stops_of(self.model), longest, self._token_bytes)
+            return decoding.greedy(self._ahead, prompts, ends_of(self.model), longest, self._token_bytes)
 
     def _ahead(self, inputs: dict[str, Tensor], cache: decoding.Cache, places: Tensor) -> Tensor:
         """The most likely token after each of some places, (places,)."""

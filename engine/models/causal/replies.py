@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-
-def stops_of(model: Any) -> list[int]:
-    """The tokens that end a reply: those of the generation settings, else of the configuration."""
-    own = model.generation_config.eos_token_id
-    found = model.config.eos_token_id if own is None else own
-    return [] if found is None else [int(found)] if isinstance(found, int) else [int(token) for token in found]
+from engine.models.network import ends_of
 
 
 def up_to_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
@@ -28,7 +23,7 @@ def up_to_stop(ids: Sequence[int], stops: Sequence[int]) -> list[int]:
 def generated(model: Any, prompts: Sequence[Tensor], longest: int, device: torch.device) -> list[list[int]]:
     """The most likely next token repeatedly, until a stop token or `longest` tokens; without the prompts."""
     found: dict[int, list[int]] = {}
-    stops, own = stops_of(model), model.generation_config
+    stops, own = ends_of(model), model.generation_config
     settings = GenerationConfig(
         max_new_tokens=longest,
         do_sample=False,

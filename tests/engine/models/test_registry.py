@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from transformers import T5Config, T5ForConditionalGeneration
 
-from engine import reply
 from engine.contract import events
 from engine.contract.config import RunConfig, override
+from engine.contract.conversing import Open, Replied
 from engine.contract.messages import InputError
 from engine.contract.presets import preset
 from engine.models import inspection
 from engine.models.loading import load_mapped
 from engine.models.registry import family_for
+from engine.replying.opening import opened
 from engine.test import score
 from engine.training import trial
 from sft_tui.preflight import ask_engine
@@ -41,7 +42,10 @@ def test_a_registered_family_trains_and_resumes(
     assert (resumed.code, resumed.ended.reason) == (0, "finished")
     assert_same(resumed, whole)
     assert (run_here(folder=tmp_path, work=score, job="test", **settings).ended.message.code) == "ended_tested"
-    assert reply.replies(str(resumed.output.best), ["你好", "再见"], 5) != ["", ""]
+    conversation, _ = opened(Open(1, str(resumed.output.best), max_new_tokens=5))
+    *_, replied = conversation.say("你好")
+    assert isinstance(replied, Replied)
+    assert replied.tokens > 0
 
 
 @pytest.mark.parametrize("kind", ["toy", "tiny_chat"])

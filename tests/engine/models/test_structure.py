@@ -9,9 +9,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from engine import reply
+from engine.contract.conversing import Open
 from engine.contract.messages import InputError, Message
 from engine.models import inspection
+from engine.replying.opening import opened
 from tests.engine.models.families import saved
 from tests.engine.models.test_inspection import config_of, t5
 
@@ -62,7 +63,7 @@ def refusal(path: Path) -> Message:
     message = refused.value.message
     if path.is_dir():
         with pytest.raises(InputError) as again:
-            reply.replies(str(path), ["a"], 1)
+            opened(Open(1, str(path)))
         assert again.value.message == message
     assert message.code == "model_kind"
     assert "{" not in message.text("en") + message.text("zh")

@@ -1,13 +1,16 @@
 """Turns as a prompt, and what is left out of one that is too long."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.messages import InputError
+from engine.data.chat.settings import ChatSettings
 from engine.data.encoding import encode
-from engine.replying.dialogue import Prompt, Transcript, prompt_within, require_text
+from engine.replying.dialogue import Prompt, Rendered, Transcript, prompt_within, require_text
+from tests.engine.data.chat.kinds import KINDS
 
 
 class Letters:
@@ -71,3 +74,47 @@ def test_what_is_not_text_is_refused_before_the_tokenizer_sees_it() -> None:
     require_text("𠮷\0\x1b[31m", 1)
     with pytest.raises(InputError, match="Prompt 2 is not text"):
         require_text("a\udcff", 2)
+
+
+# --- by a chat template
+
+
+def rendered(name: str) -> tuple[Rendered, Any]:
+    """The dialogue of a kind of templates, and its tokenizer."""
+    kind = KINDS[name]
+    template = kind.template()
+    stops = tuple(template.tokenizer.get_vocab()[stop] for stop in kind.stops)
+    return Rendered(template, ChatSettings(stops=stops)), template.tokenizer
+
+
+@pytest.mark.parametrize("turns", [["one"], ["one", "two", "three"], ["a", "b\n", "c", " d", "é你"]])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_prompt_is_what_an_answer_has_before_it_in_training(name: str, turns: list[str]) -> None:
+    dialogue, tokenizer = rendered(name)
+    for system in ("", "Be terse."):
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [{"role": "assistant" if at % 2 else "user", "content": text} for at, text in enumerate(turns)]
+        kind = KINDS[name]
+        expected = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False, **kind.options
+        )
+        assert dialogue.ids(system, turns) == expected
+
+
+def test_what_ends_an_answer_in_training_ends_a_reply() -> None:
+    dialogue, tokenizer = rendered("qwen2.5")
+    assert tokenizer.get_vocab()["<|im_end|>"] in dialogue.stops
+
+
+def test_a_turn_that_a_template_refuses_is_refused_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialogue, _ = rendered("gemma")
+    monkeypatch.setattr(dialogue._template, "text", "{{ raise_exception('not today\x1b[31m') }}")
+    with pytest.raises(InputError, match="not today") as refused:
+        dialogue.ids("", ["hello"])
+    assert "\x1b" not in refused.value.message.what()
+
+
+def test_a_chat_prompt_is_never_cut() -> None:
+    dialogue, _ = rendered("qwen2.5")
+    with pytest.raises(InputError, match="the model can see 20"):
+        prompt_within(dialogue, "", ["a", "b", "long " * 50], 20)

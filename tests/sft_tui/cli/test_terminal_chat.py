@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.contract.conversing import Piece, Replied, Reset, System, Undo
+from engine.contract.conversing import Ended, Piece, Replied, Reset, System, Undo
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang
 from sft_tui.cli.terminal_chat import chat
@@ -17,7 +17,7 @@ Typing = Callable[..., str]
 
 
 class Talk:
-    """In place of a conversation: repeats what it is told in two pieces, and notes what is asked of it."""
+    """In place of a conversation: repeats each turn in two pieces, and notes what is asked of it."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []
@@ -36,7 +36,7 @@ class Talk:
         if text == "interrupt":
             os.kill(os.getpid(), signal.SIGINT)
         yield Piece(text[1:] + "\n好")
-        ended = "stopped" if self.stopped else "length" if text == "long" else "end"
+        ended: Ended = "stopped" if self.stopped else "length" if text == "long" else "end"
         yield Replied(text, ended, 7, 0.1, 40, 2 if text == "old" else 0, text == "wide")
 
     def stop(self) -> None:

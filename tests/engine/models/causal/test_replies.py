@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from engine.models.causal.replies import generated, stops_of, up_to_stop
+from engine.models.causal.replies import generated, up_to_stop
+from engine.models.network import ends_of
 from tests.engine.models.causal.exact import drawn, random_prompts
 
 CPU = torch.device("cpu")
@@ -16,7 +17,7 @@ CPU = torch.device("cpu")
 def test_every_stop_token_of_the_generation_settings_counts(own: Any, config: Any, stops: list[int]) -> None:
     net = drawn("llama")
     net.config.eos_token_id, net.generation_config = config, GenerationConfig(eos_token_id=own)
-    assert stops_of(net) == stops
+    assert ends_of(net) == stops
 
 
 def test_a_reply_ends_with_its_first_stop_token() -> None:

@@ -1,5 +1,5 @@
-from pathlib import Path
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
