@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 from engine.contract.bounds import as_json
 from engine.contract.facts import ConversationFacts, LearnedRowFacts
 from engine.contract.texts import Lang, say
-from sft_tui.text import safe, width
+from sft_tui.text import cut, safe, width
 
-LOST = 400  # characters of what is left out
 LEARNED, CONTEXT = "▌ ", "  "  # how lines of tokens begin
 
 
@@ -41,19 +40,20 @@ def lines(found: ConversationFacts, columns: int, lang: Lang) -> Iterator[Line]:
         learned = sum(end - first for first, end in row.learned)
         counts = {"number": number, "rows": len(found.rows), "tokens": len(row.ids), "learned": learned}
         yield Line(say("chat_row.row", lang, **counts))
-        yield from map(Line, _reasons(row, lang))
+        yield from map(Line, _reasons(row, columns, lang))
         yield from _tokens(row, columns)
 
 
-def _reasons(row: LearnedRowFacts, lang: Lang) -> Iterator[str]:
-    """Why it is another row, and what is left out of it."""
+def _reasons(row: LearnedRowFacts, columns: int, lang: Lang) -> Iterator[str]:
+    """Why it is another row, and what is left out of it, of which the beginning is shown."""
     if row.rewritten is not None:
         why = row.rewritten
-        yield say("chat_row.rewritten", lang, message=why.message + 1, role=safe(why.role))
-        yield f"  {say('chat_row.before', lang)} {safe(why.before)}"
-        yield f"  {say('chat_row.after', lang)} {safe(why.after)}"
+        text = say("chat_row.rewritten", lang, message=why.message + 1, role=safe(why.role))
+        yield from _wrapped(text.split(), columns)
+        yield cut(f"  {say('chat_row.before', lang)} {safe(why.before)}", columns)
+        yield cut(f"  {say('chat_row.after', lang)} {safe(why.after)}", columns)
     if row.left_out:
-        yield f"{say('chat_row.left_out', lang, count=row.left_out)} {safe(row.lost, LOST)}"
+        yield cut(f"{say('chat_row.left_out', lang, count=row.left_out)} {safe(row.lost, columns)}", columns)
 
 
 def _tokens(row: LearnedRowFacts, columns: int) -> Iterator[Line]:

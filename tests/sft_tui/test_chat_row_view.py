@@ -1,6 +1,7 @@
 """How `data show` prints a conversation as a chat model learns it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_learned_tokens_are_marked_and_every_token_is_shown() -> None:
         ("en", ["4 messages, 2 answers to learn, 2 training rows; ▌ marks tokens that are learned",
                 "1 answer left out: longer than 64 tokens with what must come before",
                 "training row 1 of 2: 6 tokens, 3 learned",
-                "another training row, because the template writes message 2 (assistant) differently before a later "
+                "another training row, because the template writes message 2 (assistant) differently before a later",
                 "answer",
                 "  in the training row before: <think>␛]0;x␊", "  here: 4",
                 "2 oldest messages left out to fit: user: 甲␊assistant: 乙"]),
@@ -48,6 +49,14 @@ def test_learned_tokens_are_marked_and_every_token_is_shown() -> None:
 def test_the_rows_of_a_conversation_are_explained(lang: Lang, said: list[str]) -> None:
     texts = [line.text for line in shown(lang)]
     assert [line for line in said if line not in texts] == []
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_what_is_said_of_a_row_fits_80_columns(lang: Lang) -> None:
+    long = "很长" * 200
+    row = replace(SECOND, lost=long, rewritten=RewrittenFacts(1, "assistant", long, long))
+    lines = shown(lang, 80, replace(ROW, chat=replace(TALK, rows=(row,))))
+    assert max(width(line.text) for line in lines) <= 80
 
 
 @pytest.mark.parametrize("columns", [20, 80, 120])
