@@ -9,6 +9,7 @@ from typing import NamedTuple
 from engine.contract.durable import read_json
 from engine.contract.manifest import CHECKPOINT_NAME
 from engine.contract.messages import InputError, Value
+from engine.contract.outputdir import ADAPTER
 from engine.contract.texts import Argument, Phrase
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.bin")
@@ -36,6 +37,9 @@ def _has(folder: Path, *patterns: str) -> Path | None:
 def _adapter(folder: Path) -> Kind | None:
     if not _has(folder, "adapter_config.json", "adapter_model.*"):
         return None
+    above = folder.absolute().parent
+    if folder.name == ADAPTER and _is_whole(above):
+        return Kind.of("own_adapter", str(above))
     base = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its base model")[:200]
     merge = f"PeftModel.from_pretrained(model, '{folder}').merge_and_unload().save_pretrained('MERGED')"
     return Kind.of("adapter", base=base, merge=merge)
@@ -138,10 +142,15 @@ FOLDERS: tuple[Callable[[Path], Kind | None], ...] = (
 )  # fmt: skip
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder has what a transformers model consists of."""
+    weights = _has(folder, *WEIGHTS[:2], *(f"{name}.index.json" for name in WEIGHTS))
+    return (folder / "config.json").is_file() and weights is not None
+
+
 def require_folder(path: Path) -> None:
     """Raises InputError saying what a folder is, if that is known and it is not a transformers model."""
-    whole = (path / "config.json").is_file() and _has(path, *WEIGHTS[:2], *(f"{name}.index.json" for name in WEIGHTS))
-    if not whole:
+    if not _is_whole(path):
         for look in FOLDERS:
             if kind := look(path):
                 raise error_of(path, kind)

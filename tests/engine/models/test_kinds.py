@@ -98,6 +98,20 @@ def test_a_model_next_to_other_formats_is_a_model(tmp_path: Path) -> None:
     assert inspection.describe(config_of(tmp_path)).rows == 40
 
 
+@pytest.mark.parametrize("named", ["adapter", "adapter/adapter_model.safetensors"])
+def test_for_an_adapter_of_ours_the_merged_model_is_offered(tmp_path: Path, named: str) -> None:
+    (tmp_path / "adapter").mkdir()
+    for name in ("config.json", WEIGHTS, "adapter/adapter_config.json"):
+        (tmp_path / name).write_text("{}")
+    weights = {"base_model.model.shared.lora_A.weight": torch.zeros(2, 2)}
+    save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(InputError) as refused:
+        inspection.describe(config_of(tmp_path / named))
+    message = refused.value.message
+    assert "adapter of a model that was trained here" in message.what("en")
+    assert message.args["instead"] == str(tmp_path)
+
+
 def test_an_adapter_is_recognized_by_its_file(tmp_path: Path) -> None:
     save_file({"base_model.model.shared.lora_A.weight": torch.zeros(2, 2)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(InputError, match="LoRA"):
