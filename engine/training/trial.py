@@ -24,6 +24,7 @@ from engine.training import checkpoint, loop, optim
 from engine.training.checkpoint import FoundCheckpoint
 from engine.training.setup import prepare
 from engine.training.step import StepRunner, backward
+from engine.training.tensorfile import stored
 
 SHARES = (8, 4, 2, 1)  # divisors of the requested budget: an eighth of it comes first
 SMALLEST_BUDGET = 64  # tokens
@@ -159,9 +160,10 @@ class Trial:
             **{name: tensor.detach() for name, tensor in trained.items()},
             **optim.state_tensors(training.optimizer, names),
         }
-        read = {**found.weights(), **found.optimizer_state()}
+        # One at a time: all of them, mapped, would be the rehearsal's peak, and no run holds them.
+        files = {**stored(found.path / checkpoint.WEIGHTS), **stored(found.path / checkpoint.OPTIMIZER)}
         for name, tensor in held.items():
-            if name not in read or not torch.equal(tensor.cpu(), read[name]):
+            if name not in files or not torch.equal(tensor.cpu(), files[name].read()):
                 raise InputError("rehearsal_checkpoint", path=str(path), why=f"{name} is not what was saved")
         return sum(entry.stat().st_size for entry in path.iterdir())
 

@@ -32,7 +32,7 @@ PARTS = ("train", "valid")
 MODELS = ("*/config.json", "model_save/*/config.json", "model_save/*/best/config.json")
 WEIGHTS = ("*.safetensors", "*.bin")
 MOST_SOURCES = 12  # files or models that are offered
-STARTER = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the chat model that is offered where there is none
+STARTER = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the chat model that is offered if none is here
 SNIFFED = 64 << 10  # bytes
 SMALL = {
     "d_model": 192, "d_kv": 48, "d_ff": 768, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4, "bleu_rows": 64,

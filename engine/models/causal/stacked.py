@@ -41,7 +41,7 @@ class Projections:
         """The projection that some linear layers make together; all of them have a bias, or none.
 
         With `prepacked` there is no backward pass, and there are many products before a weight changes. If it is
-        `large`, so many tokens have a backward pass that a second prepacked copy of frozen weights is worth its memory.
+        `large`, the tokens of a backward pass are worth the memory of a second prepacked copy of frozen weights.
         """
         first = linears[0].weight
         merged = self._merged(linears)
