@@ -54,6 +54,7 @@ class Hub:
     damaged: set[str] = field(default_factory=set)  # files whose last byte arrives changed
     stalls: set[str] = field(default_factory=set)  # files of which the second half never arrives
     status: int = 0  # of every answer
+    answer: object = None  # to every question about a model, in place of the right one
     ignores_range: bool = False
     prefix: str = ""  # of all paths: a mirror
 
@@ -199,6 +200,7 @@ class _Answers(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _say_json(self, said: Any) -> None:
+        said = said if self.of.answer is None else self.of.answer
         data = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -9,7 +9,7 @@ from engine.contract.model_record import record_of
 from engine.contract.model_reports import FetchedReport
 from engine.contract.requests import FetchRequest
 from engine.obtaining.choice import INDEX, Choice, chosen, require_named_parts
-from engine.obtaining.failures import reaching
+from engine.obtaining.failures import ENDPOINTS, reaching
 from engine.obtaining.huggingface import HuggingFace
 from engine.obtaining.licence import licence_of
 from engine.obtaining.modelscope import ModelScope
@@ -30,7 +30,7 @@ def fetch(request: FetchRequest, progress: Progress) -> FetchedReport:
     require_place(folder)
     repository = HUBS[request.source](request.id, request.revision)
     with reaching(repository, request.revision):
-        listing = repository.listing()
+        listing = _listing(repository)
         choice = chosen(repository, listing)
         staging = Staging(folder)
         with staging.held():
@@ -45,6 +45,14 @@ def fetch(request: FetchRequest, progress: Progress) -> FetchedReport:
             require_place(folder)
             staging.finish([file.name for file in choice.files], _record(request, report))
     return report
+
+
+def _listing(repository: Repository) -> Listing:
+    """The files of a model; raises InputError, also if the answer is not a hub's, and what `reaching` expects."""
+    try:
+        return repository.listing()
+    except (TypeError, KeyError, AttributeError):  # of an answer that is JSON, and not a hub's
+        raise InputError("hub_not_one", endpoint=repository.endpoint, variable=ENDPOINTS[repository.source]) from None
 
 
 class _Download:

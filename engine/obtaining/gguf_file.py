@@ -77,12 +77,15 @@ class GgufFile:
 
     @property
     def dtype(self) -> str:
-        """The kind of numbers that its weights become: their own; bfloat16 for quantized ones, as models are published.
+        """The kind of numbers that its weights become: bfloat16 if they are quantized, as models are published.
 
-        Norms are kept in float32 whatever the weights are, so the matrices decide.
+        Otherwise it is their own. Norms are kept in float32 whatever the weights are, so the matrices decide; several
+        kinds become float32, which holds all of them exactly.
         """
         kinds = {tensor.kind for tensor in self.tensors if len(tensor.shape) > 1}
-        return FLOATS[next(iter(kinds))] if len(kinds) == 1 and kinds <= set(FLOATS) else FLOATS["BF16"]
+        if not kinds <= set(FLOATS):
+            return FLOATS["BF16"]
+        return FLOATS[next(iter(kinds))] if len(kinds) == 1 else FLOATS["F32"]
 
     @property
     def parameters(self) -> int:

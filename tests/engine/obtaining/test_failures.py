@@ -1,6 +1,7 @@
 """What fails on the way to a hub, in words."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -14,9 +15,9 @@ from tests.hub import TOKEN, Hub
 pytestmark = pytest.mark.usefixtures("hub")
 
 
-def code(folder: Path) -> str:
+def code(folder: Path, **how: Any) -> str:
     with pytest.raises(InputError) as error:
-        fetch(FetchRequest("me/tiny", str(folder / "tiny")), lambda *_: None)
+        fetch(FetchRequest("me/tiny", str(folder / "tiny"), **how), lambda *_: None)
     assert error.value.message.fix()
     assert not list(folder.iterdir())
     return error.value.message.code
@@ -55,3 +56,10 @@ def test_an_endpoint_that_is_not_an_address_is_one_sentence(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     assert code(tmp_path) == "hub_unreachable"
+
+
+@pytest.mark.parametrize("answer", [[], "login", {"siblings": [3]}, {"id": "x", "siblings": None}, 7])
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_an_answer_that_is_not_a_hub_s_is_one_sentence(hub: Hub, tmp_path: Path, answer: object, source: Any) -> None:
+    hub.answer = answer
+    assert code(tmp_path, source=source) in ("hub_not_one", "hub_kind", "hub_revision")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import T5ForConditionalGeneration
 
 from engine.contract.messages import InputError
 from engine.contract.model_reports import FetchedReport
@@ -229,3 +230,15 @@ def test_quantized_weights_are_refused_by_their_header(hub: Hub, tmp_path: Path,
     packed = safetensors({"decoder.block.0.weight": ("I8", (64, 64), 4096)})
     hub.repos["me/int8"] = Repo({**model_files, "model.safetensors": packed})
     assert "quantized" in refused(tmp_path / "int8", "me/int8").message.what()
+
+
+def test_a_model_in_parts_is_downloaded_whole(hub: Hub, tmp_path: Path, tiny_t5: Path) -> None:
+    T5ForConditionalGeneration.from_pretrained(tiny_t5).save_pretrained(tmp_path / "parts", max_shard_size="60KB")
+    parts = {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    assert sum(name.endswith(".safetensors") for name in parts) > 1
+    hub.repos["me/parts"] = Repo(parts)
+    got(tmp_path / "got", "me/parts")
+    assert opened(tmp_path / "got")[1].tensors.keys() == opened(tmp_path / "parts")[1].tensors.keys()
+    del parts[max(name for name in parts if name.endswith(".safetensors"))]
+    hub.repos["me/holes"] = Repo(parts)
+    assert refused(tmp_path / "holes", "me/holes").message.code == "hub_part_missing"

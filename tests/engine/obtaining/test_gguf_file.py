@@ -50,6 +50,11 @@ def test_keys_and_tensors_are_read(whole: bytes, tmp_path: Path) -> None:
     assert file.parameters == sum(weight.numel() for weight in small_llama().parameters())
 
 
+def test_several_kinds_of_floats_become_the_one_that_holds_all(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "x", small_llama(), kind="F16", more={"blk.0.wide.weight": [[1.0, 2.0]]})
+    assert (gguf_file.read(file).dtype, gguf_file.read(file).quantized) == ("float32", ())
+
+
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.1, 0.3, 0.6, 0.99, 0.9999])
 def test_a_file_cut_short_is_refused(whole: bytes, tmp_path: Path, share: float) -> None:
     assert why(tmp_path / "x", whole[: max(5, int(len(whole) * share))]) in (
