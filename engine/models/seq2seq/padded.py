@@ -1,5 +1,6 @@
 """Any sequence-to-sequence model of transformers, run unchanged on rows padded to the longest of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,12 @@ class PaddedNetwork(Network):
     def __init__(self, model: Any, head: Head | None, chunk: int, *, autocast: bool) -> None:
         self.model, self._head, self._chunk, self._autocast = model, head, chunk, autocast
         self._device = next(model.parameters()).device
+
+    def drop_frozen_fp32(self) -> None:
+        """Keeps frozen weights of linear layers only in the dtype that autocast gives them at every product."""
+        if self._autocast:
+            for layer in frozen_linear(self.model):
+                layer.weight.data = layer.weight.data.bfloat16()
 
     def summed_loss(self, rows: Sequence[Row], _samples: Sequence[int] | None = None) -> Tensor:
         """Cross-entropy summed over the label tokens of some rows, float64, with its graph."""
@@ -72,6 +79,17 @@ class PaddedNetwork(Network):
 
     def _in_its_kind(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast)
+
+
+def frozen_linear(model: Any) -> list[nn.Linear]:
+    """The linear layers but the head whose weights do not learn and are used nowhere else, such as in an embedding."""
+    uses = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return [
+        layer
+        for layer in linear
+        if layer is not model.get_output_embeddings() and not layer.weight.requires_grad and uses[id(layer.weight)] == 1
+    ]
 
 
 def micro_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, Tensor]:

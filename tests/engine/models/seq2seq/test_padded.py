@@ -9,7 +9,16 @@ from transformers import AutoModelForSeq2SeqLM
 
 from engine.models.network import prompts_of
 from engine.models.on_device import find_head
-from engine.models.seq2seq.padded import IGNORED, PaddedNetwork, micro_batch, model_inputs, pad_prompts
+from engine.models.seq2seq.padded import (
+    IGNORED,
+    PaddedNetwork,
+    frozen_linear,
+    micro_batch,
+    model_inputs,
+    pad_prompts,
+)
+from tests.engine.models.adapters import learning
+from tests.engine.models.adapters import settings as adapter_settings
 from tests.engine.models.small import (
     LENGTHS,
     exact,
@@ -154,3 +163,23 @@ def test_dropout_is_the_models_own() -> None:
     torch.manual_seed(0)
     assert found == pytest.approx(plain_losses(net, rows)[0].item(), rel=1e-6)
     assert network.summed_loss(rows).item() != found
+
+
+@pytest.mark.parametrize("settings", [{"lora_rank": 4}, {"freeze": "encoder", "lora_rank": 0}], ids=str)
+def test_frozen_weights_held_in_bf16_alone_change_no_bit(net: Any, settings: dict[str, Any]) -> None:
+    learning(net, adapter_settings(**settings))
+    network, rows = PaddedNetwork(net, find_head(net), 7, autocast=True), random_rows()
+    found = []
+    for _ in range(2):
+        loss = network.summed_loss(rows)
+        loss.backward()
+        found.append((loss.item(), network.row_losses(rows), [p.grad for p in net.parameters() if p.grad is not None]))
+        net.zero_grad(set_to_none=True)
+        network.drop_frozen_fp32()
+    assert found[0][:2] == found[1][:2]
+    assert all(torch.equal(one, other) for one, other in zip(found[0][2], found[1][2], strict=True))
+    held = [layer.weight for layer in frozen_linear(net)]
+    assert held
+    assert all(weight.dtype == torch.bfloat16 for weight in held)
+    assert net.get_input_embeddings().weight.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in net.parameters() if p.requires_grad)
