@@ -9,6 +9,7 @@ from engine.contract.messages import InputError
 from engine.contract.texts import Argument, Phrase
 from engine.obtaining.gguf_file import GgufFile, GgufTensor, unreadable
 
+ENCODERS = {"t5", "t5encoder", "umt5"}  # published in transformers' format; a GGUF of one is rare
 ROPE_FACTORS = "rope_freqs.weight"
 # Llama 3.1 and later: https://github.com/meta-llama/llama-models, the same in all of them but for the factor.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -28,7 +29,8 @@ def require_convertible(file: GgufFile) -> None:
     parts = file.keys.get("split.count", 0)
     if isinstance(parts, int) and parts > 1:
         raise InputError("gguf_split", path=str(file.path), count=parts)
-    if file.architecture not in {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS}:
+    known = {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS} - ENCODERS
+    if file.architecture not in known:
         raise _unknown(file, Phrase.of("gguf.architecture", name=file.architecture[:60]))
     scaling = str(file.own("rope.scaling.type") or "none")
     factor = file.own("rope.scaling.factor")

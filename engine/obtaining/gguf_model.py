@@ -14,7 +14,6 @@ import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     GgufConfig,
@@ -114,8 +113,8 @@ def _network(file: GgufFile, notices: list[Message]) -> Any:
     named = {"gguf_file": file.path.name, "local_files_only": True}
     config = AutoConfig.from_pretrained(str(file.path.parent), **named)
     completed(config, file)
-    kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    net, found = kind.from_pretrained(
+    loader: Any = AutoModelForCausalLM
+    net, found = loader.from_pretrained(
         str(file.path.parent), config=config, dtype=getattr(torch, file.dtype), output_loading_info=True,
         quantization_config=GgufConfig(dequantize=True), **named,
     )  # fmt: skip

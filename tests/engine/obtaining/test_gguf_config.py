@@ -79,7 +79,7 @@ def test_a_scaling_by_one_is_none(tmp_path: Path) -> None:
     require_convertible(written(tmp_path, keys={"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}))
 
 
-@pytest.mark.parametrize("name", ["rwkv7", "bert", "clip", "\x1b[2J"])
+@pytest.mark.parametrize("name", ["rwkv7", "bert", "t5", "clip", "\x1b[2J"])
 def test_an_unknown_architecture_is_named(tmp_path: Path, name: str) -> None:
     assert refused(written(tmp_path, architecture=name)).message.code in ("gguf_unknown", "gguf_part")
 
