@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Chats = Sequence[Chat | RefusedError]
 MOST_STOPS = 8  # end tokens that are named
+PROBED = 100  # characters with which a template is tried
 Results = list[Made | RefusedError]
 
 
@@ -97,7 +98,7 @@ def _made(
 
     try:
         making = partial(RowMaker, template, chat.stops, max_len, chat.learn, chat.too_long)
-        maker: RowMaker = finished(worker.submit(making), 0)
+        maker: RowMaker = finished(worker.submit(making), PROBED)
         before: tuple[Chats, Future[Results]] | None = None
         for chats in batches:
             after = (chats, worker.submit(partial(_rows_of, maker, chats)))

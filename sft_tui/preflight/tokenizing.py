@@ -63,6 +63,11 @@ def without_unused(finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(template_options=",".join(kept)),)
 
 
+def another_template(_finding: Finding, run: CheckedRun) -> Actions:
+    """Use the tokenizer's own template, or else the one that is built in."""
+    return (run.check(chat_template="" if run.config.chat_template else "chatml"),)
+
+
 def name_token(finding: Finding, run: CheckedRun) -> Actions:
     """Use the model's own tokenizer, or set the token in one of the two configurations."""
     own, named = model_folder(run.config), tokenizer_folder(run.config)
@@ -85,7 +90,10 @@ TOKENIZER.error("tokenizer_died", "It ends the process that uses it.", remedy=an
 TOKENIZER.error("tokenizer_token_missing", "It has no pad or no end token.", remedy=name_token)
 TOKENIZER.error("tokenizer_differs", "Its vocabulary differs from the one in the model's folder.", remedy=another)
 TOKENIZER.error("chat_template_missing", "It has no chat template.", subject="chat_template", remedy=chatml)
-TOKENIZER.error("chat_template_bad", "Its chat template is not valid, or never ends.", subject="chat_template")
+TOKENIZER.error(
+    "chat_template_bad", "Its chat template is not valid, or never ends.", subject="chat_template",
+    remedy=another_template,
+)  # fmt: skip
 TOKENIZER.error("template_options_bad", "The options of its chat template are not valid.", subject="template_options")
 TOKENIZER.error("vocabulary_mismatch", "It has more tokens than the model has room for.", remedy=another)
 TOKENIZER.error("special_token_mismatch", "Its end token is not the model's.", remedy=name_token)
