@@ -253,7 +253,7 @@ def test_calls_of_tools_and_what_they_return_are_rendered() -> None:
     assert '{"name": "add", "arguments": {"a": 1}}' in kind.tokenizer().decode(made.rows[0].ids[slice(*first)])
 
 
-def test_thoughts_are_learned_and_left_out_of_what_comes_before_later_answers() -> None:
+def test_thoughts_are_learned_and_are_not_in_later_histories() -> None:
     thinking = [one | ({"reasoning_content": "Hm"} if one["role"] == "assistant" else {}) for one in TALK]
     kind, chat = KINDS["qwen3"], chat_of(thinking)
     made = maker_of(kind).rows(chat)
