@@ -2,6 +2,8 @@
 
 import contextlib
 import signal
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -89,9 +91,25 @@ def stopping(conversation: Conversation) -> Iterator[None]:
 
     usual = signal.signal(signal.SIGINT, stop)
     try:
-        yield
+        with without_marks():
+            yield
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+@contextlib.contextmanager
+def without_marks() -> Iterator[None]:
+    """Keeps the terminal from printing `^C` into a reply."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    changed = [*before[:3], before[3] & ~termios.ECHOCTL, *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, changed)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def command(conversation: Conversation, typed: str, lang: Lang) -> None:

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import conversing
@@ -43,6 +43,7 @@ def test_every_kind_of_line_is_tried_here() -> None:
     assert {type(spoken) for spoken in SPOKEN_HERE} == set(SPOKEN.values())
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_can_be_said(text: str) -> None:
     assert read_line(line_of(conversing.Say(text))) == conversing.Say(text)

@@ -1,7 +1,7 @@
 """The text of a reply while it comes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -27,6 +27,7 @@ def streamed(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     return [*(reply.add(token) for token in ids), reply.rest()]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_character_comes_whole_or_not_yet(text: str) -> None:
     ids = BYTES(text, add_special_tokens=False)["input_ids"]
@@ -46,6 +47,7 @@ def test_a_reply_that_ends_within_a_character_shows_that() -> None:
     assert "".join(streamed(BYTES, ids[:2])) == BYTES.decode(ids[:2])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 255), max_size=12))
 def test_any_bytes_end_as_the_text_of_all(ids: list[int]) -> None:
     reply = ReplyText(BYTES)

@@ -6,7 +6,7 @@ import time
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics.chrf import CHRF
 
@@ -40,6 +40,7 @@ def by_table(one: list[str], other: list[str]) -> int:
     return longest(0, 0)
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_the_common_length_is_that_of_the_usual_table(one: list[str], other: list[str]) -> None:
     assert common_length(one, other) == by_table(one, other)
