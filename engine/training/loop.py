@@ -459,6 +459,7 @@ class Training:
         """Publishes the model as it is; returns what merging an adapter into it changed."""
         job, prepared = self.job, self.prepared
         job.phase("publishing")
+        prepared.network.begin_step()  # drops what was prepacked for the evaluation
         weights, adapters = self.writer.best(), prepared.adapters
         adapter = None if adapters is None else partial(self._write_adapter, adapters)
         checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, weights, adapter)
