@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +25,7 @@ from engine.data.shapes.conversation import Conversation, Row
 from engine.data.text_checks import row_hashes
 
 Entry = Row | Conversation  # a row to write
-GROUP_ROWS = 10_000
+GROUP_ROWS, GROUP_CHARACTERS = 10_000, 1 << 24
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in (PROMPT, RESPONSE)])
 WITH_TURNS = SCHEMA.append(pa.field(TURNS, pa.list_(pa.int32())))  # null for a single turn
 WRITTEN_BY = {b"sft-tui": b"data import"}  # in the schema of every file written
@@ -105,19 +104,23 @@ def _drop(target: Target) -> None:
 
 @dataclass(frozen=True)
 class _Staged:
-    """The hashes of all rows' prompts and of their groups, the columns that they have as pairs, and as messages."""
+    """The hashes of all rows' prompts and of their groups, and the columns that they have as pairs, and as messages.
+
+    `at_once` is how many of them are not too large to hold.
+    """
 
     prompts: Hashes
     groups: Hashes
     pairs: pa.Schema
     messages: pa.Schema
+    at_once: int
 
 
 def _stage(pool: IO[bytes], rows: Iterator[Entry]) -> _Staged:
     """Writes all rows to `pool`: pairs, and the others as messages."""
     prompts, groups, with_turns, fields = [], [], False, Fields()
     with pq.ParquetWriter(pool, STAGED, compression="snappy") as writer:
-        while batch := list(islice(rows, GROUP_ROWS)):
+        for batch in _groups(rows):
             records = [_staged(row) for row in batch]
             writer.write_table(pa.Table.from_pylist(records, schema=STAGED))
             with_turns = with_turns or any(isinstance(row, Row) and row.starts for row in batch)
@@ -128,11 +131,22 @@ def _stage(pool: IO[bytes], rows: Iterator[Entry]) -> _Staged:
                 row_hashes([(row.opening if isinstance(row, Conversation) else row.prompt, "") for row in batch])
             )
             groups.append(row_hashes([(row.opening, "") for row in batch]))
-    none = np.array([], dtype=np.uint64)
-    return _Staged(
-        np.concatenate([none, *prompts]), np.concatenate([none, *groups]),
-        WITH_TURNS if with_turns else SCHEMA, fields.schema(),
-    )  # fmt: skip
+    columns = WITH_TURNS if with_turns else SCHEMA
+    at_once = max(1, sum(map(len, groups)) // len(groups))
+    return _Staged(np.concatenate(prompts), np.concatenate(groups), columns, fields.schema(), at_once)
+
+
+def _groups(rows: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """The rows in groups that are not too large to hold, of which the last may be empty."""
+    group: list[Entry] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += sum(len(text) for _, text in row.said)
+        if len(group) == GROUP_ROWS or size > GROUP_CHARACTERS:
+            yield group
+            group, size = [], 0
+    yield group
 
 
 def _staged(row: Entry) -> dict[str, Any]:
@@ -155,7 +169,7 @@ def _copy(pool: IO[bytes], targets: Sequence[Target], parts: Split, staged: _Sta
         start = 0
         pool.seek(0)
         wanted = STAGED.names if form == "messages" else columns.names
-        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(GROUP_ROWS, columns=wanted):
+        for batch in pq.ParquetFile(pool, **STREAMED).iter_batches(staged.at_once, columns=wanted):
             here = parts.parts[start : start + len(batch)]
             start += len(batch)
             for part, writer in writers.items():

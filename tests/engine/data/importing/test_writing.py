@@ -6,10 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.contract.messages import InputError
-from engine.contract.requests import ImportRequest
-from engine.data.importing.convert import import_pairs
+from engine.contract.requests import ImportForm, ImportRequest
+from engine.data.importing import writing
+from engine.data.importing.convert import import_files, import_pairs
 from engine.data.parquet_rows import RowSource
 from tests.engine.data.conftest import GOOD, LONG_TALK, Importer, lines
+from tests.engine.data.shapes.conftest import turns
 
 
 def test_what_is_written_carries_checksums(import_rows: Importer, many: str, tmp_path: Path) -> None:
@@ -57,3 +59,19 @@ def test_the_turns_column_is_written_only_if_a_row_has_history(import_rows: Impo
     starts = dict(zip(written["prompt"].to_pylist(), written["prompt_turns"].to_pylist(), strict=True))
     assert starts["你好"] is starts["简短\n甲"] is None
     assert starts["简短\nQ: 甲\nA: 1\nQ: 乙"] == [3, 8, 13]
+
+
+@pytest.mark.parametrize("form", ["pairs", "messages"])
+def test_long_rows_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: ImportForm) -> None:
+    monkeypatch.setattr(writing, "GROUP_CHARACTERS", 50)
+    talks = [{"messages": turns(f"问 {number}" * 9, f"答 {number}", "再问", "再答")} for number in range(20)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(lines(*talks))
+    target = str(tmp_path / "out.parquet")
+    import_files(ImportRequest((str(path),), train=target, valid_ratio=0.0, form=form), lambda *_: None)
+    written = pq.read_table(target)
+    assert pq.read_metadata(target).num_row_groups > 1
+    if form == "messages":
+        assert written["messages"].to_pylist() == [talk["messages"] for talk in talks]
+    else:
+        assert written["response"].to_pylist() == [text for n in range(20) for text in (f"答 {n}", "再答")]
