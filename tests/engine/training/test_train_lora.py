@@ -139,3 +139,16 @@ def test_other_adapters_are_not_resumed_even_by_force(run_here: "Runner", tmp_pa
     )
     assert again.code == 2
     assert again.ended.message.code == "lora_other_adapter"
+
+
+def test_a_resumed_run_keeps_the_dtype_of_its_base(run_here: "Runner", half: Path, tmp_path: Path) -> None:
+    settings = {**LORA, "pretrained_model": str(half), "folder": tmp_path}
+    first = run_here(epochs=1, **settings)
+    assert first.code == 0
+    frozen = list((first.output.checkpoints / "frozen").iterdir())
+    again = run_here(epochs=2, resume=True, accepted=["epochs"], **settings)
+    assert again.code == 0
+    assert list((again.output.checkpoints / "frozen").iterdir()) == frozen
+    weights = load_file(again.output.best / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert json.loads((again.output.best / "config.json").read_text())["dtype"] == "bfloat16"
