@@ -43,6 +43,7 @@ class Llama:
 
     def __init__(self, model: Any, kind: torch.dtype, adapters: Adapters) -> None:
         self.kind, self._body = kind, model.base_model
+        self._tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         self.values, self.projections = Values(kind), Projections(kind, adapters)
 
     def refresh(self) -> None:
@@ -103,7 +104,8 @@ class Llama:
     def embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""
         weight = self._body.embed_tokens.weight
-        found = functional.embedding(ids, weight if weight.requires_grad else weight.detach())
+        # If the head has the same weight, its gradient is added to, and no second one of that size is made.
+        found = functional.embedding(ids, weight if weight.requires_grad else weight.detach(), sparse=self._tied)
         return found.to(torch.promote_types(found.dtype, torch.float32))
 
     def angles(self, positions: Tensor) -> Tensor:
