@@ -31,6 +31,7 @@ from engine.models.seq2seq.padded import micro_batch
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.loop import train
+from tests.engine.models.causal.exact import SLIDING
 from tests.engine.models.causal.small import chatty
 from tests.processes import Result, run
 from tests.required import required
@@ -260,7 +261,9 @@ def cpu_world() -> World:
 
 
 @pytest.fixture(scope="session")
-def gradient_cases(tiny_settings: dict[str, Any], tiny_bart: Path) -> dict[str, RunConfig]:
+def gradient_cases(
+    tiny_settings: dict[str, Any], tiny_bart: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, RunConfig]:
     """Configurations of one step over 16 uneven rows: nothing random, nothing clipped."""
     common = {**tiny_settings, "dropout_rate": 0.0, "max_grad_norm": 1e9, "gradient_accumulation_steps": 16}
     cases: dict[str, dict[str, Any]] = {
@@ -269,6 +272,8 @@ def gradient_cases(tiny_settings: dict[str, Any], tiny_bart: Path) -> dict[str, 
         "bart": {"freeze": "", "pretrained_model": str(tiny_bart)},
         "t5_lora": {"freeze": "", "lora_rank": 3, "lora_alpha": 3.0},
         "bart_lora": {"freeze": "", "lora_rank": 3, "lora_alpha": 3.0, "pretrained_model": str(tiny_bart)},
+        "causal": chatty(tmp_path_factory.mktemp("gemma"), "gemma3_text", head_dim=8, **SLIDING),
+        "causal_lora": {**chatty(tmp_path_factory.mktemp("llama"), "llama"), "lora_rank": 3},
     }
     return {name: override(preset("sft-small").config, {**common, **case})[0] for name, case in cases.items()}
 

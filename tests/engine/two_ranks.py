@@ -25,6 +25,7 @@ from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
 from engine.models import freezing, loading
 from engine.models.on_device import find_head, network_of
+from engine.models.registry import family_for
 from engine.process.job import execute
 from engine.process.world import World
 from engine.training.evaluation import Evaluator
@@ -53,7 +54,7 @@ def main(folder: Path) -> None:
 
 
 def source_of(config: RunConfig, setting: str) -> RowSource:
-    return RowSource(Path(getattr(config, setting)), setting, config.prompt_column, config.response_column)
+    return RowSource.of(config, setting, family_for(config).rows)
 
 
 def prepared(config: RunConfig, setting: str) -> tuple[Any, Any, TokenStore]:

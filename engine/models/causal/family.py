@@ -90,7 +90,7 @@ class Causal(Family):
 
         from engine.models.from_transformers import loaded
 
-        kind = _kind_of(tensor.kind for tensor in folder.tensors.values())
+        kind = _kind_of(tensor.kind for name, tensor in folder.tensors.items() if not shape.BUFFERS.search(name))
         return loaded(AutoModelForCausalLM, folder.path, wrapper, kind)
 
     def build(self, settings: dict[str, Any], state: "dict[str, Tensor]", path: Path, *, packed: bool) -> Any:  # noqa: ARG002
