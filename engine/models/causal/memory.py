@@ -19,7 +19,7 @@ STACKED = ("llama", "mistral", "qwen2", "qwen3")  # those that `llama.py` comput
 NORMED_HEADS = ("qwen3",)
 KEPT_FREE = {HALF: 1.15, FLOAT: 1.15}  # what allocators hold in addition, by bytes per number, fitted to runs
 LOGITS = 3  # fp32 chunks of logits held at once: themselves, their softmax or gradient, and one in progress
-COPIES = 2  # of frozen weights in bf16: prepacked for both directions
+LARGE = 512  # tokens of a micro-batch from which frozen weights are prepacked for the backward pass too
 TABLES = 2  # gradients of trained embeddings in progress: of the head and of the embeddings
 TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
 TEMPORARIES = 3  # copies of the largest parameter during its update
@@ -36,7 +36,7 @@ class CausalShape:
     sizes: Sizes
     adapted: bool  # adapters learn, and nothing else does
     embeddings_learn: bool
-    stacked: bool  # by layers of our own, whose frozen weights are prepacked for both directions
+    stacked: bool  # by layers of our own, whose frozen weights are prepacked
     normed_heads: bool
 
     @classmethod
@@ -77,7 +77,8 @@ def predict(shape: CausalShape, plan: MemoryPlan) -> MemoryPrediction:
     """The peak of one rank over loading, training and generating, if everything is computed on the CPU."""
     kind = HALF if plan.bf16 else FLOAT
     runtime, weights = RUNTIME + MODELLING, FLOAT * shape.sizes.trained + kind * shape.frozen
-    casts = kind * (shape.sizes.trained + COPIES * shape.prepacked) if plan.bf16 else 0
+    copies = 2 if max([batch.tokens for batch in plan.packed], default=0) >= LARGE else 1
+    casts = kind * (shape.sizes.trained + copies * shape.prepacked) if plan.bf16 else 0
     held = {"runtime": runtime, "weights": weights, "optimizer": shape.sizes.optimizer_bytes}
     kept = max([activations(shape, plan, batch) for batch in plan.packed], default=0)
     temporaries = TEMPORARIES * FLOAT * largest_trained(shape)

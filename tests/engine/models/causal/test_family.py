@@ -6,12 +6,14 @@ import pytest
 import torch
 from transformers.models.auto import modeling_auto
 
+from engine.contract.config import RunConfig
 from engine.models import registry
 from engine.models.causal.family import MODEL_TYPES, Causal
 from engine.models.loading import set_dropout
 from engine.models.model_folder import read_folder
+from engine.models.registry import opened
 from tests.engine.models.causal.exact import drawn
-from tests.engine.models.causal.small import saved
+from tests.engine.models.causal.small import model, saved
 
 # Encoders, decoders of speech and images, drafts for other models, no language model of one direction, and one that
 # rewrites its own weights between training and evaluation.
@@ -70,3 +72,13 @@ def test_dropout_is_set_under_every_name_that_a_model_has_for_it() -> None:
     set_dropout(net, 0.25)
     assert {net.config.attn_pdrop, net.config.resid_pdrop, net.config.embd_pdrop} == {0.25}
     assert {module.p for module in net.modules() if isinstance(module, torch.nn.Dropout)} == {0.25}
+
+
+@pytest.mark.parametrize(("model_type", "most"), [("gpt2", {"row": 32}), ("llama", {}), ("opt", {"row": 32})])
+def test_a_loaded_model_has_the_positions_that_its_files_say(
+    model_type: str, most: dict[str, int], tmp_path: Path
+) -> None:
+    net = model(model_type)
+    net.save_pretrained(tmp_path)
+    family, folder = opened(tmp_path)
+    assert family.positions(net) == family.describe(folder, RunConfig(freeze="")).positions.known == most
