@@ -22,6 +22,7 @@ from engine.data.text_checks import Text, TextBatch
 # A file is read page by page; otherwise pyarrow would hold all columns whole at once.
 STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 BATCH_ROWS = 1024
+CONVERSATIONS = 256  # at once: they are longer than pairs
 MESSAGE = ("role", "content")
 TOOLS = "tools"
 NEXT_TO_MESSAGES = ("system", "tools", "label", "kto_tag", "beyond_text")  # parts that other columns may hold
@@ -106,7 +107,7 @@ def conversations(path: Path, file: pq.ParquetFile, column: str) -> Iterator[lis
     The reason for one that cannot be used is in its place. Raises InputError like `texts`.
     """
     more = [name for name in file.schema_arrow.names if part_of(name) in NEXT_TO_MESSAGES and name != column]
-    for _, batch in _batches(path, file, [column, *more]):
+    for _, batch in _batches(path, file, [column, *more], CONVERSATIONS):
         yield [_conversation(record, column) for record in records(batch)]
 
 
@@ -125,7 +126,7 @@ def messages(path: Path, file: pq.ParquetFile, column: str) -> Iterator[list[tup
     The reason for a row that cannot be read is in its place. Raises InputError like `texts`.
     """
     names = [column, *([TOOLS] if TOOLS in file.schema_arrow.names else [])]
-    for _, batch in _batches(path, file, names):
+    for _, batch in _batches(path, file, names, CONVERSATIONS):
         found = records(batch)
         yield [row if isinstance(row, RefusedError) else (row.get(column), row.get(TOOLS)) for row in found]
 
@@ -140,11 +141,13 @@ def _conversation(record: Any, column: str) -> Conversation | RefusedError:
     return found
 
 
-def _batches(path: Path, file: pq.ParquetFile, names: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(
+    path: Path, file: pq.ParquetFile, names: list[str], rows: int = BATCH_ROWS
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches of columns, each with the number of its first row; raises InputError."""
     seen, declared = 0, file.metadata.num_rows
     try:
-        for batch in file.iter_batches(BATCH_ROWS, columns=names):
+        for batch in file.iter_batches(rows, columns=names):
             yield seen, batch
             seen += batch.num_rows
     except (pa.ArrowException, OSError) as error:
