@@ -20,6 +20,7 @@ from transformers import AutoModelForSeq2SeqLM
 from engine.contract import events
 from engine.contract.events import Record, Step
 from engine.contract.rundir import RunDir
+from engine.contract.scores import read_evaluations
 from engine.contract.stream import EventReader
 from engine.training.checkpoint import SLACK, CheckpointWriter
 from engine.training.step import StepResult, StepRunner
@@ -51,6 +52,23 @@ def test_a_run_reports_every_step_and_epoch(finished: "Outcome") -> None:
     assert all(event.seconds_communication == 0 < event.seconds for event in steps(finished))
     assert len(finished.all(events.Sample)) == 2 * 3
     assert (finished.code, finished.ended.reason) == (0, "finished")
+
+
+def test_the_measure_that_was_chosen_decides_and_may_change_on_resume(run_here: "Runner", tmp_path: Path) -> None:
+    run = run_here(folder=tmp_path, best_by="loss")
+    evaluations = run.all(events.Eval)
+    assert {event.best_by for event in evaluations} == {"loss"}
+    kept = [one.message.what() for one in run.all(events.Notice) if one.message.code == "best_published"]
+    assert kept[-1].startswith(f"loss {min(event.loss for event in evaluations):.4f} is the best so far")
+    assert run.ended.message.what().startswith(
+        f"Finished: 10 steps; best evaluation: loss {evaluations[-1].loss:.4f}, "
+    )
+
+    resumed = run_here(folder=tmp_path, resume=True, accepted=["epochs"], epochs=3, best_by="chrf")
+    said = [one.message.code for one in resumed.all(events.Notice)]
+    assert said.count("best_by_changed") == 1
+    assert resumed.all(events.Eval)[-1].best_by == "chrf"
+    assert {one.best_by for one in read_evaluations(resumed.output).values()} == {"loss", "chrf"}
 
 
 def test_the_model_that_a_run_starts_from_can_be_evaluated_first(finished: "Outcome", run_here: "Runner") -> None:
