@@ -69,11 +69,18 @@ def test_without_its_shape_a_models_memory_is_unknown() -> None:
 
 # Peaks of a rank in MiB (VmHWM), on two cores of an x86 with avx512_bf16: rows, learned tokens of each, all tokens.
 @pytest.mark.parametrize(
-    ("batch", "expected", "measured"), [(Batch(13, 40, 89, 1012), 1706, 1635), (Batch(1, 39, 308, 347), 1232, 1301)]
+    ("config", "batches", "expected", "measured"),
+    [
+        (LORA, (Batch(13, 40, 89, 1012), Batch(12, 39, 85, 991)), 1706, 1635),
+        (LORA, (Batch(1, 39, 308, 347),), 1232, 1301),
+        (WHOLE, (Batch(2, 39, 224, 458), Batch(9, 41, 22, 512)), 3291, 3553),
+    ],
+    ids=["lora 1024", "lora 256", "whole 512"],
 )
-def test_measured_peaks_of_smollm2_are_predicted_within_15_percent(batch: Batch, expected: int, measured: int) -> None:
-    plan = replace(PLAN, packed=(batch,), generation=Batch(32, 61, 4))
-    found = peak(LORA, plan).total / (1 << 20)
+def test_measured_peaks_of_smollm2_are_predicted_within_15_percent(
+    config: RunConfig, batches: tuple[Batch, ...], expected: int, measured: int
+) -> None:
+    found = peak(config, replace(PLAN, packed=batches, generation=Batch(32, 61, 4))).total / (1 << 20)
     assert round(found) == expected
     assert abs(found / measured - 1) < 0.15
 
