@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ def build_chat_store(
             progress(texts.rows, total)
         require_chats(texts, source)
         plain = source.chat.template == CHATML_NAME and lacking_chatml(tokenizer)
-        out.seal({"dtype": np.dtype(kind).name, "chatml_as_text": plain, **tally.to_json(), **texts.to_json()})
+        how = {"chatml_as_text": plain, "dated": date.today().isoformat() if template.writes_the_date else ""}
+        out.seal({"dtype": np.dtype(kind).name, **how, **tally.to_json(), **texts.to_json()})
 
 
 def count_chats(texts: TextTally, chats: Chats, found: Sequence[object]) -> None:

@@ -246,6 +246,8 @@ class TokenStore:
         notes = [Message.of("chats", stops=", ".join(chat.stops), **shown, **counts)]
         if self.meta["chatml_as_text"]:
             notes.append(Message.of("chatml_as_text", **shown))
+        if self.meta["dated"]:
+            notes.append(Message.of("template_dated", date=self.meta["dated"], **shown))
         if chat.split:
             notes.append(Message.of("chats_split", split=chat.split, conversations=chat.conversations, **shown))
         if chat.too_long:

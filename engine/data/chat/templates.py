@@ -80,6 +80,11 @@ class ChatTemplate:
         text = self.text or self.tokenizer.chat_template
         return json.dumps([text, self.options, dict(self.tokenizer.special_tokens_map)], sort_keys=True)
 
+    @property
+    def writes_the_date(self) -> bool:
+        """Whether it may write the day on which it renders, and no option gives it another."""
+        return "strftime_now" in self.identity and not any("date" in name for name in self.options)
+
     def render(self, messages: Sequence[Message], tools: Tools | None, *, prompt: bool) -> str:
         """The text of a conversation, with the generation prompt if `prompt`.
 

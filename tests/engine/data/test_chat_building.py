@@ -147,3 +147,13 @@ def test_chatml_is_text_to_a_tokenizer_without_its_tokens(opened: Opener) -> Non
     assert [note.code for note in store.notices(Path("x"))] == ["chats", "chatml_as_text"]
     own = opened("smollm2", template="chatml", messages=[TWO])
     assert [note.code for note in own.notices(Path("x"))] == ["chats"]
+
+
+def test_a_template_that_writes_the_date_says_so(opened: Opener, tmp_path: Path) -> None:
+    file = tmp_path / "dated.jinja"
+    file.write_text("{{ date_string or strftime_now('%d %b %Y') }}" + KINDS["chatml"].text)
+    dated = opened(template=str(file), messages=[ONE])
+    assert [note.code for note in dated.notices(Path("x"))] == ["chats", "template_dated"]
+    fixed = opened(template=str(file), options="date_string=26 Jul 2024", messages=[ONE])
+    assert [note.code for note in fixed.notices(Path("x"))] == ["chats"]
+    assert KINDS["chatml"].tokenizer().decode(fixed.row(0).ids).startswith("26 Jul 2024<|im_start|>user")
