@@ -22,6 +22,9 @@ SENT: list[Request] = [
     requests.DemoChatRequest(train="t.parquet", held_out=True),
     requests.DemoTextsRequest(("a.parquet",)),
     requests.TokenizerRequest(("a.parquet",), "out", 4000, "prompt", "response", "messages"),
+    requests.FetchRequest("owner/model", "model_save/model", "main", "modelscope"),
+    requests.GgufRequest("a.gguf", "model_save/a"),
+    requests.ShowRequest("model_save/a"),
 ]
 
 
