@@ -390,8 +390,10 @@ def publish_best(
         if adapter is not None:
             adapter(staged / ADAPTER)
         written = [path for path in staged.rglob("*") if path.is_file()]
-        for path in (*written, *{path.parent for path in written}):
-            sync(path)
+        for path in written:
+            _sync_file(path)
+        for folder in {path.parent for path in written}:
+            _sync_folder(folder)
         output.note_best(str(path.relative_to(staged)) for path in written)
         if output.best.exists():
             shutil.rmtree(old, ignore_errors=True)
