@@ -32,7 +32,7 @@ def _learned_texts(row: LearnedRowFacts) -> Iterator[str]:
 def lines(found: ConversationFacts, columns: int, lang: Lang) -> Iterator[Line]:
     """The conversation as lines of that width: what is learned of it in how many rows, and the tokens of each."""
     counts = {"messages": found.messages, "answers": found.answers, "rows": len(found.rows)}
-    yield Line(say("chat_row.head", lang, mark=LEARNED.strip(), **counts))
+    yield from map(Line, _wrapped(say("chat_row.head", lang, mark=LEARNED.strip(), **counts).split(), columns))
     if found.too_long:
         yield Line(say("chat_row.too_long", lang, count=found.too_long, limit=found.limit))
     for number, row in enumerate(found.rows, 1):

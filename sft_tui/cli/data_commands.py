@@ -218,7 +218,7 @@ def data_check(file: Path, preset_name: str, json: bool, **values: Any) -> None:
 @row_options
 @click.option("--json", is_flag=True)
 def data_show(file: Path, row: int, preset_name: str, json: bool, **values: Any) -> None:
-    """Show a row as the model sees it: tokens, what is learned, cuts, unknowns."""
+    """Show a row as the model sees it, and what is learned of it."""
     from sft_tui import row_view
 
     found = row_view.inspect(file_config(file, preset_name, values), row)

@@ -34,7 +34,7 @@ def test_learned_tokens_are_marked_and_every_token_is_shown() -> None:
 @pytest.mark.parametrize(
     ("lang", "said"),
     [
-        ("en", ["4 messages, 2 answers to learn, 2 training rows; ▌ marks tokens that are learned",
+        ("en", ["4 messages, 2 answers to learn, 2 training rows; lines of learned tokens begin with ▌",
                 "1 answer left out: longer than 64 tokens with what must come before",
                 "training row 1 of 2: 6 tokens, 3 learned",
                 "another training row, because the template writes message 2 (assistant) differently before a later",
