@@ -1,4 +1,4 @@
-"""Compares training of a chat model with TRL's: `python -m bench.chat --model FOLDER --peers PEERS/bin/python`.
+"""Compares training of a chat model with TRL's: `python -m bench.chat --peers PEERS/bin/python`.
 
 Every contestant makes a whole pass over the same English pairs of chatterbot-corpus, 16 rows a step, in a process of
 its own; all of them in turn, as often as requested; figures are medians. In the first turn all of TRL's recipes run, in
@@ -29,6 +29,7 @@ from engine.contract.config import RunConfig
 from engine.contract.events import Step
 from engine.contract.presets import preset
 from engine.contract.stream import EventReader
+from sft_tui import demo_model
 
 VALIDATION_ROWS = 96
 LEARNS = {"lora": "LoRA r 16", "all": "all weights"}
@@ -283,7 +284,7 @@ def _print_ratio(what: str, values: list[float]) -> None:
 def main() -> int:
     """Prints the tables."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--model", type=Path, required=True, help="a folder of a chat model")
+    options.add_argument("--model", type=Path, help="a folder of a chat model; the demo's without it")
     options.add_argument("--peers", type=Path, required=True, help="the interpreter of an environment with TRL")
     options.add_argument("--turns", type=int, default=5)
     options.add_argument("--rows", type=int, default=320)
@@ -293,7 +294,7 @@ def main() -> int:
     print(f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as place:
         assets = Assets(
-            given.model.absolute(),
+            (given.model or demo_model.obtain()).absolute(),
             Path(place) / "train.parquet",
             Path(place) / "valid.parquet",
             Path(place) / "token_store",
