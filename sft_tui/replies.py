@@ -53,3 +53,8 @@ def model_named(name: str, logs: Path) -> str:
 def model_of_run(name: str, logs: Path) -> str:
     """The folder of the best model of a run; raises InputError."""
     return str(runs.model_of(runs.read_run(runs.find(logs, name))).best)
+
+
+def template_options_of(name: str, logs: Path) -> str:
+    """The options of the chat template that a run learned with; raises InputError."""
+    return str(runs.read_run(runs.find(logs, name)).record.config.get("template_options", ""))

@@ -33,7 +33,7 @@ from sft_tui.output import echo, echo_json
 @click.option("--chat_template", metavar="TEMPLATE", default="")
 @click.option("--template_options", metavar="OPTIONS", default="")
 @json_option
-@click.argument("prompts", nargs=-1)
+@click.argument("prompts", metavar="[PROMPTS]...", nargs=-1)
 def reply(
     model: str,
     of_run: str | None,
@@ -53,7 +53,11 @@ def reply(
 
     if of_run is not None and click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
         raise click.UsageError(say("usage.reply", LANG))
-    folder = replies.model_of_run(of_run, logs) if of_run is not None else replies.model_named(model, logs)
+    if of_run is None:
+        folder = replies.model_named(model, logs)
+    else:
+        folder = replies.model_of_run(of_run, logs)
+        how["template_options"] = how["template_options"] or replies.template_options_of(of_run, logs)
     sampling = Sampling(temperature, top_p, seed)
     with Conversation(folder, sampling=sampling, **how) as conversation:
         if not prompts and not json and sys.stdin.isatty() and sys.stdout.isatty():

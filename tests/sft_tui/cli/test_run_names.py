@@ -31,7 +31,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutputDir:
     output = OutputDir(Path("out"))
     for name in ("sft-small-1", "sft-small-2"):
         id, run_dir = new_id(), create_run_dir(Path("logs"), "sft-small")
-        config = {**to_json(preset("sft-small").config), "output_dir": "out", "test_file": "rows", "max_seq_len": 33}
+        own = {"output_dir": "out", "test_file": "rows", "max_seq_len": 33, "template_options": "thinking=false"}
+        config = {**to_json(preset("sft-small").config), **own}
         run_dir.write_record(RunRecord(name, "sft-small", "train", config, id=id, processes=1024))
         output.set_aside()
         output.best.mkdir(parents=True)
@@ -60,9 +61,9 @@ def test_test_and_reply_take_the_name_of_a_run(
     class Yes(contextlib.nullcontext["Yes"]):
         """A conversation with a model that agrees."""
 
-        def __init__(self, model: str, **_how: object) -> None:
+        def __init__(self, model: str, *, template_options: str, **_how: object) -> None:
             super().__init__(self)
-            asked.append(model)
+            asked.extend((model, template_options))
 
         def change(self, _request: object) -> None:
             """Forgets nothing."""
@@ -74,7 +75,7 @@ def test_test_and_reply_take_the_name_of_a_run(
 
     monkeypatch.setattr("sft_tui.conversation.Conversation", Yes)
     assert said("reply", "--run", name, "hello") == (0, "yes\n")
-    assert asked == [f"{place}/best", "hello"]
+    assert asked == [f"{place}/best", "thinking=false", "hello"]
     monkeypatch.setattr(main, "launch", lambda record, logs, _view: asked.append((record, logs)))
     assert said("test", "--run", name, "--eval_rows", "5") == (0, "")
     record, logs = asked[-1]
