@@ -5,8 +5,6 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from transformers import AutoConfig
-
 from engine.contract.config import RunConfig
 from engine.contract.durable import read_json
 from engine.contract.facts import DecoderFacts, ModelFacts, Positions, SpecialTokens
@@ -52,6 +50,8 @@ def of_folder(folder: ModelFolder, config: RunConfig) -> ModelFacts:
 
 def parsed_config(folder: ModelFolder) -> Any:
     """transformers' configuration of a folder's model; raises InputError."""
+    from transformers import AutoConfig  # loads torch, unless that is hidden by now
+
     with reading_untrusted("model_bad", folder.path), warnings.catch_warnings(action="ignore"):
         parsed = AutoConfig.for_model(**dict(folder.settings))
     lacking = [name for name in NEEDED if not isinstance(getattr(parsed, name, None), int)]

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from engine.inspecting.limits import MEMORY_LIMIT
+from tests.engine.models.causal.small import saved
 
 
 def test_an_inspection_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -> None:
@@ -20,6 +23,21 @@ def test_an_inspection_never_loads_torch(tmp_path: Path, tiny_tokenizer: Path) -
         check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "opt"])
+def test_a_causal_model_is_inspected_without_torch(tmp_path: Path, kind: str) -> None:
+    script = (
+        "import sys\nfrom engine.contract.config import RunConfig\n"
+        "from engine.inspecting.model_facts import model_facts\n"
+        "facts = model_facts(RunConfig(pretrained_model=sys.argv[1], freeze='layers.0', token_store='notes'))\n"
+        "print(facts.kind, facts.title, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(saved(tmp_path / "small", kind))], cwd=tmp_path, capture_output=True,
+        text=True, timeout=60, check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "causal small False"
 
 
 def test_memory_beyond_the_limit_is_refused() -> None:
