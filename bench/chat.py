@@ -177,9 +177,9 @@ def replied(assets: Assets, scratch: Path, who: str, precision: str) -> dict[str
 
 
 def finalists(found: Found) -> list[Contestant]:
-    """Ours, TRL's defaults, and the fastest and leanest of its recipes in the turns so far."""
+    """Ours, TRL's defaults, and the fastest and leanest of its recipes in the first turn."""
     chosen = []
-    for learns in LEARNS:
+    for learns in dict.fromkeys(one.learns for one in found.trained):
         mine, peers = _sides(found, learns)
         kept = {_defaults(peers), fastest(found, peers), leanest(found, peers)}
         chosen += [*mine, *(one for one in peers if one in kept)]
@@ -228,7 +228,7 @@ def measure(assets: Assets, turns: int, chosen: set[str]) -> Found:
                     scored = replied(assets, Path(place), who, precision)
                     found.replied.setdefault((who, precision), []).append(scored)
         print(f"  turn {turn + 1} of {turns}", file=sys.stderr, flush=True)
-        running = [one for one in finalists(found) if one.learns in chosen] if len(chosen) == len(LEARNS) else running
+        running = finalists(found) if turn == 0 else running
     return found
 
 
@@ -260,9 +260,11 @@ def report(found: Found) -> None:
 
 def _ratios(found: Found, mine: list[Contestant], peers: list[Contestant]) -> Iterator[tuple[str, list[float]]]:
     large, small = mine[0], mine[-1]
+    peers = [one for one in peers if len(found.trained[one]) == len(found.trained[large])]
     default, quick, lean = _defaults(peers), fastest(found, peers), leanest(found, peers)
     yield "speed over TRL's defaults", _over(found, "label_tokens", large, default)
     yield f"speed over its fastest ({quick.name})", _over(found, "label_tokens", large, quick)
+    yield "the same in tokens, prompts included", _over(found, "tokens", large, quick)
     yield "memory over TRL's defaults", _over(found, "memory", large, default)
     yield "memory over its fastest", _over(found, "memory", large, quick)
     yield f"memory over its leanest ({lean.name})", _over(found, "memory", small, lean)
