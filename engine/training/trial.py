@@ -105,6 +105,7 @@ class Trial:
     def _try(self, budget: int) -> bool:
         """Forward and backward of the longest micro-batches of the run; returns whether no rank ran out of memory."""
         runner = self._runner(budget)
+        runner.network.begin_step()  # as a step does, which drops what an evaluation laid out
         short = False
         try:
             for samples in self._largest(budget):

@@ -17,8 +17,8 @@ from engine.contract.config import override
 from engine.contract.presets import preset
 from sft_tui import preflight
 from sft_tui.options import parse
+from sft_tui.preflight import chats, data, disk, machine, model, peak, reader, tokenizing
 from sft_tui.preflight import check as checking
-from sft_tui.preflight import data, disk, machine, model, peak, reader, tokenizing
 from sft_tui.preflight.check import Report, check, check_file
 from sft_tui.preflight.declaration import CHECKS, GROUPS, CheckedRun, Group, with_remedies
 from sft_tui.preflight.finding import Finding
@@ -194,7 +194,7 @@ def test_every_group_of_judgements_is_walked() -> None:
     walked = set(re.findall(r"\b([A-Z_]+)\.findings\(", source))
     groups = {
         name
-        for module in (checking, data, disk, machine, model, peak, reader, tokenizing)
+        for module in (checking, chats, data, disk, machine, model, peak, reader, tokenizing)
         for name, value in vars(module).items()
         if isinstance(value, Group) and any(judge for _, judge in value.checks)
     }
