@@ -273,6 +273,7 @@ def gradient_cases(
         "t5_lora": {"freeze": "", "lora_rank": 3, "lora_alpha": 3.0},
         "bart_lora": {"freeze": "", "lora_rank": 3, "lora_alpha": 3.0, "pretrained_model": str(tiny_bart)},
         "causal": chatty(tmp_path_factory.mktemp("gemma"), "gemma3_text", head_dim=8, **SLIDING),
+        "causal_lora": {**chatty(tmp_path_factory.mktemp("llama"), "llama"), "lora_rank": 3, "lora_alpha": 3.0},
     }
     return {name: override(preset("sft-small").config, {**common, **case})[0] for name, case in cases.items()}
 

@@ -63,8 +63,11 @@ def test_any_cut_gives_the_loss_and_gradient_of_float64(cpu_world: World, model_
         net.zero_grad()
 
 
-def test_two_ranks_give_the_gradient_of_float64(two_ranks: "TwoRanks", gradient_cases: dict[str, RunConfig]) -> None:
-    config = gradient_cases["causal"]
+@pytest.mark.parametrize("case", ["causal", "causal_lora"])
+def test_two_ranks_give_the_gradient_of_float64(
+    two_ranks: "TwoRanks", gradient_cases: dict[str, RunConfig], case: str
+) -> None:
+    config = gradient_cases[case]
     tokenizer = loading.load_tokenizer_of(config)
     net = loading.load_model(config, tokenizer)
     adapters.learning(net, config)
@@ -74,7 +77,7 @@ def test_two_ranks_give_the_gradient_of_float64(two_ranks: "TwoRanks", gradient_
     rows = store.rows_at(range(config.gradient_accumulation_steps))
     losses, gradients = exact(net, rows)
     tokens = sum(b - a for row in rows for a, b in row.spans)
-    first, second = (load_file(two_ranks.folder / f"causal-{rank}.safetensors") for rank in (0, 1))
+    first, second = (load_file(two_ranks.folder / f"{case}-{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[name], second[name]) for name in first)
     numbers = first.pop("numbers").tolist()
     assert numbers[0] == pytest.approx(sum(losses) / tokens, rel=1e-6)
