@@ -130,7 +130,8 @@ FINDINGS = [
             {"path": "data/train.parquet", "cut_rows": 212, "cut_tokens": 9_310, "rows": 5000, "limit": 512,
              "share": "3.1 %", "longest": 871}),
     Finding("ok", "rows", "train_file",
-            {"path": "data/train.parquet", "rows": 5000, "prompt": 31, "label": 99, "scripts": "Han 98 %"}),
+            {"path": "data/train.parquet", "rows": 5000, "prompt": 31, "label": 99, "scripts": "Han 98 %",
+             "prompts": Phrase("parts.prompts"), "responses": Phrase("parts.responses")}),
     Finding("ok", "memory", "memory", {"total": "3.10 GB", "free": "13.20 GB", "items": "weights 0.7 GB"}),
     Finding("ok", "disk", "output_dir", {"path": "model_save", "need": "2.90 GB", "free": "44.80 GB", "items": "-"}),
 ]  # fmt: skip
