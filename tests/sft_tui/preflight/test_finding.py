@@ -34,7 +34,7 @@ def test_an_engine_error_is_shown_with_its_reason() -> None:
     finding = of_message(error.message)
     assert (finding.level, finding.code, finding.subject) == ("error", "column_missing", "prompt_column")
     assert finding.what() == "a.parquet has no column prompt; it has: q, a."
-    assert finding.why() == "Prompts and responses come from two columns of text."
+    assert finding.why() == "Rows come from two columns of text, prompts and responses, or from a column of messages."
     assert finding.fix() == "Name the right one with --prompt_column NAME."
     assert CHINESE.search(finding.what("zh"))
 
