@@ -1,11 +1,17 @@
-"""The screens in the docs: `python -m bench.screens FOLDER` walks through the demo in tmux and saves what it shows.
+"""The screens in the docs: `python -m bench.screens FOLDER` walks through the product in tmux, saving what it shows.
 
-From an empty folder: open, choose the demo, watch it train, leave, kill the tmux server, reopen, stop, resume, watch it
-to its end, compare both runs. Each screen is saved as plain text; those that the READMEs show also as pictures.
+From an empty folder: open, choose the demo that needs no model, watch it train, leave, kill the tmux server, reopen,
+stop, resume, watch it to its end, compare both runs. Then 500 conversations of several turns and a chat model: import,
+look at a row, check, rehearse, train by LoRA, kill -9, resume, talk to the model. Each screen is saved as plain text;
+those that the READMEs show also as pictures.
 """
 
+import itertools
+import json
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,32 +19,46 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 from rich.text import Text
 
 from bench.picture import svg
+from engine.data import demo_corpus
+from sft_tui import demo_model
 
 PROGRAM = f"{sys.executable} -m sft_tui"
 SHOWN = ("2-run", "zh-80x24-run")  # by README.md and README.zh.md
 POLL_SECONDS = 0.3
-LIMIT = 420.0  # seconds for the longest wait: a training on a busy machine
+LIMIT = 900.0  # seconds for the longest wait: a training on a busy machine
+CONVERSATIONS, MOST_EXCHANGES = 500, 4
+SYSTEM = "You answer briefly."
+# Short replies to few rows, so that the walk is about the training.
+SHORT = "--epochs 1 --bleu_rows 16 --max_new_tokens 48 --save_steps 5"
 
 
 class Tmux:
     """A tmux server of our own with one pane."""
 
     def __init__(self, folder: Path, kept: Path, size: tuple[int, int]) -> None:
-        self._socket, self._folder, self._kept, self._size = f"sft-tui-screens-{os.getpid()}", folder, kept, size
+        self._socket, self.folder, self._kept, self._size = f"sft-tui-screens-{os.getpid()}", folder, kept, size
 
     def open(self, *arguments: str) -> None:
         """Starts the server with the app in its pane."""
+        self._start(f"{PROGRAM} {' '.join(arguments)}; exec sh")
+
+    def shell(self) -> None:
+        """Starts the server with a shell, in which `sft-tui` is the app."""
+        self._start(f'sh -c \'alias sft-tui="{PROGRAM}"; PS1="$ "; export PS1; ENV=/dev/null; exec sh -i\'')
+
+    def _start(self, command: str) -> None:
         columns, rows = map(str, self._size)
-        command = f"env LC_ALL=C.UTF-8 COLORTERM=truecolor {PROGRAM} {' '.join(arguments)}; exec sh"
+        command = f"export LC_ALL=C.UTF-8 COLORTERM=truecolor; {command}"
         deadline = time.monotonic() + LIMIT
         while not self._run("list-sessions"):  # a server that was just killed takes a moment to exit
             if time.monotonic() > deadline:
                 raise TimeoutError("tmux does not start")
             self._run(
-                "-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", rows, "-c", str(self._folder), command
+                "-f", "/dev/null", "new-session", "-d", "-x", columns, "-y", rows, "-c", str(self.folder), command
             )
             time.sleep(POLL_SECONDS)
 
@@ -51,6 +71,17 @@ class Tmux:
         for key in keys:
             self._run("send-keys", key)
             time.sleep(POLL_SECONDS)
+
+    def type(self, line: str) -> None:
+        """Types a line into an empty screen, and enter."""
+        self._run("send-keys", "-l", f"clear; {line}")
+        self._run("send-keys", "Enter")
+        time.sleep(POLL_SECONDS)
+
+    def say(self, words: str) -> None:
+        """Types words, and enter."""
+        self._run("send-keys", "-l", words)
+        self._run("send-keys", "Enter")
 
     def wait(self, *words: str, until: Callable[[str], bool] | None = None) -> str:
         """Returns the screen, with escape sequences, once it has all of the words; raises TimeoutError."""
@@ -87,6 +118,8 @@ def walk(tmux: Tmux) -> None:
     """Walks through the whole demo."""
     tmux.open()
     tmux.keep("1-launch", "Ready? demo", "✓ ready")
+    tmux.press("Down", "Down")
+    tmux.wait("Ready? demo-t5", "✓ ready")
     tmux.press("Enter")
     tmux.keep("2-run", "demo-t5-pretrain-1 · running", "Samples · BLEU", until=half_done)
     tmux.press("q")
@@ -122,11 +155,79 @@ def small(tmux: Tmux) -> None:
     tmux.kill()
 
 
-def main(kept: Path) -> int:
-    """Walks through the demo twice, in English on a large terminal and in Chinese on a small one."""
+def write_conversations(path: Path) -> None:
+    """Writes conversations of one to four exchanges in ShareGPT's form, each third with a system text."""
+    chance, pairs = random.Random(0), demo_corpus.pairs(("english",))
+    found = []
+    for number in range(CONVERSATIONS):
+        exchanges = chance.sample(pairs, chance.randint(1, MOST_EXCHANGES))
+        turns = [{"from": "system", "value": SYSTEM}] if number % 3 == 0 else []
+        for turn in itertools.chain.from_iterable(exchanges):
+            turns.append({"from": "gpt" if len(turns) % 2 == (number % 3 != 0) else "human", "value": turn})
+        found.append({"id": number, "conversations": turns})
+    path.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def chat(tmux: Tmux) -> None:
+    """Trains a chat model on conversations, from a file to a reply, with everything killed on the way."""
+    model = demo_model.obtain()
+    write_conversations(tmux.folder / "chats.json")
+    (tmux.folder / "models").mkdir(exist_ok=True)
+    (tmux.folder / "models" / demo_model.NAME).symlink_to(model)
+    tmux.shell()
+    tmux.type("sft-tui data import chats.json --train data/chat_train.parquet --valid data/chat_valid.parquet")
+    tmux.keep("chat-1-import", "data/chat_valid.parquet", until=prompted)
+    tmux.type("sft-tui data show data/chat_train.parquet --row 3 --preset chat-lora")
+    tmux.keep("chat-2-row", "<|im_end|>", until=prompted)
+    tmux.type(f"sft-tui check chat-lora {SHORT}")
+    tmux.keep("chat-3-check", "LoRA r 16", "Start it", until=prompted)
+    tmux.type(f"sft-tui rehearse chat-lora {SHORT}")
+    tmux.keep("chat-4-rehearsal", "micro_batch_tokens", until=prompted)
+    tmux.type(f"sft-tui run chat-lora {SHORT}")
+    tmux.keep("chat-5-run", "chat-lora-1 · running", until=half_done)
+    kill_all_of(tmux.folder)
+    tmux.keep("chat-6-killed", "chat-lora-1 · ✗")
+    tmux.press("r")
+    tmux.wait("chat-lora-1 · running")
+    tmux.keep("chat-7-resumed", "repeated")
+    tmux.keep("chat-8-finished", "chat-lora-1 · ✓ finished")
+    tmux.press("q")
+    tmux.type("sft-tui reply --run chat-lora-1")
+    tmux.wait("> ")
+    tmux.say("My printer is not printing.")
+    tmux.say("And what is the capital of France?")
+    tmux.keep("chat-9-talk", "France", until=lambda shown: shown.rstrip().endswith(">"))
+    tmux.kill()
+
+
+def prompted(shown: str) -> bool:
+    """Whether the shell waits for a command."""
+    return shown.rstrip().endswith("$")
+
+
+def kill_all_of(folder: Path) -> None:
+    """Kills the trainer and its supervisor, as nothing can be prepared for: kill -9."""
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            if Path(process.cwd()) == folder and ("engine.train" in line or "supervisor" in line):
+                process.send_signal(signal.SIGKILL)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+STORIES: dict[str, tuple[tuple[int, int], Callable[[Tmux], None]]] = {
+    "demo": ((120, 40), walk),
+    "small": ((80, 24), small),
+    "chat": ((120, 40), chat),
+}
+
+
+def main(kept: Path, *names: str) -> int:
+    """Walks through the stories of these names, or all: in English on a large terminal, in Chinese on a small one."""
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        for size, story in (((120, 40), walk), ((80, 24), small)):
+        for size, story in (STORIES[one] for one in names or STORIES):
             tmux = Tmux(Path(name), kept.absolute(), size)
             try:
                 story(tmux)
@@ -136,4 +237,4 @@ def main(kept: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))
