@@ -9,6 +9,7 @@ import transformers
 from engine.contract.conversing import Changed, Open, Refused, Reset, Say, Spoken, System, Undo, line_of
 from engine.contract.messages import InputError
 from engine.process.heartbeat import end_with
+from engine.process.job import leave
 from engine.replying.conversation import Conversation
 from engine.replying.dialogue import require_text
 from engine.replying.opening import opened
@@ -59,4 +60,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())  # Python's own exit would abort: a thread may be waiting for a line

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from types import TracebackType
@@ -53,14 +52,18 @@ class Conversation:
         template_options: str = "",
     ) -> None:
         """Loads the model; raises InputError."""
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by close
-        self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            module_command(MODULE),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._words,
-            start_new_session=True,
-        )
+        self._words: IO[bytes] = os.fdopen(os.memfd_create("words"), "w+b")  # in memory; closed by close
+        try:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                module_command(MODULE),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._words.close()
+            raise
         self._writing = threading.Lock()
         try:
             how = (system, max_new_tokens, sampling or Sampling(), chat_template, template_options)

@@ -180,7 +180,7 @@ def test_the_app_sees_and_stops_a_run_of_the_guide(
         (["train", *SMALL, "--epoch=5"], "--epochs"),
         (["train", *SMALL, "--epochs=0"], "epochs = 0"),
         (["train", *SMALL, "--is_keep_training=True", "--fresh=True"], "give one of them"),
-        (["test", *SMALL, "--best_epoch=3"], "the model with the highest BLEU is kept"),
+        (["test", *SMALL, "--best_epoch=3"], "of all epochs the best model is kept"),
     ],
 )
 def test_wrong_use_is_refused(project: Path, arguments: list[str], said: str) -> None:

@@ -142,12 +142,12 @@ def _conversation(record: Any, column: str) -> Conversation | RefusedError:
 
 
 def _batches(
-    path: Path, file: pq.ParquetFile, names: list[str], rows: int = BATCH_ROWS
+    path: Path, file: pq.ParquetFile, names: list[str], rows: int | None = None
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches of columns, each with the number of its first row; raises InputError."""
     seen, declared = 0, file.metadata.num_rows
     try:
-        for batch in file.iter_batches(rows, columns=names):
+        for batch in file.iter_batches(rows or BATCH_ROWS, columns=names):
             yield seen, batch
             seen += batch.num_rows
     except (pa.ArrowException, OSError) as error:

@@ -151,12 +151,12 @@ def _last_line(noise: IO[bytes]) -> str:
     """The last line on the process's standard error, which names the error of a traceback."""
     noise.seek(max(0, noise.seek(0, os.SEEK_END) - LAST_WORDS))
     lines = noise.read().decode("utf-8", "replace").strip().splitlines()
-    return safe(lines[-1], SHOWN) if lines else ""
+    return lines[-1] if lines else ""
 
 
 def _died(doing: str, code: int, said: str) -> InspectorDied:
     end = signal_of(code) or f"exit code {code}"
-    why = f"{end}: {said}" if said else end
+    why = f"{end}: {safe(said, SHOWN)}" if said else end
     if code == -signal.SIGKILL or NO_MEMORY.search(said):
         return InspectorDied(doing, why, "memory")
     return InspectorDied(doing, why, "crash" if code < 0 else "failed")

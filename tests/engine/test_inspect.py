@@ -27,5 +27,5 @@ def test_each_request_gets_its_answer_and_errors_end_with_two(tmp_path: Path, ti
     data, model, row = [line for line in lines if "doing" not in line]
     assert data["facts"]["train_file"]["rows"] == 1
     assert model["error"]["code"] == "file_missing"
-    assert row["facts"]["prompt"]["text"] == "你好"
+    assert row["facts"]["pairs"][0]["prompt"]["text"] == "你好"
     assert done.returncode == 2

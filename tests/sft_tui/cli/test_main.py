@@ -86,7 +86,7 @@ def test_hyphens_and_underscores_are_the_same(tmp_path: Path, monkeypatch: pytes
     [
         (["--epochs", "0"], "epochs = 0: it must be ≥ 1."),
         (["--learn_rate", "nan"], "learn_rate = nan"),
-        (["--mixed_precision", "fp16"], "T5 diverges in fp16"),
+        (["--mixed_precision", "fp16"], "activations overflow"),
         (["--keep_latest_n_ckp", "1"], "keep_latest_n_ckp = 1: it must be ≥ 2."),
         (["--resume", "--fresh"], "--resume resumes a run"),
     ],
@@ -138,7 +138,7 @@ def test_a_run_prints_data_to_standard_output_and_notes_to_standard_error(
     assert "1/5" in first
     assert "5/5" in last
     assert "evaluation of epoch 1" in result.out
-    assert "nrefs:1" in result.out
+    assert "nrefs:1" in result.err
     assert result.out.splitlines()[-1].startswith("Finished: 5 steps")
     assert "epochs: 3 -> 1" in result.err
     assert "The output head shares its weights with the embeddings" in result.err
@@ -392,7 +392,7 @@ def test_real_chinese_rows_are_trained_on(tmp_path: Path, tiny_settings: dict[st
     result = run(*SFT_TUI, "run", "sft-small", "--no-ui", "--force", *options(settings), folder=tmp_path)
     assert result.code == 0, result.err
     assert "300 rows, effective batch 60: 5 steps an epoch" in result.err
-    assert "tok:zh" in result.out
+    assert "tok:zh" in result.err
     assert " of 300 rows cut to 32 tokens" in result.err
 
 
@@ -407,7 +407,8 @@ def test_the_test_command_scores_the_best_model(tmp_path: Path, tiny_settings: d
     loss = (
         next(line for line in trained.out.splitlines() if line.startswith("evaluation")).split("loss ")[1].split(",")[0]
     )
-    assert f"test: loss {loss}," in scored.out  # the test file is the validation file here
+    tested = next(line for line in scored.out.splitlines() if line.startswith("  loss "))
+    assert tested.split()[1] == loss  # the test file is the validation file here
 
 
 def test_reply_answers_each_prompt(tmp_path: Path, tiny_t5: Path, tiny_tokenizer: Path) -> None:
