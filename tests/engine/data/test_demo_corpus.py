@@ -109,3 +109,13 @@ def test_a_missing_corpus_package_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         "demo_missing",
         "chatterbot_corpus",
     )
+
+
+def test_no_prompt_that_is_shown_before_and_after_is_learned() -> None:
+    learned, held_out = demo_corpus.chat_pairs()
+    prompts = [prompt for prompt, _ in held_out]
+    assert tuple(prompts[: len(demo_corpus.SHOWN)]) == demo_corpus.SHOWN
+    assert len(set(prompts)) == demo_corpus.HELD_OUT
+    assert not {prompt.lower() for prompt, _ in learned} & {prompt.lower() for prompt in prompts}
+    assert {response for _, response in learned} >= {response for _, response in demo_corpus.PERSONA}
+    assert (learned, held_out) == demo_corpus.chat_pairs()
