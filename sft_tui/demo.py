@@ -116,6 +116,7 @@ def run_as_text(logs: Path, lang: Lang, story: Story, follow: Callable[[RunDir],
     """
     began = time.monotonic()
     story, run = begin(logs, story, lang, lambda line: echo(line, err=True))
+    anything = bool(run)
     while run:
         run_dir = RunDir(logs / run)
         half, code = run_dir.read_record().preset, follow(run_dir)
@@ -124,7 +125,9 @@ def run_as_text(logs: Path, lang: Lang, story: Story, follow: Callable[[RunDir],
         run = await_next(logs, story, lang) if half != story.last else ""
     for line in result(story, terminal_width(), lang):
         echo(line)
-    echo("\n" + say("app.demo_done", lang, time=duration(time.monotonic() - began), **_ask(story)), err=True)
+    took = duration(time.monotonic() - began)
+    done = say("app.demo_done", lang, time=took, **_ask(story)) if anything else demo_done(story, lang)
+    echo(f"\n{done}", err=True)
     return 0
 
 
