@@ -48,7 +48,7 @@ class Tmux:
 
     def shell(self) -> None:
         """Starts the server with a shell, in which `sft-tui` is the app."""
-        self._start(f'sh -c \'alias sft-tui="{PROGRAM}"; PS1="$ "; export PS1; ENV=/dev/null; exec sh -i\'')
+        self._start(f"export PATH={Path(sys.executable).parent}:$PATH PS1='$ '; exec sh")
 
     def _start(self, command: str) -> None:
         columns, rows = map(str, self._size)
