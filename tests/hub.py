@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_of_the_tests"
+MUCH = 64 << 20  # bytes
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -50,12 +51,16 @@ class Hub:
     url: str = ""
     repos: dict[str, Repo] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)  # path, Range
+    secrets: list[str] = field(default_factory=list)  # Authorization and Cookie of each request
     cuts: dict[str, list[int]] = field(default_factory=dict)  # bytes of a file after which connections break, in turn
     damaged: set[str] = field(default_factory=set)  # files whose last byte arrives changed
     stalls: set[str] = field(default_factory=set)  # files of which the second half never arrives
     status: int = 0  # of every answer
     answer: object = None  # to every question about a model, in place of the right one
     ignores_range: bool = False
+    elsewhere: str = ""  # the address of another server, to which large files are redirected
+    endless: set[str] = field(default_factory=set)  # files whose last byte is followed by further ones
+    unhashed: bool = False  # its listings are without hashes
     prefix: str = ""  # of all paths: a mirror
 
     def paths(self, part: str) -> list[str]:
@@ -95,6 +100,7 @@ class _Answers(BaseHTTPRequestHandler):
         hub, url = self.of, urlsplit(self.path)
         path = unquote(url.path)
         hub.asked.append((self.path, self.headers.get("Range", "")))
+        hub.secrets.append(self.headers.get("Authorization", "") + self.headers.get("Cookie", ""))
         if hub.status:
             return self._say(hub.status)
         if not path.startswith(hub.prefix):
@@ -139,7 +145,9 @@ class _Answers(BaseHTTPRequestHandler):
     def _sibling(self, repo: Repo, name: str, data: bytes) -> dict[str, Any]:
         git = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
         found: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git}
-        if repo.is_large(name):
+        if self.of.unhashed:
+            del found["blobId"]
+        elif repo.is_large(name):
             found["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
         return found
 
@@ -149,7 +157,7 @@ class _Answers(BaseHTTPRequestHandler):
             return
         known = revision in (*repo.revisions, repo.commit)
         files = [{"Path": name, "Name": name, "Size": len(data), "Type": "blob", "Revision": repo.commit,
-                  "CommittedDate": 1700000000, "Sha256": hashlib.sha256(data).hexdigest()}
+                  "CommittedDate": 1700000000, "Sha256": "" if self.of.unhashed else hashlib.sha256(data).hexdigest()}
                  for name, data in repo.files.items()]  # fmt: skip
         self._say_json({"Code": 200, "Success": True, "Data": {"Files": files if known else []}})
 
@@ -163,8 +171,8 @@ class _Answers(BaseHTTPRequestHandler):
             return self._say(401, "GatedRepo")
         if name not in repo.files:
             return self._say(404, "EntryNotFound")
-        if repo.is_large(name) and "/api/v1/" not in self.path:
-            return self._say(302, location=f"{self.of.prefix}/cdn/{id}/{name}")
+        if repo.is_large(name) and (self.of.elsewhere or "/api/v1/" not in self.path):
+            return self._say(302, location=f"{self.of.elsewhere or self.of.prefix}/cdn/{id}/{name}")
         return self._send(repo.files[name], name)
 
     def _send(self, data: bytes, name: str) -> None:
@@ -175,6 +183,8 @@ class _Answers(BaseHTTPRequestHandler):
         self.send_response(206 if begin else 200)
         if begin:
             self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+        if name in self.of.endless:
+            data += bytes(MUCH)
         self.send_header("Content-Length", str(len(data) - begin))
         self.end_headers()
         end = len(data)

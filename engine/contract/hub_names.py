@@ -43,11 +43,14 @@ class HubName:
 def hub_name(text: str) -> HubName:
     """The model that a name such as `Qwen/Qwen3-0.6B`, or a link to its page, stands for; raises InputError."""
     text = text.strip().removeprefix("hf://").removeprefix("models/")
-    linked = text if "://" in text else f"https://{text}"
-    host = (urlsplit(linked).hostname or "").removeprefix("www.")
+    try:
+        link = urlsplit(text if "://" in text else f"https://{text}")
+        host = (link.hostname or "").removeprefix("www.")
+    except ValueError:  # of brackets that hold no address
+        host = ""
     if host not in HOSTS:
         return HubName(_checked(text))
-    parts = [unquote(part) for part in urlsplit(linked).path.split("/") if part]
+    parts = [unquote(part) for part in link.path.split("/") if part]
     if parts and parts[0] in OTHER_KINDS:
         raise InputError("hub_name_other", name=text, kind=parts[0])
     if parts and parts[0] == "models":

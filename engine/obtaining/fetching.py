@@ -34,6 +34,8 @@ def fetch(request: FetchRequest, progress: Progress) -> FetchedReport:
         choice = chosen(repository, listing)
         staging = Staging(folder)
         with staging.held():
+            if not all(file.hash for file in choice.files):  # what was begun could be another revision's
+                staging.discard()
             before = staging.received(choice.files)
             staging.require_space(choice.bytes - before)
             _Download(repository, listing, choice, staging, progress).run()

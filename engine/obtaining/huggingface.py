@@ -62,7 +62,7 @@ class HuggingFace:
 def _file(sibling: RepoSibling) -> RemoteFile:
     lfs = sibling.lfs
     size = (lfs.size if lfs else sibling.size) or 0
-    return RemoteFile(sibling.rfilename, size, lfs.sha256 if lfs else "", "" if lfs else str(sibling.blob_id or ""))
+    return RemoteFile(sibling.rfilename, size, lfs.sha256 if lfs else "", "" if lfs else sibling.blob_id or "")
 
 
 def _base(info: ModelInfo) -> str:

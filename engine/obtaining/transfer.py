@@ -23,17 +23,23 @@ LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 Report = Callable[[int], None]  # bytes of the file that are on the disk
 
 
-class _Counted(io.FileIO):
-    """A file that reports how large it is whenever something was written."""
+class _TooLong(Exception):
+    """More arrives than the file has."""
 
-    def __init__(self, path: Path, report: Report) -> None:
+
+class _Counted(io.FileIO):
+    """A file that reports how large it is whenever something was written, and takes no more than it should hold."""
+
+    def __init__(self, path: Path, most: int, report: Report) -> None:
         super().__init__(path, "r+" if path.exists() else "x+")
         self.seek(0, io.SEEK_END)
-        self._report = report
+        self._most, self._report = most, report
 
     def write(self, data: Any) -> int:
         """Writes all of `data`; raises OSError."""
         view, done = memoryview(data), 0
+        if self.tell() + len(view) > self._most:
+            raise _TooLong
         while done < len(view):
             done += super().write(view[done:])
         self._report(self.tell())
@@ -48,24 +54,32 @@ def download(url: str, headers: Mapping[str, str], file: RemoteFile, path: Path,
     continued = path.exists()
     if continued and path.stat().st_size > file.size:
         path.unlink()
+    intact = _received(url, headers, file, path, report)
+    if not intact and continued:
+        path.unlink(missing_ok=True)
+        intact = _received(url, headers, file, path, report)
+    if not intact:
+        path.unlink(missing_ok=True)
+        raise InputError("hub_hash", file=file.name, url=url.partition("?")[0])
+
+
+def _received(url: str, headers: Mapping[str, str], file: RemoteFile, path: Path, report: Report) -> bool:
+    """Whether the whole published file is there, once no more of it arrives."""
     try:
         _receive(url, headers, file, path, report)
+    except _TooLong:
+        return False
     finally:
         if path.exists() and file.size and not path.stat().st_size:
             path.unlink()
-    if not is_intact(path, file) and continued:
-        path.unlink()
-        _receive(url, headers, file, path, report)
-    if not is_intact(path, file):
-        path.unlink()
-        raise InputError("hub_hash", file=file.name, url=url.partition("?")[0])
+    return is_intact(path, file)
 
 
 def _receive(url: str, headers: Mapping[str, str], file: RemoteFile, path: Path, report: Report) -> None:
     disable_progress_bars()
     constants.DOWNLOAD_CHUNK_SIZE = PIECE  # its own 10 MB would be lost with a killed process
     for attempt in itertools.count(1):
-        with _Counted(path, report) as target:
+        with _Counted(path, file.size, report) as target:
             begun = target.tell()
             try:
                 http_get(
@@ -113,7 +127,7 @@ def weights_header(url: str, headers: Mapping[str, str]) -> bytes:
 
 
 def _header(url: str, headers: Mapping[str, str]) -> bytes:
-    found = b""
+    found = bytearray()
     with get_session().stream("GET", url, headers=dict(headers), timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as answer:
         hf_raise_for_status(answer)
         for piece in answer.iter_bytes():
@@ -122,5 +136,5 @@ def _header(url: str, headers: Mapping[str, str]) -> bytes:
             if length > LONGEST_HEADER:
                 break
             if len(found) >= 8 + length:
-                return found[: 8 + length]
+                return bytes(found[: 8 + length])
     raise ValueError("its weights do not begin with the header of safetensors")

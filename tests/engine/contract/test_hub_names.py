@@ -31,7 +31,21 @@ def test_a_model_is_named_or_its_link_is_pasted(typed: str, meant: HubName) -> N
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "a/b/c", "../x", "a/..", "/etc/passwd", "a b", "a//b", "ü/b", "https://example.com/a/b", "a/" + "b" * 100],
+    [
+        "",
+        "a/b/c",
+        "../x",
+        "a/..",
+        "/etc/passwd",
+        "a b",
+        "a//b",
+        "ü/b",
+        "https://example.com/a/b",
+        "a/" + "b" * 100,
+        "[x",
+        "https://[::1/a",
+        "http://[huggingface.co]/a/b",
+    ],
 )
 def test_other_texts_are_not_names(typed: str) -> None:
     with pytest.raises(InputError) as error:
@@ -59,7 +73,7 @@ def test_a_missing_folder_may_be_the_name_of_a_model(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["gpt2", "./Qwen/Qwen3", "/models/Qwen", "models/tiny", "model_save/pretrain", "a/b/c", "Qwen/model.gguf",
-     "Qwen/model.safetensors", "../a/b", "~/model", ""],
+     "Qwen/model.safetensors", "../a/b", "~/model", "[a/b", "https://a]b/c", ""],
 )  # fmt: skip
 def test_a_missing_folder_may_be_just_that(path: str) -> None:
     assert not looks_like_hub_name(path)

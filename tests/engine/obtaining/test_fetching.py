@@ -242,3 +242,68 @@ def test_a_model_in_parts_is_downloaded_whole(hub: Hub, tmp_path: Path, tiny_t5:
     del parts[max(name for name in parts if name.endswith(".safetensors"))]
     hub.repos["me/holes"] = Repo(parts)
     assert refused(tmp_path / "holes", "me/holes").message.code == "hub_part_missing"
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_the_token_does_not_follow_to_another_host(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any
+) -> None:
+    for name in ("HF_TOKEN", "MODELSCOPE_API_TOKEN"):
+        monkeypatch.setenv(name, TOKEN)
+    with serving(Hub(repos=hub.repos)) as other:
+        hub.elsewhere = other.url
+        assert got(tmp_path / "tiny", source=source).files
+    assert other.paths("model.safetensors")
+    assert not any(other.secrets)
+    assert all(TOKEN in secret for secret in hub.secrets)
+
+
+@pytest.mark.parametrize("elsewhere", ["file:///etc", "ftp://127.0.0.1", "data:,"])
+def test_a_redirect_away_from_the_web_is_not_followed(hub: Hub, tmp_path: Path, elsewhere: str) -> None:
+    hub.elsewhere = elsewhere
+    assert refused(tmp_path / "tiny").message.code == "hub_unreachable"
+    assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_does_not_end_is_not_taken_further_than_its_size(
+    hub: Hub, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(transfer._Counted, "write", _counting(taken, transfer._Counted.write))
+    hub.endless.add(name)
+    error = refused(tmp_path / "tiny")
+    assert (error.message.code, error.message.args["file"]) == ("hub_hash", name)
+    assert sum(taken) <= sum(map(len, hub.repos["me/tiny"].files.values()))
+
+
+def _counting(taken: list[int], write: Any) -> Any:
+    def count(self: Any, data: bytes) -> int:
+        done: int = write(self, data)
+        taken.append(done)
+        return done
+
+    return count
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_without_hashes_nothing_that_was_begun_is_continued(hub: Hub, tmp_path: Path, source: Any) -> None:
+    hub.unhashed = True
+    hub.cuts["model.safetensors"] = [-1]
+    begun = staging.Staging(tmp_path / "tiny")
+    begun.path.mkdir()
+    size = len(hub.repos["me/tiny"].files["model.safetensors"])
+    for name, data in (("model.safetensors", b"\0" * size), ("tokenizer.json..part", b"{")):
+        (begun.path / name).write_bytes(data)
+    got(tmp_path / "tiny", source=source)
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "tiny" / name).read_bytes() == hub.repos["me/tiny"].files[name]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": "5"}, {"size": -5}, {"blobId": "/../../../x"}, {"blobId": 7}, {"rfilename": 3}]
+)
+def test_a_listing_of_wrong_kinds_is_no_hub_s(hub: Hub, tmp_path: Path, wrong: dict[str, object]) -> None:
+    siblings = [{"rfilename": "config.json", "size": 2, "blobId": "0" * 40, **wrong}]
+    hub.answer = {"id": "me/tiny", "sha": COMMIT, "siblings": siblings, "tags": []}
+    assert refused(tmp_path / "tiny").message.code == "hub_not_one"

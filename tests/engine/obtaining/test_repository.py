@@ -10,5 +10,5 @@ def test_a_file_is_found_by_its_whole_name() -> None:
 
 
 def test_the_strongest_hash_counts() -> None:
-    assert RemoteFile("x", 1, sha256="a", git_sha1="b").hash == "a"
-    assert RemoteFile("x", 1, git_sha1="b").hash == "b"
+    assert RemoteFile("x", 1, sha256="a" * 64, git_sha1="b" * 40).hash == "a" * 64
+    assert RemoteFile("x", 1, git_sha1="b" * 40).hash == "b" * 40
