@@ -17,7 +17,7 @@ from engine.contract.owner import Owner
 from engine.contract.presets import preset
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang, say
-from sft_tui import before_after, starting
+from sft_tui import starting
 from sft_tui.output import echo
 from sft_tui.runs import Run, read_run
 from sft_tui.text import duration
@@ -25,7 +25,7 @@ from sft_tui.text import duration
 VOCABULARY = 4000
 NO_MODEL = ("demo_model_missing",)  # errors after which the other demo is done
 LOOK_SECONDS, PATIENCE_SECONDS = 0.2, 20.0  # for the second half to start after the first
-PREPARED_SECONDS = 600.0  # a model may have to be downloaded; the rest takes a few seconds
+PREPARED_SECONDS = 1200.0  # a model may have to be downloaded; the rest takes a few seconds
 Stage = Literal["new", "first", "between", "second", "done"]
 
 
@@ -69,6 +69,11 @@ class Story:
     def current(self) -> str:
         """Its run that is training now; empty if none is."""
         return next(filter(None, map(running, self.presets)), "")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run of it exists."""
+        return self.stage() != "new" or bool(self.current())
 
     def next_preset(self) -> str:
         """The preset of the first run that is not finished."""
@@ -140,31 +145,44 @@ def begin(logs: Path, story: Story, lang: Lang, tell: Callable[[str], None]) -> 
     """The demo and its run that is training, started or resumed if none is; no run if the demo is done.
 
     `tell` gets lines about what is prepared. If the model of the chat demo cannot be had, it gets the reason, and the
-    other demo is begun. When a run is finished, its supervisor starts the next. Raises InputError.
+    other demo takes its place, unless the chat demo has begun. When a run is finished, its supervisor starts the next.
+    Raises InputError.
     """
     lock = _one_at_a_time(logs)
     try:
-        run = story.current()
-        if run or story.stage() == "done":
-            return story, run
-        if not is_done(story.presets[0]):
-            story = _prepared(story, lang, tell)
-        return story, _start(logs, story, story.next_preset())
+        story = _to_continue(story)
+        try:
+            return _begin(logs, story, lang, tell)
+        except InputError as error:
+            if story is T5 or story.begun or error.message.code not in NO_MODEL:
+                raise
+            tell(error.message.text(lang))
+            return _begin(logs, T5, lang, tell)
     finally:
         lock.release()
 
 
-def _prepared(story: Story, lang: Lang, tell: Callable[[str], None]) -> Story:
-    """The demo whose first run can start now; raises InputError."""
-    tell(say(f"app.{story.last}_data", lang))
-    try:
+def _to_continue(story: Story) -> Story:
+    """The demo to continue: the one that took the place of the chat demo, if it is under way, needs no model."""
+    from sft_tui import demo_model  # which loads what only a download needs
+
+    begun = shown_for(story)
+    return story if begun.stage() == "done" or demo_model.is_kept() else begun
+
+
+def shown_for(story: Story) -> Story:
+    """The demo that a person sees who asked for `story`: the other one if that took its place."""
+    return T5 if story is CHAT and not CHAT.begun and T5.begun else story
+
+
+def _begin(logs: Path, story: Story, lang: Lang, tell: Callable[[str], None]) -> tuple[Story, str]:
+    run = story.current()
+    if run or story.stage() == "done":
+        return story, run
+    if not is_done(story.presets[0]):
+        tell(say(f"app.{story.last}_data", lang))
         story.prepare()
-    except InputError as error:
-        if story is T5 or error.message.code not in NO_MODEL:
-            raise
-        tell(error.message.text(lang))
-        return _prepared(T5, lang, tell)
-    return story
+    return story, _start(logs, story, story.next_preset())
 
 
 def _one_at_a_time(logs: Path) -> FolderLock:
@@ -232,9 +250,13 @@ def _owner(name: str) -> Owner:
 
 
 def result(story: Story, width: int, lang: Lang) -> list[str]:
-    """What a finished demo changed: replies before and after, and scores."""
-    folder = Path(_owner(story.last).run_dir)
-    state = read_run(RunDir(folder)).state
+    """What a finished demo changed: replies before and after, and scores; nothing if its run was deleted."""
+    from sft_tui import before_after  # which breaks lines by what no other command loads
+
+    try:
+        state = read_run(RunDir(Path(_owner(story.last).run_dir))).state
+    except InputError:
+        return []
     changed = before_after.lines(state, width, lang)
     return ["", say(f"app.{story.last}_result", lang), "", *changed] if changed else []
 

@@ -167,7 +167,8 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if code:
             self.notify_here(summary(printed), "bad")
             return
-        run = story.current() or demo.T5.current()  # which was begun if the model could not be had
+        story = demo.shown_for(story)
+        run = story.current()
         if not run:
             self.notify_here(demo.demo_done(story, self.options.lang))
         elif self.screen_stack[-1] is self.screen_stack[1] and not self.typing:
@@ -200,9 +201,8 @@ def _demos_result(options: Options) -> list[str]:
     """What is printed after the screen of a demo: what it changed, if it is done."""
     if not options.demo:
         return []
-    stories = (demo.STORIES[options.demo], demo.T5)  # done in its place if its model could not be had
-    done = next((story for story in stories if story.stage() == "done"), None)
-    return demo.result(done, demo.terminal_width(), options.lang) if done else []
+    story = demo.shown_for(demo.STORIES[options.demo])
+    return demo.result(story, demo.terminal_width(), options.lang) if story.stage() == "done" else []
 
 
 def show(options: Options) -> NoReturn:

