@@ -72,11 +72,9 @@ def width(shown: str) -> int:
 
 def cut(shown: str, columns: int) -> str:
     """`shown` within the given number of columns, with an ellipsis at its end if it was cut."""
-    if width(shown) <= columns:
-        return shown
-    while width(shown) > columns - 1:
-        shown = shown[:-1]
-    return shown + "…"
+    from rich.cells import set_cell_size
+
+    return shown if width(shown) <= columns else set_cell_size(shown, columns - 1).rstrip() + "…"
 
 
 def pad(shown: str, columns: int) -> str:

@@ -2,6 +2,8 @@
 
 from rich.cells import cell_len, set_cell_size
 
+from sft_tui.text import cut
+
 # Closing characters never start a line, and opening ones never end it.
 NEVER_FIRST = frozenset("，。、；：？！）》」』】〉〕”’…—～·％℃,.;:?!)]}%")
 NEVER_LAST = frozenset("（《「『【〈〔“‘([{")
@@ -43,7 +45,7 @@ def wrapped(text: str, width: int, most: int) -> list[str]:
     if len(lines) <= most or not most:
         return lines[:most]
     kept = lines[:most]
-    return [*kept[:-1], _cut(kept[-1] + "…" if cell_len(kept[-1]) < width else kept[-1] + " …", width)]
+    return [*kept[:-1], cut(kept[-1] + "…" if cell_len(kept[-1]) < width else kept[-1] + " …", width)]
 
 
 def _words(text: str) -> list[str]:
@@ -56,7 +58,3 @@ def _words(text: str) -> list[str]:
         else:
             words.append(char)
     return words
-
-
-def _cut(text: str, width: int) -> str:
-    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"

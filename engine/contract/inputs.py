@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
@@ -11,6 +12,7 @@ FILES = ("train_file", "validation_file", "test_file", "tokenizer", "pretrained_
 
 # Columns of the files that an import writes, and of a run that names no others.
 USUAL_COLUMNS = {"prompt_column": RunConfig.prompt_column, "response_column": RunConfig.response_column}
+ImportForm = Literal["auto", "pairs", "messages"]  # of the rows that it writes
 
 # Files that mark a tokenizer's folder for transformers; those of SentencePiece have several names.
 T5_FAMILIES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")  # their tokenizers are built like T5's

@@ -3,17 +3,17 @@
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from engine.contract.bounds import Between, Count, Longest, Name, PathText, Positive, as_json, read_as
 from engine.contract.config import require_kinds
 from engine.contract.facts import ModelFacts, StepFacts
 from engine.contract.hub_names import Source
+from engine.contract.inputs import ImportForm
 
 MOST_FILES = 1 << 20
 Files = Annotated[tuple[PathText, ...], Longest(MOST_FILES)]
 Share = Annotated[float, Between(0, 1)]
-ImportForm = Literal["auto", "pairs", "messages"]
 
 
 Settings = Annotated[dict[str, Any], require_kinds]

@@ -11,8 +11,8 @@ from click.core import ParameterSource
 
 from engine.contract.bounds import as_json
 from engine.contract.config import RunConfig, override, setting_of
+from engine.contract.inputs import ImportForm
 from engine.contract.presets import preset
-from engine.contract.requests import ImportForm
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress

@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from engine.contract.inputs import ImportForm
 from engine.contract.messages import InputError
-from engine.contract.requests import ImportForm, ImportRequest
+from engine.contract.requests import ImportRequest
 from engine.data.importing import writing
 from engine.data.importing.convert import import_files, import_pairs
 from engine.data.parquet_rows import RowSource
