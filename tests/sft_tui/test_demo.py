@@ -157,7 +157,7 @@ def test_where_the_model_cannot_be_had_the_other_demo_is_begun(
 
 
 @pytest.mark.parametrize(("first", "second"), [(False, None), (True, None), (True, False)])
-def test_the_demo_in_place_of_the_other_is_continued_without_asking_for_the_model(
+def test_the_demo_in_place_of_another_continues_without_its_model(
     begun: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch, first: bool, second: bool | None
 ) -> None:
     monkeypatch.setattr(demo, "CHAT", replace(demo.CHAT, prepare=lambda: pytest.fail("the model was asked for")))
