@@ -91,7 +91,7 @@ def has_position_table(names: Iterable[str]) -> bool:
 
 def decoder_facts(parsed: Any) -> DecoderFacts:
     """The shape of a model of that configuration."""
-    window = getattr(parsed, "sliding_window", None) or 0
+    window = shape.declared(parsed, "sliding_window") or 0
     kinds = getattr(parsed, "layer_types", None) or ["sliding_attention" if window else ""] * parsed.num_hidden_layers
     sliding = sum(kind == "sliding_attention" for kind in kinds)
     return DecoderFacts(

@@ -21,6 +21,7 @@ from engine.models.causal.computed import Given
 from engine.models.causal.decoding import Cache
 from engine.models.causal.layers import Norm, Positions
 from engine.models.causal.packed import PackedCausal
+from engine.models.causal.shape import declared
 from engine.models.causal.stacked import Projections
 from engine.models.lora import adapters_of
 from engine.models.loss import Head, logits_of
@@ -122,8 +123,8 @@ class Llama:
     def pattern(self, attention: Any, rows: Rows) -> CausalPattern:
         """How tokens attend in a layer."""
         heads = attention.q_proj.weight.shape[0] // attention.head_dim
-        # Mistral has one for all layers, Qwen one for some.
-        window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None)) or 0
+        # Mistral has one for all layers, Qwen one for some, and Llama none, whatever its config.json names.
+        window = getattr(attention, "sliding_window", declared(attention.config, "sliding_window")) or 0
         return CausalPattern(rows, heads, heads // attention.num_key_value_groups, attention.scaling, window)
 
 

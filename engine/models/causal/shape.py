@@ -20,6 +20,11 @@ HEADS = re.compile(r"^(?:lm_head|embed_out|output_layer|output)\.")
 BUFFERS = re.compile(r"(?:^|\.)(?:(?:attn|attention)\.(?:bias|masked_bias)|rotary_emb\.inv_freq|position_ids)$")
 
 
+def declared(parsed: Any, name: str) -> Any:
+    """A setting, if the model's class has it: configurations keep any other that a config.json names, unread."""
+    return getattr(parsed, name, None) if hasattr(type(parsed), name) else None
+
+
 def head_width(parsed: Any) -> int:
     """The width of an attention head."""
     return int(getattr(parsed, "head_dim", None) or parsed.hidden_size // parsed.num_attention_heads)
@@ -96,12 +101,12 @@ def _projections(parsed: Any, out: str, *, bias: bool, out_bias: bool) -> Shapes
 
 def _llama_layer(parsed: Any) -> Shapes:
     kind, width, hidden = parsed.model_type, parsed.hidden_size, hidden_width(parsed)
-    biased = bool(getattr(parsed, "attention_bias", False))
+    biased = bool(declared(parsed, "attention_bias"))
     found = _projections(parsed, "o_proj", bias=biased or kind == "qwen2", out_bias=biased)
     for name, outputs, inputs in (
         ("gate_proj", hidden, width), ("up_proj", hidden, width), ("down_proj", width, hidden),
     ):  # fmt: skip
-        found |= _linear(f"mlp.{name}", outputs, inputs, bias=bool(getattr(parsed, "mlp_bias", False)))
+        found |= _linear(f"mlp.{name}", outputs, inputs, bias=bool(declared(parsed, "mlp_bias")))
     found |= _norms(parsed, "input_layernorm", "post_attention_layernorm")
     if kind in ("gemma2", "gemma3_text"):
         found |= _norms(parsed, "pre_feedforward_layernorm", "post_feedforward_layernorm")

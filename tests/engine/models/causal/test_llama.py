@@ -12,6 +12,7 @@ from engine.models.causal.replies import generated
 from tests.engine.models.causal.exact import apart, drawn, exact, gradients_of, network, random_prompts, random_rows
 
 SCALED = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+UNREAD = "a window that its class does not read"  # but transformers' caches do
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "biases everywhere": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "a head for each key": ("llama", {"num_key_value_heads": 4}),
@@ -28,6 +29,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]},
     ),
     "norms of heads": ("qwen3", {"head_dim": 8}),
+    UNREAD: ("llama", {"sliding_window": 4}),
+    "a window that is switched off": ("qwen3", {"head_dim": 8, "use_sliding_window": False, "sliding_window": 4}),
 }
 
 
@@ -56,7 +59,8 @@ def test_loss_and_gradient_equal_those_row_by_row_in_float64(variant: str) -> No
 def test_replies_equal_transformers_to_each_prompt_alone(variant: str) -> None:
     model_type, settings = VARIANTS[variant]
     net, prompts = drawn(model_type, **settings), random_prompts((9, 4, 1))
-    expected = [generated(net, [prompt], 12, torch.device("cpu"))[0] for prompt in prompts]
+    reference = drawn("llama") if variant == UNREAD else net
+    expected = [generated(reference, [prompt], 12, torch.device("cpu"))[0] for prompt in prompts]
     assert network(net).replies(prompts, 12) == expected
 
 

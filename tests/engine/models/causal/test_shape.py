@@ -14,6 +14,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 8}),
     ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     ("qwen2", {"tie_word_embeddings": True}),
+    ("qwen2", {"attention_bias": True, "mlp_bias": True}),  # which its class does not read
+    ("mistral", {"attention_bias": True}),
     ("qwen3", {"attention_bias": True, "head_dim": 6}),
     ("gemma", {"attention_bias": True, "head_dim": 3}),
     ("gemma3_text", {"attention_bias": True, "head_dim": 8}),
