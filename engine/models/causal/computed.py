@@ -30,6 +30,8 @@ class CausalNetwork(Network):
         self._device = next(model.parameters()).device
         self._stream: Stream | None = None
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        # The token that pads is often one that rows have, such as the end of an answer: as any other, it learns.
+        model.get_input_embeddings().padding_idx = None
 
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
