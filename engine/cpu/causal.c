@@ -93,26 +93,14 @@ INLINE int64_t before(const struct causal *call, const struct span *span, int64_
     return call->window && past > 0 ? past : 0;
 }
 
-/* The exponentials of a row's scores less their maximum, zeros elsewhere; returns the logarithm of the row's sum. */
-INLINE float exponentials(float *scores, int64_t first, int64_t seen, int64_t columns, float *inverse) {
-    int64_t whole = rounded(seen);
+/* Replaces a query's scores from `first` to `seen` by their softmax, and the others by zeros; returns the logarithm of
+ * the sum. */
+INLINE float softmax_from(float *scores, int64_t first, int64_t seen, int64_t columns) {
     for (int64_t j = 0; j < first; j++) scores[j] = -INFINITY;
-    for (int64_t j = seen; j < whole; j++) scores[j] = -INFINITY;
-    vec most = broadcast(-INFINITY), total = {};
-    for (int64_t j = 0; j < whole; j += LANES) {
-        vec x = load(scores + j);
-        most = blend(x > most, x, most);
-    }
-    float top = largest_of(most);
-    for (int64_t j = 0; j < whole; j += LANES) {
-        vec y = exponential(load(scores + j) - top);
-        total += y;
-        store(scores + j, y);
-    }
-    for (int64_t j = whole; j < columns; j += LANES) store(scores + j, (vec){});
-    float sum = sum_of(total);
-    *inverse = 1.0f / sum;
-    return top + logf(sum);
+    float maximum, sum = exponentials(scores, seen, &maximum), inverse = 1.0f / sum;
+    for (int64_t j = 0; j < rounded(seen); j += LANES) store(scores + j, load(scores + j) * inverse);
+    for (int64_t j = rounded(seen); j < columns; j += LANES) store(scores + j, (vec){});
+    return maximum + logf(sum);
 }
 
 /* The keys and values of a row. */
@@ -140,11 +128,9 @@ static void attend_piece(const struct causal *call, struct scratch *s, int64_t p
             product_of(0, at.queries, at.columns, wide, s->q, wide, 1, s->k_turned + at.key, side, s->scores, at.columns,
                        KEYS_UP_TO_ROW, at.shift);
             for (int64_t i = 0; i < at.queries; i++) {
-                float *scores = s->scores + i * at.columns, inverse;
-                int64_t seen = seen_by(&at, i);
-                float sum = exponentials(scores, before(call, &at, i), seen, at.columns, &inverse);
+                float *scores = s->scores + i * at.columns;
+                float sum = softmax_from(scores, before(call, &at, i), seen_by(&at, i), at.columns);
                 call->sums[(token + query + i) * call->heads + head] = sum;
-                for (int64_t j = 0; j < rounded(seen); j += LANES) store(scores + j, load(scores + j) * inverse);
             }
             product_of(0, at.queries, wide, at.keys, s->scores, at.columns, 1, s->v + at.key * wide, wide, s->out, wide,
                        STEPS_UP_TO_ROW, at.shift);

@@ -182,25 +182,30 @@ INLINE float largest_of(vec values) {
     return a > b ? a : b;
 }
 
-/* The softmax of `seen` scores plus bias, in place; zeros up to the next whole vector. */
-INLINE void softmax(float *scores, const float *bias, int64_t seen) {
+/* The exponentials of `seen` scores less their maximum, in place; zeros up to the next whole vector. Returns their sum. */
+INLINE float exponentials(float *scores, int64_t seen, float *maximum) {
     int64_t whole = rounded(seen);
-    if (bias)
-        for (int64_t j = 0; j < seen; j++) scores[j] += bias[j];
     for (int64_t j = seen; j < whole; j++) scores[j] = -INFINITY;
     vec most = broadcast(-INFINITY), total = {};
     for (int64_t j = 0; j < whole; j += LANES) {
         vec x = load(scores + j);
         most = blend(x > most, x, most);
     }
-    float top = largest_of(most);
+    float top = *maximum = largest_of(most);
     for (int64_t j = 0; j < whole; j += LANES) {
         vec y = exponential(load(scores + j) - top);
         total += y;
         store(scores + j, y);
     }
-    float inverse = 1.0f / sum_of(total);
-    for (int64_t j = 0; j < whole; j += LANES) store(scores + j, load(scores + j) * inverse);
+    return sum_of(total);
+}
+
+/* The softmax of `seen` scores plus bias, in place; zeros up to the next whole vector. */
+INLINE void softmax(float *scores, const float *bias, int64_t seen) {
+    if (bias)
+        for (int64_t j = 0; j < seen; j++) scores[j] += bias[j];
+    float maximum, inverse = 1.0f / exponentials(scores, seen, &maximum);
+    for (int64_t j = 0; j < rounded(seen); j += LANES) store(scores + j, load(scores + j) * inverse);
 }
 
 #endif
