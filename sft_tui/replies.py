@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.contract.bounds import as_json
 from engine.contract.messages import InputError
+from engine.contract.outputdir import OutputDir
 from sft_tui import runs
 
 if TYPE_CHECKING:
     from engine.contract.conversing import Replied
     from sft_tui.conversation import Conversation
-
-
-def replies(model: str, prompts: list[str], max_new_tokens: int) -> list[str]:
-    """Greedy replies of the model in the folder `model`; raises InputError."""
-    from sft_tui.conversation import Conversation  # which listing runs must not load
-
-    with Conversation(model, max_new_tokens=max_new_tokens) as conversation:
-        return [alone(conversation, prompt).text for prompt in prompts]
 
 
 def alone(conversation: "Conversation", prompt: str) -> "Replied":
@@ -55,6 +48,7 @@ def model_of_run(name: str, logs: Path) -> str:
     return str(runs.model_of(runs.read_run(runs.find(logs, name))).best)
 
 
-def template_options_of(name: str, logs: Path) -> str:
-    """The options of the chat template that a run learned with; raises InputError."""
-    return str(runs.read_run(runs.find(logs, name)).record.config.get("template_options", ""))
+def template_options_of(model: str) -> str:
+    """The options of the chat template that a run's best model learned with; empty for any other model's folder."""
+    best = OutputDir(Path(model).parent).best
+    return str(OutputDir(best.parent).owner().config.get("template_options", "")) if best == Path(model) else ""

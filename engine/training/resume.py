@@ -79,7 +79,9 @@ def _refuse_differences(job: Job, found: FoundCheckpoint, data: dict[str, str]) 
 
 
 def _listed(differences: dict[str, list[Any]]) -> str:
-    return ", ".join(f"{name} {old} -> {new}" for name, (old, new) in differences.items())
+    """Old and new values by name, an empty one in quotes as on a command line."""
+    shown = {name: ["''" if value == "" else value for value in pair] for name, pair in differences.items()}
+    return ", ".join(f"{name} {old} -> {new}" for name, (old, new) in shown.items())
 
 
 def longer_schedule(job: Job, found: FoundCheckpoint, steps_total: int) -> Message | None:

@@ -53,11 +53,8 @@ def reply(
 
     if of_run is not None and click.get_current_context().get_parameter_source("model") == ParameterSource.COMMANDLINE:
         raise click.UsageError(say("usage.reply", LANG))
-    if of_run is None:
-        folder = replies.model_named(model, logs)
-    else:
-        folder = replies.model_of_run(of_run, logs)
-        how["template_options"] = how["template_options"] or replies.template_options_of(of_run, logs)
+    folder = replies.model_named(model, logs) if of_run is None else replies.model_of_run(of_run, logs)
+    how["template_options"] = how["template_options"] or replies.template_options_of(folder)
     sampling = Sampling(temperature, top_p, seed)
     with Conversation(folder, sampling=sampling, **how) as conversation:
         if not prompts and not json and sys.stdin.isatty() and sys.stdout.isatty():

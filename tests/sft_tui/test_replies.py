@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from engine.contract.conversing import Replied
+from engine.contract.durable import write_json
 from engine.contract.messages import InputError
+from engine.contract.outputdir import OutputDir
 from sft_tui import replies
 
 
@@ -54,3 +56,19 @@ def test_what_is_neither_model_nor_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         replies.model_named("absent", tmp_path / "logs")
     assert refused.value.message.code == "reply_missing"
+
+
+@pytest.mark.parametrize("named", ["out", "out/best", "out/best/"])
+def test_a_best_model_gets_the_template_options_it_learned_with(tmp_path: Path, named: str) -> None:
+    best = tmp_path / "out/best"
+    best.mkdir(parents=True)
+    (best / "config.json").write_text("{}")
+    write_json(OutputDir(best.parent).owner_file, {"run": "chat-1", "config": {"template_options": "thinking=false"}})
+    assert replies.template_options_of(replies.model_named(str(tmp_path / named), tmp_path)) == "thinking=false"
+
+
+@pytest.mark.parametrize("folder", ["model", "out", "best", "out/best/adapter", "missing/best"])
+def test_other_folders_have_no_template_options(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "out/best/adapter").mkdir(parents=True)
+    write_json(OutputDir(tmp_path / "out").owner_file, {"run": "chat-1", "config": {"template_options": "a=1"}})
+    assert replies.template_options_of(str(tmp_path / folder)) == ""

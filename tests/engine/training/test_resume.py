@@ -18,7 +18,7 @@ from engine.contract.outputdir import OutputDir
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from engine.process.job import Job
-from engine.training import checkpoint
+from engine.training import checkpoint, resume
 from engine.training.resume import TOLERANCE, Proof
 
 if TYPE_CHECKING:
@@ -306,6 +306,14 @@ def test_accepted_differences_are_reported_with_their_values(run_here: "Runner",
     (message,) = [e.message for e in run.all(events.Warning) if e.message.code == "resume_accepted"]
     assert message.args["differences"] == "learn_rate 0.001 -> 0.0005"
     assert run.all(events.RunStarted)[-1].config["learn_rate"] == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("pair", "shown"),
+    [(["", "a=1"], "'' -> a=1"), (["a=1", ""], "a=1 -> ''"), ([0, 8], "0 -> 8"), ([None, 0.0], "None -> 0.0")],
+)
+def test_an_empty_setting_is_not_shown_as_a_blank(pair: list[Any], shown: str) -> None:
+    assert resume._listed({"one": pair, "seed": [1, 2]}) == f"one {shown}, seed 1 -> 2"
 
 
 def test_only_accepted_settings_may_differ(run_here: "Runner", stopped: Path) -> None:
