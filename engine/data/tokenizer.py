@@ -25,11 +25,15 @@ from engine.data.growth import EXPANSION_LIMIT, longest_expansion
 T5_CLASSES = ("T5Tokenizer", "MT5Tokenizer")
 PLAIN_CLASSES = ("", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")  # do not indicate a family
 ROLES = ("pad", "eos", "unk", "bos", "cls", "sep", "mask")
-# Candidates for a missing special token: tokens that most vocabularies have anyway.
+# Candidates for a missing special token: tokens that most vocabularies have anyway. Those that end a turn come before
+# those that end a text, which chat models have too.
 LIKELY = {
     "pad": ("<pad>", "[PAD]", "<|pad|>", "<unk>", "[UNK]"),
-    "eos": ("</s>", "[EOS]", "<eos>", "[SEP]", "<|endoftext|>", "<|im_end|>", "<sep>"),
-}
+    "eos": (
+        "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|return|>", "</s>", "[EOS]", "<eos>", "[SEP]",
+        "<|endoftext|>", "<sep>",
+    ),
+}  # fmt: skip
 RESERVED = re.compile(r"\[unused\d+\]|<unused_?\d+>|<extra_id_\d+>|madeupword\d+|<reserved_\d+>")
 COMMON = "a你1é。"  # characters that occur in rows everywhere
 MOST_ADDED = 1 << 16  # tokens beyond the pieces of a vocabulary
@@ -45,10 +49,16 @@ def load_tokenizer(path: str, needed: Sequence[str] = ("pad", "eos")) -> PreTrai
         _require_bounded_output(path, tokenizer)
     for name in needed:
         if getattr(tokenizer, f"{name}_token_id") is None:
-            known = tokenizer.get_vocab()
-            likely = next((token for token in LIKELY[name] if token in known), "")
-            raise InputError("tokenizer_token_missing", path=path, token=name, likely=likely)
+            raise InputError("tokenizer_token_missing", path=path, token=name, likely=_likely(name, tokenizer))
     return tokenizer
+
+
+def _likely(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that a missing one most likely is: of the end, one that the chat template writes; empty if none is."""
+    known = tokenizer.get_vocab()
+    candidates = [token for token in LIKELY[name] if token in known]
+    written = str(tokenizer.chat_template or "") if name == "eos" else ""
+    return next((token for token in candidates if token in written), next(iter(candidates), ""))
 
 
 def _loaded(folder: Path) -> PreTrainedTokenizerBase:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sentencepiece
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, BertTokenizer
 
 from engine.contract.config import RunConfig
@@ -149,6 +150,30 @@ def test_a_missing_token_is_proposed_by_its_likely_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         load_tokenizer(str(tmp_path))
     assert (refused.value.message.args["token"], refused.value.message.args["likely"]) == ("eos", "[SEP]")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "template", "likely"),
+    [
+        (("<|endoftext|>", "<|im_end|>"), "", "<|im_end|>"),
+        (("<|endoftext|>", "<|im_end|>"), "{{ '<|im_start|>' + text + '<|im_end|>' }}", "<|im_end|>"),
+        (("<eos>", "<end_of_turn>"), "<start_of_turn>{{ text }}<end_of_turn>", "<end_of_turn>"),
+        (("<|im_end|>", "[EOS]"), "[INST] {{ text }} [/INST][EOS]", "[EOS]"),
+        (("<|im_end|>", "[EOS]"), "{{ text }}{{ eos_token }}", "<|im_end|>"),
+        (("<|endoftext|>",), "", "<|endoftext|>"),
+        (("[PAD]",), "", ""),
+    ],
+)
+def test_a_missing_end_is_likely_what_ends_the_templates_turns(
+    tmp_path: Path, tokens: tuple[str, ...], template: str, likely: str
+) -> None:
+    words = {word: number for number, word in enumerate(("[UNK]", "a", *tokens))}
+    Tokenizer(WordLevel(words, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template, "unk_token": "[UNK]"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError) as refused:
+        load_tokenizer(str(tmp_path), ("eos",))
+    assert refused.value.message.args["likely"] == likely
 
 
 @pytest.mark.parametrize("files", [(), ("README.md",), ("config.json",)])
