@@ -2,18 +2,29 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 
 import transformers
 
 from engine.contract.conversing import Changed, Open, Refused, Reset, Say, Spoken, System, Undo, line_of
 from engine.contract.messages import InputError
-from engine.process.heartbeat import end_with
 from engine.process.job import leave
 from engine.replying.conversation import Conversation
 from engine.replying.dialogue import require_text
 from engine.replying.opening import opened
 from engine.replying.requests import Requests
+
+PATIENCE_SECONDS = 1.0
+
+
+def end_soon() -> None:
+    """Ends this process if it is still busy some time after its input has ended, since nobody listens any more.
+
+    The kernel's signal for the death of a parent would come as soon as the thread ends that started this process.
+    """
+    time.sleep(PATIENCE_SECONDS)
+    os._exit(1)
 
 
 def answers(conversation: Conversation, request: Spoken, requests: Requests) -> Iterator[Spoken]:
@@ -39,12 +50,11 @@ def main() -> int:
     """Holds the conversation until its input ends; 2, and the error as the answer, if the model cannot be used."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    requests = Requests(sys.stdin.buffer)
+    requests = Requests(sys.stdin.buffer, end_soon)
     asked = iter(requests)
     request = next(asked, None)
     if not isinstance(request, Open):
         return 2
-    end_with(request.asker)
     with open(os.dup(1), "wb", buffering=0) as out:
         os.dup2(2, 1)  # what libraries print must not look like a line of ours
         try:

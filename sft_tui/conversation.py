@@ -37,8 +37,8 @@ LAST_WORDS = 400  # bytes of what the process wrote before it died
 class Conversation:
     """A conversation with the model in a folder, which is loaded once.
 
-    The process has its own session, so that an interrupt at the terminal does not end it, and dies with the thread that
-    opened it. One thread at a time may wait for its answers; `stop` may be called by any, and by a signal handler.
+    The process has its own session, so that an interrupt at the terminal does not end it, and ends with this one, since
+    its input does. One thread at a time may wait for its answers; `stop` may be called by any, and by a signal handler.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Conversation:
         except BaseException:
             self._words.close()
             raise
-        self._writing = threading.Lock()
+        self._writing, self._to_stop = threading.Lock(), False
         try:
             how = (system, max_new_tokens, sampling or Sampling(), chat_template, template_options)
-            self._ask(Open(os.getpid(), model, *how))
+            self._ask(Open(model, *how))
             opened = self._answer()
             if not isinstance(opened, Opened):
                 raise self._broken()
@@ -113,8 +113,14 @@ class Conversation:
 
     def stop(self) -> None:
         """Ends the reply that is being generated, at its next token."""
-        with contextlib.suppress(OSError):
-            os.write(self._input.fileno(), line_of(Stop()))
+        self._to_stop = True
+        while self._to_stop and self._writing.acquire(blocking=False):  # else a line is half written; it comes after it
+            try:
+                self._to_stop = False
+                with contextlib.suppress(OSError, ValueError):  # it has ended, or was closed
+                    os.write(self._input.fileno(), line_of(Stop()))
+            finally:
+                self._writing.release()
 
     def change(self, request: System | Undo | Reset) -> int:
         """Changes the conversation; returns the number of turns of the user that it has now. Raises InputError."""
@@ -154,6 +160,8 @@ class Conversation:
                 self._input.flush()
             except OSError:
                 raise self._ended() from None
+        if self._to_stop:
+            self.stop()
 
     def _answer(self) -> Spoken:
         """The next line; raises InputError if it is a refusal, or there is none."""

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from engine.contract.bounds import Between, Count, Longest, Name, PathText, Positive, Seconds, as_json, read_as
+from engine.contract.bounds import Between, Count, Longest, Name, PathText, Seconds, as_json, read_as
 from engine.contract.messages import Message
 
 LONGEST_TURN = 1 << 24  # characters
@@ -48,13 +48,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Open(Spoken):
-    """The first line: the model in a folder, a system text, and the longest reply; `asker` is the pid of the app.
+    """The first line: the model in a folder, a system text, and the longest reply.
 
     `chat_template` and `template_options` are those settings of a run, for a model that learned from conversations.
     """
 
     kind: ClassVar[str] = "open"
-    asker: Positive
     model: PathText
     system: Text = ""
     max_new_tokens: Annotated[int, Between(1, MOST_NEW_TOKENS)] = 256

@@ -2,17 +2,20 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from engine.contract.conversing import LONGEST_LINE, Say, Spoken, Stop, read_line
 
 
 class Requests:
-    """The lines of the app, read by a thread so that a reply can be stopped while it is generated."""
+    """The lines of the app, read by a thread so that a reply can be stopped while it is generated.
 
-    def __init__(self, lines: BinaryIO) -> None:
-        self._lines = lines
+    The thread calls `over` when they have ended.
+    """
+
+    def __init__(self, lines: BinaryIO, over: Callable[[], None] = lambda: None) -> None:
+        self._lines, self._over = lines, over
         self._waiting: queue.SimpleQueue[Spoken | None] = queue.SimpleQueue()
         self._said = self._begun = self._stopped = 0  # replies asked for, begun, and stopped up to
         self._ended = False
@@ -41,3 +44,4 @@ class Requests:
             pass  # it is not the app that speaks
         self._ended = True
         self._waiting.put(None)
+        self._over()

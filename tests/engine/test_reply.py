@@ -1,13 +1,16 @@
 """The program that holds a conversation, as a process."""
 
 import os
+import queue
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from engine import reply
 from engine.contract.conversing import (
     Changed,
     Open,
@@ -62,14 +65,15 @@ class Process:
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    started = Process()
+    with ThreadPoolExecutor(1) as starting:  # the thread that starts it has ended before anything is asked
+        started = starting.submit(Process).result()
     yield started
     started.process.kill()
     started.process.communicate()
 
 
 def test_a_conversation_is_held_line_by_line(process: Process, folder: str) -> None:
-    assert isinstance(process.ask(Open(os.getpid(), folder)), Opened)
+    assert isinstance(process.ask(Open(folder)), Opened)
     first, second = process.ask(Say("再见")), process.ask(Say("再见"))
     assert isinstance(first, Replied)
     assert isinstance(second, Replied)
@@ -82,14 +86,23 @@ def test_a_conversation_is_held_line_by_line(process: Process, folder: str) -> N
 
 
 def test_a_model_that_is_missing_is_the_only_answer(process: Process) -> None:
-    refused = process.ask(Open(os.getpid(), "missing"))
+    refused = process.ask(Open("missing"))
     assert isinstance(refused, Refused)
     assert (refused.message.code, refused.fatal) == ("reply_missing", True)
     assert process.end() == 2
 
 
+def test_a_process_that_nobody_listens_to_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr(reply, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(os, "_exit", codes.put)
+    with open(os.devnull, "rb") as nothing:
+        assert list(Requests(nothing, reply.end_soon)) == []
+    assert codes.get(timeout=30) == 1  # the thread of the requests ends it
+
+
 def test_the_end_of_its_input_stops_a_reply(folder: str) -> None:
-    conversation, _ = opened(Open(1, folder))
+    conversation, _ = opened(Open(folder))
     with open(os.devnull, "rb") as nothing:
         requests = Requests(nothing)
         assert list(requests) == []

@@ -16,6 +16,7 @@ from engine.contract.conversing import (
     Refused,
     Replied,
     Reset,
+    Say,
     Spoken,
     Undo,
     line_of,
@@ -141,3 +142,33 @@ def test_leaving_ends_the_process(answering: Answering) -> None:
     with Conversation("model") as talk:
         process = talk._process
     assert process.poll() is not None
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    other = threading.Thread(target=work)
+    other.start()
+    other.join()
+
+
+@pytest.mark.parametrize("by", [lambda stop: stop(), in_a_thread], ids=["a handler", "another thread"])
+def test_a_stop_does_not_cut_a_line_in_two(
+    answering: Answering, monkeypatch: pytest.MonkeyPatch, by: Callable[[Callable[[], None]], None]
+) -> None:
+    stopped = Replied("", "stopped", 0, 0.1)
+    answering([("open", [OPENED]), ("say", []), ("stop", [stopped])])
+    with Conversation("model") as talk:
+
+        def interrupted(request: Spoken) -> bytes:  # where the line is being written
+            if request == Say("?"):
+                by(talk.stop)
+            return line_of(request)
+
+        monkeypatch.setattr(conversation, "line_of", interrupted)
+        assert list(talk.say("?")) == [stopped]
+
+
+def test_a_stop_after_the_end_does_nothing(answering: Answering) -> None:
+    answering([("open", [OPENED])])
+    with Conversation("model") as talk:
+        pass
+    talk.stop()

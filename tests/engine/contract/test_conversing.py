@@ -13,7 +13,7 @@ from engine.contract.conversing import SPOKEN, Spoken, line_of, read_line
 from engine.contract.messages import Message
 
 SPOKEN_HERE: list[Spoken] = [
-    conversing.Open(7, "model", "You are terse.", 40, conversing.Sampling(0.7, 0.9, 3)),
+    conversing.Open("model", "You are terse.", 40, conversing.Sampling(0.7, 0.9, 3)),
     conversing.Say("你好\n\x1b[31m\u2028"),
     conversing.Stop(),
     conversing.System(""),
@@ -58,7 +58,6 @@ OPEN = json.loads(line_of(SPOKEN_HERE[0]))
         {"kind": "shell"},
         {"kind": None},
         {"kind": ["open"]},
-        {"asker": 0},
         {"model": "a\0b"},
         {"max_new_tokens": 0},
         {"max_new_tokens": 10**9},

@@ -42,7 +42,7 @@ def test_a_registered_family_trains_and_resumes(
     assert (resumed.code, resumed.ended.reason) == (0, "finished")
     assert_same(resumed, whole)
     assert (run_here(folder=tmp_path, work=score, job="test", **settings).ended.message.code) == "ended_tested"
-    conversation, _ = opened(Open(1, str(resumed.output.best), max_new_tokens=5))
+    conversation, _ = opened(Open(str(resumed.output.best), max_new_tokens=5))
     *_, replied = conversation.say("你好")
     assert isinstance(replied, Replied)
     assert replied.tokens > 0

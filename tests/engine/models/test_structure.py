@@ -63,7 +63,7 @@ def refusal(path: Path) -> Message:
     message = refused.value.message
     if path.is_dir():
         with pytest.raises(InputError) as again:
-            opened(Open(1, str(path)))
+            opened(Open(str(path)))
         assert again.value.message == message
     assert message.code == "model_kind"
     assert "{" not in message.text("en") + message.text("zh")

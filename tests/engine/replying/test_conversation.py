@@ -10,7 +10,7 @@ from engine.replying.opening import opened
 
 @pytest.fixture
 def conversation(folder: str) -> Conversation:
-    return opened(Open(1, folder, max_new_tokens=12))[0]
+    return opened(Open(folder, max_new_tokens=12))[0]
 
 
 def reply(conversation: Conversation, text: str) -> Replied:
@@ -33,7 +33,7 @@ def test_a_reply_comes_in_pieces(conversation: Conversation) -> None:
 
 
 def test_a_reply_ends_at_the_requested_length(folder: str) -> None:
-    conversation = opened(Open(1, folder, max_new_tokens=3))[0]
+    conversation = opened(Open(folder, max_new_tokens=3))[0]
     replied = reply(conversation, "北京是哪个国家的首都？")
     assert (replied.text, replied.ended, replied.tokens) == ("北京是", "length", 3)
 
@@ -92,7 +92,7 @@ def test_a_long_conversation_loses_its_oldest_turns_and_says_so(conversation: Co
 
 def test_a_seed_repeats_a_reply_at_a_temperature(folder: str) -> None:
     def drawn(seed: int) -> list[str]:
-        conversation = opened(Open(1, folder, max_new_tokens=8, sampling=Sampling(3.0, seed=seed)))[0]
+        conversation = opened(Open(folder, max_new_tokens=8, sampling=Sampling(3.0, seed=seed)))[0]
         return [reply(conversation, prompt).text for prompt in ("你好", "再见")]
 
     assert drawn(1) == drawn(1) != drawn(2)

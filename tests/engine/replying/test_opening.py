@@ -13,20 +13,20 @@ from tests.engine.models.causal.small import model
 
 
 def test_an_opened_conversation_says_what_it_is_with(folder: str) -> None:
-    conversation, answer = opened(Open(1, folder, "系统", 5))
+    conversation, answer = opened(Open(folder, "系统", 5))
     assert answer == Opened("t5", "pairs", LONGEST_PROMPT)
     assert (conversation.system, conversation.longest) == ("系统", 5)
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
-        opened(Open(1, str(tmp_path / "missing")))
+        opened(Open(str(tmp_path / "missing")))
     assert refused.value.message.code == "reply_missing"
 
 
 def test_a_system_text_that_is_not_text_is_refused(folder: str) -> None:
     with pytest.raises(InputError, match="not text"):
-        opened(Open(1, folder, "a\ud800"))
+        opened(Open(folder, "a\ud800"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_chat_model_is_asked_by_its_template(chat_model: Path) -> None:
-    conversation, answer = opened(Open(1, str(chat_model), "Be terse.", 16))
+    conversation, answer = opened(Open(str(chat_model), "Be terse.", 16))
     assert answer == Opened("causal", "chat", 128 - 16)
     *_, first = conversation.say("hello")
     *_, second = conversation.say("hello")
@@ -58,7 +58,7 @@ def test_a_chat_model_is_asked_by_its_template(chat_model: Path) -> None:
 
 
 def test_a_long_chat_leaves_room_for_its_reply(chat_model: Path) -> None:
-    conversation, answer = opened(Open(1, str(chat_model), max_new_tokens=10_000))
+    conversation, answer = opened(Open(str(chat_model), max_new_tokens=10_000))
     assert (answer.positions, conversation.longest) == (64, 64)
     conversation.longest = 20
     found = [one for _ in range(5) for one in conversation.say("hello there") if isinstance(one, Replied)]
@@ -70,8 +70,8 @@ def test_a_chat_model_without_a_template_is_offered_one(chat_model: Path, tmp_pa
     shutil.copytree(chat_model, tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink()
     with pytest.raises(InputError) as refused:
-        opened(Open(1, str(tmp_path / "bare")))
+        opened(Open(str(tmp_path / "bare")))
     assert refused.value.message.code == "chat_template_missing"
     assert "--chat_template chatml" in refused.value.message.fix()
-    conversation, _ = opened(Open(1, str(tmp_path / "bare"), chat_template="chatml", max_new_tokens=2))
+    conversation, _ = opened(Open(str(tmp_path / "bare"), chat_template="chatml", max_new_tokens=2))
     assert list(conversation.say("hello"))
