@@ -69,9 +69,12 @@ def build_chat_store(
 
 
 def count_chats(texts: TextTally, chats: Chats, found: Sequence[object]) -> None:
-    """Counts conversations by the reasons why they are not among those `found`, and their texts."""
+    """Counts conversations by the reasons why they are not among those `found`, and their texts and notices."""
     faults = [str(one) if isinstance(one, RefusedError) else None for one in found]
     said = ["\n".join(chat.texts()) if isinstance(chat, Chat) else "" for chat in chats]
+    for chat, one in zip(chats, found, strict=True):
+        if isinstance(chat, Chat) and not isinstance(one, RefusedError):
+            texts.noticed.update(chat.notices)
     texts.add(faults, said, range(texts.rows, texts.rows + len(said)))
 
 

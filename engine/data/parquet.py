@@ -135,9 +135,11 @@ def _conversation(record: Any, column: str) -> Conversation | RefusedError:
     try:
         if isinstance(record, Mapping):
             record = {("messages" if name == column else name): value for name, value in record.items()}
-        (found,) = shaped(record).conversations
+        made = shaped(record)
+        (found,) = made.conversations
     except RefusedError as why:
         return why
+    found.notices = made.notices
     return found
 
 

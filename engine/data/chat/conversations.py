@@ -1,32 +1,35 @@
 """Conversations as a data file holds them: checked, bounded, and in the form that chat templates read."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.data.shapes.account import RefusedError
-from engine.data.shapes.conversation import Conversation
-from engine.data.shapes.turns import TEXT_PARTS, THOUGHTS, WEIGHTS
-from engine.data.shapes.values import kind_of, text_of
+from engine.data.shapes.columns import blank
+from engine.data.shapes.conversation import Conversation, Turn
+from engine.data.shapes.tools import tools_of
+from engine.data.shapes.turns import is_turns, listed, turn_of, turns_of
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
-LEADING = ("system", "developer")  # at the beginning of a conversation they are never left out
-TEXTS = ("name", "tool_call_id")  # what a message may have next to its content, carried to the template as it is
+DEVELOPER = "developer"  # a system text to an import; some templates know the role
+LEADING = ("system", DEVELOPER)  # at the beginning of a conversation they are never left out
 MOST_MESSAGES = 512
-MOST_ANSWERS = 128  # of a conversation: each is rendered with all that comes before it
 MOST_CHARACTERS = 1 << 22  # of a conversation
 TEMPLATE_MESSAGE = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Chat:
-    """The messages of a conversation and the tools that its model may call; which messages are answers to learn."""
+    """The messages of a conversation and the tools that its model may call; which messages are answers to learn.
+
+    `notices` are codes (`engine.contract.reasons`) of what was left out of it.
+    """
 
     messages: tuple[TEMPLATE_MESSAGE, ...]
     tools: tuple[dict[str, Any], ...] | None
     answers: tuple[int, ...]
     characters: int
+    notices: tuple[str, ...] = ()
 
     @property
     def head(self) -> int:
@@ -44,136 +47,57 @@ class Chat:
 
 
 def chat_of(messages: Any, tools: Any = None) -> Chat:
-    """The conversation of a row: a list of messages, and of tools, or JSON of them; raises RefusedError."""
-    listed = _listed(messages, "messages")
-    if len(listed) > MOST_MESSAGES:
+    """The conversation of a row: a list of messages, and of tools, or JSON of them; raises RefusedError.
+
+    Each message is read as an import reads it, but the messages stay apart and in the file's order, also if several of
+    one role follow each other: a template gets what it would get in use.
+    """
+    if messages is None:
+        raise RefusedError("messages_null")
+    items, notices = listed(messages, "messages"), list[str]()
+    if not items:
+        raise RefusedError("messages_empty")
+    if len(items) > MOST_MESSAGES:
         raise RefusedError("messages_many", str(MOST_MESSAGES))
-    answers, made = [], []
-    for at, one in enumerate(listed):
-        message, learned = _message(one)
-        made.append(message)
-        if message["role"] == "assistant" and learned:
-            answers.append(at)
-    found = _listed(tools, "tools") if tools not in (None, "", b"") else []
-    if not all(isinstance(one, Mapping) for one in found):
-        raise RefusedError("tools_not_objects")
-    return _bounded(made, list(map(dict, found)), answers)
+    described = "" if blank(tools) else tools_of(tools, "tools")
+    if not is_turns(items):
+        made = Conversation.of(turns_of(items, "messages", notices), whole=True)
+        return _bounded(made.all_turns, described, notices + made.notices)
+    made = Conversation(turns=[turn_of(item, notices) for item in items])
+    made.end_at_empty()
+    notices += ["answer_unlearned"] * sum(turn.role == "assistant" and not turn.learned for turn in made.turns)
+    found = _bounded(made.turns, described, notices + made.notices)
+    for item, message in zip(items, found.messages, strict=False):
+        if item.get("role") == DEVELOPER:
+            message["role"] = DEVELOPER
+    return found
 
 
 def chat_of_conversation(conversation: Conversation) -> Chat:
     """The conversation that an import would make of a row, or of a pair of texts; raises RefusedError."""
-    messages, answers = [], []
-    for at, turn in enumerate(conversation.all_turns):
-        more = {"reasoning_content": turn.reasoning, "name": turn.name, "tool_call_id": turn.call_id}
-        message = {"role": turn.role, "content": turn.text, **{name: text for name, text in more.items() if text}}
-        messages.append(message | ({"tool_calls": json.loads(turn.calls)} if turn.calls else {}))
-        if turn.role == "assistant" and turn.learned:
-            answers.append(at)
-    return _bounded(messages, json.loads(conversation.tools) if conversation.tools else [], answers)
+    return _bounded(conversation.all_turns, conversation.tools, conversation.notices)
 
 
-def _bounded(messages: list[TEMPLATE_MESSAGE], tools: list[dict[str, Any]], answers: list[int]) -> Chat:
-    """The conversation, if it has an answer to learn and is not beyond any measure."""
-    if not any(one["role"] == "assistant" for one in messages):
-        raise RefusedError("no_answer")
+def _message_of(turn: Turn) -> TEMPLATE_MESSAGE:
+    """A turn in the form that templates read."""
+    more = {"reasoning_content": turn.reasoning, "name": turn.name, "tool_call_id": turn.call_id}
+    message = {"role": turn.role, "content": turn.text, **{name: text for name, text in more.items() if text}}
+    return message | ({"tool_calls": json.loads(turn.calls)} if turn.calls else {})
+
+
+def _bounded(turns: Sequence[Turn], described: str, notices: Sequence[str]) -> Chat:
+    """The conversation, if it has an answer to learn and is not beyond any measure; `described` are its tools.
+
+    An answer with which it begins is history: a model is not asked before anything is said.
+    """
+    given = [at for at, turn in enumerate(turns) if turn.role == "assistant"]
+    learned = [at for at in given if turns[at].learned]
+    answers = tuple(at for at in learned if at)
     if not answers:
-        raise RefusedError("answer_unlearned")
-    if len(answers) > MOST_ANSWERS:
-        raise RefusedError("answers_many", str(MOST_ANSWERS))
+        raise RefusedError("answer_unlearned" if given and not learned else "no_answer")
+    notices = [*notices, *["answer_first"] * (learned[0] == 0)]
+    messages, tools = tuple(map(_message_of, turns)), json.loads(described) if described else []
     characters = len(json.dumps([messages, tools], ensure_ascii=False))
     if characters > MOST_CHARACTERS:
         raise RefusedError("conversation_long", f"{MOST_CHARACTERS:,}")
-    return Chat(tuple(messages), tuple(tools) or None, tuple(answers), characters)
-
-
-def _listed(value: Any, what: str) -> list[Any]:
-    """A list, or the list that a JSON text holds."""
-    if value is None:
-        raise RefusedError(f"{what}_null")
-    if isinstance(value, bytes):
-        raise RefusedError(f"{what}_not_utf8")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RefusedError(f"{what}_not_list") from None
-    if not isinstance(value, list):
-        raise RefusedError(f"{what}_not_list")
-    if what == "messages" and not value:
-        raise RefusedError("messages_empty")
-    return value
-
-
-def _message(value: Any) -> tuple[TEMPLATE_MESSAGE, bool]:
-    """A message as templates read it, and whether it may be learned; raises RefusedError."""
-    if not isinstance(value, Mapping):
-        raise RefusedError("turn_not_object")
-    role = value.get("role")
-    if role not in ROLES:
-        raise (
-            RefusedError("unknown_role", str(role)[:20]) if role is not None else RefusedError("turn_without_role", "-")
-        )
-    message: TEMPLATE_MESSAGE = {"role": role, "content": _content(value.get("content"))}
-    calls = value.get("tool_calls")
-    if calls not in (None, "", []):
-        message["tool_calls"] = _calls(calls)
-    _require_content(message)
-    for name, text in _texts(value):
-        message[name] = text
-    return message, not any(value.get(weight) is not None and not value[weight] for weight in WEIGHTS)
-
-
-def _texts(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a message has next to its content: the thoughts before an answer, under their first name, and names."""
-    thoughts = next((value[name] for name in THOUGHTS if value.get(name) is not None), None)
-    named = {"reasoning_content": thoughts, **{name: value.get(name) for name in TEXTS}}
-    for name, text in named.items():
-        if text is not None:
-            if not isinstance(text, str):
-                raise RefusedError("turn_part", name)
-            yield name, text_of(text, "turn", []) or ""
-
-
-def _require_content(message: TEMPLATE_MESSAGE) -> None:
-    if message["content"].strip() or message["role"] not in ("user", "assistant") or "tool_calls" in message:
-        return
-    raise RefusedError("prompt_empty" if message["role"] == "user" else "response_empty")
-
-
-def _content(value: Any) -> str:
-    """The text of a message, which may come in parts of text."""
-    if isinstance(value, list):
-        return "".join(map(_part, value))
-    if value is not None and not isinstance(value, str):
-        raise RefusedError("turn_not_text", kind_of(value))
-    return text_of(value, "turn", []) or ""
-
-
-def _part(part: Any) -> str:
-    if not isinstance(part, Mapping) or part.get("type", "text") not in TEXT_PARTS:
-        raise RefusedError("turn_part", str(part.get("type")) if isinstance(part, Mapping) else kind_of(part))
-    return _content(part.get("text"))
-
-
-def _calls(value: Any) -> list[dict[str, Any]]:
-    """Calls of tools, whose arguments templates expect as objects and not as the JSON of them."""
-    calls = []
-    for call in _listed(value, "tool_calls"):
-        if not isinstance(call, Mapping):
-            raise RefusedError("tool_calls_not_list")
-        made = dict(call)
-        if isinstance(made.get("function"), Mapping):
-            made["function"] = _with_arguments(dict(made["function"]))
-        calls.append(_with_arguments(made))
-    return calls
-
-
-def _with_arguments(function: dict[str, Any]) -> dict[str, Any]:
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):
-        return function
-    try:
-        found = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return function
-    return {**function, "arguments": found} if isinstance(found, dict) else function
+    return Chat(messages, tuple(tools) or None, answers, characters, tuple(notices))

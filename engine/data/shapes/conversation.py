@@ -43,8 +43,8 @@ class Turn(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is said; a tool may return nothing."""
-        return self.role != "tool" and not self.calls and not self.text.strip()
+        """Whether a user or a model says nothing."""
+        return self.role in MARKS and not self.calls and not self.text.strip()
 
 
 class Row(NamedTuple):
@@ -95,7 +95,7 @@ class Conversation:
         made = cls(whole=whole)
         for turn in turns:
             made._add(turn)
-        made._end_at_empty()
+        made.end_at_empty()
         made._require_answer()
         made.whole = whole or bool(made.system)
         return made
@@ -138,8 +138,8 @@ class Conversation:
 
     @property
     def answers(self) -> int:
-        """How many answers are to be learned."""
-        return sum(turn.role == "assistant" and turn.learned for turn in self.turns)
+        """How many answers to something are to be learned."""
+        return sum(turn.role == "assistant" and turn.learned for turn in self.turns[self._answer_first :])
 
     @property
     def pair_notices(self) -> list[str]:
@@ -200,7 +200,8 @@ class Conversation:
             beyond=last.beyond or turn.beyond,
         )
 
-    def _end_at_empty(self) -> None:
+    def end_at_empty(self) -> None:
+        """Leaves out all from the first empty turn on; raises RefusedError if no answer comes before it."""
         empty = next((place for place, turn in enumerate(self.turns) if turn.empty), None)
         if empty is None:
             return

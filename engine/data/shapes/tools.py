@@ -14,12 +14,13 @@ def calls_of(value: Any, column: str) -> str:
 
     One call or several, by their functions or their names alone, as objects or as JSON; arguments also as JSON.
     """
-    return _json([_call(call, column) for call in _objects(value, "turn_calls_unclear", column)], column)
+    calls = [_call(call, column) for call in _objects(value, "turn_calls_unclear", column)]
+    return _json(calls, "turn_calls_unclear", column)
 
 
 def tools_of(value: Any, column: str) -> str:
     """The tools of a conversation: `[{"type": "function", "function": {"name": …, …}}]`; raises RefusedError."""
-    return _json([_wrapped(tool) for tool in _objects(value, "tools_unclear", column)], column)
+    return _json([_wrapped(tool) for tool in _objects(value, "tools_unclear", column)], "tools_unclear", column)
 
 
 def _objects(value: Any, code: str, column: str) -> list[dict[str, Any]]:
@@ -60,11 +61,11 @@ def _call(call: dict[str, Any], column: str) -> dict[str, Any]:
     return {**named, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
 
 
-def _json(value: Any, column: str) -> str:
+def _json(value: Any, code: str, column: str) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        raise RefusedError("turn_calls_unclear", column) from None
+        raise RefusedError(code, column) from None
     if SURROGATE.search(text):
         raise RefusedError("turn_not_utf8")
     return text

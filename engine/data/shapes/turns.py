@@ -70,7 +70,7 @@ def is_turns(value: Any) -> bool:
 def _turns_of_object(item: Mapping[str, Any], notices: list[str]) -> Iterator[Turn]:
     role = _first(item, ROLE_KEYS)
     if role is not None:
-        yield _turn(item, role, notices)
+        yield turn_of(item, notices)
         return
     columns = Columns(item)
     asking, answering = columns.first("question", "asker", "instruction", "input"), columns.first("answer", "answerer")
@@ -90,24 +90,25 @@ def _both(question: Any, answer: Any, notices: list[str]) -> Iterator[Turn]:
     yield Turn("assistant", text_of(answer, "response", notices) or "")
 
 
-def _turn(item: Mapping[str, Any], role: Any, notices: list[str]) -> Turn:
-    name = str(role).strip().casefold()
+def turn_of(item: Mapping[str, Any], notices: list[str]) -> Turn:
+    """The turn of an object with a role; raises RefusedError. Adds codes to `notices`."""
+    name = str(_first(item, ROLE_KEYS)).strip().casefold()
     learned = not any(item.get(weight) is not None and not item[weight] for weight in WEIGHTS)
     if name in CALL_ROLES:
         calls = calls_of(_first(item, TEXT_KEYS), name)
         return Turn("assistant", "", learned, calls=calls, beyond=f"role_of_tools:{name}")
     text = _content(_first(item, TEXT_KEYS), notices)
+    said_by, call = (text_of(item.get(key), "turn", notices) or "" for key in ("name", "tool_call_id"))
     if name in RESULT_ROLES:
-        said_by, call = (text_of(item.get(key), "turn", notices) or "" for key in ("name", "tool_call_id"))
         return Turn("tool", text, name=said_by, call_id=call, beyond=f"role_of_tools:{name}")
     known = ROLE_OF.get(name)
     if known is None:
         raise RefusedError("unknown_role", name[:20])
+    turn = Turn(known, text, learned, _reasoning(item, notices), name=said_by)
     called = next((call for call in CALLS if not blank(item.get(call))), "")
     if not called:
-        return Turn(known, text, learned, _reasoning(item, notices))
-    calls, beyond = calls_of(item[called], called), f"turn_calls_tools:{called}"
-    return Turn(known, text, learned, _reasoning(item, notices), calls, beyond=beyond)
+        return turn
+    return turn._replace(calls=calls_of(item[called], called), beyond=f"turn_calls_tools:{called}")
 
 
 def _reasoning(item: Mapping[str, Any], notices: list[str]) -> str:

@@ -82,6 +82,15 @@ def test_what_only_an_import_reads_is_read_as_it_does(opened: Opener) -> None:
     assert ["system\nBe kind.<|im_end|>" in text for text in texts] == [True, False]
 
 
+@pytest.mark.parametrize("kind", [("role", "content", U, A), ("from", "value", "human", "gpt")])
+def test_what_is_left_out_of_conversations_is_counted(opened: Opener, kind: tuple[str, str, str, str]) -> None:
+    role, text, user, model = kind
+    said = [(user, "Hi"), (model, "Hello"), (user, " "), (model, "x")]
+    store = opened(messages=[[{role: who, text: what} for who, what in said[:end]] for end in (4, 2)])
+    assert learned(store) == [["Hello<|im_end|>"]] * 2
+    assert store.meta["noticed"] == {"turn_empty": 1}
+
+
 def test_fields_that_other_rows_have_are_not_part_of_a_message(opened: Opener) -> None:
     called = {"role": A, "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]}
     plain = opened("qwen2.5", name="plain", messages=[ONE])

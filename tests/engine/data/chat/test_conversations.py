@@ -1,15 +1,17 @@
 """Conversations as data files hold them: what is carried to the template, and what is refused by name."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from engine.data.chat.conversations import MOST_ANSWERS, MOST_MESSAGES, chat_of, chat_of_conversation
+from engine.data.chat.conversations import MOST_MESSAGES, chat_of, chat_of_conversation
 from engine.data.shapes.account import RefusedError
 from engine.data.shapes.conversation import Conversation, Turn
 
 ASK, ANSWER = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+HI = [Turn("user", "Hi"), Turn("assistant", "Hello")]
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
 
 
@@ -55,24 +57,26 @@ def test_an_answer_marked_as_not_to_be_learned_is_history(weight: str) -> None:
     ("messages", "why"),
     [
         (None, "messages_null"),
-        (b"", "messages_not_utf8"),
-        ("not JSON", "messages_not_list"),
-        ('{"role": "user"}', "messages_not_list"),
+        (b"", "column_not_list:messages"),
+        ("not JSON", "column_not_list:messages"),
+        ('{"role": "user"}', "column_not_list:messages"),
         ([], "messages_empty"),
-        (["Hi"], "turn_not_object"),
-        ([{"content": "Hi"}], "turn_without_role:-"),
-        ([{"role": "human", "content": "Hi"}, ANSWER], "unknown_role:human"),
+        ([7], "turn_not_object"),
+        ([{"content": "Hi"}], "turn_without_role:content"),
+        ([{"role": "owl", "content": "Hi"}, ANSWER], "unknown_role:owl"),
         ([ASK], "no_answer"),
+        ([ANSWER, ASK], "no_answer"),
         ([ASK, ANSWER | {"weight": 0}], "answer_unlearned"),
+        ([ANSWER | {"weight": 0}, ASK, ANSWER | {"weight": 0}], "answer_unlearned"),
         ([ASK, ANSWER | {"content": ""}], "response_empty"),
         ([ASK, ANSWER | {"content": None}], "response_empty"),
         ([ASK | {"content": " \n"}, ANSWER], "prompt_empty"),
-        ([ASK | {"content": 5}, ANSWER], "turn_not_text:int"),
+        ([ASK | {"content": True}, ANSWER], "turn_not_text:true"),
         ([ASK | {"content": [{"type": "image", "url": "x"}]}, ANSWER], "turn_part:image"),
-        ([ASK, ANSWER | {"reasoning_content": ["Hm"]}], "turn_part:reasoning_content"),
-        ([ASK, ANSWER | {"tool_calls": "x"}], "tool_calls_not_list"),
-        ([ASK, ANSWER | {"tool_calls": ["x"]}], "tool_calls_not_list"),
-        ([ASK, ANSWER] * (MOST_ANSWERS + 1), f"answers_many:{MOST_ANSWERS}"),
+        ([ASK, ANSWER | {"reasoning_content": {"x": 1}}], "turn_not_text:object"),
+        ([ASK, ANSWER | {"tool_calls": "x"}], "turn_calls_unclear:tool_calls"),
+        ([ASK, ANSWER | {"tool_calls": [{"function": {"arguments": "{}"}}]}], "turn_calls_unclear:tool_calls"),
+        ([ASK, ANSWER | {"function_call": {"name": "\ud800"}}], "turn_not_utf8"),
         ([ASK] * (MOST_MESSAGES + 1), f"messages_many:{MOST_MESSAGES}"),
         ([ASK | {"content": "x" * (1 << 22)}, ANSWER], "conversation_long:4,194,304"),
     ],
@@ -84,12 +88,75 @@ def test_what_is_not_a_conversation_is_refused_by_name(messages: Any, why: str) 
 
 
 @pytest.mark.parametrize(
-    ("tools", "why"), [("x", "tools_not_list"), ({}, "tools_not_list"), ([1], "tools_not_objects")]
+    ("tools", "why"),
+    [
+        ("x", "tools_unclear:tools"),
+        ([1], "tools_unclear:tools"),
+        ([{"name": "f", "since": datetime(2026, 1, 1)}], "tools_unclear:tools"),
+        ([{"name": "f", "data": b"x"}], "tools_unclear:tools"),
+        ('[{"name": "\\ud800"}]', "turn_not_utf8"),
+    ],
 )
-def test_tools_that_are_not_a_list_of_objects_are_refused(tools: Any, why: str) -> None:
+def test_tools_that_no_template_can_read_are_refused(tools: Any, why: str) -> None:
+    """A column of a table can hold dates and bytes, and JSON can hold half of a surrogate pair."""
     with pytest.raises(RefusedError) as refused:
         chat_of([ASK, ANSWER], tools)
     assert str(refused.value) == why
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": "human", "content": "Hi"}, {"role": "gpt", "content": "Hello"}],
+        json.dumps([{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]),
+        [{"human": "Hi", "assistant": "Hello"}],
+        ["Hi", "Hello"],
+    ],
+)
+def test_every_form_that_an_import_reads_is_read(messages: Any) -> None:
+    assert chat_of(messages).messages == (ASK, ANSWER)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "", "function_call": CALL["function"]},
+        {"role": "assistant", "content": "", "tool_calls": json.dumps([CALL])},
+        {"role": "function_call", "content": json.dumps(CALL["function"])},
+    ],
+)
+def test_a_call_in_every_form_reaches_the_template(message: dict[str, Any]) -> None:
+    chat = chat_of([ASK, message, {"role": "tool", "content": "2"}, ANSWER])
+    assert chat.messages[1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+
+
+def test_messages_stay_apart_and_have_their_roles_and_names() -> None:
+    said = [{"role": "developer", "content": "S"}, ASK | {"name": "Eve"}, ASK, ANSWER, ANSWER]
+    assert chat_of(said).messages == tuple(said)
+    assert (chat_of(said).head, chat_of(said).answers) == (1, (3, 4))
+
+
+def test_an_answer_to_nothing_is_context() -> None:
+    chat = chat_of([ANSWER, ASK, ANSWER])
+    assert (chat.answers, chat.messages, chat.notices) == ((2,), (ANSWER, ASK, ANSWER), ("answer_first",))
+    assert chat_of_conversation(Conversation.of([Turn("assistant", "Hello"), *HI])).answers == (2,)
+    assert chat_of([{"role": "system", "content": "S"}, ANSWER]).answers == (1,)
+
+
+@pytest.mark.parametrize("empty", [ANSWER | {"content": " "}, ASK | {"content": None}])
+def test_a_conversation_ends_at_an_empty_turn(empty: dict[str, Any]) -> None:
+    chat = chat_of([ASK, ANSWER, empty, ASK, ANSWER])
+    assert (chat.messages, chat.notices) == ((ASK, ANSWER), ("turn_empty",))
+
+
+def test_what_is_read_in_a_certain_way_is_noted() -> None:
+    chat = chat_of([ASK | {"content": 5}, ANSWER | {"weight": 0}, ASK, ANSWER])
+    assert chat.messages[0]["content"] == "5"
+    assert chat.notices == ("number_as_text", "answer_unlearned")
+
+
+def test_a_conversation_may_have_any_number_of_answers() -> None:
+    assert len(chat_of([ASK, ANSWER] * (MOST_MESSAGES // 2)).answers) == MOST_MESSAGES // 2
 
 
 def test_a_pair_is_a_conversation_with_the_turns_before_its_question() -> None:
