@@ -32,7 +32,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.stop_signals import STOP_SIGNALS, FirstRequest
 from engine.contract.stream import EventWriter, Listener, next_attempt
 from engine.contract.untrusted import one_line
-from engine.cpu import compiled
+from engine.cpu import native
 from engine.data.chat.settings import RowKind
 from engine.data.fingerprints import fingerprint
 from engine.data.parquet_rows import RowSource
@@ -359,7 +359,7 @@ def peak_memory() -> int:
 def versions() -> dict[str, str]:
     """Versions of everything that takes part in the arithmetic, and the number of threads it uses."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS_OF}
-    own = {"engine": _own_source(), "kernels": compiled.kind(), "threads": str(torch.get_num_threads())}
+    own = {"engine": _own_source(), "kernels": native.kind(), "threads": str(torch.get_num_threads())}
     return {"python": sys.version.split()[0], **found, **own}
 
 

@@ -23,7 +23,7 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader, Listener
-from engine.cpu import compiled
+from engine.cpu import native
 from engine.data.parquet_rows import RowSource
 from engine.data.token_store import TokenStore, open_store
 from engine.data.tokenizer import load_tokenizer
@@ -344,6 +344,6 @@ def finished(run_here: Runner) -> Outcome:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of computing what there is compiled code for."""
     if request.param == "by torch":
-        monkeypatch.setattr(compiled, "library", lambda: None)
+        monkeypatch.setattr(native, "library", lambda: None)
     else:
-        required(compiled.library(), "the compiled code")
+        required(native.library(), "the compiled code")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.contract import native_library
-from engine.cpu import compiled
+from engine.cpu import native
 from tests.required import required
 
 
@@ -27,7 +27,7 @@ def portable(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         '-DSOURCE_DIGEST=""',
     ]
     subprocess.run([gcc, *flags, *files, "-o", str(path), "-lm"], check=True)
-    return compiled.prepared(ctypes.CDLL(str(path)))
+    return native.prepared(ctypes.CDLL(str(path)))
 
 
 @pytest.fixture(params=["portable", "avx2", "avx512"])
@@ -38,8 +38,8 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     elif request.param not in native_library.kinds():
         pytest.skip(f"this processor has no {request.param}")
     else:
-        library = required(compiled._loaded(request.param), f"the code compiled for {request.param}")
-    monkeypatch.setattr(compiled, "library", lambda: library)
+        library = required(native._loaded(request.param), f"the code compiled for {request.param}")
+    monkeypatch.setattr(native, "library", lambda: library)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.cpu import compiled
+from engine.cpu import native
 from engine.models.causal.llama import LlamaNetwork, is_known
 from engine.models.causal.replies import generated
 from tests.engine.models.causal.exact import apart, drawn, exact, gradients_of, network, random_prompts, random_rows
@@ -38,7 +38,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """In C, and by torch alone."""
     if request.param == "torch":
-        monkeypatch.setattr(compiled, "library", lambda: None)
+        monkeypatch.setattr(native, "library", lambda: None)
 
 
 @pytest.mark.usefixtures("way")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 
-from engine.cpu import compiled
+from engine.cpu import native
 from engine.cpu.dropout import Draw, Kept, RandomBits, Rate
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import PaddedNetwork
@@ -200,10 +200,10 @@ def test_bf16_is_as_close_to_float64_as_autocast_is(case: str) -> None:
 def test_torch_and_compiled_code_give_the_same_step(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout included, over two micro-batches."""
     found = []
-    required(compiled.library(), "the compiled code")
+    required(native.library(), "the compiled code")
     for by_torch in (False, True):
         if by_torch:
-            monkeypatch.setattr(compiled, "library", lambda: None)
+            monkeypatch.setattr(native, "library", lambda: None)
         net = small_t5(dropout_rate=0.2)
         network = packed(net, kind)
         losses = [network.summed_loss(random_rows(seed=seed)) for seed in (0, 1)]

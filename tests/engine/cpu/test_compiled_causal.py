@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.cpu import compiled, reference
+from engine.cpu import compiled, native, reference
 from engine.cpu.kernels import Kernels
 from engine.cpu.ragged import CausalPattern, Rows
 from tests.engine.models.small import relative_error
@@ -76,7 +76,7 @@ def test_torchs_own_is_scaled_attention_with_its_gradient() -> None:
 
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "WORK_FOR_A_THREAD", 1)
+    monkeypatch.setattr(native, "WORK_FOR_A_THREAD", 1)
     pattern, found = pattern_of(6, 3, 16), []
     for threads in (1, 2, 3, 8):
         torch.set_num_threads(threads)
