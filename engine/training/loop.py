@@ -17,11 +17,9 @@ import torch
 from engine.contract import certificate, events
 from engine.contract.config import to_json
 from engine.contract.durable import free_bytes
-from engine.contract.files import STAGED, reason, require_own_folder
 from engine.contract.locks import FolderLock, holder_of
 from engine.contract.manifest import Manifest
 from engine.contract.messages import InputError, Message, Value
-from engine.contract.owner import Owner
 from engine.contract.scores import (
     Evaluation,
     Evaluations,
@@ -36,8 +34,7 @@ from engine.contract.scores import (
 from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line
 from engine.data import batching
-from engine.models import freezing, loading
-from engine.models.lora import Adapters
+from engine.models import freezing
 from engine.models.registry import family_of
 from engine.process.job import (
     DivergedError,
@@ -58,6 +55,7 @@ from engine.training.resume import Proof, longer_schedule
 from engine.training.score_events import emit_ceiling, emit_score, eval_event, report_merge
 from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
 from engine.training.step import StepResult, StepRunner
+from engine.training.taking_over import keep_encodings, owner_of, take_over, write_frozen
 
 
 def train(job: Job) -> Message:
@@ -87,7 +85,7 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
     optimizer = optim.make_optimizer(job.config, parameters.values())
     if start is not None:
         optim.load_state_tensors(optimizer, parameters, start.optimizer_state())
-    job.world.together(lambda: _take_over(job, prepared), chosen=job.world.is_main)
+    job.world.together(lambda: take_over(job, prepared), chosen=job.world.is_main)
     if start is not None:
         epoch, total = 1 + start.step // prepared.per_epoch, prepared.steps_total
         job.notice(Message.of("resumed", checkpoint=str(start.path), epoch=epoch, step=start.step, steps_total=total))
@@ -99,8 +97,8 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         frozen=start.manifest.frozen if start else None,
         adapters=prepared.adapters,
     )
-    _write_frozen(job, prepared, writer)
-    training = Training(job, prepared, optimizer, writer, lock, encodings=_keep_encodings(job, prepared))
+    write_frozen(job, prepared, writer)
+    training = Training(job, prepared, optimizer, writer, lock, encodings=keep_encodings(job, prepared))
     if start is not None:
         job.step, training.last_loss = start.step, start.manifest.loss
         training.saved = (start.step, start.path)
@@ -109,80 +107,6 @@ def begin(job: Job, prepared: Prepared, lock: FolderLock | None = None) -> "Trai
         job.notice(longer_schedule(job, start, prepared.steps_total))
         training.prove_until = job.world.from_main(training.proof.last if training.proof else 0)
     return training
-
-
-def _take_over(job: Job, prepared: Prepared) -> None:
-    output = job.output
-    for folder in (output.checkpoints, output.checkpoints / "frozen", output.earlier):
-        try:
-            require_own_folder(folder)  # otherwise another run's checkpoints would be pruned
-        except OSError as error:
-            raise InputError("folder_unwritable", path=str(folder), setting="output_dir", why=reason(error)) from None
-    checkpoint.remove_leftovers(output)
-    if prepared.start is None:
-        old = output.owner().run or "?"
-        aside = output.set_aside()
-        if aside is not None:
-            path, size = aside
-            shown = f"{size / 1e9:.2f} GB"
-            job.notice(Message.of("set_aside", run=old, path=str(output.path), aside=str(path), size=shown))
-    try:
-        output.write_owner(_owner(job, prepared, finished=False))
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError("folder_unwritable", path=str(output.path), why=why, setting="output_dir") from None
-
-
-def _write_frozen(job: Job, prepared: Prepared, writer: CheckpointWriter) -> None:
-    """Writes the frozen tensors as they were loaded, and then keeps only the form that the network computes with.
-
-    If they cannot be written, everything is kept, and the first checkpoint tries again.
-    """
-
-    def write() -> bool:
-        try:
-            writer.write_frozen()
-        except SAVE_ERRORS as error:
-            job.warn(Message.of("save_failed", step=0, path=str(job.output.checkpoints), why=one_line(error)))
-            return False
-        return True
-
-    if job.world.from_main(write() if job.world.is_main else False):
-        prepared.network.drop_frozen_fp32()
-    net = prepared.model
-    loading.detach_from_files((*(p for p in net.parameters() if not p.requires_grad), *net.buffers()))
-
-
-def _keep_encodings(job: Job, prepared: Prepared) -> bool:
-    """Whether the encoder's output is kept across epochs; a resumed run continues as it began, to the same bits.
-
-    The disk must have room for it in addition to the checkpoints: if not, rows are recomputed, with the same results.
-    """
-    network, store, start = prepared.network, prepared.train_rows, prepared.start
-    size = network.encodings_bytes(store)
-    if size is None:
-        return False
-    wanted = size <= job.config.encoder_cache * 1e9 and job.config.epochs > 1
-    each = checkpoint.bytes_needed(prepared.model, job.config.optimizer, prepared.adapters)
-    need = size + (job.config.keep_latest_n_ckp + 2) * each
-    room = job.world.from_main(free_bytes(job.output.path) >= need)
-    if not (wanted and room if start is None else start.manifest.encodings):
-        return False
-    base = job.output.path / f"{STAGED}encodings"
-    return network.keep_encodings(store, base, job.world, writes=room)
-
-
-def _owner(job: Job, prepared: Prepared, *, finished: bool) -> Owner:
-    return Owner(
-        run=job.record.run,
-        id=job.record.id,
-        run_dir=str(job.run_dir.path.absolute()),
-        output_dir=str(job.output.path.resolve()),
-        steps_total=prepared.steps_total,
-        config=to_json(job.config),
-        finished=finished,
-        best=job.output.files_of_best(),
-    )
 
 
 @dataclass
@@ -460,8 +384,10 @@ class Training:
         job, prepared = self.job, self.prepared
         job.phase("publishing")
         prepared.network.begin_step()  # drops what was prepacked for the evaluation
-        weights, adapters = self.writer.best(), prepared.adapters
-        adapter = None if adapters is None else partial(self._write_adapter, adapters)
+        weights, adapters, adapter = self.writer.best(), prepared.adapters, None
+        if adapters is not None:
+            base = job.config.pretrained_model
+            adapter = partial(write_adapter, model=prepared.model, adapters=adapters, base=base)
         checkpoint.publish_best(job.output, prepared.model, prepared.tokenizer, weights, adapter)
         path, score = str(job.output.best), score_phrase(best)
         job.notice(Message.of("best_published", score=score, epoch=best.epoch, path=path))
@@ -472,9 +398,6 @@ class Training:
         found = merging.merge_losses(prepared.network, rows, budget, self.writer.as_loaded(), adapters)
         report_merge(job, found, str(adapters.kind).removeprefix("torch."))
         return found
-
-    def _write_adapter(self, adapters: Adapters, folder: Path) -> None:
-        write_adapter(folder, self.prepared.model, adapters, self.job.config.pretrained_model)
 
     def _stopped(self, saved: Path | None) -> StopAskedError:
         job, reason = self.job, self.job.stop_asked.reason()
@@ -512,7 +435,7 @@ class Training:
         if job.world.is_main and best is not None:
             export_best(job, self.prepared.model)
             try:
-                job.output.write_owner(_owner(job, self.prepared, finished=True))
+                job.output.write_owner(owner_of(job, self.prepared, finished=True))
             except OSError as error:
                 job.warn(Message.of("save_failed", step=self.step, path=path, why=one_line(error)))
         if best is None:

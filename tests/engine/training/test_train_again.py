@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from engine.contract import events
 from engine.contract.events import Step
@@ -50,17 +48,6 @@ def test_a_fresh_run_sets_an_unfinished_one_aside(run_here: "Runner", cut: "Outc
     (notice,) = [event.message for event in run.all(events.Notice) if event.message.code == "set_aside"]
     assert notice.args["aside"] == str(aside)
     assert run.output.checkpoint_steps() == [5, 4, 3, 2, 1]
-
-
-def test_a_finished_run_is_set_aside_by_the_next(run_here: "Runner", tmp_path: Path) -> None:
-    first = run_here(folder=tmp_path, epochs=1)
-    before = load_file(first.output.best / "model.safetensors")
-    again = run_here(folder=tmp_path, epochs=1, seed=5)
-    assert (first.code, again.code) == (0, 0)
-    (aside,) = (first.output.path / "earlier").iterdir()
-    kept = load_file(aside / "best" / "model.safetensors")
-    assert all(torch.equal(kept[name], before[name]) for name in before)
-    assert json.loads((aside / "evaluations.json").read_text()).keys() == {"5"}
 
 
 @pytest.mark.parametrize(
