@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.contract.bounds import MOST_ATTEMPTS, Count, Number64, read_as
-from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Record, Step, Warning, decode, encode
+from engine.contract.events import MAX_LINE_BYTES, Envelope, Eval, Event, Record, Step, Warning, decode, encode
 from engine.contract.files import end_of_hole, open_regular, open_to_append, read_end, unreadable
 from engine.contract.messages import InputError, Message
 
@@ -204,6 +204,21 @@ def last_step(path: Path) -> int:
     """
     steps = [record.event.step for record in _end_of(path) if isinstance(record.event, Step)]
     return steps[-1] if steps else 0
+
+
+def first_evaluation(path: Path) -> Eval | None:
+    """The newest evaluation before the first step, None if there is none; reads no further than that step.
+
+    Raises InputError if the file cannot be read.
+    """
+    reader, found = EventReader(path), None
+    while records := reader.poll(4 * MAX_LINE_BYTES):
+        for event in (record.event for record in records):
+            if isinstance(event, Step):
+                return found
+            if isinstance(event, Eval) and event.step == 0:
+                found = event
+    return found
 
 
 def losses_after(path: Path, step: int) -> dict[int, float]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from engine.contract.messages import Message
-from engine.contract.scores import Evaluation, Evaluations, best_of, merit, score_phrase
+from engine.contract.scores import Evaluation, Evaluations, Scored, best_of, merit, score_phrase
 from engine.contract.texts import Phrase
 
 
@@ -37,3 +37,15 @@ def changed_measure(evaluations: Evaluations, by: str, folder: Path) -> list[Mes
         epochs, score = {"epoch": best.epoch, "kept": kept.epoch}, score_phrase(best, by)
         said.append(Message.of("best_not_kept", score=score, path=str(folder), **epochs))
     return said
+
+
+def worse_than_start(best: Evaluation, start: Scored | None, **shown: str) -> Message | None:
+    """The warning that the best model is worse than the one that a run started from, if that was evaluated."""
+    if start is None:
+        return None
+    before, after = merit(start, best.best_by), merit(best, best.best_by)
+    if not before.comparable(after) or not before.beats(after):
+        return None
+    by = "loss" if before.value == after.value else best.best_by
+    scores = {"before": score_phrase(start, by), "after": score_phrase(best, by)}
+    return Message.of("worse_than_start", epoch=best.epoch, **scores, **shown)

@@ -52,7 +52,7 @@ from engine.training.epoch_losses import EpochLosses
 from engine.training.evaluation import Evaluator
 from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
 from engine.training.resume import Proof, longer_schedule
-from engine.training.score_events import emit_ceiling, emit_score, eval_event, report_merge
+from engine.training.score_events import emit_ceiling, emit_score, eval_event, report_merge, warn_if_start_was_better
 from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
 from engine.training.step import StepResult, StepRunner
 from engine.training.taking_over import keep_encodings, owner_of, take_over, write_frozen
@@ -434,6 +434,7 @@ class Training:
         self._require_folder()
         if job.world.is_main and best is not None:
             export_best(job, self.prepared.model)
+            warn_if_start_was_better(job, best)
             try:
                 job.output.write_owner(owner_of(job, self.prepared, finished=True))
             except OSError as error:

@@ -1,12 +1,15 @@
 """What a run reports of an evaluation: its scores, some of its predictions, and the highest BLEU that was possible."""
 
+import contextlib
 import math
 
 from engine.contract import events
-from engine.contract.messages import Message
+from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import ADAPTER
-from engine.contract.scores import FILE, Measured, MergeLosses
+from engine.contract.scores import FILE, Evaluation, Measured, MergeLosses
+from engine.contract.stream import first_evaluation
 from engine.process.job import Job
+from engine.training.best_choice import worse_than_start
 from engine.training.evaluation import Score
 
 SHOWN = 2000  # characters of each of a sample's texts
@@ -53,3 +56,12 @@ def report_merge(job: Job, found: MergeLosses, kind: str) -> None:
     }
     message = Message.of(code, rows=found.rows, path=str(job.output.best / ADAPTER), kind=kind, **losses)
     (job.warn if code == "lora_merge_costs" else job.notice)(message)
+
+
+def warn_if_start_was_better(job: Job, best: Evaluation) -> None:
+    """Warns if the model that the run started from, where that was evaluated, was better than its best one."""
+    shown = {"path": str(job.output.best), "rate": f"{job.config.peak_learn_rate():g}"}
+    with contextlib.suppress(InputError):  # the stream cannot be read
+        worse = worse_than_start(best, first_evaluation(job.run_dir.events), **shown)
+        if worse is not None:
+            job.warn(worse)

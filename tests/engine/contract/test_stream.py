@@ -20,7 +20,16 @@ from engine.contract import events, stream
 from engine.contract.bounds import MOST_ATTEMPTS
 from engine.contract.events import MAX_LINE_BYTES, Envelope, Event, Heartbeat, Record, decode, encode
 from engine.contract.messages import InputError
-from engine.contract.stream import EventReader, EventWriter, Place, last_attempt, last_step, losses_after, next_attempt
+from engine.contract.stream import (
+    EventReader,
+    EventWriter,
+    Place,
+    first_evaluation,
+    last_attempt,
+    last_step,
+    losses_after,
+    next_attempt,
+)
 
 Patch = pytest.MonkeyPatch
 
@@ -716,3 +725,25 @@ def test_losses_at_the_end_are_found_without_reading_a_long_stream(path: Path) -
     append(path, b"\n" + step_line(3) + step_line(4, loss=4.5))
 
     assert losses_after(path, 3) == {4: 4.5}
+
+
+def evaluation_line(step: int, loss: float) -> bytes:
+    """The whole line of an evaluation."""
+    found = events.Eval(0, step, 9, loss, 1.0, 9, "", 1.0, "file")
+    return encode(Record(Envelope("2026-02-03T04:05:06.789+08:00", 1.0, 1, "rank0", 1), found))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", None),
+        (evaluation_line(0, 3.0), 3.0),
+        (lines(1) + evaluation_line(0, 3.0) + evaluation_line(0, 2.0) + step_line(1) + evaluation_line(0, 1.0), 2.0),
+        (step_line(1) + evaluation_line(5, 1.0), None),
+    ],
+)
+def test_the_evaluation_before_the_first_step_is_found(path: Path, content: bytes, expected: float | None) -> None:
+    assert first_evaluation(path) is None
+    path.write_bytes(content)
+    found = first_evaluation(path)
+    assert (found and found.loss) == expected

@@ -1,12 +1,13 @@
 """Which model a run keeps, and what it says when another measure decides."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from engine.contract.messages import Message
 from engine.contract.scores import Evaluation, Evaluations, Measured
-from engine.training.best_choice import changed_measure, incomparable, is_best
+from engine.training.best_choice import changed_measure, incomparable, is_best, worse_than_start
 
 BEST = Path("model_save/x/best")
 
@@ -77,3 +78,19 @@ def test_an_old_run_resumed_by_a_new_measure_says_that_the_loss_decides() -> Non
 def test_scores_of_one_kind_are_compared_without_words(by: str) -> None:
     said: Message | None = incomparable(scored(3, 1.0, 40.0, 50.0, by=by), EARLIER)
     assert said is None
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (scored(0, 1.9, 30.5, 0.0), "BLEU 30.50 before the first step, and BLEU 30.00 after epoch 1"),
+        (scored(0, 1.9, 30.0, 0.0), "loss 1.9000 before the first step, and loss 2.0000 after epoch 1"),
+        (scored(0, 1.9, 29.0, 99.0), ""),  # another measure decides
+        (scored(0, 2.0, 30.0, 20.0), ""),
+        (scored(0, 1.9, math.nan, 0.0), ""),
+        (None, ""),
+    ],
+)
+def test_a_run_says_that_the_model_was_better_before_it(start: Evaluation | None, said: str) -> None:
+    worse = worse_than_start(FIRST, start, path="best", rate="1")
+    assert worse is None if not said else worse is not None and said in worse.what("en")

@@ -397,14 +397,25 @@ def test_a_stop_while_a_resume_loads_names_its_checkpoint(run_here: "Runner", tm
     assert "--resume" in run.ended.message.fix()
 
 
+WORSE = "worse_than_start"
+
+
 def test_a_worse_epoch_is_warned_of_once(run_here: "Runner", tmp_path: Path) -> None:
-    wild = {"learn_rate": 1.0, "div_factor": 1000, "optimizer": "adamw", "max_grad_norm": 1e9, "freeze": ""}
+    wild = {
+        "eval_on_start": "yes",
+        "learn_rate": 1.0,
+        "div_factor": 1000,
+        "optimizer": "adamw",
+        "max_grad_norm": 1e9,
+        "freeze": "",
+    }
     run = run_here(folder=tmp_path, bleu_rows=1, **wild)
     warned = [event.message for event in run.all(events.Warning) if event.message.code == "loss_rose"]
     assert warned[0].args["epoch"] == 1
     assert "in its first step" in warned[0].what()
     assert len({message.args["epoch"] for message in warned}) == len(warned)
     assert "--learn_rate" in warned[0].fix()
+    assert run.codes(events.Warning).count(WORSE) == 1
 
 
 def test_an_ordinary_run_has_no_warning(finished: "Outcome") -> None:
