@@ -39,6 +39,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import say
 from sft_tui import preconditions, starting
+from sft_tui.child_process import LIBRARY_SETTINGS
 from sft_tui.cli import usage
 from sft_tui.cli.common import LANG, print_error, report_outdated_texts
 from sft_tui.guide import config_file, launcher
@@ -50,7 +51,6 @@ from sft_tui.output import Group, echo
 from sft_tui.preflight import missing
 from sft_tui.preflight.fix import System
 from sft_tui.removal import discard
-from sft_tui.supervise.ranks import LIBRARY_SETTINGS
 from sft_tui.text import safe
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from engine.contract.conversing import (
     read_line,
 )
 from engine.contract.messages import InputError
-from sft_tui.child_process import module_command, signal_of
+from sft_tui.child_process import engine_environment, module_command, signal_of
 
 MODULE = "engine.reply"
 ENDS_WITHIN = 2.0  # seconds, after its input has ended
@@ -56,6 +56,7 @@ class Conversation:
         try:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 module_command(MODULE),
+                env=engine_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._words,

@@ -15,7 +15,7 @@ from engine.contract import events
 from engine.contract.outputdir import OutputDir
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
-from sft_tui.supervise.ranks import LIBRARY_SETTINGS
+from sft_tui.child_process import LIBRARY_SETTINGS
 from tests.conftest import TRAIN_ROWS
 from tests.processes import SFT_TUI, Result, kill_tree, options, run, until
 from train_low_mem import cli, without_switches

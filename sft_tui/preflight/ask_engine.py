@@ -17,7 +17,7 @@ from engine.contract.bounds import Count, Made, read_as
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError, Message
 from engine.contract.requests import Request, request_line
-from sft_tui.child_process import module_command, signal_of
+from sft_tui.child_process import engine_environment, module_command, signal_of
 from sft_tui.text import safe
 
 COMMAND = module_command("engine.inspect")
@@ -69,6 +69,7 @@ class Inspector:
         self._partial = b""
         self._child = subprocess.Popen(
             COMMAND,
+            env=engine_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._noise,

@@ -23,28 +23,10 @@ from engine.contract import environment
 from engine.contract.files import open_to_append
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui.child_process import module_command, signal_of
+from sft_tui.child_process import engine_environment, module_command, signal_of
 from sft_tui.machine.gpus import on_cpu
 
 MODULES = {"train": "engine.train", "test": "engine.test", "rehearse": "engine.rehearse"}
-# Variables that the trainer's libraries read when they are loaded; values set by the user take precedence.
-LIBRARY_SETTINGS = {
-    # Threads that spin while waiting take the core from the thread they wait for as soon as anything else runs on it:
-    # with two other jobs on two cores a step took 10 s with spinning threads and 1 s with sleeping ones.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    # But a thread that sleeps at once is slow to wake for the next of many small pieces of work: a step in bf16 on an
-    # idle machine took 0.44 s, and 0.32 s if GNU's OpenMP polls this many times first, which takes microseconds.
-    "GOMP_SPINCOUNT": "1000",
-    # oneDNN and its binding in torch each cache code and buffers for a thousand shapes, and with rows of every length
-    # each step adds new ones: in bf16 a model of 11 M parameters took 1.6 GB after 50 steps, and 0.7 GB with these
-    # limits, at the same speed within 3 %.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16",
-    "LRU_CACHE_CAPACITY": "16",
-    # glibc raises these two by itself, to the size of the largest block freed so far and to twice that. If they start
-    # at its maximum, the blocks of a step are not returned and faulted in again: a fifth fewer page faults.
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-}
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -160,19 +142,15 @@ def adopt_orphans() -> None:
 
 def trainer_environment(record: RunRecord, lock_fd: int | None) -> dict[str, str]:
     """The environment of a rank whose parent is this process; `lock_fd` is that of the output folder's lock."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    passed = engine_environment(record.processes)
+    env = {name: value for name, value in passed.items() if not name.startswith("ACCELERATE_")}
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         env.pop(name, None)
     env["PYTHONUNBUFFERED"] = "1"
-    for name, value in LIBRARY_SETTINGS.items():
-        env.setdefault(name, value)
     env["TOKENIZERS_PARALLELISM"] = "true"
-    env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order NVML uses
     env[environment.SUPERVISOR] = str(os.getpid())
     if lock_fd is not None:
         env[environment.LOCK_FD] = str(lock_fd)
     if on_cpu(record.processes):
         env["ACCELERATE_USE_CPU"] = "true"
-        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-        env.setdefault("OMP_NUM_THREADS", str(max(1, cores // record.processes)))
     return env

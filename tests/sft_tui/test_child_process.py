@@ -1,14 +1,32 @@
-"""No command runs a file of the folder it is called in: people call us inside what they downloaded."""
+"""Child processes: none runs a file of the folder it is called in, since people call us inside what they downloaded.
 
+And all that load torch get the same environment for it.
+"""
+
+import json
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import end_runs, options, run
+from engine.contract.config import to_json
+from engine.contract.conversing import Opened, line_of
+from engine.contract.presets import preset
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
+from sft_tui import conversation
+from sft_tui.child_process import LIBRARY_SETTINGS
+from sft_tui.conversation import Conversation
+from sft_tui.preflight import ask_engine
+from sft_tui.preflight.ask_engine import Inspector
+from sft_tui.supervise import ranks
+from sft_tui.supervise.ranks import Ranks
+from tests.processes import end_runs, options, run, until
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(sys.executable).with_name("sft-tui"))
@@ -76,3 +94,49 @@ def test_the_guides_script_imports_nothing_next_to_it(trapped: Path) -> None:
     shutil.rmtree(trapped / "engine")  # which would be its own
     assert "--epochs" in run(sys.executable, "train_low_mem.py", "train", "--help", folder=trapped).out
     assert marks(trapped) == ""
+
+
+TELLS = """
+import json, os, sys
+with open(sys.argv[1] + "~", "w") as file:
+    json.dump(dict(os.environ), file)
+os.rename(file.name, sys.argv[1])
+print(sys.argv[2], end="", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def rank(folder: Path) -> Iterator[None]:
+    """A process of a training."""
+    run_dir = RunDir(folder)
+    started = Ranks(run_dir, RunRecord("run", "demo", "train", to_json(preset("demo").config)), 1, None)
+    started.start()
+    yield
+    until(lambda: bool(started.reap()))
+
+
+STARTED: dict[str, Callable[[Path], AbstractContextManager[object]]] = {
+    "engine.reply": lambda _folder: Conversation("model"),
+    "engine.inspect": lambda _folder: Inspector(),
+    "engine.train": rank,
+}
+
+
+@pytest.mark.parametrize("program", STARTED)
+def test_whatever_loads_torch_gets_on_with_a_busy_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    noted = tmp_path / "environment"
+    tells = [sys.executable, "-c", TELLS, str(noted), line_of(Opened("t5", "pairs", 512)).decode()]
+    monkeypatch.setattr(conversation, "module_command", lambda _module: tells)
+    monkeypatch.setattr(ranks, "module_command", lambda *_: tells)
+    monkeypatch.setattr(ask_engine, "COMMAND", tells)
+    for name in (*LIBRARY_SETTINGS, "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    with STARTED[program](tmp_path):
+        until(noted.exists)
+    found = json.loads(noted.read_text())
+    assert found.items() >= {**LIBRARY_SETTINGS, "GOMP_SPINCOUNT": "7"}.items()  # what the user has set stays
+    assert 1 <= int(found["OMP_NUM_THREADS"]) <= len(os.sched_getaffinity(0))
