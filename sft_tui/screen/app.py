@@ -198,11 +198,13 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
 
 def _demos_result(options: Options) -> list[str]:
-    """What is printed after the screen of a demo: what it changed, if it is done."""
+    """What is printed after the screen of a demo that is done: what it changed, and how to talk to its model."""
     if not options.demo:
         return []
-    story = demo.shown_for(demo.STORIES[options.demo])
-    return demo.result(story, demo.terminal_width(), options.lang) if story.stage() == "done" else []
+    story, lang = demo.shown_for(demo.STORIES[options.demo]), options.lang
+    if story.stage() != "done":
+        return []
+    return [*demo.result(story, demo.terminal_width(), lang), "", demo.demo_done(story, lang)]
 
 
 def show(options: Options) -> NoReturn:

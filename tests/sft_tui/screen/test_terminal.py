@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from engine.contract import events
+from engine.contract.durable import write_json
 from engine.contract.locks import FolderLock
 from engine.contract.messages import Message
+from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset
 from sft_tui.screen.run_screen import notification
 from tests.processes import run, until
@@ -76,6 +78,20 @@ def test_a_running_demo_is_shown_and_not_started_again(tmp_path: Path) -> None:
     finally:
         lock.release()
     assert [path.name for path in (tmp_path / "logs").iterdir() if path.is_dir()] == ["demo-t5-pretrain-7"]
+
+
+def test_the_screen_of_a_done_demo_leaves_how_to_talk_to_its_model(tmp_path: Path) -> None:
+    ended = events.RunEnded("finished", 0, Message("unknown", {}, "."))
+    run_dir = write_run(tmp_path / "logs", "demo-1", STARTED, PLAN, step(1), EVAL, ended)
+    output = OutputDir(tmp_path / preset("demo").config.output_dir)
+    output.path.mkdir(parents=True)
+    write_json(output.owner_file, {"run": "demo-1", "run_dir": str(run_dir.path), "finished": True})
+    with terminal(tmp_path, "demo") as app:
+        app.sees("The demo is done")
+        app.press("q")
+        assert app.wait() == 0
+        app.left_clean()
+        assert app.text.count("sft-tui reply --model model_save/demo/chat/best 'Who are you?'") == 1
 
 
 SLEEPING = """
