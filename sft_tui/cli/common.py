@@ -1,6 +1,7 @@
 """What the commands share: their language, common options, and the progress of reading files."""
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,19 @@ def reading_progress() -> "Iterator[Progress]":
 
     yield show_progress
     if shown:
+        echo_over()
+
+
+@contextlib.contextmanager
+def meanwhile(line: str) -> "Iterator[None]":
+    """Shows a line on standard error for as long as the block takes, only if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
+    try:
+        yield
+    finally:
         echo_over()
 
 

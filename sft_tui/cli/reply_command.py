@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from engine.contract.texts import say
 from sft_tui import text
-from sft_tui.cli.common import LANG, json_option, logs_option, run_option
+from sft_tui.cli.common import LANG, json_option, logs_option, meanwhile, run_option
 from sft_tui.options import HomePath
 from sft_tui.output import echo, echo_json
 
@@ -56,7 +56,9 @@ def reply(
     folder = replies.model_named(model, logs) if of_run is None else replies.model_of_run(of_run, logs)
     how["template_options"] = how["template_options"] or replies.template_options_of(folder)
     sampling = Sampling(temperature, top_p, seed)
-    with Conversation(folder, sampling=sampling, **how) as conversation:
+    with meanwhile(say("reply.loading", LANG, model=text.safe(str(Path(folder)), 200))):
+        conversation = Conversation(folder, sampling=sampling, **how)
+    with conversation:
         if not prompts and not json and sys.stdin.isatty() and sys.stdout.isatty():
             chat(conversation, folder, LANG)
             return

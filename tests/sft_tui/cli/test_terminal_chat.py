@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from engine.contract.conversing import Ended, Piece, Replied, Reset, System, Und
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang
 from sft_tui.cli.terminal_chat import chat
+from tests.terminal import terminal
 
 Spoken = Iterator[Piece | Replied]
 Typing = Callable[..., str]
@@ -138,3 +141,26 @@ def test_a_chinese_user_reads_chinese(typing: Typing) -> None:
     shown = typing("/help", "long", lang="zh")
     assert "结束对话" in shown
     assert "在 7 个词元处截断" in shown
+
+
+LOADING = """
+import contextlib, os, sys
+from sft_tui import conversation
+os.mkfifo("loaded")
+conversation.Conversation = lambda *_, **__: open("loaded") and contextlib.nullcontext()
+from sft_tui.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("locale", "loading"), [("C.UTF-8", "Loading"), ("zh_CN.UTF-8", "正在加载")])
+def test_a_terminal_says_that_the_model_is_loaded_until_it_is(tmp_path: Path, locale: str, loading: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    program = [sys.executable, "-c", LOADING, "reply", "--model", "."]
+    with terminal(tmp_path, program=program, size=(60, 20), LC_ALL=locale, PYTHONUTF8="1") as app:
+        app.sees(loading)
+        (tmp_path / "loaded").open("w").close()
+        app.sees("Ctrl-D")
+        assert loading not in app.text
+        app.press("\x04")
+        assert app.wait() == 0
