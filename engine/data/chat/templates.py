@@ -17,6 +17,7 @@ from engine.contract.messages import InputError
 from engine.contract.template_options import parsed_options
 from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line
+from engine.data.chat.sandbox import LargeNumberError, use_bounded_sandbox
 from engine.data.shapes.account import RefusedError
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class ChatTemplate:
     rendering: bool = False
     _renderings: int = 0
     _limit: int = 0
+
+    def __post_init__(self) -> None:
+        use_bounded_sandbox()
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase", setting: str, options: str) -> "ChatTemplate":
@@ -100,6 +104,8 @@ class ChatTemplate:
                     tokenize=False,
                     **self.options,
                 )
+        except LargeNumberError:
+            raise self.bad(Phrase("why.template_number")) from None
         except (TemplateSyntaxError, SecurityError) as error:
             raise self.bad(_said(error)) from None
         except MemoryError:

@@ -53,6 +53,10 @@ def test_a_file_that_is_not_a_template_is_refused(tmp_path: Path, content: bytes
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe"),
         ("{{ 'x' * 90000000 }}", "memory"),
+        ("{{ 'x'.center(10 ** 9) }}", "memory"),
+        ("{{ '%999999999d' | format(1) }}{{ '%999999999d' % 1 }}", "memory"),
+        ("{{ '{:>999999999}'.format(1) }}", "memory"),
+        ("{{ [0] * 10 ** 9 }}", "memory"),
         ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}", "characters of a conversation"),
     ],
 )
