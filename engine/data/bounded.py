@@ -1,4 +1,4 @@
-"""Tokenizer work that may never end, done in a thread that the process does not wait for."""
+"""Work of a tokenizer or a chat template that may never end, done in a thread that the process does not wait for."""
 
 import threading
 from collections.abc import Callable
@@ -80,10 +80,12 @@ def in_time(
         return future.result()
 
 
-def done_in_time(work: Callable[[], Result], path: str, characters: int) -> Result:
+def done_in_time(
+    work: Callable[[], Result], path: str, characters: int, template: Callable[[], str] = _no_template
+) -> Result:
     """The result of a tokenizer's `work` on `characters` characters; raises InputError if it takes too long."""
     worker = Worker("tokenizer")
     try:
-        return in_time(worker.submit(work), path, characters)
+        return in_time(worker.submit(work), path, characters, template=template)
     finally:
         worker.close()

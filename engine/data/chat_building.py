@@ -95,11 +95,8 @@ def _made(
     assert source.chat is not None
     chat, worker, path = source.chat, Worker("chat template"), str(template.tokenizer.name_or_path)
 
-    def at_work() -> str:
-        return template.name if template.rendering else ""
-
     def finished(future: "Future[Any]", characters: int) -> Any:
-        return in_time(future, path, characters, waiting, at_work)
+        return in_time(future, path, characters, waiting, template.at_work)
 
     try:
         making = partial(RowMaker, template, chat.stops, max_len, chat.learn, chat.too_long)

@@ -15,6 +15,7 @@ from engine.contract.messages import InputError
 from engine.data.bounded import done_in_time
 from engine.data.chat.conversations import Chat
 from engine.data.chat.rows import Made, RowMaker
+from engine.data.chat.settings import ChatSettings
 from engine.data.chat.shown import rewritten, texts
 from engine.data.chat.templates import ChatTemplate
 from engine.data.parquet_rows import RowSource
@@ -44,17 +45,14 @@ def conversation_facts(
 def _in_time(
     source: RowSource, chat: Chat, tokenizer: "PreTrainedTokenizerBase", limit: int
 ) -> ConversationFacts | RefusedError:
-    work = partial(_learned, source, chat, tokenizer, limit)
-    return done_in_time(work, str(tokenizer.name_or_path), chat.characters)
-
-
-def _learned(
-    source: RowSource, chat: Chat, tokenizer: "PreTrainedTokenizerBase", limit: int
-) -> ConversationFacts | RefusedError:
-    """What is learned of a conversation, or the reason why it makes no row."""
     assert source.chat is not None
-    how = source.chat
-    template = ChatTemplate.of(tokenizer, how.template, how.options)
+    template = ChatTemplate.of(tokenizer, source.chat.template, source.chat.options)
+    work = partial(_learned, source.chat, chat, template, limit)
+    return done_in_time(work, str(tokenizer.name_or_path), chat.characters, template.at_work)
+
+
+def _learned(how: ChatSettings, chat: Chat, template: ChatTemplate, limit: int) -> ConversationFacts | RefusedError:
+    """What is learned of a conversation, or the reason why it makes no row."""
     try:
         made = RowMaker(template, how.stops, limit, how.learn, how.too_long).rows(chat)
         rows = tuple(_row(template, chat, made, number) for number in range(len(made.rows)))

@@ -1,6 +1,7 @@
 """What a model's folder holds, and what training it takes: for a person who wants to know before a run."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,10 +118,13 @@ def _plan(config: RunConfig, model: ModelFacts) -> MemoryPlan:
 
 def _template(tokenizer: "PreTrainedTokenizerBase", config: RunConfig) -> TemplateFacts | Message:
     """What the template makes of a conversation; the error that says why it cannot be used."""
+    from engine.data.bounded import done_in_time
     from engine.data.chat.templates import ChatTemplate
 
     try:
-        return _template_facts(ChatTemplate.of(tokenizer, "", ""), config)
+        template = ChatTemplate.of(tokenizer, "", "")
+        work = partial(_template_facts, template, config)
+        return done_in_time(work, template.name, LONGEST_EXAMPLE, template.at_work)
     except InputError as error:
         return error.message
 

@@ -1,19 +1,18 @@
 """The tokenizer in a GGUF file: as transformers reads it, with the way of cutting text that the file names."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.messages import InputError, Message
+from engine.data.bounded import done_in_time
+from engine.data.chat.templates import ChatTemplate
 from engine.obtaining.gguf_file import GgufFile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONTROL = 3  # the type of a token that is never text
-RENDERING_SECONDS = 5.0
 END_ROLES = ("eos", "eot", "eom")
 # How llama.cpp cuts text before it looks for tokens, by the names that files give (tokenizer.ggml.pre).
 DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")  # one digit at a time
@@ -91,31 +90,16 @@ def _end_of_an_answer(file: GgufFile, tokenizer: Any) -> int | None:
     """The first control token after an answer, as the chat template writes it."""
     answer = "Sapphire"
     talk = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": answer}]
+    template = ChatTemplate(tokenizer, str(file.path), None)
     try:
-        with _at_most(RENDERING_SECONDS):
-            text = str(tokenizer.apply_chat_template(talk, tokenize=False))
-    except Exception:  # a foreign template may fail in any way; then the tokens that the file names must do
+        rendering = partial(template.render, talk, None, prompt=False)
+        text = done_in_time(rendering, template.name, 0, template.at_work)
+    except InputError:  # then the tokens that the file names must do
         return None
     ids = tokenizer.encode(text.rpartition(answer)[2], add_special_tokens=False)
     kinds = file.keys.get("tokenizer.ggml.token_type")
     kinds = kinds if isinstance(kinds, list) else []
     return next((number for number in ids if number < len(kinds) and kinds[number] == CONTROL), None)
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError if the block takes longer; for the main thread, as signals are."""
-
-    def end(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def write_templates(file: GgufFile, folder: Path) -> list[str]:

@@ -115,8 +115,7 @@ class Rendered:
 
     def _done(self, work: Callable[[], Result], characters: int) -> Result:
         path = str(self._template.tokenizer.name_or_path)
-        at_work = lambda: self._template.name if self._template.rendering else ""  # noqa: E731
-        return in_time(self._worker.submit(work), path, characters, template=at_work)
+        return in_time(self._worker.submit(work), path, characters, template=self._template.at_work)
 
 
 def require_text(text: str, number: int) -> None:

@@ -44,15 +44,14 @@ Tools = Sequence[dict[str, Any]]
 class ChatTemplate:
     """The template that makes text of conversations, with its options, over one tokenizer.
 
-    `text` is None for the tokenizer's own, of which some have several by name. `rendering` says whether the template
-    is at work, so that a process that waits for it knows what it waits for.
+    `text` is None for the tokenizer's own, of which some have several by name.
     """
 
     tokenizer: "PreTrainedTokenizerBase"
     name: str
     text: str | None
     options: dict[str, Any] = field(default_factory=dict)
-    rendering: bool = False
+    _rendering: bool = False
     _renderings: int = 0
     _limit: int = 0
 
@@ -88,6 +87,10 @@ class ChatTemplate:
     def writes_the_date(self) -> bool:
         """Whether it may write the day on which it renders, and no option gives it another."""
         return "strftime_now" in self.identity and not any("date" in name for name in self.options)
+
+    def at_work(self) -> str:
+        """Its name while it renders, else nothing: for a thread that waits and wants to know what for."""
+        return self.name if self._rendering else ""
 
     def render(self, messages: Sequence[Message], tools: Tools | None, *, prompt: bool) -> str:
         """The text of a conversation, with the generation prompt if `prompt`.
@@ -134,7 +137,7 @@ class ChatTemplate:
         self._renderings += 1
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
         lower = soft == resource.RLIM_INFINITY or self._limit < soft
-        self.rendering = True
+        self._rendering = True
         try:
             if lower:
                 resource.setrlimit(resource.RLIMIT_DATA, (self._limit, hard))
@@ -142,7 +145,7 @@ class ChatTemplate:
         finally:
             if lower:
                 resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-            self.rendering = False
+            self._rendering = False
 
 
 def _data_now() -> int:

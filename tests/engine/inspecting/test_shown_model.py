@@ -11,6 +11,7 @@ from engine.contract.facts import TokenizerFacts
 from engine.contract.messages import InputError, Message
 from engine.contract.model_reports import ShownModel, TemplateFacts
 from engine.contract.requests import ShowRequest
+from engine.data import bounded
 from engine.inspecting import data_facts, shown_model
 from engine.obtaining.gguf_file import read
 from engine.obtaining.gguf_tokenizer import tokenizer_of
@@ -84,10 +85,15 @@ def test_a_template_that_drops_thoughts_is_noticed(llama: Path, tmp_path: Path) 
     [
         (None, "chat_template_missing"),
         ("{% for", "chat_template_bad"),
+        ("{{ 9 ** (9 ** 9) }}", "chat_template_bad"),
+        ("{% for i in range(3000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}", "chat_template_bad"),
         ("{{ raise_exception('no') }}", "template_refuses_talk"),
     ],
 )
-def test_a_template_that_cannot_be_used_says_why(llama: Path, tmp_path: Path, template: str | None, code: str) -> None:
+def test_a_template_that_cannot_be_used_says_why(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str | None, code: str
+) -> None:
+    monkeypatch.setattr(bounded, "POLLS", 1)
     found = shown(with_template(llama, tmp_path, template))
     assert isinstance(found.template, Message)
     assert found.template.code == code

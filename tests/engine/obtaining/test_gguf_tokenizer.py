@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.contract.messages import InputError, Message
-from engine.obtaining import gguf_tokenizer
+from engine.data import bounded
 from engine.obtaining.gguf_file import GgufFile, read
 from engine.obtaining.gguf_tokenizer import require_same_ids, stops_of, tokenizer_of, write_templates
 from tests.gguf_files import TOKENS, small_llama, write_gguf
@@ -62,6 +62,7 @@ def test_a_special_token_that_is_read_in_pieces_is_refused(tmp_path: Path) -> No
         ({"chat_template": "{{ messages[0]['content'] }}"}, [2]),
         ({"chat_template": "{{ raise_exception('no') }}"}, [2]),
         ({"chat_template": "{% for"}, [2]),
+        ({"chat_template": "{{ 9 ** (9 ** 9) }}"}, [2]),
         ({"ggml.eos_token_id": 10**6, "chat_template": None}, []),
     ],
 )
@@ -74,8 +75,9 @@ def test_tokens_that_end_a_reply_are_found(tmp_path: Path, keys: dict[str, Any],
 
 
 def test_a_template_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gguf_tokenizer, "RENDERING_SECONDS", 0.2)
-    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    monkeypatch.setattr(bounded, "POLLS", 1)
+    monkeypatch.setattr(bounded, "POLL_SECONDS", 0.1)
+    endless = "{% for i in range(3000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}"
     file = written(tmp_path, chat_template=endless)
     assert stops_of(file, tokenizer_of(file, [])) == [2]
 
