@@ -27,7 +27,7 @@ from engine.data import demo_corpus
 from sft_tui import demo_model
 
 PROGRAM = f"{sys.executable} -m sft_tui"
-SHOWN = ("2-run", "zh-80x24-run")  # by README.md and README.zh.md
+SHOWN = ("2-run", "zh-80x24-run", "chat-5-run", "chat-9-talk")  # by README.md and README.zh.md
 POLL_SECONDS = 0.3
 LIMIT = 900.0  # seconds for the longest wait: a training on a busy machine
 CONVERSATIONS, MOST_EXCHANGES = 500, 4
@@ -182,7 +182,7 @@ def chat(tmux: Tmux) -> None:
     tmux.type(f"sft-tui check chat-lora {SHORT}")
     tmux.keep("chat-3-check", "LoRA r 16", "Start it", until=prompted)
     tmux.type(f"sft-tui rehearse chat-lora {SHORT}")
-    tmux.keep("chat-4-rehearsal", "micro_batch_tokens", until=prompted)
+    tmux.keep("chat-4-rehearsal", "micro-batches", "Start it", until=prompted)
     tmux.type(f"sft-tui run chat-lora {SHORT}")
     tmux.keep("chat-5-run", "chat-lora-1 · running", until=half_done)
     kill_all_of(tmux.folder)

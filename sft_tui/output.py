@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -20,6 +22,12 @@ def echo(text: str = "", *, err: bool = False, color: str = "") -> None:
     """Prints lines on standard output, or on standard error; in a colour if a terminal shows them and may."""
     shown = harmless(text)
     click.echo(click.style(shown, fg=color) if color and not os.environ.get("NO_COLOR") else shown, err=err)
+
+
+def terminal_columns(*, err: bool = False) -> int:
+    """Columns of the terminal that standard output (or standard error) is, 0 if it is none."""
+    stream = sys.stderr if err else sys.stdout
+    return shutil.get_terminal_size().columns if stream.isatty() else 0
 
 
 def echo_piece(text: str) -> None:

@@ -1,7 +1,6 @@
 """The commands before a run: check, rehearse, and the check of every run."""
 
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, logs_option, reading_progress
 from sft_tui.options import GroupedCommand, config_options, given
-from sft_tui.output import echo, echo_json, echo_over
+from sft_tui.output import echo, echo_json, echo_over, terminal_columns
 
 if TYPE_CHECKING:
     from sft_tui.preflight.check import Report
@@ -51,7 +50,7 @@ def check_command(
         sys.exit(report.exit_code)
     if report.learning is not None:
         echo(text.safe(report.learning.text(LANG)))
-    for line in reports.lines(report.findings, LANG):
+    for line in reports.lines(report.findings, LANG, terminal_columns()):
         echo(line)
     if found is not None:
         print_rehearsal(request, report, found)
@@ -74,8 +73,7 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
     request = check_request(preset_name, settings, memory_limit, logs)
     report = checked(request)
     if not report.may_be_rehearsed:
-        for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
-            echo(line, err=True)
+        print_problems(report)
         echo(reports.summary(report, LANG), err=True)
         sys.exit(report.exit_code)
     found = rehearsed(request)
@@ -84,6 +82,15 @@ def rehearse(preset_name: str, json: bool, memory_limit: str | None, logs: Path,
     else:
         print_rehearsal(request, report, found)
         print_next(request, rehearsed=True)
+
+
+def print_problems(report: "Report") -> None:
+    """Prints what a check found wrong."""
+    from sft_tui.preflight import report as reports
+
+    problems = [finding for finding in report.findings if finding.level != "ok"]
+    for line in reports.lines(problems, LANG, terminal_columns(err=True)):
+        echo(line, err=True)
 
 
 def print_next(request: "CheckRequest", *, rehearsed: bool) -> None:
@@ -123,7 +130,7 @@ def rehearsed(request: "CheckRequest") -> "Rehearsal":
     def show_phase(phase: events.Phase) -> None:
         if sys.stderr.isatty() and phase.name != "training":
             line = say("app.rehearsing", LANG, phase=phase_line(phase, LANG))
-            echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
+            echo_over(text.cut(line, terminal_columns(err=True) - 1))
 
     try:
         return rehearse_request(request, show_phase)
@@ -152,8 +159,7 @@ def preflight(request: "CheckRequest", *, force: bool) -> None:
     from sft_tui.preflight import report as reports
 
     report = checked(request)
-    for line in reports.lines([finding for finding in report.findings if finding.level != "ok"], LANG):
-        echo(line, err=True)
+    print_problems(report)
     echo(reports.summary(report, LANG), err=True)
     if report.exit_code and not force:
         echo(say("app.preflight_refused", LANG), err=True)

@@ -1,6 +1,5 @@
 """The commands for the user's own data."""
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG, Command, reading_progress
 from sft_tui.options import OF_ROWS, GroupedCommand, HomePath, SourcePath, config_options, given
-from sft_tui.output import echo, echo_json
+from sft_tui.output import echo, echo_json, terminal_columns
 
 
 @click.group()
@@ -205,7 +204,7 @@ def data_check(file: Path, preset_name: str, json: bool, **values: Any) -> None:
     if json:
         echo_json(reports.to_json(report, LANG))
     else:
-        for line in reports.lines(report.findings, LANG):
+        for line in reports.lines(report.findings, LANG, terminal_columns()):
             echo(line)
         echo(reports.summary(report, LANG), err=True)
     sys.exit(report.exit_code)
@@ -225,7 +224,7 @@ def data_show(file: Path, row: int, preset_name: str, json: bool, **values: Any)
     if json:
         echo_json(row_view.to_json(found))
         return
-    columns = shutil.get_terminal_size((LINE, 0)).columns
+    columns = terminal_columns() or LINE
     for line in row_view.lines(found, file, row, columns, LANG):
         echo(line.text, color="green" if line.learned else "")
 

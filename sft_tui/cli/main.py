@@ -1,7 +1,6 @@
 """The command line: thin commands over the functions that do the work."""
 
 import importlib.metadata
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
 from sft_tui.cli.reply_command import reply
 from sft_tui.options import SETTINGS, GroupedCommand, HomePath, config_options, given
-from sft_tui.output import Group, echo, echo_json
+from sft_tui.output import Group, echo, echo_json, terminal_columns
 
 
 def main() -> None:
@@ -250,8 +249,7 @@ def runs(json: bool, logs: Path) -> None:
     elif not found:
         echo(say("app.no_runs", LANG, path=text.safe(str(logs))), err=True)
     else:
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        for line in listing.table(found, LANG, columns):
+        for line in listing.table(found, LANG, terminal_columns()):
             echo(line)
 
 

@@ -18,7 +18,7 @@ from sft_tui.starting import options
 
 CUT_SHARE = 0.001  # of the label tokens; above it, cut labels are a warning
 UNKNOWN_WARNING, UNKNOWN_ERROR = 0.01, 0.2  # of all tokens
-BARS = " ▁▂▃▄▅▆▇█"
+BARS = "\N{NO-BREAK SPACE}▁▂▃▄▅▆▇█"  # no line of a terminal ends within them
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Findings as lines for a terminal, and as JSON."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from engine.contract.bounds import as_json
@@ -10,8 +11,11 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import command_of
 from sft_tui.text import pad, safe, width
+from sft_tui.wrapping import wrap
 
 MOST_OTHERS = 3  # ways that are printed after the recommended one
+MARGIN = 4  # columns around a subject: its sign, and spaces
+NARROWEST = 30  # columns below which a text is left to the terminal
 SIGNS = {"error": "✗", "warning": "!", "ok": "✓"}
 
 
@@ -20,18 +24,27 @@ def subject(name: str, lang: Lang) -> str:
     return named("subject", name, lang)
 
 
-def lines(findings: list[Finding], lang: Lang) -> Iterator[str]:
-    """Each finding with its sign and subject, and its reason and fix below if something is wrong."""
+def lines(findings: list[Finding], lang: Lang, columns: int = 0) -> Iterator[str]:
+    """Each finding with its sign and subject, and its reason and fix below if something is wrong.
+
+    In so many columns if given: texts are wrapped, but for those with a command, which stays in one piece to be copied.
+    """
     column = max((width(subject(finding.subject, lang)) for finding in findings), default=0)
+    room = columns - column - MARGIN
     for finding in findings:
-        title = pad(subject(finding.subject, lang), column)
-        yield f"{SIGNS[finding.level]} {title}  {safe(finding.what(lang))}"
+        head = f"{SIGNS[finding.level]} {pad(subject(finding.subject, lang), column)}  "
+        texts = [finding.what(lang)]
         if finding.level != "ok":
-            for text in (finding.why(lang), finding.fix(lang)):
-                if text:
-                    yield f"  {' ' * column}  {safe(text)}"
-            for text in _ways(finding, lang):
-                yield f"  {' ' * column}  {text}"
+            texts += filter(None, (finding.why(lang), finding.fix(lang)))
+        paragraphs = [_paragraph(safe(text), room) for text in texts]
+        if finding.level != "ok":
+            paragraphs += [[text] for text in _ways(finding, lang)]
+        for number, text in enumerate(chain.from_iterable(paragraphs)):
+            yield f"{' ' * (column + MARGIN) if number else head}{text}"
+
+
+def _paragraph(text: str, room: int) -> list[str]:
+    return [text] if room < NARROWEST or "`" in text else wrap(text, room)
 
 
 def _ways(finding: Finding, lang: Lang) -> Iterator[str]:

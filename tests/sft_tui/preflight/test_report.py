@@ -1,5 +1,7 @@
 """Findings as a terminal prints them."""
 
+from typing import get_args
+
 import pytest
 
 from engine.contract.facts import Batch, DataFacts
@@ -8,6 +10,7 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Import, Resume, Set, Start
 from sft_tui.preflight.report import MOST_OTHERS, lines, to_json
+from sft_tui.text import width
 from tests.sft_tui.some_facts import file_facts, step_facts
 
 
@@ -28,6 +31,19 @@ def test_of_many_ways_the_first_are_printed_and_the_rest_is_counted() -> None:
     shown = [line.strip() for line in lines([finding], "en")]
     assert sum(line.startswith("or: ") for line in shown) == MOST_OTHERS
     assert shown[-1] == "2 more ways: --json lists all."
+
+
+@pytest.mark.parametrize("lang", get_args(Lang))
+@pytest.mark.parametrize("columns", [50, 80, 120])
+def test_on_a_terminal_texts_stay_in_their_column_and_commands_in_one_piece(lang: Lang, columns: int) -> None:
+    missing = Finding("error", "rows_none", "train_file", {"path": "a.parquet"}, (Import(["x.jsonl"]),), ())
+    reasons = {"path": "b.parquet", "rows": 5, "bytes": "9 KB", "why": "word " * 40}
+    shown = list(lines([missing, Finding("warning", "log_gap", "data", reasons, (), ())], lang, columns))
+    margin = min(len(line) - len(line.lstrip()) for line in shown if line.startswith(" "))
+    assert all(line[0] in "✗!✓" or line.startswith(" " * margin) for line in shown)
+    assert all(width(line) <= columns or "`" in line for line in shown)
+    assert sum("word word" in line for line in shown) > 1
+    assert list(lines([missing], lang, 20)) == list(lines([missing], lang))  # too narrow to wrap
 
 
 def test_the_report_as_json_has_the_keys_that_programs_read() -> None:
