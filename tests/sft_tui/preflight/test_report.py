@@ -37,8 +37,8 @@ def test_of_many_ways_the_first_are_printed_and_the_rest_is_counted() -> None:
 @pytest.mark.parametrize("columns", [50, 80, 120])
 def test_on_a_terminal_texts_stay_in_their_column_and_commands_in_one_piece(lang: Lang, columns: int) -> None:
     missing = Finding("error", "rows_none", "train_file", {"path": "a.parquet"}, (Import(["x.jsonl"]),), ())
-    reasons = {"path": "b.parquet", "rows": 5, "bytes": "9 KB", "why": "word " * 40}
-    shown = list(lines([missing, Finding("warning", "log_gap", "data", reasons, (), ())], lang, columns))
+    precise = Finding("ok", "precision", "precision", {"precision": "bf16", "reason": "word " * 40})
+    shown = list(lines([missing, precise], lang, columns))
     margin = min(len(line) - len(line.lstrip()) for line in shown if line.startswith(" "))
     assert all(line[0] in "✗!✓" or line.startswith(" " * margin) for line in shown)
     assert all(width(line) <= columns or "`" in line for line in shown)
