@@ -96,12 +96,12 @@ class PanelLayout:
 def draw(view: LaunchView, width: int, height: int) -> list[Line]:
     """The screen without its footer, in exactly the given lines and columns."""
     title: Line = [(" sft-tui", "head"), (" · ", "dim"), (say("screen.launch", view.lang), "dim")]
-    if view.offer_demo:
-        title = [*title[:2], (say("screen.demo_offer", view.lang), "accent")]
-    elif view.report is not None and view.report.learning is not None:
+    if view.report is not None and view.report.learning is not None:
         learning = (safe(view.report.learning.text(view.lang)), "head")
         title = [*title[:2], learning]
         title = title if columns(title) <= width else [(" ", ""), learning]
+    elif view.offer_demo:
+        title = [*title[:2], (say("screen.demo_offer", view.lang), "accent")]
     at = PanelLayout.of(view.panel, width, height)
     top = side_by_side(_presets(view, at.left, at.upper), _findings(view, width - at.left, at.upper))
     bottom = side_by_side(_settings(view, at.half, at.lower), _meaning(view, width - at.half, at.lower))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from engine.contract.texts import Lang
+from engine.contract.texts import Lang, say
 from sft_tui.screen import launch_view
 from tests.sft_tui.screen.conftest import (
     SIZES,
@@ -46,6 +46,15 @@ def test_the_first_line_says_what_learns(lang: Lang, width: int, named: bool) ->
     first = plain(launch_view.draw(launch_screen(lang), width, 23)).splitlines()[0]
     assert launch_screen(lang).report.learning.text(lang) in first  # type: ignore[union-attr]  # it has one
     assert first.startswith(" sft-tui · ") is named
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_where_nothing_ran_the_demo_is_offered_until_something_can_learn(lang: Lang) -> None:
+    ready = dataclasses.replace(launch_screen(lang), offer_demo=True)
+    assert ready.report is not None
+    unread = dataclasses.replace(ready, report=dataclasses.replace(ready.report, learning=None))
+    first = [plain(launch_view.draw(view, 120, 23)).splitlines()[0] for view in (unread, ready)]
+    assert [say("screen.demo_offer", lang) in line for line in first] == [True, False]
 
 
 def test_the_demo_says_what_enter_will_do() -> None:
