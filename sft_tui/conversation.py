@@ -66,6 +66,7 @@ class Conversation:
             self._words.close()
             raise
         self._writing, self._to_stop = threading.Lock(), False
+        self.turns = 0  # of the user
         try:
             how = (system, max_new_tokens, sampling or Sampling(), chat_template, template_options)
             self._ask(Open(model, *how))
@@ -98,6 +99,7 @@ class Conversation:
                 if not isinstance(answer, Piece | Replied):
                     raise self._broken()
                 ended = isinstance(answer, Replied)
+                self.turns += ended
                 yield answer
         except InputError:
             ended = True
@@ -129,7 +131,8 @@ class Conversation:
         answer = self._answer()
         if not isinstance(answer, Changed):
             raise self._broken()
-        return answer.turns
+        self.turns = answer.turns
+        return self.turns
 
     def close(self) -> None:
         """Ends the process."""
@@ -184,6 +187,7 @@ class Conversation:
         with contextlib.suppress(InputError):
             while not isinstance(self._answer(), Replied):
                 pass
+            self.turns += 1
 
     def _ended(self) -> InputError:
         """How the process ended by itself."""

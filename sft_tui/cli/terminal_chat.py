@@ -1,6 +1,9 @@
 """A conversation at the terminal: turn after turn, with replies as they are generated."""
 
 import contextlib
+import locale
+import os
+import shutil
 import signal
 import sys
 import termios
@@ -16,6 +19,7 @@ from sft_tui.cli.common import print_error
 from sft_tui.conversation import Conversation
 from sft_tui.output import echo, echo_piece
 from sft_tui.text import safe
+from sft_tui.wrapping import wrap
 
 PROMPT = "> "
 LONGEST_LINE = 4 * LONGEST_TURN  # bytes
@@ -31,15 +35,17 @@ def lines_of(file: BinaryIO) -> Iterator[str]:
 
 def chat(conversation: Conversation, model: str, lang: Lang) -> None:
     """Holds the conversation until the user ends it with Ctrl-D; raises InputError if the model's process ends."""
+    edit_as_utf8()
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401, by which `input` edits its line
 
-    echo(say("reply.opened", lang, model=safe(str(Path(model)), 200)))
+    tell(say("reply.opened", lang, model=safe(str(Path(model)), 200)))
     while True:
         try:
             typed = input(PROMPT)
         except KeyboardInterrupt:
-            echo("\n" + say("reply.to_end", lang))
+            echo()
+            tell(say("reply.to_end", lang))
             continue
         except EOFError:
             echo()
@@ -57,6 +63,27 @@ def chat(conversation: Conversation, model: str, lang: Lang) -> None:
             print_error(error, lang)
 
 
+def tell(said: str) -> None:
+    """Prints what is not a reply, without breaking words at the edge of the terminal."""
+    columns = shutil.get_terminal_size().columns
+    for line in said.splitlines():
+        echo("\n".join(wrap(line, columns)))
+
+
+def edit_as_utf8() -> None:
+    """Has lines edited as Python reads them, as UTF-8, if the environment names a locale that is not installed.
+
+    The library that edits them would take the bytes of a Chinese character for commands.
+    """
+    try:
+        locale.setlocale(locale.LC_CTYPE, "")
+        coding = locale.nl_langinfo(locale.CODESET)
+    except locale.Error:
+        coding = ""
+    if coding != "UTF-8" and sys.stdin.encoding.lower() == "utf-8":
+        os.environ["LC_ALL"] = "C.UTF-8"
+
+
 def answer(conversation: Conversation, typed: str, lang: Lang) -> None:
     """Prints the reply as it comes, until its end or the user's Ctrl-C; raises InputError."""
     replied: Replied | None = None
@@ -68,7 +95,7 @@ def answer(conversation: Conversation, typed: str, lang: Lang) -> None:
                 echo_piece(spoken.text)
     echo()
     for note in notes(replied, lang) if replied else ():
-        echo(note)
+        tell(note)
 
 
 def notes(replied: Replied, lang: Lang) -> Iterator[str]:
@@ -117,13 +144,15 @@ def command(conversation: Conversation, typed: str, lang: Lang) -> None:
     name, _, rest = typed.strip().partition(" ")
     if name == "/system":
         conversation.change(System(rest.strip()))
-        echo(say("reply.system_set" if rest.strip() else "reply.system_none", lang))
+        tell(say("reply.system_set" if rest.strip() else "reply.system_none", lang))
     elif name == "/reset":
         conversation.change(Reset())
-        echo(say("reply.reset_done", lang))
+        tell(say("reply.reset_done", lang))
+    elif name == "/undo" and not conversation.turns:
+        tell(say("reply.undone_none", lang))
     elif name == "/undo":
-        echo(say("reply.undone", lang, turns=conversation.change(Undo())))
+        tell(say("reply.undone", lang, turns=conversation.change(Undo())))
     elif name == "/help":
-        echo(say("reply.help", lang))
+        tell(say("reply.help", lang))
     else:
-        echo(say("reply.unknown", lang, name=safe(name, 40)))
+        tell(say("reply.unknown", lang, name=safe(name, 40)))

@@ -64,7 +64,8 @@ def test_a_reply_comes_piece_by_piece(answering: Answering) -> None:
     with Conversation("model") as talk:
         assert talk.opened == OPENED
         assert list(talk.say("?")) == [Piece("ye"), Piece("s!"), REPLIED]
-        assert talk.change(Undo()) == 0
+        assert talk.turns == 1
+        assert talk.change(Undo()) == talk.turns == 0
 
 
 def test_a_model_that_cannot_be_used_is_refused_at_once(answering: Answering) -> None:
@@ -93,6 +94,7 @@ def test_a_reader_that_leaves_early_stops_the_reply(answering: Answering) -> Non
         assert next(spoken) == Piece("ye")
         spoken.close()  # type: ignore[attr-defined]
         assert talk.reply("?") == REPLIED
+        assert talk.turns == 2
 
 
 def test_another_thread_can_stop_a_reply(answering: Answering) -> None:

@@ -26,6 +26,7 @@ class Talk:
         self.asked: list[object] = []
         self.alive = True
         self.stopped = False
+        self.turns = 4
 
     def say(self, text: str) -> Spoken:
         """Repeats it; some words have their effects."""
@@ -95,6 +96,19 @@ def test_commands_change_the_conversation(talk: Talk, typing: Typing) -> None:
         assert name in shown
 
 
+def test_without_a_turn_there_is_none_to_take_back(talk: Talk, typing: Typing) -> None:
+    talk.turns = 0
+    assert "no turn to take back" in typing("/undo")
+    assert talk.asked == []
+
+
+def test_words_of_notes_are_not_broken(typing: Typing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    shown = typing("/elsewhere").splitlines()
+    assert max(map(len, shown)) <= 30
+    assert "type a space before it." in " ".join(shown)
+
+
 def test_a_slash_can_be_said_after_a_space(talk: Talk, typing: Typing) -> None:
     shown = typing("/etc/passwd\x1b[31m?", " /etc/passwd?")
     assert talk.asked == [" /etc/passwd?"]
@@ -144,23 +158,42 @@ def test_a_chinese_user_reads_chinese(typing: Typing) -> None:
 
 
 LOADING = """
-import contextlib, os, sys
+import os, sys
+from engine.contract.conversing import Piece
 from sft_tui import conversation
-os.mkfifo("loaded")
-conversation.Conversation = lambda *_, **__: open("loaded") and contextlib.nullcontext()
+
+class Talk:
+    def __init__(self, *_, **__):
+        os.mkfifo("loaded")
+        open("loaded").close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def say(self, text):
+        yield Piece(f"<{text}>")
+
+conversation.Conversation = Talk
 from sft_tui.cli.main import main
 main()
 """
 
 
-@pytest.mark.parametrize(("locale", "loading"), [("C.UTF-8", "Loading"), ("zh_CN.UTF-8", "正在加载")])
-def test_a_terminal_says_that_the_model_is_loaded_until_it_is(tmp_path: Path, locale: str, loading: str) -> None:
+# The second locale is one that hardly any machine has installed.
+@pytest.mark.parametrize(("locale", "loading"), [("C.UTF-8", "Loading"), ("zh_MO.UTF-8", "正在加载")])
+def test_a_terminal_says_that_the_model_is_loaded_and_takes_chinese(tmp_path: Path, locale: str, loading: str) -> None:
     (tmp_path / "config.json").write_text("{}")
     program = [sys.executable, "-c", LOADING, "reply", "--model", "."]
     with terminal(tmp_path, program=program, size=(60, 20), LC_ALL=locale, PYTHONUTF8="1") as app:
         app.sees(loading)
+        app.until((tmp_path / "loaded").is_fifo)
         (tmp_path / "loaded").open("w").close()
         app.sees("Ctrl-D")
         assert loading not in app.text
+        app.press("你们好\x7f呢\r")
+        app.sees("<你们呢>")
         app.press("\x04")
         assert app.wait() == 0
