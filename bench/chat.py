@@ -2,8 +2,9 @@
 
 Every contestant makes a whole pass over the same English pairs of chatterbot-corpus, 16 rows a step, in a process of
 its own; all of them in turn, as often as requested; figures are medians. In the first turn all of TRL's recipes run, in
-the others its defaults, the fastest and the leanest. Steps after the first count for speed; memory is the largest
-resident set of a process from its start to its end, to which our evaluation, checkpoint and published models count.
+the others its defaults, the fastest and the leanest. The whole pass counts for speed, since recipes that sort rows by
+length have the longest in their first step; memory is the largest resident set of a process from its start to its end,
+to which our evaluation, checkpoint and published models count.
 In every turn the machine's rate of matrix products is measured. About 20 minutes for the first turn and 13 for each
 other; `--rows 96 --turns 1` takes about 8 in all.
 """
@@ -75,7 +76,7 @@ CONTESTANTS = [
 
 @dataclass(frozen=True)
 class Measured:
-    """One training: rates over the steps after its first, and figures of the whole process."""
+    """One training: rates over its whole pass, and figures of the whole process."""
 
     label_tokens: float  # a second
     tokens: float  # a second, prompts included
@@ -134,9 +135,8 @@ def ours(assets: Assets, scratch: Path, one: Contestant) -> Measured:
     run_dir, memory = trained(configured(assets, scratch, one.learns, one.budget), scratch)
     records = [found for found in EventReader(run_dir.events).poll() if isinstance(found.event, Step)]
     steps = [record.event for record in records if isinstance(record.event, Step)]
-    counted = steps[1:]
-    seconds = sum(step.seconds for step in counted)
-    labels, tokens = sum(step.label_tokens for step in counted), sum(step.tokens for step in counted)
+    seconds = sum(step.seconds for step in steps)
+    labels, tokens = sum(step.label_tokens for step in steps), sum(step.tokens for step in steps)
     of_token, of_label = flops_of_token(assets.model, lora=one.learns == "lora")
     return Measured(
         label_tokens=labels / seconds,
@@ -156,8 +156,8 @@ def peer(assets: Assets, scratch: Path, one: Contestant) -> Measured:
     command = [*program, str(assets.model), str(assets.train), str(result), *learns, *one.options]
     memory = ended(command, {**os.environ, "TOKENIZERS_PARALLELISM": "true"}, scratch / "log")
     found = json.loads(result.read_text())
-    seconds = sum(found["seconds"])
-    return Measured(sum(found["label_tokens"]) / seconds, sum(found["tokens"]) / seconds, memory, found["first_step"])
+    rates = (found[what] / found["seconds"] for what in ("label_tokens", "tokens"))
+    return Measured(*rates, memory, found["first_step"])
 
 
 def imports(scratch: Path) -> float:

@@ -1,8 +1,9 @@
 """Chat training by TRL's SFTTrainer: `PEERS/bin/python -m bench.chat_peer MODEL ROWS.parquet RESULT.json --lora`.
 
 Runs in an environment of its own (`make bench-chat` creates it), because this project needs neither trl nor peft to
-train. Responses alone are learned, an optimizer step holds 16 rows, and one pass is made over all rows. RESULT gets,
-for each step after the first, its seconds, learned tokens and all tokens without padding, and when the first one ended.
+train. Responses alone are learned, an optimizer step holds 16 rows, and one pass is made over all rows. RESULT gets the
+seconds of the pass, its learned tokens and all its tokens without padding, and when the first step ended. TRL also
+learns what the template writes behind the token that ends a response; that is not counted, since it is no part of ours.
 """
 
 import argparse
@@ -17,21 +18,12 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
+from bench.clock import Clock
+
 STEP_ROWS = 16
-
-
-class Clock(TrainerCallback):
-    """Records when steps end."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Records the time."""
-        self.ends.append(time.perf_counter())
 
 
 def rows_of(path: Path) -> Dataset:
@@ -42,14 +34,18 @@ def rows_of(path: Path) -> Dataset:
     return Dataset.from_dict({"prompt": prompts, "completion": responses})
 
 
-def counted(collate: Callable[[Any], Any], seen: list[tuple[int, int]]) -> Callable[[Any], Any]:
-    """The collator, which also appends to `seen` the learned tokens and all tokens of every micro-batch it makes."""
+def counted(collate: Callable[[Any], Any], stop: int, seen: list[tuple[int, int]]) -> Callable[[Any], Any]:
+    """The collator, which also appends to `seen` the learned tokens and all tokens of every micro-batch it makes.
+
+    What follows the token `stop` in a response is neither.
+    """
 
     def count(features: Any) -> Any:
         batch = collate(features)
-        mask = batch.get("attention_mask")
-        tokens = batch["input_ids"].numel() if mask is None else int(mask.sum())
-        seen.append((int((batch["labels"] != -100).sum()), tokens))
+        ids, learned, mask = batch["input_ids"], batch["labels"] != -100, batch.get("attention_mask")
+        behind = int((learned[:, 1:] & learned[:, :-1] & (ids[:, :-1] == stop)).sum())
+        tokens = ids.numel() if mask is None else int(mask.sum())
+        seen.append((int(learned.sum()) - behind, tokens - behind))
         return batch
 
     return count
@@ -114,15 +110,13 @@ def main() -> None:
             args=settings(given, out),
             callbacks=[clock],
         )
-        trainer.data_collator = counted(trainer.data_collator, seen)
+        trainer.data_collator = counted(trainer.data_collator, tokenizer.eos_token_id, seen)
         trainer.train()
-    parts = trainer.args.gradient_accumulation_steps
-    steps = [seen[at : at + parts] for at in range(0, len(seen), parts)][: len(clock.ends)]
     result = {
         "first_step": clock.ends[0] - began,
-        "seconds": [after - before for before, after in zip(clock.ends, clock.ends[1:], strict=False)],
-        "label_tokens": [sum(learned for learned, _ in step) for step in steps[1:]],
-        "tokens": [sum(tokens for _, tokens in step) for step in steps[1:]],
+        "seconds": clock.ends[-1] - clock.began,
+        "label_tokens": sum(learned for learned, _ in seen),
+        "tokens": sum(tokens for _, tokens in seen),
     }
     given.result.write_text(json.dumps(result))
 

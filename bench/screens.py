@@ -233,6 +233,7 @@ def main(kept: Path, *names: str) -> int:
                 story(tmux)
             finally:
                 tmux.kill()
+                kill_all_of(tmux.folder)  # of a story that broke off: a run does not end with its terminal
     return 0
 
 

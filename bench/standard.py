@@ -18,21 +18,11 @@ from transformers import (
     DataCollatorForSeq2Seq,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
-    TrainerCallback,
 )
 
+from bench.clock import Clock
+
 STEP_ROWS = 16
-
-
-class Clock(TrainerCallback):
-    """Records when steps end."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Records the time."""
-        self.ends.append(time.perf_counter())
 
 
 def main() -> None:
