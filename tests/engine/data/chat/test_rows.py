@@ -16,6 +16,7 @@ from engine.data.shapes.account import RefusedError
 from tests.engine.data.chat.kinds import IM, KINDS, Kind
 
 LONG = 100_000
+TOO_LONG: tuple[TooLong, ...] = ("drop-turns", "drop", "cut")
 Messages = list[dict[str, Any]]
 TEXTS = st.text(st.sampled_from("an he ll:\n<>é你|[]/"), max_size=12).map(lambda text: f"x{text}")
 
@@ -178,6 +179,22 @@ def test_what_fits_is_learned_behind_the_latest_turns(messages: Messages, limit:
     assert max(sizes(made)) <= limit
     assert made.too_long == len(chosen) - len(fitting)
     assert all(row.first in chat.exchanges() and row.left_out == row.first - chat.head for row in made.rows)
+
+
+@pytest.mark.parametrize("learn", ["answers", "last", "all"])
+@pytest.mark.parametrize("name", ["chatml", "qwen3"])
+def test_a_row_as_long_as_the_limit_is_whole_and_one_token_less_is_not(name: str, learn: Learn) -> None:
+    asked = {"role": "user", "content": "an he"}, {"role": "assistant", "content": "he ll an"}
+    kind, chat = KINDS[name], chat_of([*asked, *asked, *asked])
+    whole = maker_of(kind, LONG, learn).rows(chat)
+    longest = max(sizes(whole))
+    for way in TOO_LONG:
+        assert maker_of(kind, longest, learn, way).rows(chat) == whole
+    shorter = maker_of(kind, longest - 1, learn).rows(chat)
+    assert max(sizes(shorter)) < longest
+    assert shorter.rows[-1].left_out > 0
+    with pytest.raises(RefusedError, match="conversation_too_long"):
+        maker_of(kind, longest - 1, learn, "drop").rows(chat)
 
 
 @settings(max_examples=40, deadline=None)
