@@ -2,7 +2,7 @@
 # make demo-t5   the same with a small T5 from random weights, Chinese and English
 # make test   lint, types, import contracts and tests
 # make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
-# make bench-chat   training of a chat model compared with TRL's, in .venv-peers (over an hour; TURNS=1 ROWS=96 for about 10 minutes)
+# make bench-chat   training of a chat model compared with TRL's, in .venv-peers (over an hour, resumed if interrupted; TURNS=1 ROWS=96 for about 10 minutes)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make texts   compiles the catalogues of texts after one was edited
@@ -50,7 +50,7 @@ bench: $(VENV)/dev.done
 	$(BIN)/python -m bench.training --size chatlm --steps 5 --budget 640 $(if $(ROWS),--rows $(ROWS))
 
 bench-chat: $(VENV)/dev.done $(PEERS)/done
-	$(BIN)/python -m bench.chat --peers $(PEERS)/bin/python $(if $(MODEL),--model $(MODEL)) $(if $(TURNS),--turns $(TURNS)) $(if $(ROWS),--rows $(ROWS))
+	$(BIN)/python -m bench.chat --peers $(PEERS)/bin/python --kept $(PEERS)/chat.jsonl $(if $(MODEL),--model $(MODEL)) $(if $(TURNS),--turns $(TURNS)) $(if $(ROWS),--rows $(ROWS))
 
 bench-scale: $(VENV)/dev.done
 	$(BIN)/python -m bench.scale

@@ -3,7 +3,7 @@
 Runs in an environment of its own (`make bench-chat` creates it), because this project needs neither trl nor peft to
 train. Responses alone are learned, an optimizer step holds 16 rows, and one pass is made over all rows. RESULT gets the
 seconds of the pass, its learned tokens and all its tokens without padding, and when the first step ended. TRL also
-learns what the template writes behind the token that ends a response; that is not counted, since it is no part of ours.
+learns what the template writes behind the token that ends a response; that is not counted, since ours does not.
 """
 
 import argparse
@@ -58,16 +58,14 @@ def settings(given: argparse.Namespace, out: str) -> SFTConfig:
         changed["train_sampling_strategy"] = "group_by_length"
     if given.keep_activations:
         changed["gradient_checkpointing"] = False
-    if given.chunked_loss:
-        changed["loss_type"] = "chunked_nll"
+    if given.fp32 or given.bf16_weights:
+        changed["bf16"] = False  # TRL's default is True
     return SFTConfig(
         out,
         num_train_epochs=1,
         per_device_train_batch_size=given.micro_batch,
         gradient_accumulation_steps=1 if given.packing else STEP_ROWS // given.micro_batch,
         learning_rate=2e-4 if given.lora else 2e-5,
-        max_length=given.longest,
-        bf16=given.bf16,
         packing=given.packing,
         logging_steps=1,
         save_strategy="no",
@@ -86,13 +84,11 @@ def main() -> None:
     options.add_argument("result", type=Path)
     options.add_argument("--lora", action="store_true", help="rank 16 on all linear layers but the head")
     options.add_argument("--micro-batch", type=int, default=8)
-    options.add_argument("--longest", type=int, default=512)
-    options.add_argument("--bf16", action="store_true")
-    options.add_argument("--bf16-weights", action="store_true")
+    options.add_argument("--fp32", action="store_true", help="computes in fp32 instead of bf16")
+    options.add_argument("--bf16-weights", action="store_true", help="weights too, apart from adapters")
     options.add_argument("--by-length", action="store_true")
-    options.add_argument("--packing", action="store_true", help="a step is then one micro-batch of full sequences")
+    options.add_argument("--packing", action="store_true", help="rows of 1,024 tokens, one micro-batch a step")
     options.add_argument("--keep-activations", action="store_true", help="without gradient checkpointing")
-    options.add_argument("--chunked-loss", action="store_true")
     given = options.parse_args()
     began = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(given.model)

@@ -27,7 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import assets
-from bench.training import ended, make_stores, planned
+from bench.children import ended
+from bench.training import make_stores, planned
 from engine.contract.config import RunConfig, from_json, to_json
 from engine.contract.events import RunEnded, Step
 from engine.contract.presets import preset

@@ -8,9 +8,7 @@ import argparse
 import fcntl
 import itertools
 import os
-import platform
 import pty
-import re
 import select
 import signal
 import statistics
@@ -26,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.machine import machine
 from engine.contract import events
 from engine.contract.config import to_json
 from engine.contract.events import Envelope, Event, Record, encode
@@ -258,8 +257,7 @@ def main() -> int:
     options.add_argument("--steps", type=int, default=1_000_000)
     options.add_argument("--seconds", type=float, default=20.0)
     given = options.parse_args()
-    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    print(f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(machine())
     passed = True
     for name, value in measure(given.steps, given.seconds):
         limit = LIMITS.get(name)

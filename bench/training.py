@@ -10,8 +10,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.children import ended
+from bench.machine import machine
 from engine.contract import environment
 from engine.contract.config import RunConfig, to_json
 from engine.contract.events import Record, Step
@@ -36,7 +36,6 @@ from sft_tui.supervise.ranks import trainer_environment
 
 STEP_ROWS = 16
 FINALISTS = 2  # number of the standard's recipes, the best of the first turn, that run in every turn
-LIMIT_SECONDS = 3600.0  # for one contestant
 PRODUCTS = """
 import sys, time, torch
 for kind in (torch.float32, torch.bfloat16):
@@ -60,29 +59,6 @@ class Measured:
     flops: float = 0.0  # useful ones a second: without padding, gradients of frozen weights, and attention scores
     outside: float = 0.0  # share of the time between two steps that is part of neither
     step: float = 0.0  # seconds of the first step
-
-
-def ended(command: list[str], env: dict[str, str], log: Path) -> float:
-    """The largest resident set, in MB, of a process that runs `command` to its end; raises RuntimeError if it fails."""
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + LIMIT_SECONDS
-    try:
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                process.returncode = os.waitstatus_to_exitcode(status)
-                break
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{command} took more than {LIMIT_SECONDS:.0f} s")
-            time.sleep(0.05)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise RuntimeError(f"{command} ended with {process.returncode}:\n{log.read_text(errors='replace')[-2000:]}")
-    return usage.ru_maxrss * 1024 / 1e6
 
 
 def planned(config: RunConfig, scratch: Path, processes: int = 1) -> tuple[RunDir, RunRecord]:
@@ -301,8 +277,7 @@ def main() -> int:
     options.add_argument("--rows", type=Path, help="Parquet with prompt and response; the demo's rows without it")
     options.add_argument("--every", action="store_true", help="micro-batches of 8 and 16 rows for the standard too")
     given = options.parse_args()
-    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    print(f"{cpu[1] if cpu else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(machine())
     with tempfile.TemporaryDirectory() as place:
         assets = Path(place) / "assets"
         source = ["--source", str(given.rows)] if given.rows else []
