@@ -27,7 +27,7 @@ def subject(name: str, lang: Lang) -> str:
 def lines(findings: list[Finding], lang: Lang, columns: int = 0) -> Iterator[str]:
     """Each finding with its sign and subject, and its reason and fix below if something is wrong.
 
-    In so many columns if given: texts are wrapped, but for those with a command, which stays in one piece to be copied.
+    Texts are wrapped to `columns`, if given, apart from those with a command, which stays in one piece to be copied.
     """
     column = max((width(subject(finding.subject, lang)) for finding in findings), default=0)
     room = columns - column - MARGIN
