@@ -13,7 +13,7 @@ from engine.data.shapes.turns import is_turns, listed, turn_of, turns_of
 
 DEVELOPER = "developer"  # a system text to an import; some templates know the role
 LEADING = ("system", DEVELOPER)  # at the beginning of a conversation they are never left out
-MOST_MESSAGES = 512
+MOST_MESSAGES = 1024  # each answer is rendered with what comes before it: 7 s of a core if all of it is one row
 MOST_CHARACTERS = 1 << 22  # of a conversation
 TEMPLATE_MESSAGE = dict[str, Any]
 
@@ -57,8 +57,6 @@ def chat_of(messages: Any, tools: Any = None) -> Chat:
     items, notices = listed(messages, "messages"), list[str]()
     if not items:
         raise RefusedError("messages_empty")
-    if len(items) > MOST_MESSAGES:
-        raise RefusedError("messages_many", str(MOST_MESSAGES))
     described = "" if blank(tools) else tools_of(tools, "tools")
     if not is_turns(items):
         made = Conversation.of(turns_of(items, "messages", notices), whole=True)
@@ -88,14 +86,16 @@ def _message_of(turn: Turn) -> TEMPLATE_MESSAGE:
 def _bounded(turns: Sequence[Turn], described: str, notices: Sequence[str]) -> Chat:
     """The conversation, if it has an answer to learn and is not beyond any measure; `described` are its tools.
 
-    An answer with which it begins is history: a model is not asked before anything is said.
+    It ends at `MOST_MESSAGES`. An answer with which it begins is history: a model is not asked before anything is said.
     """
+    many = [f"messages_many:{MOST_MESSAGES:,}"] * (len(turns) > MOST_MESSAGES)
+    turns = turns[:MOST_MESSAGES]
     given = [at for at, turn in enumerate(turns) if turn.role == "assistant"]
     learned = [at for at in given if turns[at].learned]
     answers = tuple(at for at in learned if at)
     if not answers:
         raise RefusedError("answer_unlearned" if given and not learned else "no_answer")
-    notices = [*notices, *["answer_first"] * (learned[0] == 0)]
+    notices = [*notices, *many, *["answer_first"] * (learned[0] == 0)]
     messages, tools = tuple(map(_message_of, turns)), json.loads(described) if described else []
     characters = len(json.dumps([messages, tools], ensure_ascii=False))
     if characters > MOST_CHARACTERS:
