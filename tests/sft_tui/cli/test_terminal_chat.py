@@ -184,7 +184,7 @@ main()
 
 # The second locale is one that hardly any machine has installed.
 @pytest.mark.parametrize(("locale", "loading"), [("C.UTF-8", "Loading"), ("zh_MO.UTF-8", "正在加载")])
-def test_a_terminal_says_that_the_model_is_loaded_and_takes_chinese(tmp_path: Path, locale: str, loading: str) -> None:
+def test_a_terminal_says_that_it_loads_and_takes_chinese(tmp_path: Path, locale: str, loading: str) -> None:
     (tmp_path / "config.json").write_text("{}")
     program = [sys.executable, "-c", LOADING, "reply", "--model", "."]
     with terminal(tmp_path, program=program, size=(60, 20), LC_ALL=locale, PYTHONUTF8="1") as app:
