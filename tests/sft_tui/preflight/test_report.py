@@ -35,7 +35,7 @@ def test_of_many_ways_the_first_are_printed_and_the_rest_is_counted() -> None:
 
 @pytest.mark.parametrize("lang", get_args(Lang))
 @pytest.mark.parametrize("columns", [50, 80, 120])
-def test_on_a_terminal_texts_stay_in_their_column_and_commands_in_one_piece(lang: Lang, columns: int) -> None:
+def test_texts_stay_in_their_column_and_commands_in_one_piece(lang: Lang, columns: int) -> None:
     missing = Finding("error", "rows_none", "train_file", {"path": "a.parquet"}, (Import(["x.jsonl"]),), ())
     precise = Finding("ok", "precision", "precision", {"precision": "bf16", "reason": "word " * 40})
     shown = list(lines([missing, precise], lang, columns))
