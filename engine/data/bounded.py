@@ -1,7 +1,7 @@
 """Work of a tokenizer or a chat template that may never end, done in a thread that the process does not wait for."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import TypeVar
@@ -14,6 +14,7 @@ POLL_SECONDS = 1.0
 POLLS = 30  # for work of any length
 CHARACTERS_A_POLL = 5000  # a core encodes 210,000 a second with ProphetNet's, the slowest in Python
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class Worker:
@@ -78,6 +79,18 @@ def in_time(
         raise InputError("tokenizer_bad", path=path, why=Phrase.of("why.encoding_endless", **took))
     with reading_untrusted("tokenizer_bad", path):  # errors are attributed to the tokenizer, and not to the rows
         return future.result()
+
+
+def one_ahead(items: Iterable[Item], start: Callable[[Item], Result]) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `start` returns for it, once the next item is started too: a worker never waits for work."""
+    before: tuple[Item, Result] | None = None
+    for item in items:
+        after = (item, start(item))
+        if before is not None:
+            yield before
+        before = after
+    if before is not None:
+        yield before
 
 
 def done_in_time(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -18,13 +17,13 @@ from engine.contract.bounds import as_json
 from engine.contract.facts import ChatFacts
 from engine.contract.messages import InputError
 from engine.contract.reasons import counted
-from engine.data.bounded import Worker, in_time
+from engine.data.bounded import Worker, in_time, one_ahead
 from engine.data.chat.conversations import Chat
 from engine.data.chat.rows import ChatRow, Made, RowMaker
 from engine.data.chat.templates import CHATML_NAME, ChatTemplate, lacking_chatml
 from engine.data.parquet_rows import RowSource
 from engine.data.shapes.account import RefusedError
-from engine.data.store_building import Progress, garbage_collection_paused, id_kind
+from engine.data.store_building import Progress, garbage_collection_paused, id_kind, joined_ids
 from engine.data.store_files import NewRows, StoreWriter
 from engine.data.text_checks import TextTally
 
@@ -60,7 +59,7 @@ def build_chat_store(
                 if isinstance(one, Made) and isinstance(chat, Chat)
                 for row in one.rows
             ]
-            out.append(_new_rows(rows, kind))
+            out.append(_new_rows(rows, kind, tokenizer))
             progress(texts.rows, total)
         require_chats(texts, source)
         plain = source.chat.template == CHATML_NAME and lacking_chatml(tokenizer)
@@ -101,14 +100,8 @@ def _made(
     try:
         making = partial(RowMaker, template, chat.stops, max_len, chat.learn, chat.too_long)
         maker: RowMaker = finished(worker.submit(making), PROBED)
-        before: tuple[Chats, Future[Results]] | None = None
-        for chats in batches:
-            after = (chats, worker.submit(partial(_rows_of, maker, chats)))
-            if before is not None:
-                yield before[0], finished(before[1], _size(before[0]))
-            before = after
-        if before is not None:
-            yield before[0], finished(before[1], _size(before[0]))
+        for chats, rows in one_ahead(batches, lambda chats: worker.submit(partial(_rows_of, maker, chats))):
+            yield chats, finished(rows, _size(chats))
     finally:
         worker.close()
 
@@ -132,11 +125,8 @@ def _rows_of(maker: RowMaker, chats: Chats) -> Results:
     return found
 
 
-def _new_rows(rows: Sequence[tuple[int, Chat, ChatRow]], kind: str) -> NewRows:
-    try:
-        ids = np.frombuffer(b"".join(array(kind, row.ids) for _, _, row in rows), dtype=kind)
-    except OverflowError as error:
-        raise InputError("tokenizer_bad", path="", why=str(error)) from None
+def _new_rows(rows: Sequence[tuple[int, Chat, ChatRow]], kind: str, tokenizer: "PreTrainedTokenizerBase") -> NewRows:
+    ids = joined_ids((row.ids for _, _, row in rows), kind, tokenizer)
     ends = np.cumsum([len(row.ids) for _, _, row in rows], dtype=np.int64)
     starts = ends - [len(row.ids) for _, _, row in rows] if rows else ends
     spans = [

@@ -3,7 +3,7 @@
 import contextlib
 import gc
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engine.contract.messages import InputError
 from engine.data import encoding
-from engine.data.bounded import Worker, in_time
+from engine.data.bounded import Worker, in_time, one_ahead
 from engine.data.parquet_rows import RowSource
 from engine.data.shorten import Prompt, Shortening
 from engine.data.store_files import NewRows, StoreWriter
@@ -46,11 +46,7 @@ def build_store(
             parts = [
                 part for pair in zip(found[: len(batch.pairs)], found[len(batch.pairs) :], strict=True) for part in pair
             ]
-            try:
-                # An array takes a list's numbers three times as fast as numpy takes an iterator's.
-                ids = np.frombuffer(b"".join(array(kind, part) for part in parts), dtype=kind)
-            except OverflowError as error:  # a token beyond its own vocabulary
-                raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
+            ids = joined_ids(parts, kind, tokenizer)
             unknown += 0 if unk is None else int(np.count_nonzero(ids == unk))
             labels = np.cumsum([len(part) for part in parts], dtype=np.int64).reshape(-1, 2)
             out.append(NewRows(ids, labels[:, 1], labels, np.array(batch.rows, dtype=np.int64), hashes))
@@ -62,6 +58,15 @@ def build_store(
 def id_kind(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The type code, for array and numpy, of the shortest number that holds every token: 16 or 32 bits."""
     return "H" if max(tokenizer.get_vocab().values()) < 1 << 16 else "I"
+
+
+def joined_ids(parts: Iterable[list[int]], kind: str, tokenizer: "PreTrainedTokenizerBase") -> npt.NDArray[Any]:
+    """The ids of all parts, one after another, as numbers of that kind; raises InputError."""
+    try:
+        # An array takes a list's numbers three times as fast as numpy takes an iterator's.
+        return np.frombuffer(b"".join(array(kind, part) for part in parts), dtype=kind)
+    except OverflowError as error:  # a token beyond its own vocabulary
+        raise InputError("tokenizer_bad", path=str(tokenizer.name_or_path), why=str(error)) from None
 
 
 @contextlib.contextmanager
@@ -134,15 +139,11 @@ def _tokenized(
         turns.shorten(batch.rows, batch.conversations(), ids, again)
         return ids
 
+    def started(batch: _Batch) -> "tuple[Future[list[Any]], npt.NDArray[np.uint64]]":
+        return ask(batch.texts()), row_hashes(batch.pairs)
+
     try:
-        before: tuple[_Batch, npt.NDArray[np.uint64], Future[list[Any]]] | None = None
-        for batch in batches:
-            encodings = ask(batch.texts())
-            after = (batch, row_hashes(batch.pairs), encodings)
-            if before is not None:
-                yield before[0], before[1], finished(before[0], before[2])
-            before = after
-        if before is not None:
-            yield before[0], before[1], finished(before[0], before[2])
+        for batch, (encodings, hashes) in one_ahead(batches, started):
+            yield batch, hashes, finished(batch, encodings)
     finally:
         worker.close()

@@ -9,7 +9,7 @@ import pytest
 
 from engine.contract.messages import InputError
 from engine.data import bounded
-from engine.data.bounded import Worker, done_in_time, in_time
+from engine.data.bounded import Worker, done_in_time, in_time, one_ahead
 
 
 @pytest.fixture
@@ -68,3 +68,16 @@ def test_an_error_in_the_work_is_the_tokenizers() -> None:
 def test_a_process_ends_though_its_work_never_does() -> None:
     program = "import threading; from engine.data.bounded import Worker; Worker('w').submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_the_next_item_is_started_before_one_is_finished() -> None:
+    said = list[str]()
+
+    def start(item: int) -> int:
+        said.append(f"start {item}")
+        return item * 2
+
+    for item, result in one_ahead(range(3), start):
+        said.append(f"end {item}: {result}")
+    assert said == ["start 0", "start 1", "end 0: 0", "start 2", "end 1: 2", "end 2: 4"]
+    assert list(one_ahead([], str)) == []
