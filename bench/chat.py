@@ -20,8 +20,9 @@ tokens each learned if that differs. What differs:
 - ours runs with the environment in which sft-tui starts it, TRL with the user's.
 
 Each measurement is added to FILE at once. What fails is printed and left out of the table. After an interruption, which
-ends what this program started and prints the table so far, the same call measures what is missing.
-About 13 minutes for the first turn and 12 for each other; `--rows 96 --turns 1` takes about 8 in all.
+ends what this program started and prints the table so far, the same call measures what is missing, unless the code
+has changed since. By the rates of single runs, two quiet cores take about 15 minutes for the first turn and 13 for each
+other.
 """
 
 import argparse
@@ -52,6 +53,14 @@ from sft_tui import demo_model
 
 VALIDATION_ROWS = 96
 FAST = ("--by-length", "--keep-activations")  # what makes a recipe of TRL fast, with its dtypes
+MEASURED = (
+    "engine",
+    "bench/chat.py",
+    "bench/chat_peer.py",
+    "bench/chat_replies.py",
+    "bench/peers.txt",
+    "constraints.txt",
+)
 IMPORTS = "import torch; from transformers import AutoTokenizer, LlamaForCausalLM"
 
 
@@ -233,10 +242,14 @@ def _line(figures: Figures) -> str:
 
 def _about(given: argparse.Namespace, model: Path) -> dict[str, str]:
     """What figures of one table must have in common."""
-    here = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty"]
-    version = subprocess.run(command, cwd=here, check=False, capture_output=True, text=True).stdout.strip()
-    return {"machine": machine(), "version": version, "model": str(model), "rows": str(given.rows)}
+    return {"machine": machine(), "version": _version(), "model": str(model), "rows": str(given.rows)}
+
+
+def _version() -> str:
+    """The last commit of what is measured and of what measures it; empty outside git."""
+    ran = partial(subprocess.run, cwd=Path(__file__).parents[1], check=False, capture_output=True, text=True)
+    commit = ran(["git", "log", "-1", "--format=%h", "--", *MEASURED]).stdout.strip()
+    return f"{commit}, changed" if ran(["git", "status", "--porcelain", "--", *MEASURED]).stdout else commit
 
 
 def main() -> int:
