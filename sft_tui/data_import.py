@@ -85,11 +85,12 @@ def lines(found: ImportReport, lang: Lang) -> Iterator[str]:
 
 
 def _next(found: ImportReport, lang: Lang) -> Iterator[str]:
-    """The command that checks a run with the files written; conversations are for models of two kinds."""
-    if found.form == "pairs" or not found.valid:
+    """The command that checks a run with the files written, for each kind of model, of which both learn either form."""
+    if not found.valid:
         yield say("import.next", lang, command=safe(check_command(found, "sft-small"), 500))
         return
-    for name, kind in (("chat", "chat"), ("sft-small", "t5")):
+    kinds = (("chat", "chat"), ("sft-small", "t5"))
+    for name, kind in kinds if found.form == "messages" else reversed(kinds):
         yield say(f"import.next_{kind}", lang, command=safe(check_command(found, name), 500))
 
 

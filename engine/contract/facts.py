@@ -77,6 +77,7 @@ class ChatFacts:
     too_long: Count  # answers that are left out
     open: Count  # conversations whose last message is not an answer
     stops: dict[Name, Count] = field(default_factory=dict)  # the tokens that end answers, and how many each
+    unwritten: dict[Name, Count] = field(default_factory=dict)  # conversations by what the template does not write
 
 
 @dataclass(frozen=True)

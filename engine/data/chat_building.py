@@ -21,6 +21,7 @@ from engine.data.bounded import Worker, in_time, one_ahead
 from engine.data.chat.conversations import Chat
 from engine.data.chat.rows import ChatRow, Made, RowMaker
 from engine.data.chat.templates import CHATML_NAME, ChatTemplate, lacking_chatml
+from engine.data.chat.unwritten import parts_of
 from engine.data.parquet_rows import RowSource
 from engine.data.shapes.account import RefusedError
 from engine.data.store_building import Progress, garbage_collection_paused, id_kind, joined_ids
@@ -157,6 +158,7 @@ class _Tally:
     tokenizer: "PreTrainedTokenizerBase"
     counts: Counter[str] = field(default_factory=Counter)
     stops: Counter[int] = field(default_factory=Counter)
+    unwritten: Counter[str] = field(default_factory=Counter)
     longest: int = 0
 
     def count(self, chats: Chats, found: Results) -> None:
@@ -169,6 +171,7 @@ class _Tally:
         unk = self.tokenizer.unk_token_id
         short = [row for row in made.rows if row.left_out]
         self.longest = max(self.longest, made.longest)
+        self.unwritten.update(f"{name}_unwritten" for name in made.unwritten.intersection(parts_of(chat)))
         self.stops.update(row.ids[end - 1] for row in made.rows for _, end in row.spans)
         self.counts.update(
             conversations=1,
@@ -187,7 +190,7 @@ class _Tally:
         counts, known = self.counts, self.tokenizer.convert_ids_to_tokens
         stops = {str(known(number)): count for number, count in self.stops.most_common(MOST_STOPS)}
         names = ("conversations", "answers", "split", "too_long", "open")
-        facts = ChatFacts(stops=stops, **{name: counts[name] for name in names})
+        facts = ChatFacts(stops=stops, unwritten=dict(self.unwritten), **{name: counts[name] for name in names})
         return {
             "unknown_tokens": counts["unknown"],
             "stop_ids": sorted(self.stops),

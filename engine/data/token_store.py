@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 COUNTED_ROWS = 1 << 18  # rows whose lengths are held at once, 8 bytes each
-FORMAT = 7
+FORMAT = 8
 Part = Literal["prompt", "label"]
 Progress = Callable[[int, int], None]
 
@@ -252,6 +252,8 @@ class TokenStore:
             notes.append(Message.of("chats_split", split=chat.split, conversations=chat.conversations, **shown))
         if chat.too_long:
             notes.append(Message.of("answers_left_out", left_out=chat.too_long, limit=self.limit, **shown))
+        if chat.unwritten:
+            notes.append(Message.of("chats_unwritten", reasons=counted(chat.unwritten), **shown))
         if chat.open:
             notes.append(Message.of("chats_open", open=chat.open, conversations=chat.conversations, **shown))
         return notes

@@ -66,7 +66,7 @@ def model_import(file: str, folder: str, json: bool) -> None:
 
 
 @model.command("show")
-@click.argument("path", metavar="PATH", type=HomePath())
+@click.argument("path", metavar="PATH", type=HomePath(exists=True))
 @click.option("--json", is_flag=True)
 def model_show(path: str, json: bool) -> None:
     """Show what a model is, and what training it takes."""

@@ -51,6 +51,14 @@ def _answers_left_out(file: TokenRows) -> Iterator[Seen]:
         yield _seen(file, chat, left_out=chat.too_long, **limits)
 
 
+@TALKS.check("chats_unwritten", "warning")
+def _chats_unwritten(file: TokenRows) -> Iterator[Seen]:
+    """The chat template leaves out tools, calls of tools or reasoning."""
+    chat = file.tokens.chat
+    if chat is not None and chat.unwritten:
+        yield Seen({"path": file.path, "reasons": counted(chat.unwritten)})
+
+
 @TALKS.check("chats_open", "ok")
 def _chats_open(file: TokenRows) -> Iterator[Seen]:
     """Conversations do not end with an answer."""

@@ -251,7 +251,7 @@ def _rows_untokenized(file: Rows) -> Iterator[Seen]:
         yield Seen({"path": file.path, "rows": file.facts.rows, "scripts": scripts(file.facts)})
 
 
-@ROWS.check("rows_dropped", "warning", remedy=show_row)
+@ROWS.check("rows_dropped", "warning", remedy=show_row, of_rows=True)
 def _rows_dropped(file: Rows) -> Iterator[Seen]:
     """Rows without a prompt or a response are left out."""
     facts = file.facts
@@ -260,13 +260,13 @@ def _rows_dropped(file: Rows) -> Iterator[Seen]:
         yield Seen({"path": file.path, **counts, "reasons": counted(facts.dropped)})
 
 
-@ROWS.check("text_control", "warning", remedy=show_row)
+@ROWS.check("text_control", "warning", remedy=show_row, of_rows=True)
 def _text_control(file: Rows) -> Iterator[Seen]:
     """Rows contain control characters."""
     return file.some(file.facts.control)
 
 
-@ROWS.check("text_replacement", "warning", remedy=show_row)
+@ROWS.check("text_replacement", "warning", remedy=show_row, of_rows=True)
 def _text_replacement(file: Rows) -> Iterator[Seen]:
     """Rows contain U+FFFD, the mark of text decoded with the wrong encoding."""
     return file.some(file.facts.replacement)
@@ -318,7 +318,7 @@ def _rows_truncated(file: TokenRows) -> Iterator[Seen]:
         yield Seen({"path": file.path, **cut, **limits}, "warning" if share >= CUT_SHARE else "ok")
 
 
-@TOKENS.check("labels_empty", "warning", remedy=show_row)
+@TOKENS.check("labels_empty", "warning", remedy=show_row, of_rows=True)
 def _labels_empty(file: TokenRows) -> Iterator[Seen]:
     """Responses have no token but the end."""
     return file.some(file.tokens.unanswered)
@@ -331,7 +331,7 @@ def _rows_duplicate(file: TokenRows) -> Iterator[Seen]:
     return (Seen({**seen.args, "form": form}) for seen in file.some(file.tokens.repeated))
 
 
-@TOKENS.check("unknown_tokens", "warning", "error", remedy=show_row)
+@TOKENS.check("unknown_tokens", "warning", "error", remedy=show_row, of_rows=True)
 def _unknown_tokens(file: TokenRows) -> Iterator[Seen]:
     """The tokenizer does not know 1 % of the tokens; an error from 20 %."""
     share = file.tokens.unknown_tokens / max(1, file.tokens.tokens)

@@ -151,7 +151,8 @@ def source_of_rows(config: RunConfig) -> Path | None:
 def other_ways(subject: str, config: RunConfig, gone: set[str], check: Check) -> Iterator[tuple[Action, ...]]:
     """Alternatives to the missing file of a setting: other files here that may take its place."""
     if subject == "pretrained_model":
-        for folder in models_here():
+        broken = Path(config.pretrained_model).resolve()
+        for folder in (found for found in models_here() if Path(found).resolve() != broken):
             own = {"tokenizer": ""} if config.tokenizer and has_tokenizer(folder) else {}
             yield (check(pretrained_model=folder, **own),)
         if not brings_its_own(config):
@@ -208,7 +209,7 @@ def _validation(config: RunConfig, gone: set[str], check: Check) -> Advice:
 
 def _tokenizer(config: RunConfig, check: Check) -> Advice:
     if brings_its_own(config) or (not config.tokenizer and looks_like_hub_name(config.pretrained_model)):
-        return Phrase.of("advice.same_command"), ()
+        return Phrase.of("advice.with_the_model"), ()
     if config.tokenizer and has_tokenizer(model_folder(config)):
         return Phrase.of("advice.own_tokenizer"), (check(tokenizer=""),)
     return Phrase.of("advice.tokenizer"), (new_tokenizer(config, config.tokenizer or DEFAULTS.tokenizer),)

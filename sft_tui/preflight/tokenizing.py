@@ -8,9 +8,10 @@ from engine.contract.config import RunConfig
 from engine.contract.facts import DataFacts, FileFacts, TokenizerFacts
 from engine.contract.inputs import has_tokenizer, model_folder, tokenizer_folder
 from engine.contract.template_options import option_parts
+from engine.contract.texts import Phrase
 from sft_tui.preflight import missing
 from sft_tui.preflight.data import percent
-from sft_tui.preflight.declaration import Actions, CheckedRun, Group, Seen
+from sft_tui.preflight.declaration import Actions, Advice, CheckedRun, Group, Seen
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import DEFAULTS, Edit
 
@@ -37,9 +38,11 @@ TOKENIZER = Group[Tokenizer]("Tokenizer", "tokenizer")
 # --- remedies
 
 
-def another(_finding: Finding, run: CheckedRun) -> Actions:
+def another(_finding: Finding, run: CheckedRun) -> Actions | Advice:
     """Use the tokenizer in the model's folder, else train a new one, for a new model if need be."""
     config = run.config
+    if not config.tokenizer and "pretrained_model" in run.broken:
+        return Advice(Phrase.of("advice.with_the_model"))
     own, named = model_folder(config), tokenizer_folder(config)
     if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():
         return (run.check(tokenizer=""),)
@@ -68,7 +71,7 @@ def another_template(_finding: Finding, run: CheckedRun) -> Actions:
     return (run.check(chat_template="" if run.config.chat_template else "chatml"),)
 
 
-def name_token(finding: Finding, run: CheckedRun) -> Actions:
+def name_token(finding: Finding, run: CheckedRun) -> Actions | Advice:
     """Use the model's own tokenizer, or set the token in one of the two configurations."""
     own, named = model_folder(run.config), tokenizer_folder(run.config)
     if has_tokenizer(own) and Path(own).resolve() != Path(named).resolve():

@@ -22,7 +22,7 @@ def _starts(key: str) -> tuple[str, ...]:
 
 
 ERROR_STARTS = ("Error: ", *_starts("app.error"))
-NEXT_STARTS = _starts("import.next")
+NEXT_STARTS = tuple(start for key in ("next", "next_chat", "next_t5") for start in _starts(f"import.{key}"))
 PATIENCE = 5.0  # seconds for an ended command to clean up
 MOST_OUTPUT = 64 << 10  # bytes kept of its last output
 Done = Callable[[int, str], None]

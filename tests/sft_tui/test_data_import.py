@@ -56,15 +56,19 @@ def test_conversations_are_shown_turn_by_turn(
     assert written in said
 
 
-def test_conversations_may_be_checked_for_models_of_either_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", ["messages", "pairs"])
+def test_rows_may_be_checked_for_models_of_either_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    records = [{"messages": turns(f"问 {number}", "答")} for number in range(20)]
+    pairs = [{"prompt": f"问 {number}", "response": "答"} for number in range(20)]
+    records = pairs if form == "pairs" else [{"messages": turns(pair["prompt"], "答")} for pair in pairs]
     Path("rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     found = import_files(ImportRequest(("rows.jsonl",), train="t.parquet", valid="v.parquet"), lambda *_: None)
     files = "--train_file t.parquet --validation_file v.parquet"
-    assert list(data_import.lines(found, "en"))[-2:] == [
+    assert found.form == form
+    following = list(data_import.lines(found, "en"))[-2:]
+    assert following[:: 1 if form == "messages" else -1] == [
         f"Next, for a chat model: `sft-tui check chat {files}`",
         f"Next, for an encoder-decoder model: `sft-tui check sft-small {files}`",
     ]

@@ -16,6 +16,7 @@ from engine.data.chat.conversations import Chat
 from engine.data.chat.pieces import Pieces
 from engine.data.chat.settings import Learn, TooLong
 from engine.data.chat.templates import ChatTemplate, Message
+from engine.data.chat.unwritten import unwritten_parts
 from engine.data.shapes.account import RefusedError
 
 Span = tuple[int, int]
@@ -42,6 +43,7 @@ class Made:
     rewritten: int = 0  # rows that begin since the template rewrites what came before
     too_long: int = 0  # answers that do not fit
     longest: int = 0  # ids of the longest row if nothing were left out
+    unwritten: frozenset[str] = frozenset()  # parts of conversations that the template does not write
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class RowMaker:
     ) -> None:
         self._template, self._limit, self._learn, self._too_long = template, limit, learn, too_long
         probe = self._probe()
+        self.unwritten = unwritten_parts(template) if probe else frozenset()
         self.pieces = Pieces(template.tokenizer, probe)
         own = {template.tokenizer.eos_token_id, *stops, *self._end_of_turn(probe)}
         self._rendered: dict[int, str] = {}  # whole conversations, by their identity
@@ -72,7 +75,7 @@ class RowMaker:
 
     def rows(self, chat: Chat) -> Made:
         """The rows of a conversation; raises RefusedError if it makes none."""
-        made = Made()
+        made = Made(unwritten=self.unwritten)
         if self._learn == "all":
             self._whole(chat, made)
         else:
@@ -180,10 +183,16 @@ class RowMaker:
             raise RefusedError("nothing_before")
         rest = self.pieces.behind(before, ids, whole[len(before) :])
         end = next((at for at, number in enumerate(rest) if number in self.stops), None)
+        if end == 0 or self._unsaid(chat.messages[answer]):
+            raise RefusedError("answer_unwritten")
         if end is None:
             rest = self._with_next(chat, answer, [*history, chat.messages[answer]], before, ids, rest)
             return Turn(ids, rest)
         return Turn(ids, rest[: end + 1])
+
+    def _unsaid(self, answer: Message) -> bool:
+        """Whether an answer only calls tools, which the template does not write."""
+        return "tool_calls" in self.unwritten and "tool_calls" in answer and not answer["content"].strip()
 
     def _with_next(
         self, chat: Chat, answer: int, said: list[Message], before: str, ids: list[int], rest: list[int]

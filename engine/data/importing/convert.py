@@ -34,6 +34,9 @@ REMEDIES = {
     "message_tree": "_trees",
     "answer_is_number": "_options",
     "not_utf8": "_utf8",
+    "tools_in_pairs": "_tools",
+    **dict.fromkeys(("record_empty", "no_answer", "answer_unlearned", "prompt_empty", "response_empty"), "_content"),
+    **dict.fromkeys(("turn_part", "turn_not_text", "column_beyond_text"), "_content"),
 }
 LOOKED_AT = 50  # records that are searched for columns
 UNNAMED = ("no_known_columns", "columns_ambiguous", "column_missing")  # reasons that a person can fix by naming columns
@@ -198,8 +201,8 @@ def _named(request: ImportRequest) -> dict[str, str]:
 
 def _explained(refused: RefusedError, file: FileAccount) -> RefusedError:
     """The refusal with all columns of a table, of which only those known to some shape were read."""
-    if refused.code == "no_known_columns" and file.columns:
-        return RefusedError(refused.code, ", ".join(file.columns))
+    if refused.code in ("no_known_columns", "record_empty") and file.columns:
+        return RefusedError("no_known_columns", ", ".join(file.columns))
     return refused
 
 

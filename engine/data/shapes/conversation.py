@@ -165,7 +165,7 @@ class Conversation:
     def _as_text(self) -> list[Turn]:
         """The turns as questions and answers; raises RefusedError if one of them, or its tools, are more than text."""
         if self.tools:
-            raise RefusedError("column_beyond_text", "tools")
+            raise RefusedError("tools_in_pairs")
         made = Conversation()
         for turn in self.turns:
             if turn.beyond:

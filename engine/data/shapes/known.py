@@ -105,7 +105,7 @@ def _shape_of(columns: Columns) -> RecordShape:
         return possible[0]
     if "tree" in columns.parts:
         raise RefusedError("message_tree", str(columns.name("tree")))
-    raise RefusedError("no_known_columns", columns.listed())
+    raise RefusedError("no_known_columns", columns.listed()) if columns.listed() else RefusedError("record_empty")
 
 
 @lru_cache(256)

@@ -26,7 +26,7 @@ CODES_OF = {
     "f'reader_{self.cause}'": ["reader_crash", "reader_memory", "reader_failed"],
     "f'ended_{why}'": ["ended_still", "ended_silent", "ended_suspended"],
     "f'import_nothing{_remedy(account)}'": [
-        f"import_nothing{remedy}" for remedy in ("", "_records", "_trees", "_options", "_utf8")
+        f"import_nothing{remedy}" for remedy in ("", "_records", "_trees", "_options", "_utf8", "_tools", "_content")
     ],
     "f'ended_{reason}'": ["ended_stopped", "ended_paused", "ended_orphaned"],
     "_remedy(account)": ["import_nothing", *REMEDIES.values()],

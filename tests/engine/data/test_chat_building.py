@@ -105,6 +105,7 @@ def test_the_account_of_a_file_adds_up(opened: Opener) -> None:
     facts = store.meta["chat"]
     assert facts == {
         "conversations": 2, "answers": 3, "split": 0, "too_long": 0, "open": 1, "stops": {"<|im_end|>": 3},
+        "unwritten": {},
     }  # fmt: skip
     assert store.meta["dropped"] == {"no_answer": 1, "unknown_role:owl": 1, "messages_empty": 1}
     assert store.meta["first_dropped"] == 1

@@ -1,5 +1,7 @@
 """What the facts on conversations mean for a run."""
 
+from dataclasses import replace
+
 import pytest
 
 from engine.contract.config import override
@@ -47,3 +49,12 @@ def test_what_is_split_and_left_out_is_counted() -> None:
     assert "5 answers left out that do not fit 64 tokens" in seen["answers_left_out"].what("en")
     assert "300 tokens" in seen["answers_left_out"].fix("en")
     assert seen["chats"].what("en").endswith("each ends with <|im_end|>, </s>.")
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "calls of tools: 2, reasoning: 1."), ("zh", "工具调用：2")])
+def test_what_the_template_leaves_out_is_a_warning(lang: Lang, said: str) -> None:
+    parts = {"tool_calls_unwritten": 2, "reasoning_content_unwritten": 1}
+    finding = found(replace(USUAL, unwritten=parts))["chats_unwritten"]
+    assert finding.level == "warning"
+    assert said in finding.what(lang)
+    assert "--chat_template" in finding.fix(lang)

@@ -21,7 +21,7 @@ from sft_tui.preflight import chats, data, disk, machine, model, peak, reader, t
 from sft_tui.preflight import check as checking
 from sft_tui.preflight.check import Report, check, check_file
 from sft_tui.preflight.declaration import CHECKS, GROUPS, CheckedRun, Group, with_remedies
-from sft_tui.preflight.finding import Finding
+from sft_tui.preflight.finding import Finding, words
 from sft_tui.preflight.fix import Action, Set
 from sft_tui.preflight.request import CheckRequest
 from tests.catalogues import MESSAGES, TEXTS
@@ -199,3 +199,11 @@ def test_every_group_of_judgements_is_walked() -> None:
         if isinstance(value, Group) and any(judge for _, judge in value.checks)
     }
     assert groups == walked
+
+
+def test_rows_checked_alone_have_the_commands_of_their_words() -> None:
+    """`data check` has no run: a check of rows whose fix names a command must have it there too."""
+    groups = (data.FILES, data.ROWS, data.TOKENS, chats.TALKS)
+    checks = [check for group in groups for check, _ in group.checks if "{command}" in words(check.code, "fix", "en")]
+    assert {"text_control", "labels_empty"} <= {check.code for check in checks}
+    assert [check.code for check in checks if not check.of_rows] == []

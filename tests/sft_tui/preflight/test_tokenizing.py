@@ -6,8 +6,9 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.facts import DataFacts, TokenizerFacts
+from sft_tui.preflight.declaration import CheckedRun, with_remedies
 from sft_tui.preflight.finding import Finding
-from sft_tui.preflight.fix import Edit, Set
+from sft_tui.preflight.fix import Command, Edit, Set
 from sft_tui.preflight.tokenizing import TOKENIZER, Tokenizer
 from tests.sft_tui.preflight.conftest import remedied
 from tests.sft_tui.some_facts import file_facts
@@ -59,6 +60,15 @@ def test_the_models_own_tokenizer_is_not_proposed_in_its_own_place() -> None:
     assert isinstance(last, Set)
     assert last.changes["tokenizer"] == "model_new"
     assert last.changes["pretrained_model"] != "model"  # which knows no tokens of a new tokenizer
+
+
+def test_the_tokenizer_of_a_model_that_cannot_be_used_is_not_replaced() -> None:
+    """It goes with the model, whose own finding says what to do."""
+    config = RunConfig(pretrained_model="x.gguf", tokenizer="")
+    bad = Finding("error", "tokenizer_bad", "tokenizer", {"path": ".", "why": "-"})
+    run = CheckedRun(config, lambda **_: Command(()), [bad, Finding("error", "model_kind", "pretrained_model", {})])
+    found = next(with_remedies(run))
+    assert (found.actions, found.fix()) == ((), "It comes with the model.")
 
 
 @pytest.mark.usefixtures("folder")

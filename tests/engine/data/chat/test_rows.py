@@ -270,6 +270,18 @@ def test_calls_of_tools_and_what_they_return_are_rendered() -> None:
     assert '{"name": "add", "arguments": {"a": 1}}' in kind.tokenizer().decode(made.rows[0].ids[slice(*first)])
 
 
+@pytest.mark.parametrize("name", ["chatml", "qwen2.5"])
+def test_an_answer_that_only_calls_tools_is_never_learned_as_an_empty_one(name: str) -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    asked = {"role": "assistant", "content": "", "tool_calls": [call]}
+    chat, maker = chat_of([TALK[0], asked, {"role": "tool", "content": "2"}, TALK[1]]), maker_of(KINDS[name])
+    if name == "qwen2.5":
+        assert len(maker.rows(chat).rows[0].spans) == 2
+        return
+    with pytest.raises(RefusedError, match="answer_unwritten"):
+        maker.rows(chat)
+
+
 def test_thoughts_are_learned_and_are_not_in_later_histories() -> None:
     thinking = [one | ({"reasoning_content": "Hm"} if one["role"] == "assistant" else {}) for one in TALK]
     kind, chat = KINDS["qwen3"], chat_of(thinking)

@@ -13,6 +13,7 @@ from engine.contract.messages import InputError
 from engine.contract.requests import ImportRequest
 from engine.data.importing.convert import columns_to_name, import_files
 from tests.engine.data.conftest import GOOD, LONG_TALK, ONE, Importer, counts, lines
+from tests.engine.data.shapes.conftest import turns
 
 Pairs = list[tuple[str, str]]
 
@@ -143,6 +144,22 @@ def test_nothing_usable_writes_nothing_and_says_why(import_rows: Importer, tmp_p
     assert refused.value.message.code == "import_nothing"
     assert "no known columns among text: 1" in refused.value.message.text()
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("record", "how", "remedy"),
+    [
+        ({"messages": turns("a")}, {}, "_content"),
+        ({"messages": turns("a", "")}, {}, "_content"),
+        ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, {"form": "pairs"}, "_tools"),
+        ({}, {}, "_content"),
+        ({"text": "x"}, {}, ""),
+    ],
+)
+def test_the_remedy_is_that_of_the_reason(import_rows: Importer, record: Any, how: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(InputError) as refused:
+        import_rows(lines(record), **how)
+    assert refused.value.message.code == f"import_nothing{remedy}"
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

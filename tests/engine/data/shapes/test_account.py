@@ -7,6 +7,7 @@ from engine.data.shapes.known import shaped
 from tests.engine.data.shapes.conftest import TWO, Pairs, Record, turns
 
 REFUSED = [
+    ({}, "record_empty"),
     ({"text": "x", "标题": "y"}, "no_known_columns:text, 标题"),
     ({"prompt": "a", "question": "b", "response": "c"}, "columns_ambiguous:prompt, question"),
     ({"prompt": "a", "response": "b", "answer": "c"}, "columns_ambiguous:response, answer"),
@@ -25,7 +26,7 @@ REFUSED = [
     ({"question": "a", "A": "b", "B": "c", "C": "d"}, "no_known_columns:question, A, B, C"),
     ({"prompt": turns("a"), "completion": "b", "label": False}, "answer_unwanted:label"),
     ({"prompt": "a", "response": "b", "images": ["x.png"]}, "column_beyond_text:images"),
-    ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, "column_beyond_text:tools"),
+    ({"messages": turns("a", "b"), "tools": '[{"name": "f"}]'}, "tools_in_pairs"),
     *(({"messages": [*turns("a", "b"), {"role": role, "content": "x"}, *turns("c", "d")]}, f"role_of_tools:{role}")
       for role in ("tool", "ipython", "observation")),
     ({"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]},
