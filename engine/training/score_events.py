@@ -11,6 +11,7 @@ from engine.contract.stream import first_evaluation
 from engine.process.job import Job
 from engine.training.best_choice import worse_than_start
 from engine.training.evaluation import Score
+from engine.training.metrics import corpus_bleu
 
 SHOWN = 2000  # characters of each of a sample's texts
 MERGE_TOLERATED = 0.01  # of the loss, by which merging may raise it without a warning
@@ -36,9 +37,16 @@ def emit_score(job: Job, score: Score, found: events.Eval) -> None:
 
 
 def emit_ceiling(job: Job, score: Score) -> None:
-    """Writes a notice if the labels themselves are far from their texts: a low BLEU is not only the model's fault."""
+    """Writes a notice if the labels themselves are far from their texts: a low BLEU is not only the model's fault.
+
+    Texts of fewer than four words are far from themselves.
+    """
     if score.predictions and score.bleu_of_labels < LOW_CEILING:
-        limit = job.config.max_seq_len
+        references, limit = [one.reference for one in score.predictions], job.config.max_seq_len
+        perfect = corpus_bleu(references, references).value
+        if perfect < LOW_CEILING:
+            job.notice(Message.of("bleu_short", bleu=f"{perfect:.1f}"))
+            return
         job.notice(Message.of("bleu_ceiling", bleu=f"{score.bleu_of_labels:.1f}", limit=limit))
 
 

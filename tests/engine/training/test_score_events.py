@@ -72,10 +72,20 @@ def test_no_more_samples_are_reported_than_requested() -> None:
 @pytest.mark.parametrize(("of_labels", "reported"), [(33.5, 1), (LOW_CEILING, 0), (100.0, 0)])
 def test_labels_far_from_their_texts_are_reported(of_labels: float, reported: int) -> None:
     job: Any = JobWithEvents()
-    emit_ceiling(job, score("a", of_labels=of_labels))
+    emit_ceiling(job, score("An answer of more than four words", of_labels=of_labels))
     said = [event.message for event in job.events]
     assert [message.code for message in said] == ["bleu_ceiling"] * reported
     assert all("33.5" in message.what() and "--max_seq_len" in message.fix() for message in said)
+
+
+@pytest.mark.parametrize("texts", [("Yes", "No"), ("你好",), ("Rice", "Vitamin D", "Romeo and Juliet")])
+def test_answers_too_short_for_bleu_are_not_blamed_on_cuts(texts: tuple[str, ...]) -> None:
+    job: Any = JobWithEvents()
+    emit_ceiling(job, score(*texts, of_labels=0.0))
+    (message,) = [event.message for event in job.events]
+    assert message.code == "bleu_short"
+    assert "even perfect replies score 0.0" in message.what()
+    assert "--max_seq_len" not in message.text()
 
 
 def test_a_run_without_replies_has_no_ceiling() -> None:
