@@ -61,6 +61,29 @@ def stepped(name: str, model: nn.Linear, optimizer: torch.optim.Optimizer | None
     return optimizer
 
 
+def test_adamw_in_pieces_is_torchs_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim, "PIECE", 7)
+    torch.manual_seed(1)
+    first = [nn.Parameter(torch.randn(shape)) for shape in ((5, 9), (4,), (3, 7), ())]
+    first[2].data = torch.randn(7, 3).t()  # not end to end
+    second = [nn.Parameter(parameter.detach().clone()) for parameter in first]
+    ours, theirs = (
+        kind(some, lr=0.1, weight_decay=0.3) for kind, some in ((optim.AdamW, first), (torch.optim.AdamW, second))
+    )
+    for _ in range(3):
+        for one, other in zip(first, second, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        ours.step()
+        theirs.step()
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert all(
+        torch.equal(ours.state[one][key], theirs.state[other][key])
+        for one, other in zip(first, second, strict=True)
+        for key in theirs.state[other]
+    )
+
+
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
 def test_an_optimizer_continues_exactly_from_its_state(name: str) -> None:
     model = nn.Linear(3, 2)
