@@ -51,7 +51,7 @@ class Values:
     def prepacked(self, *parameters: nn.Parameter) -> Prepacked:
         """Their values stacked vertically, to multiply by until `refresh`."""
         if parameters not in self._prepacked:
-            self._prepacked[parameters] = Prepacked(*map(self._uncached, parameters))
+            self._prepacked[parameters] = Prepacked(*map(self.cast, parameters))
         return self._prepacked[parameters]
 
     def together(self, *weights: nn.Parameter) -> Factor:
@@ -65,8 +65,8 @@ class Values:
         adapted = [part if isinstance(part, Adapted) else None for part in parts]
         return AdaptedTogether(self.prepacked(*weights), [len(weight) for weight in weights], adapted)
 
-    def _uncached(self, parameter: nn.Parameter) -> Tensor:
-        """A value, without caching a new cast of a trained weight: where nothing trains, no step will ask for it.
+    def cast(self, parameter: nn.Parameter) -> Tensor:
+        """A value, without caching a new cast of a trained weight: for one use, or where no step will ask for it.
 
         A cast that is already cached stays in place: freeing its memory would fragment what a step keeps.
         """

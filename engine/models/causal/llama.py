@@ -4,12 +4,13 @@ Takes transformers' Llama, Mistral, Qwen2 or Qwen3, unchanged, and computes what
 positions, heads that share keys, and a feed-forward gated by SiLU.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.cpu.kernels import kernels_for
@@ -44,7 +45,6 @@ class Llama:
 
     def __init__(self, model: Any, kind: torch.dtype, adapters: Adapters) -> None:
         self.kind, self._body = kind, model.base_model
-        self._tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         self.values, self.projections = Values(kind), Projections(kind, adapters)
 
     def refresh(self) -> None:
@@ -105,8 +105,11 @@ class Llama:
     def embedded(self, ids: Tensor) -> Tensor:
         """The rows of the embeddings as a residual stream, fp32 at least."""
         weight = self._body.embed_tokens.weight
-        # If the head has the same weight, its gradient is added to, and no second one of that size is made.
-        found = functional.embedding(ids, weight if weight.requires_grad else weight.detach(), sparse=self._tied)
+        if weight.requires_grad and torch.is_grad_enabled():
+            apply = cast(Callable[..., Tensor], _Embedded.apply)
+            found = apply(torch.empty(0, requires_grad=True), ids, (weight,))
+        else:
+            found = functional.embedding(ids, weight.detach())
         return found.to(torch.promote_types(found.dtype, torch.float32))
 
     def angles(self, positions: Tensor) -> Tensor:
@@ -145,19 +148,40 @@ def _attended(given: Tensor, where: Positions, cache: Cache, layer: int) -> Tens
     return kernels.causal_step(query, *cache.of(layer), cache.counts.numpy() + 1, pattern)
 
 
+class _Embedded(torch.autograd.Function):
+    """Rows of the embeddings, whose gradients are added to that of all of them.
+
+    The head, which may have the same weight, comes earlier in the backward pass. Autograd would hold its gradient until
+    the end, and make a third tensor of that size of the sum: 113 MB each of SmolLM2-135M.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, _: Tensor, ids: Tensor, weights: tuple[nn.Parameter]) -> Tensor:
+        # In a tuple, or autograd would wait with the gradient of the head for one from here.
+        ctx.saved = (ids, weights[0])
+        return functional.embedding(ids, weights[0])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        ids, weight = ctx.saved
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad.index_add_(0, ids, gradient)
+        return None, None, None
+
+
 class LlamaNetwork(PackedCausal):
     """Such a model as a network."""
 
     def __init__(self, model: Any, head: Head, chunk: int, *, bf16: bool) -> None:
         super().__init__(model, head, chunk, bf16=bf16)
+        self._head: Head = head
         self._llama = Llama(model, torch.bfloat16 if bf16 else torch.float32, adapters_of(model))
         self.begin_step()
 
     def begin_step(self) -> None:
         """Takes the current weights."""
         self._llama.refresh()
-        weight = self.model.get_output_embeddings().weight
-        self._head = Head(self.model.get_output_embeddings(), weight, (), self._llama.values[weight])
 
     def drop_frozen_fp32(self) -> None:
         """Keeps frozen weights only in the dtype that they are computed in; they can no longer be saved."""
@@ -171,8 +195,13 @@ class LlamaNetwork(PackedCausal):
 
     @contextmanager
     def _computing(self, rows: Sequence[Row]) -> Iterator[None]:  # noqa: ARG002
-        """Nothing: layers compute in their own dtypes."""
-        yield
+        """Layers compute in their own dtypes, and the head in a cast of its weight that no one holds afterwards."""
+        head = self._head
+        self._head = replace(head, value=self._llama.values.cast(self.model.get_output_embeddings().weight))
+        try:
+            yield
+        finally:
+            self._head = head
 
     def _hidden(self, _: Head, given: Given) -> Tensor:
         """The output head's input at the places of learned tokens, (N, d_model)."""

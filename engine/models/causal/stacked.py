@@ -1,6 +1,6 @@
-"""The projections of a model, by the parameters that they are made of: cast, stacked and prepacked once, not per use.
+"""The projections of a model, by the parameters that they are made of: stacked and prepacked once, not per use.
 
-In bf16, frozen weights are prepacked and kept; those that learn are cast once per step. In fp32 the parameters
+In bf16, frozen weights are prepacked and kept; those that learn are cast at each use. In fp32 the parameters
 themselves become slices of one tensor, so that nothing is held twice.
 """
 
@@ -14,17 +14,15 @@ from torch import Tensor, nn
 
 from engine.cpu.prepacking import Prepacked, Weight
 from engine.cpu.weight_casts import Adapters
-from engine.models.causal.projections import Low, Projection
+from engine.models.causal.projections import Learned, Low, Projection
 
 
 @dataclass
 class _Held:
-    """A projection without its adapters, what it is cast from, and whether that was updated since."""
+    """A projection without its adapters."""
 
     projection: Projection
-    cast: Tensor | None  # the stacked weights, if they learn and are not the parameters themselves
     frozen: bool  # in bf16: then `projection.weight` is prepacked
-    stale: bool = False
     back: Prepacked | None = None  # the transpose
 
 
@@ -50,16 +48,14 @@ class Projections:
         if first not in self._held:
             self._held[first] = self._hold(linears)
         held = self._held[first]
-        if held.stale and held.cast is not None:
-            torch.cat([linear.weight.detach() for linear in linears], out=held.cast)
-        held.stale = False
         if large and held.frozen and held.back is None:
             held.back = Prepacked(torch.cat([linear.weight.detach() for linear in linears]).to(self._kind).t())
         back = held.back if large else None
         found = replace(held.projection, back=back, bias=self._bias(linears), low=self._adapted(linears))
-        if prepacked and isinstance(found.weight, Tensor):
+        if prepacked and not isinstance(found.weight, Prepacked):
             if first not in self._prepacked:
-                self._prepacked[first] = Prepacked(found.weight)
+                weight = found.weight
+                self._prepacked[first] = Prepacked(weight.cast() if isinstance(weight, Learned) else weight)
             found = replace(found, weight=self._prepacked[first])
         return found
 
@@ -75,10 +71,8 @@ class Projections:
         return torch.cat([weight.to(self._kind) for weight in weights])
 
     def refresh(self) -> None:
-        """Has what learns cast again when it is next requested, and drops what was prepacked for scoring."""
+        """Has adapters cast again when they are next requested, and drops what was prepacked for scoring."""
         self._low, self._prepacked = {}, {}
-        for held in self._held.values():
-            held.stale = True
 
     def _hold(self, linears: Sequence[Any]) -> _Held:
         weights = tuple(linear.weight for linear in linears)
@@ -86,17 +80,16 @@ class Projections:
         rows = _slices([len(weight) for weight in weights])
         learns = any(weight.requires_grad for weight in weights)
         frozen = not learns and self._kind == torch.bfloat16
+        if not frozen and any(weight.dtype != self._kind for weight in weights):
+            return _Held(Projection(Learned(weights, self._kind), None, None, None, rows, biases, weights), frozen)
         stacked = torch.cat([weight.detach() for weight in weights]) if len(weights) > 1 else weights[0].detach()
-        cast: Tensor | None = None
         weight: Weight = stacked
         if frozen:
             weight = Prepacked(stacked.to(self._kind))
-        elif all(weight.dtype == self._kind for weight in weights):
+        else:
             for parameter, part in zip(weights, rows, strict=True):
                 parameter.data = stacked[part]
-        else:
-            weight = cast = stacked.to(self._kind)
-        return _Held(Projection(weight, None, None, None, rows, biases, weights), cast, frozen)
+        return _Held(Projection(weight, None, None, None, rows, biases, weights), frozen)
 
     def _bias(self, linears: Sequence[Any]) -> Tensor | None:
         biases = [linear.bias.detach().to(self._kind) for linear in linears if linear.bias is not None]

@@ -73,9 +73,13 @@ def exact(net: Any, rows: Sequence[Row]) -> tuple[list[float], dict[str, Tensor]
 
 
 def gradients_of(net: Any, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of each parameter that learns."""
+    """The gradient of each parameter that learns, as a step finds it."""
     learning = trained_parameters(net)
-    return dict(zip(learning, torch.autograd.grad(loss, list(learning.values())), strict=True))
+    net.zero_grad()
+    loss.backward()
+    found = {name: parameter.grad for name, parameter in learning.items() if parameter.grad is not None}
+    net.zero_grad()
+    return found
 
 
 def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:

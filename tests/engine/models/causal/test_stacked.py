@@ -46,15 +46,15 @@ def test_in_fp32_the_parameters_are_slices_of_the_stack() -> None:
     assert torch.equal(stack[4:6], torch.full((2, 6), 3.0))
 
 
-def test_what_learns_is_cast_again_after_refresh_alone() -> None:
-    layers, x = linears(), torch.randn(2, 6).bfloat16()
-    found = Projections(torch.bfloat16, {})
-    before = found.of(*layers).times(x)[0]
-    with torch.no_grad():
-        layers[2].weight.zero_()
-    assert torch.equal(found.of(*layers).times(x)[0], before)
-    found.refresh()
-    assert not found.of(*layers).times(x)[0][:, 6:].any()
+def test_what_learns_is_cast_for_each_product_as_if_it_were_held() -> None:
+    layers, x, gradient = linears(), torch.randn(2, 6).bfloat16(), torch.randn(2, 11).bfloat16()
+    found = Projections(torch.bfloat16, {}).of(*layers)
+    for value in (1.0, 3.0):
+        with torch.no_grad():
+            layers[2].weight.fill_(value)
+        whole = torch.cat([layer.weight.detach() for layer in layers]).bfloat16()
+        assert torch.equal(found.times(x)[0], x @ whole.t())
+        assert torch.equal(found.input_gradient(gradient)[0], gradient @ whole)
 
 
 def test_frozen_weights_give_both_directions_in_bf16_whether_large_or_not() -> None:
