@@ -20,9 +20,8 @@ NORMED_HEADS = ("qwen3",)
 KEPT_FREE = {HALF: 1.15, FLOAT: 1.15}  # what allocators hold in addition, by bytes per number, fitted to runs
 LOGITS = 3  # fp32 chunks of logits held at once: themselves, their softmax or gradient, and one in progress
 LARGE = 512  # tokens of a micro-batch from which frozen weights are prepacked for the backward pass too
-TABLES = 2  # gradients of trained embeddings in progress: of the head and of the embeddings
+TABLES = 2  # gradients of trained embeddings that autograd holds at once: of the head and of the embeddings
 TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
-TEMPORARIES = 3  # copies of the largest parameter during its update
 CACHE = 1.3  # of the key-value cache, which grows by copying
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
@@ -58,6 +57,13 @@ class CausalShape:
         return max(0, self.frozen - self.table) if self.stacked else 0
 
     @property
+    def cast(self) -> int:
+        """Elements of weights that learn of which copies are held in bf16; ours are cast for one product each."""
+        if self.stacked and not self.adapted:
+            return self.table if self.embeddings_learn else 0
+        return self.sizes.trained
+
+    @property
     def table(self) -> int:
         """Elements of the embeddings."""
         return self.vocabulary * self.decoder.width
@@ -78,15 +84,14 @@ def predict(shape: CausalShape, plan: MemoryPlan) -> MemoryPrediction:
     kind = HALF if plan.bf16 else FLOAT
     runtime, weights = RUNTIME + MODELLING, FLOAT * shape.sizes.trained + kind * shape.frozen
     copies = 2 if max([batch.tokens for batch in plan.packed], default=0) >= LARGE else 1
-    casts = kind * (shape.sizes.trained + copies * shape.prepacked) if plan.bf16 else 0
+    casts = kind * (shape.cast + copies * shape.prepacked) if plan.bf16 else 0
     held = {"runtime": runtime, "weights": weights, "optimizer": shape.sizes.optimizer_bytes}
     kept = max([activations(shape, plan, batch) for batch in plan.packed], default=0)
-    temporaries = TEMPORARIES * FLOAT * largest_trained(shape)
     training = {
         **held,
         "weights": weights + casts,
         "gradients": FLOAT * shape.sizes.trained,
-        "activations": max(kept, temporaries),
+        "activations": kept,
     }
     generating = {**held, "weights": weights + casts, "cache": cache(shape, plan.generation, kind)}
     loading = {"runtime": runtime, "weights": weights, "file": plan.model_file_bytes}
@@ -121,7 +126,7 @@ def activations(shape: CausalShape, plan: MemoryPlan, batch: Batch) -> int:
     learned = min(plan.loss_chunk_tokens, batch.rows * batch.label, batch.tokens)
     whole += LOGITS * FLOAT * learned * shape.vocabulary
     if shape.embeddings_learn:
-        whole += TABLES * FLOAT * shape.table
+        whole += (1 if shape.stacked else TABLES) * FLOAT * shape.table
     return int(KEPT_FREE[kind] * whole)
 
 
@@ -138,13 +143,6 @@ def kept_by_layer(shape: CausalShape, kind: int) -> int:
     if shape.stacked:
         return kept + (kind * (attended + grouped) if shape.normed_heads else 0)
     return kept + FLOAT * 2 * decoder.width + kind * (attended + 2 * decoder.hidden_width)
-
-
-def largest_trained(shape: CausalShape) -> int:
-    """Elements of the largest trained parameter."""
-    if shape.adapted:
-        return 0
-    return max(shape.table if shape.embeddings_learn else 0, shape.decoder.width * shape.decoder.hidden_width)
 
 
 def cache(shape: CausalShape, batch: Batch, kind: int) -> int:
