@@ -193,11 +193,17 @@ def chat(tmux: Tmux) -> None:
     tmux.keep("chat-8-finished", "chat-lora-1 · ✓ finished")
     tmux.press("q")
     tmux.type("sft-tui reply --run chat-lora-1")
-    tmux.wait("> ")
+    tmux.wait(until=asks)
     tmux.say("My printer is not printing.")
+    tmux.wait("printing.", until=asks)
     tmux.say("And what is the capital of France?")
-    tmux.keep("chat-9-talk", "France", until=lambda shown: shown.rstrip().endswith(">"))
+    tmux.keep("chat-9-talk", "France", until=asks)
     tmux.kill()
+
+
+def asks(shown: str) -> bool:
+    """Whether a conversation waits for what to say."""
+    return shown.rstrip().endswith("\n>")
 
 
 def prompted(shown: str) -> bool:
