@@ -87,20 +87,20 @@ def swiglu_backward(both: Tensor, gradient: Tensor) -> None:
 
 
 def causal_step(
-    query: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
+    given: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
 ) -> Tensor:
     """See `Kernels.causal_step`."""
     rows, groups, room, width = keys.shape
-    out = query.new_empty(query.shape)
-    whole = values.shape == keys.shape and query.shape == (rows, pattern.heads * width) and groups == pattern.groups
-    if not whole or len(counts) != rows:
-        raise ValueError(f"{tuple(query.shape)} and {tuple(values.shape)} for keys of {tuple(keys.shape)}")
+    out = given.new_empty(rows, pattern.heads * width)
+    side_by_side = given.shape == (rows, (pattern.heads + 2 * groups) * width) and groups == pattern.groups
+    if values.shape != keys.shape or not side_by_side or len(counts) != rows:
+        raise ValueError(f"{tuple(given.shape)} and {tuple(values.shape)} for keys of {tuple(keys.shape)}")
     if counts.dtype != np.int64 or counts.min() < 1 or counts.max() > room:
         raise ValueError(f"{counts.min()} to {counts.max()} of {room} {counts.dtype}")
     step = SharedStep(
-        query=address(query, query.dtype, strided=True),
-        keys=address(keys, query.dtype),
-        values=address(values, query.dtype),
+        given=address(given, given.dtype),
+        keys=address(keys, given.dtype),
+        values=address(values, given.dtype),
         out=out.data_ptr(),
         counts=counts.ctypes.data,
         heads=pattern.heads,
@@ -108,11 +108,10 @@ def causal_step(
         width=width,
         room=room,
         window=pattern.window,
-        query_row=query.stride(0),
-        half=is_half(query),
+        half=is_half(given),
         scale=pattern.scale,
     )
-    work = int(counts.max()) * query.shape[1] // groups * WORK_OF_AN_ELEMENT
+    work = int(counts.max()) * out.shape[1] // groups * WORK_OF_AN_ELEMENT
     if on_threads("shared_step", rows * groups, work, ctypes.addressof(step)):
         raise MemoryError("no memory for the scores of attention")
     return out

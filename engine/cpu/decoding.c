@@ -61,44 +61,85 @@ int attend_step(const struct step *step, int64_t pieces, int64_t parts) {
     RETURN_FAILURE_OF(attend_step_part(step, FIRST, LAST));
 }
 
-/* Queries of one token that share keys: attention over the last `window` of its row's first `counts`, or over all. */
-INLINE void seen_in_row(int half, const struct shared_step *step, int64_t row, int64_t group, float *scores, float *out) {
-    int64_t width = step->width, wide = rounded(width), shared = step->heads / step->groups, room = rounded(step->room);
+/* Queries of one token that share keys, at most SHARING of them at once, so that each key and value is read for all. */
+
+#define SHARING 4
+#define ACROSS (LANES / 4) /* vectors of values whose sums fit in registers */
+
+INLINE void scores_of(int half, int64_t heads, const void *keys, int64_t from, int64_t seen, int64_t width, const float *q,
+                      int64_t wide, float *scores, int64_t room) {
+    int64_t whole = width / LANES * LANES;
+    for (int64_t i = 0; i < seen; i++, from += width) {
+        vec totals[SHARING] = {};
+        for (int64_t j = 0; j < whole; j += LANES) {
+            vec key = read_some(keys, from + j, LANES, half);
+            for (int64_t head = 0; head < heads; head++) totals[head] += load(q + head * wide + j) * key;
+        }
+        if (whole < width) {
+            vec key = read_some(keys, from + whole, width - whole, half);
+            for (int64_t head = 0; head < heads; head++) totals[head] += load(q + head * wide + whole) * key;
+        }
+        for (int64_t head = 0; head < heads; head++) scores[head * room + i] = sum_of(totals[head]);
+    }
+}
+
+/* `across` vectors of the sums of values, each times its score, of which the last has `count` values. */
+INLINE void summed(int half, int64_t heads, int64_t across, int64_t count, const void *values, int64_t from, int64_t seen,
+                   int64_t width, const float *scores, int64_t room, void *out, int64_t to) {
+    vec totals[SHARING][ACROSS] = {};
+    for (int64_t i = 0; i < seen; i++, from += width)
+        for (int64_t j = 0; j < across; j++) {
+            vec value = read_some(values, from + j * LANES, count, half);
+            for (int64_t head = 0; head < heads; head++) totals[head][j] += scores[head * room + i] * value;
+        }
+    for (int64_t head = 0; head < heads; head++)
+        for (int64_t j = 0; j < across; j++) write_some(out, to + head * width + j * LANES, count, totals[head][j], half);
+}
+
+/* Attention over the last `window` of a row's first `counts` tokens, or over all, of `heads` from head `first` of the row. */
+INLINE void seen_by_some(int half, int64_t heads, const struct shared_step *step, int64_t row, int64_t first, float *scores) {
+    int64_t width = step->width, wide = rounded(width), room = rounded(step->room);
     int64_t count = step->counts[row], past = step->window && count > step->window ? count - step->window : 0;
-    int64_t cache = (row * step->groups + group) * step->room * width, seen = count - past;
-    int64_t query = row * step->query_row + group * shared * width, to = (row * step->heads + group * shared) * width;
-    float scale = (float)step->scale;
-    for (int64_t i = 0; i < seen; i++)
-        for (int64_t head = 0; head < shared; head++) {
-            vec total = {};
-            for (int64_t j = 0; j < width; j += LANES)
-                total += read_some(step->query, query + head * width + j, width - j, half) *
-                         read_some(step->keys, cache + (past + i) * width + j, width - j, half);
-            scores[head * room + i] = sum_of(total) * scale;
-        }
-    for (int64_t head = 0; head < shared; head++) softmax(scores + head * room, NULL, seen);
-    memset(out, 0, (size_t)(shared * wide) * sizeof(float));
-    for (int64_t i = 0; i < seen; i++)
+    int64_t group = first / (step->heads / step->groups), seen = count - past;
+    int64_t from = ((row * step->groups + group) * step->room + past) * width, to = (row * step->heads + first) * width;
+    float *q = scores + SHARING * room, scale = (float)step->scale;
+    for (int64_t head = 0; head < heads; head++)
         for (int64_t j = 0; j < width; j += LANES) {
-            vec value = read_some(step->values, cache + (past + i) * width + j, width - j, half);
-            for (int64_t head = 0; head < shared; head++) {
-                float *at = out + head * wide + j;
-                store(at, load(at) + scores[head * room + i] * value);
-            }
+            int64_t at = (row * (step->heads + 2 * step->groups) + first + head) * width + j;
+            store(q + head * wide + j, read_some(step->given, at, width - j, half) * scale);
         }
-    for (int64_t head = 0; head < shared; head++)
-        for (int64_t j = 0; j < width; j += LANES)
-            write_some(step->out, to + head * width + j, width - j, load(out + head * wide + j), half);
+    scores_of(half, heads, step->keys, from, seen, width, q, wide, scores, room);
+    for (int64_t head = 0; head < heads; head++) softmax(scores + head * room, NULL, seen);
+    int64_t j = 0;
+    for (; j + ACROSS * LANES <= width; j += ACROSS * LANES)
+        summed(half, heads, ACROSS, LANES, step->values, from + j, seen, width, scores, room, step->out, to + j);
+    for (; j + LANES <= width; j += LANES)
+        summed(half, heads, 1, LANES, step->values, from + j, seen, width, scores, room, step->out, to + j);
+    if (j < width)
+        summed(half, heads, 1, width - j, step->values, from + j, seen, width, scores, room, step->out, to + j);
+}
+
+INLINE void seen_in_group(int half, const struct shared_step *step, int64_t row, int64_t group, float *scratch) {
+    int64_t shared = step->heads / step->groups, first = group * shared, end = first + shared;
+    for (; first + 4 <= end; first += 4) seen_by_some(half, 4, step, row, first, scratch);
+    if (end - first == 3) seen_by_some(half, 3, step, row, first, scratch);
+    if (end - first == 2) seen_by_some(half, 2, step, row, first, scratch);
+    if (end - first == 1) seen_by_some(half, 1, step, row, first, scratch);
 }
 
 static int shared_step_part(const struct shared_step *step, int64_t first, int64_t last) {
-    int64_t shared = step->heads / step->groups, of_scores = shared * rounded(step->room);
-    float *scratch = aligned_alloc(sizeof(vec), (size_t)(of_scores + shared * rounded(step->width)) * sizeof(float));
+    size_t floats = (size_t)(SHARING * (rounded(step->room) + rounded(step->width)));
+    float *scratch = aligned_alloc(sizeof(vec), floats * sizeof(float));
     if (!scratch) return -1;
+    size_t size = (size_t)(step->width * (step->half ? 2 : 4));
     for (int64_t piece = first; piece < last; piece++) {
         int64_t row = piece / step->groups, group = piece % step->groups;
-        if (step->half) seen_in_row(1, step, row, group, scratch, scratch + of_scores);
-        else seen_in_row(0, step, row, group, scratch, scratch + of_scores);
+        int64_t own = row * (step->heads + 2 * step->groups) + step->heads + group;
+        size_t at = (size_t)(piece * step->room + step->counts[row] - 1) * size;
+        memcpy((char *)step->keys + at, (const char *)step->given + (size_t)own * size, size);
+        memcpy((char *)step->values + at, (const char *)step->given + (size_t)(own + step->groups) * size, size);
+        if (step->half) seen_in_group(1, step, row, group, scratch);
+        else seen_in_group(0, step, row, group, scratch);
     }
     free(scratch);
     return 0;

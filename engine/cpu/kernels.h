@@ -57,13 +57,14 @@ struct step {
     int64_t heads, width, room, side, own, half;
 };
 
-/* The same where `heads` of queries share `groups` of keys: a row's queries are (heads × width), at a stride from one
- * row to the next; `keys` and `values` are (rows, groups, room, width), and `out` is (rows, heads × width). */
+/* The same where `heads` of queries share `groups` of keys: a row's query, key and value lie side by side in `given`,
+ * and the last two are first stored as the last of its `counts`; `keys` and `values` are (rows, groups, room, width), and
+ * `out` is (rows, heads × width). */
 struct shared_step {
-    const void *query, *keys, *values;
-    void *out;
+    const void *given;
+    void *keys, *values, *out;
     const int64_t *counts;
-    int64_t heads, groups, width, room, window, query_row, half;
+    int64_t heads, groups, width, room, window, half;
     double scale; /* of the scores */
 };
 

@@ -81,12 +81,13 @@ class Kernels(Protocol):
         """
 
     def causal_step(
-        self, query: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
+        self, given: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
     ) -> Tensor:
         """Attention of one query of each row over the first `counts` of its keys, (rows, heads × width).
 
-        `query` is (rows, heads × width), and may be part of a wider tensor; `keys` and `values` are (rows, groups,
-        room, width). The rows of `pattern` are not used. Raises MemoryError.
+        `given` is a query, a key and a value of each row side by side, (rows, (heads + 2 × groups) × width); key and
+        value are first stored as the last of the row's `counts`. `keys` and `values` are (rows, groups, room, width).
+        The rows of `pattern` are not used. Raises MemoryError.
         """
 
     def rotate(self, values: Tensor, angles: Tensor, heads: int, *, back: bool = False) -> None:

@@ -40,8 +40,8 @@ const struct member layout_of_step[] = {
 
 #define TYPE shared_step
 const struct member layout_of_shared_step[] = {
-    AT(query), AT(keys), AT(values), AT(out), AT(counts), AT(heads), AT(groups), AT(width), AT(room), AT(window),
-    AT(query_row), AT(half), AT(scale), SIZE,
+    AT(given), AT(keys), AT(values), AT(out), AT(counts), AT(heads), AT(groups), AT(width), AT(room), AT(window),
+    AT(half), AT(scale), SIZE,
 };
 #undef TYPE
 

@@ -64,8 +64,8 @@ class SharedStep(ctypes.Structure):
     """`struct shared_step` of kernels.h."""
 
     _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("query", "keys", "values", "out", "counts")),
-        *((name, ctypes.c_int64) for name in ("heads", "groups", "width", "room", "window", "query_row", "half")),
+        *((name, ctypes.c_void_p) for name in ("given", "keys", "values", "out", "counts")),
+        *((name, ctypes.c_int64) for name in ("heads", "groups", "width", "room", "window", "half")),
         ("scale", ctypes.c_double),
     ]
 

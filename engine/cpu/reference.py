@@ -126,11 +126,15 @@ def causal_backward(
 
 
 def causal_step(
-    query: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
+    given: Tensor, keys: Tensor, values: Tensor, counts: npt.NDArray[np.int64], pattern: CausalPattern
 ) -> Tensor:
     """See `Kernels.causal_step`."""
     rows, groups, room, width = keys.shape
+    sizes = [pattern.heads * width, groups * width, groups * width]
+    query, *own = (part.unflatten(1, (-1, width)) for part in given.split(sizes, dim=1))
     places, count = torch.arange(room), torch.from_numpy(counts)[:, None]
+    for cache, new in zip((keys, values), own, strict=True):
+        cache[torch.arange(rows), :, count[:, 0] - 1] = new
     seen = (places < count) & ((places >= count - pattern.window) if pattern.window else True)
     shared = query.reshape(rows, groups, -1, width)
     mask = seen[:, None, None]

@@ -138,14 +138,35 @@ def head_norms(attention: Any) -> list[Any]:
 
 def _attended(given: Tensor, where: Positions, cache: Cache, layer: int) -> Tensor:
     """The attention of new tokens to those in the cache and to themselves; keys and values enter the cache."""
-    query, key, value = where.parts(given)
     pattern, kernels = where.pattern, kernels_for(given)
+    if cache.prompts is None:
+        return kernels.causal_step(given, *cache.of(layer), cache.counts.numpy() + 1, pattern)
+    _, key, value = where.parts(given)
     of_heads = [part.unflatten(1, (pattern.groups, -1)) for part in (key, value)]
-    if cache.prompts is not None:
-        cache.update(*(part.transpose(0, 1)[None] for part in of_heads), layer)
-        return kernels.causal(query, key, value, pattern)[0]
-    cache.update(*(part[:, :, None] for part in of_heads), layer)
-    return kernels.causal_step(query, *cache.of(layer), cache.counts.numpy() + 1, pattern)
+    cache.update(*(part.transpose(0, 1)[None] for part in of_heads), layer)
+    if not cache.shared:
+        return kernels.causal(*where.parts(given), pattern)[0]
+    whole, own = _with_shared(given, where, cache, layer)
+    rows = Rows(tuple(cache.shared + length for length in pattern.rows.lengths))
+    return kernels.causal(*where.parts(whole), replace(pattern, rows=rows))[0][own]
+
+
+def _with_shared(given: Tensor, where: Positions, cache: Cache, layer: int) -> tuple[Tensor, Tensor]:
+    """Queries, keys and values with those of the shared tokens before each row, and where the given ones then are.
+
+    The queries of shared tokens are zeros: what they attend to is known.
+    """
+    rows, shared = where.pattern.rows, cache.shared
+    own = torch.arange(len(given)) + shared * (1 + torch.arange(len(rows.lengths))).repeat_interleave(
+        torch.tensor(rows.lengths)
+    )
+    firsts = torch.from_numpy(rows.ends[:-1]) + shared * torch.arange(len(rows.lengths))
+    whole = given.new_zeros(len(given) + shared * len(rows.lengths), given.shape[1])
+    whole[own] = given
+    places = firsts[:, None] + torch.arange(shared)
+    for part, kept in zip(where.parts(whole)[1:], cache.of(layer), strict=True):
+        part[places] = kept[0, :, :shared].transpose(0, 1).flatten(1)
+    return whole, own
 
 
 class _Embedded(torch.autograd.Function):
@@ -172,6 +193,8 @@ class _Embedded(torch.autograd.Function):
 
 class LlamaNetwork(PackedCausal):
     """Such a model as a network."""
+
+    _shares = True
 
     def __init__(self, model: Any, head: Head, chunk: int, *, bf16: bool) -> None:
         super().__init__(model, head, chunk, bf16=bf16)

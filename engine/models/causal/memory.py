@@ -22,6 +22,7 @@ LOGITS = 3  # fp32 chunks of logits held at once: themselves, their softmax or g
 LARGE = 512  # tokens of a micro-batch from which frozen weights are prepacked for the backward pass too
 TABLES = 2  # gradients of trained embeddings that autograd holds at once: of the head and of the embeddings
 TRANSIENT = 3  # of the widths of a layer, in fp32, for the one being computed
+CACHED = 1 << 27  # numbers in the caches of the rows that reply together, at their longest
 CACHE = 1.3  # of the key-value cache, which grows by copying
 CUDA_CONTEXT, CUDA_HOST = 600_000_000, 1_500_000_000  # of CUDA itself on the GPU, and of its libraries on the host
 
@@ -148,5 +149,6 @@ def kept_by_layer(shape: CausalShape, kind: int) -> int:
 def cache(shape: CausalShape, batch: Batch, kind: int) -> int:
     """Bytes of the keys and values of a generated batch, plus the logits of one token."""
     tokens = batch.rows * (batch.prompt + batch.label)
-    keys = 2 * tokens * shape.decoder.layers * shape.decoder.kv_heads * shape.decoder.head_width
+    of_token = 2 * shape.decoder.layers * shape.decoder.kv_heads * shape.decoder.head_width
+    keys = min(tokens * of_token, max(CACHED, tokens // batch.rows * of_token))
     return int(kind * CACHE * keys + FLOAT * batch.rows * shape.vocabulary)

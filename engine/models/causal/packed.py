@@ -27,7 +27,8 @@ class PackedCausal(CausalNetwork):
     """A causal model that trains and is scored without padding; its attention must be the one called "rows"."""
 
     measure = Measure.SUM
-    _token_bytes: int | None = None  # in the cache of replies
+    _shares = False  # whether prompts can be computed whose first tokens are in the cache
+    _token_numbers: int | None = None  # in the cache of replies
 
     def scoring_budget(self, budget: int) -> int:
         """Up to four micro-batches: without a backward pass a layer keeps nothing after the next one has begun."""
@@ -43,11 +44,13 @@ class PackedCausal(CausalNetwork):
     def replies(self, prompts: Sequence[Tensor], longest: int) -> list[list[int]]:
         """Greedy replies to some prompts, as token ids, with the token that ends them."""
         with self._in_its_kind():
-            if self._token_bytes is None:
-                cache = decoding.Cache([1])
+            if self._token_numbers is None:
+                cache = decoding.Cache([1], 1)
                 decoding.first_tokens(self._ahead, cache, [prompts[0][:1]])
-                self._token_bytes = cache.bytes_for_token()
-            return decoding.greedy(self._ahead, prompts, ends_of(self.model), longest, self._token_bytes)
+                self._token_numbers = cache.numbers_for_token()
+            return decoding.greedy(
+                self._ahead, prompts, ends_of(self.model), longest, self._token_numbers, shares=self._shares
+            )
 
     def _ahead(self, inputs: dict[str, Tensor], cache: decoding.Cache, places: Tensor) -> Tensor:
         """The most likely token after each of some places, (places,)."""

@@ -33,7 +33,7 @@ class Projections:
         self._kind, self._adapters = kind, adapters
         self._held: dict[nn.Parameter, _Held] = {}
         self._low: dict[nn.Parameter, Low] = {}
-        self._prepacked: dict[nn.Parameter, Prepacked] = {}
+        self._prepacked: dict[nn.Parameter, Projection] = {}
 
     def of(self, *linears: Any, prepacked: bool = False, large: bool = False) -> Projection:
         """The projection that some linear layers make together; all of them have a bias, or none.
@@ -45,6 +45,8 @@ class Projections:
         merged = self._merged(linears)
         if merged is not None:
             return Projection(merged, None, self._bias(linears), None, (), (), ())
+        if prepacked and first in self._prepacked:
+            return self._prepacked[first]
         if first not in self._held:
             self._held[first] = self._hold(linears)
         held = self._held[first]
@@ -52,11 +54,10 @@ class Projections:
             held.back = Prepacked(torch.cat([linear.weight.detach() for linear in linears]).to(self._kind).t())
         back = held.back if large else None
         found = replace(held.projection, back=back, bias=self._bias(linears), low=self._adapted(linears))
-        if prepacked and not isinstance(found.weight, Prepacked):
-            if first not in self._prepacked:
-                weight = found.weight
-                self._prepacked[first] = Prepacked(weight.cast() if isinstance(weight, Learned) else weight)
-            found = replace(found, weight=self._prepacked[first])
+        if prepacked:
+            weight = found.weight.cast() if isinstance(found.weight, Learned) else found.weight
+            weight = weight if isinstance(weight, Prepacked) else Prepacked(weight)
+            found = self._prepacked[first] = replace(found, weight=weight)
         return found
 
     def _merged(self, linears: Sequence[Any]) -> Tensor | None:

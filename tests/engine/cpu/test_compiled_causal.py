@@ -116,10 +116,15 @@ def test_one_query_of_each_row_sees_what_the_last_of_the_row_does(
     for row, place in enumerate(ROWS.places()):
         for cache, part in zip(caches, parts(values, pattern, width)[1:], strict=True):
             cache[row, :, : place.stop - place.start] = part[place].unflatten(1, (groups, width)).transpose(0, 1)
-    query = values[lasts][:, : heads * width]
+    counts = np.array(ROWS.lengths)
     for kernels in (C, TORCH):
-        found = kernels.causal_step(query, caches[0], caches[1], np.array(ROWS.lengths), pattern)
+        keys, of_keys = (cache.clone() for cache in caches)
+        for cache in (keys, of_keys):
+            cache[torch.arange(len(counts)), :, counts - 1] = 7.0  # what is yet to be stored
+        found = kernels.causal_step(values[lasts], keys, of_keys, counts, pattern)
         assert relative_error(found, expected) < error
+        assert torch.equal(keys, caches[0])
+        assert torch.equal(of_keys, caches[1])
 
 
 @pytest.mark.parametrize("counts", [[0, 2], [1, 6], [1]])
@@ -127,7 +132,7 @@ def test_a_step_that_would_read_out_of_bounds_is_refused(counts: list[int]) -> N
     pattern = pattern_of(2, 1, 4)
     cache = torch.zeros(2, 1, 5, 4)
     with pytest.raises(ValueError, match=r"of 5|for keys"):
-        C.causal_step(torch.zeros(2, 8), cache, cache, np.array(counts), pattern)
+        C.causal_step(torch.zeros(2, 16), cache, cache, np.array(counts), pattern)
 
 
 def test_gradients_that_lie_otherwise_are_refused() -> None:

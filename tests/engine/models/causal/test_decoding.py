@@ -36,21 +36,51 @@ def test_replies_equal_transformers_to_each_prompt_alone(model_type: str) -> Non
     assert len({len(reply) for reply in expected}) > 1  # some leave the batch before others
 
 
-@pytest.mark.parametrize(("tokens", "size"), [(1, 1 << 29), (2048, 1), (2048, 40_000)])
+@pytest.mark.parametrize("model_type", MODELS)
+@pytest.mark.parametrize("tokens", [30, 2048])
+def test_what_all_prompts_begin_with_changes_no_reply(
+    model_type: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = talkative(model_type)
+    prompts = [torch.cat([PROMPTS[5], prompt]) for prompt in PROMPTS]
+    expected = alone(net, prompts, 20)
+    monkeypatch.setattr(decoding, "PROMPT_TOKENS", tokens)
+    assert network(net).replies(prompts, 20) == expected
+
+
+def test_what_all_prompts_begin_with_is_computed_once() -> None:
+    ready, computed = network(talkative("llama")), []
+    within: decoding.Ahead = ready._ahead
+
+    def counted(inputs: dict[str, Tensor], cache: decoding.Cache, places: Tensor) -> Tensor:
+        computed.append(inputs["input_ids"].numel())
+        return within(inputs, cache, places)
+
+    prompts = [torch.cat([PROMPTS[5], prompt]) for prompt in PROMPTS]
+    decoding.first_tokens(counted, decoding.Cache(list(map(len, prompts)), 1), prompts, decoding.shared_by(prompts))
+    assert computed == [len(PROMPTS[5]), sum(map(len, PROMPTS))]
+
+
+def test_a_prompt_is_never_shared_to_its_end() -> None:
+    assert decoding.shared_by([PROMPTS[5], PROMPTS[5]]) == len(PROMPTS[5]) - 1
+    assert decoding.shared_by([PROMPTS[5]]) == decoding.shared_by([PROMPTS[5], PROMPTS[5][:4]]) == 0
+
+
+@pytest.mark.parametrize(("tokens", "size"), [(1, 1 << 29), (2048, 1), (2048, 10_000)])
 def test_bounds_of_memory_do_not_change_replies(tokens: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     net = talkative("qwen3")
     expected = alone(net, PROMPTS, 12)
     monkeypatch.setattr(decoding, "PROMPT_TOKENS", tokens)
-    monkeypatch.setattr(decoding, "CACHE_BYTES", size)
+    monkeypatch.setattr(decoding, "CACHED", size)
     assert network(net).replies(PROMPTS, 12) == expected
 
 
 def test_rows_decoded_together_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "CACHE_BYTES", 10 * 100)
+    monkeypatch.setattr(decoding, "CACHED", 10 * 60)
     some = list(decoding._bounded([5, 1, 2, 0, 3, 4], PROMPTS, 18, 10))
-    assert some == [[5], [1], [2], [0], [3], [4]]
-    monkeypatch.setattr(decoding, "CACHE_BYTES", 2 * 10 * 100)
-    assert list(decoding._bounded([5, 1, 2, 0, 3, 4], PROMPTS, 18, 10)) == [[5, 1], [2, 0, 3], [4]]
+    assert some == [[5], [1], [2, 0], [3, 4]]
+    monkeypatch.setattr(decoding, "CACHED", 2 * 10 * 60)
+    assert list(decoding._bounded([5, 1, 2, 0, 3, 4], PROMPTS, 18, 10)) == [[5, 1], [2, 0, 3, 4]]
 
 
 def test_a_model_without_a_stop_token_replies_as_long_as_it_may() -> None:
