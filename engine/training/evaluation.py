@@ -100,10 +100,13 @@ class Evaluator:
         return batching.pack(range(self.rows), self.lengths(self.rows), budget, self.network.measure)
 
     def reply_batches(self) -> list[list[int]]:
-        """The batches of rows for replies, of the size that the settings give, the longest prompts first."""
+        """The batches of rows for replies, the longest prompts first.
+
+        Each has the size that the settings give, or fewer rows if a rank would have none to generate.
+        """
         prompts = self.lengths(self.rows_replied).prompt
         order = batching.longest_first(Lengths(prompts, prompts * 0))
-        size = self.config.eval_batch_rows
+        size = min(self.config.eval_batch_rows, max(1, -(-len(order) // self.world.size)))
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     @cached_property

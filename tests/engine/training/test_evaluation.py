@@ -164,6 +164,22 @@ def test_two_ranks_give_the_score_of_one(two_ranks: "TwoRanks", evaluate: Evalua
             assert score["measures"][name] == alone["measures"][name]
 
 
+@pytest.mark.parametrize("case", [(128, 1, 1), (128, 2, 2), (128, 3, 3), (3, 2, 6), (128, 99, 17)])
+def test_every_rank_has_replies_to_generate(
+    rows: TokenStore,
+    scored_config: RunConfig,
+    cpu_world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[int, int, int],
+) -> None:
+    size, ranks, batches = case
+    monkeypatch.setattr(cpu_world, "size", ranks)
+    config = dataclasses.replace(scored_config, eval_batch_rows=size, bleu_rows=0)
+    unasked: Any = None
+    found = Evaluator(unasked, unasked, rows, [], cpu_world, config, unasked).reply_batches()
+    assert (len(found), sorted(row for batch in found for row in batch)) == (batches, list(range(17)))
+
+
 class Parrot:
     """A network whose replies are given in advance."""
 
