@@ -15,8 +15,10 @@ from tests import watchdog
 
 pytest_plugins = ["tests.faults.scenarios"]  # here, because of the conftest files below the main process reads none
 
-# A shell lets its background jobs ignore Ctrl-C, and what the tests start would inherit that.
+# What a shell or nohup lets its jobs ignore, what the tests start would inherit; a handler is not inherited.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 watchdog.begin()
 if "PYTEST_XDIST_WORKER" not in os.environ:  # several writers at once would take each other's file away
     compile_catalogues()  # what is edited is what is tested

@@ -193,6 +193,7 @@ def test_a_terminal_says_that_it_loads_and_takes_chinese(tmp_path: Path, locale:
         (tmp_path / "loaded").open("w").close()
         app.sees("Ctrl-D")
         assert loading not in app.text
+        app.until(lambda: app.text.rstrip().endswith("\n>"))  # before it, the terminal itself edits the line
         app.press("你们好\x7f呢\r")
         app.sees("<你们呢>")
         app.press("\x04")
