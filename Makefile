@@ -2,7 +2,7 @@
 # make demo-t5   the same with a small T5 from random weights, Chinese and English
 # make test   lint, types, import contracts and tests
 # make bench     training compared with transformers' own trainer: speed, memory, start, evaluation (over an hour; ROWS=FILE for other rows than the demo's)
-# make bench-chat   training of a chat model compared with TRL's, in .venv-peers (over an hour, resumed if interrupted; TURNS=1 ROWS=96 for about 10 minutes)
+# make bench-chat   training of a chat model compared with TRL's, in .venv-peers (nearly two hours, resumed if interrupted; TURNS=1 ROWS=96 for a quarter of one)
 # make bench-scale   what more rows and more processes cost
 # make bench-screen   what the screen costs in bytes, time and memory
 # make texts   compiles the catalogues of texts after one was edited

@@ -2,11 +2,11 @@
 
 Every contestant makes a whole pass over the same English pairs of chatterbot-corpus, 16 rows a step, in a process of
 its own; all of them in turn, as often as requested; figures are medians, ratios are taken turn by turn. In the first
-turn all of TRL's recipes run, in the others its defaults, the fastest and the leanest, and for all weights also the
-fastest and the leanest of those whose weights are fp32. The whole pass counts for speed, from the start of the first
-step to the end of the last, since recipes that sort rows by length have the longest in their first step. Memory is the
-largest resident set of a process from its start to its end. In every turn the machine's rate of matrix products is
-measured.
+turn all of TRL's recipes run, in the others its defaults and the fastest, and for all weights also the fastest of those
+whose weights are fp32; the leanest is compared by its memory, which hardly varies. The whole pass counts for speed,
+from the start of the first step to the end of the last, since recipes that sort rows by length have the longest in
+their first step. Memory is the largest resident set of a process from its start to its end. In every turn the machine's
+rate of matrix products is measured.
 
 The same for all: the rows in full (none reaches a limit), AdamW, the gradient's norm limited to 1, LoRA of rank 16 on
 all linear layers but the head, and the loss of a step as the mean over its learned tokens. The table says how many
@@ -21,8 +21,7 @@ tokens each learned if that differs. What differs:
 
 Each measurement is added to FILE at once. What fails is printed and left out of the table. After an interruption, which
 ends what this program started and prints the table so far, the same call measures what is missing, unless the code
-has changed since. By the rates of single runs, two quiet cores take about 15 minutes for the first turn and 13 for each
-other.
+has changed since. Two quiet cores take 38 minutes for the first turn and about 17 for each other.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """The one table of the chat benchmark, in Markdown: rates and peaks, ratios with their aims, replies, start."""
 
-import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,13 +44,11 @@ def leanest(found: Found, peers: list[Contestant]) -> Contestant | None:
 
 
 def finalists(found: Found, contestants: list[Contestant]) -> list[Contestant]:
-    """Ours, TRL's defaults, and the fastest and leanest of its recipes in the first turn."""
-    first = Found(found.file, {name: {0: taken[0]} for name, taken in found.taken.items() if 0 in taken})
+    """Ours, TRL's defaults, and the fastest of its recipes in the first turn; the leanest's memory hardly varies."""
     chosen = {one for one in contestants if one.budget or one.name == DEFAULTS}
-    for learns, exact, best in itertools.product(LEARNS, (False, True), (fastest, leanest)):
-        ones = (one for one in contestants if one.learns == learns and not one.budget and one.key in first.taken)
-        winner = best(first, [one for one in ones if one.exact or not exact])
-        chosen |= {winner} if winner else set()
+    for learns in LEARNS:
+        side = Side.of(found, contestants, learns)
+        chosen |= {one for one in (_fastest(side), _fastest_exact(side)) if one}
     return [one for one in contestants if one in chosen]
 
 
@@ -62,13 +59,19 @@ class Side:
     found: Found
     learns: str
     measured: list[Contestant]
-    rated: list[Contestant]  # TRL's that run in every turn
+    first: Found  # by the first turn alone, in which all ran, the fastest and the leanest are chosen
 
     @classmethod
     def of(cls, found: Found, contestants: list[Contestant], learns: str) -> "Side":
         """Those of `contestants` that learn this."""
         measured = [one for one in contestants if one.learns == learns and one.key in found.taken]
-        return cls(found, learns, measured, [one for one in finalists(found, measured) if not one.budget])
+        first = {name: {0: taken[0]} for name, taken in found.taken.items() if 0 in taken}
+        return cls(found, learns, measured, Found(found.file, first))
+
+    def rated(self, *, exact: bool) -> list[Contestant]:
+        """TRL's, or with `exact` those of them whose weights are fp32."""
+        peers = (one for one in self.measured if not one.budget and one.key in self.first.taken)
+        return [one for one in peers if one.exact or not exact]
 
     def ours(self, budget: int) -> Contestant | None:
         """Ours with this budget."""
@@ -127,19 +130,19 @@ def _named(name: str) -> Choice:
 
 
 def _fastest(side: Side) -> Contestant | None:
-    return fastest(side.found, side.rated)
+    return fastest(side.first, side.rated(exact=False))
 
 
 def _leanest(side: Side) -> Contestant | None:
-    return leanest(side.found, side.rated)
+    return leanest(side.first, side.rated(exact=False))
 
 
 def _fastest_exact(side: Side) -> Contestant | None:
-    return None if side.learns == "lora" else fastest(side.found, [one for one in side.rated if one.exact])
+    return None if side.learns == "lora" else fastest(side.first, side.rated(exact=True))
 
 
 def _leanest_exact(side: Side) -> Contestant | None:
-    return None if side.learns == "lora" else leanest(side.found, [one for one in side.rated if one.exact])
+    return None if side.learns == "lora" else leanest(side.first, side.rated(exact=True))
 
 
 def _share(side: Side) -> str:
