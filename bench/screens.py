@@ -27,7 +27,7 @@ from engine.data import demo_corpus
 from sft_tui import demo_model
 
 PROGRAM = f"{sys.executable} -m sft_tui"
-SHOWN = ("2-run", "zh-80x24-run", "chat-5-run", "chat-9-talk")  # by README.md and README.zh.md
+SHOWN = ("2-run", "zh-80x24-run", "chat-5-run")  # by README.md and README.zh.md
 POLL_SECONDS = 0.3
 LIMIT = 900.0  # seconds for the longest wait: a training on a busy machine
 CONVERSATIONS, MOST_EXCHANGES = 500, 4

@@ -61,7 +61,15 @@ def test_commands_of_a_page_are_understood(name: str, tmp_path: Path, monkeypatc
         command.make_context("sft-tui", rest)
 
 
-@pytest.mark.parametrize(("name", "screen"), [("README.md", "2-run"), ("README.zh.md", "zh-80x24-run")])
+@pytest.mark.parametrize(
+    ("name", "screen"),
+    [
+        ("README.md", "2-run"),
+        ("README.zh.md", "zh-80x24-run"),
+        ("README.md", "chat-5-run"),
+        ("README.zh.md", "chat-5-run"),
+    ],
+)
 def test_a_readme_shows_a_picture_of_a_real_screen(name: str, screen: str) -> None:
     assert f"](docs/screens/{screen}.svg)" in (ROOT / name).read_text(encoding="utf-8")
     shown = "".join(ElementTree.parse(SCREENS / f"{screen}.svg").getroot().itertext())

@@ -17,10 +17,10 @@ def chosen(model: Any, head: Head | None, chunk: int, *, bf16: bool) -> Network:
     hold(model, bf16=bf16)
     if not packs(next(model.parameters()).device):
         return PaddedCausal(model, head, chunk, bf16=bf16)
+    if head is not None and not head.biases and is_known(model):
+        return LlamaNetwork(model, head, chunk, bf16=bf16)
     reason = reason_to_pad(model, head)
     if reason is None:
-        if head is not None and not head.biases and is_known(model):
-            return LlamaNetwork(model, head, chunk, bf16=bf16)
         return PackedCausal(model, head, chunk, bf16=bf16)
     network = PaddedCausal(model, head, chunk, bf16=bf16)
     network.notices = (Message.of("rows_padded", model=type(model).__name__, why=reason),)

@@ -98,7 +98,7 @@ def test_a_failure_on_the_way_leaves_nothing_half_known(monkeypatch: pytest.Monk
 
 
 def test_the_attention_of_the_model_is_as_before_when_a_reply_has_ended() -> None:
-    found = network(endless("llama"))
+    found = network(endless("phi"))
     before = found.model.config._attn_implementation
     assert before == attention.NAME
     reply(found, FIRST)
