@@ -13,7 +13,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from engine.contract.events import without_non_finite
 from engine.contract.harmless import harmless
-from sft_tui.text import escaped
+from sft_tui.text import cut, escaped
 
 CLEAR_REST = "\x1b[K"
 
@@ -41,8 +41,12 @@ def echo_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def echo_over(text: str = "") -> None:
-    """Overwrites the terminal's current line; without a text, clears it."""
-    click.echo(f"\r{harmless(text)}{CLEAR_REST}", nl=False, err=True)
+    """Overwrites the current line of the terminal that standard error is, within its width; without a text, clears it.
+
+    Does nothing if standard error is not a terminal.
+    """
+    if columns := terminal_columns(err=True):
+        click.echo(f"\r{cut(harmless(text), columns - 1)}{CLEAR_REST}", nl=False, err=True)
 
 
 def write_line(text: str, file: IO[str]) -> None:

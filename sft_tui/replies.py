@@ -50,5 +50,5 @@ def model_of_run(name: str, logs: Path) -> str:
 
 def template_options_of(model: str) -> str:
     """The options of the chat template that a run's best model learned with; empty for any other model's folder."""
-    best = OutputDir(Path(model).parent).best
-    return str(OutputDir(best.parent).owner().config.get("template_options", "")) if best == Path(model) else ""
+    output = OutputDir(Path(model).parent)
+    return str(output.owner().config.get("template_options", "")) if output.best == Path(model) else ""

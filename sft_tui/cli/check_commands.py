@@ -128,15 +128,13 @@ def rehearsed(request: "CheckRequest") -> "Rehearsal":
     from sft_tui.preflight.check import rehearse_request
 
     def show_phase(phase: events.Phase) -> None:
-        if sys.stderr.isatty() and phase.name != "training":
-            line = say("app.rehearsing", LANG, phase=phase_line(phase, LANG))
-            echo_over(text.cut(line, terminal_columns(err=True) - 1))
+        if phase.name != "training":
+            echo_over(say("app.rehearsing", LANG, phase=phase_line(phase, LANG)))
 
     try:
         return rehearse_request(request, show_phase)
     finally:
-        if sys.stderr.isatty():
-            echo_over()
+        echo_over()
 
 
 def print_rehearsal(request: "CheckRequest", report: "Report", found: "Rehearsal") -> None:

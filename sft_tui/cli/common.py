@@ -1,7 +1,6 @@
 """What the commands share: their language, common options, and the progress of reading files."""
 
 import contextlib
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,10 +71,9 @@ def reading_progress() -> "Iterator[Progress]":
 
     def show_progress(setting: str, done: int, total: int) -> None:
         nonlocal shown
-        if total and sys.stderr.isatty():
+        if total:
             shown = True
-            line = say("app.reading", LANG, what=subject(setting, LANG), done=done, total=total)
-            echo_over(line)
+            echo_over(say("app.reading", LANG, what=subject(setting, LANG), done=done, total=total))
 
     yield show_progress
     if shown:
@@ -85,10 +83,7 @@ def reading_progress() -> "Iterator[Progress]":
 @contextlib.contextmanager
 def meanwhile(line: str) -> "Iterator[None]":
     """Shows a line on standard error for as long as the block takes, only if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    echo_over(text.cut(line, shutil.get_terminal_size().columns - 1))
+    echo_over(line)
     try:
         yield
     finally:
@@ -108,7 +103,7 @@ def step_progress(lang: Lang) -> "Iterator[Progress]":
             echo_over(line) if sys.stderr.isatty() else echo(line, err=True)
 
     yield show
-    if shown and sys.stderr.isatty():
+    if shown:
         echo_over()
 
 

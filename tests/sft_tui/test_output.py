@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import sft_tui
 from engine.contract.messages import InputError
 from sft_tui.cli.common import print_error
 from sft_tui.cli.main import cli
-from sft_tui.output import Group, echo, echo_json
+from sft_tui.output import CLEAR_REST, Group, echo, echo_json, echo_over
+from sft_tui.text import width
 
 HOSTILE = "中\x1b]0;pwn\x07\x9b31m\u202e\u2066\u2028\r\x00\x7f\U000e0001\ud800文"
 
@@ -131,3 +133,19 @@ def test_a_colour_is_for_terminals_that_may_show_it(
 
     assert CliRunner().invoke(said, color=True).output == ("\x1b[32ma␛[2J\x1b[0m\n" if coloured else "a␛[2J\n")
     assert CliRunner().invoke(said, color=False).output == "a␛[2J\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["reading data/train.parquet: 1,204 of 5,000 rows", "正在读取训练文件：第 1204 行，共 5000"]
+)
+def test_a_line_that_is_overwritten_stays_within_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    echo_over(line)
+    assert capsys.readouterr().err == ""  # not a terminal: nothing to overwrite
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    echo_over(line)
+    shown = capsys.readouterr().err.strip("\r").removesuffix(CLEAR_REST)
+    assert width(shown) < 30
+    assert line.startswith(shown.removesuffix("…"))
