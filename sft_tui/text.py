@@ -74,7 +74,9 @@ def cut(shown: str, columns: int) -> str:
     """`shown` within the given number of columns, with an ellipsis at its end if it was cut."""
     from rich.cells import set_cell_size
 
-    return shown if width(shown) <= columns else set_cell_size(shown, columns - 1).rstrip() + "…"
+    if width(shown) <= columns:
+        return shown
+    return set_cell_size(shown, columns - 1).rstrip() + "…" if columns > 0 else ""
 
 
 def pad(shown: str, columns: int) -> str:

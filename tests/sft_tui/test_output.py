@@ -135,17 +135,18 @@ def test_a_colour_is_for_terminals_that_may_show_it(
     assert CliRunner().invoke(said, color=False).output == "a␛[2J\n"
 
 
+@pytest.mark.parametrize("columns", [1, 2, 9, 30])  # in 9, a wide character does not fit in front of the ellipsis
 @pytest.mark.parametrize(
     "line", ["reading data/train.parquet: 1,204 of 5,000 rows", "正在读取训练文件：第 1204 行，共 5000"]
 )
 def test_a_line_that_is_overwritten_stays_within_a_narrow_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, columns: int
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("COLUMNS", str(columns))
     echo_over(line)
     assert capsys.readouterr().err == ""  # not a terminal: nothing to overwrite
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     echo_over(line)
     shown = capsys.readouterr().err.strip("\r").removesuffix(CLEAR_REST)
-    assert width(shown) < 30
+    assert width(shown) < columns
     assert line.startswith(shown.removesuffix("…"))
