@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from engine.contract.texts import Lang, say
 
 UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
-EVERYWHERE, LAUNCH, RUN, RUNS = "everywhere", "launch", "run", "runs"
-SCOPES = (LAUNCH, RUN, RUNS, EVERYWHERE)
+ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
+EVERYWHERE, LAUNCH, RUN, RUNS, FORM = "everywhere", "launch", "run", "runs", "form"
+SCOPES = (LAUNCH, RUN, RUNS, FORM, EVERYWHERE)
+# The scopes that a screen has apart from its own and that of every screen.
+PARTS: dict[str, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("oldest", EVERYWHERE, ("home",), footer=False),
     Action("newest", EVERYWHERE, ("end",), footer=False),
     Action("next", LAUNCH, ("tab",), footer=False),
+    Action("next", FORM, ("tab",), footer=False),
+    Action("previous", FORM, ("shift+tab",), footer=False),
     Action("back", EVERYWHERE, ("escape",), footer=False),
+    Action("language", EVERYWHERE, ("L",), footer=False),
     Action("theme", EVERYWHERE, ("ctrl+t",), footer=False),
     Action("suspend", EVERYWHERE, ("ctrl+z",), footer=False),
     Action("palette", EVERYWHERE, ("ctrl+p",), footer=False),
@@ -76,11 +82,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", EVERYWHERE, ("q", "ctrl+c", "ctrl+q")),
 )
 
+PRINTED = ("plus", "minus", "equals_sign", "slash", "question_mark", "space")  # keys that print a character
 SHOWN = {
     "enter": "enter",
     "plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "space": "space",
     "left": "←", "right": "→", "up": "↑", "down": "↓", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
     "ctrl+t": "^t", "ctrl+p": "^p", "ctrl+c": "^c", "ctrl+q": "^q", "ctrl+z": "^z", "backspace": "bksp", "tab": "tab",
+    "shift+tab": "S-tab",
 }  # fmt: skip
 
 
@@ -89,11 +97,18 @@ def shown(key: str) -> str:
     return SHOWN.get(key, key)
 
 
+def own(scope: str) -> list[Action]:
+    """The actions of a screen that others do not have."""
+    return [action for action in ACTIONS if action.scope == scope]
+
+
 def of_scope(scope: str) -> list[Action]:
     """The actions of a screen, its own first."""
-    own = [action for action in ACTIONS if action.scope == scope]
-    taken = {key for action in own for key in action.keys}
-    return [*own, *(a for a in ACTIONS if a.scope == EVERYWHERE and not taken & set(a.keys))]
+    found: list[Action] = []
+    for part in (scope, *PARTS.get(scope, ()), EVERYWHERE):
+        taken = {key for action in found for key in action.keys}
+        found += [action for action in own(part) if not taken & set(action.keys)]
+    return found
 
 
 def by_key(scope: str, key: str) -> Action | None:

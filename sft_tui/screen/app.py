@@ -4,20 +4,20 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from textual.app import App
 
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
-from engine.contract.texts import say
+from engine.contract.texts import LANGS, say
 from sft_tui import demo, starting, text
 from sft_tui.output import echo
-from sft_tui.screen import actions, help_view, terminal
+from sft_tui.screen import actions, form_style, help_view, terminal
 from sft_tui.screen.background import Background, summary
-from sft_tui.screen.base import CanvasScreen, Options
+from sft_tui.screen.base import ActionScreen, CanvasScreen, Options
 from sft_tui.screen.ink import THEMES, Line
 
 # A key passes through three threads, each of which may wait this long for the log reader; the default is 5 ms.
@@ -51,12 +51,12 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     ENABLE_COMMAND_PALETTE = False  # ours has both languages, and only characters that every terminal has
     TITLE = "sft-tui"
-    CSS = "Screen { background: ansi_default; }"
+    CSS = form_style.CSS
     INLINE_PADDING = 0
 
     def __init__(self, options: Options) -> None:
+        self.options = options  # of which the stylesheet is made
         super().__init__(ansi_color=True)
-        self.options = options
         self.background: Background | None = None  # a command that runs behind the screen
         self._demo_begins = False
         self.crash = ""
@@ -81,11 +81,15 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if self.options.demo:
             self.begin_demo(self.options.demo)
 
+    def get_css_variables(self) -> dict[str, str]:
+        """The variables of the stylesheet, with those of the theme."""
+        return {**super().get_css_variables(), **form_style.variables(self.options.ink)}
+
     def do_palette(self) -> None:
         """Opens the palette over the screen in front."""
         from sft_tui.screen.palette import PaletteScreen
 
-        if isinstance(self.screen, CanvasScreen):
+        if isinstance(self.screen, ActionScreen):
             self.push_screen(PaletteScreen(self.screen))
 
     def do_help(self) -> None:
@@ -104,7 +108,20 @@ class SftTuiApp(App[int], inherit_bindings=False):
         """Switches to the next theme."""
         names = list(THEMES)
         following = names[(names.index(self.options.ink.theme) + 1) % len(names)]
-        self.options = replace(self.options, ink=replace(self.options.ink, theme=following))
+        self._take(replace(self.options, ink=replace(self.options.ink, theme=following)))
+
+    def do_language(self) -> None:
+        """Switches to the next language."""
+        following = LANGS[(LANGS.index(self.options.lang) + 1) % len(LANGS)]
+        self._take(replace(self.options, lang=following))
+
+    def _take(self, options: Options) -> None:
+        """Takes other options over on every open screen."""
+        self.options = options
+        self.refresh_css(animate=False)
+        for screen in self.screen_stack:
+            if isinstance(screen, ActionScreen):
+                screen.relabel()
 
     def do_runs(self) -> None:
         """Opens the screen of all runs."""
@@ -124,7 +141,32 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
         self._go_to(RunScreen, lambda: RunScreen(name), name)
 
-    def _go_to(self, kind: type[CanvasScreen], make: Callable[[], CanvasScreen], about: str = "") -> None:
+    def launch_with(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
+        """Opens the launch screen with a preset and settings over it; `based_on` names the run they are from."""
+        from sft_tui.screen.launch_screen import LaunchScreen
+
+        self.do_launch()
+        if isinstance(self.screen, LaunchScreen):
+            self.screen.choose(preset, dict(values))
+        if based_on:
+            self.notify_here(say("screen.based_on", self.options.lang, run=text.safe(based_on, 40)))
+
+    def pick_path(self, setting: str, current: str, done: Callable[[str], None]) -> None:
+        """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave."""
+
+    def open_rows(self, run: str, step: int, last: int = 0) -> None:
+        """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""
+
+    def open_chat(self, models: Sequence[str], run: str = "") -> None:
+        """Opens a conversation with one model, or with two side by side; `run` is where its judgements are kept."""
+
+    def open_queue(self) -> None:
+        """Shows the queue of runs."""
+
+    def enqueue(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
+        """Puts a run at the end of the queue, and shows a notice; raises InputError."""
+
+    def _go_to(self, kind: type[ActionScreen], make: Callable[[], ActionScreen], about: str = "") -> None:
         """Goes back to an open screen of this kind, so that they do not pile up, or else opens a new one."""
         open_ones = [s for s in self.screen_stack if isinstance(s, kind) and s.about == about]
         if not open_ones:
@@ -179,11 +221,11 @@ class SftTuiApp(App[int], inherit_bindings=False):
     @property
     def typing(self) -> bool:
         """Whether the screen in front has a question or an edit open, so that it must not be switched."""
-        return isinstance(self.screen, CanvasScreen) and self.screen.question is not None
+        return isinstance(self.screen, ActionScreen) and self.screen.typing
 
     def notify_here(self, words: str, role: str = "accent") -> None:
         """Shows a notice on whichever screen is in front."""
-        if isinstance(self.screen, CanvasScreen):
+        if isinstance(self.screen, ActionScreen):
             self.screen.show_notice(words, role)
 
     def back(self) -> None:

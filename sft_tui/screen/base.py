@@ -1,10 +1,10 @@
 """The base of the screens: a canvas, a footer, keys from the table of actions, questions and notices at the bottom."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from textual.app import ComposeResult
 from textual.events import Key, Paste, Resize
@@ -69,6 +69,24 @@ class AppServices(Protocol):
     def begin_demo(self, preset: str) -> None:
         """Starts the demo, or finds its current stage, with a command that does not depend on this screen."""
 
+    def launch_with(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
+        """Opens the launch screen with a preset and settings over it; `based_on` names the run they are from."""
+
+    def pick_path(self, setting: str, current: str, done: Callable[[str], None]) -> None:
+        """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave."""
+
+    def open_rows(self, run: str, step: int, last: int = 0) -> None:
+        """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""
+
+    def open_chat(self, models: Sequence[str], run: str = "") -> None:
+        """Opens a conversation with one model, or with two side by side; `run` is where its judgements are kept."""
+
+    def open_queue(self) -> None:
+        """Shows the queue of runs."""
+
+    def enqueue(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
+        """Puts a run at the end of the queue, and shows a notice; raises InputError."""
+
     def notify_here(self, words: str, role: str = "accent") -> None:
         """Shows a notice on whichever screen is in front."""
 
@@ -82,8 +100,8 @@ class AppServices(Protocol):
         """Writes to the terminal outside the screen: a bell or a notification, made here from harmless text only."""
 
 
-class CanvasScreen(Screen[None]):
-    """A screen that is one canvas, with a footer that also shows questions and notices."""
+class ActionScreen(Screen[None]):
+    """A screen whose keys are those of the table of actions; its bottom line shows keys, questions and notices."""
 
     scope = actions.EVERYWHERE
     about = ""  # the run it shows
@@ -91,7 +109,6 @@ class CanvasScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.canvas = Canvas()
         self.editor = Editor()
         self.question: Question | None = None
         self.notice: tuple[str, str] = ("", "")  # the notice and its role
@@ -102,10 +119,10 @@ class CanvasScreen(Screen[None]):
         """The app, as its screens see it."""
         return cast(AppServices, self.app)
 
-    def compose(self) -> ComposeResult:
-        """One canvas, and the editor whose text it shows."""
-        yield self.editor
-        yield self.canvas
+    @property
+    def typing(self) -> bool:
+        """Whether a question is open, so that the screen must not be switched."""
+        return self.question is not None
 
     def on_mount(self) -> None:
         """Draws for the first time."""
@@ -115,32 +132,19 @@ class CanvasScreen(Screen[None]):
         """Redraws what may have changed while another screen was in front."""
         self.draw()
 
+    def relabel(self) -> None:
+        """Takes over another language or theme."""
+        self.draw()
+
     def on_resize(self, _event: Resize) -> None:
         """Draws for the new size."""
         self.draw()
 
-    def view(self, width: int, height: int) -> list[Line]:
-        """The screen without its footer."""
+    def draw(self) -> None:
+        """Draws what has changed."""
         raise NotImplementedError
 
-    def draw(self) -> None:
-        """Puts the view on the canvas."""
-        width, height = self.app.size
-        if not width or not height:
-            return
-        self.canvas.put(self.lines(width, height), self.services.options.ink)
-
-    def lines(self, width: int, height: int) -> list[Line]:
-        """The whole screen."""
-        lang = self.services.options.lang
-        if too_small(width, height):
-            small = say("screen.small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
-            return filled([[(part, "warn")] for part in wrap(small, width)], width, height)
-        below = self._bottom(width)
-        shown = filled(self.view(width, height - 1), width, height - 1)
-        return [*shown[: height - len(below)], *below]
-
-    def _bottom(self, width: int) -> list[Line]:
+    def bottom_lines(self, width: int) -> list[Line]:
         """The footer, or in its place, on as many lines as needed, the question or notice."""
         notice = bottom.notice(*self.notice, width) if self.notice[0] else []
         if self.question is not None:
@@ -194,20 +198,20 @@ class CanvasScreen(Screen[None]):
 
     def _answer(self, question: Question, event: Key) -> None:
         if event.key in CANCEL_KEYS:
-            self._close()
+            self.close_question()
         elif question.typed is not None:
             self._edit(question, event)
         elif question.choices:
             number = question.pressed(event.key)
             if number:
-                self._close()
+                self.close_question()
                 self.try_to(lambda: question.answered(str(number)))
         elif event.character and event.character.lower() in question.keys:
-            self._close()
+            self.close_question()
             self.try_to(lambda: question.answered((event.character or "").lower()))
         self.draw()
 
-    def _close(self) -> None:
+    def close_question(self) -> None:
         """Closes the question."""
         if self.question is not None and self.question.typed is not None:
             self.notice = ("", "")  # the error about the text
@@ -219,7 +223,7 @@ class CanvasScreen(Screen[None]):
             self.editor.take(event)
             self.show_typed()
             return
-        self._close()
+        self.close_question()
         try:
             question.answered(question.typed or "")
         except InputError as error:
@@ -288,6 +292,54 @@ class CanvasScreen(Screen[None]):
         """Leaves this screen."""
         self.services.back()
 
+    def copy(self, words: str) -> None:
+        """Copies a text, and shows where to."""
+        path = clipboard.copy(words, self.services.options.logs, self.app.copy_to_clipboard)
+        lang = self.services.options.lang
+        self.show_notice(say("screen.copied", lang, path=path) if path else say("screen.copied_only", lang))
+
+    def press_footer(self, x: int) -> None:
+        """Treats a click on a column of the footer as a press of its key."""
+        name = bottom.footer_at(self.scope, self.services.options.lang, self.app.size.width, x, self.offered)
+        if name:
+            self.notice = ("", "")
+            self.do(name)
+            self.draw()
+
+
+class CanvasScreen(ActionScreen):
+    """A screen that is one canvas."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.canvas = Canvas()
+
+    def compose(self) -> ComposeResult:
+        """One canvas, and the editor whose text it shows."""
+        yield self.editor
+        yield self.canvas
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The screen without its footer."""
+        raise NotImplementedError
+
+    def draw(self) -> None:
+        """Puts the view on the canvas."""
+        width, height = self.app.size
+        if not width or not height:
+            return
+        self.canvas.put(self.lines(width, height), self.services.options.ink)
+
+    def lines(self, width: int, height: int) -> list[Line]:
+        """The whole screen."""
+        lang = self.services.options.lang
+        if too_small(width, height):
+            small = say("screen.small", lang, width=LEAST_WIDTH, height=LEAST_HEIGHT)
+            return filled([[(part, "warn")] for part in wrap(small, width)], width, height)
+        below = self.bottom_lines(width)
+        shown = filled(self.view(width, height - 1), width, height - 1)
+        return [*shown[: height - len(below)], *below]
+
     def on_canvas_clicked(self, event: Canvas.Clicked) -> None:
         """Treats a click on the footer as a press of its key."""
         if self.unseen:
@@ -295,11 +347,7 @@ class CanvasScreen(Screen[None]):
         if event.y != self.app.size.height - 1 or self.question is not None:
             self.clicked(event.x, event.y)
             return
-        name = bottom.footer_at(self.scope, self.services.options.lang, self.app.size.width, event.x, self.offered)
-        if name:
-            self.notice = ("", "")
-            self.do(name)
-            self.draw()
+        self.press_footer(event.x)
 
     def clicked(self, _x: int, _y: int) -> None:
         """Handles a click elsewhere."""
@@ -313,9 +361,3 @@ class CanvasScreen(Screen[None]):
         """Moves by a few lines."""
         self.move(by * WHEEL_LINES)
         self.draw()
-
-    def copy(self, words: str) -> None:
-        """Copies a text, and shows where to."""
-        path = clipboard.copy(words, self.services.options.logs, self.app.copy_to_clipboard)
-        lang = self.services.options.lang
-        self.show_notice(say("screen.copied", lang, path=path) if path else say("screen.copied_only", lang))

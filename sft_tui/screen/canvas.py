@@ -23,9 +23,9 @@ class Canvas(Widget):
     class Clicked(Message):
         """A mouse click on a cell."""
 
-        def __init__(self, x: int, y: int) -> None:
+        def __init__(self, canvas: "Canvas", x: int, y: int) -> None:
             super().__init__()
-            self.x, self.y = x, y
+            self.canvas, self.x, self.y = canvas, x, y
 
     class Wheeled(Message):
         """A turn of the wheel over a cell: up if `by` is negative."""
@@ -65,7 +65,7 @@ class Canvas(Widget):
 
     def on_mouse_down(self, event: MouseDown) -> None:
         """Posts the position."""
-        self.post_message(self.Clicked(event.x, event.y))
+        self.post_message(self.Clicked(self, event.x, event.y))
 
     def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
         """Posts the position."""

@@ -7,7 +7,7 @@ from textual.events import Key
 from engine.contract.texts import LANGS, Lang, say
 from sft_tui.screen import actions
 from sft_tui.screen.actions import Action
-from sft_tui.screen.base import CanvasScreen
+from sft_tui.screen.base import ActionScreen, CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.canvas import Canvas
 from sft_tui.screen.ink import Line, columns, fit, frame
@@ -53,7 +53,7 @@ def first_shown(cursor: int, count: int, height: int) -> int:
 class PaletteScreen(CanvasScreen):
     """The palette over another screen."""
 
-    def __init__(self, below: CanvasScreen) -> None:
+    def __init__(self, below: ActionScreen) -> None:
         super().__init__()
         self._below, self._cursor = below, 0
 

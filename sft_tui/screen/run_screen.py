@@ -70,6 +70,11 @@ class RunScreen(CanvasScreen):
                 self.app.call_from_thread(self.show_latest, feed.latest())
             time.sleep(PIECE_PAUSE if feed.reading else options.tick)
 
+    def relabel(self) -> None:
+        """Reads the log again for another language."""
+        super().relabel()
+        self.follow()
+
     def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out: the run's state is unknown or unsuitable, or its panel is hidden."""
         lang, latest, page = self.services.options.lang, self.latest, self.selection.page
