@@ -12,6 +12,7 @@ from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
+from sft_tui import remembered
 from sft_tui.runs import Run
 
 Files = list[Path]
@@ -56,6 +57,8 @@ def discard(run_dir: RunDir, made: int) -> None:
     with contextlib.suppress(InputError):
         _unlink(run_dir.path, [*run_dir.files(), run_dir.path / LOCK_NAME])
     with contextlib.suppress(OSError):
+        if made > 1:  # the folder of the runs too
+            (run_dir.path.parent / remembered.FILE).unlink(missing_ok=True)
         for folder in (run_dir.path, *run_dir.path.parents)[:made]:
             folder.rmdir()
 

@@ -22,6 +22,7 @@ from engine.contract.project import is_here, place_of, seen_from
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir, create_run_dir
 from engine.contract.stream import next_attempt
+from sft_tui import remembered
 from sft_tui.child_process import module_command
 from sft_tui.machine import gpus
 from sft_tui.removal import discard
@@ -312,7 +313,9 @@ def start(logs: Path, record: RunRecord) -> Started:
     try:
         opened = open_run_dir(logs, record)
         mine = FolderLock.acquire(opened.run_dir.path, opened.record.run, opened.run_dir.path, "logs")
-        return _launch(opened, mine, output)
+        started = _launch(opened, mine, output)
+        remembered.remember_run(logs, record)
+        return started
     except InputError:
         for lock in filter(None, (mine, output)):
             lock.abandon()

@@ -25,7 +25,7 @@ from engine.contract.owner import new_id
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui import removal
+from sft_tui import remembered, removal
 from sft_tui.runs import Run, read_run
 from tests.processes import until
 
@@ -322,3 +322,11 @@ def test_a_start_during_a_deletion_waits_for_its_end(made: Made, tmp_path: Path)
         lock.release()
         shutil.rmtree("out")
         shutil.rmtree("logs")
+
+
+def test_a_refused_run_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path / "logs" / "sft-1")
+    run_dir.path.mkdir(parents=True)
+    remembered.remember(tmp_path / "logs", "tokenizer", "a")
+    removal.discard(run_dir, 2)
+    assert not (tmp_path / "logs").exists()
