@@ -29,7 +29,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
 from sft_tui import conversation, headless, listing, removal, starting
-from sft_tui.cli import main
+from sft_tui.cli import main, run_commands, showing, starting_commands
 from sft_tui.curves import Curves
 from sft_tui.feed import Feed
 from sft_tui.history import Follower
@@ -313,7 +313,8 @@ def shown(files: Files, lang: Lang) -> str:
 
 def commanded(lang: Lang, monkeypatch: pytest.MonkeyPatch, commands: tuple[tuple[str, ...], ...] = COMMANDS) -> str:
     """What the commands print; an error of ours is one of their answers."""
-    monkeypatch.setattr(main, "LANG", lang)
+    for module in (run_commands, showing, starting_commands):
+        monkeypatch.setattr(module, "LANG", lang)
     said = []
     for command in commands:
         result = CliRunner().invoke(main.cli, command)

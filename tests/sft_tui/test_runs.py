@@ -27,7 +27,7 @@ from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from engine.contract.stream import EventReader
 from sft_tui import listing, removal
-from sft_tui.cli import main
+from sft_tui.cli import main, showing
 from sft_tui.feed import Feed
 from sft_tui.following import follow
 from sft_tui.headless import PlainView
@@ -461,8 +461,8 @@ def test_the_screen_opens_the_run_of_the_named_folder(
     (tmp_path / "here" / "logs" / "sft-1").mkdir(parents=True)
     (tmp_path / "here" / "logs" / "sft-1" / "run.json").write_text("{}")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(main, "has_terminal", lambda: True)
-    monkeypatch.setattr(main, "show_screen", lambda logs, run, **_: opened.append(find(logs, run).path))
+    monkeypatch.setattr(showing, "has_terminal", lambda: True)
+    monkeypatch.setattr(showing, "show_screen", lambda logs, run, **_: opened.append(find(logs, run).path))
     CliRunner().invoke(main.cli, ["attach", str(theirs.path)])
     assert opened == [theirs.path]
 

@@ -18,7 +18,7 @@ from engine.contract.owner import new_id
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir, create_run_dir
-from sft_tui.cli import main
+from sft_tui.cli import main, run_commands, showing, starting_commands
 from tests.sft_tui.conftest import ENDED
 
 
@@ -26,7 +26,8 @@ from tests.sft_tui.conftest import ENDED
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OutputDir:
     """A project with two finished runs in one output folder, the older one set aside, and a run without a model."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main, "LANG", "en")
+    for module in (run_commands, showing, starting_commands):
+        monkeypatch.setattr(module, "LANG", "en")
     (tmp_path / "rows").touch()
     output = OutputDir(Path("out"))
     for name in ("sft-small-1", "sft-small-2"):
@@ -76,7 +77,7 @@ def test_test_and_reply_take_the_name_of_a_run(
     monkeypatch.setattr("sft_tui.conversation.Conversation", Yes)
     assert said("reply", "--run", name, "hello") == (0, "yes\n")
     assert asked == [f"{place}/best", "thinking=false", "hello"]
-    monkeypatch.setattr(main, "launch", lambda record, logs, _view: asked.append((record, logs)))
+    monkeypatch.setattr(showing, "launch", lambda record, logs, _view: asked.append((record, logs)))
     assert said("test", "--run", name, "--eval_rows", "5") == (0, "")
     record, logs = asked[-1]
     assert (record.job, record.run, record.processes, logs) == ("test", "", 0, Path("logs"))

@@ -1,0 +1,125 @@
+"""The commands for runs that exist: runs, status, attach, logs, stop and pause."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.contract.texts import say
+from sft_tui import text
+from sft_tui.cli import showing
+from sft_tui.cli.common import LANG, json_option, logs_option, no_ui_option, run_argument, screen_options
+from sft_tui.cli.showing import meant
+from sft_tui.output import echo, echo_json, terminal_columns
+
+
+@click.command()
+@click.option("--json", is_flag=True)
+@logs_option
+def runs(json: bool, logs: Path) -> None:
+    """List the runs, the newest first."""
+    from sft_tui import listing
+    from sft_tui.runs import all_runs
+
+    found = list(all_runs(logs))
+    if json:
+        echo_json([one.to_json() for one in found], indent=1)
+    elif not found:
+        echo(say("app.no_runs", LANG, path=text.safe(str(logs))), err=True)
+    else:
+        for line in listing.table(found, LANG, terminal_columns()):
+            echo(line)
+
+
+@click.command()
+@run_argument
+@click.option("--json", is_flag=True)
+@logs_option
+def status(name: str | None, json: bool, logs: Path) -> None:
+    """Print the state of RUN on one line, or how it ended."""
+    from sft_tui import demo, event_text, listing
+    from sft_tui.runs import read_run
+
+    one = read_run(meant(name, logs))
+    if json:
+        echo_json(one.to_json())
+        return
+    echo(listing.status_line(one, LANG))
+    rest = demo.what_remains(one, LANG)
+    if rest:
+        echo(rest, err=True)
+    if one.state.ended is not None and not one.alive:
+        for _, line in event_text.ended_lines(one.state.ended, LANG):
+            echo(line, err=True)
+
+
+@click.command()
+@run_argument
+@no_ui_option
+@json_option
+@logs_option
+@screen_options
+def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any) -> None:
+    """Open the screen on RUN, or follow it as text."""
+    from sft_tui import following, headless
+
+    run_dir = meant(name, logs)
+    if not (no_ui or json) and showing.has_terminal():
+        sys.exit(showing.show_screen(run_dir.path.parent, run=run_dir.path.name, **screen))
+    code = following.follow(run_dir, headless.choose_view(LANG, json=json), LANG)
+    if code:
+        sys.exit(code)
+
+
+@click.command("logs")
+@run_argument
+@click.option("--json", is_flag=True)
+@click.option("--trainer", is_flag=True)
+@logs_option
+def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
+    """Print what RUN has written so far."""
+    from sft_tui import listing
+
+    run_dir = meant(name, logs)
+    if trainer:
+        listing.print_output(run_dir)
+    else:
+        listing.print_events(run_dir, LANG, json=json)
+
+
+@click.command()
+@run_argument
+@click.option("--now", is_flag=True)
+@click.option("--no-wait", is_flag=True)
+@logs_option
+def stop(name: str | None, now: bool, no_wait: bool, logs: Path) -> None:
+    """Save and end RUN, and print how it ended."""
+    ask(name, logs, now=now, why="stop", said="app.ending" if now else "app.stopping", wait=not no_wait)
+
+
+@click.command()
+@run_argument
+@click.option("--no-wait", is_flag=True)
+@logs_option
+def pause(name: str | None, no_wait: bool, logs: Path) -> None:
+    """Save RUN and end its processes, to free memory and GPUs."""
+    ask(name, logs, why="pause", said="app.pausing", wait=not no_wait)
+
+
+def ask(name: str | None, logs: Path, *, why: str, said: str, wait: bool, now: bool = False) -> None:
+    """Asks a run to end, and waits until it has; exits with its code unless it is 0."""
+    from sft_tui import event_text, listing
+    from sft_tui.runs import read_run
+    from sft_tui.runs import stop as request
+
+    one = read_run(meant(name, logs))
+    request(one, now=now, why=why)
+    echo(say(said, LANG), err=True)
+    if not wait:
+        return
+    end = listing.wait_for_end(one.run_dir)
+    for level, line in event_text.ended_lines(end, LANG):
+        echo(line, err=level != "data")
+    if end.reason not in ("stopped", "paused", "finished", *(["terminated", "killed"] if now else [])):
+        sys.exit(end.exit_code)
