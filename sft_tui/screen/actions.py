@@ -6,10 +6,10 @@ from engine.contract.texts import Lang, say
 
 UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
-EVERYWHERE, LAUNCH, RUN, RUNS, FORM = "everywhere", "launch", "run", "runs", "form"
-SCOPES = (LAUNCH, RUN, RUNS, FORM, EVERYWHERE)
+EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
+SCOPES = (LAUNCH, RUN, RUNS, CHART, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
-PARTS: dict[str, tuple[str, ...]] = {}
+PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,)}
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("resume", RUN, ("r",)),
     Action("fix", RUN, ("f",), footer=False),  # the certificate names the key if there is a fix
     Action("page", RUN, ("tab",)),
-    Action("metric", RUN, ("m",)),
-    Action("log_scale", RUN, ("g",)),
-    Action("zoom_in", RUN, ("plus", "equals_sign"), footer=False),
-    Action("zoom_out", RUN, ("minus",), footer=False),
-    Action("pan_left", RUN, ("left",), footer=False),
-    Action("pan_right", RUN, ("right",), footer=False),
-    Action("tail", RUN, ("t",), footer=False),
     Action("search", RUN, ("slash",)),
     Action("level", RUN, ("v",), footer=False),
     Action("copy", RUN, ("y",), footer=False),
@@ -64,6 +57,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("delete", RUNS, ("d",)),
     Action("copy", RUNS, ("y",)),
     Action("launch", RUNS, ("n",)),
+    Action("metric", CHART, ("m",)),
+    Action("log_scale", CHART, ("g",)),
+    Action("zoom_in", CHART, ("plus", "equals_sign"), footer=False),
+    Action("zoom_out", CHART, ("minus",), footer=False),
+    Action("pan_left", CHART, ("left",), footer=False),
+    Action("pan_right", CHART, ("right",), footer=False),
+    Action("tail", CHART, ("t",), footer=False),
     Action("up", EVERYWHERE, ("up", "k"), footer=False),
     Action("down", EVERYWHERE, ("down", "j"), footer=False),
     Action("page_up", EVERYWHERE, ("pageup",), footer=False),
@@ -100,6 +100,11 @@ def shown(key: str) -> str:
 def own(scope: str) -> list[Action]:
     """The actions of a screen that others do not have."""
     return [action for action in ACTIONS if action.scope == scope]
+
+
+def names(scope: str) -> tuple[str, ...]:
+    """The names of the actions that `own` returns."""
+    return tuple(action.name for action in own(scope))
 
 
 def of_scope(scope: str) -> list[Action]:

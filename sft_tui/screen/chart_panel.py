@@ -6,22 +6,18 @@ from engine.contract.texts import Lang, say
 from sft_tui.curves import METRICS
 from sft_tui.run_state import RunState
 from sft_tui.screen import chart
-from sft_tui.screen.ink import Line, columns, filled, frame
+from sft_tui.screen.charted import Charted
+from sft_tui.screen.ink import Ink, Line, columns, filled, frame
 from sft_tui.screen.run_contents import RunView, Selection
 
-FIRST_EDGE = 64
-ZOOM = 2.0
+STYLES = ("chart", "chart2", "good", "warn")  # the colours of curves that are compared
 
 
 def draw(view: RunView, width: int, height: int) -> list[Line]:
     """A curve, with its newest figures below."""
     selection, state, lang = view.selection, view.state, view.lang
     curve, metric = view.curves.of[selection.metric], METRICS[selection.metric]
-    total = max(curve.last, 1)
-    last = max(1, total - selection.back)
-    first = max(1, last - selection.window + 1) if selection.window else 1
-    if not selection.window and view.run.alive:
-        last = edge(total, state.plan.steps_total if state.plan else 0)
+    first, last = charted(view).shown(selection)
     inner = height - 3
     buckets = curve.between(first, last, chart.columns_of(width - 4))
     span = max(1, last - first + 1)
@@ -43,14 +39,6 @@ def draw(view: RunView, width: int, height: int) -> list[Line]:
     if selection.window:
         note = [(f"{first:,}–{last:,} ", "dim"), *note]
     return frame([(say(f"screen.metric_{selection.metric}", lang), "head")], body, width, height, note)
-
-
-def edge(step: int, steps_total: int) -> int:
-    """The end of the axis of a growing run: it doubles, so that what was drawn stays in place for a long time."""
-    last = FIRST_EDGE
-    while last < step:
-        last *= 2
-    return max(step, min(last, steps_total or last))
 
 
 def figures(state: RunState, lang: Lang, width: int) -> Line:
@@ -86,5 +74,26 @@ def _short(value: float, places: int) -> str:
 
 def zoom(view: RunView, by: int) -> Selection:
     """Twice as many steps, or half of them if `by` is negative."""
-    curve = view.curves.of[view.selection.metric]
-    return view.selection.zoomed(ZOOM if by > 0 else 1 / ZOOM, max(1, curve.last), curve.width)
+    return charted(view).zoomed(view.selection, by)
+
+
+def charted(view: RunView) -> Charted:
+    """The curves of the run."""
+    plan = view.state.plan
+    return Charted({view.run.name: view.curves}, view.run.alive, plan.steps_total if plan else 0)
+
+
+def overlay(charted: Charted, selection: Selection, ink: Ink, lang: Lang, width: int, height: int) -> list[Line]:
+    """The curves of several runs on one scale, in a frame: each in its colour, with its number at its end."""
+    metric = METRICS[selection.metric]
+    first, last = charted.shown(selection)
+    across = chart.columns_of(width - 4)
+    log = selection.log_scale and not metric.is_share
+    plots = [
+        chart.Plot(
+            curves.of[selection.metric].between(first, last, across), (), first, last, log, ink.ascii, metric.noisy
+        )
+        for curves in charted.runs.values()
+    ]
+    body = chart.overlay(plots, STYLES, width - 4, height - 2)
+    return frame([(say(f"screen.metric_{selection.metric}", lang), "head")], body, width, height)

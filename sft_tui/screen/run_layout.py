@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sft_tui.screen import chart_panel, log_panel, machine_panel, samples_panel
+from sft_tui.screen import actions, chart_panel, log_panel, machine_panel, samples_panel
 from sft_tui.screen.ink import Line
 from sft_tui.screen.run_contents import RunView, Selection
 
@@ -37,7 +37,7 @@ PANELS = {
         row=0,
         weight=3,
         wheel=chart_panel.zoom,
-        actions=("metric", "log_scale", "zoom_in", "zoom_out", "pan_left", "pan_right", "tail"),
+        actions=actions.names(actions.CHART),
     ),
     "samples": Panel(samples_panel.draw, row=1, weight=1, keys=samples_panel.scroll, wheel=samples_panel.scroll),
     "log": Panel(

@@ -10,14 +10,14 @@ from textual.worker import get_current_worker
 from engine.contract.messages import InputError
 from engine.contract.texts import say
 from sft_tui import demo, event_text, runs, starting
-from sft_tui.curves import METRICS
 from sft_tui.event_text import status_name
 from sft_tui.feed import LEVELS, Feed, FeedState
 from sft_tui.screen import actions, chart_panel, log_panel, run_view
-from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
+from sft_tui.screen.chart_screen import ChartScreen
+from sft_tui.screen.charted import Charted
 from sft_tui.screen.ink import Line, filled
-from sft_tui.screen.run_contents import RunView, Selection
+from sft_tui.screen.run_contents import RunView
 from sft_tui.screen.run_layout import ALL, PAGES, PANELS, Area, Scroll
 from sft_tui.text import safe
 
@@ -27,7 +27,7 @@ OF_PANEL = {action: name for name, panel in PANELS.items() for action in panel.a
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, to leave time to other threads
 
 
-class RunScreen(CanvasScreen):
+class RunScreen(ChartScreen):
     """The screen of one run."""
 
     scope = actions.RUN
@@ -35,7 +35,6 @@ class RunScreen(CanvasScreen):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.about = name
-        self.selection = Selection()
         self.latest: FeedState | None = None
         self.fault = ""
         self._first_size = 0
@@ -79,13 +78,13 @@ class RunScreen(CanvasScreen):
         """Why an action cannot be carried out: the run's state is unknown or unsuitable, or its panel is hidden."""
         lang, latest, page = self.services.options.lang, self.latest, self.selection.page
         if name not in (*OF_RUN, *OF_PANEL):
-            return ""
+            return super().why_disabled(name)
         if latest is None:
             return self.fault or InputError("run_unread", name=self.about).message.text(lang)
         panel = OF_PANEL.get(name, page)
         if page not in (ALL, panel):
             return say(f"screen.no_{panel}", lang)
-        return self._refusal(name, latest.run)
+        return self._refusal(name, latest.run) or super().why_disabled(name)
 
     def _refusal(self, name: str, run: runs.Run) -> str:
         """Why a run in this state cannot accept a request; empty if it can."""
@@ -119,7 +118,7 @@ class RunScreen(CanvasScreen):
             was, back = log_panel.shown_lines(self._shown(before)), self.selection.log_back
             last = was[max(0, len(was) - 1 - back)].number
             lines = sum(line.number > last for line in log_panel.shown_lines(self._shown(now))) - back
-        steps = now.curves.of[self.selection.metric].last - before.curves.of[self.selection.metric].last
+        steps = now.curves.of["loss"].last - before.curves.of["loss"].last
         self.selection = self.selection.kept(lines, max(0, steps))
 
     def _over(self, run: runs.Run) -> None:
@@ -179,38 +178,16 @@ class RunScreen(CanvasScreen):
         run, curves, log, how = latest.run, latest.curves, latest.log, self.services.options
         return RunView(run, curves, log, self.selection, how.ink, how.lang, read, time.time(), latest.earlier)
 
-    @property
-    def _steps(self) -> int:
-        return max(1, self.latest.curves.of[self.selection.metric].last) if self.latest else 1
+    def charted(self) -> Charted | None:
+        """The run's curves."""
+        return chart_panel.charted(self._shown(self.latest)) if self.latest is not None else None
 
-    def do_metric(self) -> None:
-        """Shows the next curve."""
-        self.selection = self.selection.next("metric", list(METRICS))
-
-    def do_log_scale(self) -> None:
-        """Switches between logarithmic and linear."""
-        self.selection = replace(self.selection, log_scale=not self.selection.log_scale)
-
-    def do_zoom_in(self) -> None:
-        """Shows fewer steps."""
-        self._scroll(chart_panel.zoom, -1)
-
-    def do_zoom_out(self) -> None:
-        """Shows more steps."""
-        self._scroll(chart_panel.zoom, 1)
-
-    def do_pan_left(self) -> None:
-        """Moves to earlier steps."""
-        self.selection = self.selection.panned(1, self._steps)
-
-    def do_pan_right(self) -> None:
-        """Moves to later steps."""
-        self.selection = self.selection.panned(-1, self._steps)
-
-    def do_tail(self) -> None:
-        """Shows the newest steps, or all."""
-        window = 0 if self.selection.window else min(self._steps, 200)
-        self.selection = replace(self.selection, window=window, back=0)
+    def chart_size(self) -> tuple[int, int]:
+        """Columns and lines of the chart with its frame; 0 of both if it is not shown."""
+        width, height = self.app.size
+        if self.latest is None:
+            return 0, 0
+        return run_view.size_of("chart", self._shown(self.latest), width, height - 1)
 
     def do_level(self) -> None:
         """Shows another level of the log."""

@@ -35,6 +35,12 @@ def area_at(view: RunView, width: int, height: int, x: int, y: int) -> Area | No
     return next((area for area in areas_of(view, width, height) if area.holds(x, y)), None)
 
 
+def size_of(name: str, view: RunView, width: int, height: int) -> tuple[int, int]:
+    """Columns and lines of a panel with its frame; 0 of both if it is not on such a screen."""
+    found = (area for area in areas_of(view, width, height) if area.name == name)
+    return next(((area.width, area.height) for area in found), (0, 0))
+
+
 def most_back(view: RunView, width: int, height: int) -> int | None:
     """The number of lines the log can scroll back on such a screen; None if it is not shown."""
     log = next((area for area in areas_of(view, width, height) if area.name == "log"), None)

@@ -17,6 +17,7 @@ from sft_tui.runs import Run
 from sft_tui.screen import actions, runs_view
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
+from sft_tui.screen.chart_panel import STYLES
 from sft_tui.screen.ink import Line
 from sft_tui.screen.runs_view import RunsView
 from sft_tui.text import safe, size
@@ -88,7 +89,7 @@ class RunsScreen(CanvasScreen):
         except InputError as error:
             return error.message.text(lang)
         if name == "mark" and self._is_full:
-            return say("screen.compare_few", lang, most=len(runs_view.STYLES))
+            return say("screen.compare_few", lang, most=len(STYLES))
         message = starting.why_not_resumable(self._here) if name == "resume" else None
         return message.text(lang) if message is not None else ""
 
@@ -101,7 +102,7 @@ class RunsScreen(CanvasScreen):
     @property
     def _is_full(self) -> bool:
         """Whether no further run can be compared, and the one under the cursor is not among the compared."""
-        return self._here.name not in self.state.marked and len(self.state.marked) >= len(runs_view.STYLES)
+        return self._here.name not in self.state.marked and len(self.state.marked) >= len(STYLES)
 
     def move(self, by: int) -> None:
         """Moves the cursor."""

@@ -11,12 +11,14 @@ from engine.contract.texts import Lang, named, say
 from sft_tui.curves import Curves
 from sft_tui.listing import COLUMNS, best_score, cells, eval_loss
 from sft_tui.runs import Run
-from sft_tui.screen import chart
+from sft_tui.screen import chart_panel
+from sft_tui.screen.chart_panel import STYLES
+from sft_tui.screen.charted import Charted
 from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side
+from sft_tui.screen.run_contents import Selection
 from sft_tui.text import number, safe
 from sft_tui.wrapping import wrap
 
-STYLES = ("chart", "chart2", "good", "warn")
 WIDE = 100  # columns; from this width on, the comparison is side by side
 LEAST_LIST = 8  # lines of the list
 LEAST_NAME, LEAST_END = 12, 16  # columns of a run's name, and of how it ended
@@ -138,19 +140,8 @@ def _details(view: RunsView, width: int) -> list[Line]:
 
 def _overlaid(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:
     """The losses of the compared runs in one chart, overlaid on the same scale."""
-    last = max((view.curves[run.name].of["loss"].last for run in compared if run.name in view.curves), default=1)
-    across = chart.columns_of(width - 4)
-    plots = []
-    for run in compared:
-        curves = view.curves.get(run.name)
-        if curves is not None:
-            plots.append(
-                chart.Plot(
-                    curves.of["loss"].between(1, max(1, last), across), (), 1, max(1, last), False, view.ink.ascii
-                )
-            )
-    body = chart.overlay(plots, STYLES, width - 4, height - 2)
-    return frame([(say("screen.metric_loss", view.lang), "head")], body, width, height)
+    shown = Charted({run.name: view.curves[run.name] for run in compared if run.name in view.curves})
+    return chart_panel.overlay(shown, Selection(), view.ink, view.lang, width, height)
 
 
 def _differing(view: RunsView, compared: Sequence[Run], width: int, height: int) -> list[Line]:

@@ -35,13 +35,6 @@ def test_a_loss_has_all_digits_that_its_columns_hold(loss: float, shown: str) ->
     assert figures.index("eval") == len("train 123456 ")
 
 
-@pytest.mark.parametrize(
-    ("step", "total", "last"), [(1, 939, 64), (65, 939, 128), (600, 939, 939), (10, 20, 20), (9, 0, 64)]
-)
-def test_the_axis_of_a_growing_run_rarely_changes(step: int, total: int, last: int) -> None:
-    assert chart_panel.edge(step, total) == last
-
-
 def test_a_run_without_padding_says_so() -> None:
     shown = plain(run_view.draw(curve_screen("padding", tokens=64, padded_tokens=64), 80, 23))
     assert "0 throughout" in shown

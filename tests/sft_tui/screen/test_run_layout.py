@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sft_tui.screen import run_layout, run_view
-from sft_tui.screen.actions import ACTIONS, RUN
+from sft_tui.screen.actions import RUN, of_scope
 from sft_tui.screen.ink import Line
 from sft_tui.screen.run_contents import RunView
 from sft_tui.screen.run_layout import PANELS, Draw
@@ -65,7 +65,7 @@ def test_a_low_screen_has_the_machine_and_the_log_without_frames() -> None:
 
 
 def test_keys_of_a_panel_are_actions_of_the_screen() -> None:
-    names = {action.name for action in ACTIONS if action.scope == RUN}
+    names = {action.name for action in of_scope(RUN)}
     assert {action for panel in PANELS.values() for action in panel.actions} <= names
 
 
