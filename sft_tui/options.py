@@ -45,7 +45,7 @@ def config_options(lang: Lang, names: Iterable[str] = tuple(FIELDS)) -> Callable
             option = click.option(
                 *(f"--{spelt}" for spelt in (name, *ALIASES.get(name, ()))),
                 name,
-                type=Text(name) if KINDS[name] is str else KINDS[name],
+                type=Text(name) if KINDS[name] is str else Number(name, lang),
                 help=rule.help(lang) + unit,
                 metavar="|".join(rule.choices) or None,
             )
@@ -60,7 +60,7 @@ def parse(name: str, typed: str) -> Any:
     kind, typed = KINDS[name], typed.strip()
     if kind is str:
         return meant(name, typed)
-    example = number(FIELDS[name].default)
+    example = number(FIELDS[name].default).replace("e-0", "e-")
     if not typed:
         raise InputError("setting_empty", name=name, example=example)
     try:
@@ -90,6 +90,21 @@ class Text(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The text as `meant` returns it."""
         return meant(self._setting, super().convert(value, param, ctx))
+
+
+class Number(click.types.FloatParamType):
+    """The number of a setting on a command line."""
+
+    def __init__(self, setting: str, lang: Lang) -> None:
+        self._setting, self._lang = setting, lang
+        self.name = "integer" if KINDS[setting] is int else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; an error says what one is such as."""
+        try:
+            return parse(self._setting, value) if isinstance(value, str) else value
+        except InputError as error:
+            self.fail(error.message.what(self._lang), param, ctx)
 
 
 class HomePath(click.Path):

@@ -12,6 +12,11 @@ from engine.contract.texts import Lang, Phrase, named, say, template
 JsonValue = str | int | float | bool | list[str]
 
 
+GROUPS = ("data", "model", "learns", "training", "memory", "evaluation", "saving")  # in the order of display
+STATE_DICTS = (".bin", ".pt", ".pth", ".safetensors")  # ends of the names of files with weights alone
+When = Callable[["RunConfig", str], bool]  # of the settings, and the family of the model
+
+
 @dataclass(frozen=True)
 class Setting:
     """The description of one field: unit, allowed values, and its group; the catalogues have the words."""
@@ -26,6 +31,8 @@ class Setting:
     path: bool = False  # a file or folder: a leading `~` is expanded to the home folder if a person typed it
     # Whether a resumed run may change it: such a setting does not affect what a step computes.
     free_on_resume: bool = False
+    essential: bool = False  # one of the few that most runs change
+    when: When | None = None  # whether it affects anything; always without one
 
     def empty(self, lang: Lang = "en") -> str:
         """What an empty value means, in `lang`; empty if it has no meaning of its own."""
@@ -45,60 +52,95 @@ def setting(default: Any, group: str, **rules: Any) -> Any:
     return field(default=default, metadata={"group": group, **rules})
 
 
+def family_of(config: "RunConfig", family: str = "") -> str:
+    """The family that a run's model belongs to: as set, else as its files say (`family`); empty if unknown."""
+    if config.family != "auto":
+        return config.family
+    return family or ("" if config.pretrained_model else "t5")
+
+
+def _may_be_causal(config: "RunConfig", family: str) -> bool:
+    return family_of(config, family) in ("", "causal")
+
+
+def _is_built(config: "RunConfig", _family: str) -> bool:
+    """Whether the settings say the sizes of the model: it is new, or a file with weights alone."""
+    return not config.pretrained_model or config.pretrained_model.endswith(STATE_DICTS)
+
+
+def _freezes_encoder(config: "RunConfig", family: str) -> bool:
+    parts = [part.strip() for part in config.freeze.split(",")]
+    return "encoder" in parts and family_of(config, family) != "causal"
+
+
+def _has_adapters(config: "RunConfig", _family: str) -> bool:
+    return config.lora_rank > 0
+
+
+def _warms_up_by_share(config: "RunConfig", _family: str) -> bool:
+    return config.warmup_steps == 0
+
+
 @dataclass(frozen=True)
 class RunConfig:
-    """Every setting of a run; paths are relative to the folder the run is started in."""
+    """Every setting of a run, group by group; paths are relative to the folder the run is started in."""
 
-    train_file: str = setting("data/sft_train_small_train.parquet", "data", path=True, free_on_resume=True)
-    validation_file: str = setting("data/sft_train_small_valid.parquet", "data", path=True, free_on_resume=True)
+    train_file: str = setting(
+        "data/sft_train_small_train.parquet", "data", path=True, free_on_resume=True, essential=True
+    )
+    validation_file: str = setting(
+        "data/sft_train_small_valid.parquet", "data", path=True, free_on_resume=True, essential=True
+    )
+    max_seq_len: int = setting(512, "data", unit="tokens", low=2, essential=True)
     test_file: str = setting("data/my_test_dataset.parquet", "data", path=True, free_on_resume=True)
     prompt_column: str = setting("prompt", "data")
     response_column: str = setting("response", "data")
-    max_seq_len: int = setting(512, "data", unit="tokens", low=2)
-    messages_column: str = setting("messages", "data")
-    chat_template: str = setting("", "data")
-    template_options: str = setting("", "data")
-    learn: str = setting("answers", "data", choices=("answers", "last", "all"))
-    too_long: str = setting("drop-turns", "data", choices=("drop-turns", "drop", "cut"))
+    messages_column: str = setting("messages", "data", when=_may_be_causal)
+    chat_template: str = setting("", "data", when=_may_be_causal)
+    template_options: str = setting("", "data", when=_may_be_causal)
+    too_long: str = setting("drop-turns", "data", choices=("drop-turns", "drop", "cut"), when=_may_be_causal)
     token_store: str = setting("data/token_store", "data", path=True, free_on_resume=True)
 
-    pretrained_model: str = setting("model_save/chat_small_t5.best.bin", "model", path=True, free_on_resume=True)
-    tokenizer: str = setting("model_save/my_tokenizer_sp/", "model", path=True, free_on_resume=True)
+    pretrained_model: str = setting(
+        "model_save/chat_small_t5.best.bin", "model", path=True, free_on_resume=True, essential=True
+    )
+    tokenizer: str = setting("model_save/my_tokenizer_sp/", "model", path=True, free_on_resume=True, essential=True)
     family: str = setting("auto", "model", choices=("auto", "t5", "seq2seq", "causal"))
-    freeze: str = setting("encoder,embeddings", "model")
-    lora_rank: int = setting(0, "model", low=0, high=1024)
-    lora_alpha: float = setting(32.0, "model", low=0, low_open=True, high=1e4)
-    lora_scaling: str = setting("classic", "model", choices=("classic", "rank-stabilized"))
-    lora_parts: str = setting("all", "model")
     dropout_rate: float = setting(-1.0, "model", low=-1, high=0.9)
-    d_model: int = setting(768, "model", low=8)
-    d_kv: int = setting(64, "model", low=4)
-    d_ff: int = setting(3072, "model", low=8)
-    num_layers: int = setting(10, "model", low=1)
-    num_decoder_layers: int = setting(10, "model", low=1)
-    num_heads: int = setting(12, "model", low=1)
+    d_model: int = setting(768, "model", low=8, when=_is_built)
+    d_kv: int = setting(64, "model", low=4, when=_is_built)
+    d_ff: int = setting(3072, "model", low=8, when=_is_built)
+    num_layers: int = setting(10, "model", low=1, when=_is_built)
+    num_decoder_layers: int = setting(10, "model", low=1, when=_is_built)
+    num_heads: int = setting(12, "model", low=1, when=_is_built)
 
-    epochs: int = setting(3, "training", low=1)
-    batch_size_per_gpu: int = setting(1, "training", unit="rows", low=1)
-    gradient_accumulation_steps: int = setting(8, "training", low=1)
-    num_processes: int = setting(0, "training", low=0, high=1024)
-    learn_rate: float = setting(5e-5, "training", low=0, low_open=True, high=1)
+    freeze: str = setting("encoder,embeddings", "learns", essential=True)
+    lora_rank: int = setting(0, "learns", low=0, high=1024, essential=True)
+    lora_alpha: float = setting(32.0, "learns", low=0, low_open=True, high=1e4, when=_has_adapters)
+    lora_scaling: str = setting("classic", "learns", choices=("classic", "rank-stabilized"), when=_has_adapters)
+    lora_parts: str = setting("all", "learns", when=_has_adapters)
+    learn: str = setting("answers", "learns", choices=("answers", "last", "all"), when=_may_be_causal)
+
+    epochs: int = setting(3, "training", low=1, essential=True)
+    batch_size_per_gpu: int = setting(1, "training", unit="rows", low=1, essential=True)
+    gradient_accumulation_steps: int = setting(8, "training", low=1, essential=True)
+    learn_rate: float = setting(5e-5, "training", low=0, low_open=True, high=1, essential=True)
     div_factor: float = setting(25, "training", low=1, high=1e4)
     warmup_steps: int = setting(100, "training", unit="steps", low=0)
-    warmup_ratio: float = setting(0.0, "training", low=0, high=0.3)
+    warmup_ratio: float = setting(0.0, "training", low=0, high=0.3, when=_warms_up_by_share)
     optimizer: str = setting("adafactor", "training", choices=("adafactor", "adamw"))
     weight_decay: float = setting(0.0, "training", low=0, high=1)
     max_grad_norm: float = setting(1.0, "training", low=0, low_open=True)
     mixed_precision: str = setting("auto", "training", choices=("auto", "bf16", "fp32"))
+    num_processes: int = setting(0, "training", low=0, high=1024)
     seed: int = setting(23333, "training", low=0, high=2**32 - 1)
 
-    micro_batch_tokens: int = setting(512, "memory", unit="tokens", low=1, free_on_resume=True)
+    micro_batch_tokens: int = setting(512, "memory", unit="tokens", low=1, free_on_resume=True, essential=True)
     loss_chunk_tokens: int = setting(256, "memory", unit="tokens", low=1)
+    encoder_cache: float = setting(4.0, "memory", unit="GB", low=0, when=_freezes_encoder)
 
-    encoder_cache: float = setting(4.0, "memory", unit="GB", low=0)
-
+    bleu_rows: int = setting(0, "evaluation", unit="rows", low=0, essential=True)
     eval_rows: int = setting(0, "evaluation", unit="rows", low=0)
-    bleu_rows: int = setting(0, "evaluation", unit="rows", low=0)
     max_new_tokens: int = setting(0, "evaluation", unit="tokens", low=0)
     eval_batch_rows: int = setting(32, "evaluation", unit="rows", low=1, free_on_resume=True)
     best_by: str = setting(
@@ -110,12 +152,11 @@ class RunConfig:
     sample_rows: int = setting(3, "evaluation", unit="rows", low=0, free_on_resume=True)
     eval_on_start: str = setting("no", "evaluation", choices=("no", "yes"), free_on_resume=True)
 
-    output_dir: str = setting("model_save/sft_small", "saving", path=True, free_on_resume=True)
-    export_state_dict: str = setting("", "saving", path=True, free_on_resume=True)
-    logging_steps: int = setting(50, "saving", unit="steps", low=1, free_on_resume=True)
+    output_dir: str = setting("model_save/sft_small", "saving", path=True, free_on_resume=True, essential=True)
     save_steps: int = setting(312, "saving", unit="steps", low=1, free_on_resume=True)
     keep_latest_n_ckp: int = setting(3, "saving", low=2, free_on_resume=True)
-
+    export_state_dict: str = setting("", "saving", path=True, free_on_resume=True)
+    logging_steps: int = setting(50, "saving", unit="steps", low=1, free_on_resume=True)
     hang_seconds: float = setting(300.0, "saving", unit="seconds", low=1, free_on_resume=True)
 
     def effective_batch(self, processes: int) -> int:
@@ -137,6 +178,20 @@ SETTINGS = {name: Setting(name, **declared.metadata) for name, declared in FIELD
 def setting_of(name: str) -> Setting:
     """The description of the field `name`."""
     return SETTINGS[name]
+
+
+def applies(name: str, config: RunConfig, family: str = "") -> bool:
+    """Whether a setting affects a run, by the other settings and the model's family, which is empty while unknown."""
+    when = setting_of(name).when
+    return when is None or when(config, family)
+
+
+def parts_of(name: str, config: RunConfig, family: str = "") -> tuple[str, ...]:
+    """The usual parts of a value that is a list with commas; () for any other setting."""
+    if name != "freeze":
+        return ()
+    kind = family_of(config, family)
+    return ("embeddings", "norm", "head") if kind == "causal" else ("encoder", "decoder", "embeddings")
 
 
 def check(config: RunConfig) -> RunConfig:
@@ -175,7 +230,7 @@ def check_kind(name: str, value: Any) -> None:
     kind = KINDS[name]
     sound = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if not sound:
-        raise InputError("setting_kind", name=name, value=repr(value), kind=kind.__name__)
+        raise InputError("setting_kind", name=name, value=repr(value), kind=Phrase(f"rule.{kind.__name__}"))
     if isinstance(value, str) and "\0" in value:  # not allowed in paths and names of the system
         raise InputError("setting_nul", name=name)
 

@@ -209,3 +209,18 @@ def save(name: str, parent: str, values: Mapping[str, Any], folder: Path, *, wor
     except OSError as error:
         raise InputError("preset_unwritable", path=str(path), why=reason(error)) from None
     return path
+
+
+def remove(name: str) -> Path:
+    """Removes a user's preset, and returns its file; raises InputError, also if another preset begins with it."""
+    own = own_files()
+    if name not in own:
+        raise InputError("preset_not_own", name=preset(name).name)
+    heirs = [entry.name for entry in presets().values() if entry.parent == name]
+    if heirs:
+        raise InputError("preset_is_parent", name=name, others=", ".join(heirs))
+    try:
+        own[name].unlink()
+    except OSError as error:
+        raise InputError("preset_not_removed", path=str(own[name]), why=reason(error)) from None
+    return own[name]

@@ -7,7 +7,7 @@ import click
 
 from engine.contract.config import to_json
 from engine.contract.messages import InputError
-from engine.contract.presets import HERE, built_in, own_files, preset, save, to_toml, user_folder
+from engine.contract.presets import HERE, built_in, own_files, preset, remove, save, to_toml, user_folder
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli.common import LANG
@@ -79,3 +79,11 @@ def save_preset(name: str, parent: str, words: str, user: bool, overwrite: bool,
     folder: Path = user_folder() if user else HERE
     path = save(name, parent, given(settings), folder, words=words, replaces=overwrite)
     echo(say("app.preset_saved", LANG, path=text.safe(str(path)), name=name))
+
+
+@presets.command("remove")
+@click.argument("name")
+def remove_preset(name: str) -> None:
+    """Remove a preset of your own."""
+    path = remove(name)
+    echo(say("app.preset_removed", LANG, path=text.safe(str(path))))

@@ -12,20 +12,25 @@ from hypothesis import strategies as st
 from engine.contract import certificate
 from engine.contract.config import (
     FIELDS,
+    GROUPS,
     KINDS,
     RunConfig,
+    applies,
     check,
     check_value,
     differences_on_resume,
     from_json,
     override,
+    parts_of,
     setting_of,
     to_json,
 )
 from engine.contract.messages import InputError
 from engine.contract.presets import built_in
 from engine.contract.record import RunRecord
+from engine.contract.texts import say
 
+RIGHT: dict[type, str] = {int: "a whole number", float: "a number", str: "a text"}
 NUMBERS = [name for name, kind in KINDS.items() if kind in (int, float)]
 FLOATS = [name for name, kind in KINDS.items() if kind is float]
 CHOICES = [name for name in FIELDS if setting_of(name).choices]
@@ -90,7 +95,7 @@ def test_every_setting_explains_itself_in_both_languages(name: str) -> None:
     assert rule.help("en").strip()
     assert any("一" <= character <= "鿿" for character in rule.help("zh"))
     assert not any("一" <= character <= "鿿" for character in rule.help("en"))
-    assert rule.group in ("data", "model", "training", "memory", "evaluation", "saving")
+    assert rule.group in GROUPS
 
 
 def test_the_defaults_are_allowed() -> None:
@@ -176,7 +181,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_right_one(name: str) -> N
     }
     for value in wrong[KINDS[name]]:
         text = refusal(name, value).message.what()
-        assert text == f"{name} = {value!r}: it must be {KINDS[name].__name__}."
+        assert text == f"{name} = {value!r}: it must be {RIGHT[KINDS[name]]}."
 
 
 @pytest.mark.parametrize("name", FLOATS)
@@ -307,7 +312,9 @@ def test_a_resume_may_change_only_settings_no_step_depends_on(name: str) -> None
 
 def test_settings_that_affect_a_step_must_stay_on_resume() -> None:
     computing = {
-        name for name in FIELDS if setting_of(name).group in ("training", "model", "data") and name not in FREE
+        name
+        for name in FIELDS
+        if setting_of(name).group in ("training", "model", "learns", "data") and name not in FREE
     }
 
     assert {name for name in FIELDS if setting_of(name).free_on_resume} >= FREE
@@ -342,3 +349,60 @@ def test_a_path_with_a_nul_is_refused(name: str) -> None:
 
 def test_a_data_file_may_have_any_name() -> None:
     check_value("train_file", "rows\udcb2.parquet")
+
+
+# --- groups
+
+
+def test_each_group_is_declared_in_one_piece_and_begins_with_what_matters() -> None:
+    groups = [setting_of(name).group for name in FIELDS]
+    assert list(dict.fromkeys(groups)) == list(GROUPS)
+    assert groups == sorted(groups, key=GROUPS.index)
+    for group in GROUPS:
+        essential = [setting_of(name).essential for name in FIELDS if setting_of(name).group == group]
+        assert essential == sorted(essential, reverse=True)
+        assert any(essential)
+        assert say(f"group.{group}", "en") != say(f"group.{group}", "zh")
+
+
+def test_the_settings_that_matter_are_few() -> None:
+    assert 10 <= sum(setting_of(name).essential for name in FIELDS) <= 16
+
+
+FOLDER = {"pretrained_model": "models/chat"}
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "family", "applied"),
+    [
+        ("d_model num_layers num_heads", {"pretrained_model": ""}, "", True),
+        ("d_model num_layers num_heads", {"pretrained_model": "weights.bin"}, "", True),
+        ("d_model num_layers num_heads", FOLDER, "t5", False),
+        ("lora_alpha lora_scaling lora_parts", {"lora_rank": 0}, "", False),
+        ("lora_alpha lora_scaling lora_parts", {"lora_rank": 8}, "", True),
+        ("chat_template template_options messages_column learn too_long", FOLDER, "causal", True),
+        ("chat_template template_options messages_column learn too_long", FOLDER, "", True),
+        ("chat_template template_options messages_column learn too_long", FOLDER, "t5", False),
+        ("chat_template template_options messages_column learn too_long", FOLDER, "seq2seq", False),
+        ("chat_template learn", {"pretrained_model": ""}, "", False),
+        ("chat_template learn", {**FOLDER, "family": "causal"}, "t5", True),
+        ("encoder_cache", {"freeze": "encoder"}, "t5", True),
+        ("encoder_cache", {"freeze": "embeddings, encoder"}, "", True),
+        ("encoder_cache", {"freeze": "decoder"}, "t5", False),
+        ("encoder_cache", {"freeze": "encoder"}, "causal", False),
+        ("warmup_ratio", {"warmup_steps": 0}, "", True),
+        ("warmup_ratio", {"warmup_steps": 9}, "", False),
+        ("epochs train_file output_dir seed", FOLDER, "causal", True),
+    ],
+)
+def test_a_setting_applies_by_the_others_and_the_family(
+    names: str, values: dict[str, Any], family: str, applied: bool
+) -> None:
+    config = replace(RunConfig(), **values)
+    assert {applies(name, config, family) for name in names.split()} == {applied}
+
+
+def test_the_parts_that_can_be_frozen_are_those_of_the_family() -> None:
+    assert parts_of("freeze", RunConfig()) == ("encoder", "decoder", "embeddings")
+    assert parts_of("freeze", RunConfig(), "causal") == ("embeddings", "norm", "head")
+    assert parts_of("epochs", RunConfig()) == ()

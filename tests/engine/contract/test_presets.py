@@ -11,7 +11,7 @@ import pytest
 from engine.contract import files
 from engine.contract.config import check
 from engine.contract.messages import InputError
-from engine.contract.presets import built_in, preset, presets, save, to_toml
+from engine.contract.presets import built_in, preset, presets, remove, save, to_toml
 from engine.contract.texts import Lang
 
 COLUMNS = (
@@ -280,3 +280,15 @@ def test_invalid_values_are_not_saved(here: Path) -> None:
     with pytest.raises(InputError):
         save("shop", "sft-small", {"epochs": -1}, here / "presets", replaces=False)
     assert not (here / "presets").exists()
+
+
+def test_a_preset_of_ones_own_is_removed_and_only_such_a_one(here: Path) -> None:
+    save("mine", "sft", {"epochs": 2}, Path("presets"), replaces=False)
+    save("heir", "mine", {"epochs": 3}, Path("presets"), replaces=False)
+    for name, code in (("sft", "preset_not_own"), ("nope", "preset_unknown"), ("mine", "preset_is_parent")):
+        with pytest.raises(InputError) as refused:
+            remove(name)
+        assert refused.value.message.code == code
+    assert remove("heir") == Path("presets/heir.toml")
+    assert remove("mine") == Path("presets/mine.toml")
+    assert list((here / "presets").iterdir()) == []

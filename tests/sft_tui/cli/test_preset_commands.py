@@ -43,3 +43,10 @@ def test_an_unreadable_preset_is_named_and_the_others_are_listed(here: Path) -> 
     assert "presets/bad.toml: there is no setting named epochz." in listed.stderr
     assert "sft-small" in listed.stdout
     assert "\x1b" not in listed.output
+
+
+def test_a_preset_is_removed(here: Path) -> None:
+    call("save", "shop", "--epochs", "2")
+    assert call("remove", "shop").output == "Removed presets/shop.toml.\n"
+    assert not (here / "presets" / "shop.toml").exists()
+    assert call("remove", "sft").exception

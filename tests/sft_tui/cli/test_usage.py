@@ -122,10 +122,15 @@ MISTAKES: list[tuple[str, int, str, str]] = [
     (
         "check sft-small --learn_rate abc",
         2,
-        "'--learn_rate' / '--learning_rate' 的值无效：'abc' 不是有效的数字。",
-        "'abc' is not a valid float.",
+        "'--learn_rate' / '--learning_rate' 的值无效：learn_rate = abc：应为数字，例如 5e-5。",
+        "learn_rate = abc: it must be a number, such as 5e-5.",
     ),
-    ("check sft-small --epochs 1.5", 2, "'--epochs' 的值无效：'1.5' 不是有效的整数。", "'1.5' is not a valid integer."),
+    (
+        "check sft-small --epochs 1.5",
+        2,
+        "'--epochs' 的值无效：epochs = 1.5：应为整数，例如 3。",
+        "epochs = 1.5: it must be a whole number, such as 3.",
+    ),
     ("run", 2, "缺少参数 '预设'。", "Missing argument 'PRESET'."),
     ("run sft-smal", 2, "可用的预设：sft-small", "Known presets: sft-small"),
     ("run sft-small --resume --fresh", 2, "只能选其一", "give only one of them"),
