@@ -41,11 +41,13 @@ def plan_run(
     resume: bool = False,
     fresh: bool = False,
     launched: int = 0,
+    based_on: str = "",
 ) -> RunRecord:
     """The record of a run, still without a name; raises InputError, or BusyError if another run holds the folder.
 
     A resumed run keeps the settings it was started with, not the preset's; `values` override either. `launched` is the
-    number of processes that a launcher has already started; 0 if we start them.
+    number of processes that a launcher has already started; 0 if we start them. `based_on` names the run whose settings
+    these are.
     """
     base = preset(name).config
     output = OutputDir(Path(str(values.get("output_dir", base.output_dir))))
@@ -74,6 +76,7 @@ def plan_run(
         fresh=fresh,
         fresh_option=fresh_option,
         elsewhere=f"ACCELERATE_USE_CPU=true sft-tui run {name}{options_text(values)}",
+        based_on=based_on,
     )
 
 

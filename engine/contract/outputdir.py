@@ -182,6 +182,15 @@ class OutputDir:
         if not self.best.is_symlink():
             yield from named(self.best / ADAPTER, within(names, ADAPTER))
 
+    def place_aside(self) -> Path:
+        """The folder in `earlier/` that the contents would be moved to."""
+        name = self.owner().run
+        base = self.earlier / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else UNNAMED)
+        place, number = base, 2
+        while place.exists():
+            place, number = base.with_name(f"{base.name}.{number}"), number + 1
+        return place
+
     def set_aside(self) -> tuple[Path, int] | None:
         """Moves what an earlier run left to `earlier/`; its new path and size in bytes, None if there was nothing."""
         known = (self.checkpoints, self.best, self.evaluations, self.exported, self.owner_file)
@@ -189,11 +198,7 @@ class OutputDir:
         parts = [p for p in known if p.exists()]
         if not parts:
             return None
-        name = self.owner().run
-        base = self.earlier / (name if re.fullmatch(r"\w[\w.-]{,59}", name) else UNNAMED)
-        aside, number = base, 2
-        while aside.exists():
-            aside, number = base.with_name(f"{base.name}.{number}"), number + 1
+        aside = self.place_aside()
         aside.mkdir(parents=True)
         size = sum(_size(part) for part in parts)
         for part in parts:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from engine.contract import config as settings
-from engine.contract.bounds import Between, Count
+from engine.contract.bounds import Between, Count, Name
 from engine.contract.config import RunConfig
 from engine.contract.outputdir import OutputDir
 from engine.contract.owner import Id, Owner
@@ -43,6 +43,7 @@ class RunRecord:
     fresh_option: str = ""  # the same, for starting over
     elsewhere: str = ""  # the command that works if the launched processes do not find each other
     continued: bool = False  # the first half of the demo: once it has finished, its supervisor starts the second half
+    based_on: Name = ""  # the run whose settings it was started with, if it was started from one
     id: Id = ""  # unique to this run; its output folder has the same id
     project: Project = ""  # the folder it was started in; in the file relative to the run's own folder, or unknown
 

@@ -80,6 +80,16 @@ class RunDir:
         """A summary of the stream up to some offset, so that nobody must read it from the start."""
         return self.path / "snapshot.json"
 
+    @property
+    def note(self) -> Path:
+        """What the user has noted about the run, as JSON."""
+        return self.path / "note.json"
+
+    @property
+    def blind(self) -> Path:
+        """The user's blind judgements of the run's replies, as JSON."""
+        return self.path / "blind.json"
+
     def stacks(self, rank: int) -> Path:
         """Where a rank writes its stacks on request."""
         return self.path / f"stacks-rank{rank}.txt"
@@ -91,8 +101,8 @@ class RunDir:
         yield from named(self.stop_request.parent, [self.stop_request.name, self.now_request.name])
         yield from matching(self.path, STACKS_NAME)
         yield from matching(self.path, STAGED_NAME)
-        known = (self.events, self.snapshot, self.processes, self.trainer_output, self.supervisor_output, self.record)
-        yield from named(self.path, [path.name for path in known])
+        known = (self.events, self.snapshot, self.processes, self.trainer_output, self.supervisor_output)
+        yield from named(self.path, [path.name for path in (*known, self.note, self.blind, self.record)])
 
     def write_record(self, record: RunRecord) -> None:
         """Writes `run.json` atomically, with paths relative to the run's project."""

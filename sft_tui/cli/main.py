@@ -18,7 +18,7 @@ from sft_tui.cli.data_commands import data
 from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
 from sft_tui.cli.reply_command import reply
-from sft_tui.cli.run_commands import attach, pause, runs, show_logs, status, stop
+from sft_tui.cli.run_commands import attach, note, pause, runs, show_logs, status, stop
 from sft_tui.cli.starting_commands import continue_, demo, resume, run, test
 from sft_tui.options import SETTINGS, HomePath
 from sft_tui.output import Group
@@ -30,6 +30,7 @@ COMMANDS: tuple[click.Command, ...] = (
     test,
     runs,
     status,
+    note,
     attach,
     show_logs,
     stop,

@@ -1,4 +1,4 @@
-"""The commands for runs that exist: runs, status, attach, logs, stop and pause."""
+"""The commands for runs that exist: runs, status, note, attach, logs, stop and pause."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import click
 from engine.contract.texts import say
 from sft_tui import text
 from sft_tui.cli import showing
-from sft_tui.cli.common import LANG, json_option, logs_option, no_ui_option, run_argument, screen_options
+from sft_tui.cli.common import LANG, complete_run, json_option, logs_option, no_ui_option, run_argument, screen_options
 from sft_tui.cli.showing import meant
 from sft_tui.output import echo, echo_json, terminal_columns
 
@@ -70,6 +70,32 @@ def attach(name: str | None, json: bool, no_ui: bool, logs: Path, **screen: Any)
     code = following.follow(run_dir, headless.choose_view(LANG, json=json), LANG)
     if code:
         sys.exit(code)
+
+
+@click.command()
+@click.argument("name", metavar="RUN", shell_complete=complete_run)
+@click.argument("words", metavar="[TEXT]", required=False)
+@click.option("--tag", "tags", metavar="TAG", multiple=True)
+@click.option("--json", is_flag=True)
+@logs_option
+def note(name: str, words: str | None, tags: tuple[str, ...], json: bool, logs: Path) -> None:
+    """Show what you noted about RUN, or note TEXT."""
+    from engine.contract.bounds import as_json
+    from sft_tui import notes
+    from sft_tui import runs as known
+
+    run_dir = known.find(logs, name)
+    found = notes.read(run_dir)
+    if words is not None or tags:
+        kept = list(filter(None, tags)) if tags else found.tags
+        found = notes.checked(found.text if words is None else " ".join(words.split()), kept)
+        notes.write(run_dir, found)
+    if json:
+        echo_json(as_json(found))
+    elif line := found.line():
+        echo(text.safe(line))
+    else:
+        echo(say("app.no_note", LANG, run=text.safe(run_dir.path.name)), err=True)
 
 
 @click.command("logs")

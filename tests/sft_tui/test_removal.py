@@ -25,7 +25,7 @@ from engine.contract.owner import new_id
 from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
-from sft_tui import remembered, removal
+from sft_tui import notes, remembered, removal
 from sft_tui.runs import Run, read_run
 from tests.processes import until
 
@@ -330,3 +330,11 @@ def test_a_refused_run_leaves_no_folder_that_was_made_for_it(tmp_path: Path) -> 
     remembered.remember(tmp_path / "logs", "tokenizer", "a")
     removal.discard(run_dir, 2)
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_note_about_a_run_is_deleted_with_it(made: Made) -> None:
+    run = made()
+    notes.write(run.run_dir, notes.Note("best so far", ["keep"]))
+    write_json(run.run_dir.blind, {})
+    assert removal.remove(run) == []
+    assert not run.run_dir.path.exists()

@@ -12,7 +12,15 @@ from engine.contract.record import RunRecord
 
 CONFIG = to_json(preset("sft-small").config)
 WHOLE = RunRecord(
-    "sft-1", "sft-small", "train", CONFIG, {"epochs": 3}, processes=2, accepted=["learn_rate"], id="0" * 32
+    "sft-1",
+    "sft-small",
+    "train",
+    CONFIG,
+    {"epochs": 3},
+    processes=2,
+    accepted=["learn_rate"],
+    based_on="sft-0",
+    id="0" * 32,
 )
 
 
@@ -28,6 +36,7 @@ def test_a_record_is_read_back_from_its_json() -> None:
         {"config": {}}, {"config": {**CONFIG, "epochs": "3"}}, {"config": None},
         {"processes": -1}, {"processes": 10**9},
         {"id": "../x"}, {"project": "a\0b"}, {"accepted": "learn_rate"}, {"memory_limit": -1}, {"run": 7},
+        {"based_on": "x" * 201},
     ],
     ids=lambda change: str(change)[:30],
 )  # fmt: skip

@@ -1,0 +1,50 @@
+"""What is known of a run apart from its record and its stream: small files around it, read again now and then."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.contract.bounds import Name
+from engine.contract.durable import read_json_as
+from engine.contract.outputdir import OutputDir
+from engine.contract.processes import AttemptProcesses, read_processes
+from engine.contract.record import RunRecord
+from engine.contract.rundir import RunDir
+from sft_tui import notes
+from sft_tui.notes import Note
+
+
+@dataclass(frozen=True)
+class _ModelConfig:
+    """The kind of a model, in the config.json of its folder."""
+
+    model_type: Name = ""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The note about a run, its processes, what its model is, and whether it has published one."""
+
+    note: Note = field(default_factory=Note)
+    processes: AttemptProcesses = field(default_factory=AttemptProcesses)
+    model_type: str = ""  # as the model's config.json names it
+    began_from: str = ""  # the run whose best model it started from
+    has_model: bool = False
+
+
+def read(run_dir: RunDir, record: RunRecord, output: OutputDir | None) -> RunFacts:
+    """The facts about a run whose output is in `output`; what cannot be read is left empty."""
+    base = Path(str(record.config.get("pretrained_model", "")))
+    best = (output or record.output).best
+    return RunFacts(
+        note=notes.read(run_dir),
+        processes=read_processes(run_dir),
+        model_type=_type_of(best) or (_type_of(base) if base.name else ""),
+        began_from=OutputDir(base.parent).owner().run if base.name == best.name else "",
+        has_model=output is not None and best.is_dir(),
+    )
+
+
+def _type_of(folder: Path) -> str:
+    """The kind of the model in a folder; its config.json may be a link into the cache of a hub."""
+    return read_json_as(_ModelConfig, Path(os.path.realpath(folder / "config.json"))).model_type
