@@ -8,13 +8,12 @@ from engine.contract.events import Record, decode
 from engine.contract.files import read_piece
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
-from sft_tui import event_text, runs
+from sft_tui import runs
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
-from sft_tui.log_lines import Earlier, Log, LogLine, Past
+from sft_tui.log_lines import Earlier, LineMaker, Log, LogLine, Past
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
-from sft_tui.text import safe
 
 PIECE_BYTES = 128 << 10  # read at a time, so that other threads wait only briefly
 TAIL_BYTES = 256 << 10  # of the log that is shown at first
@@ -43,8 +42,12 @@ class Feed:
     log: Log = field(default_factory=Log)
     behind: int = 0  # bytes of the stream that are still to be read
     _follower: Follower | None = None
+    _restarts: int = 0  # of the stream so far
     _past: Past | None = None  # what the snapshot already covers, before the newest lines of the log
     _looked_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._newer, self._older = LineMaker(self.lang), LineMaker(self.lang)
 
     @property
     def state(self) -> RunState:
@@ -80,8 +83,10 @@ class Feed:
             self._follower = Follower(self.run_dir)
             self._read_tail(self._follower.offset)
         records = self._follower.poll(PIECE_BYTES)
-        for record in records:
-            self.log.add(_lines(record, self._follower.state, self.lang))
+        if self._follower.restarts > self._restarts:  # the stream is not the same file as before
+            self._restarts, self.log, self._past = self._follower.restarts, Log(), None
+        for record, begin in zip(records, self._follower.begins, strict=True):
+            self.log.add(self._newer.lines(record, begin, self._follower.state))
         self.behind = max(0, runs.log_bytes(self.run_dir) - self._follower.offset)
         now = time.monotonic()
         if fresh or now - self._looked_at > LOOK_SECONDS or any(_ends(record) for record in records):
@@ -115,19 +120,15 @@ class Feed:
         for line in tail.split(b"\n"):
             record = decode(line)
             if record is not None:
-                self.log.add(_lines(record, self.state, self.lang))
+                self.log.add(self._newer.lines(record, begin, self.state))
+            begin += len(line) + 1
 
     def _read_past(self, past: Past) -> None:
-        for record in past.read():
-            self.log.add_earlier(_lines(record, self.state, self.lang))
+        for record, begin in past.read():
+            self.log.add_earlier(self._older.lines(record, begin, self.state))
         self.log.steps_passed = past.steps_passed
         if past.share >= 1:
             self._past, self.log.begun = None, True
-
-
-def _lines(record: Record, state: RunState, lang: Lang) -> list[LogLine]:
-    at = safe(record.envelope.at[11:19], 8)
-    return [LogLine(at, level, text) for level, text in event_text.lines(record.event, state, lang)]
 
 
 def _status(run: Run | None) -> str:

@@ -42,6 +42,16 @@ class Follower:
         return self._reader.place.offset
 
     @property
+    def begins(self) -> list[int]:
+        """Where in the stream the records of the last poll begin, in bytes."""
+        return self._reader.begins
+
+    @property
+    def restarts(self) -> int:
+        """How often the stream turned out to be another file than before."""
+        return self._reader.restarts
+
+    @property
     def is_behind(self) -> bool:
         """Whether the stream is ahead of the snapshot, e.g. because the supervisor died before writing its last one."""
         return self.offset != self._saved

@@ -1,4 +1,4 @@
-"""The log lines that a screen holds: all notes and warnings of the run, and its first and newest steps."""
+"""The log lines that a screen holds: all notes and warnings of the run, and its first and newest steps and samples."""
 
 import heapq
 from collections import deque
@@ -9,11 +9,17 @@ from typing import NamedTuple
 from engine.contract import events
 from engine.contract.events import Record
 from engine.contract.rundir import RunDir
+from engine.contract.scores import score_phrase
 from engine.contract.stream import EventReader
+from engine.contract.texts import Lang
+from sft_tui import event_text
 from sft_tui.event_text import SILENT
+from sft_tui.run_state import RunState
+from sft_tui.text import safe
 
 MOST_STEPS = 5000  # first lines, and as many newest ones
-MOST_NOTES = 20_000  # a run of a million steps has about 5,000
+MOST_SAMPLES = 3000  # the same, of the lines of samples
+MOST_NOTES = 20_000  # the same, of notes and of warnings; a run of a million steps has about 5,000
 PAST_BYTES = 1 << 20  # read at a time
 STEP_BYTES = 2 << 20  # before the part read first: its steps are shown; earlier ones, after the first, only counted
 KIND_WITHIN = 400  # the kind stands within this many bytes of a line
@@ -26,7 +32,26 @@ class LogLine(NamedTuple):
     at: str
     level: str
     text: str
-    number: int = 0  # increases from line to line
+    number: int = 0  # increases from line to line: where it begins in the stream, in bytes
+    sample: int = 0  # of a line of a sample: its number among these, from 1
+    score: str = ""  # of such a line: the score of its evaluation, if that is known
+
+
+class LineMaker:
+    """Makes log lines of the records of a stream, given in order."""
+
+    def __init__(self, lang: Lang) -> None:
+        self._lang, self._score = lang, ""
+
+    def lines(self, record: Record, begin: int, state: RunState) -> list[LogLine]:
+        """The lines of a record that begins at this byte of the stream; `state` is that of the run, as far as known."""
+        at, event = safe(record.envelope.at[11:19], 8), record.event
+        if isinstance(event, events.Eval):
+            self._score = score_phrase(event).text(self._lang)
+        made = enumerate(event_text.lines(event, state, self._lang))
+        if isinstance(event, events.Sample):
+            return [LogLine(at, level, text, begin + n, n + 1, self._score) for n, (level, text) in made]
+        return [LogLine(at, level, text, begin + n) for n, (level, text) in made]
 
 
 class Gap(NamedTuple):
@@ -37,11 +62,18 @@ class Gap(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """The parts of a log that are not held, for notes and for steps, and the share of it read so far."""
+    """The parts of a log that are not held, by the kind of their lines, and the share of it read so far."""
 
     notes: Gap = Gap()
     steps: Gap = Gap()
     read: float = 1.0
+    samples: Gap = Gap()
+    warnings: Gap = Gap()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every line of the log is held."""
+        return self.read >= 1 and not any((self.notes.lines, self.steps.lines, self.samples.lines, self.warnings.lines))
 
 
 class Held:
@@ -91,37 +123,39 @@ class Held:
 
 
 class Log:
-    """A bounded number of lines: steps never displace a note or a warning, and nothing displaces the beginning."""
+    """A bounded number of lines: no kind displaces another, and nothing displaces the beginning."""
 
     def __init__(self) -> None:
-        self._notes, self._steps = Held(MOST_NOTES), Held(MOST_STEPS)
-        self._next, self._next_past = 0, -(1 << 60)
+        self._notes, self._warnings = Held(MOST_NOTES), Held(MOST_NOTES)
+        self._steps, self._samples = Held(MOST_STEPS), Held(MOST_SAMPLES)
         self.begun = True  # no earlier lines are still to come
         self.steps_passed = 0  # steps of the earlier part that were only counted
 
     def add(self, lines: Iterable[LogLine]) -> None:
         """Appends newer lines."""
         for line in lines:
-            self._of(line).add(line._replace(number=self._next), begun=self.begun)
-            self._next += 1
+            self._of(line).add(line, begun=self.begun)
 
     def add_earlier(self, lines: Iterable[LogLine]) -> None:
         """Appends lines that precede everything given to `add`, in order."""
         for line in lines:
             behind = line.level == "step" and self.steps_passed > 0
-            self._of(line).add_earlier(line._replace(number=self._next_past), behind=behind)
-            self._next_past += 1
+            self._of(line).add_earlier(line, behind=behind)
 
     def _of(self, line: LogLine) -> Held:
-        return self._steps if line.level == "step" else self._notes
+        if line.sample:
+            return self._samples
+        return {"step": self._steps, "warning": self._warnings, "error": self._warnings}.get(line.level, self._notes)
 
     def lines(self) -> tuple[LogLine, ...]:
         """All lines held, in order."""
-        return tuple(heapq.merge(self._notes.lines(), self._steps.lines(), key=attrgetter("number")))
+        kinds = (self._notes, self._warnings, self._samples, self._steps)
+        return tuple(heapq.merge(*(held.lines() for held in kinds), key=attrgetter("number")))
 
     def earlier(self, read: float) -> Earlier:
         """What is not held, when the share `read` of the log was read."""
-        return Earlier(self._notes.gap(), self._steps.gap(self.steps_passed), read)
+        steps = self._steps.gap(self.steps_passed)
+        return Earlier(self._notes.gap(), steps, read, self._samples.gap(), self._warnings.gap())
 
 
 class Past:
@@ -139,12 +173,12 @@ class Past:
         """The share that was read."""
         return min(1.0, self._offset / self._until) if self._until else 1.0
 
-    def read(self) -> list[Record]:
-        """The next piece, with its steps only if they are among the first or near the end."""
+    def read(self) -> list[tuple[Record, int]]:
+        """The next piece, with its steps only if they are among the first or near the end: records and their places."""
         piece = min(PAST_BYTES, self._until - self._offset)
         records = self._reader.poll(piece)
         self._offset += piece
-        return records
+        return list(zip(records, self._reader.begins, strict=True))
 
     def _wanted(self, line: bytes) -> bool:
         head = line[:KIND_WITHIN]

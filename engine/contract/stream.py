@@ -114,6 +114,7 @@ class EventReader:
         self._skipping = False  # inside a line longer than any event
         self.malformed = 0
         self.restarts = 0  # how often the content read before became invalid
+        self.begins: list[int] = []  # where in the file the lines of the last poll's records begin
 
     @property
     def place(self) -> Place:
@@ -131,10 +132,12 @@ class EventReader:
             fd = open_regular(self._path)
         except FileNotFoundError:
             self._place = replace(self._place, device=0, inode=0)
+            self.begins = []
             return []
         except OSError as error:
             raise unreadable(self._path, error) from None
         records: list[Record] = []
+        self.begins = []
         try:
             self._restart_if_replaced(fd)
             end = self._place.offset + most
@@ -163,7 +166,9 @@ class EventReader:
     def _records_of(self, chunk: bytes) -> list[Record]:
         *lines, rest = (self._rest + chunk).split(b"\n")
         records = []
+        begin = following = self._place.offset - len(chunk) - len(self._rest)
         for line in lines:
+            begin, following = following, following + len(line) + 1
             if self._skipping:
                 self._skipping = False
                 continue
@@ -172,6 +177,7 @@ class EventReader:
             record = decode(line) if len(line) < MAX_LINE_BYTES else None
             if record is not None:
                 records.append(record)
+                self.begins.append(begin)
             elif line.strip():
                 self.malformed += 1
         if len(rest) >= MAX_LINE_BYTES:  # no event is that long: do not keep it

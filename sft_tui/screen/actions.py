@@ -47,6 +47,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("fix", RUN, ("f",), footer=False),  # the certificate names the key if there is a fix
     Action("page", RUN, ("tab",)),
     Action("search", RUN, ("slash",)),
+    Action("next_hit", RUN, ("n",), footer=False),
+    Action("previous_hit", RUN, ("N",), footer=False),
+    Action("unfold", RUN, ("space",), footer=False),
     Action("level", RUN, ("v",), footer=False),
     Action("copy", RUN, ("y",), footer=False),
     Action("runs", RUN, ("l",)),

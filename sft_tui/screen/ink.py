@@ -18,21 +18,23 @@ DARK = {
     "good": "#7ee787 on #0e1116", "warn": "#e3b341 on #0e1116", "bad": "bold #ff7b72 on #0e1116",
     "head": "bold #e6edf3 on #0e1116", "select": "#e6edf3 on #1f3a5f", "key": "bold #79c0ff on #0e1116",
     "chart": "#79c0ff on #0e1116", "chart2": "#d2a8ff on #0e1116", "frame": "#3d444d on #0e1116",
+    "hit": "#0e1116 on #e3b341",
 }  # fmt: skip
 LIGHT = {
     "": "#24292f on #ffffff", "dim": "#656d76 on #ffffff", "accent": "#0550ae on #ffffff",
     "good": "#116329 on #ffffff", "warn": "#7d4e00 on #ffffff", "bad": "bold #a40e26 on #ffffff",
     "head": "bold #1f2328 on #ffffff", "select": "#1f2328 on #cfe4ff", "key": "bold #0550ae on #ffffff",
     "chart": "#0550ae on #ffffff", "chart2": "#8250df on #ffffff", "frame": "#afb8c1 on #ffffff",
+    "hit": "#ffffff on #7d4e00",
 }  # fmt: skip
 SIXTEEN = {
     "": "default", "dim": "bright_black", "accent": "cyan", "good": "green", "warn": "yellow", "bad": "bold red",
     "head": "bold", "select": "reverse", "key": "bold cyan", "chart": "cyan", "chart2": "magenta",
-    "frame": "bright_black",
+    "frame": "bright_black", "hit": "reverse yellow",
 }  # fmt: skip
 PLAIN = {
     "": "", "dim": "dim", "accent": "", "good": "", "warn": "bold", "bad": "bold", "head": "bold", "select": "reverse",
-    "key": "bold", "chart": "", "chart2": "bold", "frame": "dim",
+    "key": "bold", "chart": "", "chart2": "bold", "frame": "dim", "hit": "bold reverse",
 }  # fmt: skip
 THEMES = {"dark": DARK, "light": LIGHT, "16": SIXTEEN, "none": PLAIN}
 # Replacements for a terminal without box and braille characters.

@@ -24,6 +24,8 @@ class Selection:
     back: int = 0  # steps between the right edge and the newest
     level: str = "notes"
     search: str = ""
+    hit: int | None = None  # the number of the line with the current hit of the search
+    unfolded: frozenset[int] = frozenset()  # what is not folded, by the number of its first line
     log_back: int = 0  # lines between the last one shown and the newest
     page: str = "all"
     sample: int = 0  # the first one shown
@@ -71,6 +73,8 @@ class RunView:
     reading: float = 1.0  # share of the stream read so far
     now: float = 0.0  # seconds since 1970; 0: not shown
     earlier: Earlier = field(default_factory=Earlier)  # the parts that the log does not hold
+    found: Sequence[LogLine] = ()  # lines with the words searched for, held or not
+    searched: float = 1.0  # share of the log that was searched
 
     @property
     def state(self) -> RunState:

@@ -47,7 +47,7 @@ PANELS = {
         brief=log_panel.brief,
         keys=log_panel.scroll,
         wheel=lambda view, by: log_panel.scroll(view, by * WHEEL_LINES),
-        actions=("search", "level"),
+        actions=("search", "level", "next_hit", "previous_hit", "unfold"),
     ),
     "machine": Panel(machine_panel.draw, row=0, weight=2, brief=machine_panel.brief),
 }

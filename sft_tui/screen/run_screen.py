@@ -11,12 +11,13 @@ from engine.contract.messages import InputError
 from engine.contract.texts import say
 from sft_tui import demo, event_text, runs, starting
 from sft_tui.event_text import status_name
-from sft_tui.feed import LEVELS, Feed, FeedState
+from sft_tui.feed import Feed, FeedState
 from sft_tui.screen import actions, chart_panel, log_panel, run_view
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.chart_screen import ChartScreen
 from sft_tui.screen.charted import Charted
 from sft_tui.screen.ink import Line, filled
+from sft_tui.screen.log_screen import LogScreen
 from sft_tui.screen.run_contents import RunView
 from sft_tui.screen.run_layout import ALL, PAGES, PANELS, Area, Scroll
 from sft_tui.text import safe
@@ -27,7 +28,7 @@ OF_PANEL = {action: name for name, panel in PANELS.items() for action in panel.a
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, to leave time to other threads
 
 
-class RunScreen(ChartScreen):
+class RunScreen(ChartScreen, LogScreen):
     """The screen of one run."""
 
     scope = actions.RUN
@@ -113,11 +114,9 @@ class RunScreen(ChartScreen):
 
     def _keep_place(self, before: FeedState, now: FeedState) -> None:
         """Keeps a scrolled-back view in place while the run continues."""
-        lines = 0
-        if self.selection.log_back:
-            was, back = log_panel.shown_lines(self._shown(before)), self.selection.log_back
-            last = was[max(0, len(was) - 1 - back)].number
-            lines = sum(line.number > last for line in log_panel.shown_lines(self._shown(now))) - back
+        lines, last = 0, log_panel.last_seen(self._shown(before))
+        if last is not None:
+            lines = log_panel.back_to(self._shown(now), last).log_back - self.selection.log_back
         steps = now.curves.of["loss"].last - before.curves.of["loss"].last
         self.selection = self.selection.kept(lines, max(0, steps))
 
@@ -176,7 +175,23 @@ class RunScreen(ChartScreen):
 
     def _shown(self, latest: FeedState, read: float = 1.0) -> RunView:
         run, curves, log, how = latest.run, latest.curves, latest.log, self.services.options
-        return RunView(run, curves, log, self.selection, how.ink, how.lang, read, time.time(), latest.earlier)
+        return RunView(
+            run,
+            curves,
+            log,
+            self.selection,
+            how.ink,
+            how.lang,
+            read,
+            time.time(),
+            latest.earlier,
+            self.found,
+            self.searched,
+        )
+
+    def contents(self) -> RunView | None:
+        """All that the screen shows; None before anything is known."""
+        return self._shown(self.latest) if self.latest is not None else None
 
     def charted(self) -> Charted | None:
         """The run's curves."""
@@ -188,19 +203,6 @@ class RunScreen(ChartScreen):
         if self.latest is None:
             return 0, 0
         return run_view.size_of("chart", self._shown(self.latest), width, height - 1)
-
-    def do_level(self) -> None:
-        """Shows another level of the log."""
-        self.selection = replace(self.selection.next("level", LEVELS), log_back=0)
-
-    def do_search(self) -> None:
-        """Asks for the text to search."""
-        self.ask(
-            Question(say("screen.search", self.services.options.lang), self._searched, typed=self.selection.search)
-        )
-
-    def _searched(self, words: str) -> None:
-        self.selection = replace(self.selection, search=words, log_back=0)
 
     def do_page(self) -> None:
         """Shows another panel."""
@@ -249,7 +251,7 @@ class RunScreen(ChartScreen):
         if end is not None and not self.latest.run.alive:
             words = "\n".join(line for _, line in event_text.ended_lines(end, self.services.options.lang))
         else:
-            words = "\n".join(f"{line.at} {line.text}" for line in log_panel.matching(self.latest.log, self.selection))
+            words = log_panel.copied(self.latest.log, self.selection)
         self.copy(words)
 
     def _current_run(self) -> runs.Run:

@@ -20,7 +20,7 @@ WARNED = events.Warning(Message.of("gpu_unreadable", why="no driver"))
 
 
 def line(number: int, level: str = "step") -> LogLine:
-    return LogLine("", level, str(number))
+    return LogLine("", level, str(number), number)
 
 
 def texts(log: Log, level: str) -> list[int]:
@@ -30,8 +30,8 @@ def texts(log: Log, level: str) -> list[int]:
 def test_steps_never_displace_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_STEPS", 10)
     log = Log()
-    log.add([line(0, "warning"), *map(line, range(1000)), line(1, "warning")])
-    assert texts(log, "warning") == [0, 1]
+    log.add([line(0, "warning"), *map(line, range(1000)), line(1000, "warning")])
+    assert texts(log, "warning") == [0, 1000]
     assert texts(log, "step") == [*range(10), *range(990, 1000)]
     gap = log.earlier(1.0).steps
     assert gap.lines == 980
@@ -113,11 +113,12 @@ def test_steps_far_back_are_counted_and_not_decoded(tmp_path: Path, monkeypatch:
     past, records = Past(run_dir, size), []
     while past.share < 1:
         records += past.read()
-    steps = [one.event.step for one in records if isinstance(one.event, events.Step)]
+    steps = [one.event.step for one, _ in records if isinstance(one.event, events.Step)]
     assert steps == [*range(1, 101), *range(past.steps_passed + 101, 2001)]
     assert 1300 < past.steps_passed < 1500
-    assert isinstance(records[0].event, events.RunStarted)
-    assert any(isinstance(one.event, events.Warning) for one in records)
+    assert isinstance(records[0][0].event, events.RunStarted)
+    assert any(isinstance(one.event, events.Warning) for one, _ in records)
+    assert [begin for _, begin in records] == sorted({begin for _, begin in records})
 
 
 def test_a_sample_that_looks_like_a_step_is_not_a_step(tmp_path: Path) -> None:
@@ -126,5 +127,5 @@ def test_a_sample_that_looks_like_a_step_is_not_a_step(tmp_path: Path) -> None:
     reported = events.Sample(1, 50, 0, 'kind":"step"', '"kind":"step"', "x")
     writer.write(dataclasses.replace(reported, prediction='"kind":"host"'))
     writer.close()
-    (record,) = Past(run_dir, run_dir.events.stat().st_size).read()
+    ((record, _),) = Past(run_dir, run_dir.events.stat().st_size).read()
     assert isinstance(record.event, events.Sample)
