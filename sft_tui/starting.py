@@ -260,7 +260,7 @@ def open_run_dir(logs: Path, record: RunRecord) -> Opened:
     named = replace(
         record,
         run=name,
-        id=record.id if earlier and record.id else new_id(),
+        id=record.id if record.id and (earlier or not record.resume) else new_id(),  # a queue has chosen it
         project=record.project or os.getcwd(),
         resume_option=record.resume_option or f"sft-tui resume {name}{where}",
     )

@@ -17,6 +17,7 @@ from sft_tui.cli.common import LANG, print_error, report_outdated_texts, screen_
 from sft_tui.cli.data_commands import data
 from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
+from sft_tui.cli.queue_commands import queue
 from sft_tui.cli.reply_command import reply
 from sft_tui.cli.run_commands import attach, note, pause, runs, show_logs, status, stop
 from sft_tui.cli.starting_commands import continue_, demo, resume, run, test
@@ -41,6 +42,7 @@ COMMANDS: tuple[click.Command, ...] = (
     presets,
     data,
     model,
+    queue,
     reply,
 )
 

@@ -7,7 +7,8 @@ from engine.contract.texts import Lang, say
 UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
-SCOPES = (LAUNCH, RUN, RUNS, CHART, FORM, EVERYWHERE)
+QUEUE = "queue"
+SCOPES = (LAUNCH, RUN, RUNS, QUEUE, CHART, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
 PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,)}
 
@@ -60,6 +61,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("delete", RUNS, ("d",)),
     Action("copy", RUNS, ("y",)),
     Action("launch", RUNS, ("n",)),
+    Action("open", QUEUE, ("enter",)),
+    Action("settings", QUEUE, ("e",)),
+    Action("earlier", QUEUE, ("K", "shift+up")),
+    Action("later", QUEUE, ("J", "shift+down")),
+    Action("delete", QUEUE, ("d",)),
+    Action("pause", QUEUE, ("p",)),
+    Action("runs", QUEUE, ("l",)),
     Action("metric", CHART, ("m",)),
     Action("log_scale", CHART, ("g",)),
     Action("zoom_in", CHART, ("plus", "equals_sign"), footer=False),
@@ -77,6 +85,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("next", FORM, ("tab",), footer=False),
     Action("previous", FORM, ("shift+tab",), footer=False),
     Action("back", EVERYWHERE, ("escape",), footer=False),
+    Action("queue", EVERYWHERE, ("Q",), footer=False),
     Action("language", EVERYWHERE, ("L",), footer=False),
     Action("theme", EVERYWHERE, ("ctrl+t",), footer=False),
     Action("suspend", EVERYWHERE, ("ctrl+z",), footer=False),
@@ -91,7 +100,7 @@ SHOWN = {
     "plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "space": "space",
     "left": "←", "right": "→", "up": "↑", "down": "↓", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
     "ctrl+t": "^t", "ctrl+p": "^p", "ctrl+c": "^c", "ctrl+q": "^q", "ctrl+z": "^z", "backspace": "bksp", "tab": "tab",
-    "shift+tab": "S-tab",
+    "shift+tab": "S-tab", "shift+up": "S-↑", "shift+down": "S-↓",
 }  # fmt: skip
 
 

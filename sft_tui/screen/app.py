@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from textual import work
 from textual.app import App
 
+from engine.contract import presets
+from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.texts import LANGS, say
@@ -160,11 +163,33 @@ class SftTuiApp(App[int], inherit_bindings=False):
     def open_chat(self, models: Sequence[str], run: str = "") -> None:
         """Opens a conversation with one model, or with two side by side; `run` is where its judgements are kept."""
 
+    def do_queue(self) -> None:
+        """Opens the screen of the queue."""
+        self.open_queue()
+
     def open_queue(self) -> None:
         """Shows the queue of runs."""
+        from sft_tui.screen.queue_screen import QueueScreen
+
+        self._go_to(QueueScreen, QueueScreen)
 
     def enqueue(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
         """Puts a run at the end of the queue, and shows a notice; raises InputError."""
+        override(presets.preset(preset).config, values)
+        self._add_to_queue(preset, dict(values), based_on)
+
+    @work(thread=True, group="queue")
+    def _add_to_queue(self, name: str, values: dict[str, Any], based_on: str) -> None:
+        from sft_tui.queue import queue_process
+        from sft_tui.queue.queue_file import QueueFolder
+
+        lang, role = self.options.lang, "accent"
+        try:
+            number = queue_process.add(QueueFolder(self.options.logs), name, values, based_on)
+            words = say("screen.in_queue", lang, number=number, preset=text.safe(name, 30))
+        except InputError as error:
+            words, role = error.message.text(lang), "bad"
+        self.call_from_thread(self.notify_here, words, role)
 
     def _go_to(self, kind: type[ActionScreen], make: Callable[[], ActionScreen], about: str = "") -> None:
         """Goes back to an open screen of this kind, so that they do not pile up, or else opens a new one."""

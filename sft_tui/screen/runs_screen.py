@@ -13,8 +13,10 @@ from engine.contract.texts import Lang, say
 from sft_tui import removal, runs, starting
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
+from sft_tui.queue.entries import Queue
+from sft_tui.queue.queue_file import QueueFolder
 from sft_tui.runs import Run
-from sft_tui.screen import actions, runs_view
+from sft_tui.screen import actions, queue_view, runs_view
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.chart_panel import STYLES
@@ -58,7 +60,14 @@ class RunsScreen(CanvasScreen):
                         follower.poll()
                     curves[name] = follower.curves.copy()
                 self.app.call_from_thread(self._show_runs, found, curves)
+                self.app.call_from_thread(self._show_queue, QueueFolder(logs).look()[0])
             time.sleep(LOOK_SECONDS)
+
+    def _show_queue(self, queue: Queue) -> None:
+        words = queue_view.summary(queue, self.services.options.lang)
+        if words != self.state.queue:
+            self.state = replace(self.state, queue=words)
+            self.draw()
 
     def _show_runs(self, found: list[Run], curves: dict[str, Curves]) -> None:
         cursor = min(self.state.cursor, max(0, len(found) - 1))

@@ -34,6 +34,7 @@ class RunsView:
     cursor: int = 0
     marked: frozenset[str] = frozenset()
     curves: Mapping[str, Curves] = field(default_factory=dict)  # of the marked ones
+    queue: str = ""  # what the queue is doing, in a few words
     ink: Ink = field(default_factory=Ink)
     lang: Lang = "en"
 
@@ -84,7 +85,9 @@ def _list(view: RunsView, width: int, height: int) -> list[Line]:
     lang = view.lang
     if not view.runs:
         body: list[Line] = [[(say("screen.no_runs", lang), "dim")]]
-        return frame([(say("screen.runs", lang), "head")], body, width, height)
+        return frame(
+            [(say("screen.runs", lang), "head")], body, width, height, [(view.queue, "accent")] * bool(view.queue)
+        )
     rows = [[say(f"column.{column}", lang) for column in COLUMNS], *(cells(run, lang) for run in view.runs)]
     widths = [max(columns([(row[place], "")]) for row in rows) for place in range(len(COLUMNS))]
     widths = _fitting(widths, width - 4 - len("▸1 "))
@@ -97,7 +100,8 @@ def _list(view: RunsView, width: int, height: int) -> list[Line]:
         number = compared.index(name) if name in compared else -1
         mark: Span = (str(number + 1), STYLES[number]) if number >= 0 else (" ", "")
         body.append(fit(_row(rows[place + 1], widths, "select" if here else "", mark, "▸" if here else " "), width - 4))
-    return frame([(say("screen.runs", lang), "head")], body, width, height, [(f"{len(view.runs)}", "dim")])
+    note: Line = [(f"{view.queue} · " if view.queue else "", "accent"), (f"{len(view.runs)}", "dim")]
+    return frame([(say("screen.runs", lang), "head")], body, width, height, note)
 
 
 def _row(row: Sequence[str], widths: Sequence[int], role: str, mark: Span, cursor: str) -> Line:

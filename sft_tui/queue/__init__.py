@@ -1,0 +1,1 @@
+"""The queue of runs: its file, and the process that starts them one after another."""

@@ -1,0 +1,153 @@
+"""The screen of the queue, by its keys."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.contract.events import RunEnded
+from engine.contract.messages import Message
+from sft_tui.queue import entries
+from sft_tui.queue.queue_file import QueueFolder
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
+from sft_tui.screen.launch_screen import LaunchScreen
+from sft_tui.screen.queue_screen import QueueScreen
+from sft_tui.screen.run_screen import RunScreen
+from sft_tui.screen.runs_screen import RunsScreen
+from tests.sft_tui.screen.conftest import until, write_run
+
+Play = Callable[[Callable[[Pilot[int], QueueScreen], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A project, and the processes of its queue that would have been started."""
+    found: list[object] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sft_tui.queue.queue_process.subprocess.Popen", lambda command, **_how: found.append(command))
+    monkeypatch.setattr(LaunchScreen, "look", lambda _screen: None)
+    return found
+
+
+@pytest.fixture
+def folder(begun: list[object]) -> QueueFolder:
+    found = QueueFolder(Path("logs"))
+    for name in ("a", "b", "c"):
+        found.add("sft-small", {"output_dir": name})
+    begun.clear()
+    return found
+
+
+@pytest.fixture
+def play() -> Play:
+    """Plays steps on the screen, opened by its key."""
+
+    def played(steps: Callable[[Pilot[int], QueueScreen], Awaitable[None]]) -> None:
+        async def go() -> None:
+            app = SftTuiApp(Options(Path("logs")))
+            async with app.run_test(size=(120, 40)) as pilot:
+                await pilot.press("Q")
+                screen = app.screen
+                assert isinstance(screen, QueueScreen)
+                await steps(pilot, screen)
+
+        asyncio.run(asyncio.wait_for(go(), 60))
+
+    return played
+
+
+def order(folder: QueueFolder) -> list[int]:
+    return [entry.number for entry in folder.read().entries]
+
+
+def shown(screen: QueueScreen) -> str:
+    return "\n".join("".join(text for text, _ in line) for line in screen.lines(120, 40))
+
+
+def test_entries_are_reordered_with_the_cursor_on_them(folder: QueueFolder, play: Play) -> None:
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: len(screen.state.queue.entries) == 3)
+        await pilot.press("J")
+        await until(pilot, lambda: [one.number for one in screen.state.queue.entries] == [2, 1, 3])
+        assert screen.state.here is not None
+        assert screen.state.here.number == 1
+        await pilot.press("shift+up")
+        await until(pilot, lambda: [one.number for one in screen.state.queue.entries] == [1, 2, 3])
+        await pilot.press("down", "K")
+        await until(pilot, lambda: order(folder) == [2, 1, 3])
+
+    play(steps)
+
+
+def test_an_entry_is_removed_after_a_question(folder: QueueFolder, play: Play) -> None:
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: len(screen.state.queue.entries) == 3)
+        await pilot.press("end", "d", "n")
+        assert screen.question is None
+        await pilot.press("d", "y")
+        await until(pilot, lambda: order(folder) == [1, 2])
+
+    play(steps)
+
+
+def test_one_key_pauses_and_continues(folder: QueueFolder, begun: list[object], play: Play) -> None:
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: begun)  # its process had been killed
+        await until(pilot, lambda: "started again" in shown(screen))
+        await pilot.press("p")
+        await until(pilot, lambda: screen.state.queue.paused)
+        assert "p continues it" in shown(screen)
+        begun.clear()
+        await pilot.press("p")
+        await until(pilot, lambda: not folder.read().paused and begun)
+
+    play(steps)
+
+
+def test_enter_opens_the_run_or_the_settings(folder: QueueFolder, play: Play) -> None:
+    write_run(Path("logs"), "sft-small-1", RunEnded("stopped", 0, Message("ended_stopped", {"step": 3})))
+    folder.change(entries.changed, 1, state="done", ended="stopped", run="sft-small-1")
+
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        app = pilot.app
+        await until(pilot, lambda: len(screen.state.queue.entries) == 3)
+        await pilot.press("home", "enter")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen))
+        await pilot.press("escape")
+        assert app.screen is screen
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen))
+        assert isinstance(app.screen, LaunchScreen)
+        assert app.screen.state.values == {"output_dir": "b"}
+
+    play(steps)
+
+
+def test_a_damaged_queue_is_said_and_nothing_is_lost(folder: QueueFolder, play: Play) -> None:
+    folder.file.write_text("{ damaged")
+
+    async def steps(pilot: Pilot[int], screen: QueueScreen) -> None:
+        await until(pilot, lambda: "is damaged" in shown(screen))
+        await pilot.press("p")  # the first change keeps it aside
+        await until(pilot, lambda: "was kept in" in shown(screen))
+        assert (folder.path / "queue-damaged-1.json").read_text() == "{ damaged"
+
+    play(steps)
+
+
+def test_another_screen_adds_to_the_queue_and_the_list_of_runs_says_so(begun: list[object], play: Play) -> None:
+    async def steps(pilot: Pilot[int], _screen: QueueScreen) -> None:
+        app = pilot.app
+        assert isinstance(app, SftTuiApp)
+        await pilot.press("l")
+        runs = app.screen
+        assert isinstance(runs, RunsScreen)
+        app.enqueue("sft-small", {"epochs": 2}, "sft-small-1")
+        await until(pilot, lambda: begun)
+        await until(pilot, lambda: "is in the queue" in runs.notice[0])
+        await until(pilot, lambda: "queue: 1 waiting" in "".join(text for text, _ in runs.lines(120, 40)[0]))
+
+    play(steps)
