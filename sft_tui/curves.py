@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 from engine.contract import events
-from engine.contract.bounds import EXACT, LARGEST, Between, Count, Longest, Positive, Real, reader
+from engine.contract.bounds import EXACT, LARGEST, Between, Count, Longest, Name, Positive, Real, as_json, reader
 from engine.contract.events import Record
+from engine.contract.scores import MEASURES, all_measures
 
 MOST_BUCKETS = 2048
+MOST_READ_BUCKETS = 512  # of a curve of readings, of which there are many
 MOST_EVALUATIONS = 512
-MOST_READINGS = 120
+MOST_READINGS = 256
+MOST_CHARTED = 8  # ranks and GPUs that have curves
+MACHINE = "machine"  # the curve of the whole machine's memory; those of ranks and GPUs have their numbers
 
 
 def _padding(step: events.Step) -> float:
@@ -34,8 +38,14 @@ METRICS = {
     "rate": Metric(lambda step: step.tokens_per_second or math.nan),
     "padding": Metric(_padding, is_share=True),
 }
+# Measures that evaluations may have next to the loss, which is in the chart of the steps' losses.
+SCORES = ("bleu", *(name for name in MEASURES if name not in ("loss", "bleu", "perplexity")), "perplexity")
+GPU_READINGS = {
+    "gpu_load": "utilization", "gpu_memory": "memory_used", "gpu_power": "power", "gpu_temperature": "temperature"
+}  # fmt: skip
+READINGS = ("memory", *GPU_READINGS)
+CHARTS = ("loss", *SCORES, "lr", "grad_norm", "rate", *READINGS, "padding")  # in the order in which they are shown
 _Buckets = Annotated[list[list[Annotated[float, Between(-LARGEST * EXACT, LARGEST * EXACT)]]], Longest(MOST_BUCKETS)]
-_Evaluations = list[tuple[Real | None, ...]]
 
 
 class Bucket(NamedTuple):
@@ -68,13 +78,23 @@ class Curve:
     width: int = 1
     buckets: list[Bucket] = field(default_factory=list)  # of the steps 1 … width, width + 1 …
     last: int = 0  # the newest step
+    most: int = MOST_BUCKETS
 
     def add(self, step: int, value: float) -> None:
         """Adds the value of a step (from 1); a step that was added before discards it and every later one."""
-        place = (step - 1) // self.width
         if step <= self.last:
-            del self.buckets[place:]
-        while place >= MOST_BUCKETS:
+            del self.buckets[(step - 1) // self.width :]
+        self._put(step, value)
+
+    def add_reading(self, step: int, value: float) -> None:
+        """Adds one more value of a step (from 1); discards those of later steps."""
+        if step < self.last:
+            del self.buckets[1 + (step - 1) // self.width :]
+        self._put(step, value)
+
+    def _put(self, step: int, value: float) -> None:
+        place = (step - 1) // self.width
+        while place >= self.most:
             self._halve()
             place = (step - 1) // self.width
         while len(self.buckets) <= place:
@@ -92,23 +112,66 @@ class Curve:
     def between(self, first: int, last: int, columns: int) -> list[Bucket]:
         """The steps `first` … `last` in the given number of columns of equal length."""
         found = [EMPTY] * columns
-        span = max(1, last - first + 1)
-        for place in range(max(0, (first - 1) // self.width), min(len(self.buckets), 1 + (last - 1) // self.width)):
-            begins = max(first, place * self.width + 1)
-            column = (begins - first) * columns // span
-            found[column] = found[column].plus(self.buckets[place])
+        span, width, buckets = max(1, last - first + 1), self.width, self.buckets
+        for place in range(max(0, (first - 1) // width), min(len(buckets), 1 + (last - 1) // width)):
+            column = (max(first, place * width + 1) - first) * columns // span
+            before = found[column]
+            found[column] = buckets[place] if before is EMPTY else before.plus(buckets[place])
         return found
+
+    def at(self, first: int, last: int) -> tuple[Bucket, int, int]:
+        """What is known of the steps `first` … `last`, and the steps that this is of, if single ones are not kept.
+
+        It is of the buckets that begin within, as in a column of `between`, or else of the one that they are in.
+        """
+        begin, end = -(-(first - 1) // self.width), (last - 1) // self.width
+        begin = min(begin, end)
+        found = EMPTY
+        for bucket in self.buckets[max(0, begin) : end + 1]:
+            found = found.plus(bucket)
+        return found, begin * self.width + 1, max(begin * self.width + 1, min((end + 1) * self.width, self.last))
+
+    def mean_before(self, step: int, over: int) -> float:
+        """The exponential mean over this many steps of the values before a step; NaN if there are none."""
+        mean = math.nan
+        end = max(0, (step - 1) // self.width)
+        for bucket in self.buckets[max(0, end - 1 - 4 * over // self.width) : end]:
+            mean = averaged(mean, bucket, over)
+        return mean
+
+    def copy(self) -> "Curve":
+        """A copy as of now."""
+        return Curve(self.width, list(self.buckets), self.last, self.most)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; infinities become None."""
         return {"width": self.width, "last": self.last, "buckets": [_plain(bucket) for bucket in self.buckets]}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Curve":
-        """What `to_json` gave; raises KeyError, TypeError or ValueError."""
+    def from_json(cls, value: Mapping[str, Any], most: int = MOST_BUCKETS) -> "Curve":
+        """What `to_json` gave, of at most this many buckets; raises KeyError, TypeError or ValueError."""
         width, last = reader(Positive)(value["width"]), reader(Count)(value["last"])
         buckets = [_bucket(one) for one in reader(_Buckets)(value["buckets"])]
-        return cls(width, buckets, last)
+        Longest(most)(buckets)
+        return cls(width, buckets, last, most)
+
+
+def averaged(mean: float, bucket: Bucket, over: int) -> float:
+    """An exponential mean over `over` steps (0: none), continued by the values of a bucket as if all were its mean."""
+    if not bucket.known:
+        return mean if not bucket.bad else math.nan
+    if over <= 1 or not math.isfinite(mean):
+        return bucket.mean
+    return mean + (bucket.mean - mean) * (1 - (1 - 1 / over) ** bucket.known)
+
+
+def gpu_number(gpu: events.Gpu, name: str) -> float | None:
+    """A reading of a GPU as a number; None if the driver did not give one."""
+    try:
+        value = float(gpu.readings.get(name, ""))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and 0 <= value < 1e15 else None
 
 
 def _plain(bucket: Bucket) -> list[float]:
@@ -124,14 +187,23 @@ def _bucket(value: list[float]) -> Bucket:
     return Bucket(low, high, total, int(count), int(bad))
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The measures of an evaluation, by name; the loss is one of them."""
+
+    step: Count
+    values: Annotated[dict[Name, Real], Longest(len(MEASURES))]
+
+
 @dataclass
 class Curves:
-    """All curves of a run, its evaluations, and the newest readings of its memory in bytes."""
+    """All curves of a run, its evaluations, and the readings of its memory and its GPUs."""
 
     of: dict[str, Curve] = field(default_factory=lambda: {name: Curve() for name in METRICS})
-    evaluations: list[tuple[int, float]] = field(default_factory=list)  # step, loss
-    memory: list[list[int]] = field(default_factory=list)  # of each rank
-    host: list[int] = field(default_factory=list)  # in use on the machine
+    evaluations: list[Evaluated] = field(default_factory=list)
+    memory: list[list[int]] = field(default_factory=list)  # the newest of each rank, in bytes
+    host: list[int] = field(default_factory=list)  # the newest in use on the machine, in bytes
+    readings: dict[str, dict[str, Curve]] = field(default_factory=dict)  # of READINGS: MACHINE, or numbers
 
     def add(self, record: Record) -> None:
         """Applies one event."""
@@ -140,32 +212,62 @@ class Curves:
                 for name, metric in METRICS.items():
                     self.of[name].add(step.step, metric.of(step))
             case events.Eval() as score:
-                kept = [one for one in self.evaluations if one[0] < score.step]
-                self.evaluations = [*kept, (score.step, score.loss)][-MOST_EVALUATIONS:]
+                kept = [one for one in self.evaluations if one.step < score.step]
+                values = {name: measured.value for name, measured in all_measures(score).items()}
+                self.evaluations = [*kept, Evaluated(score.step, values)][-MOST_EVALUATIONS:]
             case events.Host() as host:
+                used = host.memory_total - host.memory_available
                 self.memory = [*self.memory, list(host.rank_memory)][-MOST_READINGS:]
-                self.host = [*self.host, host.memory_total - host.memory_available][-MOST_READINGS:]
+                self.host = [*self.host, used][-MOST_READINGS:]
+                self._read("memory", MACHINE, used)
+                for rank, memory in enumerate(host.rank_memory[:MOST_CHARTED]):
+                    self._read("memory", str(rank), memory)
+            case events.Gpu() as gpu if gpu.index < MOST_CHARTED:
+                for name, reading in GPU_READINGS.items():
+                    value = gpu_number(gpu, reading)
+                    if value is not None:
+                        self._read(name, str(gpu.index), value)
+
+    def _read(self, metric: str, name: str, value: float) -> None:
+        """Adds a reading at the newest step."""
+        curves = self.readings.setdefault(metric, {})
+        if name not in curves:
+            curves[name] = Curve(most=MOST_READ_BUCKETS)
+        curves[name].add_reading(max(1, self.of["loss"].last), value)
+
+    @property
+    def charts(self) -> list[str]:
+        """The names of what this run has charts of: in `CHARTS`, and everything of the steps."""
+        scored = {name for one in self.evaluations for name in one.values}
+        return [name for name in CHARTS if name in METRICS or name in scored or name in self.readings]
 
     def copy(self) -> "Curves":
         """A copy as of now, for a reader in another thread while this one grows."""
-        curves = {name: Curve(curve.width, list(curve.buckets), curve.last) for name, curve in self.of.items()}
-        return Curves(curves, list(self.evaluations), list(self.memory), list(self.host))
+        curves = {name: curve.copy() for name, curve in self.of.items()}
+        readings = {metric: {name: curve.copy() for name, curve in of.items()} for metric, of in self.readings.items()}
+        return Curves(curves, list(self.evaluations), list(self.memory), list(self.host), readings)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a snapshot."""
+        """As plain values, for a snapshot; floats are left as they are."""
         curves = {name: curve.to_json() for name, curve in self.of.items()}
-        finite = [[step, loss if math.isfinite(loss) else None] for step, loss in self.evaluations]
-        return {"of": curves, "evaluations": finite, "memory": self.memory, "host": self.host}
+        readings = {
+            metric: {name: curve.to_json() for name, curve in of.items()} for metric, of in self.readings.items()
+        }
+        plain = {"evaluations": as_json(self.evaluations), "memory": self.memory, "host": self.host}
+        return {"of": curves, "readings": readings, **plain}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Curves":
         """What `to_json` gave; raises KeyError, TypeError or ValueError."""
         curves = {name: Curve.from_json(value["of"][name]) for name in METRICS}
-        evaluations = [_evaluation(*one) for one in reader(_Evaluations)(value["evaluations"])]
+        evaluations = reader(list[Evaluated])(value["evaluations"])
         memory = reader(list[list[Count]])(value["memory"])
         host = reader(list[int])(value["host"])
-        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:], host[-MOST_READINGS:])
-
-
-def _evaluation(step: float | None, loss: float | None) -> tuple[int, float]:
-    return int(step or 0), math.nan if loss is None else loss
+        found = reader(dict[Name, dict[Name, Any]])(value["readings"])
+        if not set(found) <= set(READINGS) or any(len(of) > MOST_CHARTED + 1 for of in found.values()):
+            raise ValueError("not readings")
+        readings = {
+            metric: {name: Curve.from_json(one, MOST_READ_BUCKETS) for name, one in of.items()}
+            for metric, of in found.items()
+        }
+        return cls(curves, evaluations[-MOST_EVALUATIONS:], memory[-MOST_READINGS:], host[-MOST_READINGS:], readings)

@@ -13,7 +13,7 @@ from engine.contract.stream import EventReader, Place
 from sft_tui.curves import Curves
 from sft_tui.run_state import RunState, reduce
 
-VERSION = 5  # of the snapshot
+VERSION = 6  # of the snapshot
 
 
 class Follower:

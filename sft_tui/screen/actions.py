@@ -69,11 +69,21 @@ ACTIONS: tuple[Action, ...] = (
     Action("pause", QUEUE, ("p",)),
     Action("runs", QUEUE, ("l",)),
     Action("metric", CHART, ("m",)),
+    Action("metric_back", CHART, ("M",), footer=False),
+    Action("rows", CHART, ("enter",)),
+    Action("cursor", CHART, ("x",)),
     Action("log_scale", CHART, ("g",)),
+    Action("uncut", CHART, ("G",), footer=False),
+    Action("rougher", CHART, ("left_square_bracket",), footer=False),
+    Action("smoother", CHART, ("right_square_bracket",), footer=False),
     Action("zoom_in", CHART, ("plus", "equals_sign"), footer=False),
     Action("zoom_out", CHART, ("minus",), footer=False),
     Action("pan_left", CHART, ("left",), footer=False),
     Action("pan_right", CHART, ("right",), footer=False),
+    Action("cursor_left", CHART, ("shift+left",), footer=False),
+    Action("cursor_right", CHART, ("shift+right",), footer=False),
+    Action("spike_before", CHART, ("left_curly_bracket",), footer=False),
+    Action("spike_after", CHART, ("right_curly_bracket",), footer=False),
     Action("tail", CHART, ("t",), footer=False),
     Action("up", EVERYWHERE, ("up", "k"), footer=False),
     Action("down", EVERYWHERE, ("down", "j"), footer=False),
@@ -94,13 +104,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", EVERYWHERE, ("q", "ctrl+c", "ctrl+q")),
 )
 
-PRINTED = ("plus", "minus", "equals_sign", "slash", "question_mark", "space")  # keys that print a character
+PRINTED = (  # keys that print a character
+    "plus", "minus", "equals_sign", "slash", "question_mark", "space",
+    "left_square_bracket", "right_square_bracket", "left_curly_bracket", "right_curly_bracket",
+)  # fmt: skip
 SHOWN = {
     "enter": "enter",
     "plus": "+", "equals_sign": "=", "minus": "-", "slash": "/", "question_mark": "?", "space": "space",
     "left": "←", "right": "→", "up": "↑", "down": "↓", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn",
     "ctrl+t": "^t", "ctrl+p": "^p", "ctrl+c": "^c", "ctrl+q": "^q", "ctrl+z": "^z", "backspace": "bksp", "tab": "tab",
     "shift+tab": "S-tab", "shift+up": "S-↑", "shift+down": "S-↓",
+    "shift+left": "S-←", "shift+right": "S-→", "left_square_bracket": "[",
+    "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}",
 }  # fmt: skip
 
 

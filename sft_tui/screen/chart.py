@@ -1,31 +1,55 @@
 """A chart in braille characters of two by four dots, with axes; non-finite values are gaps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sft_tui.curves import Bucket
+from sft_tui.curves import Bucket, averaged
+from sft_tui.screen import ticks
 from sft_tui.screen.ink import Line
+from sft_tui.screen.value_range import HUGE, Range, value_range
 
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # of the left and of the right half, downwards
 LABEL = 8  # columns of the labels on the left
-BLANK = 0x2800
-HUGE = 1e300  # beyond this, differences may not be finite
-SMOOTHED = 24  # the average runs over this fraction of the columns of dots
+BRAILLE = [" ", *(chr(0x2800 + dots) for dots in range(1, 256))]
+# The dots of a half from one level (first index) down to another.
+STRETCHES = [[[sum(half[top : bottom + 1]) for bottom in range(4)] for top in range(4)] for half in DOTS]
+STEP_LABEL = 10  # columns per label of a step, at least
+MOST_LABELS = 8  # of values
+PEAK, DIP, GAP, POINT = "▲", "▼", "×", "●"
+
+Marks = list[dict[int, tuple[str, str]]]  # by row and column: characters over the dots, with their roles
+Layer = list[dict[int, int]]  # dots, by row and column
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: a bucket per column of dots, two to a character, and points as (column of dots, value)."""
+
+    buckets: Sequence[Bucket] = ()
+    points: Sequence[tuple[int, float]] = ()
+    role: str = "chart"
+    of_points: str = "chart2"  # the role of the points
+    name: str = ""  # a character at its end, which tells it from others
+    before: float = math.nan  # the mean of the values before the first bucket
 
 
 @dataclass(frozen=True)
 class Plot:
-    """The data of a chart: a bucket per column of dots, two to a character, and points over them as (column, value)."""
+    """The data of a chart, and how it is drawn. The range of each bucket is shown if there is one series."""
 
-    buckets: Sequence[Bucket]
-    points: Sequence[tuple[int, float]]
+    series: Sequence[Series]
     first: int
     last: int
     log: bool = False
     ascii: bool = False
-    smooth: bool = True  # the line follows the smoothed values, else the values themselves
-    scale: tuple[float, float] | None = None  # of shares, shown in percent; None: the range of the values
+    over: int = 0  # the line is the exponential mean over this many steps
+    limits: tuple[float, float] | None = None  # of the values; None: those of the data
+    robust: bool = False  # a few columns with far higher or lower values than the others are cut
+    joined: bool = True  # a line joins the points
+    unit: float = 1.0  # what a label of 1 means
+    percent: bool = False
+    cursor: int = -1  # the column under the cursor; -1: no cursor
 
 
 def columns_of(width: int) -> int:
@@ -34,193 +58,230 @@ def columns_of(width: int) -> int:
 
 
 def draw(plot: Plot, width: int, height: int) -> list[Line]:
-    """The chart in exactly the given number of lines; a line of text if there is nothing to draw."""
+    """The chart in exactly the given number of lines; empty ones if there is nothing to draw."""
     rows, across = height - 1, max(1, width - LABEL - 1)
-    if rows < 2 or width < LABEL + 8:
+    found = _range(plot, rows) if rows >= 2 and width >= LABEL + 8 else None
+    if found is None:
         return [[("", "")] for _ in range(height)]
-    scale = _scale(plot)
-    if scale is None:
-        return [[("", "")] for _ in range(height)]
-    low, high = scale
-    cells = _cells(plot, low, high, rows, across)
-    line = _line(plot, low, high, rows, across)
-    marks = _marks(plot, low, high, rows, across)
+    marks: Marks = [{} for _ in range(rows)]
+    band = _band(plot, found, rows, across) if len(plot.series) == 1 else [[0] * across for _ in range(rows)]
+    _draw_lines(plot, found, marks, across)
+    _draw_cursor(plot, marks, across)
+    _draw_marks(plot, found, marks, across)
+    labels = _labels(plot, found, rows)
     lines: list[Line] = []
     for row in range(rows):
-        label = _label(row, rows, low, high, log=plot.log, percent=plot.scale is not None)
-        lines.append([(f"{label:>{LABEL - 1}} ", "dim"), *_row(cells[row], line[row], marks.get(row, {}), plot.ascii)])
+        label = f"{labels.get(row, ''):>{LABEL - 1}} "
+        lines.append([(label, "dim"), *_row(band[row], marks[row], plot.ascii)])
     lines.append(_axis(plot.first, plot.last, across))
     return lines
 
 
-def _label(row: int, rows: int, low: float, high: float, *, log: bool = False, percent: bool = False) -> str:
-    """The label next to a row: the ends of the scale, and its middle if there is room."""
-    at = {0: high, rows - 1: low, rows // 2: high - (high - low) * (rows // 2) / (rows - 1)}
-    if row not in at or (rows <= 4 and row == rows // 2):
-        return ""
-    return f"{100 * at[row]:.0f} %" if percent else number(_from_scale(at[row], log))
+def is_cut(plot: Plot, height: int) -> bool:
+    """Whether a chart of this height leaves values out, so that its marks need an explanation."""
+    found = _range(plot, height - 1)
+    return found is not None and found.cut
 
 
-def _scale(plot: Plot) -> tuple[float, float] | None:
-    """The lowest and the highest value drawn; None if there is none."""
-    if plot.scale is not None:
-        return plot.scale
-    values = [_to_scale(x, plot.log) for b in plot.buckets if b.known for x in (b.low, b.high)]
-    values += [_to_scale(y, plot.log) for _, y in plot.points]
-    finite = [x for x in values if math.isfinite(x)]
-    if not finite:
-        return None
-    low, high = min(finite), max(finite)
-    if high - low < 1e-12 * max(1.0, abs(high)):
-        around = abs(low) * 0.05 or 1.0
-        low, high = low - around, high + around
-    return low, high
+def _range(plot: Plot, rows: int) -> Range | None:
+    most = _most_labels(rows)
+    if plot.limits is not None:
+        return Range(*(_to_scale(end, plot) for end in plot.limits))
+    buckets = [[bucket for bucket in one.buckets if bucket.known] for one in plot.series]
+    band = len(plot.series) == 1
+    means = [_to_scale(bucket.mean, plot) for of in buckets for bucket in of]
+    lows = [_to_scale(bucket.low, plot) for of in buckets for bucket in of] if band else means
+    highs = [_to_scale(bucket.high, plot) for of in buckets for bucket in of] if band else means
+    points = [_to_scale(value, plot) for one in plot.series for _, value in one.points]
+    found = value_range(means, lows, highs, points, robust=plot.robust)
+    return found and found.rounded(most)
 
 
-def _to_scale(value: float, log: bool) -> float:
-    if not log:
-        return max(-HUGE, min(HUGE, value)) if math.isfinite(value) else value
-    return math.log10(value) if value > 0 and math.isfinite(value) else math.nan
+def _most_labels(rows: int) -> int:
+    return max(2, min(MOST_LABELS, rows * 2 // 5))
 
 
-def _from_scale(value: float, log: bool) -> float:
-    return 10 ** min(value, 308.0) if log else value
+def _to_scale(value: float, plot: Plot) -> float:
+    if not math.isfinite(value):
+        return math.nan
+    value /= plot.unit
+    if plot.log:
+        return math.log10(value) if value > 0 else math.nan
+    return max(-HUGE, min(HUGE, value))
 
 
-def _level(value: float, low: float, high: float, steps: int) -> int:
+def _level(value: float, found: Range, steps: int) -> int:
     """The row of dots of a value, from the top."""
-    return min(steps - 1, max(0, round((high - value) / (high - low) * (steps - 1))))
+    return min(steps - 1, max(0, round((found.high - value) / (found.high - found.low) * (steps - 1))))
 
 
-def _cells(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
-    """The range of each bucket as dots."""
+def _band(plot: Plot, found: Range, rows: int, across: int) -> list[list[int]]:
+    """The range of each bucket as dots, by row and column."""
     cells = [[0] * across for _ in range(rows)]
-    for column, bucket in enumerate(plot.buckets[: 2 * across]):
-        ends = [_to_scale(x, plot.log) for x in (bucket.high, bucket.low)] if bucket.known else []
-        if not ends or not all(map(math.isfinite, ends)):
+    for column, bucket in enumerate(plot.series[0].buckets[: 2 * across]):
+        if not bucket.known:
             continue
-        top, bottom = (_level(end, low, high, 4 * rows) for end in ends)
-        for level in range(top, bottom + 1):
-            cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
+        low, high = _to_scale(bucket.low, plot), _to_scale(bucket.high, plot)
+        if math.isnan(low) or math.isnan(high):
+            continue
+        top, bottom = _level(high, found, 4 * rows), _level(low, found, 4 * rows)
+        place, stretches = column // 2, STRETCHES[column % 2]
+        first, last = top // 4, bottom // 4
+        for row in range(first, last + 1):
+            cells[row][place] |= stretches[top % 4 if row == first else 0][bottom % 4 if row == last else 3]
     return cells
 
 
-def _line(plot: Plot, low: float, high: float, rows: int, across: int) -> list[list[int]]:
-    """A line through the exponential mean of the values; broken at non-finite values."""
-    cells = [[0] * across for _ in range(rows)]
-    share = max(1.0, 2 * across / SMOOTHED) if plot.smooth else 1.0
-    mean, before = math.nan, (-1, -1)
-    for column, bucket in enumerate(plot.buckets[: 2 * across]):
-        if bucket.bad and not bucket.known:
-            mean = math.nan
-        value = _to_scale(bucket.mean, plot.log) if bucket.known else math.nan
-        if not math.isfinite(value):
+def _draw_lines(plot: Plot, found: Range, marks: Marks, across: int) -> None:
+    """The lines of all series, those of later ones over those of earlier ones, and names at their ends."""
+    ends: list[tuple[int, int, Series]] = []
+    for series in plot.series:
+        points = _points_line(plot, series, found, len(marks), across) if plot.joined else []
+        mean = _mean_line(plot, series, found, len(marks), across)
+        for layer, role in ((points, series.of_points), (mean, series.role)):
+            for row, cells in enumerate(layer):
+                for place, dots in cells.items():
+                    char = (series.name or "*") if plot.ascii else BRAILLE[dots]
+                    marks[row][place] = (char, role)
+        last = max(
+            ((place, row) for layer in (points, mean) for row, cells in enumerate(layer) for place in cells),
+            default=None,
+        )
+        if last is not None and series.name:
+            ends.append((*last, series))
+    taken: set[tuple[int, int]] = set()
+    for place, row, series in ends:
+        free = [one for one in range(len(marks)) if (one, place) not in taken]
+        row = min(free, key=lambda one: abs(one - row), default=row)
+        taken.add((row, place))
+        marks[row][place] = (series.name, series.role)
+
+
+def _mean_line(plot: Plot, series: Series, found: Range, rows: int, across: int) -> Layer:
+    """A line through the means, smoothed over `plot.over` steps; broken at non-finite values."""
+    cells: Layer = [{} for _ in range(rows)]
+    mean, before = series.before, (-1, -1)
+    for column, bucket in enumerate(series.buckets[: 2 * across]):
+        if not bucket.known and not bucket.bad:
             continue
-        joined = math.isfinite(mean)
-        gap = column - before[0]
-        mean = mean + (value - mean) * (1 - (1 - 1 / share) ** gap) if joined else value
-        level = _level(mean, low, high, 4 * rows)
-        _join(cells, before if joined else (column - 1, level), (column, level))
+        mean = averaged(mean, bucket, plot.over)
+        value = _to_scale(mean, plot)
+        if math.isnan(value):
+            before = (-1, -1)
+            continue
+        level = _level(value, found, 4 * rows)
+        _join(cells, before if before[0] >= 0 else (column - 1, level), (column, level))
         before = (column, level)
     return cells
 
 
-def _join(cells: list[list[int]], one: tuple[int, int], other: tuple[int, int]) -> None:
+def _points_line(plot: Plot, series: Series, found: Range, rows: int, across: int) -> Layer:
+    """A line from point to point."""
+    cells: Layer = [{} for _ in range(rows)]
+    before: tuple[int, int] | None = None
+    for column, value in series.points:
+        scaled = _to_scale(value, plot)
+        if math.isnan(scaled):
+            before = None
+        elif 0 <= column < 2 * across:
+            level = _level(scaled, found, 4 * rows)
+            if before is not None and before[0] < column:
+                _join(cells, before, (column, level))
+            before = (column, level)
+    return cells
+
+
+def _join(cells: Layer, one: tuple[int, int], other: tuple[int, int]) -> None:
     """The dots from one point (exclusive) to another on its right."""
     (first, begin), (last, end) = one, other
     for column in range(first + 1, last + 1):
         near = round(begin + (end - begin) * (column - 1 - first) / (last - first))
         far = round(begin + (end - begin) * (column - first) / (last - first))
         step = 1 if far >= near else -1
+        place, half = column // 2, DOTS[column % 2]
         for level in range(near + (step if near != far else 0), far + step, step):
-            cells[level // 4][column // 2] |= DOTS[column % 2][level % 4]
+            row = cells[level // 4]
+            row[place] = row.get(place, 0) | half[level % 4]
 
 
-def _marks(plot: Plot, low: float, high: float, rows: int, across: int) -> dict[int, dict[int, str]]:
-    """Characters over the dots: points, and a cross at the bottom for a non-finite value."""
-    marks: dict[int, dict[int, str]] = {}
-    for column, bucket in enumerate(plot.buckets[: 2 * across]):
-        if bucket.bad:
-            marks.setdefault(rows - 1, {})[column // 2] = "×"
-    for column, value in plot.points:
-        level = _to_scale(value, plot.log)
-        if math.isfinite(level) and 0 <= column < 2 * across:
-            marks.setdefault(_level(level, low, high, 4 * rows) // 4, {})[column // 2] = "●"
-    return marks
+def _draw_cursor(plot: Plot, marks: Marks, across: int) -> None:
+    """A line from top to bottom, crossed by the curve."""
+    if 0 <= plot.cursor < across:
+        for cells in marks:
+            cells[plot.cursor] = ("┼" if plot.cursor in cells else "│", "accent")
 
 
-def _row(cells: list[int], line: list[int], marks: dict[int, str], ascii_only: bool) -> Line:
-    """One row of characters; the line hides the values behind it, to keep their colours apart."""
+def _draw_marks(plot: Plot, found: Range, marks: Marks, across: int) -> None:
+    """Points, peaks and dips that are cut, and a cross at the bottom for a non-finite value."""
+    rows = len(marks)
+    for series in plot.series:
+        for column, bucket in enumerate(series.buckets[: 2 * across]):
+            if bucket.bad:
+                marks[-1][column // 2] = (GAP, "bad")
+            elif found.cut and bucket.known:
+                ends = (_to_scale(one, plot) for one in (bucket.low, bucket.mean, bucket.high))
+                peak, dip = found.sticks_out(*ends)
+                if peak:
+                    marks[0][column // 2] = (PEAK, "warn")
+                if dip:
+                    marks[-1][column // 2] = (DIP, "warn")
+        for column, value in series.points:
+            scaled = _to_scale(value, plot)
+            if not math.isnan(scaled) and 0 <= column < 2 * across:
+                sign = PEAK if scaled > found.high else DIP if scaled < found.low else POINT
+                marks[_level(scaled, found, 4 * rows) // 4][column // 2] = (sign, series.of_points)
+
+
+def _row(band: list[int], marks: dict[int, tuple[str, str]], ascii_only: bool) -> Line:
+    """One row of characters; marks hide the range behind them, to keep their colours apart."""
+    text = "".join([" " if not dots else "." for dots in band] if ascii_only else [BRAILLE[dots] for dots in band])
     spans: Line = []
-    for place, values in enumerate(cells):
-        mark, dots = marks.get(place), line[place] or values
-        role = {"●": "chart2", "×": "bad", None: "chart" if line[place] else "dim"}[mark]
-        char = mark or (" " if not dots else chr(BLANK + dots) if not ascii_only else "*" if line[place] else ".")
-        if spans and spans[-1][1] == role:
+    done = 0
+    for place in sorted(marks):
+        char, role = marks[place]
+        if place > done:
+            spans.append((text[done:place], "dim"))
+        if spans and spans[-1][1] == role and place == done:
             spans[-1] = (spans[-1][0] + char, role)
         else:
             spans.append((char, role))
+        done = place + 1
+    if done < len(text):
+        spans.append((text[done:], "dim"))
     return spans
 
 
+def _labels(plot: Plot, found: Range, rows: int) -> dict[int, str]:
+    """The labels of round values, by row."""
+    most = _most_labels(rows)
+    if plot.percent:
+        values = ticks.ticks(found.low, found.high, most)
+        shown = [f"{value:g} %" for value in values]
+    elif plot.log:
+        values = ticks.log_ticks(found.low, found.high, most)
+        shown = ticks.labels([10 ** min(value, 308.0) for value in values], LABEL - 1)
+    else:
+        values = ticks.ticks(found.low, found.high, most)
+        shown = ticks.labels(values, LABEL - 1)
+    rows_of = [_level(value, found, 4 * rows) // 4 for value in values]
+    return dict(zip(rows_of, shown, strict=True))
+
+
 def _axis(first: int, last: int, across: int) -> Line:
-    """Steps below the chart: the first, the last, and as many in between as fit."""
+    """Round steps below the chart, as many as fit."""
     text = [" "] * across
-    room = 4 if across >= 48 else 2 if across >= 24 else 1
-    parts = max(1, min(room, last - first))
-    for part in range(parts + 1 if last > first else 1):
-        step = f"{first + (last - first) * part // parts:,}"
-        place = min(max(0, (across - 1) * part // parts - len(step) // 2), across - len(step))
-        if place >= 0 and all(char == " " for char in text[max(0, place - 1) : place + len(step) + 1]):
-            text[place : place + len(step)] = step
+    steps = ticks.whole_ticks(first, last, max(1, across // STEP_LABEL))
+    apart = steps[1] - steps[0] if len(steps) > 1 else 1
+    for step, place in zip(steps, _places(steps, first, last, across), strict=True):
+        label = ticks.step_label(step, apart)
+        begin = min(max(0, place - len(label) // 2), across - len(label))
+        if begin >= 0 and all(char == " " for char in text[max(0, begin - 1) : begin + len(label) + 1]):
+            text[begin : begin + len(label)] = label
     return [(" " * LABEL + "".join(text), "dim")]
 
 
-def number(value: float) -> str:
-    """A number as a label of at most seven columns."""
-    size = abs(value)
-    if value == 0 or 1e-3 <= size < 1e4:
-        return f"{value:.4g}"
-    if 1e4 <= size < 1e6:
-        return f"{value:.0f}"
-    shown = f"{value:.1e}"
-    return shown if len(shown) < LABEL else f"{value:.0e}"
-
-
-def overlay(plots: Sequence[Plot], roles: Sequence[str], width: int, height: int) -> list[Line]:
-    """Several curves on one scale, each in its role and with its number at its end; where they meet, one is visible."""
-    rows, across = height - 1, max(1, width - LABEL - 1)
-    scales = [scale for plot in plots if (scale := _scale(plot)) is not None]
-    if rows < 2 or width < LABEL + 8 or not scales:
-        return [[("", "")] for _ in range(height)]
-    low, high = min(scale[0] for scale in scales), max(scale[1] for scale in scales)
-    layers = [_line(plot, low, high, rows, across) for plot in plots]
-    marks = _ends(layers, roles)
-    for plot in plots:
-        marks |= {(rows - 1, place): ("×", "bad") for place in _marks(plot, low, high, rows, across).get(rows - 1, {})}
-    lines: list[Line] = []
-    for row in range(rows):
-        line: Line = [(f"{_label(row, rows, low, high):>{LABEL - 1}} ", "dim")]
-        for column in range(across):
-            dots, role, name = 0, "", ""
-            for place, layer in enumerate(layers):
-                if layer[row][column]:
-                    dots, role, name = layer[row][column], roles[place], str(place + 1)
-            char = " " if not dots else name if plots[0].ascii else chr(BLANK + dots)
-            line.append(marks.get((row, column), (char, role)))
-        lines.append(line)
-    return [*lines, _axis(plots[0].first, plots[0].last, across)]
-
-
-def _ends(layers: Sequence[list[list[int]]], roles: Sequence[str]) -> dict[tuple[int, int], tuple[str, str]]:
-    """The number of each curve at its newest dots, to tell them apart without colours."""
-    marks: dict[tuple[int, int], tuple[str, str]] = {}
-    for place, layer in enumerate(layers):
-        ends = [(column, row) for row, cells in enumerate(layer) for column, dots in enumerate(cells) if dots]
-        if not ends:
-            continue
-        column, row = max(ends)
-        while (row, column) in marks and column:
-            column -= 1
-        marks[row, column] = (str(place + 1), roles[place])
-    return marks
+def _places(steps: Sequence[int], first: int, last: int, across: int) -> Iterator[int]:
+    """The columns in which steps are drawn."""
+    span = max(1, last - first + 1)
+    for step in steps:
+        yield (step - first) * 2 * across // span // 2

@@ -7,13 +7,13 @@ from rich.cells import set_cell_size
 from engine.contract import events
 from engine.contract.scores import score_phrase
 from engine.contract.texts import Lang, say
+from sft_tui.curves import gpu_number
 from sft_tui.screen.ink import Line, bar, columns, filled, fit, frame, spark
 from sft_tui.screen.run_contents import RunView
 from sft_tui.text import safe, size
 
 LABEL = 9  # columns of a name
 MOST_RANKS = 8
-LONGEST_TREND = 24
 GPU_LINES = 3
 BAR = 9  # columns; so that a GPU fits into the panel on a screen of 120 columns
 
@@ -63,7 +63,7 @@ def _memory(view: RunView, width: int) -> list[Line]:
         past = [float(reading[rank]) for reading in view.curves.memory if rank < len(reading)]
         share = f"{100 * memory / host.memory_total:3.0f} %" if host.memory_total > 0 else ""
         line: Line = [(_label(f"{say('screen.rank', lang)} {rank}"), "dim"), (f"{size(memory):>10} {share:>5} ", "")]
-        lines.append([*line, (spark(past, min(LONGEST_TREND, max(0, width - columns(line)))), "chart")])
+        lines.append([*line, (spark(past, width - columns(line)), "chart")])
     return lines
 
 
@@ -80,7 +80,7 @@ def _host(view: RunView, width: int) -> Line:
         (f"{used / 1e9:.1f}/{host.memory_total / 1e9:.1f} GB", role),
     ]
     end: Line = [(f"  {say('screen.free', lang)} ", "dim"), (free, role)]
-    room = min(LONGEST_TREND, width - columns(line) - columns(end) - 1)
+    room = width - columns(line) - columns(end) - 1
     trend = spark([float(one) for one in view.curves.host], room, float(host.memory_total)) if room >= 4 else ""
     return [*line, *([(f" {trend}", "chart")] if trend else []), *end]
 
@@ -112,8 +112,8 @@ def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
     """Three lines: its name; load, temperature and power; memory."""
     name = safe(gpu.name, 60)
     title: Line = [(f"GPU {gpu.index}", "head"), *([] if name.startswith("N/A") else [(f" {name}", "dim")])]
-    load = _number(gpu, "utilization")
-    used, total = _number(gpu, "memory_used"), _number(gpu, "memory_total")
+    load = gpu_number(gpu, "utilization")
+    used, total = gpu_number(gpu, "memory_used"), gpu_number(gpu, "memory_total")
     share = 100 * used / total if used is not None and total else None
     memory: Line = [(_label(say("screen.host", lang)), "dim"), *bar((share or 0) / 100, BAR)]
     return [
@@ -125,7 +125,7 @@ def _gpu_part(gpu: events.Gpu, lang: Lang, width: int) -> list[Line]:
 
 def _gpu_line(gpu: events.Gpu, label: int = LABEL, *, limit: bool = True) -> Line:
     """All readings of a GPU on one line, with or without its power limit."""
-    words = f"{_percent(_number(gpu, 'utilization'))}  {_memory_of(gpu)}  {_heat(gpu)}  {_power(gpu, limit=limit)}"
+    words = f"{_percent(gpu_number(gpu, 'utilization'))}  {_memory_of(gpu)}  {_heat(gpu)}  {_power(gpu, limit=limit)}"
     return [(set_cell_size(f"GPU {gpu.index}", label - 1) + " ", "dim"), (words, "")]
 
 
@@ -145,29 +145,20 @@ def _label(name: str) -> str:
     return set_cell_size(name, LABEL - 1) + " "
 
 
-def _number(gpu: events.Gpu, name: str) -> float | None:
-    """A reading as a number; None if the driver did not give one."""
-    try:
-        value = float(gpu.readings.get(name, ""))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and 0 <= value < 1e15 else None
-
-
 def _percent(value: float | None) -> str:
     return "  -  " if value is None else f"{value:3.0f} %"
 
 
 def _heat(gpu: events.Gpu) -> str:
-    value = _number(gpu, "temperature")
+    value = gpu_number(gpu, "temperature")
     return "- °C" if value is None else f"{value:.0f} °C"
 
 
 def _power(gpu: events.Gpu, *, limit: bool = True) -> str:
-    values = [_number(gpu, name) for name in ("power", "power_limit")[: 1 + limit]]
+    values = [gpu_number(gpu, name) for name in ("power", "power_limit")[: 1 + limit]]
     return "/".join("-" if value is None else f"{value:.0f}" for value in values) + " W"
 
 
 def _memory_of(gpu: events.Gpu) -> str:
-    values = (_number(gpu, "memory_used"), _number(gpu, "memory_total"))
+    values = (gpu_number(gpu, "memory_used"), gpu_number(gpu, "memory_total"))
     return "/".join("-" if value is None else f"{value / 1e9:.1f}" for value in values) + " GB"

@@ -12,6 +12,7 @@ from sft_tui.runs import Run
 from sft_tui.screen.ink import Ink
 
 SHORTEST_WINDOW = 16  # steps of a chart
+SMOOTHINGS = (0, 8, 24, 64)  # steps
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Selection:
     log_scale: bool = False
     window: int = 0  # steps in the chart; 0: all
     back: int = 0  # steps between the right edge and the newest
+    smoothing: int = SMOOTHINGS[1]  # steps that the line is the exponential mean of; 0: none
+    uncut: bool = False  # the chart shows all values, however few they are
+    cursor: int = 0  # the step under the cursor; 0: no cursor
     level: str = "notes"
     search: str = ""
     hit: int | None = None  # the number of the line with the current hit of the search
@@ -53,10 +57,10 @@ class Selection:
             back=self.back + steps if self.window and self.back else self.back,
         )
 
-    def next(self, name: str, choices: Sequence[str]) -> "Selection":
-        """A copy with the next of several choices."""
-        now = choices.index(getattr(self, name)) if getattr(self, name) in choices else -1
-        changed: dict[str, Any] = {name: choices[(now + 1) % len(choices)]}
+    def next(self, name: str, choices: Sequence[str], by: int = 1) -> "Selection":
+        """A copy with the next of several choices, or with the previous one if `by` is -1."""
+        now = choices.index(getattr(self, name)) if getattr(self, name) in choices else -by
+        changed: dict[str, Any] = {name: choices[(now + by) % len(choices)]}
         return replace(self, **changed)
 
 

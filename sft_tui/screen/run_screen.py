@@ -202,7 +202,9 @@ class RunScreen(ChartScreen, LogScreen):
         width, height = self.app.size
         if self.latest is None:
             return 0, 0
-        return run_view.size_of("chart", self._shown(self.latest), width, height - 1)
+        shown = self._shown(self.latest)
+        panel = run_view.size_of("chart", shown, width, height - 1)
+        return chart_panel.main_size(shown, *panel) if panel[0] else panel
 
     def do_page(self) -> None:
         """Shows another panel."""
@@ -218,10 +220,10 @@ class RunScreen(ChartScreen, LogScreen):
 
     def do_back(self) -> None:
         """Clears the search of the log if there is one; else leaves this screen."""
-        if self.selection.search:
+        if self.selection.search and not self.cursor_shown:
             self._searched("")
         else:
-            self.services.back()
+            super().do_back()
 
     def _area_at(self, x: int, y: int) -> Area | None:
         if self.latest is None:

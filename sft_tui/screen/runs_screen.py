@@ -19,7 +19,7 @@ from sft_tui.runs import Run
 from sft_tui.screen import actions, queue_view, runs_view
 from sft_tui.screen.base import CanvasScreen
 from sft_tui.screen.bottom import Question
-from sft_tui.screen.chart_panel import STYLES
+from sft_tui.screen.charted import STYLES
 from sft_tui.screen.ink import Line
 from sft_tui.screen.runs_view import RunsView
 from sft_tui.text import safe, size

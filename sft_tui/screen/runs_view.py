@@ -12,8 +12,7 @@ from sft_tui.curves import Curves
 from sft_tui.listing import COLUMNS, best_score, cells, eval_loss
 from sft_tui.runs import Run
 from sft_tui.screen import chart_panel
-from sft_tui.screen.chart_panel import STYLES
-from sft_tui.screen.charted import Charted
+from sft_tui.screen.charted import STYLES, Charted
 from sft_tui.screen.ink import Ink, Line, Span, columns, filled, fit, frame, side_by_side
 from sft_tui.screen.run_contents import Selection
 from sft_tui.text import number, safe

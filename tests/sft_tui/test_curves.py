@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from engine.contract import events
 from engine.contract.bounds import LARGEST
 from engine.contract.events import Envelope, Record
-from sft_tui.curves import MOST_BUCKETS, MOST_EVALUATIONS, MOST_READINGS, Curve, Curves
+from sft_tui.curves import (
+    MACHINE,
+    MOST_BUCKETS,
+    MOST_CHARTED,
+    MOST_EVALUATIONS,
+    MOST_READ_BUCKETS,
+    MOST_READINGS,
+    Bucket,
+    Curve,
+    Curves,
+    averaged,
+)
 from tests.sft_tui.conftest import EVAL, step
 
 
@@ -79,4 +90,76 @@ def test_evaluations_and_readings_are_bounded_and_repeated_ones_replaced() -> No
     assert [reading[0] for reading in curves.memory][-1] == MOST_EVALUATIONS + 8
     assert len(curves.memory) == MOST_READINGS
     curves.add(reported(EVAL))
-    assert curves.evaluations[-1][0] == EVAL.step
+    assert curves.evaluations[-1].step == EVAL.step
+
+
+def test_memory_and_gpus_have_curves_over_the_steps() -> None:
+    curves = Curves()
+    gpu = {"utilization": "93", "memory_used": "6000", "power": "N/A: no sensor", "temperature": "71"}
+    for number in range(1, 11):
+        curves.add(reported(step(number)))
+        curves.add(reported(events.Host(100, 40 - number, [number, 2 * number], 1.0, 1)))
+        curves.add(reported(events.Gpu(1, "card", {**gpu, "utilization": str(90 + number)})))
+    assert set(curves.readings) == {"memory", "gpu_load", "gpu_memory", "gpu_temperature"}
+    assert set(curves.readings["memory"]) == {MACHINE, "0", "1"}
+    assert curves.readings["memory"]["1"].at(7, 7)[0].mean == 14
+    assert curves.readings["memory"][MACHINE].at(1, 10)[0].high == 70
+    assert [bucket.mean for bucket in curves.readings["gpu_load"]["1"].between(1, 10, 10)] == list(range(91, 101))
+    assert "gpu_power" not in curves.charts
+    assert curves.charts[-1] == "padding"
+    back = Curves.from_json(curves.to_json())
+    assert back.readings == curves.readings
+
+
+def test_readings_are_bounded_however_many_there_are() -> None:
+    curves = Curves()
+    for number in range(1, 3000):
+        curves.of["loss"].add(number, 1.0)
+        curves.add(reported(events.Host(100, 40, [number] * 40, 1.0, 1)))
+        curves.add(reported(events.Gpu(number % 40, "card", {"utilization": "1"})))
+    assert len(curves.readings["memory"]) == 1 + MOST_CHARTED
+    assert len(curves.readings["gpu_load"]) == MOST_CHARTED
+    assert all(len(one.buckets) <= MOST_READ_BUCKETS for of in curves.readings.values() for one in of.values())
+    value = curves.to_json()
+    value["readings"]["memory"]["0"] = curves.of["loss"].to_json()
+    with pytest.raises(ValueError, match="too long"):
+        Curves.from_json(value)
+
+
+def test_a_repeated_step_discards_later_readings() -> None:
+    curves = Curves()
+    for number in (1, 2, 3, 4, 5, 3):
+        curves.add(reported(step(number)))
+        curves.add(reported(events.Host(100, 100 - number, [], 1.0, 1)))
+    (machine,) = curves.readings["memory"].values()
+    assert machine.last == 3
+    assert machine.at(1, 5)[0].high == 3
+
+
+def test_readings_before_the_first_step_are_at_the_first() -> None:
+    curves = Curves()
+    for free in (90, 50):
+        curves.add(reported(events.Host(100, free, [], 1.0, 1)))
+    (machine,) = curves.readings["memory"].values()
+    assert machine.at(1, 1)[0][:2] == (10, 50)
+
+
+def test_a_run_has_charts_of_what_its_evaluations_measured() -> None:
+    curves = Curves()
+    assert curves.charts == ["loss", "lr", "grad_norm", "rate", "padding"]
+    curves.add(reported(EVAL))
+    assert curves.charts == ["loss", "bleu", "chrf", "rouge-l", "exact-match", "perplexity", "lr", "grad_norm", "rate",
+                             "padding"]  # fmt: skip
+    assert curves.evaluations[0].values["chrf"] == 33.5
+
+
+def test_the_mean_is_exponential_over_the_steps() -> None:
+    curve, mean = Curve(), math.nan
+    for number in range(1, 41):
+        value = float(number % 7)
+        curve.add(number, value)
+        mean = value if math.isnan(mean) else mean + (value - mean) / 8
+    assert curve.mean_before(41, 8) == pytest.approx(mean, rel=0.02)
+    assert math.isnan(curve.mean_before(1, 8))
+    assert averaged(4.0, Bucket(8.0, 8.0, 16.0, 2, 0), 2) == 7.0
+    assert averaged(4.0, Bucket(8.0, 8.0, 16.0, 2, 0), 0) == 8.0

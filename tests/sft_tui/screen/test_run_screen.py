@@ -195,7 +195,8 @@ def test_the_run_footer_has_the_keys_that_act(tmp_path: Path, monkeypatch: pytes
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         assert shown(screen).splitlines()[-1].split() == [
-            "tab", "panels", "/", "search", "l", "runs", "m", "metric", "g", "log", "scale", "?", "help", "q", "quit",
+            "tab", "panels", "/", "search", "l", "runs", "m", "metric", "x", "cursor",
+            "g", "log", "scale", "?", "help", "q", "quit",
         ]  # fmt: skip
         for key, words in (("s", "is not running"), ("p", "is not running"), ("X", "is not running"),
                            ("r", "9 steps")):  # fmt: skip
