@@ -7,12 +7,14 @@ training uses, so that nothing is read twice.
 """
 
 import sys
+from pathlib import Path
 
 from engine.contract import config as settings
 from engine.contract.bounds import as_json
 from engine.contract.messages import InputError
 from engine.contract.requests import (
     DataRequest,
+    DigestsRequest,
     FetchRequest,
     GgufRequest,
     ImportRequest,
@@ -30,7 +32,7 @@ from engine.inspecting.limits import limit_this_process
 from engine.inspecting.made_files import imported, new_tokenizer
 from engine.inspecting.made_models import converted, fetched
 from engine.inspecting.model_facts import memory_facts, model_facts
-from engine.inspecting.row_facts import row_facts
+from engine.inspecting.row_facts import digests_of, row_facts
 from engine.inspecting.shown_model import shown_model
 from engine.process.heartbeat import end_with
 
@@ -38,15 +40,12 @@ from engine.process.heartbeat import end_with
 def answer(request: Request) -> object:
     """The requested facts; raises InputError."""
     match request:
-        case DataRequest():
-            config = settings.from_json(request.config)
-            return data_facts(config, request.settings, request.processes, tokenize=request.tokenize)
+        case DataRequest() | RowRequest() | DigestsRequest():
+            return _of_rows(request)
         case ModelRequest():
             return model_facts(settings.from_json(request.config))
         case MemoryRequest():
             return memory_facts(request)
-        case RowRequest():
-            return row_facts(settings.from_json(request.config), request.setting, request.row)
         case ImportRequest():
             return imported(request)
         case TokenizerRequest():
@@ -58,6 +57,17 @@ def answer(request: Request) -> object:
         case ShowRequest():
             return shown_model(request)
     raise TypeError(f"nobody answers {request.task}")
+
+
+def _of_rows(request: DataRequest | RowRequest | DigestsRequest) -> object:
+    """The facts about data files."""
+    match request:
+        case DigestsRequest():
+            return digests_of(Path(request.path), request.rows)
+        case RowRequest():
+            return row_facts(settings.from_json(request.config), request.setting, request.row)
+    config = settings.from_json(request.config)
+    return data_facts(config, request.settings, request.processes, tokenize=request.tokenize)
 
 
 def main() -> int:

@@ -99,6 +99,7 @@ class RunConfig:
     chat_template: str = setting("", "data", when=_may_be_causal)
     template_options: str = setting("", "data", when=_may_be_causal)
     too_long: str = setting("drop-turns", "data", choices=("drop-turns", "drop", "cut"), when=_may_be_causal)
+    leave_out: str = setting("yes", "data", choices=("no", "yes"))
     token_store: str = setting("data/token_store", "data", path=True, free_on_resume=True)
 
     pretrained_model: str = setting(

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from engine.contract.bounds import EXACT, MOST_ITEMS, WIDEST, Between, Count, Longest, Name, Positive
+from engine.contract.leave_out import Digest
 from engine.contract.messages import Message
 
 MOST_SHOWN = 1 << 20  # characters and tokens of a row that are shown
@@ -113,6 +114,14 @@ class TokenFacts:
 
 
 @dataclass(frozen=True)
+class LeftOutFacts:
+    """How many rows of the training file a person left out, and those listed that are no longer what they were."""
+
+    rows: Count = 0
+    stale: SomeRows = SomeRows()
+
+
+@dataclass(frozen=True)
 class FileFacts:
     """The rows of a data file; `tokens` is None if there is no tokenizer to read them with."""
 
@@ -125,6 +134,7 @@ class FileFacts:
     scripts: dict[Name, Share] = field(default_factory=dict)  # shares of all letters, largest first
     tokens: TokenFacts | None = None
     form: Form = "pairs"
+    left_out: LeftOutFacts = LeftOutFacts()
 
     @property
     def usable(self) -> int:
@@ -298,6 +308,17 @@ class ModelFacts:
     def for_tokens(self, tokens: int) -> "ModelFacts":
         """The same with as many rows as a tokenizer with `tokens` tokens needs, if it is new."""
         return self if self.rows else replace(self, rows=tokens, sizes=self.sizes.plus(self.per_row, tokens))
+
+
+# --- rows that are left out
+
+
+@dataclass(frozen=True)
+class RowDigests:
+    """The digests of some rows, as `engine.contract.leave_out` keeps them; a row that the file lacks has none."""
+
+    digests: dict[str, Digest]  # by the number of the row
+    rows: Count = 0  # of the file
 
 
 # --- a row

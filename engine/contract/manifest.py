@@ -46,6 +46,7 @@ class Manifest:
     config: Annotated[dict[str, Any], require_kinds] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)  # sha256 of what it was trained with, by setting
     versions: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[Count, ...] = ()  # rows of the training file
     next_loss: Real | None = None  # of the step after it, if it was computed
     files: dict[str, HashedFile] = field(default_factory=dict)
     frozen: FrozenFile = FrozenFile()

@@ -10,6 +10,8 @@ from engine.contract.config import require_kinds
 from engine.contract.facts import ModelFacts, StepFacts
 from engine.contract.hub_names import Source
 from engine.contract.inputs import ImportForm
+from engine.contract.leave_out import MOST_LEFT_OUT
+from engine.contract.weighed import MOST_BEGINNINGS
 
 MOST_FILES = 1 << 20
 Files = Annotated[tuple[PathText, ...], Longest(MOST_FILES)]
@@ -163,6 +165,44 @@ class ShowRequest(Request):
 
     task: ClassVar[str] = "show"
     path: PathText
+
+
+@dataclass(frozen=True)
+class DigestsRequest(Request):
+    """Asks for RowDigests: of rows, counted from 0, of a data file."""
+
+    task: ClassVar[str] = "digests"
+    path: PathText
+    rows: Annotated[tuple[Count, ...], Longest(MOST_LEFT_OUT)]
+
+
+@dataclass(frozen=True)
+class WantedRow:
+    """A row of a run's token store, by its number there; its row of the file and its learned tokens must be these."""
+
+    sample: Count
+    row: Count
+    tokens: Count
+
+
+@dataclass(frozen=True)
+class BeginningsRequest(Request):
+    """Asks `engine.weigh` for Beginnings: of rows of a run whose model is in the folder `output`, if it has one."""
+
+    task: ClassVar[str] = "beginnings"
+    config: Settings
+    output: PathText
+    rows: Annotated[tuple[WantedRow, ...], Longest(MOST_BEGINNINGS)]
+
+
+@dataclass(frozen=True)
+class WeighRequest(Request):
+    """Asks `engine.weigh` for a WeighedRow."""
+
+    task: ClassVar[str] = "weigh"
+    config: Settings
+    output: PathText
+    row: WantedRow
 
 
 def request_line(request: Request) -> bytes:

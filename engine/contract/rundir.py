@@ -26,6 +26,7 @@ from engine.contract.project import is_here, kept_in, seen_from
 from engine.contract.record import RunRecord
 
 STACKS_NAME = re.compile(r"stacks-rank\d{1,4}\.txt")
+ROWS_NAME = re.compile(r"rows-rank(\d{1,4})\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,22 @@ class RunDir:
         """Where a rank writes its stacks on request."""
         return self.path / f"stacks-rank{rank}.txt"
 
+    def row_losses_of(self, rank: int) -> Path:
+        """Where a rank keeps the losses of the rows that it computed."""
+        return self.path / f"rows-rank{rank}.jsonl"
+
+    def row_losses(self) -> dict[int, Path]:
+        """Those files of all ranks that have one, by rank."""
+        found = (ROWS_NAME.fullmatch(path.name) for path in matching(self.path, ROWS_NAME))
+        return {int(name[1]): self.path / name[0] for name in found if name}
+
     def files(self) -> Iterator[Path]:
         """Every file that the run wrote and that still exists, its record last; links are not followed."""
         if self.plain_log.is_file() and not self.plain_log.is_symlink():
             yield self.plain_log
         yield from named(self.stop_request.parent, [self.stop_request.name, self.now_request.name])
         yield from matching(self.path, STACKS_NAME)
+        yield from matching(self.path, ROWS_NAME)
         yield from matching(self.path, STAGED_NAME)
         known = (self.events, self.snapshot, self.processes, self.trainer_output, self.supervisor_output)
         yield from named(self.path, [path.name for path in (*known, self.note, self.blind, self.record)])

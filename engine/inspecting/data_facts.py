@@ -18,6 +18,7 @@ from engine.contract.facts import (
     DataFacts,
     FileFacts,
     Histogram,
+    LeftOutFacts,
     LengthFacts,
     SomeRows,
     StepFacts,
@@ -26,11 +27,14 @@ from engine.contract.facts import (
     TokenizerFacts,
 )
 from engine.contract.inputs import require_files, tokenizer_folder
+from engine.contract.leave_out import leave_out_path
 from engine.contract.messages import InputError, Message
 from engine.data import batching
 from engine.data.chat_building import count_chats, require_chats
 from engine.data.parquet_rows import RowSource
 from engine.data.references import references, rows_replied
+from engine.data.row_digests import LeftOut, left_out_of
+from engine.data.selection import Selection
 from engine.data.text_checks import TextTally
 from engine.data.token_store import TokenStore, is_stored, open_store
 from engine.inspecting.answer_lines import paced, send
@@ -123,16 +127,25 @@ def _file_facts(
     weightfile.require_regular(source.path, name)
     send(doing=name)
     file = source.open()
-    rows = file.metadata.num_rows
-    if not rows:
+    if not file.metadata.num_rows:
         raise InputError("rows_none", path=str(source.path))
+    left_out = _left_out(config) if name == "train_file" else LeftOut()
+    shown = LeftOutFacts(len(left_out.rows), SomeRows(len(left_out.stale), min(left_out.stale, default=-1)))
     if tokenizer is None:
-        return _text_facts(_tally(source, file, paced(name)).to_json())
+        return replace(_text_facts(_tally(source, file, paced(name)).to_json()), left_out=shown)
     if is_stored(source, tokenizer, config.max_seq_len, Path(config.token_store)):
         send(doing="token_store")  # a crash after this point is not the data file's fault
     store, kept = _store(source, tokenizer, config, paced(name))
+    if not Selection.without(store, left_out.rows).count:
+        raise InputError("rows_all_left_out", path=str(source.path), file=str(leave_out_path(source.path)))
     stores[name] = store
-    return replace(_text_facts(store.meta), tokens=_token_facts(store, kept), form=source.form(file))
+    facts = _text_facts(store.meta)
+    return replace(facts, tokens=_token_facts(store, kept), form=source.form(file), left_out=shown)
+
+
+def _left_out(config: RunConfig) -> LeftOut:
+    """The rows that a run leaves out; raises InputError."""
+    return left_out_of(Path(config.train_file)) if config.leave_out == "yes" else LeftOut()
 
 
 def _tally(source: RowSource, file: "pq.ParquetFile", report: Callable[[int, int], None]) -> TextTally:
@@ -219,13 +232,16 @@ def _overlap(stores: list[TokenStore]) -> SomeRows:
 
 def _steps(stores: Mapping[str, TokenStore], config: RunConfig, processes: int) -> StepFacts:
     store = stores["train_file"]
+    selection = Selection.without(store, _left_out(config).rows)
     lengths = store.lengths(range(len(store)))
+    if selection.chosen is not None:
+        lengths = batching.Lengths(lengths.prompt[selection.chosen], lengths.label[selection.chosen])
     batch = config.effective_batch(processes)
-    per_epoch = batching.steps_per_epoch(len(store), batch)
+    per_epoch = batching.steps_per_epoch(selection.count, batch)
     cut = batching.Partition(batch, processes, config.micro_batch_tokens, family_for(config).measure)
     largest = batching.largest_micro_batches(lengths, cut, config.seed, config.epochs)
     return StepFacts(
-        rows=len(store),
+        rows=selection.count,
         per_epoch=per_epoch,
         total=per_epoch * config.epochs,
         label_tokens=int(lengths.label.sum()),

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.contract.config import RunConfig
-from engine.contract.facts import MOST_SHOWN, PairFacts, PieceFacts, RowFacts
+from engine.contract.facts import MOST_SHOWN, PairFacts, PieceFacts, RowDigests, RowFacts
 from engine.contract.inputs import require_files
 from engine.contract.messages import InputError
 from engine.data.encoding import cut, encode
 from engine.data.parquet_rows import RowSource
+from engine.data.row_digests import row_digests
 from engine.data.shorten import Encode, Prompt, require_turns, shortened
 from engine.data.text_checks import Text, TextBatch
 from engine.inspecting.answer_lines import send
@@ -41,6 +43,16 @@ def row_facts(config: RunConfig, name: str, row: int) -> RowFacts:
             pairs = () if refused else tuple(seeing.pair(batch, place) for place in places)
             return RowFacts(rows, facts, form, pairs, refused)
     raise InputError("row_unknown", path=str(source.path), row=row, last=rows - 1)
+
+
+def digests_of(path: Path, rows: Sequence[int]) -> RowDigests:
+    """The digests of some rows of a data file; raises InputError."""
+    from engine.data import parquet
+
+    weightfile.require_regular(path, "train_file")
+    send(doing=str(path))
+    found = row_digests(path, rows)
+    return RowDigests({str(row): digest for row, digest in found.items()}, parquet.opened(path).metadata.num_rows)
 
 
 @dataclass(frozen=True)

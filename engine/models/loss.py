@@ -5,7 +5,9 @@ softmax(logits) - one_hot(label), so it is formed with each chunk while its logi
 dropped: N × V floats never exist, only chunk × V.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +21,30 @@ from engine.cpu.prepacking import Prepacked, Weight
 HEAD_ROWS = 2048  # of the head's weight in one matrix product
 PRODUCT_ROWS = 4096  # of its gradient in one
 LARGE = 200.0  # a logit that every cap cuts
+
+_kept: ContextVar[list[Tensor] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def keeping_token_losses() -> Iterator[list[Tensor]]:
+    """Keeps the cross-entropy of each label token of every loss that is summed within, in the order of the tokens.
+
+    Each entry is some tokens' losses, (n,) float32. They are a by-product: sums and gradients have the same bits.
+    """
+    found: list[Tensor] = []
+    token = _kept.set(found)
+    try:
+        yield found
+    finally:
+        _kept.reset(token)
+
+
+def _sum_of(losses: Tensor) -> Tensor:
+    """The sum of some tokens' losses, float64; and kept within `keeping_token_losses`."""
+    kept = _kept.get()
+    if kept is not None:
+        kept.append(losses.detach())
+    return losses.double().sum()
 
 
 class _HeadReachedError(Exception):
@@ -160,7 +186,7 @@ class _SummedLoss(torch.autograd.Function):
         for start in range(0, len(labels), chunk):
             part = slice(start, start + chunk)
             grad = logits_of(hidden[part], prepacked or value, bias)
-            total += kernels_for(grad).losses(grad, labels[part], gradient=True).double().sum()
+            total += _sum_of(kernels_for(grad).losses(grad, labels[part], gradient=True))
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0, dtype=torch.float32)
             if grad_hidden is not None:
@@ -203,7 +229,7 @@ class _LossOfLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         ctx.grad = logits.clone()
-        return kernels_for(ctx.grad).losses(ctx.grad, labels, gradient=True).double().sum()
+        return _sum_of(kernels_for(ctx.grad).losses(ctx.grad, labels, gradient=True))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:

@@ -31,7 +31,6 @@ from engine.contract.scores import (
     score_phrases,
     write_evaluations,
 )
-from engine.contract.texts import Phrase
 from engine.contract.untrusted import one_line
 from engine.data import batching
 from engine.models import freezing
@@ -51,8 +50,16 @@ from engine.training.checkpoint import SAVE_ERRORS, CheckpointWriter
 from engine.training.epoch_losses import EpochLosses
 from engine.training.evaluation import Evaluator
 from engine.training.exporting import export_again, export_best, warn_if_target_is_taken
+from engine.training.kept_rows import KeptRows
 from engine.training.resume import Proof, longer_schedule
-from engine.training.score_events import emit_ceiling, emit_score, eval_event, report_merge, warn_if_start_was_better
+from engine.training.score_events import (
+    emit_ceiling,
+    emit_score,
+    eval_event,
+    report_merge,
+    warn_if_loss_rose,
+    warn_if_start_was_better,
+)
 from engine.training.setup import Prepared, finished_owner, lock_output, prepare, release_output
 from engine.training.step import StepResult, StepRunner
 from engine.training.taking_over import keep_encodings, owner_of, take_over, write_frozen
@@ -127,6 +134,7 @@ class Training:
     saved: tuple[int, Path] | None = None  # step and folder of the newest checkpoint
     ceiling_reported: bool = False
     encodings: bool = False  # whether the encoder's output is kept across epochs
+    kept_rows: KeptRows | None = None  # of a run, not of a rehearsal
 
     @property
     def step(self) -> int:
@@ -148,6 +156,7 @@ class Training:
         if job.world.is_main:
             warn_if_target_is_taken(job)
         runner, samples = self.runner(), self.samples()
+        self.kept_rows = KeptRows.of(job, prepared.train_rows, prepared.per_epoch)
         if not self.step and job.config.eval_on_start == "yes":
             self._evaluate()
         if self.step and self.step % prepared.per_epoch == 0 and self.step not in self.evaluations:
@@ -162,32 +171,19 @@ class Training:
                 if stop:
                     raise self._stopped(saved)
             if epoch_done:
-                self._warn_if_loss_rose()
+                epoch = self.step // prepared.per_epoch
+                warn_if_loss_rose(job, self.epoch_losses.end(epoch), epoch)
                 self._evaluate()
         return self._finished()
 
-    def _warn_if_loss_rose(self) -> None:
-        """Warns if the loss of the finished epoch is above that of the previous one."""
-        epoch, job = self.step // self.prepared.per_epoch, self.job
-        rise = self.epoch_losses.end(epoch)
-        if rise is None:
-            return
-        shown = {
-            "loss": f"{rise.loss:.4f}",
-            "before": f"{rise.before:.4f}",
-            "rate": f"{job.config.peak_learn_rate():g}",
-        }
-        since = Phrase.of("since.epoch", epoch=rise.since) if rise.since else Phrase("since.first_step")
-        job.warn(Message.of("loss_rose", epoch=epoch, since=since, **shown))
-
     def samples(self) -> Callable[[int], batching.Ids]:
         """A function that returns the samples of the step after a number of steps, over all ranks."""
-        config, rows = self.job.config, len(self.prepared.train_rows)
+        config, selection = self.job.config, self.prepared.selection
         batch = config.effective_batch(self.job.world.size)
 
         def samples(steps_done: int) -> batching.Ids:
             epoch, step = divmod(steps_done, self.prepared.per_epoch)
-            return batching.epoch_samples(config.seed, epoch, rows, step * batch, (step + 1) * batch)
+            return selection.samples(config.seed, epoch, step * batch, (step + 1) * batch)
 
         return samples
 
@@ -217,6 +213,8 @@ class Training:
         result = runner.run(samples, stop_asked=job.stop_asked())
         if result.abandoned:
             return self._discard_step()
+        if self.kept_rows is not None:
+            self.kept_rows.add(result)
         if not result.finite:
             raise self._diverged(runner, result, samples)
         if self.step < self.prove_until:
@@ -323,6 +321,7 @@ class Training:
             encodings=self.encodings,
             config=to_json(job.config),
             data=self.prepared.data,
+            left_out=self.prepared.left_out,
             versions=versions(),
         )
 

@@ -8,8 +8,10 @@ from engine.contract.messages import InputError, Message
 from engine.contract.outputdir import ADAPTER
 from engine.contract.scores import FILE, Evaluation, Measured, MergeLosses
 from engine.contract.stream import first_evaluation
+from engine.contract.texts import Phrase
 from engine.process.job import Job
 from engine.training.best_choice import worse_than_start
+from engine.training.epoch_losses import Rise
 from engine.training.evaluation import Score
 from engine.training.metrics import corpus_bleu
 
@@ -73,3 +75,16 @@ def warn_if_start_was_better(job: Job, best: Evaluation) -> None:
         worse = worse_than_start(best, first_evaluation(job.run_dir.events), **shown)
         if worse is not None:
             job.warn(worse)
+
+
+def warn_if_loss_rose(job: Job, rise: Rise | None, epoch: int) -> None:
+    """Warns if the loss of a finished epoch is above that of the previous one."""
+    if rise is None:
+        return
+    shown = {
+        "loss": f"{rise.loss:.4f}",
+        "before": f"{rise.before:.4f}",
+        "rate": f"{job.config.peak_learn_rate():g}",
+    }
+    since = Phrase.of("since.epoch", epoch=rise.since) if rise.since else Phrase("since.first_step")
+    job.warn(Message.of("loss_rose", epoch=epoch, since=since, **shown))

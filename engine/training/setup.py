@@ -21,6 +21,7 @@ from engine.data.chat.settings import RowKind
 from engine.data.fingerprints import tokenizer_sha256
 from engine.data.parquet_rows import RowSource
 from engine.data.references import Reference
+from engine.data.selection import Selection
 from engine.data.token_store import TokenStore
 from engine.data.tokenizer import require_own_vocabulary
 from engine.models import freezing, loading, lora
@@ -35,6 +36,7 @@ from engine.models.weightfile import weight_files
 from engine.process.job import Job
 from engine.training import checkpoint, resume
 from engine.training.checkpoint import FoundCheckpoint
+from engine.training.rows_left_out import rows_left_out, selected
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Prepared:
     network: Network
     adapters: Adapters | None  # what learns, if the rest of the model does not
     train_rows: TokenStore
+    left_out: tuple[int, ...]  # rows of the training file
+    selection: Selection  # of the training rows
     validation_rows: TokenStore
     references: list[Reference]  # of the validation rows for which replies are generated
     start: FoundCheckpoint | None
@@ -94,6 +98,8 @@ def prepare(job: Job) -> Prepared:
     job.phase("tokenizing")
     train_rows, validation_rows = (job.store(source, tokenizer) for source in sources)
     end_replies_at(net, train_rows.stops)
+    left_out = rows_left_out(job, start, data)
+    selection = selected(job, train_rows, left_out)
     references = job.references(sources[1], validation_rows)
     places = family.positions(net)
     for source, rows in zip(sources, (train_rows, validation_rows), strict=True):
@@ -105,10 +111,10 @@ def prepare(job: Job) -> Prepared:
     for message in (*frozen.notices, ready.fallback, *ready.network.notices):
         job.notice(message)
     batch = config.effective_batch(world.size)
-    per_epoch = batching.steps_per_epoch(len(train_rows), batch)
+    per_epoch = batching.steps_per_epoch(selection.count, batch)
     job.emit(
         events.Plan(
-            rows=len(train_rows),
+            rows=selection.count,
             steps_per_epoch=per_epoch,
             steps_total=per_epoch * config.epochs,
             step=start.step if start else 0,
@@ -125,6 +131,8 @@ def prepare(job: Job) -> Prepared:
         ready.network,
         adapters,
         train_rows,
+        left_out,
+        selection,
         validation_rows,
         references,
         start,

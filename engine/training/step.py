@@ -15,9 +15,11 @@ from engine.cpu.norms import norm
 from engine.data import batching
 from engine.data.batching import Ids, Lengths
 from engine.data.token_store import Row, TokenStore
+from engine.models.loss import keeping_token_losses
 from engine.models.network import Network
 from engine.process.world import World
 
+RowLoss = tuple[int, int, float]  # a sample, the number of its learned tokens, and their losses summed
 CLIP_EPSILON = 1e-6  # as in torch, which therefore also scales a norm just below the limit
 
 
@@ -36,6 +38,7 @@ class StepResult:
     seconds_data: float
     seconds_forward_backward: float
     seconds_communication: float
+    rows: tuple[RowLoss, ...] = ()  # of this rank
 
     @property
     def finite(self) -> bool:
@@ -50,6 +53,18 @@ def backward(loss: Tensor) -> None:
     """
     if loss.requires_grad:
         loss.backward()
+
+
+def row_losses(samples: list[int], rows: list[Row], losses: list[Tensor]) -> list[RowLoss]:
+    """The loss of each row of a micro-batch, from those of its learned tokens, which are row after row.
+
+    Nothing if a network sums its loss otherwise, so that the losses of tokens are unknown.
+    """
+    counts = [sum(end - start for start, end in row.spans) for row in rows]
+    if sum(map(len, losses)) != sum(counts):
+        return []
+    parts = torch.cat(losses).double().cpu().split(counts)
+    return [(sample, len(part), float(part.sum())) for sample, part in zip(samples, parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class StepRunner:
         self.network.begin_step()
         mine = self._share(samples)
         seconds_data = time.perf_counter() - began
-        loss, status = 0.0, self.world.rank_status
+        loss, status, rows = 0.0, self.world.rank_status, list[RowLoss]()
         for places in mine.micro_batches:
             if status.orphaned:
                 break
@@ -77,9 +92,11 @@ class StepRunner:
             chosen = mine.samples(places)
             batch = self.store.rows_at(chosen)
             seconds_data += time.perf_counter() - data_began
-            part = self._loss(chosen, batch, mine.label_tokens)
+            with keeping_token_losses() as losses:
+                part = self._loss(chosen, batch, mine.label_tokens)
             backward(part)
             loss += part.item()
+            rows += row_losses(chosen, batch, losses)
             status.mark()
         padded = sum(self.network.padded(mine.sizes(places)) for places in mine.micro_batches)
         flags = [float(stop_asked), float(status.orphaned)]
@@ -103,6 +120,7 @@ class StepRunner:
             seconds_data=seconds_data,
             seconds_forward_backward=seconds - seconds_data - seconds_communication,
             seconds_communication=seconds_communication,
+            rows=tuple(rows),
         )
 
     def _clipped(self) -> float:

@@ -221,8 +221,9 @@ class Trial:
         return int(store.lengths(samples).total.sum())
 
     def _mean_tokens(self) -> float:
-        store, per_epoch = self.training.prepared.train_rows, self.training.prepared.per_epoch
-        return self._tokens(range(len(store))) / per_epoch
+        prepared = self.training.prepared
+        rows, trained = len(prepared.train_rows), prepared.selection.count
+        return self._tokens(range(rows)) * (trained / rows) / prepared.per_epoch
 
     def _peak(self) -> int:
         return sum(self.job.world.gather([peak_memory()]))

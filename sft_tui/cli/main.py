@@ -19,6 +19,7 @@ from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
 from sft_tui.cli.queue_commands import queue
 from sft_tui.cli.reply_command import reply
+from sft_tui.cli.row_commands import rows_command
 from sft_tui.cli.run_commands import attach, note, pause, runs, show_logs, status, stop
 from sft_tui.cli.starting_commands import continue_, demo, resume, run, test
 from sft_tui.options import SETTINGS, HomePath
@@ -44,6 +45,7 @@ COMMANDS: tuple[click.Command, ...] = (
     model,
     queue,
     reply,
+    rows_command,
 )
 
 

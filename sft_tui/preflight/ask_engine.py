@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Self
 
@@ -63,12 +63,15 @@ def ask(request: Request, kind: type[Made], progress: Progress = nothing) -> Mad
 class Inspector:
     """A process of the engine that answers one question after another; it is killed when the block ends."""
 
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
+
     def __enter__(self) -> Self:
         """Starts the process."""
         self._noise = tempfile.TemporaryFile()
         self._partial = b""
         self._child = subprocess.Popen(
-            COMMAND,
+            self._command,
             env=engine_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -78,10 +81,14 @@ class Inspector:
         )
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Kills the process."""
+    def kill(self) -> None:
+        """Kills the process, also while another thread waits for its answer, which is then that it died."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
+
+    def __exit__(self, *_: object) -> None:
+        """Kills the process."""
+        self.kill()
         self._child.wait()
         for file in (self._child.stdin, self._child.stdout, self._noise):
             if file is not None:

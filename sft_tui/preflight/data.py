@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.contract.config import RunConfig, override
 from engine.contract.facts import DATA_FILES, DataFacts, FileFacts, LengthFacts, SomeRows, TokenFacts
 from engine.contract.inputs import USUAL_COLUMNS, tokenizer_folder
+from engine.contract.leave_out import leave_out_path
 from engine.contract.reasons import counted
 from engine.contract.texts import Phrase
 from sft_tui.preflight import missing
@@ -33,6 +34,11 @@ class Rows:
     def path(self) -> str:
         """Its path."""
         return str(getattr(self.config, self.setting))
+
+    @property
+    def listed(self) -> str:
+        """The path of the list of its rows that are left out."""
+        return str(leave_out_path(Path(self.path)))
 
     def some(self, found: SomeRows) -> Iterator[Seen]:
         """What is seen of rows with some property, if there are any."""
@@ -233,6 +239,8 @@ FILES.error("column_not_text", "A column is not text.", remedy=preview, of_rows=
 FILES.error("column_not_messages", "A column of messages holds something else.", remedy=import_it, of_rows=True)
 FILES.error("rows_none", "A data file has no rows.", remedy=other_rows, others=use_another)
 FILES.error("rows_all_empty", "No row has both a prompt and a response.", remedy=other_rows)
+FILES.error("rows_all_left_out", "Every row of the training file is left out.", subject="leave_out")
+FILES.error("leave_out_bad", "The list of rows that are left out cannot be used.", subject="leave_out")
 FILES.error("chats_none", "No conversation can be used.")
 FILES.error("turns_elsewhere", "The record of where turns begin does not fit the prompts.")
 FILES.error(
@@ -258,6 +266,21 @@ def _rows_dropped(file: Rows) -> Iterator[Seen]:
     if facts.dropped:
         counts = {"rows": facts.rows, "dropped": sum(facts.dropped.values()), "first": facts.first_dropped}
         yield Seen({"path": file.path, **counts, "reasons": counted(facts.dropped)})
+
+
+@ROWS.check("rows_left_out", "ok")
+def _rows_left_out(file: Rows) -> Iterator[Seen]:
+    """Rows that are listed next to the training file are left out of training."""
+    if file.facts.left_out.rows:
+        yield Seen({"path": file.path, "count": file.facts.left_out.rows, "file": file.listed})
+
+
+@ROWS.check("rows_left_out_stale", "warning")
+def _rows_left_out_stale(file: Rows) -> Iterator[Seen]:
+    """Rows that are listed have changed since, and are trained on."""
+    stale = file.facts.left_out.stale
+    if stale.rows:
+        yield Seen({"path": file.path, "count": stale.rows, "first": stale.first, "file": file.listed})
 
 
 @ROWS.check("text_control", "warning", remedy=show_row, of_rows=True)

@@ -7,8 +7,8 @@ from engine.contract.texts import Lang, say
 UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
-QUEUE = "queue"
-SCOPES = (LAUNCH, RUN, RUNS, QUEUE, CHART, FORM, EVERYWHERE)
+QUEUE, ROWS = "queue", "rows"
+SCOPES = (LAUNCH, RUN, RUNS, QUEUE, CHART, ROWS, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
 PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,)}
 
@@ -85,6 +85,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("spike_before", CHART, ("left_curly_bracket",), footer=False),
     Action("spike_after", CHART, ("right_curly_bracket",), footer=False),
     Action("tail", CHART, ("t",), footer=False),
+    Action("leave_out", ROWS, ("x",)),
+    Action("previous_step", ROWS, ("left",)),
+    Action("next_step", ROWS, ("right",)),
+    Action("spike", ROWS, ("s",)),
+    Action("copy", ROWS, ("y",)),
+    Action("page_up", ROWS, ("pageup",), footer=False),
+    Action("page_down", ROWS, ("pagedown",), footer=False),
     Action("up", EVERYWHERE, ("up", "k"), footer=False),
     Action("down", EVERYWHERE, ("down", "j"), footer=False),
     Action("page_up", EVERYWHERE, ("pageup",), footer=False),

@@ -159,6 +159,9 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     def open_rows(self, run: str, step: int, last: int = 0) -> None:
         """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""
+        from sft_tui.screen.rows_screen import RowsScreen
+
+        self.push_screen(RowsScreen(run, step, last))
 
     def open_chat(self, models: Sequence[str], run: str = "") -> None:
         """Opens a conversation with one model, or with two side by side; `run` is where its judgements are kept."""

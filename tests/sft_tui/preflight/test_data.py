@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import override
-from engine.contract.facts import ChatFacts, DataFacts, Form, SomeRows
+from engine.contract.facts import ChatFacts, DataFacts, Form, LeftOutFacts, SomeRows
 from engine.contract.presets import preset
 from sft_tui.preflight.data import of_both, of_files, show_row, without_repetitions
 from sft_tui.preflight.declaration import CheckedRun
@@ -73,3 +73,14 @@ def test_a_row_of_a_chat_model_is_shown_with_its_model(tmp_path: Path) -> None:
     assert named == {
         "--row": "3", "--max_seq_len": "1024", "--pretrained_model": str(tmp_path), "--learn": "last"
     }  # fmt: skip
+
+
+def test_rows_that_are_left_out_are_counted_and_stale_ones_are_a_warning() -> None:
+    left_out = LeftOutFacts(3, SomeRows(2, 7))
+    facts = DataFacts(train_file=replace(file_facts(), left_out=left_out))
+    found = {finding.code: finding for finding in of_files(CONFIG, facts)}
+    counted, stale = found["rows_left_out"], found["rows_left_out_stale"]
+    assert (counted.level, counted.what("en")) == ("ok", "3 rows of a.parquet are left out (a.parquet.leave-out.json).")
+    assert stale.level == "warning"
+    assert "row 7 of a.parquet" in stale.what("en")
+    assert "sft-tui data leave-out a.parquet" in stale.fix("en")

@@ -1,0 +1,25 @@
+"""Rows left out and taken back, by the process that reads the file."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.contract.leave_out import leave_out_path
+from engine.contract.messages import InputError
+from sft_tui.leaving_out import Listed, leave_out, listed_rows, take_back
+
+
+def test_rows_are_left_out_compared_and_taken_back(tmp_path: Path) -> None:
+    file = tmp_path / "train.parquet"
+    pq.write_table(pa.table({"prompt": list("abc"), "response": list("xyz")}), file)
+    assert listed_rows(file) == []
+    leave_out(file, [2, 0])
+    pq.write_table(pa.table({"prompt": list("abc"), "response": list("xyZ")}), file)
+    assert listed_rows(file) == [Listed(0, stale=False), Listed(2, stale=True)]
+    with pytest.raises(InputError, match="no row 3"):
+        leave_out(file, [3])
+    assert take_back(file, [2, 7]) == 1
+    assert take_back(file) == 1
+    assert not leave_out_path(file).exists()
