@@ -7,13 +7,26 @@ from collections.abc import Iterator
 
 import transformers
 
-from engine.contract.conversing import Changed, Open, Refused, Reset, Say, Spoken, System, Undo, line_of
+from engine.contract.conversing import (
+    Changed,
+    Choice,
+    History,
+    Open,
+    Refused,
+    Reset,
+    Say,
+    Spoken,
+    System,
+    Undo,
+    line_of,
+)
 from engine.contract.messages import InputError
 from engine.process.job import leave
 from engine.replying.conversation import Conversation
 from engine.replying.dialogue import require_text
 from engine.replying.opening import opened
 from engine.replying.requests import Requests
+from engine.replying.sampling import Chooser
 
 PATIENCE_SECONDS = 1.0
 
@@ -41,6 +54,10 @@ def answers(conversation: Conversation, request: Spoken, requests: Requests) -> 
                 conversation.undo()
             case Reset():
                 conversation.turns.clear()
+            case History():
+                conversation.take(request.turns)
+            case Choice():
+                conversation.choose_by(Chooser(request.sampling), request.max_new_tokens)
         yield Changed(len(conversation.turns) // 2)
     except InputError as error:
         yield Refused(error.message)

@@ -4,13 +4,15 @@ import contextlib
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Self
 
 from engine.contract.conversing import (
     LONGEST_LINE,
     Changed,
+    Choice,
+    History,
     Open,
     Opened,
     Piece,
@@ -50,8 +52,9 @@ class Conversation:
         sampling: Sampling | None = None,
         chat_template: str = "",
         template_options: str = "",
+        started: Callable[["Conversation"], None] = lambda _one: None,
     ) -> None:
-        """Loads the model; raises InputError."""
+        """Loads the model; raises InputError. `started` gets it before it is loaded, so that another can end it."""
         self._words: IO[bytes] = os.fdopen(os.memfd_create("words"), "w+b")  # in memory; closed by close
         try:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
@@ -68,6 +71,7 @@ class Conversation:
         self._writing, self._to_stop = threading.Lock(), False
         self.turns = 0  # of the user
         try:
+            started(self)
             how = (system, max_new_tokens, sampling or Sampling(), chat_template, template_options)
             self._ask(Open(model, *how))
             opened = self._answer()
@@ -125,7 +129,7 @@ class Conversation:
             finally:
                 self._writing.release()
 
-    def change(self, request: System | Undo | Reset) -> int:
+    def change(self, request: System | Undo | Reset | History | Choice) -> int:
         """Changes the conversation; returns the number of turns of the user that it has now. Raises InputError."""
         self._ask(request)
         answer = self._answer()
@@ -146,6 +150,15 @@ class Conversation:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._words.close()
+
+    def kill(self) -> None:
+        """Ends the process at once, from any thread; one that waits for an answer gets the error that it has ended."""
+        self._process.kill()
+
+    @property
+    def pid(self) -> int:
+        """The process that replies."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -43,8 +43,8 @@ def model_named(name: str, logs: Path) -> str:
     return name
 
 
-def model_of_run(name: str, logs: Path) -> str:
-    """The folder of the best model of a run; raises InputError."""
+def model_of_run(name: str | None, logs: Path) -> str:
+    """The folder of the best model of a run, the newest one if none is named; raises InputError."""
     return str(runs.model_of(runs.read_run(runs.find(logs, name))).best)
 
 

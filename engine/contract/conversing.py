@@ -1,8 +1,9 @@
 """A conversation with a model: what the app asks of the process that holds it, and what that answers, a line each.
 
 The process reads `Open` first and answers `Opened`. Each `Say` is answered by `Piece`s of the reply as it is generated
-and then `Replied`, each of `System`, `Undo` and `Reset` by `Changed`, and whatever cannot be done by `Refused`. A
-`Stop` ends the reply that is being generated and has no answer of its own. The process ends with its input.
+and then `Replied`, each of `System`, `Undo`, `Reset`, `History` and `Choice` by `Changed`, and whatever cannot be done
+by `Refused`. A `Stop` ends the reply that is being generated and has no answer of its own. The process ends with its
+input.
 """
 
 import json
@@ -15,10 +16,12 @@ from engine.contract.messages import Message
 LONGEST_TURN = 1 << 24  # characters
 LONGEST_LINE = 6 * LONGEST_TURN + 1000  # bytes: a character takes six at most in ASCII
 MOST_NEW_TOKENS = 1 << 20
+MOST_TURNS = 10_000  # of both sides, in a history
 Temperature = Annotated[float, Between(0, 100)]
 Share = Annotated[float, Between(0, 1)]
 Ended = Literal["end", "length", "stopped"]
 Text = Annotated[str, Longest(LONGEST_TURN)]
+NewTokens = Annotated[int, Between(1, MOST_NEW_TOKENS)]
 SPOKEN: dict[str, type["Spoken"]] = {}  # every kind of line, as the classes declare them
 
 
@@ -56,7 +59,7 @@ class Open(Spoken):
     kind: ClassVar[str] = "open"
     model: PathText
     system: Text = ""
-    max_new_tokens: Annotated[int, Between(1, MOST_NEW_TOKENS)] = 256
+    max_new_tokens: NewTokens = 256
     sampling: Sampling = Sampling()
     chat_template: PathText = ""
     template_options: Text = ""
@@ -97,6 +100,23 @@ class Reset(Spoken):
     """Forgets all turns; the system text stays."""
 
     kind: ClassVar[str] = "reset"
+
+
+@dataclass(frozen=True)
+class History(Spoken):
+    """The turns of another conversation in place of these, the user's and the model's in turn."""
+
+    kind: ClassVar[str] = "history"
+    turns: Annotated[tuple[Text, ...], Longest(MOST_TURNS)]
+
+
+@dataclass(frozen=True)
+class Choice(Spoken):
+    """Another way to choose tokens, and another longest reply, from the next reply on; the seed begins again."""
+
+    kind: ClassVar[str] = "choice"
+    sampling: Sampling
+    max_new_tokens: NewTokens
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A conversation with a model: its turns, and replies that come token by token."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -16,7 +16,10 @@ from engine.replying.reply_text import ReplyText
 
 @dataclass
 class Conversation:
-    """The turns so far, the user's and the model's in turn; a prompt has at most `limit` tokens, a reply `longest`."""
+    """The turns so far, the user's and the model's in turn; a prompt has at most `limit` tokens, a reply `longest`.
+
+    Of a model that sees prompt and reply together, `context` is how many tokens that is; 0 for any other.
+    """
 
     network: Network
     tokenizer: PreTrainedTokenizerBase
@@ -25,6 +28,7 @@ class Conversation:
     choose: Choose
     limit: int
     longest: int
+    context: int = 0
     system: str = ""
     turns: list[str] = field(default_factory=list)
 
@@ -55,6 +59,19 @@ class Conversation:
         self.turns += [text, reply.whole]
         seconds, before = time.perf_counter() - began, len(prompt.ids)
         yield Replied(reply.whole, ended, count, seconds, before, prompt.left_out, prompt.cut)
+
+    def choose_by(self, choose: Choose, longest: int) -> None:
+        """Chooses tokens in another way from the next reply on, which has at most `longest` tokens."""
+        self.choose = choose
+        self.longest = min(longest, max(1, self.context // 2)) if self.context else longest
+        if self.context:
+            self.limit = self.context - self.longest
+
+    def take(self, turns: Sequence[str]) -> None:
+        """Takes the turns of another conversation; raises InputError if one is not text, and leaves out a half one."""
+        for place, text in enumerate(turns):
+            require_text(text, 1 + place // 2)
+        self.turns = list(turns[: len(turns) // 2 * 2])
 
     def undo(self) -> None:
         """Takes back the last turn and its reply, if there are any."""

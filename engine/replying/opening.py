@@ -41,21 +41,18 @@ def opened(request: Open) -> tuple[Conversation, Opened]:
     family = family_of(net)
     network = on_device(net, replace(config, mixed_precision="fp32" if rendered is None else "auto"), CPU).network
     network.begin_step()
-    longest, limit = request.max_new_tokens, family.positions(net).get("prompt", LONGEST_PROMPT)
-    if rendered is None:
-        limit = min(limit, LONGEST_PROMPT)
-    else:
-        context = getattr(net.config, "max_position_embeddings", None) or LONGEST_CONTEXT
-        longest = min(longest, max(1, context // 2))
-        limit = context - longest
+    context = 0 if rendered is None else getattr(net.config, "max_position_embeddings", None) or LONGEST_CONTEXT
+    choose = Chooser(request.sampling)
     conversation = Conversation(
         network=network,
         tokenizer=tokenizer,
         dialogue=rendered or Transcript(tokenizer),
         stops=rendered.stops if rendered else frozenset(ends_of(net)),
-        choose=Chooser(request.sampling),
-        limit=limit,
-        longest=longest,
+        choose=choose,
+        limit=min(family.positions(net).get("prompt", LONGEST_PROMPT), LONGEST_PROMPT),
+        longest=request.max_new_tokens,
+        context=context,
         system=request.system,
     )
-    return conversation, Opened(family.name, family.rows, limit)
+    conversation.choose_by(choose, request.max_new_tokens)
+    return conversation, Opened(family.name, family.rows, conversation.limit)

@@ -12,6 +12,7 @@ from engine.contract.messages import InputError
 from engine.contract.texts import say
 from sft_tui import preconditions
 from sft_tui.cli import showing, usage
+from sft_tui.cli.chat_command import chat
 from sft_tui.cli.check_commands import check_command, rehearse
 from sft_tui.cli.common import LANG, print_error, report_outdated_texts, screen_options
 from sft_tui.cli.data_commands import data
@@ -46,6 +47,7 @@ COMMANDS: tuple[click.Command, ...] = (
     queue,
     reply,
     rows_command,
+    chat,
 )
 
 

@@ -1,6 +1,7 @@
 """How the commands show a run: on the screen if there is a terminal, else as text; and which run is meant."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from sft_tui.output import echo
 
 
 def show_screen(
-    logs: Path, *, run: str = "", demo: str = "", theme: str, lang: Lang | None, ascii_only: bool, slow_link: bool
+    logs: Path,
+    *,
+    run: str = "",
+    demo: str = "",
+    chat: Sequence[str] = (),
+    theme: str,
+    lang: Lang | None,
+    ascii_only: bool,
+    slow_link: bool,
 ) -> int:
     """Opens the screen; returns its exit code, or 2 without a terminal."""
     from sft_tui.screen import terminal
@@ -27,7 +36,7 @@ def show_screen(
     from sft_tui.screen.base import Options
 
     ink = terminal.ink(theme, ascii_only=ascii_only)
-    show(Options(logs, chosen, ink, slow_link, run, demo))
+    show(Options(logs, chosen, ink, slow_link, run, demo, tuple(chat)))
 
 
 def has_terminal() -> bool:

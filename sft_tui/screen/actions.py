@@ -8,9 +8,10 @@ UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to sho
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
 QUEUE, ROWS = "queue", "rows"
-SCOPES = (LAUNCH, RUN, RUNS, QUEUE, CHART, ROWS, FORM, EVERYWHERE)
+CHAT = "chat"
+SCOPES = (LAUNCH, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
-PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,)}
+PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), CHAT: (FORM,)}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("unfold", RUN, ("space",), footer=False),
     Action("level", RUN, ("v",), footer=False),
     Action("copy", RUN, ("y",), footer=False),
+    Action("chat", RUN, ("i",)),
     Action("runs", RUN, ("l",)),
     Action("quit", RUN, ("q", "ctrl+c", "ctrl+q"), alive=True),
     Action("open", RUNS, ("enter",)),
@@ -92,6 +94,19 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy", ROWS, ("y",)),
     Action("page_up", ROWS, ("pageup",), footer=False),
     Action("page_down", ROWS, ("pagedown",), footer=False),
+    Action("send", CHAT, ("enter",)),
+    Action("newline", CHAT, ("ctrl+j", "shift+enter"), footer=False),
+    Action("new", CHAT, ("ctrl+n",)),
+    Action("again", CHAT, ("ctrl+r",)),
+    Action("system", CHAT, ("ctrl+s",)),
+    Action("sampling", CHAT, ("ctrl+g",)),
+    Action("copy", CHAT, ("ctrl+y", "y")),
+    Action("page_up", CHAT, ("pageup",), footer=False),
+    Action("page_down", CHAT, ("pagedown",), footer=False),
+    Action("up", CHAT, ("ctrl+up",), footer=False),
+    Action("down", CHAT, ("ctrl+down",), footer=False),
+    Action("oldest", CHAT, ("ctrl+home",), footer=False),
+    Action("newest", CHAT, ("ctrl+end",), footer=False),
     Action("up", EVERYWHERE, ("up", "k"), footer=False),
     Action("down", EVERYWHERE, ("down", "j"), footer=False),
     Action("page_up", EVERYWHERE, ("pageup",), footer=False),
@@ -123,6 +138,8 @@ SHOWN = {
     "shift+tab": "S-tab", "shift+up": "S-↑", "shift+down": "S-↓",
     "shift+left": "S-←", "shift+right": "S-→", "left_square_bracket": "[",
     "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}",
+    "shift+enter": "S-enter", "ctrl+j": "^j", "ctrl+n": "^n", "ctrl+r": "^r", "ctrl+s": "^s",
+    "ctrl+g": "^g", "ctrl+y": "^y", "ctrl+up": "^↑", "ctrl+down": "^↓", "ctrl+home": "^home", "ctrl+end": "^end",
 }  # fmt: skip
 
 

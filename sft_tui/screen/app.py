@@ -81,6 +81,8 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.push_screen(launch_screen.LaunchScreen(self.options.demo))
         if self.options.run:
             self.push_screen(run_screen.RunScreen(self.options.run))
+        if self.options.chat:
+            self.open_chat(self.options.chat, self.options.run)
         if self.options.demo:
             self.begin_demo(self.options.demo)
 
@@ -165,6 +167,9 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
     def open_chat(self, models: Sequence[str], run: str = "") -> None:
         """Opens a conversation with one model, or with two side by side; `run` is where its judgements are kept."""
+        from sft_tui.screen.chat_screen import ChatScreen
+
+        self.push_screen(ChatScreen(models, run, self.options.lang))
 
     def do_queue(self) -> None:
         """Opens the screen of the queue."""

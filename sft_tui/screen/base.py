@@ -39,6 +39,7 @@ class Options:
     slow_link: bool = False
     run: str = ""  # open this run at once
     demo: str = ""  # the preset of the demo to run
+    chat: tuple[str, ...] = ()  # the models to chat with at once; `run` is then the run that they belong to
 
     @property
     def tick(self) -> float:

@@ -115,7 +115,7 @@ class FormScreen(ActionScreen):
         """Closes the question, and gives the focus back."""
         super().close_question()
         if self._focused_before is not None and self._focused_before.is_attached:
-            self._focused_before.focus()
+            self.set_focus(self._focused_before)  # at once: the answer may ask another question
         self._focused_before = None
 
     def do_next(self) -> None:

@@ -31,6 +31,8 @@ FormScreen Input, FormScreen TextArea {
 FormScreen Input:focus, FormScreen TextArea:focus { border: none; background-tint: $ink-back 0%; }
 FormScreen Input.framed, FormScreen TextArea.framed { border: $ink-border $ink-frame; padding: 0 1; height: 3; }
 FormScreen Input.framed:focus, FormScreen TextArea.framed:focus { border: $ink-border $ink-accent; }
+FormScreen #talk { height: 1fr; }
+FormScreen #message { height: auto; min-height: 3; max-height: 8; }
 FormScreen Input > .input--placeholder, FormScreen Input > .input--suggestion { color: $ink-dim; }
 FormScreen Input > .input--cursor { color: $ink-fore; background: $ink-back; text-style: reverse; }
 FormScreen TextArea .text-area--cursor { color: $ink-fore; background: $ink-back; text-style: reverse; }

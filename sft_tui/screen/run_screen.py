@@ -9,7 +9,7 @@ from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
 from engine.contract.texts import say
-from sft_tui import demo, event_text, runs, starting
+from sft_tui import chat_names, demo, event_text, runs, starting
 from sft_tui.event_text import status_name
 from sft_tui.feed import Feed, FeedState
 from sft_tui.screen import actions, chart_panel, log_panel, run_view
@@ -23,7 +23,7 @@ from sft_tui.screen.run_layout import ALL, PAGES, PANELS, Area, Scroll
 from sft_tui.text import safe
 
 QUIET_SECONDS = 5.0  # without a key; after that the user is assumed to be only watching
-OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page")  # actions that need the run's state
+OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page", "chat")  # actions that need the run's state
 OF_PANEL = {action: name for name, panel in PANELS.items() for action in panel.actions}
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, to leave time to other threads
 
@@ -255,6 +255,11 @@ class RunScreen(ChartScreen, LogScreen):
         else:
             words = log_panel.copied(self.latest.log, self.selection)
         self.copy(words)
+
+    def do_chat(self) -> None:
+        """Opens a chat with the best model, next to the one that the run started from."""
+        run = self._current_run()
+        self.services.open_chat(chat_names.models_of(run), run.name)
 
     def _current_run(self) -> runs.Run:
         """The run's current state, without reading its log here; raises InputError if it is not known yet."""

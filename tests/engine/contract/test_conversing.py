@@ -19,6 +19,8 @@ SPOKEN_HERE: list[Spoken] = [
     conversing.System(""),
     conversing.Undo(),
     conversing.Reset(),
+    conversing.History(("你好", "", "a\n", "b")),
+    conversing.Choice(conversing.Sampling(0.5, 1.0, 7), 12),
     conversing.Opened("causal", "chat", 2048),
     conversing.Piece("𠮷"),
     conversing.Replied("yes", "stopped", 3, 0.5, 12, 2, cut=True),
