@@ -47,6 +47,7 @@ class Report:
     gpu_prediction: MemoryPrediction | None = None  # of one rank, on its GPU
     ranks: int = 1
     learning: Phrase | None = None  # what learns of the model, on a line
+    family: str = ""  # of the model, as the setting names it; empty if unknown
 
     def count(self, level: str) -> int:
         """The number of findings of a level."""
@@ -112,6 +113,7 @@ def check(
         needs.device,
         request.processes,
         model.learning(known) if known else None,
+        known.facts.kind if known else "",
     )
 
 

@@ -7,11 +7,11 @@ from engine.contract.texts import Lang, say
 UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to show the effect
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
-QUEUE, ROWS = "queue", "rows"
+QUEUE, ROWS, SETTINGS = "queue", "rows", "settings"
 CHAT = "chat"
-SCOPES = (LAUNCH, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
+SCOPES = (LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
-PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), CHAT: (FORM,)}
+PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), CHAT: (FORM,), SETTINGS: (FORM,)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,22 @@ ACTIONS: tuple[Action, ...] = (
     Action("reset", LAUNCH, ("backspace",), footer=False),
     Action("rehearse", LAUNCH, ("h",)),
     Action("check", LAUNCH, ("c",), footer=False),
+    Action("last", LAUNCH, ("u",)),
+    Action("save", LAUNCH, ("w",)),
+    Action("delete", LAUNCH, ("D",), footer=False),
+    Action("command", LAUNCH, ("K",), footer=False),
+    Action("enqueue", LAUNCH, ("Q",)),
     Action("runs", LAUNCH, ("l",)),
+    Action("edit", SETTINGS, ("enter",)),
+    Action("type", SETTINGS, ("e",), footer=False),
+    Action("mark", SETTINGS, ("space",)),
+    Action("reset", SETTINGS, ("r",)),
+    Action("search", SETTINGS, ("slash",)),
+    Action("everything", SETTINGS, ("a",), footer=False),
+    Action("last", SETTINGS, ("u",)),
+    Action("save", SETTINGS, ("w",)),
+    Action("delete", SETTINGS, ("D",), footer=False),
+    Action("command", SETTINGS, ("K",)),
     Action("stop", RUN, ("s",)),
     Action("pause", RUN, ("p",)),
     Action("now", RUN, ("X",), footer=False),
@@ -118,6 +133,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous", FORM, ("shift+tab",), footer=False),
     Action("back", EVERYWHERE, ("escape",), footer=False),
     Action("queue", EVERYWHERE, ("Q",), footer=False),
+    Action("settings", EVERYWHERE, ("S",), footer=False),
     Action("language", EVERYWHERE, ("L",), footer=False),
     Action("theme", EVERYWHERE, ("ctrl+t",), footer=False),
     Action("suspend", EVERYWHERE, ("ctrl+z",), footer=False),

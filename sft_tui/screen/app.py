@@ -152,9 +152,24 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
         self.do_launch()
         if isinstance(self.screen, LaunchScreen):
-            self.screen.choose(preset, dict(values))
+            self.screen.choose(preset, dict(values), based_on)
         if based_on:
             self.notify_here(say("screen.based_on", self.options.lang, run=text.safe(based_on, 40)))
+
+    def open_settings(self, setting: str = "") -> None:
+        """Shows all settings of the run on the launch screen, with the cursor on one of them."""
+        from sft_tui.screen.launch_screen import LaunchScreen
+        from sft_tui.screen.settings_screen import SettingsScreen
+
+        if isinstance(self.screen, SettingsScreen):
+            return
+        launch = next((screen for screen in self.screen_stack if isinstance(screen, LaunchScreen)), None)
+        if launch is not None:
+            self.push_screen(SettingsScreen(launch, setting))
+
+    def do_settings(self) -> None:
+        """Opens all settings of the run on the launch screen."""
+        self.open_settings()
 
     def pick_path(self, setting: str, current: str, done: Callable[[str], None]) -> None:
         """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave."""

@@ -73,6 +73,9 @@ class AppServices(Protocol):
     def launch_with(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
         """Opens the launch screen with a preset and settings over it; `based_on` names the run they are from."""
 
+    def open_settings(self, setting: str = "") -> None:
+        """Shows all settings of the run on the launch screen, with the cursor on one of them."""
+
     def pick_path(self, setting: str, current: str, done: Callable[[str], None]) -> None:
         """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave."""
 

@@ -3,7 +3,7 @@
 import os
 import shlex
 
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.widgets import Input
 
 from sft_tui.text import safe
@@ -20,25 +20,47 @@ KEYS = {
 }  # fmt: skip
 
 
-class Editor(Input, inherit_bindings=False, can_focus=False):
-    """The editor of the requested text. It is hidden, and gets its keys one by one from its screen.
+class LineInput(Input, inherit_bindings=False):
+    """A line of text that applies its keys in the order in which they were typed, however late they arrive.
 
-    With the focus it would get keys only some time after it was opened, and lose what was typed meanwhile.
+    Bindings of Textual's Input run only after the key has passed the screen, when later characters are in the text.
     """
 
-    DEFAULT_CSS = "Editor { display: none; }"
+    is_path = False  # whether the text names a file
 
     def begin(self, text: str) -> None:
         """Starts editing this text, with the cursor at its end."""
         self.value = text
         self.cursor_position = len(text)
 
-    def take(self, event: Key) -> None:
-        """Applies a key."""
+    def take(self, event: Key) -> bool:
+        """Applies a key; False if it is none of the text's."""
         if event.key in KEYS:
             getattr(self, f"action_{KEYS[event.key]}")()
         elif event.is_printable and event.character:
             self.insert_text_at_cursor(event.character)
+        else:
+            return False
+        return True
+
+    async def _on_key(self, event: Key) -> None:
+        if self.take(event):
+            event.stop()
+            event.prevent_default()
+
+    def _on_paste(self, event: Paste) -> None:
+        event.stop()
+        event.prevent_default()
+        self.insert_text_at_cursor(pasted(event.text, is_path=self.is_path))
+
+
+class Editor(LineInput, can_focus=False):
+    """The editor of the requested text. It is hidden, and gets its keys one by one from its screen.
+
+    With the focus it would get keys only some time after it was opened, and lose what was typed meanwhile.
+    """
+
+    DEFAULT_CSS = "Editor { display: none; }"
 
     def paste(self, text: str, *, is_path: bool) -> None:
         """Inserts pasted text."""

@@ -1,7 +1,7 @@
 """The screen before a run: checks the preset under the cursor in a thread, edits settings, fixes and starts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,37 +9,42 @@ from typing import Any
 from textual import work
 from textual.worker import get_current_worker
 
-from engine.contract.config import FIELDS, check_value, override, setting_of
+from engine.contract.config import override
 from engine.contract.locks import is_locked
 from engine.contract.outputdir import OutputDir
 from engine.contract.presets import preset, presets
 from engine.contract.texts import say
-from sft_tui import demo, runs, starting
-from sft_tui.options import parse
+from sft_tui import demo, remembered, runs, starting
 from sft_tui.preflight.check import Report, check
 from sft_tui.preflight.fix import Action
 from sft_tui.preflight.missing import ROWS
 from sft_tui.preflight.report import subject
 from sft_tui.preflight.request import CheckRequest
 from sft_tui.screen import actions, launch_view
-from sft_tui.screen.bottom import Question
 from sft_tui.screen.fixing_screen import FixingScreen
 from sft_tui.screen.ink import Line
 from sft_tui.screen.launch_view import PANELS, LaunchView, Resumable
-from sft_tui.text import number, safe
+from sft_tui.screen.preset_keys import Draft, PresetKeys
+from sft_tui.text import safe
 
 SETTLED_SECONDS = 0.3  # without a key, before the check begins
 REFRESH_SECONDS = 3.0  # between two checks for what runs have left
 
 
-class LaunchScreen(FixingScreen):
-    """Presets, the check of the one under the cursor, its settings, and the start."""
+class LaunchScreen(FixingScreen, PresetKeys):
+    """Presets, the check of the one under the cursor, its settings in brief, and the start."""
 
     scope = actions.LAUNCH
 
     def __init__(self, demo: str = "") -> None:
         super().__init__()
         self.state = LaunchView(demo or next(iter(presets())))
+        self.watcher: Callable[[], None] | None = None
+
+    @property
+    def draft(self) -> Draft:
+        """The run that is not started yet: the screen itself has its state."""
+        return self
 
     def on_mount(self) -> None:
         """Checks the first preset."""
@@ -72,11 +77,13 @@ class LaunchScreen(FixingScreen):
             return say("screen.nothing_to_resume", lang)
         if name == "fix" and not self._ways:
             return say("screen.no_command" if state.report is not None else "screen.still_checking", lang)
-        if name == "reset" and (state.panel != "settings" or list(FIELDS)[state.setting] not in state.values):
+        if name == "reset" and (state.panel != "settings" or state.summary[state.cursor] not in state.values):
             return say("screen.nothing_to_reset", lang)
         if name == "rehearse":
             return self._no_rehearsal()
-        return ""
+        if name == "enqueue":
+            return self._errors()
+        return self.why_no_preset_key(name)
 
     def _errors(self) -> str:
         report = self.state.report
@@ -110,8 +117,8 @@ class LaunchScreen(FixingScreen):
     def _refresh(self) -> None:
         """Reads what runs have left in the presets' folders, and the stage of the demo."""
         found = {}
-        known = presets()
-        if self.question is not None:  # nobody who types is moved
+        known = dict(sorted(presets().items(), key=lambda one: one[1].file is None))  # one's own first
+        if self.question is not None or self.watcher is not None:  # nobody who types is moved
             known.setdefault(self.state.preset, self.state.presets[self.state.preset])
         for name, entry in known.items():
             output = OutputDir(Path(entry.config.output_dir))
@@ -133,12 +140,24 @@ class LaunchScreen(FixingScreen):
                 self.look()
             self.draw()
 
-    def choose(self, name: str, values: dict[str, Any] | None = None) -> None:
-        """Selects a preset, with settings that override its own, and checks it."""
+    def choose(self, name: str, values: dict[str, Any] | None = None, based_on: str = "") -> None:
+        """Selects a preset, with settings that override its own, and checks it; `based_on`: the run they are from."""
         self.state = replace(
             self.state, preset=name, values=values or {}, report=None, finding=0, doing="",
-            queued=False,
+            queued=False, last={}, based_on=based_on,
         )  # fmt: skip
+        self._apply_choice()
+
+    def refresh_presets(self) -> None:
+        """Reads the presets again."""
+        self._refresh()
+
+    def take_values(self, values: Mapping[str, Any]) -> None:
+        """Takes other settings over those of the preset, and checks them; raises InputError."""
+        base = preset(self.state.preset).config
+        kept = {name: value for name, value in values.items() if value != getattr(base, name)}
+        override(base, kept)
+        self.state = replace(self.state, values=kept, queued=False)
         self._apply_choice()
 
     def _apply_choice(self) -> None:
@@ -146,7 +165,7 @@ class LaunchScreen(FixingScreen):
         processes = config.num_processes or self.state.processes
         self.state = replace(self.state, config=config, processes=processes)
         self.look()
-        self.draw()
+        self._draw_here()
 
     @work(thread=True, exclusive=True, group="check")
     def look(self) -> None:
@@ -155,6 +174,8 @@ class LaunchScreen(FixingScreen):
         time.sleep(SETTLED_SECONDS)
         if worker.is_cancelled:
             return
+        last = remembered.last_values(options.logs, state.preset)
+        self.app.call_from_thread(self._offer_last, state.preset, last)
         shown_at = 0.0
 
         def progress(setting: str, done: int, total: int) -> None:
@@ -173,6 +194,13 @@ class LaunchScreen(FixingScreen):
         report = check(request, progress, partly)
         if not worker.is_cancelled:
             self.app.call_from_thread(self._show_report, request, report)
+
+    def _offer_last(self, name: str, last: Mapping[str, Any]) -> None:
+        """Offers the last values of a preset that differ from those of now."""
+        if name == self.state.preset:
+            lacking = {key: value for key, value in last.items() if value != getattr(self.state.config, key)}
+            self.state = replace(self.state, last=lacking)
+            self._draw_here()
 
     def _request(self, state: LaunchView) -> CheckRequest:
         return CheckRequest.of(state.preset, dict(state.values), state.config, self.services.options.logs)
@@ -202,6 +230,8 @@ class LaunchScreen(FixingScreen):
     def _draw_here(self) -> None:
         if self.is_current:
             self.draw()
+        elif self.watcher is not None:
+            self.watcher()
 
     def move(self, by: int) -> None:
         """Moves the cursor."""
@@ -215,7 +245,7 @@ class LaunchScreen(FixingScreen):
             place = min(max(0, len(state.findings) - 1), max(0, state.finding + by))
             self.state = replace(state, finding=place)
         else:
-            place = min(len(FIELDS) - 1, max(0, state.setting + by))
+            place = min(len(state.summary) - 1, max(0, state.cursor + by))
             self.state = replace(state, setting=place)
 
     def do_next(self) -> None:
@@ -229,31 +259,18 @@ class LaunchScreen(FixingScreen):
         self.look()
 
     def do_edit(self) -> None:
-        """Asks for the value of the setting under the cursor."""
-        if self.state.panel != "settings":
-            self.state = replace(self.state, panel="settings")
-            return
-        name = list(FIELDS)[self.state.setting]
-        value = getattr(self.state.config, name)
-        shown = number(value) if value != "" else ""
-        is_path = setting_of(name).path
-        self.ask(Question(f"{name} =", lambda typed: self._typed(name, typed), typed=shown, is_path=is_path))
-
-    def _typed(self, name: str, typed: str) -> None:
-        value = parse(name, typed)
-        check_value(name, value)
-        values = {**self.state.values, name: value}
-        if value == getattr(preset(self.state.preset).config, name):
-            del values[name]
-        self.state = replace(self.state, values=values, queued=False)
-        self._apply_choice()
+        """Opens all settings, at the one under the cursor."""
+        here = self.state.summary[self.state.cursor] if self.state.panel == "settings" else ""
+        self.services.open_settings(here)
 
     def do_reset(self) -> None:
         """Restores the preset's value."""
-        name = list(FIELDS)[self.state.setting]
-        values = {key: value for key, value in self.state.values.items() if key != name}
-        self.state = replace(self.state, values=values)
-        self._apply_choice()
+        name = self.state.summary[self.state.cursor]
+        self.take_values({key: value for key, value in self.state.values.items() if key != name})
+
+    def do_enqueue(self) -> None:
+        """Puts the run at the end of the queue."""
+        self.services.enqueue(self.state.preset, self._values(), self.state.based_on)
 
     def do_start(self) -> None:
         """Starts the run; edits the setting, or fixes the problem, under the cursor."""
@@ -269,11 +286,14 @@ class LaunchScreen(FixingScreen):
             self._launch()
 
     def _launch(self) -> None:
-        values = dict(self.state.values)
+        state = self.state
+        self.services.start_run(starting.plan_run(state.preset, self._values(), based_on=state.based_on))
+
+    def _values(self) -> dict[str, Any]:
+        """The settings over those of the preset, with the budget that a rehearsal found."""
         request = self._request(self.state)
-        if request.config != request.asked:
-            values["micro_batch_tokens"] = request.config.micro_batch_tokens
-        self.services.start_run(starting.plan_run(self.state.preset, values))
+        found = {"micro_batch_tokens": request.config.micro_batch_tokens} if request.config != request.asked else {}
+        return {**self.state.values, **found}
 
     def do_resume(self) -> None:
         """Resumes the unfinished run of this preset."""
@@ -303,7 +323,7 @@ class LaunchScreen(FixingScreen):
 
     def clicked(self, x: int, y: int) -> None:
         """Moves the cursor to what was clicked; a click on the setting under the cursor edits it."""
-        before = (self.state.panel, self.state.setting)
+        before = (self.state.panel, self.state.cursor)
         panel, item = self._pointed(x, y)
         self.state = replace(self.state, panel=panel)
         if item >= 0 and panel == "presets" and list(self.state.presets)[item] != self.state.preset:

@@ -1,26 +1,26 @@
 """The screen before a run, as a pure function: presets, problems, settings, and what the settings amount to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.contract.config import FIELDS, RunConfig, setting_of
-from engine.contract.facts import DataFacts, LengthFacts
+from engine.contract.config import RunConfig, setting_of
 from engine.contract.presets import Preset, presets
 from engine.contract.texts import Lang, say
 from sft_tui.demo import STORIES, Progress
-from sft_tui.options import setting_text
 from sft_tui.preflight.check import Report
 from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.report import SIGNS, subject
-from sft_tui.screen.ink import BLOCKS, Ink, Line, columns, filled, fit, frame, side_by_side
-from sft_tui.text import safe, size
+from sft_tui.screen import meaning, settings_view
+from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame, side_by_side
+from sft_tui.screen.settings_view import ROLES, SettingsView
+from sft_tui.text import number, safe
 from sft_tui.wrapping import wrap, wrapped
 
 PANELS = ("presets", "findings", "settings")
-ROLES = {"error": "bad", "warning": "warn", "ok": "good"}
 WIDE, TALL = 100, 30
-NAME = 28  # columns of a setting's name
+MOST_LAST = 4  # settings named in the offer of the last values
+FULL = 99  # lines of a finding that is shown in full
 LEAST_WORDS = 24  # columns; with less room, a finding is shown below its subject
 
 
@@ -46,7 +46,9 @@ class LaunchView:
     doing: str = ""  # what is being read, before there is a report
     panel: str = "presets"
     finding: int = 0
-    setting: int = 0
+    setting: int = 0  # among those of `summary`
+    last: Mapping[str, Any] = field(default_factory=dict)  # the values of the preset's last run that it lacks now
+    based_on: str = ""  # the run that the values are from
     resumable: Mapping[str, Resumable] = field(default_factory=dict)
     processes: int = 1
     offer_demo: bool = False  # if there is no run here yet
@@ -62,6 +64,22 @@ class LaunchView:
         found = self.report.findings if self.report else []
         unmade = self.continues_demo and self.demo.stage in ("new", "first")
         return [one for one in found if one.code != "file_missing"] if unmade else found
+
+    @property
+    def settings(self) -> SettingsView:
+        """The settings of the chosen preset."""
+        base = self.presets[self.preset].config if self.preset in self.presets else self.config
+        return SettingsView(base, self.config, self.values, self.report.family if self.report else "", self.lang)
+
+    @property
+    def summary(self) -> list[str]:
+        """The settings of the panel: the few that matter, and those that were changed."""
+        return settings_view.summary(self.settings)
+
+    @property
+    def cursor(self) -> int:
+        """The setting under the cursor, among those of `summary`."""
+        return min(self.setting, len(self.summary) - 1)
 
     @property
     def continues_demo(self) -> bool:
@@ -113,23 +131,16 @@ def item_at(view: LaunchView, width: int, height: int, x: int, y: int) -> tuple[
     at = PanelLayout.of(view.panel, width, height)
     if y > at.upper:
         line, room = y - at.upper - 2, at.lower - 2
-        place = first_setting(view.setting, room) + line
-        inside = x < at.half and 0 <= line < room and place < len(FIELDS)
-        return "settings", place if inside else -1
+        items = _around(_setting_items(view, at.half - 4), view.cursor, room)
+        inside = x < at.half and 0 <= line < len(items)
+        return "settings", items[line][0] if inside else -1
     line, room = y - 2, at.upper - 2
     if x < at.left:
-        panel, shown = (
-            "presets",
-            _shown(_preset_items(view, at.left - 4, room), list(view.presets).index(view.preset), room),
-        )
+        items = _shown(_preset_items(view, at.left - 4, room), list(view.presets).index(view.preset), room)
+        panel = "presets"
     else:
-        panel, shown = "findings", _shown(_finding_items(view, width - at.left - 4, room), view.finding, room)
-    return panel, shown[line][0] if 0 <= line < len(shown) else -1
-
-
-def first_setting(cursor: int, room: int) -> int:
-    """The setting in the first line of the settings panel."""
-    return max(0, min(cursor - room // 2, len(FIELDS) - room))
+        panel, items = "findings", _shown(_finding_items(view, width - at.left - 4, room), view.finding, room)
+    return panel, items[line][0] if 0 <= line < len(items) else -1
 
 
 Item = tuple[int, Line]  # a line, and the index of its item in the panel
@@ -144,13 +155,30 @@ def _shown(items: list[Item], cursor: int, room: int) -> list[Item]:
     return items[first : first + room]
 
 
+def _around(items: list[Item], cursor: int, room: int) -> list[Item]:
+    """The lines that fit, with the one of the cursor in their middle if the ends allow it."""
+    place = next((place for place, (owner, _) in enumerate(items) if owner == cursor), 0)
+    first = max(0, min(place - room // 2, len(items) - room))
+    return items[first : first + room]
+
+
+def _marks(items: list[Item], shown: list[Item]) -> Line:
+    """How many lines are above and below those that are shown."""
+    first = next((place for place, item in enumerate(items) if shown and item is shown[0]), 0)
+    above, below = first, len(items) - first - len(shown)
+    parts = [f"↑ {above}" if above else "", f"↓ {below}" if below else ""]
+    return [(" ".join(filter(None, parts)), "dim")] if above or below else []
+
+
 def _title(key: str, panel: str, view: LaunchView) -> Line:
     return [(say(key, view.lang), "accent" if view.panel == panel else "head")]
 
 
 def _presets(view: LaunchView, width: int, height: int) -> list[Line]:
-    shown = _shown(_preset_items(view, width - 4, height - 2), list(view.presets).index(view.preset), height - 2)
-    return frame(_title("screen.presets", "presets", view), [line for _, line in shown], width, height)
+    items = _preset_items(view, width - 4, height - 2)
+    shown = _shown(items, list(view.presets).index(view.preset), height - 2)
+    title = _title("screen.presets", "presets", view)
+    return frame(title, [line for _, line in shown], width, height, _marks(items, shown))
 
 
 def _preset_items(view: LaunchView, width: int, room: int) -> list[Item]:
@@ -167,8 +195,9 @@ def _preset_lines(view: LaunchView, width: int, most: int) -> list[Item]:
     for place, (name, entry) in enumerate(view.presets.items()):
         chosen = name == view.preset
         role = "select" if chosen and view.panel == "presets" else "head" if chosen else ""
-        items.append((place, fit([("▸ " if chosen else "  ", "accent"), (name, role)], width, role if chosen else "")))
-        summary = wrapped(entry.summary(view.lang), width - 4, 9 if chosen else most)
+        sign = "▸ " if chosen else "· " if entry.file else "  "
+        items.append((place, fit([(sign, "accent"), (name, role)], width, role if chosen else "")))
+        summary = wrapped(_about(entry, view.lang), width - 4, 9 if chosen else most)
         items += [(place, [(f"    {part}", "dim")]) for part in summary]
         going = view.resumable.get(name)
         if going is not None:
@@ -179,10 +208,21 @@ def _preset_lines(view: LaunchView, width: int, most: int) -> list[Item]:
     return items
 
 
+def _about(entry: Preset, lang: Lang) -> str:
+    """What a preset is for; one's own also by what it changes."""
+    if not entry.file:
+        return entry.summary(lang)
+    changes = [f"{name} {number(value)}" for name, value in entry.changes().items()]
+    return " · ".join([safe(entry.summary(lang)), *changes])
+
+
 def _findings(view: LaunchView, width: int, height: int) -> list[Line]:
     title = [*_title("screen.ready", "findings", view), (f" {view.preset}", "dim")]
-    shown = _shown(_finding_items(view, width - 4, height - 2), view.finding, height - 2)
-    return frame(title, [line for _, line in shown], width, height, _counts(view))
+    items = _finding_items(view, width - 4, height - 2)
+    shown = _shown(items, view.finding, height - 2)
+    marks = _marks(items, shown)
+    note = [*marks, ("  ", ""), *_counts(view)] if marks else _counts(view)
+    return frame(title, [line for _, line in shown], width, height, note)
 
 
 def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
@@ -201,24 +241,28 @@ def _finding_items(view: LaunchView, width: int, room: int) -> list[Item]:
     if view.doing:
         head.append((-1, [(f"… {view.doing}", "dim")]))
     column = min(18, max((columns([(subject(f.subject, lang), "")]) for f in view.findings), default=0))
-    for full in (True, False):
+    for most in (FULL, 8, 6, 5, 4, 3):
         items = list(head)
         for place, finding in enumerate(view.findings):
             here = view.panel == "findings" and place == view.finding
-            lines = _finding(finding, column, width, lang, here=here, full=here or full)
+            lines = _finding(finding, column, width, lang, here=here, most=FULL if here else most)
             items += [(place, line) for line in lines]
         if len(items) <= room:
             break
     return items
 
 
-def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: bool, full: bool) -> list[Line]:
-    """A finding with its sign; for a problem also its remedy, and its reason if there is room."""
+def _finding(finding: Finding, column: int, width: int, lang: Lang, *, here: bool, most: int) -> list[Line]:
+    """A finding with its sign; for a problem also its remedy, and its reason if there is room.
+
+    Its words take at most `most` lines, those of one that is in order two fewer.
+    """
+    full = most == FULL
     role = ROLES[finding.level]
     beneath = width - column - 4 < LEAST_WORDS
     indent = 4 if beneath else column + 4
     room = max(10, width - indent)
-    most = 99 if full else 3 if finding.level != "ok" else 1
+    most = most if full or finding.level != "ok" else most - 2
     words = wrapped(safe(finding.what(lang), 800), room, most)
     head: Line = [
         (f"{SIGNS[finding.level]} ", role),
@@ -251,82 +295,40 @@ def _counts(view: LaunchView) -> Line:
 
 
 def _settings(view: LaunchView, width: int, height: int) -> list[Line]:
-    names = list(FIELDS)
-    room = height - 2
-    first = first_setting(view.setting, room)
-    lines: list[Line] = []
-    base = view.presets[view.preset].config
-    column = NAME if width - 4 >= NAME + 12 else max(12, width - 4 - 12)
-    for place in range(first, min(len(names), first + room)):
-        name = names[place]
-        here = view.panel == "settings" and place == view.setting
-        changed = name in view.values
-        value = setting_text(name, getattr(view.config, name), view.lang)
-        line: Line = [*fit([("▸" if here else " ", "accent"), (name, "select" if here else "")], column)]
-        line += [(" ", ""), (value, "accent" if changed else "")]
-        unit = setting_of(name).unit_in(view.lang)
-        if changed:
-            line.append(
-                (f" {say('screen.was', view.lang, value=setting_text(name, getattr(base, name), view.lang))}", "dim")
-            )
-        elif unit:
-            line.append((f" {unit}", "dim"))
-        lines.append(line)
-    return frame(_title("screen.settings", "settings", view), lines, width, height)
+    items = _setting_items(view, width - 4)
+    shown = _around(items, view.cursor, height - 2)
+    title = _title("screen.settings", "settings", view)
+    return frame(title, [line for _, line in shown], width, height, _marks(items, shown))
+
+
+def _setting_items(view: LaunchView, width: int) -> list[Item]:
+    """The few settings that matter and those that were changed, by group; before them the offer of the last values."""
+    items: list[Item] = []
+    if view.last:
+        items += [(-1, [(part, "accent")]) for part in wrapped(last_offer(view.last, view.lang), width, 2)]
+    place = -1
+    for group, name in settings_view.grouped(view.summary):
+        if not name:
+            items.append((-1, settings_view.heading(group, view.lang)))
+            continue
+        place += 1
+        role = "select" if view.panel == "settings" and place == view.cursor else ""
+        items.append((place, settings_view.line(view.settings, name, width, role=role)))
+    return items
+
+
+def last_offer(last: Mapping[str, Any], lang: Lang) -> str:
+    """The offer to take over the settings of a preset's last run, by name."""
+    names = [*list(last)[:MOST_LAST], *(["…"] if len(last) > MOST_LAST else [])]
+    return say("screen.last_values", lang, names=say("list.separator", lang).join(names))
 
 
 def _meaning(view: LaunchView, width: int, height: int) -> list[Line]:
     """What the settings amount to; the help of the setting under the cursor comes first."""
-    config, lang, facts = view.config, view.lang, view.report.data if view.report else DataFacts()
     lines: list[Line] = []
     if view.panel == "settings":
-        name = list(FIELDS)[view.setting]
-        lines += [[(part, "")] for part in wrap(setting_of(name).help(lang), width - 4)[:2]]
-    batch = config.effective_batch(view.processes)
-    parts = f"{config.batch_size_per_gpu} × {config.gradient_accumulation_steps} × {view.processes}"
-    lines.append([(say("screen.batch", lang, batch=batch, parts=parts), "")])
-    rate = say("screen.peak_rate", lang, peak=f"{config.peak_learn_rate():g}")
-    if facts.steps is not None:
-        lines.append([(say("screen.steps", lang, per_epoch=facts.steps.per_epoch, total=facts.steps.total), "")])
-    lines.append([(rate, "")])
-    if view.report is not None and view.report.prediction is not None:
-        needs = [say("screen.needs_memory", lang, size=size(view.report.prediction.total * view.processes))]
-        needs += [say("screen.needs_disk", lang, size=f.args["need"]) for f in view.findings if f.code == "disk"][:1]
-        times = [
-            say("screen.needs_time", lang, time=f.args["expected"]) for f in view.findings if f.code == "rehearsed"
-        ]
-        hint = [say("screen.time_by_h", lang)] if width > 2 * NAME else []
-        lines += [[(line, "")] for line in _joined([*needs, *(times or hint)], width - 4)]
-    train = facts.read.get("train_file")
-    if train is not None and train.tokens is not None:
-        lines += _lengths(train.tokens.label, config, width - 4, lang)
-    return frame([(say("screen.meaning", lang), "head")], lines, width, height)
-
-
-def _joined(parts: Sequence[str], width: int) -> list[str]:
-    """Short texts on as few lines as possible, none of them broken."""
-    lines: list[str] = []
-    for part in parts:
-        longer = f"{lines[-1]} · {part}" if lines else part
-        if lines and columns([(longer, "")]) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return lines
-
-
-def _lengths(label: LengthFacts, config: RunConfig, width: int, lang: Lang) -> list[Line]:
-    """The lengths of the responses as a bar of blocks, with the limit at which they are cut."""
-    counts, edges = list(label.histogram.counts), list(label.histogram.edges)
-    name = say("screen.lengths", lang) + " "
-    while len(counts) > 8 and columns([(name, "")]) + len(counts) + 1 > width:  # one more for the limit
-        counts, edges = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)], [*edges[:-1:2], edges[-1]]
-    most = max(1, *counts)
-    blocks: Line = [(name, "dim")]
-    for count, low, high in zip(counts, edges, edges[1:], strict=False):
-        block = BLOCKS[min(7, int(7.99 * (count / most) ** 0.5))] if count else " "
-        if low < config.max_seq_len <= high:
-            blocks.append(("▏", "warn"))
-        blocks.append((block, "bad" if low >= config.max_seq_len else "chart"))
-    median = say("screen.median", lang, median=label.median, longest=label.longest, limit=config.max_seq_len)
-    return [fit(blocks, width), [(median, "dim")]]
+        name = view.summary[view.cursor]
+        lines += [[(part, "")] for part in wrap(setting_of(name).help(view.lang), width - 4)[:2]]
+    known = meaning.Meaning(view.config, view.processes, view.report, view.findings, view.lang)
+    lines += meaning.draw(known, width - 4)
+    return frame([(say("screen.meaning", view.lang), "head")], lines, width, height)

@@ -1,58 +1,56 @@
 """Typing on the last line."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from textual.events import Paste
 from textual.pilot import Pilot
 
-from engine.contract.config import FIELDS
-from engine.contract.texts import Lang
+from engine.contract.messages import InputError
+from sft_tui.screen.bottom import Question
 from sft_tui.screen.launch_screen import LaunchScreen
 from tests.sft_tui.screen.conftest import SOUND, shown
 
 
-@pytest.mark.parametrize(
-    ("lang", "typed", "reported"),
-    [
-        ("en", "abc", "epochs = abc: it must be a whole number, such as 3."),
-        ("zh", "2.5", "epochs = 2.5：应为整数，例如 3。"),
-        ("en", "", "epochs needs a value, such as 3."),
-        ("zh", "0", "epochs = 0：应满足 ≥ 1。"),
-    ],
-)
-def test_a_refused_value_stays_to_be_corrected(
-    played: Callable[..., None], lang: Lang, typed: str, reported: str
-) -> None:
+def test_a_refused_text_stays_to_be_corrected(played: Callable[..., None]) -> None:
+    taken: list[str] = []
+
+    def answered(typed: str) -> None:
+        if typed != "7":
+            raise InputError("setting_empty", name="epochs", example="3")
+        taken.append(typed)
+
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        screen.state = replace(screen.state, panel="settings", setting=list(FIELDS).index("epochs"))
-        await pilot.press("e", "ctrl+u", *typed, "enter")
+        screen.ask(Question("epochs =", answered, typed="3"))
+        await pilot.press("x", "enter")
         await pilot.pause()
-        assert screen.notice == (reported, "bad")
+        assert screen.notice == ("epochs needs a value, such as 3.", "bad")
         assert screen.question is not None
-        assert screen.question.typed == typed
+        assert screen.question.typed == "3x"
         await pilot.press("ctrl+u", "7", "enter")
         await pilot.pause()
         assert screen.question is None
         assert screen.notice == ("", "")
-        assert screen.state.values == {"epochs": 7}
 
-    played(SOUND, steps, lang)
+    played(SOUND, steps)
+    assert taken == ["7"]
 
 
 def test_a_line_is_edited_in_its_middle(played: Callable[..., None]) -> None:
+    taken: list[str] = []
+
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        await pilot.press("tab", "tab", "e", "ctrl+u", *"ac", "left", "b", "home", "x", "end", "y")
+        screen.ask(Question("name =", taken.append, typed="old"))
+        await pilot.press("ctrl+u", *"ac", "left", "b", "home", "x", "end", "y")
         assert screen.question is not None
         assert screen.question.typed == "xabcy"
         await pilot.press("home", "right", "ctrl+k", "z", "left")
         assert screen.question.typed == "xz"
-        assert "train_file = x▏z" in shown(screen)
+        assert "name = x▏z" in shown(screen)
         await pilot.press("ctrl+w", "delete", *"q1", "enter")  # letters are text, not keys of the screen
-        assert screen.state.values == {"train_file": "q1"}
 
     played(SOUND, steps)
+    assert taken == ["q1"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +72,7 @@ def test_a_pasted_path_is_unquoted(
     monkeypatch.setenv("HOME", "/home/me")
 
     async def steps(pilot: Pilot[int], screen: LaunchScreen) -> None:
-        await pilot.press("tab", "tab", "e", "ctrl+u")
+        screen.ask(Question("path =", lambda _: None, typed="", is_path=True))
         screen.post_message(Paste(text))
         await pilot.pause()
         assert screen.question is not None

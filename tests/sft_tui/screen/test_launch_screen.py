@@ -17,6 +17,7 @@ from sft_tui.preflight.check import Report
 from sft_tui.preflight.fix import Resume
 from sft_tui.screen import launch_screen
 from sft_tui.screen.launch_screen import LaunchScreen
+from sft_tui.screen.settings_screen import SettingsScreen
 from tests.sft_tui.screen.conftest import SOUND, FakeCommand, report, shown, until
 from tests.sft_tui.some_facts import step_facts
 
@@ -34,12 +35,13 @@ def test_a_preset_that_becomes_unreadable_leaves_the_list(
         screen.choose("shop")
         assert "shop" in shown(screen)
         assert screen.state.config.epochs == 7
-        await pilot.press("tab", "tab", "e", "x")
+        await pilot.press("tab", "tab", "e", "e", "x")
         spoil(file)
         screen._refresh()
         assert screen.state.preset == "shop"
-        assert screen.question is not None
-        await pilot.press("escape")
+        assert isinstance(screen.app.screen, SettingsScreen)
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: screen.watcher is None)
         screen._refresh()
         assert screen.state.preset == "sft-small"
         assert "shop" not in shown(screen)
@@ -97,7 +99,7 @@ def test_enter_while_checking_starts_when_the_check_is_done(played: Callable[...
         await until(pilot, lambda: started)
 
     played(slow, steps)
-    assert started == [("sft-small", {}, {})]
+    assert started == [("sft-small", {}, {"based_on": ""})]
 
 
 def test_a_run_that_ends_is_no_longer_offered(played: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,13 +128,15 @@ def test_the_demo_does_not_interrupt_typing(
         await pilot.press("enter", "enter")
         (command,) = commands  # once, whatever is pressed
         assert command.arguments == ("demo", "--detach", "--logs", "logs")
-        await pilot.press("tab", "tab", "e", "ctrl+u", "a")
+        await pilot.press("tab", "tab", "e", "e", "a")
         begun.append(True)
         await asyncio.to_thread(command.done, 0, "demo-1")
         assert started == []
-        assert "demo-1 has begun" in shown(screen)
-        await pilot.press("escape", "enter")
-        assert len(commands) == 1  # on a setting, enter edits
+        settings = screen.app.screen
+        assert isinstance(settings, SettingsScreen)
+        assert "demo-1 has begun" in settings.notice[0]
+        await pilot.press("escape", "escape", "enter")
+        assert len(commands) == 1  # on a setting, enter opens the settings
         await pilot.press("escape", "tab", "enter")
         assert started == ["demo-1"]  # which runs: it is opened at once
         assert len(commands) == 1

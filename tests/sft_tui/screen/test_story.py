@@ -61,16 +61,17 @@ def test_an_edited_setting_shows_its_effect(tmp_path: Path) -> None:
         app.sees("Ready? demo", limit=LONG)
         app.press("\x1b[A" * 7)
         app.sees("effective batch 8 = 1 × 8 × 1", limit=LONG)
-        app.press("\t\t")
-        app.press("\x1b[B" * 28)  # batch_size_per_gpu
-        app.sees("rows of a step for each process", limit=LONG)
         app.press("e")
-        app.sees("batch_size_per_gpu =", limit=LONG)
+        app.sees("Settings of sft-small", limit=LONG)
+        app.press("/batch_size")
+        app.sees("rows of a step for each process", limit=LONG)
+        app.press("\r")
+        app.sees("enter takes it", limit=LONG)
         app.press("\x7f0\r")
-        app.sees("it must be ≥ 1 rows", "batch_size_per_gpu = 0", limit=LONG)  # which stays to be corrected
+        app.sees("it must be ≥ 1 rows", limit=LONG)  # the text stays to be corrected
         app.press("\x7f4\r")
         app.sees("(was 1)", "32 = 4", limit=LONG)
-        app.press("\x7f")  # the preset's value again
+        app.press("r")  # the preset's value again
         app.sees("8 = 1", limit=LONG)
         app.press("q")
         assert app.wait() == 0
@@ -116,9 +117,11 @@ def test_presets_and_settings_can_be_clicked(tmp_path: Path) -> None:
         app.sees("120 = 20 × 6 × 1", limit=LONG)
         app.scroll_down(10, 32)  # the wheel over the settings
         app.sees("validation rows, Parquet", limit=LONG)
-        app.click(10, 34)  # the sixth line of them
-        app.click(10, 34)
-        app.sees("max_seq_len = 256", limit=LONG)
+        app.click(10, 31)  # the fourth of their lines
+        app.click(10, 31)
+        app.sees("Settings of sft", "longer prompts and responses", limit=LONG)
+        app.press("\r")
+        app.sees("enter takes it", limit=LONG)
         app.press("\x03")
         app.press("q")
         assert app.wait() == 0
