@@ -22,6 +22,7 @@ from sft_tui.cli.queue_commands import queue
 from sft_tui.cli.reply_command import reply
 from sft_tui.cli.row_commands import rows_command
 from sft_tui.cli.run_commands import attach, note, pause, runs, show_logs, status, stop
+from sft_tui.cli.serve_command import serve
 from sft_tui.cli.starting_commands import continue_, demo, resume, run, test
 from sft_tui.options import SETTINGS, HomePath
 from sft_tui.output import Group
@@ -48,6 +49,7 @@ COMMANDS: tuple[click.Command, ...] = (
     reply,
     rows_command,
     chat,
+    serve,
 )
 
 

@@ -1,0 +1,227 @@
+"""The server of `sft-tui serve`: a page with a terminal, and for each tab a viewer in a process of its own.
+
+Nothing is loaded from another site. A page of another site can neither connect to the server nor, by a name that it
+lets point to this machine, pretend to be it: the Host and Origin of each request are checked.
+"""
+
+import asyncio
+import contextlib
+import html
+import ipaddress
+import shlex
+import socket
+import string
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import textual_serve
+from aiohttp import WSMsgType, web
+from textual_serve.app_service import AppService
+from textual_serve.download_manager import DownloadManager
+
+from engine.contract.files import reason
+from engine.contract.messages import InputError
+from engine.contract.texts import Lang, say
+from sft_tui.child_process import module_command
+
+HERE = ("localhost", "127.0.0.1", "::1")
+MOST_VIEWERS = 16  # each is a process of about 60 MB
+LARGEST_MESSAGE = 1 << 20  # bytes; a paste is one message
+SMALLEST, LARGEST = 10, 500  # columns and lines of a viewer
+END_SECONDS = 5.0  # for a viewer to end after its tab was closed
+POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+STATIC = Path(textual_serve.__file__).parent / "static"
+PAGE = Path(__file__).with_name("index.html")
+COLOURS = {"light": ("#ffffff", "#24292f")}
+DARK = ("#0e1116", "#c9d1d9")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served where."""
+
+    host: str
+    port: int
+    logs: Path
+    lang: Lang
+    theme: str = "dark"
+
+    @property
+    def command(self) -> str:
+        """The command of a viewer, for a shell that it replaces."""
+        arguments = (str(self.logs.absolute()), self.lang, self.theme)
+        return "exec " + shlex.join(module_command("sft_tui.serving.browser_viewer", *arguments))
+
+
+def is_here(host: str) -> bool:
+    """Whether only this machine reaches a server on this host."""
+    return host in HERE
+
+
+def is_allowed(name: str, served_host: str) -> bool:
+    """Whether a request may name the server so: an address, this machine or the host given, and no other name.
+
+    A site can let a name of its own point to this machine, but not an address.
+    """
+    if name in HERE or name == served_host:
+        return True
+    if is_here(served_host):
+        return False
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(name)
+        return True
+    return name.lower() == socket.gethostname().lower()
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
+
+
+@dataclass
+class BrowserServer:
+    """The server, and the viewers behind its open tabs."""
+
+    served: Served
+    viewers: set[AppService] = field(default_factory=set)
+
+    def app(self) -> web.Application:
+        """The application that aiohttp runs."""
+
+        @web.middleware
+        async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._check(request, handler)
+
+        app = web.Application(middlewares=[checked])
+        app.router.add_get("/", self._page)
+        app.router.add_get("/focus.js", _focus)
+        app.router.add_get("/ws", self._connect)
+        app.router.add_static("/static", STATIC)
+        app.on_shutdown.append(self._end)
+        return app
+
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuses requests that another site sent; forbids the page to load anything from elsewhere."""
+        origin = request.headers.get("Origin")
+        own = origin in (None, f"http://{request.host}", f"https://{request.host}")
+        if not own or not is_allowed(host_name(request.host), self.served.host):
+            raise web.HTTPForbidden(text="403: this server answers only to its own page and name\n")
+        response = await handler(request)
+        if not response.prepared:
+            response.headers["Content-Security-Policy"] = POLICY
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    async def _page(self, request: web.Request) -> web.Response:
+        back, fore = COLOURS.get(self.served.theme, DARK)
+        scheme = "wss" if request.headers.get("X-Forwarded-Proto") == "https" else "ws"
+        shown = {
+            "lang": self.served.lang,
+            "ended": say("serve.ended", self.served.lang),
+            "again": say("serve.again", self.served.lang),
+            "socket": f"{scheme}://{request.host}/ws",
+            "font": str(_bounded(request.query.get("fontsize", ""), 16, 6, 60)),
+        }
+        values = {name: html.escape(value) for name, value in shown.items()}
+        page = string.Template(PAGE.read_text(encoding="utf-8")).substitute(values, back=back, fore=fore)
+        return web.Response(text=page, content_type="text/html")
+
+    async def _connect(self, request: web.Request) -> web.WebSocketResponse:
+        """Runs a viewer for as long as its tab is open."""
+        tab = web.WebSocketResponse(heartbeat=15, max_msg_size=LARGEST_MESSAGE)
+        await tab.prepare(request)
+        if len(self.viewers) >= MOST_VIEWERS:
+            await tab.close(code=1013, message=b"too many tabs")
+            return tab
+        viewer = AppService(
+            self.served.command,
+            write_bytes=tab.send_bytes,
+            write_str=tab.send_str,
+            close=_closing(tab),
+            download_manager=DownloadManager(),
+        )
+        self.viewers.add(viewer)
+        try:
+            width, height = (request.query.get(name, "") for name in ("width", "height"))
+            await viewer.start(_bounded(width, 80, SMALLEST, LARGEST), _bounded(height, 24, SMALLEST, LARGEST))
+            await _pass_on(tab, viewer)
+        finally:
+            self.viewers.discard(viewer)
+            await end(viewer)
+        return tab
+
+    async def _end(self, _app: web.Application) -> None:
+        """Ends the viewers of all open tabs."""
+        await asyncio.gather(*map(end, tuple(self.viewers)))
+
+
+async def _focus(_request: web.Request) -> web.FileResponse:
+    return web.FileResponse(PAGE.with_name("focus.js"))
+
+
+def _closing(tab: web.WebSocketResponse) -> Callable[[], Awaitable[None]]:
+    async def close() -> None:
+        await tab.close()
+
+    return close
+
+
+async def _pass_on(tab: web.WebSocketResponse, viewer: AppService) -> None:
+    """Passes what the page sends to the viewer; a message that is not one of the page's is ignored."""
+    async for message in tab:
+        if message.type != WSMsgType.TEXT:
+            continue
+        with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, AttributeError):
+            kind, *rest = message.json()
+            match kind:
+                case "stdin":
+                    await viewer.send_bytes(rest[0].encode("utf-8", "replace"))
+                case "resize":
+                    columns, lines = (_bounded(rest[0][name], 80, SMALLEST, LARGEST) for name in ("width", "height"))
+                    await viewer.set_terminal_size(columns, lines)
+                case "ping":
+                    await tab.send_json(["pong", rest[0]])
+                case "blur":
+                    await viewer.blur()
+                case "focus":
+                    await viewer.focus()
+
+
+async def end(viewer: AppService) -> None:
+    """Asks a viewer to end, and kills it if it does not within some seconds."""
+    with contextlib.suppress(Exception):  # its process is gone, or hangs
+        await asyncio.wait_for(viewer.stop(), END_SECONDS)
+    process = viewer._process
+    if process is not None and process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _bounded(value: object, otherwise: int, low: int, high: int) -> int:
+    """A whole number that a page sent, within bounds."""
+    try:
+        return min(max(int(str(value)), low), high)
+    except ValueError:
+        return otherwise
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket on which the server listens; raises InputError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise InputError("serve_failed", host=host, port=port, why=why) from None
+
+
+def serve(served: Served, listener: socket.socket) -> None:
+    """Serves until it is interrupted or terminated; then ends its viewers. Runs are not affected."""
+    web.run_app(BrowserServer(served).app(), sock=listener, print=None, access_log=None, shutdown_timeout=1.0)

@@ -1,0 +1,28 @@
+"""The program behind one tab of a browser: `python -m sft_tui.serving.browser_viewer LOGS LANG THEME`.
+
+Its terminal is the connection to the server, as Textual's web driver has it: closed with the tab.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from engine.contract.texts import LANGS
+from sft_tui.screen.app import show
+from sft_tui.screen.base import Options
+from sft_tui.screen.ink import THEMES, Ink
+
+DRIVER = "TEXTUAL_DRIVER"  # set by the server
+
+
+def main(logs: str, lang: str, theme: str) -> NoReturn:
+    """Shows the screen until the tab is closed."""
+    if DRIVER not in os.environ:
+        sys.exit("This program is started by `sft-tui serve`.")
+    chosen = next(known for known in LANGS if known == lang)
+    show(Options(Path(logs), chosen, Ink(theme if theme in THEMES else "dark")))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])

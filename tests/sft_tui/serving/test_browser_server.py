@@ -1,0 +1,182 @@
+"""The screen in a browser: what the page shows and loads, who may connect, and what is left when it ends."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from click.testing import CliRunner
+
+from engine.contract.messages import InputError
+from sft_tui.cli import main
+from sft_tui.serving import browser_server
+from sft_tui.serving.browser_server import BrowserServer, Served, host_name, is_allowed, listening
+from tests.sft_tui.serving.chromium import LIMIT, browser
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, *options: str) -> AsyncIterator[tuple[str, psutil.Process]]:
+    """A server in a process of its own in `folder`: its address, and the process; it is ended in order."""
+    program = "from sft_tui.cli.main import main; main()"
+    command = [sys.executable, "-u", "-c", program, "serve", "--port", "0", *options]
+    with (folder / "serve.out").open("wb") as out:
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, env={**os.environ, "LC_ALL": "C.UTF-8"})
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not (lines := (folder / "serve.out").read_text().splitlines()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        yield lines[0], psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(LIMIT)
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def soon(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT):
+        while not holds():
+            await asyncio.sleep(0.05)
+
+
+def test_a_browser_shows_the_screen_and_its_keys_reach_it(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with serving(tmp_path) as (address, server):
+            async with browser(tmp_path / "profile") as chromium:
+                tab = await chromium.tab(address)
+                await tab.until(lambda shown: "What that means" in shown)
+                await tab.press("?")
+                await tab.until(lambda shown: "List all runs." in shown)
+                assert all(one.partition("://")[2].startswith("127.0.0.1:") for one in tab.requested), tab.requested
+                assert await tab.value("document.fonts.check('16px \"Roboto Mono\"')")
+                other = await chromium.tab(address)
+                await other.until(lambda shown: "What that means" in shown)
+                first, second = server.children()
+                assert "List all runs." in tab.screen()  # each tab is a viewer of its own
+                await chromium.close(other)
+                await soon(lambda: len([one for one in (first, second) if one.is_running()]) == 1)
+                await tab.press("?q")
+                await soon(lambda: not server.children())
+                assert "-closed" in await tab.value("document.body.className")
+            left = server.children(recursive=True)
+        assert not any(one.is_running() for one in left)
+
+    asyncio.run(asyncio.wait_for(go(), 4 * LIMIT))
+
+
+def test_viewers_end_with_the_server_and_odd_messages_are_ignored(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with (
+            serving(tmp_path) as (address, server),
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{address}ws?width=1e9&height=-4") as socket,
+        ):
+            for message in ("[]", "{}", "3", "not json", '["stdin"]', '["resize", {"width": "x"}]', '["stdin", 4]'):
+                await socket.send_str(message)
+            await socket.send_str('["ping", "here"]')
+            while (said := await socket.receive(LIMIT)).type != aiohttp.WSMsgType.TEXT:
+                assert said.type == aiohttp.WSMsgType.BINARY
+            assert said.json() == ["pong", "here"]
+            (viewer,) = server.children()
+            server.terminate()
+            await soon(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+            await soon(lambda: not viewer.is_running())
+
+    asyncio.run(asyncio.wait_for(go(), 3 * LIMIT))
+
+
+@pytest.mark.parametrize(
+    ("name", "served", "allowed"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("::1", "127.0.0.1", True),
+        ("evil.example", "127.0.0.1", False),
+        ("10.0.0.7", "127.0.0.1", False),
+        ("10.0.0.7", "0.0.0.0", True),
+        ("evil.example", "0.0.0.0", False),
+        ("gpu.local", "gpu.local", True),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_a_server_answers_only_to_its_own_names(name: str, served: str, allowed: bool) -> None:
+    assert is_allowed(name, served) == allowed
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("localhost:8000", "localhost"), ("localhost", "localhost"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("", "")],
+)
+def test_the_name_of_a_host_has_no_port(host: str, name: str) -> None:
+    assert host_name(host) == name
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/static/js/textual.js"])
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}], ids=str
+)
+def test_a_page_of_another_site_gets_nothing(tmp_path: Path, path: str, headers: dict[str, str]) -> None:
+    async def go() -> None:
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
+        async with TestClient(TestServer(server.app())) as client:
+            assert (await client.get(path, headers=headers)).status == 403
+            assert (await client.get("/")).status == 200
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_the_page_may_load_only_from_its_server(tmp_path: Path) -> None:
+    async def go() -> None:
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "zh", "light"))
+        async with TestClient(TestServer(server.app())) as client:
+            answer = await client.get("/?fontsize=<b>")
+            page = await answer.text()
+            assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+            assert "http" not in page
+            assert "<b>" not in page
+            assert "运行会继续" in page
+            assert (await client.get("/static/")).status in (403, 404)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_no_more_tabs_than_the_machine_can_bear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser_server, "MOST_VIEWERS", 0)
+
+    async def go() -> None:
+        server = BrowserServer(Served("127.0.0.1", 0, tmp_path, "en"))
+        async with TestClient(TestServer(server.app())) as client, client.ws_connect("/ws") as socket:
+            await socket.receive()
+            assert socket.close_code == 1013
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_a_port_in_use_is_refused_in_a_sentence() -> None:
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1:{port}"):
+            listening("127.0.0.1", port)
+
+
+def test_another_host_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser_server, "serve", lambda _served, listener: listener.close())
+    open_to_all = CliRunner().invoke(main.cli, ["serve", "--host", "0.0.0.0", "--port", "0"])
+    assert "no password" in open_to_all.stderr or "没有密码" in open_to_all.stderr
+    local = CliRunner().invoke(main.cli, ["serve", "--port", "0"])
+    assert "password" not in local.stderr
+    assert "没有密码" not in local.stderr
+    assert local.stdout.startswith("http://127.0.0.1:")
