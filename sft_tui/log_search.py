@@ -13,6 +13,7 @@ from sft_tui.log_lines import KIND_WITHIN, STEP, UNSHOWN, LineMaker, LogLine
 from sft_tui.run_state import RunState, reduce
 
 PIECE_BYTES = 512 << 10  # read at a time
+READ_BYTES = 4 << 20  # the same, if nobody waits for a key
 MOST_FOUND = 5000  # lines kept
 A_STEP = Step(1, 1, 1, 1.0, 1.0, 1.0, 1, 1, 1, 0.0, 0.0, 0.0, 0, [])
 NOT_FINITE = "nan inf e"  # letters that numbers have
@@ -60,6 +61,20 @@ class LogSearch:
         if STEP in head:
             return self._steps
         return not any(kind in head for kind in UNSHOWN)
+
+
+def matching(run_dir: RunDir, words: str, level: str, lang: Lang) -> Iterator[tuple[int, LogLine]]:
+    """All lines of the log that have the words and belong to a level, with their numbers in the log, from 1."""
+    reader = EventReader(run_dir.events, wanted=lambda line: not any(kind in line[:KIND_WITHIN] for kind in UNSHOWN))
+    maker, state, number = LineMaker(lang), RunState(), 0
+    while records := reader.poll(READ_BYTES):
+        for record, begin in zip(records, reader.begins, strict=True):
+            if not isinstance(record.event, Step):
+                state = reduce(state, record)
+            for line in maker.lines(record, begin, state):
+                number += 1
+                if line.level in log_fold.LEVELS[level] and words.lower() in line.text.lower():
+                    yield number, line
 
 
 def _can_be_in_a_step(words: str, lang: Lang) -> bool:

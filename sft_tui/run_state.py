@@ -62,6 +62,8 @@ class RunState:
     began_at: Name = ""  # wall clock of the run's first event, and of its newest
     last_at: Name = ""
     pace: Pace = field(default_factory=Pace)
+    seconds: Seconds = 0.0  # that all attempts took so far
+    clock: Seconds = 0.0  # monotonic time of this attempt's newest event
 
     @property
     def under_way(self) -> bool:
@@ -135,10 +137,14 @@ def reduce(state: RunState, record: Record) -> RunState:
             ended_before=state.ended,
             attempt=envelope.attempt,
             began_at=state.began_at or envelope.at,
+            seconds=state.seconds,
+            clock=envelope.mono,
         )
     if isinstance(record.event, events.Phase | events.Step | events.Eval | events.Checkpoint):
         state = replace(state, pace=state.pace.spend(state.phase.name, envelope.mono))
-    return REDUCERS.get(type(record.event), _unchanged)(replace(state, last_at=envelope.at), record.event)
+    clock = max(state.clock, envelope.mono)
+    state = replace(state, last_at=envelope.at, seconds=state.seconds + clock - state.clock, clock=clock)
+    return REDUCERS.get(type(record.event), _unchanged)(state, record.event)
 
 
 def _unchanged(state: RunState, _event: Event) -> RunState:

@@ -15,6 +15,7 @@ from sft_tui.cli import showing, usage
 from sft_tui.cli.chat_command import chat
 from sft_tui.cli.check_commands import check_command, rehearse
 from sft_tui.cli.common import LANG, print_error, report_outdated_texts, screen_options
+from sft_tui.cli.compare_command import compare
 from sft_tui.cli.data_commands import data
 from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
@@ -33,6 +34,7 @@ COMMANDS: tuple[click.Command, ...] = (
     run,
     test,
     runs,
+    compare,
     status,
     note,
     attach,

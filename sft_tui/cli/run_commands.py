@@ -13,22 +13,28 @@ from sft_tui.cli.common import LANG, complete_run, json_option, logs_option, no_
 from sft_tui.cli.showing import meant
 from sft_tui.output import echo, echo_json, terminal_columns
 
+ORDERS = ("started", "eval", "best", "time", "run")  # those of run_order, which is imported only where it is needed
+LEVELS = ("all", "notes", "warnings")  # those of log_fold
+
 
 @click.command()
+@click.option("--sort", type=click.Choice(ORDERS), default=ORDERS[0], show_default=True)
 @click.option("--json", is_flag=True)
 @logs_option
-def runs(json: bool, logs: Path) -> None:
+def runs(sort: str, json: bool, logs: Path) -> None:
     """List the runs, the newest first."""
-    from sft_tui import listing
+    from sft_tui import listing, notes
+    from sft_tui.run_order import ordered
     from sft_tui.runs import all_runs
 
-    found = list(all_runs(logs))
+    found = ordered(list(all_runs(logs)), sort)
     if json:
         echo_json([one.to_json() for one in found], indent=1)
     elif not found:
         echo(say("app.no_runs", LANG, path=text.safe(str(logs))), err=True)
     else:
-        for line in listing.table(found, LANG, terminal_columns()):
+        noted = {one.name: notes.read(one.run_dir) for one in found}
+        for line in listing.table(found, LANG, terminal_columns(), noted):
             echo(line)
 
 
@@ -102,14 +108,21 @@ def note(name: str, words: str | None, tags: tuple[str, ...], json: bool, logs: 
 @run_argument
 @click.option("--json", is_flag=True)
 @click.option("--trainer", is_flag=True)
+@click.option("--search", "words", metavar="WORDS")
+@click.option("--level", type=click.Choice(LEVELS))
 @logs_option
-def show_logs(name: str | None, json: bool, trainer: bool, logs: Path) -> None:
+def show_logs(name: str | None, json: bool, trainer: bool, words: str | None, level: str | None, logs: Path) -> None:
     """Print what RUN has written so far."""
     from sft_tui import listing
 
     run_dir = meant(name, logs)
     if trainer:
         listing.print_output(run_dir)
+    elif words is not None or level is not None:
+        found = listing.print_found(run_dir, LANG, words=words or "", level=level or "all", json=json)
+        if not found and words:
+            echo(say("screen.no_line", LANG, words=text.safe(words, 40)), err=True)
+            sys.exit(1)
     else:
         listing.print_events(run_dir, LANG, json=json)
 

@@ -11,7 +11,7 @@ QUEUE, ROWS, SETTINGS = "queue", "rows", "settings"
 CHAT = "chat"
 SCOPES = (LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
-PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), CHAT: (FORM,), SETTINGS: (FORM,)}
+PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), RUNS: (CHART,), CHAT: (FORM,), SETTINGS: (FORM,)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", RUN, ("q", "ctrl+c", "ctrl+q"), alive=True),
     Action("open", RUNS, ("enter",)),
     Action("mark", RUNS, ("space",)),
+    Action("page", RUNS, ("tab",)),
+    Action("settings", RUNS, ("v",), footer=False),
+    Action("order", RUNS, ("o",)),
+    Action("filter", RUNS, ("slash",)),
     Action("resume", RUNS, ("r",)),
     Action("delete", RUNS, ("d",)),
     Action("copy", RUNS, ("y",)),

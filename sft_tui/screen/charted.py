@@ -10,7 +10,7 @@ from sft_tui.screen.spikes import spikes
 
 FIRST_EDGE = 64
 ZOOM = 2.0
-STYLES = ("chart", "chart2", "good", "warn")  # the colours of curves that are compared
+STYLES = ("chart", "chart2", "good", "warn", "bad", "head")  # the colours of curves that are compared
 MACHINE_SIGN = "m"
 
 

@@ -1,7 +1,9 @@
 """The screen of all runs: reads their states in a thread, opens, compares, resumes and deletes."""
 
 import contextlib
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,26 +12,30 @@ from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
 from engine.contract.texts import Lang, say
-from sft_tui import removal, runs, starting
+from sft_tui import lineage, notes, removal, runs, starting
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
+from sft_tui.notes import Note
 from sft_tui.queue.entries import Queue
 from sft_tui.queue.queue_file import QueueFolder
+from sft_tui.run_order import ORDERS
 from sft_tui.runs import Run
-from sft_tui.screen import actions, queue_view, runs_view
-from sft_tui.screen.base import CanvasScreen
+from sft_tui.screen import actions, compare_view, queue_view, runs_view
 from sft_tui.screen.bottom import Question
-from sft_tui.screen.charted import STYLES
+from sft_tui.screen.chart_screen import ChartScreen
+from sft_tui.screen.charted import STYLES, Charted
 from sft_tui.screen.ink import Line
-from sft_tui.screen.runs_view import RunsView
+from sft_tui.screen.runs_contents import RunsView
 from sft_tui.text import safe, size
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS, WAKE_SECONDS = 2.0, 0.1
 OF_RUN = ("open", "mark", "resume", "delete", "copy")  # actions on the run under the cursor
+OF_COMPARISON = ("page", "settings")
 MOST_NAMED = 5  # files left by a deletion that are named
+MOST_FOLLOWED = 64  # runs whose curves are kept
 
 
-class RunsScreen(CanvasScreen):
+class RunsScreen(ChartScreen):
     """The screen of all runs."""
 
     scope = actions.RUNS
@@ -37,6 +43,7 @@ class RunsScreen(CanvasScreen):
     def __init__(self) -> None:
         super().__init__()
         self.state = RunsView([])
+        self._wanted = threading.Event()  # the curve of another run is wanted
 
     def on_mount(self) -> None:
         """Starts reading."""
@@ -45,49 +52,64 @@ class RunsScreen(CanvasScreen):
 
     @work(thread=True, exclusive=True, group="runs")
     def look(self) -> None:
-        """Reads all runs repeatedly, and the curves of marked ones."""
+        """Reads all runs repeatedly, and the curves of those that are shown as soon as they are wanted."""
         worker, logs = get_current_worker(), self.services.options.logs
         known: dict[str, Run] = {}
         followers: dict[str, Follower] = {}
+        looked = -LOOK_SECONDS
         while not worker.is_cancelled:
-            if self.is_current:
-                found = list(runs.all_runs(logs, known))
-                known = {run.name: run for run in found}
-                curves: dict[str, Curves] = {}
-                for name in self.state.marked & known.keys():
-                    follower = followers.setdefault(name, Follower(known[name].run_dir))
-                    with contextlib.suppress(InputError):  # the list says why it cannot be read
-                        follower.poll()
-                    curves[name] = follower.curves.copy()
-                self.app.call_from_thread(self._show_runs, found, curves)
-                self.app.call_from_thread(self._show_queue, QueueFolder(logs).look()[0])
-            time.sleep(LOOK_SECONDS)
+            due = time.monotonic() - looked >= LOOK_SECONDS
+            if self.is_current and (due or self._wanted.is_set()):
+                self._wanted.clear()
+                if due:
+                    looked = time.monotonic()
+                    found = list(runs.all_runs(logs, known))
+                    known = {run.name: run for run in found}
+                    noted = {run.name: notes.read(run.run_dir) for run in found}
+                    self.app.call_from_thread(self._show_runs, found, noted, lineage.links(found))
+                    self.app.call_from_thread(self._show_queue, QueueFolder(logs).look()[0])
+                wanted = [run for run in (*self.state.compared, self.state.here) if run is not None]
+                self.app.call_from_thread(self._show_curves, _curves_of(wanted, followers))
+            self._wanted.wait(WAKE_SECONDS if self.is_current else LOOK_SECONDS)
+
+    def _show_runs(self, found: list[Run], noted: Mapping[str, Note], links: Mapping[str, list[lineage.Link]]) -> None:
+        self._take(self.state.changed(runs=found, notes=noted, links=links))
 
     def _show_queue(self, queue: Queue) -> None:
-        words = queue_view.summary(queue, self.services.options.lang)
-        if words != self.state.queue:
-            self.state = replace(self.state, queue=words)
-            self.draw()
+        self._take(replace(self.state, queue=queue_view.summary(queue, self.services.options.lang)))
 
-    def _show_runs(self, found: list[Run], curves: dict[str, Curves]) -> None:
-        cursor = min(self.state.cursor, max(0, len(found) - 1))
-        state = replace(self.state, runs=found, curves={**self.state.curves, **curves}, cursor=cursor)
+    def _show_curves(self, curves: Mapping[str, Curves]) -> None:
+        self._take(replace(self.state, curves={**self.state.curves, **curves}))
+
+    def _take(self, state: RunsView) -> None:
         changed, self.state = state != self.state, state
         if changed and self.is_current:
             self.draw()
 
     def view(self, width: int, height: int) -> list[Line]:
         """The current state of the screen."""
-        return runs_view.draw(
-            replace(self.state, ink=self.services.options.ink, lang=self.services.options.lang), width, height
-        )
+        return runs_view.draw(self._shown, width, height)
+
+    @property
+    def _shown(self) -> RunsView:
+        options = self.services.options
+        return replace(self.state, selection=self.selection, ink=options.ink, lang=options.lang)
+
+    def charted(self) -> Charted | None:
+        """The curves of the compared runs, or of the one under the cursor."""
+        return self.state.charted if self.state.here is not None else None
+
+    def chart_size(self) -> tuple[int, int]:
+        """Columns and lines of the chart with its frame; 0 of both if it is not shown."""
+        width, height = self.app.size
+        return runs_view.chart_size(self._shown, width, height - 1)
 
     @property
     def _here(self) -> Run:
         """The run under the cursor; raises InputError if there is none."""
-        if not self.state.runs:
+        if self.state.here is None:
             raise InputError("run_none", path=str(self.services.options.logs))
-        return self.state.runs[self.state.cursor]
+        return self.state.here
 
     def why_disabled(self, name: str) -> str:
         """Why an action cannot be carried out on the run under the cursor; empty if it can."""
@@ -99,8 +121,12 @@ class RunsScreen(CanvasScreen):
             return error.message.text(lang)
         if name == "mark" and self._is_full:
             return say("screen.compare_few", lang, most=len(STYLES))
+        if name in OF_COMPARISON and not self.state.compared:
+            return say("screen.compare_first", lang)
+        if name in actions.names(actions.CHART) and not self.chart_size()[0]:
+            return say("screen.no_chart" if self.state.compared else "screen.no_curve", lang)
         message = starting.why_not_resumable(self._here) if name == "resume" else None
-        return message.text(lang) if message is not None else ""
+        return message.text(lang) if message is not None else super().why_disabled(name)
 
     def _require(self, name: str, run: Run) -> None:
         if name == "resume":
@@ -115,17 +141,45 @@ class RunsScreen(CanvasScreen):
 
     def move(self, by: int) -> None:
         """Moves the cursor."""
-        self.state = replace(self.state, cursor=min(max(0, len(self.state.runs) - 1), max(0, self.state.cursor + by)))
+        self.state = self.state.moved(by)
+        self._wanted.set()
+
+    def do_page_up(self) -> None:
+        """Scrolls the page of a comparison up, or moves the cursor a page up."""
+        self._scroll(-1) if self._most_scrolled else super().do_page_up()
+
+    def do_page_down(self) -> None:
+        """Scrolls the page of a comparison down, or moves the cursor a page down."""
+        self._scroll(1) if self._most_scrolled else super().do_page_down()
+
+    @property
+    def _most_scrolled(self) -> int:
+        width, height = self.app.size
+        return runs_view.most_scrolled(self._shown, width, height - 1)
+
+    def _scroll(self, pages: int) -> None:
+        _, height = self.app.size
+        lines = self.state.scrolled + pages * max(1, height // 3)
+        self.state = replace(self.state, scrolled=min(max(0, lines), self._most_scrolled))
+
+    def wheeled(self, x: int, y: int, by: int) -> None:
+        """Scrolls the comparison under the wheel, or moves the cursor."""
+        width, height = self.app.size
+        if self.state.compared and y >= runs_view.list_lines(self._shown, width, height - 1) and self._most_scrolled:
+            self.state = replace(self.state, scrolled=min(max(0, self.state.scrolled + 3 * by), self._most_scrolled))
+            self.draw()
+        else:
+            super().wheeled(x, y, by)
 
     def clicked(self, _x: int, y: int) -> None:
         """Moves the cursor to the clicked run; a click on the run under the cursor opens it."""
         width, height = self.app.size
-        place = runs_view.run_at(self.state, width, height - 1, y)
+        place = runs_view.run_at(self._shown, width, height - 1, y)
         if place < 0:
             return
         if place == self.state.cursor:
             self.do_open()
-        self.state = replace(self.state, cursor=place)
+        self.move(place - self.state.cursor)
         self.draw()
 
     def do_open(self) -> None:
@@ -134,11 +188,36 @@ class RunsScreen(CanvasScreen):
 
     def do_mark(self) -> None:
         """Marks the run, or removes the mark."""
-        run = self._here
-        self.state = replace(self.state, marked=self.state.marked ^ {run.name})
-        if run.name in self.state.marked and run.name not in self.state.curves:
-            follower = Follower(run.run_dir)  # its snapshot; later events come with the next read
-            self.state = replace(self.state, curves={**self.state.curves, run.name: follower.curves})
+        self.state = replace(self.state, marked=self.state.marked ^ {self._here.name}, scrolled=0)
+        self._wanted.set()
+
+    def do_order(self) -> None:
+        """Sorts the list by the next column."""
+        self.state = self.state.changed(order=ORDERS[(ORDERS.index(self.state.order) + 1) % len(ORDERS)])
+
+    def do_page(self) -> None:
+        """Shows the next page of the comparison."""
+        self.state = replace(self.state, page=compare_view.next_page(self.state.page, self.app.size.width), scrolled=0)
+
+    def do_settings(self) -> None:
+        """Shows all settings of the compared runs, or only those that differ."""
+        self.state = replace(self.state, whole=not self.state.whole, scrolled=0)
+
+    def do_filter(self) -> None:
+        """Asks for words that the runs in the list are to have."""
+        lang = self.services.options.lang
+        self.ask(Question(say("screen.filter_runs", lang), self._filtered, typed=self.state.filter))
+
+    def _filtered(self, words: str) -> None:
+        self.state = self.state.changed(filter=words.strip())
+        self._wanted.set()
+
+    def do_back(self) -> None:
+        """Shows all runs again if they are filtered; else leaves this screen."""
+        if self.state.filter:
+            self._filtered("")
+        else:
+            super().do_back()
 
     def do_resume(self) -> None:
         """Resumes the run."""
@@ -165,11 +244,23 @@ class RunsScreen(CanvasScreen):
                 self.show_notice(error.message.text(lang), "bad")
                 return
             others = [one for one in self.state.runs if one.name != run.name]
-            self.state = replace(self.state, runs=others, marked=self.state.marked - {run.name})
-            self.move(0)
+            self.state = self.state.changed(runs=others, marked=self.state.marked - {run.name})
             self.show_notice(say("screen.deleted", lang, run=safe(run.name, 40)) + _leftovers(left, lang))
 
         self.ask(Question(words, answered))
+
+
+def _curves_of(found: list[Run], followers: dict[str, Follower]) -> dict[str, Curves]:
+    """The curves of runs as of now, by followers that are kept for the next time."""
+    if len(followers) > MOST_FOLLOWED:
+        followers.clear()
+    curves: dict[str, Curves] = {}
+    for run in found:
+        with contextlib.suppress(InputError):  # the list says why it cannot be read
+            follower = followers.get(run.name) or followers.setdefault(run.name, Follower(run.run_dir))
+            follower.poll()
+            curves[run.name] = follower.curves.copy()
+    return curves
 
 
 def _leftovers(left: list[Path], lang: Lang) -> str:

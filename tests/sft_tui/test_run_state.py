@@ -9,7 +9,7 @@ import pytest
 
 from engine.contract import events
 from engine.contract.bounds import as_json, read_as
-from engine.contract.events import Record
+from engine.contract.events import Envelope, Record
 from engine.contract.messages import Message
 from engine.contract.scores import Measured
 from sft_tui.run_state import RunState, reduce
@@ -145,4 +145,12 @@ def test_a_resume_keeps_the_progress_and_a_fresh_run_none(record: Put) -> None:
 @pytest.mark.parametrize("name", ["heartbeat", "from_the_future"])
 def test_other_events_change_nothing(record: Put, name: str) -> None:
     before = reported(record(PLAN), record(step(3)))
-    assert reduce(before, record(events.Unknown(name, {"x": 1}))) == before
+    after = reduce(before, record(events.Unknown(name, {"x": 1})))
+    assert dataclasses.replace(after, seconds=before.seconds, clock=before.clock) == before
+
+
+def test_the_time_taken_is_that_of_all_attempts_without_the_time_between() -> None:
+    state = RunState()
+    for mono, attempt in ((100.0, 1), (160.0, 1), (150.0, 1), (90_000.0, 2), (90_030.0, 2), (5.0, 3), (7.5, 3)):
+        state = reduce(state, Record(Envelope("2026-01-01T00:00:00", mono, attempt, "rank0", 1), step(1)))
+    assert state.seconds == 60 + 30 + 2.5

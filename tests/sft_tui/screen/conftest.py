@@ -30,7 +30,7 @@ from sft_tui.preflight.finding import Finding
 from sft_tui.preflight.fix import Action, Set, Start
 from sft_tui.run_state import RunState, reduce
 from sft_tui.runs import Run
-from sft_tui.screen import actions, app, chart_panel, fixing_screen, launch_view, runs_view
+from sft_tui.screen import actions, app, chart_panel, fixing_screen, launch_view
 from sft_tui.screen import launch_screen as launching
 from sft_tui.screen.app import SftTuiApp
 from sft_tui.screen.base import CanvasScreen, Options
@@ -38,6 +38,7 @@ from sft_tui.screen.ink import Line, columns
 from sft_tui.screen.launch_screen import LaunchScreen
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.screen.run_screen import RunScreen
+from sft_tui.screen.runs_contents import RunsView
 from sft_tui.screen.runs_screen import RunsScreen
 from tests.sft_tui.conftest import EVAL, PLAN, STARTED, step
 from tests.sft_tui.some_facts import file_facts, step_facts
@@ -154,12 +155,12 @@ def launch_screen(lang: Lang = "en", **more: Any) -> launch_view.LaunchView:
     return launch_view.LaunchView("sft-small", lang=lang, **values)
 
 
-def runs_screen(lang: Lang = "en", *, marked: bool = False) -> runs_view.RunsView:
+def runs_screen(lang: Lang = "en", *, marked: bool = False, **more: Any) -> RunsView:
     one, curves = run_of(story(), name="sft-small-3")
     other, others = run_of(story(KILLED), alive=False, name="sft-small-2")
     other.record.config["learn_rate"] = 3e-5
     both = frozenset({"sft-small-3", "sft-small-2"}) if marked else frozenset()
-    return runs_view.RunsView([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang)
+    return RunsView([one, other], 1, both, {"sft-small-3": curves, "sft-small-2": others}, lang=lang, **more)
 
 
 WIDTHS, HEIGHTS = st.integers(40, 300), st.integers(10, 80)
