@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.contract.leave_out import LeaveOut, write_leave_out
+from engine.data.row_digests import row_digests
 from tests.engine.inspecting.asked import ROWS
 
 
@@ -50,3 +52,18 @@ def test_rows_are_read_without_a_tokenizer(inspected: Callable[..., dict[str, An
 
 def test_an_inspection_works_in_a_read_only_folder(inspected: Callable[..., dict[str, Any]]) -> None:
     assert inspected(token_store="/dev/null/store")["train_file"]["tokens"]["tokens"] > 0
+
+
+def test_rows_that_are_left_out_are_counted_and_take_no_part_in_steps(
+    inspected: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = [*ROWS, ("a", "b"), ("c", "d")]
+    inspected(rows)
+    train = tmp_path / "train.parquet"
+    write_leave_out(train, LeaveOut().with_rows({**row_digests(train, [1, 3]), 4: "another"}))
+    facts = inspected(rows, gradient_accumulation_steps=1)
+    assert facts["train_file"]["left_out"] == {"rows": 2, "stale": {"rows": 1, "first": 4}}
+    assert (facts["steps"]["rows"], facts["steps"]["per_epoch"]) == (3, 3)
+    assert inspected(rows, leave_out="no")["steps"]["rows"] == 5
+    write_leave_out(train, LeaveOut().with_rows(row_digests(train, range(5))))
+    assert inspected(rows)["train_file"]["code"] == "rows_all_left_out"

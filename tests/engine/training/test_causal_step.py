@@ -60,6 +60,7 @@ def test_any_cut_gives_the_loss_and_gradient_of_float64(cpu_world: World, model_
         assert result.loss == pytest.approx(sum(losses) / tokens, rel=1e-6)
         assert apart({name: part for name, part in found.items() if part is not None}, expected) <= 1e-5
         assert (result.micro_batches, result.padded_tokens) == (count, sum(len(row.ids) for row in rows))
+        assert [loss for _, _, loss in sorted(result.rows)] == pytest.approx(losses, rel=1e-5)
         net.zero_grad()
 
 

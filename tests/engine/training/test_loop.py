@@ -19,6 +19,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from engine.contract import events
 from engine.contract.events import Record, Step
+from engine.contract.row_losses import steps_of
 from engine.contract.rundir import RunDir
 from engine.contract.scores import read_evaluations
 from engine.contract.stream import EventReader
@@ -133,6 +134,10 @@ def test_two_ranks_give_the_curves_of_one(two_ranks: "TwoRanks", finished: "Outc
         assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-5)
         assert (ours.lr, ours.sample_ids) == (theirs.lr, theirs.sample_ids)
         assert (ours.label_tokens, ours.tokens) == (theirs.label_tokens, theirs.tokens)
+    for kept, alone in zip(steps_of(two_ranks.curve.run_dir), steps_of(finished.run_dir), strict=True):
+        assert (kept.parts, kept.ranks, kept.tokens, kept.count) == (2, 2, alone.tokens, 8)
+        rows, others = ({row.sample: row.loss for row in one.rows} for one in (kept, alone))
+        assert rows == pytest.approx(others, rel=1e-5)
 
 
 def test_the_last_step_of_an_epoch_may_be_short(run_here: "Runner") -> None:

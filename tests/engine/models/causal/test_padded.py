@@ -3,7 +3,9 @@ import copy
 import pytest
 import torch
 
+from engine.models.causal.learned import counts_of
 from engine.models.causal.padded import PaddedCausal
+from engine.models.loss import keeping_token_losses
 from engine.models.on_device import find_head
 from tests.engine.models.causal.exact import apart, drawn, exact, gradients_of, network, random_rows
 
@@ -15,7 +17,10 @@ def test_loss_and_gradient_equal_those_row_by_row_in_float64(model_type: str) ->
     net, rows = drawn(model_type, **PADDED.get(model_type, {})), random_rows()
     losses, expected = exact(net, rows)
     found = PaddedCausal(net, find_head(net), 5, bf16=False)
-    loss = found.summed_loss(rows)
+    with keeping_token_losses() as kept:
+        loss = found.summed_loss(rows)
+    alone = torch.cat(kept).double().split(counts_of(rows))
+    assert [float(part.sum()) for part in alone] == pytest.approx(losses, rel=1e-5)
     assert loss.item() == pytest.approx(sum(losses), rel=1e-6)
     assert apart(gradients_of(net, loss), expected) <= 1e-5
     assert found.row_losses(rows) == pytest.approx(losses, rel=1e-5)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 
+from engine.models.loss import keeping_token_losses
 from engine.models.network import prompts_of
 from engine.models.on_device import find_head
 from engine.models.seq2seq.padded import (
@@ -58,7 +59,10 @@ def test_loss_and_gradient_equal_those_row_by_row(network: PaddedNetwork, length
     rows = random_rows(lengths)
     losses, expected = exact(network.model, rows)
     network.begin_step()
-    loss = network.summed_loss(rows)
+    with keeping_token_losses() as kept:
+        loss = network.summed_loss(rows)
+    alone = torch.cat(kept).double().split([len(row.label) for row in rows])
+    assert [float(part.sum()) for part in alone] == pytest.approx(losses, rel=1e-5)
     assert loss.dtype == torch.float64
     assert loss.item() == pytest.approx(sum(losses), rel=1e-6)
     assert network.row_losses(rows) == pytest.approx(losses, rel=1e-6)
