@@ -13,12 +13,14 @@ from engine.contract import config as settings
 from engine.contract.bounds import as_json
 from engine.contract.messages import InputError
 from engine.contract.requests import (
+    DataGlanceRequest,
     DataRequest,
     DigestsRequest,
     FetchRequest,
     GgufRequest,
     ImportRequest,
     MemoryRequest,
+    ModelGlanceRequest,
     ModelRequest,
     Request,
     RowRequest,
@@ -28,6 +30,7 @@ from engine.contract.requests import (
 )
 from engine.inspecting.answer_lines import send
 from engine.inspecting.data_facts import data_facts
+from engine.inspecting.glances import glance
 from engine.inspecting.limits import limit_this_process
 from engine.inspecting.made_files import imported, new_tokenizer
 from engine.inspecting.made_models import converted, fetched
@@ -56,6 +59,8 @@ def answer(request: Request) -> object:
             return converted(request)
         case ShowRequest():
             return shown_model(request)
+        case DataGlanceRequest() | ModelGlanceRequest():
+            return glance(request)
     raise TypeError(f"nobody answers {request.task}")
 
 

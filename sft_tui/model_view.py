@@ -28,12 +28,7 @@ def shown(path: str) -> ShownModel:
 
 def lines(found: ShownModel, path: str, free: int, lang: Lang) -> Iterator[str]:
     """The model line by line, each within 80 columns; `free` bytes of memory are free on this machine."""
-    yield from _table(list(_about(found, lang)), lang)
-    if isinstance(found.template, TemplateFacts):
-        yield ""
-        yield say("shown.example", lang)
-        for line in found.template.example.splitlines()[:MOST_EXAMPLE]:
-            yield cut(f"  {safe(line)}", COLUMNS)
+    yield from about_lines(found, lang)
     yield ""
     yield say("shown.needs", lang, tokens=found.micro_batch_tokens)
     for need in found.needs:
@@ -42,11 +37,21 @@ def lines(found: ShownModel, path: str, free: int, lang: Lang) -> Iterator[str]:
         yield f"    {safe(shlex.join(start.argv), 500)}"
 
 
-def _table(rows: list[tuple[str, str]], lang: Lang) -> Iterator[str]:
+def about_lines(found: ShownModel, lang: Lang, columns: int = COLUMNS) -> Iterator[str]:
+    """What the model is, and how its chat template writes a conversation, within a number of columns."""
+    yield from _table(list(_about(found, lang)), lang, columns)
+    if isinstance(found.template, TemplateFacts):
+        yield ""
+        yield say("shown.example", lang)
+        for line in found.template.example.splitlines()[:MOST_EXAMPLE]:
+            yield cut(f"  {safe(line)}", columns)
+
+
+def _table(rows: list[tuple[str, str]], lang: Lang, columns: int) -> Iterator[str]:
     """Names and values in two columns; what does not fit continues below."""
     column = max(width(say(f"shown.{name}", lang)) for name, _ in rows) + 2
     for name, value in rows:
-        first, *rest = wrap(value, COLUMNS - column)
+        first, *rest = wrap(value, max(10, columns - column))
         yield pad(say(f"shown.{name}", lang), column) + first
         for line in rest:
             yield " " * column + line

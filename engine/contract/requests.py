@@ -205,6 +205,22 @@ class WeighRequest(Request):
     row: WantedRow
 
 
+@dataclass(frozen=True)
+class DataGlanceRequest(Request):
+    """Asks for DataGlance: of a file that may hold rows."""
+
+    task: ClassVar[str] = "data-glance"
+    path: PathText
+
+
+@dataclass(frozen=True)
+class ModelGlanceRequest(Request):
+    """Asks for ModelGlance: of a folder that may hold a model."""
+
+    task: ClassVar[str] = "model-glance"
+    path: PathText
+
+
 def request_line(request: Request) -> bytes:
     """A request as a line of JSON, with the pid of this process: the one that answers ends with it."""
     named = {"task": request.task, "asker": os.getpid()}

@@ -17,6 +17,7 @@ from sft_tui.cli.check_commands import check_command, rehearse
 from sft_tui.cli.common import LANG, print_error, report_outdated_texts, screen_options
 from sft_tui.cli.compare_command import compare
 from sft_tui.cli.data_commands import data
+from sft_tui.cli.here_command import here
 from sft_tui.cli.model_commands import model
 from sft_tui.cli.preset_commands import presets
 from sft_tui.cli.queue_commands import queue
@@ -29,6 +30,7 @@ from sft_tui.options import SETTINGS, HomePath
 from sft_tui.output import Group
 
 COMMANDS: tuple[click.Command, ...] = (
+    here,
     check_command,
     rehearse,
     run,

@@ -140,7 +140,7 @@ def sources_of_rows(config: RunConfig) -> Iterator[Path]:
     """Files here that may hold the user's own rows."""
     own = {Path(path).absolute() for path in (config.train_file, config.validation_file)}
     found = (path for pattern in ROWS for path in sorted(Path().glob(pattern)))
-    return (path for path in found if path.absolute() not in own and _looks_like_rows(path))
+    return (path for path in found if path.absolute() not in own and looks_like_rows(path))
 
 
 def source_of_rows(config: RunConfig) -> Path | None:
@@ -176,7 +176,7 @@ def models_here() -> list[str]:
     return [str(folder) for folder in itertools.islice(weighty, MOST_SOURCES)]
 
 
-def _looks_like_rows(path: Path) -> bool:
+def looks_like_rows(path: Path) -> bool:
     """Whether a file may hold rows; many JSON files in a folder are settings of something."""
     try:
         head = read_piece(Path(os.path.realpath(path)), 0, SNIFFED).split(b"\n")

@@ -9,7 +9,8 @@ ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
 QUEUE, ROWS, SETTINGS = "queue", "rows", "settings"
 CHAT = "chat"
-SCOPES = (LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
+HERE, PICK, IMPORT, MODEL = "here", "pick", "import", "model"
+SCOPES = (HERE, PICK, IMPORT, MODEL, LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
 PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), RUNS: (CHART,), CHAT: (FORM,), SETTINGS: (FORM,)}
 
@@ -34,6 +35,21 @@ class Action:
 
 
 ACTIONS: tuple[Action, ...] = (
+    Action("go", HERE, ("enter",)),
+    Action("choose", HERE, tuple("123456789"), footer=False),
+    Action("launch", HERE, ("n",)),
+    Action("runs", HERE, ("l",)),
+    Action("choose", PICK, ("enter",)),
+    Action("complete", PICK, ("tab",)),
+    Action("enter", PICK, ("right",)),
+    Action("leave", PICK, ("left",)),
+    Action("up", PICK, ("up",), footer=False),
+    Action("down", PICK, ("down",), footer=False),
+    Action("page_up", PICK, ("pageup",), footer=False),
+    Action("page_down", PICK, ("pagedown",), footer=False),
+    Action("go", IMPORT, ("enter",)),
+    Action("columns", IMPORT, ("m",)),
+    Action("go", MODEL, ("enter",)),
     Action("start", LAUNCH, ("enter",)),
     Action("resume", LAUNCH, ("r",)),
     Action("fix", LAUNCH, ("f",)),

@@ -25,6 +25,7 @@ from sft_tui.screen.ink import THEMES, Line
 
 # A key passes through three threads, each of which may wait this long for the log reader; the default is 5 ms.
 SWITCH_SECONDS = 0.001
+DATA_SETTINGS = ("train_file", "validation_file", "test_file")
 
 
 class HelpScreen(CanvasScreen):
@@ -74,11 +75,12 @@ class SftTuiApp(App[int], inherit_bindings=False):
     def on_mount(self) -> None:
         """Opens the first screen."""
         terminal.end_on_signals(self.exit)
-        from sft_tui.screen import launch_screen, run_screen
+        from sft_tui.screen import here_screen, launch_screen, run_screen
 
         # The app's own objects live until it ends: a garbage collection of all of them takes longer than drawing.
         gc.freeze()
-        self.push_screen(launch_screen.LaunchScreen(self.options.demo))
+        first = self.options.demo
+        self.push_screen(launch_screen.LaunchScreen(first) if first else here_screen.HereScreen())
         if self.options.run:
             self.push_screen(run_screen.RunScreen(self.options.run))
         if self.options.chat:
@@ -150,9 +152,10 @@ class SftTuiApp(App[int], inherit_bindings=False):
         """Opens the launch screen with a preset and settings over it; `based_on` names the run they are from."""
         from sft_tui.screen.launch_screen import LaunchScreen
 
-        self.do_launch()
-        if isinstance(self.screen, LaunchScreen):
-            self.screen.choose(preset, dict(values), based_on)
+        open_one = next((one for one in self.screen_stack if isinstance(one, LaunchScreen)), None)
+        self._go_to(LaunchScreen, lambda: LaunchScreen(preset, values, based_on))
+        if open_one is not None:
+            open_one.choose(preset, dict(values), based_on)
         if based_on:
             self.notify_here(say("screen.based_on", self.options.lang, run=text.safe(based_on, 40)))
 
@@ -172,7 +175,31 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.open_settings()
 
     def pick_path(self, setting: str, current: str, done: Callable[[str], None]) -> None:
-        """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave."""
+        """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave.
+
+        Rows that a run cannot read as they are, are imported first.
+        """
+        from sft_tui.screen.pick_screen import PickScreen
+
+        def chosen(path: str) -> None:
+            if setting in DATA_SETTINGS and not path.lower().endswith(".parquet"):
+                self.open_import(path, done)
+            else:
+                done(path)
+
+        self.push_screen(PickScreen(setting, current, chosen))
+
+    def open_import(self, path: str, done: Callable[[str], None] | None = None) -> None:
+        """Shows what an import would make of a file; `done` gets the training file once that is written."""
+        from sft_tui.screen.import_screen import ImportScreen
+
+        self._go_to(ImportScreen, lambda: ImportScreen(path, done), path)
+
+    def open_model(self, path: str, files: Mapping[str, str]) -> None:
+        """Shows what a model is and what would learn, for a run on files by setting."""
+        from sft_tui.screen.model_screen import ModelScreen
+
+        self._go_to(ModelScreen, lambda: ModelScreen(path, files), path)
 
     def open_rows(self, run: str, step: int, last: int = 0) -> None:
         """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""

@@ -24,6 +24,7 @@ from sft_tui.wrapping import wrap
 
 LEAST_WIDTH, LEAST_HEIGHT = 60, 20
 LONGEST_NOTICE = 800  # characters
+SOURCE = "source"  # a file to import, where `pick_path` expects a setting
 CANCEL_KEYS = ("escape", "ctrl+c")  # keys that cancel a question
 PAGE_LINES, WHEEL_LINES, FAR = 10, 3, 1 << 40
 TICK_SECONDS, SLOW_TICK_SECONDS = 1.0, 3.0
@@ -78,6 +79,12 @@ class AppServices(Protocol):
 
     def pick_path(self, setting: str, current: str, done: Callable[[str], None]) -> None:
         """Lets the user choose the path of a setting; `done` gets it, and is not called if they leave."""
+
+    def open_import(self, path: str, done: Callable[[str], None] | None = None) -> None:
+        """Shows what an import would make of a file; `done` gets the training file once that is written."""
+
+    def open_model(self, path: str, files: Mapping[str, str]) -> None:
+        """Shows what a model is and what would learn, for a run on files by setting."""
 
     def open_rows(self, run: str, step: int, last: int = 0) -> None:
         """Shows the rows of a step of a run, or of the steps up to `last`, with their losses."""

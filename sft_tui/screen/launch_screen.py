@@ -36,9 +36,11 @@ class LaunchScreen(FixingScreen, PresetKeys):
 
     scope = actions.LAUNCH
 
-    def __init__(self, demo: str = "") -> None:
+    def __init__(self, name: str = "", values: Mapping[str, Any] | None = None, based_on: str = "") -> None:
+        """Begins with a preset and settings over it; without a name, with the first, or in a new folder the demo."""
         super().__init__()
-        self.state = LaunchView(demo or next(iter(presets())))
+        self._named = bool(name)
+        self.state = LaunchView(name or next(iter(presets())), values=dict(values or {}), based_on=based_on)
         self.watcher: Callable[[], None] | None = None
 
     @property
@@ -52,7 +54,10 @@ class LaunchScreen(FixingScreen, PresetKeys):
         self.set_interval(REFRESH_SECONDS, self._refresh_periodically)
         nothing = not any(path for pattern in ROWS for path in Path().glob(pattern))
         new_here = self.state.offer_demo and nothing and not Path(self.state.config.train_file).exists()
-        self.choose("demo" if new_here else self.state.preset)
+        if new_here and not self._named:
+            self.choose("demo")
+        else:
+            self.choose(self.state.preset, dict(self.state.values), self.state.based_on)
 
     def on_screen_resume(self) -> None:
         """Checks again: a run may have made what was missing."""

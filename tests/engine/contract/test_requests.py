@@ -28,6 +28,8 @@ SENT: list[Request] = [
     requests.DigestsRequest("data/a.parquet", (3, 5)),
     requests.BeginningsRequest(SETTINGS, "model_save/a", (requests.WantedRow(1, 2, 3),)),
     requests.WeighRequest(SETTINGS, "", requests.WantedRow(1, 2, 3)),
+    requests.DataGlanceRequest("a.jsonl"),
+    requests.ModelGlanceRequest("models/a"),
 ]
 
 

@@ -33,9 +33,13 @@ from sft_tui.runs import Run
 from sft_tui.screen import actions, app, chart_panel, fixing_screen, launch_view
 from sft_tui.screen import launch_screen as launching
 from sft_tui.screen.app import SftTuiApp
-from sft_tui.screen.base import CanvasScreen, Options
+from sft_tui.screen.base import ActionScreen, Options
+from sft_tui.screen.here_screen import HereScreen
+from sft_tui.screen.import_screen import ImportScreen
 from sft_tui.screen.ink import Line, columns
 from sft_tui.screen.launch_screen import LaunchScreen
+from sft_tui.screen.model_screen import ModelScreen
+from sft_tui.screen.pick_screen import PickScreen
 from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.screen.run_screen import RunScreen
 from sft_tui.screen.runs_contents import RunsView
@@ -185,7 +189,11 @@ def chart_rows(view: RunView) -> list[Line]:
     return chart_panel.draw(view, 80, 20)[:-2]
 
 
-SCREENS: dict[str, type[CanvasScreen]] = {
+SCREENS: dict[str, type[ActionScreen]] = {
+    actions.HERE: HereScreen,
+    actions.PICK: PickScreen,
+    actions.IMPORT: ImportScreen,
+    actions.MODEL: ModelScreen,
     actions.LAUNCH: LaunchScreen,
     actions.RUN: RunScreen,
     actions.RUNS: RunsScreen,
@@ -253,6 +261,8 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         async def go() -> None:
             app = SftTuiApp(Options(Path("logs"), lang))
             async with app.run_test(size=(120, 40)) as pilot:
+                await pilot.press("n")
+                await until(pilot, lambda: isinstance(app.screen, LaunchScreen))
                 screen = app.screen
                 assert isinstance(screen, LaunchScreen)
                 screen.choose("sft-small")

@@ -1,0 +1,329 @@
+"""What lies in the working folder: files of rows, models, runs; found in pieces, within bounds, without reading much.
+
+Folders are listed to a fixed depth, each up to a number of entries; what a file or a model is, a process of the engine
+says, one after another.
+"""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from engine.contract.bounds import Made
+from engine.contract.glances import DataGlance, ModelGlance
+from engine.contract.messages import InputError, Message
+from engine.contract.outputdir import OutputDir
+from engine.contract.presets import preset
+from engine.contract.requests import DataGlanceRequest, ModelGlanceRequest
+from sft_tui import demo, runs
+from sft_tui.demo import Progress
+from sft_tui.preflight.ask_engine import Inspector, InspectorDied
+from sft_tui.preflight.missing import KINDS, WEIGHTS, looks_like_rows
+
+MOST_ENTRIES = 2000  # of one folder
+MOST_FILES, MOST_MODELS, MOST_RUNS = 40, 20, 8  # that are shown
+DATA_FOLDERS = (".", "data", "data/*")
+MODEL_FOLDERS = ("*", "models/*", "models/*/*", "model_save/*", "model_save/*/best")
+DATA_ENDS = tuple(f".{kind}" for kind in (*KINDS, "parquet", "ndjson"))
+GGUF = ".gguf"
+# The parts of a data set by the ends of their names, as imports and most people name them.
+PART_NAME = re.compile(r"(.+?)[._-](train|training|valid|validation|val|dev|eval|test)")
+PARTS = {"train": "train", "training": "train", "test": "test"}
+ModelKind = Literal["base", "best", "gguf"]
+Part = TypeVar("Part")
+RunState = Literal["running", "unfinished", "finished", "ended"]
+
+
+NEW = Progress("new", False)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that may hold rows; `about` is None until it was read, and a message if it cannot be."""
+
+    path: str
+    bytes: int
+    changed: int  # nanoseconds since 1970
+    about: DataGlance | Message | None = None
+
+    @property
+    def glance(self) -> DataGlance | None:
+        """What is known of it."""
+        return self.about if isinstance(self.about, DataGlance) else None
+
+    @property
+    def part(self) -> tuple[str, str]:
+        """Its data set, by folder and name, and which part of it: train, valid or test; empty if it is all of it."""
+        stem = self.path.rpartition(".")[0]
+        found = PART_NAME.fullmatch(stem)
+        return (found[1], PARTS.get(found[2], "valid")) if found else (stem, "")
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """A folder that may hold a model, or a GGUF file; `run` is the run whose best model it is."""
+
+    path: str
+    kind: ModelKind = "base"
+    run: str = ""
+    changed: int = 0
+    about: ModelGlance | Message | None = None
+
+    @property
+    def glance(self) -> ModelGlance | None:
+        """What is known of it."""
+        return self.about if isinstance(self.about, ModelGlance) else None
+
+
+@dataclass(frozen=True)
+class RunHere:
+    """A run in the folder of runs."""
+
+    name: str
+    preset: str
+    state: RunState
+    step: int = 0
+    steps_total: int = 0
+    model: str = ""  # the folder of its best model
+    written: int = 0  # when its stream was written last, in nanoseconds since 1970
+    train_file: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Files that a run can train on as they are."""
+
+    train: DataFile
+    valid: DataFile
+    test: DataFile | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Its files by setting."""
+        return {
+            "train_file": self.train.path,
+            "validation_file": self.valid.path,
+            "test_file": (self.test or self.valid).path,
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found so far; `reading` says that there may be more to know."""
+
+    data: tuple[DataFile, ...] = ()
+    models: tuple[ModelPlace, ...] = ()
+    runs: tuple[RunHere, ...] = ()
+    demo: Progress = NEW  # the chat demo, or the one that took its place
+    left_out: int = 0  # files and models beyond the bounds
+    reading: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing."""
+        return not (self.data or self.models or self.runs)
+
+    def sets(self) -> list[DataSet]:
+        """The data sets that can be trained on, the newest first."""
+        parts: dict[str, dict[str, DataFile]] = {}
+        for file in self.data:
+            if file.glance is not None and file.glance.ready:
+                name, part = file.part
+                parts.setdefault(name, {})[part] = file
+        whole = [known for known in parts.values() if "train" in known and "valid" in known]
+        found = [DataSet(known["train"], known["valid"], known.get("test")) for known in whole]
+        return sorted(found, key=lambda one: one.train.changed, reverse=True)
+
+    def sources(self) -> list[DataFile]:
+        """Files to import, the largest first: those that no run reads as they are, and rows that are not split.
+
+        Those come last of which a person must say which columns are meant.
+        """
+        split = {path for one in self.sets() for path in one.files.values()}
+        found = [one for one in self.data if one.path not in split and not isinstance(one.about, Message)]
+        usable = [one for one in found if one.glance is None or one.glance.rows]
+        return sorted(usable, key=lambda one: (one.glance is not None and not one.glance.shape, -one.bytes))
+
+
+def scan(logs: Path, known: Found | None = None) -> Iterator[Found]:
+    """What lies here, more from piece to piece: first names, then what each is, then the runs.
+
+    What is `known` of a file that has not changed is not read again.
+    """
+    found = listed()
+    known = known or Found()
+    files = {(one.path, one.changed): one.about for one in known.data}
+    models = {(one.path, one.changed): one.about for one in known.models}
+    found = replace(
+        found,
+        reading=True,
+        data=tuple(replace(one, about=files.get((one.path, one.changed))) for one in found.data),
+        models=tuple(replace(one, about=models.get((one.path, one.changed))) for one in found.models),
+        runs=known.runs,
+        demo=known.demo,
+    )
+    yield found
+    found = replace(found, runs=tuple(_runs(logs)), demo=_demo())
+    yield found
+    with Glances() as glances:
+        for place, file in enumerate(found.data):
+            if file.about is None:
+                about = glances.of_data(file.path)
+                found = replace(found, data=_with(found.data, place, replace(file, about=about)))
+                yield found
+        for place, model in enumerate(found.models):
+            if model.about is None and model.kind != "gguf":
+                seen = glances.of_model(model.path)
+                found = replace(found, models=_with(found.models, place, replace(model, about=seen)))
+                yield found
+    yield replace(found, reading=False)
+
+
+def _with(parts: tuple[Part, ...], place: int, part: Part) -> tuple[Part, ...]:
+    return (*parts[:place], part, *parts[place + 1 :])
+
+
+def listed() -> Found:
+    """The files and models by their names."""
+    own = {os.path.normpath(Path(preset("demo").config.train_file).parent)}
+    files = [one for one in data_files(DATA_FOLDERS) if os.path.dirname(os.path.normpath(one.path)) not in own]
+    models = model_places(MODEL_FOLDERS)
+    left_out = max(0, len(files) - MOST_FILES) + max(0, len(models) - MOST_MODELS)
+    newest = sorted(files, key=lambda one: one.changed, reverse=True)[:MOST_FILES]
+    kept = tuple(sorted(newest, key=lambda one: one.path))
+    return Found(kept, tuple(models[:MOST_MODELS]), left_out=left_out)
+
+
+def data_files(folders: Sequence[str]) -> list[DataFile]:
+    """The files in folders whose names say that they may hold rows, by path."""
+    found: dict[str, DataFile] = {}
+    for folder in folders:
+        for path in _expanded(folder):
+            for entry, status in entries(path):
+                if entry.name.lower().endswith(DATA_ENDS) and stat.S_ISREG(status.st_mode):
+                    name = os.path.normpath(entry.path)
+                    if looks_like_rows(Path(name)):
+                        found.setdefault(name, DataFile(name, status.st_size, status.st_mtime_ns))
+    return sorted(found.values(), key=lambda one: one.path)
+
+
+def model_places(folders: Sequence[str]) -> list[ModelPlace]:
+    """The folders that may hold a model, and GGUF files here, by path."""
+    found: dict[str, ModelPlace] = {}
+    for folder in folders:
+        for path in _expanded(folder):
+            if (model := model_at(path)) is not None:
+                found.setdefault(model.path, model)
+    for folder in (".", "models"):
+        for entry, status in entries(folder):
+            if entry.name.lower().endswith(GGUF) and stat.S_ISREG(status.st_mode):
+                name = os.path.normpath(entry.path)
+                found[name] = ModelPlace(name, "gguf", changed=status.st_mtime_ns)
+    return sorted(found.values(), key=lambda one: one.path)
+
+
+def model_at(path: str) -> ModelPlace | None:
+    """The model that a folder seems to hold; None if it has no configuration or no weights."""
+    folder = Path(os.path.normpath(path))
+    with contextlib.suppress(OSError, ValueError):
+        changed = (folder / "config.json").stat()
+        weighty = any(any(islice(folder.glob(pattern), 1)) for pattern in WEIGHTS)
+        if stat.S_ISREG(changed.st_mode) and weighty:
+            run = OutputDir(folder.parent).owner().run if folder.name == "best" else ""
+            return ModelPlace(str(folder), "best" if run else "base", run, changed.st_mtime_ns)
+    return None
+
+
+def entries(folder: str) -> Iterator[tuple["os.DirEntry[str]", os.stat_result]]:
+    """The entries of a folder that can be seen, with what they are: links are followed once; none if it is unreadable.
+
+    Names that begin with a dot are left out.
+    """
+    with contextlib.suppress(OSError, ValueError), os.scandir(folder) as found:
+        for entry in islice(found, MOST_ENTRIES):
+            if not entry.name.startswith("."):
+                with contextlib.suppress(OSError):  # a link to nothing
+                    yield entry, entry.stat()
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """The folders that a pattern with `*` stands for, each part of it bounded; links to folders count once."""
+    head, star, rest = pattern.partition("*")
+    if not star:
+        yield pattern
+        return
+    for entry, status in entries(head or "."):
+        if stat.S_ISDIR(status.st_mode):
+            yield from _expanded(f"{entry.path}{rest}")
+
+
+def _runs(logs: Path) -> Iterator[RunHere]:
+    """The newest runs."""
+    for run in islice(runs.all_runs(logs), MOST_RUNS):
+        if run.status == runs.UNREADABLE or run.record.job != "train":
+            continue
+        output, state = run.output, run.state
+        unfinished = output.unfinished() if output is not None and not run.alive else None
+        step, total = (state.step.step, state.step.steps_total) if state.step else (0, 0)
+        if unfinished is not None:
+            step = unfinished[1]
+        finished = run.status == "finished"
+        kind: RunState = "running" if run.alive else "unfinished" if unfinished else "finished" if finished else "ended"
+        best = str(output.best) if output is not None and output.best.is_dir() else ""
+        train_file = str(run.record.config.get("train_file", ""))
+        written = _changed(run.run_dir.events)
+        yield RunHere(run.name, run.record.preset, kind, step, total, best, written, train_file)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _demo() -> Progress:
+    story = demo.shown_for(demo.CHAT)
+    return Progress(story.stage(), bool(story.current()))
+
+
+class Glances:
+    """Asks a process of the engine what files and models are; another takes its place if it dies of one."""
+
+    def __init__(self, make: Callable[[], Inspector] = Inspector) -> None:
+        self._make = make
+        self._inspector: Inspector | None = None
+
+    def __enter__(self) -> Self:
+        """Starts nothing: the first question does."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the process."""
+        if self._inspector is not None:
+            self._inspector.__exit__()
+            self._inspector = None
+
+    def of_data(self, path: str) -> DataGlance | Message:
+        """What a file of rows is."""
+        return self._asked(DataGlanceRequest(path), DataGlance, path)
+
+    def of_model(self, path: str) -> ModelGlance | Message:
+        """What a model is."""
+        return self._asked(ModelGlanceRequest(path), ModelGlance, path)
+
+    def _asked(self, request: DataGlanceRequest | ModelGlanceRequest, kind: type[Made], path: str) -> Made | Message:
+        if self._inspector is None:
+            self._inspector = self._make().__enter__()
+        try:
+            return self._inspector.ask(request, kind)
+        except InputError as error:
+            return error.message
+        except InspectorDied as died:
+            self.__exit__()
+            return Message.of(f"reader_{died.cause}", path=path, why=died.why)

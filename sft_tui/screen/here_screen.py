@@ -1,0 +1,160 @@
+"""The first screen: looks at the working folder in a thread, and carries out the next step."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from textual import work
+from textual.events import Key
+from textual.worker import get_current_worker
+
+from engine.contract.durable import free_bytes
+from engine.contract.texts import say
+from sft_tui import demo, runs, starting
+from sft_tui.here import Found, scan
+from sft_tui.machine.host import HostReader
+from sft_tui.next_steps import Step, next_steps
+from sft_tui.screen import actions, here_view
+from sft_tui.screen.base import SOURCE, CanvasScreen
+from sft_tui.screen.bottom import DIGITS
+from sft_tui.screen.here_view import HereView
+from sft_tui.screen.ink import Line
+from sft_tui.text import size
+
+MODEL = "pretrained_model"  # setting
+LOOK_SECONDS, NAP_SECONDS = 5.0, 0.1  # between two looks at the folder, and at whether to end
+
+
+class HereScreen(CanvasScreen):
+    """What lies in the folder, and the next steps."""
+
+    scope = actions.HERE
+
+    def __init__(self) -> None:
+        super().__init__()
+        folder = os.getcwd()
+        home = os.path.expanduser("~")
+        shown = f"~{folder.removeprefix(home)}" if folder == home or folder.startswith(f"{home}{os.sep}") else folder
+        self.state = HereView(shown)
+        self._chosen = False  # whether a person has moved the cursor
+        self._digit = 0  # that was pressed last
+
+    def on_screen_resume(self) -> None:
+        """Looks at once: what was done meanwhile has changed what is next."""
+        self._chosen = False
+        self.state = replace(self.state, found=replace(self.state.found, reading=True), cursor=0)
+        self.look()
+        self.draw()
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The current state of the screen."""
+        options = self.services.options
+        return here_view.draw(replace(self.state, ink=options.ink, lang=options.lang), width, height)
+
+    @work(thread=True, exclusive=True, group="here")
+    def look(self) -> None:
+        """Looks at the folder again and again while the screen is in front; shows the first look piece by piece."""
+        worker, logs, found = get_current_worker(), self.services.options.logs, self.state.found
+        host, first = HostReader(), True
+        while not worker.is_cancelled:
+            for seen in scan(logs, replace(found, reading=False)):
+                found = seen
+                if worker.is_cancelled:
+                    return
+                if first or not found.reading:
+                    reading = host.read([], Path())
+                    memory, disk = (size(one) if one else "-" for one in (reading.memory_available, free_bytes(Path())))
+                    words = say("here.machine", self.services.options.lang, memory=memory, disk=disk)
+                    self.app.call_from_thread(self._show, found, words)
+            first, looked = False, time.monotonic()
+            while not worker.is_cancelled and (time.monotonic() - looked < LOOK_SECONDS or not self.is_current):
+                time.sleep(NAP_SECONDS)
+
+    def _show(self, found: Found, machine: str) -> None:
+        steps = tuple(next_steps(found))
+        under = self.state.steps[self.state.cursor] if self._chosen and self.state.steps else None
+        cursor = next((place for place, one in enumerate(steps) if _same(one, under)), 0)
+        before = self.state
+        self.state = replace(before, found=found, steps=steps, machine=machine, cursor=cursor)
+        if not self.is_current:
+            return
+        if before.queued and not found.reading:
+            self.state = replace(self.state, queued=False)
+            self.try_to(lambda: self._carry_out(self.state.steps[0]))
+        if self.state != before:
+            self.draw()
+
+    def move(self, by: int) -> None:
+        """Moves the cursor over the steps."""
+        self._chosen = True
+        last = max(0, len(self.state.steps) - 1)
+        self.state = replace(self.state, cursor=min(last, max(0, self.state.cursor + by)), queued=False)
+
+    def do_go(self) -> None:
+        """Carries out the step under the cursor; the first one as soon as it is known."""
+        state = self.state
+        if not self._chosen and (state.found.reading or not state.steps):
+            self.state = replace(state, queued=True)
+        else:
+            self._carry_out(state.steps[state.cursor])
+
+    def do_back(self) -> None:
+        """Cancels a step that waits."""
+        self.state = replace(self.state, queued=False)
+
+    def on_key(self, event: Key) -> None:
+        """As in the base class; which digit was pressed says which step is meant."""
+        self._digit = int(event.key) if event.key in DIGITS else 0
+        super().on_key(event)
+
+    def do_choose(self) -> None:
+        """Carries out the step whose number was pressed."""
+        if self._digit <= len(self.state.steps):
+            self._chosen = True
+            self.state = replace(self.state, cursor=self._digit - 1, queued=False)
+            self._carry_out(self.state.steps[self._digit - 1])
+
+    def clicked(self, x: int, y: int) -> None:
+        """Moves the cursor to the step that was clicked; a click on the one under the cursor carries it out."""
+        place = here_view.step_at(self.state, *self._room, x, y)
+        if place < 0:
+            return
+        if place == self.state.cursor and self._chosen:
+            self.try_to(self.do_go)
+            return
+        self._chosen = True
+        self.state = replace(self.state, cursor=place)
+        self.draw()
+
+    @property
+    def _room(self) -> tuple[int, int]:
+        width, height = self.app.size
+        return width, height - 1
+
+    def _carry_out(self, step: Step) -> None:
+        """Opens what a step needs, or starts it; raises InputError."""
+        services, subject = self.services, step.subject
+        acts: dict[str, Callable[[], None]] = {
+            "demo": lambda: services.begin_demo(demo.CHAT.last),
+            "import": lambda: services.open_import(subject),
+            "data": lambda: services.pick_path(SOURCE, "", services.open_import),
+            "model": lambda: services.pick_path(MODEL, "", lambda path: services.open_model(path, step.files)),
+            "learn": lambda: services.open_model(subject, step.files),
+            "watch": lambda: services.open_run(subject),
+            "resume": lambda: services.start_run(starting.plan_resume(self._run(subject).record, {})),
+            "talk": lambda: services.open_chat([step.run.model] if step.run else [], subject),
+            "test": lambda: services.start_run(starting.plan_test(self._run(subject), {})),
+            "launch": lambda: self.do("launch"),
+        }
+        acts[step.kind]()
+
+    def _run(self, name: str) -> runs.Run:
+        """A run by its name; raises InputError."""
+        return runs.read_run(runs.find(self.services.options.logs, name))
+
+
+def _same(one: Step, other: Step | None) -> bool:
+    """Whether two steps are about the same, whatever is known of it now."""
+    return other is not None and (one.kind, one.subject) == (other.kind, other.subject)

@@ -1,0 +1,141 @@
+"""The first screen as a pure function: what lies in the folder, and what to do next."""
+
+from dataclasses import dataclass, field
+
+from engine.contract.texts import Lang, say
+from sft_tui.here import Found
+from sft_tui.here_text import KINDS, rows_of, step_words
+from sft_tui.next_steps import Step
+from sft_tui.screen.ink import Ink, Line, columns, filled, fit, frame, side_by_side
+from sft_tui.text import safe
+from sft_tui.wrapping import wrapped
+
+WIDE = 100
+MOST_DETAIL, MOST_NUMBERED = 2, 9  # lines, and steps that have a key
+HEAD, NAME, LEAST_WORDS = 8, 30, 14  # columns of the kinds, at most of a name, and at least of what it is
+
+
+@dataclass(frozen=True)
+class HereView:
+    """The state that the screen shows."""
+
+    folder: str
+    found: Found = field(default_factory=lambda: Found(reading=True))
+    steps: tuple[Step, ...] = ()
+    cursor: int = 0
+    queued: bool = False  # the first step begins as soon as it is known
+    machine: str = ""  # in a few words
+    ink: Ink = field(default_factory=Ink)
+    lang: Lang = "en"
+
+
+def draw(view: HereView, width: int, height: int) -> list[Line]:
+    """The screen without its footer, in exactly the given lines and columns."""
+    title: Line = [(" sft-tui", "head"), (" · ", "dim"), (safe(view.folder, 200), "accent")]
+    room = width - columns(title) - columns([(view.machine, "")]) - 1
+    if room > 1:
+        title += [(" " * room, ""), (view.machine, "dim")]
+    if width >= WIDE:
+        left = width * 9 // 20
+        body = side_by_side(_here(view, left, height - 1), _next(view, width - left, height - 1))
+    else:
+        lower = _lower(view, width, height)
+        body = [*_here(view, width, height - 1 - lower), *_next(view, width, lower)]
+    return filled([fit(title, width), *body], width, height)
+
+
+def _lower(view: HereView, width: int, height: int) -> int:
+    """The lines of the lower panel of a narrow screen: the steps, but never more than two thirds."""
+    most = (height - 1) * 2 // 3
+    return max(4, min(len(_step_lines(view, width - 4, most - 2)) + 2, most))
+
+
+def step_at(view: HereView, width: int, height: int, x: int, y: int) -> int:
+    """The step at a position of the screen; -1 for none."""
+    if width >= WIDE:
+        left, top, room = width * 9 // 20, 2, height - 3
+        if x < left:
+            return -1
+        inner = width - left - 4
+    else:
+        lower = _lower(view, width, height)
+        top, room, inner = height - lower + 1, lower - 2, width - 4
+    owners = _shown(view, inner, room)
+    return owners[y - top][0] if 0 <= y - top < len(owners) else -1
+
+
+def _here(view: HereView, width: int, height: int) -> list[Line]:
+    found, lang = view.found, view.lang
+    lines = _things(view, width - 4, height - 2)
+    if found.empty:
+        lines = [[(say("here.reading" if found.reading else "here.nothing", lang), "dim")]]
+    note: Line = [(say("here.reading", lang), "dim")] if found.reading else []
+    return frame([(say("here.title", lang), "head")], lines, width, height, note)
+
+
+def _things(view: HereView, width: int, room: int) -> list[Line]:
+    """The files, models and runs, a line each, and how many more there are; as many of each kind as fit."""
+    rows = rows_of(view.found, view.lang)
+    every, most, more = sum(map(len, rows.values())), 0, view.found.left_out
+    for most in range(max(map(len, rows.values())), 0, -1):
+        kept = sum(min(most, len(some)) for some in rows.values())
+        more = every - kept + view.found.left_out
+        if kept + bool(more) <= room:
+            break
+    longest = max((columns([(name, "")]) for some in rows.values() for name, _ in some), default=0)
+    name_width = min(longest, NAME, max(12, width - HEAD - LEAST_WORDS))
+    lines = [line for kind in KINDS for line in _kind_lines(rows[kind][:most], kind, name_width, view.lang)]
+    if more:
+        lines.append([(say("here.left_out", view.lang, count=more), "dim")])
+    return lines
+
+
+def _kind_lines(rows: list[tuple[str, str]], kind: str, name_width: int, lang: Lang) -> list[Line]:
+    """The files, models or runs: the name of each, and what it is."""
+    lines: list[Line] = []
+    for place, (name, words) in enumerate(rows):
+        head = say(f"here.{kind}_head", lang) if not place else ""
+        shown = _tail(name, name_width)
+        lines.append([*fit([(head, "head")], HEAD), *fit([(shown, "")], name_width), ("  ", ""), (words, "dim")])
+    return lines
+
+
+def _tail(name: str, width: int) -> str:
+    """The end of a path that does not fit, which says more than its beginning."""
+    while columns([(name, "")]) > width and len(name) > 1:
+        name = "…" + name[2:]
+    return name
+
+
+def _next(view: HereView, width: int, height: int) -> list[Line]:
+    shown = [line for _, line in _shown(view, width - 4, height - 2)]
+    note: Line = [(say("here.queued", view.lang), "accent")] if view.queued else []
+    return frame([(say("here.next", view.lang), "accent")], shown, width, height, note)
+
+
+def _shown(view: HereView, width: int, room: int) -> list[tuple[int, Line]]:
+    """The lines of the steps that fit, with the one under the cursor."""
+    items = _step_lines(view, width, room)
+    places = [place for place, (owner, _) in enumerate(items) if owner == view.cursor] or [0]
+    first = max(0, min(places[0], places[-1] + 1 - room))
+    return items[first : first + room] if room > 0 else []
+
+
+def _step_lines(view: HereView, width: int, room: int) -> list[tuple[int, Line]]:
+    """Each step with its number, and below it what it does, as far as there is room."""
+    items: list[tuple[int, Line]] = []
+    for most in range(MOST_DETAIL, -1, -1):
+        items = [item for place in range(len(view.steps)) for item in _one_step(view, place, width, most)]
+        if len(items) <= room:
+            break
+    return items
+
+
+def _one_step(view: HereView, place: int, width: int, most: int) -> list[tuple[int, Line]]:
+    """A step; that under the cursor always says what it does."""
+    here = place == view.cursor
+    label, detail = step_words(view.steps[place], view.found, view.lang)
+    number = f"{place + 1} " if place < MOST_NUMBERED else "  "
+    line: Line = [("▸ " if here else "  ", "accent"), (number, "key"), (label, "select" if here else "")]
+    parts = wrapped(detail, max(8, width - 4), MOST_DETAIL if here else most)
+    return [(place, fit(line, width)), *((place, [(f"    {part}", "dim")]) for part in parts if part)]

@@ -1,0 +1,50 @@
+"""The first screen as text."""
+
+import pytest
+from hypothesis import given, settings
+
+from engine.contract.texts import Lang
+from sft_tui.here import Found
+from sft_tui.next_steps import next_steps
+from sft_tui.screen import here_view
+from sft_tui.screen.here_view import HereView
+from tests.sft_tui.screen.conftest import HEIGHTS, SIZES, WIDTHS, exact, plain, same_as_kept
+from tests.sft_tui.test_here_text import EVERYTHING
+
+FOUND = {"everything": EVERYTHING, "nothing": Found(), "reading": Found(reading=True)}
+
+
+def view(name: str = "everything", lang: Lang = "en", **more: object) -> HereView:
+    found = FOUND[name]
+    values = {"machine": "12.00 GB of memory free · 44.00 GB of disk free", **more}
+    return HereView("~/train", found, tuple(next_steps(found)), lang=lang, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("name", ["everything", "nothing"])
+def test_the_first_screen_matches_its_snapshot(name: str, lang: Lang, size: tuple[int, int]) -> None:
+    width, height = size[0], size[1] - 1
+    lines = here_view.draw(view(name, lang), width, height)
+    exact(lines, width, height)
+    same_as_kept(f"here-{name}-{lang}-{size[0]}x{size[1]}", lines)
+
+
+@pytest.mark.parametrize("name", FOUND)
+@settings(max_examples=25, deadline=None)
+@given(width=WIDTHS, height=HEIGHTS)
+def test_the_first_screen_can_have_any_size(name: str, width: int, height: int) -> None:
+    exact(here_view.draw(view(name, "zh", cursor=3), width, height), width, height)
+
+
+@pytest.mark.parametrize("size", [(120, 39), (80, 23), (60, 19)])
+def test_the_step_under_the_cursor_is_shown_and_found_by_the_mouse(size: tuple[int, int]) -> None:
+    shown = view(cursor=5)
+    rows = plain(here_view.draw(shown, *size)).splitlines()
+    y = next(number for number, row in enumerate(rows) if "▸ 6" in row)
+    assert here_view.step_at(shown, *size, rows[y].index("▸"), y) == 5
+    assert here_view.step_at(shown, *size, size[0] - 2, 0) == -1
+
+
+def test_a_waiting_step_says_so() -> None:
+    assert "as soon as this is read" in plain(here_view.draw(view("reading", queued=True), 120, 39))

@@ -1,0 +1,197 @@
+"""The import with its keys: the rows as the importer makes them, in this process."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList, Static
+
+from engine.contract.import_report import ColumnsReport
+from engine.contract.requests import ColumnsRequest, Request
+from engine.data.importing import convert
+from sft_tui import remembered
+from sft_tui.preflight import ask_engine
+from sft_tui.screen import here_screen
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
+from sft_tui.screen.import_screen import ImportScreen
+from tests.sft_tui.screen.conftest import until
+
+Steps = Callable[[Pilot[int], ImportScreen], Awaitable[None]]
+TALK = [
+    {"role": "user", "content": "Where is my order?"}, {"role": "assistant", "content": "On its way."},
+    {"role": "user", "content": "Since when?"}, {"role": "assistant", "content": "Since Monday."},
+]  # fmt: skip
+
+
+def answered(request: Request, _kind: type, progress: ask_engine.Progress = ask_engine.nothing) -> object:
+    """What the process of the engine would answer."""
+    if isinstance(request, ColumnsRequest):
+        return ColumnsReport(convert.columns_to_name(request, progress))
+    return convert.import_files(request, progress)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(here_screen, "scan", lambda *_: iter([]))
+    monkeypatch.setattr(ask_engine, "ask", answered)
+    lines = (json.dumps({"messages": [{**TALK[0], "content": f"Where is order {n}?"}, *TALK[1:]]}) for n in range(100))
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    (tmp_path / "faq.csv").write_text("Frage,Antwort,Nr\n" + "".join(f"Was ist {n}?,Das {n}.,{n}\n" for n in range(30)))
+    return tmp_path
+
+
+def play(source: str, steps: Steps, size: tuple[int, int] = (120, 40)) -> list[str]:
+    done: list[str] = []
+
+    async def go() -> None:
+        app = SftTuiApp(Options(Path("logs")))
+        async with app.run_test(size=size) as pilot:
+            app.open_import(source, done.append)
+            await until(pilot, lambda: isinstance(app.screen, ImportScreen) and app.screen.is_mounted)
+            screen = app.screen
+            assert isinstance(screen, ImportScreen)
+            await steps(pilot, screen)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    return done
+
+
+def text(screen: ImportScreen, name: str) -> str:
+    return str(screen.query_one(f"#{name}", Static).content)
+
+
+def rows(path: str) -> int:
+    return int(pq.read_metadata(path).num_rows)
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)])
+def test_enter_shows_writes_and_continues(size: tuple[int, int]) -> None:
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.report)
+        assert "user: Where is order 0?" in text(screen, "preview")
+        assert "100 conversations, 0 records refused: 85 to train on, 10 for validation, 5 for the test" in text(
+            screen, "counts"
+        )
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.written)
+        assert "85 conversations written to data/chat_train.parquet" in text(screen, "preview")
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.screen is not screen)
+
+    assert play("data.jsonl", steps, size) == ["data/chat_train.parquet"]
+    assert [rows(f"data/chat_{part}.parquet") for part in ("train", "valid", "test")] == [85, 10, 5]
+    assert remembered.recent(Path("logs"), "validation_file") == ["data/chat_valid.parquet"]
+
+
+def test_columns_are_chosen_by_their_samples() -> None:
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.mapping)
+        options = screen.query_one("#columns", OptionList)
+        assert "Which column is the prompt?" in str(options.border_title)
+        assert "Was ist 0?" in str(options.options[0].prompt)
+        await pilot.press("enter")
+        assert "response" in str(options.border_title)
+        assert len(options.options) == 2
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.report)
+        assert "response Das 0." in text(screen, "preview")
+        await pilot.press("enter")
+        await until(pilot, lambda: screen.written)
+        await pilot.press("escape")
+
+    play("faq.csv", steps)
+    found = pq.read_table("data/chat_train.parquet").to_pylist()[0]
+    assert found["prompt"].startswith("Was ist")
+
+
+def test_known_columns_may_be_chosen_otherwise(folder: Path) -> None:
+    (folder / "qa.csv").write_text("question,answer,better\n" + "a?,b,c\nd?,e,f\n" * 5)
+
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.report)
+        assert "response b" in text(screen, "preview")
+        await pilot.press("m", "enter", "down", "enter")
+        await until(pilot, lambda: "response c" in text(screen, "preview"))
+
+    play("qa.csv", steps)
+
+
+def test_columns_of_conversations_cannot_be_chosen() -> None:
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.report)
+        await pilot.press("m")
+        assert "no columns" in screen.notice[0]
+
+    play("data.jsonl", steps)
+
+
+def test_a_wrong_value_is_shown_in_its_place() -> None:
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.report)
+        ratio = screen.query_one("#valid_ratio", Input)
+        ratio.focus()
+        await pilot.press("end", *["backspace"] * 3, *"2.5")
+        screen.query_one("#train", Input).focus()
+        await pilot.press("enter")
+        assert "not a valid share" in text(screen, "fault")
+        assert screen.focused is ratio
+        assert screen.written is None
+        await pilot.press("end", *["backspace"] * 3, *"20%", "enter")
+        await until(pilot, lambda: screen.written)
+        assert text(screen, "fault") == ""
+
+    play("data.jsonl", steps)
+    assert rows("data/chat_valid.parquet") == 20
+
+
+def test_a_history_makes_pairs_of_conversations() -> None:
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.report)
+        screen.query_one("#history", Input).focus()
+        await pilot.press(*"none")
+        await until(pilot, lambda: screen.report is not None and screen.report.form == "pairs")
+        assert "prompt Since when?" in text(screen, "preview")
+        await pilot.press("backspace")
+        await until(pilot, lambda: "not a valid number of earlier turns" in text(screen, "fault"))
+
+    play("data.jsonl", steps)
+
+
+def test_a_file_without_rows_says_why(folder: Path) -> None:
+    (folder / "bad.jsonl").write_text('{"a": 1}\n')
+
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: text(screen, "fault"))
+        await pilot.press("enter")
+        assert screen.written is None
+
+    assert play("bad.jsonl", steps) == []
+
+
+def test_an_import_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forever(request: Request, kind: type, progress: ask_engine.Progress = ask_engine.nothing) -> object:
+        if not getattr(request, "train", ""):
+            return answered(request, kind, progress)
+        while True:
+            progress("data.jsonl", 1, 100)
+            threading.Event().wait(0.01)
+
+    monkeypatch.setattr(ask_engine, "ask", forever)
+
+    async def steps(pilot: Pilot[int], screen: ImportScreen) -> None:
+        await until(pilot, lambda: screen.report)
+        await pilot.press("enter")
+        await until(pilot, lambda: "writing … 1 %" in text(screen, "counts"))
+        await pilot.press("escape")
+        await until(pilot, lambda: "Cancelled" in text(screen, "fault"))
+        assert pilot.app.screen is screen
+
+    assert play("data.jsonl", steps) == []
+    assert not Path("data").exists()

@@ -1,0 +1,161 @@
+"""What is found in a folder: files of rows, models, runs; hostile names, links, pipes, huge folders."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from engine.contract.glances import DataGlance, ModelGlance
+from engine.contract.messages import Message
+from sft_tui import here
+from sft_tui.here import DataFile, Found, Glances, listed, model_at, scan
+from sft_tui.preflight.ask_engine import InspectorDied
+
+ROWS = '{"question": "What?", "answer": "That."}\n'
+READY = DataGlance("parquet", 90, True, ready=True, columns=("prompt", "response"))
+RAW = DataGlance("jsonl", 100, True, shape="question/answer")
+
+
+class FakeInspector:
+    """Stands for the process of the engine."""
+
+    asked: list[str]
+
+    def __init__(self) -> None:
+        FakeInspector.asked = []
+
+    def __enter__(self) -> "FakeInspector":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def ask(self, request: object, kind: type) -> object:
+        path = str(getattr(request, "path", ""))
+        FakeInspector.asked.append(path)
+        if "crash" in path:
+            raise InspectorDied(path, "SIGSEGV", "crash")
+        return RAW if kind is DataGlance else ModelGlance("m", "llama", "causal", 1, "bf16", 1, True, True)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(found: Found) -> list[str]:
+    return [one.path for one in found.data]
+
+
+def model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_text("x")
+
+
+def test_data_and_models_are_found_to_a_fixed_depth(folder: Path) -> None:
+    for name in ("a.jsonl", "data/b.csv", "data/sub/c.jsonl", "data/sub/deep/d.jsonl", "other/e.jsonl", ".f.jsonl"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(ROWS)
+    for name in ("small", "models/owner/m", "model_save/x/best", "deep/er/and/deeper"):
+        model(folder / name)
+    (folder / "m.gguf").write_text("GGUF")
+    found = listed()
+    assert names(found) == ["a.jsonl", "data/b.csv", "data/sub/c.jsonl"]
+    assert [one.path for one in found.models] == ["m.gguf", "model_save/x/best", "models/owner/m", "small"]
+
+
+def test_json_that_holds_settings_is_not_data(folder: Path) -> None:
+    (folder / "package.json").write_text('{"name": "x"}')
+    (folder / "rows.json").write_text(json.dumps([{"question": "a", "answer": "b"}]))
+    assert names(listed()) == ["rows.json"]
+
+
+def test_pipes_loops_and_broken_links_do_no_harm(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "gone.jsonl").symlink_to("nowhere")
+    (folder / "data").mkdir()
+    (folder / "data" / "loop").symlink_to(folder / "data")
+    (folder / "linked.jsonl").symlink_to(folder / "real.txt")
+    (folder / "real.txt").write_text(ROWS)
+    (folder / "device.jsonl").symlink_to("/dev/zero")
+    found = listed()
+    assert names(found) == ["linked.jsonl"]
+
+
+def test_hostile_names_are_kept_as_they_are(folder: Path) -> None:
+    (folder / "a\x1b[31m\n[b]x[b].jsonl").write_text(ROWS)
+    (folder / os.fsdecode(b"bad\xff.jsonl")).write_text(ROWS)
+    assert len(listed().data) == 2
+
+
+def test_a_huge_folder_is_bounded_and_what_is_left_out_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "MOST_ENTRIES", 60)
+    for number in range(100):
+        (folder / f"{number}.jsonl").write_text(ROWS)
+    found = listed()
+    assert len(found.data) == here.MOST_FILES
+    assert found.left_out == 20
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_is_passed_over(folder: Path) -> None:
+    (folder / "data").mkdir(mode=0)
+    assert listed().data == ()
+
+
+def test_a_folder_that_is_a_file_is_passed_over(folder: Path) -> None:
+    (folder / "data").write_text("x")
+    (folder / "models").write_text("x")
+    assert listed() == Found()
+
+
+def test_a_model_needs_a_configuration_and_weights(folder: Path) -> None:
+    model(folder / "whole")
+    (folder / "half").mkdir()
+    (folder / "half" / "config.json").write_text("{}")
+    assert model_at("whole") is not None
+    assert model_at("half") is None
+    assert model_at("nowhere") is None
+    assert model_at("with\0nul") is None
+
+
+def test_a_scan_comes_in_pieces_and_reads_nothing_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "Glances", lambda: Glances(FakeInspector))  # type: ignore[arg-type]
+    (folder / "a.jsonl").write_text(ROWS)
+    (folder / "crash.jsonl").write_text(ROWS)
+    model(folder / "small")
+    pieces = list(scan(folder / "logs"))
+    assert pieces[0].reading
+    assert [one.about for one in pieces[0].data] == [None, None]
+    last = pieces[-1]
+    assert not last.reading
+    assert last.data[0].about == RAW
+    assert isinstance(last.data[1].about, Message)
+    assert last.models[0].glance is not None
+    FakeInspector.asked = []
+    assert list(scan(folder / "logs", last))[-1] == last
+    assert FakeInspector.asked == []
+
+
+def file(path: str, about: DataGlance | Message | None = READY, changed: int = 1) -> DataFile:
+    return DataFile(path, 10, changed, about)
+
+
+def test_data_sets_are_found_by_the_names_of_their_parts() -> None:
+    found = Found((
+        file("data/a_train.parquet"), file("data/a_valid.parquet"), file("data/a_test.parquet"),
+        file("b.train.parquet", changed=2), file("b.dev.parquet"), file("c_train.parquet"), file("rows.parquet"),
+    ))  # fmt: skip
+    assert [one.train.path for one in found.sets()] == ["b.train.parquet", "data/a_train.parquet"]
+    assert found.sets()[1].files["test_file"] == "data/a_test.parquet"
+    assert found.sets()[0].files["test_file"] == "b.dev.parquet"
+    assert [one.path for one in found.sources()] == ["c_train.parquet", "rows.parquet"]
+
+
+def test_files_that_cannot_be_read_are_no_sources() -> None:
+    found = Found((file("a.csv", Message.of("source_unreadable", path="a.csv", why="x")), file("b.csv", None)))
+    assert [one.path for one in found.sources()] == ["b.csv"]
