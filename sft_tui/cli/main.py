@@ -19,6 +19,7 @@ from sft_tui.cli.compare_command import compare
 from sft_tui.cli.data_commands import data
 from sft_tui.cli.here_command import here
 from sft_tui.cli.model_commands import model
+from sft_tui.cli.notify_command import notify
 from sft_tui.cli.preset_commands import presets
 from sft_tui.cli.queue_commands import queue
 from sft_tui.cli.reply_command import reply
@@ -49,6 +50,7 @@ COMMANDS: tuple[click.Command, ...] = (
     presets,
     data,
     model,
+    notify,
     queue,
     reply,
     rows_command,

@@ -117,10 +117,14 @@ class Ranks:
             return False
 
     def clean_up(self, spared: Sequence[int], deadline: float = 10.0) -> None:
-        """Kills processes that the ranks left behind and removes the rendezvous file; `spared` are our own children."""
+        """Kills processes that the ranks left behind and removes the rendezvous file.
+
+        `spared` are our own children, and with them what they start.
+        """
         end = time.monotonic() + deadline
         while time.monotonic() < end:
-            left = [p for p in psutil.Process().children(recursive=True) if p.pid not in spared]
+            kept = {*spared, *(pid for own in spared for pid in _descendants(own))}
+            left = [p for p in psutil.Process().children(recursive=True) if p.pid not in kept]
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
@@ -131,6 +135,14 @@ class Ranks:
                 break
             time.sleep(0.02)
         self._rendezvous_file.unlink(missing_ok=True)
+
+
+def _descendants(pid: int) -> list[int]:
+    """The pids of what a process has started, and of what that has."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 def adopt_orphans() -> None:

@@ -58,13 +58,13 @@ class Watch:
         """Seconds that a rank may be without progress in a phase."""
         return max(self.floor, MARGIN * self.longest.get(phase, 0.0))
 
-    def overdue(self) -> Overdue | None:
-        """The rank to blame for a stall, if any: never one that waits for another."""
-        late = [(number, one) for number, one in self.ranks.items() if one.still > self.limit(one.phase)]
+    def overdue(self, share: float = 1.0) -> Overdue | None:
+        """The rank to blame for a stall, if any: never one that waits for another; with a share of the limits."""
+        late = [(number, one) for number, one in self.ranks.items() if one.still > share * self.limit(one.phase)]
         # A rank without heartbeats may have been waiting at its last one; now the others wait for it.
-        silent = [pair for pair in late if pair[1].silent > self.floor]
+        silent = [pair for pair in late if pair[1].silent > share * self.floor]
         busy = [pair for pair in late if not pair[1].waiting]
         everyone = late if len(late) == len(self.ranks) else []
         for number, one in (*silent, *busy, *everyone):
-            return Overdue(number, one.phase, one.still, one.silent > self.floor)
+            return Overdue(number, one.phase, one.still, one.silent > share * self.floor)
         return None

@@ -29,6 +29,7 @@ from sft_tui.history import Follower
 from sft_tui.machine.host import SAMPLE_SECONDS, Readings, oom_kills
 from sft_tui.output import echo
 from sft_tui.plain_log import PlainLog, complete
+from sft_tui.supervise.notices import Notices
 from sft_tui.supervise.ranks import Ranks, adopt_orphans
 from sft_tui.supervise.stall import Watch
 from sft_tui.supervise.verdict import Facts, judge
@@ -54,6 +55,7 @@ class Supervisor:
         self._log = EventWriter(run_dir.events, "supervisor", self.attempt)
         self._plain_log = PlainLog(run_dir.plain_log, language())
         self._watch = Watch(float(self._record.config.get("hang_seconds", 300.0)))
+        self._notices = Notices(run_dir, self._log)
         self._facts = Facts()
         self._readings: deque[events.Host] = deque(maxlen=READINGS_KEPT)
         self._kills_before = oom_kills()
@@ -116,6 +118,7 @@ class Supervisor:
             self._follower.save()
         self._end_at_once(now)
         self._end_survivors(now)
+        self._notices.look(self._watch)
         late = self._watch.overdue()
         if late is not None and self._facts.overdue is None:
             self._facts.overdue = late
@@ -136,6 +139,7 @@ class Supervisor:
     def _listen(self) -> None:
         """Handles the events that the ranks wrote."""
         for record in self._read_events():
+            self._notices.take(record.event)
             source = record.envelope.src
             if not source.startswith("rank"):
                 continue
@@ -184,7 +188,7 @@ class Supervisor:
 
     def _finish(self) -> int:
         self._machine.close()
-        self._ranks.clean_up(spared=self._machine.unreaped())
+        self._ranks.clean_up(spared=[*self._machine.unreaped(), *self._notices.pids])
         if self._output_lock is not None and self._output_lock.hold():  # a rank may have been killed during a save
             with contextlib.suppress(OSError):
                 self._record.output.remove_staged()
@@ -202,6 +206,8 @@ class Supervisor:
         self._follower.save()
         self._log.close()
         self._plain_log.close()
+        if not self.refused_at_once:
+            self._notices.end(end)
         return end.exit_code
 
     @property

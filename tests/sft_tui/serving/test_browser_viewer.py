@@ -1,4 +1,4 @@
-"""The program behind a tab is no command for people; test_browser_server.py has it behind a browser."""
+"""The program behind a tab serves a browser only; test_browser_server.py has it behind a browser."""
 
 import sys
 from pathlib import Path
