@@ -22,6 +22,7 @@ from engine.contract.requests import (
     MemoryRequest,
     ModelGlanceRequest,
     ModelRequest,
+    PromptsRequest,
     Request,
     RowRequest,
     ShowRequest,
@@ -31,6 +32,7 @@ from engine.contract.requests import (
 from engine.inspecting.answer_lines import send
 from engine.inspecting.data_facts import data_facts
 from engine.inspecting.glances import glance
+from engine.inspecting.held_out_prompts import held_out_prompts
 from engine.inspecting.limits import limit_this_process
 from engine.inspecting.made_files import imported, new_tokenizer
 from engine.inspecting.made_models import converted, fetched
@@ -49,6 +51,8 @@ def answer(request: Request) -> object:
             return model_facts(settings.from_json(request.config))
         case MemoryRequest():
             return memory_facts(request)
+        case PromptsRequest():
+            return held_out_prompts(settings.from_json(request.config), request.setting, request.count, request.seed)
         case ImportRequest():
             return imported(request)
         case TokenizerRequest():

@@ -12,6 +12,7 @@ from engine.contract.messages import Message
 
 MOST_SHOWN = 1 << 20  # characters and tokens of a row that are shown
 MOST_NAMED, LONGEST_NAME = 1000, 200  # special tokens that are named, and characters of each name
+LONGEST_PROMPT, MOST_PROMPTS = 2000, 100  # characters of a prompt that is judged, and how many are asked for
 RowNumber = Annotated[int, Between(-1, EXACT)]
 TokenId = Annotated[int, Between(-WIDEST, WIDEST)]
 Share = Annotated[float, Between(0, 1)]
@@ -216,6 +217,21 @@ class DataFacts:
     def known_tokenizer(self) -> TokenizerFacts | None:
         """The tokenizer, if it could be read."""
         return self.tokenizer if isinstance(self.tokenizer, TokenizerFacts) else None
+
+
+@dataclass(frozen=True)
+class PromptFacts:
+    """Prompts that were not trained on: what a conversation begins with, each once.
+
+    Of `found` different ones in the file, `trained` are left out since the training file has them too, and `too_long`
+    since nobody would read them; `compared` says whether a training file was there to compare with.
+    """
+
+    prompts: Annotated[tuple[Annotated[str, Longest(LONGEST_PROMPT)], ...], Longest(MOST_PROMPTS)] = ()
+    found: Count = 0
+    trained: Count = 0
+    too_long: Count = 0
+    compared: bool = False
 
 
 # --- model

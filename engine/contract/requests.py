@@ -75,6 +75,17 @@ class RowRequest(Request):
 
 
 @dataclass(frozen=True)
+class PromptsRequest(Request):
+    """Asks for PromptFacts: some prompts of the file of a setting that the training file lacks, drawn by a seed."""
+
+    task: ClassVar[str] = "prompts"
+    config: Settings
+    setting: Name
+    count: Positive
+    seed: Count = 0
+
+
+@dataclass(frozen=True)
 class ImportRequest(Request):
     """What to import and where to; without `train` nothing is written."""
 

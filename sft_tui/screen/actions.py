@@ -8,9 +8,9 @@ UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to sho
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
 QUEUE, ROWS, SETTINGS = "queue", "rows", "settings"
-CHAT = "chat"
+CHAT, BLIND = "chat", "blind"
 HERE, PICK, IMPORT, MODEL = "here", "pick", "import", "model"
-SCOPES = (HERE, PICK, IMPORT, MODEL, LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, FORM, EVERYWHERE)
+SCOPES = (HERE, PICK, IMPORT, MODEL, LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, BLIND, FORM, EVERYWHERE)
 # The scopes that a screen has apart from its own and that of every screen.
 PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), RUNS: (CHART,), CHAT: (FORM,), SETTINGS: (FORM,)}
 
@@ -135,6 +135,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("again", CHAT, ("ctrl+r",)),
     Action("system", CHAT, ("ctrl+s",)),
     Action("sampling", CHAT, ("ctrl+g",)),
+    Action("blind", CHAT, ("ctrl+b", "b")),
     Action("copy", CHAT, ("ctrl+y", "y")),
     Action("page_up", CHAT, ("pageup",), footer=False),
     Action("page_down", CHAT, ("pagedown",), footer=False),
@@ -142,6 +143,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("down", CHAT, ("ctrl+down",), footer=False),
     Action("oldest", CHAT, ("ctrl+home",), footer=False),
     Action("newest", CHAT, ("ctrl+end",), footer=False),
+    Action("first", BLIND, ("1",)),
+    Action("second", BLIND, ("2",)),
+    Action("equal", BLIND, ("equals_sign",)),
+    Action("undo", BLIND, ("backspace",)),
+    Action("again", BLIND, ("r",)),
+    Action("file", BLIND, ("f",)),
+    Action("copy", BLIND, ("y",), footer=False),
     Action("up", EVERYWHERE, ("up", "k"), footer=False),
     Action("down", EVERYWHERE, ("down", "j"), footer=False),
     Action("page_up", EVERYWHERE, ("pageup",), footer=False),
@@ -174,7 +182,7 @@ SHOWN = {
     "shift+tab": "S-tab", "shift+up": "S-↑", "shift+down": "S-↓",
     "shift+left": "S-←", "shift+right": "S-→", "left_square_bracket": "[",
     "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}",
-    "shift+enter": "S-enter", "ctrl+j": "^j", "ctrl+n": "^n", "ctrl+r": "^r", "ctrl+s": "^s",
+    "shift+enter": "S-enter", "ctrl+b": "^b", "ctrl+j": "^j", "ctrl+n": "^n", "ctrl+r": "^r", "ctrl+s": "^s",
     "ctrl+g": "^g", "ctrl+y": "^y", "ctrl+up": "^↑", "ctrl+down": "^↓", "ctrl+home": "^home", "ctrl+end": "^end",
 }  # fmt: skip
 

@@ -168,9 +168,27 @@ class ChatScreen(FormScreen):
             return say("chat.busy", lang)
         if (name == "new" and not said) or (name == "again" and not said and not ended):
             return say("chat.nothing_said", lang)
+        if name == "blind":
+            return self._no_comparison()
         if name == "copy" and not any(one.reply for state in self.states for one in state.turns):
             return say("chat.nothing_to_copy", lang)
         return ""
+
+    def _no_comparison(self) -> str:
+        lang = self.services.options.lang
+        if len(self.models) < 2:
+            return say("blind.one_model", lang)
+        if self.busy:
+            return say("chat.busy", lang)
+        if any(one.state == "ended" for one in self.states):
+            return say("blind.model_ended", lang)
+        return ""
+
+    def do_blind(self) -> None:
+        """Opens the blind comparison of the two models."""
+        from sft_tui.screen.blind_screen import BlindScreen  # most chats have none
+
+        self.app.push_screen(BlindScreen(self.models, self.settings, self.about))
 
     def do_send(self) -> None:
         """Says what was typed to every model."""

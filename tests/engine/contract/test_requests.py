@@ -25,6 +25,7 @@ SENT: list[Request] = [
     requests.FetchRequest("owner/model", "model_save/model", "main", "modelscope"),
     requests.GgufRequest("a.gguf", "model_save/a"),
     requests.ShowRequest("model_save/a"),
+    requests.PromptsRequest(SETTINGS, "test_file", 20, 3),
     requests.DigestsRequest("data/a.parquet", (3, 5)),
     requests.BeginningsRequest(SETTINGS, "model_save/a", (requests.WantedRow(1, 2, 3),)),
     requests.WeighRequest(SETTINGS, "", requests.WantedRow(1, 2, 3)),

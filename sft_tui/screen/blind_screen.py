@@ -1,0 +1,253 @@
+"""The screen of a blind comparison: the next replies are generated while these are judged."""
+
+import contextlib
+import queue
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from textual import work
+
+from engine.contract.config import RunConfig, to_json
+from engine.contract.conversing import Replied
+from engine.contract.facts import PromptFacts
+from engine.contract.messages import InputError, Message
+from engine.contract.requests import PromptsRequest
+from engine.contract.rundir import RunDir
+from engine.contract.texts import say
+from sft_tui import judging, runs
+from sft_tui.chat_model import ChatModel, Settings
+from sft_tui.judging import Comparison, Trial
+from sft_tui.preflight.ask_engine import InspectorDied, ask
+from sft_tui.screen import actions, blind_view
+from sft_tui.screen.base import CanvasScreen
+from sft_tui.screen.blind_view import BlindView
+from sft_tui.screen.ink import Line
+from sft_tui.text import safe
+
+LOOK_SECONDS = 0.1
+AHEAD = 2  # trials whose replies are generated before they are judged
+FILES = ("test_file", "validation_file")  # where prompts are from, the first that exists
+
+
+class BlindScreen(CanvasScreen):
+    """Twenty prompts, each with two replies to choose from, by the models of a chat, which stay its own."""
+
+    scope = actions.BLIND
+
+    def __init__(self, models: list[ChatModel], settings: Settings, run: str = "") -> None:
+        super().__init__()
+        self.about, self._models, self._settings = run, models, settings
+        self.comparison: Comparison | None = None
+        self.place = self.top = 0
+        self.doing = self.fault = ""
+        self._heard: queue.SimpleQueue[tuple[int, int, Replied | Message, int]] = queue.SimpleQueue()
+        self._parts: dict[int, dict[int, str]] = {}  # replies by trial and model, until both are known
+        self._asked: set[int] = set()
+        self._round = 0
+
+    def on_mount(self) -> None:
+        """Continues the comparison of the run, or begins one."""
+        super().on_mount()
+        self.set_interval(LOOK_SECONDS, self._look)
+        self.doing = say("blind.reading", self.services.options.lang)
+        self.prepare()
+
+    def on_unmount(self) -> None:
+        """Gives the models back to the chat."""
+        self._abandon()
+        for model in self._models:
+            model.settings = self._settings
+
+    @property
+    def _kept(self) -> Path | None:
+        return RunDir(self.services.options.logs / self.about).blind if self.about else None
+
+    @work(thread=True, exclusive=True, group="blind")
+    def prepare(self, file: str = "", *, again: bool = False) -> None:
+        """Reads the comparison that is kept, or the prompts of a new one; `again` begins another one."""
+        kept, names = self._kept, tuple(model.state.name for model in self._models)
+        found = judging.read(kept) if kept is not None and not file else None
+        if found is not None and found.names == names and not again:
+            self.app.call_from_thread(self._begin, found)
+            return
+        try:
+            made = self._new(file, names, 0 if found is None else found.seed + 1)
+        except InputError as error:
+            self.app.call_from_thread(self._fail, error.message)
+            return
+        self.app.call_from_thread(self._begin, made)
+
+    def _new(self, file: str, names: tuple[str, ...], seed: int) -> Comparison:
+        """A comparison by prompts of the run's held-out file, or of another; raises InputError."""
+        config = RunConfig(train_file="", test_file=file)
+        if self.about:
+            config = runs.read_run(runs.find(self.services.options.logs, self.about)).record.run_config()
+        if file:
+            config = replace(config, test_file=file)
+        setting = next((name for name in FILES if Path(getattr(config, name) or "-").is_file()), FILES[0])
+        if not getattr(config, setting):
+            raise InputError("blind_no_file")
+        asked = PromptsRequest(to_json(config), setting, judging.PROMPTS, seed)
+        try:
+            facts = ask(asked, PromptFacts)
+        except InspectorDied as died:
+            raise died.error(config, getattr(config, setting)) from None
+        path = str(getattr(config, setting))
+        if not facts.prompts:
+            raise InputError("blind_no_prompts", path=path, found=facts.found, trained=facts.trained)
+        how = self._settings
+        return Comparison(
+            names, judging.trials_of(facts.prompts, seed), seed, path, facts.found, facts.trained, facts.compared,
+            how.system, how.sampling, how.max_new_tokens,
+        )  # fmt: skip
+
+    def _fail(self, why: Message) -> None:
+        self.fault = why.text(self.services.options.lang)
+        self.draw()
+
+    def _begin(self, comparison: Comparison) -> None:
+        self.fault = ""
+        self.comparison, self.place, self.top = comparison, comparison.next, 0
+        for model in self._models:
+            model.settings = comparison.settings
+        self._generate()
+        self.draw()
+
+    def _abandon(self) -> None:
+        self._round += 1
+        self._asked.clear()
+        self._parts.clear()
+        for model in self._models:
+            model.abandon()
+
+    def _generate(self) -> None:
+        """Asks for the replies to this prompt and the next ones."""
+        found = self.comparison
+        if found is None:
+            return
+        for place in range(self.place, min(len(found.trials), self.place + 1 + AHEAD)):
+            if place not in self._asked and not found.trials[place].answered:
+                self._asked.add(place)
+                for at, model in enumerate(self._models):
+                    self._ask(model, at, place, found.trials[place].prompt)
+
+    def _ask(self, model: ChatModel, at: int, place: int, prompt: str) -> None:
+        heard, began = self._heard, self._round
+        model.alone(prompt, lambda result: heard.put((place, at, result, began)))
+
+    def _look(self) -> None:
+        """Takes over the replies that have come."""
+        changed = False
+        with contextlib.suppress(queue.Empty):
+            while True:
+                place, at, result, began = self._heard.get_nowait()
+                if began == self._round:
+                    changed = True
+                    self._take(place, at, result)
+        if changed and self.is_current:
+            self.draw()
+
+    def _take(self, place: int, at: int, result: Replied | Message) -> None:
+        if isinstance(result, Message):
+            self._abandon()
+            self._fail(result)
+            return
+        parts = self._parts.setdefault(place, {})
+        parts[at] = result.text
+        if len(parts) == len(self._models) and self.comparison is not None:
+            trial = replace(self.comparison.trials[place], replies=tuple(parts[at] for at in sorted(parts)))
+            self._change(place, trial)
+
+    def _change(self, place: int, trial: Trial) -> None:
+        if self.comparison is None:
+            return
+        self.comparison = self.comparison.changed(place, trial)
+        if self._kept is None:
+            return
+        try:
+            judging.write(self._kept, self.comparison)
+        except OSError as error:
+            lang = self.services.options.lang
+            self.show_notice(say("blind.unkept", lang, path=str(self._kept), why=error.strerror or str(error)), "warn")
+
+    @property
+    def _trial(self) -> Trial | None:
+        found = self.comparison
+        return found.trials[self.place] if found is not None and self.place < len(found.trials) else None
+
+    def why_disabled(self, name: str) -> str:
+        """Why an action cannot be carried out."""
+        lang, trial = self.services.options.lang, self._trial
+        if name in ("first", "second", "equal", "copy") and (trial is None or not trial.answered or self.fault):
+            return say("blind.nothing_to_judge", lang)
+        if name == "undo" and (self.comparison is None or self.place == 0 or self.fault):
+            return say("blind.nothing_before", lang)
+        if name == "again" and not self.fault and (self.comparison is None or not self.comparison.over):
+            return say("blind.not_over", lang)
+        return ""
+
+    def _judge(self, better: Literal["A", "B", "="]) -> None:
+        trial = self._trial
+        if trial is not None:
+            self._change(self.place, trial.judged(better))
+            self.place, self.top = self.place + 1, 0
+            self._generate()
+
+    def do_first(self) -> None:
+        """Prefers A."""
+        self._judge("A")
+
+    def do_second(self) -> None:
+        """Prefers B."""
+        self._judge("B")
+
+    def do_equal(self) -> None:
+        """Prefers neither."""
+        self._judge("=")
+
+    def do_undo(self) -> None:
+        """Returns to the previous prompt."""
+        self.place, self.top = self.place - 1, 0
+
+    def do_again(self) -> None:
+        """Begins another comparison with other prompts, or continues one that failed."""
+        self._abandon()
+        failed, self.fault = bool(self.fault), ""
+        for model in self._models:
+            if model.state.state == "ended":
+                model.again()
+        if failed and self.comparison is not None:
+            self._begin(self.comparison)
+        else:
+            self.comparison = None
+            self.prepare(again=not failed)
+
+    def do_file(self) -> None:
+        """Lets the user choose the file that the prompts are from."""
+        current = self.comparison.file if self.comparison is not None else ""
+        self.services.pick_path("test_file", current, self._chosen)
+
+    def _chosen(self, path: str) -> None:
+        self._abandon()
+        self.comparison, self.fault = None, ""
+        self.prepare(path)
+
+    def do_copy(self) -> None:
+        """Copies the prompt and both replies."""
+        trial = self._trial
+        if trial is not None:
+            a, b = trial.shown
+            self.copy(f"{trial.prompt}\n\nA:\n{a}\n\nB:\n{b}")
+
+    def move(self, by: int) -> None:
+        """Scrolls both replies."""
+        self.top = max(0, self.top + by)
+
+    def view(self, width: int, height: int) -> list[Line]:
+        """The comparison."""
+        options = self.services.options
+        fault, doing = safe(self.fault, 800), self.doing
+        return blind_view.draw(
+            BlindView(self.comparison, self.place, self.top, doing, fault, options.lang), width, height
+        )

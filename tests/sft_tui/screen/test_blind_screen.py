@@ -1,0 +1,167 @@
+"""The screen of a blind comparison, with processes that reply by a rule."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from textual.pilot import Pilot
+
+from engine.contract.events import Event
+from engine.contract.facts import PromptFacts
+from engine.contract.requests import PromptsRequest
+from engine.contract.rundir import RunDir
+from sft_tui import conversation, judging
+from sft_tui.screen import blind_screen
+from sft_tui.screen.app import SftTuiApp
+from sft_tui.screen.base import Options
+from sft_tui.screen.blind_screen import BlindScreen
+from sft_tui.screen.chat_screen import ChatScreen
+from tests.sft_tui.fake_replies import CHILD
+from tests.sft_tui.screen.conftest import plain, until, write_run
+
+Steps = Callable[[Pilot[int], BlindScreen], Awaitable[None]]
+Played = Callable[[Steps], None]
+
+
+@pytest.fixture
+def prompts() -> list[str]:
+    """The held-out prompts."""
+    return ["one", "two", "three"]
+
+
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: list[str]) -> Played:
+    """Plays steps on the comparison of a run's models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(conversation, "module_command", lambda _module: [sys.executable, "-c", CHILD])
+    events: Sequence[Event] = ()
+    write_run(tmp_path / "logs", "mine-3", *events)
+
+    def answered(asked: PromptsRequest, _kind: object) -> PromptFacts:
+        return PromptFacts(tuple(prompts), 9, 4, 0, compared=asked.count == judging.PROMPTS)
+
+    monkeypatch.setattr(blind_screen, "ask", answered)
+
+    def play(steps: Steps) -> None:
+        async def go() -> None:
+            app = SftTuiApp(Options(Path("logs"), chat=("base", "tuned"), run="mine-3"))
+            async with app.run_test(size=(120, 40)) as pilot:
+                chat = app.screen
+                assert isinstance(chat, ChatScreen)
+                await until(pilot, lambda: {one.state for one in chat.states} == {"ready"})
+                await pilot.press("ctrl+b")
+                await until(pilot, lambda: isinstance(app.screen, BlindScreen))
+                screen = app.screen
+                assert isinstance(screen, BlindScreen)
+                await until(pilot, lambda: screen.comparison is not None or screen.fault)
+                await steps(pilot, screen)
+
+        asyncio.run(asyncio.wait_for(go(), 60))
+
+    return play
+
+
+def shown(screen: BlindScreen) -> str:
+    """The whole screen as text."""
+    return plain(screen.lines(120, 40))
+
+
+async def replies(pilot: Pilot[int], screen: BlindScreen) -> None:
+    """Waits for the replies to the prompt that is shown."""
+    await until(pilot, lambda: screen._trial is not None and screen._trial.answered)
+
+
+def test_all_prompts_are_judged_and_the_tally_is_kept(judged: Played) -> None:
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        for key in ("1", "2", "equals_sign"):
+            await replies(pilot, screen)
+            assert "tuned" not in shown(screen)
+            await pilot.press(key)
+        assert "base preferred: 1" in shown(screen) or "preferred: 2" in shown(screen)
+        found = judging.summary(RunDir(Path("logs/mine-3")).blind)
+        assert found is not None
+        assert (found.names, found.judged, found.equal) == (("base", "tuned"), 3, 1)
+        assert "the training file has them: 4" in " ".join(shown(screen).split())
+
+    judged(steps)
+
+
+def test_a_comparison_continues_where_it_was_left(judged: Played) -> None:
+    async def first(pilot: Pilot[int], screen: BlindScreen) -> None:
+        await replies(pilot, screen)
+        await pilot.press("1")
+        await replies(pilot, screen)
+        await pilot.press("2", "backspace")
+        assert screen.place == 1
+        assert "2 of 3" in shown(screen)
+        await pilot.press("1")
+        await pilot.press("escape")
+        await until(pilot, lambda: not screen.is_current)
+
+    async def second(_pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert screen.place == 2
+        found = judging.summary(RunDir(Path("logs/mine-3")).blind)
+        assert found is not None
+        assert (found.judged, found.trials) == (2, 3)
+
+    judged(first)
+    judged(second)
+
+
+def test_a_damaged_file_begins_again(judged: Played) -> None:
+    RunDir(Path("logs/mine-3")).blind.write_text('{"names": 3')
+
+    async def steps(_pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert screen.place == 0
+        assert "1 of 3" in shown(screen)
+
+    judged(steps)
+
+
+def test_no_judgement_before_the_replies_are_there(judged: Played, prompts: list[str]) -> None:
+    prompts[:] = ["slow"]
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        await pilot.press("1")
+        assert "not there yet" in shown(screen)
+        assert screen.place == 0
+        await pilot.press("escape")
+        chat = pilot.app.screen
+        assert isinstance(chat, ChatScreen)
+        await until(pilot, lambda: {one.state for one in chat.states} == {"ready"})
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: chat.states[0].turns and not chat.busy)
+        assert chat.states[0].turns[0].reply == "0::hi"
+
+    judged(steps)
+
+
+def test_a_process_that_dies_is_reported_and_the_comparison_continued(judged: Played, prompts: list[str]) -> None:
+    prompts[:] = ["slow"]
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        psutil.Process(screen._models[1].pid).kill()
+        await until(pilot, lambda: screen.fault)
+        assert "SIGKILL" in shown(screen)
+        await pilot.press("r")
+        await until(pilot, lambda: screen._models[1].state.state == "replying")
+        assert not screen.fault
+
+    judged(steps)
+
+
+def test_a_file_without_new_prompts_is_refused(judged: Played, prompts: list[str]) -> None:
+    prompts.clear()
+
+    async def steps(pilot: Pilot[int], screen: BlindScreen) -> None:
+        assert "no prompt to compare by" in shown(screen)
+        prompts[:] = ["other"]
+        screen._chosen("other.parquet")
+        await until(pilot, lambda: screen.comparison is not None)
+        assert screen.comparison is not None
+        assert screen.comparison.trials[0].prompt == "other"
+
+    judged(steps)
