@@ -8,10 +8,11 @@ from engine.contract.events import Record, decode
 from engine.contract.files import read_piece
 from engine.contract.rundir import RunDir
 from engine.contract.texts import Lang
-from sft_tui import runs
+from sft_tui import run_facts, runs
 from sft_tui.curves import Curves
 from sft_tui.history import Follower
 from sft_tui.log_lines import Earlier, LineMaker, Log, LogLine, Past
+from sft_tui.run_facts import RunFacts
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 
@@ -30,6 +31,7 @@ class FeedState:
     log: tuple[LogLine, ...]
     behind: int  # bytes of the stream that are still to be read
     earlier: Earlier = field(default_factory=Earlier)
+    facts: RunFacts = field(default_factory=RunFacts)
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Feed:
     _restarts: int = 0  # of the stream so far
     _past: Past | None = None  # what the snapshot already covers, before the newest lines of the log
     _looked_at: float = 0.0
+    _facts: RunFacts = field(default_factory=RunFacts)  # as of the same moment as `run`
 
     def __post_init__(self) -> None:
         self._newer, self._older = LineMaker(self.lang), LineMaker(self.lang)
@@ -74,7 +77,7 @@ class Feed:
             if self.state.ended is None:  # and its end could not be written
                 run = replace(run, state=replace(self.state, ended=self.run.state.ended))
             run = runs.located(run)
-        return FeedState(run, self.curves.copy(), self.log.lines(), self.behind, earlier)
+        return FeedState(run, self.curves.copy(), self.log.lines(), self.behind, earlier, self._facts)
 
     def poll(self) -> bool:
         """Reads a piece; returns whether there was one."""
@@ -91,8 +94,10 @@ class Feed:
         now = time.monotonic()
         if fresh or now - self._looked_at > LOOK_SECONDS or any(_ends(record) for record in records):
             self._looked_at = now
-            before, self.run = self.run, self._look()
-            fresh = fresh or _status(before) != _status(self.run)
+            before, facts = self.run, self._facts
+            self.run = self._look()
+            self._facts = run_facts.read(self.run)
+            fresh = fresh or _status(before) != _status(self.run) or facts != self._facts
         if not fresh and not records and self._past is not None:
             self._read_past(self._past)
             return True
@@ -104,7 +109,8 @@ class Feed:
         alive = runs.is_alive(self.run_dir, record)
         if not alive and self.behind == 0 and self.state.ended is None:
             return runs.read_run(self.run_dir)  # writes the certificate if no process is left to do so
-        return Run(self.run_dir, record, self.state, alive)
+        output = record.output.of_run(self.run_dir.path.name, record.id)
+        return Run(self.run_dir, record, self.state, alive, output=output)
 
     def _read_tail(self, offset: int) -> None:
         """Reads the newest lines before `offset`, which the snapshot covers; earlier lines are read later."""

@@ -1,4 +1,4 @@
-"""What can be done with a run again: its settings for a new run, a start over, more epochs, and its models."""
+"""What can be done with a run again: its settings for a new run, a start over, and more epochs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,11 +11,9 @@ from engine.contract.owner import Owner
 from engine.contract.presets import preset
 from engine.contract.project import seen_from
 from engine.contract.record import RunRecord
-from sft_tui import runs, starting
+from sft_tui import starting
 from sft_tui.runs import Run
-from sft_tui.text import size
 
-LEAST_SPARE = 600_000_000  # bytes next to the weights that a process needs for a conversation
 ON_RESUME = tuple(name for name in FIELDS if setting_of(name).free_on_resume and name != "output_dir")
 CHANGEABLE = ("epochs", *ON_RESUME)
 
@@ -78,29 +76,3 @@ def plan_changed(run: Run, values: Mapping[str, Any]) -> RunRecord:
     if message is not None and "epochs" not in values:
         raise InputError(message.code, **message.args)
     return starting.plan_resume(run.record, values)
-
-
-def models(run: Run) -> list[Path]:
-    """The model that a run began from, if it is a folder, and its best model; raises InputError if it has none."""
-    output = runs.model_of(run)
-    base = Path(str(run.record.config.get("pretrained_model", "")))
-    return [*([base] if base.name and base.is_dir() else []), output.best]
-
-
-def require_memory(run: Run, folders: list[Path]) -> None:
-    """Raises InputError if the run trains and leaves too little memory for a conversation with these models."""
-    host = run.state.host
-    if not run.alive or host is None:
-        return
-    needed = sum(LEAST_SPARE + _weights(folder) for folder in folders)
-    if host.memory_available < needed:
-        free = size(host.memory_available)
-        raise InputError("chat_no_memory", run=run.name, free=free, needed=size(needed))
-
-
-def _weights(folder: Path) -> int:
-    """The bytes of a model's files; 0 for one that cannot be read."""
-    try:
-        return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
-    except OSError:
-        return 0

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from engine.contract.bounds import Name
 from engine.contract.durable import read_json_as
+from engine.contract.messages import Message
 from engine.contract.outputdir import OutputDir
 from engine.contract.processes import AttemptProcesses, read_processes
-from engine.contract.record import RunRecord
-from engine.contract.rundir import RunDir
-from sft_tui import notes
+from sft_tui import notes, starting
 from sft_tui.notes import Note
+from sft_tui.runs import Run
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,14 @@ class RunFacts:
     model_type: str = ""  # as the model's config.json names it
     began_from: str = ""  # the run whose best model it started from
     has_model: bool = False
+    judged: str = ""  # counts of the user's blind judgements
+    why_not_resumable: Message | None = None
 
 
-def read(run_dir: RunDir, record: RunRecord, output: OutputDir | None) -> RunFacts:
-    """The facts about a run whose output is in `output`; what cannot be read is left empty."""
+def read(run: Run) -> RunFacts:
+    """The facts about a run; what cannot be read is left empty."""
+    run_dir, record = run.run_dir, run.record
+    output = run.output or record.output.of_run(run.name, record.id)
     base = Path(str(record.config.get("pretrained_model", "")))
     best = (output or record.output).best
     return RunFacts(
@@ -42,6 +46,7 @@ def read(run_dir: RunDir, record: RunRecord, output: OutputDir | None) -> RunFac
         model_type=_type_of(best) or (_type_of(base) if base.name else ""),
         began_from=OutputDir(base.parent).owner().run if base.name == best.name else "",
         has_model=output is not None and best.is_dir(),
+        why_not_resumable=starting.why_not_resumable(run),
     )
 
 

@@ -8,11 +8,18 @@ UNSEEN = ("quit", "suspend")  # allowed even if the terminal is too small to sho
 ALWAYS = ("escape", "ctrl+c", "ctrl+q", "ctrl+t", "ctrl+p", "ctrl+z")  # never a widget's
 EVERYWHERE, LAUNCH, RUN, RUNS, CHART, FORM = "everywhere", "launch", "run", "runs", "chart", "form"
 QUEUE, ROWS, SETTINGS = "queue", "rows", "settings"
-CHAT, BLIND = "chat", "blind"
+CHAT, BLIND, OF_RUN, OUTPUT, RESUME = "chat", "blind", "of_run", "output", "resume"
 HERE, PICK, IMPORT, MODEL = "here", "pick", "import", "model"
-SCOPES = (HERE, PICK, IMPORT, MODEL, LAUNCH, SETTINGS, RUN, RUNS, QUEUE, CHART, ROWS, CHAT, BLIND, FORM, EVERYWHERE)
+SCOPES = (
+    HERE, PICK, IMPORT, MODEL, LAUNCH, SETTINGS, RUN, RUNS, OF_RUN, QUEUE, CHART, ROWS, CHAT, BLIND, OUTPUT, RESUME,
+    FORM, EVERYWHERE,
+)  # fmt: skip
 # The scopes that a screen has apart from its own and that of every screen.
-PARTS: dict[str, tuple[str, ...]] = {RUN: (CHART,), RUNS: (CHART,), CHAT: (FORM,), SETTINGS: (FORM,)}
+PARTS: dict[str, tuple[str, ...]] = {
+    RUN: (OF_RUN, CHART), RUNS: (OF_RUN, CHART), CHAT: (FORM,), SETTINGS: (FORM,)
+}  # fmt: skip
+# The pages of a run.
+PAGES = ("page", "page_all", "page_settings", "page_chart", "page_samples", "page_log", "page_machine")
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,19 @@ ACTIONS: tuple[Action, ...] = (
     Action("pause", RUN, ("p",)),
     Action("now", RUN, ("X",), footer=False),
     Action("resume", RUN, ("r",)),
-    Action("fix", RUN, ("f",), footer=False),  # the certificate names the key if there is a fix
     Action("page", RUN, ("tab",)),
+    Action("page_all", RUN, ("1",), footer=False),
+    Action("page_settings", RUN, ("2",), footer=False),
+    Action("page_chart", RUN, ("3",), footer=False),
+    Action("page_samples", RUN, ("4",), footer=False),
+    Action("page_log", RUN, ("5",), footer=False),
+    Action("page_machine", RUN, ("6",), footer=False),
     Action("search", RUN, ("slash",)),
     Action("next_hit", RUN, ("n",), footer=False),
     Action("previous_hit", RUN, ("N",), footer=False),
     Action("unfold", RUN, ("space",), footer=False),
     Action("level", RUN, ("v",), footer=False),
     Action("copy", RUN, ("y",), footer=False),
-    Action("chat", RUN, ("i",)),
     Action("runs", RUN, ("l",)),
     Action("quit", RUN, ("q", "ctrl+c", "ctrl+q"), alive=True),
     Action("open", RUNS, ("enter",)),
@@ -105,6 +116,21 @@ ACTIONS: tuple[Action, ...] = (
     Action("delete", QUEUE, ("d",)),
     Action("pause", QUEUE, ("p",)),
     Action("runs", QUEUE, ("l",)),
+    Action("more_epochs", OF_RUN, ("E",)),
+    Action("test", OF_RUN, ("T",)),
+    Action("chat", OF_RUN, ("i",)),
+    Action("again", OF_RUN, ("c",)),
+    Action("fresh", OF_RUN, ("a",), footer=False),
+    Action("fix", OF_RUN, ("f",), footer=False),  # the certificate names the key if there is a fix
+    Action("resume_changed", OF_RUN, ("R",), footer=False),
+    Action("output", OF_RUN, ("o",), footer=False),
+    Action("note", OF_RUN, ("e",), footer=False),
+    Action("page", OUTPUT, ("tab",)),
+    Action("copy", OUTPUT, ("y",)),
+    Action("output", OUTPUT, ("o",), footer=False),
+    Action("resume", RESUME, ("enter",)),
+    Action("next", RESUME, ("down", "tab")),
+    Action("previous", RESUME, ("up", "shift+tab"), footer=False),
     Action("metric", CHART, ("m",)),
     Action("metric_back", CHART, ("M",), footer=False),
     Action("rows", CHART, ("enter",)),

@@ -16,12 +16,14 @@ from engine.contract.config import override
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.texts import LANGS, say
-from sft_tui import demo, starting, text
+from sft_tui import demo, left_running, starting, text
 from sft_tui.output import echo
-from sft_tui.screen import actions, form_style, help_view, terminal
+from sft_tui.runs import Run
+from sft_tui.screen import actions, form_style, help_view, terminal, window_title
 from sft_tui.screen.background import Background, summary
 from sft_tui.screen.base import ActionScreen, CanvasScreen, Options
 from sft_tui.screen.ink import THEMES, Line
+from sft_tui.screen.window_title import WindowTitle
 
 # A key passes through three threads, each of which may wait this long for the log reader; the default is 5 ms.
 SWITCH_SECONDS = 0.001
@@ -64,6 +66,7 @@ class SftTuiApp(App[int], inherit_bindings=False):
         self.background: Background | None = None  # a command that runs behind the screen
         self._demo_begins = False
         self.crash = ""
+        self.window_title = WindowTitle(self.write_raw)
 
     def _handle_exception(self, error: Exception) -> None:
         """Ends the app with a crash file, not a traceback on the terminal, which would show values of variables."""
@@ -79,6 +82,8 @@ class SftTuiApp(App[int], inherit_bindings=False):
 
         # The app's own objects live until it ends: a garbage collection of all of them takes longer than drawing.
         gc.freeze()
+        self.window_title.begin()
+        self.set_interval(window_title.INTERVAL_SECONDS, self._retitle)
         first = self.options.demo
         self.push_screen(launch_screen.LaunchScreen(first) if first else here_screen.HereScreen())
         if self.options.run:
@@ -241,6 +246,18 @@ class SftTuiApp(App[int], inherit_bindings=False):
             words, role = error.message.text(lang), "bad"
         self.call_from_thread(self.notify_here, words, role)
 
+    def open_resume(self, run: Run) -> None:
+        """Shows the settings that may be changed when a run is resumed."""
+        from sft_tui.screen.resume_screen import ResumeScreen
+
+        self.push_screen(ResumeScreen(run))
+
+    def open_output(self, run: str) -> None:
+        """Shows what the processes of a run printed."""
+        from sft_tui.screen.output_screen import OutputScreen
+
+        self.push_screen(OutputScreen(run))
+
     def _go_to(self, kind: type[ActionScreen], make: Callable[[], ActionScreen], about: str = "") -> None:
         """Goes back to an open screen of this kind, so that they do not pile up, or else opens a new one."""
         open_ones = [s for s in self.screen_stack if isinstance(s, kind) and s.about == about]
@@ -303,6 +320,11 @@ class SftTuiApp(App[int], inherit_bindings=False):
         if isinstance(self.screen, ActionScreen):
             self.screen.show_notice(words, role)
 
+    def _retitle(self) -> None:
+        """Shows in the title of the window what the screen in front shows."""
+        if isinstance(self.screen, ActionScreen):
+            self.window_title.show(self.screen.window_title)
+
     def back(self) -> None:
         """Returns to the previous screen; the first one stays."""
         if len(self.screen_stack) > 2:
@@ -332,7 +354,8 @@ def show(options: Options) -> NoReturn:
     code = app.run(mouse=True, loop=asyncio.new_event_loop())
     if app.background is not None:
         app.background.end()
-    for line in _demos_result(options):
+    app.window_title.end(terminal.write)
+    for line in [*_demos_result(options), *left_running.lines(options.logs, options.lang)]:
         echo(line)
     if app.crash:
         echo(say("screen.crashed", options.lang, path=app.crash), err=True)

@@ -14,6 +14,7 @@ from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.texts import Lang, say
 from sft_tui import starting, text
+from sft_tui.runs import Run
 from sft_tui.screen import actions, bottom, clipboard
 from sft_tui.screen.background import Background
 from sft_tui.screen.bottom import Question
@@ -98,6 +99,12 @@ class AppServices(Protocol):
     def enqueue(self, preset: str, values: Mapping[str, Any], based_on: str = "") -> None:
         """Puts a run at the end of the queue, and shows a notice; raises InputError."""
 
+    def open_resume(self, run: Run) -> None:
+        """Shows the settings that may be changed when a run is resumed."""
+
+    def open_output(self, run: str) -> None:
+        """Shows what the processes of a run printed."""
+
     def notify_here(self, words: str, role: str = "accent") -> None:
         """Shows a notice on whichever screen is in front."""
 
@@ -129,6 +136,11 @@ class ActionScreen(Screen[None]):
     def services(self) -> AppServices:
         """The app, as its screens see it."""
         return cast(AppServices, self.app)
+
+    @property
+    def window_title(self) -> str:
+        """What the title of the terminal's window says after the name of the program; empty for nothing."""
+        return self.about
 
     @property
     def typing(self) -> bool:
@@ -240,7 +252,7 @@ class ActionScreen(Screen[None]):
         except InputError as error:
             if self.question is None:
                 self.ask(question)
-                self.show_notice(error.message.text(self.services.options.lang), "bad")
+                self.report(error)
 
     def show_typed(self) -> None:
         """Shows the text and the cursor in it."""
@@ -270,7 +282,11 @@ class ActionScreen(Screen[None]):
         try:
             act()
         except InputError as error:
-            self.show_notice(error.message.text(self.services.options.lang), "bad")
+            self.report(error)
+
+    def report(self, error: InputError) -> None:
+        """Shows why something could not be done."""
+        self.show_notice(error.message.text(self.services.options.lang), "bad")
 
     def move(self, by: int) -> None:
         """Moves the cursor, or scrolls, by the given number of lines."""

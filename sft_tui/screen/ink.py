@@ -77,6 +77,11 @@ def columns(line: Line) -> int:
     return sum(cell_len(text) for text, _ in line)
 
 
+def plain(line: Line) -> str:
+    """The text of a line."""
+    return "".join(text for text, _ in line).rstrip()
+
+
 def fit(line: Line, width: int, role: str = "") -> Line:
     """`line` in exactly the given number of columns: an ellipsis if it is cut, spaces of a role if it is short."""
     fitted: Line = []

@@ -7,6 +7,7 @@ from typing import Any
 from engine.contract.texts import Lang
 from sft_tui.curves import Curves
 from sft_tui.log_lines import Earlier, LogLine
+from sft_tui.run_facts import RunFacts
 from sft_tui.run_state import RunState
 from sft_tui.runs import Run
 from sft_tui.screen.ink import Ink
@@ -33,6 +34,7 @@ class Selection:
     log_back: int = 0  # lines between the last one shown and the newest
     page: str = "all"
     sample: int = 0  # the first one shown
+    scrolled: int = 0  # lines of the page that are above the first one shown
 
     def zoomed(self, by: float, steps: int, grain: int = 1) -> "Selection":
         """A copy with more or fewer steps in the chart; `grain` is the number of steps per bucket of the curve."""
@@ -79,6 +81,7 @@ class RunView:
     earlier: Earlier = field(default_factory=Earlier)  # the parts that the log does not hold
     found: Sequence[LogLine] = ()  # lines with the words searched for, held or not
     searched: float = 1.0  # share of the log that was searched
+    facts: RunFacts = field(default_factory=RunFacts)
 
     @property
     def state(self) -> RunState:

@@ -4,7 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from sft_tui.screen import actions, chart_panel, log_panel, machine_panel, samples_panel
+from sft_tui.screen import (
+    actions,
+    chart_panel,
+    log_panel,
+    machine_page,
+    machine_panel,
+    paged,
+    samples_panel,
+    settings_panel,
+)
 from sft_tui.screen.ink import Line
 from sft_tui.screen.run_contents import RunView, Selection
 
@@ -15,6 +24,12 @@ WHEEL_LINES = 3
 
 Draw = Callable[[RunView, int, int], list[Line]]
 Scroll = Callable[[RunView, int], Selection]
+Whole = Callable[[RunView, int], list[Line]]
+NOWHERE = -1  # the row of a panel that has only its page
+
+
+def _by_wheel(scroll: Scroll) -> Scroll:
+    return lambda view, by: scroll(view, by * WHEEL_LINES)
 
 
 @dataclass(frozen=True)
@@ -27,11 +42,21 @@ class Panel:
     brief: Draw | None = None  # without a frame, for a small screen
     keys: Scroll | None = None  # what up and down do where it is the only one
     wheel: Scroll | None = None
+    page: Draw | None = None  # how it fills the screen, if not as elsewhere
+    whole: Whole | None = None  # all lines of that page, inside its frame
     actions: tuple[str, ...] = ()  # whose effect is visible here only
 
 
 # In the order of their pages; in a row from left to right.
 PANELS = {
+    "settings": Panel(
+        settings_panel.draw,
+        row=NOWHERE,
+        weight=1,
+        keys=paged.scroll,
+        wheel=_by_wheel(paged.scroll),
+        whole=settings_panel.lines,
+    ),
     "chart": Panel(
         chart_panel.draw,
         row=0,
@@ -39,17 +64,34 @@ PANELS = {
         wheel=chart_panel.zoom,
         actions=actions.names(actions.CHART),
     ),
-    "samples": Panel(samples_panel.draw, row=1, weight=1, keys=samples_panel.scroll, wheel=samples_panel.scroll),
+    "samples": Panel(
+        samples_panel.draw,
+        row=1,
+        weight=1,
+        keys=samples_panel.scroll,
+        wheel=samples_panel.scroll,
+        page=samples_panel.page,
+        whole=samples_panel.whole,
+    ),
     "log": Panel(
         log_panel.draw,
         row=1,
         weight=1,
         brief=log_panel.brief,
         keys=log_panel.scroll,
-        wheel=lambda view, by: log_panel.scroll(view, by * WHEEL_LINES),
+        wheel=_by_wheel(log_panel.scroll),
         actions=("search", "level", "next_hit", "previous_hit", "unfold"),
     ),
-    "machine": Panel(machine_panel.draw, row=0, weight=2, brief=machine_panel.brief),
+    "machine": Panel(
+        machine_panel.draw,
+        row=0,
+        weight=2,
+        brief=machine_panel.brief,
+        keys=paged.scroll,
+        wheel=_by_wheel(paged.scroll),
+        page=machine_page.draw,
+        whole=machine_page.lines,
+    ),
 }
 ALL = "all"
 PAGES = (ALL, *PANELS)
@@ -65,6 +107,7 @@ class Area:
     width: int
     height: int
     framed: bool = True
+    alone: bool = False  # whether it fills the screen
 
     @property
     def panel(self) -> Panel:
@@ -79,6 +122,8 @@ class Area:
     def draw(self, view: RunView) -> list[Line]:
         """The panel, in exactly this size."""
         draw = self.panel.draw if self.framed else self.panel.brief
+        if self.alone and self.panel.page is not None:
+            draw = self.panel.page
         assert draw is not None
         return draw(view, self.width, self.height)
 
@@ -91,7 +136,7 @@ def areas(page: str, width: int, height: int, top: int) -> list[Area]:
     """The panels of a page on a screen of this size, from line `top` on; from left to right and downwards."""
     body = height - top
     if page != ALL:
-        return [Area(page, 0, top, width, body)]
+        return [Area(page, 0, top, width, body, alone=True)]
     return _wide(width, body, top) if width >= WIDE and height >= TALL else _narrow(width, body, top)
 
 

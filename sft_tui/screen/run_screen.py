@@ -9,26 +9,28 @@ from textual.worker import get_current_worker
 
 from engine.contract.messages import InputError
 from engine.contract.texts import say
-from sft_tui import chat_names, demo, event_text, runs, starting
+from sft_tui import demo, event_text, runs
 from sft_tui.event_text import status_name
 from sft_tui.feed import Feed, FeedState
-from sft_tui.screen import actions, chart_panel, log_panel, run_view
+from sft_tui.screen import actions, chart_panel, fix_keys, log_panel, run_view
 from sft_tui.screen.bottom import Question
-from sft_tui.screen.chart_screen import ChartScreen
 from sft_tui.screen.charted import Charted
-from sft_tui.screen.ink import Line, filled
+from sft_tui.screen.ink import Line, filled, plain
 from sft_tui.screen.log_screen import LogScreen
+from sft_tui.screen.run_actions import RunActions
 from sft_tui.screen.run_contents import RunView
-from sft_tui.screen.run_layout import ALL, PAGES, PANELS, Area, Scroll
+from sft_tui.screen.run_layout import ALL, PANELS, Area, Scroll
+from sft_tui.screen.run_pages import RunPages
 from sft_tui.text import safe
 
 QUIET_SECONDS = 5.0  # without a key; after that the user is assumed to be only watching
-OF_RUN = ("stop", "pause", "now", "resume", "fix", "copy", "page", "chat")  # actions that need the run's state
+OF_RUN = ("stop", "pause", "now", "resume", "copy", *actions.PAGES)  # actions that need the run's state
 OF_PANEL = {action: name for name, panel in PANELS.items() for action in panel.actions}
+WIDEST_COPY = 400  # columns of a page that is copied
 PIECE_PAUSE = 0.01  # seconds between two pieces of a long log, to leave time to other threads
 
 
-class RunScreen(ChartScreen, LogScreen):
+class RunScreen(RunActions, RunPages, LogScreen):
     """The screen of one run."""
 
     scope = actions.RUN
@@ -85,17 +87,19 @@ class RunScreen(ChartScreen, LogScreen):
         panel = OF_PANEL.get(name, page)
         if page not in (ALL, panel):
             return say(f"screen.no_{panel}", lang)
-        return self._refusal(name, latest.run) or super().why_disabled(name)
+        return self._refusal(name, latest) or super().why_disabled(name)
 
-    def _refusal(self, name: str, run: runs.Run) -> str:
-        """Why a run in this state cannot accept a request; empty if it can."""
-        lang, paused = self.services.options.lang, not run.alive and run.status == runs.PAUSED
+    def _refusal(self, name: str, latest: FeedState) -> str:
+        """Why a run in this state cannot accept a request; empty if it can. All is known as of the same moment."""
+        lang, run = self.services.options.lang, latest.run
+        paused = not run.alive and run.status == runs.PAUSED
         if name in ("stop", "now") or (name == "pause" and not paused):
             ended = InputError("run_not_running", run=run.name, status=run.status)
-            return "" if run.alive else ended.message.text(lang)
-        if name in ("resume", "fix", "pause"):
-            message = starting.why_not_resumable(run)
-            return message.text(lang) if message is not None else ""
+            return "" if run.alive else fix_keys.with_keys(ended.message.text(lang))
+        if name in ("resume", "pause"):
+            running = InputError("run_running", run=run.name).message if run.alive else None
+            message = running or latest.facts.why_not_resumable
+            return fix_keys.with_keys(message.text(lang)) if message is not None else ""
         return ""
 
     def show_latest(self, latest: FeedState | None) -> None:
@@ -167,10 +171,7 @@ class RunScreen(ChartScreen, LogScreen):
         self._first_size = max(self._first_size, latest.behind)
         read = 1 - latest.behind / self._first_size if latest.behind else 1.0
         shown = self._shown(latest, read)
-        if self.selection.log_back:
-            most = run_view.most_back(shown, width, height)
-            if most is not None:
-                self.selection = replace(self.selection, log_back=min(self.selection.log_back, most))
+        self.selection = run_view.within_limits(shown, width, height)
         return run_view.draw(replace(shown, selection=self.selection), width, height)
 
     def _shown(self, latest: FeedState, read: float = 1.0) -> RunView:
@@ -187,6 +188,7 @@ class RunScreen(ChartScreen, LogScreen):
             latest.earlier,
             self.found,
             self.searched,
+            latest.facts,
         )
 
     def contents(self) -> RunView | None:
@@ -205,10 +207,6 @@ class RunScreen(ChartScreen, LogScreen):
         shown = self._shown(self.latest)
         panel = run_view.size_of("chart", shown, width, height - 1)
         return chart_panel.main_size(shown, *panel) if panel[0] else panel
-
-    def do_page(self) -> None:
-        """Shows another panel."""
-        self.selection = self.selection.next("page", PAGES)
 
     def move(self, by: int) -> None:
         """Scrolls the panel that fills the screen, or the log if all are shown."""
@@ -235,7 +233,7 @@ class RunScreen(ChartScreen, LogScreen):
         """Makes the clicked panel fill the screen, or shows all panels again if it already does."""
         area = self._area_at(x, y)
         if area is not None:
-            self.selection = replace(self.selection, page=ALL if self.selection.page != ALL else area.name)
+            self.open_page(ALL if self.selection.page != ALL else area.name)
             self.draw()
 
     def wheeled(self, x: int, y: int, by: int) -> None:
@@ -246,31 +244,33 @@ class RunScreen(ChartScreen, LogScreen):
             self.draw()
 
     def do_copy(self) -> None:
-        """Copies the certificate, or the visible log."""
+        """Copies the page in front; the certificate, or the log, where all panels are shown."""
         if self.latest is None:
             return
-        end = self.latest.run.state.ended
-        if end is not None and not self.latest.run.alive:
+        end, page = self.latest.run.state.ended, self.selection.page
+        if page != ALL and (whole := PANELS[page].whole) is not None:
+            words = "\n".join(plain(line) for line in whole(self._shown(self.latest), WIDEST_COPY))
+        elif end is not None and not self.latest.run.alive:
             words = "\n".join(line for _, line in event_text.ended_lines(end, self.services.options.lang))
         else:
             words = log_panel.copied(self.latest.log, self.selection)
         self.copy(words)
 
-    def do_chat(self) -> None:
-        """Opens a chat with the best model, next to the one that the run started from."""
-        run = self._current_run()
-        self.services.open_chat(chat_names.models_of(run), run.name)
-
-    def _current_run(self) -> runs.Run:
-        """The run's current state, without reading its log here; raises InputError if it is not known yet."""
+    def shown_run(self) -> runs.Run:
+        """The run as of the last look at its files."""
         if self.latest is None:
             raise InputError("run_unread", name=self.about)
-        run_dir = self.latest.run.run_dir
+        return self.latest.run
+
+    def chosen(self) -> runs.Run:
+        """The run's current state, without reading its log here; raises InputError if it is not known yet."""
+        shown = self.shown_run()
+        run_dir = shown.run_dir
         record = run_dir.read_record()
-        return replace(self.latest.run, record=record, alive=runs.is_alive(run_dir, record))
+        return replace(shown, record=record, alive=runs.is_alive(run_dir, record))
 
     def _asking(self, question: str, said: str, **how: object) -> None:
-        run = self._current_run()
+        run = self.chosen()
         if not run.alive:
             raise InputError("run_not_running", run=run.name, status=run.status)
         lang = self.services.options.lang
@@ -297,26 +297,22 @@ class RunScreen(ChartScreen, LogScreen):
 
     def do_pause(self) -> None:
         """Asks whether to pause; continues a paused run."""
-        run = self._current_run()
+        run = self.chosen()
         if not run.alive and run.status == runs.PAUSED:
-            self._resume_with({})
+            self.resume_with(run, {})
             return
         self._asking("screen.ask_pause", "app.pausing", why="pause")
 
     def do_resume(self) -> None:
         """Resumes a run that ended."""
-        self._resume_with({})
+        self.resume_with(self.chosen(), {})
 
-    def do_fix(self) -> None:
-        """Resumes the run with the settings that fix its end."""
-        self._resume_with(starting.fix_of(self._current_run()))
-
-    def _resume_with(self, fix: dict[str, object]) -> None:
-        run = self._current_run()
-        if run.alive:
-            raise InputError("run_running", run=run.name)
-        self.services.begin(starting.plan_resume(run.record, {}, fix=fix))
-        self.show_notice(say("screen.going_on", self.services.options.lang, run=safe(run.name, 40)))
+    @property
+    def window_title(self) -> str:
+        """The run, and how much of it is done."""
+        step = self.latest.run.state.step if self.latest is not None else None
+        share = f" {100 * step.step // step.steps_total} %" if step is not None and step.steps_total else ""
+        return safe(self.about, 60) + share
 
 
 def notification(words: str) -> str:

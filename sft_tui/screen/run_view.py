@@ -1,6 +1,7 @@
 """The screen of one run, as a pure function from its state to lines."""
 
 import time
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 
@@ -8,9 +9,9 @@ from engine.contract import events
 from engine.contract.texts import Lang, say
 from sft_tui import event_text
 from sft_tui.event_text import status_name
-from sft_tui.screen import log_panel
+from sft_tui.screen import fix_keys, log_panel, paged
 from sft_tui.screen.ink import Line, bar, columns, filled, fit, side_by_side
-from sft_tui.screen.run_contents import RunView
+from sft_tui.screen.run_contents import RunView, Selection
 from sft_tui.screen.run_layout import Area, areas
 from sft_tui.text import safe
 from sft_tui.wrapping import wrap
@@ -41,10 +42,17 @@ def size_of(name: str, view: RunView, width: int, height: int) -> tuple[int, int
     return next(((area.width, area.height) for area in found), (0, 0))
 
 
-def most_back(view: RunView, width: int, height: int) -> int | None:
-    """The number of lines the log can scroll back on such a screen; None if it is not shown."""
-    log = next((area for area in areas_of(view, width, height) if area.name == "log"), None)
-    return None if log is None else log_panel.most_back(view, *log.inside)
+def within_limits(view: RunView, width: int, height: int) -> Selection:
+    """What the user has selected, scrolled no further than the log or the page on such a screen can be."""
+    selection, areas = view.selection, areas_of(view, width, height)
+    log = next((area for area in areas if area.name == "log"), None)
+    if selection.log_back and log is not None:
+        selection = replace(selection, log_back=min(selection.log_back, log_panel.most_back(view, *log.inside)))
+    if selection.scrolled and areas[0].panel.whole is not None:
+        lines = len(areas[0].panel.whole(view, areas[0].inside[0]))
+        most = paged.most_scrolled(lines, areas[0].height)
+        selection = replace(selection, scrolled=min(selection.scrolled, most))
+    return selection
 
 
 def header(view: RunView, width: int) -> list[Line]:
@@ -114,7 +122,7 @@ def certificate(end: events.RunEnded, width: int, lang: Lang) -> list[Line]:
     """How the run ended: why, what to do, and the evidence."""
     role = "good" if end.exit_code == 0 else "bad"
     lines: list[Line] = [[(f" {part}", role)] for part in wrap(safe(end.message.what(lang), 600), width - 2)[:3]]
-    fix = safe(end.message.fix(lang), 600)
+    fix = safe(fix_keys.with_keys(end.message.fix(lang)), 600)
     if fix:
         lines += [[(f" {part}", "")] for part in wrap(fix, width - 2)[:3]]
     if end.apply:

@@ -20,11 +20,12 @@ from sft_tui.queue.entries import Queue
 from sft_tui.queue.queue_file import QueueFolder
 from sft_tui.run_order import ORDERS
 from sft_tui.runs import Run
-from sft_tui.screen import actions, compare_view, queue_view, runs_view
+from sft_tui.screen import actions, compare_view, fix_keys, queue_view, runs_view
 from sft_tui.screen.bottom import Question
 from sft_tui.screen.chart_screen import ChartScreen
 from sft_tui.screen.charted import STYLES, Charted
 from sft_tui.screen.ink import Line
+from sft_tui.screen.run_actions import RunActions
 from sft_tui.screen.runs_contents import RunsView
 from sft_tui.text import safe, size
 
@@ -35,7 +36,7 @@ MOST_NAMED = 5  # files left by a deletion that are named
 MOST_FOLLOWED = 64  # runs whose curves are kept
 
 
-class RunsScreen(ChartScreen):
+class RunsScreen(RunActions, ChartScreen):
     """The screen of all runs."""
 
     scope = actions.RUNS
@@ -104,8 +105,7 @@ class RunsScreen(ChartScreen):
         width, height = self.app.size
         return runs_view.chart_size(self._shown, width, height - 1)
 
-    @property
-    def _here(self) -> Run:
+    def shown_run(self) -> Run:
         """The run under the cursor; raises InputError if there is none."""
         if self.state.here is None:
             raise InputError("run_none", path=str(self.services.options.logs))
@@ -116,17 +116,17 @@ class RunsScreen(ChartScreen):
         lang = self.services.options.lang
         try:
             if name in OF_RUN:
-                self._require(name, self._here)
+                self._require(name, self.shown_run())
         except InputError as error:
-            return error.message.text(lang)
+            return fix_keys.with_keys(error.message.text(lang))
         if name == "mark" and self._is_full:
             return say("screen.compare_few", lang, most=len(STYLES))
         if name in OF_COMPARISON and not self.state.compared:
             return say("screen.compare_first", lang)
         if name in actions.names(actions.CHART) and not self.chart_size()[0]:
             return say("screen.no_chart" if self.state.compared else "screen.no_curve", lang)
-        message = starting.why_not_resumable(self._here) if name == "resume" else None
-        return message.text(lang) if message is not None else super().why_disabled(name)
+        message = starting.why_not_resumable(self.shown_run()) if name == "resume" else None
+        return fix_keys.with_keys(message.text(lang)) if message is not None else super().why_disabled(name)
 
     def _require(self, name: str, run: Run) -> None:
         if name == "resume":
@@ -137,7 +137,7 @@ class RunsScreen(ChartScreen):
     @property
     def _is_full(self) -> bool:
         """Whether no further run can be compared, and the one under the cursor is not among the compared."""
-        return self._here.name not in self.state.marked and len(self.state.marked) >= len(STYLES)
+        return self.shown_run().name not in self.state.marked and len(self.state.marked) >= len(STYLES)
 
     def move(self, by: int) -> None:
         """Moves the cursor."""
@@ -184,11 +184,11 @@ class RunsScreen(ChartScreen):
 
     def do_open(self) -> None:
         """Opens the run."""
-        self.services.open_run(self._here.name)
+        self.services.open_run(self.shown_run().name)
 
     def do_mark(self) -> None:
         """Marks the run, or removes the mark."""
-        self.state = replace(self.state, marked=self.state.marked ^ {self._here.name}, scrolled=0)
+        self.state = replace(self.state, marked=self.state.marked ^ {self.shown_run().name}, scrolled=0)
         self._wanted.set()
 
     def do_order(self) -> None:
@@ -221,16 +221,16 @@ class RunsScreen(ChartScreen):
 
     def do_resume(self) -> None:
         """Resumes the run."""
-        run = self._here
+        run = self.shown_run()
         self.services.start_run(starting.plan_resume(run.record, {}))
 
     def do_copy(self) -> None:
         """Copies the path of its folder."""
-        self.copy(safe(str(self._here.run_dir.path.absolute())))
+        self.copy(safe(str(self.shown_run().run_dir.path.absolute())))
 
     def do_delete(self) -> None:
         """Shows what would be deleted, and asks."""
-        run = self._here
+        run = self.shown_run()
         lang, going = self.services.options.lang, removal.of(run)
         places = ", ".join(safe(str(path), 60) for path, _ in going)
         words = say("screen.ask_delete", lang, places=places, size=size(sum(count for _, count in going)))

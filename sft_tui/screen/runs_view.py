@@ -6,7 +6,7 @@ from engine.contract.texts import say
 from sft_tui import lineage
 from sft_tui.listing import cells, columns_of
 from sft_tui.notes import Note
-from sft_tui.screen import chart_panel, compare_view
+from sft_tui.screen import chart_panel, compare_view, fix_keys
 from sft_tui.screen.charted import STYLES
 from sft_tui.screen.ink import Line, Span, columns, filled, fit, frame, side_by_side
 from sft_tui.screen.runs_contents import RunsView
@@ -166,7 +166,7 @@ def _details(view: RunsView, width: int, height: int = 0) -> list[Line]:
     parts += [("", words, "") for words in [lineage.described(run, view.links, lang)] if words]
     if end is not None:
         parts.append((say("column.ended", lang), safe(end.message.what(lang), 600), "bad" if end.exit_code else ""))
-        parts += [("", words, "dim") for words in [safe(end.message.fix(lang), 600)] if words]
+        parts += [("", words, "dim") for words in [safe(fix_keys.with_keys(end.message.fix(lang)), 600)] if words]
     note = view.notes.get(run.name, Note()).line()
     parts += [(say("screen.noted", lang), safe(note, 600), "accent")] if note else []
     parts += [(say("screen.folder", lang), safe(str(run.run_dir.path.absolute()), 400), "")]

@@ -1,6 +1,7 @@
 """The terminal before and after the app: whether there is one, what it can show, and its cleanup."""
 
 import asyncio
+import contextlib
 import locale
 import os
 import signal
@@ -33,6 +34,13 @@ def ink(theme: str, *, ascii_only: bool) -> Ink:
 def is_available() -> bool:
     """Whether a screen can be shown here."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def write(data: str) -> None:
+    """Writes a sequence to the terminal when no screen is shown; a terminal that is gone is ignored."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(data)
+        sys.stdout.flush()
 
 
 def end_on_signals(leave: Callable[[int], None]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from engine.contract import events
 from engine.contract.durable import write_json
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
@@ -95,22 +94,3 @@ def test_a_finished_run_is_not_resumed_for_a_setting_that_trains_nothing(run: Ru
 def test_settings_that_affect_results_are_not_offered_at_a_resume() -> None:
     assert not {"learn_rate", "seed", "max_seq_len", "output_dir"} & set(rerun.CHANGEABLE)
     assert {"epochs", "save_steps", "micro_batch_tokens"} <= set(rerun.CHANGEABLE)
-
-
-def test_a_conversation_is_with_both_models_of_a_run(run: Run) -> None:
-    assert rerun.models(run) == [Path("model"), Path("out/best")]
-    Path("model").rmdir()
-    assert rerun.models(run) == [Path("out/best")]
-    (Path("out") / "best").rmdir()
-    with pytest.raises(InputError, match="no best model"):
-        rerun.models(read_run(run.run_dir))
-
-
-def test_a_conversation_next_to_training_needs_memory(run: Run) -> None:
-    (Path("model") / "model.safetensors").write_bytes(b"x" * 1000)
-    host = events.Host(16_000_000_000, 900_000_000, [], 50.0, 1)
-    busy = replace(run, alive=True, state=replace(run.state, host=host))
-    rerun.require_memory(busy, [Path("model")])
-    with pytest.raises(InputError, match=r"leaves 900\.00 MB"):
-        rerun.require_memory(busy, [Path("model"), Path("out/best")])
-    rerun.require_memory(replace(busy, alive=False), [Path("model"), Path("out/best")])

@@ -1,5 +1,6 @@
 """What is known of a run apart from its record and its stream."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,35 +12,37 @@ from engine.contract.presets import preset
 from engine.contract.record import RunRecord
 from engine.contract.rundir import RunDir
 from sft_tui import notes, run_facts
+from sft_tui.run_state import RunState
+from sft_tui.runs import Run
 
 
 @pytest.fixture
-def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "logs/b-1").mkdir(parents=True)
     config = {**to_json(preset("sft-small").config), "output_dir": "b", "pretrained_model": "a/best"}
-    return RunRecord("b-1", "sft-small", "train", config)
+    return Run(RunDir(Path("logs/b-1")), RunRecord("b-1", "sft-small", "train", config), RunState(), alive=False)
 
 
-def test_the_run_that_made_the_model_is_named(record: RunRecord) -> None:
+def test_the_run_that_made_the_model_is_named(run: Run) -> None:
     Path("a/best").mkdir(parents=True)
     write_json(Path("a/RUN.json"), {"run": "a-1"})
     write_json(Path("a/best/config.json"), {"model_type": "llama"})
-    notes.write(RunDir(Path("logs/b-1")), notes.Note("x"))
-    found = run_facts.read(RunDir(Path("logs/b-1")), record, None)
+    notes.write(run.run_dir, notes.Note("x"))
+    found = run_facts.read(run)
     assert (found.began_from, found.model_type, found.has_model, found.note.text) == ("a-1", "llama", False, "x")
 
 
-def test_the_kind_of_the_trained_model_comes_first(record: RunRecord) -> None:
+def test_the_kind_of_the_trained_model_comes_first(run: Run) -> None:
     Path("b/best").mkdir(parents=True)
     write_json(Path("config.json"), {"model_type": "qwen2"})
     Path("b/best/config.json").symlink_to(Path("config.json").absolute())
-    found = run_facts.read(RunDir(Path("logs/b-1")), record, OutputDir(Path("b")))
+    found = run_facts.read(replace(run, output=OutputDir(Path("b"))))
     assert (found.model_type, found.has_model) == ("qwen2", True)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"model_type": 7}', '{"model_type": "' + "x" * 300 + '"}'])
-def test_a_file_that_says_nothing_is_left_out(record: RunRecord, content: str) -> None:
+def test_a_file_that_says_nothing_is_left_out(run: Run, content: str) -> None:
     Path("b/best").mkdir(parents=True)
     Path("b/best/config.json").write_text(content)
-    assert run_facts.read(RunDir(Path("logs/b-1")), record, OutputDir(Path("b"))).model_type == ""
+    assert run_facts.read(replace(run, output=OutputDir(Path("b")))).model_type == ""

@@ -41,8 +41,8 @@ def test_a_full_screen_log_shows_long_lines_whole() -> None:
 @pytest.mark.parametrize(("width", "height"), [*SIZES, (60, 20)])
 def test_the_beginning_of_the_log_fills_a_page(page: str, width: int, height: int) -> None:
     view = dataclasses.replace(run_screen(page=page), log=log_of(300))
-    back = run_view.most_back(view, width, height - 1)
-    assert back is not None
+    far = dataclasses.replace(view, selection=dataclasses.replace(view.selection, log_back=10**6))
+    back = run_view.within_limits(far, width, height - 1).log_back
     first = dataclasses.replace(view, selection=dataclasses.replace(view.selection, log_back=back))
     shown = plain(run_view.draw(first, width, height - 1))
     (rows,) = [area.inside[1] for area in run_view.areas_of(view, width, height - 1) if area.name == "log"]

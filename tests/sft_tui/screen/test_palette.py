@@ -8,7 +8,7 @@ from sft_tui.screen.ink import columns
 
 
 @pytest.mark.parametrize(("words", "lang", "first"), [
-    ("", "en", "stop"), ("log", "en", "log_scale"), ("sav", "en", "stop"), ("without", "en", "now"),
+    ("", "en", "stop"), ("log s", "en", "log_scale"), ("sav", "en", "stop"), ("without", "en", "now"),
     ("对数", "zh", "log_scale"), ("pause", "zh", "pause"), ("暂停", "zh", "pause"),
 ])  # fmt: skip
 def test_the_palette_finds_actions_by_name_and_help(words: str, lang: Lang, first: str) -> None:

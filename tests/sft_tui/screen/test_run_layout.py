@@ -12,7 +12,7 @@ from sft_tui.screen.run_layout import PANELS, Draw
 from tests.sft_tui.screen.conftest import KILLED, SIZES, plain, run_screen
 
 ODD_SIZES = [(60, 20), (61, 29), (99, 41), (100, 30), (101, 31), (137, 33), (237, 71)]
-MARKS = {"chart": "a", "samples": "b", "log": "c", "machine": "d"}
+MARKS = {"chart": "a", "samples": "b", "log": "c", "machine": "d", "settings": "e"}
 
 
 def marking(mark: str) -> Draw:
@@ -25,7 +25,7 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every panel is a field of its letter."""
     for name, panel in PANELS.items():
         mark = marking(MARKS[name])
-        monkeypatch.setitem(PANELS, name, replace(panel, draw=mark, brief=mark if panel.brief else None))
+        monkeypatch.setitem(PANELS, name, replace(panel, draw=mark, page=None, brief=mark if panel.brief else None))
 
 
 @pytest.mark.usefixtures("marked")
@@ -51,7 +51,7 @@ def shown(view: RunView, width: int, height: int) -> set[str]:
 
 
 def test_all_panels_are_on_a_large_screen_and_each_has_a_page() -> None:
-    assert shown(run_screen(), 120, 40) == set(PANELS)
+    assert shown(run_screen(), 120, 40) == set(PANELS) - {"settings"}
     assert shown(run_screen(), 80, 24) == {"chart", "machine", "log"}
     for name in PANELS:
         assert shown(run_screen(page=name), 80, 24) == {name}
@@ -83,4 +83,9 @@ def test_the_wheel_acts_on_the_panel_under_it(name: str, field: str, turned: int
 
 
 def test_keys_scroll_only_what_is_shown() -> None:
-    assert {name for name in PANELS if run_layout.PANELS[name].keys is not None} == {"samples", "log"}
+    assert {name for name in PANELS if run_layout.PANELS[name].keys is not None} == {
+        "settings",
+        "samples",
+        "log",
+        "machine",
+    }

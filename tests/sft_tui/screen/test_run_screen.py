@@ -141,7 +141,7 @@ def test_one_key_shows_the_beginning_of_the_log(tmp_path: Path, monkeypatch: pyt
     write(f"{SECOND}-1", SECOND, STARTED, PLAN, *saved, FINISHED)
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
-        await pilot.press("tab", "tab", "tab", "home")
+        await pilot.press("5", "home")
         assert "Configuration sft-small" in shown(screen)
         assert "checkpoint of step 20 " in shown(screen)
         back = screen.selection.log_back
@@ -165,7 +165,7 @@ def test_the_beginning_of_the_log_stays_while_the_run_continues(
     Follower(run_dir).save()
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
-        await pilot.press("tab", "tab", "tab", "v", "home")
+        await pilot.press("5", "v", "home")
         assert screen.selection.level == "all"
         assert "Configuration sft-small" in shown(screen)
         assert "1/100 " in shown(screen)
@@ -195,15 +195,16 @@ def test_the_run_footer_has_the_keys_that_act(tmp_path: Path, monkeypatch: pytes
 
     async def steps(pilot: Pilot[int], screen: RunScreen) -> None:
         assert shown(screen).splitlines()[-1].split() == [
-            "tab", "panels", "/", "search", "l", "runs", "m", "metric", "x", "cursor",
-            "g", "log", "scale", "?", "help", "q", "quit",
+            "tab", "pages", "/", "search", "l", "runs", "E", "more", "epochs", "c", "new", "run", "like", "it",
+            "m", "metric", "x", "cursor", "g", "log", "scale", "?", "help", "q", "quit",
         ]  # fmt: skip
         for key, words in (("s", "is not running"), ("p", "is not running"), ("X", "is not running"),
                            ("r", "9 steps")):  # fmt: skip
             await pilot.press(key)
             assert words in shown(screen).split("\n\n")[-1]
         write_json(OutputDir(Path(home)).owner_file, {**owner, "finished": False})
-        await pilot.press("tab")  # the chart alone
+        await pilot.press("3")  # the chart alone
+        await until(pilot, lambda: screen.latest is not None and screen.latest.facts.why_not_resumable is None)
         assert "r resume" in shown(screen).splitlines()[-1]
         assert "/ search" not in shown(screen).splitlines()[-1]
         await pilot.press("slash")

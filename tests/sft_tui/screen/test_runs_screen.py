@@ -48,7 +48,7 @@ def test_output_moved_aside_is_shown_counted_and_deleted(made: Made) -> None:
         async with app.run_test(size=(160, 40)) as pilot:
             screen = await until_listed(pilot, 2)
             await pilot.press("end")
-            assert screen._here.name == "sft-small-1"
+            assert screen.shown_run().name == "sft-small-1"
             assert "out/earlier/sft-small-1" in shown(screen)
             await pilot.press("d")
             asked = shown(screen)
@@ -122,11 +122,11 @@ def test_marked_runs_are_compared_on_pages(three: Path, size: tuple[int, int]) -
 def test_the_cursor_stays_on_its_run_when_the_order_changes(three: Path) -> None:
     async def steps(pilot: Pilot[int], screen: RunsScreen) -> None:
         await pilot.press("home")
-        here = screen._here.name
+        here = screen.shown_run().name
         for order in ("eval", "best", "time", "run", "started"):
             await pilot.press("o")
             assert screen.state.order == order
-            assert screen._here.name == here
+            assert screen.shown_run().name == here
             if order == "eval":
                 assert names(screen) == "2 1 3"
         assert "STARTED▾" in shown(screen)
@@ -151,7 +151,7 @@ def test_the_curve_of_the_run_under_the_cursor_follows_it(three: Path) -> None:
     async def steps(pilot: Pilot[int], screen: RunsScreen) -> None:
         for key in ("home", "down", "down"):
             await pilot.press(key)
-            here = screen._here.name
+            here = screen.shown_run().name
             await until(pilot, lambda here=here: here in screen.state.curves)  # type: ignore[misc]
             assert list(screen.state.charted.runs) == [here]
 

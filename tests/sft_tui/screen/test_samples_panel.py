@@ -1,24 +1,59 @@
 """The panel with the samples."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
+from engine.contract import events
 from sft_tui.run_state import RunState
 from sft_tui.screen import run_view, samples_panel
+from sft_tui.screen.run_contents import RunView
 from tests.sft_tui.screen.conftest import (
     plain,
     run_screen,
 )
 
 
-def test_full_screen_samples_can_be_paged_to_the_last() -> None:
-    view = run_screen(page="samples")
-    first = plain(run_view.draw(view, 80, 23))
-    assert "1/2" in first
-    last = dataclasses.replace(view, selection=samples_panel.scroll(view, 10))
-    assert "2/2" in plain(run_view.draw(last, 80, 23))
-    assert samples_panel.scroll(last, -10).sample == 0
+def with_samples(count: int, words: str, **selected: Any) -> RunView:
+    """Samples with a long reference and prompt, and the newest prediction marked."""
+    view = run_screen(**selected)
+    rows = [
+        events.Sample(2, 60, row, f"ask{row} {words}", f"ref{row} {words}", f"NEW{row} {words}") for row in range(count)
+    ]
+    before = [dataclasses.replace(one, step=30, prediction=f"OLD{one.row} {words}") for one in rows]
+    state = dataclasses.replace(view.state, samples=tuple(rows), samples_before=tuple(before))
+    return dataclasses.replace(view, run=dataclasses.replace(view.run, state=state))
+
+
+@pytest.mark.parametrize("words", ["short", "a long text, " * 40, "很长的文字，" * 60])
+@pytest.mark.parametrize("height", range(8, 24))
+def test_the_newest_prediction_is_always_shown(height: int, words: str) -> None:
+    shown = plain(samples_panel.draw(with_samples(1, words), 58, height))
+    assert "NEW0" in shown
+    assert shown.index("NEW0") < shown.index("OLD0")
+
+
+def test_samples_share_the_panel() -> None:
+    shown = plain(samples_panel.draw(with_samples(3, "a long text, " * 40), 58, 17))
+    assert all(f"{mark}{row}" in shown for row in range(3) for mark in ("ask", "NEW", "OLD", "ref"))
+
+
+def test_predictions_of_two_evaluations_begin_in_one_column() -> None:
+    lines = plain(samples_panel.draw(with_samples(1, "x"), 58, 12)).splitlines()
+    places = {line.index(mark) for line in lines for mark in ("ask0", "NEW0", "OLD0", "ref0") if mark in line}
+    assert len(places) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (80, 23), (120, 39)])
+def test_a_page_of_samples_can_be_scrolled_to_its_end(width: int, height: int) -> None:
+    view = with_samples(3, "a long text, " * 40 + "the-end", page="samples")
+    assert "NEW0" in plain(run_view.draw(view, width, height))
+    far = dataclasses.replace(view, selection=samples_panel.scroll(view, 10**6))
+    last = dataclasses.replace(far, selection=run_view.within_limits(far, width, height))
+    shown = plain(run_view.draw(last, width, height)).splitlines()
+    assert "the-end" in shown[-2]
+    assert samples_panel.scroll(last, -1).scrolled == last.selection.scrolled - 1
 
 
 def title(state: RunState, width: int) -> str:
