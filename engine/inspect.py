@@ -45,14 +45,12 @@ from engine.process.heartbeat import end_with
 def answer(request: Request) -> object:
     """The requested facts; raises InputError."""
     match request:
-        case DataRequest() | RowRequest() | DigestsRequest():
+        case DataRequest() | RowRequest() | PromptsRequest() | DigestsRequest():
             return _of_rows(request)
         case ModelRequest():
             return model_facts(settings.from_json(request.config))
         case MemoryRequest():
             return memory_facts(request)
-        case PromptsRequest():
-            return held_out_prompts(settings.from_json(request.config), request.setting, request.count, request.seed)
         case ImportRequest():
             return imported(request)
         case TokenizerRequest():
@@ -68,13 +66,15 @@ def answer(request: Request) -> object:
     raise TypeError(f"nobody answers {request.task}")
 
 
-def _of_rows(request: DataRequest | RowRequest | DigestsRequest) -> object:
+def _of_rows(request: DataRequest | RowRequest | PromptsRequest | DigestsRequest) -> object:
     """The facts about data files."""
     match request:
         case DigestsRequest():
             return digests_of(Path(request.path), request.rows)
         case RowRequest():
             return row_facts(settings.from_json(request.config), request.setting, request.row)
+        case PromptsRequest():
+            return held_out_prompts(settings.from_json(request.config), request.setting, request.count, request.seed)
     config = settings.from_json(request.config)
     return data_facts(config, request.settings, request.processes, tokenize=request.tokenize)
 

@@ -22,7 +22,7 @@ from engine.contract.rundir import RunDir
 
 KEPT_STEPS, KEPT_SPIKES = 200, 100
 MOST_ROWS = 512  # of a rank in a step; of larger steps those with the highest losses
-MOST_BYTES = 32 << 20  # of a file
+MOST_BYTES, MOST_IN_ALL = 32 << 20, 128 << 20  # of a file, and of the files of all ranks
 MOST_RANKS = 1024
 WINDOW, LEAST_SEEN = 50, 10  # steps whose losses say what is usual, and how many of them there must be
 DEVIATIONS = 6.0  # medians of the absolute deviation above the median, from which a loss is a spike
@@ -228,8 +228,11 @@ def read_steps(path: Path) -> list[StepRows]:
 def steps_of(run_dir: RunDir) -> list[StepRows]:
     """All steps of a run whose rows are kept, in their order, each with the rows of all ranks by falling loss."""
     found: dict[int, StepRows] = {}
+    left = MOST_IN_ALL
     for path in run_dir.row_losses().values():
-        for rows in read_steps(path):
+        with contextlib.suppress(OSError):
+            left -= path.lstat().st_size
+        for rows in read_steps(path) if left >= 0 else ():
             other = found.get(rows.step)
             found[rows.step] = rows if other is None else _together(other, rows)
     return [found[step] for step in sorted(found)]

@@ -12,6 +12,7 @@ from textual.worker import Worker, get_current_worker
 from engine.contract.leave_out import leave_out_path, read_leave_out
 from engine.contract.messages import InputError
 from engine.contract.row_losses import RowLoss, StepRows, steps_of
+from engine.contract.rundir import RunDir
 from engine.contract.texts import say
 from sft_tui import leaving_out, runs, step_rows
 from sft_tui.screen import actions, rows_view
@@ -45,6 +46,7 @@ class RowsScreen(CanvasScreen):
         self.train_file = Path()
         self._wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
         self._weigher: Weigher | None = None
+        self.over = False  # the process has ended, and rows that it has not weighed stay as they are
 
     def on_mount(self) -> None:
         """Starts reading."""
@@ -78,6 +80,7 @@ class RowsScreen(CanvasScreen):
                 while not worker.is_cancelled:
                     self._grant(worker, weigher)
         except InputError as error:
+            self.over = True
             self._pass_on(worker, self._show_why, error)
 
     def _grant(self, worker: "Worker[None]", weigher: Weigher) -> None:
@@ -96,9 +99,9 @@ class RowsScreen(CanvasScreen):
                 found = weigher.weigh(wish.row)
                 self._pass_on(worker, self._show_found, weighed={found.sample: found})
         except InputError as error:
-            self._pass_on(worker, self._show_why, error)
             if error.message.code.startswith("reader_"):
                 raise  # the process is gone
+            self._pass_on(worker, self._show_why, error)
 
     def _pass_on(self, worker: "Worker[None]", show: Any, *what: Any, **more: Any) -> None:
         if not worker.is_cancelled and self.app.is_running:
@@ -114,9 +117,14 @@ class RowsScreen(CanvasScreen):
         """Shows other steps."""
         rows = step_rows.shared(steps)
         doing = say("rows.reading", self.services.options.lang)
-        self.state = replace(self.state, steps=steps, rows=rows, cursor=0, scroll=0, why="", doing=doing)
+        self.state = replace(self.state, steps=steps, rows=rows, cursor=0, scroll=0, why=self._lasting, doing=doing)
         self._look_at_list()
         self._wish()
+
+    @property
+    def _lasting(self) -> str:
+        """Why no row can be weighed any more; empty if that was only about one."""
+        return self.state.why if self.over else ""
 
     def _look_at_list(self) -> None:
         """Reads which rows are left out: a small file next to the data."""
@@ -163,7 +171,7 @@ class RowsScreen(CanvasScreen):
         """Moves the cursor through the rows."""
         cursor = max(0, min(self.state.cursor + by, len(self.state.rows) - 1))
         if cursor != self.state.cursor:
-            self.state = replace(self.state, cursor=cursor, scroll=0, why="")
+            self.state = replace(self.state, cursor=cursor, scroll=0, why=self._lasting)
             self._wish()
 
     def do_page_up(self) -> None:
@@ -200,17 +208,38 @@ class RowsScreen(CanvasScreen):
         self._go(1, spikes=True)
 
     def _go(self, by: int, *, spikes: bool = False) -> None:
+        """Shows another kept step; after the newest that is known, looks whether the run has made more."""
         if not self.state.steps:
             return
+        found = self._following(by, spikes=spikes)
+        if found:
+            self._choose(step_rows.chosen(self.kept, found))
+        elif by > 0:
+            self.look_again(spikes)
+        else:
+            self.show_notice(say("rows.no_other", self.services.options.lang))
+
+    def _following(self, by: int, *, spikes: bool) -> int:
+        """The kept step to go to; 0 if there is none."""
         step = self.state.steps[0 if by < 0 else -1].step
         found = step_rows.neighbour(self.kept, step, by, spikes=spikes)
         if spikes and found == step:
             found = step_rows.neighbour(self.kept, 0, by, spikes=True)
-        if found in (0, step):
-            key = "rows.no_spike" if spikes else "rows.no_other"
-            self.show_notice(say(key, self.services.options.lang))
+        return 0 if found == step else found
+
+    @work(thread=True, exclusive=True, group="look")
+    def look_again(self, spikes: bool) -> None:
+        """Reads the steps that a run has kept by now."""
+        kept = steps_of(RunDir(self.services.options.logs / self.run_name))
+        self._pass_on(get_current_worker(), self._show_more, kept, spikes)
+
+    def _show_more(self, kept: list[StepRows], spikes: bool) -> None:
+        self.kept = kept
+        found = self._following(1, spikes=spikes)
+        if found:
+            self._choose(step_rows.chosen(self.kept, found))
             return
-        self._choose(step_rows.chosen(self.kept, found))
+        self.show_notice(say("rows.no_spike" if spikes else "rows.no_other", self.services.options.lang))
 
     def do_leave_out(self) -> None:
         """Leaves the row out of the next run, or takes it back."""

@@ -92,7 +92,9 @@ def _list(view: RowsView, width: int, height: int) -> list[Line]:
         body.append(fit(_cells(cells[place + 1], widths, role, ("▸" if here else " ") + mark, words), width - 4))
     spike = any(one.spike for one in view.steps)
     title: Line = [(step_rows.heading(view.steps, view.lang), "bad" if spike else "head")]
-    return frame(title, body, width, height)
+    unkept = sum(one.count - len(one.rows) for one in view.steps)
+    note: Line = [(say("rows.kept", view.lang, kept=len(view.rows)), "dim")] if unkept > 0 else []
+    return frame(title, body, width, height, note)
 
 
 def _cells(row: Sequence[str], widths: Sequence[int], role: str, mark: str, words: str) -> Line:

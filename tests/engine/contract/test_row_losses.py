@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,24 @@ def test_a_broken_line_costs_only_its_step(tmp_path: Path) -> None:
     path.write_bytes(line_of(step(1)) + b'{"step":2,"rows":[[1\n' + line_of(step(3)))
     assert [one.step for one in read_steps(path)] == [1, 3]
     assert read_steps(tmp_path / "none.jsonl") == []
+
+
+@settings(max_examples=25)
+@given(st.binary(max_size=300), st.integers(0, 200), st.binary(max_size=3))
+def test_no_content_of_the_file_brings_a_reader_down(noise: bytes, place: int, other: bytes) -> None:
+    line = line_of(step(7))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows-rank0.jsonl"
+        path.write_bytes(noise + b"\n" + line[:place] + other + line[place + len(other) :] + b"\n" + line_of(step(9)))
+        assert 9 in {one.step for one in steps_of(RunDir(Path(folder)))}
+
+
+def test_files_of_too_many_bytes_are_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for rank in range(3):
+        continued(run, rank, 3, 0).add(step(1))
+    monkeypatch.setattr(row_losses, "MOST_IN_ALL", 2 * run.row_losses_of(0).stat().st_size)
+    assert [one.parts for one in steps_of(run)] == [2]
 
 
 def test_a_full_disk_is_reported_and_does_not_stop_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from engine.contract import events
 from engine.contract.config import RunConfig
 from engine.contract.messages import InputError
 from engine.contract.outputdir import OutputDir
+from engine.contract.requests import WantedRow
+from engine.contract.row_losses import steps_of
 from engine.models import loading
+from engine.weighing.trained_rows import TrainedRows
 from engine.weighing.weights import Weights, known_by
 from tests.engine.conftest import ask_to_stop
 
@@ -46,9 +49,25 @@ def test_without_a_best_model_the_newest_checkpoint_weighs(
 ) -> None:
     run = run_here(folder=tmp_path, listener=ask_to_stop(tmp_path, events.Step, 3), **more)
     found = weights(run)
-    assert (found.origin, found.step) == ("checkpoint", 3)
+    assert (found.origin, found.step) == ("checkpoint", run.output.checkpoint_steps()[0])
     row = stores["train_file"].row(0)
     assert sum(found.losses(row)) == pytest.approx(found.network.row_losses([row])[0], rel=1e-5)
+
+
+def test_rows_of_conversations_are_weighed_as_they_were_learned(
+    run_here: "Runner", tiny_chat: dict[str, Any], tmp_path: Path
+) -> None:
+    run = run_here(folder=tmp_path, **{**tiny_chat, "lora_rank": 2, "dropout_rate": 0.0})
+    assert run.code == 0
+    rows = TrainedRows.of(run.run_dir.read_record().run_config())
+    kept = steps_of(run.run_dir)[-1]
+    found = weights(run)
+    for one in kept.rows:
+        wanted = WantedRow(one.sample, one.row, one.tokens)
+        row = rows.row(wanted)
+        assert len(found.losses(row)) == one.tokens
+        assert sum(found.losses(row)) == pytest.approx(one.loss, rel=0.05)  # some steps later
+        assert not rows.beginning(wanted).changed
 
 
 def test_without_any_model_of_the_run_the_one_it_began_with_weighs(

@@ -13,6 +13,7 @@ from engine.contract.leave_out import read_leave_out
 from engine.contract.messages import InputError
 from engine.contract.record import RunRecord
 from engine.contract.row_losses import RowLoss, StepRows, continued
+from engine.contract.rundir import RunDir
 from engine.contract.weighed import RowBeginning, WeighedRow
 from sft_tui.screen import rows_screen
 from sft_tui.screen.app import SftTuiApp
@@ -119,13 +120,18 @@ def test_other_steps_and_spikes_are_reached_by_keys(logs: Path) -> None:
     async def steps(pilot: Pilot[int], screen: RowsScreen) -> None:
         assert "step 20," in shown(screen)
         await pilot.press("right")
-        assert "No other step" in shown(screen)
+        await until(pilot, lambda: "No other step" in shown(screen))
+        continued(RunDir(logs / "sft-small-1"), 0, 1, 20).add(StepRows(21, 2, 1.0, 20, rows=(RowLoss(5, 5, 20, 20.0),)))
+        await pilot.press("right")
+        await until(pilot, lambda: "step 21, epoch 2" in shown(screen))
+        await pilot.press("left")
+        assert "step 20," in shown(screen)
         await pilot.press("left")
         assert "step 19," in shown(screen)
         await pilot.press("s")
         assert "step 15," in shown(screen)
         await pilot.press("s")
-        assert "No other step whose loss jumped" in shown(screen)
+        await until(pilot, lambda: "No other step whose loss jumped" in shown(screen))
 
     play(logs, steps, step=0)
 
@@ -161,6 +167,7 @@ def test_a_row_that_cannot_be_weighed_says_why_and_the_list_stays(logs: Path, mo
         await until(pilot, lambda: "ran out of memory" in shown(screen))
         await pilot.press("down")
         assert "answer 3" in shown(screen)
+        assert "ran out of memory" in shown(screen)  # of no row any more
 
     play(logs, steps)
 

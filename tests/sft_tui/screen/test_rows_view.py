@@ -132,3 +132,10 @@ def test_what_is_copied_is_the_whole_text() -> None:
     begun = view_of(step_of([1.0]), begun=BEGUN)
     assert rows_view.copied(begun) == BEGUN[0].given + BEGUN[0].learned
     assert columns([(rows_view.copied(begun), "")]) > 0
+
+
+def test_a_step_with_more_rows_than_are_kept_says_so() -> None:
+    step = step_of([1.0, 2.0])
+    more = StepRows(step.step, 1, step.loss, step.tokens, count=900, rows=step.rows)
+    assert "the highest 2" in plain(rows_view.draw(view_of(more), 120, 30))
+    assert "the highest" not in plain(rows_view.draw(view_of(step), 120, 30))
